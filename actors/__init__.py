@@ -1,0 +1,1 @@
+"""Actors: one process each, supervised in one way, reached by name."""

@@ -1,0 +1,216 @@
+"""Everything actors say to each other: frozen, validated types that travel as JSON, never as pickles."""
+
+import time
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+from engine.types import Frozen, MarketSnapshot
+
+
+class Message(Frozen):
+    """Base of all messages. An actor that gets a type it does not know raises."""
+
+
+class Ask(Message):
+    """A message that wants a reply. `deadline` is CLOCK_MONOTONIC seconds, the same in every process of one host."""
+
+    deadline: float
+
+    def is_late(self) -> bool:
+        return time.monotonic() > self.deadline
+
+
+class Tick(Message):
+    """The child's own loop asks its actor to do what is due; the reply is the monotonic time of the next tick."""
+
+
+class Failed(Message):
+    """Reply to an ask that could not be served; `kind` is ``unavailable`` or ``error``."""
+
+    kind: str
+    reason: str
+    retry_after_s: float | None = None
+
+
+class Done(Message):
+    """Reply that only says that it happened."""
+
+
+# market
+
+
+class GetSnapshot(Ask):
+    venue: str
+    symbol: str
+    interval: str = "1m"
+
+
+class Snapshot(Message):
+    snapshot: MarketSnapshot
+
+
+# limiter
+
+
+class AcquirePermit(Ask):
+    """Asks for one request of about `tokens` (prompt and answer) on `model`. Waits in the limiter's fair queue."""
+
+    strategy_id: UUID
+    model: str
+    tokens: int
+    holds_position: bool = False
+
+
+class Permit(Message):
+    permit_id: UUID
+    waited_s: float
+
+
+class ReleasePermit(Message):
+    """Tells the limiter how the request ended. `tokens` is None when nothing was sent; the rest is read from headers.
+
+    `requests_per_day` and `tokens_per_minute` are limits announced by the provider; `retry_after_s` came with a 429.
+    """
+
+    permit_id: UUID
+    model: str
+    tokens: int | None
+    requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    retry_after_s: float | None = None
+
+
+# dispatcher
+
+
+class SignalReady(Message):
+    signal_id: UUID
+
+
+# roster and supervisor
+
+
+class WantedStrategy(Frozen):
+    id: UUID
+    name: str
+    cadence_s: float
+    revision: str  # changes whenever the row does
+
+
+class Wanted(Message):
+    """Roster to supervisor: exactly these strategies should run."""
+
+    strategies: tuple[WantedStrategy, ...]
+
+
+class StrategyChanged(Message):
+    """Roster to a strategy: its row is another; read it now."""
+
+    revision: str
+
+
+class ChildParked(Message):
+    """Supervisor to roster: this strategy will not be restarted; write the reason into its row."""
+
+    strategy_id: UUID
+    reason: str
+    traceback: str | None = None
+
+
+class RestartStrategy(Ask):
+    """CLI to supervisor: stop the strategy's process; its supervisor starts it again."""
+
+    strategy_id: UUID
+
+
+class ChildReport(Frozen):
+    """One child as the supervisor sees it. `state` is starting, running, stopping, backoff, parked or done."""
+
+    name: str
+    kind: Literal["actor", "service", "strategy"]
+    title: str
+    state: str
+    pid: int | None
+    restarts: int
+    restart_reasons: dict[str, int] = {}
+    memory_bytes: int | None
+    uptime_s: float | None
+
+
+class SupervisorReport(Message):
+    """Supervisor to monitor, every second or two."""
+
+    pid: int
+    children: tuple[ChildReport, ...]
+
+
+# events for the monitor; told, never waited for
+
+
+class CycleFinished(Message):
+    """`outcome` is ok, skip_<kind>, fault, upstream_<service> or abandoned; `next_tick_at` is Unix seconds."""
+
+    strategy_id: UUID
+    name: str
+    outcome: str
+    reason: str | None = None
+    duration_s: float
+    engine_s: float  # the part of it that was ours, not waiting on others
+    lateness_s: float
+    missed_ticks: int = 0
+    at: float
+    next_tick_at: float
+    failures: int
+    breaker: Literal["closed", "open", "half_open"]
+    action: str | None = None
+    symbol: str | None = None
+    confidence: float | None = None
+    signal_id: UUID | None = None
+    waited_permit_s: float | None = None
+
+
+class LlmCalled(Message):
+    """`outcome` is ok or a short cause such as rate_limited, timeout, server_error."""
+
+    strategy_id: UUID
+    model: str
+    outcome: str
+    duration_s: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+
+class SignalAttempted(Message):
+    """One delivery attempt; `age_s` counts from the decision."""
+
+    signal_id: UUID
+    strategy_id: UUID | None
+    outcome: str
+    status: int | None
+    reason: str | None
+    age_s: float
+
+
+class OutboxState(Message):
+    pending: int
+
+
+class LimiterState(Message):
+    """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency."""
+
+    model: str
+    queue_length: int
+    oldest_wait_s: float
+    used: dict[str, float]
+    limit: dict[str, float]
+
+
+class MarketFetched(Message):
+    venue: str
+    symbol: str
+    interval: str
+    outcome: str
+    duration_s: float

@@ -1,0 +1,48 @@
+"""Failures named by what the caller does next; adapters translate foreign exceptions into these at their edge."""
+
+from typing import Final
+
+EXIT_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a restart cannot help
+
+
+class SparkyError(Exception):
+    """Root of every failure that the product raises on purpose."""
+
+
+class Skip(SparkyError):
+    """Nothing to do this time (no data, no permit in time, budget spent): counted, never a fault.
+
+    `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class UpstreamUnavailable(SparkyError):
+    """A shared service is down or refuses us for now: opens the breaker for a cool-down, never pauses a row.
+
+    `service` is ``groq``, ``venue``, ``database`` or ``webhook``; `retry_after_s` is the peer's own wish, if it said one.
+    """
+
+    def __init__(self, service: str, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{service}: {reason}")
+        self.service = service
+        self.retry_after_s = retry_after_s
+
+
+class StrategyFault(SparkyError):
+    """The strategy's own doing (unusable answer, invalid row): five in a row pause its row."""
+
+
+class BadConfiguration(SparkyError):
+    """Only a person can mend this. One clear sentence; the process exits with 78 and is parked at once."""
+
+
+class VenueRefused(SparkyError):
+    """The venue understood the order and said no; sending it again would be refused again."""
+
+
+class OutcomeUnknown(SparkyError):
+    """The venue may or may not have accepted the order: ask by client order id before anything else."""

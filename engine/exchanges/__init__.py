@@ -1,0 +1,1 @@
+"""Venues: the public market, orders through ccxt, and paper."""

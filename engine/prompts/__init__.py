@@ -1,0 +1,1 @@
+"""Prompts, one per risk profile."""

@@ -1,0 +1,203 @@
+"""Every knob of the product: read once from the environment and `.env`, checked together, frozen afterwards.
+
+Names are the environment's names. Nothing else in the product reads the environment.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from engine.errors import BadConfiguration
+
+# An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
+LONGEST_HOME: Final = 50
+
+
+def _comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return value.rstrip("/")
+
+
+def _short_path(value: Path) -> Path:
+    path = value.expanduser().absolute()
+    if len(os.fsencode(path)) > LONGEST_HOME:
+        raise ValueError(f"must be at most {LONGEST_HOME} bytes long, since Unix sockets live below it: {path}")
+    return path
+
+
+def _default_home() -> Path:
+    return Path("/var/lib/sparky") if os.geteuid() == 0 else Path.home() / ".sparky"
+
+
+Secret = Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")]
+Url = Annotated[str, AfterValidator(_http_url)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Models = Annotated[tuple[str, ...], BeforeValidator(_comma_list), Field(min_length=1)]
+
+
+class Price(BaseModel):
+    """USD per million tokens of one model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Decimal = Field(ge=0)
+    cached_input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+
+
+_PRICES: Final = {
+    "openai/gpt-oss-120b": Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60")),
+    "openai/gpt-oss-20b": Price(input=Decimal("0.075"), cached_input=Decimal("0.0375"), output=Decimal("0.30")),
+}
+
+
+class Settings(BaseModel):
+    """The whole configuration. Secrets are `SecretStr`; `for_child` leaves out those a child does not need."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    groq_api_key: Secret | None = None
+    groq_base_url: Url | None = None
+    groq_model: Models = ("openai/gpt-oss-120b",)
+    supabase_url: Url | None = None
+    supabase_service_role_key: Secret | None = None
+    database_url: Secret | None = None
+    webhook_url: Url | None = None
+
+    sparky_home: Annotated[Path, AfterValidator(_short_path)] = Field(default_factory=_default_home)
+    sparky_market: Annotated[str, Field(pattern=r"^[a-z0-9]+$")] | None = None
+    sparky_market_url: Url | None = None
+
+    sparky_candles: Path | None = None
+    sparky_sim_speed: float = Field(default=60.0, gt=0, le=100_000)
+    sparky_sim_seed: int = 1
+    sparky_sim_groq_port: Port = 3901
+    sparky_sim_aster_port: Port = 3902
+
+    sparky_webhook_host: str = "127.0.0.1"
+    sparky_webhook_port: Port = 3000
+    sparky_monitor_host: str = "127.0.0.1"
+    sparky_monitor_port: Port = 9108
+
+    sparky_llm_rpm: int = Field(default=30, ge=1)
+    sparky_llm_tpm: int | None = Field(default=None, ge=1)
+    sparky_llm_rpd: int | None = Field(default=None, ge=1)
+    sparky_llm_tpd: int | None = Field(default=None, ge=1)
+    sparky_llm_concurrency: int = Field(default=16, ge=1)
+    sparky_llm_timeout_s: float = Field(default=20.0, gt=0, le=600)
+    sparky_llm_reasoning_effort: Literal["low", "medium", "high"] = "low"
+    sparky_llm_prices: dict[str, Price] = Field(default_factory=lambda: dict(_PRICES))
+
+    sparky_cycle_deadline_s: float = Field(default=40.0, gt=0, le=3_600)
+    sparky_roster_poll_s: float = Field(default=2.0, gt=0, le=5)
+    sparky_signal_ttl_s: float = Field(default=60.0, gt=0, le=3_600)
+    sparky_strategy_memory_mb: int = Field(default=256, ge=64)
+    sparky_demo_cadence_s: float = Field(default=10.0, ge=1, le=3_600)
+
+    sparky_paper_fee_percent: Decimal = Field(default=Decimal("0.04"), ge=0, le=5)
+    sparky_paper_slippage_percent: Decimal = Field(default=Decimal("0.02"), ge=0, le=5)
+    sparky_mark_interval_s: float = Field(default=5.0, gt=0, le=300)
+
+    sparky_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    sparky_log_format: Literal["auto", "console", "json"] = "auto"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.supabase_url is None) != (self.supabase_service_role_key is None):
+            raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY go together: set both or neither")
+        if self.supabase_url is not None and self.database_url is not None:
+            raise ValueError("SUPABASE_URL and DATABASE_URL name two databases: set one of them")
+        return self
+
+    @property
+    def simulates_groq(self) -> bool:
+        """No key and no other endpoint: the local stand-in answers."""
+        return self.groq_api_key is None and self.groq_base_url is None
+
+    @property
+    def simulates_market(self) -> bool:
+        """Candles from a file are always simulated; else a named market is real, and with no key at all none is."""
+        if self.sparky_candles is not None or self.sparky_market == "simulator":
+            return True
+        return self.sparky_market is None and self.simulates_groq
+
+    @property
+    def embeds_database(self) -> bool:
+        return self.database_url is None and self.supabase_url is None
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, locks and the heartbeat board; 0700."""
+        return self.sparky_home / "run"
+
+    def sealed(self) -> str:
+        """JSON with secrets in the clear, for the private pipe to a child only."""
+        return self.model_dump_json(exclude_unset=True)
+
+    @classmethod
+    def unsealed(cls, sealed: str) -> "Settings":
+        return cls.model_validate_json(sealed)
+
+
+def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """Settings from `environ`, with `dotenv` (if it exists) filling what is unset.
+
+    Raises BadConfiguration with every fault in one message, each line naming its variable; values of secrets never appear.
+    """
+    given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} if dotenv else {}
+    given.update(environ)
+    known = {name.upper(): name for name in Settings.model_fields}
+    faults = [_unknown(name, known) for name in sorted(given) if name.startswith("SPARKY_") and name not in known]
+    values = {known[name]: _parsed(name, text) for name, text in given.items() if name in known and text.strip() != ""}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults += [_fault(entry) for entry in error.errors(include_url=False, include_input=False)]
+    if faults:
+        raise BadConfiguration("The settings have faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return settings
+
+
+def _parsed(name: str, text: str) -> object:
+    if name != "SPARKY_LLM_PRICES":
+        return text.strip()
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # the model's own type check then names the fault
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see docs/settings.md for the names that exist"
+    return f"{name}: no such setting; {hint}"
+
+
+def _fault(entry: Any) -> str:
+    where = ".".join(str(part) for part in entry["loc"]).upper()
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

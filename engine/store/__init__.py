@@ -1,0 +1,1 @@
+"""The database: two thin transports for its functions and one typed facade above them."""

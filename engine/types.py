@@ -1,0 +1,228 @@
+"""The values that travel from market to booked fill: frozen, validated, in the field's own words."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of every value: immutable, and closed to fields nobody declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(BaseModel):
+    """Base of values read from the database: immutable; columns a newer schema adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RiskProfile(StrEnum):
+    CONSERVATIVE = "conservative"
+    BALANCED = "balanced"
+    AGGRESSIVE = "aggressive"
+
+
+class StrategyStatus(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    BACKTESTING = "backtesting"
+    TERMINATED = "terminated"
+
+
+class Action(StrEnum):
+    """What the model may propose."""
+
+    LONG = "LONG"
+    SHORT = "SHORT"
+    CLOSE = "CLOSE"
+    HOLD = "HOLD"
+
+
+class SignalAction(StrEnum):
+    """What the webhook server is asked to do."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+    CLOSE = "CLOSE"
+
+
+class Side(StrEnum):
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+class SignalOutcome(StrEnum):
+    """Where a signal ends; `retry` is the one that is not an end."""
+
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    DEAD = "dead"
+    RETRY = "retry"
+
+
+SIGNAL_OF_ACTION = {
+    Action.LONG: SignalAction.BUY,
+    Action.SHORT: SignalAction.SELL,
+    Action.CLOSE: SignalAction.CLOSE,
+}
+
+
+class Candle(NamedTuple):
+    """One closed candle; `open_time_ms` is the venue's clock, UTC."""
+
+    open_time_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class Indicators(Frozen):
+    """Values at the last closed candle; None while the indicator is still warming up, never zero."""
+
+    sma_20: float | None = None
+    sma_50: float | None = None
+    ema_12: float | None = None
+    ema_26: float | None = None
+    macd: float | None = None
+    macd_signal: float | None = None
+    macd_histogram: float | None = None
+    rsi_14: float | None = None
+    atr_14: float | None = None
+    bollinger_upper: float | None = None
+    bollinger_middle: float | None = None
+    bollinger_lower: float | None = None
+    volume_ratio: float | None = None
+
+
+class MarketSnapshot(Frozen):
+    """What a strategy is shown of one symbol.
+
+    `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time when
+    the data was read, `age_s` how old the data was when it was handed out.
+    """
+
+    venue: str
+    symbol: str
+    interval: str = "1m"
+    as_of_ms: int
+    age_s: float = 0.0
+    last_price: float
+    change_24h_percent: float | None
+    candles: tuple[Candle, ...]
+    indicators: Indicators
+
+
+class Strategy(Row):
+    """A row of `ai_strategies`, as the engine needs it."""
+
+    id: UUID
+    user_id: UUID
+    name: str
+    status: StrategyStatus
+    risk_profile: RiskProfile
+    target_assets: tuple[str, ...] = Field(min_length=1)
+    exchange: str
+    is_paper_trading: bool
+    cadence_seconds: float = Field(ge=1, le=86_400)
+    min_confidence: float = Field(ge=0, le=1)
+    max_drawdown_percent: float = Field(gt=0, le=100)
+    leverage_max: int = Field(ge=1, le=125)
+    max_position_usd: Decimal = Field(gt=0)
+    capital_usd: Decimal = Field(gt=0)
+    daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)
+    model: str | None = None
+    custom_prompt: str | None = None
+    paused_reason: str | None = None
+    paused_at: datetime | None = None
+    updated_at: datetime
+
+
+class Position(Row):
+    """What one strategy holds in one symbol. Prices, quantity and money are exact."""
+
+    id: UUID
+    user_id: UUID
+    strategy_id: UUID | None
+    exchange: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal
+    entry_time: datetime
+    position_size_usd: Decimal
+    fees_usd: Decimal = Decimal(0)
+    leverage: int = 1
+    current_price: Decimal | None = None
+    unrealized_pnl_usd: Decimal | None = None
+    stop_loss_price: Decimal | None = None
+    take_profit_price: Decimal | None = None
+    is_paper: bool
+
+
+class StrategyContext(Row):
+    """All that one cycle needs of the database, read in one call."""
+
+    strategy: Strategy
+    positions: tuple[Position, ...]
+    equity_usd: Decimal
+    peak_equity_usd: Decimal
+    drawdown_percent: float
+    llm_spent_today_usd: Decimal
+
+
+class Decision(Frozen):
+    """A bounded decision: everything in it has passed the code's checks. `reason` says why a HOLD was forced."""
+
+    action: Action
+    symbol: str | None = None
+    size_usd: Decimal = Decimal(0)
+    confidence: float = 0.0
+    reasoning: str = Field(default="", max_length=100)
+    stop_loss_percent: float | None = None
+    take_profit_percent: float | None = None
+    reason: str | None = None
+    is_fault: bool = False  # True when the answer was unusable: it counts as a StrategyFault
+
+
+class Usage(Frozen):
+    """Tokens of one completion as the provider counted them."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Completion(Frozen):
+    """One answer of the model, raw, with what it cost and took."""
+
+    text: str
+    model: str
+    request_id: str | None
+    usage: Usage
+    cost_usd: Decimal
+    latency_s: float
+
+
+class Signal(Row):
+    """A row of the outbox that the dispatcher has leased. `payload` is the body's JSON without any secret."""
+
+    id: UUID
+    user_id: UUID
+    strategy_id: UUID | None
+    symbol: str
+    payload: dict[str, object]
+    attempts: int
+    created_at: datetime
+    expires_at: datetime

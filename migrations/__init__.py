@@ -1,0 +1,1 @@
+"""Numbered forward-only SQL, named as the Supabase CLI names it."""

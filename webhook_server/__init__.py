@@ -1,0 +1,1 @@
+"""Receives signals: authenticates, checks risk, executes and books."""
