@@ -1,0 +1,79 @@
+"""An HTTP service inside our own process: found, drained, and honest about a port it cannot have."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI, Response
+
+from engine.errors import BadConfiguration
+from engine.serving import HttpService
+
+entered = threading.Event()
+release = threading.Event()
+
+
+def application() -> FastAPI:
+    app = FastAPI()
+    app.state.well = True
+
+    @app.get("/health")
+    def health() -> Response:
+        return Response(status_code=200 if app.state.well else 503)
+
+    @app.get("/slow")
+    def slow() -> str:
+        entered.set()
+        release.wait(30)
+        return "done"
+
+    return app
+
+
+@pytest.fixture
+def service() -> Iterator[HttpService]:
+    entered.clear()
+    release.clear()
+    service = HttpService(application(), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/health")
+    service.start()
+    yield service
+    release.set()
+    service.stop(5)
+
+
+def test_a_started_service_answers_and_is_healthy(service: HttpService) -> None:
+    assert httpx.get(f"{service.url}/health", timeout=30).status_code == 200
+    assert service.healthy()
+
+
+def test_health_tells_what_the_application_says(service: HttpService) -> None:
+    service._app.state.well = False
+    assert not service.healthy()
+
+
+def test_a_taken_port_is_one_sentence_naming_port_and_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        service = HttpService(application(), "127.0.0.1", port, "SPARKY_TEST_PORT", "/health")
+        with pytest.raises(BadConfiguration, match=rf"Port {port} .*set SPARKY_TEST_PORT"):
+            service.start()
+
+
+def test_stop_lets_a_running_request_finish_and_frees_the_port(service: HttpService) -> None:
+    answers: list[str] = []
+    caller = threading.Thread(target=lambda: answers.append(httpx.get(f"{service.url}/slow", timeout=60).text))
+    caller.start()
+    assert entered.wait(30)
+    threading.Timer(0.2, release.set).start()
+    service.stop(20)
+    caller.join(30)
+    assert answers == ['"done"']
+    assert not service.healthy()
+    with socket.create_server(("127.0.0.1", service.port)):
+        pass
+
+
+def test_a_service_that_never_started_stops_quietly() -> None:
+    HttpService(application(), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/health").stop(1)
