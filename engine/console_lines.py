@@ -1,0 +1,53 @@
+"""Log events as a person at a terminal wants them: time, who, what, then the details; one event, one line."""
+
+import re
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+_RESET: Final = "\x1b[0m"
+_STYLES: Final = {
+    "dim": "\x1b[2m",
+    "bold": "\x1b[1m",
+    "actor": "\x1b[36m",
+    "debug": "\x1b[2m",
+    "warning": "\x1b[33m",
+    "error": "\x1b[31m",
+    "critical": "\x1b[31;1m",
+}
+_MARKS: Final = {"debug": ".", "info": " ", "warning": "!", "error": "x", "critical": "x"}
+_UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+ACTOR_WIDTH: Final = 17
+EVENT_WIDTH: Final = 28
+
+
+class ConsoleLines:
+    """A structlog renderer. Ids are cut to their first 8 digits; the JSON form has them whole."""
+
+    def __init__(self, *, has_colour: bool) -> None:
+        self._has_colour = has_colour
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> str:
+        level = str(event.pop("level", "info"))
+        clock = str(event.pop("timestamp", ""))[11:19]
+        actor = _short(str(event.pop("actor", None) or "sparky"))
+        text = _one_line(event.pop("event", "")).replace("_", " ")
+        trace = event.pop("exception", None)
+        details = " ".join(f"{key}={_one_line(value)}" for key, value in event.items() if value is not None)
+        mark = self._styled(level, _MARKS.get(level, " "))
+        said = self._styled(level if level in ("warning", "error", "critical") else "bold", text.ljust(EVENT_WIDTH))
+        line = f"{self._styled('dim', clock)} {mark} {self._styled('actor', actor.ljust(ACTOR_WIDTH))} {said}"
+        line = f"{line} {self._styled('dim', details)}" if details else line.rstrip()
+        return f"{line}\n{trace}" if trace else line
+
+    def _styled(self, style: str, text: str) -> str:
+        return f"{_STYLES[style]}{text}{_RESET}" if self._has_colour and style in _STYLES else text
+
+
+def _one_line(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return _short(" ".join(str(value).split()) if isinstance(value, str) else str(value))
+
+
+def _short(text: str) -> str:
+    return _UUID.sub(r"\1", text)

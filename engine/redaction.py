@@ -1,0 +1,74 @@
+"""What must never be read in a log: secrets by type, by the name they stand under, and by their own shape."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+HIDDEN: Final = "[hidden]"
+SHORTEST_SECRET: Final = 6  # a shorter registered secret would blank out ordinary words
+DEEPEST: Final = 8
+
+_NAMES: Final = (
+    r"[\w-]*(?:secret|api[_-]?key|private[_-]?key|service[_-]?role[_-]?key|passphrase|password|passwd|authorization)"
+    r"[\w-]*"
+)
+_SECRET_NAME: Final = re.compile(_NAMES, re.IGNORECASE)
+
+# Shapes, most telling first: Groq keys, webhook secrets, Supabase keys and JWTs, bearer headers, 32-byte hex keys
+# (EIP-712 signers), passwords in URLs, then "name": "value" and name=value pairs under a secret's name.
+_SHAPES: Final = (
+    (re.compile(r"\b(gsk|whsec|sb_secret|sb_publishable|sk_live|sk_test|rk_live)_[A-Za-z0-9+/=_\-]+"), rf"\1_{HIDDEN}"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), HIDDEN),
+    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/=._~\-]{6,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    (re.compile(r"\b0x[0-9a-fA-F]{64}\b"), HIDDEN),
+    (re.compile(r"(\b[a-z][a-z0-9+.\-]*://[^\s:/@]*):[^\s@/]+@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
+    (
+        re.compile(rf"""(["']{_NAMES}["']\s*:\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE),
+        rf'\1"{HIDDEN}"',
+    ),
+    (re.compile(rf"""(\b{_NAMES}=)(?:"[^"]*"|'[^']*'|[^\s&,;'")]+)""", re.IGNORECASE), rf"\1{HIDDEN}"),
+)
+
+
+class Redactor:
+    """Replaces secrets in anything that is about to be written; what it returns is plain JSON data.
+
+    `known` are secrets of this process: their text is hidden wherever it turns up, whatever it looks like.
+    """
+
+    def __init__(self, known: Iterable[SecretStr] = ()) -> None:
+        texts = {secret.get_secret_value() for secret in known}
+        self._known = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+
+    def text(self, value: str) -> str:
+        for secret in self._known:
+            value = value.replace(secret, HIDDEN)
+        for shape, replacement in _SHAPES:
+            value = shape.sub(replacement, value)
+        return value
+
+    def fields(self, event: Mapping[str, object]) -> dict[str, object]:
+        return self._mapping(event, 0)
+
+    def _mapping(self, mapping: Mapping[object, object] | Mapping[str, object], depth: int) -> dict[str, object]:
+        return {self.text(str(key)): self._under(str(key), value, depth) for key, value in mapping.items()}
+
+    def _under(self, name: str, value: object, depth: int) -> object:
+        if value is not None and not isinstance(value, bool) and _SECRET_NAME.fullmatch(name):
+            return HIDDEN
+        return self._value(value, depth)
+
+    def _value(self, value: object, depth: int) -> object:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (SecretStr, SecretBytes)) or depth >= DEEPEST:
+            return HIDDEN
+        if isinstance(value, BaseModel):
+            return self._mapping(dict(value), depth + 1)
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth + 1)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._value(item, depth + 1) for item in value]
+        return self.text(value.decode(errors="replace") if isinstance(value, bytes) else str(value))

@@ -1,0 +1,84 @@
+"""Every Prometheus metric of the product, by name, on a registry that the caller owns.
+
+Base units throughout: seconds, bytes, USD, ratios. Labels stay few: `strategy` is the id (names change; the info metric
+joins them), `actor` is the process name.
+"""
+
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SLOW: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+_CONFIDENCE: Final = tuple(step / 10 for step in range(1, 11))
+
+BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+
+class Metrics:
+    """All metrics; one instance per registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # Creation times would double the number of series, and nothing of ours reads them.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # the library's
+        self.registry = registry
+        self._strategies()
+        self._model()
+        self._signals()
+        self._actors()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
+
+    def _strategies(self) -> None:
+        self.strategy_info = self._gauge("sparky_strategy_info", "Joins a strategy's id and name.", "strategy", "name")
+        self.cycles = self._counter("sparky_cycles_total", "Cycles by how they ended.", "strategy", "outcome")
+        self.cycle_duration = self._histogram("sparky_cycle_duration_seconds", "Tick to recorded decision.", _SLOW)
+        self.engine_duration = self._histogram(
+            "sparky_cycle_engine_seconds", "Part of a cycle that is not waiting on others.", _FAST
+        )
+        self.lateness = self._histogram("sparky_tick_lateness_seconds", "Start of a cycle after its grid point.", _FAST)
+        self.missed_ticks = self._counter("sparky_ticks_missed_total", "Grid points dropped.", "strategy")
+        self.breaker = self._gauge("sparky_breaker_state", "1 for the breaker's state.", "strategy", "state")
+        self.failures = self._gauge("sparky_consecutive_failures", "Failures since the last success.", "strategy")
+        self.decisions = self._counter("sparky_decisions_total", "Recorded decisions.", "strategy", "action")
+        self.confidence = self._histogram("sparky_decision_confidence", "Confidence of decisions, 0 to 1.", _CONFIDENCE)
+        self.last_decision = self._gauge(
+            "sparky_last_decision_timestamp_seconds", "Unix time of the last recorded decision.", "strategy"
+        )
+
+    def _model(self) -> None:
+        self.llm_requests = self._counter("sparky_llm_requests_total", "Requests to the model.", "model", "outcome")
+        self.llm_duration = self._histogram("sparky_llm_request_duration_seconds", "One request to the model.", _SLOW)
+        self.llm_tokens = self._counter(
+            "sparky_llm_tokens_total", "Tokens by kind: prompt, cached, completion.", "strategy", "kind"
+        )
+        self.llm_cost = self._counter("sparky_llm_cost_usd_total", "Cost of requests at the set prices.", "strategy")
+        self.limiter_wait = self._histogram("sparky_limiter_wait_seconds", "Wait for a permit.", _SLOW)
+        self.limiter_queue = self._gauge("sparky_limiter_queue_length", "Strategies waiting for a permit.")
+        self.limiter_oldest = self._gauge("sparky_limiter_oldest_wait_seconds", "Longest wait now in the queue.")
+        self.limiter_used = self._gauge("sparky_limiter_used", "Use of a limit now.", "model", "limit")
+        self.limiter_limit = self._gauge("sparky_limiter_limit", "The limit itself.", "model", "limit")
+
+    def _signals(self) -> None:
+        self.signals = self._counter("sparky_signals_total", "Delivery attempts by outcome.", "outcome")
+        self.delivery = self._histogram("sparky_signal_delivery_seconds", "Decision to delivered signal.", _SLOW)
+        self.outbox_pending = self._gauge("sparky_outbox_pending", "Signals that have not reached an end.")
+        self.fetches = self._counter(
+            "sparky_market_fetches_total", "Fetches of market data.", "venue", "symbol", "outcome"
+        )
+        self.fetch_duration = self._histogram(
+            "sparky_market_fetch_duration_seconds", "One fetch of market data.", _SLOW
+        )
+
+    def _actors(self) -> None:
+        self.actor_up = self._gauge("sparky_actor_up", "1 while the process does its work.", "actor")
+        self.actor_restarts = self._counter("sparky_actor_restarts_total", "Restarts by reason.", "actor", "reason")
+        self.actor_memory = self._gauge("sparky_actor_memory_bytes", "Private memory of the process.", "actor")
