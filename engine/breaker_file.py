@@ -1,0 +1,47 @@
+"""Keeps a breaker on disk, so that a strategy that crashes on every cycle is still counted by its next process."""
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from engine.breaker import Breaker
+
+logger = structlog.get_logger()
+
+
+class BreakerFile:
+    """One small file per strategy: ``<SPARKY_HOME>/state/breaker/<id>.json``, replaced as a whole."""
+
+    def __init__(self, home: Path, strategy_id: UUID) -> None:
+        self._path = home / "state" / "breaker" / f"{strategy_id}.json"
+        self._kept: Breaker | None = None
+
+    def load(self) -> Breaker:
+        """The breaker as it was; a closed one when there is no file, or one that cannot be read (which is logged)."""
+        try:
+            self._kept = Breaker.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            self._kept = Breaker()
+        except (OSError, ValidationError) as error:
+            logger.warning("breaker_file_unreadable", path=str(self._path), reason=str(error).splitlines()[0])
+            self._kept = Breaker()
+        return self._kept
+
+    def save(self, breaker: Breaker) -> None:
+        """Writes only what differs from what is there; a breaker without failures needs no file. Raises OSError."""
+        if breaker == self._kept:
+            return
+        if breaker == Breaker():
+            self._path.unlink(missing_ok=True)
+        else:
+            self._write(breaker.model_dump_json())
+        self._kept = breaker
+
+    def _write(self, text: str) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = self._path.with_suffix(f".{os.getpid()}")
+        draft.write_text(text)
+        draft.replace(self._path)

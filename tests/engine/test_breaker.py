@@ -1,0 +1,162 @@
+"""The breaker as a state machine: who is paused, who cools down, and for how long."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from engine.breaker import (
+    FAILURES_TO_OPEN,
+    FIRST_COOL_DOWN_S,
+    LONGEST_COOL_DOWN_S,
+    Breaker,
+    admitted,
+    faulted,
+    succeeded,
+    upstream_failed,
+)
+from engine.breaker_file import BreakerFile
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Against a model that only counts what happened since the last success."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000.0
+        self.breaker = Breaker()
+        self.failures = self.faults = 0
+        self.open_since: float | None = None
+
+    @rule(seconds=st.floats(min_value=0, max_value=2_000))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def the_process_dies_and_another_loads_what_it_saved(self) -> None:
+        self.breaker = Breaker.model_validate_json(self.breaker.model_dump_json())
+
+    @rule()
+    def the_host_reboots(self) -> None:
+        self.now = 1.0
+
+    def _cycle(self) -> bool:
+        self.breaker, allowed = admitted(self.breaker, self.now)
+        return allowed
+
+    @precondition(lambda self: not self.breaker.must_pause)
+    @rule()
+    def a_cycle_succeeds(self) -> None:
+        if self._cycle():
+            self.breaker = succeeded(self.breaker)
+            self.failures = self.faults = 0
+            assert self.breaker == Breaker()
+
+    @precondition(lambda self: not self.breaker.must_pause)
+    @rule()
+    def a_cycle_ends_in_the_strategys_own_fault(self) -> None:
+        if self._cycle():
+            self.breaker = faulted(self.breaker, self.now, "unusable answer")
+            self.failures += 1
+            self.faults += 1
+
+    @precondition(lambda self: not self.breaker.must_pause)
+    @rule(retry_after_s=st.none() | st.floats(min_value=0, max_value=100_000))
+    def a_cycle_ends_in_an_upstreams_failure(self, retry_after_s: float | None) -> None:
+        if self._cycle():
+            self.breaker = upstream_failed(self.breaker, self.now, "groq is down", retry_after_s)
+            self.failures += 1
+            assert not self.breaker.must_pause
+
+    @precondition(lambda self: not self.breaker.must_pause)
+    @rule()
+    def a_cycle_is_skipped(self) -> None:
+        before = self.breaker
+        self._cycle()
+        assert self.breaker.failures == before.failures
+
+    @invariant()
+    def counts_are_those_of_the_model(self) -> None:
+        assert (self.breaker.failures, self.breaker.faults) == (self.failures, self.faults)
+        assert self.breaker.must_pause == (self.faults >= FAILURES_TO_OPEN)
+
+    @invariant()
+    def only_failures_keep_it_from_being_closed(self) -> None:
+        assert (self.breaker.state == "closed") == (self.failures < FAILURES_TO_OPEN)
+
+    @invariant()
+    def no_cool_down_outlasts_a_quarter_of_an_hour(self) -> None:
+        breaker, _ = admitted(self.breaker, self.now)
+        assert admitted(breaker, self.now + LONGEST_COOL_DOWN_S)[1]
+
+
+TestBreakerMachine = BreakerMachine.TestCase
+
+
+def test_upstream_failures_cool_down_for_60_s_doubling_to_15_minutes() -> None:
+    breaker, now, cool_downs = Breaker(), 0.0, []
+    for _ in range(FAILURES_TO_OPEN - 1):
+        breaker = upstream_failed(breaker, now, "down")
+        assert breaker.state == "closed"
+    for _ in range(7):
+        breaker = upstream_failed(breaker, now, "down")
+        assert not admitted(breaker, now + breaker.cool_down_s - 0.001)[1]
+        now += breaker.cool_down_s
+        cool_downs.append(breaker.cool_down_s)
+        breaker, allowed = admitted(breaker, now)
+        assert allowed
+        assert breaker.state == "half_open"
+    assert cool_downs == [60, 120, 240, 480, 900, 900, 900]
+
+
+def test_one_success_of_the_probe_closes_it_and_forgets_the_cool_down() -> None:
+    breaker = Breaker(state="half_open", failures=7, faults=2, cool_down_s=480, until=10)
+    assert succeeded(breaker) == Breaker()
+
+
+def test_a_skipped_probe_leaves_it_half_open() -> None:
+    breaker = Breaker(state="half_open", failures=5, cool_down_s=60, until=10)
+    assert admitted(breaker, 11) == (breaker, True)
+
+
+def test_an_outage_between_faults_neither_pauses_nor_pardons() -> None:
+    breaker = Breaker()
+    for _ in range(4):
+        breaker = faulted(breaker, 0, "nonsense")
+    for _ in range(20):
+        breaker = upstream_failed(breaker, 0, "down")
+    assert not breaker.must_pause
+    assert faulted(breaker, 0, "nonsense").must_pause
+
+
+@pytest.mark.parametrize(("wish_s", "cool_down_s"), [(None, 60), (2, 60), (120, 120), (10_000, LONGEST_COOL_DOWN_S)])
+def test_the_peers_own_wish_lengthens_the_first_cool_down(wish_s: float | None, cool_down_s: float) -> None:
+    breaker = Breaker(failures=FAILURES_TO_OPEN - 1)
+    assert upstream_failed(breaker, 0, "busy", wish_s).cool_down_s == cool_down_s
+    assert cool_down_s >= FIRST_COOL_DOWN_S
+
+
+def test_the_file_gives_back_what_was_saved_and_goes_when_all_is_well(tmp_path: Path) -> None:
+    strategy_id = uuid4()
+    first = BreakerFile(tmp_path, strategy_id)
+    assert first.load() == Breaker()
+    broken = faulted(Breaker(), 5.0, "nonsense")
+    first.save(broken)
+    second = BreakerFile(tmp_path, strategy_id)
+    assert second.load() == broken
+    second.save(Breaker())
+    assert list((tmp_path / "state" / "breaker").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"failures": -1}', b'{"state": "ajar"}'])
+def test_a_file_that_is_no_breaker_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    strategy_id = uuid4()
+    path = tmp_path / "state" / "breaker" / f"{strategy_id}.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    file = BreakerFile(tmp_path, strategy_id)
+    assert file.load() == Breaker()
+    file.save(Breaker(failures=1))
+    assert BreakerFile(tmp_path, strategy_id).load().failures == 1
