@@ -52,7 +52,7 @@ class Reply(pykka.ThreadingFuture[Any]):
     def _follow(self, other: "Reply") -> None:
         try:
             self.set(other.get(timeout=0))
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever the other holds is passed on
             self.set_exception()
 
     def _called_back(self) -> None:
@@ -70,6 +70,7 @@ class Actor(pykka.ThreadingActor):
 
     use_daemon_thread = True
     tick_every_s = 1.0
+    finished = False  # set by an actor whose work is over; its process then ends well
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,12 +93,25 @@ class Actor(pykka.ThreadingActor):
             self._is_open = True
         return self.tick(time.monotonic())
 
+    def launch(self) -> pykka.ActorRef["Actor"]:
+        """What pykka's `start` does after construction, for a host that needs the instance as well."""
+        pykka.ActorRegistry.register(self.actor_ref)
+        self._start_actor_loop()
+        return self.actor_ref
+
     def open(self) -> None:
         """Opens what the actor needs; called once, before its first tick. May raise BadConfiguration."""
 
     def tick(self, now: float) -> float:
         """Does what is due at monotonic `now`; returns the monotonic time of the next tick."""
         return now + self.tick_every_s
+
+    def wants_tick_after(self, message: Message) -> bool:  # noqa: ARG002 - for subclasses to decide
+        """Whether a told `message` brings the next tick forward to now."""
+        return False
+
+    def close(self, grace_s: float) -> None:
+        """Ends the work within `grace_s`, leaving nothing half-done; called once, from the child's main thread."""
 
     def receive(self, message: Message) -> Message | Reply | None:
         raise TypeError(f"{type(self).__name__} does not know {type(message).__name__}")

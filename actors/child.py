@@ -1,0 +1,210 @@
+"""A child's life after the fork: one loop that passes messages to its actor, asks it to tick, and beats its heart.
+
+The beat follows a completed tick and promises the next one, so a child that is blocked, spinning, deadlocked or stopped
+breaks its promise however healthy its other threads are.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import math
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, cast
+
+import setproctitle
+import structlog
+import zmq
+
+from actors.actor import Actor, Reply
+from actors.board import Board
+from actors.link import Door, Link
+from actors.messages import Failed, Message, Tick
+from engine import logs
+from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Skip
+from engine.settings import Settings
+
+logger = structlog.get_logger()
+
+_TICK_SOON_S = 0.05
+
+
+class Service(Protocol):
+    """A server with a wire protocol of its own, hosted by a child: database, webhook server, simulator."""
+
+    def start(self) -> None: ...
+
+    def healthy(self) -> bool: ...
+
+    def stop(self, grace_s: float) -> None: ...
+
+
+class ServiceActor(Actor):
+    """Puts a service under the same supervision as every actor: its tick is a completed health check."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+
+    def open(self) -> None:
+        self._service.start()
+
+    def tick(self, now: float) -> float:
+        if not self._service.healthy():
+            raise RuntimeError("the service does not answer its own health check")
+        return now + self.tick_every_s
+
+    def close(self, grace_s: float) -> None:
+        self._service.stop(grace_s)
+
+
+class Host:
+    """Runs one actor: its door, its ticks, its heartbeat and its end."""
+
+    def __init__(self, actor: Actor, door: Door, beat: Callable[[float], None], deadline_s: float) -> None:
+        self._actor = actor
+        self._door = door
+        self._beat = beat
+        self._deadline_s = deadline_s
+        self._results: deque[Callable[[], None]] = deque()
+        self._awake, self._waker = socket.socketpair()
+        for end in (self._awake, self._waker):
+            end.settimeout(0)
+        self._next_tick: float | None = time.monotonic()
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Asks the loop to end; safe from a signal handler and from any thread."""
+        self.stopping = True
+        self._wake()
+
+    def run(self, lifeline: int) -> None:
+        """Returns when asked to stop, or the actor is finished, or the supervisor gone; raises what a tick raised."""
+        ref = self._actor.launch()
+        poller = zmq.Poller()
+        for waited in (self._door.socket, self._awake, lifeline):
+            poller.register(waited, zmq.POLLIN)
+        while not self.stopping and not self._actor.finished:
+            self._start_tick(ref)
+            ready = dict(poller.poll(self._wait_ms()))
+            if lifeline in ready:
+                return
+            self._drain_wakes()
+            for message, answer in self._door.arrivals():
+                self._pass_on(ref, message, answer)
+
+    def _start_tick(self, ref: Any) -> None:
+        if self._next_tick is not None and time.monotonic() >= self._next_tick:
+            self._next_tick = None
+            ref.ask(Tick(), block=False).then(lambda done: self._later(lambda: self._ticked(done)))
+
+    def _ticked(self, done: Reply) -> None:
+        due = cast("float", done.get(timeout=0))
+        self._next_tick = due
+        self._beat(due + self._deadline_s)
+
+    def _pass_on(self, ref: Any, message: Message, answer: Callable[[Message], None] | None) -> None:
+        if answer is None:
+            ref.tell(message)
+            if self._actor.wants_tick_after(message):
+                self._next_tick = self._next_tick and min(self._next_tick, time.monotonic() + _TICK_SOON_S)
+            return
+        ref.ask(message, block=False).then(lambda done: self._later(lambda: _answer(answer, done)))
+
+    def _later(self, action: Callable[[], None]) -> None:
+        """Runs `action` on the loop's own thread, which alone may touch the door."""
+        self._results.append(action)
+        self._wake()
+
+    def _drain_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._awake.recv(4_096):
+                pass
+        while self._results:
+            self._results.popleft()()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b"\0")
+
+    def _wait_ms(self) -> int | None:
+        return None if self._next_tick is None else max(0, math.ceil((self._next_tick - time.monotonic()) * 1000))
+
+
+def run(request: dict[str, Any]) -> NoReturn:
+    """The whole life of a freshly forked child; `request` is the supervisor's spawn request. Never returns."""
+    setproctitle.setproctitle(f"sparky: {request['title'] or request['name']}")
+    last_words = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
+    with last_words.open("w") as file:
+        faulthandler.enable(file=file)
+        code = _live(request, last_words)
+    os._exit(code)
+
+
+def _live(request: dict[str, Any], last_words: Path) -> int:
+    settings = Settings.unsealed(request["settings"])
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["name"])
+    _limit_resources()
+    try:
+        _host(request, settings)
+    except BadConfiguration as error:
+        last_words.write_text(str(error))
+        logger.error("cannot_run", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
+        return EXIT_CONFIGURATION
+    except BaseException as error:  # the boundary of the process: whatever it was, it is told and the process ends
+        last_words.write_text(logs.redact(traceback.format_exc()))
+        logger.exception("crashed", reason=f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _host(request: dict[str, Any], settings: Settings) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    run_dir = Path(request["run_dir"])
+    board = Board(run_dir / "board")
+    door = Door(context, run_dir, request["name"])
+    actor = _actor(request, settings, Link(context, run_dir))
+    host = Host(actor, door, lambda promise: board.beat(request["slot"], promise), request["tick_deadline_s"])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: host.stop())
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        host.run(request["lifeline"])
+    finally:
+        actor.close(request["grace_s"])
+
+
+def _actor(request: dict[str, Any], settings: Settings, link: Link) -> Actor:
+    module, function = request["entry"].split(":")
+    make = getattr(importlib.import_module(module), function)
+    if request["kind"] == "service":
+        return ServiceActor(make(settings, request["argument"]))
+    return cast("Actor", make(settings, link, request["argument"]))
+
+
+def _limit_resources() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.set_wakeup_fd(-1)
+    threading.current_thread().name = "main"
+
+
+def _answer(answer: Callable[[Message], None], done: Reply) -> None:
+    try:
+        reply = done.get(timeout=0)
+    except Skip as skip:
+        reply = Failed(kind=skip.kind, reason=str(skip))
+    except Exception as error:  # one bad ask must not end an actor that all the others share
+        logger.exception("ask_failed", reason=str(error))
+        reply = Failed(kind="error", reason=f"{type(error).__name__}: {error}")
+    if reply is not None:
+        with contextlib.suppress(zmq.Again):
+            answer(reply)

@@ -1,0 +1,56 @@
+"""The state directory of one running Sparky: its private run directory, and the lock that refuses a second supervisor."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.errors import BadConfiguration
+
+
+def prepare_run_dir(run_dir: Path) -> None:
+    """Makes the private directory for sockets, locks and last words (0700). Raises BadConfiguration."""
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        for directory in (run_dir, run_dir / "last"):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            directory.chmod(0o700)
+    except OSError as error:
+        raise BadConfiguration(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from error
+
+
+class HomeLock:
+    """Held while a supervisor runs. The kernel drops it with the process, so a crash leaves nothing to clean up."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "supervisor.lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Raises BadConfiguration, naming the other's pid, when it is held."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.read(self._descriptor, 20).decode().strip()
+            os.close(self._descriptor)
+            raise BadConfiguration(
+                f"Sparky already runs on {self._path.parent.parent} as process {other}; stop it, or set another SPARKY_HOME"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, str(os.getpid()).encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def read_last_words(run_dir: Path, name: str) -> str | None:
+    """The traceback or sentence a child left when it ended, at most its last 4,000 characters."""
+    try:
+        return (run_dir / "last" / f"{name}.txt").read_text(errors="replace")[-4_000:] or None
+    except OSError:
+        return None
