@@ -8,7 +8,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 HIDDEN: Final = "[hidden]"
 SHORTEST_SECRET: Final = 6  # a shorter registered secret would blank out ordinary words
-DEEPEST: Final = 8
+DEEPEST: Final = 20  # of nesting; what lies deeper, or contains itself, is left out
 
 _NAMES: Final = (
     r"[\w-]*(?:secret|api[_-]?key|private[_-]?key|service[_-]?role[_-]?key|passphrase|password|passwd|authorization)"

@@ -1,0 +1,71 @@
+"""The one place that counts: events fall in from every process, Prometheus, probes and people read them out."""
+
+import time
+
+from prometheus_client import CollectorRegistry
+
+from actors.actor import Actor, Peers
+from actors.messages import (
+    CycleFinished,
+    LimiterState,
+    LlmCalled,
+    MarketFetched,
+    Message,
+    OutboxState,
+    SignalAttempted,
+    SupervisorReport,
+)
+from actors.monitor_facts import Facts
+from actors.monitor_http import MonitorServer
+from engine.settings import Settings
+from engine.telemetry import Metrics
+
+
+class MonitorActor(Actor):
+    """Keeps one ordinary registry in this one process; nobody waits for it, so it asks nobody anything."""
+
+    tick_every_s = 2.0
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._host, self._port = settings.sparky_monitor_host, settings.sparky_monitor_port
+        self._registry = CollectorRegistry()
+        self.facts = Facts(Metrics(self._registry))
+        self._server: MonitorServer | None = None
+
+    def open(self) -> None:
+        """Listens. Raises BadConfiguration when the port is taken."""
+        self._server = MonitorServer(self._host, self._port, self._registry, self.facts)
+
+    def tick(self, now: float) -> float:
+        """Asks its own server, so that a monitor that nobody can read is restarted."""
+        if self._server is None or not self._server.answers():
+            raise RuntimeError("the monitor's HTTP server does not answer")
+        return now + self.tick_every_s
+
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - scrapes are short; there is nothing to wait for
+        if self._server is not None:
+            self._server.close()
+
+    def receive(self, message: Message) -> None:
+        match message:
+            case SupervisorReport():
+                self.facts.reported(message, time.monotonic())
+            case CycleFinished():
+                self.facts.cycle_finished(message)
+            case LlmCalled():
+                self.facts.llm_called(message)
+            case SignalAttempted():
+                self.facts.signal_attempted(message)
+            case OutboxState():
+                self.facts.outbox_state(message)
+            case LimiterState():
+                self.facts.limiter_state(message)
+            case MarketFetched():
+                self.facts.market_fetched(message)
+            case _:
+                super().receive(message)
+
+
+def make(settings: Settings, peers: Peers, argument: str) -> MonitorActor:  # noqa: ARG001 - every actor is made alike
+    return MonitorActor(settings)

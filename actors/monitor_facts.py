@@ -1,0 +1,199 @@
+"""What the monitor knows: the last word of everyone, kept as plain data and as metrics, with time passed in."""
+
+import threading
+from collections import Counter
+from typing import Any, Final
+
+from actors.messages import (
+    ChildReport,
+    CycleFinished,
+    LimiterState,
+    LlmCalled,
+    MarketFetched,
+    OutboxState,
+    SignalAttempted,
+    SupervisorReport,
+)
+from engine.telemetry import BREAKER_STATES, Metrics
+from engine.types import SignalOutcome
+
+REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
+WELL: Final = frozenset({"running", "done"})
+STRATEGY_PREFIX: Final = "strategy-"
+
+
+class Facts:
+    """Fed by the actor's thread, read by the HTTP threads. Times named `now` are CLOCK_MONOTONIC seconds."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lock = threading.RLock()
+        self._supervisor_pid: int | None = None
+        self._reported_at: float | None = None
+        self._children: dict[str, ChildReport] = {}
+        self._cycles: dict[str, dict[str, Any]] = {}
+        self._limiter: dict[str, LimiterState] = {}
+        self._outbox_pending: int | None = None
+        self._totals: Counter[str] = Counter()
+        self._signals: Counter[str] = Counter()
+        self._cost_usd = 0.0
+
+    # events
+
+    def reported(self, report: SupervisorReport, now: float) -> None:
+        """The supervisor's view replaces the one before; whoever is gone from it is forgotten."""
+        with self._lock:
+            self._supervisor_pid, self._reported_at = report.pid, now
+            children = {child.name: child for child in report.children}
+            for name in self._children.keys() - children.keys():
+                self._forget(name)
+            for name, child in children.items():
+                self._count_restarts(child, self._children.get(name))
+                self._metrics.actor_up.labels(name).set(child.state in WELL)
+                if child.memory_bytes is not None:
+                    self._metrics.actor_memory.labels(name).set(child.memory_bytes)
+            self._children = children
+
+    def cycle_finished(self, cycle: CycleFinished) -> None:
+        strategy, metrics = str(cycle.strategy_id), self._metrics
+        metrics.cycles.labels(strategy, cycle.outcome).inc()
+        metrics.cycle_duration.observe(cycle.duration_s)
+        metrics.engine_duration.observe(cycle.engine_s)
+        metrics.lateness.observe(max(0.0, cycle.lateness_s))
+        metrics.missed_ticks.labels(strategy).inc(cycle.missed_ticks)
+        metrics.failures.labels(strategy).set(cycle.failures)
+        for state in BREAKER_STATES:
+            metrics.breaker.labels(strategy, state).set(state == cycle.breaker)
+        if cycle.waited_permit_s is not None:
+            metrics.limiter_wait.observe(cycle.waited_permit_s)
+        if cycle.action is not None:
+            metrics.decisions.labels(strategy, cycle.action).inc()
+            metrics.last_decision.labels(strategy).set(cycle.at)
+            if cycle.confidence is not None:
+                metrics.confidence.observe(cycle.confidence)
+        with self._lock:
+            self._remember_cycle(strategy, cycle)
+
+    def _remember_cycle(self, strategy: str, cycle: CycleFinished) -> None:
+        before = self._cycles.get(strategy, {})
+        if before.get("name") != cycle.name:
+            if before:
+                self._metrics.strategy_info.remove(strategy, before["name"])
+            self._metrics.strategy_info.labels(strategy, cycle.name).set(1)
+        facts = cycle.model_dump(mode="json", exclude={"strategy_id", "action", "symbol", "confidence", "signal_id"})
+        facts["cycles"] = before.get("cycles", 0) + 1
+        facts["missed_ticks"] += before.get("missed_ticks", 0)
+        facts["signals"] = before.get("signals", {})
+        decision = cycle.model_dump(mode="json", include={"action", "symbol", "confidence", "signal_id", "at"})
+        facts["last_decision"] = decision if cycle.action is not None else before.get("last_decision")
+        self._cycles[strategy] = facts
+        self._totals["cycles"] += 1
+        self._totals["decisions"] += cycle.action is not None
+        self._totals["faults"] += cycle.outcome == "fault"
+
+    def llm_called(self, call: LlmCalled) -> None:
+        strategy, metrics = str(call.strategy_id), self._metrics
+        metrics.llm_requests.labels(call.model, call.outcome).inc()
+        metrics.llm_duration.observe(call.duration_s)
+        metrics.llm_tokens.labels(strategy, "prompt").inc(call.prompt_tokens)
+        metrics.llm_tokens.labels(strategy, "cached").inc(call.cached_tokens)
+        metrics.llm_tokens.labels(strategy, "completion").inc(call.completion_tokens)
+        metrics.llm_cost.labels(strategy).inc(float(call.cost_usd))
+        with self._lock:
+            self._totals["llm_requests"] += 1
+            self._totals["llm_tokens"] += call.prompt_tokens + call.completion_tokens
+            self._cost_usd += float(call.cost_usd)
+
+    def signal_attempted(self, attempt: SignalAttempted) -> None:
+        self._metrics.signals.labels(attempt.outcome).inc()
+        if attempt.outcome == SignalOutcome.DELIVERED:
+            self._metrics.delivery.observe(max(0.0, attempt.age_s))
+        with self._lock:
+            self._signals[attempt.outcome] += 1
+            facts = self._cycles.get(str(attempt.strategy_id))
+            if facts is not None:
+                facts["signals"][attempt.outcome] = facts["signals"].get(attempt.outcome, 0) + 1
+
+    def outbox_state(self, state: OutboxState) -> None:
+        self._metrics.outbox_pending.set(state.pending)
+        with self._lock:
+            self._outbox_pending = state.pending
+
+    def limiter_state(self, state: LimiterState) -> None:
+        for limit, used in state.used.items():
+            self._metrics.limiter_used.labels(state.model, limit).set(used)
+        for limit, value in state.limit.items():
+            self._metrics.limiter_limit.labels(state.model, limit).set(value)
+        with self._lock:
+            self._limiter[state.model] = state
+            self._metrics.limiter_queue.set(sum(each.queue_length for each in self._limiter.values()))
+            self._metrics.limiter_oldest.set(max(each.oldest_wait_s for each in self._limiter.values()))
+
+    def market_fetched(self, fetch: MarketFetched) -> None:
+        self._metrics.fetches.labels(fetch.venue, fetch.symbol, fetch.outcome).inc()
+        self._metrics.fetch_duration.observe(fetch.duration_s)
+
+    # readings
+
+    def problems(self, now: float) -> list[str]:
+        """One sentence per fault of what all strategies share; empty when all is well."""
+        with self._lock:
+            if self._reported_at is None:
+                return ["the supervisor has not reported yet"]
+            silence_s = now - self._reported_at
+            if silence_s > REPORT_LASTS_S:
+                return [f"the supervisor has not reported for {silence_s:.0f} s"]
+            shared = (child for child in self._children.values() if child.kind != "strategy")
+            return [f"{child.name} is {child.state}" for child in shared if child.state not in WELL]
+
+    def status(self, now: float, unix_now: float) -> dict[str, Any]:
+        """Everything a person or a program may want to see, as JSON data."""
+        with self._lock:
+            problems = self.problems(now)
+            return {
+                "at": unix_now,
+                "healthy": not problems,
+                "problems": problems,
+                "supervisor": {
+                    "pid": self._supervisor_pid,
+                    "report_age_s": None if self._reported_at is None else round(now - self._reported_at, 3),
+                },
+                "children": [child.model_dump(mode="json") for child in self._children.values()],
+                "strategies": {key: self._seen(facts, unix_now) for key, facts in self._cycles.items()},
+                "limiter": {model: state.model_dump(exclude={"model"}) for model, state in self._limiter.items()},
+                "outbox_pending": self._outbox_pending,
+                "totals": {**self._total(), "signals": dict(self._signals), "llm_cost_usd": round(self._cost_usd, 8)},
+            }
+
+    def _total(self) -> dict[str, int]:
+        return {name: self._totals[name] for name in ("cycles", "decisions", "faults", "llm_requests", "llm_tokens")}
+
+    @staticmethod
+    def _seen(facts: dict[str, Any], unix_now: float) -> dict[str, Any]:
+        decision = facts["last_decision"]
+        if decision is not None:
+            decision = decision | {"age_s": round(unix_now - decision["at"], 3)}
+        return facts | {"signals": dict(facts["signals"]), "last_decision": decision}
+
+    # upkeep of series
+
+    def _count_restarts(self, child: ChildReport, before: ChildReport | None) -> None:
+        """Turns the report's totals into a counter that never falls, also when a new supervisor counts from zero."""
+        known = before.restart_reasons if before is not None else {}
+        for reason, total in child.restart_reasons.items():
+            last = known.get(reason, 0)
+            self._metrics.actor_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
+
+    def _forget(self, name: str) -> None:
+        """A child that is gone leaves its counters, which must not fall, and takes its gauges, which would go stale."""
+        for gauge in (self._metrics.actor_up, self._metrics.actor_memory):
+            gauge.remove(name)
+        strategy = name.removeprefix(STRATEGY_PREFIX)
+        facts = self._cycles.pop(strategy, None)
+        if facts is None:
+            return
+        for gauge in (self._metrics.last_decision, self._metrics.failures):
+            gauge.remove(strategy)
+        for state in BREAKER_STATES:
+            self._metrics.breaker.remove(strategy, state)
+        self._metrics.strategy_info.remove(strategy, facts["name"])
