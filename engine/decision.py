@@ -1,0 +1,194 @@
+"""Turns whatever a model wrote into a bounded decision, or into a HOLD that says why: nothing is ever guessed."""
+
+import json
+from collections.abc import Mapping
+from decimal import ROUND_DOWN, Decimal
+from typing import Any, Final, NoReturn
+
+from engine.types import Action, Decision, Frozen, Strategy
+
+LONGEST_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
+LONGEST_REASONING: Final = 100
+_LONGEST_NUMBER: Final = 32
+_LARGEST_SIZE_USD: Final = Decimal(10) ** 12
+_CENT: Final = Decimal("0.01")
+_FIELDS: Final = ("action", "symbol", "size_usd", "confidence", "reasoning", "stop_loss_percent", "take_profit_percent")
+_OPTIONAL: Final = frozenset({"stop_loss_percent", "take_profit_percent"})
+
+# For constrained decoding every field is required and an optional one is nullable; bounds are checked here, by code.
+SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "action": {"type": "string", "enum": [action.value for action in Action]},
+        "symbol": {"type": ["string", "null"]},
+        "size_usd": {"type": "number"},
+        "confidence": {"type": "number"},
+        "reasoning": {"type": "string"},
+        "stop_loss_percent": {"type": ["number", "null"]},
+        "take_profit_percent": {"type": ["number", "null"]},
+    },
+    "required": list(_FIELDS),
+    "additionalProperties": False,
+}
+
+
+class Limits(Frozen):
+    """What bounds a decision, whatever the model says."""
+
+    target_assets: tuple[str, ...]
+    min_confidence: float
+    max_position_usd: Decimal
+
+
+class _UnusableError(ValueError):
+    """Why an answer cannot be used."""
+
+
+def limits_of(strategy: Strategy) -> Limits:
+    return Limits(
+        target_assets=strategy.target_assets,
+        min_confidence=strategy.min_confidence,
+        max_position_usd=strategy.max_position_usd,
+    )
+
+
+def parse(text: str, limits: Limits) -> Decision:
+    """The decision in `text`. Never raises, whatever the text.
+
+    An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak or of size 0 becomes
+    a HOLD with `reason` alone. Sizes are USD, rounded down to cents and capped at `max_position_usd`.
+    """
+    try:
+        return _bounded(_checked(_only_object(text), limits), limits)
+    except _UnusableError as fault:
+        return unusable(str(fault))
+
+
+def unusable(reason: str) -> Decision:
+    """The HOLD that is recorded in place of an answer that cannot be used."""
+    return Decision(action=Action.HOLD, reason=reason, is_fault=True)
+
+
+def clean(text: str) -> str:
+    """`text` without what PostgreSQL cannot store: NUL and halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _bounded(decision: Decision, limits: Limits) -> Decision:
+    if decision.action not in (Action.LONG, Action.SHORT):
+        return decision.model_copy(update={"size_usd": Decimal(0)})
+    if decision.confidence < limits.min_confidence:
+        return _held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
+    size_usd = min(decision.size_usd, limits.max_position_usd).quantize(_CENT, ROUND_DOWN)
+    if size_usd == 0:
+        return _held(decision, f"{decision.action} with size 0")
+    return decision.model_copy(update={"size_usd": size_usd})
+
+
+def _held(decision: Decision, reason: str) -> Decision:
+    return decision.model_copy(update={"action": Action.HOLD, "size_usd": Decimal(0), "reason": reason})
+
+
+def _checked(answer: Mapping[str, Any], limits: Limits) -> Decision:
+    unknown = sorted(set(answer) - set(_FIELDS))
+    if unknown:
+        raise _UnusableError(f"unknown field {_shown(unknown[0])}")
+    missing = [name for name in _FIELDS if name not in answer and name not in _OPTIONAL]
+    if missing:
+        raise _UnusableError(f"missing {missing[0]}")
+    action = _action(answer["action"])
+    return Decision(
+        action=action,
+        symbol=_symbol(answer["symbol"], action, limits.target_assets),
+        size_usd=_within(answer["size_usd"], "size_usd", Decimal(0), _LARGEST_SIZE_USD),
+        confidence=float(_within(answer["confidence"], "confidence", Decimal(0), Decimal(1))),
+        reasoning=_reasoning(answer["reasoning"]),
+        stop_loss_percent=_percent(answer.get("stop_loss_percent"), "stop_loss_percent"),
+        take_profit_percent=_percent(answer.get("take_profit_percent"), "take_profit_percent"),
+    )
+
+
+def _action(value: object) -> Action:
+    if isinstance(value, str) and value in Action.__members__:
+        return Action(value)
+    raise _UnusableError(f"action is {_shown(value)}")
+
+
+def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | None:
+    if value is None and action is Action.HOLD:
+        return None
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise _UnusableError(f"symbol is {_shown(value)}, not one of the strategy's own")
+
+
+def _reasoning(value: object) -> str:
+    if not isinstance(value, str):
+        raise _UnusableError(f"reasoning is {_shown(value)}")
+    return clean(value)[:LONGEST_REASONING]
+
+
+def _within(value: object, name: str, low: Decimal, high: Decimal) -> Decimal:
+    if isinstance(value, Decimal) and low <= value <= high:
+        return value
+    raise _UnusableError(f"{name} is {_shown(value)}")
+
+
+def _percent(value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    percent = round(float(_within(value, name, Decimal(0), Decimal(100))), 4)
+    if not 0 < percent < 100:
+        raise _UnusableError(f"{name} is {_shown(value)}")
+    return percent
+
+
+def _only_object(text: str) -> dict[str, Any]:
+    """The one JSON object in `text`; fences or prose around it are tolerated as long as they hold no other brace."""
+    if len(text) > LONGEST_ANSWER:
+        raise _UnusableError(f"an answer of {len(text)} characters")
+    start = text.find("{")
+    if start < 0:
+        raise _UnusableError("no JSON object in the answer" if text.strip() else "an empty answer")
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except _UnusableError:
+        raise
+    except (ValueError, RecursionError):
+        raise _UnusableError("the answer's JSON is broken") from None
+    around = text[:start].rstrip(), text[end:].lstrip()
+    if any(brace in part for part in around for brace in "{}") or around[0].endswith("[") or around[1].startswith("]"):
+        raise _UnusableError("more than one JSON value in the answer")
+    if not isinstance(value, dict):
+        raise _UnusableError("the answer is no JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise _UnusableError("a field is given twice")
+    return fields
+
+
+def _number(text: str) -> Decimal:
+    if len(text) > _LONGEST_NUMBER:
+        raise _UnusableError(f"a number of {len(text)} characters")
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise _UnusableError(f"{text} is too large a number") from None
+
+
+def _constant(name: str) -> NoReturn:
+    raise _UnusableError(f"{name} is no number")
+
+
+def _shown(value: object) -> str:
+    kind = {dict: "an object", list: "a list", Decimal: str(value)}.get(type(value))
+    return kind or clean(repr(value))[:60]
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_number, parse_int=_number, parse_constant=_constant
+)
