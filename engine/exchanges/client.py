@@ -1,0 +1,116 @@
+"""ccxt as we want it: another base URL at will, bounded time and size, no retries of its own, perpetuals only."""
+
+import re
+import time
+from typing import Any, Final
+
+import ccxt
+import requests
+from urllib3.exceptions import HTTPError
+
+from engine.errors import BadConfiguration
+from engine.exchanges.venue import Credentials
+
+TIMEOUT_S: Final = 10.0
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # exchangeInfo of a large venue is a few megabytes
+CHUNK_BYTES: Final = 65_536
+
+
+class BoundedSession(requests.Session):
+    """A session whose answers end: requests' own timeout restarts with every byte, and its body has no bound."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__()
+        self._timeout_s = timeout_s
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Raises requests.Timeout after `timeout_s` in all, and requests.ConnectionError on a body beyond the bound."""
+        deadline = time.monotonic() + self._timeout_s
+        response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
+        try:
+            body = _body(response, deadline)
+        except TimeoutError as error:
+            raise requests.ReadTimeout(str(error)) from error
+        except (OSError, HTTPError) as error:
+            raise requests.ConnectionError(f"Connection broken: {error}") from error
+        finally:
+            response.close()
+        response._content = body  # noqa: SLF001 - the attribute that `content` and `text` read
+        return response
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    body = bytearray()
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end in time")
+        if len(body) > MAX_BODY_BYTES:
+            raise OSError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+class Plain:
+    """Mixed in before a ccxt class: a 5xx is "unavailable" whatever its body says: it tells nothing of the order."""
+
+    def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
+        if code >= 500:
+            raise ccxt.ExchangeNotAvailable(f"{method} {url.partition('?')[0]} answered {code}")
+        return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
+
+
+class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
+    """ccxt's Aster without its spot side, its builder fee and its millisecond nonces (two in one millisecond clash)."""
+
+    def fetch_markets(self, params: Any = None) -> Any:
+        """Perpetuals only: one request instead of the three of ccxt."""
+        listed = self.fapiPublicGetV3ExchangeInfo(params or {})
+        return self.parse_markets([row for row in listed["symbols"] if row.get("baseAsset")])
+
+    def sign(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
+        """ccxt lets parameters override the nonce (µs), the user and the signer that it would fill in itself."""
+        given = dict(params or {})
+        if api[0] == "fapiPrivate":
+            given = {"nonce": str(self._next_nonce()), **self.options.get("identity", {}), **given}
+        return super().sign(path, api, method, given, *rest)
+
+    def _next_nonce(self) -> int:
+        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + 1, time.time_ns() // 1_000)
+        return int(self.options["lastNonce"])
+
+
+def open_exchange(
+    venue: str, base_url: str | None = None, credentials: Credentials | None = None, timeout_s: float = TIMEOUT_S
+) -> Any:
+    """A ccxt client of `venue`; with `base_url` every address keeps its path but goes there instead.
+
+    No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
+    """
+    family = Aster if venue == "aster" else getattr(ccxt, venue, None) if venue in ccxt.exchanges else None
+    if family is None:
+        raise BadConfiguration(f"No venue is called {venue!r}; see the list of exchanges that ccxt supports.")
+    exchange = type(venue, (Plain, family), {})(_config(timeout_s, credentials))
+    exchange.session = BoundedSession(timeout_s)
+    exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
+    if base_url is not None:
+        exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)
+    return exchange
+
+
+def elsewhere(addresses: Any, base_url: str) -> Any:
+    """ccxt's (nested) addresses with scheme and host replaced by `base_url`."""
+    if isinstance(addresses, dict):
+        return {name: elsewhere(address, base_url) for name, address in addresses.items()}
+    return re.sub(r"^https?://[^/]+", base_url.rstrip("/"), addresses) if isinstance(addresses, str) else addresses
+
+
+def _config(timeout_s: float, credentials: Credentials | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"defaultType": "swap", "builderFee": False, "maxRetriesOnFailure": 0}
+    config: dict[str, Any] = {"enableRateLimit": False, "timeout": round(timeout_s * 1000), "options": options}
+    if credentials is None:
+        return config
+    secrets = {"apiKey": credentials.api_key, "secret": credentials.api_secret, "privateKey": credentials.private_key}
+    config |= {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    identity = {"user": credentials.user_address, "signer": credentials.signer_address}
+    options["identity"] = {name: address for name, address in identity.items() if address is not None}
+    return config

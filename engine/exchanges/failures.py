@@ -1,0 +1,110 @@
+"""The one place where ccxt's exceptions become ours."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import ccxt
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from engine.errors import (
+    BadConfiguration,
+    OutcomeUnknown,
+    SparkyError,
+    StrategyFault,
+    UpstreamUnavailable,
+    VenueRefused,
+)
+
+# Binance-shaped codes whose meaning is "the execution status is unknown".
+UNKNOWN_CODES: Final = {"-1000", "-1001", "-1006", "-1007"}
+REFUSALS: Final = (
+    ccxt.InsufficientFunds,
+    ccxt.InvalidOrder,
+    ccxt.OperationRejected,
+    ccxt.BadRequest,
+    ccxt.ArgumentsRequired,
+    ccxt.NotSupported,
+)
+SURELY_NOT_ACCEPTED: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded, ccxt.InvalidNonce)
+# What ccxt's parsers raise on an answer that has another shape than they expect.
+UNREADABLE: Final = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError)
+
+
+@contextmanager
+def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
+    """Turns what ccxt raises inside the block into our errors. With `ordering`, silence means OutcomeUnknown."""
+    try:
+        yield
+    except SparkyError:
+        raise
+    except ccxt.BaseError as error:
+        raise ours(error, _retry_after_s(exchange), ordering=ordering) from error
+    except UNREADABLE as error:
+        reason = f"{exchange.id} sent an answer that cannot be read ({type(error).__name__})"
+        raise _silence(reason, ordering=ordering) from error
+
+
+def ours(error: ccxt.BaseError, retry_after_s: float | None, *, ordering: bool) -> SparkyError:
+    """The caller's next move for one of ccxt's errors."""
+    reason = said(error)
+    if ordering and _code(error) in UNKNOWN_CODES:
+        return OutcomeUnknown(reason)
+    if isinstance(error, SURELY_NOT_ACCEPTED) or _never_connected(error):
+        return UpstreamUnavailable("venue", reason, retry_after_s)
+    if isinstance(error, ccxt.AuthenticationError):
+        return BadConfiguration(f"The venue does not accept the credentials: {reason}.")
+    if isinstance(error, ccxt.BadSymbol):
+        return StrategyFault(f"the venue does not list the symbol: {reason}")
+    if isinstance(error, REFUSALS):
+        return VenueRefused(reason)
+    return _silence(reason, ordering=ordering)
+
+
+def said(error: ccxt.BaseError) -> str:
+    """The venue's own words where it had some; else ccxt's, without the query (it holds a signature)."""
+    answer = _answer(error)
+    if answer:
+        return f"{answer.get('msg', '')} ({answer.get('code')})".strip()
+    return str(error).partition("?")[0][:200] or type(error).__name__
+
+
+def _silence(reason: str, *, ordering: bool) -> SparkyError:
+    return OutcomeUnknown(reason) if ordering else UpstreamUnavailable("venue", reason)
+
+
+def _answer(error: ccxt.BaseError) -> dict[str, Any]:
+    start = str(error).find("{")
+    try:
+        answer = json.loads(str(error)[start:]) if start >= 0 else {}
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) and "code" in answer else {}
+
+
+def _code(error: ccxt.BaseError) -> str | None:
+    return str(_answer(error).get("code")) if _answer(error) else None
+
+
+def _never_connected(error: BaseException) -> bool:
+    """True when no connection was made, so that nothing can have been sent."""
+    cause: Any = error.__cause__
+    inner = cause.args[0] if cause is not None and cause.args else None
+    return isinstance(getattr(inner, "reason", inner), (NewConnectionError, ConnectTimeoutError))
+
+
+def _retry_after_s(exchange: Any) -> float | None:
+    text = (exchange.last_response_headers or {}).get("Retry-After")
+    if text is None:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

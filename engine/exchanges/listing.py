@@ -1,0 +1,55 @@
+"""From our symbols (BTCUSDT) to a venue's perpetual markets, and from its filters to an Instrument."""
+
+from decimal import Decimal
+from typing import Any
+
+from ccxt.base.decimal_to_precision import TICK_SIZE
+
+from engine.errors import StrategyFault
+from engine.exchanges.venue import Instrument
+
+
+def exact(number: Any) -> Decimal:
+    """The decimal that the venue wrote: exact for up to 15 digits, more than any price, tick or quantity has."""
+    return Decimal(str(number))
+
+
+def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
+    """ccxt's market for `symbol`: the linear perpetual whose id, or base and quote put together, is `symbol`.
+
+    Loads the markets when that has not been done. Raises StrategyFault when there is none, and ccxt's errors.
+    """
+    exchange.load_markets()
+    for market in exchange.markets_by_id.get(symbol, []):
+        if _is_linear_perpetual(market):
+            return dict(market)
+    for market in exchange.markets.values():
+        if _is_linear_perpetual(market) and f"{market['base']}{market['quote']}" == symbol:
+            return dict(market)
+    raise StrategyFault(f"{exchange.id} lists no perpetual called {symbol}")
+
+
+def instrument_of(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrument:
+    """Filters as quantities of the base asset, also where the venue counts in contracts. The tick is PRICE_FILTER's."""
+    size = exact(market.get("contractSize") or 1)
+    limits = market["limits"]
+    amount, market_amount = limits["amount"], limits.get("market") or {}
+    leverage = limits["leverage"]["max"]
+    most = market_amount.get("max") or amount["max"]
+    return Instrument(
+        symbol=symbol,
+        tick=_step(exchange, market["precision"]["price"]),
+        lot=_step(exchange, market["precision"]["amount"]) * size,
+        min_quantity=exact(max(amount["min"] or 0, market_amount.get("min") or 0)) * size,
+        max_quantity=exact(most) * size if most else None,
+        min_notional=exact(limits["cost"]["min"] or 0),
+        max_leverage=int(leverage) if leverage else None,
+    )
+
+
+def _step(exchange: Any, precision: Any) -> Decimal:
+    return exact(precision) if exchange.precisionMode == TICK_SIZE else Decimal(1).scaleb(-int(precision))
+
+
+def _is_linear_perpetual(market: dict[str, Any]) -> bool:
+    return bool(market.get("swap")) and bool(market.get("linear"))
