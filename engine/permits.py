@@ -1,0 +1,182 @@
+"""Who may call the model, and when: the provider's limits kept in every window, used in full, and shared fairly.
+
+Pure policy for one model, time passed in (monotonic seconds). Order among waiting strategies is start-time fair
+queueing (Goyal, Vin and Cheng, 1996) with every permit of equal weight: who has had fewer goes first; among equals a
+holder of a position, then who asked first. A strategy that was away keeps a little of what it missed, never a hoard.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid4
+
+from engine.types import Frozen
+from engine.windows import Entry, SlidingWindow
+
+# The provider sees a request a moment after its permit, sooner or later than the next one; a window that is a little
+# longer than its own absorbs that, at 0.7 % of the limit.
+MARGIN_S: Final = 0.4
+MINUTE_S: Final = 60.0
+DAY_S: Final = 86_400.0
+LONGEST_REFUSAL_S: Final = 3_600.0
+_DAY_GRAIN_S: Final = 60.0
+_CREDIT: Final = 3.0
+_REMEMBERED: Final = 8_192
+
+
+class PermitLimits(Frozen):
+    """Requests and tokens per minute and day, and requests at once; None where nothing is known to limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    tpd: int | None = None
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A strategy waiting for a permit. `tokens` is the most that its request may use."""
+
+    strategy_id: UUID
+    tokens: int
+    holds_position: bool
+    asked_at: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    permit_id: UUID
+    asker: Asker
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    until: float
+    tokens: int
+    entries: tuple[Entry, ...]
+
+
+class Permits:
+    """The permits of one model. `hold_s` is how long a permit may be out before its holder counts as dead."""
+
+    def __init__(self, limits: PermitLimits, hold_s: float, new_id: Callable[[], UUID] = uuid4) -> None:
+        self._configured = self._limits = limits
+        self._hold_s = hold_s
+        self._new_id = new_id
+        self._windows = {
+            "rpm": SlidingWindow(MINUTE_S + MARGIN_S),
+            "tpm": SlidingWindow(MINUTE_S + MARGIN_S),
+            "rpd": SlidingWindow(DAY_S + MARGIN_S, _DAY_GRAIN_S),
+            "tpd": SlidingWindow(DAY_S + MARGIN_S, _DAY_GRAIN_S),
+        }
+        self._waiting: dict[UUID, tuple[float, Asker]] = {}
+        self._held: dict[UUID, _Held] = {}
+        self._finish: dict[UUID, float] = {}
+        self._virtual = 0.0
+        self._refused_until = 0.0
+
+    @property
+    def limits(self) -> PermitLimits:
+        return self._limits
+
+    def too_large(self, tokens: int) -> str | None:
+        """Why a request of so many tokens can never be granted, or None."""
+        for name in ("tpm", "tpd"):
+            limit = getattr(self._limits, name)
+            if limit is not None and tokens > limit:
+                return f"one request of up to {tokens} tokens is more than the limit of {limit} ({name})"
+        return None
+
+    def ask(self, asker: Asker) -> None:
+        """Puts the asker into the queue; a newer ask of the same strategy takes the older one's place."""
+        finish = self._finish.get(asker.strategy_id, self._virtual)
+        self._waiting[asker.strategy_id] = (max(self._virtual - _CREDIT, finish), asker)
+
+    def expire(self, now: float) -> list[Asker]:
+        """Drops askers whose deadline has passed, and returns them; frees the places of permits held too long."""
+        late = [asker for _, asker in self._waiting.values() if now > asker.deadline]
+        for asker in late:
+            del self._waiting[asker.strategy_id]
+        for permit_id in [permit_id for permit_id, held in self._held.items() if now > held.until]:
+            del self._held[permit_id]
+        return late
+
+    def grants(self, now: float) -> list[Grant]:
+        """Grants all that can be granted now, in the queue's order; who does not fit yet holds up those behind."""
+        granted = []
+        while self._waiting and len(self._held) < self._limits.concurrency:
+            start, asker = self._first()
+            if self._fits_at(now, asker.tokens) > now:
+                break
+            granted.append(self._grant(start, asker, now))
+        return granted
+
+    def next_grant_at(self, now: float) -> float | None:
+        """When the first in the queue will fit, as far as is known; None if nobody waits or only a release helps."""
+        if not self._waiting or len(self._held) >= self._limits.concurrency:
+            return None
+        return self._fits_at(now, self._first()[1].tokens)
+
+    def release(self, permit_id: UUID, tokens: int | None) -> None:
+        """The request has ended with `tokens` actually counted; None when it was never sent, which gives all back."""
+        held = self._held.pop(permit_id, None)
+        if held is None:
+            return
+        for name, entry in zip(self._windows, held.entries, strict=True):
+            counts_requests = name.startswith("r")
+            if tokens is None:
+                self._windows[name].adjust(entry, -1 if counts_requests else -held.tokens)
+            elif not counts_requests:
+                self._windows[name].adjust(entry, tokens - held.tokens)
+
+    def count(self, at: float, tokens: int) -> None:
+        """Counts a request of the past, known from elsewhere (a former process): oldest first."""
+        for name, window in self._windows.items():
+            window.add(at, 1 if name.startswith("r") else tokens)
+
+    def announced(self, requests_per_day: int | None, tokens_per_minute: int | None) -> None:
+        """Limits that the provider states: they tighten the configured ones and never loosen them."""
+        tighter = {"rpd": requests_per_day, "tpm": tokens_per_minute}
+        self._limits = self._limits.model_copy(
+            update={n: _tighter(getattr(self._configured, n), v) for n, v in tighter.items() if v is not None and v > 0}
+        )
+
+    def refused(self, now: float, retry_after_s: float) -> None:
+        """After a 429: nobody calls before the provider's wish is over."""
+        self._refused_until = max(self._refused_until, now + min(max(retry_after_s, 0.0), LONGEST_REFUSAL_S))
+
+    def used(self, now: float) -> dict[str, float]:
+        return {**{name: window.total(now) for name, window in self._windows.items()}, "concurrency": len(self._held)}
+
+    def queue(self, now: float) -> tuple[int, float]:
+        """How many wait, and the longest wait so far in seconds."""
+        return len(self._waiting), max((now - asker.asked_at for _, asker in self._waiting.values()), default=0.0)
+
+    def _first(self) -> tuple[float, Asker]:
+        return min(self._waiting.values(), key=lambda w: (w[0], not w[1].holds_position, w[1].asked_at))
+
+    def _fits_at(self, now: float, tokens: int) -> float:
+        at = max(now, self._refused_until)
+        for name, window in self._windows.items():
+            limit = getattr(self._limits, name)
+            if limit is not None:
+                at = max(at, window.fits_at(now, 1 if name.startswith("r") else tokens, limit))
+        return at
+
+    def _grant(self, start: float, asker: Asker, now: float) -> Grant:
+        del self._waiting[asker.strategy_id]
+        self._virtual = max(self._virtual, start)
+        self._finish[asker.strategy_id] = start + 1
+        if len(self._finish) > _REMEMBERED:
+            self._finish = {known: finish for known, finish in self._finish.items() if finish > self._virtual - _CREDIT}
+        entries = tuple(w.add(now, 1 if name.startswith("r") else asker.tokens) for name, w in self._windows.items())
+        permit_id = self._new_id()
+        self._held[permit_id] = _Held(now + self._hold_s, asker.tokens, entries)
+        return Grant(permit_id, asker, now - asker.asked_at)
+
+
+def _tighter(configured: int | None, announced: int) -> int:
+    return announced if configured is None else min(configured, announced)

@@ -1,0 +1,277 @@
+"""The limiter's promise against a brute-force model: no window exceeded, the limit used, nobody starved."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.cadence import cadence_of, next_tick
+from engine.permits import DAY_S, MINUTE_S, Asker, Grant, PermitLimits, Permits
+from engine.windows import SlidingWindow
+
+
+def asker(strategy: int, now: float, tokens: int = 100, *, holds: bool = False, patience_s: float = 1e9) -> Asker:
+    return Asker(UUID(int=strategy), tokens, holds, now, now + patience_s)
+
+
+def most_in_any_window(times: list[float], amounts: list[float], window_s: float) -> float:
+    """Brute force: a fullest window can be moved until it begins with some request."""
+    return max(
+        (
+            sum(amount for time, amount in zip(times, amounts, strict=True) if start <= time < start + window_s)
+            for start in times
+        ),
+        default=0.0,
+    )
+
+
+limits = st.builds(
+    PermitLimits,
+    rpm=st.none() | st.integers(1, 6),
+    tpm=st.none() | st.integers(500, 2_000),
+    rpd=st.none() | st.integers(1, 20),
+    tpd=st.none() | st.integers(500, 6_000),
+    concurrency=st.integers(1, 4),
+)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["ask", "release", "release unsent", "die", "refuse", "wait"]),
+        st.floats(0, 40),
+        st.integers(1, 500),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(limits, steps)
+def test_no_window_ever_holds_more_than_its_limit(limit: PermitLimits, history: list[tuple[str, float, int]]) -> None:
+    permits, now, out = Permits(limit, hold_s=25), 0.0, list[Grant]()
+    times, tokens, ended = list[float](), list[float](), dict[UUID, float]()
+    for number, (what, wait_s, amount) in enumerate(history):
+        now += wait_s
+        permits.expire(now)
+        if what == "ask":
+            permits.ask(asker(number, now, amount, patience_s=50))
+        elif what == "refuse":
+            permits.refused(now, amount / 10)
+        elif out and what.startswith("release"):
+            grant = out.pop()
+            sent = what == "release"
+            permits.release(grant.permit_id, min(amount, grant.asker.tokens) if sent else None)
+        before = now
+        for grant in permits.grants(now):
+            times.append(before)
+            tokens.append(grant.asker.tokens)
+            ended[grant.permit_id] = now
+            out.append(grant)
+        used = permits.used(now)
+        for name, most in (("rpm", limit.rpm), ("tpm", limit.tpm), ("rpd", limit.rpd), ("tpd", limit.tpd)):
+            assert most is None or used[name] <= most
+        assert used["concurrency"] <= limit.concurrency
+
+
+@settings(max_examples=200, deadline=None)
+@given(limits, st.lists(st.tuples(st.floats(0, 30), st.integers(1, 500)), max_size=60))
+def test_what_was_granted_stays_within_the_limits_of_a_brute_force_model(
+    limit: PermitLimits, arrivals: list[tuple[float, int]]
+) -> None:
+    permits, now = Permits(limit, hold_s=5), 0.0
+    times, tokens = list[float](), list[float]()
+    for number, (wait_s, amount) in enumerate(arrivals):
+        now += wait_s
+        permits.expire(now)
+        permits.ask(asker(number, now, amount))
+        for grant in permits.grants(now):
+            times.append(now)
+            tokens.append(grant.asker.tokens)
+            permits.release(grant.permit_id, grant.asker.tokens)
+    ones = [1.0] * len(times)
+    for most, amounts, window_s in (
+        (limit.rpm, ones, MINUTE_S),
+        (limit.tpm, tokens, MINUTE_S),
+        (limit.rpd, ones, DAY_S),
+        (limit.tpd, tokens, DAY_S),
+    ):
+        assert most is None or most_in_any_window(times, amounts, window_s) <= most
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 9)), max_size=40),
+    st.sampled_from([0.0, 5.0]),
+)
+def test_a_sliding_window_never_forgets_early(added: list[tuple[float, int]], grain_s: float) -> None:
+    window, now, all_of_it = SlidingWindow(60, grain_s), 0.0, list[tuple[float, int]]()
+    for wait_s, amount in added:
+        now += wait_s
+        window.add(now, amount)
+        all_of_it.append((now, amount))
+        exact = sum(a for at, a in all_of_it if now - at < 60)
+        assert window.total(now) >= exact - 1e-9
+        if grain_s == 0:
+            assert window.total(now) == pytest.approx(exact)
+        at = window.fits_at(now, 5, 30)
+        assert copy.deepcopy(window).total(at + 1e-6) + 5 <= 30 + 1e-9
+
+
+@dataclass
+class World:
+    """Strategies that keep asking for permits, on a clock of its own. Each request takes `latency_s`."""
+
+    permits: Permits
+    latency_s: float = 1.0
+    now: float = 0.0
+    grants: list[tuple[float, Grant]] = field(default_factory=list)
+    out: list[tuple[float, Grant]] = field(default_factory=list)
+
+    def run(self, until: float, step_s: float, asks: Callable[[float], list[Asker]]) -> None:
+        while self.now < until:
+            for _, grant in [held for held in self.out if held[0] <= self.now]:
+                self.permits.release(grant.permit_id, grant.asker.tokens)
+            self.out = [held for held in self.out if held[0] > self.now]
+            self.permits.expire(self.now)
+            for wanted in asks(self.now):
+                self.permits.ask(wanted)
+            for grant in self.permits.grants(self.now):
+                self.grants.append((self.now, grant))
+                self.out.append((self.now + self.latency_s, grant))
+            self.now += step_s
+
+
+def test_a_saturated_limit_is_used_to_99_percent_and_never_exceeded() -> None:
+    world = World(Permits(PermitLimits(rpm=30, tpm=100_000, concurrency=16), hold_s=25))
+    world.run(0.1, 0.1, lambda now: [asker(n, now) for n in range(60)])
+
+    def those_served(now: float) -> list[Asker]:
+        return [asker(grant.asker.strategy_id.int, now) for time, grant in world.grants[-30:] if abs(time - now) < 0.15]
+
+    world.run(60.0 * 31, 0.1, those_served)
+    times = [time for time, _ in world.grants]
+    assert most_in_any_window(times, [1.0] * len(times), 60) <= 30
+    assert sum(1 for time in times if time >= 60) >= 0.99 * 30 * 30
+
+
+def jain(shares: list[int]) -> float:
+    """Jain, Chiu and Hawe (1984): 1 when all have the same."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+@pytest.mark.parametrize(("count", "rpm"), [(100, 30), (22, 10)])
+def test_impatient_strategies_on_their_own_cadence_get_equal_shares(count: int, rpm: int) -> None:
+    """45 s cadence, 40 s of patience, far more askers than the limit carries: each phase must have its turn."""
+    world = World(Permits(PermitLimits(rpm=rpm, concurrency=16), hold_s=25))
+    cadences = {number: cadence_of(UUID(int=number), 45.0) for number in range(count)}
+    due = {number: next_tick(cadence, 0.0) for number, cadence in cadences.items()}
+
+    def asks(now: float) -> list[Asker]:
+        ticking = [number for number, at in due.items() if at <= now]
+        for number in ticking:
+            due[number] = next_tick(cadences[number], now)
+        return [asker(number, now, patience_s=40) for number in ticking]
+
+    hours = 3
+    world.run(hours * 3600.0, 0.25, asks)
+    shares = dict.fromkeys(range(count), 0)
+    for _, grant in world.grants:
+        shares[grant.asker.strategy_id.int] += 1
+    assert jain(list(shares.values())) >= 0.99
+    assert len(world.grants) >= 0.95 * rpm * 60 * hours
+
+
+def test_among_equals_who_holds_a_position_goes_first() -> None:
+    permits = Permits(PermitLimits(rpm=1, concurrency=1), hold_s=25)
+    permits.ask(asker(1, 0.0))
+    permits.ask(asker(2, 1.0, holds=True))
+    assert [grant.asker.strategy_id.int for grant in permits.grants(2.0)] == [2]
+
+
+def test_a_holder_does_not_go_before_those_who_had_less() -> None:
+    permits = Permits(PermitLimits(rpm=1, concurrency=9), hold_s=25)
+    order = []
+    for turn in range(6):
+        now = turn * 61.0
+        permits.ask(asker(1, now, holds=True))
+        permits.ask(asker(2, now))
+        order += [grant.asker.strategy_id.int for grant in permits.grants(now)]
+    assert order == [1, 2, 1, 2, 1, 2]
+
+
+def test_an_asker_whose_deadline_passed_frees_its_place() -> None:
+    permits = Permits(PermitLimits(rpm=1, concurrency=1), hold_s=25)
+    permits.ask(asker(1, 0.0, patience_s=5))
+    permits.ask(asker(2, 1.0))
+    assert [late.strategy_id.int for late in permits.expire(6.0)] == [1]
+    assert [grant.asker.strategy_id.int for grant in permits.grants(6.0)] == [2]
+
+
+def test_the_permit_of_a_dead_holder_is_freed_but_stays_counted() -> None:
+    permits = Permits(PermitLimits(rpm=9, concurrency=1), hold_s=25)
+    permits.ask(asker(1, 0.0))
+    (grant,) = permits.grants(0.0)
+    permits.ask(asker(2, 1.0))
+    permits.expire(24.0)
+    assert permits.grants(24.0) == []
+    permits.expire(26.0)
+    assert len(permits.grants(26.0)) == 1
+    permits.release(grant.permit_id, None)
+    assert permits.used(26.0)["rpm"] == 2
+
+
+def test_reserved_tokens_are_settled_with_what_was_used() -> None:
+    permits = Permits(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
+    permits.ask(asker(1, 0.0, 900))
+    permits.ask(asker(2, 0.0, 900))
+    (grant,) = permits.grants(0.0)
+    permits.release(grant.permit_id, 100)
+    assert permits.used(1.0)["tpm"] == 100
+    (second,) = permits.grants(1.0)
+    permits.release(second.permit_id, None)
+    assert permits.used(1.0) == {"rpm": 1, "tpm": 100, "rpd": 1, "tpd": 100, "concurrency": 0}
+
+
+def test_announced_limits_tighten_and_never_loosen() -> None:
+    permits = Permits(PermitLimits(rpm=30, tpm=5_000, concurrency=9), hold_s=25)
+    permits.announced(1_000, 8_000)
+    assert (permits.limits.rpd, permits.limits.tpm) == (1_000, 5_000)
+    permits.announced(500, 4_000)
+    permits.announced(2_000, 6_000)
+    assert (permits.limits.rpd, permits.limits.tpm) == (2_000, 5_000)
+    permits.announced(0, None)
+    assert (permits.limits.rpd, permits.limits.tpm) == (2_000, 5_000)
+
+
+def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
+    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits.refused(0.0, 120.0)
+    permits.refused(1.0, 2.0)
+    permits.ask(asker(1, 1.0))
+    assert permits.grants(119.9) == []
+    assert permits.next_grant_at(1.0) == 120.0
+    assert len(permits.grants(120.0)) == 1
+
+
+def test_a_request_larger_than_the_limit_is_named_as_such() -> None:
+    permits = Permits(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
+    assert permits.too_large(1_000) is None
+    assert permits.too_large(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
+
+
+def test_a_second_ask_of_a_strategy_takes_the_place_of_the_first() -> None:
+    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits.ask(asker(1, 0.0))
+    permits.ask(asker(1, 5.0))
+    assert permits.queue(7.0) == (1, 2.0)
+    assert len(permits.grants(7.0)) == 1
+
+
+def test_what_a_former_process_sent_is_counted() -> None:
+    permits = Permits(PermitLimits(rpm=2, concurrency=9), hold_s=25)
+    permits.count(100.0, 10)
+    permits.count(101.0, 10)
+    permits.ask(asker(uuid4().int, 110.0))
+    assert permits.grants(110.0) == []
+    assert permits.next_grant_at(110.0) == pytest.approx(160.4)
