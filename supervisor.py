@@ -1,7 +1,7 @@
 """Keeps every child running, and nothing else: no database, no HTTP, no business rule.
 
 One loop waits for whatever happens first (a child ends, a message comes, a promise runs out, a signal arrives) and then
-calls verbs. What they decide by is pure and lives in `actors.supervision`; what they do it with lives in `actors.brood`.
+calls verbs. What they decide by is pure and lives in `actors.supervision`, what they do it with in `actors.brood`.
 """
 
 import contextlib
@@ -162,6 +162,11 @@ class Supervisor:
         now = time.monotonic()
         verdict = supervision.verdict(child, status, now)
         child.note_death(status, verdict)
+        if verdict is not Verdict.DONE:
+            words = read_last_words(self._run_dir, child.spec.name)
+            logger.warning(
+                "child_died", child=child.spec.name, reason=child.cause, deaths=len(child.deaths), said=words
+            )
         if verdict is Verdict.GIVE_UP:
             self._give_up(child, status)
         elif verdict is Verdict.AGAIN:

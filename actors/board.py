@@ -1,8 +1,8 @@
 """The heartbeat board: a shared page of slots in which each child's completed work beats its heart.
 
-A child promises by when its next piece of work will be complete; the supervisor reads all promises without a system call
-and kills who broke his. Promises are CLOCK_MONOTONIC seconds, the same in every process of one host. (After gunicorn's
-workers, whose own loop touches a file that the arbiter watches.)
+A child promises by when its next piece of work will be complete; the supervisor reads all promises without a system
+call and kills who broke his. Promises are CLOCK_MONOTONIC seconds, the same in every process of one host. (After
+gunicorn's workers, whose own loop touches a file that the arbiter watches.)
 """
 
 import mmap

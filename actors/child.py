@@ -151,7 +151,8 @@ def run(request: dict[str, Any]) -> NoReturn:
 
 def _live(request: dict[str, Any], last_words: Path) -> int:
     settings = Settings.unsealed(request["settings"])
-    logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["name"])
+    secrets = logs.secrets_of(settings)
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["title"], secrets)
     _limit_resources()
     try:
         _host(request, settings)

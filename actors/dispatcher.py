@@ -1,4 +1,4 @@
-"""Carries signals from the outbox to the webhook server: leased, signed, at least once, until each has reached an end."""
+"""Carries signals from the outbox to the webhook server: leased, signed, at least once, until each reached an end."""
 
 import threading
 import time
@@ -9,6 +9,8 @@ from typing import Final
 
 import requests
 import structlog
+from engine.store.embedded import open_store
+from engine.store.store import Store
 from requests.adapters import HTTPAdapter
 
 from actors.actor import Actor, Peers
@@ -17,8 +19,6 @@ from engine import delivery
 from engine.delivery import Attempt
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
-from engine.store.embedded import open_store
-from engine.store.store import Store
 from engine.types import Signal, SignalOutcome
 
 logger = structlog.get_logger()
@@ -30,8 +30,8 @@ LEASE_S: Final = 30.0  # longer than the longest attempt, so that nobody else se
 class Dispatcher(Actor):
     """Claims on every wake-up (a strategy has recorded a signal) and, should one be lost, on every tick.
 
-    The claim hands out only the oldest open signal of each (strategy, symbol), so their order is kept while others go in
-    parallel.
+    The claim hands out only the oldest open signal of each (strategy, symbol), so their order is kept while others
+    go in parallel.
     """
 
     def __init__(self, store: Store, peers: Peers, webhook_url: str) -> None:

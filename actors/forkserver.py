@@ -18,7 +18,7 @@ import traceback
 from typing import Any, Final, NoReturn
 
 REQUEST_LIMIT: Final = 64 * 1024
-_PRELOAD: Final = ("actors.child", "actors.strategy")
+_PRELOAD: Final = ("actors.child",)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -36,7 +36,7 @@ def become_subreaper() -> None:
 
 
 def die_with_parent(death_signal: int) -> None:
-    """The kernel sends `death_signal` to this process when its parent ends; set after the last fork, which clears it."""
+    """The kernel sends `death_signal` to this process when its parent ends. Set it after the last fork."""
     prctl(_PR_SET_PDEATHSIG, death_signal)
 
 
@@ -86,7 +86,7 @@ def _run_child(requests: socket.socket, pipe: tuple[int, int], request: dict[str
         from actors import child
 
         child.run(request)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the end of a forked process: nothing may return into the server's loop
         traceback.print_exc()
     _leave_at_once(1)
 

@@ -1,4 +1,4 @@
-"""The state directory of one running Sparky: its private run directory, and the lock that refuses a second supervisor."""
+"""The state directory of one running Sparky: its private run directory, and the lock against a second supervisor."""
 
 import fcntl
 import os
@@ -36,7 +36,8 @@ class HomeLock:
             other = os.read(self._descriptor, 20).decode().strip()
             os.close(self._descriptor)
             raise BadConfiguration(
-                f"Sparky already runs on {self._path.parent.parent} as process {other}; stop it, or set another SPARKY_HOME"
+                f"Sparky already runs on {self._path.parent.parent} as process {other}; "
+                "stop it, or set another SPARKY_HOME"
             ) from None
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, str(os.getpid()).encode())

@@ -58,7 +58,7 @@ class Link:
         self.dropped = 0
 
     def ask(self, name: str, message: Ask, reply: type[M]) -> M:
-        """The peer's reply. Raises Skip when none came by `message.deadline`, or the peer said that it could not serve."""
+        """The peer's reply. Raises Skip when none came by `message.deadline`, or the peer could not serve."""
         socket = self._socket(name)
         serial = next(self._serials).to_bytes(8, "big")
         if not socket.poll(_ms_until(message.deadline), zmq.POLLOUT):

@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from engine.types import Frozen, MarketSnapshot
 
 
@@ -133,7 +135,7 @@ class ChildReport(Frozen):
     state: str
     pid: int | None
     restarts: int
-    restart_reasons: dict[str, int] = {}
+    restart_reasons: dict[str, int] = Field(default_factory=dict)
     memory_bytes: int | None
     uptime_s: float | None
 

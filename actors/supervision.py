@@ -93,7 +93,7 @@ def is_configuration_exit(status: int) -> bool:
 
 
 def verdict(child: Child, status: int, now: float) -> Verdict:
-    """What to do about a child that ended by itself with wait `status`; deaths that left the window are forgotten here."""
+    """What to do about a child that ended with wait `status`; deaths that left the window are forgotten here."""
     if child.spec.restart is Restart.TRANSIENT and status == 0 and child.cause is None:
         return Verdict.DONE
     child.deaths.append(now)

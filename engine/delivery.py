@@ -65,7 +65,7 @@ def post(session: requests.Session, url: str, signal: Signal, secret: SecretStr)
 
 
 def judge(status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float) -> Attempt:
-    """What an answer means. Only 2xx is delivered; 410 ends it; what may pass is sent again; the rest is refused for good.
+    """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
 
     A risk refusal is a 429 whose body carries `data.limitType`: sending it again would be refused again.
     """
@@ -88,7 +88,7 @@ def wait_before_retry(attempts: int) -> float:
 
 
 def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
-    """Seconds that a Retry-After header (RFC 9110: seconds or an HTTP date) asks for; None when there is no usable one."""
+    """Seconds that a Retry-After header (RFC 9110: seconds or an HTTP date) asks for; None without a usable one."""
     if header is None:
         return None
     if header.strip().isdecimal():

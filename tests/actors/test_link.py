@@ -1,0 +1,140 @@
+"""Asks and tells between processes' sockets, on real ZeroMQ in one process."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from actors.link import Door, Link, address, pack
+from actors.messages import AcquirePermit, Done, Failed, Message, OutboxState, Permit
+from engine.errors import Skip
+
+
+@pytest.fixture
+def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
+    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> Link:
+    return Link(context, tmp_path)
+
+
+def ask(seconds: float = 5.0) -> AcquirePermit:
+    return AcquirePermit(deadline=time.monotonic() + seconds, strategy_id=uuid.uuid4(), model="m", tokens=7)
+
+
+class Served:
+    """Answers everything that arrives at a door from a thread of its own, the way `reply_to` says."""
+
+    def __init__(self, door: Door, reply_to: dict[type[Message], Message]) -> None:
+        self.told: list[Message] = []
+        self._door, self._reply_to, self._over = door, reply_to, threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            self._door.socket.poll(20)
+            for message, answer in self._door.arrivals():
+                if answer is None:
+                    self.told.append(message)
+                else:
+                    answer(self._reply_to[type(message)])
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._door.socket.close()
+
+
+def serve(context: "zmq.Context[zmq.Socket[bytes]]", path: Path, reply: Message) -> Served:
+    return Served(Door(context, path, "limiter"), {AcquirePermit: reply})
+
+
+def test_an_ask_is_answered_with_a_validated_message(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    permit = Permit(permit_id=uuid.uuid4(), waited_s=0.5)
+    served = serve(context, tmp_path, permit)
+    assert link.ask("limiter", ask(), Permit) == permit
+    served.close()
+
+
+def test_an_ask_to_nobody_is_a_skip_at_its_deadline(link: Link) -> None:
+    with pytest.raises(Skip, match="limiter is not there"):
+        link.ask("limiter", ask(0.1), Permit)
+
+
+def test_a_peer_that_could_not_serve_is_a_skip_of_its_kind(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    served = serve(context, tmp_path, Failed(kind="no_data", reason="the venue is down"))
+    with pytest.raises(Skip, match="the venue is down") as caught:
+        link.ask("limiter", ask(), Permit)
+    assert caught.value.kind == "no_data"
+    served.close()
+
+
+def test_a_reply_of_another_type_is_an_error(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    served = serve(context, tmp_path, Done())
+    with pytest.raises(TypeError, match="answered Done"):
+        link.ask("limiter", ask(), Permit)
+    served.close()
+
+
+def test_a_restarted_peer_is_found_again_under_its_name(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    first = serve(context, tmp_path, Permit(permit_id=uuid.uuid4(), waited_s=0))
+    link.ask("limiter", ask(), Permit)
+    first.close()
+    again = Permit(permit_id=uuid.uuid4(), waited_s=1)
+    second = serve(context, tmp_path, again)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert link.ask("limiter", ask(1.0), Permit) == again
+            break
+        except Skip:
+            assert time.monotonic() < deadline
+    second.close()
+
+
+def test_garbage_at_the_door_is_refused_and_the_next_ask_is_served(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    link: Link,
+    tmp_path: Path,
+) -> None:
+    served = serve(context, tmp_path, Done())
+    rogue = context.socket(zmq.DEALER)
+    rogue.connect(address(tmp_path, "limiter"))
+    for frames in (
+        [b"one"],
+        [b"", b"NoSuch", b"{}"],
+        [b"1", b"AcquirePermit", b"{"],
+        [b"1", b"Permit", b'{"extra":1}'],
+    ):
+        rogue.send_multipart(frames)
+    assert link.ask("limiter", ask(), Done) == Done()
+    assert served.told == []
+    rogue.close()
+    served.close()
+
+
+def test_a_tell_to_nobody_is_dropped_and_counted(link: Link) -> None:
+    link.tell("monitor", OutboxState(pending=1))
+    assert link.dropped == 1
+
+
+def test_a_message_keeps_its_exact_values_on_the_way() -> None:
+    kind, body = pack(OutboxState(pending=3))
+    assert (kind, body) == (b"OutboxState", b'{"pending":3}')

@@ -1,0 +1,161 @@
+"""The supervisor on real processes and real signals."""
+
+import json
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.supervised import PATIENCE_S, Supervised, is_alive, spec, wait_until_gone
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    """Short enough for socket paths, which pytest's own directories may not be."""
+    short = Path(f"/tmp/sparky-test-{uuid.uuid4().hex[:8]}/run")  # noqa: S108 - private by its random name and mode 0700
+    yield short
+    shutil.rmtree(short.parent)
+
+
+def strategies_file(run_dir: Path, *ids: str, revision: str = "1") -> Path:
+    path = run_dir.parent / "wanted"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{strategy_id} {revision}\n" for strategy_id in ids))
+    return path
+
+
+def test_children_start_stage_by_stage_and_stop_in_reverse(run_dir: Path) -> None:
+    specs = [spec("late", "steady", stage=2), spec("early", "steady", stage=1)]
+    with Supervised(run_dir, specs) as running:
+        running.wait_for("late", "running")
+        assert [e["name"] for e in running.events if e["state"] == "running"] == ["early", "late"]
+        pids = [e["pid"] for e in running.events if e["state"] == "running"]
+        assert running.stop() == 0
+        running.wait_for("early", "done")
+        assert [e["name"] for e in running.events if e["state"] == "done"] == ["late", "early"]
+        assert not any(is_alive(pid) for pid in pids)
+
+
+def test_a_killed_child_is_started_again_and_the_others_are_left_alone(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady")]) as running:
+        first = running.wait_for("one", "running")
+        other = running.wait_for("two", "running")
+        seen = len(running.events)
+        os.kill(first["pid"], signal.SIGKILL)
+        again = running.wait_for("one", "running", after=seen)
+        assert again["pid"] != first["pid"]
+        assert again["restarts"] == 1
+        assert is_alive(other["pid"])
+        assert "two" not in {e["name"] for e in running.events[seen:]}
+
+
+@pytest.mark.parametrize("habit", ["spinning", "blocked", "deadlocked"])
+def test_a_child_that_breaks_its_promise_is_killed_and_its_traceback_logged(run_dir: Path, habit: str) -> None:
+    with Supervised(run_dir, [spec("stuck", habit, tick_deadline_s=0.5), spec("other", "steady")]) as running:
+        running.wait_for("stuck", "running")
+        died = running.wait_for("stuck", "backoff")
+        assert died["cause"] == "stalled"
+        assert "tests/support/children.py" in running.log()
+
+
+def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("frozen", "steady", tick_deadline_s=0.5)]) as running:
+        first = running.wait_for("frozen", "running")
+        seen = len(running.events)
+        os.kill(first["pid"], signal.SIGSTOP)
+        again = running.wait_for("frozen", "running", after=seen)
+        assert again["pid"] != first["pid"]
+        assert not is_alive(first["pid"])
+
+
+def test_a_strategy_that_keeps_crashing_is_parked_with_its_last_traceback(run_dir: Path) -> None:
+    strategy_id = str(uuid.uuid4())
+    wanted = strategies_file(run_dir, strategy_id)
+    with Supervised(run_dir, [spec("roster", "file_roster", argument=str(wanted))], "crashing") as running:
+        running.wait_for(f"strategy-{strategy_id}", "parked")
+        parked = wanted.with_suffix(".parked")
+        deadline = time.monotonic() + PATIENCE_S
+        while not parked.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        told = json.loads(parked.read_text().splitlines()[0])
+        assert told["strategy_id"] == strategy_id
+        assert "6 deaths" in told["reason"]
+        assert "as it was told to" in told["traceback"]
+        seen = len(running.events)
+        strategies_file(run_dir, strategy_id, revision="2")
+        again = running.wait_for(f"strategy-{strategy_id}", "starting", after=seen)
+        assert again["restarts"] == 0
+
+
+def test_strategies_come_and_go_with_the_roster(run_dir: Path) -> None:
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    wanted = strategies_file(run_dir, first)
+    with Supervised(run_dir, [spec("roster", "file_roster", argument=str(wanted))]) as running:
+        one = running.wait_for(f"strategy-{first}", "running")
+        strategies_file(run_dir, second)
+        running.wait_for(f"strategy-{second}", "running")
+        wait_until_gone([one["pid"]], PATIENCE_S)
+
+
+def test_a_shared_child_that_can_never_run_ends_the_whole_start(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("fine", "steady"), spec("unfit", "misconfigured", stage=1)]) as running:
+        fine = running.wait_for("fine", "running")
+        assert running.process.wait(PATIENCE_S) == 78
+        assert "port 1 is taken" in running.log()
+        assert not is_alive(fine["pid"])
+
+
+def test_a_child_that_ends_well_is_not_started_again(run_dir: Path) -> None:
+    specs = [spec("once", "finishing", restart="transient"), spec("after", "steady", stage=1)]
+    with Supervised(run_dir, specs) as running:
+        running.wait_for("after", "running")
+        assert [e["state"] for e in running.events if e["name"] == "once"][-1] == "done"
+
+
+def test_a_child_that_ignores_the_request_to_end_is_killed_and_the_exit_is_unclean(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("deaf", "deaf", grace_s=0.5)]) as running:
+        deaf = running.wait_for("deaf", "running")
+        assert running.stop() == 1
+        assert not is_alive(deaf["pid"])
+
+
+def test_a_child_over_its_memory_cap_is_replaced(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("hungry", "hungry", memory_mb=150)]) as running:
+        assert running.wait_for("hungry", "backoff")["cause"] == "memory"
+
+
+def test_nothing_outlives_a_killed_supervisor(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady"), spec("two", "deaf")]) as running:
+        pids = [running.wait_for(name, "running")["pid"] for name in ("one", "two")]
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait(PATIENCE_S)
+        wait_until_gone(pids, PATIENCE_S)
+
+
+def test_a_second_supervisor_on_the_same_home_is_refused_with_the_first_ones_pid(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady")]) as running:
+        running.wait_for("one", "running")
+        with Supervised(run_dir, [spec("one", "steady")]) as second:
+            assert second.process.wait(PATIENCE_S) != 0
+            assert str(running.process.pid) in second.log()
+        assert is_alive(running.process.pid)
+
+
+def test_a_dead_fork_server_is_replaced_without_touching_living_children(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady")]) as running:
+        pids = {name: running.wait_for(name, "running")["pid"] for name in ("one", "two")}
+        (server,) = (
+            p for p in psutil.Process(running.process.pid).children() if "actors.forkserver" in " ".join(p.cmdline())
+        )
+        seen = len(running.events)
+        server.kill()
+        os.kill(pids["one"], signal.SIGKILL)
+        running.wait_for("one", "running", after=seen)
+        assert is_alive(pids["two"])
+        assert "two" not in {e["name"] for e in running.events[seen:]}

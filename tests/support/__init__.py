@@ -1,0 +1,1 @@
+"""What tests run beside the product: children with known behaviour, and programs that are watched from outside."""

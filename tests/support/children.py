@@ -1,0 +1,159 @@
+"""Actors with one known habit each, for the supervisor to run as real processes."""
+
+import ctypes
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from actors.actor import Actor, Peers
+from actors.messages import ChildParked, Done, Message, Wanted, WantedStrategy
+from engine.errors import BadConfiguration
+from engine.settings import Settings
+
+
+class Steady(Actor):
+    """Ticks five times a second."""
+
+    tick_every_s = 0.2
+
+
+class Crashing(Actor):
+    """Raises on its first tick."""
+
+    def tick(self, now: float) -> float:
+        raise RuntimeError(f"as it was told to at {now:.0f}")
+
+
+class Stuck(Actor):
+    """Completes one tick and never completes the second."""
+
+    tick_every_s = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ticks = 0
+
+    def tick(self, now: float) -> float:
+        self._ticks += 1
+        if self._ticks > 1:
+            self.get_stuck()
+        return super().tick(now)
+
+    def get_stuck(self) -> None:
+        """Never returns."""
+        raise NotImplementedError
+
+
+class Spinning(Stuck):
+    def get_stuck(self) -> None:
+        while True:
+            pass
+
+
+class Blocked(Stuck):
+    """In one C call that keeps the interpreter's lock."""
+
+    def get_stuck(self) -> None:
+        ctypes.PyDLL(None).sleep(600)
+
+
+class Deadlocked(Stuck):
+    def get_stuck(self) -> None:
+        lock = threading.Lock()
+        with lock:
+            lock.acquire()
+
+
+class Misconfigured(Actor):
+    def open(self) -> None:
+        raise BadConfiguration("port 1 is taken; set another one")
+
+
+class Finishing(Actor):
+    def tick(self, now: float) -> float:
+        self.finished = True
+        return super().tick(now)
+
+
+class Deaf(Steady):
+    """Does not end when it is asked to."""
+
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - it does not care
+        time.sleep(600)
+
+
+class Hungry(Steady):
+    """Takes 200 MiB and keeps them."""
+
+    def open(self) -> None:
+        self._kept = bytearray(os.urandom(1024)) * (200 * 1024)
+
+
+class FileRoster(Actor):
+    """Wants the strategies named in a file, one ``uuid revision`` a line, and appends parkings to another."""
+
+    tick_every_s = 0.1
+
+    def __init__(self, peers: Peers, wanted: Path) -> None:
+        super().__init__()
+        self._peers = peers
+        self._wanted = wanted
+
+    def tick(self, now: float) -> float:
+        rows = [line.split() for line in self._wanted.read_text().splitlines()]
+        strategies = tuple(WantedStrategy.model_validate(_row(*row)) for row in rows)
+        self._peers.tell("supervisor", Wanted(strategies=strategies))
+        return super().tick(now)
+
+    def receive(self, message: Message) -> Message | None:
+        if isinstance(message, ChildParked):
+            with self._wanted.with_suffix(".parked").open("a") as file:
+                file.write(message.model_dump_json() + "\n")
+            return None
+        return Done()
+
+
+def _row(strategy_id: str, revision: str) -> dict[str, Any]:
+    return {"id": strategy_id, "name": strategy_id[:4], "cadence_s": 1.0, "revision": revision}
+
+
+def make_steady(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Steady()
+
+
+def make_crashing(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Crashing()
+
+
+def make_spinning(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Spinning()
+
+
+def make_blocked(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Blocked()
+
+
+def make_deadlocked(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Deadlocked()
+
+
+def make_misconfigured(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Misconfigured()
+
+
+def make_finishing(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Finishing()
+
+
+def make_deaf(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Deaf()
+
+
+def make_hungry(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Hungry()
+
+
+def make_file_roster(_settings: Settings, peers: Peers, argument: str) -> Actor:
+    return FileRoster(peers, Path(argument))

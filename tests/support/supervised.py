@@ -1,0 +1,141 @@
+"""A real supervisor in a process of its own, run on specs given as JSON, telling each change of state as a line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any, Self
+
+from pydantic import SecretStr
+
+from actors.home import prepare_run_dir
+from actors.messages import WantedStrategy
+from actors.specs import ChildSpec, Restart
+from actors.supervision import Child
+from engine import logs
+from engine.settings import Settings
+from supervisor import Supervisor
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+
+
+def spec(name: str, make: str, **more: Any) -> dict[str, Any]:
+    """The JSON form of a ChildSpec whose entry is in `tests.support.children`."""
+    return {"name": name, "entry": f"tests.support.children:make_{make}", "kind": "actor", "stage": 0} | more
+
+
+class Supervised:
+    """Runs a supervisor as a subprocess and waits for what it tells."""
+
+    def __init__(self, run_dir: Path, specs: Sequence[dict[str, Any]], strategy_make: str = "steady") -> None:
+        prepare_run_dir(run_dir)
+        self.run_dir = run_dir
+        self.events: list[dict[str, Any]] = []
+        self._lines: Queue[dict[str, Any] | None] = Queue()
+        self._log = (run_dir / "stderr.log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.supervised", str(run_dir), json.dumps(list(specs)), strategy_make],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE_S)
+            finally:
+                self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._log.close()
+
+    def wait_for(self, name: str, state: str, *, after: int = 0) -> dict[str, Any]:
+        """The first event of `name` becoming `state` among those later than the `after` first ones."""
+        return self.wait_until(lambda e: e["name"] == name and e["state"] == state, f"{name} {state}", after=after)
+
+    def wait_until(self, wanted: Callable[[dict[str, Any]], bool], what: str, *, after: int = 0) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_S
+        seen = after
+        while True:
+            for event in self.events[seen:]:
+                seen += 1
+                if wanted(event):
+                    return event
+            try:
+                line = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            except Empty:
+                raise AssertionError(f"never saw {what}; saw {self.events}; log: {self.log()}") from None
+            if line is None:
+                raise AssertionError(f"the supervisor ended before {what}; saw {self.events}; log: {self.log()}")
+            self.events.append(line)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    def log(self) -> str:
+        return (self.run_dir / "stderr.log").read_text()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(json.loads(line))
+        self._lines.put(None)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(is_alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still alive: {[pid for pid in pids if is_alive(pid)]}")
+        time.sleep(0.02)
+
+
+def _main(run_dir: Path, specs: list[dict[str, Any]], strategy_make: str) -> int:
+    logs.configure("info", "console", "supervisor")
+    sealed = SecretStr(Settings(sparky_home=Path("home")).sealed())
+
+    def strategy(wanted: WantedStrategy) -> ChildSpec:
+        entry = f"tests.support.children:make_{strategy_make}"
+        more: dict[str, Any] = {"restart": Restart.TRANSIENT, "tick_deadline_s": 1.0, "grace_s": 1.0}
+        return ChildSpec(f"strategy-{wanted.id}", entry, "strategy", 9, sealed, str(wanted.id), **more)
+
+    def tell(child: Child) -> None:
+        row = {"name": child.spec.name, "state": child.state, "pid": child.pid, "at": time.monotonic()}
+        print(json.dumps(row | {"restarts": child.restarts, "cause": child.cause}), flush=True)  # noqa: T201 - the protocol
+
+    return Supervisor(run_dir, [ChildSpec(settings=sealed, **_typed(row)) for row in specs], strategy, tell).run()
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"restart": Restart(row.get("restart", "permanent"))}
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]))
