@@ -25,8 +25,9 @@ class ChildSpec:
     """One child.
 
     `entry` is ``module:function``; the function gets (settings, peers, argument) for actors and strategies, and
-    (settings, argument) for services. `settings` is `Settings.sealed()` of what this child may know. Children of a stage start when all
-    of the stage before are ready, and stop after all of the stages above. Deadlines and grace are seconds.
+    (settings, argument) for services. `settings` is `Settings.sealed()` of what this child may know. Children of a
+    stage start when all of the stage before are ready, and stop after all of the stages above. Deadlines and grace are
+    seconds.
     """
 
     name: str

@@ -67,11 +67,12 @@ def post(session: requests.Session, url: str, signal: Signal, secret: SecretStr)
 def judge(status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float) -> Attempt:
     """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
 
-    A risk refusal is a 429 whose body carries `data.limitType`: sending it again would be refused again.
+    The venue's refusal comes as 200 with `success` false. A risk refusal is a 429 whose body carries `data.limitType`: sending it again would be refused again.
     """
     reason = _reason(answer)
     if 200 <= status < 300:
-        return Attempt(SignalOutcome.DELIVERED, status, reason)
+        outcome = SignalOutcome.REFUSED if _parsed(answer).get("success") is False else SignalOutcome.DELIVERED
+        return Attempt(outcome, status, reason)
     if status == 410:
         return Attempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
     if (status in _CAN_BE_SENT_AGAIN and not _is_risk_refusal(answer)) or status >= 500:

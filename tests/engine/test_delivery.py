@@ -1,0 +1,158 @@
+"""One delivery attempt: what is sent, and what each kind of answer means to the sender."""
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from engine import delivery
+from engine.types import Signal, SignalOutcome
+
+SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+NOW = 1_700_000_000.0
+
+
+def signal(**more: object) -> Signal:
+    now = datetime.now(UTC)
+    row = {
+        "id": uuid.uuid4(),
+        "user_id": uuid.uuid4(),
+        "strategy_id": uuid.uuid4(),
+        "symbol": "BTCUSDT",
+        "payload": {"action": "BUY", "position_size_usd": "100.00"},
+        "attempts": 0,
+        "created_at": now,
+        "expires_at": now + timedelta(seconds=60),
+    }
+    return Signal.model_validate(row | more)
+
+
+class Receiver(ThreadingHTTPServer):
+    """Answers every POST as it was told to and keeps what it got."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = (status, headers, body)
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/webhook/ai-signal"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.got.append(({key.lower(): value for key, value in self.headers.items()}, body))
+        status, headers, answer = self.server.answer
+        self.send_response(status)
+        for key, value in ({"content-length": str(len(answer))} | headers).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Says nothing."""
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as made:
+        yield made
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver(200, {}, b'{"success":true,"action":"opened"}')
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
+    receiver: Receiver, session: requests.Session
+) -> None:
+    sent = signal()
+    attempt = delivery.post(session, receiver.url, sent, SECRET)
+    assert attempt == delivery.Attempt(SignalOutcome.DELIVERED, 200, "opened")
+    headers, body = receiver.got[0]
+    assert headers["webhook-id"] == str(sent.id)
+    assert Webhook(SECRET.get_secret_value()).verify(body.decode(), headers) == sent.payload
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET.get_secret_value()).verify(body.decode() + " ", headers)
+
+
+def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, session: requests.Session) -> None:
+    delivery.post(session, receiver.url, signal(), SECRET)
+    headers, body = receiver.got[0]
+    assert SECRET.get_secret_value().removeprefix("whsec_") not in json.dumps(headers) + body.decode()
+
+
+def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: requests.Session) -> None:
+    receiver.answer = (307, {"location": receiver.url}, b"")
+    assert delivery.post(session, receiver.url, signal(), SECRET).outcome is SignalOutcome.REFUSED
+    assert len(receiver.got) == 1
+
+
+def test_a_receiver_that_is_not_there_is_tried_again(session: requests.Session) -> None:
+    attempt = delivery.post(session, "http://127.0.0.1:9/none", signal(attempts=3), SECRET)
+    assert (attempt.outcome, attempt.status, attempt.retry_in_s) == (SignalOutcome.RETRY, None, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (200, b"", SignalOutcome.DELIVERED),
+        (204, b"", SignalOutcome.DELIVERED),
+        (200, b'{"success":false,"error":"no funds"}', SignalOutcome.REFUSED),
+        (301, b"", SignalOutcome.REFUSED),
+        (400, b'{"error":"symbol"}', SignalOutcome.REFUSED),
+        (401, b"", SignalOutcome.REFUSED),
+        (409, b"", SignalOutcome.RETRY),
+        (410, b"", SignalOutcome.DEAD),
+        (413, b"", SignalOutcome.REFUSED),
+        (429, b"slow down", SignalOutcome.RETRY),
+        (429, b'{"data":{"limitType":"kill_switch","current":1,"limit":0}}', SignalOutcome.REFUSED),
+        (500, b"", SignalOutcome.RETRY),
+        (503, b"{", SignalOutcome.RETRY),
+    ],
+)
+def test_each_status_has_one_meaning(status: int, body: bytes, outcome: SignalOutcome) -> None:
+    attempt = delivery.judge(status, {}, body, 0, NOW)
+    assert attempt.outcome is outcome
+    assert (attempt.retry_in_s is not None) == (outcome is SignalOutcome.RETRY)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, None), ("2", 2.0), (" 120 ", 120.0), ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0), ("soon", None), ("-5", None)],
+)
+def test_retry_after_is_read_in_every_form(header: str | None, seconds: float | None) -> None:
+    assert delivery.retry_after_s(header, NOW) == seconds
+
+
+def test_the_peers_own_wish_goes_before_ours() -> None:
+    assert delivery.judge(503, {"retry-after": "7"}, b"", 5, NOW).retry_in_s == 7.0
+
+
+@given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=30))
+def test_no_answer_can_raise(status: int, body: bytes, retry_after: str) -> None:
+    assert delivery.judge(status, {"retry-after": retry_after}, body, 1, NOW).outcome in SignalOutcome
+
+
+@given(st.integers(0, 10_000))
+def test_waits_grow_and_stay_bounded(attempts: int) -> None:
+    assert delivery.wait_before_retry(attempts) <= delivery.wait_before_retry(attempts + 1) <= delivery.LONGEST_RETRY_S
