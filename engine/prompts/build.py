@@ -1,0 +1,107 @@
+"""Puts a prompt together: the profile's static text, the owner's notes as untrusted text, and last the market block."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from engine.decision import clean
+from engine.prompts.profiles import SYSTEM
+from engine.types import MarketSnapshot, Position, StrategyContext
+
+LONGEST_NOTES: Final = 1_500  # characters, about 400 tokens
+_SIGNIFICANT_DIGITS: Final = 8
+# How tokenizers of this family cut: words, up to three digits, punctuation by ones and twos, the rest by bytes at worst.
+_PIECES: Final = re.compile(r"_?[A-Za-z]+|[0-9]{1,3}| +|\n+|[!-/:-@\[-`{-~]{1,2}|.", re.DOTALL)
+
+
+class Prompt(NamedTuple):
+    """`system` is the same bytes in every cycle of a profile; `user` ends with the market block."""
+
+    system: str
+    user: str
+
+
+def build(context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entries_allowed: bool = True) -> Prompt:
+    """The prompt for one cycle; `entries_allowed` is False when the strategy may only close."""
+    block = market_block(context, snapshots, entries_allowed=entries_allowed)
+    market = json.dumps(block, separators=(",", ":"), allow_nan=False)
+    user = f"{_notes(context.strategy.custom_prompt)}<market>\n{market}\n</market>"
+    return Prompt(SYSTEM[context.strategy.risk_profile], user)
+
+
+def market_block(
+    context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entries_allowed: bool = True
+) -> dict[str, Any]:
+    """What the model is shown of market, positions and limits, as JSON values; numbers with eight significant digits."""
+    strategy = context.strategy
+    return {
+        "symbols": [_symbol(snapshot) for snapshot in snapshots],
+        "positions": [_position(position) for position in context.positions],
+        "equity_usd": round(float(context.equity_usd), 2),
+        "limits": {
+            "max_position_usd": float(strategy.max_position_usd),
+            "leverage_max": strategy.leverage_max,
+            "min_confidence": strategy.min_confidence,
+            "entries_allowed": entries_allowed,
+        },
+        "risk_profile": strategy.risk_profile.value,
+    }
+
+
+def estimate_tokens(prompt: Prompt) -> int:
+    """An upper estimate of the prompt's tokens, made without a tokenizer (8 more per message frame it)."""
+    return 16 + sum(_pieces(text) for text in prompt)
+
+
+def _pieces(text: str) -> int:
+    return sum(_weight(piece) for piece in _PIECES.findall(text))
+
+
+def _weight(piece: str) -> int:
+    if piece[0] == " ":
+        return len(piece) // 4  # a single space belongs to the word that follows
+    if piece.isascii():
+        return 1 + (len(piece) - 1) // 8
+    return len(piece.encode("utf-8", "replace"))
+
+
+def _symbol(snapshot: MarketSnapshot) -> dict[str, Any]:
+    return {
+        "symbol": snapshot.symbol,
+        "last_price": _short(snapshot.last_price),
+        "change_24h_percent": _short(snapshot.change_24h_percent),
+        "as_of_ms": snapshot.as_of_ms,
+        "candles": [[candle[0], *map(_short, candle[1:])] for candle in snapshot.candles[-10:]],
+        "indicators": _rounded(snapshot.indicators.model_dump()),
+    }
+
+
+def _position(position: Position) -> dict[str, Any]:
+    pnl = position.unrealized_pnl_usd
+    return {
+        "symbol": position.symbol,
+        "side": position.side.value,
+        "quantity": _short(float(position.quantity)),
+        "entry_price": _short(float(position.entry_price)),
+        "unrealized_pnl_usd": None if pnl is None else round(float(pnl), 2),
+    }
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: _short(value) for name, value in values.items()}
+
+
+def _short(value: float | None) -> float | None:
+    if value is None:
+        return None
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+
+
+def _notes(custom_prompt: str | None) -> str:
+    """The owner's text between fences that it cannot close: its angle brackets become other characters."""
+    text = clean(custom_prompt or "").strip()[:LONGEST_NOTES]
+    if not text:
+        return ""
+    harmless = text.replace("<", "\u2039").replace(">", "\u203a")
+    return f"<notes>\n{harmless}\n</notes>\n"
