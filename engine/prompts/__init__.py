@@ -1,4 +1,4 @@
-"""What the model is asked: one prompt per risk profile, bounded in length, with nothing in it that could loosen a limit."""
+"""What the model is asked: one prompt per risk profile, bounded, with nothing in it that could loosen a limit."""
 
 from engine.prompts.build import Prompt, build, estimate_tokens, market_block
 

@@ -11,7 +11,7 @@ from engine.types import MarketSnapshot, Position, StrategyContext
 
 LONGEST_NOTES: Final = 1_500  # characters, about 400 tokens
 _SIGNIFICANT_DIGITS: Final = 8
-# How tokenizers of this family cut: words, up to three digits, punctuation by ones and twos, the rest by bytes at worst.
+# How tokenizers of this family cut: words, up to three digits, punctuation by ones and twos, the rest by bytes.
 _PIECES: Final = re.compile(r"_?[A-Za-z]+|[0-9]{1,3}| +|\n+|[!-/:-@\[-`{-~]{1,2}|.", re.DOTALL)
 
 
@@ -33,7 +33,7 @@ def build(context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entr
 def market_block(
     context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entries_allowed: bool = True
 ) -> dict[str, Any]:
-    """What the model is shown of market, positions and limits, as JSON values; numbers with eight significant digits."""
+    """What the model is shown of market, positions and limits, as JSON values; numbers of 8 significant digits."""
     strategy = context.strategy
     return {
         "symbols": [_symbol(snapshot) for snapshot in snapshots],

@@ -57,7 +57,7 @@ def a_context(strategy: Strategy | None = None, **changes: Any) -> StrategyConte
         "strategy": strategy or a_strategy(),
         "positions": (),
         "equity_usd": Decimal("10004.57"),
-        "peak_equity_usd": Decimal("10050"),
+        "peak_equity_usd": Decimal(10050),
         "drawdown_percent": 0.45,
         "llm_spent_today_usd": Decimal(0),
     }
