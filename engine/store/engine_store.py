@@ -1,0 +1,102 @@
+"""The engine's part of the store: what runs, what a cycle needs, its decision, and the outbox."""
+
+from uuid import UUID
+
+from pydantic import SecretStr, ValidationError
+
+from engine.errors import StrategyFault
+from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, WantedRow, faults, plain
+from engine.store.rpc import Rpc
+from engine.types import Position, Signal, SignalOutcome, StrategyContext
+
+
+class EngineStore:
+    rpc: Rpc
+
+    def running_strategies(self) -> tuple[WantedRow, ...]:
+        """The strategies whose status is running, in order of creation."""
+        return tuple(WantedRow.model_validate(row) for row in self.rpc.call("running_strategies"))
+
+    def strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
+        """The strategy with the positions and equity of its book (paper or live), or None if the row is gone.
+
+        Raises StrategyFault naming each column that fails validation.
+        """
+        found = self.rpc.call("strategy_context", strategy_id=strategy_id)
+        if found is None:
+            return None
+        try:
+            return StrategyContext.model_validate(found)
+        except ValidationError as error:
+            raise StrategyFault(f"The strategy's row is invalid: {faults(error).replace('strategy.', '')}") from None
+
+    def record_decision(
+        self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
+    ) -> RecordedDecision:
+        """Keeps the decision and, in the same transaction, its signal (whose id is the decision's).
+
+        Repeating it with the same `decision_id` changes nothing and answers the same. An entry is suppressed while the strategy
+        is not running or beyond its drawdown; a CLOSE never is.
+        """
+        recorded = self.rpc.call(
+            "record_decision",
+            decision_id=decision_id,
+            strategy_id=strategy_id,
+            record=record.model_dump(mode="json"),
+            signal=signal.model_dump(mode="json") if signal else None,
+        )
+        return RecordedDecision.model_validate(recorded)
+
+    def pause_strategy(self, strategy_id: UUID, reason: str, traceback: str | None = None) -> bool:
+        """Pauses a running strategy; False if it was not running."""
+        return bool(self.rpc.call("pause_strategy", strategy_id=strategy_id, reason=reason, traceback=traceback))
+
+    def claim_signals(self, owner: str, limit: int, lease_s: float) -> tuple[Signal, ...]:
+        """Leases up to `limit` due signals, oldest first, one per (strategy, symbol); expires those that are overdue.
+
+        `attempts` counts the claims of a signal, this one included.
+        """
+        rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s)
+        return tuple(Signal.model_validate({**row, "payload": plain(row["payload"])}) for row in rows)
+
+    def settle_signal(
+        self,
+        signal_id: UUID,
+        owner: str,
+        outcome: SignalOutcome,
+        *,
+        status: int | None = None,
+        reason: str | None = None,
+        retry_in_s: float | None = None,
+    ) -> bool:
+        """Ends an attempt; False if the lease is no longer ours. A retry that would come after the end becomes expired."""
+        return bool(
+            self.rpc.call(
+                "settle_signal",
+                signal_id=signal_id,
+                owner=owner,
+                outcome=outcome.value,
+                status=status,
+                reason=reason,
+                retry_in_s=retry_in_s,
+            )
+        )
+
+    def outbox_pending(self) -> int:
+        return int(self.rpc.call("outbox_pending"))
+
+    def webhook_secret(self, user_id: UUID) -> SecretStr | None:
+        """The user's newest webhook secret, to sign with."""
+        secret = self.rpc.call("webhook_secret", user_id=user_id)
+        return SecretStr(secret) if secret else None
+
+    def mark_positions(self, exchange: str, symbol: str, price: object, is_paper: bool | None = None) -> int:  # noqa: FBT001 - three-valued: paper, live or both
+        """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""
+        return int(self.rpc.call("mark_positions", exchange=exchange, symbol=symbol, price=price, is_paper=is_paper))
+
+    def open_positions(
+        self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None
+    ) -> tuple[Position, ...]:
+        """Open positions, oldest first, of everybody or as narrowed; paper and live."""
+        rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=exchange)
+        return tuple(Position.model_validate(row) for row in rows)

@@ -1,0 +1,79 @@
+"""People's part of the store: create, list, start, stop, look back."""
+
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from engine.store.rows import (
+    DatabaseHealth,
+    DecisionRow,
+    NewStrategy,
+    OverviewRow,
+    SignalRow,
+    StrategyRow,
+    TradeRow,
+)
+from engine.store.rpc import Rpc
+from engine.types import StrategyStatus
+
+
+class PeopleStore:
+    rpc: Rpc
+
+    def list_strategies(self) -> tuple[StrategyRow, ...]:
+        """All strategies, terminated ones too, in order of creation."""
+        return tuple(StrategyRow.model_validate(row) for row in self.rpc.call("list_strategies"))
+
+    def get_strategy(self, ref: UUID | str) -> StrategyRow | None:
+        """By id, or by name among those not terminated. Raises BadConfiguration if several have the name."""
+        found = self.rpc.call("get_strategy", ref=str(ref))
+        return None if found is None else StrategyRow.model_validate(found)
+
+    def create_strategy(self, new: NewStrategy) -> StrategyRow:
+        """Raises BadConfiguration if the user has a strategy of this name, or there is no such user."""
+        return StrategyRow.model_validate(self.rpc.call("create_strategy", strategy=new.model_dump(mode="json")))
+
+    def set_strategy_status(self, strategy_id: UUID, status: StrategyStatus) -> StrategyRow:
+        """Raises BadConfiguration if there is no such strategy, or it is terminated."""
+        row = self.rpc.call("set_strategy_status", strategy_id=strategy_id, status=status.value)
+        return StrategyRow.model_validate(row)
+
+    def delete_strategy(self, strategy_id: UUID) -> StrategyRow:
+        """Terminates the strategy for good; its records stay."""
+        return StrategyRow.model_validate(self.rpc.call("delete_strategy", strategy_id=strategy_id))
+
+    def decisions(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[DecisionRow, ...]:
+        """Newest first, without raw answers and market blocks."""
+        rows = self.rpc.call("decisions", strategy_id=strategy_id, limit=limit)
+        return tuple(DecisionRow.model_validate(row) for row in rows)
+
+    def decision(self, decision_id: UUID) -> DecisionRow | None:
+        found = self.rpc.call("decision", decision_id=decision_id)
+        return None if found is None else DecisionRow.model_validate(found)
+
+    def signals(
+        self, strategy_id: UUID | None = None, status: str | None = None, limit: int = 50
+    ) -> tuple[SignalRow, ...]:
+        """Newest first; `status` is pending, delivered, refused, expired or dead."""
+        rows = self.rpc.call("signals", strategy_id=strategy_id, status=status, limit=limit)
+        return tuple(SignalRow.model_validate(row) for row in rows)
+
+    def trades(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[TradeRow, ...]:
+        """Newest first."""
+        return tuple(
+            TradeRow.model_validate(row) for row in self.rpc.call("trades", strategy_id=strategy_id, limit=limit)
+        )
+
+    def strategy_overview(self) -> tuple[OverviewRow, ...]:
+        """Every strategy that is not terminated, in order of creation."""
+        return tuple(OverviewRow.model_validate(row) for row in self.rpc.call("strategy_overview"))
+
+    def ensure_user(self, email: str) -> UUID:
+        """The id of the user with this address, created if there is none."""
+        return UUID(self.rpc.call("ensure_user", email=email))
+
+    def set_webhook_secret(self, user_id: UUID, secret: SecretStr) -> None:
+        self.rpc.call("set_webhook_secret", user_id=user_id, secret=secret.get_secret_value())
+
+    def health(self) -> DatabaseHealth:
+        return DatabaseHealth.model_validate(self.rpc.call("health"))

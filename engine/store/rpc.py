@@ -1,0 +1,32 @@
+"""The one thing the store needs of a transport, so that PostgreSQL and Supabase's REST API are interchangeable."""
+
+from typing import Any, Protocol
+
+
+class Rpc(Protocol):
+    """Calls the database's functions by name.
+
+    `arguments` are named without the functions' ``p_`` prefix: None, str, bool, numbers, UUID, datetime, or JSON as dicts and
+    lists. The value back is parsed JSON, with Decimal for numbers that are not whole.
+
+    Raises UpstreamUnavailable("database", ...) for anything that may pass by itself, BadConfiguration for what a person must
+    mend (missing migration, no rights, an argument the schema refuses).
+    """
+
+    def call(self, function: str, /, **arguments: object) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def storable(value: Any) -> Any:
+    """`value` with the characters replaced that PostgreSQL cannot store (NUL, lone surrogates), however deep they are.
+
+    A model's answer or a stranger's request may hold them, and neither may break the record of itself.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {storable(key): storable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(inner) for inner in value]
+    return value

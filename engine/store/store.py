@@ -1,0 +1,46 @@
+"""The one typed way to the database: a method per function, values of engine/types.py and rows.py in and out."""
+
+from typing import Self
+
+from engine.errors import BadConfiguration
+from engine.settings import Settings
+from engine.store.engine_store import EngineStore
+from engine.store.people_store import PeopleStore
+from engine.store.rpc import Rpc
+from engine.store.webhook_store import WebhookStore
+
+
+class Store(EngineStore, WebhookStore, PeopleStore):
+    """All methods of all areas; thread-safe if its `Rpc` is.
+
+    Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration for what
+    only a person can mend.
+    """
+
+    def __init__(self, rpc: Rpc) -> None:
+        self.rpc = rpc
+
+    def close(self) -> None:
+        self.rpc.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_store(settings: Settings, *, keep: bool) -> Store:
+    """A store on the database that the settings name; nothing is connected before the first call.
+
+    `keep` keeps connections between calls: for servers, not for strategies. Raises BadConfiguration if none is named.
+    """
+    if settings.database_url is not None:
+        from engine.store.postgres import PostgresRpc
+
+        return Store(PostgresRpc(settings.database_url, keep=keep))
+    if settings.supabase_url is not None:
+        raise BadConfiguration(
+            "SUPABASE_URL is set, but this version talks to PostgreSQL only: set DATABASE_URL to the project's connection string."
+        )
+    raise BadConfiguration("No database is named: set DATABASE_URL.")

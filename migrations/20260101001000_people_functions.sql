@@ -1,0 +1,170 @@
+-- What people do by the command line: create, list, start, stop, look back.
+
+create or replace function public.create_strategy(p_strategy jsonb) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_strategy public.ai_strategies := jsonb_populate_record(null::public.ai_strategies, p_strategy);
+begin
+  if exists (
+    select from public.ai_strategies s
+    where s.user_id = v_strategy.user_id and s.name = v_strategy.name and s.status <> 'terminated'
+  ) then
+    raise exception 'there is already a strategy called %', v_strategy.name using errcode = 'SK409';
+  end if;
+  insert into public.ai_strategies (
+    user_id, name, status, risk_profile, target_assets, exchange, is_paper_trading, cadence_seconds, min_confidence,
+    max_drawdown_percent, leverage_max, max_position_usd, capital_usd, daily_llm_budget_usd, model, custom_prompt
+  ) values (
+    v_strategy.user_id, v_strategy.name, v_strategy.status, v_strategy.risk_profile, v_strategy.target_assets,
+    v_strategy.exchange, v_strategy.is_paper_trading, v_strategy.cadence_seconds, v_strategy.min_confidence,
+    v_strategy.max_drawdown_percent, v_strategy.leverage_max, v_strategy.max_position_usd, v_strategy.capital_usd,
+    v_strategy.daily_llm_budget_usd, v_strategy.model, v_strategy.custom_prompt
+  ) returning * into v_strategy;
+  return to_jsonb(v_strategy);
+end
+$$;
+
+create or replace function public.list_strategies() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(s) order by s.created_at, s.id), '[]') from public.ai_strategies s
+$$;
+
+-- By id, or by name among those not terminated.
+create or replace function public.get_strategy(p_ref text) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_found jsonb;
+begin
+  select jsonb_agg(to_jsonb(s)) into v_found from public.ai_strategies s where s.id::text = lower(p_ref);
+  if v_found is null then
+    select jsonb_agg(to_jsonb(s)) into v_found from public.ai_strategies s where s.name = p_ref and s.status <> 'terminated';
+  end if;
+  if jsonb_array_length(v_found) > 1 then
+    raise exception 'several strategies are called %: use the id', p_ref using errcode = 'SK409';
+  end if;
+  return v_found -> 0;
+end
+$$;
+
+create or replace function public.set_strategy_status(p_strategy_id uuid, p_status text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_strategy public.ai_strategies;
+begin
+  select * into v_strategy from public.ai_strategies s where s.id = p_strategy_id for no key update;
+  if not found then
+    raise exception 'there is no strategy %', p_strategy_id using errcode = 'SK404';
+  elsif v_strategy.status = 'terminated' and p_status <> 'terminated' then
+    raise exception 'strategy % is terminated for good', v_strategy.name using errcode = 'SK409';
+  end if;
+  update public.ai_strategies s set status = p_status where s.id = p_strategy_id returning * into v_strategy;
+  return to_jsonb(v_strategy);
+end
+$$;
+
+create or replace function public.delete_strategy(p_strategy_id uuid) returns jsonb
+language sql security definer set search_path = '' as $$
+  select public.set_strategy_status(p_strategy_id, 'terminated')
+$$;
+
+create or replace function public.decisions(p_strategy_id uuid default null, p_limit integer default 50) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(d) - array['raw_answer', 'market', 'decision_json'] order by d.created_at desc, d.id), '[]')
+  from (
+    select l.*, s.name as strategy_name from public.ai_trade_log l join public.ai_strategies s on s.id = l.ai_strategy_id
+    where p_strategy_id is null or l.ai_strategy_id = p_strategy_id
+    order by l.created_at desc, l.id limit least(p_limit, 10000)
+  ) d
+$$;
+
+create or replace function public.decision(p_decision_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select to_jsonb(l) || jsonb_build_object('strategy_name', s.name)
+  from public.ai_trade_log l join public.ai_strategies s on s.id = l.ai_strategy_id
+  where l.id = p_decision_id
+$$;
+
+create or replace function public.signals(
+  p_strategy_id uuid default null, p_status text default null, p_limit integer default 50
+) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(d) order by d.seq desc), '[]')
+  from (
+    select o.*, s.name as strategy_name from public.signal_outbox o join public.ai_strategies s on s.id = o.strategy_id
+    where (p_strategy_id is null or o.strategy_id = p_strategy_id) and (p_status is null or o.status = p_status)
+    order by o.seq desc limit least(p_limit, 10000)
+  ) d
+$$;
+
+create or replace function public.trades(p_strategy_id uuid default null, p_limit integer default 50) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(d) || jsonb_build_object('side', public.position_side(d.side)) order by d.exit_time desc, d.id), '[]')
+  from (
+    select t.*, s.name as strategy_name from public.trades t left join public.ai_strategies s on s.id = t.strategy_id
+    where p_strategy_id is null or t.strategy_id = p_strategy_id
+    order by t.exit_time desc, t.id limit least(p_limit, 10000)
+  ) d
+$$;
+
+create or replace function public.strategy_overview() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'id', s.id, 'name', s.name, 'status', s.status, 'paused_reason', s.paused_reason, 'paused_at', s.paused_at,
+    'exchange', s.exchange, 'is_paper_trading', s.is_paper_trading,
+    'last_decision', (
+      select jsonb_build_object(
+        'id', l.id, 'action', l.signal_action, 'symbol', l.symbol, 'confidence', l.confidence_score, 'reason', l.reason,
+        'at', l.created_at
+      ) from public.ai_trade_log l where l.ai_strategy_id = s.id order by l.created_at desc limit 1
+    ),
+    'positions', coalesce((
+      select jsonb_agg(public.position_json(p) order by p.entry_time, p.id)
+      from public.positions p where p.strategy_id = s.id and p.is_paper = s.is_paper_trading
+    ), '[]'),
+    'realized_pnl_usd', f.realized_pnl_usd, 'unrealized_pnl_usd', f.unrealized_pnl_usd, 'equity_usd', f.equity_usd,
+    'peak_equity_usd', f.peak_equity_usd, 'drawdown_percent', f.drawdown_percent,
+    'llm_cost_today_usd', coalesce((
+      select l.cost_usd from public.llm_spend l where l.strategy_id = s.id and l.day = (now() at time zone 'UTC')::date
+    ), 0)
+  ) order by s.created_at, s.id), '[]')
+  from public.ai_strategies s
+  cross join lateral public.strategy_figures(s.id, s.is_paper_trading, s.capital_usd) f
+  where s.status <> 'terminated'
+$$;
+
+create or replace function public.ensure_user(p_email text) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_id uuid;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('ensure_user/' || lower(p_email), 0));
+  select u.id into v_id from auth.users u where lower(u.email) = lower(p_email) order by u.created_at limit 1;
+  if not found then
+    insert into auth.users (id, email) values (gen_random_uuid(), lower(p_email)) returning id into v_id;
+  end if;
+  return to_jsonb(v_id);
+end
+$$;
+
+create or replace function public.set_webhook_secret(p_user_id uuid, p_secret text) returns jsonb
+language sql security definer set search_path = '' as $$
+  insert into public.bot_credentials (user_id, exchange, environment, webhook_secret)
+    values (p_user_id, 'webhook', 'production', p_secret)
+    on conflict (user_id, exchange, environment) do update set webhook_secret = excluded.webhook_secret;
+  select 'true'::jsonb
+$$;
+
+create or replace function public.health() returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_migrations text[] := '{}';
+begin
+  if to_regclass('public.sparky_migrations') is not null then -- `supabase db push` keeps its own record
+    execute 'select coalesce(array_agg(name order by name), ''{}'') from public.sparky_migrations' into v_migrations;
+  end if;
+  return jsonb_build_object(
+    'version', current_setting('server_version'), 'migrations', to_jsonb(v_migrations), 'now', clock_timestamp(),
+    'read_only', pg_is_in_recovery() or current_setting('transaction_read_only')::boolean
+  );
+end
+$$;
