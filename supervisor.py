@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -238,6 +239,8 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _equipment(self) -> Iterator[None]:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # shared actors serve a socket for every strategy
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._brood = Brood(self._run_dir)
         self._door = Door(context, self._run_dir, "supervisor")

@@ -92,8 +92,7 @@ class Brood:
         """Notes each living child's resident memory, shared pages included."""
         for child in children:
             if child.pid is not None:
-                pages = Path(f"/proc/{child.pid}/statm").read_text().split()[1]
-                child.memory_bytes = int(pages) * _PAGE_BYTES
+                child.memory_bytes = _resident_bytes(child.pid)
 
     def close(self) -> None:
         self._end_server(set())
@@ -118,6 +117,7 @@ class Brood:
             "lifeline": self._lifeline,
             "death_signal": int(spec.death_signal),
             "tick_deadline_s": spec.tick_deadline_s,
+            "memory_mb": spec.memory_mb,
             "grace_s": spec.grace_s,
         }
         return json.dumps(request).encode()
@@ -159,6 +159,14 @@ class Brood:
         if self._requests is not None:
             self._requests.close()
             self._requests = None
+
+
+def _resident_bytes(pid: int) -> int | None:
+    """None when it cannot be told now: the process is ending, or this one is out of descriptors."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return None
 
 
 def _runs_python(process: psutil.Process) -> bool:

@@ -12,14 +12,14 @@ import os
 import resource
 import signal
 import socket
-import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
+import psutil
 import setproctitle
 import structlog
 import zmq
@@ -34,7 +34,9 @@ from engine.settings import Settings
 
 logger = structlog.get_logger()
 
-_TICK_SOON_S = 0.05
+STRATEGY_DESCRIPTORS: Final = 256
+_TICK_SOON_S: Final = 0.05
+_ROOM_FOR_STACKS_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as data before it is ever touched
 
 
 class Service(Protocol):
@@ -153,7 +155,7 @@ def _live(request: dict[str, Any], last_words: Path) -> int:
     settings = Settings.unsealed(request["settings"])
     secrets = logs.secrets_of(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["title"], secrets)
-    _limit_resources()
+    _limit_resources(request["memory_mb"])
     try:
         _host(request, settings)
     except BadConfiguration as error:
@@ -192,10 +194,15 @@ def _actor(request: dict[str, Any], settings: Settings, link: Link) -> Actor:
     return cast("Actor", make(settings, link, request["argument"]))
 
 
-def _limit_resources() -> None:
+def _limit_resources(memory_mb: int | None) -> None:
+    """The kernel's own bounds, behind the supervisor's: a capped child gets its cap as room to grow, and few files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.set_wakeup_fd(-1)
-    threading.current_thread().name = "main"
+    if memory_mb is None:
+        return
+    now_bytes = psutil.Process().memory_info().data
+    most_bytes = now_bytes + _ROOM_FOR_STACKS_BYTES + memory_mb * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (STRATEGY_DESCRIPTORS, STRATEGY_DESCRIPTORS))
 
 
 def _answer(answer: Callable[[Message], None], done: Reply) -> None:

@@ -22,6 +22,7 @@ from engine.errors import Skip
 logger = structlog.get_logger()
 
 _HIGH_WATER = 1_000
+_MOST_SOCKETS = 64
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _TYPES = {
     name: value for name, value in vars(messages).items() if isinstance(value, type) and issubclass(value, Message)
@@ -78,9 +79,14 @@ class Link:
             self.dropped += 1
 
     def _socket(self, name: str) -> "zmq.Socket[bytes]":
+        """The thread's socket to `name`, the most recently used last; the one unused for longest makes room."""
         sockets: dict[str, zmq.Socket[bytes]] = self._local.__dict__.setdefault("sockets", {})
-        if name not in sockets:
-            sockets[name] = _dealer(self._context, address(self._run_dir, name))
+        if name in sockets:
+            sockets[name] = sockets.pop(name)
+            return sockets[name]
+        if len(sockets) >= _MOST_SOCKETS:
+            sockets.pop(next(iter(sockets))).close()
+        sockets[name] = _dealer(self._context, address(self._run_dir, name))
         return sockets[name]
 
 

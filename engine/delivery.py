@@ -67,8 +67,8 @@ def post(session: requests.Session, url: str, signal: Signal, secret: SecretStr)
 def judge(status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float) -> Attempt:
     """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
 
-    The venue's refusal comes as 200 with `success` false; a risk refusal is a 429 whose body carries `data.limitType`, and
-    would be refused again.
+    The venue's refusal comes as 200 with `success` false. A risk refusal is a 429 whose body carries `data.limitType`
+    and would come again.
     """
     reason = _reason(answer)
     if 200 <= status < 300:
