@@ -27,6 +27,7 @@ from actors.link import Door, Link
 from actors.messages import ChildParked, Done, RestartStrategy, SupervisorReport, Wanted, WantedStrategy
 from actors.specs import ChildSpec
 from actors.supervision import Child, State, Verdict
+from actors.systemd import Notifier
 from engine.errors import EXIT_CONFIGURATION
 
 logger = structlog.get_logger()
@@ -47,11 +48,13 @@ class Supervisor:
         specs: Sequence[ChildSpec],
         strategy_spec: Callable[[WantedStrategy], ChildSpec],
         listener: Callable[[Child], None],
+        notifier: Notifier | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._specs = specs
         self._strategy_spec = strategy_spec
         self._listener = listener
+        self._notifier = notifier or Notifier({})
         self._children: dict[str, Child] = {}
         self._wanted: dict[str, WantedStrategy] = {}
         self._stopping = self._hurried = False
@@ -138,6 +141,8 @@ class Supervisor:
 
     def _report(self) -> None:
         now = time.monotonic()
+        ready, status = supervision.summary(self._children.values())
+        self._notifier.turned(is_ready=ready, status=status)
         if now - self._reported_at < REPORT_EVERY_S:
             return
         self._reported_at = now
@@ -275,6 +280,7 @@ class Supervisor:
     def _on_stop(self, *_: object) -> None:
         self._hurried = self._stopping
         self._stopping = True
+        self._notifier.stopping()
 
     def _on_dump(self, *_: object) -> None:
         for child in self._children.values():

@@ -163,6 +163,14 @@ def patience_s(children: Iterable[Child], pulse: Callable[[Child], Pulse], now: 
     return max(0.0, until - now)
 
 
+def summary(children: Iterable[Child]) -> tuple[bool, str]:
+    """Whether all that is shared is ready, and one line on everybody."""
+    everyone = list(children)
+    states = Counter(child.state.value for child in everyone)
+    is_ready = all(child.state in _READY for child in everyone if child.spec.kind != "strategy")
+    return is_ready, ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+
+
 def report(child: Child, now: float) -> ChildReport:
     alive = child.pid is not None
     return ChildReport(

@@ -1,0 +1,47 @@
+"""systemd's notify protocol (sd_notify(3)): datagrams to the socket that the service manager names, if it names one."""
+
+import socket
+import time
+from collections.abc import Mapping
+from typing import Final
+
+_UNTIL_STATUS_S: Final = 5.0
+
+
+class Notifier:
+    """Says nothing when there is no service manager. A message that cannot be sent is dropped: nobody may hang on it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        watchdog_us = environ.get("WATCHDOG_USEC", "")
+        # Twice as often as asked for, as sd_watchdog_enabled(3) advises.
+        self._every_s = int(watchdog_us) / 2e6 if watchdog_us.isdecimal() else None
+        self._beaten_at = self._told_at = float("-inf")
+        self._is_ready = False
+
+    def turned(self, *, is_ready: bool, status: str) -> None:
+        """After every completed turn of the main loop; `status` is a line for ``systemctl status``."""
+        now = time.monotonic()
+        if is_ready and not self._is_ready:
+            self._is_ready = True
+            self._send(f"READY=1\nSTATUS={status}")
+        if self._every_s is not None and now - self._beaten_at >= self._every_s:
+            self._beaten_at = now
+            self._send("WATCHDOG=1")
+        if now - self._told_at >= _UNTIL_STATUS_S:
+            self._told_at = now
+            self._send(f"STATUS={status}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        # A leading @ names an abstract socket, whose first byte is zero.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
+            try:
+                out.sendto(text.encode(), address)
+            except OSError:
+                return
