@@ -1,0 +1,225 @@
+"""What `sparky doctor` looks at: each check says what it found and, for a fault, what to do about it."""
+
+import os
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import requests
+
+from console import composition, instance
+from console.session import store_of
+from engine.errors import SparkyError
+from engine.settings import Settings
+from engine.store import embedded
+from engine.store.migrate import read_migrations
+from engine.types import Frozen
+
+TIMEOUT_S: Final = 10.0
+GROQ_URL: Final = "https://api.groq.com"
+LARGEST_SKEW_S: Final = 1.0  # signed requests are refused well before 10 s; NTP keeps a host within milliseconds
+LEAST_DISK_MB: Final = 500
+PROBE_SYMBOL: Final = "BTCUSDT"
+
+
+class Check(Frozen):
+    """One line of the doctor's table. A fault always comes with a remedy."""
+
+    name: str
+    state: Literal["ok", "fault", "skipped"]
+    found: str
+    remedy: str | None = None
+
+
+def ok(name: str, found: str) -> Check:
+    return Check(name=name, state="ok", found=found)
+
+
+def fault(name: str, found: str, remedy: str) -> Check:
+    return Check(name=name, state="fault", found=found, remedy=remedy)
+
+
+def skipped(name: str, found: str) -> Check:
+    return Check(name=name, state="skipped", found=found)
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in the order in which faults are worth mending. An embedded database is started for the while."""
+    checks: list[Callable[[Settings], list[Check]]] = [home, database, groq, venue, webhook, monitor, ports]
+    return [
+        ok("settings", "all names known, all values valid"),
+        *(found for check in checks for found in check(settings)),
+    ]
+
+
+def home(settings: Settings) -> list[Check]:
+    path, name = settings.sparky_home, "home directory"
+    existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return [fault(name, f"{existing} cannot be written", "give this user the directory, or set SPARKY_HOME")]
+    if not path.exists():
+        return [ok(name, f"{path} will be made at the first start")]
+    return [_home_rights(settings), _disk(path)]
+
+
+def _home_rights(settings: Settings) -> Check:
+    run_dir = settings.run_dir
+    if run_dir.exists() and stat.S_IMODE(run_dir.stat().st_mode) & 0o077:
+        return fault("home directory", f"others may enter {run_dir}", f"chmod 700 {run_dir}")
+    return ok("home directory", str(settings.sparky_home))
+
+
+def _disk(path: Path) -> Check:
+    free_mb = shutil.disk_usage(path).free // 2**20
+    if free_mb < LEAST_DISK_MB:
+        return fault("disk space", f"{free_mb} MB free", "make room: the database keeps every decision")
+    return ok("disk space", f"{free_mb / 1024:.1f} GB free")
+
+
+def database(settings: Settings) -> list[Check]:
+    where = "embedded" if settings.embeds_database else "Supabase" if settings.supabase_url else "DATABASE_URL"
+    if settings.embeds_database and not embedded.data_dir(settings.sparky_home).exists():
+        return [skipped("database", "embedded; `sparky up` makes it")]
+    try:
+        with store_of(settings) as store:
+            health = store.health()
+    except SparkyError as error:
+        remedy = (
+            "see the sentence before; `sparky migrate` mends a missing schema"
+            if settings.embeds_database
+            else ("check that the server runs, that the address, user and password are right, and run `sparky migrate`")
+        )
+        return [fault("database", f"{where}: {error}", remedy)]
+    return [ok("database", f"{where}, PostgreSQL {health.version}"), _migrations(set(health.migrations))]
+
+
+def _migrations(applied: set[str]) -> Check:
+    pending = [migration.name for migration in read_migrations() if migration.name not in applied]
+    if pending:
+        return fault("migrations", f"{len(pending)} not applied, the first is {pending[0]}", "run `sparky migrate`")
+    return ok("migrations", "current")
+
+
+def groq(settings: Settings) -> list[Check]:
+    if settings.simulates_groq:
+        return [skipped("groq", "no GROQ_API_KEY: a local stand-in answers, which is no model")]
+    base = settings.groq_base_url or GROQ_URL
+    key = settings.groq_api_key or composition.KEYLESS
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
+    try:
+        answer = requests.get(f"{base}/openai/v1/models", headers=headers, timeout=TIMEOUT_S)
+        return [_groq_key(answer, base), *_groq_models(answer, settings)]
+    except requests.RequestException as error:
+        return [fault("groq", f"{base}: {_cause(error)}", "check the network and GROQ_BASE_URL (without /openai/v1)")]
+    except (ValueError, KeyError, TypeError):
+        return [fault("groq", f"{base} does not speak Groq's protocol", "check GROQ_BASE_URL (without /openai/v1)")]
+
+
+def _groq_key(answer: requests.Response, base: str) -> Check:
+    if answer.status_code in (401, 403):
+        return fault("groq", f"{base} refuses the key", "make a new key at console.groq.com and set GROQ_API_KEY")
+    if not answer.ok:
+        return fault("groq", f"{base} answers {answer.status_code}", "wait or check GROQ_BASE_URL (without /openai/v1)")
+    return ok("groq", f"{base} takes the key")
+
+
+def _groq_models(answer: requests.Response, settings: Settings) -> list[Check]:
+    if not answer.ok:
+        return []
+    served = sorted(str(model["id"]) for model in answer.json()["data"])
+    missing = [model for model in settings.groq_model if model not in served]
+    if missing:
+        return [fault("model", f"{', '.join(missing)} is not served", f"set GROQ_MODEL to one of: {', '.join(served)}")]
+    return [ok("model", ", ".join(settings.groq_model))]
+
+
+def venue(settings: Settings) -> list[Check]:
+    if settings.simulates_market:
+        return [skipped("venue", "simulated; set SPARKY_MARKET (and GROQ_API_KEY) for a real one")]
+    from engine.exchanges.market_data import MarketData
+
+    resolved = composition.resolve(settings)
+    name = resolved.sparky_market or "aster"
+    try:
+        _, venue_now_ms = MarketData(name, resolved.sparky_market_url).candles(PROBE_SYMBOL, "1m", 2)
+    except SparkyError as error:
+        return [fault("venue", f"{name}: {error}", "check the network, SPARKY_MARKET and SPARKY_MARKET_URL")]
+    return [ok("venue", f"{name} answers"), _clock(venue_now_ms / 1000 - time.time())]
+
+
+def _clock(skew_s: float) -> Check:
+    if abs(skew_s) > LARGEST_SKEW_S:
+        found = f"{abs(skew_s):.1f} s {'behind' if skew_s > 0 else 'ahead of'} the venue"
+        return fault("clock", found, "switch time synchronisation on: timedatectl set-ntp true")
+    return ok("clock", "in step with the venue")
+
+
+def webhook(settings: Settings) -> list[Check]:
+    url = composition.resolve(settings).webhook_url or ""
+    parts = urlsplit(url)
+    own = composition.serves_webhook(settings)
+    try:
+        answer = requests.get(f"{parts.scheme}://{parts.netloc}/health", timeout=TIMEOUT_S)
+    except requests.RequestException as error:
+        if own and instance.supervisor_pid(settings) is None:
+            return [skipped("webhook", f"{url}: not running; `sparky up` starts it")]
+        return [fault("webhook", f"{url}: {_cause(error)}", "start it with `sparky serve`, or correct WEBHOOK_URL")]
+    if answer.status_code >= 500:
+        return [fault("webhook", f"{url}: answers {answer.status_code}", "see the log of the webhook server")]
+    return [ok("webhook", f"{url}: reachable")]
+
+
+def monitor(settings: Settings) -> list[Check]:
+    status, pid = instance.monitor_status(settings), instance.supervisor_pid(settings)
+    if pid is None:
+        return [skipped("sparky", "not running on this home; `sparky up` starts it")]
+    if status is None:
+        return [fault("sparky", f"process {pid} runs, its monitor does not answer", "see its log, or restart it")]
+    if status["problems"]:
+        return [fault("sparky", "; ".join(status["problems"]), "see the log of what is named here")]
+    return [ok("sparky", f"running as process {pid}")]
+
+
+def ports(settings: Settings) -> list[Check]:
+    wanted: dict[str, tuple[str, int]] = {
+        "SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)
+    }
+    if composition.serves_webhook(settings):
+        wanted["SPARKY_WEBHOOK_PORT"] = (settings.sparky_webhook_host, settings.sparky_webhook_port)
+    if settings.simulates_groq:
+        wanted["SPARKY_SIM_GROQ_PORT"] = ("127.0.0.1", settings.sparky_sim_groq_port)
+    if settings.simulates_market:
+        wanted["SPARKY_SIM_ASTER_PORT"] = ("127.0.0.1", settings.sparky_sim_aster_port)
+    ours = instance.own_ports(instance.supervisor_pid(settings))
+    return [_port(name, host, number, is_ours=number in ours) for name, (host, number) in wanted.items()]
+
+
+def _port(setting: str, host: str, number: int, *, is_ours: bool) -> Check:
+    name = f"port {number}"
+    if is_ours:
+        return ok(name, "ours")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+            probe.listen(1)
+        except OSError as error:
+            return fault(name, f"{host}: {error.strerror}", f"stop what holds it, or set {setting} to another port")
+    return ok(name, "free")
+
+
+def _cause(error: requests.RequestException) -> str:
+    """The reason without the stack of wrappers that requests puts around it."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    inner: Any = error
+    while getattr(inner, "args", None) and isinstance(inner.args[0], BaseException):
+        inner = inner.args[0]
+    reason: Any = getattr(inner, "reason", inner)
+    text = str(reason).rpartition(": ")[2]
+    return text or type(error).__name__

@@ -1,0 +1,162 @@
+"""Who runs, in which order, knowing what: the boot order of Sparky, as a pure function of its settings."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from actors.messages import WantedStrategy
+from actors.specs import ChildSpec, Restart
+from engine.errors import BadConfiguration
+from engine.settings import Settings
+from engine.store import embedded
+
+DATABASE_SECRETS: Final = frozenset({"database_url", "supabase_url", "supabase_service_role_key"})
+ALL_SECRETS: Final = DATABASE_SECRETS | {"groq_api_key"}
+
+# What a child may know beyond the ordinary settings. Who is not listed knows no secret.
+SECRETS: Final[Mapping[str, frozenset[str]]] = {
+    "prepare": DATABASE_SECRETS,
+    "webhook": DATABASE_SECRETS,
+    "dispatcher": DATABASE_SECRETS,
+    "roster": DATABASE_SECRETS,
+    "strategy": DATABASE_SECRETS | {"groq_api_key"},
+}
+
+WEBHOOK_PATH: Final = "/webhook/ai-signal"
+KEYLESS: Final = SecretStr(
+    "no-key"
+)  # the groq SDK insists on a key; neither the simulator nor a keyless endpoint reads it
+
+
+def resolve(settings: Settings) -> Settings:
+    """`settings` with every address and the database filled in, so that no child asks whether it meets a simulator.
+
+    Raises BadConfiguration for settings that contradict each other.
+    """
+    if settings.sparky_market_url is not None and settings.sparky_market is None:
+        raise BadConfiguration("SPARKY_MARKET_URL needs SPARKY_MARKET, the venue that it speaks for, such as aster.")
+    return settings.model_copy(update=_model(settings) | _market(settings) | _places(settings))
+
+
+def _model(settings: Settings) -> dict[str, object]:
+    update: dict[str, object] = {"groq_api_key": settings.groq_api_key or KEYLESS}
+    if settings.simulates_groq:
+        update["groq_base_url"] = f"http://127.0.0.1:{settings.sparky_sim_groq_port}"
+    return update
+
+
+def _market(settings: Settings) -> dict[str, object]:
+    if not settings.simulates_market:
+        return {"sparky_market": settings.sparky_market or "aster"}
+    url = f"http://127.0.0.1:{settings.sparky_sim_aster_port}"
+    candles = None if settings.sparky_candles is None else settings.sparky_candles.absolute()
+    return {"sparky_market": "aster", "sparky_market_url": url, "sparky_candles": candles}
+
+
+def _places(settings: Settings) -> dict[str, object]:
+    update: dict[str, object] = {"webhook_url": settings.webhook_url or _own_webhook(settings) + WEBHOOK_PATH}
+    if settings.embeds_database:
+        update["database_url"] = SecretStr(embedded.dsn(settings.sparky_home))
+    return update
+
+
+def for_child(settings: Settings, kind: str) -> Settings:
+    """`settings` without the secrets that a child of `kind` (a name, or ``strategy``) does not need."""
+    withheld = ALL_SECRETS - SECRETS.get(kind, frozenset())
+    return settings.model_copy(update=dict.fromkeys(withheld))
+
+
+def everything(settings: Settings, *, has_demo: bool) -> list[ChildSpec]:
+    """All fixed children of `sparky up` in boot order. Children of one stage start together."""
+    resolved = resolve(settings)
+    # The embedded database migrates as it starts.
+    tasks = ["migrate"] * (not settings.embeds_database) + ["demo"] * has_demo
+    children: list[ChildSpec | None] = [
+        _database(resolved) if settings.embeds_database else None,
+        _service(resolved, 0, "sim-groq", "simulator.service:make_groq") if settings.simulates_groq else None,
+        _service(resolved, 0, "sim-aster", "simulator.service:make_aster") if settings.simulates_market else None,
+        _actor(resolved, 0, "monitor"),
+        _prepare(resolved, ",".join(tasks)) if tasks else None,
+        _service(resolved, 2, "webhook", "webhook_server.service:make") if serves_webhook(settings) else None,
+        *_shared(resolved),
+    ]
+    return [child for child in children if child is not None]
+
+
+def production(settings: Settings) -> list[ChildSpec]:
+    """The fixed children of `sparky supervise`: the engine alone; the database and the webhook server are other units.
+
+    Raises BadConfiguration when a service it would need is only simulated.
+    """
+    if settings.simulates_groq:
+        raise BadConfiguration(
+            "GROQ_API_KEY is not set: `sparky supervise` runs the real engine; `sparky up` brings simulators."
+        )
+    if settings.simulates_market:
+        raise BadConfiguration("Candles from a file need the simulator, which only `sparky up` starts.")
+    resolved = resolve(settings)
+    return [_actor(resolved, 0, "monitor"), *_shared(resolved)]
+
+
+def strategy(settings: Settings, wanted: WantedStrategy) -> ChildSpec:
+    """The process of one strategy; `settings` are resolved."""
+    return ChildSpec(
+        name=f"strategy-{wanted.id}",
+        entry="actors.strategy:make",
+        kind="strategy",
+        stage=5,
+        settings=_sealed(settings, "strategy"),
+        argument=str(wanted.id),
+        title=wanted.name,
+        tick_deadline_s=settings.sparky_cycle_deadline_s + 1,
+        memory_mb=settings.sparky_strategy_memory_mb,
+    )
+
+
+def serves_webhook(settings: Settings) -> bool:
+    """Whether `sparky up` brings the webhook server: unless the signals are to go somewhere else."""
+    if settings.webhook_url is None:
+        return True
+    there, here = urlsplit(settings.webhook_url), urlsplit(_own_webhook(settings))
+    return (there.hostname in {here.hostname, "localhost"}) and there.port == here.port
+
+
+def _shared(settings: Settings) -> list[ChildSpec]:
+    return [
+        _actor(settings, 2, "limiter"),
+        _actor(settings, 2, "market"),
+        _actor(settings, 3, "dispatcher"),
+        _actor(settings, 4, "roster"),
+    ]
+
+
+def _database(settings: Settings) -> ChildSpec:
+    # The first start makes a whole cluster, and PostgreSQL must be shut down also when the supervisor is killed.
+    spec = _service(settings, 0, "database", "engine.store.embedded:make")
+    return replace(spec, start_deadline_s=60.0, grace_s=5.0, death_signal=signal.SIGTERM)
+
+
+def _prepare(settings: Settings, tasks: str) -> ChildSpec:
+    spec = _actor(settings, 1, "prepare", "console.prepare:make")
+    return replace(spec, argument=tasks, restart=Restart.TRANSIENT, start_deadline_s=60.0)
+
+
+def _actor(settings: Settings, stage: int, name: str, entry: str | None = None) -> ChildSpec:
+    return ChildSpec(name, entry or f"actors.{name}:make", "actor", stage, _sealed(settings, name), title=name)
+
+
+def _service(settings: Settings, stage: int, name: str, entry: str) -> ChildSpec:
+    return ChildSpec(name, entry, "service", stage, _sealed(settings, name), title=name)
+
+
+def _sealed(settings: Settings, kind: str) -> SecretStr:
+    return SecretStr(for_child(settings, kind).sealed())
+
+
+def _own_webhook(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.sparky_webhook_host, settings.sparky_webhook_host)  # noqa: S104 - asked about, not bound
+    return f"http://{host}:{settings.sparky_webhook_port}"

@@ -1,0 +1,132 @@
+"""`sparky decisions|signals|positions|trades`: what was decided, sent, held and earned."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from console import output
+from console.output import Column
+from console.session import database_here
+from console.strategies import AsJson, find
+from engine.errors import SparkyError
+
+Strategy = Annotated[str | None, typer.Option("--strategy", "-s", help="Only of this strategy (name or id).")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")]
+
+decisions = typer.Typer(no_args_is_help=True, help="What the strategies decided, HOLDs too.")
+signals = typer.Typer(no_args_is_help=True, help="What was sent to the webhook server, and where it ended.")
+
+DECISIONS = (
+    Column("id", output.short_id("id")),
+    Column("at (UTC)", output.moment("created_at")),
+    Column("strategy", "strategy_name"),
+    Column("action", "signal_action"),
+    Column("symbol", "symbol"),
+    Column("size USD", output.usd("size_usd"), is_number=True),
+    Column("confidence", "confidence_score", is_number=True),
+    Column("reasoning", lambda row: row["suppressed"] or row["reason"] or row["reasoning"]),
+)
+SIGNALS = (
+    Column("id", output.short_id("id")),
+    Column("at (UTC)", output.moment("created_at")),
+    Column("strategy", "strategy_name"),
+    Column("action", "action"),
+    Column("symbol", "symbol"),
+    Column("status", "status"),
+    Column("attempts", "attempts", is_number=True),
+    Column("reason", "last_reason"),
+)
+POSITIONS = (
+    Column("strategy", output.short_id("strategy_id")),
+    Column("symbol", "symbol"),
+    Column("side", "side"),
+    Column("quantity", output.price("quantity"), is_number=True),
+    Column("entry", output.price("entry_price"), is_number=True),
+    Column("now", output.price("current_price"), is_number=True),
+    Column("P&L USD", output.usd("unrealized_pnl_usd"), is_number=True),
+    Column("since (UTC)", output.moment("entry_time")),
+    Column("paper", "is_paper"),
+)
+TRADES = (
+    Column("closed (UTC)", output.moment("exit_time")),
+    Column("strategy", "strategy_name"),
+    Column("symbol", "symbol"),
+    Column("side", "side"),
+    Column("quantity", output.price("quantity"), is_number=True),
+    Column("entry", output.price("entry_price"), is_number=True),
+    Column("exit", output.price("exit_price"), is_number=True),
+    Column("fees USD", output.usd("fees_usd"), is_number=True),
+    Column("P&L USD", output.usd("pnl_usd"), is_number=True),
+    Column("paper", "is_paper"),
+)
+
+
+@decisions.command("list")
+def list_decisions(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the latest decisions."""
+    with database_here() as store:
+        rows = store.decisions(None if strategy is None else find(store, strategy).id, limit)
+    output.answer(rows, DECISIONS, as_json=as_json, empty="Nothing has been decided yet.")
+
+
+@decisions.command("show")
+def show_decision(
+    which: Annotated[str, typer.Argument(metavar="ID", help="A decision's id, or its beginning.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one decision: the raw answer, tokens, cost, and the market it saw."""
+    with database_here() as store:
+        found = store.decision(_whole_id(which, [row.id for row in store.decisions(None, 1_000)], "decision"))
+    if found is None:
+        raise SparkyError(f"There is no decision {which}.")
+    output.answer_one(found, as_json=as_json)
+
+
+@signals.command("list")
+def list_signals(
+    strategy: Strategy = None,
+    status: Annotated[str | None, typer.Option(help="Only these: pending, delivered, refused, expired, dead.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest signals."""
+    with database_here() as store:
+        rows = store.signals(None if strategy is None else find(store, strategy).id, status, limit)
+    output.answer(rows, SIGNALS, as_json=as_json, empty="No such signal has been sent yet.")
+
+
+@signals.command("show")
+def show_signal(
+    which: Annotated[str, typer.Argument(metavar="ID", help="A signal's id, or its beginning.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one signal with what became of it."""
+    with database_here() as store:
+        rows = {row.id: row for row in store.signals(None, None, 1_000)}
+    output.answer_one(rows[_whole_id(which, list(rows), "signal")], as_json=as_json)
+
+
+def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
+    """List open positions."""
+    with database_here() as store:
+        rows = store.open_positions(strategy_id=None if strategy is None else find(store, strategy).id)
+    output.answer(rows, POSITIONS, as_json=as_json, empty="Nothing is held.")
+
+
+def trades(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the latest closed trades."""
+    with database_here() as store:
+        rows = store.trades(None if strategy is None else find(store, strategy).id, limit)
+    output.answer(rows, TRADES, as_json=as_json, empty="Nothing has been closed yet.")
+
+
+def _whole_id(which: str, known: list[UUID], noun: str) -> UUID:
+    """The id that `which` is, or begins. Raises SparkyError."""
+    try:
+        return UUID(which)
+    except ValueError:
+        found = [each for each in known if str(each).startswith(which.lower())]
+    if len(found) != 1:
+        raise SparkyError(f"{'No' if not found else 'More than one'} {noun} of the last 1000 begins with {which}.")
+    return found[0]

@@ -1,0 +1,92 @@
+"""One view of everything: what the monitor sees of the processes joined with what the database knows of the money.
+
+Pure: both sides are passed in, either may be missing.
+"""
+
+from decimal import Decimal
+from typing import Any, Final
+
+STRATEGY_PREFIX: Final = "strategy-"
+
+
+def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`monitor` is its /status or None; `rows` are those of `strategy_overview`. Ages and waits are in seconds."""
+    seen = monitor or {}
+    children = {child["name"]: child for child in seen.get("children", [])}
+    cycles = seen.get("strategies", {})
+    known = {str(row["id"]): row for row in rows}
+    names = {STRATEGY_PREFIX + key: key for key in known}
+    names |= {name: name.removeprefix(STRATEGY_PREFIX) for name, c in children.items() if c["kind"] == "strategy"}
+    strategies = [
+        strategy(key, children.get(name), cycles.get(key), known.get(key), seen.get("at"))
+        for name, key in names.items()
+    ]
+    return {
+        "running": monitor is not None,
+        "healthy": seen.get("healthy", False),
+        "problems": seen.get("problems", []),
+        "supervisor": seen.get("supervisor"),
+        "shared": [child for child in children.values() if child["kind"] != "strategy"],
+        "strategies": strategies,
+        "limiter": seen.get("limiter", {}),
+        "outbox_pending": seen.get("outbox_pending"),
+        "totals": {**seen.get("totals", {}), **_money(rows), "restarts": sum(c["restarts"] for c in children.values())},
+    }
+
+
+def strategy(
+    key: str,
+    child: dict[str, Any] | None,
+    cycle: dict[str, Any] | None,
+    row: dict[str, Any] | None,
+    at: float | None,
+) -> dict[str, Any]:
+    """One strategy: its process, its last cycle, its books."""
+    child, cycle, row = child or {}, cycle or {}, row or {}
+    return {
+        "id": key,
+        "name": row.get("name") or child.get("title") or key,
+        "status": row.get("status"),
+        "state": state(child, cycle, row),
+        "paused_reason": row.get("paused_reason"),
+        "pid": child.get("pid"),
+        "last_decision": cycle.get("last_decision"),
+        "last_outcome": cycle.get("outcome"),
+        "last_reason": cycle.get("reason"),
+        "next_tick_in_s": _until(cycle.get("next_tick_at"), at),
+        "lateness_s": cycle.get("lateness_s"),
+        "missed_ticks": cycle.get("missed_ticks"),
+        "cycles": cycle.get("cycles"),
+        "failures": cycle.get("failures"),
+        "breaker": cycle.get("breaker"),
+        "restarts": child.get("restarts"),
+        "restart_reasons": child.get("restart_reasons", {}),
+        "memory_bytes": child.get("memory_bytes"),
+        "signals": cycle.get("signals", {}),
+        "positions": row.get("positions", []),
+        "equity_usd": row.get("equity_usd"),
+        "realized_pnl_usd": row.get("realized_pnl_usd"),
+        "unrealized_pnl_usd": row.get("unrealized_pnl_usd"),
+        "drawdown_percent": row.get("drawdown_percent"),
+        "llm_cost_today_usd": row.get("llm_cost_today_usd"),
+        "is_paper_trading": row.get("is_paper_trading"),
+    }
+
+
+def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any]) -> str:
+    """One word for how a strategy is: its process's state, or its row's when it has no process."""
+    if child:
+        is_open = child["state"] == "running" and cycle.get("breaker") in ("open", "half_open")
+        return f"breaker {cycle['breaker'].replace('_', ' ')}" if is_open else str(child["state"])
+    status = str(row.get("status", "gone"))
+    return "not started" if status == "running" else status
+
+
+def _until(next_tick_at: float | None, at: float | None) -> float | None:
+    return None if next_tick_at is None or at is None else round(next_tick_at - at, 3)
+
+
+def _money(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over all strategies; decimals arrive as text and leave as text, exact to the digit."""
+    fields = ("realized_pnl_usd", "unrealized_pnl_usd", "equity_usd", "llm_cost_today_usd")
+    return {field: str(sum((Decimal(str(row.get(field) or 0)) for row in rows), Decimal(0))) for field in fields}

@@ -1,0 +1,46 @@
+"""What a person sees while Sparky runs: who is ready after how long, and every later change of a child's state."""
+
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import structlog
+
+from actors.home import read_last_words
+from actors.supervision import Child, State
+
+logger = structlog.get_logger()
+
+
+class Progress:
+    """Listens to the supervisor. `fixed` are the names of the children that make the system."""
+
+    def __init__(self, fixed: Collection[str], run_dir: Path) -> None:
+        self._missing = set(fixed)
+        self._run_dir = run_dir
+        self._began_at = time.monotonic()
+        self.reason: str | None = None  # why a child could not run, when one gave up
+
+    def __call__(self, child: Child) -> None:
+        name = child.spec.name
+        if child.state is State.RUNNING or (child.state is State.DONE and name in self._missing):
+            logger.info("ready", actor=name, title=_title(child), took_s=round(time.monotonic() - child.began_at, 2))
+            self._note_ready(name)
+        elif child.state is State.BACKOFF:
+            logger.warning("restarting", actor=name, reason=child.cause, restarts=child.restarts)
+        elif child.state is State.PARKED:
+            self.reason = read_last_words(self._run_dir, name)
+            logger.error("parked", actor=name, reason=child.cause)
+        elif child.state is State.STOPPING:
+            logger.info("stopping", actor=name, reason=child.cause)
+
+    def _note_ready(self, name: str) -> None:
+        if name not in self._missing:
+            return
+        self._missing.discard(name)
+        if not self._missing:
+            logger.info("all_running", took_s=round(time.monotonic() - self._began_at, 2))
+
+
+def _title(child: Child) -> str | None:
+    return child.spec.title if child.spec.title != child.spec.name else None

@@ -1,0 +1,141 @@
+"""`sparky up` and `sparky supervise`: check everything that can be checked first, then hand over to the supervisor."""
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+import typer
+import zmq
+
+from actors.home import prepare_run_dir
+from actors.link import Link
+from actors.messages import Done, RestartStrategy, WantedStrategy
+from actors.specs import ChildSpec
+from console import composition, instance
+from console.progress import Progress
+from engine import logs
+from engine.errors import BadConfiguration, SparkyError
+from engine.settings import Settings
+from engine.store import embedded
+from supervisor import Supervisor
+
+logger = structlog.get_logger()
+
+HEALTH_EVERY_S: Final = 5.0
+GRACE_S: Final = 5.0
+ASK_S: Final = 5.0
+
+
+def up(settings: Settings, *, has_demo: bool) -> int:
+    """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration."""
+    if settings.sparky_candles is not None:
+        _check_candles(settings)
+    return _run(settings, composition.everything(settings, has_demo=has_demo), "sparky up")
+
+
+def supervise(settings: Settings) -> int:
+    """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration."""
+    return _run(settings, composition.production(settings), "sparky supervise")
+
+
+def _run(settings: Settings, specs: Sequence[ChildSpec], command: str) -> int:
+    resolved = composition.resolve(settings)
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
+    prepare_run_dir(settings.run_dir)
+    typer.echo(header(settings, resolved, command))
+    progress = Progress([spec.name for spec in specs], settings.run_dir)
+
+    def strategy(wanted: WantedStrategy) -> ChildSpec:
+        return composition.strategy(resolved, wanted)
+
+    code = Supervisor(settings.run_dir, specs, strategy, progress).run()
+    if progress.reason is not None and code != 0:
+        typer.echo(f"sparky: {progress.reason.strip().splitlines()[-1]}", err=True)
+    elif code == 0:
+        typer.echo("Sparky has stopped; nothing is left running.", err=True)
+    return code
+
+
+def serve(settings: Settings) -> int:
+    """Runs the webhook server in this process until told to stop; returns the exit code. Raises BadConfiguration."""
+    from webhook_server.service import make
+
+    resolved = composition.resolve(settings)
+    if settings.embeds_database and not embedded.is_running(settings.sparky_home):
+        raise BadConfiguration("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.secrets_of(resolved))
+    service = make(composition.for_child(resolved, "webhook"), "")
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    service.start()
+    logger.info("listening", host=settings.sparky_webhook_host, port=settings.sparky_webhook_port)
+    while not told.wait(HEALTH_EVERY_S):
+        if not service.healthy():
+            logger.error("unhealthy", reason="the server does not answer its own health check")
+    service.stop(GRACE_S)
+    return 0
+
+
+def restart_strategy(settings: Settings, strategy_id: UUID) -> None:
+    """Asks the running supervisor to give a strategy a new process. Raises SparkyError when none does it."""
+    if instance.supervisor_pid(settings) is None:
+        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        message = RestartStrategy(strategy_id=strategy_id, deadline=time.monotonic() + ASK_S)
+        Link(context, settings.run_dir).ask("supervisor", message, Done)
+    finally:
+        context.destroy(linger=0)
+
+
+def _check_candles(settings: Settings) -> None:
+    """Raises BadConfiguration, naming the line, before anything has started."""
+    from simulator.candle_file import read_candles, symbol_of
+
+    if settings.sparky_candles is not None:
+        symbol_of(settings.sparky_candles)
+        read_candles(settings.sparky_candles)
+
+
+def header(settings: Settings, resolved: Settings, command: str) -> str:
+    """What runs, simulated or real, where to look, and how to stop."""
+    lines = [
+        ("model", f"{', '.join(resolved.groq_model)} {_groq(settings)}"),
+        ("market", _market(settings, resolved)),
+        ("database", _database(settings)),
+        ("signals go to", str(resolved.webhook_url)),
+        (
+            "metrics",
+            f"http://{settings.sparky_monitor_host}:{settings.sparky_monitor_port}/metrics (and /healthz, /status)",
+        ),
+        ("kept in", str(settings.sparky_home)),
+    ]
+    shown = "\n".join(f"  {name:<14} {value}" for name, value in lines)
+    hint = "Look around from another terminal: sparky status. Stop with Ctrl-C."
+    return f"{command}\n{shown}\n  {hint}\n"
+
+
+def _groq(settings: Settings) -> str:
+    if settings.simulates_groq:
+        return "from a local stand-in, not a model (set GROQ_API_KEY for the real one)"
+    return f"at {settings.groq_base_url}" if settings.groq_base_url else "at Groq"
+
+
+def _market(settings: Settings, resolved: Settings) -> str:
+    if not settings.simulates_market:
+        return (
+            f"{resolved.sparky_market}{f' at {resolved.sparky_market_url}' if resolved.sparky_market_url else ', live'}"
+        )
+    source = f"candles of {settings.sparky_candles}" if settings.sparky_candles else "synthetic candles"
+    return f"simulated Aster on {source}, at {settings.sparky_sim_speed:g} times real time"
+
+
+def _database(settings: Settings) -> str:
+    if settings.embeds_database:
+        return "embedded PostgreSQL, kept across runs"
+    return "Supabase" if settings.supabase_url else "PostgreSQL at DATABASE_URL"

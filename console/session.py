@@ -1,0 +1,74 @@
+"""What every command begins with: the settings of this directory and, for most, the database they name."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from console import composition
+from engine import logs
+from engine.errors import BadConfiguration
+from engine.settings import Settings, read_environment
+from engine.store import embedded
+from engine.store.migrate import migrate
+from engine.store.store import Store, open_store
+
+
+def settings_here(overrides: Mapping[str, str | None] | None = None) -> Settings:
+    """Settings from the environment and `.env` in the working directory; options of the command win over both.
+
+    Raises BadConfiguration with all faults at once.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    settings = read_environment({**os.environ, **given}, Path(".env"))
+    resolved = composition.resolve(settings)
+    logs.configure("warning", settings.sparky_log_format, "sparky", logs.secrets_of(resolved))
+    return settings
+
+
+@contextmanager
+def database_here() -> Iterator[Store]:
+    """The store of this directory's settings; an embedded database is started for the while when it is not running.
+
+    Raises BadConfiguration or UpstreamUnavailable.
+    """
+    with store_of(settings_here()) as store:
+        yield store
+
+
+@contextmanager
+def store_of(settings: Settings, *, may_start: bool = True) -> Iterator[Store]:
+    """The store that `settings` name. With `may_start` an embedded database is started for the while if it must be."""
+    if settings.supabase_url is not None:
+        yield from _opened(settings)
+        return
+    if settings.embeds_database:
+        _check_embedded(settings, may_start=may_start)
+    with embedded.database(settings) as dsn:
+        yield from _opened(settings.model_copy(update={"database_url": SecretStr(dsn)}))
+
+
+def migrate_here() -> tuple[str, ...]:
+    """Brings the schema up to date; returns what was applied. Raises BadConfiguration or UpstreamUnavailable."""
+    settings = settings_here()
+    if settings.supabase_url is not None:
+        raise BadConfiguration("Supabase takes migrations from its own command: supabase db push, or set DATABASE_URL.")
+    with embedded.database(settings) as dsn:
+        return migrate(dsn)
+
+
+def _opened(settings: Settings) -> Iterator[Store]:
+    store = open_store(settings, keep=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _check_embedded(settings: Settings, *, may_start: bool) -> None:
+    if not embedded.data_dir(settings.sparky_home).exists():
+        raise BadConfiguration(f"There is no database in {settings.sparky_home} yet; `sparky up` makes it.")
+    if not may_start and not embedded.is_running(settings.sparky_home):
+        raise BadConfiguration("The embedded database does not run now.")

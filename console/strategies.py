@@ -1,0 +1,197 @@
+"""`sparky strategy …`: create, look at, start, pause and end strategies."""
+
+import difflib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from console import output
+from console.output import Column
+from console.session import database_here
+from engine.errors import SparkyError
+from engine.store.rows import NewStrategy, StrategyRow
+from engine.store.store import Store
+from engine.types import RiskProfile, StrategyStatus
+
+app = typer.Typer(no_args_is_help=True, help="Create, look at, start, pause and end strategies.")
+
+COLUMNS = (
+    Column("id", output.short_id("id")),
+    Column("name", "name"),
+    Column("status", "status"),
+    Column("profile", "risk_profile"),
+    Column("symbols", "target_assets"),
+    Column("every s", output.price("cadence_seconds"), is_number=True),
+    Column("paper", "is_paper_trading"),
+    Column("capital USD", output.usd("capital_usd"), is_number=True),
+    Column("paused because", "paused_reason"),
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
+Which = Annotated[str, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.")]
+
+
+@app.command("list")
+def list_all(as_json: AsJson = False) -> None:
+    """List all strategies."""
+    with database_here() as store:
+        rows = store.list_strategies()
+    output.answer(rows, COLUMNS, as_json=as_json, empty="There are no strategies; `sparky strategy create` makes one.")
+
+
+@app.command()
+def show(which: Which, as_json: AsJson = False) -> None:
+    """Show everything about one strategy."""
+    with database_here() as store:
+        output.answer_one(find(store, which), as_json=as_json)
+
+
+@app.command()
+def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the parameters
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Comma-separated, as in BTCUSDT,ETHUSDT.")] = None,
+    risk: Annotated[RiskProfile | None, typer.Option(help="Decides the prompt.")] = None,
+    cadence: Annotated[float | None, typer.Option(help="Seconds from tick to tick.")] = None,
+    capital: Annotated[str | None, typer.Option(help="USD that P&L and drawdown are counted from.")] = None,
+    max_position: Annotated[str | None, typer.Option(help="Largest position in USD.")] = None,
+    min_confidence: Annotated[float | None, typer.Option(help="Below it, LONG and SHORT become HOLD; 0 to 1.")] = None,
+    max_drawdown: Annotated[float | None, typer.Option(help="Percent; beyond it the strategy may only close.")] = None,
+    leverage: Annotated[int | None, typer.Option(help="Largest leverage.")] = None,
+    budget: Annotated[str | None, typer.Option(help="USD that the model may cost per day (UTC).")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, if not the first of GROQ_MODEL.")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Venue to trade on.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Own instructions, added to those of the profile.")] = None,
+    paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
+    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
+    from_json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the fields from a JSON object; - is stdin.")
+    ] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a strategy; it is paused until it is started. Options win over the fields of --from-json."""
+    fields: dict[str, Any] = read_fields(from_json) if from_json is not None else {}
+    options: dict[str, Any] = {
+        "name": name,
+        "target_assets": None if symbols is None else [part.strip() for part in symbols.split(",") if part.strip()],
+        "risk_profile": risk,
+        "cadence_seconds": cadence,
+        "capital_usd": capital,
+        "max_position_usd": max_position,
+        "min_confidence": min_confidence,
+        "max_drawdown_percent": max_drawdown,
+        "leverage_max": leverage,
+        "daily_llm_budget_usd": budget,
+        "model": model,
+        "exchange": exchange,
+        "custom_prompt": prompt,
+        "is_paper_trading": paper,
+    }
+    fields |= {field: value for field, value in options.items() if value is not None}
+    if start:
+        fields["status"] = StrategyStatus.RUNNING
+    check_names(fields)
+    with database_here() as store:
+        if "user_id" not in fields:
+            fields["user_id"] = store.ensure_user(user)
+        row = store.create_strategy(NewStrategy.of(fields))
+    if as_json:
+        output.answer_one(row, as_json=True)
+    else:
+        typer.echo(f"Created {row.name} ({row.id}), {row.status}.")
+
+
+@app.command()
+def start(which: Which, as_json: AsJson = False) -> None:
+    """Let a strategy run; a running Sparky follows within 5 s."""
+    _set_status(which, StrategyStatus.RUNNING, as_json=as_json)
+
+
+@app.command()
+def pause(which: Which, as_json: AsJson = False) -> None:
+    """Pause a strategy; what it holds stays open."""
+    _set_status(which, StrategyStatus.PAUSED, as_json=as_json)
+
+
+@app.command()
+def delete(
+    which: Which,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a strategy for good; its decisions and trades are kept."""
+    with database_here() as store:
+        row = find(store, which)
+        if not yes:
+            typer.confirm(f"End {row.name} for good?", abort=True, err=True)
+        ended = store.delete_strategy(row.id)
+    _told(ended, as_json=as_json)
+
+
+def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:
+    with database_here() as store:
+        row = store.set_strategy_status(find(store, which).id, status)
+    _told(row, as_json=as_json)
+
+
+def _told(row: StrategyRow, *, as_json: bool) -> None:
+    if as_json:
+        output.answer_one(row, as_json=True)
+    else:
+        typer.echo(f"{row.name} is {row.status}.")
+
+
+def find(store: Store, which: str) -> StrategyRow:
+    """The one strategy of that id, name, or beginning of an id (6 digits or more). Raises SparkyError."""
+    rows = store.list_strategies()
+    wanted = which.strip().lower()
+    alive = [row for row in rows if row.status != StrategyStatus.TERMINATED]
+    found = [row for row in rows if str(row.id) == wanted] or [row for row in alive if row.name == which]
+    if not found and len(wanted) >= 6:
+        found = [row for row in rows if str(row.id).startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_ids(found)}.")
+    close = difflib.get_close_matches(which, [row.name for row in rows], n=1)
+    hint = f"did you mean {close[0]}?" if close else "`sparky strategy list` shows those that exist."
+    raise SparkyError(f"There is no strategy {which}; {hint}")
+
+
+def _ids(rows: list[StrategyRow]) -> str:
+    return ", ".join(str(row.id) for row in rows)
+
+
+def read_fields(source: str) -> dict[str, Any]:
+    """The JSON object in a file, or on stdin for ``-``. Raises SparkyError with one sentence."""
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SparkyError(f"{source} cannot be read: {error.strerror}.") from error
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise SparkyError(f"{source} is not JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise SparkyError(f"{source} must hold one JSON object with a strategy's fields.")
+    return data
+
+
+def check_names(fields: Mapping[str, Any]) -> None:
+    """Raises SparkyError, with a suggestion, for the first field that a strategy does not have."""
+    known = list(NewStrategy.model_fields)
+    for name in fields:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(known)}."
+            raise SparkyError(f"A strategy has no field {name}; {hint}")
+
+
+def named(which: str) -> StrategyRow:
+    """The strategy that `which` means, from this directory's database."""
+    with database_here() as store:
+        return find(store, which)
