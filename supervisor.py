@@ -5,12 +5,10 @@ calls verbs. What they decide by is pure and lives in `actors.supervision`, what
 """
 
 import contextlib
-import math
 import os
 import random
 import resource
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from actors.messages import ChildParked, Done, RestartStrategy, SupervisorReport
 from actors.specs import ChildSpec
 from actors.supervision import Child, State, Verdict
 from actors.systemd import Notifier
+from actors.wakeups import Wakeups
 from engine.errors import EXIT_CONFIGURATION
 
 logger = structlog.get_logger()
@@ -67,7 +66,7 @@ class Supervisor:
 
         Raises BadConfiguration when another supervisor holds the same home.
         """
-        with HomeLock(self._run_dir), self._equipment(), self._signals():
+        with HomeLock(self._run_dir), self._equipment(), self._wakeups:
             self._children = {spec.name: Child(spec, self._brood.take_slot()) for spec in self._specs}
             while self._goes_on():
                 self._wait()
@@ -86,11 +85,7 @@ class Supervisor:
     # the loop's verbs
 
     def _wait(self) -> None:
-        patience_s = supervision.patience_s(self._children.values(), self._brood.pulse, time.monotonic())
-        self._poller.poll(math.ceil(patience_s * 1000))
-        with contextlib.suppress(BlockingIOError):
-            while self._awake.recv(4_096):
-                pass
+        self._wakeups.wait(supervision.patience_s(self._children.values(), self._brood.pulse, time.monotonic()))
 
     def _receive(self) -> None:
         for message, answer in self._door.arrivals():
@@ -250,32 +245,13 @@ class Supervisor:
         self._brood = Brood(self._run_dir)
         self._door = Door(context, self._run_dir, "supervisor")
         self._link = Link(context, self._run_dir)
-        self._awake, self._waker = socket.socketpair()
-        self._poller = zmq.Poller()
-        for waited in (self._door.socket, self._awake):
-            self._poller.register(waited, zmq.POLLIN)
+        handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGUSR1: self._on_dump}
+        self._wakeups = Wakeups(self._door.socket, handlers)
         try:
             yield
         finally:
             self._brood.close()
             context.destroy(linger=0)
-            self._awake.close()
-            self._waker.close()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        for end in (self._awake, self._waker):
-            end.settimeout(0)
-        handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGUSR1: self._on_dump}
-        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _on_stop(self, *_: object) -> None:
         self._hurried = self._stopping

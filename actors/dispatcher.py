@@ -9,8 +9,6 @@ from typing import Final
 
 import requests
 import structlog
-from engine.store.embedded import open_store
-from engine.store.store import Store
 from requests.adapters import HTTPAdapter
 
 from actors.actor import Actor, Peers
@@ -19,6 +17,8 @@ from engine import delivery
 from engine.delivery import Attempt
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
+from engine.store.embedded import open_store
+from engine.store.store import Store
 from engine.types import Signal, SignalOutcome
 
 logger = structlog.get_logger()

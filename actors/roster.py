@@ -3,13 +3,13 @@
 from uuid import UUID
 
 import structlog
-from engine.store.embedded import open_store
-from engine.store.store import Store
 
 from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Message, StrategyChanged, Wanted, WantedStrategy
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
+from engine.store.embedded import open_store
+from engine.store.store import Store
 
 logger = structlog.get_logger()
 

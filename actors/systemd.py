@@ -9,7 +9,7 @@ _UNTIL_STATUS_S: Final = 5.0
 
 
 class Notifier:
-    """Says nothing when there is no service manager. A message that cannot be sent is dropped: nobody may hang on it."""
+    """Says nothing when there is no service manager. What cannot be sent is dropped: nobody may hang on it."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
