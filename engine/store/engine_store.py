@@ -5,8 +5,9 @@ from uuid import UUID
 from pydantic import SecretStr, ValidationError
 
 from engine.errors import StrategyFault
-from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, WantedRow, faults, plain
+from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, WantedRow
 from engine.store.rpc import Rpc
+from engine.store.values import faults, plain
 from engine.types import Position, Signal, SignalOutcome, StrategyContext
 
 
@@ -35,8 +36,8 @@ class EngineStore:
     ) -> RecordedDecision:
         """Keeps the decision and, in the same transaction, its signal (whose id is the decision's).
 
-        Repeating it with the same `decision_id` changes nothing and answers the same. An entry is suppressed while the strategy
-        is not running or beyond its drawdown; a CLOSE never is.
+        Repeating it with the same `decision_id` changes nothing and answers the same. An entry is suppressed while the
+        strategy is not running or beyond its drawdown; a CLOSE never is.
         """
         recorded = self.rpc.call(
             "record_decision",
@@ -64,12 +65,11 @@ class EngineStore:
         signal_id: UUID,
         owner: str,
         outcome: SignalOutcome,
-        *,
         status: int | None = None,
         reason: str | None = None,
         retry_in_s: float | None = None,
     ) -> bool:
-        """Ends an attempt; False if the lease is no longer ours. A retry that would come after the end becomes expired."""
+        """Ends an attempt; False if the lease is no longer ours. A retry that would come too late becomes expired."""
         return bool(
             self.rpc.call(
                 "settle_signal",

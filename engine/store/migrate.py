@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Final, LiteralString, cast
+from typing import Final
 
 import psycopg
 
@@ -37,8 +37,8 @@ class MigrationStatus:
 def migrate(dsn: str, folder: Traversable | None = None) -> tuple[str, ...]:
     """Applies what is pending, each file in one transaction; returns the names applied now.
 
-    Raises BadConfiguration, having applied nothing, if a file was edited after it ran, and if a file fails; UpstreamUnavailable
-    if the database cannot be reached.
+    Raises BadConfiguration, having applied nothing, if a file was edited after it ran, and if a file fails;
+    UpstreamUnavailable if the database cannot be reached.
     """
     migrations = read_migrations(folder)
     with connect(dsn, timeout_s=_MIGRATION_TIMEOUT_S) as connection:
@@ -95,8 +95,8 @@ def _compare(migrations: tuple[Migration, ...], applied: dict[str, str]) -> Migr
 def _refuse_edited(status: MigrationStatus) -> None:
     if status.edited:
         raise BadConfiguration(
-            f"Migration {status.edited[0]} was edited after it ran here: restore its text and put the change into a new migration; "
-            "nothing was applied."
+            f"Migration {status.edited[0]} was edited after it ran here, so nothing was applied: "
+            "restore its text and put the change into a new migration."
         )
 
 
@@ -104,7 +104,7 @@ def _apply(connection: Connection, migration: Migration) -> None:
     try:
         with connection.transaction():
             # No parameters: the whole file is one simple query, as psql would send it.
-            connection.execute(cast(LiteralString, migration.text))
+            connection.execute(migration.text.encode())
             connection.execute(
                 "insert into public.sparky_migrations (name, checksum) values (%s, %s)",
                 [migration.name, migration.checksum],

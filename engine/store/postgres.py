@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -23,7 +23,7 @@ KEPT_CONNECTIONS: Final = 8
 
 _ABSENT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
 _OURS: Final = {"SK400", "SK404", "SK409", "P0001"}  # raised by our own functions, with a sentence for people
-_WRONG_LOGIN: Final = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "role")
+_WRONG_LOGIN: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -31,8 +31,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 class PostgresRpc:
     """An `Rpc` over psycopg; every call is one statement, hence one transaction.
 
-    With `keep`, up to 8 connections live on and are shared by all threads; without, each call connects and disconnects, so that
-    a thousand idle strategies hold none. A call ends within about `timeout_s`, whatever the server does.
+    With `keep`, up to 8 connections live on and are shared by all threads; without, each call connects and disconnects,
+    so that a thousand idle strategies hold none. A call ends within about `timeout_s`, whatever the server does.
     """
 
     def __init__(self, dsn: SecretStr | str, *, timeout_s: float = 10.0, keep: bool = False) -> None:
@@ -103,7 +103,10 @@ class PostgresRpc:
 
 
 def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
-    """An autocommit connection whose every statement is bounded by `timeout_s`. Raises UpstreamUnavailable, BadConfiguration."""
+    """An autocommit connection whose every statement is bounded by `timeout_s`.
+
+    Raises UpstreamUnavailable, or BadConfiguration if the address or login is wrong.
+    """
     try:
         connection = psycopg.connect(
             dsn,
@@ -130,20 +133,24 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
 def translated(error: psycopg.Error) -> SparkyError:
     """The failure named by what the caller does next. The message never carries the DSN or an argument's value."""
     state = error.sqlstate or ""
-    reason = error.diag.message_primary or _first_line(error)
+    reason = (error.diag.message_primary or _first_line(error)).rstrip(".")
+    mend = _to_mend(error, state, reason)
+    return BadConfiguration(mend) if mend else UpstreamUnavailable("database", reason)
+
+
+def _to_mend(error: psycopg.Error, state: str, reason: str) -> str | None:
+    """What a person must mend, in one sentence; None if it may pass by itself."""
     if state in _OURS:
-        return BadConfiguration(reason)
+        return reason
     if state in _ABSENT:
-        return BadConfiguration(f"The database has not the schema this version needs ({reason}): run `sparky migrate`.")
-    if state == "42501":
-        return BadConfiguration(f"The database login may not do this ({reason}): use the service role or the owner.")
-    if state.startswith(("22", "23")):
-        return BadConfiguration(f"The database refuses the value: {reason}.")
+        return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
+    if state.startswith(("22", "23")) or (isinstance(error, psycopg.DataError) and not state):
+        return f"The database refuses the value: {reason}."
     if isinstance(error, psycopg.ProgrammingError) and not state:
-        return BadConfiguration("DATABASE_URL is not a PostgreSQL connection string.")
-    if state.startswith("28") or (not state and any(phrase in reason for phrase in _WRONG_LOGIN)):
-        return BadConfiguration(f"The database refuses the login: {reason}.")
-    return UpstreamUnavailable("database", reason)
+        return "DATABASE_URL is not a PostgreSQL connection string."
+    if state == "42501" or state.startswith("28") or (not state and any(phrase in reason for phrase in _WRONG_LOGIN)):
+        return f"The database refuses this login: {reason}."
+    return None
 
 
 def _first_line(error: psycopg.Error) -> str:
@@ -158,9 +165,7 @@ def _has_word(connection: Connection) -> bool:
 
 
 def _statement(function: str, names: tuple[str, ...]) -> sql.Composed:
-    arguments = sql.SQL(", ").join(
-        sql.SQL("{} => %s").format(sql.Identifier(cast(LiteralString, f"p_{name}"))) for name in names
-    )
+    arguments = sql.SQL(", ").join([sql.SQL("{} => %s").format(sql.Identifier(f"p_{name}")) for name in names])
     return sql.SQL("select public.{}({})").format(sql.Identifier(function), arguments)
 
 

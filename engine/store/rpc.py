@@ -6,11 +6,11 @@ from typing import Any, Protocol
 class Rpc(Protocol):
     """Calls the database's functions by name.
 
-    `arguments` are named without the functions' ``p_`` prefix: None, str, bool, numbers, UUID, datetime, or JSON as dicts and
-    lists. The value back is parsed JSON, with Decimal for numbers that are not whole.
+    `arguments` are named without the functions' ``p_`` prefix: None, str, bool, numbers, UUID, datetime, or JSON as
+    dicts and lists. The value back is parsed JSON, with Decimal for numbers that are not whole.
 
-    Raises UpstreamUnavailable("database", ...) for anything that may pass by itself, BadConfiguration for what a person must
-    mend (missing migration, no rights, an argument the schema refuses).
+    Raises UpstreamUnavailable("database", ...) for anything that may pass by itself, BadConfiguration for what a person
+    must mend (missing migration, no rights, an argument the schema refuses).
     """
 
     def call(self, function: str, /, **arguments: object) -> Any: ...

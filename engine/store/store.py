@@ -13,8 +13,8 @@ from engine.store.webhook_store import WebhookStore
 class Store(EngineStore, WebhookStore, PeopleStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
-    Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration for what
-    only a person can mend.
+    Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration
+    for what only a person can mend.
     """
 
     def __init__(self, rpc: Rpc) -> None:
@@ -41,6 +41,7 @@ def open_store(settings: Settings, *, keep: bool) -> Store:
         return Store(PostgresRpc(settings.database_url, keep=keep))
     if settings.supabase_url is not None:
         raise BadConfiguration(
-            "SUPABASE_URL is set, but this version talks to PostgreSQL only: set DATABASE_URL to the project's connection string."
+            "SUPABASE_URL is set, but this version talks to PostgreSQL only: "
+            "set DATABASE_URL to the project's connection string."
         )
     raise BadConfiguration("No database is named: set DATABASE_URL.")

@@ -13,9 +13,9 @@ from engine.store.rows import (
     Portfolio,
     UnfinishedRequest,
     VenueCredentials,
-    faults,
 )
 from engine.store.rpc import Rpc
+from engine.store.values import faults
 
 
 class WebhookStore:
@@ -39,7 +39,6 @@ class WebhookStore:
         self,
         request_id: str,
         user_id: UUID,
-        *,
         strategy_id: UUID | None,
         exchange: str,
         symbol: str,
@@ -64,7 +63,7 @@ class WebhookStore:
         )
         return BeganRequest.model_validate(began)
 
-    def portfolio(self, user_id: UUID, exchange: str, strategy_id: UUID | None, *, is_paper: bool) -> Portfolio:
+    def portfolio(self, user_id: UUID, exchange: str, strategy_id: UUID | None, is_paper: bool) -> Portfolio:  # noqa: FBT001 - part of the key
         """Raises BadConfiguration if a limit or the strategy's row cannot be understood: entries are then refused."""
         found = self.rpc.call(
             "portfolio", user_id=user_id, exchange=exchange, strategy_id=strategy_id, is_paper=is_paper
@@ -75,13 +74,13 @@ class WebhookStore:
             raise BadConfiguration(f"The risk limits on {exchange} are invalid: {faults(error)}") from None
 
     def book_fill(
-        self, request_id: str, user_id: UUID, fill: Fill, *, status: int | None, answer: dict[str, Any] | None
+        self, request_id: str, user_id: UUID, fill: Fill, status: int | None, answer: dict[str, Any] | None
     ) -> BookedFill:
         """Books one fill of a request that was begun: position, trade, P&L, equity and the request's answer at once.
 
-        Without `answer` the request stays open for its second fill (a reversal is a close and an open). Booking the same kind of
-        fill for the same request again changes nothing and answers the same. Raises BadConfiguration if the position's side or
-        size does not allow it.
+        Without `answer` the request stays open for its second fill (a reversal is a close and an open). Booking the
+        same kind of fill for the same request again changes nothing and answers the same. Raises BadConfiguration if
+        the position's side or size does not allow it.
         """
         booked = self.rpc.call(
             "book_fill",
@@ -98,7 +97,6 @@ class WebhookStore:
         request_id: str,
         user_id: UUID,
         state: Literal["refused", "failed", "skipped"],
-        *,
         status: int,
         answer: dict[str, Any],
         error: str | None = None,

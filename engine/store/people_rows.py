@@ -1,0 +1,184 @@
+"""What people give and get: strategies to create, and rows to read, right or wrong."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import Field, ValidationError
+
+from engine.errors import BadConfiguration
+from engine.store.values import Document, faults
+from engine.types import Frozen, Position, RiskProfile, Row, Side, SignalAction, StrategyStatus
+
+
+class NewStrategy(Frozen):
+    """A strategy to be created; the defaults are those of the table."""
+
+    user_id: UUID
+    name: str = Field(min_length=1, max_length=100)
+    status: StrategyStatus = StrategyStatus.PAUSED
+    risk_profile: RiskProfile = RiskProfile.BALANCED
+    target_assets: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{2,30}$")], ...] = Field(
+        default=("BTCUSDT", "ETHUSDT", "SOLUSDT"), min_length=1
+    )
+    exchange: str = Field(default="aster", pattern=r"^[a-z0-9]+$")
+    is_paper_trading: bool = True
+    cadence_seconds: float = Field(default=45, ge=1, le=86_400)
+    min_confidence: float = Field(default=0.6, ge=0, le=1)
+    max_drawdown_percent: float = Field(default=20, gt=0, le=100)
+    leverage_max: int = Field(default=10, ge=1, le=125)
+    max_position_usd: Decimal = Field(default=Decimal(1000), gt=0, le=1_000_000_000)
+    capital_usd: Decimal = Field(default=Decimal(10_000), gt=0, le=1_000_000_000)
+    daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
+    model: str | None = None
+    custom_prompt: str | None = Field(default=None, max_length=4_000)
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """From a person's words. Raises BadConfiguration: one sentence that names each field unknown or wrong."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise BadConfiguration(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
+
+
+class StrategyRow(Row):
+    """A strategy as it stands in the table, right or wrong: people must see a row to mend it."""
+
+    id: UUID
+    user_id: UUID
+    name: str
+    status: str
+    risk_profile: str
+    target_assets: tuple[str, ...] = ()
+    exchange: str
+    is_paper_trading: bool
+    cadence_seconds: float | None
+    min_confidence: float | None
+    max_drawdown_percent: float | None
+    leverage_max: int | None
+    max_position_usd: Decimal | None
+    capital_usd: Decimal | None
+    daily_llm_budget_usd: Decimal | None = None
+    model: str | None = None
+    custom_prompt: str | None = None
+    paused_reason: str | None = None
+    paused_at: datetime | None = None
+    paused_traceback: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class DecisionRow(Row):
+    """A decision of `ai_trade_log`; `raw_answer` and `market` are filled only when one decision is asked for."""
+
+    id: UUID
+    ai_strategy_id: UUID
+    strategy_name: str
+    signal_action: str | None
+    symbol: str | None
+    size_usd: Decimal | None
+    confidence_score: float | None
+    reasoning: str | None
+    reason: str | None = None
+    is_fault: bool = False
+    suppressed: str | None = None
+    actual_pnl: Decimal | None = None
+    model: str | None = None
+    request_id: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    latency_s: float | None = None
+    stop_loss_percent: float | None = None
+    take_profit_percent: float | None = None
+    raw_answer: str | None = None
+    market: Document | None = None
+    created_at: datetime
+
+
+class SignalRow(Row):
+    """A signal of the outbox, open or ended."""
+
+    id: UUID
+    strategy_id: UUID
+    strategy_name: str
+    exchange: str
+    symbol: str
+    action: SignalAction
+    status: str
+    attempts: int
+    next_attempt_at: datetime
+    last_status: int | None
+    last_reason: str | None
+    created_at: datetime
+    expires_at: datetime
+    settled_at: datetime | None
+    payload: Document
+
+
+class TradeRow(Row):
+    """A closed position (or the closed part of one). `pnl_usd` is net of `fees_usd`; percent is of the entry cost."""
+
+    id: UUID
+    user_id: UUID
+    strategy_id: UUID | None
+    strategy_name: str | None
+    exchange: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal
+    entry_time: datetime | None
+    exit_price: Decimal | None
+    exit_time: datetime | None
+    fees_usd: Decimal
+    pnl_usd: Decimal | None
+    pnl_percent: Decimal | None
+    exit_reason: str | None
+    is_paper: bool
+    request_id: str | None = None
+    decision_id: UUID | None = None
+    entry_market_time_ms: int | None = None
+    exit_market_time_ms: int | None = None
+
+
+class LastDecision(Row):
+    id: UUID
+    action: str | None
+    symbol: str | None
+    confidence: float | None
+    reason: str | None
+    at: datetime
+
+
+class OverviewRow(Row):
+    """One strategy at a glance. Equity is capital plus both P&Ls; the unrealised one is net of entry fees."""
+
+    id: UUID
+    name: str
+    status: str
+    paused_reason: str | None
+    paused_at: datetime | None
+    exchange: str
+    is_paper_trading: bool
+    last_decision: LastDecision | None
+    positions: tuple[Position, ...]
+    realized_pnl_usd: Decimal
+    unrealized_pnl_usd: Decimal
+    equity_usd: Decimal | None
+    peak_equity_usd: Decimal | None
+    drawdown_percent: float | None
+    llm_cost_today_usd: Decimal
+
+
+class DatabaseHealth(Row):
+    """`migrations` are the names that `sparky migrate` applied; `now` is the database's clock."""
+
+    version: str
+    migrations: tuple[str, ...]
+    now: datetime
+    read_only: bool = False

@@ -1,0 +1,39 @@
+"""How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationError
+
+# Prices, quantities and money are booked to 8 places, half-even.
+_EIGHT_PLACES = Decimal("0.00000001")
+
+
+def _booked(value: object) -> object:
+    return value.quantize(_EIGHT_PLACES) if isinstance(value, Decimal) and value.is_finite() else value
+
+
+Booked = Annotated[Decimal, BeforeValidator(_booked)]
+
+
+def plain(value: Any) -> Any:
+    """A JSON document as `json.dumps` takes it: numbers are floats (their shortest text is kept), not Decimals."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+Document = Annotated[dict[str, Any], BeforeValidator(plain)]
+
+
+def faults(error: ValidationError, unknown: str = "is unknown") -> str:
+    """Every fault with its field's name, in one line, without the values."""
+    found = []
+    for entry in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(part) for part in entry["loc"])
+        found.append(f"{where}: {unknown if entry['type'] == 'extra_forbidden' else entry['msg']}")
+    return "; ".join(found)
