@@ -1,4 +1,4 @@
-"""The static part of every prompt: one text per profile, the same bytes in every cycle, so that it is served from a cache.
+"""The static part of every prompt: one text per profile, the same bytes in every cycle, so that caches serve it.
 
 What is stated here as a limit is enforced by code as well.
 """

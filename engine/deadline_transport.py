@@ -1,0 +1,119 @@
+"""HTTP within a total deadline and a size: timeouts of the HTTP client are per read, so a server that sends one byte a
+second would never be timed out. Here every wait on the network ends at the request's deadline."""
+
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import httpcore
+import httpx
+
+KEEP_ALIVE_S: Final = 60.0
+_SocketOptions = Iterable[tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]]
+
+
+class Allowance:
+    """What one request may still take: time, and bytes of the answer as they come over the wire."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.bytes_left = 0
+        self.blocked_s = 0.0
+        self.too_large = False
+
+    def renew(self, until: float, answer_bytes: int) -> None:
+        self.__init__()  # type: ignore[misc]  # every field afresh is the point
+        self.until = until
+        self.bytes_left = answer_bytes
+
+    def left_s(self, error: type[Exception]) -> float:
+        left_s = self.until - time.monotonic()
+        if left_s <= 0:
+            raise error("the deadline of the whole request has passed")
+        return left_s
+
+    def received(self, count: int) -> None:
+        self.bytes_left -= count
+        if self.bytes_left < 0:
+            self.too_large = True
+            raise httpcore.RemoteProtocolError("the answer is too large")
+
+    def waited_since(self, start: float) -> None:
+        self.blocked_s += time.monotonic() - start
+
+
+class DeadlineTransport(httpx.HTTPTransport):
+    """One request at a time, each within `allowance`, which its user renews before the request.
+
+    A name's lookup is the one wait that cannot be cut short here; the resolver has a limit of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(trust_env=False)
+        self.allowance = Allowance()
+        self._pool.close()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=1,
+            keepalive_expiry=KEEP_ALIVE_S,
+            network_backend=_Backend(self.allowance),
+        )
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline of the whole request takes its place
+        local_address: str | None = None,
+        socket_options: _SocketOptions | None = None,
+    ) -> httpcore.NetworkStream:
+        left_s, start = self._allowance.left_s(httpcore.ConnectTimeout), time.monotonic()
+        try:
+            return _Stream(
+                self._sockets.connect_tcp(host, port, left_s, local_address, socket_options), self._allowance
+            )
+        finally:
+            self._allowance.waited_since(start)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, allowance: Allowance) -> None:
+        self._stream = stream
+        self._allowance = allowance
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - see connect_tcp
+        left_s, start = self._allowance.left_s(httpcore.ReadTimeout), time.monotonic()
+        try:
+            received = self._stream.read(max_bytes, left_s)
+        finally:
+            self._allowance.waited_since(start)
+        self._allowance.received(len(received))
+        return received
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - see connect_tcp
+        self._stream.write(buffer, self._allowance.left_s(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - see connect_tcp
+    ) -> httpcore.NetworkStream:
+        left_s, start = self._allowance.left_s(httpcore.ConnectTimeout), time.monotonic()
+        try:
+            return _Stream(self._stream.start_tls(ssl_context, server_hostname, left_s), self._allowance)
+        finally:
+            self._allowance.waited_since(start)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

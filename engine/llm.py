@@ -1,0 +1,167 @@
+"""Groq's chat completions through its own SDK: one request per call, never repeated here, its end put into a word."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import groq
+import httpx
+import structlog
+
+from engine.calls import Body, Call, Outcome, announced, cost_usd, refusal
+from engine.deadline_transport import DeadlineTransport
+from engine.decision import SCHEMA
+from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
+from engine.prompts import Prompt
+from engine.settings import Settings
+from engine.types import Completion
+
+logger = structlog.get_logger()
+
+GROQ_URL: Final = "https://api.groq.com"
+ANSWER_TOKENS: Final = 400
+REASONING_TOKENS: Final = {"low": 400, "medium": 1_200, "high": 4_000}
+LARGEST_ANSWER_BYTES: Final = 512 * 1024
+TEMPERATURE: Final = 0.2
+
+
+class GroqModel:
+    """The provider's client for one process. Make it after the fork; it opens its connection on first use.
+
+    Raises BadConfiguration when there is no key.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.groq_api_key is None:
+            raise BadConfiguration("GROQ_API_KEY is not set, so no model can be asked.")
+        self._settings = settings
+        self._transport = DeadlineTransport()
+        # A compressed answer could be a thousand times larger than what came over the wire.
+        hooks = {"response": [_refuse_compressed]}
+        http = httpx.Client(transport=self._transport, trust_env=False, event_hooks=hooks)
+        self._client = groq.Groq(
+            api_key=settings.groq_api_key.get_secret_value(),
+            base_url=settings.groq_base_url or GROQ_URL,
+            max_retries=0,
+            http_client=http,
+            default_headers={"Accept-Encoding": "identity"},
+        )
+        self._gone: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def choose(self, wanted: str | None) -> str:
+        """The model to ask: the row's own, or the first of the settings' that is not known to be gone.
+
+        Raises StrategyFault when the row's own is gone, UpstreamUnavailable when all of the settings' are. Either way
+        the next cycle asks again, in case it has come back.
+        """
+        if wanted is not None:
+            if wanted in self._gone:
+                raise StrategyFault(f"the row's model {wanted} is not available ({self._gone.pop(wanted)})")
+            return wanted
+        left = [model for model in self._settings.groq_model if model not in self._gone]
+        if left:
+            return left[0]
+        reasons = "; ".join(self._gone.values())
+        self._gone.clear()
+        raise UpstreamUnavailable("groq", f"no model of GROQ_MODEL is available, name another one there ({reasons})")
+
+    def gone(self, model: str, reason: str) -> None:
+        """Remembers, and says once, that the provider does not serve `model` any more."""
+        if model not in self._told:
+            logger.error(
+                "model_gone", model=model, reason=reason, advice="name another one in GROQ_MODEL or in the row"
+            )
+        self._told.add(model)
+        self._gone[model] = reason
+
+    def answer_tokens(self, model: str) -> int:
+        """The most tokens an answer may have, its reasoning included."""
+        if not _reasons(model):
+            return ANSWER_TOKENS
+        return ANSWER_TOKENS + REASONING_TOKENS[self._settings.sparky_llm_reasoning_effort]
+
+    def has_price(self, model: str) -> bool:
+        return model in self._settings.sparky_llm_prices
+
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call:
+        """Asks `model` once. Comes back by the monotonic `deadline`, and never raises, however the server behaves."""
+        allowance = self._transport.allowance
+        allowance.renew(deadline, LARGEST_ANSWER_BYTES)
+        start = time.monotonic()
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(**self._request(prompt, model))
+            result = self._read(model, raw.http_response, time.monotonic() - start)
+        except groq.APIStatusError as error:
+            result = _refused(error)
+        except groq.APIConnectionError as error:
+            result = self._unanswered(error)
+        return Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "model": model,
+            "messages": [
+                {"role": "system", "content": prompt.system},
+                {"role": "user", "content": prompt.user},
+            ],
+            "temperature": TEMPERATURE,
+            "max_completion_tokens": self.answer_tokens(model),
+            "response_format": {"type": "json_object"},
+        }
+        if _reasons(model):
+            schema = {"name": "decision", "strict": True, "schema": SCHEMA}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+            request["reasoning_effort"] = self._settings.sparky_llm_reasoning_effort
+        return request
+
+    def _read(self, model: str, response: httpx.Response, latency_s: float) -> dict[str, Any]:
+        body = Body.read(response.content)
+        if body is None:
+            return {"outcome": Outcome.SERVER_ERROR, "reason": "the answer is no chat completion"}
+        usage = body.counted
+        completion = Completion(
+            text=body.text,
+            model=model,
+            request_id=response.headers.get("x-request-id"),
+            usage=usage,
+            cost_usd=cost_usd(usage, self._settings.sparky_llm_prices.get(model)),
+            latency_s=latency_s,
+        )
+        counted = {"outcome": Outcome.OK, "completion": completion, "tokens": usage.total_tokens - usage.cached_tokens}
+        return {**counted, **announced(response.headers, datetime.now(UTC))}
+
+    def _unanswered(self, error: groq.APIConnectionError) -> dict[str, Any]:
+        cause = error.__cause__
+        if self._transport.allowance.too_large:
+            return {"outcome": Outcome.SERVER_ERROR, "reason": f"an answer of more than {LARGEST_ANSWER_BYTES} bytes"}
+        if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
+            return {"outcome": Outcome.UNREACHABLE, "reason": f"cannot connect ({cause})", "sent": False}
+        if isinstance(error, groq.APITimeoutError):
+            return {"outcome": Outcome.TIMEOUT, "reason": "no whole answer in time"}
+        return {"outcome": Outcome.UNREACHABLE, "reason": f"the connection broke ({cause or error})"}
+
+
+def _refused(error: groq.APIStatusError) -> dict[str, Any]:
+    said = refusal(error.status_code, error.body)
+    return {
+        "outcome": said.outcome,
+        "reason": said.reason,
+        "rejected_text": said.rejected_text,
+        "tokens": 0 if error.status_code < 498 else None,
+        **announced(error.response.headers, datetime.now(UTC)),
+    }
+
+
+def _refuse_compressed(response: httpx.Response) -> None:
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise httpx.RemoteProtocolError(f"an answer in the encoding {encoding!r}, which was not asked for")
+
+
+def _reasons(model: str) -> bool:
+    """gpt-oss takes a reasoning effort and constrained decoding by schema; other models get JSON mode."""
+    return model.startswith("openai/gpt-oss-")
