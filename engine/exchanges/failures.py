@@ -69,7 +69,7 @@ def said(error: ccxt.BaseError) -> str:
     answer = _answer(error)
     if answer:
         return f"{answer.get('msg', '')} ({answer.get('code')})".strip()
-    return str(error).partition("?")[0][:200] or type(error).__name__
+    return f"{str(error).partition('?')[0][:200]} ({type(error).__name__})"
 
 
 def _silence(reason: str, *, ordering: bool) -> SparkyError:

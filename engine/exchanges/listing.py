@@ -11,7 +11,7 @@ from engine.exchanges.venue import Instrument
 
 def exact(number: Any) -> Decimal:
     """The decimal that the venue wrote: exact for up to 15 digits, more than any price, tick or quantity has."""
-    return Decimal(str(number))
+    return Decimal(str(number).removesuffix(".0"))
 
 
 def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
@@ -29,9 +29,14 @@ def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
     raise StrategyFault(f"{exchange.id} lists no perpetual called {symbol}")
 
 
+def contract_size(market: dict[str, Any]) -> Decimal:
+    """Base asset per unit in which the venue counts quantities: 1 but where it counts in contracts."""
+    return exact(market.get("contractSize") or 1)
+
+
 def instrument_of(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrument:
     """Filters as quantities of the base asset, also where the venue counts in contracts. The tick is PRICE_FILTER's."""
-    size = exact(market.get("contractSize") or 1)
+    size = contract_size(market)
     limits = market["limits"]
     amount, market_amount = limits["amount"], limits.get("market") or {}
     leverage = limits["leverage"]["max"]

@@ -1,0 +1,58 @@
+"""A local server that speaks the part of Aster's ``/fapi/v3`` that ccxt and we use, on the simulated market.
+
+Simulated: `/fapi/v3/time` and every time in an answer are market time. Not simulated: nonces are compared with the real
+clock, as the client's are real.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from simulator.aster_private import PRIVATE
+from simulator.aster_public import PUBLIC
+from simulator.exchange import Exchange
+from simulator.faults import Faults, with_faults
+from simulator.refusals import AsterRefusal
+from simulator.signatures import Doorkeeper
+
+PREFIX: Final = "/fapi/v3"
+HEALTH: Final = f"{PREFIX}/exchangeInfo"
+Endpoint = Callable[[Request], Awaitable[JSONResponse]]
+
+
+def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
+    """The application; `exchange` is its whole state."""
+    app = FastAPI(title="Sparky's stand-in for Aster", docs_url=None, redoc_url=None, openapi_url=None)
+    doorkeeper = Doorkeeper()
+
+    def open_to_all(answer: Callable[..., object]) -> Endpoint:
+        async def endpoint(request: Request) -> JSONResponse:
+            return JSONResponse(answer(exchange, dict(request.query_params)))
+
+        return endpoint
+
+    def signed(answer: Callable[..., object]) -> Endpoint:
+        async def endpoint(request: Request) -> JSONResponse:
+            # Aster takes the signed text as the query or as a form; ccxt sends a form for everything but GET.
+            text = (await request.body()).decode("utf-8", "replace") or request.url.query
+            user, given = doorkeeper.admit(text, time.time_ns() // 1_000)
+            return JSONResponse(answer(exchange, user, given))
+
+        return endpoint
+
+    for path, public_answer in PUBLIC.items():
+        app.add_route(PREFIX + path, open_to_all(public_answer), methods=["GET"])
+    for (method, path), private_answer in PRIVATE.items():
+        app.add_route(PREFIX + path, signed(private_answer), methods=[method])
+    app.add_exception_handler(AsterRefusal, _refusal)
+    return with_faults(app, faults or Faults())
+
+
+async def _refusal(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, AsterRefusal):
+        raise error
+    return JSONResponse({"code": error.code, "msg": str(error)}, error.status)

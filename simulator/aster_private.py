@@ -1,0 +1,124 @@
+"""What Aster answers to a signed request. Each function takes the exchange, the user and the parameters."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from simulator import aster_shapes as shapes
+from simulator.aster_public import integer
+from simulator.exchange import Exchange
+from simulator.ledger import MAKER_RATE, TAKER_RATE
+from simulator.refusals import AsterRefusal
+
+Given = Mapping[str, str]
+ACKNOWLEDGED: Final = {"status": "NEW", "avgPrice": "0", "executedQty": "0", "cumQty": "0", "cumQuote": "0"}
+MARGIN_TYPES: Final = {"CROSSED": "cross", "ISOLATED": "isolated"}
+
+
+def new_order(exchange: Exchange, user: str, given: Given) -> object:
+    """By default an acknowledgement that says NEW, as the real venue's; `newOrderRespType=RESULT` tells the fill."""
+    answer = shapes.order(exchange.place(user, given))
+    return answer if given.get("newOrderRespType") == "RESULT" else answer | ACKNOWLEDGED
+
+
+def one_order(exchange: Exchange, user: str, given: Given) -> object:
+    return shapes.order(exchange.find(user, given))
+
+
+def open_order(exchange: Exchange, user: str, given: Given) -> object:
+    order = exchange.find(user, given)
+    if order.status != "NEW":
+        raise AsterRefusal(-2013, "Order does not exist.")
+    return shapes.order(order)
+
+
+def cancel_order(exchange: Exchange, user: str, given: Given) -> object:
+    return shapes.order(exchange.cancel(user, given))
+
+
+def open_orders(exchange: Exchange, user: str, given: Given) -> object:
+    return [shapes.order(order) for order in exchange.account(user).open_orders(given.get("symbol"))]
+
+
+def all_orders(exchange: Exchange, user: str, given: Given) -> object:
+    orders = exchange.account(user).orders.values()
+    return [shapes.order(order) for order in orders if order.symbol == given.get("symbol")]
+
+
+def cancel_all(exchange: Exchange, user: str, given: Given) -> object:
+    for order in exchange.account(user).open_orders(given.get("symbol")):
+        order.status, order.updated_ms = "CANCELED", exchange.clock.now_ms()
+    return {"code": 200, "msg": "The operation of cancel all open order is done."}
+
+
+def user_trades(exchange: Exchange, user: str, given: Given) -> object:
+    exchange.market(given.get("symbol"))
+    since_ms, limit = integer(given, "startTime") or 0, integer(given, "limit") or 500
+    fills = [f for f in exchange.account(user).fills if f.order.symbol == given["symbol"] and f.at_ms >= since_ms]
+    return [shapes.user_trade(fill) for fill in fills[-limit:]]
+
+
+def balance(exchange: Exchange, user: str, _: Given) -> object:
+    account = exchange.account(user)
+    return [shapes.balance(account, exchange.unrealized(account), exchange.clock.now_ms())]
+
+
+def position_risk(exchange: Exchange, user: str, given: Given) -> list[dict[str, Any]]:
+    account, now_ms = exchange.account(user), exchange.clock.now_ms()
+    names = [symbol for symbol in exchange.markets if given.get("symbol") in (None, symbol)]
+    return [shapes.position(name, account.holding(name), exchange.price(name), now_ms) for name in names]
+
+
+def whole_account(exchange: Exchange, user: str, given: Given) -> object:
+    assets, positions = balance(exchange, user, given), position_risk(exchange, user, {})
+    return {"canTrade": True, "updateTime": exchange.clock.now_ms(), "assets": assets, "positions": positions}
+
+
+def leverage(exchange: Exchange, user: str, given: Given) -> object:
+    holding = exchange.set_leverage(user, given)
+    return {"symbol": given["symbol"], "leverage": holding.leverage, "maxNotionalValue": "100000000"}
+
+
+def margin_type(exchange: Exchange, user: str, given: Given) -> object:
+    exchange.market(given.get("symbol"))
+    holding = exchange.account(user).holding(given["symbol"])
+    wanted = MARGIN_TYPES.get(given.get("marginType", ""))
+    if wanted is None:
+        raise AsterRefusal(-1102, "Mandatory parameter 'marginType' was not sent, was empty/null, or malformed.")
+    if wanted == holding.margin_type:
+        raise AsterRefusal(-4046, "No need to change margin type.")
+    holding.margin_type = wanted
+    return {"code": 200, "msg": "success"}
+
+
+def position_mode(_: Exchange, __: str, ___: Given) -> object:
+    return {"dualSidePosition": False}
+
+
+def leverage_bracket(exchange: Exchange, _: str, __: Given) -> object:
+    return [shapes.bracket(symbol) for symbol in exchange.markets]
+
+
+def commission_rate(exchange: Exchange, _: str, given: Given) -> object:
+    exchange.market(given.get("symbol"))
+    rates = {"makerCommissionRate": str(MAKER_RATE), "takerCommissionRate": str(TAKER_RATE)}
+    return {"symbol": given["symbol"], **rates}
+
+
+PRIVATE: Final[Mapping[tuple[str, str], Callable[[Exchange, str, Given], object]]] = {
+    ("POST", "/order"): new_order,
+    ("GET", "/order"): one_order,
+    ("DELETE", "/order"): cancel_order,
+    ("GET", "/openOrder"): open_order,
+    ("GET", "/openOrders"): open_orders,
+    ("GET", "/allOrders"): all_orders,
+    ("DELETE", "/allOpenOrders"): cancel_all,
+    ("GET", "/userTrades"): user_trades,
+    ("GET", "/balance"): balance,
+    ("GET", "/positionRisk"): position_risk,
+    ("GET", "/account"): whole_account,
+    ("POST", "/leverage"): leverage,
+    ("POST", "/marginType"): margin_type,
+    ("GET", "/positionSide/dual"): position_mode,
+    ("GET", "/leverageBracket"): leverage_bracket,
+    ("GET", "/commissionRate"): commission_rate,
+}

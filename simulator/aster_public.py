@@ -1,0 +1,80 @@
+"""What Aster answers to anybody: market data. Each function takes the exchange and the query, and returns the JSON."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from simulator import aster_shapes as shapes
+from simulator.candles import DAY_MINUTES
+from simulator.exchange import Exchange
+from simulator.market import Market
+from simulator.refusals import AsterRefusal
+
+Query = Mapping[str, str]
+MINUTES_OF: Final = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "1d": DAY_MINUTES}
+MOST_CANDLES: Final = 1_500
+MOST_LEVELS: Final = 1_000
+
+
+def integer(given: Query, name: str, default: int | None = None) -> int | None:
+    """A whole number among the parameters. Raises AsterRefusal when it is none."""
+    text = given.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal():
+        raise AsterRefusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+    return int(text)
+
+
+def ping(_: Exchange, __: Query) -> object:
+    return {}
+
+
+def server_time(exchange: Exchange, _: Query) -> object:
+    return {"serverTime": exchange.clock.now_ms()}
+
+
+def exchange_info(exchange: Exchange, _: Query) -> object:
+    return shapes.exchange_info(exchange.markets, exchange.clock.now_ms())
+
+
+def klines(exchange: Exchange, query: Query) -> object:
+    """The newest candles up to `endTime`, or from `startTime` on; the forming one is the last, as on the real venue."""
+    market, now_ms = exchange.market(query.get("symbol")), exchange.clock.now_ms()
+    minutes = MINUTES_OF.get(query.get("interval", ""))
+    if minutes is None:
+        raise AsterRefusal(-1120, "Invalid interval.")
+    limit = min(integer(query, "limit") or 500, MOST_CANDLES)
+    since_ms, until_ms = integer(query, "startTime"), integer(query, "endTime")
+    if since_ms is not None:
+        first_full_ms = since_ms + (limit - 1) * minutes * 60_000
+        until_ms = min(first_full_ms, until_ms if until_ms is not None else first_full_ms)
+    candles = market.candles(now_ms, minutes, limit, until_ms)
+    return [shapes.kline(c, minutes, market.decimals) for c in candles if c.open_time_ms >= (since_ms or 0)]
+
+
+def depth(exchange: Exchange, query: Query) -> object:
+    levels = min(integer(query, "limit") or 20, MOST_LEVELS)
+    return shapes.depth(exchange.market(query.get("symbol")), exchange.clock.now_ms(), levels)
+
+
+def _one_or_all(shape: Callable[[str, Market, int], dict[str, Any]]) -> Callable[[Exchange, Query], object]:
+    def answer(exchange: Exchange, query: Query) -> object:
+        now_ms, symbol = exchange.clock.now_ms(), query.get("symbol")
+        if symbol is not None:
+            return shape(symbol, exchange.market(symbol), now_ms)
+        return [shape(name, market, now_ms) for name, market in exchange.markets.items()]
+
+    return answer
+
+
+PUBLIC: Final[Mapping[str, Callable[[Exchange, Query], object]]] = {
+    "/ping": ping,
+    "/time": server_time,
+    "/exchangeInfo": exchange_info,
+    "/klines": klines,
+    "/depth": depth,
+    "/ticker/24hr": _one_or_all(shapes.ticker_24h),
+    "/ticker/price": _one_or_all(shapes.ticker_price),
+    "/ticker/bookTicker": _one_or_all(shapes.book_ticker),
+    "/premiumIndex": _one_or_all(shapes.premium_index),
+}

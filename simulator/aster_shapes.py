@@ -1,0 +1,227 @@
+"""Our values in Aster's JSON: numbers as strings, times in ms, names as in Binance's futures API (as Aster's are)."""
+
+from decimal import Decimal
+from typing import Any, Final
+
+from engine.types import Candle
+from simulator.candles import MINUTE_MS
+from simulator.ledger import MIN_NOTIONAL, Account, Fill, Holding, Order
+from simulator.market import Market
+
+ASSET: Final = "USDT"
+WEIGHT_PER_MINUTE: Final = 2_400
+MOST_LEVERAGE: Final = 125
+QUOTES: Final = ("USDT", "USDC", "USD")
+
+
+def text(number: float, decimals: int) -> str:
+    return f"{number:.{decimals}f}"
+
+
+def plain(number: Decimal) -> str:
+    return f"{number.normalize():f}" if number else "0"
+
+
+def assets(symbol: str) -> tuple[str, str]:
+    quote = next(quote for quote in QUOTES if symbol.endswith(quote))
+    return symbol.removesuffix(quote), quote
+
+
+def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
+    base, quote = assets(symbol)
+    decimals = market.lot_decimals
+    step, tick = text(10.0**-decimals, decimals), text(market.tick, market.decimals)
+    lot = {"minQty": step, "maxQty": "1000000", "stepSize": step}
+    return {
+        "symbol": symbol,
+        "pair": symbol,
+        "contractType": "PERPETUAL",
+        "deliveryDate": 4133404800000,
+        "onboardDate": 1569398400000,
+        "status": "TRADING",
+        "maintMarginPercent": "2.5000",
+        "requiredMarginPercent": "5.0000",
+        "baseAsset": base,
+        "quoteAsset": quote,
+        "marginAsset": quote,
+        "pricePrecision": market.decimals,
+        "quantityPrecision": decimals,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "COIN",
+        "underlyingSubType": [],
+        "orderTypes": ["LIMIT", "MARKET", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
+        "timeInForce": ["GTC"],
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000", "tickSize": tick},
+            {"filterType": "LOT_SIZE", **lot},
+            {"filterType": "MARKET_LOT_SIZE", **lot},
+            {"filterType": "MAX_NUM_ORDERS", "limit": 200},
+            {"filterType": "MIN_NOTIONAL", "notional": str(MIN_NOTIONAL)},
+        ],
+    }
+
+
+def exchange_info(markets: dict[str, Market], now_ms: int) -> dict[str, Any]:
+    weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": WEIGHT_PER_MINUTE}
+    return {
+        "timezone": "UTC",
+        "serverTime": now_ms,
+        "futuresType": "U_MARGINED",
+        "rateLimits": [weight],
+        "exchangeFilters": [],
+        "assets": [{"asset": ASSET, "marginAvailable": True, "autoAssetExchange": "-10000"}],
+        "symbols": [symbol_info(symbol, market) for symbol, market in markets.items()],
+    }
+
+
+def kline(candle: Candle, minutes: int, decimals: int) -> list[Any]:
+    quote_volume = candle.volume * (candle.high + candle.low + candle.close) / 3
+    return [
+        candle.open_time_ms,
+        *(text(price, decimals) for price in candle[1:5]),
+        plain(Decimal(str(candle.volume))),
+        candle.open_time_ms + minutes * MINUTE_MS - 1,
+        text(quote_volume, 8),
+        max(1, int(candle.volume)) if candle.volume else 0,
+        text(candle.volume / 2, 8),
+        text(quote_volume / 2, 8),
+        "0",
+    ]
+
+
+def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+    day, price = market.day(now_ms), market.price(now_ms)
+    change = price - day.open
+    return {
+        "symbol": symbol,
+        "priceChange": text(change, market.decimals),
+        "priceChangePercent": text(change / day.open * 100, 3),
+        "weightedAvgPrice": text((day.high + day.low + price) / 3, market.decimals),
+        "lastPrice": text(price, market.decimals),
+        "lastQty": text(10.0**-market.lot_decimals, market.lot_decimals),
+        "openPrice": text(day.open, market.decimals),
+        "highPrice": text(day.high, market.decimals),
+        "lowPrice": text(day.low, market.decimals),
+        "volume": text(day.volume, 3),
+        "quoteVolume": text(day.volume * (day.high + day.low + price) / 3, 2),
+        "openTime": day.open_time_ms,
+        "closeTime": now_ms,
+        "firstId": 1,
+        "lastId": 2,
+        "count": 2,
+    }
+
+
+def ticker_price(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+    return {"symbol": symbol, "price": text(market.price(now_ms), market.decimals), "time": now_ms}
+
+
+def book_ticker(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+    bid, ask = (text(price, market.decimals) for price in market.book(now_ms))
+    best = {"bidPrice": bid, "bidQty": "100", "askPrice": ask, "askQty": "100"}
+    return {"symbol": symbol, **best, "time": now_ms, "lastUpdateId": now_ms}
+
+
+def depth(market: Market, now_ms: int, levels: int) -> dict[str, Any]:
+    """A book of `levels` ticks on each side; the quantities are for show, since every market order fills at the top."""
+    bid, ask = market.book(now_ms)
+    steps = range(levels)
+    bids = [[text(bid - step * market.tick, market.decimals), "100"] for step in steps if bid > step * market.tick]
+    asks = [[text(ask + step * market.tick, market.decimals), "100"] for step in steps]
+    return {"lastUpdateId": now_ms, "E": now_ms, "T": now_ms, "bids": bids, "asks": asks}
+
+
+def premium_index(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+    price = text(market.price(now_ms), market.decimals)
+    prices = {"markPrice": price, "indexPrice": price, "estimatedSettlePrice": price}
+    rates = {"lastFundingRate": "0.00000000", "interestRate": "0.00000000", "nextFundingTime": 0}
+    return {"symbol": symbol, **prices, **rates, "time": now_ms}
+
+
+def order(held: Order) -> dict[str, Any]:
+    return {
+        "orderId": held.order_id,
+        "clientOrderId": held.client_order_id,
+        "symbol": held.symbol,
+        "status": held.status,
+        "type": held.kind,
+        "origType": held.kind,
+        "side": "BUY" if held.is_buy else "SELL",
+        "positionSide": "BOTH",
+        "price": plain(held.price),
+        "avgPrice": plain(held.average),
+        "stopPrice": plain(held.stop_price),
+        "origQty": plain(held.quantity),
+        "executedQty": plain(held.filled),
+        "cumQty": plain(held.filled),
+        "cumQuote": plain(held.filled * held.average),
+        "reduceOnly": held.reduce_only,
+        "closePosition": held.close_position,
+        "priceProtect": False,
+        "workingType": "CONTRACT_PRICE",
+        "timeInForce": "GTC",
+        "time": held.created_ms,
+        "updateTime": held.updated_ms,
+    }
+
+
+def user_trade(fill: Fill) -> dict[str, Any]:
+    return {
+        "id": fill.trade_id,
+        "orderId": fill.order.order_id,
+        "symbol": fill.order.symbol,
+        "side": "BUY" if fill.order.is_buy else "SELL",
+        "positionSide": "BOTH",
+        "price": plain(fill.price),
+        "qty": plain(fill.quantity),
+        "quoteQty": plain(fill.price * fill.quantity),
+        "commission": plain(fill.commission),
+        "commissionAsset": ASSET,
+        "realizedPnl": plain(fill.realized),
+        "marginAsset": ASSET,
+        "maker": fill.is_maker,
+        "buyer": fill.order.is_buy,
+        "time": fill.at_ms,
+    }
+
+
+def position(symbol: str, holding: Holding, price: Decimal, now_ms: int) -> dict[str, Any]:
+    notional = holding.amount * price
+    return {
+        "symbol": symbol,
+        "positionAmt": plain(holding.amount),
+        "entryPrice": plain(holding.entry_price),
+        "markPrice": plain(price),
+        "unRealizedProfit": plain(holding.amount * (price - holding.entry_price)),
+        "liquidationPrice": "0",
+        "leverage": str(holding.leverage),
+        "maxNotionalValue": "100000000",
+        "marginType": holding.margin_type,
+        "isolatedMargin": "0",
+        "isAutoAddMargin": "false",
+        "positionSide": "BOTH",
+        "notional": plain(notional),
+        "isolatedWallet": "0",
+        "updateTime": now_ms,
+    }
+
+
+def balance(account: Account, unrealized: Decimal, now_ms: int) -> dict[str, Any]:
+    available = max(Decimal(0), account.balance + unrealized - account.margin())
+    return {
+        "accountAlias": "simulator",
+        "asset": ASSET,
+        "balance": plain(account.balance),
+        "crossWalletBalance": plain(account.balance),
+        "crossUnPnl": plain(unrealized),
+        "availableBalance": plain(available),
+        "maxWithdrawAmount": plain(available),
+        "marginAvailable": True,
+        "updateTime": now_ms,
+    }
+
+
+def bracket(symbol: str) -> dict[str, Any]:
+    tier = {"bracket": 1, "initialLeverage": MOST_LEVERAGE, "notionalCap": 100_000_000, "notionalFloor": 0}
+    return {"symbol": symbol, "brackets": [{**tier, "maintMarginRatio": 0.004, "cum": 0.0}]}

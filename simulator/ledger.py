@@ -1,0 +1,174 @@
+"""One account of the simulated venue: orders, netted positions, fees and balance, exact to the last digit.
+
+Simplifications, on purpose: cross margin, one-way mode, no funding, no liquidation; an order fills in full, a market
+order at once at the best bid or ask whatever its size.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final, Literal
+
+from simulator.refusals import AsterRefusal
+
+START_BALANCE: Final = Decimal(10_000)
+TAKER_RATE: Final = Decimal("0.0004")
+MAKER_RATE: Final = Decimal("0.0002")
+MIN_NOTIONAL: Final = Decimal(5)
+DEFAULT_LEVERAGE: Final = 20
+ZERO: Final = Decimal(0)
+
+Kind = Literal["MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET"]
+KINDS: Final = ("MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET")
+
+
+@dataclass
+class Order:
+    """An order as the venue keeps it; times are market time in ms."""
+
+    order_id: int
+    client_order_id: str
+    symbol: str
+    kind: Kind
+    is_buy: bool
+    quantity: Decimal
+    reduce_only: bool
+    close_position: bool
+    price: Decimal  # limit price, 0 for the others
+    stop_price: Decimal  # trigger, 0 for the others
+    created_ms: int
+    updated_ms: int
+    status: str = "NEW"
+    filled: Decimal = ZERO
+    average: Decimal = ZERO
+
+    @property
+    def triggers_above(self) -> bool:
+        """Whether the order waits for a rise: selling limits and profits, buying stops; the others wait for a fall."""
+        return self.is_buy if self.kind == "STOP_MARKET" else not self.is_buy
+
+    @property
+    def level(self) -> Decimal:
+        return self.price if self.kind == "LIMIT" else self.stop_price
+
+    def is_reached(self, *, high: Decimal, low: Decimal) -> bool:
+        """Whether a market between `low` and `high` touched the level of a waiting order."""
+        return high >= self.level if self.triggers_above else low <= self.level
+
+
+@dataclass
+class Holding:
+    """The netted position of one symbol: `amount` is negative when short."""
+
+    amount: Decimal = ZERO
+    entry_price: Decimal = ZERO
+    leverage: int = DEFAULT_LEVERAGE
+    margin_type: str = "cross"
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One trade as `userTrades` tells it."""
+
+    trade_id: int
+    order: Order
+    price: Decimal
+    quantity: Decimal
+    commission: Decimal
+    realized: Decimal
+    at_ms: int
+    is_maker: bool
+
+
+@dataclass
+class Account:
+    balance: Decimal = START_BALANCE
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    fills: list[Fill] = field(default_factory=list)
+    checked_ms: int = 0  # until when held orders have been compared with the market
+    _trade_ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def holding(self, symbol: str) -> Holding:
+        return self.holdings.setdefault(symbol, Holding())
+
+    def open_orders(self, symbol: str | None = None) -> list[Order]:
+        return [o for o in self.orders.values() if o.status == "NEW" and symbol in (None, o.symbol)]
+
+    def find(self, symbol: str, order_id: int | None, client_order_id: str | None) -> Order | None:
+        """By order id, else the newest with that client id (it is unique among open orders only)."""
+        for order in reversed(self.orders.values()):
+            by_id = order_id is not None and order.order_id == order_id
+            by_client_id = order_id is None and order.client_order_id == client_order_id
+            if order.symbol == symbol and (by_id or by_client_id):
+                return order
+        return None
+
+    def accept(self, order: Order, bid: Decimal, ask: Decimal) -> None:
+        """Takes `order` into the books; a market order is filled. Raises AsterRefusal and then changes nothing."""
+        if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
+            raise AsterRefusal(-4115, "ClientOrderId is duplicated among open orders.")
+        at_once = order.kind == "MARKET" or order.is_reached(high=bid, low=ask)
+        if at_once and order.kind not in ("MARKET", "LIMIT"):
+            raise AsterRefusal(-2021, "Order would immediately trigger.")
+        self._check(order, ask if order.is_buy else bid)
+        self.orders[order.order_id] = order
+        if at_once:
+            self.fill(order, ask if order.is_buy else bid, order.created_ms, is_maker=False)
+
+    def fill(self, order: Order, price: Decimal, at_ms: int, *, is_maker: bool) -> None:
+        """Executes `order` at `price`: fee, realised profit and the netted position.
+
+        A reduction is cut to the position; with nothing to reduce the order expires.
+        """
+        quantity = self._executable(order)
+        order.updated_ms = at_ms
+        if quantity <= 0:
+            order.status = "EXPIRED"
+            return
+        commission = quantity * price * (MAKER_RATE if is_maker else TAKER_RATE)
+        realized = _net(self.holding(order.symbol), quantity if order.is_buy else -quantity, price)
+        self.balance += realized - commission
+        order.quantity, order.filled, order.average, order.status = quantity, quantity, price, "FILLED"
+        self.fills.append(
+            Fill(next(self._trade_ids), order, price, quantity, commission, realized, at_ms, is_maker=is_maker)
+        )
+
+    def _executable(self, order: Order) -> Decimal:
+        if not (order.reduce_only or order.close_position):
+            return order.quantity
+        amount = self.holding(order.symbol).amount
+        opposite = max(ZERO, -amount if order.is_buy else amount)
+        return opposite if order.close_position else min(order.quantity, opposite)
+
+    def _check(self, order: Order, price: Decimal) -> None:
+        if order.reduce_only or order.close_position:
+            if self._executable(order) <= 0:
+                raise AsterRefusal(-2022, "ReduceOnly Order is rejected.")
+            return
+        if order.quantity * price < MIN_NOTIONAL:
+            raise AsterRefusal(-4164, f"Order's notional must be no smaller than {MIN_NOTIONAL} (unless reduce only).")
+        holding = self.holding(order.symbol)
+        after = holding.amount + (order.quantity if order.is_buy else -order.quantity)
+        more = max(ZERO, abs(after) - abs(holding.amount)) * price / holding.leverage
+        if more > self.balance - self.margin():
+            raise AsterRefusal(-2019, "Margin is insufficient.")
+
+    def margin(self) -> Decimal:
+        """Initial margin of all positions, at their entry prices."""
+        return sum((abs(h.amount) * h.entry_price / h.leverage for h in self.holdings.values()), ZERO)
+
+
+def _net(holding: Holding, change: Decimal, price: Decimal) -> Decimal:
+    """Applies a signed `change` at `price`; returns the realised profit."""
+    before, after = holding.amount, holding.amount + change
+    realized = ZERO
+    if before * change >= 0:  # the same side: the entry price is averaged
+        holding.entry_price = (abs(before) * holding.entry_price + abs(change) * price) / abs(after)
+    else:
+        closed = min(abs(before), abs(change))
+        realized = closed * (price - holding.entry_price) * (1 if before > 0 else -1)
+        if before * after <= 0:
+            holding.entry_price = price if after else ZERO
+    holding.amount = after
+    return realized

@@ -1,0 +1,137 @@
+"""The simulated market: what a price was and is, and its candle so far, as pure functions of candles and time."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from engine.types import Candle
+from simulator.candles import DAY_MINUTES, MINUTE_MS, Series
+
+HISTORY_MINUTES: Final = 100
+SPREAD: Final = 0.0001  # 1 basis point between bid and ask
+
+
+class MarketClock:
+    """Simulated time: from `start_ms` on, `speed` times as fast as `monotonic`, up to `end_ms`, where it stands."""
+
+    def __init__(
+        self, start_ms: int, speed: float, end_ms: int | None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._start_ms = start_ms
+        self._speed = speed
+        self._end_ms = end_ms
+        self._monotonic = monotonic
+        self._started_at = monotonic()
+
+    def now_ms(self) -> int:
+        passed_ms = (self._monotonic() - self._started_at) * 1_000 * self._speed
+        now_ms = self._start_ms + int(passed_ms)
+        return now_ms if self._end_ms is None else min(now_ms, self._end_ms)
+
+
+def start_of(series: Series, wanted_ms: int) -> int:
+    """Where the clock starts: in a file after a day (100 candles if it is shorter than two days), else `wanted_ms`."""
+    if series.end_ms is None:
+        return wanted_ms
+    minutes = (series.end_ms - series.start_ms) // MINUTE_MS
+    history = DAY_MINUTES if minutes >= 2 * DAY_MINUTES else HISTORY_MINUTES
+    return series.start_ms + history * MINUTE_MS
+
+
+def corners(candle: Candle) -> tuple[float, float, float, float]:
+    """The prices that a candle passes in turn, a third of its time between each: open, low, high, close when it rises
+    and open, high, low, close when it falls."""
+    if candle.close >= candle.open:
+        return candle.open, candle.low, candle.high, candle.close
+    return candle.open, candle.high, candle.low, candle.close
+
+
+def price_within(candle: Candle, fraction: float) -> float:
+    """The price when `fraction` (0 to 1) of the candle's time has passed, straight from corner to corner."""
+    path = corners(candle)
+    leg = min(int(fraction * 3), 2)
+    part = fraction * 3 - leg
+    price = path[leg] * (1 - part) + path[leg + 1] * part
+    return min(max(price, candle.low), candle.high)
+
+
+def so_far(candle: Candle, fraction: float) -> Candle:
+    """The candle as it looks while it forms."""
+    passed = [*corners(candle)[: min(int(fraction * 3), 2) + 1], price_within(candle, fraction)]
+    volume = round(candle.volume * fraction, 8)
+    return Candle(candle.open_time_ms, candle.open, max(passed), min(passed), passed[-1], volume)
+
+
+def merged(candles: list[Candle]) -> Candle:
+    """One longer candle out of consecutive ones."""
+    first, last = candles[0], candles[-1]
+    high, low = max(c.high for c in candles), min(c.low for c in candles)
+    return Candle(first.open_time_ms, first.open, high, low, last.close, math.fsum(c.volume for c in candles))
+
+
+class Market:
+    """One symbol's market. Prices have the decimals of its candles; nothing depends on what was asked before."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self.decimals = series.decimals
+        self.tick = 10.0**-series.decimals
+        # One lot is worth ten to a hundred dollars: 0.001 BTC, 0.01 SOL, whole coins below ten dollars.
+        self.lot_decimals = min(3, max(0, math.ceil(math.log10(series.candle(series.start_ms).open)) - 1))
+        self._day_until = functools.lru_cache(maxsize=2)(self._merged_day)
+
+    def price(self, now_ms: int) -> float:
+        candle, fraction = self._current(now_ms)
+        return round(price_within(candle, fraction), self.decimals)
+
+    def book(self, now_ms: int) -> tuple[float, float]:
+        """Best bid and ask: half a spread, and at least half a tick, around the price."""
+        price = self.price(now_ms)
+        half = max(price * SPREAD / 2, self.tick / 2)
+        bid = round(math.floor((price - half) / self.tick + 1e-6) * self.tick, self.decimals)
+        ask = round(math.ceil((price + half) / self.tick - 1e-6) * self.tick, self.decimals)
+        return max(bid, self.tick), ask
+
+    def candles(self, now_ms: int, minutes: int, limit: int, until_ms: int | None = None) -> list[Candle]:
+        """Up to `limit` candles of `minutes`, oldest first, opened by `until_ms`; the last one may still be forming."""
+        length_ms = minutes * MINUTE_MS
+        newest_ms = min(now_ms, until_ms if until_ms is not None else now_ms, self._last_open_ms())
+        newest_ms -= newest_ms % length_ms
+        opens = [newest_ms - index * length_ms for index in range(limit)]
+        # Only whole candles: a file may begin in the middle of an hour.
+        whole = [open_ms for open_ms in reversed(opens) if open_ms >= self._series.start_ms]
+        return [self._candle(open_ms, minutes, now_ms) for open_ms in whole]
+
+    def day(self, now_ms: int) -> Candle:
+        """The last 24 hours, or as many as there are, as one candle."""
+        newest = self.candles(now_ms, 1, 1)[-1]
+        before = self._day_until(newest.open_time_ms)
+        return newest if before is None else merged([before, newest])
+
+    def _merged_day(self, until_ms: int) -> Candle | None:
+        since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self._series.start_ms)
+        opens = range(since_ms, until_ms, MINUTE_MS)
+        return merged([self._series.candle(open_ms) for open_ms in opens]) if opens else None
+
+    def _last_open_ms(self) -> int:
+        end_ms = self._series.end_ms
+        return 2**62 if end_ms is None else end_ms - MINUTE_MS
+
+    def _current(self, now_ms: int) -> tuple[Candle, float]:
+        open_ms = min(now_ms - now_ms % MINUTE_MS, self._last_open_ms())
+        return self._series.candle(open_ms), min((now_ms - open_ms) / MINUTE_MS, 1.0)
+
+    def _candle(self, open_ms: int, minutes: int, now_ms: int) -> Candle:
+        last_ms = min(open_ms + (minutes - 1) * MINUTE_MS, now_ms - now_ms % MINUTE_MS, self._last_open_ms())
+        parts = [self._minute(at_ms, now_ms) for at_ms in range(open_ms, last_ms + 1, MINUTE_MS)]
+        return parts[0] if minutes == 1 else merged(parts)
+
+    def _minute(self, open_ms: int, now_ms: int) -> Candle:
+        candle = self._series.candle(open_ms)
+        if now_ms >= open_ms + MINUTE_MS:
+            return candle
+        formed = so_far(candle, (now_ms - open_ms) / MINUTE_MS)
+        high, low = round(formed.high, self.decimals), round(formed.low, self.decimals)
+        return formed._replace(high=high, low=low, close=round(formed.close, self.decimals))

@@ -1,0 +1,98 @@
+"""Groq's limits as the stand-in keeps them: sliding windows of requests and tokens, per model, with time passed in."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+MINUTE_S: Final = 60.0
+DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Requests per minute and day, tokens per minute. The defaults are large; Groq's free tier is 30, 1,000, 8,000."""
+
+    rpm: int = 1_000
+    rpd: int = 500_000
+    tpm: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Which limit a request would break, what it is, and when there is room again."""
+
+    kind: str  # "requests per minute (RPM)" and the like
+    limit: int
+    used: int
+    retry_after_s: float
+
+
+@dataclass
+class Window:
+    """A sum over the last `span_s` seconds: what was used comes back exactly `span_s` later."""
+
+    span_s: float
+    entries: deque[tuple[float, int]] = field(default_factory=deque)
+    total: int = 0
+
+    def used(self, now: float) -> int:
+        while self.entries and self.entries[0][0] <= now - self.span_s:
+            self.total -= self.entries.popleft()[1]
+        return self.total
+
+    def add(self, now: float, amount: int) -> None:
+        self.entries.append((now, amount))
+        self.total += amount
+
+    def wait_s(self, now: float, excess: int) -> float:
+        """How long until `excess` of what is used has left the window."""
+        for at, amount in self.entries:
+            excess -= amount
+            if excess <= 0:
+                return max(0.0, at + self.span_s - now)
+        return self.span_s
+
+
+class Quota:
+    """The account of one model."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.minute = Window(MINUTE_S)
+        self.day = Window(DAY_S)
+        self.tokens = Window(MINUTE_S)
+
+    def admit(self, now: float, tokens: int) -> Refusal | None:
+        """Counts a request of about `tokens`, or says which limit refuses it (and counts nothing)."""
+        checks = (
+            ("requests per minute (RPM)", self.minute, self.limits.rpm, 1),
+            ("requests per day (RPD)", self.day, self.limits.rpd, 1),
+            ("tokens per minute (TPM)", self.tokens, self.limits.tpm, tokens),
+        )
+        for kind, window, limit, amount in checks:
+            used = window.used(now)
+            if used + amount > limit:
+                return Refusal(kind, limit, used, window.wait_s(now, used + amount - limit))
+        for _, window, _, amount in checks:
+            window.add(now, amount)
+        return None
+
+    def headers(self, now: float) -> dict[str, str]:
+        """`requests` speak of the day, `tokens` of the minute, `reset` is a duration such as ``2m59.56s``."""
+        requests, tokens = self.day.used(now), self.tokens.used(now)
+        return {
+            "x-ratelimit-limit-requests": str(self.limits.rpd),
+            "x-ratelimit-remaining-requests": str(max(0, self.limits.rpd - requests)),
+            "x-ratelimit-reset-requests": duration(DAY_S * requests / self.limits.rpd),
+            "x-ratelimit-limit-tokens": str(self.limits.tpm),
+            "x-ratelimit-remaining-tokens": str(max(0, self.limits.tpm - tokens)),
+            "x-ratelimit-reset-tokens": duration(MINUTE_S * tokens / self.limits.tpm),
+        }
+
+
+def duration(seconds: float) -> str:
+    """As Groq writes it: ``7.66s``, ``2m59.56s``, ``1h2m3s``."""
+    minutes, rest = divmod(round(seconds, 2), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    shown = f"{rest:.2f}".rstrip("0").rstrip(".") + "s"
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + shown

@@ -1,0 +1,143 @@
+"""The rule that answers in a model's place: plain arithmetic on the market block, honestly labelled, always the same.
+
+For each symbol in ``<market>`` (see `decide`), with h the MACD histogram, t = EMA 12 - EMA 26, both in units of ATR 14:
+
+| profile | goes LONG (SHORT mirrored) | distance d | closes a LONG (SHORT mirrored) | share of max_position_usd |
+|---|---|---|---|---|
+| conservative | RSI < 47: bought when others sold | (47 - RSI) / 20 | RSI > 50, or RSI < 25 | 0.25 |
+| balanced | t > 0 and h > 0 | min(t, 5 h) / 2 | h < 0 | 0.5 |
+| aggressive | h > 0 | 5 h / 2 | h < 0 | 0.8 |
+
+Confidence is 0.65 + 0.3 min(d, 1), rounded to 2 places; a CLOSE has 0.9. Exits come before entries; among entries the
+one with the largest distance wins; a symbol that is held is not entered again; else HOLD, with confidence 0.5.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+LABEL: Final = "stand-in rule: "
+BLOCK: Final = re.compile(r"<market>\s*(\{.*\})\s*</market>", re.DOTALL)
+SHARE: Final = {"conservative": 0.25, "balanced": 0.5, "aggressive": 0.8}
+STOP_AND_PROFIT_PERCENT: Final = {"conservative": (1.0, 1.5), "balanced": (1.5, 2.5), "aggressive": (2.0, 4.0)}
+RSI_LOW: Final = 47.0
+RSI_MIDDLE: Final = 50.0
+RSI_EXTREME: Final = 25.0
+
+
+@dataclass(frozen=True)
+class View:
+    """One symbol as the rule sees it: everything signed so that positive speaks for LONG."""
+
+    symbol: str
+    rsi: float
+    trend: float
+    momentum: float
+
+
+def answer(prompt: str) -> dict[str, Any]:
+    """The decision for the last market block in `prompt`, in the fields of the product's answer schema."""
+    block = read_block(prompt)
+    return _hold("", "no market block in the prompt") if block is None else decide(block)
+
+
+def read_block(prompt: str) -> dict[str, Any] | None:
+    """The JSON object between the last ``<market>`` and ``</market>``; None when there is none."""
+    start = prompt.rfind("<market>")
+    match = BLOCK.search(prompt, start) if start >= 0 else None
+    try:
+        block = json.loads(match[1]) if match else None
+    except ValueError:
+        return None
+    return block if isinstance(block, dict) else None
+
+
+def decide(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule above for ``{"symbols": [{"symbol", "indicators"}...], "positions": [...], "limits": {...},
+    "risk_profile"}``. A symbol whose indicators still warm up is left alone."""
+    profile = str(block.get("risk_profile"))
+    profile = profile if profile in SHARE else "balanced"
+    held = {str(row.get("symbol")): str(row.get("side")).upper() == "LONG" for row in block.get("positions") or []}
+    views = [view for row in block.get("symbols") or [] if (view := _view(row)) is not None]
+    for view in views:
+        if view.symbol in held and _wants_out(profile, view, is_long=held[view.symbol]):
+            return _decision("CLOSE", view.symbol, 0, 0.9, f"{_words(view)}, the {_side(held[view.symbol])} is done")
+    entries = [(abs(distance), distance, view) for view in views if (distance := _distance(profile, view))]
+    entries = [entry for entry in entries if entry[2].symbol not in held]
+    if not entries:
+        return _hold(_first_symbol(block), _reason(views))
+    return _entry(block, profile, *max(entries, key=lambda entry: entry[0])[1:])
+
+
+def _entry(block: Mapping[str, Any], profile: str, distance: float, view: View) -> dict[str, Any]:
+    most = float((block.get("limits") or {}).get("max_position_usd") or 0)
+    confidence = round(0.65 + 0.3 * min(abs(distance), 1.0), 2)
+    action = "LONG" if distance > 0 else "SHORT"
+    stop, profit = STOP_AND_PROFIT_PERCENT[profile]
+    decision = _decision(action, view.symbol, round(most * SHARE[profile], 2), confidence, _words(view))
+    return decision | {"stop_loss_percent": stop, "take_profit_percent": profit}
+
+
+def _distance(profile: str, view: View) -> float:
+    """How far the market is beyond the profile's threshold: positive for LONG, negative for SHORT, 0 for neither."""
+    if profile == "conservative":
+        sold, bought = RSI_LOW - view.rsi, view.rsi - (100 - RSI_LOW)
+        return max(sold, 0.0) / 20 - max(bought, 0.0) / 20
+    if profile == "balanced":
+        if view.trend * view.momentum <= 0:
+            return 0.0
+        return min(abs(view.trend), 5 * abs(view.momentum)) / 2 * (1 if view.trend > 0 else -1)
+    return 5 * view.momentum / 2
+
+
+def _wants_out(profile: str, view: View, *, is_long: bool) -> bool:
+    if profile == "conservative":
+        rsi = view.rsi if is_long else 100 - view.rsi
+        return rsi > RSI_MIDDLE or rsi < RSI_EXTREME
+    return view.momentum < 0 if is_long else view.momentum > 0
+
+
+def _view(row: Mapping[str, Any]) -> View | None:
+    shown = row.get("indicators") or {}
+    names = ("rsi_14", "ema_12", "ema_26", "macd_histogram", "atr_14")
+    values = [shown.get(name) for name in names]
+    known = [float(value) for value in values if isinstance(value, (int, float))]
+    if len(known) < len(names) or not known[-1]:
+        return None
+    rsi, fast, slow, histogram, atr = known
+    return View(str(row.get("symbol")), rsi, (fast - slow) / atr, histogram / atr)
+
+
+def _words(view: View) -> str:
+    return f"RSI {view.rsi:.0f}, trend {view.trend:+.2f} and momentum {view.momentum:+.2f} ATR"
+
+
+def _reason(views: Sequence[View]) -> str:
+    return f"nothing to do at {_words(views[0])}" if views else "indicators are warming up"
+
+
+def _side(is_long: bool) -> str:  # noqa: FBT001 - it only names its argument
+    return "long" if is_long else "short"
+
+
+def _first_symbol(block: Mapping[str, Any]) -> str:
+    rows = block.get("symbols") or [{}]
+    return str(rows[0].get("symbol", ""))
+
+
+def _hold(symbol: str, reason: str) -> dict[str, Any]:
+    return _decision("HOLD", symbol, 0, 0.5, reason)
+
+
+def _decision(action: str, symbol: str, size_usd: float, confidence: float, reason: str) -> dict[str, Any]:
+    return {
+        "action": action,
+        "symbol": symbol,
+        "size_usd": size_usd,
+        "confidence": confidence,
+        "reasoning": (LABEL + reason)[:100],
+        "stop_loss_percent": None,
+        "take_profit_percent": None,
+    }
