@@ -58,7 +58,8 @@ def _market(settings: Settings) -> dict[str, object]:
 
 
 def _places(settings: Settings) -> dict[str, object]:
-    update: dict[str, object] = {"webhook_url": settings.webhook_url or _own_webhook(settings) + WEBHOOK_PATH}
+    webhook_url = settings.webhook_url or _own_webhook(settings) + WEBHOOK_PATH
+    update: dict[str, object] = {"webhook_url": webhook_url, "sparky_home": settings.sparky_home}
     if settings.embeds_database:
         update["database_url"] = SecretStr(embedded.dsn(settings.sparky_home))
     return update

@@ -1,7 +1,6 @@
 """`sparky doctor`: what is well, what is not, and what to do about it."""
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +35,6 @@ def _print(checks: list[Check]) -> None:
         table.add_row(_MARKS[check.state], check.name, Text(check.found))
         if check.remedy is not None:
             table.add_row("", "", Text(f"→ {check.remedy}", style="yellow"))
-    Console().print(table)
+    output.screen().print(table)
     faults = sum(check.state == "fault" for check in checks)
     typer.echo("All is well." if faults == 0 else f"{faults} fault{'s' if faults > 1 else ''} found.")

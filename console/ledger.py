@@ -25,7 +25,7 @@ DECISIONS = (
     Column("symbol", "symbol"),
     Column("size USD", output.usd("size_usd"), is_number=True),
     Column("confidence", "confidence_score", is_number=True),
-    Column("reasoning", lambda row: row["suppressed"] or row["reason"] or row["reasoning"]),
+    Column("reasoning", lambda row: row["suppressed"] or row["reason"] or row["reasoning"], wraps=True),
 )
 SIGNALS = (
     Column("id", output.short_id("id")),
@@ -35,7 +35,7 @@ SIGNALS = (
     Column("symbol", "symbol"),
     Column("status", "status"),
     Column("attempts", "attempts", is_number=True),
-    Column("reason", "last_reason"),
+    Column("reason", "last_reason", wraps=True),
 )
 POSITIONS = (
     Column("strategy", output.short_id("strategy_id")),
@@ -104,7 +104,10 @@ def show_signal(
     """Show one signal with what became of it."""
     with database_here() as store:
         rows = {row.id: row for row in store.signals(None, None, 1_000)}
-    output.answer_one(rows[_whole_id(which, list(rows), "signal")], as_json=as_json)
+    found = rows.get(_whole_id(which, list(rows), "signal"))
+    if found is None:
+        raise SparkyError(f"There is no signal {which} among the last 1000.")
+    output.answer_one(found, as_json=as_json)
 
 
 def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:

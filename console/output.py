@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+
+UNBOUNDED: Final = 400
 
 Cell = Callable[[dict[str, Any]], object]
 
@@ -20,6 +22,7 @@ class Column(NamedTuple):
     header: str
     value: str | Cell
     is_number: bool = False
+    wraps: bool = False
 
     def text(self, row: dict[str, Any]) -> str:
         return shown(self.value(row) if callable(self.value) else row.get(self.value))
@@ -40,7 +43,7 @@ def answer(rows: Iterable[object], columns: Sequence[Column], *, as_json: bool, 
     if as_json:
         print_json(data)
     elif data:
-        Console().print(table(data, columns))
+        screen().print(table(data, columns))
     else:
         typer.echo(empty)
 
@@ -57,6 +60,12 @@ def answer_one(row: object, *, as_json: bool) -> None:
         typer.echo(f"{key:<{width}}  {text.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
+def screen() -> Console:
+    """Where tables go: as wide as the terminal, and as wide as it takes when a program reads."""
+    console = Console()
+    return console if console.is_terminal else Console(width=UNBOUNDED)
+
+
 def print_json(data: object) -> None:
     typer.echo(json.dumps(data, indent=2, default=str))
 
@@ -64,7 +73,7 @@ def print_json(data: object) -> None:
 def table(data: Iterable[dict[str, Any]], columns: Sequence[Column]) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(column.header, justify="right" if column.is_number else "left", no_wrap=column.is_number)
+        grid.add_column(column.header, justify="right" if column.is_number else "left", no_wrap=not column.wraps)
     for row in data:
         grid.add_row(*(column.text(row) for column in columns))
     return grid

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +33,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         output.print_json(view)
     elif view["running"] or view["strategies"]:
-        Console().print(picture(view))
+        output.screen().print(picture(view))
     if not view["running"]:
         typer.echo(nothing_runs(settings, view), err=True)
     return 0 if view["running"] else 1

@@ -160,7 +160,8 @@ class Settings(BaseModel):
 
     @classmethod
     def unsealed(cls, sealed: str) -> "Settings":
-        return cls.model_validate_json(sealed)
+        # Not model_validate_json: in that mode the default of a Path is refused for not being text.
+        return cls.model_validate(json.loads(sealed))
 
 
 def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:

@@ -1,0 +1,164 @@
+import pytest
+from pydantic import SecretStr
+
+from actors.messages import WantedStrategy
+from actors.specs import ChildSpec, Restart
+from console import composition
+from engine.errors import BadConfiguration
+from engine.settings import Settings, read_environment
+
+REAL = {
+    "GROQ_API_KEY": "gsk_abcdefghijkl",
+    "DATABASE_URL": "postgresql://me:hunter2hunter2@db.example/sparky",
+    "SPARKY_MARKET": "aster",
+}
+
+
+def read(**environment: str) -> Settings:
+    return read_environment({"SPARKY_HOME": "/tmp/spk"} | environment)  # noqa: S108 - a name only
+
+
+def child_settings(spec: ChildSpec) -> Settings:
+    return Settings.unsealed(spec.settings.get_secret_value())
+
+
+def names(specs: list[ChildSpec]) -> list[str]:
+    return [spec.name for spec in specs]
+
+
+def test_without_any_key_everything_is_local_and_in_boot_order() -> None:
+    specs = composition.everything(read(), has_demo=True)
+    assert names(specs) == [
+        "database",
+        "sim-groq",
+        "sim-aster",
+        "monitor",
+        "prepare",
+        "webhook",
+        "limiter",
+        "market",
+        "dispatcher",
+        "roster",
+    ]
+    stages = {spec.name: spec.stage for spec in specs}
+    assert [spec.stage for spec in specs] == sorted(stages.values())
+    assert stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["roster"]
+    assert composition.strategy(composition.resolve(read()), wanted()).stage > stages["roster"]
+
+
+def test_with_keys_and_a_database_nothing_is_simulated() -> None:
+    specs = composition.everything(read(**REAL), has_demo=True)
+    assert not {"database", "sim-groq", "sim-aster"} & set(names(specs))
+    assert "webhook" in names(specs)
+
+
+def test_production_is_the_engine_alone() -> None:
+    assert names(composition.production(read(**REAL))) == ["monitor", "limiter", "market", "dispatcher", "roster"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"), [({}, "GROQ_API_KEY"), (REAL | {"SPARKY_CANDLES": "a.csv"}, "sparky up")]
+)
+def test_production_refuses_what_is_only_simulated(environment: dict[str, str], word: str) -> None:
+    with pytest.raises(BadConfiguration, match=word):
+        composition.production(read(**environment))
+
+
+def test_resolved_settings_name_every_address() -> None:
+    resolved = composition.resolve(read(SPARKY_SIM_GROQ_PORT="4901", SPARKY_SIM_ASTER_PORT="4902"))
+    assert resolved.groq_base_url == "http://127.0.0.1:4901"
+    assert resolved.groq_api_key is not None
+    assert (resolved.sparky_market, resolved.sparky_market_url) == ("aster", "http://127.0.0.1:4902")
+    assert resolved.webhook_url == "http://127.0.0.1:3000/webhook/ai-signal"
+    assert resolved.database_url is not None
+    assert "/tmp/spk" in resolved.database_url.get_secret_value().replace("%2F", "/")  # noqa: S108 - a name only
+
+
+def test_given_addresses_are_kept() -> None:
+    given = REAL | {"GROQ_BASE_URL": "https://llm.example", "SPARKY_MARKET_URL": "https://venue.example"}
+    resolved = composition.resolve(read(**given))
+    assert (resolved.groq_base_url, resolved.sparky_market_url) == ("https://llm.example", "https://venue.example")
+    assert resolved.database_url == SecretStr(REAL["DATABASE_URL"])
+
+
+def test_a_keyless_endpoint_is_asked_without_a_simulator() -> None:
+    settings = read(GROQ_BASE_URL="http://127.0.0.1:8000", SPARKY_MARKET="simulator")
+    assert "sim-groq" not in names(composition.everything(settings, has_demo=False))
+    assert composition.resolve(settings).groq_api_key is not None
+
+
+def test_a_market_address_without_its_venue_is_refused() -> None:
+    with pytest.raises(BadConfiguration, match="SPARKY_MARKET"):
+        composition.resolve(read(SPARKY_MARKET_URL="https://venue.example"))
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("http://127.0.0.1:3000/webhook/ai-signal", ["webhook"]),
+        ("http://localhost:3000/webhook/ai-signal", ["webhook"]),
+        ("http://127.0.0.1:3001/webhook/ai-signal", []),
+        ("https://bot.example/webhook/ai-signal", []),
+    ],
+)
+def test_the_webhook_server_comes_along_unless_signals_go_elsewhere(url: str, servers: list[str]) -> None:
+    specs = composition.everything(read(WEBHOOK_URL=url), has_demo=False)
+    assert [name for name in names(specs) if name == "webhook"] == servers
+
+
+def test_every_child_knows_only_the_secrets_it_needs() -> None:
+    settings = read(**REAL)
+    specs = [
+        *composition.everything(settings, has_demo=True),
+        composition.strategy(composition.resolve(settings), wanted()),
+    ]
+    knows_database = {s.name for s in specs if child_settings(s).database_url is not None}
+    knows_groq = {s.name for s in specs if child_settings(s).groq_api_key is not None}
+    strategy = f"strategy-{wanted().id}"
+    assert knows_database == {"prepare", "webhook", "dispatcher", "roster", strategy}
+    assert knows_groq == {strategy}
+
+
+def test_the_private_settings_of_supabase_never_reach_who_needs_no_database() -> None:
+    settings = read(
+        SUPABASE_URL="https://x.supabase.co", SUPABASE_SERVICE_ROLE_KEY="service-role", **without("DATABASE_URL")
+    )
+    for spec in composition.everything(settings, has_demo=False):
+        known = child_settings(spec)
+        assert (known.supabase_url is None) == (known.supabase_service_role_key is None)
+        assert (known.supabase_url is not None) == (spec.name in {"prepare", "webhook", "dispatcher", "roster"})
+
+
+def test_a_spec_never_shows_its_settings() -> None:
+    for spec in composition.everything(read(**REAL), has_demo=True):
+        assert "hunter2" not in repr(spec)
+        assert "gsk_" not in repr(spec)
+
+
+def test_prepare_runs_once_and_migrates_only_a_database_that_does_not_do_so_itself() -> None:
+    def tasks(settings: Settings, *, has_demo: bool) -> str | None:
+        found = [s for s in composition.everything(settings, has_demo=has_demo) if s.name == "prepare"]
+        assert all(spec.restart is Restart.TRANSIENT for spec in found)
+        return found[0].argument if found else None
+
+    assert tasks(read(), has_demo=True) == "demo"
+    assert tasks(read(), has_demo=False) is None
+    assert tasks(read(**REAL), has_demo=True) == "migrate,demo"
+    assert tasks(read(**REAL), has_demo=False) == "migrate"
+
+
+def test_a_strategy_is_killed_soon_after_its_cycle_deadline_and_at_its_memory_cap() -> None:
+    settings = composition.resolve(read(SPARKY_CYCLE_DEADLINE_S="20", SPARKY_STRATEGY_MEMORY_MB="100"))
+    spec = composition.strategy(settings, wanted())
+    assert 20 < spec.tick_deadline_s <= 22
+    assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", str(wanted().id))
+
+
+def wanted() -> WantedStrategy:
+    return WantedStrategy.model_validate(
+        {"id": "0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d", "name": "bold", "cadence_s": 45, "revision": "1"}
+    )
+
+
+def without(name: str) -> dict[str, str]:
+    return {key: value for key, value in REAL.items() if key != name}

@@ -1,0 +1,133 @@
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from engine.store.store import Store
+from tests.console.conftest import Sparky
+
+
+def test_a_strategy_is_created_paused_shown_started_paused_and_ended(sparky: Sparky) -> None:
+    made = sparky.json(
+        "strategy", "create", "--name", "careful", "--symbols", "BTCUSDT, ETHUSDT", "--risk", "conservative"
+    )
+    assert (made["name"], made["status"], made["target_assets"]) == ("careful", "paused", ["BTCUSDT", "ETHUSDT"])
+    assert sparky.ok("strategy", "start", "careful") == "careful is running.\n"
+    assert sparky.json("strategy", "show", made["id"])["status"] == "running"
+    assert sparky.ok("strategy", "pause", made["id"][:8]) == "careful is paused.\n"
+    assert sparky.ok("strategy", "delete", "careful", "--yes") == "careful is terminated.\n"
+    assert "There is no strategy careful" in sparky.refused("strategy", "show", "careful")
+    assert [row["status"] for row in sparky.json("strategy", "list")] == ["terminated"]
+
+
+def test_options_become_the_fields_of_the_row(sparky: Sparky) -> None:
+    options = {
+        "--cadence": "15",
+        "--capital": "2500.50",
+        "--max-position": "300",
+        "--min-confidence": "0.75",
+        "--max-drawdown": "12.5",
+        "--leverage": "3",
+        "--budget": "1.25",
+        "--prompt": "Trade less.",
+    }
+    words = [word for pair in options.items() for word in pair]
+    row = sparky.json("strategy", "create", "--name", "own", "--start", *words)
+    assert row["status"] == "running"
+    assert (row["cadence_seconds"], row["leverage_max"], row["min_confidence"]) == (15, 3, 0.75)
+    assert (float(row["capital_usd"]), float(row["max_position_usd"])) == (2500.5, 300)
+    assert (float(row["max_drawdown_percent"]), float(row["daily_llm_budget_usd"])) == (12.5, 1.25)
+    assert (row["custom_prompt"], row["is_paper_trading"]) == ("Trade less.", True)
+
+
+def test_a_strategy_is_read_from_a_file_and_from_stdin_and_options_win(sparky: Sparky, home: Path) -> None:
+    fields = {"name": "from file", "target_assets": ["SOLUSDT"], "risk_profile": "aggressive"}
+    (home / "strategy.json").write_text(json.dumps(fields))
+    first = sparky.json("strategy", "create", "--from-json", "strategy.json")
+    assert (first["name"], first["risk_profile"], first["target_assets"]) == ("from file", "aggressive", ["SOLUSDT"])
+    sparky.ok("strategy", "create", "--from-json", "-", "--name", "other", stdin=json.dumps(fields))
+    assert [row["name"] for row in sparky.json("strategy", "list")] == ["from file", "other"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ('{"name": "a", "leverage": 5}', ("leverage", "leverage_max")),
+        ('{"name": "a", "zzz": 5}', ("zzz", "risk_profile")),
+        ('{"name": "a", "leverage_max": 500, "min_confidence": 7}', ("leverage_max", "min_confidence")),
+        ('{"target_assets": ["BTCUSDT"]}', ("name",)),
+        ("[1]", ("JSON object",)),
+        ("{", ("not JSON",)),
+    ],
+)
+def test_a_faulty_strategy_is_refused_in_one_sentence_and_nothing_is_created(
+    sparky: Sparky, fields: str, words: tuple[str, ...]
+) -> None:
+    done = sparky("strategy", "create", "--from-json", "-", stdin=fields)
+    assert done.exit_code in (1, 78)
+    assert done.stderr.startswith("sparky: ")
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words)
+    assert sparky.json("strategy", "list") == []
+
+
+def test_a_file_that_is_not_there_is_one_sentence(sparky: Sparky) -> None:
+    assert "nowhere.json cannot be read" in sparky.refused("strategy", "create", "--from-json", "nowhere.json")
+
+
+def test_an_unknown_strategy_comes_with_a_suggestion(sparky: Sparky) -> None:
+    sparky.ok("strategy", "create", "--name", "momentum")
+    assert "did you mean momentum?" in sparky.refused("strategy", "start", "momentun")
+    assert "sparky strategy list" in sparky.refused("strategy", "start", str(uuid.uuid4()))
+
+
+def test_a_second_strategy_of_the_same_name_is_refused(sparky: Sparky) -> None:
+    sparky.ok("strategy", "create", "--name", "twin")
+    assert "already a strategy called twin" in sparky.refused("strategy", "create", "--name", "twin", code=78)
+
+
+def test_ending_a_strategy_asks_first(sparky: Sparky) -> None:
+    sparky.ok("strategy", "create", "--name", "kept")
+    assert sparky("strategy", "delete", "kept", stdin="n\n").exit_code == 1
+    assert sparky.json("strategy", "show", "kept")["status"] == "paused"
+
+
+def test_tables_say_so_when_there_is_nothing(sparky: Sparky) -> None:
+    assert "There are no strategies" in sparky.ok("strategy", "list")
+    assert "Nothing has been decided yet" in sparky.ok("decisions", "list")
+    assert "No such signal" in sparky.ok("signals", "list")
+    assert "Nothing is held" in sparky.ok("positions")
+    assert "Nothing has been closed yet" in sparky.ok("trades")
+    for words in (("decisions", "list"), ("signals", "list"), ("positions",), ("trades",)):
+        assert sparky.json(*words) == []
+
+
+def test_a_restart_needs_a_running_sparky(sparky: Sparky) -> None:
+    sparky.ok("strategy", "create", "--name", "idle")
+    assert "not running" in sparky.refused("strategy", "restart", "idle")
+
+
+def test_migrating_a_current_database_does_nothing(sparky: Sparky) -> None:
+    assert sparky.ok("migrate") == "The schema is current; nothing to do.\n"
+    assert sparky.json("migrate") == {"applied": []}
+
+
+def test_a_database_without_our_schema_is_told_what_to_do(sparky: Sparky, empty_database_url: str) -> None:
+    sparky.environment["DATABASE_URL"] = empty_database_url
+    assert "sparky migrate" in sparky.refused("strategy", "list", code=78)
+    assert sparky.json("migrate")["applied"]
+    assert sparky.json("strategy", "list") == []
+
+
+def test_a_database_that_is_down_is_one_sentence_without_its_password(sparky: Sparky) -> None:
+    sparky.environment["DATABASE_URL"] = "postgresql://me:hunter2hunter2@127.0.0.1:1/nothing"
+    assert "hunter2" not in sparky.refused("strategy", "list")
+
+
+def test_the_table_shows_what_the_json_says(sparky: Sparky, store: Store) -> None:
+    sparky.ok("strategy", "create", "--name", "shown", "--capital", "12345.6")
+    shown = sparky.ok("strategy", "list")
+    assert "shown" in shown
+    assert "paused" in shown
+    assert [row.name for row in store.list_strategies()] == ["shown"]
