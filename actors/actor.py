@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import pykka
 
@@ -93,7 +93,7 @@ class Actor(pykka.ThreadingActor):
             self._is_open = True
         return self.tick(time.monotonic())
 
-    def launch(self) -> pykka.ActorRef["Actor"]:
+    def launch(self) -> pykka.ActorRef[Self]:
         """What pykka's `start` does after construction, for a host that needs the instance as well."""
         pykka.ActorRegistry.register(self.actor_ref)
         self._start_actor_loop()

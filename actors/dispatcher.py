@@ -17,8 +17,7 @@ from engine import delivery
 from engine.delivery import Attempt
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
-from engine.store.embedded import open_store
-from engine.store.store import Store
+from engine.store.store import Store, open_store
 from engine.types import Signal, SignalOutcome
 
 logger = structlog.get_logger()
@@ -68,12 +67,17 @@ class Dispatcher(Actor):
         self._claim()
 
     def close(self, grace_s: float) -> None:
-        """Flushes: keeps claiming what is due until nothing is, then waits for the deliveries under way."""
+        """Flushes: delivers until nothing is due and nothing is under way. What it does not manage stays recorded."""
         deadline = time.monotonic() + grace_s
-        while time.monotonic() < deadline and self._claim() > 0:
-            pass
-        for _ in range(WORKERS):
-            self._room.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        started = 1
+        while started > 0 and time.monotonic() < deadline:
+            started = self._claim()
+            self._await_idle(deadline)
+
+    def _await_idle(self, deadline: float) -> None:
+        held = [self._room.acquire(timeout=max(0.0, deadline - time.monotonic())) for _ in range(WORKERS)]
+        for _ in range(sum(held)):
+            self._room.release()
 
     def _claim(self) -> int:
         """Starts the delivery of all that is due and fits; how many those were."""

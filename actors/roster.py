@@ -8,8 +8,7 @@ from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Message, StrategyChanged, Wanted, WantedStrategy
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
-from engine.store.embedded import open_store
-from engine.store.store import Store
+from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
 

@@ -85,8 +85,8 @@ def judge(status: int, headers: Mapping[str, str], answer: bytes, attempts: int,
 
 
 def wait_before_retry(attempts: int) -> float:
-    """Seconds before the next attempt when the peer named none, after `attempts` earlier ones."""
-    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts, 16))
+    """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more)."""
+    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
 
 
 def retry_after_s(header: str | None, now_unix_s: float) -> float | None:

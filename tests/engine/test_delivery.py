@@ -1,11 +1,9 @@
 """One delivery attempt: what is sent, and what each kind of answer means to the sender."""
 
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -16,6 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from engine import delivery
 from engine.types import Signal, SignalOutcome
+from tests.support.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 NOW = 1_700_000_000.0
@@ -29,40 +28,11 @@ def signal(**more: object) -> Signal:
         "strategy_id": uuid.uuid4(),
         "symbol": "BTCUSDT",
         "payload": {"action": "BUY", "position_size_usd": "100.00"},
-        "attempts": 0,
+        "attempts": 1,
         "created_at": now,
         "expires_at": now + timedelta(seconds=60),
     }
     return Signal.model_validate(row | more)
-
-
-class Receiver(ThreadingHTTPServer):
-    """Answers every POST as it was told to and keeps what it got."""
-
-    daemon_threads = True
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer = (status, headers, body)
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/webhook/ai-signal"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.got.append(({key.lower(): value for key, value in self.headers.items()}, body))
-        status, headers, answer = self.server.answer
-        self.send_response(status)
-        for key, value in ({"content-length": str(len(answer))} | headers).items():
-            self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-        """Says nothing."""
 
 
 @pytest.fixture
@@ -73,13 +43,8 @@ def session() -> Iterator[requests.Session]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver(200, {}, b'{"success":true,"action":"opened"}')
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with receiving() as made:
+        yield made
 
 
 def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
@@ -102,13 +67,13 @@ def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, s
 
 
 def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: requests.Session) -> None:
-    receiver.answer = (307, {"location": receiver.url}, b"")
+    receiver.answers = [(307, {"location": receiver.url}, b"")]
     assert delivery.post(session, receiver.url, signal(), SECRET).outcome is SignalOutcome.REFUSED
     assert len(receiver.got) == 1
 
 
 def test_a_receiver_that_is_not_there_is_tried_again(session: requests.Session) -> None:
-    attempt = delivery.post(session, "http://127.0.0.1:9/none", signal(attempts=3), SECRET)
+    attempt = delivery.post(session, "http://127.0.0.1:9/none", signal(attempts=4), SECRET)
     assert (attempt.outcome, attempt.status, attempt.retry_in_s) == (SignalOutcome.RETRY, None, 4.0)
 
 
@@ -131,7 +96,7 @@ def test_a_receiver_that_is_not_there_is_tried_again(session: requests.Session) 
     ],
 )
 def test_each_status_has_one_meaning(status: int, body: bytes, outcome: SignalOutcome) -> None:
-    attempt = delivery.judge(status, {}, body, 0, NOW)
+    attempt = delivery.judge(status, {}, body, 1, NOW)
     assert attempt.outcome is outcome
     assert (attempt.retry_in_s is not None) == (outcome is SignalOutcome.RETRY)
 
@@ -153,6 +118,6 @@ def test_no_answer_can_raise(status: int, body: bytes, retry_after: str) -> None
     assert delivery.judge(status, {"retry-after": retry_after}, body, 1, NOW).outcome in SignalOutcome
 
 
-@given(st.integers(0, 10_000))
+@given(st.integers(1, 10_000))
 def test_waits_grow_and_stay_bounded(attempts: int) -> None:
     assert delivery.wait_before_retry(attempts) <= delivery.wait_before_retry(attempts + 1) <= delivery.LONGEST_RETRY_S

@@ -1,0 +1,143 @@
+"""The dispatcher between a real outbox and a real HTTP receiver."""
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from actors.dispatcher import Dispatcher
+from actors.messages import OutboxState, SignalAttempted, SignalReady, Tick
+from engine.store.people_rows import NewStrategy
+from engine.store.rows import DecisionRecord, NewSignal
+from engine.store.store import Store
+from engine.types import Action, SignalAction, StrategyStatus
+from tests.support.events import Ear
+from tests.support.receiver import Receiver, receiving
+
+SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+def strategy_id(store: Store) -> UUID:
+    user = store.ensure_user("trader@example.org")
+    store.set_webhook_secret(user, SECRET)
+    new = NewStrategy(user_id=user, name="one", status=StrategyStatus.RUNNING)
+    return store.create_strategy(new).id
+
+
+def leave_signal(store: Store, strategy_id: UUID, symbol: str = "BTCUSDT", ttl_s: float = 60.0) -> UUID:
+    """A decision with its signal in the outbox; the signal's id."""
+    record = DecisionRecord(action=Action.LONG, symbol=symbol, size_usd=Decimal(100), confidence=0.9)
+    signal = NewSignal(
+        action=SignalAction.BUY, symbol=symbol, exchange="aster", size_usd=Decimal(100), confidence=0.9, ttl_s=ttl_s
+    )
+    recorded = store.record_decision(uuid4(), strategy_id, record, signal)
+    assert recorded.signal_id is not None
+    return recorded.signal_id
+
+
+class Running:
+    def __init__(self, store: Store, url: str) -> None:
+        self.ear = Ear()
+        self.actor = Dispatcher(store, self.ear, url)
+        self.ref = self.actor.launch()
+        self.tick()
+
+    def tick(self) -> None:
+        self.ref.ask(Tick(), timeout=20)
+
+
+@pytest.fixture
+def running(store: Store, receiver: Receiver) -> Iterator[Running]:
+    made = Running(store, receiver.url)
+    yield made
+    made.actor.close(10.0)
+    made.ref.stop()
+
+
+def test_a_signal_is_delivered_when_it_is_announced(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    signal_id = leave_signal(store, strategy_id)
+    running.ref.tell(SignalReady(signal_id=signal_id))
+    (attempt,) = running.ear.wait_for(SignalAttempted)
+    assert (attempt.signal_id, attempt.outcome, attempt.status) == (signal_id, "delivered", 200)
+    assert receiver.got[0][0]["webhook-id"] == str(signal_id)
+    assert [row.status for row in store.signals()] == ["delivered"]
+
+
+def test_a_signal_nobody_announced_is_found_by_the_next_tick(running: Running, store: Store, strategy_id: UUID) -> None:
+    leave_signal(store, strategy_id)
+    running.tick()
+    assert running.ear.wait_for(SignalAttempted)[0].outcome == "delivered"
+    assert running.ear.of(OutboxState)
+
+
+def test_a_failed_delivery_is_tried_again_until_it_succeeds(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    receiver.answers = [(503, {"retry-after": "0"}, b""), (500, {"retry-after": "0"}, b""), (200, {}, b"{}")]
+    leave_signal(store, strategy_id)
+    deadline = time.monotonic() + 20
+    while len(running.ear.of(SignalAttempted)) < 3 and time.monotonic() < deadline:
+        running.tick()
+    assert [a.outcome for a in running.ear.wait_for(SignalAttempted, count=3)] == ["retry", "retry", "delivered"]
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+
+
+def test_signals_of_one_strategy_and_symbol_go_in_order_and_one_at_a_time(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    ids = [leave_signal(store, strategy_id) for _ in range(4)]
+    running.ref.tell(SignalReady(signal_id=ids[0]))
+    running.ear.wait_for(SignalAttempted, count=4)
+    assert [headers["webhook-id"] for headers, _ in receiver.got] == [str(signal_id) for signal_id in ids]
+
+
+def test_a_refusal_is_final_and_says_why(running: Running, store: Store, strategy_id: UUID, receiver: Receiver) -> None:
+    refusal = b'{"success":false,"error":"Risk limit exceeded","data":{"limitType":"kill_switch"}}'
+    receiver.answers = [(429, {}, refusal)]
+    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
+    (attempt,) = running.ear.wait_for(SignalAttempted)
+    assert (attempt.outcome, attempt.reason) == ("refused", "Risk limit exceeded")
+    running.tick()
+    assert len(receiver.got) == 1
+
+
+def test_two_dispatchers_at_once_send_every_signal_once(store: Store, strategy_id: UUID, receiver: Receiver) -> None:
+    symbols = [f"COIN{number}USDT" for number in range(30)]
+    sent = {str(leave_signal(store, strategy_id, symbol)) for symbol in symbols}
+    both = [Running(store, receiver.url) for _ in range(2)]
+    for running in both:
+        running.actor.close(20.0)
+        running.ref.stop()
+    got = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert sorted(got) == sorted(sent)
+
+
+def test_closing_flushes_what_is_due(store: Store, strategy_id: UUID, receiver: Receiver) -> None:
+    running = Running(store, receiver.url)
+    sent = {str(leave_signal(store, strategy_id, f"COIN{number}USDT")) for number in range(20)}
+    running.actor.close(20.0)
+    running.ref.stop()
+    assert {headers["webhook-id"] for headers, _ in receiver.got} == sent
+
+
+def test_a_user_without_a_webhook_secret_ends_the_signal_with_the_reason(
+    running: Running, store: Store, receiver: Receiver
+) -> None:
+    user = store.ensure_user("nobody@example.org")
+    new = NewStrategy(user_id=user, name="no secret", status=StrategyStatus.RUNNING)
+    running.ref.tell(SignalReady(signal_id=leave_signal(store, store.create_strategy(new).id)))
+    (attempt,) = running.ear.wait_for(SignalAttempted)
+    assert (attempt.outcome, attempt.reason) == ("dead", "the user has no webhook secret")
+    assert receiver.got == []
