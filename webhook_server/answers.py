@@ -1,0 +1,160 @@
+"""Every answer a sender can get, in the words its clients already know; the pipeline only chooses among them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from engine.store.rows import BookedFill, Fill
+from webhook_server.decide import Plan
+from webhook_server.risk import Refusal
+
+HOW_TO_PROVE = "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks."
+NO_CREDENTIALS_HINT = "Add credentials of this exchange for the user, or leave `environment` out to trade on paper."
+RETRY_SOON_S = 1
+RETRY_LATER_S = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: `body` is JSON with money as numbers, `headers` are extra ones such as Retry-After (seconds)."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def malformed(where: str, message: str, hint: str | None = None) -> Answer:
+    """400: the sender must change `where`, a field's name or ``body``."""
+    body = {"success": False, "error": f"{where}: {message}", "field": where}
+    return Answer(400, body | ({"hint": hint} if hint else {}))
+
+
+def unauthenticated(error: str) -> Answer:
+    return Answer(401, {"success": False, "error": error, "hint": HOW_TO_PROVE})
+
+
+def conflict(request_id: str) -> Answer:
+    message = f"signal_id {request_id} was used before for another body; a new signal needs a new id"
+    return Answer(409, {"success": False, "error": "Conflict", "message": message})
+
+
+def too_large(limit_bytes: int) -> Answer:
+    return Answer(413, {"success": False, "error": f"The body is larger than {limit_bytes} bytes"})
+
+
+def too_slow(timeout_s: float) -> Answer:
+    return Answer(408, {"success": False, "error": f"The body did not arrive within {timeout_s:g} s"})
+
+
+def over_limit(refusal: Refusal) -> Answer:
+    """429: a risk limit of the user; `limitType` is one of `risk.LimitType`."""
+    data = {"limitType": refusal.limit_type.value, "current": plain(refusal.current), "limit": plain(refusal.limit)}
+    message = refusal.message
+    return Answer(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})
+
+
+def in_progress() -> Answer:
+    return _try_again("This signal is being executed", RETRY_SOON_S)
+
+
+def unavailable(service: str, retry_after_s: float | None = None) -> Answer:
+    """503; why is in our log, not in the answer."""
+    wait_s = RETRY_LATER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
+    return _try_again(f"The {service} is unavailable", wait_s)
+
+
+def outcome_unknown() -> Answer:
+    return _try_again("The venue did not say whether it took the order; it is asked before anything is sent", 2)
+
+
+def failed(duration_ms: int) -> Answer:
+    """500: our own fault; says nothing about its inside."""
+    return Answer(500, {"success": False, "error": "Internal error", "duration": duration_ms})
+
+
+def skipped(reason: str, **more: Any) -> dict[str, Any]:
+    """200: nothing had to be done, and nothing was."""
+    return {"success": True, "action": "skipped", "reason": reason, **more}
+
+
+def rejected(reason: str, **more: Any) -> dict[str, Any]:
+    """200 with success false: the venue (or we, on its behalf) said no for good."""
+    return {"success": False, "action": "rejected", "error": reason, "reason": reason, **more}
+
+
+def opened(fill: Fill, closed: Answer | None) -> dict[str, Any]:
+    """200: a position was opened or increased; `closed` is the first half of a reversal."""
+    size_usd = round(fill.quantity * fill.price, 8)
+    position = {
+        "symbol": fill.symbol,
+        "side": fill.side.value,
+        "quantity": fill.quantity,
+        "entry_price": fill.price,
+        "position_size_usd": size_usd,
+        "leverage": fill.leverage,
+        "stop_loss_price": fill.stop_loss_price,
+        "take_profit_price": fill.take_profit_price,
+    }
+    body = {"success": True, "action": "opened", "position": position, **_traded(fill), "position_size_usd": size_usd}
+    return body if closed is None else body | {"closed": _first_half(closed)}
+
+
+def closed(fill: Fill, plan: Plan) -> dict[str, Any]:
+    """200: a position was closed, wholly or in part; `plan` says why an entry closed only. The store adds `pnl`."""
+    body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
+    body["closeOrder"] = {"orderId": fill.order_id, "price": fill.price, "quantity": fill.quantity}
+    if plan.refusal is not None:
+        body["entryRefused"] = over_limit(plan.refusal).body
+    elif plan.rejection is not None or plan.reason is not None:
+        body["entryRefused"] = {"success": False, "message": plan.rejection or plan.reason}
+    return body
+
+
+def half_done(body: dict[str, Any], closed: Answer | None) -> dict[str, Any]:
+    """The entry of a reversal came to `body` after its exit was made."""
+    return body if closed is None else body | {"closed": _first_half(closed)}
+
+
+def with_pnl(body: Mapping[str, Any], booked: BookedFill) -> dict[str, Any]:
+    """What the store adds to a final answer, for a close that another leg follows."""
+    if booked.pnl_usd is None or booked.pnl_percent is None:
+        return dict(body)
+    cents = Decimal("0.01")
+    return {
+        **body,
+        "pnl": plain({"usd": booked.pnl_usd.quantize(cents), "percent": booked.pnl_percent.quantize(cents)}),
+    }
+
+
+def _traded(fill: Fill) -> dict[str, Any]:
+    return {
+        "exchange": fill.exchange,
+        "symbol": fill.symbol,
+        "side": fill.side.value,
+        "order_id": fill.order_id,
+        "orderId": fill.order_id,
+        "fill_price": fill.price,
+        "quantity": fill.quantity,
+        "fee_usd": fill.fee_usd,
+    }
+
+
+def _first_half(closed: Answer) -> dict[str, Any]:
+    return {name: closed.body.get(name) for name in ("order_id", "fill_price", "quantity", "fee_usd", "pnl")}
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON carries it: Decimals become numbers, whole ones integers."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() and abs(value) < 10**15 else float(value)
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def _try_again(error: str, after_s: float) -> Answer:
+    return Answer(503, {"success": False, "error": error}, {"Retry-After": str(int(after_s))})

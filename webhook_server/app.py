@@ -1,0 +1,71 @@
+"""Puts the webhook server together; the only place that knows all its parts."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from engine.settings import Settings
+from engine.store.store import Store
+from webhook_server.clock import Clock
+from webhook_server.execution import Desk
+from webhook_server.health import Health
+from webhook_server.marks import Housekeeping, Marks
+from webhook_server.metrics import Metrics
+from webhook_server.pipeline import Pipeline
+from webhook_server.recovery import Recovery
+from webhook_server.routes import Doors, router
+from webhook_server.venues import Venues
+
+WORKERS: Final = 16
+
+
+@dataclass(frozen=True)
+class Server:
+    """The application and what runs beside it. `workers` and `housekeeping` end before the store is closed."""
+
+    app: FastAPI
+    pipeline: Pipeline
+    marks: Marks
+    recovery: Recovery
+    housekeeping: Housekeeping
+    metrics: Metrics
+    workers: ThreadPoolExecutor
+
+
+def build(settings: Settings, store: Store, venues: Venues, clock: Clock) -> Server:
+    """Everything on the given edges; starts nothing."""
+    metrics = Metrics()
+    desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent)
+    pipeline = Pipeline(store, desk, clock, metrics)
+    marks = Marks(store, venues, pipeline, clock, metrics)
+    recovery = Recovery(store, pipeline, clock, metrics)
+    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
+    return Server(
+        app=_app(Doors(pipeline, store, Health(store, clock, metrics), metrics, workers)),
+        pipeline=pipeline,
+        marks=marks,
+        recovery=recovery,
+        housekeeping=Housekeeping(marks, recovery, clock, settings.sparky_mark_interval_s),
+        metrics=metrics,
+        workers=workers,
+    )
+
+
+def _app(doors: Doors) -> FastAPI:
+    app = FastAPI(title="Sparky webhook server", version="1", redoc_url=None, redirect_slashes=False)
+    app.include_router(router(doors))
+    app.add_exception_handler(HTTPException, _in_our_words)
+    return app
+
+
+async def _in_our_words(_request: Request, error: Exception) -> JSONResponse:
+    """404 and 405 look like every other refusal."""
+    if not isinstance(error, HTTPException):
+        raise error
+    body = {"success": False, "error": error.detail}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)

@@ -1,0 +1,88 @@
+"""What an order comes to, given what is held and what the limits say: close, open, both or neither. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from engine.store.rows import Portfolio
+from engine.types import Position
+from webhook_server import risk
+from webhook_server.risk import LimitType, Refusal
+from webhook_server.schemas import Order
+
+LIVE_PROTECTION: Final = (
+    "this version cannot place stop-loss and take-profit orders at a live venue, and opens no position without the "
+    "protection that was asked for; send the entry without them"
+)
+LIVE_LIMIT: Final = "this version places market orders only at a live venue; send the order as MARKET"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The legs of one order: first close what is held (if `close`), then open `open_usd` of notional (if above 0).
+
+    `refusal` or `rejection` say why an entry has no open leg, `reason` why there is nothing to do.
+    """
+
+    close: bool = False
+    open_usd: Decimal = Decimal(0)
+    refusal: Refusal | None = None
+    rejection: str | None = None
+    reason: str | None = None
+
+
+def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datetime, *, is_paper: bool) -> Plan:
+    """The legs of an entry. Against what is held it is a reversal: close, then open.
+
+    When a limit refuses the entry of a reversal, its exit is still made (exits are never blocked), unless the signal
+    is stale: then nothing in it is to be believed.
+    """
+    closes = held is not None and held.side is not order.side
+    verdict = risk.judge(order, portfolio, held, now)
+    if isinstance(verdict, Refusal):
+        return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
+    if verdict.size_usd <= 0:
+        return Plan(close=closes, reason=f"the position in {order.symbol} has its largest size")
+    rejection = None if is_paper else _beyond_us(order)
+    if rejection is not None:
+        return Plan(close=closes, rejection=rejection)
+    return Plan(close=closes, open_usd=verdict.size_usd)
+
+
+def is_paper_entry(order: Order, portfolio: Portfolio) -> bool:
+    """A strategy's row decides for its signals; without a strategy only ``environment: production`` is live."""
+    if portfolio.strategy is not None:
+        return portfolio.strategy.is_paper_trading
+    return order.environment != "production"
+
+
+def held_by(order: Order, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
+    """What the order's strategy (or, without one, the person) holds in its symbol in one book."""
+    mine = [each for each in _of_order(order, positions) if each.is_paper is is_paper]
+    return mine[0] if mine else None
+
+
+def to_exit(order: Order, positions: Sequence[Position], asked_at: datetime | None) -> Position | None:
+    """The position that a CLOSE means, in whichever book it is; the newest when both books have one.
+
+    Only a person's ``environment`` narrows it to one book: what is at stake can always be closed. With `asked_at`
+    positions opened after that are left alone: a CLOSE that was held up never closes what came later.
+    """
+    found = list(_of_order(order, positions))
+    if order.strategy_id is None and order.environment is not None:
+        found = [each for each in found if each.is_paper is (order.environment != "production")]
+    if asked_at is not None:
+        found = [each for each in found if each.entry_time <= asked_at]
+    return max(found, key=lambda each: each.entry_time, default=None)
+
+
+def _of_order(order: Order, positions: Sequence[Position]) -> Iterator[Position]:
+    return (each for each in positions if each.symbol == order.symbol and each.strategy_id == order.strategy_id)
+
+
+def _beyond_us(order: Order) -> str | None:
+    if order.stop_loss_percent is not None or order.take_profit_percent is not None:
+        return LIVE_PROTECTION
+    return LIVE_LIMIT if order.order_type == "LIMIT" else None

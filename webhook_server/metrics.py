@@ -1,0 +1,40 @@
+"""What the webhook server counts, on a registry of its own: it may run on another host than the monitor."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """All of them; `registry` is what GET /metrics shows."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Answers by route and HTTP status.", "route", "status")
+        self.duration = Histogram(
+            "sparky_webhook_request_duration_seconds",
+            "From the whole body received to the answer, by route.",
+            ["route"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.fills = self._counter("fills", "Fills booked; kind is open or close, book paper or live.", "kind", "book")
+        self.refusals = self._counter("risk_refusals", "Entries refused by a risk limit.", "limit_type")
+        self.venue_failures = self._counter("venue_failures", "Orders that the venue did not fill.", "kind")
+        self.repeats = self._counter("repeats", "Requests answered with the first answer of the same signal.")
+        self.recovered = self._counter("recovered", "Requests found half done and settled.", "outcome")
+        self.protective_exits = self._counter("protective_exits", "Paper stops and targets executed.", "reason")
+        self.mark_errors = self._counter("mark_errors", "Symbols that had no price to mark to.", "exchange", "symbol")
+        self.open_positions = Gauge(
+            "sparky_webhook_open_positions", "Open positions at the last round of marking.", registry=self.registry
+        )
+        self.last_mark = Gauge(
+            "sparky_webhook_last_mark_timestamp_seconds",
+            "Unix time of the last complete round of marking positions to market.",
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"sparky_webhook_{name}_total", text, labels, registry=self.registry)

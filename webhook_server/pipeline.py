@@ -1,0 +1,147 @@
+"""The way of one signal, in order: authenticate, parse, deduplicate, risk, execute, book, answer."""
+
+import uuid
+from typing import Final
+
+import structlog
+
+from engine.errors import OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
+from engine.store.store import Store
+from webhook_server import answers
+from webhook_server.answers import Answer
+from webhook_server.auth import Unauthenticated, authenticate
+from webhook_server.clock import Clock
+from webhook_server.execution import Desk
+from webhook_server.intake import Envelope
+from webhook_server.locks import Busy, KeyedLocks
+from webhook_server.metrics import Metrics
+from webhook_server.schemas import FieldError, Order, parse, unknown_fields
+from webhook_server.trade import Ended, Request
+
+logger = structlog.get_logger()
+
+REPEAT_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
+
+
+class Pipeline:
+    """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
+
+    def __init__(self, store: Store, desk: Desk, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._desk = desk
+        self._clock = clock
+        self._metrics = metrics
+        self._in_progress = KeyedLocks()
+
+    def receive(self, envelope: Envelope, schema: type[Order]) -> Answer:
+        """The answer to one signal as it came over the wire; never raises."""
+        started = self._clock.monotonic()
+        try:
+            user_id = authenticate(envelope, self._store)
+            order = parse(envelope.body, schema)
+            request = Request(request_id(envelope, order), user_id, order, self._clock.now(), started)
+            log = logger.bind(signal=request.id, user=str(user_id), strategy=str(order.strategy_id))
+            unknown = unknown_fields(envelope.body)
+            if unknown:
+                log.info("signal_has_unknown_fields", fields=unknown)
+            answer = self.perform(request, envelope.fingerprint)
+            log.info("signal", action=order.action.value, symbol=order.symbol, status=answer.status, **_told(answer))
+        except FieldError as error:
+            return answers.malformed(error.where, error.message)
+        except Unauthenticated as error:
+            return answers.unauthenticated(str(error))
+        except UpstreamUnavailable as error:
+            return answers.unavailable(error.service, error.retry_after_s)
+        except Exception:
+            logger.exception("signal_failed")
+            return answers.failed(round((self._clock.monotonic() - started) * 1000))
+        return answer
+
+    def perform(self, request: Request, fingerprint: str) -> Answer:
+        """Executes `request` unless it was before; then the first answer is given again.
+
+        Raises UpstreamUnavailable for the database, and for the venue while it is not known what it did; the request
+        then stays open.
+        """
+        try:
+            with self._in_progress.hold((request.user_id, request.id), REPEAT_WAIT_S):
+                return self._once(request, fingerprint)
+        except Busy:
+            return answers.in_progress()
+
+    def _once(self, request: Request, fingerprint: str) -> Answer:
+        order = request.order
+        began = self._store.begin_request(
+            request.id,
+            request.user_id,
+            strategy_id=order.strategy_id,
+            exchange=order.exchange,
+            symbol=order.symbol,
+            action=order.action.value,
+            fingerprint=fingerprint,
+            payload=order.model_dump(mode="json", exclude_none=True),
+        )
+        if began.state == "conflict":
+            return answers.conflict(request.id)
+        if began.state == "done":
+            self._metrics.repeats.inc()
+            return Answer(began.status or 200, began.answer or {})
+        if began.state == "busy":
+            # Nobody in this process works on it (we hold its lock), so its executor died or lost the database.
+            return self._execute(request.resumed())
+        return self._execute(request)
+
+    def _execute(self, request: Request) -> Answer:
+        try:
+            return self._desk.execute(request)
+        except Busy:
+            return answers.in_progress()
+        except OutcomeUnknown as error:
+            logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
+            return answers.outcome_unknown()  # the request stays open, so the next attempt asks the venue first
+        except UpstreamUnavailable as error:
+            if error.service == "database" or request.is_resumed:
+                raise
+            answer = answers.unavailable(error.service, error.retry_after_s)
+            return self._ended(request, Ended("failed", answer, str(error)))
+        except Ended as end:
+            return self._ended(request, end)
+        except (VenueRefused, StrategyFault) as error:
+            return self._ended(request, self._refused(request, error))
+
+    def _refused(self, request: Request, error: VenueRefused | StrategyFault) -> Ended:
+        if isinstance(error, VenueRefused):
+            return Ended("failed", Answer(200, {**answers.rejected(str(error)), **self._common(request)}), str(error))
+        return Ended("refused", answers.malformed("symbol", str(error)), str(error))
+
+    def _ended(self, request: Request, end: Ended) -> Answer:
+        if end.state == "failed":
+            self._metrics.venue_failures.labels("unavailable" if end.answer.status >= 500 else "refused").inc()
+        self._store.finish_request(
+            request.id,
+            request.user_id,
+            end.state,
+            status=end.answer.status,
+            answer=dict(end.answer.body),
+            error=end.error,
+        )
+        return end.answer
+
+    def _common(self, request: Request) -> dict[str, object]:
+        return {"signal_id": request.id, "duration": round((self._clock.monotonic() - request.started) * 1000)}
+
+
+def request_id(envelope: Envelope, order: Order) -> str:
+    """The sender's id of the signal: `webhook-id` and `signal_id` are the same thing; a new one when it gave none.
+
+    Raises FieldError when it gave two different ones.
+    """
+    header = envelope.headers.get("webhook-id")
+    if header and order.signal_id and header != order.signal_id:
+        raise FieldError("signal_id", "differs from the webhook-id header")
+    return order.signal_id or header or str(uuid.uuid4())
+
+
+def _told(answer: Answer) -> dict[str, object]:
+    told = {name: answer.body.get(name) for name in ("action", "error", "reason", "duration")}
+    return {f"answer_{name}": value for name, value in told.items() if value is not None}

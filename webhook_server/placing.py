@@ -1,0 +1,44 @@
+"""One order at a venue, brought to a known end: asked about before it is ever sent again, never sent blind."""
+
+from typing import Final
+
+from engine.errors import OutcomeUnknown, VenueRefused
+from engine.exchanges.venue import OrderRequest, OrderResult, OrderStatus, Venue
+from webhook_server.clock import Clock
+
+ASK_AGAIN_S: Final = (0.1, 0.3, 0.8, 1.5)
+
+
+def place(venue: Venue, order: OrderRequest, clock: Clock) -> OrderResult:
+    """Sends `order` once and returns its fill.
+
+    Raises what the venue raises, VenueRefused when it took the order and rejected it later, and OutcomeUnknown when it
+    does not tell within 3 s what became of it.
+    """
+    try:
+        result = venue.market_order(order)
+    except OutcomeUnknown:
+        result = None
+    return _ended(venue, order.symbol, order.client_order_id, result, clock)
+
+
+def find(venue: Venue, symbol: str, client_order_id: str, clock: Clock) -> OrderResult | None:
+    """The fill of an order that an earlier attempt may have sent; None when the venue knows no such order.
+
+    Raises as `place` does.
+    """
+    known = venue.order_by_client_id(symbol, client_order_id)
+    return None if known is None else _ended(venue, symbol, client_order_id, known, clock)
+
+
+def _ended(venue: Venue, symbol: str, client_order_id: str, result: OrderResult | None, clock: Clock) -> OrderResult:
+    for wait_s in ASK_AGAIN_S:
+        if result is not None and result.status is not OrderStatus.OPEN:
+            break
+        clock.sleep(wait_s)
+        result = venue.order_by_client_id(symbol, client_order_id)
+    if result is None or result.status is OrderStatus.OPEN:
+        raise OutcomeUnknown(f"order {client_order_id} has no known end yet")
+    if result.status is OrderStatus.REJECTED or result.quantity <= 0:
+        raise VenueRefused(f"the venue rejected order {result.order_id}")
+    return result

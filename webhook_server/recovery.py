@@ -1,0 +1,77 @@
+"""Half-done requests of a server that died: each is brought to its end, without doing late what was asked long ago."""
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+
+from engine.errors import UpstreamUnavailable
+from engine.store.rows import UnfinishedRequest
+from engine.store.store import Store
+from webhook_server import answers
+from webhook_server.answers import Answer
+from webhook_server.clock import Clock
+from webhook_server.metrics import Metrics
+from webhook_server.pipeline import Pipeline
+from webhook_server.schemas import Order
+from webhook_server.trade import Request
+
+logger = structlog.get_logger()
+
+STALE_AFTER: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
+
+
+class Recovery:
+    """Settles unfinished requests: at start, and now and then for those whose sender never came back."""
+
+    def __init__(self, store: Store, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._pipeline = pipeline
+        self._clock = clock
+        self._metrics = metrics
+
+    def run(self, min_age_s: float = 0.0) -> int:
+        """Resumes every unfinished request older than `min_age_s`; how many came to an end.
+
+        A live order that reached the venue is booked. Paper orders, and live ones that the venue never saw, are
+        executed unless they are stale by now. Raises UpstreamUnavailable when the database is away.
+        """
+        old = self._clock.now() - timedelta(seconds=min_age_s)
+        rows = [row for row in self._store.unfinished_requests() if row.created_at <= old]
+        return sum(self._settled(row) for row in rows)
+
+    def _settled(self, row: UnfinishedRequest) -> bool:
+        answer = self._resumed(row)
+        is_open = answer.status == 503 and "Retry-After" in answer.headers
+        outcome = "open" if is_open else str(answer.body.get("action", "refused"))
+        self._metrics.recovered.labels(outcome).inc()
+        logger.info("request_recovered", signal=row.request_id, status=answer.status, outcome=outcome)
+        return not is_open
+
+    def _resumed(self, row: UnfinishedRequest) -> Answer:
+        try:
+            order = Order.model_validate(row.payload)
+        except ValidationError:
+            return self._given_up(row, "its stored payload cannot be read by this version")
+        if order.is_entry and order.expires_at is None:
+            order = order.model_copy(update={"expires_at": row.created_at + STALE_AFTER})
+        started = self._clock.monotonic()
+        request = Request(row.request_id, row.user_id, order, row.created_at, started, is_resumed=True)
+        try:
+            return self._pipeline.perform(request, row.fingerprint or "")
+        except UpstreamUnavailable as error:
+            if error.service == "database":
+                raise
+            return answers.unavailable(error.service, error.retry_after_s)
+        except Exception as error:
+            logger.exception("recovery_failed", signal=row.request_id)
+            return self._given_up(row, type(error).__name__)
+
+    def _given_up(self, row: UnfinishedRequest, reason: str) -> Answer:
+        answer = answers.failed(0)
+        body = dict(answer.body)
+        self._store.finish_request(
+            row.request_id, row.user_id, "failed", status=answer.status, answer=body, error=f"not recovered: {reason}"
+        )
+        return answer

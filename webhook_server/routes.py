@@ -1,0 +1,137 @@
+"""The URLs: bytes in, one answer out. Everything that thinks runs in worker threads, never on the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
+
+from engine.errors import UpstreamUnavailable
+from engine.store.store import Store
+from webhook_server import answers, auth
+from webhook_server.answers import Answer
+from webhook_server.health import Health
+from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S, TooLarge, TooSlow, open_envelope, read_body
+from webhook_server.metrics import Metrics
+from webhook_server.pipeline import Pipeline
+from webhook_server.schemas import AiSignal, FieldError, Order
+
+PROOF_HEADER: Final = "X-Webhook-Secret"
+_STATUSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Done, skipped, or refused by the venue (`success` says which)"},
+    400: {"description": "A field is missing or wrong; `field` names it"},
+    401: {"description": "No valid secret or signature"},
+    409: {"description": "The same signal_id with another body"},
+    413: {"description": f"More than {BODY_LIMIT_BYTES} bytes"},
+    429: {"description": "A risk limit; `data.limitType` names it"},
+    503: {"description": "Try again after Retry-After seconds"},
+}
+
+
+def _documented(schema: type[Order]) -> dict[str, Any]:
+    """The body is read raw, since a signature covers bytes; so OpenAPI has to be told what it is."""
+    shape = schema.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    shape.pop("$defs", None)
+    shape["properties"]["action"] = {"type": "string", "enum": ["BUY", "SELL", "CLOSE", "LONG", "SHORT"]}
+    shape["properties"]["secret"] = {"type": "string", "description": "Not needed when the request is signed"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shape}}}}
+
+
+class Doors:
+    """What the routes stand on: reads bodies on the event loop, thinks in `workers`."""
+
+    def __init__(self, pipeline: Pipeline, store: Store, health: Health, metrics: Metrics, workers: Executor) -> None:
+        self.pipeline = pipeline
+        self.store = store
+        self.health = health
+        self.metrics = metrics
+        self._workers = workers
+
+    async def think(self, work: Callable[..., Answer], *arguments: object) -> Response:
+        """`work` on a worker thread."""
+        return sent(await self._in_thread(work, *arguments))
+
+    async def signal(self, request: Request, schema: type[Order]) -> Response:
+        """One signal, from its bytes to its answer."""
+        route = request.url.path
+        answer = await self._answer(request, schema, route)
+        self.metrics.requests.labels(route, str(answer.status)).inc()
+        return sent(answer)
+
+    async def _answer(self, request: Request, schema: type[Order], route: str) -> Answer:
+        try:
+            raw = await read_body(request.stream(), request.headers.get("content-length"), BODY_TIMEOUT_S)
+            envelope = open_envelope(raw, dict(request.headers))
+        except TooLarge:
+            return answers.too_large(BODY_LIMIT_BYTES)
+        except TooSlow:
+            return answers.too_slow(BODY_TIMEOUT_S)
+        except FieldError as error:
+            return answers.malformed(error.where, error.message)
+        with self.metrics.duration.labels(route).time():
+            return await self._in_thread(self.pipeline.receive, envelope, schema)
+
+    async def _in_thread(self, work: Callable[..., Answer], *arguments: object) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
+
+
+def router(doors: Doors) -> APIRouter:
+    """All routes."""
+    routes = APIRouter()
+    _add_signals(routes, doors)
+    _add_views(routes, doors)
+    return routes
+
+
+def _add_signals(routes: APIRouter, doors: Doors) -> None:
+    @routes.post("/webhook/ai-signal", responses=_STATUSES, openapi_extra=_documented(AiSignal), tags=["signals"])
+    async def ai_signal(request: Request) -> Response:
+        """A signal of the engine: signed per Standard Webhooks, or with the user's `secret`."""
+        return await doors.signal(request, AiSignal)
+
+    @routes.post("/webhook", responses=_STATUSES, openapi_extra=_documented(Order), tags=["signals"])
+    async def webhook(request: Request) -> Response:
+        """A signal of a person or a charting service. JSON, whatever the content type says."""
+        return await doors.signal(request, Order)
+
+
+def _add_views(routes: APIRouter, doors: Doors) -> None:
+    @routes.get("/health", tags=["health"])
+    async def of_server() -> Response:
+        """503 when the database does not answer."""
+        return await doors.think(doors.health.server)
+
+    @routes.get("/health/ai-worker", tags=["health"])
+    async def of_engine() -> Response:
+        """503 when running strategies have stopped deciding."""
+        return await doors.think(doors.health.ai_worker)
+
+    @routes.get("/positions", tags=["people"])
+    async def positions(request: Request) -> Response:
+        """Open positions of the user whose secret is in the X-Webhook-Secret header."""
+        return await doors.think(positions_of, doors.store, request.headers.get(PROOF_HEADER))
+
+    @routes.get("/metrics", include_in_schema=False)
+    async def exposition() -> Response:
+        return Response(generate_latest(doors.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def positions_of(store: Store, secret: str | None) -> Answer:
+    """The positions of the secret's owner."""
+    try:
+        user_id = auth.owner(SecretStr(secret) if secret else None, None, store)
+        found = store.open_positions(user_id=user_id)
+    except auth.Unauthenticated as error:
+        return answers.unauthenticated(str(error))
+    except UpstreamUnavailable as error:
+        return answers.unavailable(error.service, error.retry_after_s)
+    rows = [position.model_dump(exclude={"user_id"}) for position in found]
+    return Answer(200, {"success": True, "count": len(rows), "positions": answers.plain(rows)})
+
+
+def sent(answer: Answer) -> Response:
+    return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

@@ -1,0 +1,203 @@
+"""What a sender may write, and the one `Order` that all of it becomes: bounded, normalised, nothing guessed."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from engine.errors import SparkyError
+from engine.types import Side, SignalAction
+
+LARGEST_USD = Decimal(1_000_000_000)
+SECONDS_END = 100_000_000_000  # numbers below are seconds since 1970 (year 5138), those above milliseconds (1973)
+_ACTIONS = {"LONG": "BUY", "SHORT": "SELL"}
+
+
+class FieldError(SparkyError, ValueError):
+    """A field that cannot be used; `where` is its name as the sender writes it."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(message)
+        self.where = where
+        self.message = message
+
+
+def _action(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    word = value.strip().upper()
+    return _ACTIONS.get(word, word)
+
+
+def _symbol(value: object) -> object:
+    """Charting services write BINANCE:BTCUSDT, and BTCUSDT.P for a perpetual."""
+    if not isinstance(value, str):
+        return value
+    return value.strip().rsplit(":", 1)[-1].upper().removesuffix(".P")
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueErrors only
+    return value.strip() if isinstance(value, str) else value
+
+
+def _moment(value: object) -> object:
+    """Milliseconds or seconds since 1970, as number or text, or ISO 8601."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.replace(".", "", 1).isdecimal():
+            return text
+        value = Decimal(text)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return value
+    seconds = value if value < SECONDS_END else value / 1000
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError("is not a moment in time") from None
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _storable(value: str) -> str:
+    """PostgreSQL keeps neither NUL nor half of a surrogate pair."""
+    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError("has characters that cannot be stored")
+    return value
+
+
+def _shortened(limit: int) -> AfterValidator:
+    return AfterValidator(lambda value: _storable(value)[:limit])
+
+
+Usd = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, le=LARGEST_USD)]
+Price = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=LARGEST_USD)]
+Percent = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, lt=100)]
+Gain = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=1000)]
+Share = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=100)]
+Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
+Symbol = Annotated[str, BeforeValidator(_symbol), StringConstraints(pattern=r"^[A-Z0-9_]{2,30}$")]
+Exchange = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
+RequestId = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9._:~-]{1,100}$")]
+
+
+class Order(BaseModel):
+    """A signal as the pipeline works on it; also the shape in which `webhook_requests.payload` keeps it.
+
+    Sizes in USD of notional, percents as 0 to 100, moments in UTC. `position_size_usd` is present for every entry.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    exchange: Exchange
+    symbol: Symbol
+    action: Annotated[SignalAction, BeforeValidator(_action)]
+    user_id: UUID | None = Field(default=None, validation_alias=AliasChoices("user_id", "userId"))
+    position_size_usd: Usd | None = Field(
+        default=None, validation_alias=AliasChoices("position_size_usd", "size", "size_usd")
+    )
+    sell_percentage: Share = Decimal(100)
+    stop_loss_percent: Percent | None = None
+    take_profit_percent: Gain | None = None
+    use_trailing_stop: bool = Field(
+        default=False, validation_alias=AliasChoices("useTrailingStop", "use_trailing_stop")
+    )
+    trailing_stop_percent: Percent | None = None
+    strategy_id: UUID | None = None
+    strategy: Annotated[str, _shortened(200)] | None = None
+    order_type: Annotated[Literal["MARKET", "LIMIT"], BeforeValidator(_upper)] = Field(
+        default="MARKET", validation_alias=AliasChoices("order_type", "orderType")
+    )
+    price: Price | None = None
+    leverage: Annotated[int, BeforeValidator(_number), Field(ge=1, le=125)] = 1
+    environment: Annotated[Literal["production", "testnet", "paper"], BeforeValidator(_lower)] | None = None
+    linked_exchange_id: Annotated[str, _shortened(100)] | None = None
+    timestamp: Moment | None = None
+    expires_at: Moment | None = None
+    signal_id: RequestId | None = None
+    source: Annotated[str, _shortened(100)] | None = None
+    ai_confidence: Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)] | None = None
+    ai_reasoning: Annotated[str, _shortened(1000)] | None = None
+
+    @property
+    def is_entry(self) -> bool:
+        return self.action is not SignalAction.CLOSE
+
+    @property
+    def side(self) -> Side:
+        """The side of the position that an entry makes."""
+        return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.is_entry and not self.position_size_usd:
+            raise FieldError("position_size_usd", "an entry needs a size above 0")
+        if self.is_entry and self.order_type == "LIMIT" and self.price is None:
+            raise FieldError("price", "a LIMIT order needs a price")
+        if self.use_trailing_stop:
+            raise FieldError("useTrailingStop", "trailing stops are not kept; send stop_loss_percent instead")
+        return self
+
+
+class AiSignal(Order):
+    """Body of POST /webhook/ai-signal: who sends is always named."""
+
+    user_id: UUID = Field(validation_alias=AliasChoices("user_id", "userId"))
+
+
+def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
+    """The order in `body` (no secret in it). Raises FieldError with the name of the first field that is wrong."""
+    try:
+        return schema.model_validate(_without_blanks(body))
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        cause = fault.get("ctx", {}).get("error")
+        if isinstance(cause, FieldError):
+            raise cause from None
+        where = str(fault["loc"][0]) if fault["loc"] else "body"
+        raise FieldError(where, str(fault["msg"]).removeprefix("Value error, ")) from None
+
+
+def unknown_fields(body: Mapping[str, Any]) -> list[str]:
+    """Names in `body` that mean nothing to us, shortened for the log."""
+    return sorted(repr(name[:60]) for name in body if name not in _KNOWN)
+
+
+def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Alert templates leave fields that they cannot fill empty: that is absence, as null is."""
+    return {name: value for name, value in body.items() if value is not None and value != ""}
+
+
+def _names() -> set[str]:
+    names = set(Order.model_fields)
+    for field in Order.model_fields.values():
+        if isinstance(field.validation_alias, AliasChoices):
+            names |= {str(choice) for choice in field.validation_alias.choices}
+    return names
+
+
+_KNOWN = _names()

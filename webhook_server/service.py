@@ -1,0 +1,50 @@
+"""The webhook server as a supervised service: `make` is what its process is told to run."""
+
+from typing import Final
+
+from engine.serving import HttpService
+from engine.settings import Settings
+from engine.store.store import Store, open_store
+from webhook_server.app import Server, build
+from webhook_server.clock import SystemClock
+from webhook_server.venues import VenuesOf
+
+HOUSEKEEPING_GRACE_S: Final = 2.0
+
+
+class WebhookService:
+    """HTTP, housekeeping and store with one lifecycle."""
+
+    def __init__(self, http: HttpService, server: Server, store: Store) -> None:
+        self._http = http
+        self._server = server
+        self._store = store
+
+    @property
+    def url(self) -> str:
+        return self._http.url
+
+    def start(self) -> None:
+        """Raises BadConfiguration when the port is taken."""
+        self._http.start()
+        self._server.housekeeping.start()
+
+    def healthy(self) -> bool:
+        return self._server.housekeeping.is_alive() and self._http.healthy()
+
+    def stop(self, grace_s: float) -> None:
+        """Lets requests under way finish; what they had not booked is recovered at the next start."""
+        self._http.stop(grace_s)
+        self._server.housekeeping.stop(min(grace_s, HOUSEKEEPING_GRACE_S))
+        self._server.workers.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
+
+
+def make(settings: Settings, _argument: str) -> WebhookService:
+    """The service that `settings` describe; nothing is opened before `start`."""
+    store = open_store(settings, keep=True)
+    server = build(settings, store, VenuesOf(settings), SystemClock())
+    http = HttpService(
+        server.app, settings.sparky_webhook_host, settings.sparky_webhook_port, "SPARKY_WEBHOOK_PORT", "/health"
+    )
+    return WebhookService(http, server, store)

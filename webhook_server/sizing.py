@@ -1,0 +1,52 @@
+"""How much is traded, at which protective prices, and what it earned: exact arithmetic and nothing else."""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Literal
+
+from engine.types import Position, Side
+from webhook_server.schemas import Order
+
+HUNDRED = Decimal(100)
+
+
+def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal) -> Decimal:
+    """`percent` of what is held in whole lots, 0 if that is under one; all of it when less than a lot would stay."""
+    if percent >= HUNDRED:
+        return held
+    part = floor_to(held * percent / HUNDRED, lot)
+    return held if part > 0 and held - part < lot else part
+
+
+def protective_prices(order: Order, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:
+    """Stop-loss and take-profit prices for a position entered at `entry`, each rounded to the tick nearer to the entry.
+
+    Nearer: a loss is cut no later and a profit taken no later than was asked. None where no percent was given.
+    """
+    sign = 1 if order.side is Side.LONG else -1
+    stop = _moved(entry, order.stop_loss_percent, -sign, tick)
+    target = _moved(entry, order.take_profit_percent, sign, tick)
+    return stop, target
+
+
+def floor_to(value: Decimal, step: Decimal) -> Decimal:
+    """The largest multiple of `step` that is not above `value`."""
+    return (value / step).to_integral_value(ROUND_FLOOR) * step
+
+
+def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_profit"] | None:
+    """Which protective price of `position` the market has reached; the stop first when both are."""
+    sign = 1 if position.side is Side.LONG else -1
+    if position.stop_loss_price is not None and (price - position.stop_loss_price) * sign <= 0:
+        return "stop_loss"
+    if position.take_profit_price is not None and (price - position.take_profit_price) * sign >= 0:
+        return "take_profit"
+    return None
+
+
+def _moved(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:
+    if percent is None:
+        return None
+    moved = entry * (1 + sign * percent / HUNDRED)
+    rounding = ROUND_FLOOR if sign > 0 else ROUND_CEILING
+    price = (moved / tick).to_integral_value(rounding) * tick
+    return price if price > 0 else None
