@@ -1,0 +1,128 @@
+"""The real `sparky` command in a home of its own, run and watched from outside as a person would."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from pydantic import SecretStr
+
+from engine.store.embedded import dsn
+from engine.store.postgres import PostgresRpc
+from engine.store.store import Store
+
+PATIENCE_S = 60.0
+T = TypeVar("T")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+class Sparky:
+    """One home with its settings. `more` are further settings, such as ``SPARKY_SIM_SPEED="60"``."""
+
+    def __init__(self, home: Path, **more: str) -> None:
+        self.home = home
+        groq, aster, webhook, self.monitor_port = free_ports(4)
+        self.environ = {key: value for key, value in os.environ.items() if not key.startswith(("SPARKY_", "GROQ_"))}
+        self.environ |= {
+            "SPARKY_HOME": str(home),
+            "SPARKY_SIM_GROQ_PORT": str(groq),
+            "SPARKY_SIM_ASTER_PORT": str(aster),
+            "SPARKY_WEBHOOK_PORT": str(webhook),
+            "SPARKY_MONITOR_PORT": str(self.monitor_port),
+            "SPARKY_LLM_RPM": "600",
+            "SPARKY_DEMO_CADENCE_S": "1",
+            "SPARKY_LOG_FORMAT": "json",
+        } | more
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log_path = home.parent / f"{home.name}.log"
+
+    def start(self, *arguments: str) -> None:
+        """Starts `sparky up` at the head of a process group of its own, like a command typed at a terminal."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [_command(), "up", *arguments],
+                env=self.environ,
+                cwd=self.home.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def run(self, *arguments: str, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
+        """Runs one `sparky` command to its end."""
+        return subprocess.run(
+            [_command(), *arguments],
+            check=False,
+            env=self.environ,
+            cwd=self.home.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def store(self) -> Store:
+        return Store(PostgresRpc(SecretStr(dsn(self.home)), keep=False))
+
+    def wait_for(self, look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
+        """The first true thing that `look` sees; errors of a system that is still starting count as nothing."""
+        deadline = time.monotonic() + patience_s
+        last: Exception | None = None
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, f"sparky ended before {what}: {self.log()}"
+            try:
+                if found := look():
+                    return found
+            except Exception as error:  # noqa: BLE001 - what is not there yet cannot be asked
+                last = error
+            time.sleep(0.1)
+        raise AssertionError(f"never saw {what}; last error: {last!r}; log: {self.log()}")
+
+    def family(self) -> list[psutil.Process]:
+        """Every process that descends from the command."""
+        assert self.process is not None
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def press_ctrl_c(self) -> int:
+        """SIGINT to the whole process group, as the terminal sends it; returns the exit code."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def log(self) -> str:
+        return self.log_path.read_text()[-8_000:] if self.log_path.exists() else ""
+
+
+def _command() -> str:
+    return str(Path(sys.executable).with_name("sparky"))
