@@ -1,5 +1,6 @@
 """What `sparky doctor` looks at: each check says what it found and, for a fault, what to do about it."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -146,7 +147,8 @@ def venue(settings: Settings) -> list[Check]:
     resolved = composition.resolve(settings)
     name = resolved.sparky_market or "aster"
     try:
-        _, venue_now_ms = MarketData(name, resolved.sparky_market_url).candles(PROBE_SYMBOL, "1m", 2)
+        with contextlib.closing(MarketData(name, resolved.sparky_market_url)) as market:
+            _, venue_now_ms = market.candles(PROBE_SYMBOL, "1m", 2)
     except SparkyError as error:
         return [fault("venue", f"{name}: {error}", "check the network, SPARKY_MARKET and SPARKY_MARKET_URL")]
     return [ok("venue", f"{name} answers"), _clock(venue_now_ms / 1000 - time.time())]

@@ -5,8 +5,9 @@ import structlog
 from actors.actor import Actor, Peers
 from engine.settings import Settings
 from engine.store.migrate import migrate
-from engine.store.seed import seed_demo
+from engine.store.seed import SYMBOLS, seed_demo
 from engine.store.store import open_store
+from simulator.candle_file import symbol_of
 
 logger = structlog.get_logger()
 
@@ -34,9 +35,15 @@ class PrepareActor(Actor):
         logger.info("schema_is_current", migrations_applied=len(applied))
 
     def _seed(self) -> None:
-        names = seed_demo(open_store(self._settings, keep=False), self._settings)
+        with open_store(self._settings, keep=False) as store:
+            names = seed_demo(store, self._settings, self._symbols())
         if names:
             logger.info("demo_strategies_created", strategies=", ".join(names))
+
+    def _symbols(self) -> tuple[str, ...]:
+        """What the demo trades: all that is simulated, which with candles from a file is its one symbol."""
+        path = self._settings.sparky_candles
+        return SYMBOLS if path is None else (symbol_of(path),)
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> PrepareActor:  # noqa: ARG001 - every actor is made alike

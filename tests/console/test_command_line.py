@@ -1,0 +1,81 @@
+"""The installed command as its own process: exit codes, streams and sentences."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(home: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    root = str(Path(__file__).parent.parent.parent)
+    return subprocess.run(
+        [sys.executable, "-c", "import cli; cli.main()", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=home,
+        env=clean | {"SPARKY_HOME": str(home), "PYTHONPATH": root} | environment,
+    )
+
+
+def test_the_version_and_help_need_no_settings(home: Path) -> None:
+    done = run(home, "version", SPARKY_LOG_LEVEL="loud")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("sparky ")
+    assert "Run everything on this host" in run(home, "--help").stdout
+
+
+def test_faulty_settings_end_every_command_with_78_and_all_faults(home: Path) -> None:
+    (home / ".env").write_text("SPARKY_MONITOR_PORT=x\nSPARKY_LOG_LEVL=info\n")
+    done = run(home, "up")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "SPARKY_MONITOR_PORT" in done.stderr
+    assert "did you mean SPARKY_LOG_LEVEL?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("BTCUSDT.csv", "open_time_ms,open,high,low,close,volume\n1,a,2,1,1,1\n", ("line 2",)),
+        ("BTCUSDT.csv", "time,price\n", ("line 1",)),
+        ("candles.csv", "", ("symbol",)),
+    ],
+)
+def test_faulty_candles_are_one_sentence_before_anything_starts(
+    home: Path, name: str, text: str, words: tuple[str, ...]
+) -> None:
+    (home / name).write_text(text)
+    done = run(home, "up", "--candles", name)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("sparky: ")
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in (name, *words))
+    assert sorted(path.name for path in home.iterdir()) == [name]
+
+
+def test_candles_that_are_not_there_are_one_sentence(home: Path) -> None:
+    done = run(home, "up", "--candles", "BTCUSDT-none.csv")
+    assert done.returncode == 78
+    assert "BTCUSDT-none.csv" in done.stderr
+
+
+def test_production_without_a_key_says_what_is_missing(home: Path) -> None:
+    done = run(home, "supervise")
+    assert done.returncode == 78
+    assert "GROQ_API_KEY" in done.stderr
+
+
+def test_a_home_without_a_database_is_told_how_to_make_one(home: Path) -> None:
+    done = run(home, "strategy", "list")
+    assert done.returncode == 78
+    assert "`sparky up`" in done.stderr
+
+
+def test_an_unknown_command_and_a_wrong_option_are_usage_errors(home: Path) -> None:
+    assert run(home, "upp").returncode == 2
+    assert run(home, "trades", "--limit", "0").returncode == 2

@@ -1,0 +1,156 @@
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+from engine.serving import HttpService
+from simulator import aster, groq
+from simulator.candles import synthetic
+from simulator.exchange import Exchange
+from simulator.market import Market, MarketClock
+from simulator.quota import Limits
+from tests.console.conftest import Sparky
+
+KEY = "gsk_hunter2hunter2"
+Serve = Callable[[ASGIApp, str], str]
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def venue_at(unix_s: float) -> Exchange:
+    """A venue in real time whose clock shows `unix_s` now."""
+    series = synthetic(1)
+    clock = MarketClock(int(unix_s * 1_000), 1.0, None)
+    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves an application on a free port; returns its address."""
+    running: list[HttpService] = []
+
+    def start(app: ASGIApp, health: str) -> str:
+        service = HttpService(app, "127.0.0.1", 0, "NONE", health)
+        service.start()
+        running.append(service)
+        return service.url
+
+    yield start
+    for service in running:
+        service.stop(1)
+
+
+@pytest.fixture
+def patient(sparky: Sparky) -> Sparky:
+    """A healthy installation on ports of its own."""
+    names = ("SPARKY_MONITOR_PORT", "SPARKY_WEBHOOK_PORT", "SPARKY_SIM_GROQ_PORT", "SPARKY_SIM_ASTER_PORT")
+    sparky.environment |= {name: str(port) for name, port in zip(names, free_ports(4), strict=True)}
+    return sparky
+
+
+def examined(sparky: Sparky, **environment: str) -> Mapping[str, dict[str, Any]]:
+    """The checks by name; the exit code must say whether one found a fault."""
+    sparky.environment |= environment
+    done = sparky("doctor", "--json")
+    checks = json.loads(done.stdout)
+    assert done.exit_code == int(any(check["state"] == "fault" for check in checks))
+    assert all(check["remedy"] for check in checks if check["state"] == "fault")
+    return {check["name"]: check for check in checks}
+
+
+def test_a_healthy_installation_has_no_fault(patient: Sparky) -> None:
+    found = examined(patient)
+    assert {check["state"] for check in found.values()} == {"ok", "skipped"}
+    assert found["migrations"]["found"] == "current"
+    assert "All is well." in patient.ok("doctor")
+
+
+def test_faulty_settings_are_the_only_finding(patient: Sparky) -> None:
+    [check] = examined(patient, SPARKY_LLM_RPM="many", SPARKY_LLM_RPN="1").values()
+    assert check["name"] == "settings"
+    assert "SPARKY_LLM_RPM" in check["found"]
+    assert "did you mean SPARKY_LLM_RPM?" in check["found"]
+
+
+def test_a_database_that_is_down_is_named_with_a_remedy(patient: Sparky) -> None:
+    found = examined(patient, DATABASE_URL="postgresql://me:hunter2@127.0.0.1:1/nothing")
+    assert found["database"]["state"] == "fault"
+    assert "hunter2" not in str(found)
+
+
+def test_a_database_without_our_schema_asks_for_the_migration(patient: Sparky, empty_database_url: str) -> None:
+    found = examined(patient, DATABASE_URL=empty_database_url)
+    assert "sparky migrate" in found["database"]["found"] + found["database"]["remedy"]
+
+
+def test_a_key_that_groq_refuses_is_told_from_a_model_it_does_not_serve(patient: Sparky, serve: Serve) -> None:
+    url = serve(groq.create_groq(groq.Groq(Limits()), api_key=KEY), groq.HEALTH)
+    good = examined(patient, GROQ_BASE_URL=url, GROQ_API_KEY=KEY, SPARKY_MARKET="simulator")
+    assert (good["groq"]["state"], good["model"]["state"]) == ("ok", "ok")
+    wrong_model = examined(patient, GROQ_MODEL="llama-3.1-70b-versatile")
+    assert wrong_model["model"]["state"] == "fault"
+    assert "openai/gpt-oss-120b" in wrong_model["model"]["remedy"]
+    wrong_key = examined(patient, GROQ_API_KEY="gsk_another1another1")
+    assert wrong_key["groq"]["state"] == "fault"
+    assert "GROQ_API_KEY" in wrong_key["groq"]["remedy"]
+    assert "another1" not in str(wrong_key)
+
+
+def test_an_endpoint_that_is_not_there_or_speaks_otherwise_is_a_fault(patient: Sparky, serve: Serve) -> None:
+    [port] = free_ports(1)
+    gone = examined(patient, GROQ_BASE_URL=f"http://127.0.0.1:{port}", SPARKY_MARKET="simulator")
+    assert gone["groq"]["state"] == "fault"
+    assert "refused" in gone["groq"]["found"].lower()
+    other = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    assert examined(patient, GROQ_BASE_URL=other)["groq"]["state"] == "fault"
+
+
+def test_a_venue_is_asked_and_its_clock_compared(patient: Sparky, serve: Serve) -> None:
+    url = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    found = examined(patient, SPARKY_MARKET="aster", SPARKY_MARKET_URL=url)
+    assert (found["venue"]["state"], found["clock"]["state"]) == ("ok", "ok")
+    ahead = serve(aster.create_aster(venue_at(time.time() + 3_600)), aster.HEALTH)
+    clock = examined(patient, SPARKY_MARKET_URL=ahead)["clock"]
+    assert clock["state"] == "fault"
+    assert "behind the venue" in clock["found"]
+
+
+def test_a_venue_that_is_down_or_unknown_is_a_fault(patient: Sparky) -> None:
+    [port] = free_ports(1)
+    down = examined(patient, SPARKY_MARKET="aster", SPARKY_MARKET_URL=f"http://127.0.0.1:{port}")
+    assert down["venue"]["state"] == "fault"
+    unknown = examined(patient, SPARKY_MARKET="nowhere", SPARKY_MARKET_URL="")
+    assert unknown["venue"]["state"] == "fault"
+
+
+def test_a_taken_port_names_the_setting_that_moves_it(patient: Sparky) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        found = examined(patient, SPARKY_MONITOR_PORT=str(port))
+    assert found[f"port {port}"]["state"] == "fault"
+    assert "SPARKY_MONITOR_PORT" in found[f"port {port}"]["remedy"]
+
+
+def test_a_webhook_elsewhere_must_answer(patient: Sparky) -> None:
+    [port] = free_ports(1)
+    found = examined(patient, WEBHOOK_URL=f"http://127.0.0.1:{port}/webhook/ai-signal")
+    assert found["webhook"]["state"] == "fault"
+
+
+def test_a_home_that_others_may_enter_or_that_cannot_be_made_is_a_fault(patient: Sparky, home: Path) -> None:
+    (home / "run").mkdir(mode=0o755)
+    (home / "run").chmod(0o755)
+    assert "chmod 700" in examined(patient)["home directory"]["remedy"]
+    (home / "file").write_text("")
+    assert examined(patient, SPARKY_HOME=f"{home}/file/x")["home directory"]["state"] == "fault"

@@ -1,0 +1,165 @@
+import fcntl
+import json
+import socket
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from actors.messages import ChildReport, CycleFinished, LimiterState, SupervisorReport
+from actors.monitor_facts import Facts
+from actors.monitor_http import MonitorServer
+from console import overview
+from engine.store.rows import NewStrategy
+from engine.store.store import Store
+from engine.telemetry import Metrics
+from engine.types import StrategyStatus
+from tests.console.conftest import Sparky
+
+
+class Watched:
+    """A monitor that serves over HTTP, to be fed by the test."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        registry = CollectorRegistry()
+        self.facts = Facts(Metrics(registry))
+        self.server = MonitorServer("127.0.0.1", self.port, registry, self.facts)
+
+    def report(self, *children: ChildReport) -> None:
+        self.facts.reported(SupervisorReport(pid=4242, children=children), time.monotonic())
+
+
+@pytest.fixture
+def watched(sparky: Sparky) -> Iterator[Watched]:
+    watched = Watched()
+    sparky.environment["SPARKY_MONITOR_PORT"] = str(watched.port)
+    yield watched
+    watched.server.close()
+
+
+def child(name: str, kind: str, title: str = "", **more: Any) -> ChildReport:
+    facts = {"state": "running", "pid": 7, "restarts": 0, "memory_bytes": 7_340_032, "uptime_s": 3_700.0}
+    return ChildReport.model_validate({"name": name, "kind": kind, "title": title or name} | facts | more)
+
+
+def cycle(strategy_id: UUID, **more: Any) -> CycleFinished:
+    now = time.time()
+    facts = {
+        "strategy_id": strategy_id,
+        "name": "bold",
+        "outcome": "ok",
+        "duration_s": 0.4,
+        "engine_s": 0.01,
+        "lateness_s": 0.0,
+        "at": now - 4,
+        "next_tick_at": now + 6,
+        "failures": 0,
+        "breaker": "closed",
+        "action": "LONG",
+        "symbol": "BTCUSDT",
+        "confidence": 0.82,
+    }
+    return CycleFinished.model_validate(facts | more)
+
+
+def strategy(store: Store, name: str = "bold") -> UUID:
+    new = NewStrategy(user_id=store.ensure_user("a@b.c"), name=name, status=StrategyStatus.RUNNING)
+    return store.create_strategy(new).id
+
+
+def test_when_nothing_runs_it_says_so_and_still_shows_the_rows(sparky: Sparky, store: Store) -> None:
+    strategy(store)
+    done = sparky("status")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Sparky is not running on ")
+    assert done.stderr.count("\n") == 1
+    assert "bold" in done.stdout
+    assert "not started" in done.stdout
+
+
+def test_the_json_joins_processes_cycles_and_books(sparky: Sparky, store: Store, watched: Watched) -> None:
+    key = strategy(store)
+    watched.report(child("market", "actor"), child(f"strategy-{key}", "strategy", "bold", restarts=2))
+    watched.facts.cycle_finished(cycle(key))
+    view = sparky.json("status")
+    [row] = view["strategies"]
+    assert (view["running"], view["healthy"], view["supervisor"]["pid"]) == (True, True, 4242)
+    assert [each["name"] for each in view["shared"]] == ["market"]
+    assert (row["id"], row["state"], row["pid"], row["restarts"]) == (str(key), "running", 7, 2)
+    assert (row["last_decision"]["action"], row["last_decision"]["symbol"]) == ("LONG", "BTCUSDT")
+    assert 0 < row["next_tick_in_s"] <= 6
+    assert Decimal(row["equity_usd"]) == 10_000
+    assert Decimal(view["totals"]["equity_usd"]) == 10_000
+    assert (view["totals"]["cycles"], view["totals"]["restarts"]) == (1, 2)
+
+
+def test_the_table_shows_shared_actors_above_strategies_and_totals_below(
+    sparky: Sparky, store: Store, watched: Watched
+) -> None:
+    key = strategy(store)
+    watched.report(child("market", "actor"), child(f"strategy-{key}", "strategy", "bold"))
+    watched.facts.cycle_finished(cycle(key))
+    watched.facts.limiter_state(
+        LimiterState(model="m", queue_length=3, oldest_wait_s=1, used={"rpm": 12}, limit={"rpm": 30})
+    )
+    text = sparky.ok("status", "--once")
+    assert text.index("market") < text.index("bold") < text.index("1 cycles, 1 decisions")
+    for shown in ("LONG BTCUSDT 0.82", "7.0 MB", "1 h 1 m", "flat", "+0.00", "m: rpm 12/30; 3 waiting"):
+        assert shown in text
+
+
+def test_a_monitor_without_its_database_still_shows_the_processes(sparky: Sparky, watched: Watched) -> None:
+    watched.report(child("market", "actor"), child(f"strategy-{UUID(int=1)}", "strategy", "bold"))
+    sparky.environment["DATABASE_URL"] = "postgresql://me:hunter2@127.0.0.1:1/nothing"
+    text = sparky.ok("status", "--once")
+    assert "bold" in text
+    assert "! database: " in text
+    assert "hunter2" not in text
+
+
+def test_a_silent_monitor_is_told_from_a_sparky_that_does_not_run(sparky: Sparky, home: Path) -> None:
+    (home / "run").mkdir()
+    with (home / "run" / "supervisor.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4242")
+        lock.flush()
+        done = sparky("status")
+    assert done.exit_code == 1
+    assert "runs as process 4242, but its monitor does not answer" in done.stderr
+
+
+def test_a_stranger_on_the_monitors_port_is_not_taken_for_ours(sparky: Sparky) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        sparky.environment["SPARKY_MONITOR_PORT"] = str(stranger.getsockname()[1])
+        stranger.close()
+        done = sparky("status", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["running"] is False
+
+
+@pytest.mark.parametrize(
+    ("process", "breaker", "row", "word"),
+    [
+        ("running", "closed", "running", "running"),
+        ("running", "half_open", "running", "breaker half open"),
+        ("backoff", "open", "running", "backoff"),
+        (None, None, "running", "not started"),
+        (None, None, "paused", "paused"),
+    ],
+)
+def test_one_word_says_how_a_strategy_is(process: str | None, breaker: str | None, row: str, word: str) -> None:
+    found = {} if process is None else {"state": process}
+    assert overview.state(found, {"breaker": breaker}, {"status": row}) == word
+
+
+def test_a_strategy_that_only_the_supervisor_knows_is_shown_too() -> None:
+    status = {"at": 1.0, "children": [child(f"strategy-{UUID(int=1)}", "strategy", "new").model_dump(mode="json")]}
+    [row] = overview.joined(status, [])["strategies"]
+    assert (row["name"], row["state"], row["equity_usd"]) == ("new", "running", None)
