@@ -1,4 +1,5 @@
-"""What a person sees while Sparky runs: who is ready after how long, and every later change of a child's state."""
+"""What a person sees while Sparky runs: who is ready after how long, who stops, who is given up (deaths are the
+supervisor's own news)."""
 
 import time
 from collections.abc import Collection
@@ -22,17 +23,15 @@ class Progress:
         self.reason: str | None = None  # why a child could not run, when one gave up
 
     def __call__(self, child: Child) -> None:
-        name = child.spec.name
+        name, who = child.spec.name, child.spec.title or child.spec.name
         if child.state is State.RUNNING or (child.state is State.DONE and name in self._missing):
-            logger.info("ready", actor=name, title=_title(child), took_s=round(time.monotonic() - child.began_at, 2))
+            logger.info("ready", actor=who, took_s=round(time.monotonic() - child.began_at, 2))
             self._note_ready(name)
-        elif child.state is State.BACKOFF:
-            logger.warning("restarting", actor=name, reason=child.cause, restarts=child.restarts)
         elif child.state is State.PARKED:
             self.reason = read_last_words(self._run_dir, name)
-            logger.error("parked", actor=name, reason=child.cause)
+            logger.error("parked", actor=who, reason=child.cause)
         elif child.state is State.STOPPING:
-            logger.info("stopping", actor=name, reason=child.cause)
+            logger.info("stopping", actor=who, reason=child.cause)
 
     def _note_ready(self, name: str) -> None:
         if name not in self._missing:
@@ -40,7 +39,3 @@ class Progress:
         self._missing.discard(name)
         if not self._missing:
             logger.info("all_running", took_s=round(time.monotonic() - self._began_at, 2))
-
-
-def _title(child: Child) -> str | None:
-    return child.spec.title if child.spec.title != child.spec.name else None
