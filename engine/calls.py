@@ -42,7 +42,7 @@ class Call:
     """One request. `completion` is there when `outcome` is ok; else `reason` says why not.
 
     `tokens` is what the provider counts against its limits (cached ones do not count), None when that is unknown.
-    `sent` is False when the request never left. `network_s` is the part of `latency_s` that was waiting. `rejected_text`
+    `sent` is False when the request never left. `network_s` is what part of `latency_s` was waiting. `rejected_text`
     is what the model wrote when the provider itself found it unusable.
     """
 

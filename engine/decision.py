@@ -78,14 +78,15 @@ def _bounded(decision: Decision, limits: Limits) -> Decision:
     if decision.action not in (Action.LONG, Action.SHORT):
         return decision.model_copy(update={"size_usd": Decimal(0)})
     if decision.confidence < limits.min_confidence:
-        return _held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
+        return held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
     size_usd = min(decision.size_usd, limits.max_position_usd).quantize(_CENT, ROUND_DOWN)
     if size_usd == 0:
-        return _held(decision, f"{decision.action} with size 0")
+        return held(decision, f"{decision.action} with size 0")
     return decision.model_copy(update={"size_usd": size_usd})
 
 
-def _held(decision: Decision, reason: str) -> Decision:
+def held(decision: Decision, reason: str) -> Decision:
+    """The HOLD that takes a usable decision's place."""
     return decision.model_copy(update={"action": Action.HOLD, "size_usd": Decimal(0), "reason": reason})
 
 

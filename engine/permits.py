@@ -132,10 +132,10 @@ class Permits:
             elif not counts_requests:
                 self._windows[name].adjust(entry, tokens - held.tokens)
 
-    def count(self, at: float, tokens: int) -> None:
-        """Counts a request of the past, known from elsewhere (a former process): oldest first."""
+    def count(self, at: float, tokens: int, requests: int = 1) -> None:
+        """Counts requests of the past, known from elsewhere (a former process): oldest first."""
         for name, window in self._windows.items():
-            window.add(at, 1 if name.startswith("r") else tokens)
+            window.add(at, requests if name.startswith("r") else tokens)
 
     def announced(self, requests_per_day: int | None, tokens_per_minute: int | None) -> None:
         """Limits that the provider states: they tighten the configured ones and never loosen them."""

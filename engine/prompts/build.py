@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.decision import clean
@@ -31,12 +31,20 @@ def build(context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entr
 
 
 def market_block(
-    context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entries_allowed: bool = True
+    context: StrategyContext,
+    snapshots: Sequence[MarketSnapshot],
+    *,
+    entries_allowed: bool = True,
+    rounded: bool = True,
 ) -> dict[str, Any]:
-    """What the model is shown of market, positions and limits, as JSON values; numbers of 8 significant digits."""
+    """What the model is shown of market, positions and limits, as JSON values.
+
+    `rounded` to 8 significant digits for the prompt, and as computed for the record.
+    """
+    short = _short if rounded else _as_computed
     strategy = context.strategy
     return {
-        "symbols": [_symbol(snapshot) for snapshot in snapshots],
+        "symbols": [_symbol(snapshot, short) for snapshot in snapshots],
         "positions": [_position(position) for position in context.positions],
         "equity_usd": round(float(context.equity_usd), 2),
         "limits": {
@@ -66,14 +74,14 @@ def _weight(piece: str) -> int:
     return len(piece.encode("utf-8", "replace"))
 
 
-def _symbol(snapshot: MarketSnapshot) -> dict[str, Any]:
+def _symbol(snapshot: MarketSnapshot, short: Callable[[float | None], float | None]) -> dict[str, Any]:
     return {
         "symbol": snapshot.symbol,
-        "last_price": _short(snapshot.last_price),
-        "change_24h_percent": _short(snapshot.change_24h_percent),
+        "last_price": short(snapshot.last_price),
+        "change_24h_percent": short(snapshot.change_24h_percent),
         "as_of_ms": snapshot.as_of_ms,
-        "candles": [[candle[0], *map(_short, candle[1:])] for candle in snapshot.candles[-10:]],
-        "indicators": _rounded(snapshot.indicators.model_dump()),
+        "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-10:]],
+        "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
     }
 
 
@@ -88,8 +96,8 @@ def _position(position: Position) -> dict[str, Any]:
     }
 
 
-def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {name: _short(value) for name, value in values.items()}
+def _as_computed(value: float | None) -> float | None:
+    return value
 
 
 def _short(value: float | None) -> float | None:

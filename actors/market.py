@@ -1,0 +1,213 @@
+"""The market as all strategies see it: one fetch per (venue, symbol, interval) however many ask, with indicators."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+
+from actors.actor import Actor, Peers, Reply
+from actors.messages import Failed, GetSnapshot, MarketFetched, Message, Snapshot
+from engine.errors import Skip, StrategyFault, UpstreamUnavailable
+from engine.exchanges.market_data import MarketData, Ticker
+from engine.freshness import VenueClock, fresh_until, interval_ms, is_too_old
+from engine.indicators import compute
+from engine.settings import Settings
+from engine.types import Candle, MarketSnapshot
+
+logger = structlog.get_logger()
+
+CANDLES: Final = 100
+SHOWN: Final = 10
+_THREADS: Final = 4
+_RETRY_S: Final = 1.0
+_NEW_S: Final = 1.0
+_LONGEST_RETRY_S: Final = 60.0
+_UNKNOWN_SYMBOL_S: Final = 30.0
+_FORGOTTEN_S: Final = 3_600.0
+
+
+class Key(NamedTuple):
+    venue: str
+    symbol: str
+    interval: str
+
+
+class Data(Protocol):
+    """What is needed of `engine.exchanges.market_data.MarketData`."""
+
+    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]: ...
+
+    def ticker(self, symbol: str) -> Ticker: ...
+
+
+class Failure(NamedTuple):
+    """Why there is no data, and until when (monotonic) not to ask again."""
+
+    kind: str
+    reason: str
+    until: float
+    retry_after_s: float | None = None
+
+
+class Read(NamedTuple):
+    """A snapshot and the monotonic time at which its candles were read."""
+
+    snapshot: MarketSnapshot
+    at: float
+
+
+class Fetched(NamedTuple):
+    """From a fetching thread to the actor: never leaves the process."""
+
+    key: Key
+    result: Read | Failure
+    duration_s: float
+
+
+@dataclass
+class Line:
+    """All that is known of one key."""
+
+    read: Read | None = None
+    fresh_until: float = 0.0
+    failure: Failure | None = None
+    is_fetching: bool = False
+    asked_at: float = 0.0
+    waiting: list[Reply] = field(default_factory=list)
+
+
+class Market(Actor):
+    """Replies to `GetSnapshot` from memory while it is fresh, else when the one fetch under way is done."""
+
+    def __init__(self, settings: Settings, peers: Peers) -> None:
+        super().__init__()
+        self._peers = peers
+        self._url = settings.sparky_market_url
+        self._url_venue = settings.sparky_market
+        self._lines: dict[Key, Line] = {}
+        self._clocks: dict[str, VenueClock] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
+        self._local = threading.local()
+
+    def tick(self, now: float) -> float:
+        for key in [key for key, line in self._lines.items() if now - line.asked_at > _FORGOTTEN_S]:
+            if not self._lines[key].is_fetching:
+                del self._lines[key]
+        return now + self.tick_every_s
+
+    def receive(self, message: Message | Fetched) -> Message | Reply | None:
+        if isinstance(message, GetSnapshot):
+            return self._ask(Key(message.venue, message.symbol, message.interval))
+        if isinstance(message, Fetched):
+            self._arrived(message)
+            return None
+        return super().receive(message)
+
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - a fetch is nothing that needs finishing
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, key: Key) -> Message | Reply:
+        now = time.monotonic()
+        line = self._lines.setdefault(key, Line())
+        line.asked_at = now
+        if not line.is_fetching and (now < line.fresh_until or (line.failure and now < line.failure.until)):
+            return self._known(key, line, now)
+        reply = Reply()
+        line.waiting.append(reply)
+        if not line.is_fetching:
+            line.is_fetching = True
+            self._pool.submit(self._fetch, key)
+        return reply
+
+    def _arrived(self, fetched: Fetched) -> None:
+        line = self._lines[fetched.key]
+        line.is_fetching = False
+        if isinstance(fetched.result, Read):
+            snapshot, at = fetched.result
+            clock = self._clocks.setdefault(fetched.key.venue, VenueClock())
+            clock.read(snapshot.as_of_ms, at)
+            line.fresh_until = fresh_until(snapshot, at, clock.speed)
+            line.read, line.failure = fetched.result, None
+        else:
+            line.failure = fetched.result
+        waiting, line.waiting = line.waiting, []
+        now = time.monotonic()
+        for reply in waiting:
+            reply.set(self._known(fetched.key, line, now))
+        self._tell(fetched)
+
+    def _known(self, key: Key, line: Line, now: float) -> Message:
+        """The last known data with its age, unless it is too old; then why there is none."""
+        if line.read is not None:
+            snapshot, at = line.read
+            venue_now_ms = self._clocks[key.venue].at(now)
+            # At a great speed several candles pass while the answer travels; what is this new is not old.
+            if not is_too_old(snapshot, snapshot.as_of_ms if now - at < _NEW_S else venue_now_ms):
+                age_s = max(0.0, (venue_now_ms - snapshot.as_of_ms) / 1_000)
+                return Snapshot(snapshot=snapshot.model_copy(update={"age_s": age_s}))
+        failure = line.failure
+        if failure is None:
+            return Failed(kind="no_data", reason=f"{key.symbol}: the venue's last candle is too old")
+        kind = failure.kind if failure.kind == "unknown_symbol" else "no_data"
+        return Failed(kind=kind, reason=failure.reason, retry_after_s=failure.retry_after_s)
+
+    def _fetch(self, key: Key) -> None:
+        """On a thread of the pool; whatever happens, the actor hears of it."""
+        start = time.monotonic()
+        result = self._result(key)
+        now = time.monotonic()
+        self.actor_ref.tell(Fetched(key, result, now - start))
+
+    def _result(self, key: Key) -> Read | Failure:
+        try:
+            return _read(key, self._data(key.venue))
+        except StrategyFault as error:
+            return Failure("unknown_symbol", str(error), time.monotonic() + _UNKNOWN_SYMBOL_S)
+        except Skip as error:
+            return Failure(error.kind, str(error), time.monotonic() + _RETRY_S)
+        except UpstreamUnavailable as error:
+            wait_s = min(max(error.retry_after_s or 0.0, _RETRY_S), _LONGEST_RETRY_S)
+            return Failure("unavailable", str(error), time.monotonic() + wait_s, error.retry_after_s)
+        except Exception as error:  # a thread's boundary: those who wait must hear that it failed
+            logger.exception("fetch_failed", venue=key.venue, symbol=key.symbol)
+            return Failure("error", f"{type(error).__name__}: {error}", time.monotonic() + _RETRY_S)
+
+    def _data(self, venue: str) -> Data:
+        """One client per thread and venue: a client lets only one request through at a time."""
+        clients: dict[str, Data] = self._local.__dict__.setdefault("clients", {})
+        if venue not in clients:
+            clients[venue] = MarketData(venue, self._url if venue == self._url_venue else None)
+        return clients[venue]
+
+    def _tell(self, fetched: Fetched) -> None:
+        key = fetched.key
+        outcome = "ok" if isinstance(fetched.result, Read) else fetched.result.kind
+        event = MarketFetched(
+            venue=key.venue, symbol=key.symbol, interval=key.interval, outcome=outcome, duration_s=fetched.duration_s
+        )
+        self._peers.tell("monitor", event)
+
+
+def _read(key: Key, data: Data) -> Read:
+    interval_ms(key.interval)
+    candles, as_of_ms = data.candles(key.symbol, key.interval, CANDLES)
+    at = time.monotonic()
+    ticker = data.ticker(key.symbol)
+    snapshot = MarketSnapshot(
+        venue=key.venue,
+        symbol=key.symbol,
+        interval=key.interval,
+        as_of_ms=as_of_ms,
+        last_price=ticker.last,
+        change_24h_percent=ticker.change_24h_percent,
+        candles=tuple(candles[-SHOWN:]),
+        indicators=compute(candles),
+    )
+    return Read(snapshot, at)
+
+
+def make(settings: Settings, peers: Peers, argument: str) -> Market:  # noqa: ARG001 - there is one market
+    return Market(settings, peers)

@@ -1,0 +1,218 @@
+"""One strategy's actor: its cadence, its breaker and what its failures lead to, around plain cycles."""
+
+import time
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from actors.actor import Actor, Peers
+from actors.desk import PeersDesk
+from actors.messages import CycleFinished, LlmCalled, Message, SignalReady, StrategyChanged
+from engine.breaker import Breaker, admitted, faulted, succeeded, upstream_failed
+from engine.breaker_file import BreakerFile
+from engine.cadence import Cadence, cadence_of, missed_ticks, next_tick
+from engine.calls import Call
+from engine.commit_gate import CommitGate
+from engine.cycle import CycleOutcome, Ports, ended, run_cycle
+from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.llm import GroqModel
+from engine.settings import Settings
+from engine.store.store import open_store
+from engine.types import Strategy, StrategyStatus
+
+logger = structlog.get_logger()
+
+# How soon to look again while there is no row to take a cadence from, or while a pause could not be written.
+_LOOK_AGAIN_S: Final = 5.0
+
+
+class StrategyActor(Actor):
+    """Runs one cycle per tick of its grid. `tick_deadline_s` is the longest that a tick takes."""
+
+    def __init__(self, settings: Settings, peers: Peers, strategy_id: UUID) -> None:
+        super().__init__()
+        self._settings = settings
+        self._peers = peers
+        self._id = strategy_id
+        self._file = BreakerFile(settings.sparky_home, strategy_id)
+        self._breaker = Breaker()
+        self._name = str(strategy_id)
+        self._cadence: Cadence | None = None
+        self._due = 0.0
+        self._ticked: float | None = None
+        self._is_changed = True
+        self._last_outcome = "ok"
+        self._log = logger.bind(strategy=str(strategy_id))
+        self.commit_gate = CommitGate()
+        self.tick_deadline_s = settings.sparky_cycle_deadline_s
+
+    def open(self) -> None:
+        self._breaker = self._file.load()
+        self._store = open_store(self._settings, keep=False)
+        self._ports = Ports(
+            records=self._store,
+            surroundings=PeersDesk(self._peers, self._id),
+            model=GroqModel(self._settings),
+            gate=self.commit_gate,
+            deadline_s=self._settings.sparky_cycle_deadline_s,
+            llm_timeout_s=self._settings.sparky_llm_timeout_s,
+            signal_ttl_s=self._settings.sparky_signal_ttl_s,
+        )
+
+    def close(self, grace_s: float) -> None:
+        """A cycle between decision and record finishes; any other is abandoned."""
+        if not self.commit_gate.close(grace_s):
+            self._log.warning("record_not_finished", grace_s=grace_s)
+
+    def receive(self, message: Message) -> None:
+        if not isinstance(message, StrategyChanged):
+            super().receive(message)
+        self._is_changed = True
+
+    def wants_tick_after(self, message: Message) -> bool:
+        return isinstance(message, StrategyChanged)
+
+    def tick(self, now: float) -> float:
+        if self._breaker.must_pause:
+            self._pause(self._breaker.reason)
+            return now + _LOOK_AGAIN_S
+        if self._is_changed and not self._has_learned(now):
+            return self._due
+        if now >= self._due:
+            self._run(now)
+        return self._due
+
+    def _has_learned(self, now: float) -> bool:
+        """Reads the row between cycles: its cadence, and whether it is wanted at all."""
+        start = time.monotonic()
+        try:
+            context = self._store.strategy_context(self._id)
+        except (StrategyFault, UpstreamUnavailable) as failure:
+            self._due = now + _LOOK_AGAIN_S
+            self._end(ended(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
+            return False
+        self._is_changed = False
+        if context is None or context.strategy.status is not StrategyStatus.RUNNING:
+            self._finish("the row is gone" if context is None else f"the row is {context.strategy.status}")
+            return False
+        self._take(context.strategy, now)
+        return True
+
+    def _take(self, strategy: Strategy, now: float) -> None:
+        self._name = strategy.name
+        cadence = cadence_of(self._id, strategy.cadence_seconds)
+        if cadence != self._cadence:
+            self._cadence, self._ticked = cadence, None
+            self._due = next_tick(cadence, now)
+
+    def _run(self, now: float) -> None:
+        due, missed = self._due, self._missed()
+        self._ticked = due
+        breaker, is_admitted = admitted(self._breaker, now)
+        self._turn(breaker)
+        if is_admitted:
+            outcome = run_cycle(self._id, self._ports)
+        else:
+            outcome = ended(Skip("breaker_open", breaker.reason or "cooling down"), 0.0)
+        after = time.monotonic()
+        if outcome.strategy is not None:
+            self._take(outcome.strategy, after)
+        self._due = after + _LOOK_AGAIN_S if self._cadence is None else next_tick(self._cadence, after)
+        self._end(outcome, lateness_s=now - due, missed=missed)
+
+    def _missed(self) -> int:
+        if self._cadence is None or self._ticked is None:
+            return 0
+        return max(0, missed_ticks(self._cadence, self._ticked, self._due) - 1)
+
+    def _end(self, outcome: CycleOutcome, *, lateness_s: float, missed: int) -> None:
+        """Settles the breaker, tells everybody, and pauses or ends the strategy where that is due."""
+        self._turn(_after(self._breaker, outcome.failure, time.monotonic()))
+        if outcome.signal_id is not None:
+            self._peers.tell("dispatcher", SignalReady(signal_id=outcome.signal_id))
+        self._tell(outcome, lateness_s=lateness_s, missed=missed)
+        self._write(outcome)
+        if not outcome.is_wanted:
+            self._finish(outcome.reason)
+        elif outcome.must_pause is not None:
+            self._pause(outcome.must_pause)
+        elif self._breaker.must_pause:
+            self._pause(self._breaker.reason)
+
+    def _pause(self, reason: str | None) -> None:
+        """Until it can be written, the verdict stands in the breaker, or is come to again by the next cycle."""
+        try:
+            self._store.pause_strategy(self._id, reason or "five faults in a row")
+        except UpstreamUnavailable as failure:
+            self._log.warning("pause_not_written", reason=str(failure))
+            return
+        self._finish(f"paused: {reason}")
+
+    def _finish(self, reason: str | None) -> None:
+        """The row does not want to run: its failures are history, whoever resumes it starts afresh."""
+        self._turn(Breaker())
+        self._log.info("strategy_finished", reason=reason)
+        self.finished = True
+
+    def _turn(self, breaker: Breaker) -> None:
+        if breaker.state != self._breaker.state:
+            self._log.warning("breaker", was=self._breaker.state, now=breaker.state, reason=breaker.reason)
+        self._breaker = breaker
+        try:
+            self._file.save(breaker)
+        except OSError as error:  # a full disk must not crash every strategy at once
+            self._log.warning("breaker_not_saved", reason=str(error))
+
+    def _write(self, outcome: CycleOutcome) -> None:
+        decision = outcome.decision
+        if decision is not None and outcome.failure is None:
+            self._log.info("decided", action=decision.action.value, symbol=decision.symbol, signal=outcome.signal_id)
+        elif outcome.outcome != self._last_outcome:
+            self._log.warning("cycle", outcome=outcome.outcome, reason=outcome.reason)
+        self._last_outcome = outcome.outcome
+
+    def _tell(self, outcome: CycleOutcome, *, lateness_s: float, missed: int) -> None:
+        for call in outcome.calls:
+            self._peers.tell("monitor", _called(self._id, call))
+        decision = outcome.decision
+        event = CycleFinished(
+            strategy_id=self._id,
+            name=self._name,
+            outcome=outcome.outcome,
+            reason=outcome.reason,
+            duration_s=outcome.duration_s,
+            engine_s=outcome.engine_s,
+            lateness_s=lateness_s,
+            missed_ticks=missed,
+            at=time.time(),
+            next_tick_at=time.time() + self._due - time.monotonic(),
+            failures=self._breaker.failures,
+            breaker=self._breaker.state,
+            action=decision.action.value if decision else None,
+            symbol=decision.symbol if decision else None,
+            confidence=decision.confidence if decision else None,
+            signal_id=outcome.signal_id,
+            waited_permit_s=outcome.waited_permit_s,
+        )
+        self._peers.tell("monitor", event)
+
+
+def _after(breaker: Breaker, failure: SparkyError | None, now: float) -> Breaker:
+    if failure is None:
+        return succeeded(breaker)
+    if isinstance(failure, UpstreamUnavailable):
+        return upstream_failed(breaker, now, str(failure), failure.retry_after_s)
+    return faulted(breaker, now, str(failure)) if isinstance(failure, StrategyFault) else breaker
+
+
+def _called(strategy_id: UUID, call: Call) -> LlmCalled:
+    event = LlmCalled(strategy_id=strategy_id, model=call.model, outcome=call.outcome.value, duration_s=call.latency_s)
+    if call.completion is None:
+        return event
+    usage = call.completion.usage
+    return event.model_copy(update={**usage.model_dump(), "cost_usd": call.completion.cost_usd})
+
+
+def make(settings: Settings, peers: Peers, argument: str) -> StrategyActor:
+    return StrategyActor(settings, peers, UUID(argument))

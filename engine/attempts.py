@@ -1,0 +1,138 @@
+"""Getting one answer out of the model: up to three requests within the cycle's deadline, each with a permit of its own.
+
+This is the one place where a model call is tried again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+from uuid import UUID
+
+from engine.calls import Call, Outcome
+from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.prompts import Prompt, estimate_tokens
+from engine.types import StrategyContext
+
+MOST_ATTEMPTS: Final = 3
+FIRST_BACKOFF_S: Final = 0.5
+
+
+class Granted(NamedTuple):
+    permit_id: UUID
+    waited_s: float
+    tokens: int
+
+
+class Model(Protocol):
+    """What the cycle needs of `engine.llm.GroqModel`."""
+
+    def choose(self, wanted: str | None) -> str: ...
+
+    def gone(self, model: str, reason: str) -> None: ...
+
+    def answer_tokens(self, model: str) -> int: ...
+
+    def has_price(self, model: str) -> bool: ...
+
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call: ...
+
+
+class Desk(Protocol):
+    """Where permits are had and returned, and calls are told to whoever counts them."""
+
+    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+        """Raises Skip when there is none by `deadline`."""
+        ...
+
+    def release(self, granted: Granted, call: Call) -> None: ...
+
+
+@dataclass
+class Attempts:
+    """The requests of one cycle. `permit_wait_s` and `network_s` grow with each: time spent on others."""
+
+    context: StrategyContext
+    prompt: Prompt
+    model: Model
+    desk: Desk
+    clock: Callable[[], float]
+    rest: Callable[[float], None]
+    jitter: Callable[[], float]
+    timeout_s: float
+    permit_wait_s: float | None = None
+    waited_s: float = 0.0
+    calls: list[Call] = field(default_factory=list)
+
+    def answer(self, deadline: float) -> Call:
+        """The answered call, or the last one that the model or the provider found unusable.
+
+        Raises Skip without a permit, StrategyFault or UpstreamUnavailable after the last attempt failed.
+        """
+        tried = 0
+        while True:
+            call = self._next(deadline)
+            if call.outcome is Outcome.MODEL_GONE:
+                self.model.gone(call.model, call.reason or "")
+                continue
+            tried += 1
+            if call.outcome is Outcome.OK:
+                return call
+            if not (call.may_be_repeated and tried < MOST_ATTEMPTS and self._rested(call, tried, deadline)):
+                return self._given_up(call)
+
+    def _next(self, deadline: float) -> Call:
+        model = self.model.choose(self.context.strategy.model)
+        granted = self._permitted(model, deadline)
+        call = self.model.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
+        self.waited_s += call.network_s
+        self.calls.append(call)
+        self.desk.release(granted, call)
+        return call
+
+    def _permitted(self, model: str, deadline: float) -> Granted:
+        asked = self.clock()
+        try:
+            return self.desk.acquire(
+                model,
+                estimate_tokens(self.prompt) + self.model.answer_tokens(model),
+                holds_position=bool(self.context.positions),
+                deadline=deadline - self._shortest_call_s(deadline),
+            )
+        except Skip:
+            if self.calls:  # what went wrong first is the news, not that there was no second try
+                raise self._failure(self.calls[-1]) from None
+            raise
+        finally:
+            waited_s = self.clock() - asked
+            self.waited_s += waited_s
+            self.permit_wait_s = (self.permit_wait_s or 0.0) + waited_s
+
+    def _shortest_call_s(self, deadline: float) -> float:
+        return min(5.0, self.timeout_s, max(0.0, deadline - self.clock()) / 4)
+
+    def _rested(self, call: Call, tried: int, deadline: float) -> bool:
+        """Waits before the next attempt; False when that would leave no time for one."""
+        backoff_s = FIRST_BACKOFF_S * 2 ** (tried - 1) * (0.5 + self.jitter())
+        pause_s = max(backoff_s, call.retry_after_s or 0.0)
+        if self.clock() + pause_s + self._shortest_call_s(deadline) >= deadline:
+            return False
+        self.rest(pause_s)
+        self.waited_s += pause_s
+        return True
+
+    def _given_up(self, call: Call) -> Call:
+        if call.outcome is Outcome.UNUSABLE:
+            return call
+        raise self._failure(call)
+
+    def _failure(self, call: Call) -> SparkyError:
+        """Whose failure it is: the row's, where it chose the model or the prompt's length; else the provider's."""
+        reason = call.reason or call.outcome.value
+        if call.outcome is Outcome.KEY_REFUSED:
+            return UpstreamUnavailable("groq", f"key refused ({reason})")
+        own_doing = call.outcome is Outcome.TOO_LARGE or (
+            call.outcome is Outcome.REJECTED and self.context.strategy.model is not None
+        )
+        if own_doing:
+            return StrategyFault(f"the request was refused: {reason}")
+        return UpstreamUnavailable("groq", reason, call.retry_after_s)

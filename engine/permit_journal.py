@@ -1,0 +1,100 @@
+"""What the limiter has granted, kept on disk: a restarted limiter must not grant the same minute twice."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple, TextIO
+
+import structlog
+
+from engine.permits import DAY_S, MARGIN_S, MINUTE_S
+
+logger = structlog.get_logger()
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_LINES_BEFORE_REWRITE: Final = 10_000
+
+
+class Sent(NamedTuple):
+    """`requests` that were granted at monotonic `at` or a little earlier, for `tokens` together."""
+
+    model: str
+    at: float
+    tokens: int
+    requests: int = 1
+
+
+class PermitJournal:
+    """An append-only file of one line per grant: boot, monotonic and Unix seconds, tokens, requests, model.
+
+    The monotonic clock is right within one boot, however the wall clock is set; after a reboot the wall clock must do.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "state" / "permits.journal"
+        self._boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
+        self._file: TextIO | None = None
+        self._lines = 0
+
+    def open(self) -> list[Sent]:
+        """The grants of the last day, oldest first; the file is rewritten with only those. Raises OSError."""
+        self.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        now = time.monotonic()
+        recent = list(_by_minute(sorted(self._recent(now, time.time()), key=lambda sent: sent.at), now))
+        draft = self._path.with_suffix(".draft")
+        with draft.open("w") as file:
+            file.writelines(self._line(sent) for sent in recent)
+        draft.replace(self._path)
+        self._file = self._path.open("a", buffering=1)
+        self._lines = 0
+        return recent
+
+    def sent(self, model: str, at: float, tokens: int) -> None:
+        """Adds one grant; it is in the file when this returns."""
+        if self._lines >= _LINES_BEFORE_REWRITE:
+            self.open()
+        if self._file is not None:
+            self._file.write(self._line(Sent(model, at, tokens)))
+            self._lines += 1
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _line(self, sent: Sent) -> str:
+        unix = time.time() - (time.monotonic() - sent.at)
+        return f"{self._boot} {sent.at:.3f} {unix:.3f} {sent.tokens} {sent.requests} {sent.model}\n"
+
+    def _recent(self, now: float, unix_now: float) -> Iterator[Sent]:
+        if not self._path.exists():
+            return
+        for line in self._path.read_text(errors="replace").splitlines():
+            sent = self._parsed(line, now, unix_now)
+            if sent is not None and now - sent.at < DAY_S + MARGIN_S:
+                yield sent
+
+    def _parsed(self, line: str, now: float, unix_now: float) -> Sent | None:
+        try:
+            boot, monotonic, unix, tokens, requests, model = line.split(" ", 5)
+            at = float(monotonic) if boot == self._boot else now - (unix_now - float(unix))
+            return Sent(model, min(at, now), int(tokens), int(requests))
+        except ValueError:  # the last line of a process that was killed while writing it
+            logger.warning("permit_journal_line_ignored", line=line[:80])
+            return None
+
+
+def _by_minute(sents: Iterable[Sent], now: float) -> Iterator[Sent]:
+    """Adds up, per model and minute, what only a day's window can still count; the newest time stands for all."""
+    sums: dict[tuple[str, int], Sent] = {}
+    fresh = []
+    for sent in sents:
+        if now - sent.at <= 2 * MINUTE_S:
+            fresh.append(sent)
+            continue
+        key = sent.model, int(sent.at // MINUTE_S)
+        held = sums.get(key, Sent(sent.model, sent.at, 0, 0))
+        sums[key] = Sent(sent.model, sent.at, held.tokens + sent.tokens, held.requests + sent.requests)
+    yield from sums.values()
+    yield from fresh
