@@ -31,7 +31,7 @@ DEFAULT_ANSWER_TOKENS: Final = 8_192
 MESSAGE_TOKENS: Final = 4
 
 
-class GroqRefusal(Exception):  # noqa: N818 - a refusal is an answer of the protocol, not an error of ours
+class GroqRefusal(Exception):
     """``{"error": {"message", "type", "code"}}`` with a status."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:

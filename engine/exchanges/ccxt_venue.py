@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.errors import VenueRefused
+from engine.errors import OutcomeUnknown, SparkyError, VenueRefused
 from engine.exchanges.client import TIMEOUT_S, open_exchange
-from engine.exchanges.failures import said, translated
+from engine.exchanges.failures import translated
 from engine.exchanges.listing import contract_size, exact, market_of
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.venue import Credentials, Instrument, OrderRequest, OrderResult, OrderStatus, Quote
 
-STATUS: Final = {"closed": OrderStatus.FILLED, "open": OrderStatus.OPEN}
+ENDS: Final = ("closed", "canceled", "expired", "rejected")  # ccxt's; some venues acknowledge without any status
 POLLS: Final = 10
 POLL_S: Final = 0.2
 DOLLARS: Final = ("USDT", "USDC", "USD", "USDF")
@@ -88,21 +88,27 @@ class CcxtVenue:
             try:
                 return dict(self._exchange.create_order(market["symbol"], "market", side, amount, None, parameters))
             except ccxt.DuplicateOrderId:
-                return {"status": "open"}
+                return {}
 
     def _ended(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
         """The order's end, as far as it came within the time we give it.
 
-        Once sent, nothing may end as "surely not accepted": whatever goes wrong here leaves the outcome unknown.
+        The order has been sent: whatever goes wrong from here on leaves its outcome unknown.
         """
-        with self._asking(ordering=True):
-            market = market_of(self._exchange, symbol)
-            for _ in range(POLLS):
-                if sent.get("status") != "open":
-                    break
-                self._sleep(POLL_S)
-                sent = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
-            return self._result(sent, market, client_order_id)
+        try:
+            with self._asking():
+                return self._followed(symbol, sent, client_order_id)
+        except SparkyError as error:
+            raise OutcomeUnknown(f"order {client_order_id} was sent, then {error}") from error
+
+    def _followed(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
+        market = market_of(self._exchange, symbol)
+        for _ in range(POLLS):
+            if sent.get("status") in ENDS:
+                break
+            self._sleep(POLL_S)
+            sent = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
+        return self._result(sent, market, client_order_id)
 
     def _set_leverage(self, symbol: str, leverage: int) -> None:
         if self._leverage.get(symbol) == leverage:
@@ -118,9 +124,11 @@ class CcxtVenue:
         self._leverage[symbol] = leverage
 
     def _result(self, raw: dict[str, Any], market: dict[str, Any], client_order_id: str) -> OrderResult:
+        if raw.get("id") is None:
+            raise ValueError("the answer names no order")
         filled = exact(raw.get("filled") or 0) * contract_size(market)
         status = OrderStatus.FILLED if filled > 0 else OrderStatus.REJECTED
-        status = OrderStatus.OPEN if raw["status"] == "open" else status
+        status = status if raw.get("status") in ENDS else OrderStatus.OPEN
         return OrderResult(
             order_id=str(raw["id"]),
             client_order_id=client_order_id,

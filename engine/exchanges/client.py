@@ -51,10 +51,10 @@ def _body(response: requests.Response, deadline: float) -> bytes:
 
 
 class Plain:
-    """Mixed in before a ccxt class: a 5xx is "unavailable" whatever its body says: it tells nothing of the order."""
+    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order."""
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
-        if code >= 500:
+        if code >= 500 or 300 <= code < 400:
             raise ccxt.ExchangeNotAvailable(f"{method} {url.partition('?')[0]} answered {code}")
         return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
 

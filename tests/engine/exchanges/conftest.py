@@ -1,0 +1,112 @@
+"""A venue over real HTTP: the simulator on a free port, its clock in the test's hands."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from eth_account import Account
+from pydantic import SecretStr
+
+from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.market_data import MarketData
+from engine.serving import HttpService
+from engine.types import Candle, Frozen
+from simulator import aster
+from simulator.candles import MINUTE_MS, FileSeries
+from simulator.exchange import Exchange
+from simulator.market import Market, MarketClock
+
+START_MS = 1_700_000_040_000
+Misbehave = Callable[..., None]
+
+
+class Keys(Frozen):
+    """Credentials as the store hands them out."""
+
+    api_key: SecretStr | None = None
+    api_secret: SecretStr | None = None
+    user_address: str | None = None
+    signer_address: str | None = None
+    private_key: SecretStr | None = None
+
+
+def keys_of(number: int, **more: str) -> Keys:
+    """A key pair that is the same in every run."""
+    secret = f"{number:064x}"
+    return Keys(private_key=SecretStr(secret), **{"signer_address": Account.from_key(secret).address, **more})
+
+
+class Hands:
+    """Monotonic time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+def flat_then_rising() -> FileSeries:
+    """28,000 for 110 minutes, then 100 more every minute."""
+    closes = [28_000.0] * 110 + [28_000.0 + 100 * step for step in range(1, 91)]
+    opens = [28_000.0, *closes[:-1]]
+    return FileSeries(
+        [
+            Candle(START_MS + i * MINUTE_MS, opened, max(opened, close), min(opened, close), close, 1.0 + i)
+            for i, (opened, close) in enumerate(zip(opens, closes, strict=True))
+        ],
+        decimals=1,
+    )
+
+
+@pytest.fixture
+def venue_url(hands: Hands) -> Iterator[str]:
+    """BTCUSDT only; market time starts at minute 105 and goes on when the test moves `hands`."""
+    series = flat_then_rising()
+    clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
+    app = aster.create_aster(Exchange({"BTCUSDT": Market(series)}, clock))
+    service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", aster.HEALTH)
+    service.start()
+    yield service.url
+    service.stop(1)
+
+
+@pytest.fixture
+def market_data(venue_url: str) -> Iterator[MarketData]:
+    data = MarketData("aster", venue_url)
+    yield data
+    data.close()
+
+
+@pytest.fixture
+def open_venue(venue_url: str) -> Iterator[Callable[..., CcxtVenue]]:
+    opened: list[CcxtVenue] = []
+
+    def open_one(keys: Keys | None = None, timeout_s: float = 10.0) -> CcxtVenue:
+        opened.append(CcxtVenue("aster", keys or keys_of(7), venue_url, timeout_s))
+        return opened[-1]
+
+    yield open_one
+    for venue in opened:
+        venue.close()
+
+
+@pytest.fixture
+def misbehave(venue_url: str) -> Misbehave:
+    """What the venue shall do wrong next; see `simulator.faults`."""
+
+    def order(*faults: dict[str, object]) -> None:
+        httpx.post(f"{venue_url}/_control/faults", json=faults, timeout=30).raise_for_status()
+
+    return order
+
+
+@pytest.fixture
+def make_keys() -> Callable[..., Keys]:
+    """Key pair number n, and whatever else the credentials shall say."""
+    return keys_of
