@@ -164,7 +164,8 @@ class Supervisor:
         verdict = supervision.verdict(child, status, now)
         child.note_death(status, verdict)
         if verdict is not Verdict.DONE:
-            words = read_last_words(self._run_dir, child.spec.name)
+            # A child that could still speak has told its reason itself.
+            words = None if os.WIFEXITED(status) else read_last_words(self._run_dir, child.spec.name)
             logger.warning(
                 "child_died", child=child.spec.name, reason=child.cause, deaths=len(child.deaths), said=words
             )

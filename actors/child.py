@@ -176,10 +176,9 @@ def _host(request: dict[str, Any], settings: Settings) -> None:
     door = Door(context, run_dir, request["name"])
     actor = _actor(request, settings, Link(context, run_dir))
     host = Host(actor, door, lambda promise: board.beat(request["slot"], promise), request["tick_deadline_s"])
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: host.stop())
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: host.stop())
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but in which order is the supervisor's
     try:
         host.run(request["lifeline"])
     finally:
