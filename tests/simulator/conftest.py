@@ -5,17 +5,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.serving import HttpService
 from engine.types import Candle
 from simulator import aster, groq
-from simulator.candles import MINUTE_MS, FileSeries, synthetic
+from simulator.candles import MINUTE_MS, FileSeries
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from simulator.quota import Limits
-from simulator.service import open_exchange
 
-Serve = Callable[..., HttpService]
+Serve = Callable[[ASGIApp], str]
 START_MS = 1_700_000_040_000
 
 
@@ -47,36 +47,45 @@ def exchange(hands: Hands) -> Exchange:
     return Exchange({"BTCUSDT": Market(series)}, MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands))
 
 
+class Stage:
+    """One server for all tests, as a server takes a fifth of a second to stop; each test brings its own application."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[tuple[Stage, str]]:
+    stage = Stage()
+    service = HttpService(stage, "127.0.0.1", 0, "SPARKY_TEST_PORT", "/")
+    service.start()
+    yield stage, service.url
+    service.stop(1)
+
+
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    started: list[HttpService] = []
+def serve(stage: tuple[Stage, str]) -> Serve:
+    """Puts an application on the server; returns the server's address."""
 
-    def start(app: object, health: str) -> HttpService:
-        service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", health)
-        service.start()
-        started.append(service)
-        return service
+    def put(app: ASGIApp) -> str:
+        stage[0].app = app
+        return stage[1]
 
-    yield start
-    for service in started:
-        service.stop(1)
+    return put
 
 
 @pytest.fixture
 def aster_url(serve: Serve, exchange: Exchange) -> str:
     """The venue of the `exchange` fixture."""
-    return serve(aster.create_aster(exchange), aster.HEALTH).url
-
-
-@pytest.fixture
-def synthetic_url(serve: Serve) -> str:
-    """The three synthetic markets at 60 times the real speed."""
-    return serve(aster.create_aster(open_exchange(synthetic(seed=1), speed=60)), aster.HEALTH).url
+    return serve(aster.create_aster(exchange))
 
 
 @pytest.fixture
 def groq_url(serve: Serve) -> str:
-    return serve(groq.create_groq(groq.Groq(Limits()), api_key="right-key"), groq.HEALTH).url
+    return serve(groq.create_groq(groq.Groq(Limits()), api_key="right-key"))
 
 
 @pytest.fixture

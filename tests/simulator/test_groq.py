@@ -149,7 +149,7 @@ def test_a_wrong_key_is_not_let_in(groq_url: str) -> None:
 def test_above_a_limit_is_429_with_the_time_to_wait_and_room_comes_back(
     serve: Serve, hands: Any, limits: Limits, kind: str, wait_s: float
 ) -> None:
-    url = serve(create_groq(Groq(limits, clock=hands)), "/health").url
+    url = serve(create_groq(Groq(limits, clock=hands)))
     with groq.Groq(api_key="any", base_url=url, max_retries=0) as client:
         ask(client)
         hands.now = 1.0

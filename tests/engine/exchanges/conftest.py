@@ -6,6 +6,7 @@ import httpx
 import pytest
 from eth_account import Account
 from pydantic import SecretStr
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.market_data import MarketData
@@ -64,16 +65,32 @@ def flat_then_rising() -> FileSeries:
     )
 
 
+class Stage:
+    """One server for all tests, as a server takes a fifth of a second to stop; each test brings its own application."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[tuple[Stage, str]]:
+    stage = Stage()
+    service = HttpService(stage, "127.0.0.1", 0, "SPARKY_TEST_PORT", aster.HEALTH)
+    service.start()
+    yield stage, service.url
+    service.stop(1)
+
+
 @pytest.fixture
-def venue_url(hands: Hands) -> Iterator[str]:
+def venue_url(stage: tuple[Stage, str], hands: Hands) -> str:
     """BTCUSDT only; market time starts at minute 105 and goes on when the test moves `hands`."""
     series = flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
-    app = aster.create_aster(Exchange({"BTCUSDT": Market(series)}, clock))
-    service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", aster.HEALTH)
-    service.start()
-    yield service.url
-    service.stop(1)
+    stage[0].app = aster.create_aster(Exchange({"BTCUSDT": Market(series)}, clock))
+    return stage[1]
 
 
 @pytest.fixture

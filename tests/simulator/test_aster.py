@@ -1,0 +1,233 @@
+"""The stand-in for Aster through ccxt and by hand: signatures, nonces, orders that wait, and books that add up."""
+
+import time
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlencode
+
+import ccxt
+import httpx
+import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator import ledger
+from simulator.exchange import Exchange
+from simulator.refusals import AsterRefusal
+from simulator.signatures import DOMAIN, TYPES, Doorkeeper
+
+KEY = f"{7:064x}"
+USER = Account.from_key(KEY).address
+SYMBOL = "BTC/USDT:USDT"
+
+
+def signed(parameters: dict[str, object], key: str = KEY, *, nonce: int | None = None, user: str = USER) -> str:
+    """A V3 request made by hand, without ccxt, from the protocol's description."""
+    nonce = time.time_ns() // 1_000 if nonce is None else nonce
+    message = urlencode({**parameters, "nonce": nonce, "user": user, "signer": Account.from_key(key).address})
+    signable = encode_typed_data(domain_data=DOMAIN, message_types=TYPES, message_data={"msg": message})
+    return f"{message}&signature=0x{Account.sign_message(signable, key).signature.hex()}"
+
+
+def get(url: str, path: str, query: str) -> httpx.Response:
+    return httpx.get(f"{url}/fapi/v3{path}?{query}", timeout=30)
+
+
+@pytest.fixture
+def trader(aster_url: str) -> Any:
+    """Plain ccxt, as anybody would use it, but for the address and the builder fee."""
+    client = ccxt.aster({"privateKey": KEY, "enableRateLimit": False, "options": {"defaultType": "swap"}})
+    client.options["builderFee"] = False
+    client.has["fetchCurrencies"] = False
+    client.urls["api"] = dict.fromkeys(client.urls["api"], f"{aster_url}/fapi")
+    client.set_markets(client.parse_markets(client.fapiPublicGetV3ExchangeInfo()["symbols"]))
+    return client
+
+
+def test_a_request_signed_by_hand_is_let_in(aster_url: str) -> None:
+    answer = get(aster_url, "/balance", signed({}))
+    assert answer.status_code == 200
+    assert answer.json()[0]["balance"] == "10000"
+
+
+def refused(answer: httpx.Response) -> tuple[int, int]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_a_wrong_key_a_changed_parameter_and_a_missing_signature_are_refused(aster_url: str) -> None:
+    other = f"{8:064x}"
+    forged = signed({"symbol": "BTCUSDT"}, other).replace(str(Account.from_key(other).address), str(USER))
+    assert refused(get(aster_url, "/balance", forged)) == (400, -1022)
+    changed = signed({"symbol": "BTCUSDT"}).replace("BTCUSDT", "ETHUSDT")
+    assert refused(get(aster_url, "/openOrders", changed)) == (400, -1022)
+    assert refused(get(aster_url, "/balance", signed({}).replace("signature=0x", "signature=0xzz"))) == (400, -1022)
+    assert refused(get(aster_url, "/balance", "")) == (400, -1102)
+
+
+def test_a_nonce_is_good_once_and_for_ten_seconds(aster_url: str) -> None:
+    query = signed({})
+    assert get(aster_url, "/balance", query).status_code == 200
+    assert refused(get(aster_url, "/balance", query)) == (400, -1021)
+    old = time.time_ns() // 1_000 - 60_000_000
+    assert refused(get(aster_url, "/balance", signed({}, nonce=old))) == (400, -1021)
+
+
+def test_nonces_are_remembered_a_hundred_deep() -> None:
+    door = Doorkeeper()
+    for nonce in range(100, 210):
+        door.admit(signed({}, nonce=nonce), 100)
+    with pytest.raises(AsterRefusal, match="older than the last 100"):
+        door.admit(signed({}, nonce=99), 100)
+    with pytest.raises(AsterRefusal, match="used"):
+        door.admit(signed({}, nonce=150), 100)
+
+
+def test_one_agent_may_sign_for_a_user_and_no_second_one(aster_url: str) -> None:
+    first, second = f"{8:064x}", f"{9:064x}"
+    assert get(aster_url, "/balance", signed({}, first)).status_code == 200
+    assert refused(get(aster_url, "/balance", signed({}, second))) == (401, -2015)
+
+
+def test_ccxt_trades_and_its_position_balance_and_trades_agree(trader: Any) -> None:
+    trader.set_leverage(10, SYMBOL)
+    trader.create_order(SYMBOL, "market", "buy", 0.02, None, {"clientOrderId": "one"})
+    (position,) = trader.fetch_positions([SYMBOL])
+    assert (position["side"], position["contracts"], position["leverage"]) == ("long", 0.02, 10)
+    assert position["entryPrice"] == 28_001.4
+    (fill,) = trader.fetch_my_trades(SYMBOL)
+    assert fill["fee"] == {"cost": pytest.approx(0.02 * 28_001.4 * 0.0004), "currency": "USDT"}
+    assert trader.fetch_balance()["USDT"]["total"] == pytest.approx(10_000 - fill["fee"]["cost"])
+    trader.create_order(SYMBOL, "market", "sell", 0.05, None, {"reduceOnly": "true"})
+    assert trader.fetch_positions([SYMBOL]) == []
+
+
+def test_a_market_order_is_only_acknowledged_until_it_is_asked_for(trader: Any) -> None:
+    sent = trader.create_order(SYMBOL, "market", "buy", 0.01, None, {"clientOrderId": "one"})
+    assert (sent["status"], sent["filled"]) == ("open", 0)
+    found = trader.fetch_order(None, SYMBOL, {"clientOrderId": "one"})
+    assert (found["status"], found["average"]) == ("closed", 28_001.4)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (("market", "buy", 0.01, None, {"clientOrderId": "x" * 37}), ccxt.InvalidOrder),
+        (("market", "buy", 10.0, None, {}), ccxt.InsufficientFunds),
+        (("market", "sell", 0.01, None, {"reduceOnly": "true"}), ccxt.OperationRejected),
+        (("market", "sell", 0.01, None, {"stopLossPrice": 28_500}), ccxt.OrderImmediatelyFillable),
+        (("limit", "buy", 0.001, 100, {}), None),
+    ],
+)
+def test_orders_are_refused_with_asters_codes(
+    trader: Any, given: tuple[Any, ...], kind: type[Exception] | None
+) -> None:
+    if kind is None:
+        assert trader.create_order(SYMBOL, *given)["status"] == "open"
+        return
+    with pytest.raises(kind):
+        trader.create_order(SYMBOL, *given)
+    assert trader.fetch_open_orders(SYMBOL) == []
+
+
+def test_a_client_order_id_is_unique_among_open_orders(trader: Any) -> None:
+    trader.create_order(SYMBOL, "limit", "buy", 0.01, 27_000, {"clientOrderId": "one"})
+    with pytest.raises(ccxt.DuplicateOrderId):
+        trader.create_order(SYMBOL, "limit", "buy", 0.01, 27_000, {"clientOrderId": "one"})
+    trader.cancel_order(None, SYMBOL, {"clientOrderId": "one"})
+    with pytest.raises(ccxt.OrderNotFound):
+        trader.cancel_order(None, SYMBOL, {"clientOrderId": "one"})
+    trader.create_order(SYMBOL, "limit", "buy", 0.01, 27_000, {"clientOrderId": "one"})
+
+
+def test_stops_and_profits_wait_for_their_price_and_then_close_the_position(trader: Any, hands: Any) -> None:
+    trader.create_order(SYMBOL, "market", "buy", 0.01)
+    stop = trader.create_order(SYMBOL, "market", "sell", 0.01, None, {"stopLossPrice": 27_000, "reduceOnly": "true"})
+    profit = trader.create_order(
+        SYMBOL, "market", "sell", 0.01, None, {"takeProfitPrice": 28_250, "reduceOnly": "true"}
+    )
+    hands.now = 60.0 * 6
+    assert {order["id"] for order in trader.fetch_open_orders(SYMBOL)} == {stop["id"], profit["id"]}
+    hands.now = 60.0 * 10
+    assert [order["id"] for order in trader.fetch_open_orders(SYMBOL)] == [stop["id"]]
+    closed = trader.fetch_order(profit["id"], SYMBOL)
+    assert (closed["status"], closed["average"]) == ("closed", 28_250)
+    assert trader.fetch_positions([SYMBOL]) == []
+    trader.cancel_all_orders(SYMBOL)
+    assert trader.fetch_open_orders(SYMBOL) == []
+
+
+def test_market_time_is_simulated_and_stands_still_at_the_end(aster_url: str, hands: Any, exchange: Exchange) -> None:
+    def served() -> int:
+        return int(httpx.get(f"{aster_url}/fapi/v3/time", timeout=30).json()["serverTime"])
+
+    before = served()
+    hands.now = 30.0
+    assert served() == before + 30_000
+    hands.now = 1e9
+    assert served() == served() == before + 95 * 60_000
+    query: dict[str, str | int] = {"symbol": "BTCUSDT", "interval": "1m", "limit": 2}
+    klines = httpx.get(f"{aster_url}/fapi/v3/klines", params=query, timeout=30).json()
+    assert klines[-1][6] == served() - 1
+    assert klines[-1][4] == "37000.0"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "code"),
+    [
+        ("/klines", {"symbol": "BTCUSDT", "interval": "7m"}, -1120),
+        ("/klines", {"symbol": "NOPE", "interval": "1m"}, -1121),
+        ("/klines", {"symbol": "BTCUSDT", "interval": "1m", "limit": "many"}, -1102),
+        ("/depth", {}, -1102),
+        ("/ticker/24hr", {"symbol": "NOPE"}, -1121),
+    ],
+)
+def test_bad_queries_get_asters_codes(aster_url: str, path: str, query: dict[str, str], code: int) -> None:
+    assert refused(httpx.get(f"{aster_url}/fapi/v3{path}", params=query, timeout=30)) == (400, code)
+
+
+def test_klines_from_a_time_on_are_the_first_ones_after_it(aster_url: str) -> None:
+    start = 1_700_000_040_000 + 50 * 60_000
+    query: dict[str, str | int] = {"symbol": "BTCUSDT", "interval": "1m", "startTime": start, "limit": 3}
+    klines = httpx.get(f"{aster_url}/fapi/v3/klines", params=query, timeout=30).json()
+    assert [row[0] for row in klines] == [start, start + 60_000, start + 120_000]
+
+
+steps = st.lists(st.tuples(st.booleans(), st.integers(1, 50), st.integers(1, 2_000)), max_size=30)
+
+
+@given(steps)
+def test_an_account_equals_a_cash_model_after_any_orders(trades: list[tuple[bool, int, int]]) -> None:
+    """Balance plus unrealised profit is what buying and selling cost, fee by fee, to the last digit."""
+    account = ledger.Account(balance=Decimal(10**9))
+    cash, amount, price = Decimal(10**9), Decimal(0), Decimal(1)
+    for number, (is_buy, lots, whole) in enumerate(trades):
+        quantity, price = Decimal(lots), Decimal(whole * 10)
+        account.accept(market_order(number, quantity, is_buy=is_buy), price, price)
+        signed_quantity = quantity if is_buy else -quantity
+        cash -= signed_quantity * price + quantity * price * ledger.TAKER_RATE
+        amount += signed_quantity
+    held = account.holding("X")
+    assert held.amount == amount
+    assert account.balance + held.amount * (price - held.entry_price) == pytest.approx(
+        cash + amount * price, rel=Decimal("1e-20")
+    )
+
+
+def market_order(number: int, quantity: Decimal, *, is_buy: bool) -> ledger.Order:
+    zero = Decimal(0)
+    return ledger.Order(
+        order_id=number,
+        client_order_id=str(number),
+        symbol="X",
+        kind="MARKET",
+        is_buy=is_buy,
+        quantity=quantity,
+        reduce_only=False,
+        close_position=False,
+        price=zero,
+        stop_price=zero,
+        created_ms=0,
+        updated_ms=0,
+    )
