@@ -23,6 +23,7 @@ logger = structlog.get_logger()
 
 _HIGH_WATER = 1_000
 _MOST_SOCKETS = 64
+_CONNECT_MS = 50
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _TYPES = {
     name: value for name, value in vars(messages).items() if isinstance(value, type) and issubclass(value, Message)
@@ -72,7 +73,10 @@ class Link:
         raise Skip(f"no_{name}", f"{name} did not answer in time")
 
     def tell(self, name: str, message: Message) -> None:
-        """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`."""
+        """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`.
+
+        Only the first one to a peer waits, some milliseconds at most, for the connection.
+        """
         try:
             self._socket(name).send_multipart([b"", *pack(message)], zmq.NOBLOCK)
         except zmq.Again:
@@ -87,6 +91,7 @@ class Link:
         if len(sockets) >= _MOST_SOCKETS:
             sockets.pop(next(iter(sockets))).close()
         sockets[name] = _dealer(self._context, address(self._run_dir, name))
+        sockets[name].poll(_CONNECT_MS, zmq.POLLOUT)  # so that the first tell finds a peer that is there connected
         return sockets[name]
 
 

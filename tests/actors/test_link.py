@@ -135,6 +135,16 @@ def test_a_tell_to_nobody_is_dropped_and_counted(link: Link) -> None:
     assert link.dropped == 1
 
 
+def test_the_first_tell_reaches_a_peer_that_is_there(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    served = serve(context, tmp_path, Done())
+    link.tell("limiter", OutboxState(pending=7))
+    link.ask("limiter", ask(), Done)
+    assert served.told == [OutboxState(pending=7)]
+    served.close()
+
+
 def test_a_message_keeps_its_exact_values_on_the_way() -> None:
     kind, body = pack(OutboxState(pending=3))
     assert (kind, body) == (b"OutboxState", b'{"pending":3}')
