@@ -1,0 +1,251 @@
+"""A webhook server on a free port with a real database; only the market's prices and the live account are made here."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+import requests
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from engine.errors import BadConfiguration, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
+from engine.exchanges.paper import PaperVenue
+from engine.exchanges.venue import Credentials, Instrument, OrderRequest, OrderResult, OrderStatus, Quote, Venue
+from engine.serving import HttpService
+from engine.settings import Settings
+from engine.store.rows import NewStrategy
+from engine.store.seed import new_webhook_secret
+from engine.store.store import Store
+from engine.types import StrategyStatus
+from webhook_server.app import Server, build
+from webhook_server.clock import SystemClock
+
+TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
+
+
+@dataclass
+class Market:
+    """Prices that a test sets; `away` makes the venue unreachable, `gate` holds every quote back until it is set."""
+
+    prices: dict[str, Decimal] = field(
+        default_factory=lambda: {"BTCUSDT": Decimal("25000.0"), "ETHUSDT": Decimal("2000.0")}
+    )
+    away: UpstreamUnavailable | None = None
+    gate: threading.Event | None = None
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def quote(self, symbol: str) -> Quote:
+        self.asked.set()
+        if self.gate is not None and not self.gate.wait(30):
+            raise AssertionError("the gate never opened")
+        price = self._price(symbol)
+        return Quote(bid=price - TICK, ask=price + TICK, last=price, at_ms=1_700_000_000_000)
+
+    def instrument(self, symbol: str) -> Instrument:
+        self._price(symbol)
+        return Instrument(symbol=symbol, tick=TICK, lot=LOT, min_notional=MIN_NOTIONAL, max_leverage=50)
+
+    def _price(self, symbol: str) -> Decimal:
+        if self.away is not None:
+            raise self.away
+        if symbol not in self.prices:
+            raise StrategyFault(f"aster lists no perpetual called {symbol}")
+        return self.prices[symbol]
+
+
+class LiveAccount:
+    """A venue that keeps its own record of orders, so that tests can compare it with the books.
+
+    `mood` is what the next orders meet: fill, refuse, away (before it is sent), lost (filled, but the answer is lost),
+    silent (nothing is filled and nothing is answered) or forbidden (the credentials are not accepted).
+    """
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self.mood = "fill"
+        self.orders: list[OrderResult] = []
+        self.requests: list[OrderRequest] = []
+
+    def quote(self, symbol: str) -> Quote:
+        return self._market.quote(symbol)
+
+    def instrument(self, symbol: str) -> Instrument:
+        return self._market.instrument(symbol)
+
+    def market_order(self, order: OrderRequest) -> OrderResult:
+        failures: dict[str, Exception] = {
+            "refuse": VenueRefused("Margin is insufficient. (-2019)"),
+            "away": UpstreamUnavailable("venue", "no connection"),
+            "silent": OutcomeUnknown("timed out"),
+            "forbidden": BadConfiguration("The venue does not accept the credentials: key revoked."),
+        }
+        if self.mood in failures:
+            raise failures[self.mood]
+        self.requests.append(order)
+        price = self._market.prices[order.symbol]
+        result = OrderResult(
+            order_id=str(1000 + len(self.orders)),
+            client_order_id=order.client_order_id,
+            status=OrderStatus.FILLED,
+            price=price,
+            quantity=order.quantity,
+            fee_usd=order.quantity * price * Decimal("0.0004"),
+            at_ms=1_700_000_000_000,
+        )
+        self.orders.append(result)
+        if self.mood == "lost":
+            raise OutcomeUnknown("503 after the order was accepted")
+        return result
+
+    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
+        if self.mood in {"lost", "silent"}:
+            raise UpstreamUnavailable("venue", "no connection")
+        return next((order for order in self.orders if order.client_order_id == client_order_id), None)
+
+
+@dataclass
+class Venues:
+    """The outermost edge: the venues that the server under test finds."""
+
+    market: Market
+    account: LiveAccount
+
+    def quotes(self, exchange: str) -> Market:
+        if exchange != "aster":
+            raise BadConfiguration(f"No venue is called {exchange!r}; see the list of exchanges that ccxt supports.")
+        return self.market
+
+    def paper(self, exchange: str) -> Venue:
+        return PaperVenue(self.quotes(exchange), Decimal("0.04"), Decimal("0.02"))
+
+    def live(self, exchange: str, credentials: Credentials) -> Venue:
+        assert exchange == "aster"
+        assert credentials.private_key is not None
+        return self.account
+
+
+@dataclass
+class Sender:
+    """A user with a webhook secret, and how such a one sends signals."""
+
+    url: str
+    user_id: UUID
+    secret: SecretStr
+
+    def body(self, **fields: Any) -> dict[str, Any]:
+        """An entry of 1,000 USD into BTCUSDT; `fields` replace its own, None removes one."""
+        body: dict[str, Any] = {
+            "user_id": str(self.user_id),
+            "secret": self.secret.get_secret_value(),
+            "exchange": "aster",
+            "symbol": "BTCUSDT",
+            "action": "BUY",
+            "position_size_usd": 1000,
+        }
+        body.update(fields)
+        return {name: value for name, value in body.items() if value is not None}
+
+    def post(self, path: str = "/webhook", /, **fields: Any) -> requests.Response:
+        return requests.post(self.url + path, json=self.body(**fields), timeout=60)
+
+    def engine(self, **fields: Any) -> requests.Response:
+        return self.post("/webhook/ai-signal", **fields)
+
+    def signed(self, body: str, name: str, at: datetime | None = None, key: str | None = None) -> dict[str, str]:
+        at = at or datetime.now(UTC)
+        signature = Webhook(key or self.secret.get_secret_value()).sign(name, at, body)
+        return {
+            "webhook-id": name,
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": signature,
+        }
+
+
+@dataclass
+class Site:
+    """A running server and what surrounds it."""
+
+    url: str
+    server: Server
+    store: Store
+    market: Market
+    account: LiveAccount
+    sql: Callable[..., list[tuple[Any, ...]]]
+    sender: Sender
+
+    def user(self, email: str | None = None) -> Sender:
+        user_id = self.store.ensure_user(email or f"{uuid.uuid4().hex}@example.com")
+        secret = new_webhook_secret()
+        self.store.set_webhook_secret(user_id, secret)
+        return Sender(self.url, user_id, secret)
+
+    def strategy(self, **fields: Any) -> UUID:
+        fields = {"user_id": self.sender.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING} | fields
+        return self.store.create_strategy(NewStrategy.of(fields)).id
+
+    def limits(self, **columns: Any) -> None:
+        """Sets columns of the sender's risk limits on aster."""
+        self.sql(
+            "insert into trade_settings_exchange (user_id, exchange) values (%s, 'aster') on conflict do nothing",
+            self.sender.user_id,
+        )
+        for name, value in columns.items():
+            self.sql(f"update trade_settings_exchange set {name} = %s", value)  # noqa: S608 - names are the tests' own
+
+    def credentials(self) -> None:
+        self.sql(
+            "insert into bot_credentials (user_id, exchange, extra_metadata) values (%s, 'aster', %s)",
+            self.sender.user_id,
+            '{"user_address": "0x1", "signer_address": "0x2", "private_key": "0x3"}',
+        )
+
+    def move(self, symbol: str, price: str) -> None:
+        """A new price, and no quote of the old one left anywhere."""
+        self.market.prices[symbol] = Decimal(price)
+
+    def request(self, name: str) -> tuple[Any, ...]:
+        """status, answer_status, payload of the remembered request."""
+        return self.sql("select status, answer_status, payload from webhook_requests where request_id = %s", name)[0]
+
+
+def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    """Waits for `condition`; fails the test when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Runs one statement and returns its rows."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def run(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture
+def site(store: Store, sql: Callable[..., list[tuple[Any, ...]]]) -> Iterator[Site]:
+    market = Market()
+    account = LiveAccount(market)
+    server = build(Settings(), store, Venues(market, account), SystemClock())
+    http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
+    http.start()
+    nobody = Sender(http.url, uuid.uuid4(), SecretStr(""))
+    made = Site(http.url, server, store, market, account, sql, nobody)
+    made.sender = made.user("owner@example.com")
+    yield made
+    http.stop(5)
+    server.workers.shutdown()

@@ -1,0 +1,85 @@
+"""Which legs an order has, in which book."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+from engine.types import Side
+from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
+from webhook_server.decide import decide, held_by, is_paper_entry, to_exit
+
+
+def test_an_entry_opens_adds_or_reverses() -> None:
+    fresh = decide(order(), portfolio(), None, NOW, is_paper=True)
+    assert (fresh.close, fresh.open_usd) == (False, Decimal(1000))
+    held = position()
+    more = decide(order(), portfolio(open_positions=(held,)), held, NOW, is_paper=True)
+    assert (more.close, more.open_usd) == (False, Decimal(500))
+    turn = decide(order(action="SELL"), portfolio(open_positions=(held,)), held, NOW, is_paper=True)
+    assert (turn.close, turn.open_usd) == (True, Decimal(1000))
+
+
+def test_a_refused_reversal_still_gets_out() -> None:
+    held = position()
+    view = portfolio(open_positions=(held,), settings=settings(kill_switch=True))
+    plan = decide(order(action="SELL"), view, held, NOW, is_paper=True)
+    assert (plan.close, plan.open_usd) == (True, Decimal(0))
+    assert plan.refusal is not None
+
+
+def test_a_stale_reversal_does_nothing() -> None:
+    held = position()
+    plan = decide(order(action="SELL", expires_at=NOW), portfolio(open_positions=(held,)), held, NOW, is_paper=True)
+    assert (plan.close, plan.open_usd) == (False, Decimal(0))
+
+
+def test_a_live_entry_that_asks_for_protection_is_not_made_without_it() -> None:
+    for wish in ({"stop_loss_percent": 1}, {"take_profit_percent": 1}, {"order_type": "LIMIT", "price": 1}):
+        assert decide(order(**wish), portfolio(), None, NOW, is_paper=False).rejection is not None
+        assert decide(order(**wish), portfolio(), None, NOW, is_paper=True).rejection is None
+    assert decide(order(), portfolio(), None, NOW, is_paper=False).rejection is None
+
+
+def test_the_strategys_row_decides_between_paper_and_live() -> None:
+    live = portfolio(strategy=strategy(is_paper_trading=False))
+    assert is_paper_entry(order(environment="production"), portfolio())
+    assert not is_paper_entry(order(environment="testnet"), live)
+
+
+def test_without_a_strategy_only_production_is_live() -> None:
+    nobody = portfolio(strategy=None)
+    assert is_paper_entry(order(strategy_id=None), nobody)
+    assert is_paper_entry(order(strategy_id=None, environment="testnet"), nobody)
+    assert not is_paper_entry(order(strategy_id=None, environment="Production"), nobody)
+
+
+def test_held_is_what_the_same_holder_has_in_the_same_symbol_and_book() -> None:
+    mine = position()
+    others = (
+        position(symbol="ETHUSDT"),
+        position(strategy_id=None),
+        position(is_paper=False, side=Side.SHORT),
+    )
+    assert held_by(order(), (*others, mine), is_paper=True) == mine
+    assert held_by(order(), others, is_paper=True) is None
+
+
+def test_an_exit_finds_its_position_in_either_book() -> None:
+    close = order(action="CLOSE")
+    paper, live = position(), position(is_paper=False)
+    assert to_exit(close, (paper,), None) == paper
+    assert to_exit(close, (live,), None) == live
+    newer = live.model_copy(update={"entry_time": NOW + timedelta(seconds=1)})
+    assert to_exit(close, (paper, newer), None) == newer
+
+
+def test_a_persons_environment_binds_the_exit() -> None:
+    close = order(action="CLOSE", strategy_id=None, environment="production")
+    paper = position(strategy_id=None)
+    assert to_exit(close, (paper,), None) is None
+    assert to_exit(close.model_copy(update={"environment": None}), (paper,), None) == paper
+
+
+def test_an_exit_that_was_held_up_leaves_later_positions_alone() -> None:
+    close = order(action="CLOSE")
+    assert to_exit(close, (position(),), NOW) is not None
+    assert to_exit(close, (position(entry_time=NOW + timedelta(seconds=1)),), NOW) is None

@@ -1,0 +1,113 @@
+"""The same signal, however often and at once: one effect, one answer."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+
+from engine.errors import UpstreamUnavailable
+from tests.webhook_server.conftest import Site, until
+
+
+def test_a_repeated_signal_is_answered_with_the_first_answer(site: Site) -> None:
+    first = site.sender.post(signal_id="a")
+    site.move("BTCUSDT", "30000")
+    again = site.sender.post(signal_id="a")
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    (position,) = site.store.open_positions()
+    assert position.quantity == Decimal("0.039")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"action": "CLOSE"},
+        {"position_size_usd": 1},
+        {"symbol": "NOSUCHUSDT"},
+        {"expires_at": 1_700_000_000},
+        {"environment": "production"},
+    ],
+    ids=["skipped", "rejected", "malformed late", "over a limit", "no credentials"],
+)
+def test_every_end_is_remembered(site: Site, fields: dict[str, Any]) -> None:
+    first = site.sender.post(signal_id="a", **fields)
+    again = site.sender.post(signal_id="a", **fields)
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    assert site.store.unfinished_requests() == ()
+
+
+def test_the_same_id_with_another_body_is_a_conflict(site: Site) -> None:
+    site.sender.post(signal_id="a")
+    answer = site.sender.post(signal_id="a", position_size_usd=999)
+    assert answer.status_code == 409
+    assert answer.json()["success"] is False
+    assert len(site.store.open_positions()) == 1
+
+
+def test_ids_belong_to_their_user(site: Site) -> None:
+    site.sender.post(signal_id="a")
+    assert site.user().post(signal_id="a").json()["action"] == "opened"
+    assert len(site.store.open_positions()) == 2
+
+
+def test_header_and_body_must_agree_on_the_id(site: Site) -> None:
+    answer = requests.post(
+        f"{site.url}/webhook", json=site.sender.body(signal_id="a"), headers={"webhook-id": "b"}, timeout=60
+    )
+    assert (answer.status_code, answer.json()["field"]) == (400, "signal_id")
+
+
+def test_signals_without_an_id_are_all_different(site: Site) -> None:
+    assert site.sender.post().json()["signal_id"] != site.sender.post().json()["signal_id"]
+
+
+def test_fifty_identical_signals_at_once_have_exactly_one_effect(site: Site) -> None:
+    name = str(uuid4())
+    start = threading.Barrier(50)
+
+    def send() -> tuple[int, str | None]:
+        start.wait(60)
+        answer = site.sender.post(signal_id=name)
+        return answer.status_code, answer.headers.get("retry-after")
+
+    with ThreadPoolExecutor(50) as senders:
+        answers = [future.result() for future in [senders.submit(send) for _ in range(50)]]
+    assert {status for status, _ in answers} <= {200, 503}
+    assert all(wait is not None for status, wait in answers if status == 503)
+    assert site.sender.post(signal_id=name).json()["action"] == "opened"
+    assert site.sql("select count(*) from fills") == [(1,)]
+
+
+def test_a_signal_under_way_asks_its_repetition_to_come_again(site: Site) -> None:
+    site.market.gate = threading.Event()
+    with ThreadPoolExecutor(1) as senders:
+        first = senders.submit(site.sender.post, signal_id="a")
+        assert site.market.asked.wait(30)
+        again = site.sender.post(signal_id="a")
+        assert (again.status_code, again.headers["retry-after"]) == (503, "1")
+        site.market.gate.set()
+        assert first.result(60).status_code == 200
+    assert site.sender.post(signal_id="a").json() == first.result().json()
+
+
+def test_a_venue_that_is_away_leaves_the_signal_open_for_a_retry(site: Site) -> None:
+    site.market.away = UpstreamUnavailable("venue", "no connection", retry_after_s=7)
+    answer = site.sender.post(signal_id="a")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+    assert answer.json()["success"] is False
+    assert site.store.unfinished_requests() == ()
+    site.market.away = None
+    assert site.sender.post(signal_id="a").json()["action"] == "opened"
+
+
+def test_many_senders_at_once_lose_nothing(site: Site) -> None:
+    users = [site.user() for _ in range(5)]
+    with ThreadPoolExecutor(20) as senders:
+        sent = [senders.submit(users[number % 5].post, signal_id=f"s{number}") for number in range(60)]
+        assert [future.result().status_code for future in sent] == [200] * 60
+    until(lambda: site.sql("select count(*) from fills") == [(60,)])
+    assert site.sql("select count(distinct position_id) from fills") == [(5,)]

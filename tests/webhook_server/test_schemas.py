@@ -1,0 +1,122 @@
+"""What a sender may write, field by field, and what it is understood as."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine.types import SignalAction
+from webhook_server.schemas import AiSignal, FieldError, Order, parse, unknown_fields
+
+ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("action", "HOLD"),
+        ("action", None),
+        ("action", 1),
+        ("symbol", None),
+        ("symbol", "BTC/USDT"),
+        ("symbol", "BINANCE:"),
+        ("exchange", None),
+        ("exchange", "a ster"),
+        ("position_size_usd", None),
+        ("position_size_usd", 0),
+        ("position_size_usd", -1),
+        ("position_size_usd", "much"),
+        ("position_size_usd", True),
+        ("position_size_usd", "1e30"),
+        ("position_size_usd", "NaN"),
+        ("position_size_usd", [100]),
+        ("stop_loss_percent", 100),
+        ("take_profit_percent", 0),
+        ("sell_percentage", 101),
+        ("strategy_id", "mine"),
+        ("expires_at", "soon"),
+        ("timestamp", 10**20),
+        ("timestamp", True),
+        ("leverage", 0),
+        ("leverage", 2.5),
+        ("signal_id", "with space"),
+        ("signal_id", "x" * 101),
+        ("ai_confidence", 1.5),
+        ("ai_reasoning", "nul \x00"),
+        ("ai_reasoning", "half \ud800"),
+        ("useTrailingStop", True),
+        ("environment", "elsewhere"),
+        ("orderType", "STOP"),
+        ("user_id", "me"),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named(field: str, value: object) -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {field: value}, Order)
+    assert refusal.value.where.replace("order_type", "orderType") == field
+
+
+def test_a_limit_order_needs_its_price() -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"orderType": "LIMIT"}, Order)
+    assert refusal.value.where == "price"
+
+
+def test_the_engines_signals_name_their_user() -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY, AiSignal)
+    assert refusal.value.where == "user_id"
+
+
+def test_a_fault_never_repeats_the_value() -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"strategy_id": "whsec_hidden"}, Order)
+    assert "whsec_hidden" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("buy", "BUY"), ("Long", "BUY"), (" SHORT ", "SELL"), ("sell", "SELL"), ("close", "CLOSE"), ("CLOSE", "CLOSE")],
+)
+def test_actions_are_understood_in_any_case(written: str, meant: str) -> None:
+    assert parse(ENTRY | {"action": written}, Order).action is SignalAction(meant)
+
+
+@pytest.mark.parametrize("written", ["BINANCE:BTCUSDT", "btcusdt", "A:B:BTCUSDT", "BYBIT:BTCUSDT.P", " BTCUSDT "])
+def test_a_symbol_loses_its_exchange(written: str) -> None:
+    assert parse(ENTRY | {"symbol": written}, Order).symbol == "BTCUSDT"
+
+
+@pytest.mark.parametrize("name", ["position_size_usd", "size", "size_usd"])
+def test_the_size_has_several_names_and_may_be_text(name: str) -> None:
+    order = parse({"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", name: " 12.5 "}, Order)
+    assert order.position_size_usd == Decimal("12.5")
+
+
+@pytest.mark.parametrize(
+    "written", [1_700_000_000, 1_700_000_000_000, "1700000000000", "2023-11-14T22:13:20Z", "2023-11-14T22:13:20"]
+)
+def test_a_moment_may_be_milliseconds_seconds_or_iso(written: object) -> None:
+    assert parse(ENTRY | {"timestamp": written}, Order).timestamp == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_empty_fields_are_absent_fields() -> None:
+    order = parse(ENTRY | {"stop_loss_percent": "", "strategy_id": None}, Order)
+    assert order.stop_loss_percent is None
+    assert order.strategy_id is None
+
+
+def test_a_close_needs_no_size() -> None:
+    assert parse({"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}, Order).is_entry is False
+
+
+def test_unknown_fields_are_ignored_and_listed_by_name() -> None:
+    body = ENTRY | {"comment": "x", "orderType": "MARKET", "zeta": 1}
+    assert parse(body, Order).symbol == "BTCUSDT"
+    assert unknown_fields(body) == ["'comment'", "'zeta'"]
+
+
+def test_an_order_survives_its_stored_form() -> None:
+    order = parse(ENTRY | {"expires_at": 1_700_000_000, "size": "0.1", "stop_loss_percent": "1.5"}, Order)
+    assert Order.model_validate(order.model_dump(mode="json", exclude_none=True)) == order
