@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import stat
 import time
 from collections.abc import Callable
@@ -188,31 +187,19 @@ def monitor(settings: Settings) -> list[Check]:
 
 
 def ports(settings: Settings) -> list[Check]:
-    wanted: dict[str, tuple[str, int]] = {
-        "SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)
-    }
-    if composition.serves_webhook(settings):
-        wanted["SPARKY_WEBHOOK_PORT"] = (settings.sparky_webhook_host, settings.sparky_webhook_port)
-    if settings.simulates_groq:
-        wanted["SPARKY_SIM_GROQ_PORT"] = ("127.0.0.1", settings.sparky_sim_groq_port)
-    if settings.simulates_market:
-        wanted["SPARKY_SIM_ASTER_PORT"] = ("127.0.0.1", settings.sparky_sim_aster_port)
     ours = instance.own_ports(instance.supervisor_pid(settings))
-    return [_port(name, host, number, is_ours=number in ours) for name, (host, number) in wanted.items()]
+    wanted = composition.listeners(settings).items()
+    return [_port(name, host, number, is_ours=number in ours) for name, (host, number) in wanted]
 
 
 def _port(setting: str, host: str, number: int, *, is_ours: bool) -> Check:
-    name = f"port {number}"
     if is_ours:
-        return ok(name, "ours")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, number))
-            probe.listen(1)
-        except OSError as error:
-            return fault(name, f"{host}: {error.strerror}", f"stop what holds it, or set {setting} to another port")
-    return ok(name, "free")
+        return ok(f"port {number}", "ours")
+    refusal = instance.refusal_to_listen(host, number)
+    if refusal is not None:
+        remedy = f"stop what holds it, or set {setting} to another port"
+        return fault(f"port {number}", f"{host}: {refusal}", remedy)
+    return ok(f"port {number}", "free")
 
 
 def _cause(error: requests.RequestException) -> str:

@@ -126,6 +126,18 @@ def serves_webhook(settings: Settings) -> bool:
     return (there.hostname in {here.hostname, "localhost"}) and there.port == here.port
 
 
+def listeners(settings: Settings) -> dict[str, tuple[str, int]]:
+    """Where `sparky up` listens: (host, port) by the setting that moves the port."""
+    found = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
+    if serves_webhook(settings):
+        found["SPARKY_WEBHOOK_PORT"] = (settings.sparky_webhook_host, settings.sparky_webhook_port)
+    if settings.simulates_groq:
+        found["SPARKY_SIM_GROQ_PORT"] = ("127.0.0.1", settings.sparky_sim_groq_port)
+    if settings.simulates_market:
+        found["SPARKY_SIM_ASTER_PORT"] = ("127.0.0.1", settings.sparky_sim_aster_port)
+    return found
+
+
 def _shared(settings: Settings) -> list[ChildSpec]:
     return [
         _actor(settings, 2, "limiter"),

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import socket
 from typing import Any
 
 import psutil
@@ -55,3 +56,15 @@ def own_ports(pid: int | None) -> set[int]:
             with contextlib.suppress(psutil.Error):
                 ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     return ports
+
+
+def refusal_to_listen(host: str, port: int) -> str | None:
+    """Why nobody could listen there now; None when the port is free."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            return error.strerror or str(error)
+    return None

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, NamedTuple
 
 import typer
@@ -92,7 +92,12 @@ def shown(value: object) -> str:
 
 def usd(field: str) -> Cell:
     """Money to the cent, with its sign."""
-    return lambda row: None if row.get(field) is None else f"{Decimal(str(row[field])):,.2f}"
+    return lambda row: None if row.get(field) is None else cents(Decimal(str(row[field])))
+
+
+def cents(amount: Decimal, form: str = ",.2f") -> str:
+    """An amount to the cent; less than half a cent of loss is no loss."""
+    return format(amount.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + Decimal(0), form)
 
 
 def price(field: str) -> Cell:

@@ -3,14 +3,15 @@
 Pure: both sides are passed in, either may be missing.
 """
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
 STRATEGY_PREFIX: Final = "strategy-"
 
 
-def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """`monitor` is its /status or None; `rows` are those of `strategy_overview`. Ages and waits are in seconds."""
+def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]], now: float) -> dict[str, Any]:
+    """`monitor` is its /status or None, `rows` those of `strategy_overview`, `now` Unix seconds; ages are seconds."""
     seen = monitor or {}
     children = {child["name"]: child for child in seen.get("children", [])}
     cycles = seen.get("strategies", {})
@@ -18,8 +19,7 @@ def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]]) -> dict[s
     names = {STRATEGY_PREFIX + key: key for key in known}
     names |= {name: name.removeprefix(STRATEGY_PREFIX) for name, c in children.items() if c["kind"] == "strategy"}
     strategies = [
-        strategy(key, children.get(name), cycles.get(key), known.get(key), seen.get("at"))
-        for name, key in names.items()
+        strategy(key, children.get(name), cycles.get(key), known.get(key), now) for name, key in names.items()
     ]
     return {
         "running": monitor is not None,
@@ -39,7 +39,7 @@ def strategy(
     child: dict[str, Any] | None,
     cycle: dict[str, Any] | None,
     row: dict[str, Any] | None,
-    at: float | None,
+    now: float,
 ) -> dict[str, Any]:
     """One strategy: its process, its last cycle, its books."""
     child, cycle, row = child or {}, cycle or {}, row or {}
@@ -50,10 +50,10 @@ def strategy(
         "state": state(child, cycle, row),
         "paused_reason": row.get("paused_reason"),
         "pid": child.get("pid"),
-        "last_decision": cycle.get("last_decision"),
+        "last_decision": cycle.get("last_decision") or _recorded(row.get("last_decision"), now),
         "last_outcome": cycle.get("outcome"),
         "last_reason": cycle.get("reason"),
-        "next_tick_in_s": _until(cycle.get("next_tick_at"), at),
+        "next_tick_in_s": _until(cycle.get("next_tick_at"), now),
         "lateness_s": cycle.get("lateness_s"),
         "missed_ticks": cycle.get("missed_ticks"),
         "cycles": cycle.get("cycles"),
@@ -82,8 +82,17 @@ def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any]) -> 
     return "not started" if status == "running" else status
 
 
-def _until(next_tick_at: float | None, at: float | None) -> float | None:
-    return None if next_tick_at is None or at is None else round(next_tick_at - at, 3)
+def _until(next_tick_at: float | None, now: float) -> float | None:
+    return None if next_tick_at is None else round(next_tick_at - now, 3)
+
+
+def _recorded(decision: dict[str, Any] | None, now: float) -> dict[str, Any] | None:
+    """The database's last decision in the monitor's terms, for a strategy that the monitor has not heard of since."""
+    if decision is None:
+        return None
+    at = datetime.fromisoformat(decision["at"]).timestamp()
+    said = {name: decision[name] for name in ("action", "symbol", "confidence")}
+    return said | {"at": at, "age_s": round(now - at, 3)}
 
 
 def _money(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from actors.home import read_last_words
+from actors.specs import Restart
 from actors.supervision import Child, State
 
 logger = structlog.get_logger()
@@ -24,7 +25,7 @@ class Progress:
 
     def __call__(self, child: Child) -> None:
         name, who = child.spec.name, child.spec.title or child.spec.name
-        if child.state is State.RUNNING or (child.state is State.DONE and name in self._missing):
+        if child.state is State.RUNNING or _has_finished_its_task(child):
             logger.info("ready", actor=who, took_s=round(time.monotonic() - child.began_at, 2))
             self._note_ready(name)
         elif child.state is State.PARKED:
@@ -39,3 +40,8 @@ class Progress:
         self._missing.discard(name)
         if not self._missing:
             logger.info("all_running", took_s=round(time.monotonic() - self._began_at, 2))
+
+
+def _has_finished_its_task(child: Child) -> bool:
+    """Whether it is done by itself; everybody else is done only when all stop."""
+    return child.state is State.DONE and child.spec.restart is Restart.TRANSIENT

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -32,14 +32,18 @@ ASK_S: Final = 5.0
 
 def up(settings: Settings, *, has_demo: bool) -> int:
     """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration."""
-    if settings.sparky_candles is not None:
-        _check_candles(settings)
-    return _run(settings, composition.everything(settings, has_demo=has_demo), "sparky up")
+    specs = composition.everything(settings, has_demo=has_demo)
+    _check_candles(settings)
+    _check_alone(settings, composition.listeners(settings))
+    return _run(settings, specs, "sparky up")
 
 
 def supervise(settings: Settings) -> int:
     """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration."""
-    return _run(settings, composition.production(settings), "sparky supervise")
+    specs = composition.production(settings)
+    monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
+    _check_alone(settings, monitor)
+    return _run(settings, specs, "sparky supervise")
 
 
 def _run(settings: Settings, specs: Sequence[ChildSpec], command: str) -> int:
@@ -91,6 +95,21 @@ def restart_strategy(settings: Settings, strategy_id: UUID) -> None:
         Link(context, settings.run_dir).ask("supervisor", message, Done)
     finally:
         context.destroy(linger=0)
+
+
+def _check_alone(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
+    """Raises BadConfiguration when another Sparky holds the home, or anybody a port that we shall need."""
+    pid = instance.supervisor_pid(settings)
+    if pid is not None:
+        raise BadConfiguration(
+            f"Sparky already runs on {settings.sparky_home} as process {pid}; stop it, or set another SPARKY_HOME."
+        )
+    for setting, (host, port) in listeners.items():
+        refusal = instance.refusal_to_listen(host, port)
+        if refusal is not None:
+            raise BadConfiguration(
+                f"Port {port} on {host} cannot be had ({refusal}): stop what holds it or set {setting} to another one."
+            )
 
 
 def _check_candles(settings: Settings) -> None:

@@ -57,7 +57,7 @@ def look(settings: Settings) -> dict[str, Any]:
     """What the monitor and the database say now; a database that cannot be read leaves its part out and says why."""
     monitor = instance.monitor_status(settings)
     rows, trouble = _rows(settings)
-    return overview.joined(monitor, rows) | {"database": trouble or "ok"}
+    return overview.joined(monitor, rows, time.time()) | {"database": trouble or "ok"}
 
 
 def _rows(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
@@ -154,7 +154,7 @@ def _positions(positions: list[dict[str, Any]]) -> str:
 def _pnl(row: dict[str, Any]) -> str:
     if row["realized_pnl_usd"] is None:
         return "-"
-    return f"{Decimal(str(row['realized_pnl_usd'])) + Decimal(str(row['unrealized_pnl_usd'] or 0)):+,.2f}"
+    return output.cents(Decimal(str(row["realized_pnl_usd"])) + Decimal(str(row["unrealized_pnl_usd"] or 0)), "+,.2f")
 
 
 def _usd(text: str, places: int = 2) -> str:

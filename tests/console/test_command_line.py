@@ -1,6 +1,8 @@
 """The installed command as its own process: exit codes, streams and sentences."""
 
+import fcntl
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +64,27 @@ def test_candles_that_are_not_there_are_one_sentence(home: Path) -> None:
     done = run(home, "up", "--candles", "BTCUSDT-none.csv")
     assert done.returncode == 78
     assert "BTCUSDT-none.csv" in done.stderr
+
+
+def test_a_taken_port_is_one_sentence_before_anything_starts(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        done = run(home, "up", SPARKY_MONITOR_PORT=str(holder.getsockname()[1]))
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "SPARKY_MONITOR_PORT" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(home.iterdir()) == []
+
+
+def test_a_home_in_use_is_refused_with_the_others_pid(home: Path) -> None:
+    (home / "run").mkdir()
+    with (home / "run" / "supervisor.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4242")
+        lock.flush()
+        done = run(home, "up")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "already runs" in done.stderr
+    assert "4242" in done.stderr
 
 
 def test_production_without_a_key_says_what_is_missing(home: Path) -> None:

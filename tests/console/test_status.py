@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from actors.messages import ChildReport, CycleFinished, LimiterState, SupervisorReport
 from actors.monitor_facts import Facts
 from actors.monitor_http import MonitorServer
-from console import overview
+from console import output, overview
 from engine.store.rows import NewStrategy
 from engine.store.store import Store
 from engine.telemetry import Metrics
@@ -159,7 +159,20 @@ def test_one_word_says_how_a_strategy_is(process: str | None, breaker: str | Non
     assert overview.state(found, {"breaker": breaker}, {"status": row}) == word
 
 
+def test_a_strategy_that_the_monitor_forgot_shows_its_last_recorded_decision() -> None:
+    decision = {"action": "CLOSE", "symbol": "BTCUSDT", "confidence": 0.9, "at": "1970-01-01T00:01:00+00:00", "id": "x"}
+    [row] = overview.joined(None, [{"id": "1", "name": "a", "status": "paused", "last_decision": decision}], 90)[
+        "strategies"
+    ]
+    assert (row["last_decision"]["action"], row["last_decision"]["age_s"]) == ("CLOSE", 30)
+
+
+@pytest.mark.parametrize(("amount", "text"), [("-0.004", "+0.00"), ("-0.006", "-0.01"), ("1234.565", "+1,234.56")])
+def test_money_is_shown_to_the_cent_and_never_as_minus_nothing(amount: str, text: str) -> None:
+    assert output.cents(Decimal(amount), "+,.2f") == text
+
+
 def test_a_strategy_that_only_the_supervisor_knows_is_shown_too() -> None:
     status = {"at": 1.0, "children": [child(f"strategy-{UUID(int=1)}", "strategy", "new").model_dump(mode="json")]}
-    [row] = overview.joined(status, [])["strategies"]
+    [row] = overview.joined(status, [], 2.0)["strategies"]
     assert (row["name"], row["state"], row["equity_usd"]) == ("new", "running", None)
