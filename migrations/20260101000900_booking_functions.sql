@@ -135,7 +135,8 @@ begin
     delete from public.positions p where p.id = v_position.id;
   else
     update public.positions p
-      set quantity = p.quantity - p_fill.quantity, cost_usd = coalesce(p.cost_usd, p.entry_price * p.quantity) - v_trade.position_size_usd,
+      set quantity = p.quantity - p_fill.quantity,
+          cost_usd = coalesce(p.cost_usd, p.entry_price * p.quantity) - v_trade.position_size_usd,
           position_size_usd = coalesce(p.cost_usd, p.entry_price * p.quantity) - v_trade.position_size_usd,
           fees_usd = p.fees_usd - (v_trade.fees_usd - p_fill.fee_usd)
       where p.id = v_position.id;
@@ -267,6 +268,7 @@ begin
     select p.id, p.strategy_id, p.is_paper from public.positions p
     where p.exchange = p_exchange and p.symbol = p_symbol and (p_is_paper is null or p.is_paper = p_is_paper)
     order by p.strategy_id, p.id
+    for update -- so that the value is that of the quantity a fill has just booked
   loop
     perform public.mark_position(v_position.id, p_price);
     perform public.update_ledger(v_position.strategy_id, v_position.is_paper, 0);

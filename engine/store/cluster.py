@@ -1,4 +1,4 @@
-"""The embedded server's surroundings: its programs, its system user, its lock, and what dead predecessors left behind."""
+"""The embedded server's surroundings: its programs, its system user, its lock, and what dead predecessors left."""
 
 import fcntl
 import importlib.util

@@ -59,11 +59,15 @@ def is_running(home: Path) -> bool:
 class Embedded:
     """The server of one state directory. Its starter owns it: when the owner dies, however, the server shuts down.
 
-    `start` must be called on a thread that lives as long as the server shall: the kernel ties the two.
+    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end. `start` must
+    be called on a thread that lives as long as the server shall: the kernel ties the two.
     """
 
-    def __init__(self, home: Path, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, options: Mapping[str, str] | None = None, *, patience_s: float = LOCK_TIMEOUT_S
+    ) -> None:
         self._home = home
+        self._patience_s = patience_s
         self._data = data_dir(home)
         self._log = home / "postgres.log"
         self._options = {**_OPTIONS, "unix_socket_directories": str(self._data), **(options or {})}
@@ -86,7 +90,7 @@ class Embedded:
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = cluster.take_lock(self._home / "postgres.lock", LOCK_TIMEOUT_S)
+            self._lock = cluster.take_lock(self._home / "postgres.lock", self._patience_s)
             user = cluster.server_user(self._home)
             cluster.end_orphan(self._data)
             cluster.make_data_dir(self._data, user)

@@ -146,7 +146,7 @@ def _to_mend(error: psycopg.Error, state: str, reason: str) -> str | None:
         return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
     if state.startswith(("22", "23")) or (isinstance(error, psycopg.DataError) and not state):
         return f"The database refuses the value: {reason}."
-    if isinstance(error, psycopg.ProgrammingError) and not state:
+    if not state and (isinstance(error, psycopg.ProgrammingError) or "connection option" in reason):
         return "DATABASE_URL is not a PostgreSQL connection string."
     if state == "42501" or state.startswith("28") or (not state and any(phrase in reason for phrase in _WRONG_LOGIN)):
         return f"The database refuses this login: {reason}."

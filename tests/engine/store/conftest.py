@@ -1,0 +1,105 @@
+"""A strategy to work with, and short ways to say what the tests do to it."""
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from engine.store.rows import BookedFill, DecisionRecord, Fill, NewSignal, NewStrategy, RecordedDecision, StrategyRow
+from engine.store.store import Store
+from engine.types import Action, Side, SignalAction, StrategyStatus
+
+Sql = Callable[..., list[tuple[object, ...]]]
+
+ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[Sql]:
+    """Runs a statement as the database's owner; rows back, if there are any."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def run(statement: str, *values: object) -> list[tuple[object, ...]]:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+class Desk:
+    """One user with strategies, and the verbs of their life."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.user_id = store.ensure_user("trader@example.org")
+        self._fills = 0
+
+    def strategy(self, name: str = "one", **values: object) -> StrategyRow:
+        fields = {"user_id": self.user_id, "name": name, "status": StrategyStatus.RUNNING, **values}
+        return self.store.create_strategy(NewStrategy.of(fields))
+
+    def decide(
+        self,
+        strategy_id: UUID,
+        action: Action = Action.LONG,
+        symbol: str = "BTCUSDT",
+        *,
+        ttl_s: float = 60,
+        decision_id: UUID | None = None,
+        cost_usd: Decimal = Decimal("0.0001"),
+    ) -> RecordedDecision:
+        size = Decimal("123.45")
+        record = DecisionRecord(action=action, symbol=symbol, size_usd=size, confidence=0.7, cost_usd=cost_usd)
+        signal = (
+            None
+            if action is Action.HOLD
+            else NewSignal(
+                action=ACTION[action], symbol=symbol, exchange="aster", size_usd=size, confidence=0.7, ttl_s=ttl_s
+            )
+        )
+        return self.store.record_decision(decision_id or uuid4(), strategy_id, record, signal)
+
+    def begin(self, request_id: str, strategy_id: UUID | None = None, fingerprint: str = "f") -> str:
+        began = self.store.begin_request(
+            request_id, self.user_id, strategy_id, "aster", "BTCUSDT", "BUY", fingerprint, {"size": 1}
+        )
+        return began.state
+
+    def fill(
+        self,
+        kind: str,
+        price: str,
+        quantity: str = "1",
+        *,
+        side: Side = Side.LONG,
+        fee: str = "0",
+        strategy_id: UUID | None = None,
+        symbol: str = "BTCUSDT",
+        is_paper: bool = True,
+        request_id: str | None = None,
+    ) -> BookedFill:
+        """Begins a request and books its one fill."""
+        self._fills += 1
+        request_id = request_id or f"request-{self._fills}"
+        self.begin(request_id, strategy_id)
+        fill = Fill.model_validate(
+            {
+                "kind": kind,
+                "exchange": "aster",
+                "symbol": symbol,
+                "side": side,
+                "quantity": Decimal(quantity),
+                "price": Decimal(price),
+                "fee_usd": Decimal(fee),
+                "is_paper": is_paper,
+                "strategy_id": strategy_id,
+            }
+        )
+        return self.store.book_fill(request_id, self.user_id, fill, 200, {"success": True})
+
+
+@pytest.fixture
+def desk(store: Store) -> Desk:
+    return Desk(store)

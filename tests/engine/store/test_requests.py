@@ -1,0 +1,183 @@
+"""A request is executed once; its answer is remembered; whoever asks is known by the secret."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from threading import Barrier
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from engine.errors import BadConfiguration
+from engine.store.store import Store
+from engine.types import Side
+
+from .conftest import Desk, Sql
+
+
+def test_a_repeated_request_is_answered_with_the_first_answer(desk: Desk, store: Store) -> None:
+    assert desk.begin("r1") == "new"
+    assert desk.begin("r1") == "busy"
+    assert store.finish_request("r1", desk.user_id, "refused", 429, {"success": False, "n": 1.50}, "daily loss")
+
+    began = store.begin_request("r1", desk.user_id, None, "aster", "BTCUSDT", "BUY", "f", {})
+
+    assert (began.state, began.status, began.answer) == ("done", 429, {"success": False, "n": 1.5})
+
+
+def test_the_same_id_with_other_content_is_a_conflict(desk: Desk, store: Store) -> None:
+    assert desk.begin("r1", fingerprint="f") == "new"
+    assert desk.begin("r1", fingerprint="g") == "conflict"
+    store.finish_request("r1", desk.user_id, "skipped", 200, {})
+    assert desk.begin("r1", fingerprint="g") == "conflict"
+
+
+def test_two_users_may_use_the_same_id(desk: Desk, store: Store) -> None:
+    assert desk.begin("r1") == "new"
+    other = store.ensure_user("other@example.org")
+    assert store.begin_request("r1", other, None, "aster", "BTCUSDT", "BUY", "f", {}).state == "new"
+
+
+def test_fifty_senders_of_one_request_at_once_make_one_execution(desk: Desk) -> None:
+    barrier = Barrier(8)
+
+    def begin(_: int) -> str:
+        barrier.wait(30)
+        return desk.begin("r1")
+
+    with ThreadPoolExecutor(8) as pool:
+        states = list(pool.map(begin, range(48)))
+
+    assert states.count("new") == 1
+    assert states.count("busy") == 47
+
+
+def test_a_failure_of_the_server_or_venue_may_be_tried_again(desk: Desk, store: Store) -> None:
+    desk.begin("r1")
+    assert store.finish_request("r1", desk.user_id, "failed", 503, {"success": False}, "unreachable")
+
+    assert desk.begin("r1") == "new"
+    assert desk.begin("r1") == "busy"
+
+    assert store.finish_request("r1", desk.user_id, "failed", 200, {"success": False}, "the venue refused")
+    assert desk.begin("r1") == "done"
+    assert not store.finish_request("r1", desk.user_id, "skipped", 200, {})
+
+
+def test_requests_of_a_dead_executor_are_found(desk: Desk, store: Store) -> None:
+    strategy = desk.strategy()
+    desk.begin("r1", strategy.id)
+    desk.begin("r2")
+    store.finish_request("r2", desk.user_id, "skipped", 200, {})
+
+    (unfinished,) = store.unfinished_requests()
+
+    assert (unfinished.request_id, unfinished.strategy_id, unfinished.status) == ("r1", strategy.id, "received")
+    assert unfinished.payload == {"size": 1}
+    assert unfinished.booked_kinds == ()
+
+
+def test_a_webhook_secret_names_its_user_unless_two_have_it(desk: Desk, store: Store) -> None:
+    digest = hashlib.sha256(b"whsec_one").hexdigest()
+    assert store.webhook_users(digest) is None
+    assert store.webhook_secret(desk.user_id) is None
+
+    store.set_webhook_secret(desk.user_id, SecretStr("whsec_old"))
+    store.set_webhook_secret(desk.user_id, SecretStr("whsec_one"))
+
+    assert store.webhook_users(digest) == desk.user_id
+    assert store.webhook_secret(desk.user_id) == SecretStr("whsec_one")
+    assert store.webhook_secrets(desk.user_id) == (SecretStr("whsec_one"),)
+    store.set_webhook_secret(store.ensure_user("other@example.org"), SecretStr("whsec_one"))
+    assert store.webhook_users(digest) is None
+
+
+def test_venue_credentials_are_secret_and_the_users_own(desk: Desk, store: Store, sql: Sql) -> None:
+    sql(
+        "insert into bot_credentials (user_id, exchange, environment, extra_metadata) values "
+        """(%s, 'aster', 'testnet', '{}'), (%s, 'aster', 'production', '{"private_key": "0xabc"}')""",
+        desk.user_id,
+        desk.user_id,
+    )
+
+    found = store.venue_credentials(desk.user_id, "ASTER")
+
+    assert found is not None
+    assert found.environment == "production"
+    assert found.private_key == SecretStr("0xabc")
+    assert found.api_key is None
+    assert "0xabc" not in repr(found)
+    assert store.venue_credentials(uuid4(), "aster") is None
+
+
+def test_a_portfolio_shows_what_risk_needs(desk: Desk, store: Store, sql: Sql) -> None:
+    strategy = desk.strategy(leverage_max=3, max_position_usd=500, max_drawdown_percent=15)
+    sql(
+        "insert into trade_settings_exchange (user_id, exchange, kill_switch, max_daily_loss_usd) "
+        "values (%s, 'aster', true, 50)",
+        desk.user_id,
+    )
+    desk.fill("open", "100", "2", strategy_id=strategy.id)
+    desk.fill("close", "90", "2", strategy_id=strategy.id)
+    sql("update trades set exit_time = date_trunc('week', now() at time zone 'utc') at time zone 'utc'")
+    sql("update trades set exit_time = exit_time - interval '1 ms', entry_time = exit_time - interval '1 ms'")
+    desk.fill("open", "100", "1", strategy_id=strategy.id)
+    desk.fill("close", "105", "1", strategy_id=strategy.id)
+    desk.fill("open", "50", "1", symbol="ETHUSDT")
+    desk.fill("open", "50", "1", symbol="ETHUSDT", is_paper=False)
+
+    seen = store.portfolio(desk.user_id, "aster", strategy.id, is_paper=True)
+
+    assert seen.settings is not None
+    assert (seen.settings.kill_switch, seen.settings.max_daily_loss_usd) == (True, Decimal(50))
+    assert seen.settings.max_trades_per_week is None
+    assert (seen.realized_pnl_today_usd, seen.realized_pnl_week_usd) == (Decimal(5), Decimal(5))
+    assert seen.trades_this_week == 2
+    assert [(row.symbol, row.is_paper) for row in seen.open_positions] == [("ETHUSDT", True)]
+    assert seen.strategy is not None
+    assert (seen.strategy.leverage_max, seen.strategy.max_position_usd) == (3, Decimal(500))
+    assert seen.strategy.drawdown_percent == pytest.approx(0.15)
+
+
+def test_a_portfolio_knows_only_the_users_own_strategy(desk: Desk, store: Store) -> None:
+    strategy = desk.strategy()
+    other = store.ensure_user("other@example.org")
+
+    assert store.portfolio(other, "aster", strategy.id, is_paper=True).strategy is None
+    assert store.portfolio(desk.user_id, "aster", None, is_paper=True).strategy is None
+    assert store.portfolio(desk.user_id, "aster", None, is_paper=True).settings is None
+
+
+def test_a_limit_that_cannot_be_understood_refuses(desk: Desk, store: Store, sql: Sql) -> None:
+    sql(
+        "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 'NaN')",
+        desk.user_id,
+    )
+
+    with pytest.raises(BadConfiguration, match="max_daily_loss_usd"):
+        store.portfolio(desk.user_id, "aster", None, is_paper=True)
+
+
+def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
+    desk: Desk, store: Store, sql: Sql
+) -> None:
+    def failures() -> int:
+        return store.portfolio(desk.user_id, "aster", None, is_paper=True).consecutive_failures
+
+    for _ in range(2):
+        desk.begin("r1")
+        store.finish_request("r1", desk.user_id, "failed", 503, {})
+    desk.begin("r2")
+    store.finish_request("r2", desk.user_id, "failed", 200, {})
+    desk.begin("r3")
+    store.finish_request("r3", desk.user_id, "refused", 429, {})
+    assert failures() == 3
+
+    sql("update webhook_requests set failed_at = failed_at - interval '61 minutes'")
+    assert failures() == 0
+
+    sql("update webhook_requests set failed_at = now() where failed_at is not null")
+    assert failures() == 3
+    desk.fill("open", "100", side=Side.SHORT)
+    assert failures() == 0
