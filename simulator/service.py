@@ -2,17 +2,37 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any, Final
 
 from engine.serving import HttpService
 from engine.settings import Settings
 from simulator import aster, groq
+from simulator.bookmark import Bookmark
 from simulator.candle_file import read_candles, symbol_of
 from simulator.candles import MINUTE_MS, Series, synthetic
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock, start_of
 from simulator.quota import Limits
 
-HOST = "127.0.0.1"
+HOST: Final = "127.0.0.1"
+LATEST_MS: Final = 7_258_118_400_000  # the year 2200: a fast clock starts over long before dates run out
+
+
+class AsterService(HttpService):
+    """Remembers the market's time whenever it is looked at, and when it stops."""
+
+    def __init__(self, app: Any, port: int, clock: MarketClock, bookmark: Bookmark) -> None:
+        super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", aster.HEALTH)
+        self._clock = clock
+        self._bookmark = bookmark
+
+    def healthy(self) -> bool:
+        self._bookmark.write(self._clock.now_ms())
+        return super().healthy()
+
+    def stop(self, grace_s: float) -> None:
+        self._bookmark.write(self._clock.now_ms())
+        super().stop(grace_s)
 
 
 def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
@@ -27,9 +47,15 @@ def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001
 
 
 def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
-    """The stand-in for Aster. Raises BadConfiguration when the candles cannot be used."""
-    app = aster.create_aster(open_exchange(series_of(settings), settings.sparky_sim_speed))
-    return HttpService(app, HOST, settings.sparky_sim_aster_port, "SPARKY_SIM_ASTER_PORT", aster.HEALTH)
+    """The stand-in for Aster. Market time goes on from where the same market was left in `sparky_home`, a file that had
+    been played to its end from its start. Raises BadConfiguration when the candles cannot be used."""
+    series = series_of(settings)
+    path = settings.sparky_candles
+    name = f"synthetic {settings.sparky_sim_seed}" if path is None else f"{path.name} {path.stat().st_size}"
+    bookmark = Bookmark(settings.sparky_home / "simulated-market.json", name)
+    exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read())
+    app = aster.create_aster(exchange)
+    return AsterService(app, settings.sparky_sim_aster_port, exchange.clock, bookmark)
 
 
 def series_of(settings: Settings) -> Mapping[str, Series]:
@@ -38,10 +64,15 @@ def series_of(settings: Settings) -> Mapping[str, Series]:
     return synthetic(settings.sparky_sim_seed) if path is None else {symbol_of(path): read_candles(path)}
 
 
-def open_exchange(series: Mapping[str, Series], speed: float) -> Exchange:
-    """A venue that trades `series`, its clock starting now: at the real time, or in a file after its history."""
+def open_exchange(series: Mapping[str, Series], speed: float, left_at_ms: int | None = None) -> Exchange:
+    """A venue that trades `series`, its clock starting now.
+
+    It starts where it was left, else at the real time or, in a file, after its history.
+    """
     first = next(iter(series.values()))
     now_ms = time.time_ns() // 1_000_000
     start_ms = start_of(first, now_ms - now_ms % MINUTE_MS)
+    if left_at_ms is not None and start_ms <= left_at_ms < (first.end_ms or LATEST_MS):
+        start_ms = left_at_ms
     clock = MarketClock(start_ms, speed, first.end_ms)
     return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock)

@@ -54,9 +54,7 @@ class CcxtVenue:
         OPEN when it had not ended by then. A client id that an open order already has gives that order. Raises as
         `Venue.market_order`.
         """
-        instrument = self.instrument(order.symbol)
-        price = Decimal(0) if order.reduce_only else self.quote(order.symbol).last
-        quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
+        quantity = self.instrument(order.symbol).whole_lots(order.quantity)
         if not order.reduce_only:
             self._set_leverage(order.symbol, order.leverage)
         sent = self._sent(order, quantity)

@@ -39,18 +39,22 @@ class Instrument(Frozen):
         """The largest multiple of the lot that is at most `quantity`."""
         return (quantity / self.lot).to_integral_value(ROUND_FLOOR) * self.lot
 
-    def accepted(self, quantity: Decimal, price: Decimal, *, reduce_only: bool) -> Decimal:
-        """`quantity` floored to the lot.
-
-        Raises VenueRefused when it is outside the limits. A reduce-only order may be below the minimum notional,
-        as on Binance-shaped venues, so that a small rest can always be closed.
-        """
+    def whole_lots(self, quantity: Decimal) -> Decimal:
+        """`quantity` floored to the lot. Raises VenueRefused when the venue takes no such quantity."""
         floored = self.floored(quantity)
         if floored <= 0 or floored < self.min_quantity:
             least = max(self.lot, self.min_quantity)
             raise VenueRefused(f"{self.symbol}: quantity {quantity} is below the least of {least}")
         if self.max_quantity is not None and floored > self.max_quantity:
             raise VenueRefused(f"{self.symbol}: quantity {floored} is above the most of {self.max_quantity}")
+        return floored
+
+    def accepted(self, quantity: Decimal, price: Decimal, *, reduce_only: bool) -> Decimal:
+        """`whole_lots`, and worth the minimum notional at `price`. Raises VenueRefused.
+
+        A reduce-only order may be worth less, as on Binance-shaped venues, so that a small rest can always be closed.
+        """
+        floored = self.whole_lots(quantity)
         if not reduce_only and floored * price < self.min_notional:
             raise VenueRefused(f"{self.symbol}: notional {floored * price} is below the minimum of {self.min_notional}")
         return floored

@@ -1,7 +1,10 @@
 """The simulators as the host starts them: from settings, and with one sentence when they cannot run."""
 
+import json
 import socket
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -9,8 +12,11 @@ import pytest
 
 from engine.errors import BadConfiguration
 from engine.settings import Settings
+from simulator.bookmark import Bookmark
 from simulator.candles import MINUTE_MS
 from simulator.service import make_aster, make_groq
+
+START_MS = 1_677_628_800_000
 
 
 def free_port() -> int:
@@ -18,8 +24,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_both_start_from_settings_and_are_healthy_until_they_stop() -> None:
-    settings = Settings(sparky_sim_groq_port=free_port(), sparky_sim_aster_port=free_port())
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A state directory with a short name, as sockets live below it."""
+    with tempfile.TemporaryDirectory(prefix="sparky") as path:
+        yield Path(path)
+
+
+def test_both_start_from_settings_and_are_healthy_until_they_stop(home: Path) -> None:
+    settings = Settings(sparky_home=home, sparky_sim_groq_port=free_port(), sparky_sim_aster_port=free_port())
     services = [make_groq(settings, ""), make_aster(settings, "")]
     for service in services:
         service.start()
@@ -31,25 +44,72 @@ def test_both_start_from_settings_and_are_healthy_until_they_stop() -> None:
     assert [service.healthy() for service in services] == [False, False]
 
 
-def test_a_taken_port_names_the_port_and_the_setting() -> None:
+def test_a_taken_port_names_the_port_and_the_setting(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         for make, name in ((make_groq, "SPARKY_SIM_GROQ_PORT"), (make_aster, "SPARKY_SIM_ASTER_PORT")):
-            service = make(Settings(sparky_sim_groq_port=port, sparky_sim_aster_port=port), "")
+            settings = Settings(sparky_home=home, sparky_sim_groq_port=port, sparky_sim_aster_port=port)
+            service = make(settings, "")
             with pytest.raises(BadConfiguration, match=f"Port {port} .*{name}"):
                 service.start()
 
 
-def test_candles_from_a_file_are_its_symbol_alone(write_csv: Callable[..., Path]) -> None:
-    start = 1_677_628_800_000
-    rows = [f"{start + index * MINUTE_MS},10,12,9,11,1" for index in range(120)]
-    path = write_csv("open_time_ms,open,high,low,close,volume\n" + "\n".join(rows), "SOLUSDT-1m.csv")
-    service = make_aster(Settings(sparky_candles=path, sparky_sim_aster_port=free_port()), "")
+@pytest.fixture
+def candles(write_csv: Callable[..., Path]) -> Path:
+    rows = [f"{START_MS + index * MINUTE_MS},10,12,9,11,1" for index in range(120)]
+    return write_csv("open_time_ms,open,high,low,close,volume\n" + "\n".join(rows), "SOLUSDT-1m.csv")
+
+
+def market_time(settings: Settings) -> int:
+    """Starts the venue, asks for its time, and stops it."""
+    service = make_aster(settings, "")
     service.start()
     info = httpx.get(f"{service.url}/fapi/v3/exchangeInfo", timeout=30).json()
-    assert [row["symbol"] for row in info["symbols"]] == ["SOLUSDT"]
-    assert start + 100 * MINUTE_MS <= info["serverTime"] <= start + 120 * MINUTE_MS
     service.stop(2)
+    if settings.sparky_candles is not None:
+        assert [row["symbol"] for row in info["symbols"]] == ["SOLUSDT"]
+    return int(info["serverTime"])
+
+
+def test_candles_from_a_file_are_its_symbol_alone(home: Path, candles: Path) -> None:
+    settings = Settings(sparky_home=home, sparky_candles=candles, sparky_sim_aster_port=free_port())
+    assert START_MS + 100 * MINUTE_MS <= market_time(settings) <= START_MS + 120 * MINUTE_MS
+
+
+def test_a_market_goes_on_where_it_was_left(home: Path, candles: Path) -> None:
+    port = free_port()
+    slow = Settings(sparky_home=home, sparky_candles=candles, sparky_sim_aster_port=port, sparky_sim_speed=0.001)
+    (home / "simulated-market.json").write_text(
+        json.dumps({"series": f"{candles.name} {candles.stat().st_size}", "market_ms": START_MS + 110 * MINUTE_MS})
+    )
+    assert START_MS + 110 * MINUTE_MS <= market_time(slow) < START_MS + 111 * MINUTE_MS
+    assert START_MS + 110 * MINUTE_MS <= market_time(slow) < START_MS + 111 * MINUTE_MS
+    synthetic = Settings(sparky_home=home, sparky_sim_aster_port=port, sparky_sim_speed=1.0)
+    assert abs(market_time(synthetic) - time.time() * 1_000) < 120_000
+
+
+def test_a_file_that_was_played_to_its_end_starts_over(home: Path, candles: Path) -> None:
+    port = free_port()
+    fast = Settings(sparky_home=home, sparky_candles=candles, sparky_sim_aster_port=port, sparky_sim_speed=100_000)
+    service = make_aster(fast, "")
+    service.start()
+    deadline = time.monotonic() + 60
+    while httpx.get(f"{service.url}/fapi/v3/time", timeout=30).json()["serverTime"] < START_MS + 120 * MINUTE_MS:
+        assert time.monotonic() < deadline
+    service.stop(2)
+    slow = fast.model_copy(update={"sparky_sim_speed": 0.001})
+    assert START_MS + 100 * MINUTE_MS <= market_time(slow) < START_MS + 101 * MINUTE_MS
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"series": 1}', '{"series": "synthetic 1", "market_ms": "x"}'])
+def test_a_damaged_bookmark_is_no_bookmark(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "market.json"
+    path.write_text(content)
+    bookmark = Bookmark(path, "synthetic 1")
+    assert bookmark.read() is None
+    bookmark.write(7)
+    assert bookmark.read() == 7
+    assert Bookmark(path, "synthetic 2").read() is None
 
 
 def test_a_faulty_file_stops_the_start(write_csv: Callable[..., Path]) -> None:
