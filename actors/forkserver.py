@@ -18,7 +18,7 @@ import traceback
 from typing import Any, Final, NoReturn
 
 REQUEST_LIMIT: Final = 64 * 1024
-_PRELOAD: Final = ("actors.child",)
+_PRELOAD: Final = ("actors.child", "actors.strategy")
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
