@@ -60,6 +60,9 @@ class Limiter(Actor):
             return None
         return super().receive(message)
 
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - every grant is in the file already
+        self._journal.close()
+
     def _acquire(self, ask: AcquirePermit) -> Message | Reply:
         now = time.monotonic()
         permits = self._of(ask.model)

@@ -9,7 +9,7 @@ from engine.decision import clean
 from engine.prompts.profiles import SYSTEM
 from engine.types import MarketSnapshot, Position, StrategyContext
 
-LONGEST_NOTES: Final = 1_500  # characters, about 400 tokens
+LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens
 _SIGNIFICANT_DIGITS: Final = 8
 # How tokenizers of this family cut: words, up to three digits, punctuation by ones and twos, the rest by bytes.
 _PIECES: Final = re.compile(r"_?[A-Za-z]+|[0-9]{1,3}| +|\n+|[!-/:-@\[-`{-~]{1,2}|.", re.DOTALL)

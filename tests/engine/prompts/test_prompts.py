@@ -90,7 +90,7 @@ def test_notes_of_any_length_add_a_bounded_number_of_tokens() -> None:
     plain = estimate_tokens(build(a_context(), [a_snapshot()]))
     english = "Prefer trades in the direction of the daily trend. " * 1_000
     noted = estimate_tokens(build(a_context(a_strategy(custom_prompt=english)), [a_snapshot()]))
-    assert plain < noted <= plain + 450
+    assert plain < noted <= plain + 1_100
 
 
 def test_the_estimate_counts_more_for_what_tokenizers_cut_finer() -> None:

@@ -1,0 +1,56 @@
+"""Actors of one process, and servers they may reach."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.serving import HttpService
+from simulator import aster, groq
+from simulator.candles import synthetic
+from simulator.quota import Limits
+from simulator.service import open_exchange
+from tests.support.local_peers import LocalPeers
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def peers() -> Iterator[LocalPeers]:
+    local = LocalPeers()
+    yield local
+    local.stop()
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A state directory whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    started: list[HttpService] = []
+
+    def start(app: object, health: str) -> str:
+        service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", health)
+        service.start()
+        started.append(service)
+        return service.url
+
+    yield start
+    for service in started:
+        service.stop(1)
+
+
+@pytest.fixture
+def aster_url(serve: Serve) -> str:
+    """The three synthetic markets at 60 times the real speed."""
+    return serve(aster.create_aster(open_exchange(synthetic(seed=1), speed=60)), aster.HEALTH)
+
+
+@pytest.fixture
+def groq_url(serve: Serve) -> str:
+    return serve(groq.create_groq(groq.Groq(Limits())), groq.HEALTH)

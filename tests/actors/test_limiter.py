@@ -1,0 +1,95 @@
+"""The limiter as an actor: grants at once or when there is room, never forgets an asker, and survives its own death."""
+
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.limiter import make
+from actors.messages import AcquirePermit, LimiterState, Permit, ReleasePermit
+from engine.errors import Skip
+from engine.settings import Settings
+from tests.support.local_peers import LocalPeers
+
+MODEL = "openai/gpt-oss-120b"
+PATIENCE_S = 20.0
+
+
+def ask(peers: LocalPeers, *, strategy: UUID | None = None, tokens: int = 100, within_s: float = PATIENCE_S) -> Permit:
+    message = AcquirePermit(
+        strategy_id=strategy or uuid4(), model=MODEL, tokens=tokens, deadline=time.monotonic() + within_s
+    )
+    return peers.ask("limiter", message, Permit)
+
+
+def start(peers: LocalPeers, home: Path, **limits: Any) -> None:
+    settings = Settings(sparky_home=home, **limits)
+    peers.start("limiter", lambda: make(settings, peers, ""))
+
+
+def state(peers: LocalPeers) -> LimiterState:
+    seen = len(peers.of(LimiterState))
+    return peers.wait_for(LimiterState, count=seen + 2)[-1]
+
+
+def test_a_permit_is_granted_at_once_while_there_is_room(peers: LocalPeers, home: Path) -> None:
+    start(peers, home)
+    assert ask(peers).waited_s < PATIENCE_S / 2
+
+
+def test_who_waits_is_served_as_soon_as_a_permit_comes_back(peers: LocalPeers, home: Path) -> None:
+    start(peers, home, sparky_llm_concurrency=1)
+    first = ask(peers)
+    message = AcquirePermit(strategy_id=uuid4(), model=MODEL, tokens=1, deadline=time.monotonic() + PATIENCE_S)
+    waiting = peers.refs["limiter"].ask(message, block=False)
+    peers.tell("limiter", ReleasePermit(permit_id=first.permit_id, model=MODEL, tokens=10))
+    assert isinstance(waiting.get(timeout=PATIENCE_S), Permit)
+
+
+def test_no_permit_in_time_is_said_before_the_asker_gives_up(peers: LocalPeers, home: Path) -> None:
+    start(peers, home, sparky_llm_rpm=1)
+    ask(peers)
+    with pytest.raises(Skip, match=r"no permit for .* in time") as refused:
+        ask(peers, within_s=0.5)
+    assert refused.value.kind == "no_permit"
+
+
+def test_a_request_that_can_never_be_granted_is_refused_at_once(peers: LocalPeers, home: Path) -> None:
+    start(peers, home, sparky_llm_tpm=1_000)
+    with pytest.raises(Skip, match="more than the limit of 1000") as refused:
+        ask(peers, tokens=1_001)
+    assert refused.value.kind == "too_large"
+
+
+def test_announced_limits_and_refusals_hold_everybody_back(peers: LocalPeers, home: Path) -> None:
+    start(peers, home)
+    permit = ask(peers)
+    release = ReleasePermit(
+        permit_id=permit.permit_id, model=MODEL, tokens=0, tokens_per_minute=8_000, requests_per_day=1_000
+    )
+    peers.tell("limiter", release.model_copy(update={"retry_after_s": 60.0}))
+    with pytest.raises(Skip, match="no permit"):
+        ask(peers, within_s=0.3)
+    assert state(peers).limit == {"rpm": 30, "tpm": 8_000, "rpd": 1_000, "concurrency": 16}
+
+
+def test_the_monitor_hears_of_queue_and_use(peers: LocalPeers, home: Path) -> None:
+    start(peers, home, sparky_llm_rpm=1)
+    ask(peers, tokens=500)
+    message = AcquirePermit(strategy_id=uuid4(), model=MODEL, tokens=1, deadline=time.monotonic() + PATIENCE_S)
+    peers.refs["limiter"].ask(message, block=False)
+    told = state(peers)
+    assert (told.model, told.queue_length) == (MODEL, 1)
+    assert told.used == {"rpm": 1, "tpm": 500, "rpd": 1, "tpd": 500, "concurrency": 1}
+
+
+def test_a_restarted_limiter_does_not_grant_the_same_minute_twice(peers: LocalPeers, home: Path) -> None:
+    start(peers, home, sparky_llm_rpm=2)
+    ask(peers)
+    ask(peers)
+    peers.stop_one("limiter")
+    start(peers, home, sparky_llm_rpm=2)
+    with pytest.raises(Skip, match="no permit"):
+        ask(peers, within_s=0.3)

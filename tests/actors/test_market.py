@@ -1,0 +1,157 @@
+"""The market actor against the venue's simulator: single-flight, fresh by the venue's clock, honest when it is down."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pykka
+import pytest
+
+from actors.market import make
+from actors.messages import GetSnapshot, MarketFetched, Snapshot
+from engine.errors import Skip
+from engine.settings import Settings
+from simulator import aster
+from simulator.candles import synthetic
+from simulator.service import open_exchange
+from tests.support.local_peers import LocalPeers
+
+PATIENCE_S = 20.0
+DOWN = [{"kind": "status", "status": 503, "times": None}]
+
+
+def start(peers: LocalPeers, home: Path, url: str) -> None:
+    settings = Settings(sparky_home=home, sparky_market="aster", sparky_market_url=url)
+    peers.start("market", lambda: make(settings, peers, ""))
+
+
+def wanted(symbol: str = "BTCUSDT") -> GetSnapshot:
+    return GetSnapshot(venue="aster", symbol=symbol, deadline=time.monotonic() + PATIENCE_S)
+
+
+def ask(peers: LocalPeers, symbol: str = "BTCUSDT") -> Snapshot:
+    return peers.ask("market", wanted(symbol), Snapshot)
+
+
+@pytest.fixture
+def real_time_url(serve: Callable[..., str]) -> str:
+    return serve(aster.create_aster(open_exchange(synthetic(seed=1), speed=1)), aster.HEALTH)
+
+
+def test_a_snapshot_has_price_change_ten_candles_and_warm_indicators(
+    peers: LocalPeers, home: Path, aster_url: str
+) -> None:
+    start(peers, home, aster_url)
+    snapshot = ask(peers).snapshot
+    assert (snapshot.venue, snapshot.symbol, snapshot.interval) == ("aster", "BTCUSDT", "1m")
+    assert len(snapshot.candles) == 10
+    steps = {b.open_time_ms - a.open_time_ms for a, b in zip(snapshot.candles, snapshot.candles[1:], strict=False)}
+    assert steps == {60_000}
+    assert snapshot.change_24h_percent is not None
+    assert None not in snapshot.indicators.model_dump().values()
+    assert 0 <= snapshot.age_s < 180
+
+
+def test_however_many_ask_there_is_one_fetch(peers: LocalPeers, home: Path, real_time_url: str) -> None:
+    start(peers, home, real_time_url)
+    futures = [peers.refs["market"].ask(wanted(), block=False) for _ in range(200)]
+    answers = [future.get(timeout=PATIENCE_S) for future in futures]
+    assert len({answer.snapshot.as_of_ms for answer in answers}) == 1
+    peers.wait_for(MarketFetched)
+    assert len(peers.of(MarketFetched)) == 1
+
+
+def test_in_real_time_a_candle_is_kept_until_the_next_one_closes(
+    peers: LocalPeers, home: Path, real_time_url: str
+) -> None:
+    start(peers, home, real_time_url)
+    first = ask(peers)
+    assert ask(peers).snapshot.as_of_ms == first.snapshot.as_of_ms
+    assert len(peers.of(MarketFetched)) == 1
+
+
+def test_at_sixty_times_the_speed_new_candles_are_seen_as_they_close(
+    peers: LocalPeers, home: Path, aster_url: str
+) -> None:
+    start(peers, home, aster_url)
+    first = ask(peers).snapshot
+    deadline = time.monotonic() + PATIENCE_S
+    seen = {first.candles[-1].open_time_ms}
+    while len(seen) < 4:
+        assert time.monotonic() < deadline
+        snapshot = ask(peers).snapshot
+        seen.add(snapshot.candles[-1].open_time_ms)
+        # Never more than a candle and a bit behind the venue, although nobody said how fast its clock runs.
+        assert snapshot.age_s < 180
+    fetched = peers.of(MarketFetched)
+    assert len(fetched) < 25
+
+
+def answers(peers: LocalPeers) -> Iterator[Snapshot | Skip]:
+    """What is answered as time goes by: asks, and asks again after every fetch that follows."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        fetched = len(peers.of(MarketFetched))
+        try:
+            yield ask(peers)
+        except Skip as skip:
+            yield skip
+        while len(peers.of(MarketFetched)) == fetched and time.monotonic() < deadline:
+            peers.refs["market"].ask(wanted())
+            time.sleep(0.02)  # nothing tells when kept data has become stale
+
+
+def test_a_venue_that_is_down_is_served_from_memory_and_then_refused(
+    peers: LocalPeers, home: Path, aster_url: str
+) -> None:
+    start(peers, home, aster_url)
+    for _, _ in zip(range(3), answers(peers), strict=False):
+        pass  # the speed of the venue's clock is known now
+    httpx.post(f"{aster_url}/_control/faults", json=DOWN).raise_for_status()
+    served, refusal = [], None
+    for answer in answers(peers):
+        if isinstance(answer, Skip):
+            refusal = answer
+            break
+        served.append(answer.snapshot.age_s)
+    assert refusal is not None
+    assert refusal.kind == "no_data"
+    assert "venue" in str(refusal)
+    assert max(served) < 60 * 6
+    failures = [fetched for fetched in peers.of(MarketFetched) if fetched.outcome == "unavailable"]
+    assert 1 <= len(failures) <= 8
+    httpx.delete(f"{aster_url}/_control/faults").raise_for_status()
+    assert any(isinstance(answer, Snapshot) for answer in answers(peers))
+
+
+def test_a_symbol_that_the_venue_does_not_list_is_said_to_be_unknown(
+    peers: LocalPeers, home: Path, aster_url: str
+) -> None:
+    start(peers, home, aster_url)
+    with pytest.raises(Skip) as refused:
+        ask(peers, "NOSUCHUSDT")
+    assert refused.value.kind == "unknown_symbol"
+    assert "NOSUCHUSDT" in str(refused.value)
+
+
+def test_a_venue_that_does_not_exist_fails_the_ask_and_not_the_actor(
+    peers: LocalPeers, home: Path, aster_url: str
+) -> None:
+    start(peers, home, aster_url)
+    with pytest.raises(Skip):
+        peers.ask("market", wanted().model_copy(update={"venue": "nosuchvenue"}), Snapshot)
+    assert ask(peers).snapshot.symbol == "BTCUSDT"
+
+
+def test_one_slow_symbol_does_not_block_the_others(peers: LocalPeers, home: Path, aster_url: str) -> None:
+    start(peers, home, aster_url)
+    ask(peers, "ETHUSDT")  # listings are loaded
+    hang = [{"kind": "hang", "path": "klines", "seconds": 3.0, "times": 1}]
+    httpx.post(f"{aster_url}/_control/faults", json=hang).raise_for_status()
+    slow = peers.refs["market"].ask(wanted("BTCUSDT"), block=False)
+    while httpx.get(f"{aster_url}/_control/faults").json():
+        time.sleep(0.01)
+    assert ask(peers, "SOLUSDT").snapshot.symbol == "SOLUSDT"
+    with pytest.raises(pykka.Timeout):
+        slow.get(timeout=0)
