@@ -98,7 +98,9 @@ def production(settings: Settings) -> list[ChildSpec]:
             "GROQ_API_KEY is not set: `sparky supervise` runs the real engine; `sparky up` brings simulators."
         )
     if settings.simulates_market:
-        raise BadConfiguration("Candles from a file need the simulator, which only `sparky up` starts.")
+        raise BadConfiguration(
+            "SPARKY_MARKET or SPARKY_CANDLES asks for the simulated market, which only `sparky up` brings."
+        )
     resolved = resolve(settings)
     return [_actor(resolved, 0, "monitor"), *_shared(resolved)]
 

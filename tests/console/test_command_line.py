@@ -8,19 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
+
+SPARKY = [sys.executable, "-c", "import cli; cli.main()"]
 
 
-def run(home: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def environment_of(home: Path, given: dict[str, str]) -> dict[str, str]:
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    root = str(Path(__file__).parent.parent.parent)
+    return clean | {"SPARKY_HOME": str(home), "PYTHONPATH": str(Path(__file__).parent.parent.parent)} | given
+
+
+def run(home: Path, *words: str, **given: str) -> "subprocess.CompletedProcess[str]":
+    environment = environment_of(home, given)
     return subprocess.run(
-        [sys.executable, "-c", "import cli; cli.main()", *words],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=home,
-        env=clean | {"SPARKY_HOME": str(home), "PYTHONPATH": root} | environment,
+        [*SPARKY, *words], check=False, capture_output=True, text=True, timeout=60, cwd=home, env=environment
     )
 
 
@@ -102,3 +103,27 @@ def test_a_home_without_a_database_is_told_how_to_make_one(home: Path) -> None:
 def test_an_unknown_command_and_a_wrong_option_are_usage_errors(home: Path) -> None:
     assert run(home, "upp").returncode == 2
     assert run(home, "trades", "--limit", "0").returncode == 2
+
+
+def test_the_webhook_server_alone_serves_until_told_to_stop(home: Path, database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    given = {"DATABASE_URL": database_url, "SPARKY_WEBHOOK_PORT": port}
+    server = subprocess.Popen(
+        [*SPARKY, "serve"], stderr=subprocess.PIPE, text=True, cwd=home, env=environment_of(home, given)
+    )
+    try:
+        assert server.stderr is not None
+        assert '"listening"' in server.stderr.readline()
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
+        server.terminate()
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_the_webhook_server_alone_needs_a_database(home: Path) -> None:
+    done = run(home, "serve")
+    assert done.returncode == 78
+    assert "DATABASE_URL" in done.stderr
