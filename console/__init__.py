@@ -1,0 +1,1 @@
+"""What the `sparky` command is made of: composition, preparation, status, doctor, and the commands for people."""

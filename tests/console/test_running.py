@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from actors.specs import ChildSpec
+from actors.supervision import Child, State
+from console import composition, running
+from console.progress import Progress
+from engine.settings import Settings, read_environment
+
+
+def shown(**environment: str) -> str:
+    settings = read_environment({"SPARKY_HOME": "/tmp/spk"} | environment)  # noqa: S108 - a name only
+    return running.header(settings, composition.resolve(settings), "sparky up")
+
+
+def test_the_header_says_honestly_what_is_simulated() -> None:
+    text = shown()
+    assert "stand-in, not a model" in text
+    assert "simulated Aster on synthetic candles" in text
+    assert "embedded PostgreSQL" in text
+    assert "candles of" in shown(SPARKY_CANDLES="BTCUSDT.csv", SPARKY_SIM_SPEED="600")
+
+
+@pytest.mark.parametrize("name", ["GROQ_API_KEY", "DATABASE_URL"])
+def test_the_header_names_real_services_and_no_secret(name: str) -> None:
+    text = shown(**{"GROQ_API_KEY": "k", name: "postgresql://me:hunter2hunter2@h/d"})
+    assert "hunter2" not in text
+    assert "at Groq" in text
+    assert "aster, live" in text
+
+
+def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path) -> None:
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "monitor.txt").write_text("Port 9108 is taken.")
+    spec = ChildSpec("monitor", "actors.monitor:make", "actor", 0, SecretStr(Settings().sealed()))
+    progress = Progress(["monitor"], tmp_path)
+    child = Child(spec, 0)
+    child.state = State.PARKED
+    progress(child)
+    assert progress.reason == "Port 9108 is taken."
