@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from engine.store.rows import BookedFill, Fill
 from webhook_server.decide import Plan
@@ -146,9 +148,13 @@ def _first_half(closed: Answer) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON carries it: Decimals become numbers, whole ones integers."""
+    """`value` as JSON carries it: Decimals become numbers (whole ones integers), ids and moments text."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() and abs(value) < 10**15 else float(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from engine.errors import OutcomeUnknown, VenueRefused
+from engine.errors import OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import OrderRequest, OrderResult, OrderStatus, Venue
 from webhook_server.clock import Clock
 
@@ -19,7 +19,11 @@ def place(venue: Venue, order: OrderRequest, clock: Clock) -> OrderResult:
         result = venue.market_order(order)
     except OutcomeUnknown:
         result = None
-    return _ended(venue, order.symbol, order.client_order_id, result, clock)
+    try:
+        return _ended(venue, order.symbol, order.client_order_id, result, clock)
+    except UpstreamUnavailable as error:
+        # That the venue cannot be asked now does not mean that it did not take the order.
+        raise OutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error
 
 
 def find(venue: Venue, symbol: str, client_order_id: str, clock: Clock) -> OrderResult | None:

@@ -134,7 +134,7 @@ REACHED: dict[LimitType, dict[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("first", REACHED)
 def test_of_all_limits_reached_the_first_in_the_documented_order_speaks(first: LimitType) -> None:
-    in_order = [limit for limit in LimitType if limit is not LimitType.UNREADABLE]
+    in_order = list(REACHED)
     merged: dict[str, dict[str, Any]] = {"order": {}, "settings": {}, "strategy": {}, "view": {}}
     for limit in in_order[in_order.index(first) :]:
         for where, fields in REACHED[limit].items():
@@ -195,3 +195,7 @@ def test_a_position_never_outgrows_its_caps(
 def test_a_signal_without_strategy_meets_the_users_limits_only() -> None:
     free = portfolio(strategy=None)
     assert room(judge(order(strategy_id=None, position_size_usd=50_000, leverage=100), free, None, NOW)) == 50_000
+
+
+def test_every_limit_is_known_to_these_tests_in_its_order() -> None:
+    assert [*REACHED, LimitType.UNREADABLE] == list(LimitType)

@@ -1,0 +1,126 @@
+"""Limits over HTTP: entries meet them, exits never do."""
+
+from typing import Any
+
+import pytest
+
+from engine.errors import UpstreamUnavailable
+from engine.types import StrategyStatus
+from tests.webhook_server.conftest import Site
+
+
+def test_a_refusal_is_429_with_type_current_and_limit(site: Site) -> None:
+    site.limits(max_concurrent_positions=1)
+    site.sender.post()
+    answer = site.sender.post(symbol="ETHUSDT")
+    assert answer.status_code == 429
+    assert answer.json() == {
+        "success": False,
+        "error": "Risk limit exceeded",
+        "message": "1 open positions of at most 1",
+        "data": {"limitType": "concurrent_positions", "current": 1, "limit": 1},
+    }
+    assert "retry-after" not in answer.headers
+
+
+def test_a_realised_loss_closes_the_day_for_entries(site: Site) -> None:
+    site.limits(max_daily_loss_usd=5)
+    site.sender.post()
+    site.move("BTCUSDT", "24800.0")
+    assert site.sender.post(action="close").json()["pnl"]["usd"] < -5
+    body = site.sender.post().json()
+    assert body["data"]["limitType"] == "daily_loss"
+    assert body["data"]["limit"] == 5
+    assert body["data"]["current"] > 5
+
+
+def test_failures_in_a_row_at_the_venue_stop_entries(site: Site) -> None:
+    site.limits(max_consecutive_failures=2)
+    assert site.sender.post(position_size_usd=1).json()["action"] == "rejected"
+    site.market.away = UpstreamUnavailable("venue", "no connection")
+    assert site.sender.post().status_code == 503
+    site.market.away = None
+    assert site.sender.post().json()["data"]["limitType"] == "consecutive_failures"
+
+
+def test_an_expired_signal_is_refused(site: Site) -> None:
+    answer = site.sender.post(expires_at="2026-01-01T00:00:00+00:00")
+    assert (answer.status_code, answer.json()["data"]["limitType"]) == (429, "stale_signal")
+
+
+def test_a_limit_that_cannot_be_read_refuses_entries_and_no_exit(site: Site) -> None:
+    site.sender.post()
+    site.limits(max_daily_loss_usd=-1)
+    answer = site.sender.post(symbol="ETHUSDT")
+    assert (answer.status_code, answer.json()["data"]["limitType"]) == (429, "unreadable")
+    assert site.sender.post(action="CLOSE").json()["action"] == "closed"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"kill_switch": True},
+        {"max_trades_per_week": 1},
+        {"max_concurrent_positions": 1},
+        {"max_position_size_usd": 1},
+        {"max_signal_age_sec": 1},
+    ],
+    ids=lambda columns: next(iter(columns)),
+)
+def test_no_limit_blocks_an_exit(site: Site, columns: dict[str, Any]) -> None:
+    site.sender.post()
+    site.limits(**columns)
+    late = {"expires_at": "2026-01-01T00:00:00Z", "timestamp": "2026-01-01T00:00:00Z"}
+    assert site.sender.post(action="CLOSE", **late).json()["action"] == "closed"
+
+
+def test_a_strategy_that_does_not_run_may_only_close(site: Site) -> None:
+    strategy = site.strategy()
+    site.sender.engine(strategy_id=str(strategy))
+    site.store.set_strategy_status(strategy, StrategyStatus.PAUSED)
+    entry = site.sender.engine(strategy_id=str(strategy))
+    assert (entry.status_code, entry.json()["data"]["limitType"]) == (429, "strategy_status")
+    assert site.sender.engine(strategy_id=str(strategy), action="CLOSE").json()["action"] == "closed"
+
+
+def test_a_strategy_beyond_its_drawdown_may_only_close(site: Site) -> None:
+    strategy = str(site.strategy(capital_usd=1000, max_drawdown_percent=5, leverage_max=10))
+    site.sender.engine(strategy_id=strategy)
+    site.move("BTCUSDT", "23000.0")
+    site.server.marks.round()
+    entry = site.sender.engine(strategy_id=strategy)
+    assert (entry.status_code, entry.json()["data"]["limitType"]) == (429, "drawdown")
+    assert site.sender.engine(strategy_id=strategy, action="CLOSE").json()["action"] == "closed"
+
+
+def test_a_refused_reversal_closes_and_says_why_it_did_not_open(site: Site) -> None:
+    site.sender.post()
+    site.limits(kill_switch=True)
+    answer = site.sender.post(action="SELL")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["success"], body["action"]) == (True, "closed")
+    assert body["entryRefused"]["data"]["limitType"] == "kill_switch"
+    assert site.store.open_positions() == ()
+
+
+def test_the_entry_of_a_reversal_that_the_venue_refuses_leaves_the_exit_booked(site: Site) -> None:
+    site.sender.post()
+    answer = site.sender.post(action="SELL", position_size_usd=1, signal_id="turn")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["success"], body["action"]) == (False, "rejected")
+    assert body["closed"]["quantity"] == 0.039
+    assert site.store.open_positions() == ()
+    assert site.sender.post(action="SELL", position_size_usd=1, signal_id="turn").json() == body
+
+
+def test_entries_at_once_do_not_race_past_a_limit(site: Site) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    site.limits(max_concurrent_positions=3)
+    strategies = [str(site.strategy()) for _ in range(12)]
+    with ThreadPoolExecutor(12) as senders:
+        answers = list(senders.map(lambda one: site.sender.engine(strategy_id=one).status_code, strategies))
+    assert sorted(answers) == [200] * 3 + [429] * 9
+    assert len(site.store.open_positions()) == 3

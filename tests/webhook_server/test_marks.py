@@ -1,0 +1,85 @@
+"""Positions follow the market, and paper stops and targets are executed as any signal is."""
+
+from decimal import Decimal
+
+import pytest
+
+from engine.errors import UpstreamUnavailable
+from tests.webhook_server.conftest import Site
+
+
+def metric(site: Site, name: str, **labels: str) -> float:
+    return site.server.metrics.registry.get_sample_value(f"sparky_webhook_{name}", labels) or 0.0
+
+
+def test_positions_are_marked_at_the_last_price(site: Site) -> None:
+    site.sender.post()
+    site.move("BTCUSDT", "25100.0")
+    site.server.marks.round()
+    (position,) = site.store.open_positions()
+    assert position.current_price == Decimal("25100.0")
+    # (25100 - 25005.2) * 0.039 less the entry fee
+    assert position.unrealized_pnl_usd == Decimal("3.30711888")
+    assert metric(site, "open_positions") == 1
+    assert metric(site, "last_mark_timestamp_seconds") > 0
+
+
+@pytest.mark.parametrize(
+    ("action", "price", "reason"),
+    [
+        ("BUY", "24000.0", "stop_loss"),
+        ("BUY", "27000.0", "take_profit"),
+        ("SELL", "26000.0", "stop_loss"),
+        ("SELL", "23000.0", "take_profit"),
+    ],
+)
+def test_a_reached_stop_or_target_closes_the_position(site: Site, action: str, price: str, reason: str) -> None:
+    strategy = str(site.strategy())
+    site.sender.engine(strategy_id=strategy, action=action, stop_loss_percent=2, take_profit_percent=4)
+    site.server.marks.round()
+    assert len(site.store.open_positions()) == 1
+    site.move("BTCUSDT", price)
+    site.server.marks.round()
+    assert site.store.open_positions() == ()
+    (trade,) = site.store.trades()
+    assert trade.exit_reason == reason
+    assert (trade.pnl_usd or 0) > 0 or reason == "stop_loss"
+    assert metric(site, "protective_exits_total", reason=reason) == 1
+    site.server.marks.round()
+    assert len(site.store.trades()) == 1
+
+
+def test_a_protective_exit_closes_its_own_position_only(site: Site) -> None:
+    one, other = str(site.strategy()), str(site.strategy())
+    site.sender.engine(strategy_id=one, stop_loss_percent=2)
+    site.sender.engine(strategy_id=other)
+    site.move("BTCUSDT", "24000.0")
+    site.server.marks.round()
+    (left,) = site.store.open_positions()
+    assert str(left.strategy_id) == other
+
+
+def test_a_protective_exit_passes_the_kill_switch(site: Site) -> None:
+    site.sender.post(stop_loss_percent=2)
+    site.limits(kill_switch=True)
+    site.move("BTCUSDT", "24000.0")
+    site.server.marks.round()
+    assert site.store.open_positions() == ()
+
+
+def test_a_symbol_without_a_price_does_not_hold_up_the_others(site: Site) -> None:
+    site.sender.post()
+    site.sender.post(symbol="ETHUSDT")
+    del site.market.prices["BTCUSDT"]
+    site.move("ETHUSDT", "2100.0")
+    site.server.marks.round()
+    assert {position.current_price for position in site.store.open_positions()} >= {Decimal("2100.0")}
+    assert metric(site, "mark_errors_total", exchange="aster", symbol="BTCUSDT") == 1
+
+
+def test_a_venue_that_is_away_leaves_positions_as_they_are(site: Site) -> None:
+    site.sender.post()
+    before = site.store.open_positions()
+    site.market.away = UpstreamUnavailable("venue", "no connection")
+    site.server.marks.round()
+    assert site.store.open_positions() == before

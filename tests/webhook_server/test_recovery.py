@@ -1,0 +1,130 @@
+"""A server that died in the middle: what it had begun comes to one end, and to no second effect."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from engine.exchanges.venue import OrderRequest, client_order_id
+from tests.webhook_server.conftest import Site
+from webhook_server.schemas import Order
+
+
+def begun(site: Site, name: str, age_s: float = 0.0, **fields: Any) -> None:
+    """A request as a server leaves it that dies right after `begin_request`."""
+    body = site.sender.body(secret=None, **fields)
+    order = Order.model_validate(body)
+    site.store.begin_request(
+        name,
+        site.sender.user_id,
+        strategy_id=order.strategy_id,
+        exchange=order.exchange,
+        symbol=order.symbol,
+        action=order.action.value,
+        fingerprint="f",
+        payload=order.model_dump(mode="json", exclude_none=True),
+    )
+    site.sql(
+        "update webhook_requests set created_at = %s where request_id = %s",
+        datetime.now(UTC) - timedelta(seconds=age_s),
+        name,
+    )
+
+
+def test_a_paper_entry_that_was_not_booked_is_executed_once(site: Site) -> None:
+    begun(site, "a")
+    assert site.server.recovery.run() == 1
+    assert len(site.store.open_positions()) == 1
+    assert site.request("a")[:2] == ("booked", 200)
+    assert site.server.recovery.run() == 0
+    assert len(site.store.open_positions()) == 1
+
+
+def test_an_old_entry_is_refused_rather_than_made_late(site: Site) -> None:
+    begun(site, "a", age_s=61)
+    begun(site, "b", expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    assert site.server.recovery.run() == 2
+    assert site.store.open_positions() == ()
+    assert site.request("a")[:2] == site.request("b")[:2] == ("refused", 429)
+
+
+def test_an_old_exit_closes_what_was_held_then(site: Site) -> None:
+    site.sender.post()
+    begun(site, "a", action="CLOSE")
+    site.server.recovery.run()
+    assert site.store.open_positions() == ()
+
+
+def test_an_old_exit_leaves_a_later_position_alone(site: Site) -> None:
+    site.sender.post()
+    begun(site, "a", age_s=5, action="CLOSE")
+    site.server.recovery.run()
+    assert len(site.store.open_positions()) == 1
+    assert site.request("a")[:2] == ("skipped", 200)
+
+
+def test_a_half_done_paper_reversal_is_finished(site: Site) -> None:
+    site.sender.post()
+    site.sender.post(action="SELL", signal_id="turn")
+    # As if the server had died between the two bookings: the exit is in the books, the entry is not.
+    site.sql("delete from positions")
+    site.sql("delete from fills where request_id = 'turn' and kind = 'open'")
+    site.sql("update webhook_requests set status = 'filled', answer = null where request_id = 'turn'")
+    assert site.server.recovery.run() == 1
+    (position,) = site.store.open_positions()
+    assert position.side == "SHORT"
+    assert len(site.store.trades()) == 1
+
+
+def test_a_live_order_that_the_venue_filled_is_booked_however_late(site: Site) -> None:
+    site.credentials()
+    begun(site, "a", age_s=3_600, environment="production")
+    site.account.market_order(
+        OrderRequest(client_order_id=client_order_id("a", "o"), symbol="BTCUSDT", is_buy=True, quantity="0.02")
+    )
+    assert site.server.recovery.run() == 1
+    (position,) = site.store.open_positions()
+    assert not position.is_paper
+    assert len(site.account.orders) == 1
+
+
+def test_a_live_entry_that_never_reached_the_venue_is_not_made_late(site: Site) -> None:
+    site.credentials()
+    begun(site, "a", age_s=61, environment="production")
+    assert site.server.recovery.run() == 1
+    assert site.account.orders == []
+    assert site.request("a")[0] == "refused"
+
+
+def test_while_the_venue_cannot_be_asked_the_request_stays_open(site: Site) -> None:
+    site.credentials()
+    begun(site, "a", environment="production")
+    site.account.mood = "silent"
+    assert site.server.recovery.run() == 0
+    assert site.request("a")[0] == "received"
+    site.account.mood = "fill"
+    assert site.server.recovery.run() == 1
+    assert len(site.account.orders) == 1
+
+
+def test_young_requests_are_left_to_their_senders(site: Site) -> None:
+    begun(site, "a")
+    assert site.server.recovery.run(min_age_s=60) == 0
+    assert site.request("a")[0] == "received"
+
+
+def test_a_payload_of_another_version_is_given_up_and_said_so(site: Site) -> None:
+    begun(site, "a")
+    site.sql("update webhook_requests set payload = '{}'")
+    assert site.server.recovery.run() == 1
+    assert site.request("a")[:2] == ("failed", 500)
+
+
+def test_the_senders_own_retry_resumes_what_died(site: Site) -> None:
+    body = site.sender.body(signal_id="a")
+    first = site.sender.post(signal_id="a")
+    site.sql("delete from positions")
+    site.sql("delete from fills")
+    site.sql("update webhook_requests set status = 'received', answer = null")
+    again = site.sender.post(signal_id="a")
+    assert first.json()["action"] == again.json()["action"] == "opened"
+    assert len(site.store.open_positions()) == 1
+    assert body["signal_id"] == "a"

@@ -1,0 +1,81 @@
+"""The service as its process runs it: made from settings, started, watched, stopped."""
+
+import socket
+from decimal import Decimal
+
+import pytest
+import requests
+
+from engine.errors import BadConfiguration
+from engine.settings import Settings
+from engine.store.seed import new_webhook_secret
+from engine.store.store import Store
+from simulator.service import make_aster
+from tests.webhook_server.conftest import Sender, until
+from webhook_server.service import make
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def settings(database_url: str, **more: object) -> Settings:
+    given = {
+        "database_url": database_url,
+        "sparky_market": "aster",
+        "sparky_webhook_port": free_port(),
+        "sparky_sim_aster_port": free_port(),
+        "sparky_mark_interval_s": 0.05,
+        "sparky_sim_speed": 1.0,
+    }
+    return Settings.model_validate(given | more)
+
+
+def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(database_url: str, store: Store) -> None:
+    plain = settings(database_url)
+    venue = make_aster(plain, "")
+    venue.start()
+    service = make(plain.model_copy(update={"sparky_market_url": venue.url}), "")
+    service.start()
+    try:
+        until(service.healthy)
+        user_id, secret = store.ensure_user("owner@example.com"), new_webhook_secret()
+        store.set_webhook_secret(user_id, secret)
+        sender = Sender(service.url, user_id, secret)
+        opened = sender.post(stop_loss_percent=50)
+        assert opened.json()["action"] == "opened", opened.text
+        until(lambda: store.open_positions()[0].current_price is not None)
+        (position,) = store.open_positions()
+        assert abs(position.entry_price * position.quantity - 1000) < Decimal(100)
+        assert sender.post(symbol="NOSUCHUSDT").json()["field"] == "symbol"
+        venue.stop(5)
+        away = sender.post(action="close", signal_id="later")
+        assert away.status_code == 503
+        assert away.headers["retry-after"]
+    finally:
+        service.stop(5)
+        venue.stop(5)
+    assert not service.healthy()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(service.url, timeout=5)
+
+
+def test_a_taken_port_is_one_clear_sentence(database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = make(settings(database_url, sparky_webhook_port=taken.getsockname()[1]), "")
+        with pytest.raises(BadConfiguration, match="SPARKY_WEBHOOK_PORT"):
+            service.start()
+        service.stop(1)
+
+
+def test_it_recovers_at_start_what_a_dead_server_left(database_url: str, store: Store) -> None:
+    user_id = store.ensure_user("owner@example.com")
+    close = {"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}
+    store.begin_request("left", user_id, strategy_id=None, **close, fingerprint="f", payload=dict(close))
+    service = make(settings(database_url), "")
+    service.start()
+    try:
+        until(lambda: not store.unfinished_requests())
+    finally:
+        service.stop(5)

@@ -1,0 +1,100 @@
+"""What can be looked at: health that can fail, positions behind a secret, metrics, and the documented API."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+from pydantic import SecretStr
+
+from engine.serving import HttpService
+from engine.settings import Settings
+from engine.store.postgres import PostgresRpc
+from engine.store.store import Store
+from tests.webhook_server.conftest import LiveAccount, Market, Site, Venues
+from webhook_server.app import build
+from webhook_server.clock import SystemClock
+from webhook_server.health import worker_status
+
+
+def test_health_is_ok_while_the_database_answers(site: Site) -> None:
+    answer = requests.get(f"{site.url}/health", timeout=60)
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"status", "uptime", "uptimeFormatted", "apiStatus", "openPositions", "timestamp"}
+    assert answer.json()["status"] == "ok"
+
+
+def test_without_its_database_the_server_is_unhealthy_and_asks_senders_to_come_again() -> None:
+    with Store(PostgresRpc(SecretStr("postgresql://nobody@/none?host=/nowhere"), keep=True, timeout_s=1)) as gone:
+        market = Market()
+        server = build(Settings(), gone, Venues(market, LiveAccount(market)), SystemClock())
+        http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
+        http.start()
+        try:
+            assert requests.get(f"{http.url}/health", timeout=60).status_code == 503
+            assert requests.get(f"{http.url}/health/ai-worker", timeout=60).status_code == 503
+            assert not http.healthy()
+            signal = requests.post(f"{http.url}/webhook", json={"secret": "x"}, timeout=60)
+            assert (signal.status_code, signal.json()["success"]) == (503, False)
+            assert int(signal.headers["retry-after"]) > 0
+            positions = requests.get(f"{http.url}/positions", headers={"x-webhook-secret": "x"}, timeout=60)
+            assert positions.status_code == 503
+        finally:
+            http.stop(5)
+            server.workers.shutdown()
+
+
+def test_the_engines_health_knows_idle_and_waiting(site: Site) -> None:
+    idle = requests.get(f"{site.url}/health/ai-worker", timeout=60)
+    assert (idle.status_code, idle.json()["status"], idle.json()["activeStrategies"]) == (200, "idle", 0)
+    site.strategy()
+    waiting = requests.get(f"{site.url}/health/ai-worker", timeout=60).json()
+    assert (waiting["status"], waiting["activeStrategies"], waiting["lastCycle"]) == ("waiting", 1, None)
+    assert waiting["metrics"] == {"signalsPending": 0}
+
+
+@pytest.mark.parametrize(("silence_s", "status"), [(0, "ok"), (194, "ok"), (196, "stalled")])
+def test_the_engine_is_stalled_after_three_of_its_slowest_cadences(silence_s: float, status: str) -> None:
+    now = datetime.now(UTC)
+    assert worker_status(now, now - timedelta(seconds=silence_s), [10, 45]) == status
+    assert worker_status(now, now - timedelta(days=1), []) == "idle"
+
+
+def test_positions_are_shown_to_their_owner_only(site: Site) -> None:
+    site.sender.post()
+    stranger = site.user()
+    for headers in ({}, {"x-webhook-secret": "wrong"}):
+        refused = requests.get(f"{site.url}/positions", headers=headers, timeout=60)
+        assert (refused.status_code, refused.json()["success"]) == (401, False)
+    mine = {"x-webhook-secret": site.sender.secret.get_secret_value()}
+    found = requests.get(f"{site.url}/positions", headers=mine, timeout=60).json()
+    assert found["count"] == 1
+    assert (found["positions"][0]["symbol"], found["positions"][0]["quantity"]) == ("BTCUSDT", 0.039)
+    theirs = {"x-webhook-secret": stranger.secret.get_secret_value()}
+    assert requests.get(f"{site.url}/positions", headers=theirs, timeout=60).json()["count"] == 0
+
+
+def test_metrics_count_answers_fills_and_refusals(site: Site) -> None:
+    site.sender.post(signal_id="a")
+    site.sender.post(signal_id="a")
+    site.limits(kill_switch=True)
+    site.sender.post()
+    text = requests.get(f"{site.url}/metrics", timeout=60).text
+    for line in (
+        'sparky_webhook_requests_total{route="/webhook",status="200"} 2.0',
+        'sparky_webhook_requests_total{route="/webhook",status="429"} 1.0',
+        'sparky_webhook_fills_total{book="paper",kind="open"} 1.0',
+        'sparky_webhook_risk_refusals_total{limit_type="kill_switch"} 1.0',
+        "sparky_webhook_repeats_total 1.0",
+        'sparky_webhook_request_duration_seconds_count{route="/webhook"} 3.0',
+    ):
+        assert line in text
+
+
+def test_the_api_describes_itself(site: Site) -> None:
+    assert requests.get(f"{site.url}/docs", timeout=60).status_code == 200
+    described = requests.get(f"{site.url}/openapi.json", timeout=60).json()
+    signal = described["paths"]["/webhook/ai-signal"]["post"]
+    schema = signal["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["required"]) == {"exchange", "symbol", "action", "user_id"}
+    assert {"401", "409", "413", "429", "503"} <= set(signal["responses"])
+    assert "$ref" not in str(schema)
