@@ -6,15 +6,14 @@ from typing import Any, Final
 
 from engine.serving import HttpService
 from engine.settings import Settings
-from simulator import aster, groq
 from simulator.bookmark import Bookmark
 from simulator.candle_file import read_candles, symbol_of
 from simulator.candles import MINUTE_MS, Series, synthetic
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock, start_of
-from simulator.quota import Limits
 
 HOST: Final = "127.0.0.1"
+ASTER_HEALTH: Final = "/fapi/v3/exchangeInfo"
 LATEST_MS: Final = 7_258_118_400_000  # the year 2200: a fast clock starts over long before dates run out
 
 
@@ -22,7 +21,7 @@ class AsterService(HttpService):
     """Remembers the market's time whenever it is looked at, and when it stops."""
 
     def __init__(self, app: Any, port: int, clock: MarketClock, bookmark: Bookmark) -> None:
-        super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", aster.HEALTH)
+        super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", ASTER_HEALTH)
         self._clock = clock
         self._bookmark = bookmark
 
@@ -37,25 +36,31 @@ class AsterService(HttpService):
 
 def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
     """The stand-in for Groq, with the limits that the product's own limiter was told; none told means plenty."""
+    from simulator.groq import HEALTH, Groq, create_groq
+    from simulator.quota import Limits
+
     limits = Limits(
         rpm=settings.sparky_llm_rpm,
         rpd=settings.sparky_llm_rpd or Limits.rpd,
         tpm=settings.sparky_llm_tpm or Limits.tpm,
     )
-    app = groq.create_groq(groq.Groq(limits))
-    return HttpService(app, HOST, settings.sparky_sim_groq_port, "SPARKY_SIM_GROQ_PORT", groq.HEALTH)
+    return HttpService(create_groq(Groq(limits)), HOST, settings.sparky_sim_groq_port, "SPARKY_SIM_GROQ_PORT", HEALTH)
 
 
 def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
-    """The stand-in for Aster. Market time goes on from where the same market was left in `sparky_home`, a file that had
-    been played to its end from its start. Raises BadConfiguration when the candles cannot be used."""
+    """The stand-in for Aster. Raises BadConfiguration when the candles cannot be used.
+
+    Market time goes on from where the same market was left in `sparky_home`; a file that was played to its end starts
+    over.
+    """
+    from simulator.aster import create_aster  # eth-account weighs 20 MB, which the other simulator does not need
+
     series = series_of(settings)
     path = settings.sparky_candles
     name = f"synthetic {settings.sparky_sim_seed}" if path is None else f"{path.name} {path.stat().st_size}"
     bookmark = Bookmark(settings.sparky_home / "simulated-market.json", name)
     exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read())
-    app = aster.create_aster(exchange)
-    return AsterService(app, settings.sparky_sim_aster_port, exchange.clock, bookmark)
+    return AsterService(create_aster(exchange), settings.sparky_sim_aster_port, exchange.clock, bookmark)
 
 
 def series_of(settings: Settings) -> Mapping[str, Series]:

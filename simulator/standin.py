@@ -9,7 +9,8 @@ For each symbol in ``<market>`` (see `decide`), with h the MACD histogram, t = E
 | aggressive | h > 0 | 5 h / 2 | h < 0 | 0.8 |
 
 Confidence is 0.65 + 0.3 min(d, 1), rounded to 2 places; a CLOSE has 0.9. Exits come before entries; among entries the
-one with the largest distance wins; a symbol that is held is not entered again; else HOLD, with confidence 0.5.
+one with the largest distance wins; a symbol that is held is not entered again, and none is while the block's limits say
+``"entries_allowed": false``; else HOLD, with confidence 0.5.
 """
 
 import json
@@ -64,6 +65,8 @@ def decide(block: Mapping[str, Any]) -> dict[str, Any]:
     for view in views:
         if view.symbol in held and _wants_out(profile, view, is_long=held[view.symbol]):
             return _decision("CLOSE", view.symbol, 0, 0.9, f"{_words(view)}, the {_side(held[view.symbol])} is done")
+    if (block.get("limits") or {}).get("entries_allowed") is False:
+        return _hold(_first_symbol(block), "no entries are allowed")
     entries = [(abs(distance), distance, view) for view in views if (distance := _distance(profile, view))]
     entries = [entry for entry in entries if entry[2].symbol not in held]
     if not entries:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import ccxt
@@ -18,6 +17,7 @@ from engine.errors import (
     UpstreamUnavailable,
     VenueRefused,
 )
+from engine.retry_after import retry_after_s
 
 # Binance-shaped codes whose meaning is "the execution status is unknown".
 UNKNOWN_CODES: Final = {"-1000", "-1001", "-1006", "-1007"}
@@ -29,7 +29,7 @@ REFUSALS: Final = (
     ccxt.ArgumentsRequired,
     ccxt.NotSupported,
 )
-SURELY_NOT_ACCEPTED: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded, ccxt.InvalidNonce)
+TOO_MANY: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 # What ccxt's parsers raise on an answer that has another shape than they expect.
 UNREADABLE: Final = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError)
 
@@ -48,20 +48,27 @@ def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
         raise _silence(reason, ordering=ordering) from error
 
 
-def ours(error: ccxt.BaseError, retry_after_s: float | None, *, ordering: bool) -> SparkyError:
-    """The caller's next move for one of ccxt's errors."""
+def ours(error: ccxt.BaseError, wait_s: float | None, *, ordering: bool) -> SparkyError:
+    """The caller's next move for one of ccxt's errors; `wait_s` is what the last response asked for."""
     reason = said(error)
     if ordering and _code(error) in UNKNOWN_CODES:
         return OutcomeUnknown(reason)
-    if isinstance(error, SURELY_NOT_ACCEPTED) or _never_connected(error):
-        return UpstreamUnavailable("venue", reason, retry_after_s)
+    if isinstance(error, TOO_MANY):
+        return UpstreamUnavailable("venue", reason, wait_s)
+    if isinstance(error, ccxt.InvalidNonce) or _never_connected(error):
+        return UpstreamUnavailable("venue", reason)
+    return _verdict(error, reason) or _silence(reason, ordering=ordering)
+
+
+def _verdict(error: ccxt.BaseError, reason: str) -> SparkyError | None:
+    """What the venue decided, if the error says that it understood and decided."""
     if isinstance(error, ccxt.AuthenticationError):
         return BadConfiguration(f"The venue does not accept the credentials: {reason}.")
     if isinstance(error, ccxt.BadSymbol):
         return StrategyFault(f"the venue does not list the symbol: {reason}")
     if isinstance(error, REFUSALS):
         return VenueRefused(reason)
-    return _silence(reason, ordering=ordering)
+    return None
 
 
 def said(error: ccxt.BaseError) -> str:
@@ -97,14 +104,4 @@ def _never_connected(error: BaseException) -> bool:
 
 
 def _retry_after_s(exchange: Any) -> float | None:
-    text = (exchange.last_response_headers or {}).get("Retry-After")
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
+    return retry_after_s((exchange.last_response_headers or {}).get("Retry-After"), datetime.now(UTC))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from engine.errors import BadConfiguration, Skip, UpstreamUnavailable
+from engine.errors import BadConfiguration, Skip, UpstreamUnavailable, VenueRefused
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.listing import exact, instrument_of, market_of
@@ -15,6 +15,9 @@ from engine.exchanges.venue import Instrument, Quote
 from engine.types import Candle, Frozen
 
 BOOK_LEVELS: Final = 5
+# Beyond what is asked for: the forming candle, and those that close between the two requests, which are many in a fast
+# simulation. Venues weigh 101 candles as they weigh 120.
+_MARGIN: Final = 20
 
 
 class Ticker(Frozen):
@@ -118,7 +121,7 @@ class MarketData:
             unified = market_of(self._exchange, symbol)["symbol"]
             # The time first: a candle that closes between the two requests then counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
-            rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + 1)
+            rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN)
             closed = [Candle(*row) for row in rows if row[0] + interval_ms <= now_ms]
         return closed[-limit:], now_ms
 
@@ -129,8 +132,11 @@ class MarketData:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        with self._lock, translated(self._exchange):
-            yield
+        try:
+            with self._lock, translated(self._exchange):
+                yield
+        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+            raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
     @staticmethod
     def _local_ms() -> int:

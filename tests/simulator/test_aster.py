@@ -158,6 +158,53 @@ def test_stops_and_profits_wait_for_their_price_and_then_close_the_position(trad
     assert trader.fetch_open_orders(SYMBOL) == []
 
 
+def test_the_rest_of_the_account_is_told_as_aster_tells_it(trader: Any) -> None:
+    trader.create_order(SYMBOL, "limit", "buy", 0.01, 27_000, {"clientOrderId": "one"})
+    assert trader.fetch_open_order(None, SYMBOL, {"clientOrderId": "one"})["price"] == 27_000
+    assert [order["clientOrderId"] for order in trader.fetch_orders(SYMBOL)] == ["one"]
+    trader.set_margin_mode("isolated", SYMBOL)
+    with pytest.raises(ccxt.NoChange):
+        trader.set_margin_mode("isolated", SYMBOL)
+    assert trader.fetch_position_mode(SYMBOL)["hedged"] is False
+    assert trader.fetch_trading_fee(SYMBOL)["taker"] == 0.0004
+    assert trader.fapiPrivateGetV3Account()["assets"][0]["availableBalance"] == "10000"
+    with pytest.raises(ccxt.BadRequest):
+        trader.set_leverage(125.5, SYMBOL)
+    with pytest.raises(ccxt.OrderNotFound):
+        trader.fetch_order("77", SYMBOL)
+
+
+def test_prices_are_told_alike_by_every_ticker(trader: Any) -> None:
+    assert trader.fetch_ticker(SYMBOL)["last"] == trader.fetch_last_prices([SYMBOL])[SYMBOL]["price"] == 28_000
+    best = trader.fetch_bids_asks([SYMBOL])[SYMBOL]
+    book = trader.fetch_order_book(SYMBOL, 5)
+    assert (best["bid"], best["ask"]) == (book["bids"][0][0], book["asks"][0][0]) == (27_998.6, 28_001.4)
+    assert [level[0] for level in book["asks"]] == [28_001.4, 28_001.5, 28_001.6, 28_001.7, 28_001.8]
+    assert trader.fetch_funding_rate(SYMBOL)["markPrice"] == 28_000
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"symbol": "BTCUSDT", "side": "BUY", "type": "ICEBERG", "quantity": "1"}, -1116),
+        ({"symbol": "BTCUSDT", "side": "UP", "type": "MARKET", "quantity": "1"}, -1117),
+        ({"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET"}, -1102),
+        ({"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0"}, -4003),
+        ({"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.0005"}, -1111),
+        ({"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "quantity": "0.001", "price": "27000.05"}, -1111),
+        ({"side": "BUY", "type": "MARKET", "quantity": "1"}, -1102),
+    ],
+)
+def test_an_order_that_makes_no_sense_gets_asters_code(aster_url: str, given: dict[str, object], code: int) -> None:
+    answer = httpx.post(f"{aster_url}/fapi/v3/order", content=signed(given), timeout=30)
+    assert refused(answer) == (400, code)
+
+
+def test_an_entry_below_the_minimum_notional_is_refused() -> None:
+    with pytest.raises(AsterRefusal, match="no smaller than 5"):
+        ledger.Account().accept(market_order(1, Decimal("0.1"), is_buy=True), Decimal(10), Decimal(10))
+
+
 def test_market_time_is_simulated_and_stands_still_at_the_end(aster_url: str, hands: Any, exchange: Exchange) -> None:
     def served() -> int:
         return int(httpx.get(f"{aster_url}/fapi/v3/time", timeout=30).json()["serverTime"])

@@ -87,6 +87,13 @@ def test_the_last_market_block_counts() -> None:
     assert read_block("<market>{broken</market>") is None
 
 
+def test_nothing_is_entered_while_only_exits_are_allowed() -> None:
+    shut = block("aggressive", shown(momentum=1)) | {"limits": {"max_position_usd": 1000, "entries_allowed": False}}
+    assert decide(shut)["action"] == "HOLD"
+    shut["positions"] = [{"symbol": "BTCUSDT", "side": "SHORT"}]
+    assert decide(shut)["action"] == "CLOSE"
+
+
 def test_indicators_that_warm_up_are_left_alone() -> None:
     decision = decide(block("aggressive", {**shown(momentum=1), "rsi_14": None}))
     assert (decision["action"], decision["reasoning"]) == ("HOLD", "stand-in rule: indicators are warming up")

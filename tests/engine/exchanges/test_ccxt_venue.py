@@ -128,6 +128,34 @@ def test_an_order_that_never_arrived_is_unknown_and_not_found(open_venue: OpenVe
     assert venue.order_by_client_id("BTCUSDT", client_order_id("1")) is None
 
 
+def test_a_client_id_that_the_venue_already_has_gives_that_order(open_venue: OpenVenue, misbehave: Misbehave) -> None:
+    venue = open_venue()
+    first = venue.market_order(order())
+    body = '{"code":-4115,"msg":"ClientOrderId is duplicated."}'
+    misbehave({"kind": "status", "status": 400, "body": body, "path": ORDER, "method": "POST"})
+    assert venue.market_order(order()) == first
+
+
+def test_an_order_that_does_not_end_in_time_is_open(open_venue: OpenVenue, misbehave: Misbehave) -> None:
+    body = '{"orderId":1,"status":"NEW","symbol":"BTCUSDT","origQty":"0.01","executedQty":"0","positionSide":"BOTH"}'
+    misbehave({"kind": "status", "status": 200, "body": body, "path": ORDER, "times": None})
+    assert open_venue().market_order(order()).status is OrderStatus.OPEN
+
+
+@pytest.mark.parametrize("status", ["CANCELED", "EXPIRED", "REJECTED"])
+def test_an_order_that_ended_without_a_fill_is_rejected(
+    open_venue: OpenVenue, misbehave: Misbehave, status: str
+) -> None:
+    body = f'{{"orderId":1,"status":"{status}","symbol":"BTCUSDT","executedQty":"0","positionSide":"BOTH"}}'
+    misbehave({"kind": "status", "status": 200, "body": body, "path": ORDER})
+    assert open_venue().market_order(order()).status is OrderStatus.REJECTED
+
+
+def test_a_fee_that_the_trades_do_not_tell_yet_is_the_taker_rate(open_venue: OpenVenue, misbehave: Misbehave) -> None:
+    misbehave({"kind": "status", "status": 200, "body": "[]", "path": "/userTrades"})
+    assert open_venue().market_order(order()).fee_usd == Decimal("0.01") * Decimal("28001.4") * Decimal("0.0004")
+
+
 def test_trouble_after_the_order_was_sent_leaves_its_outcome_unknown(
     open_venue: OpenVenue, misbehave: Misbehave
 ) -> None:

@@ -113,6 +113,7 @@ def test_no_candles_are_no_data(market_data: MarketData, misbehave: Misbehave) -
         {"kind": "status", "status": 418, "body": '{"code":-1003,"msg":"Too many requests; IP banned"}'},
         {"kind": "status", "status": 200, "body": "<html>maintenance</html>"},
         {"kind": "status", "status": 200, "body": '{"surprise":1}'},
+        {"kind": "status", "status": 400, "body": '{"code":-1100,"msg":"Illegal characters"}'},
         {"kind": "status", "status": 302, "headers": {"location": "/elsewhere"}},
         {"kind": "reset"},
         {"kind": "truncate"},
@@ -142,13 +143,19 @@ def test_a_venue_that_never_ends_its_answer_is_given_up_in_time(
     data.close()
 
 
-def test_a_429_tells_when_to_come_back(market_data: MarketData, misbehave: Misbehave) -> None:
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [("7", 7), ("2m", 120), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), ("", None), ("nan", None)],
+)
+def test_a_429_tells_when_to_come_back(
+    market_data: MarketData, misbehave: Misbehave, header: str, wait_s: float | None
+) -> None:
     market_data.instrument("BTCUSDT")
     body = '{"code":-1003,"msg":"Too many requests"}'
-    misbehave({"kind": "status", "path": KLINES, "status": 429, "headers": {"retry-after": "7"}, "body": body})
+    misbehave({"kind": "status", "path": KLINES, "status": 429, "headers": {"retry-after": header}, "body": body})
     with pytest.raises(UpstreamUnavailable, match="Too many requests") as caught:
         market_data.candles("BTCUSDT")
-    assert caught.value.retry_after_s == 7
+    assert caught.value.retry_after_s == wait_s
 
 
 def test_nobody_listening_is_unavailable() -> None:
