@@ -42,6 +42,8 @@ class Data(Protocol):
 
     def ticker(self, symbol: str) -> Ticker: ...
 
+    def close(self) -> None: ...
+
 
 class Failure(NamedTuple):
     """Why there is no data, and until when (monotonic) not to ask again."""
@@ -91,6 +93,7 @@ class Market(Actor):
         self._clocks: dict[str, VenueClock] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
         self._local = threading.local()
+        self._clients: list[Data] = []
 
     def tick(self, now: float) -> float:
         for key in [key for key, line in self._lines.items() if now - line.asked_at > _FORGOTTEN_S]:
@@ -108,6 +111,11 @@ class Market(Actor):
 
     def close(self, grace_s: float) -> None:  # noqa: ARG002 - a fetch is nothing that needs finishing
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def on_stop(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for client in self._clients:
+            client.close()
 
     def _ask(self, key: Key) -> Message | Reply:
         now = time.monotonic()
@@ -180,6 +188,7 @@ class Market(Actor):
         clients: dict[str, Data] = self._local.__dict__.setdefault("clients", {})
         if venue not in clients:
             clients[venue] = MarketData(venue, self._url if venue == self._url_venue else None)
+            self._clients.append(clients[venue])
         return clients[venue]
 
     def _tell(self, fetched: Fetched) -> None:

@@ -50,15 +50,21 @@ class StrategyActor(Actor):
     def open(self) -> None:
         self._breaker = self._file.load()
         self._store = open_store(self._settings, keep=False)
+        self._model = GroqModel(self._settings)
         self._ports = Ports(
             records=self._store,
             surroundings=PeersDesk(self._peers, self._id),
-            model=GroqModel(self._settings),
+            model=self._model,
             gate=self.commit_gate,
             deadline_s=self._settings.sparky_cycle_deadline_s,
             llm_timeout_s=self._settings.sparky_llm_timeout_s,
             signal_ttl_s=self._settings.sparky_signal_ttl_s,
         )
+
+    def on_stop(self) -> None:
+        if self._is_open:
+            self._model.close()
+            self._store.close()
 
     def close(self, grace_s: float) -> None:
         """A cycle between decision and record finishes; any other is abandoned."""

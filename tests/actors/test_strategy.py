@@ -1,0 +1,270 @@
+"""A strategy's actor with everything real around it: PostgreSQL, limiter, market, and both simulators over HTTP."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from actors import limiter, market
+from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChanged, Tick
+from actors.strategy import StrategyActor, make
+from engine.breaker import Breaker
+from engine.breaker_file import BreakerFile
+from engine.settings import Settings
+from engine.store.people_rows import NewStrategy
+from engine.store.store import Store
+from tests.support.groq_double import Answer, GroqDouble, error, ok
+from tests.support.local_peers import LocalPeers
+
+NONSENSE = ok("I would rather not say.")
+
+
+class Scene:
+    """One running strategy and the actors it needs."""
+
+    def __init__(self, peers: LocalPeers, store: Store, settings: Settings) -> None:
+        self.peers = peers
+        self.store = store
+        self.settings = settings
+        self.actor: StrategyActor | None = None
+        peers.start("limiter", lambda: limiter.make(settings, peers, ""))
+        peers.start("market", lambda: market.make(settings, peers, ""))
+
+    def strategy(self, **changes: Any) -> UUID:
+        user_id = self.store.ensure_user("owner@example.com")
+        values = {"user_id": user_id, "name": "Example", "status": "running", "cadence_seconds": 1}
+        row = self.store.create_strategy(
+            NewStrategy.model_validate({**values, "target_assets": ("BTCUSDT",), **changes})
+        )
+        return row.id
+
+    def run(self, strategy_id: UUID) -> StrategyActor:
+        made: list[StrategyActor] = []
+
+        def remember() -> StrategyActor:
+            made.append(make(self.settings, self.peers, str(strategy_id)))
+            return made[0]
+
+        self.peers.start(f"strategy-{strategy_id}", remember)
+        self.actor = made[0]
+        return made[0]
+
+    def status(self, strategy_id: UUID) -> tuple[str, str | None]:
+        row = self.store.get_strategy(strategy_id)
+        assert row is not None
+        return str(row.status), row.paused_reason
+
+    def cycles(self, count: int, outcome: str | None = None) -> list[CycleFinished]:
+        return self.peers.wait_for(CycleFinished, lambda c: outcome in (None, c.outcome), count)
+
+
+MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene(peers: LocalPeers, store: Store, database_url: str, home: Path, aster_url: str, groq_url: str) -> MakeScene:
+    def make_scene(groq: str | None = None, **changes: Any) -> Scene:
+        values: dict[str, Any] = {
+            "groq_api_key": "gsk_test",
+            "groq_base_url": groq or groq_url,
+            "database_url": database_url,
+            "sparky_home": home,
+            "sparky_market": "aster",
+            "sparky_market_url": aster_url,
+            "sparky_llm_rpm": 10_000,
+        }
+        return Scene(peers, store, Settings.model_validate({**values, **changes}))
+
+    return make_scene
+
+
+def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scene: MakeScene) -> None:
+    here = scene()
+    strategy_id = here.strategy(risk_profile="aggressive", min_confidence=0)
+    here.run(strategy_id)
+    finished = here.peers.wait_for(CycleFinished, lambda c: c.signal_id is not None)[0]
+    assert finished.outcome == "ok"
+    assert finished.action in ("LONG", "SHORT")
+    assert 0 <= finished.engine_s < finished.duration_s
+    assert finished.next_tick_at > finished.at
+    assert here.peers.of(SignalReady)[0].signal_id == finished.signal_id
+    assert finished.signal_id is not None
+    decision = here.store.decision(finished.signal_id)
+    assert decision is not None
+    assert decision.signal_action == finished.action
+    assert decision.raw_answer
+    assert decision.market is not None
+    (symbol,) = decision.market["symbols"]
+    assert len(symbol["candles"]) == 10
+    assert symbol["indicators"]["rsi_14"] is not None
+    called = here.peers.wait_for(LlmCalled)[0]
+    assert (called.outcome, called.model) == ("ok", "openai/gpt-oss-120b")
+    assert called.cost_usd > 0
+    (signal,) = [s for s in here.store.signals(strategy_id) if s.id == finished.signal_id]
+    assert signal.symbol == "BTCUSDT"
+
+
+def test_five_unusable_answers_are_recorded_and_pause_the_row(scene: MakeScene) -> None:
+    with GroqDouble(NONSENSE) as groq:
+        here = scene(groq.url)
+        strategy_id = here.strategy()
+        actor = here.run(strategy_id)
+        cycles = here.cycles(5, "fault")
+        here.peers.stop_one(f"strategy-{strategy_id}")
+    assert [cycle.failures for cycle in cycles] == [1, 2, 3, 4, 5]
+    assert actor.finished
+    assert here.status(strategy_id) == ("paused", "no JSON object in the answer")
+    decisions = here.store.decisions(strategy_id)
+    assert [d.signal_action for d in decisions] == ["HOLD"] * 5
+    assert all(d.is_fault for d in decisions)
+    assert BreakerFile(here.settings.sparky_home, strategy_id).load() == Breaker()
+
+
+def test_an_outage_of_the_provider_opens_the_breaker_and_pauses_nobody(scene: MakeScene) -> None:
+    with GroqDouble(error(503)) as groq:
+        here = scene(groq.url, sparky_cycle_deadline_s=1.0)
+        strategy_id = here.strategy()
+        actor = here.run(strategy_id)
+        failed = here.cycles(5, "upstream_groq")
+        cooling = here.cycles(1, "skip_breaker_open")[0]
+        here.peers.stop_one(f"strategy-{strategy_id}")
+    assert "503" in (failed[-1].reason or "")
+    assert (failed[-1].breaker, cooling.breaker, cooling.failures) == ("open", "open", 5)
+    assert not actor.finished
+    assert here.status(strategy_id) == ("running", None)
+    assert here.store.decisions(strategy_id) == ()
+    kept = BreakerFile(here.settings.sparky_home, strategy_id).load()
+    assert (kept.state, kept.failures) == ("open", 5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (error(401, "invalid_api_key"), "key refused"),
+        (error(404, "model_not_found"), "name another one there"),
+        (error(400, "invalid_request_error"), "400"),
+    ],
+)
+def test_what_is_wrong_for_all_strategies_is_no_ones_own_fault(scene: MakeScene, answer: Answer, word: str) -> None:
+    with GroqDouble(answer) as groq:
+        here = scene(groq.url)
+        here.run(here.strategy())
+        failed = here.cycles(1)[0]
+    assert failed.outcome == "upstream_groq"
+    assert word in (failed.reason or "")
+
+
+def test_the_failure_counter_survives_the_process_and_a_success_clears_it(scene: MakeScene) -> None:
+    with GroqDouble(NONSENSE) as groq:
+        here = scene(groq.url)
+        strategy_id = here.strategy()
+        here.run(strategy_id)
+        here.cycles(2, "fault")
+        here.peers.stop_one(f"strategy-{strategy_id}")
+        before = max(cycle.failures for cycle in here.peers.of(CycleFinished))
+        assert before < 5
+        groq.answers = [NONSENSE, ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')]
+        here.run(strategy_id)
+        assert here.peers.wait_for(CycleFinished, lambda c: c.failures == before + 1)
+        cured = here.cycles(1, "ok")[0]
+        here.peers.stop_one(f"strategy-{strategy_id}")
+    assert (cured.failures, cured.breaker) == (0, "closed")
+
+
+def test_a_missing_model_is_replaced_by_the_next_one_named(scene: MakeScene) -> None:
+    here = scene(groq_model="llama-3.1-70b-versatile,openai/gpt-oss-20b")
+    here.run(here.strategy())
+    here.cycles(1, "ok")
+    assert [call.outcome for call in here.peers.of(LlmCalled)][:2] == ["model_gone", "ok"]
+    assert here.peers.of(LlmCalled)[1].model == "openai/gpt-oss-20b"
+
+
+def test_a_failed_call_is_tried_again_within_the_cycle(scene: MakeScene) -> None:
+    hold = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
+    with GroqDouble(error(500), error(502), hold) as groq:
+        here = scene(groq.url)
+        here.run(here.strategy())
+        first = here.cycles(1)[0]
+    assert first.outcome == "ok"
+    assert [call.outcome for call in here.peers.of(LlmCalled)][:3] == ["server_error", "server_error", "ok"]
+
+
+def test_a_spent_budget_skips_cycles_and_is_no_failure(scene: MakeScene) -> None:
+    here = scene()
+    strategy_id = here.strategy(daily_llm_budget_usd="0.00000001")
+    here.run(strategy_id)
+    skipped = here.cycles(2, "skip_budget")
+    assert skipped[-1].failures == 0
+    assert len(here.store.decisions(strategy_id)) == 1
+
+
+def test_an_unknown_symbol_is_the_rows_own_fault(scene: MakeScene) -> None:
+    here = scene()
+    strategy_id = here.strategy(target_assets=("NOSUCHUSDT",))
+    here.run(strategy_id)
+    failed = here.cycles(1, "fault")[0]
+    assert "NOSUCHUSDT" in (failed.reason or "")
+    assert failed.failures == 1
+
+
+def test_a_database_that_is_away_is_waited_for(scene: MakeScene, database_url: str) -> None:
+    here = scene()
+    strategy_id = here.strategy()
+    here.settings = here.settings.model_copy(update={"database_url": SecretStr("host=/nowhere dbname=none")})
+    actor = here.run(strategy_id)
+    failed = here.cycles(1, "upstream_database")[0]
+    assert (failed.failures, failed.breaker) == (1, "closed")
+    assert not actor.finished
+
+
+def test_a_row_that_is_not_running_ends_its_actor(scene: MakeScene) -> None:
+    here = scene()
+    actor = here.run(here.strategy(status="paused"))
+    here.peers.stop()
+    assert actor.finished
+    assert here.peers.of(CycleFinished) == []
+
+
+def test_a_changed_cadence_is_followed_without_waiting_for_the_old_one(scene: MakeScene, database_url: str) -> None:
+    here = scene()
+    strategy_id = here.strategy(cadence_seconds=86_400)
+    actor = make(here.settings, here.peers, str(strategy_id))
+    ref = here.peers.start("strategy", lambda: actor, ticking=False)
+    assert cast("float", ref.ask(Tick())) > time.monotonic() + 1
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("update ai_strategies set cadence_seconds = 2 where id = %s", (strategy_id,))
+    changed = StrategyChanged(revision="2")
+    ref.tell(changed)
+    assert actor.wants_tick_after(changed)
+    assert cast("float", ref.ask(Tick())) <= time.monotonic() + 2
+
+
+def test_a_stopping_strategy_abandons_its_cycle_and_records_nothing(scene: MakeScene) -> None:
+    with GroqDouble(ok("{}")) as groq:
+        here = scene(groq.url)
+        strategy_id = here.strategy()
+        actor = here.run(strategy_id)
+
+        def stop_then_answer(handler: Any) -> None:
+            assert actor.commit_gate.close(5.0)
+            ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')(handler)
+
+        groq.answers = [stop_then_answer]
+        abandoned = here.cycles(1, "abandoned")[0]
+    assert abandoned.failures == 0
+    assert here.store.decisions(strategy_id) == ()
+
+
+def test_engine_overhead_is_measured_without_the_waits(scene: MakeScene, groq_url: str) -> None:
+    here = scene()
+    slow = [{"kind": "hang", "path": "klines", "seconds": 1.5, "times": 1}]
+    httpx.post(f"{here.settings.sparky_market_url}/_control/faults", json=slow).raise_for_status()
+    here.run(here.strategy())
+    first = here.cycles(1)[0]
+    assert first.engine_s < first.duration_s
