@@ -1,0 +1,326 @@
+"""The cycle's order of things: what is asked, what is retried, what is recorded, and whose failure it was."""
+# ruff: noqa: ARG002 - the world takes what its real counterparts need
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from engine.attempts import Granted
+from engine.calls import Call, Outcome
+from engine.commit_gate import CommitGate
+from engine.cycle import CycleOutcome, Ports, run_cycle
+from engine.errors import Skip, StrategyFault, UpstreamUnavailable
+from engine.prompts import Prompt, market_block
+from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision
+from engine.types import Action, Completion, MarketSnapshot, SignalAction, StrategyContext, Usage
+from tests.engine.examples import STRATEGY_ID, a_context, a_position, a_snapshot, a_strategy
+
+MODEL = "openai/gpt-oss-120b"
+LONG = (
+    '{"action":"LONG","symbol":"BTCUSDT","size_usd":250,"confidence":0.8,"reasoning":"up",'
+    '"stop_loss_percent":2,"take_profit_percent":null}'
+)
+CLOSE = LONG.replace("LONG", "CLOSE")
+
+
+def answered(text: str = LONG) -> Call:
+    usage = Usage(prompt_tokens=1_000, cached_tokens=200, completion_tokens=50)
+    completion = Completion(
+        text=text, model=MODEL, request_id="req_1", usage=usage, cost_usd=Decimal("0.0002"), latency_s=1.0
+    )
+    return Call(model=MODEL, outcome=Outcome.OK, latency_s=1.0, network_s=0.9, completion=completion, tokens=850)
+
+
+def failed(outcome: Outcome, **more: Any) -> Call:
+    return Call(model=MODEL, outcome=outcome, latency_s=1.0, network_s=1.0, reason=f"told to be {outcome}", **more)
+
+
+@dataclass
+class World:
+    """Everything outside a cycle, on a clock that only its own waits move."""
+
+    context: StrategyContext | Exception | None = field(default_factory=a_context)
+    calls: list[Call] = field(default_factory=lambda: [answered()])
+    permit_wait_s: float = 0.5
+    permits_left: int = 99
+    market_error: Exception | None = None
+    suppressed: str | None = None
+    gate: CommitGate = field(default_factory=CommitGate)
+    now: float = 1_000.0
+    models: list[str] = field(default_factory=lambda: [MODEL])
+    prompts: list[Prompt] = field(default_factory=list)
+    deadlines: list[float] = field(default_factory=list)
+    released: list[tuple[Granted, Call]] = field(default_factory=list)
+    records: list[DecisionRecord] = field(default_factory=list)
+    signals: list[NewSignal | None] = field(default_factory=list)
+
+    # the store
+
+    def strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
+        self.now += 0.01
+        if isinstance(self.context, Exception):
+            raise self.context
+        return self.context
+
+    def record_decision(
+        self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
+    ) -> RecordedDecision:
+        self.now += 0.01
+        self.records.append(record)
+        self.signals.append(signal)
+        left = signal is not None and self.suppressed is None
+        return RecordedDecision(
+            decision_id=decision_id, signal_id=decision_id if left else None, suppressed=self.suppressed
+        )
+
+    # market and limiter
+
+    def snapshot(self, venue: str, symbol: str, deadline: float) -> MarketSnapshot:
+        self.now += 0.1
+        if self.market_error is not None:
+            raise self.market_error
+        return a_snapshot(symbol)
+
+    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+        assert 1_000 < tokens < 2_500
+        if self.permits_left == 0:
+            self.now = deadline
+            raise Skip("no_permit", "no permit in time")
+        self.permits_left -= 1
+        self.now += self.permit_wait_s
+        return Granted(UUID(int=self.permits_left), self.permit_wait_s, tokens)
+
+    def release(self, granted: Granted, call: Call) -> None:
+        self.released.append((granted, call))
+
+    # the model
+
+    def choose(self, wanted: str | None) -> str:
+        if not self.models:
+            raise UpstreamUnavailable("groq", "no model is left")
+        return wanted or self.models[0]
+
+    def gone(self, model: str, reason: str) -> None:
+        self.models.remove(model)
+
+    def answer_tokens(self, model: str) -> int:
+        return 800
+
+    def has_price(self, model: str) -> bool:
+        return model == MODEL
+
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call:
+        self.prompts.append(prompt)
+        self.deadlines.append(deadline)
+        call = self.calls.pop(0) if len(self.calls) > 1 else self.calls[0]
+        self.now = min(self.now + call.latency_s, deadline)
+        return call
+
+    def run(self, **changes: Any) -> CycleOutcome:
+        rests: list[float] = []
+
+        class Gate(CommitGate):
+            def rest(gate, seconds: float) -> None:  # noqa: N805 - `self` is the world
+                rests.append(seconds)
+                self.now += seconds
+
+        if type(self.gate) is CommitGate and not self.gate._closed.is_set():
+            self.gate = Gate()
+        values: dict[str, Any] = {"deadline_s": 40.0, "llm_timeout_s": 20.0, "signal_ttl_s": 60.0, **changes}
+        return run_cycle(
+            STRATEGY_ID,
+            Ports(
+                records=self,
+                surroundings=self,
+                model=self,
+                gate=self.gate,
+                clock=lambda: self.now,
+                jitter=lambda: 0.5,
+                new_id=lambda: UUID(int=99),
+                **values,
+            ),
+        )
+
+
+def test_a_cycle_records_what_was_seen_said_and_made_of_it_and_leaves_a_signal() -> None:
+    world = World()
+    outcome = world.run()
+    assert (outcome.outcome, outcome.failure, outcome.signal_id) == ("ok", None, UUID(int=99))
+    (record,), (signal,) = world.records, world.signals
+    assert (record.action, record.symbol, record.size_usd, record.confidence) == (
+        Action.LONG,
+        "BTCUSDT",
+        Decimal(250),
+        0.8,
+    )
+    assert (record.raw_answer, record.model, record.request_id) == (LONG, MODEL, "req_1")
+    assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (1_000, 200, 50)
+    assert (record.cost_usd, record.is_fault) == (Decimal("0.0002"), False)
+    assert record.market == market_block(a_context(), [a_snapshot()], rounded=False)
+    assert signal is not None
+    assert (signal.action, signal.exchange, signal.size_usd) == (SignalAction.BUY, "aster", Decimal(250))
+    assert (signal.stop_loss_percent, signal.take_profit_percent) == (2.0, None)
+    assert signal.ttl_s == 60.0
+
+
+def test_time_spent_on_others_is_not_the_engines() -> None:
+    outcome = World(permit_wait_s=3.0).run()
+    assert outcome.waited_permit_s == pytest.approx(3.0)
+    assert outcome.duration_s == pytest.approx(0.01 + 0.1 + 3.0 + 1.0 + 0.01)
+    assert outcome.engine_s == pytest.approx(0.1)  # what the client took beyond the network
+
+
+@pytest.mark.parametrize(
+    ("world", "outcome"),
+    [
+        (World(context=None), "skip_gone"),
+        (World(context=a_context(a_strategy(status="paused"))), "skip_not_running"),
+        (World(context=StrategyFault("leverage_max: too large")), "fault"),
+        (World(context=UpstreamUnavailable("database", "down")), "upstream_database"),
+        (World(market_error=Skip("no_data", "too old")), "skip_no_data"),
+        (World(market_error=Skip("no_market", "no answer")), "skip_no_market"),
+        (World(market_error=StrategyFault("no such symbol")), "fault"),
+        (World(permits_left=0), "skip_no_permit"),
+        (World(models=[]), "upstream_groq"),
+        (World(calls=[failed(Outcome.KEY_REFUSED)]), "upstream_groq"),
+        (World(calls=[failed(Outcome.REJECTED)]), "upstream_groq"),
+        (World(calls=[failed(Outcome.REJECTED)], context=a_context(a_strategy(model="mine"))), "fault"),
+        (World(calls=[failed(Outcome.TOO_LARGE)]), "fault"),
+        (World(calls=[failed(Outcome.SERVER_ERROR)]), "upstream_groq"),
+    ],
+)
+def test_without_an_answer_nothing_is_recorded_and_the_failure_has_an_owner(world: World, outcome: str) -> None:
+    result = world.run()
+    assert result.outcome == outcome
+    assert result.reason
+    assert world.records == []
+    assert result.is_wanted is (outcome not in ("skip_gone", "skip_not_running"))
+
+
+def test_an_unusable_answer_is_recorded_as_a_hold_and_is_the_strategys_fault() -> None:
+    world = World(calls=[answered("Let me think\0 about it")])
+    outcome = world.run()
+    assert outcome.outcome == "fault"
+    assert isinstance(outcome.failure, StrategyFault)
+    (record,) = world.records
+    assert (record.action, record.is_fault, record.reason) == (Action.HOLD, True, "no JSON object in the answer")
+    assert record.raw_answer == "Let me think\ufffd about it"
+    assert world.signals == [None]
+
+
+def test_an_answer_that_the_provider_found_unusable_is_recorded_after_three_tries() -> None:
+    world = World(calls=[failed(Outcome.UNUSABLE, rejected_text="{oops")])
+    outcome = world.run()
+    assert outcome.outcome == "fault"
+    assert len(outcome.calls) == 3
+    (record,) = world.records
+    assert (record.raw_answer, record.is_fault, record.cost_usd) == ("{oops", True, Decimal(0))
+
+
+def test_a_failed_call_is_tried_three_times_each_with_its_own_permit() -> None:
+    world = World(calls=[failed(Outcome.SERVER_ERROR), failed(Outcome.TIMEOUT), answered()])
+    outcome = world.run()
+    assert outcome.outcome == "ok"
+    assert [call.outcome for call in outcome.calls] == [Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.OK]
+    assert len({granted.permit_id for granted, _ in world.released}) == 3
+    assert outcome.waited_permit_s == pytest.approx(1.5)
+
+
+def test_a_gone_model_costs_no_try_and_the_next_one_is_asked() -> None:
+    gone = failed(Outcome.MODEL_GONE)
+    world = World(models=[MODEL, "b"], calls=[gone, failed(Outcome.SERVER_ERROR), failed(Outcome.TIMEOUT), answered()])
+    outcome = world.run()
+    assert outcome.outcome == "ok"
+    assert world.models == ["b"]
+
+
+def test_a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() -> None:
+    world = World(calls=[failed(Outcome.RATE_LIMITED, retry_after_s=120.0)])
+    outcome = world.run()
+    assert outcome.outcome == "upstream_groq"
+    assert isinstance(outcome.failure, UpstreamUnavailable)
+    assert outcome.failure.retry_after_s == 120.0
+    assert len(outcome.calls) == 1
+    assert outcome.duration_s < 5
+
+
+def test_a_short_wish_is_kept() -> None:
+    world = World(calls=[failed(Outcome.RATE_LIMITED, retry_after_s=2.0), answered()])
+    outcome = world.run()
+    assert outcome.outcome == "ok"
+    assert outcome.duration_s > 3.0
+
+
+def test_no_second_permit_is_told_as_what_went_wrong_first() -> None:
+    world = World(calls=[failed(Outcome.SERVER_ERROR)], permits_left=1)
+    assert world.run().outcome == "upstream_groq"
+
+
+def test_everything_ends_within_the_deadline_with_time_left_to_record() -> None:
+    slow = Call(model=MODEL, outcome=Outcome.TIMEOUT, latency_s=20.0, network_s=20.0, reason="no answer")
+    world = World(calls=[slow])
+    outcome = world.run()
+    assert max(world.deadlines) <= 1_000.0 + 35.0
+    assert outcome.duration_s <= 40.0
+
+
+def test_a_spent_budget_skips_before_anybody_is_asked() -> None:
+    strategy = a_strategy(daily_llm_budget_usd=Decimal("0.50"))
+    world = World(context=a_context(strategy, llm_spent_today_usd=Decimal("0.50")))
+    assert world.run().outcome == "skip_budget"
+    assert world.prompts == []
+    assert World(context=a_context(strategy, llm_spent_today_usd=Decimal("0.49"))).run().outcome == "ok"
+
+
+def test_a_budget_that_cannot_be_kept_for_want_of_a_price_is_a_fault() -> None:
+    strategy = a_strategy(daily_llm_budget_usd=Decimal(1), model="unpriced")
+    outcome = World(context=a_context(strategy)).run()
+    assert outcome.outcome == "fault"
+    assert "no price for unpriced" in (outcome.reason or "")
+
+
+def test_beyond_its_drawdown_a_flat_strategy_is_paused_without_asking() -> None:
+    world = World(context=a_context(drawdown_percent=20.0))
+    outcome = world.run()
+    assert outcome.must_pause == "drawdown of 20.00 % reached the limit of 20 %"
+    assert world.prompts == []
+
+
+@pytest.mark.parametrize(("text", "action", "leaves_signal"), [(LONG, Action.HOLD, False), (CLOSE, Action.CLOSE, True)])
+def test_beyond_its_drawdown_a_strategy_with_positions_may_close_once_and_is_paused(
+    text: str, action: Action, *, leaves_signal: bool
+) -> None:
+    world = World(context=a_context(drawdown_percent=25.0, positions=(a_position(),)), calls=[answered(text)])
+    outcome = world.run()
+    assert outcome.must_pause is not None
+    assert world.records[0].action is action
+    assert (world.signals[0] is not None) is leaves_signal
+    assert '"entries_allowed":false' in world.prompts[0].user
+
+
+def test_a_suppressed_entry_says_why() -> None:
+    outcome = World(suppressed="the strategy is not running").run()
+    assert (outcome.outcome, outcome.signal_id, outcome.reason) == ("ok", None, "the strategy is not running")
+
+
+def test_a_cycle_that_is_stopped_before_its_record_is_abandoned() -> None:
+    world = World()
+    world.gate.close(0.0)
+    outcome = world.run()
+    assert outcome.outcome == "abandoned"
+    assert world.records == []
+
+
+def test_what_nobody_foresaw_is_raised() -> None:
+    def surprise(*_: object) -> Call:
+        raise ZeroDivisionError
+
+    world = World()
+    complete: Callable[..., Call] = surprise
+    world.complete = complete  # type: ignore[method-assign]  # a model that breaks its promise
+    with pytest.raises(ZeroDivisionError):
+        world.run()

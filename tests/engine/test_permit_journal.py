@@ -1,0 +1,72 @@
+"""The limiter's journal: what was granted is still counted by the next process, whatever became of the last one."""
+
+import time
+from pathlib import Path
+
+from engine.permit_journal import PermitJournal, Sent
+
+
+def journal_of(home: Path) -> Path:
+    return home / "state" / "permits.journal"
+
+
+def test_grants_of_a_killed_process_are_found_by_the_next(tmp_path: Path) -> None:
+    first, now = PermitJournal(tmp_path), time.monotonic()
+    assert first.open() == []
+    first.sent("openai/gpt-oss-120b", now - 5, 900)
+    first.sent("a model with spaces", now - 4, 100)
+    found = PermitJournal(tmp_path)  # the first one never closed its file
+    assert [(sent.model, sent.tokens, sent.requests) for sent in found.open()] == [
+        ("openai/gpt-oss-120b", 900, 1),
+        ("a model with spaces", 100, 1),
+    ]
+    first.close()
+    found.close()
+
+
+def test_a_torn_last_line_costs_only_itself(tmp_path: Path) -> None:
+    journal = PermitJournal(tmp_path)
+    journal.open()
+    journal.sent("m", time.monotonic(), 1)
+    journal.close()
+    with journal_of(tmp_path).open("a") as file:
+        file.write("4c1e 12")
+    again = PermitJournal(tmp_path)
+    assert len(again.open()) == 1
+    again.close()
+    assert "4c1e" not in journal_of(tmp_path).read_text()
+
+
+def test_after_a_reboot_the_wall_clock_tells_how_long_ago_it_was(tmp_path: Path) -> None:
+    journal_of(tmp_path).parent.mkdir(parents=True)
+    unix = time.time()
+    lines = [
+        f"another-boot 999999999.0 {unix - 30:.3f} 500 1 m",
+        f"another-boot 999999998.0 {unix + 3600:.3f} 1 1 m",  # the clock was set back meanwhile
+        f"another-boot 1.0 {unix - 100_000:.3f} 2 1 m",
+    ]
+    journal_of(tmp_path).write_text("\n".join(lines) + "\n")
+    journal = PermitJournal(tmp_path)
+    now = time.monotonic()
+    found = journal.open()
+    journal.close()
+    assert [sent.tokens for sent in found] == [500, 1]
+    assert 25 < now - found[0].at < 60
+    assert found[1].at <= time.monotonic()
+
+
+def test_what_only_a_day_counts_is_added_up_by_minute(tmp_path: Path) -> None:
+    journal = PermitJournal(tmp_path)
+    journal.open()
+    now = time.monotonic()
+    minute = (now // 60) * 60 - 3_600
+    for second in range(50):
+        journal.sent("m", minute + second, 10)
+    journal.sent("m", now, 7)
+    journal.close()
+    again = PermitJournal(tmp_path)
+    old, fresh = again.open()
+    again.close()
+    assert (old.requests, old.tokens) == (50, 500)
+    assert abs(old.at - (minute + 49)) < 0.01
+    assert fresh == Sent("m", fresh.at, 7, 1)
