@@ -121,7 +121,8 @@ class MarketData:
             unified = market_of(self._exchange, symbol)["symbol"]
             # The time first: a candle that closes between the two requests then counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
-            rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN)
+            until = {"until": now_ms} if self._exchange.id == "aster" else {}  # not every venue in ccxt takes it
+            rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN, params=until)
             closed = [Candle(*row) for row in rows if row[0] + interval_ms <= now_ms]
         return closed[-limit:], now_ms
 
