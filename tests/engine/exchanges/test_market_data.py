@@ -1,5 +1,6 @@
 """Market data through the real ccxt against the simulator: checked, bounded, and honest when the venue is not well."""
 
+import itertools
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,10 @@ from engine.errors import BadConfiguration, Skip, StrategyFault, UpstreamUnavail
 from engine.exchanges.client import elsewhere
 from engine.exchanges.market_data import MarketData, candle_fault
 from engine.types import Candle
+from simulator.aster import create_aster
+from simulator.candles import synthetic
+from simulator.exchange import Exchange
+from simulator.market import Market, MarketClock
 
 MINUTE = 60_000
 START_MS = 1_700_000_040_000
@@ -34,6 +39,18 @@ def test_a_candle_appears_as_soon_as_it_has_closed(market_data: MarketData, hand
     assert market_data.candles("BTCUSDT")[0][-1].open_time_ms == START_MS + 104 * MINUTE
     hands.now = 60.0
     assert market_data.candles("BTCUSDT")[0][-1].open_time_ms == START_MS + 105 * MINUTE
+
+
+def test_candles_are_as_many_as_asked_for_however_fast_the_market_runs(stage: Any) -> None:
+    series = synthetic(seed=1)
+    looks = itertools.count(step=3_600)
+    clock = MarketClock(START_MS, 1.0, None, lambda: float(next(looks)))
+    stage[0].app = create_aster(Exchange({name: Market(one) for name, one in series.items()}, clock))
+    data = MarketData("aster", stage[1])
+    candles, now_ms = data.candles("ETHUSDT", limit=100)
+    assert len(candles) == 100
+    assert candles[-1].open_time_ms + MINUTE <= now_ms < candles[-1].open_time_ms + 2 * MINUTE
+    data.close()
 
 
 def test_other_intervals_are_served_too(market_data: MarketData) -> None:
