@@ -23,6 +23,11 @@ ANSWER_TOKENS: Final = 400
 REASONING_TOKENS: Final = {"low": 400, "medium": 1_200, "high": 4_000}
 LARGEST_ANSWER_BYTES: Final = 512 * 1024
 TEMPERATURE: Final = 0.2
+_BY_SCHEMA: Final = {
+    "type": "json_schema",
+    "json_schema": {"name": "decision", "strict": True, "schema": SCHEMA},
+}
+_AS_JSON: Final = {"type": "json_object"}
 
 
 class GroqModel:
@@ -102,7 +107,11 @@ class GroqModel:
         self._client.close()
 
     def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
-        request: dict[str, Any] = {
+        """The SDK's arguments; what it would only walk through and pass on unchanged goes as `extra_body`."""
+        extra: dict[str, Any] = {"response_format": _BY_SCHEMA if _reasons(model) else _AS_JSON}
+        if _reasons(model):
+            extra["reasoning_effort"] = self._settings.sparky_llm_reasoning_effort
+        return {
             "model": model,
             "messages": [
                 {"role": "system", "content": prompt.system},
@@ -110,13 +119,8 @@ class GroqModel:
             ],
             "temperature": TEMPERATURE,
             "max_completion_tokens": self.answer_tokens(model),
-            "response_format": {"type": "json_object"},
+            "extra_body": extra,
         }
-        if _reasons(model):
-            schema = {"name": "decision", "strict": True, "schema": SCHEMA}
-            request["response_format"] = {"type": "json_schema", "json_schema": schema}
-            request["reasoning_effort"] = self._settings.sparky_llm_reasoning_effort
-        return request
 
     def _read(self, model: str, response: httpx.Response, latency_s: float) -> dict[str, Any]:
         body = Body.read(response.content)

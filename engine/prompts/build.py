@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from engine.decision import clean
@@ -11,8 +12,9 @@ from engine.types import MarketSnapshot, Position, StrategyContext
 
 LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens
 _SIGNIFICANT_DIGITS: Final = 8
-# How tokenizers of this family cut: words, up to three digits, punctuation by ones and twos, the rest by bytes.
-_PIECES: Final = re.compile(r"_?[A-Za-z]+|[0-9]{1,3}| +|\n+|[!-/:-@\[-`{-~]{1,2}|.", re.DOTALL)
+# How tokenizers of this family cut: a word with its space, up to three digits, punctuation by ones and twos, spaces by
+# fours; what is not ASCII by bytes at worst.
+_PIECES: Final = re.compile(r" ?_?[A-Za-z]{1,8}| ?[0-9]{1,3}|\n+| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]")
 
 
 class Prompt(NamedTuple):
@@ -58,20 +60,18 @@ def market_block(
 
 
 def estimate_tokens(prompt: Prompt) -> int:
-    """An upper estimate of the prompt's tokens, made without a tokenizer (8 more per message frame it)."""
-    return 16 + sum(_pieces(text) for text in prompt)
+    """An upper estimate of the prompt's tokens, made without a tokenizer; 16 are for the frame of its two messages."""
+    return 16 + _static_pieces(prompt.system) + _pieces(prompt.user)
+
+
+@lru_cache(maxsize=8)
+def _static_pieces(text: str) -> int:
+    return _pieces(text)
 
 
 def _pieces(text: str) -> int:
-    return sum(_weight(piece) for piece in _PIECES.findall(text))
-
-
-def _weight(piece: str) -> int:
-    if piece[0] == " ":
-        return len(piece) // 4  # a single space belongs to the word that follows
-    if piece.isascii():
-        return 1 + (len(piece) - 1) // 8
-    return len(piece.encode("utf-8", "replace"))
+    beyond_ascii = 0 if text.isascii() else sum(len(char.encode("utf-8", "replace")) for char in text if char > "\x7f")
+    return len(_PIECES.findall(text)) + beyond_ascii
 
 
 def _symbol(snapshot: MarketSnapshot, short: Callable[[float | None], float | None]) -> dict[str, Any]:

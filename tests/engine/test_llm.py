@@ -3,6 +3,8 @@
 import gzip
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -235,3 +237,15 @@ def test_error_bodies_of_any_shape_are_read(body: object) -> None:
 def test_announced_limits_that_make_no_sense_are_ignored(value: str) -> None:
     told = announced({"x-ratelimit-limit-requests": value, "retry-after": value}, datetime.now(UTC))
     assert told["requests_per_day"] is None
+
+
+def test_importing_what_a_strategy_needs_starts_no_thread_and_opens_no_socket() -> None:
+    """Children are forked from a process that has imported all of it."""
+    program = (
+        "import os, threading, actors.strategy, engine.llm\n"
+        "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if int(fd) > 2\n"
+        "         and os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "print(threading.active_count(), [link for link in links if link.startswith('socket')])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "1 []"
