@@ -21,7 +21,7 @@ from webhook_server.recovery import Recovery
 from webhook_server.routes import Doors, router
 from webhook_server.venues import Venues
 
-WORKERS: Final = 16
+WORKERS: Final = 32  # most of them wait: for a venue, or for their account's turn
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from webhook_server.execution import Desk
 from webhook_server.intake import Envelope
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.schemas import FieldError, Order, parse, unknown_fields
+from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, unknown_fields
 from webhook_server.trade import Ended, Request
 
 logger = structlog.get_logger()
@@ -134,9 +134,11 @@ class Pipeline:
 def request_id(envelope: Envelope, order: Order) -> str:
     """The sender's id of the signal: `webhook-id` and `signal_id` are the same thing; a new one when it gave none.
 
-    Raises FieldError when it gave two different ones.
+    Raises FieldError when it gave two different ones, or one that cannot be kept.
     """
-    header = envelope.headers.get("webhook-id")
+    header = envelope.headers.get("webhook-id", "").strip()
+    if header and not REQUEST_ID.fullmatch(header):
+        raise FieldError("webhook-id", "must be 1 to 100 letters, digits and . _ : ~ -")
     if header and order.signal_id and header != order.signal_id:
         raise FieldError("signal_id", "differs from the webhook-id header")
     return order.signal_id or header or str(uuid.uuid4())

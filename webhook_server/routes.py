@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
@@ -20,7 +20,6 @@ from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
 from webhook_server.schemas import AiSignal, FieldError, Order
 
-PROOF_HEADER: Final = "X-Webhook-Secret"
 _STATUSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Done, skipped, or refused by the venue (`success` says which)"},
     400: {"description": "A field is missing or wrong; `field` names it"},
@@ -42,7 +41,7 @@ def _documented(schema: type[Order]) -> dict[str, Any]:
 
 
 class Doors:
-    """What the routes stand on: reads bodies on the event loop, thinks in `workers`."""
+    """What the routes stand on: bodies are read on the event loop, signals executed in `workers`."""
 
     def __init__(self, pipeline: Pipeline, store: Store, health: Health, metrics: Metrics, workers: Executor) -> None:
         self.pipeline = pipeline
@@ -51,9 +50,9 @@ class Doors:
         self.metrics = metrics
         self._workers = workers
 
-    async def think(self, work: Callable[..., Answer], *arguments: object) -> Response:
-        """`work` on a worker thread."""
-        return sent(await self._in_thread(work, *arguments))
+    async def look(self, work: Callable[..., Answer], *arguments: object) -> Response:
+        """`work` on a thread that no signal can keep busy: health must answer while venues hang."""
+        return sent(await asyncio.to_thread(work, *arguments))
 
     async def signal(self, request: Request, schema: type[Order]) -> Response:
         """One signal, from its bytes to its answer."""
@@ -73,10 +72,8 @@ class Doors:
         except FieldError as error:
             return answers.malformed(error.where, error.message)
         with self.metrics.duration.labels(route).time():
-            return await self._in_thread(self.pipeline.receive, envelope, schema)
-
-    async def _in_thread(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._workers, self.pipeline.receive, envelope, schema)
 
 
 def router(doors: Doors) -> APIRouter:
@@ -103,17 +100,17 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
     @routes.get("/health", tags=["health"])
     async def of_server() -> Response:
         """503 when the database does not answer."""
-        return await doors.think(doors.health.server)
+        return await doors.look(doors.health.server)
 
     @routes.get("/health/ai-worker", tags=["health"])
     async def of_engine() -> Response:
         """503 when running strategies have stopped deciding."""
-        return await doors.think(doors.health.ai_worker)
+        return await doors.look(doors.health.ai_worker)
 
     @routes.get("/positions", tags=["people"])
-    async def positions(request: Request) -> Response:
+    async def positions(x_webhook_secret: Annotated[str | None, Header()] = None) -> Response:
         """Open positions of the user whose secret is in the X-Webhook-Secret header."""
-        return await doors.think(positions_of, doors.store, request.headers.get(PROOF_HEADER))
+        return await doors.look(positions_of, doors.store, x_webhook_secret)
 
     @routes.get("/metrics", include_in_schema=False)
     async def exposition() -> Response:

@@ -1,5 +1,6 @@
 """What a sender may write, and the one `Order` that all of it becomes: bounded, normalised, nothing guessed."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,6 +24,7 @@ from engine.types import Side, SignalAction
 
 LARGEST_USD = Decimal(1_000_000_000)
 SECONDS_END = 100_000_000_000  # numbers below are seconds since 1970 (year 5138), those above milliseconds (1973)
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
 _ACTIONS = {"LONG": "BUY", "SHORT": "SELL"}
 
 
@@ -102,7 +104,7 @@ Share = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=100)]
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
 Symbol = Annotated[str, BeforeValidator(_symbol), StringConstraints(pattern=r"^[A-Z0-9_]{2,30}$")]
 Exchange = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
-RequestId = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9._:~-]{1,100}$")]
+RequestId = Annotated[str, StringConstraints(strip_whitespace=True, pattern=REQUEST_ID)]
 
 
 class Order(BaseModel):

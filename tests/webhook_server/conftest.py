@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import hypothesis
 import psycopg
 import pytest
 import requests
@@ -21,12 +23,19 @@ from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import Credentials, Instrument, OrderRequest, OrderResult, OrderStatus, Quote, Venue
 from engine.serving import HttpService
 from engine.settings import Settings
+from engine.store.embedded import dsn
 from engine.store.rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import StrategyStatus
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
+
+# Tests must not fail because the machine is busy.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
+
+Sql = Callable[..., list[tuple[Any, ...]]]
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
@@ -38,7 +47,7 @@ class Market:
     prices: dict[str, Decimal] = field(
         default_factory=lambda: {"BTCUSDT": Decimal("25000.0"), "ETHUSDT": Decimal("2000.0")}
     )
-    away: UpstreamUnavailable | None = None
+    away: Exception | None = None
     gate: threading.Event | None = None
     asked: threading.Event = field(default_factory=threading.Event)
 
@@ -178,7 +187,7 @@ class Site:
     store: Store
     market: Market
     account: LiveAccount
-    sql: Callable[..., list[tuple[Any, ...]]]
+    sql: Sql
     sender: Sender
 
     def user(self, email: str | None = None) -> Sender:
@@ -224,10 +233,19 @@ def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def sql(database_url: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+@pytest.fixture(scope="package")
+def shared_database(postgres_home: Path) -> Iterator[str]:
+    """DSN of one migrated database for all tests here; `store` empties it before each."""
+    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute("create database webhook_tests template migrated")
+        yield dsn(postgres_home, "webhook_tests")
+        connection.execute("drop database webhook_tests with (force)")
+
+
+@pytest.fixture(scope="package")
+def sql(shared_database: str) -> Iterator[Sql]:
     """Runs one statement and returns its rows."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(shared_database, autocommit=True) as connection:
 
         def run(statement: str, *values: Any) -> list[tuple[Any, ...]]:
             cursor = connection.execute(statement.encode(), values)
@@ -237,15 +255,42 @@ def sql(database_url: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
 
 
 @pytest.fixture
-def site(store: Store, sql: Callable[..., list[tuple[Any, ...]]]) -> Iterator[Site]:
+def database_url(shared_database: str, sql: Sql) -> str:
+    """DSN of an empty database. Deleting the users takes everything of theirs along."""
+    sql("delete from auth.users")
+    sql("delete from webhook_requests")
+    return shared_database
+
+
+class Front:
+    """An ASGI application that is whichever `app` is set: one listening server serves every test's own one."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError  # the server then goes on without
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="package")
+def front() -> Iterator[tuple[Front, str]]:
+    """The front and its URL."""
+    made = Front()
+    http = HttpService(made, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
+    http.start()
+    yield made, http.url
+    http.stop(5)
+
+
+@pytest.fixture
+def site(front: tuple[Front, str], store: Store, sql: Sql) -> Iterator[Site]:
     market = Market()
     account = LiveAccount(market)
     server = build(Settings(), store, Venues(market, account), SystemClock())
-    http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
-    http.start()
-    nobody = Sender(http.url, uuid.uuid4(), SecretStr(""))
-    made = Site(http.url, server, store, market, account, sql, nobody)
+    front[0].app = server.app
+    nobody = Sender(front[1], uuid.uuid4(), SecretStr(""))
+    made = Site(front[1], server, store, market, account, sql, nobody)
     made.sender = made.user("owner@example.com")
     yield made
-    http.stop(5)
     server.workers.shutdown()

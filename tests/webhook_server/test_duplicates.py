@@ -61,6 +61,14 @@ def test_header_and_body_must_agree_on_the_id(site: Site) -> None:
     assert (answer.status_code, answer.json()["field"]) == (400, "signal_id")
 
 
+def test_a_header_that_cannot_be_kept_as_id_is_named(site: Site) -> None:
+    for name in ("x" * 101, "with space", "caf\xe9"):
+        answer = requests.post(
+            f"{site.url}/webhook", json=site.sender.body(), headers={"webhook-id": name.encode("latin-1")}, timeout=60
+        )
+        assert (answer.status_code, answer.json()["field"]) == (400, "webhook-id")
+
+
 def test_signals_without_an_id_are_all_different(site: Site) -> None:
     assert site.sender.post().json()["signal_id"] != site.sender.post().json()["signal_id"]
 
@@ -100,6 +108,16 @@ def test_a_venue_that_is_away_leaves_the_signal_open_for_a_retry(site: Site) -> 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
     assert answer.json()["success"] is False
     assert site.store.unfinished_requests() == ()
+    site.market.away = None
+    assert site.sender.post(signal_id="a").json()["action"] == "opened"
+
+
+def test_a_fault_of_our_own_is_500_tells_nothing_and_the_retry_resumes(site: Site) -> None:
+    site.market.away = RuntimeError("private detail")
+    answer = site.sender.post(signal_id="a")
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"success", "error", "duration"}
+    assert "private" not in answer.text
     site.market.away = None
     assert site.sender.post(signal_id="a").json()["action"] == "opened"
 
