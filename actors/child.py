@@ -29,7 +29,7 @@ from actors.board import Board
 from actors.link import Door, Link
 from actors.messages import Failed, Message, Tick
 from engine import logs
-from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Skip
+from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Skip, SparkyError
 from engine.settings import Settings
 
 logger = structlog.get_logger()
@@ -162,6 +162,10 @@ def _live(request: dict[str, Any], last_words: Path) -> int:
         last_words.write_text(str(error))
         logger.error("cannot_run", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
         return EXIT_CONFIGURATION
+    except SparkyError as error:
+        last_words.write_text(str(error))
+        logger.error("cannot_go_on", reason=str(error))  # noqa: TRY400 - an expected failure, whose sentence says it all
+        return 1
     except BaseException as error:  # the boundary of the process: whatever it was, it is told and the process ends
         last_words.write_text(logs.redact(traceback.format_exc()))
         logger.exception("crashed", reason=f"{type(error).__name__}: {error}")

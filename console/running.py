@@ -21,6 +21,7 @@ from engine import logs
 from engine.errors import BadConfiguration, SparkyError
 from engine.settings import Settings
 from engine.store import embedded
+from engine.store.postgres import connect
 from supervisor import Supervisor
 
 logger = structlog.get_logger()
@@ -49,6 +50,7 @@ def supervise(settings: Settings) -> int:
 def _run(settings: Settings, specs: Sequence[ChildSpec], command: str) -> int:
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
+    _check_database(settings)
     prepare_run_dir(settings.run_dir)
     typer.echo(header(settings, resolved, command))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
@@ -119,6 +121,13 @@ def _check_candles(settings: Settings) -> None:
     if settings.sparky_candles is not None:
         symbol_of(settings.sparky_candles)
         read_candles(settings.sparky_candles)
+
+
+def _check_database(settings: Settings) -> None:
+    """Raises UpstreamUnavailable, before anything has started, when the named database does not answer."""
+    if settings.database_url is not None:
+        with connect(settings.database_url.get_secret_value()) as connection:
+            connection.execute("select 1")
 
 
 def header(settings: Settings, resolved: Settings, command: str) -> str:
