@@ -39,7 +39,7 @@ def postgres_home() -> Iterator[Path]:
 def _fresh(home: Path, template: str) -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}")
+        connection.execute(f"create database {name} template {template} strategy file_copy")
         yield dsn(home, name)
         connection.execute(f"drop database {name} with (force)")
 

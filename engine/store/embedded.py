@@ -59,8 +59,8 @@ def is_running(home: Path) -> bool:
 class Embedded:
     """The server of one state directory. Its starter owns it: when the owner dies, however, the server shuts down.
 
-    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end. `start` must
-    be called on a thread that lives as long as the server shall: the kernel ties the two.
+    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end. `start`
+    must be called on a thread that lives as long as the server shall: the kernel ties the two.
     """
 
     def __init__(

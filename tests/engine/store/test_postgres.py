@@ -30,8 +30,8 @@ def rpc(database_url: str, request: pytest.FixtureRequest) -> Iterator[PostgresR
 
 
 PROBES = """
-create function echo(p_text text, p_number numeric, p_flag boolean, p_id uuid, p_at timestamptz, p_json jsonb) returns jsonb
-  language sql as $$ select jsonb_build_array(p_text, p_number, p_flag, p_id, p_at, p_json) $$;
+create function echo(p_text text, p_number numeric, p_flag boolean, p_id uuid, p_at timestamptz, p_json jsonb)
+  returns jsonb language sql as $$ select jsonb_build_array(p_text, p_number, p_flag, p_id, p_at, p_json) $$;
 create function nap(p_s float) returns jsonb
   language sql as $$ select to_jsonb(pg_sleep(p_s)::text) $$;
 create function hang_up() returns jsonb
