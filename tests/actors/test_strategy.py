@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
-import httpx
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -259,12 +258,3 @@ def test_a_stopping_strategy_abandons_its_cycle_and_records_nothing(scene: MakeS
         abandoned = here.cycles(1, "abandoned")[0]
     assert abandoned.failures == 0
     assert here.store.decisions(strategy_id) == ()
-
-
-def test_engine_overhead_is_measured_without_the_waits(scene: MakeScene, groq_url: str) -> None:
-    here = scene()
-    slow = [{"kind": "hang", "path": "klines", "seconds": 1.5, "times": 1}]
-    httpx.post(f"{here.settings.sparky_market_url}/_control/faults", json=slow).raise_for_status()
-    here.run(here.strategy())
-    first = here.cycles(1)[0]
-    assert first.engine_s < first.duration_s
