@@ -1,11 +1,12 @@
-"""From an accepted request to its booked fills: which book, which legs, one at a time per account."""
+"""From an accepted request to its booked fills: which book, which legs, in turn where limits are shared."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.errors import BadConfiguration, VenueRefused
+from engine.errors import BadConfiguration, OutcomeUnknown, VenueRefused
 from engine.exchanges.venue import Venue
 from engine.store.rows import Fill, Portfolio
 from engine.store.store import Store
@@ -16,15 +17,14 @@ from webhook_server.decide import Plan, decide, held_by, is_paper_entry, to_exit
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.risk import Refusal
 from webhook_server.trade import CLOSE, OPEN, Ended, EndState, NothingToDo, Request, Trade
 from webhook_server.venues import Venues
 
-ACCOUNT_WAIT_S: Final = 8.0  # below the 10 s that our own dispatcher waits for an answer
+TURN_WAIT_S: Final = 8.0  # below the 10 s that our own dispatcher waits for an answer
 
 
 class Desk:
-    """Executes requests. Those of one user on one exchange and book wait for each other, so that limits hold."""
+    """Executes requests. Those that share a limit wait for each other, so that none races past it."""
 
     def __init__(self, store: Store, venues: Venues, clock: Clock, metrics: Metrics, slippage_percent: Decimal) -> None:
         self._store = store
@@ -32,20 +32,29 @@ class Desk:
         self._clock = clock
         self._metrics = metrics
         self._slippage_percent = slippage_percent
-        self._accounts = KeyedLocks()
+        self._turns = KeyedLocks()
 
     def execute(self, request: Request) -> Answer:
         """Risk, execution, booking; the answer is stored together with the last fill.
 
         Raises Ended when there is nothing (more) to book, Busy, and what the store and the venue raise.
         """
-        with self._accounts.hold((request.user_id, request.order.exchange), ACCOUNT_WAIT_S):
-            trade = self._entry(request) if request.order.is_entry else self._exit(request)
-            plan = None if trade.may_have_been_sent else self._judged(trade)
-            legs = Legs(trade, self._venue(trade), self._clock, self._slippage_percent)
-            with faults_of(request.order.exchange):
-                plan = plan or found_at_venue(legs)
-            return self._traded(legs, plan or self._judged(trade))
+        with ExitStack() as held_locks:
+            trade = self._in_turn(request, held_locks)
+            plan = self._found(trade) or self._judged(trade)
+            return self._traded(self._legs(trade), plan)
+
+    def _in_turn(self, request: Request, held_locks: ExitStack) -> Trade:
+        """The trade as it stands when its turn has come: always after others of the same strategy, and after all others
+        of the account when one of its limits counts them together. The order of the locks is always this one."""
+        order = request.order
+        account = (request.user_id, order.exchange)
+        held_locks.enter_context(self._turns.hold((*account, order.strategy_id), TURN_WAIT_S))
+        trade = self._entry(request) if order.is_entry else self._exit(request)
+        if trade.portfolio is None or not risk.counts_all(trade.portfolio):
+            return trade
+        held_locks.enter_context(self._turns.hold(account, TURN_WAIT_S))
+        return self._entry(request)
 
     def _entry(self, request: Request) -> Trade:
         order = request.order
@@ -66,7 +75,9 @@ class Desk:
         try:
             return self._store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=is_paper)
         except BadConfiguration as error:
-            raise self._over_limit(risk.unreadable(str(error))) from error
+            refusal = risk.unreadable(str(error))
+            self._metrics.refusals.labels(refusal.limit_type.value).inc()
+            raise Ended("refused", answers.over_limit(refusal), refusal.message) from error
 
     def _exit(self, request: Request) -> Trade:
         order = request.order
@@ -75,8 +86,8 @@ class Desk:
             positions = tuple(each for each in positions if each.id == request.position_id)
         held = to_exit(order, positions, request.asked_at if request.is_resumed else None)
         if held is None:
-            trade = Trade(request, order.environment != "production", None)
-            raise self._skipped(trade, f"no open position in {order.symbol}")
+            reason = f"no open position in {order.symbol}"
+            raise Ended("skipped", Answer(200, {**answers.skipped(reason), **self._common(request)}), reason)
         return Trade(request, held.is_paper, held)
 
     def _traded(self, legs: Legs, plan: Plan) -> Answer:
@@ -87,22 +98,42 @@ class Desk:
             raise AssertionError("a judged plan has at least one leg")
         return closed
 
+    def _found(self, trade: Trade) -> Plan | None:
+        """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now.
+
+        Raises OutcomeUnknown when the venue may not be asked.
+        """
+        if not trade.may_have_been_sent:
+            return None
+        try:
+            found = found_at_venue(self._legs(trade))
+        except (BadConfiguration, Ended) as error:
+            raise OutcomeUnknown(f"the venue cannot be asked about {trade.request.id}: {error}") from error
+        if found is None or trade.portfolio is None or found.open_usd > 0:
+            return found
+        # The exit of a reversal was made and has to be booked; its entry is judged as any that was not sent.
+        return replace(self._decided(trade, trade.portfolio), close=True)
+
     def _judged(self, trade: Trade) -> Plan:
         """The legs that risk allows. Raises Ended when none is left."""
         if trade.portfolio is None:
             return Plan(close=True)
-        plan = decide(trade.order, trade.portfolio, trade.held, self._clock.now(), is_paper=trade.is_paper)
+        plan = self._decided(trade, trade.portfolio)
+        if plan.refusal is not None:
+            self._metrics.refusals.labels(plan.refusal.limit_type.value).inc()
         if plan.close or plan.open_usd > 0:
             return plan
         if plan.refusal is not None:
-            raise self._over_limit(plan.refusal)
+            raise Ended("refused", answers.over_limit(plan.refusal), plan.refusal.message)
         if plan.rejection is not None:
             raise Ended("refused", self._answer(trade, answers.rejected(plan.rejection)), plan.rejection)
         raise self._skipped(trade, plan.reason or "nothing to do")
 
-    def _over_limit(self, refusal: Refusal) -> Ended:
-        self._metrics.refusals.labels(refusal.limit_type.value).inc()
-        return Ended("refused", answers.over_limit(refusal), refusal.message)
+    def _decided(self, trade: Trade, portfolio: Portfolio) -> Plan:
+        return decide(trade.order, portfolio, trade.held, self._clock.now(), is_paper=trade.is_paper)
+
+    def _legs(self, trade: Trade) -> Legs:
+        return Legs(trade, self._venue(trade), self._clock, self._slippage_percent)
 
     def _venue(self, trade: Trade) -> Venue:
         exchange = trade.order.exchange
@@ -155,9 +186,10 @@ class Desk:
         return Ended("skipped", self._answer(trade, answers.skipped(reason)), reason)
 
     def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
-        duration_ms = round((self._clock.monotonic() - trade.request.started) * 1000)
-        common = {"signal_id": trade.request.id, "paper": trade.is_paper, "duration": duration_ms}
-        return Answer(200, answers.plain({**body, **common}))
+        return Answer(200, answers.plain({**body, **self._common(trade.request), "paper": trade.is_paper}))
+
+    def _common(self, request: Request) -> dict[str, Any]:
+        return {"signal_id": request.id, "duration": round((self._clock.monotonic() - request.started) * 1000)}
 
 
 @contextmanager
@@ -171,13 +203,11 @@ def faults_of(exchange: str) -> Iterator[None]:
 
 
 def found_at_venue(legs: Legs) -> Plan | None:
-    """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now."""
-    trade = legs.trade
-    if not trade.may_have_been_sent:
-        return None
-    order, held = trade.order, trade.held
-    if not order.is_entry:
-        return Plan(close=True) if legs.sent(CLOSE) is not None else None
-    if legs.sent(OPEN) is None:
-        return None
-    return Plan(close=held is not None and not trade.adds(), open_usd=order.position_size_usd or Decimal(0))
+    """The legs that an earlier attempt sent; None when it sent none."""
+    order, held = legs.trade.order, legs.trade.held
+    reverses = order.is_entry and held is not None and not legs.trade.adds()
+    if order.is_entry and legs.sent(OPEN) is not None:
+        return Plan(close=reverses, open_usd=order.position_size_usd or Decimal(0))
+    if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
+        return Plan(close=True)
+    return None

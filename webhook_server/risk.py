@@ -65,6 +65,19 @@ def judge(order: Order, portfolio: Portfolio, held: Position | None, now: dateti
     return _leverage(order, portfolio, allowance) or allowance
 
 
+def counts_all(portfolio: Portfolio) -> bool:
+    """Whether a limit adds up what all strategies of the user do on the exchange."""
+    settings = portfolio.settings
+    return settings is not None and any(
+        (
+            settings.max_daily_loss_usd,
+            settings.max_loss_per_week_usd,
+            settings.max_trades_per_week,
+            settings.max_concurrent_positions,
+        )
+    )
+
+
 def unreadable(reason: str) -> Refusal:
     """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
     return Refusal(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)

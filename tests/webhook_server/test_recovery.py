@@ -86,6 +86,32 @@ def test_a_live_order_that_the_venue_filled_is_booked_however_late(site: Site) -
     assert len(site.account.orders) == 1
 
 
+def test_the_exit_of_a_live_reversal_is_booked_though_its_entry_comes_too_late(site: Site) -> None:
+    site.credentials()
+    held = site.sender.post(environment="production").json()
+    begun(site, "turn", age_s=3_600, environment="production", action="SELL")
+    site.account.market_order(
+        OrderRequest(
+            client_order_id=client_order_id("turn", "c"),
+            symbol="BTCUSDT",
+            is_buy=False,
+            quantity=str(held["quantity"]),
+            reduce_only=True,
+        )
+    )
+    assert site.server.recovery.run() == 1
+    assert site.store.open_positions() == ()
+    assert len(site.store.trades()) == 1
+    assert len(site.account.orders) == 2
+    assert site.request("turn")[:2] == ("booked", 200)
+
+
+def test_credentials_that_are_gone_leave_the_question_open(site: Site) -> None:
+    begun(site, "a", environment="production")
+    assert site.server.recovery.run() == 0
+    assert site.request("a")[0] == "received"
+
+
 def test_a_live_entry_that_never_reached_the_venue_is_not_made_late(site: Site) -> None:
     site.credentials()
     begun(site, "a", age_s=61, environment="production")

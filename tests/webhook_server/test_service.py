@@ -1,17 +1,19 @@
 """The service as its process runs it: made from settings, started, watched, stopped."""
 
+import json
 import socket
 from decimal import Decimal
 
 import pytest
 import requests
+from eth_account import Account
 
 from engine.errors import BadConfiguration
 from engine.settings import Settings
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
-from tests.webhook_server.conftest import Sender, until
+from tests.webhook_server.conftest import Sender, Sql, until
 from webhook_server.service import make
 
 
@@ -59,6 +61,38 @@ def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(database_url: 
     assert not service.healthy()
     with pytest.raises(requests.ConnectionError):
         requests.get(service.url, timeout=5)
+
+
+def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(database_url: str, store: Store, sql: Sql) -> None:
+    plain = settings(database_url)
+    venue = make_aster(plain, "")
+    venue.start()
+    service = make(plain.model_copy(update={"sparky_market_url": venue.url}), "")
+    service.start()
+    try:
+        user_id, secret = store.ensure_user("owner@example.com"), new_webhook_secret()
+        store.set_webhook_secret(user_id, secret)
+        key = Account.create()
+        metadata = {"private_key": key.key.hex(), "signer_address": key.address, "user_address": key.address}
+        sql(
+            "insert into bot_credentials (user_id, exchange, extra_metadata) values (%s, 'aster', %s)",
+            user_id,
+            json.dumps(metadata),
+        )
+        sender = Sender(service.url, user_id, secret)
+        opened = sender.post(environment="production", leverage=2).json()
+        assert (opened["success"], opened["action"], opened["paper"]) == (True, "opened", False), opened
+        turned = sender.post(environment="production", action="short").json()
+        assert (turned["action"], turned["side"]) == ("opened", "SHORT"), turned
+        assert turned["closed"]["quantity"] == opened["quantity"]
+        closed = sender.post(action="close").json()
+        assert (closed["action"], closed["paper"]) == ("closed", False), closed
+        assert store.open_positions() == ()
+        refused = sender.post(environment="production", position_size_usd=10_000_000).json()
+        assert (refused["success"], refused["action"]) == (False, "rejected"), refused
+    finally:
+        service.stop(5)
+        venue.stop(5)
 
 
 def test_a_taken_port_is_one_clear_sentence(database_url: str) -> None:
