@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, cast
 
-import psutil
 import setproctitle
 import structlog
 import zmq
@@ -202,7 +201,7 @@ def _limit_resources(memory_mb: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_mb is None:
         return
-    now_bytes = psutil.Process().memory_info().data
+    now_bytes = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     most_bytes = now_bytes + _ROOM_FOR_STACKS_BYTES + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
     resource.setrlimit(resource.RLIMIT_NOFILE, (STRATEGY_DESCRIPTORS, STRATEGY_DESCRIPTORS))

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 REQUEST_LIMIT: Final = 64 * 1024
 _PRELOAD: Final = ("actors.child", "actors.strategy")
+_REHEARSALS: Final = 10  # the interpreter rewrites a function when it has been called so often
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -45,17 +46,24 @@ def main(requests: socket.socket, supervisor: int) -> None:
     die_with_parent(signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the terminal's Ctrl-C reaches the whole group; the supervisor decides
-    _preload()
+    _warm_up()
     requests.send(b"{}")
     while request := requests.recv(REQUEST_LIMIT):
         pid = _fork_twice(requests, json.loads(request), supervisor)
         requests.send(json.dumps({"pid": pid}).encode())
 
 
-def _preload() -> None:
+def _warm_up() -> None:
+    """Everything a child needs, loaded and used once, in pages that no child's garbage collector will ever touch.
+
+    Nothing is collected before the freeze: the holes would be filled by children, each copying a page for it.
+    """
+    gc.disable()
     for module in _PRELOAD:
         importlib.import_module(module)
-    gc.collect()
+    rehearsal = importlib.import_module("actors.rehearsal")
+    for _ in range(_REHEARSALS):
+        rehearsal.rehearse()
     gc.freeze()
 
 
@@ -81,6 +89,7 @@ def _run_child(requests: socket.socket, pipe: tuple[int, int], request: dict[str
             os.close(descriptor)
         _wait_for_adoption(supervisor)
         die_with_parent(request["death_signal"])
+        gc.enable()
         if os.getppid() != supervisor:
             _leave_at_once(1)
         from actors import child

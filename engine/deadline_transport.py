@@ -1,6 +1,7 @@
 """HTTP within a total deadline and a size: timeouts of the HTTP client are per read, so a server that sends one byte a
 second would never be timed out. Here every wait on the network ends at the request's deadline."""
 
+import functools
 import ssl
 import time
 from collections.abc import Iterable
@@ -46,25 +47,32 @@ class Allowance:
 class DeadlineTransport(httpx.HTTPTransport):
     """One request at a time, each within `allowance`, which its user renews before the request.
 
-    A name's lookup is the one wait that cannot be cut short here; the resolver has a limit of its own.
+    A name's lookup is the one wait that cannot be cut short here; the resolver has a limit of its own. `sockets` makes
+    the connections; the default is the network.
     """
 
-    def __init__(self) -> None:
-        super().__init__(trust_env=False)
+    def __init__(self, sockets: httpcore.NetworkBackend | None = None) -> None:
+        super().__init__(trust_env=False, verify=trusted())
         self.allowance = Allowance()
         self._pool.close()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=trusted(),
             max_connections=1,
             keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=_Backend(self.allowance),
+            network_backend=_Backend(self.allowance, sockets or httpcore.SyncBackend()),
         )
 
 
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    """The certificates that this process trusts, read once: several MB, which children share with their parent."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, sockets: httpcore.NetworkBackend) -> None:
         self._allowance = allowance
-        self._sockets = httpcore.SyncBackend()
+        self._sockets = sockets
 
     def connect_tcp(
         self,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import groq
+import httpcore
 import httpx
 import structlog
 
@@ -33,14 +34,14 @@ _AS_JSON: Final = {"type": "json_object"}
 class GroqModel:
     """The provider's client for one process. Make it after the fork; it opens its connection on first use.
 
-    Raises BadConfiguration when there is no key.
+    `sockets` makes the connections; the default is the network. Raises BadConfiguration when there is no key.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sockets: httpcore.NetworkBackend | None = None) -> None:
         if settings.groq_api_key is None:
             raise BadConfiguration("GROQ_API_KEY is not set, so no model can be asked.")
         self._settings = settings
-        self._transport = DeadlineTransport()
+        self._transport = DeadlineTransport(sockets)
         # A compressed answer could be a thousand times larger than what came over the wire.
         hooks = {"response": [_refuse_compressed]}
         http = httpx.Client(transport=self._transport, trust_env=False, event_hooks=hooks)
