@@ -1,6 +1,6 @@
 """Failures named by what the caller does next; adapters translate foreign exceptions into these at their edge."""
 
-from typing import Final
+from typing import Final, Literal
 
 EXIT_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a restart cannot help
 
@@ -23,7 +23,8 @@ class Skip(SparkyError):
 class UpstreamUnavailable(SparkyError):
     """A shared service is down or refuses us for now: opens the breaker for a cool-down, never pauses a row.
 
-    `service` is ``groq``, ``venue``, ``database`` or ``webhook``; `retry_after_s` is the peer's own wish, if it said one.
+    `service` is ``groq``, ``venue``, ``database`` or ``webhook``; `retry_after_s` is the peer's own wish, if it said
+    one.
     """
 
     def __init__(self, service: str, reason: str, retry_after_s: float | None = None) -> None:
@@ -40,8 +41,29 @@ class BadConfiguration(SparkyError):
     """Only a person can mend this. One clear sentence; the process exits with 78 and is parked at once."""
 
 
+class CredentialsRefused(BadConfiguration):
+    """One account's keys are missing, wrong or revoked: only its owner can mend that.
+
+    A process that serves one account may end on it like on any BadConfiguration; one that serves many answers this
+    account's request with it and goes on.
+    """
+
+
+RefusalKind = Literal["funds", "filter", "leverage", "reduce_only", "would_trigger", "not_marketable", "rejected"]
+
+
 class VenueRefused(SparkyError):
-    """The venue understood the order and said no; sending it again would be refused again."""
+    """The venue understood the order and said no; sending it again would be refused again.
+
+    `kind` says why in one word: too little margin (``funds``), a quantity, price or notional that the instrument's
+    filters do not take (``filter``), another ``leverage`` than asked for, nothing to reduce (``reduce_only``), a stop
+    or target that the market is already beyond (``would_trigger``), a limit price that the market does not reach
+    (``not_marketable``), or any other reason (``rejected``).
+    """
+
+    def __init__(self, reason: str, kind: RefusalKind = "rejected") -> None:
+        super().__init__(reason)
+        self.kind: RefusalKind = kind
 
 
 class OutcomeUnknown(SparkyError):

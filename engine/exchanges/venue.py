@@ -1,15 +1,19 @@
 """What executing a trade means, whichever venue does it: quotes, instruments, orders, and one protocol over them."""
 
 import hashlib
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol, Self
 from uuid import UUID
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from engine.errors import VenueRefused
-from engine.types import Frozen
+from engine.types import Frozen, Side
+
+# The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
+STOP_LOSS: Final = "l"
+TAKE_PROFIT: Final = "t"
 
 
 class Quote(Frozen):
@@ -44,9 +48,9 @@ class Instrument(Frozen):
         floored = self.floored(quantity)
         if floored <= 0 or floored < self.min_quantity:
             least = max(self.lot, self.min_quantity)
-            raise VenueRefused(f"{self.symbol}: quantity {quantity} is below the least of {least}")
+            raise VenueRefused(f"{self.symbol}: quantity {quantity} is below the least of {least}", "filter")
         if self.max_quantity is not None and floored > self.max_quantity:
-            raise VenueRefused(f"{self.symbol}: quantity {floored} is above the most of {self.max_quantity}")
+            raise VenueRefused(f"{self.symbol}: quantity {floored} is above the most of {self.max_quantity}", "filter")
         return floored
 
     def accepted(self, quantity: Decimal, price: Decimal, *, reduce_only: bool) -> Decimal:
@@ -56,12 +60,29 @@ class Instrument(Frozen):
         """
         floored = self.whole_lots(quantity)
         if not reduce_only and floored * price < self.min_notional:
-            raise VenueRefused(f"{self.symbol}: notional {floored * price} is below the minimum of {self.min_notional}")
+            reason = f"{self.symbol}: notional {floored * price} is below the minimum of {self.min_notional}"
+            raise VenueRefused(reason, "filter")
         return floored
+
+    def limit_price(self, price: Decimal, *, is_buy: bool) -> Decimal:
+        """`price` on the tick, on the safe side of it: a buy pays no more, a sale gets no less.
+
+        Raises VenueRefused for a buy below the first tick.
+        """
+        ticks = (price / self.tick).to_integral_value(ROUND_FLOOR if is_buy else ROUND_CEILING)
+        if ticks <= 0:
+            raise VenueRefused(f"{self.symbol}: price {price} is below the tick of {self.tick}", "filter")
+        return ticks * self.tick
 
 
 class OrderRequest(Frozen):
-    """A market order. `quantity` is in the base asset; it is floored to the lot, never rounded up."""
+    """An order. `quantity` is in the base asset; it is floored to the lot, never rounded up.
+
+    `reduce_only` is about the account's net position in the symbol, the only one that the venue knows: where several
+    strategies hold opposite sides of one symbol, the net may be too small to reduce, and the caller's close must go
+    without it (the venue cuts a reduce-only order to the net, and refuses it when there is nothing to reduce).
+    `leverage` is set and verified before an order that is not reduce-only; it is the account's for the symbol.
+    """
 
     client_order_id: str = Field(min_length=1, max_length=36, pattern=r"^[.A-Z:/a-z0-9_-]+$")
     symbol: str
@@ -72,6 +93,8 @@ class OrderRequest(Frozen):
 
 
 class OrderStatus(StrEnum):
+    """FILLED: ended with a fill; REJECTED: ended without any (refused, cancelled or expired); OPEN: not ended."""
+
     FILLED = "filled"
     REJECTED = "rejected"
     OPEN = "open"
@@ -92,6 +115,85 @@ class OrderResult(Frozen):
     at_ms: int
 
 
+class Protection(Frozen):
+    """The stop-loss and take-profit wanted for `quantity` of a position on `side`; at least one of them.
+
+    Each becomes an order of its own that closes at the market when the last price reaches it. Neither cancels the
+    other: whoever finds one filled cancels the other. `reduce_only` as in OrderRequest. Prices go to the tick nearer to
+    the market, so that neither acts later than was asked.
+    """
+
+    signal_id: UUID | str
+    symbol: str
+    side: Side
+    quantity: Decimal = Field(gt=0)
+    stop_loss_price: Decimal | None = Field(default=None, gt=0)
+    take_profit_price: Decimal | None = Field(default=None, gt=0)
+    reduce_only: bool = True
+
+    @model_validator(mode="after")
+    def _protects(self) -> Self:
+        if self.stop_loss_price is None and self.take_profit_price is None:
+            raise ValueError("a protection has a stop-loss, a take-profit or both")
+        return self
+
+    @property
+    def stop_loss_id(self) -> str:
+        return client_order_id(self.signal_id, STOP_LOSS)
+
+    @property
+    def take_profit_id(self) -> str:
+        return client_order_id(self.signal_id, TAKE_PROFIT)
+
+
+class OrderKind(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP_LOSS = "stop_loss"
+    TAKE_PROFIT = "take_profit"
+    OTHER = "other"
+
+
+class OpenOrder(Frozen):
+    """An order that waits at the venue. `price` is its limit or its trigger; `quantity` is in the base asset, and 0
+    where it stands for the whole position."""
+
+    order_id: str
+    client_order_id: str | None
+    symbol: str
+    kind: OrderKind
+    is_buy: bool
+    quantity: Decimal
+    filled: Decimal
+    price: Decimal
+    reduce_only: bool
+    at_ms: int
+
+
+class VenuePosition(Frozen):
+    """What the account holds of one symbol, net of all strategies; `quantity` in the base asset, always positive."""
+
+    symbol: str
+    side: Side
+    quantity: Decimal = Field(gt=0)
+    entry_price: Decimal
+    leverage: int | None
+    unrealized_pnl_usd: Decimal | None
+
+    @property
+    def net(self) -> Decimal:
+        """Positive when long, negative when short."""
+        return self.quantity if self.side is Side.LONG else -self.quantity
+
+
+class Balance(Frozen):
+    """The account's dollars in all stable coins that count as such: its wallet without unrealised profit, and what is
+    free to trade with."""
+
+    wallet_usd: Decimal
+    available_usd: Decimal
+
+
 class Quotes(Protocol):
     """Where prices and instruments come from."""
 
@@ -105,16 +207,58 @@ class Quotes(Protocol):
 
 
 class Venue(Quotes, Protocol):
-    """Where orders are executed."""
+    """Where orders are executed, on paper or for real.
+
+    Unless said otherwise a method raises VenueRefused (understood and declined, see its `kind`), UpstreamUnavailable
+    (surely nothing was accepted; later, perhaps, after `retry_after_s`), OutcomeUnknown (ask `order_by_client_id`
+    before anything else), StrategyFault (unknown symbol) and CredentialsRefused (this account's keys; other accounts
+    are served on).
+    """
 
     def market_order(self, order: OrderRequest) -> OrderResult:
-        """Raises VenueRefused (understood and declined), UpstreamUnavailable (surely not accepted; later, perhaps),
-        OutcomeUnknown (ask `order_by_client_id` before anything else) and BadConfiguration (credentials)."""
+        """Takes what the market gives, at once."""
+        ...
+
+    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+        """Fills at once at `limit_price` or better and never rests: what does not fill is cancelled.
+
+        VenueRefused ``not_marketable`` when nothing could be filled; FILLED may be less than was asked for.
+        """
         ...
 
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:
         """The newest order with that id, or None when the venue knows none. Raises as `quote` does."""
         ...
+
+    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
+        """Places the stop-loss and the take-profit, or neither; returns them, stop-loss first.
+
+        An unknown outcome is asked about and only then sent again, so OutcomeUnknown means that the venue cannot be
+        asked either: then `cancel` both ids before the position is undone. VenueRefused ``would_trigger`` when the
+        market is already beyond a price. With `again` (after a crash, say) orders that the venue has under these ids
+        are returned as they are, also when they have filled by now, and only missing ones are placed. On paper: ().
+        """
+        ...
+
+    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:
+        """Makes sure that no such order is open; returns how it ended (FILLED: it was too late), None if there never
+        was one. May be repeated: never raises OutcomeUnknown or, for an order that is gone, VenueRefused."""
+        ...
+
+
+class Account(Venue, Protocol):
+    """A real account, which has a record of its own to compare the books with. Raises as `quote` does, and
+    CredentialsRefused."""
+
+    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+        """Oldest first. Asking for all symbols at once weighs as much as 40 single ones on Aster."""
+        ...
+
+    def positions(self) -> tuple[VenuePosition, ...]:
+        """What is held now, without empty positions."""
+        ...
+
+    def balance(self) -> Balance: ...
 
 
 class Credentials(Protocol):
