@@ -151,7 +151,7 @@ def test_a_dead_fork_server_is_replaced_without_touching_living_children(run_dir
     with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady")]) as running:
         pids = {name: running.wait_for(name, "running")["pid"] for name in ("one", "two")}
         (server,) = (
-            p for p in psutil.Process(running.process.pid).children() if "actors.forkserver" in " ".join(p.cmdline())
+            p for p in psutil.Process(running.process.pid).children() if "fork server" in " ".join(p.cmdline())
         )
         seen = len(running.events)
         server.kill()
