@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -123,11 +123,15 @@ def with_pnl(body: Mapping[str, Any], booked: BookedFill) -> dict[str, Any]:
     """What the store adds to a final answer, for a close that another leg follows."""
     if booked.pnl_usd is None or booked.pnl_percent is None:
         return dict(body)
-    cents = Decimal("0.01")
     return {
         **body,
-        "pnl": plain({"usd": booked.pnl_usd.quantize(cents), "percent": booked.pnl_percent.quantize(cents)}),
+        "pnl": plain({"usd": _cents(booked.pnl_usd), "percent": _cents(booked.pnl_percent)}),
     }
+
+
+def _cents(value: Decimal) -> Decimal:
+    """Half-even whatever the thread's decimal context says: ccxt leaves another rounding in it."""
+    return value.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
 def _traded(fill: Fill) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
@@ -10,7 +10,7 @@ _EIGHT_PLACES = Decimal("0.00000001")
 
 
 def _booked(value: object) -> object:
-    return value.quantize(_EIGHT_PLACES) if isinstance(value, Decimal) and value.is_finite() else value
+    return value.quantize(_EIGHT_PLACES, ROUND_HALF_EVEN) if isinstance(value, Decimal) and value.is_finite() else value
 
 
 Booked = Annotated[Decimal, BeforeValidator(_booked)]
