@@ -2,30 +2,44 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
 
 import ccxt
 
-from engine.errors import OutcomeUnknown, SparkyError, VenueRefused
+from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
+from engine.exchanges import readings
+from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
+from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import contract_size, exact, market_of
 from engine.exchanges.market_data import MarketData
-from engine.exchanges.venue import Credentials, Instrument, OrderRequest, OrderResult, OrderStatus, Quote
+from engine.exchanges.protecting import Leg, legs_of, place_all
+from engine.exchanges.venue import (
+    Balance,
+    Credentials,
+    Instrument,
+    OpenOrder,
+    OrderRequest,
+    OrderResult,
+    OrderStatus,
+    Protection,
+    Quote,
+    VenuePosition,
+)
 
-ENDS: Final = ("closed", "canceled", "expired", "rejected")  # ccxt's; some venues acknowledge without any status
 POLLS: Final = 10
 POLL_S: Final = 0.2
-DOLLARS: Final = ("USDT", "USDC", "USD", "USDF")
 
 
 class CcxtVenue:
-    """One person's account on one venue. Threads take turns, as nonces are counted per signer.
+    """One person's account on one venue (see `Account`). Threads take turns, as nonces are counted per signer.
 
-    Make one of these per account and keep it: leverage that was set is remembered.
+    Make one of these per account and keep it: leverage that was set and read back is remembered for a minute.
+    `backoff` is shared by all that speak to one address; None takes the process's own.
     """
 
     def __init__(
@@ -35,12 +49,13 @@ class CcxtVenue:
         base_url: str | None = None,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
+        backoff: Backoff | None = None,
     ) -> None:
-        self._exchange = open_exchange(venue, base_url, credentials, timeout_s)
-        self._market_data = MarketData(venue, base_url, timeout_s)
+        self._exchange = open_exchange(venue, base_url, credentials, timeout_s, backoff=backoff)
+        self._market_data = MarketData(venue, base_url, timeout_s, backoff=backoff)
+        self._leverage = Leverage(self._exchange)
         self._sleep = sleep
         self._lock = threading.RLock()
-        self._leverage: dict[str, int] = {}
 
     def quote(self, symbol: str) -> Quote:
         return self._market_data.quote(symbol)
@@ -52,13 +67,17 @@ class CcxtVenue:
         """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end.
 
         OPEN when it had not ended by then. A client id that an open order already has gives that order. Raises as
-        `Venue.market_order`.
+        `Venue` says.
         """
-        quantity = self.instrument(order.symbol).whole_lots(order.quantity)
-        if not order.reduce_only:
-            self._set_leverage(order.symbol, order.leverage)
-        sent = self._sent(order, quantity)
-        return self._ended(order.symbol, sent, order.client_order_id)
+        return self._ordered(order, "market", None, {})
+
+    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+        """Immediate or cancel, at `limit_price` moved to the tick on its safe side."""
+        limit = self.instrument(order.symbol).limit_price(limit_price, is_buy=order.is_buy)
+        result = self._ordered(order, "limit", limit, {"timeInForce": "IOC"})
+        if result.status is OrderStatus.REJECTED:
+            raise VenueRefused(f"{order.symbol}: the market is beyond the limit price {limit}", "not_marketable")
+        return result
 
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:
         """The newest order with that client id; None when the venue says that there is none."""
@@ -70,23 +89,87 @@ class CcxtVenue:
                 return None
             return self._result(raw, market, client_order_id)
 
+    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
+        legs = legs_of(protection, self.instrument(protection.symbol))
+        return place_all(self, legs, self._waiting, self._sleep, again=again)
+
+    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:
+        ended = self._cancelled(symbol, client_order_id) or self.order_by_client_id(symbol, client_order_id)
+        if ended is not None and ended.status is OrderStatus.OPEN:  # accepted late, or an answer without a status
+            ended = self._cancelled(symbol, client_order_id) or self.order_by_client_id(symbol, client_order_id)
+        if ended is not None and ended.status is OrderStatus.OPEN:
+            raise UpstreamUnavailable("venue", f"order {client_order_id} is still open after it was cancelled")
+        return ended
+
+    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+        with self._asking():
+            unified = None if symbol is None else market_of(self._exchange, symbol)["symbol"]
+            self._exchange.options["fetchOpenOrders"] = {"warnIfNoSymbol": False}  # its weight is the caller's choice
+            rows = self._exchange.fetch_open_orders(unified)
+            found = [readings.open_order(row, self._exchange.market(row["symbol"])) for row in rows]
+        return tuple(sorted(found, key=lambda order: order.at_ms))
+
+    def positions(self) -> tuple[VenuePosition, ...]:
+        with self._asking():
+            rows = self._exchange.fetch_positions()
+            found = [readings.position(row, self._exchange.market(row["symbol"])) for row in rows]
+        return tuple(position for position in found if position is not None)
+
+    def balance(self) -> Balance:
+        with self._asking():
+            return readings.balance(self._exchange.fetch_balance())
+
     def close(self) -> None:
         self._exchange.session.close()
         self._market_data.close()
 
-    def _sent(self, order: OrderRequest, quantity: Decimal) -> dict[str, Any]:
+    def _ordered(self, order: OrderRequest, kind: str, price: Decimal | None, more: Mapping[str, str]) -> OrderResult:
+        quantity = self.instrument(order.symbol).whole_lots(order.quantity)
+        if order.leverage is not None and not order.reduce_only:
+            with self._asking():
+                self._leverage.ensure(market_of(self._exchange, order.symbol), order.leverage)
+        sent = self._sent(order, quantity, kind, price, more)
+        return self._ended(order.symbol, sent, order.client_order_id)
+
+    def _waiting(self, leg: Leg) -> OrderResult:
+        """Sends a protective order; the one that the venue already has under its id is as good."""
+        order, name = leg.order, leg.order.client_order_id
+        sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
+        if not sent:
+            known = self.order_by_client_id(order.symbol, name)
+            if known is None:
+                raise OutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
+            return known
+        with self._asking(ordering=True):
+            return self._result(sent, market_of(self._exchange, order.symbol), name)
+
+    def _sent(
+        self, order: OrderRequest, quantity: Decimal, kind: str, price: Decimal | None, more: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """ccxt's order as answered; {} when the venue already has one under that id."""
         with self._asking(ordering=True):
             market = market_of(self._exchange, order.symbol)
             amount = f"{quantity / contract_size(market):f}"
-            parameters = {"clientOrderId": order.client_order_id, "reduceOnly": order.reduce_only}
+            side = "buy" if order.is_buy else "sell"
+            told = None if price is None else f"{price:f}"
+            parameters = {"clientOrderId": order.client_order_id, "reduceOnly": order.reduce_only, **more}
             if self._exchange.id == "aster":
                 # Written as Aster reads it; RESULT tells the fill at once where the default only acknowledges.
                 parameters |= {"reduceOnly": str(order.reduce_only).lower(), "newOrderRespType": "RESULT"}
-            side = "buy" if order.is_buy else "sell"
             try:
-                return dict(self._exchange.create_order(market["symbol"], "market", side, amount, None, parameters))
+                return dict(self._exchange.create_order(market["symbol"], kind, side, amount, told, parameters))
             except ccxt.DuplicateOrderId:
                 return {}
+
+    def _cancelled(self, symbol: str, client_order_id: str) -> OrderResult | None:
+        """How the order ended, if the venue had it and says how."""
+        with self._asking():
+            market = market_of(self._exchange, symbol)
+            try:
+                raw = self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id})
+            except ccxt.OrderNotFound:
+                return None
+            return self._result(raw, market, client_order_id) if raw.get("status") in readings.ENDS else None
 
     def _ended(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
         """The order's end, as far as it came within the time we give it.
@@ -102,31 +185,17 @@ class CcxtVenue:
     def _followed(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
         market = market_of(self._exchange, symbol)
         for _ in range(POLLS):
-            if sent.get("status") in ENDS:
+            if sent.get("status") in readings.ENDS:
                 break
             self._sleep(POLL_S)
             sent = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
         return self._result(sent, market, client_order_id)
 
-    def _set_leverage(self, symbol: str, leverage: int) -> None:
-        if self._leverage.get(symbol) == leverage:
-            return
-        with self._asking():
-            try:
-                answer = self._exchange.set_leverage(leverage, market_of(self._exchange, symbol)["symbol"])
-            except ccxt.NoChange:
-                answer = {}
-        told = answer.get("leverage") if isinstance(answer, dict) else None
-        if told is not None and int(told) != leverage:
-            raise VenueRefused(f"{symbol}: leverage {leverage} was asked for and {told} was set")
-        self._leverage[symbol] = leverage
-
     def _result(self, raw: dict[str, Any], market: dict[str, Any], client_order_id: str) -> OrderResult:
         if raw.get("id") is None:
             raise ValueError("the answer names no order")
         filled = exact(raw.get("filled") or 0) * contract_size(market)
-        status = OrderStatus.FILLED if filled > 0 else OrderStatus.REJECTED
-        status = status if raw.get("status") in ENDS else OrderStatus.OPEN
+        status = readings.status_of(raw, filled)
         return OrderResult(
             order_id=str(raw["id"]),
             client_order_id=client_order_id,
@@ -143,7 +212,7 @@ class CcxtVenue:
         if fee.get("cost") is not None:
             return exact(fee["cost"])
         fills = self._exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), 1_000)
-        ours = [fill for fill in fills if fill["order"] == raw["id"] and fill["fee"]["currency"] in DOLLARS]
+        ours = [fill for fill in fills if fill["order"] == raw["id"] and fill["fee"]["currency"] in readings.DOLLARS]
         if sum((exact(fill["amount"]) for fill in ours), Decimal(0)) == exact(raw["filled"]):
             return sum((abs(exact(fill["fee"]["cost"])) for fill in ours), Decimal(0))
         rate = exact(self._exchange.fetch_trading_fee(market["symbol"])["taker"])

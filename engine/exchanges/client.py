@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import ccxt
@@ -9,24 +10,36 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from engine.errors import BadConfiguration
+from engine.exchanges.backoff import Backoff, backoff_of
 from engine.exchanges.venue import Credentials
+from engine.retry_after import retry_after_s
 
 TIMEOUT_S: Final = 10.0
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # exchangeInfo of a large venue is a few megabytes
 CHUNK_BYTES: Final = 65_536
+USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
 
 
 class BoundedSession(requests.Session):
-    """A session whose answers end: requests' own timeout restarts with every byte, and its body has no bound."""
+    """A session whose answers end: requests' own timeout restarts with every byte, and its body has no bound.
 
-    def __init__(self, timeout_s: float) -> None:
+    It asks `backoff` before every request and tells it of every answer; `is_urgent` says which share of the venue's
+    limit is its own.
+    """
+
+    def __init__(self, timeout_s: float, backoff: Backoff, *, is_urgent: bool) -> None:
         super().__init__()
+        self.backoff = backoff
         self._timeout_s = timeout_s
+        self._is_urgent = is_urgent
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Raises requests.Timeout after `timeout_s` in all, and requests.ConnectionError on a body beyond the bound."""
+        """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError on a body beyond the bound, and
+        UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
+        self.backoff.ask(is_urgent=self._is_urgent)
         deadline = time.monotonic() + self._timeout_s
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
+        self._hear(response)
         try:
             body = _body(response, deadline)
         except TimeoutError as error:
@@ -37,6 +50,11 @@ class BoundedSession(requests.Session):
             response.close()
         response._content = body  # noqa: SLF001 - the attribute that `content` and `text` read
         return response
+
+    def _hear(self, response: requests.Response) -> None:
+        used = response.headers.get(USED_WEIGHT, "")
+        wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
+        self.backoff.hear(response.status_code, int(used) if used.isdecimal() else None, wait_s)
 
 
 def _body(response: requests.Response, deadline: float) -> bytes:
@@ -63,8 +81,11 @@ class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
     """ccxt's Aster without its spot side, its builder fee and its millisecond nonces (two in one millisecond clash)."""
 
     def fetch_markets(self, params: Any = None) -> Any:
-        """Perpetuals only: one request instead of the three of ccxt."""
+        """Perpetuals only: one request instead of the three of ccxt. Its rate limit is passed on to the session."""
         listed = self.fapiPublicGetV3ExchangeInfo(params or {})
+        for rule in listed.get("rateLimits") or []:
+            if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
+                self.session.backoff.learn(int(rule["limit"]) // int(rule["intervalNum"]))
         return self.parse_markets([row for row in listed["symbols"] if row.get("baseAsset")])
 
     def sign(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
@@ -80,17 +101,23 @@ class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
 
 
 def open_exchange(
-    venue: str, base_url: str | None = None, credentials: Credentials | None = None, timeout_s: float = TIMEOUT_S
+    venue: str,
+    base_url: str | None = None,
+    credentials: Credentials | None = None,
+    timeout_s: float = TIMEOUT_S,
+    backoff: Backoff | None = None,
 ) -> Any:
     """A ccxt client of `venue`; with `base_url` every address keeps its path but goes there instead.
 
+    All clients of one address share its `backoff`; None takes the process's own. A client with credentials is urgent.
     No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
     """
     family = Aster if venue == "aster" else getattr(ccxt, venue, None) if venue in ccxt.exchanges else None
     if family is None:
         raise BadConfiguration(f"No venue is called {venue!r}; see the list of exchanges that ccxt supports.")
     exchange = type(venue, (Plain, family), {})(_config(timeout_s, credentials))
-    exchange.session = BoundedSession(timeout_s)
+    shared = backoff or backoff_of(base_url or venue)
+    exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
     exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
     if base_url is not None:
         exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)

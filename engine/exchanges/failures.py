@@ -1,7 +1,7 @@
 """The one place where ccxt's exceptions become ours."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,8 +10,9 @@ import ccxt
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from engine.errors import (
-    BadConfiguration,
+    CredentialsRefused,
     OutcomeUnknown,
+    RefusalKind,
     SparkyError,
     StrategyFault,
     UpstreamUnavailable,
@@ -29,6 +30,30 @@ REFUSALS: Final = (
     ccxt.ArgumentsRequired,
     ccxt.NotSupported,
 )
+# Binance's error codes, as Aster documents them too.
+FILTERS: Final = (
+    -1013,
+    -1111,
+    -4001,
+    -4002,
+    -4003,
+    -4004,
+    -4005,
+    -4006,
+    -4007,
+    -4013,
+    -4014,
+    -4016,
+    -4023,
+    -4024,
+    -4164,
+)
+KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
+    **{str(code): "filter" for code in FILTERS},
+    **dict.fromkeys(("-2022", "-4118"), "reduce_only"),
+    **dict.fromkeys(("-2027", "-2028", "-4028"), "leverage"),
+    "-2021": "would_trigger",
+}
 TOO_MANY: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 # What ccxt's parsers raise on an answer that has another shape than they expect.
 UNREADABLE: Final = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError)
@@ -63,12 +88,23 @@ def ours(error: ccxt.BaseError, wait_s: float | None, *, ordering: bool) -> Spar
 def _verdict(error: ccxt.BaseError, reason: str) -> SparkyError | None:
     """What the venue decided, if the error says that it understood and decided."""
     if isinstance(error, ccxt.AuthenticationError):
-        return BadConfiguration(f"The venue does not accept the credentials: {reason}.")
+        return CredentialsRefused(f"The venue does not accept the credentials: {reason}.")
     if isinstance(error, ccxt.BadSymbol):
         return StrategyFault(f"the venue does not list the symbol: {reason}")
-    if isinstance(error, REFUSALS):
-        return VenueRefused(reason)
+    if isinstance(error, REFUSALS) or _is_coded_refusal(error):
+        return VenueRefused(reason, _kind(error))
     return None
+
+
+def _is_coded_refusal(error: ccxt.BaseError) -> bool:
+    """A code of the venue's that ccxt has no name for: still an answer, and a 4xx, as `Plain` has taken the 5xx out."""
+    return type(error) is ccxt.ExchangeError and _code(error) is not None
+
+
+def _kind(error: ccxt.BaseError) -> RefusalKind:
+    if isinstance(error, ccxt.InsufficientFunds):
+        return "funds"
+    return KIND_OF_CODE.get(_code(error) or "", "rejected")
 
 
 def said(error: ccxt.BaseError) -> str:

@@ -1,5 +1,6 @@
 """From our symbols (BTCUSDT) to a venue's perpetual markets, and from its filters to an Instrument."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -29,7 +30,7 @@ def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
     raise StrategyFault(f"{exchange.id} lists no perpetual called {symbol}")
 
 
-def contract_size(market: dict[str, Any]) -> Decimal:
+def contract_size(market: Mapping[str, Any]) -> Decimal:
     """Base asset per unit in which the venue counts quantities: 1 but where it counts in contracts."""
     return exact(market.get("contractSize") or 1)
 

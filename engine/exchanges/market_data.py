@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from engine.errors import BadConfiguration, Skip, UpstreamUnavailable, VenueRefused
+from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.listing import exact, instrument_of, market_of
@@ -65,8 +66,14 @@ class MarketData:
     does not list. Nothing is retried but bad candles, once.
     """
 
-    def __init__(self, venue: str, base_url: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        self._exchange = open_exchange(venue, base_url, timeout_s=timeout_s)
+    def __init__(
+        self,
+        venue: str,
+        base_url: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._exchange = open_exchange(venue, base_url, timeout_s=timeout_s, backoff=backoff)
         self._lock = threading.RLock()
 
     def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]:

@@ -3,7 +3,8 @@
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Quote, Quotes
+from engine.errors import VenueRefused
+from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection, Quote, Quotes
 
 FEE_STEP: Final = Decimal("1e-8")  # what the books keep of fees
 
@@ -17,11 +18,11 @@ def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_p
 
 
 class PaperVenue:
-    """Fills every acceptable market order at once and in full; taker fee in percent of the notional.
+    """Fills an acceptable order at once and in full, or refuses it; taker fee in percent of the notional.
 
     It keeps nothing: the books are the only record of a paper fill, so an order that was not booked never happened and
     may be sent again, and `order_by_client_id` knows none. It cannot see positions: `reduce_only` is the caller's
-    word.
+    word. Nothing waits here: stops and targets are executed by whoever marks the books at the market's price.
     """
 
     def __init__(self, quotes: Quotes, fee_percent: Decimal, slippage_percent: Decimal) -> None:
@@ -37,9 +38,30 @@ class PaperVenue:
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Raises VenueRefused for a quantity the instrument does not take, and what the quotes raise."""
+        return self._filled(order, None)
+
+    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+        """The market order's fill when that is within the limit, slippage included; else VenueRefused.
+
+        A part that might have filled is not made up.
+        """
+        return self._filled(order, limit_price)
+
+    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - see above
+        return ()
+
+    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - see above
+        return None
+
+    def _filled(self, order: OrderRequest, limit_price: Decimal | None) -> OrderResult:
         instrument = self.instrument(order.symbol)
         quote = self.quote(order.symbol)
         price = fill_price(quote, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
+        if limit_price is not None:
+            _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
         quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
         fee_usd = (quantity * price * self._fee_percent / 100).quantize(FEE_STEP, ROUND_HALF_EVEN)
         return OrderResult(
@@ -52,5 +74,9 @@ class PaperVenue:
             at_ms=quote.at_ms,
         )
 
-    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
-        return None
+
+def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
+    if (price > limit) if order.is_buy else (price < limit):
+        side = "buy at most" if order.is_buy else "sell at least"
+        reason = f"{order.symbol}: the market fills at {price}, and the limit is to {side} at {limit}"
+        raise VenueRefused(reason, "not_marketable")

@@ -81,7 +81,8 @@ class OrderRequest(Frozen):
     `reduce_only` is about the account's net position in the symbol, the only one that the venue knows: where several
     strategies hold opposite sides of one symbol, the net may be too small to reduce, and the caller's close must go
     without it (the venue cuts a reduce-only order to the net, and refuses it when there is nothing to reduce).
-    `leverage` is set and verified before an order that is not reduce-only; it is the account's for the symbol.
+    `leverage` is set and read back before an order that is not reduce-only; it is the account's for the symbol, and
+    None leaves it as it is (what an exit wants, which must not fail over it).
     """
 
     client_order_id: str = Field(min_length=1, max_length=36, pattern=r"^[.A-Z:/a-z0-9_-]+$")
@@ -89,7 +90,7 @@ class OrderRequest(Frozen):
     is_buy: bool
     quantity: Decimal = Field(gt=0)
     reduce_only: bool = False
-    leverage: int = Field(default=1, ge=1, le=125)
+    leverage: int | None = Field(default=1, ge=1, le=125)
 
 
 class OrderStatus(StrEnum):

@@ -8,6 +8,7 @@ from eth_account import Account
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.market_data import MarketData
 from engine.serving import HttpService
@@ -95,7 +96,7 @@ def venue_url(stage: tuple[Stage, str], hands: Hands) -> str:
 
 @pytest.fixture
 def market_data(venue_url: str) -> Iterator[MarketData]:
-    data = MarketData("aster", venue_url)
+    data = MarketData("aster", venue_url, backoff=Backoff())
     yield data
     data.close()
 
@@ -105,7 +106,7 @@ def open_venue(venue_url: str) -> Iterator[Callable[..., CcxtVenue]]:
     opened: list[CcxtVenue] = []
 
     def open_one(keys: Keys | None = None, timeout_s: float = 10.0) -> CcxtVenue:
-        opened.append(CcxtVenue("aster", keys or keys_of(7), venue_url, timeout_s))
+        opened.append(CcxtVenue("aster", keys or keys_of(7), venue_url, timeout_s, backoff=Backoff()))
         return opened[-1]
 
     yield open_one

@@ -127,7 +127,12 @@ def test_no_candles_are_no_data(market_data: MarketData, misbehave: Misbehave) -
     [
         {"kind": "status", "status": 500},
         {"kind": "status", "status": 503, "body": '{"code":-1000,"msg":"Unknown error"}'},
-        {"kind": "status", "status": 418, "body": '{"code":-1003,"msg":"Too many requests; IP banned"}'},
+        {
+            "kind": "status",
+            "status": 418,
+            "headers": {"retry-after": "0"},
+            "body": '{"code":-1003,"msg":"Too many requests; IP banned"}',
+        },
         {"kind": "status", "status": 200, "body": "<html>maintenance</html>"},
         {"kind": "status", "status": 200, "body": '{"surprise":1}'},
         {"kind": "status", "status": 400, "body": '{"code":-1100,"msg":"Illegal characters"}'},

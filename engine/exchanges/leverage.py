@@ -1,0 +1,52 @@
+"""Leverage is set, read back and only then traded with: a venue may cap it silently, and a person may change it."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import ccxt
+
+from engine.errors import VenueRefused
+from engine.exchanges.readings import leverage_told
+
+REMEMBERED_S: Final = 60.0
+
+
+class Leverage:
+    """The leverage of one account's symbols. Call it under the account's lock; raises ccxt's errors too."""
+
+    def __init__(self, exchange: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._exchange = exchange
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def ensure(self, market: Mapping[str, Any], leverage: int) -> None:
+        """Raises VenueRefused ``leverage`` unless the venue itself says that it now is `leverage`."""
+        symbol = str(market["symbol"])
+        seen, at = self._seen.get(symbol, (None, 0.0))
+        if seen == leverage and self._monotonic() - at < REMEMBERED_S:
+            return
+        self._seen.pop(symbol, None)
+        actual = self._set(market, leverage)
+        if actual != leverage:
+            what = "its answer cannot be read back" if actual is None else f"{actual} is set"
+            raise VenueRefused(f"{symbol}: leverage {leverage} was asked for and {what}", "leverage")
+        self._seen[symbol] = (leverage, self._monotonic())
+
+    def _set(self, market: Mapping[str, Any], leverage: int) -> int | None:
+        try:
+            answer = self._exchange.set_leverage(leverage, market["symbol"])
+        except ccxt.NoChange:
+            answer = {}
+        return self._read_back(market, answer)
+
+    def _read_back(self, market: Mapping[str, Any], answer: Any) -> int | None:
+        symbol, can = market["symbol"], self._exchange.has
+        if self._exchange.id == "aster":  # one symbol weighs less than all
+            return leverage_told(self._exchange.fetch_leverages([symbol], {"symbol": market["id"]})[symbol])
+        if can.get("fetchLeverage"):
+            return leverage_told(self._exchange.fetch_leverage(symbol))
+        if can.get("fetchLeverages"):
+            return leverage_told(self._exchange.fetch_leverages([symbol])[symbol])
+        told = answer.get("leverage") if isinstance(answer, dict) else None
+        return None if told is None else int(told)
