@@ -51,14 +51,14 @@ def up(
 ) -> None:
     """Run everything on this host: database, webhook server, engine, and simulators of what has no key."""
     overrides = {"SPARKY_CANDLES": candles, "SPARKY_SIM_SPEED": speed, "SPARKY_HOME": home}
-    settings = session.settings_here({name: None if value is None else str(value) for name, value in overrides.items()})
-    raise typer.Exit(running.up(settings, has_demo=not no_demo))
+    given = {name: None if value is None else str(value) for name, value in overrides.items()}
+    raise typer.Exit(running.up(lambda: session.settings_here(given), has_demo=not no_demo))
 
 
 @app.command()
 def supervise() -> None:
     """Run the engine alone, as in production: the database and the webhook server are units of their own."""
-    raise typer.Exit(running.supervise(session.settings_here()))
+    raise typer.Exit(running.supervise(session.settings_here))
 
 
 @app.command()

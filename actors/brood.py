@@ -17,14 +17,15 @@ import structlog
 
 from actors.board import SLOTS, Board, Pulse
 from actors.forkserver import REQUEST_LIMIT, become_subreaper
+from actors.reserve import Reserve
 from actors.supervision import Child
 
 logger = structlog.get_logger()
 
 ABORT_GRACE_S: Final = 0.7  # from SIGABRT, on which a child writes every thread's traceback, to SIGKILL
 _FORK_DEADLINE_S: Final = 10.0
+_TRY_AGAIN_S: Final = 0.1
 _WARM_UP_DEADLINE_S: Final = 60.0
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Brood:
@@ -39,6 +40,7 @@ class Brood:
         self._requests: socket.socket | None = None
         # Nobody ever writes: children see the end of this pipe when the supervisor is gone, however it went.
         self._lifeline, self._held = os.pipe()
+        self.reserve = Reserve()
         become_subreaper()
 
     def take_slot(self) -> int:
@@ -51,16 +53,18 @@ class Brood:
         return self._board.read(child.slot)
 
     def start(self, child: Child, living: set[int]) -> bool:
-        """Forks `child` as a new incarnation. False when the fork server was lost and is replaced first: try again."""
+        """Forks `child` as a new incarnation. False when the fork server was lost: it is replaced with the next try."""
         self._incarnations += 1
         child.incarnation, child.began_at = self._incarnations, time.monotonic()
         child.cause = child.kill_at = None
         self._board.reset(child.slot, child.incarnation, child.began_at + child.spec.start_deadline_s)
-        try:
-            child.pid = self._ask(self._request(child))["pid"]
-        except (OSError, ValueError, KeyError) as error:
-            logger.warning("fork_server_lost", reason=f"{type(error).__name__}: {error}")
-            self._end_server(living)
+        with self.reserve.lent():
+            try:
+                child.pid = self._ask(self._request(child))["pid"]
+            except (OSError, ValueError, KeyError) as error:
+                logger.warning("fork_server_lost", reason=f"{type(error).__name__}: {error}")
+                self._end_server(living)
+                child.due_at = time.monotonic() + _TRY_AGAIN_S
         return child.pid is not None
 
     def reap(self) -> list[tuple[int, int]]:
@@ -88,14 +92,16 @@ class Brood:
         child.kill_at = None
         self._signal(child, signal.SIGKILL)
 
-    def weigh(self, children: Iterable[Child]) -> None:
-        """Notes each living child's resident memory, shared pages included."""
+    @staticmethod
+    def weigh(children: Iterable[Child], now: float) -> None:
+        """Notes what each child's memory costs: its private pages, not those it shares with all the others."""
         for child in children:
             if child.pid is not None:
-                child.memory_bytes = _resident_bytes(child.pid)
+                child.memory_bytes, child.weighed_at = _private_bytes(child.pid), now
 
     def close(self) -> None:
         self._end_server(set())
+        self.reserve.close()
         os.close(self._held)
         os.close(self._lifeline)
 
@@ -161,12 +167,13 @@ class Brood:
             self._requests = None
 
 
-def _resident_bytes(pid: int) -> int | None:
+def _private_bytes(pid: int) -> int | None:
     """None when it cannot be told now: the process is ending, or this one is out of descriptors."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
         return None
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 def _runs_python(process: psutil.Process) -> bool:

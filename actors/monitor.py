@@ -1,11 +1,14 @@
 """The one place that counts: events fall in from every process, Prometheus, probes and people read them out."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from actors.actor import Actor, Peers
 from actors.messages import (
+    ChildParked,
     CycleFinished,
     LimiterState,
     LlmCalled,
@@ -32,6 +35,16 @@ class MonitorActor(Actor):
         self._registry = CollectorRegistry()
         self.facts = Facts(Metrics(self._registry))
         self._server: MonitorServer | None = None
+        self._notes: dict[type[Message], Callable[[Any], None]] = {
+            SupervisorReport: lambda message: self.facts.reported(message, time.monotonic()),
+            ChildParked: lambda message: self.facts.parked(message, time.time()),
+            CycleFinished: self.facts.cycle_finished,
+            LlmCalled: self.facts.llm_called,
+            SignalAttempted: self.facts.signal_attempted,
+            OutboxState: self.facts.outbox_state,
+            LimiterState: self.facts.limiter_state,
+            MarketFetched: self.facts.market_fetched,
+        }
 
     def open(self) -> None:
         """Listens. Raises BadConfiguration when the port is taken."""
@@ -48,23 +61,11 @@ class MonitorActor(Actor):
             self._server.close()
 
     def receive(self, message: Message) -> None:
-        match message:
-            case SupervisorReport():
-                self.facts.reported(message, time.monotonic())
-            case CycleFinished():
-                self.facts.cycle_finished(message)
-            case LlmCalled():
-                self.facts.llm_called(message)
-            case SignalAttempted():
-                self.facts.signal_attempted(message)
-            case OutboxState():
-                self.facts.outbox_state(message)
-            case LimiterState():
-                self.facts.limiter_state(message)
-            case MarketFetched():
-                self.facts.market_fetched(message)
-            case _:
-                super().receive(message)
+        note = self._notes.get(type(message))
+        if note is None:
+            super().receive(message)
+        else:
+            note(message)
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> MonitorActor:  # noqa: ARG001 - every actor is made alike

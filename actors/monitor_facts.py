@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, Final
 
 from actors.messages import (
+    ChildParked,
     ChildReport,
     CycleFinished,
     LimiterState,
@@ -37,6 +38,7 @@ class Facts:
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
         self._cost_usd = 0.0
+        self._parked: set[str] = set()
 
     # events
 
@@ -50,9 +52,19 @@ class Facts:
             for name, child in children.items():
                 self._count_restarts(child, self._children.get(name))
                 self._metrics.actor_up.labels(name).set(child.state in WELL)
+                if child.state == "running":
+                    self._note_running(name.removeprefix(STRATEGY_PREFIX))
                 if child.memory_bytes is not None:
                     self._metrics.actor_memory.labels(name).set(child.memory_bytes)
             self._children = children
+
+    def parked(self, parked: ChildParked, unix_now: float) -> None:
+        """The alarm outlives the child, whom the supervisor forgets as soon as its row is paused."""
+        strategy = str(parked.strategy_id)
+        with self._lock:
+            if strategy not in self._parked:
+                self._parked.add(strategy)
+                self._metrics.parked.labels(strategy).set(unix_now)
 
     def cycle_finished(self, cycle: CycleFinished) -> None:
         strategy, metrics = str(cycle.strategy_id), self._metrics
@@ -183,6 +195,11 @@ class Facts:
         for reason, total in child.restart_reasons.items():
             last = known.get(reason, 0)
             self._metrics.actor_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
+
+    def _note_running(self, strategy: str) -> None:
+        if strategy in self._parked:
+            self._parked.remove(strategy)
+            self._metrics.parked.remove(strategy)
 
     def _forget(self, name: str) -> None:
         """A child that is gone leaves its counters, which must not fall, and takes its gauges, which would go stale."""

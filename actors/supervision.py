@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import nsmallest
 from itertools import islice
 from typing import Final
 
@@ -72,6 +73,7 @@ class Child:
     restarts: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     memory_bytes: int | None = None
+    weighed_at: float = 0.0
 
     def note_death(self, status: int, verdict: Verdict) -> None:
         """Keeps the history that reports and reasons are made from."""
@@ -145,7 +147,7 @@ def startable(children: Iterable[Child], now: float, most_starting: int) -> list
 
 def closing_stage(children: Iterable[Child]) -> int | None:
     """The stage to stop now: the highest with anybody alive."""
-    return max((child.spec.stage for child in children if child.pid is not None), default=None)
+    return max((child.spec.closing_stage for child in children if child.pid is not None), default=None)
 
 
 def patience_s(children: Iterable[Child], pulse: Callable[[Child], Pulse], now: float) -> float:
@@ -161,6 +163,16 @@ def patience_s(children: Iterable[Child], pulse: Callable[[Child], Pulse], now: 
         elif child.state in (State.BACKOFF, State.WAITING):
             until = min(until, max(child.due_at, now + 0.02))
     return max(0.0, until - now)
+
+
+def to_weigh(children: Iterable[Child], most: int) -> list[Child]:
+    """Whose memory to look at next, `most` at a time since each look costs the kernel a walk: the longest unseen."""
+    return nsmallest(most, (child for child in children if child.pid is not None), key=lambda child: child.weighed_at)
+
+
+def reason_to_park(child: Child) -> str:
+    deaths = f"{len(child.deaths)} deaths in {WINDOW_S:.0f} s" if len(child.deaths) > 1 else "its death"
+    return f"parked after {deaths}, the last by {child.cause}"
 
 
 def summary(children: Iterable[Child]) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ class Notifier:
         # Twice as often as asked for, as sd_watchdog_enabled(3) advises.
         self._every_s = int(watchdog_us) / 2e6 if watchdog_us.isdecimal() else None
         self._beaten_at = self._told_at = float("-inf")
-        self._is_ready = False
+        self._is_ready = self._is_stopping = False
 
     def turned(self, *, is_ready: bool, status: str) -> None:
         """After every completed turn of the main loop; `status` is a line for ``systemctl status``."""
@@ -33,7 +33,10 @@ class Notifier:
             self._send(f"STATUS={status}")
 
     def stopping(self) -> None:
-        self._send("STOPPING=1")
+        """May be said again and again; it is told once."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._send("STOPPING=1")
 
     def _send(self, text: str) -> None:
         if not self._address:

@@ -1,7 +1,7 @@
 """Who runs, in which order, knowing what: the boot order of Sparky, as a pure function of its settings."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from actors.messages import WantedStrategy
-from actors.specs import ChildSpec, Restart
+from actors.specs import ChildSpec, Kind, Plan, Restart
 from engine.errors import BadConfiguration
 from engine.settings import Settings
 from engine.store import embedded
@@ -24,6 +24,47 @@ SECRETS: Final[Mapping[str, frozenset[str]]] = {
     "dispatcher": DATABASE_SECRETS,
     "roster": DATABASE_SECRETS,
     "strategy": DATABASE_SECRETS | {"groq_api_key"},
+}
+
+# What a child uses beyond its secrets: when SIGHUP brings other values of these, it gets a new process, else it is left
+# alone.
+_DATABASE: Final = frozenset({"database_url", "supabase_url", "supabase_service_role_key"})
+_SIMULATION: Final = frozenset({"sparky_sim_seed", "sparky_sim_speed", "sparky_candles"})
+_PROVIDER_LIMITS: Final = frozenset({"sparky_llm_rpm", "sparky_llm_tpm", "sparky_llm_rpd", "sparky_llm_tpd"})
+_EVERYBODY: Final = frozenset({"sparky_home", "sparky_log_level", "sparky_log_format"})
+HEEDS: Final[Mapping[str, frozenset[str]]] = {
+    "database": frozenset(),
+    "sim-groq": _PROVIDER_LIMITS | {"sparky_sim_groq_port", "sparky_sim_seed"},
+    "sim-aster": _SIMULATION | {"sparky_sim_aster_port"},
+    "monitor": frozenset({"sparky_monitor_host", "sparky_monitor_port"}),
+    "prepare": _DATABASE | {"sparky_candles", "sparky_demo_cadence_s"},
+    "webhook": _DATABASE
+    | {
+        "sparky_webhook_host",
+        "sparky_webhook_port",
+        "sparky_market",
+        "sparky_market_url",
+        "sparky_mark_interval_s",
+        "sparky_paper_fee_percent",
+        "sparky_paper_slippage_percent",
+    },
+    "limiter": _PROVIDER_LIMITS | {"sparky_llm_concurrency", "sparky_llm_timeout_s", "sparky_daily_llm_budget_usd"},
+    "market": frozenset({"sparky_market", "sparky_market_url"}),
+    "dispatcher": _DATABASE | {"webhook_url"},
+    "roster": _DATABASE | {"sparky_roster_poll_s"},
+    "strategy": _DATABASE
+    | {
+        "groq_api_key",
+        "groq_base_url",
+        "groq_model",
+        "sparky_llm_timeout_s",
+        "sparky_llm_reasoning_effort",
+        "sparky_llm_prices",
+        "sparky_daily_llm_budget_usd",
+        "sparky_cycle_deadline_s",
+        "sparky_signal_ttl_s",
+        "sparky_strategy_memory_mb",
+    },
 }
 
 WEBHOOK_PATH: Final = "/webhook/ai-signal"
@@ -105,19 +146,27 @@ def production(settings: Settings) -> list[ChildSpec]:
     return [_actor(resolved, 0, "monitor"), *_shared(resolved)]
 
 
-def strategy(settings: Settings, wanted: WantedStrategy) -> ChildSpec:
-    """The process of one strategy; `settings` are resolved."""
-    return ChildSpec(
-        name=f"strategy-{wanted.id}",
-        entry="actors.strategy:make",
-        kind="strategy",
-        stage=5,
-        settings=_sealed(settings, "strategy"),
-        argument=str(wanted.id),
-        title=wanted.name,
-        tick_deadline_s=settings.sparky_cycle_deadline_s + 1,
-        memory_mb=settings.sparky_strategy_memory_mb,
-    )
+def plan(settings: Settings, fixed: Sequence[ChildSpec]) -> Plan:
+    """The whole of it: `fixed` children and, by the same settings, the strategies."""
+    resolved = resolve(settings)
+    sealed, heeds = _sealed(resolved, "strategy"), _heeded(resolved, "strategy")
+
+    def of(wanted: WantedStrategy) -> ChildSpec:
+        return ChildSpec(
+            name=f"strategy-{wanted.id}",
+            entry="actors.strategy:make",
+            kind="strategy",
+            stage=5,
+            settings=sealed,
+            argument=str(wanted.id),
+            title=wanted.name,
+            restart=Restart.TRANSIENT,
+            tick_deadline_s=resolved.sparky_cycle_deadline_s + 1,
+            memory_mb=resolved.sparky_strategy_memory_mb,
+            heeds=heeds,
+        )
+
+    return Plan(tuple(fixed), of)
 
 
 def serves_webhook(settings: Settings) -> bool:
@@ -141,9 +190,10 @@ def listeners(settings: Settings) -> dict[str, tuple[str, int]]:
 
 
 def _shared(settings: Settings) -> list[ChildSpec]:
+    # Nobody needs the limiter and the market any more once the strategies have stopped; the dispatcher still flushes.
     return [
-        _actor(settings, 2, "limiter"),
-        _actor(settings, 2, "market"),
+        replace(_actor(settings, 2, "limiter"), closes_at=4),
+        replace(_actor(settings, 2, "market"), closes_at=4),
         _actor(settings, 3, "dispatcher"),
         _actor(settings, 4, "roster"),
     ]
@@ -161,15 +211,24 @@ def _prepare(settings: Settings, tasks: str) -> ChildSpec:
 
 
 def _actor(settings: Settings, stage: int, name: str, entry: str | None = None) -> ChildSpec:
-    return ChildSpec(name, entry or f"actors.{name}:make", "actor", stage, _sealed(settings, name), title=name)
+    return _child(settings, stage, name, entry or f"actors.{name}:make", "actor")
 
 
 def _service(settings: Settings, stage: int, name: str, entry: str) -> ChildSpec:
-    return ChildSpec(name, entry, "service", stage, _sealed(settings, name), title=name)
+    return _child(settings, stage, name, entry, "service")
+
+
+def _child(settings: Settings, stage: int, name: str, entry: str, kind: Kind) -> ChildSpec:
+    sealed, heeds = _sealed(settings, name), _heeded(settings, name)
+    return ChildSpec(name, entry, kind, stage, sealed, title=name, heeds=heeds)
 
 
 def _sealed(settings: Settings, kind: str) -> SecretStr:
     return SecretStr(for_child(settings, kind).sealed())
+
+
+def _heeded(settings: Settings, kind: str) -> SecretStr:
+    return SecretStr(settings.model_dump_json(include=set(_EVERYBODY | HEEDS[kind])))
 
 
 def _own_webhook(settings: Settings) -> str:

@@ -1,9 +1,10 @@
 """`sparky up` and `sparky supervise`: check everything that can be checked first, then hand over to the supervisor."""
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -13,10 +14,12 @@ import zmq
 
 from actors.home import prepare_run_dir
 from actors.link import Link
-from actors.messages import Done, RestartStrategy, WantedStrategy
-from actors.specs import ChildSpec
+from actors.messages import Done, RestartStrategy
+from actors.specs import ChildSpec, Plan
+from actors.systemd import Notifier
 from console import composition, instance
 from console.progress import Progress
+from console.rereading import Reread, Rereading
 from engine import logs
 from engine.errors import BadConfiguration, SparkyError
 from engine.settings import Settings
@@ -31,34 +34,40 @@ GRACE_S: Final = 5.0
 ASK_S: Final = 5.0
 
 
-def up(settings: Settings, *, has_demo: bool) -> int:
-    """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration."""
-    specs = composition.everything(settings, has_demo=has_demo)
-    _check_candles(settings)
+def up(read: Reread, *, has_demo: bool) -> int:
+    """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration.
+
+    `read` reads the settings, now and again at SIGHUP.
+    """
+    settings = read()
+
+    def compose(now: Settings) -> list[ChildSpec]:
+        _check_candles(now)
+        return composition.everything(now, has_demo=has_demo)
+
+    specs = compose(settings)
     _check_alone(settings, composition.listeners(settings))
-    return _run(settings, specs, "sparky up")
+    return _run(settings, specs, "sparky up", Rereading(settings, read, compose))
 
 
-def supervise(settings: Settings) -> int:
-    """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration."""
+def supervise(read: Reread) -> int:
+    """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration. `read` as in `up`."""
+    settings = read()
     specs = composition.production(settings)
     monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
     _check_alone(settings, monitor)
-    return _run(settings, specs, "sparky supervise")
+    return _run(settings, specs, "sparky supervise", Rereading(settings, read, composition.production))
 
 
-def _run(settings: Settings, specs: Sequence[ChildSpec], command: str) -> int:
+def _run(settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None]) -> int:
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     _check_database(settings)
     prepare_run_dir(settings.run_dir)
     typer.echo(header(settings, resolved, command))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
-
-    def strategy(wanted: WantedStrategy) -> ChildSpec:
-        return composition.strategy(resolved, wanted)
-
-    code = Supervisor(settings.run_dir, specs, strategy, progress).run()
+    plan = composition.plan(settings, specs)
+    code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
     if progress.reason is not None and code != 0:
         typer.echo(f"sparky: {progress.reason.strip().splitlines()[-1]}", err=True)
     elif code == 0:

@@ -54,6 +54,12 @@ class Metrics:
             "sparky_last_decision_timestamp_seconds", "Unix time of the last recorded decision.", "strategy"
         )
 
+        self.parked = self._gauge(
+            "sparky_strategy_parked_timestamp_seconds",
+            "Unix time at which the supervisor gave a strategy up and its row was paused; gone when it runs again.",
+            "strategy",
+        )
+
     def _model(self) -> None:
         self.llm_requests = self._counter("sparky_llm_requests_total", "Requests to the model.", "model", "outcome")
         self.llm_duration = self._histogram("sparky_llm_request_duration_seconds", "One request to the model.", _SLOW)

@@ -1,6 +1,7 @@
 import json
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -221,6 +222,18 @@ def test_a_strategy_that_is_gone_takes_its_gauges_and_leaves_its_counters(runnin
         "sparky_ticks_missed_total",
     }
     assert running.status()["strategies"] == {}
+
+
+def test_the_alarm_for_a_parked_strategy_stands_until_it_runs_again(running: Running) -> None:
+    strategy_id = uuid.uuid4()
+    name = f"strategy-{strategy_id}"
+    alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
+    running.tell(report(child(name, "parked", "strategy")), messages.ChildParked(strategy_id=strategy_id, reason="six"))
+    assert time.time() - running.samples()[alarm] < 60
+    running.tell(report())
+    assert alarm in running.samples()
+    running.tell(report(child(name, "running", "strategy")))
+    assert alarm not in running.samples()
 
 
 def test_a_renamed_strategy_keeps_one_name(running: Running) -> None:

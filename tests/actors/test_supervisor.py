@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -159,3 +161,94 @@ def test_a_dead_fork_server_is_replaced_without_touching_living_children(run_dir
         running.wait_for("one", "running", after=seen)
         assert is_alive(pids["two"])
         assert "two" not in {e["name"] for e in running.events[seen:]}
+
+
+def test_hup_restarts_only_the_children_whose_spec_has_changed(run_dir: Path) -> None:
+    specs = [spec("same", "steady"), spec("other", "steady", grace_s=1.0), spec("gone", "steady")]
+    with Supervised(run_dir, specs) as running:
+        before = {name: running.wait_for(name, "running")["pid"] for name in ("same", "other", "gone")}
+        seen = len(running.events)
+        running.plan([spec("same", "steady"), spec("other", "steady", grace_s=2.0), spec("new", "steady")])
+        running.process.send_signal(signal.SIGHUP)
+        after = {name: running.wait_for(name, "running", after=seen) for name in ("other", "new")}
+        assert after["other"]["pid"] != before["other"]
+        assert after["other"]["restarts"] == 0
+        wait_until_gone([before["gone"]], PATIENCE_S)
+        assert is_alive(before["same"])
+        assert "same" not in {e["name"] for e in running.events[seen:]}
+        assert running.stop() == 0
+
+
+def test_usr1_writes_the_state_of_every_child_into_the_log(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady")]) as running:
+        pids = [running.wait_for(name, "running")["pid"] for name in ("one", "two")]
+        running.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + PATIENCE_S
+        while not all(f"pid={pid}" in running.log() for pid in pids):
+            assert time.monotonic() < deadline, running.log()
+            time.sleep(0.02)
+
+
+def test_a_second_signal_hurries_the_stop(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("deaf", "deaf", grace_s=60.0)]) as running:
+        running.wait_for("deaf", "running")
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_for("deaf", "stopping")
+        began = time.monotonic()
+        assert running.stop() == 1
+        assert time.monotonic() - began < PATIENCE_S
+
+
+def test_without_descriptors_left_children_and_fork_server_are_still_replaced_and_it_is_logged(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady"), spec("two", "crashing_later")]) as running:
+        one = running.wait_for("one", "running")
+        (server,) = (
+            p for p in psutil.Process(running.process.pid).children() if "fork server" in " ".join(p.cmdline())
+        )
+        used = [int(link.name) for link in Path(f"/proc/{running.process.pid}/fd").iterdir()]
+        limits = (max(used) + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, limits)
+        seen = len(running.events)
+        server.kill()
+        os.kill(one["pid"], signal.SIGKILL)
+        running.wait_for("one", "running", after=seen)
+        running.wait_for("two", "backoff", after=seen)
+        assert "as it was told to" in running.log()
+        assert "child died" in running.log()
+        assert running.stop() == 0
+
+
+def test_a_child_that_leaks_descriptors_ends_alone(run_dir: Path) -> None:
+    specs = [spec("leaking", "leaking", memory_mb=256), spec("other", "steady")]
+    with Supervised(run_dir, specs) as running:
+        other = running.wait_for("other", "running")
+        running.wait_for("leaking", "backoff")
+        assert "Too many open files" in running.log()
+        assert is_alive(other["pid"])
+
+
+def test_a_child_that_allocates_faster_than_anybody_watches_meets_its_hard_limit(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("hog", "hog", memory_mb=100), spec("other", "steady")]) as running:
+        other = running.wait_for("other", "running")
+        assert running.wait_for("hog", "backoff")["cause"] == "exit 1"
+        assert "MemoryError" in running.log()
+        assert is_alive(other["pid"])
+
+
+def test_systemd_hears_ready_after_the_first_completed_work_then_the_watchdog_then_stopping(run_dir: Path) -> None:
+    run_dir.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(run_dir.parent / "notify"))
+        manager.settimeout(PATIENCE_S)
+        environ = {"NOTIFY_SOCKET": str(run_dir.parent / "notify"), "WATCHDOG_USEC": "100000"}
+        with Supervised(run_dir, [spec("one", "slow_to_start")], environ=environ) as running:
+            heard: list[str] = []
+            while not any("READY=1" in word for word in heard):
+                heard.append(manager.recv(4_096).decode())
+            assert "running" in [event["state"] for event in running.heard()]
+            while heard[-1] != "WATCHDOG=1":
+                heard.append(manager.recv(4_096).decode())
+            running.process.send_signal(signal.SIGTERM)
+            while heard[-1] != "STOPPING=1":
+                heard.append(manager.recv(4_096).decode())
+            assert running.process.wait(PATIENCE_S) == 0

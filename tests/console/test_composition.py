@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import SecretStr
 
@@ -43,7 +45,7 @@ def test_without_any_key_everything_is_local_and_in_boot_order() -> None:
     stages = {spec.name: spec.stage for spec in specs}
     assert [spec.stage for spec in specs] == sorted(stages.values())
     assert stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["roster"]
-    assert composition.strategy(composition.resolve(read()), wanted()).stage > stages["roster"]
+    assert composition.plan(read(), []).strategy(wanted()).stage > stages["roster"]
 
 
 def test_with_keys_and_a_database_nothing_is_simulated() -> None:
@@ -110,7 +112,7 @@ def test_every_child_knows_only_the_secrets_it_needs() -> None:
     settings = read(**REAL)
     specs = [
         *composition.everything(settings, has_demo=True),
-        composition.strategy(composition.resolve(settings), wanted()),
+        composition.plan(settings, []).strategy(wanted()),
     ]
     knows_database = {s.name for s in specs if child_settings(s).database_url is not None}
     knows_groq = {s.name for s in specs if child_settings(s).groq_api_key is not None}
@@ -148,10 +150,37 @@ def test_prepare_runs_once_and_migrates_only_a_database_that_does_not_do_so_itse
 
 
 def test_a_strategy_is_killed_soon_after_its_cycle_deadline_and_at_its_memory_cap() -> None:
-    settings = composition.resolve(read(SPARKY_CYCLE_DEADLINE_S="20", SPARKY_STRATEGY_MEMORY_MB="100"))
-    spec = composition.strategy(settings, wanted())
+    settings = read(SPARKY_CYCLE_DEADLINE_S="20", SPARKY_STRATEGY_MEMORY_MB="100")
+    spec = composition.plan(settings, []).strategy(wanted())
     assert 20 < spec.tick_deadline_s <= 22
     assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", str(wanted().id))
+
+
+def test_every_setting_is_heeded_by_somebody() -> None:
+    heeded = {
+        name for spec in everybody(read()) for name in json.loads(str(spec.heeds and spec.heeds.get_secret_value()))
+    }
+    assert heeded == set(Settings.model_fields)
+
+
+def everybody(settings: Settings) -> list[ChildSpec]:
+    fixed = composition.everything(settings, has_demo=True)
+    return [*fixed, composition.plan(settings, fixed).strategy(wanted())]
+
+
+@pytest.mark.parametrize(
+    ("change", "renewed"),
+    [
+        ({"SPARKY_LLM_RPM": "31"}, {"limiter", "sim-groq"}),
+        ({"SPARKY_MONITOR_PORT": "9109"}, {"monitor"}),
+        ({"SPARKY_LLM_TIMEOUT_S": "21"}, {"limiter", "strategy"}),
+        ({"SPARKY_STRATEGY_MEMORY_MB": "300"}, {"strategy"}),
+        ({}, set()),
+    ],
+)
+def test_other_settings_change_only_the_specs_of_those_who_use_them(change: dict[str, str], renewed: set[str]) -> None:
+    pairs = zip(everybody(read()), everybody(read(**change)), strict=True)
+    assert {old.name.partition("-0b7d")[0] for old, new in pairs if old != new} == renewed
 
 
 def wanted() -> WantedStrategy:

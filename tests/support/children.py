@@ -91,6 +91,52 @@ class Hungry(Steady):
         self._kept = bytearray(os.urandom(1024)) * (200 * 1024)
 
 
+class Leaking(Steady):
+    """Opens files and keeps them."""
+
+    tick_every_s = 0.05
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[int] = []
+
+    def tick(self, now: float) -> float:
+        self._kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(20))
+        return super().tick(now)
+
+
+class Hog(Steady):
+    """Takes a gigabyte as fast as it can."""
+
+    tick_every_s = 0.05
+
+    def tick(self, now: float) -> float:
+        if self._is_open:
+            self._kept = [bytearray(os.urandom(1024)) * 1024 for _ in range(1024)]
+        return super().tick(now)
+
+
+class CrashingLater(Steady):
+    """Raises on its fifth tick."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = 5
+
+    def tick(self, now: float) -> float:
+        self._left -= 1
+        if self._left == 0:
+            raise RuntimeError(f"as it was told to at {now:.0f}")
+        return super().tick(now)
+
+
+class SlowToStart(Steady):
+    """Its process is there long before its first tick is complete."""
+
+    def open(self) -> None:
+        time.sleep(0.5)
+
+
 class FileRoster(Actor):
     """Wants the strategies named in a file, one ``uuid revision`` a line, and appends parkings to another."""
 
@@ -153,6 +199,22 @@ def make_deaf(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
 
 def make_hungry(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
     return Hungry()
+
+
+def make_leaking(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Leaking()
+
+
+def make_hog(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return Hog()
+
+
+def make_crashing_later(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return CrashingLater()
+
+
+def make_slow_to_start(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return SlowToStart()
 
 
 def make_file_roster(_settings: Settings, peers: Peers, argument: str) -> Actor:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
@@ -16,8 +16,9 @@ from pydantic import SecretStr
 
 from actors.home import prepare_run_dir
 from actors.messages import WantedStrategy
-from actors.specs import ChildSpec, Restart
+from actors.specs import ChildSpec, Plan, Restart
 from actors.supervision import Child
+from actors.systemd import Notifier
 from engine import logs
 from engine.settings import Settings
 from supervisor import Supervisor
@@ -34,16 +35,23 @@ def spec(name: str, make: str, **more: Any) -> dict[str, Any]:
 class Supervised:
     """Runs a supervisor as a subprocess and waits for what it tells."""
 
-    def __init__(self, run_dir: Path, specs: Sequence[dict[str, Any]], strategy_make: str = "steady") -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        specs: Sequence[dict[str, Any]],
+        strategy_make: str = "steady",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         prepare_run_dir(run_dir)
         self.run_dir = run_dir
+        self.plan(specs)
         self.events: list[dict[str, Any]] = []
         self._lines: Queue[dict[str, Any] | None] = Queue()
         self._log = (run_dir / "stderr.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.supervised", str(run_dir), json.dumps(list(specs)), strategy_make],
+            [sys.executable, "-m", "tests.support.supervised", str(run_dir), strategy_make],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environ or {}),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -87,9 +95,21 @@ class Supervised:
                 raise AssertionError(f"the supervisor ended before {what}; saw {self.events}; log: {self.log()}")
             self.events.append(line)
 
+    def heard(self) -> list[dict[str, Any]]:
+        """All that has been told so far."""
+        while not self._lines.empty():
+            line = self._lines.get()
+            if line is not None:
+                self.events.append(line)
+        return self.events
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
+
+    def plan(self, specs: Sequence[dict[str, Any]]) -> None:
+        """What a supervisor reads when it starts, and again at SIGHUP."""
+        (self.run_dir / "specs.json").write_text(json.dumps(list(specs)))
 
     def log(self) -> str:
         return (self.run_dir / "stderr.log").read_text()
@@ -117,7 +137,7 @@ def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def _main(run_dir: Path, specs: list[dict[str, Any]], strategy_make: str) -> int:
+def _main(run_dir: Path, strategy_make: str) -> int:
     logs.configure("info", "console", "supervisor")
     sealed = SecretStr(Settings(sparky_home=Path("home")).sealed())
 
@@ -126,11 +146,15 @@ def _main(run_dir: Path, specs: list[dict[str, Any]], strategy_make: str) -> int
         more: dict[str, Any] = {"restart": Restart.TRANSIENT, "tick_deadline_s": 1.0, "grace_s": 1.0}
         return ChildSpec(f"strategy-{wanted.id}", entry, "strategy", 9, sealed, str(wanted.id), **more)
 
+    def plan() -> Plan:
+        rows = json.loads((run_dir / "specs.json").read_text())
+        return Plan(tuple(ChildSpec(settings=sealed, **_typed(row)) for row in rows), strategy)
+
     def tell(child: Child) -> None:
         row = {"name": child.spec.name, "state": child.state, "pid": child.pid, "at": time.monotonic()}
         print(json.dumps(row | {"restarts": child.restarts, "cause": child.cause}), flush=True)  # noqa: T201 - the protocol
 
-    return Supervisor(run_dir, [ChildSpec(settings=sealed, **_typed(row)) for row in specs], strategy, tell).run()
+    return Supervisor(run_dir, plan(), tell, notifier=Notifier(os.environ), reread=plan).run()
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
@@ -138,4 +162,4 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]))
+    sys.exit(_main(Path(sys.argv[1]), sys.argv[2]))
