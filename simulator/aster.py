@@ -12,8 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from simulator.aster_control import with_control
 from simulator.aster_private import PRIVATE
 from simulator.aster_public import PUBLIC
+from simulator.aster_weights import with_weights
 from simulator.exchange import Exchange
 from simulator.faults import Faults, with_faults
 from simulator.refusals import AsterRefusal
@@ -40,7 +42,10 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
             # Aster takes the signed text as the query or as a form; ccxt sends a form for everything but GET.
             text = (await request.body()).decode("utf-8", "replace") or request.url.query
             user, given = doorkeeper.admit(text, time.time_ns() // 1_000)
-            return JSONResponse(answer(exchange, user, given))
+            try:
+                return JSONResponse(answer(exchange, user, given))
+            finally:
+                exchange.keep(user, has_asked_only=request.method == "GET")
 
         return endpoint
 
@@ -49,7 +54,7 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
     for (method, path), private_answer in PRIVATE.items():
         app.add_route(PREFIX + path, signed(private_answer), methods=[method])
     app.add_exception_handler(AsterRefusal, _refusal)
-    return with_faults(app, faults or Faults())
+    return with_faults(with_control(with_weights(app, exchange.meter, PREFIX), exchange), faults or Faults())
 
 
 async def _refusal(_: Request, error: Exception) -> JSONResponse:

@@ -45,8 +45,9 @@ def all_orders(exchange: Exchange, user: str, given: Given) -> object:
 
 
 def cancel_all(exchange: Exchange, user: str, given: Given) -> object:
-    for order in exchange.account(user).open_orders(given.get("symbol")):
-        order.status, order.updated_ms = "CANCELED", exchange.clock.now_ms()
+    account = exchange.account(user)
+    for order in account.open_orders(given.get("symbol")):
+        account.cancel(order, exchange.clock.now_ms())
     return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 

@@ -9,8 +9,8 @@ from simulator.ledger import MIN_NOTIONAL, Account, Fill, Holding, Order
 from simulator.market import Market
 
 ASSET: Final = "USDT"
-WEIGHT_PER_MINUTE: Final = 2_400
 MOST_LEVERAGE: Final = 125
+MOST_QUANTITY: Final = 1_000_000
 QUOTES: Final = ("USDT", "USDC", "USD")
 
 
@@ -31,7 +31,7 @@ def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
     base, quote = assets(symbol)
     decimals = market.lot_decimals
     step, tick = text(10.0**-decimals, decimals), text(market.tick, market.decimals)
-    lot = {"minQty": step, "maxQty": "1000000", "stepSize": step}
+    lot = {"minQty": step, "maxQty": str(MOST_QUANTITY), "stepSize": step}
     return {
         "symbol": symbol,
         "pair": symbol,
@@ -51,7 +51,7 @@ def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
         "underlyingType": "COIN",
         "underlyingSubType": [],
         "orderTypes": ["LIMIT", "MARKET", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
-        "timeInForce": ["GTC"],
+        "timeInForce": ["GTC", "IOC"],
         "filters": [
             {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000", "tickSize": tick},
             {"filterType": "LOT_SIZE", **lot},
@@ -62,8 +62,8 @@ def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
     }
 
 
-def exchange_info(markets: dict[str, Market], now_ms: int) -> dict[str, Any]:
-    weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": WEIGHT_PER_MINUTE}
+def exchange_info(markets: dict[str, Market], now_ms: int, weight_per_minute: int) -> dict[str, Any]:
+    weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_per_minute}
     return {
         "timezone": "UTC",
         "serverTime": now_ms,
@@ -160,7 +160,7 @@ def order(held: Order) -> dict[str, Any]:
         "closePosition": held.close_position,
         "priceProtect": False,
         "workingType": "CONTRACT_PRICE",
-        "timeInForce": "GTC",
+        "timeInForce": "GTC" if held.rests else "IOC",
         "time": held.created_ms,
         "updateTime": held.updated_ms,
     }

@@ -4,21 +4,38 @@ import itertools
 from collections.abc import Mapping
 from decimal import Decimal
 
-from simulator.aster_shapes import MOST_LEVERAGE
-from simulator.candles import MINUTE_MS
+from simulator.account_book import AccountBook
+from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
+from simulator.aster_weights import Meter
 from simulator.ledger import KINDS, ZERO, Account, Holding, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
+Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
+
 
 class Exchange:
-    """All that the HTTP routes speak to. One thread at a time: the server's event loop."""
+    """All that the HTTP routes speak to. One thread at a time: the server's event loop.
 
-    def __init__(self, markets: dict[str, Market], clock: MarketClock) -> None:
+    Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
+    the next market orders stay NEW.
+    """
+
+    def __init__(
+        self,
+        markets: dict[str, Market],
+        clock: MarketClock,
+        book: AccountBook | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self.markets = markets
         self.clock = clock
-        self._accounts: dict[str, Account] = {}
-        self._order_ids = itertools.count(1)
+        self.meter = meter or Meter()
+        self.fill_delay_ms = 0
+        self._book = book
+        self._accounts: dict[str, Account] = {} if book is None else book.read()
+        newest = (max(account.orders, default=0) for account in self._accounts.values())
+        self._order_ids = itertools.count(max(newest, default=0) + 1)
 
     def market(self, symbol: str | None) -> Market:
         """Raises AsterRefusal for a symbol that is not traded here."""
@@ -36,10 +53,20 @@ class Exchange:
         """The user's account, opened on first sight, with every held order that the market has reached filled."""
         now_ms = self.clock.now_ms()
         account = self._accounts.setdefault(user, Account(checked_ms=now_ms))
-        for order in account.open_orders():
-            self._settle(account, order, now_ms)
+        due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
+        for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
+            account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
+
+    def keep(self, user: str, *, has_asked_only: bool) -> None:
+        """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
+        account = self._accounts.get(user)
+        if account is None or (has_asked_only and not account.changed):
+            return
+        if self._book is not None:
+            self._book.write(user, account)
+        account.changed.clear()
 
     def unrealized(self, account: Account) -> Decimal:
         pairs = account.holdings.items()
@@ -68,7 +95,7 @@ class Exchange:
         order = self.find(user, given)
         if order.status != "NEW":
             raise AsterRefusal(-2011, "Unknown order sent.")
-        order.status, order.updated_ms = "CANCELED", self.clock.now_ms()
+        self.account(user).cancel(order, self.clock.now_ms())
         return order
 
     def set_leverage(self, user: str, given: Mapping[str, str]) -> Holding:
@@ -80,17 +107,27 @@ class Exchange:
         holding.leverage = int(leverage)
         return holding
 
-    def _settle(self, account: Account, order: Order, now_ms: int) -> None:
-        """Fills a held order in the first minute since the last look that reached its level, at that level."""
+    def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
+        """When and at what price an open order fills between the last look and now; None when it does not."""
         market = self.markets[order.symbol]
-        since_ms = max(account.checked_ms, order.created_ms)
-        minutes = (now_ms - now_ms % MINUTE_MS - (since_ms - since_ms % MINUTE_MS)) // MINUTE_MS + 1
-        for candle in market.candles(now_ms, 1, minutes):
-            high, low = exact(candle.high, market.decimals), exact(candle.low, market.decimals)
-            if order.is_reached(high=high, low=low):
-                at_ms = min(now_ms, candle.open_time_ms + MINUTE_MS)
-                account.fill(order, order.level, at_ms, is_maker=order.kind == "LIMIT")
-                return
+        if order.fill_at_ms is not None:
+            return self._late(order, order.fill_at_ms) if order.fill_at_ms <= now_ms else None
+        # A market that was started over is behind its accounts.
+        since_ms = min(now_ms, max(account.checked_ms, order.created_ms))
+        for stretch in market.stretches(since_ms, now_ms):
+            first, last = (exact(price, market.decimals) for price in (stretch.first, stretch.last))
+            if order.is_reached(high=first, low=first):  # the market jumped beyond the level
+                return stretch.since_ms, order.order_id, order, order.level if order.kind == "LIMIT" else first
+            if order.is_reached(high=last, low=last):
+                share = (order.level - first) / (last - first)
+                at_ms = stretch.since_ms + int(share * (stretch.until_ms - stretch.since_ms))
+                return at_ms, order.order_id, order, order.level
+        return None
+
+    def _late(self, order: Order, at_ms: int) -> Event:
+        market = self.markets[order.symbol]
+        bid, ask = market.book(at_ms)
+        return at_ms, order.order_id, order, exact(ask if order.is_buy else bid, market.decimals)
 
     def _order(self, given: Mapping[str, str]) -> Order:
         market = self.market(given.get("symbol"))
@@ -103,6 +140,8 @@ class Exchange:
         client_order_id = given.get("newClientOrderId") or f"web_{order_id}"
         if len(client_order_id) > 36:
             raise AsterRefusal(-4015, "Client order id length should not be more than 36 chars")
+        if given.get("timeInForce", "GTC") not in ("GTC", "IOC"):
+            raise AsterRefusal(-1115, "Invalid timeInForce.")
         close_position = given.get("closePosition") == "true"
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
         return Order(
@@ -118,6 +157,8 @@ class Exchange:
             stop_price=_number(given, "stopPrice", market.decimals) if needs_stop else ZERO,
             created_ms=now_ms,
             updated_ms=now_ms,
+            rests=given.get("timeInForce") != "IOC",
+            fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
         )
 
 
@@ -134,4 +175,6 @@ def _number(given: Mapping[str, str], name: str, decimals: int) -> Decimal:
         raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
     if number != round(number, decimals):
         raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
+    if name == "quantity" and number > MOST_QUANTITY:
+        raise AsterRefusal(-4005, "Quantity greater than max quantity.")
     return number

@@ -1,10 +1,9 @@
 """One account of the simulated venue: orders, netted positions, fees and balance, exact to the last digit.
 
 Simplifications, on purpose: cross margin, one-way mode, no funding, no liquidation; an order fills in full, a market
-order at once at the best bid or ask whatever its size.
+order at once (unless told to take its time) at the best bid or ask whatever its size.
 """
 
-import itertools
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal
@@ -41,6 +40,8 @@ class Order:
     status: str = "NEW"
     filled: Decimal = ZERO
     average: Decimal = ZERO
+    rests: bool = True  # False: immediate or cancel
+    fill_at_ms: int | None = None  # when a slow market order fills; None: at once
 
     @property
     def triggers_above(self) -> bool:
@@ -87,7 +88,7 @@ class Account:
     orders: dict[int, Order] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     checked_ms: int = 0  # until when held orders have been compared with the market
-    _trade_ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    changed: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
 
     def holding(self, symbol: str) -> Holding:
         return self.holdings.setdefault(symbol, Holding())
@@ -108,13 +109,21 @@ class Account:
         """Takes `order` into the books; a market order is filled. Raises AsterRefusal and then changes nothing."""
         if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
             raise AsterRefusal(-4115, "ClientOrderId is duplicated among open orders.")
-        at_once = order.kind == "MARKET" or order.is_reached(high=bid, low=ask)
+        is_market = order.kind == "MARKET"
+        at_once = order.fill_at_ms is None if is_market else order.is_reached(high=bid, low=ask)
         if at_once and order.kind not in ("MARKET", "LIMIT"):
             raise AsterRefusal(-2021, "Order would immediately trigger.")
         self._check(order, ask if order.is_buy else bid)
         self.orders[order.order_id] = order
+        self.changed.append(order)
         if at_once:
             self.fill(order, ask if order.is_buy else bid, order.created_ms, is_maker=False)
+        elif not order.rests:
+            order.status = "EXPIRED"
+
+    def cancel(self, order: Order, at_ms: int) -> None:
+        order.status, order.updated_ms = "CANCELED", at_ms
+        self.changed.append(order)
 
     def fill(self, order: Order, price: Decimal, at_ms: int, *, is_maker: bool) -> None:
         """Executes `order` at `price`: fee, realised profit and the netted position.
@@ -123,6 +132,7 @@ class Account:
         """
         quantity = self._executable(order)
         order.updated_ms = at_ms
+        self.changed.append(order)
         if quantity <= 0:
             order.status = "EXPIRED"
             return
@@ -131,7 +141,7 @@ class Account:
         self.balance += realized - commission
         order.quantity, order.filled, order.average, order.status = quantity, quantity, price, "FILLED"
         self.fills.append(
-            Fill(next(self._trade_ids), order, price, quantity, commission, realized, at_ms, is_maker=is_maker)
+            Fill(len(self.fills) + 1, order, price, quantity, commission, realized, at_ms, is_maker=is_maker)
         )
 
     def _executable(self, order: Order) -> Decimal:

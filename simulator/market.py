@@ -3,7 +3,8 @@
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from engine.types import Candle
@@ -11,6 +12,7 @@ from simulator.candles import DAY_MINUTES, MINUTE_MS, Series
 
 HISTORY_MINUTES: Final = 100
 SPREAD: Final = 0.0001  # 1 basis point between bid and ask
+LEG_MS: Final = MINUTE_MS // 3  # between two corners of a candle
 
 
 class MarketClock:
@@ -24,6 +26,10 @@ class MarketClock:
         self._end_ms = end_ms
         self._monotonic = monotonic
         self._started_at = monotonic()
+
+    @property
+    def speed(self) -> float:
+        return self._speed
 
     def now_ms(self) -> int:
         passed_ms = (self._monotonic() - self._started_at) * 1_000 * self._speed
@@ -71,8 +77,21 @@ def merged(candles: list[Candle]) -> Candle:
     return Candle(first.open_time_ms, first.open, high, low, last.close, math.fsum(c.volume for c in candles))
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A straight part of the price's path. A jump lies between two of them."""
+
+    since_ms: int
+    until_ms: int
+    first: float
+    last: float
+
+
 class Market:
-    """One symbol's market. Prices have the decimals of its candles; nothing depends on what was asked before."""
+    """One symbol's market. Prices have the decimals of its candles; nothing depends on what was asked before.
+
+    `jump` moves the price at one moment and for good: everything after it is scaled, and the candle around it shows it.
+    """
 
     def __init__(self, series: Series) -> None:
         self._series = series
@@ -80,11 +99,25 @@ class Market:
         self.tick = 10.0**-series.decimals
         # One lot is worth ten to a hundred dollars: 0.001 BTC, 0.01 SOL, whole coins below ten dollars.
         self.lot_decimals = min(3, max(0, math.ceil(math.log10(series.candle(series.start_ms).open)) - 1))
+        self._jumps: list[tuple[int, float]] = []  # when, and the factor from then on
         self._day_until = functools.lru_cache(maxsize=2)(self._merged_day)
 
     def price(self, now_ms: int) -> float:
-        candle, fraction = self._current(now_ms)
-        return round(price_within(candle, fraction), self.decimals)
+        return round(self._unrounded(now_ms, now_ms), self.decimals)
+
+    def jump(self, now_ms: int, percent: float) -> None:
+        """From `now_ms`, which is not before any earlier jump, on the price is `percent` higher than it would be."""
+        self._jumps.append((now_ms, 1 + percent / 100))
+        self._day_until.cache_clear()
+
+    def stretches(self, since_ms: int, until_ms: int) -> Iterator[Stretch]:
+        """The price's path from `since_ms` to `until_ms` in order, both included, and a jump at `until_ms` too."""
+        bends = {since_ms, until_ms, *(at_ms for at_ms, _ in self._jumps if since_ms < at_ms <= until_ms)}
+        bends |= set(range(since_ms - since_ms % LEG_MS + LEG_MS, until_ms, LEG_MS))
+        times = sorted(bends)
+        for at_ms, next_ms in zip(times, [*times[1:], until_ms], strict=True):
+            first, last = self._unrounded(at_ms, at_ms), self._unrounded(next_ms, at_ms)
+            yield Stretch(at_ms, next_ms, round(first, self.decimals), round(last, self.decimals))
 
     def book(self, now_ms: int) -> tuple[float, float]:
         """Best bid and ask: half a spread, and at least half a tick, around the price."""
@@ -113,11 +146,19 @@ class Market:
     def _merged_day(self, until_ms: int) -> Candle | None:
         since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self._series.start_ms)
         opens = range(since_ms, until_ms, MINUTE_MS)
-        return merged([self._series.candle(open_ms) for open_ms in opens]) if opens else None
+        return merged([self._minute(open_ms, until_ms) for open_ms in opens]) if opens else None
 
     def _last_open_ms(self) -> int:
         end_ms = self._series.end_ms
         return 2**62 if end_ms is None else end_ms - MINUTE_MS
+
+    def _unrounded(self, at_ms: int, scaled_as_ms: int) -> float:
+        """The price at `at_ms`, with the jumps until `scaled_as_ms`."""
+        candle, fraction = self._current(at_ms)
+        return price_within(candle, fraction) * self._factor(scaled_as_ms)
+
+    def _factor(self, at_ms: int) -> float:
+        return math.prod(factor for since_ms, factor in self._jumps if since_ms <= at_ms)
 
     def _current(self, now_ms: int) -> tuple[Candle, float]:
         open_ms = min(now_ms - now_ms % MINUTE_MS, self._last_open_ms())
@@ -130,8 +171,16 @@ class Market:
 
     def _minute(self, open_ms: int, now_ms: int) -> Candle:
         candle = self._series.candle(open_ms)
+        if self._jumps and self._jumps[0][0] < open_ms + MINUTE_MS:
+            return self._jumped(candle, min(now_ms, open_ms + MINUTE_MS - 1))
         if now_ms >= open_ms + MINUTE_MS:
             return candle
         formed = so_far(candle, (now_ms - open_ms) / MINUTE_MS)
         high, low = round(formed.high, self.decimals), round(formed.low, self.decimals)
         return formed._replace(high=high, low=low, close=round(formed.close, self.decimals))
+
+    def _jumped(self, candle: Candle, until_ms: int) -> Candle:
+        path = list(self.stretches(candle.open_time_ms, until_ms))
+        prices = [price for stretch in path for price in (stretch.first, stretch.last)]
+        volume = round(candle.volume * min(1.0, (until_ms + 1 - candle.open_time_ms) / MINUTE_MS), 8)
+        return Candle(candle.open_time_ms, prices[0], max(prices), min(prices), prices[-1], volume)

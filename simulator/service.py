@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from engine.serving import HttpService
 from engine.settings import Settings
+from simulator.account_book import AccountBook
+from simulator.aster_weights import WEIGHT_PER_MINUTE, Meter
 from simulator.bookmark import Bookmark
 from simulator.candle_file import read_candles, symbol_of
 from simulator.candles import MINUTE_MS, Series, synthetic
@@ -18,7 +20,7 @@ LATEST_MS: Final = 7_258_118_400_000  # the year 2200: a fast clock starts over 
 
 
 class AsterService(HttpService):
-    """Remembers the market's time whenever it is looked at, and when it stops."""
+    """Remembers the market's time whenever it is looked at, and when it stops; accounts as they change."""
 
     def __init__(self, app: Any, port: int, clock: MarketClock, bookmark: Bookmark) -> None:
         super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", ASTER_HEALTH)
@@ -50,8 +52,8 @@ def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001
 def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
     """The stand-in for Aster. Raises BadConfiguration when the candles cannot be used.
 
-    Market time goes on from where the same market was left in `sparky_home`; a file that was played to its end starts
-    over.
+    Market time and accounts go on from where the same market was left in `sparky_home`; a file that was played to its
+    end starts over, with the accounts as they were.
     """
     from simulator.aster import create_aster  # eth-account weighs 20 MB, which the other simulator does not need
 
@@ -59,7 +61,8 @@ def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG00
     path = settings.sparky_candles
     name = f"synthetic {settings.sparky_sim_seed}" if path is None else f"{path.name} {path.stat().st_size}"
     bookmark = Bookmark(settings.sparky_home / "simulated-market.json", name)
-    exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read())
+    book = AccountBook(settings.sparky_home / "simulated-accounts.jsonl", name)
+    exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read(), book)
     return AsterService(create_aster(exchange), settings.sparky_sim_aster_port, exchange.clock, bookmark)
 
 
@@ -69,10 +72,13 @@ def series_of(settings: Settings) -> Mapping[str, Series]:
     return synthetic(settings.sparky_sim_seed) if path is None else {symbol_of(path): read_candles(path)}
 
 
-def open_exchange(series: Mapping[str, Series], speed: float, left_at_ms: int | None = None) -> Exchange:
+def open_exchange(
+    series: Mapping[str, Series], speed: float, left_at_ms: int | None = None, book: AccountBook | None = None
+) -> Exchange:
     """A venue that trades `series`, its clock starting now.
 
-    It starts where it was left, else at the real time or, in a file, after its history.
+    It starts where it was left, else at the real time or, in a file, after its history. A faster market may be asked as
+    often within each of its minutes.
     """
     first = next(iter(series.values()))
     now_ms = time.time_ns() // 1_000_000
@@ -80,4 +86,5 @@ def open_exchange(series: Mapping[str, Series], speed: float, left_at_ms: int | 
     if left_at_ms is not None and start_ms <= left_at_ms < (first.end_ms or LATEST_MS):
         start_ms = left_at_ms
     clock = MarketClock(start_ms, speed, first.end_ms)
-    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock)
+    meter = Meter(round(WEIGHT_PER_MINUTE * max(1.0, speed)))
+    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock, book, meter)

@@ -1,0 +1,113 @@
+"""How much one host may ask of the simulated venue: every request has a weight, and a minute has so much of it.
+
+Source: Aster's API documentation (IP limits), whose numbers are Binance's: 2,400 a minute, told in every answer; then
+429 with Retry-After, and 418 (banned) for who goes on asking.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+WEIGHT_PER_MINUTE: Final = 2_400
+WINDOW_S: Final = 60.0
+USED: Final = "X-MBX-USED-WEIGHT-1M"
+MOST_REFUSED: Final = 50  # in one window; beyond it comes the ban
+BAN_S: Final = 120.0
+WEIGHTS: Final = {
+    "/allOrders": 5,
+    "/userTrades": 5,
+    "/balance": 5,
+    "/account": 5,
+    "/positionRisk": 5,
+    "/commissionRate": 20,
+    "/positionSide/dual": 30,
+}
+WEIGHTS_OF_ALL: Final = {"/openOrders": 40, "/ticker/24hr": 40, "/ticker/price": 2, "/ticker/bookTicker": 2}
+# (up to this many, weight)
+CANDLES: Final = ((99, 1), (499, 2), (1_000, 5), (1_500, 10))
+LEVELS: Final = ((50, 2), (100, 5), (500, 10), (1_000, 20))
+
+
+def weight_of(method: str, path: str, query: Mapping[str, list[str]]) -> int:
+    """The weight of a request to `path` below the prefix."""
+    if path == "/klines":
+        return _by_limit(CANDLES, query, 500)
+    if path == "/depth":
+        return _by_limit(LEVELS, query, 500)
+    if method == "GET" and "symbol" not in query:
+        return WEIGHTS_OF_ALL.get(path, WEIGHTS.get(path, 1))
+    return WEIGHTS.get(path, 1)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    status: int
+    code: int
+    message: str
+    retry_after_s: float
+
+
+class Meter:
+    """The weight used in the running minute, which starts with its first request; `limit` 0 means without end."""
+
+    def __init__(self, limit: int = WEIGHT_PER_MINUTE, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self.used = 0
+        self._monotonic = monotonic
+        self._refused = 0
+        self._since = monotonic()
+        self._banned_until = 0.0
+
+    def admit(self, weight: int) -> Refusal | None:
+        """Counts a request, refused ones too."""
+        now = self._monotonic()
+        if now - self._since >= WINDOW_S:
+            self._since, self.used, self._refused = now, 0, 0
+        self.used += weight
+        if now < self._banned_until:
+            return Refusal(418, -1003, "Way too many requests; IP banned.", self._banned_until - now)
+        if not self.limit or self.used <= self.limit:
+            return None
+        self._refused += 1
+        if self._refused > MOST_REFUSED:
+            self._banned_until = now + BAN_S
+        reason = f"Too many requests; current limit of IP is {self.limit} requests weight per minute."
+        return Refusal(429, -1003, reason, self._since + WINDOW_S - now)
+
+
+def with_weights(app: ASGIApp, meter: Meter, prefix: str) -> ASGIApp:
+    """`app` behind the meter: requests below `prefix` are weighed and each answer tells how much has been used."""
+
+    async def metered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(prefix):
+            await app(scope, receive, send)
+            return
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[USED] = str(meter.used)
+            await send(message)
+
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        refusal = meter.admit(weight_of(scope["method"], scope["path"].removeprefix(prefix), query))
+        answer = app if refusal is None else _refused(refusal)
+        await answer(scope, receive, telling)
+
+    return metered
+
+
+def _refused(refusal: Refusal) -> ASGIApp:
+    headers = {"Retry-After": str(max(1, round(refusal.retry_after_s)))}
+    return JSONResponse({"code": refusal.code, "msg": refusal.message}, refusal.status, headers)
+
+
+def _by_limit(steps: tuple[tuple[int, int], ...], query: Mapping[str, list[str]], default: int) -> int:
+    text = query.get("limit", [""])[0]
+    limit = int(text) if text.isdecimal() else default
+    return next((weight for most, weight in steps if limit <= most), steps[-1][1])
