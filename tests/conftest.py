@@ -10,12 +10,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.store.embedded import Embedded, dsn
+from engine.store.embedded import Embedded, data_dir, dsn
 from engine.store.migrate import migrate
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
+from tests.support.forwarder import Forwarder
+from tests.support.supabase import SupabaseServer, install_or_skip
 
 TEMPLATE = "migrated"
+PROJECT = "supabase"
 _numbers = itertools.count(1)
 
 
@@ -45,9 +48,15 @@ def _fresh(home: Path, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(postgres_home: Path) -> Iterator[str]:
-    """DSN of a fresh, migrated, empty database."""
+def postgres_database_url(postgres_home: Path) -> Iterator[str]:
+    """DSN of a fresh, migrated, empty database on plain PostgreSQL."""
     yield from _fresh(postgres_home, TEMPLATE)
+
+
+@pytest.fixture
+def database_url(postgres_database_url: str) -> str:
+    """DSN of a fresh, migrated, empty database."""
+    return postgres_database_url
 
 
 @pytest.fixture
@@ -61,3 +70,43 @@ def store(database_url: str) -> Iterator[Store]:
     """A store on `database_url`, keeping its connections."""
     with Store(PostgresRpc(database_url, keep=True)) as opened:
         yield opened
+
+
+class Project:
+    """A Supabase project: the API server, and the database behind it as the project's owner sees it."""
+
+    def __init__(self, server: SupabaseServer, home: Path) -> None:
+        self.server = server
+        self.database_url = dsn(home, PROJECT)
+        self._home = home
+
+    def renew(self) -> None:
+        """An empty, migrated database in place of the one that was there."""
+        with psycopg.connect(dsn(self._home, "postgres"), autocommit=True) as connection:
+            connection.execute(f"drop database if exists {PROJECT} with (force)")
+            connection.execute(f"create database {PROJECT} template {PROJECT}_template strategy file_copy")
+
+
+@pytest.fixture(scope="session")
+def supabase_session(postgres_home: Path) -> Iterator[Project]:
+    """The project of this session, made as people make one: Supabase's own schemas first, our migrations on top."""
+    program = install_or_skip()
+    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute(f"create database {PROJECT}")
+    with (
+        Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432") as door,
+        SupabaseServer(program, f"postgres://postgres@127.0.0.1:{door.port}/{PROJECT}") as server,
+    ):
+        project = Project(server, postgres_home)
+        migrate(project.database_url)
+        door.cut()
+        with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+            connection.execute(f"alter database {PROJECT} rename to {PROJECT}_template")
+        yield project
+
+
+@pytest.fixture
+def supabase(supabase_session: Project) -> Project:
+    """A project with an empty, migrated database."""
+    supabase_session.renew()
+    return supabase_session

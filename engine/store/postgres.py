@@ -17,12 +17,11 @@ from psycopg.types.json import set_json_loads
 from pydantic import SecretStr
 
 from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.store import sqlstates
 from engine.store.rpc import storable
 
 KEPT_CONNECTIONS: Final = 8
 
-_ABSENT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
-_OURS: Final = {"SK400", "SK404", "SK409", "P0001"}  # raised by our own functions, with a sentence for people
 _WRONG_LOGIN: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -140,15 +139,13 @@ def translated(error: psycopg.Error) -> SparkyError:
 
 def _to_mend(error: psycopg.Error, state: str, reason: str) -> str | None:
     """What a person must mend, in one sentence; None if it may pass by itself."""
-    if state in _OURS:
-        return reason
-    if state in _ABSENT:
-        return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
-    if state.startswith(("22", "23")) or (isinstance(error, psycopg.DataError) and not state):
+    if state:
+        return sqlstates.to_mend(state, reason)
+    if isinstance(error, psycopg.DataError):
         return f"The database refuses the value: {reason}."
-    if not state and (isinstance(error, psycopg.ProgrammingError) or "connection option" in reason):
+    if isinstance(error, psycopg.ProgrammingError) or "connection option" in reason:
         return "DATABASE_URL is not a PostgreSQL connection string."
-    if state == "42501" or state.startswith("28") or (not state and any(phrase in reason for phrase in _WRONG_LOGIN)):
+    if any(phrase in reason for phrase in _WRONG_LOGIN):
         return f"The database refuses this login: {reason}."
     return None
 

@@ -39,9 +39,8 @@ def open_store(settings: Settings, *, keep: bool) -> Store:
         from engine.store.postgres import PostgresRpc
 
         return Store(PostgresRpc(settings.database_url, keep=keep))
-    if settings.supabase_url is not None:
-        raise BadConfiguration(
-            "SUPABASE_URL is set, but this version talks to PostgreSQL only: "
-            "set DATABASE_URL to the project's connection string."
-        )
-    raise BadConfiguration("No database is named: set DATABASE_URL.")
+    if settings.supabase_url is not None and settings.supabase_service_role_key is not None:
+        from engine.store.supabase import SupabaseRpc
+
+        return Store(SupabaseRpc(settings.supabase_url, settings.supabase_service_role_key, keep=keep))
+    raise BadConfiguration("No database is named: set DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.")

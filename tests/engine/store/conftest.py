@@ -6,14 +6,49 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from engine.settings import Settings
 from engine.store.rows import BookedFill, DecisionRecord, Fill, NewSignal, NewStrategy, RecordedDecision, StrategyRow
-from engine.store.store import Store
+from engine.store.store import Store, open_store
 from engine.types import Action, Side, SignalAction, StrategyStatus
+
+# What the store promises is promised on every transport.
+CONTRACT = {"test_booking", "test_decisions", "test_outbox", "test_people", "test_requests", "test_seed"}
 
 Sql = Callable[..., list[tuple[object, ...]]]
 
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of the contract run on PostgreSQL and on Supabase's API."""
+    if metafunc.module.__name__.rpartition(".")[2] in CONTRACT and "store" in metafunc.fixturenames:
+        metafunc.parametrize("transport", ["postgres", "supabase"], indirect=True)
+
+
+@pytest.fixture
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", "postgres"))
+
+
+@pytest.fixture
+def database_url(transport: str, request: pytest.FixtureRequest) -> str:
+    """DSN of a fresh, migrated, empty database, whatever the store's way to it."""
+    if transport == "supabase":
+        return str(request.getfixturevalue("supabase").database_url)
+    return str(request.getfixturevalue("postgres_database_url"))
+
+
+@pytest.fixture
+def store(transport: str, database_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store on `database_url`, keeping its connections."""
+    if transport == "supabase":
+        settings = request.getfixturevalue("supabase").server.settings
+    else:
+        settings = Settings(database_url=SecretStr(database_url))
+    with open_store(settings, keep=True) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -187,6 +187,3 @@ def test_a_store_opens_on_the_named_database(database_url: str) -> None:
         assert store.outbox_pending() == 0
     with pytest.raises(BadConfiguration, match="DATABASE_URL"):
         open_store(Settings(), keep=False)
-    supabase = Settings(supabase_url="https://x.supabase.co", supabase_service_role_key=SecretStr("k"))
-    with pytest.raises(BadConfiguration, match="DATABASE_URL"):
-        open_store(supabase, keep=False)

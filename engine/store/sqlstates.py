@@ -1,0 +1,19 @@
+"""What an SQLSTATE means for the caller, the same over every transport."""
+
+from typing import Final
+
+ABSENT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
+OURS: Final = {"SK400", "SK404", "SK409", "P0001"}  # raised by our own functions, with a sentence for people
+
+
+def to_mend(state: str, reason: str) -> str | None:
+    """What a person must mend, in one sentence; None if it may pass by itself, or `state` does not say."""
+    if state in OURS:
+        return reason
+    if state in ABSENT:
+        return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
+    if state.startswith(("22", "23")):
+        return f"The database refuses the value: {reason}."
+    if state == "42501" or state.startswith("28"):
+        return f"The database refuses this login: {reason}."
+    return None
