@@ -21,9 +21,9 @@ class PeersDesk:
         self._peers = peers
         self._id = strategy_id
 
-    def snapshot(self, venue: str, symbol: str, deadline: float) -> MarketSnapshot:
+    def snapshot(self, venue: str, symbol: str, interval: str, deadline: float) -> MarketSnapshot:
         """Raises Skip when there is no usable data by `deadline`, StrategyFault for a symbol that does not exist."""
-        ask = GetSnapshot(venue=venue, symbol=symbol, deadline=deadline)
+        ask = GetSnapshot(venue=venue, symbol=symbol, interval=interval, deadline=deadline)
         try:
             return self._peers.ask("market", ask, Snapshot).snapshot
         except Skip as skip:

@@ -27,6 +27,7 @@ _NEW_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 60.0
 _UNKNOWN_SYMBOL_S: Final = 30.0
 _FORGOTTEN_S: Final = 3_600.0
+_PRICED_INTERVAL: Final = "1m"
 
 
 class Key(NamedTuple):
@@ -91,6 +92,7 @@ class Market(Actor):
         self._url_venue = settings.sparky_market
         self._lines: dict[Key, Line] = {}
         self._clocks: dict[str, VenueClock] = {}
+        self._refused: dict[str, Failure] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
         self._local = threading.local()
         self._clients: list[Data] = []
@@ -121,6 +123,9 @@ class Market(Actor):
         now = time.monotonic()
         line = self._lines.setdefault(key, Line())
         line.asked_at = now
+        refused = self._refused.get(key.venue)
+        if refused and now < refused.until and now >= line.fresh_until:
+            line.failure = refused
         if not line.is_fetching and (now < line.fresh_until or (line.failure and now < line.failure.until)):
             return self._known(key, line, now)
         reply = Reply()
@@ -141,6 +146,8 @@ class Market(Actor):
             line.read, line.failure = fetched.result, None
         else:
             line.failure = fetched.result
+            if fetched.result.retry_after_s is not None:  # 418 and 429 are meant for the address, not for the symbol
+                self._refused[fetched.key.venue] = fetched.result
         waiting, line.waiting = line.waiting, []
         now = time.monotonic()
         for reply in waiting:
@@ -204,14 +211,15 @@ def _read(key: Key, data: Data) -> Read:
     interval_ms(key.interval)
     candles, as_of_ms = data.candles(key.symbol, key.interval, CANDLES)
     at = time.monotonic()
-    ticker = data.ticker(key.symbol)
+    # Only the shortest candles need the price of now; the last close says enough about longer ones.
+    ticker = data.ticker(key.symbol) if key.interval == _PRICED_INTERVAL else None
     snapshot = MarketSnapshot(
         venue=key.venue,
         symbol=key.symbol,
         interval=key.interval,
         as_of_ms=as_of_ms,
-        last_price=ticker.last,
-        change_24h_percent=ticker.change_24h_percent,
+        last_price=ticker.last if ticker else candles[-1].close,
+        change_24h_percent=ticker.change_24h_percent if ticker else None,
         candles=tuple(candles[-SHOWN:]),
         indicators=compute(candles),
     )

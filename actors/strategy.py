@@ -1,6 +1,8 @@
 """One strategy's actor: its cadence, its breaker and what its failures lead to, around plain cycles."""
 
+import re
 import time
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -9,6 +11,7 @@ import structlog
 from actors.actor import Actor, Peers
 from actors.desk import PeersDesk
 from actors.messages import CycleFinished, LlmCalled, Message, SignalReady, StrategyChanged
+from engine.attempts import MOST_ATTEMPTS
 from engine.breaker import Breaker, admitted, faulted, succeeded, upstream_failed
 from engine.breaker_file import BreakerFile
 from engine.cadence import Cadence, cadence_of, missed_ticks, next_tick
@@ -25,6 +28,9 @@ logger = structlog.get_logger()
 
 # How soon to look again while there is no row to take a cadence from, or while a pause could not be written.
 _LOOK_AGAIN_S: Final = 5.0
+_COOLING: Final = "skip_breaker_open"
+_MOST_TOLD: Final = 100
+_FIGURES: Final = re.compile(r"[0-9][0-9.:]*")
 
 
 class StrategyActor(Actor):
@@ -37,18 +43,20 @@ class StrategyActor(Actor):
         self._id = strategy_id
         self._file = BreakerFile(settings.sparky_home, strategy_id)
         self._breaker = Breaker()
+        self._running_since: datetime | None = None
         self._name = str(strategy_id)
         self._cadence: Cadence | None = None
         self._due = 0.0
         self._ticked: float | None = None
         self._is_changed = True
-        self._last_outcome = "ok"
+        self._told: set[str] = set()
         self._log = logger.bind(strategy=str(strategy_id))
         self.commit_gate = CommitGate()
         self.tick_deadline_s = settings.sparky_cycle_deadline_s
 
     def open(self) -> None:
-        self._breaker = self._file.load()
+        kept = self._file.load()
+        self._breaker, self._running_since = kept.breaker, kept.running_since
         self._store = open_store(self._settings, keep=False)
         self._model = GroqModel(self._settings)
         self._ports = Ports(
@@ -59,6 +67,7 @@ class StrategyActor(Actor):
             deadline_s=self._settings.sparky_cycle_deadline_s,
             llm_timeout_s=self._settings.sparky_llm_timeout_s,
             signal_ttl_s=self._settings.sparky_signal_ttl_s,
+            host_budget_usd=self._settings.sparky_daily_llm_budget_usd,
         )
 
     def on_stop(self) -> None:
@@ -80,11 +89,11 @@ class StrategyActor(Actor):
         return isinstance(message, StrategyChanged)
 
     def tick(self, now: float) -> float:
+        if self._is_changed and not self._has_learned(now):
+            return self._due
         if self._breaker.must_pause:
             self._pause(self._breaker.reason)
             return now + _LOOK_AGAIN_S
-        if self._is_changed and not self._has_learned(now):
-            return self._due
         if now >= self._due:
             self._run(now)
         return self._due
@@ -107,6 +116,9 @@ class StrategyActor(Actor):
 
     def _take(self, strategy: Strategy, now: float) -> None:
         self._name = strategy.name
+        if strategy.running_since != self._running_since:  # somebody has resumed the row: what was before is history
+            self._running_since = strategy.running_since
+            self._turn(Breaker())
         cadence = cadence_of(self._id, strategy.cadence_seconds)
         if cadence != self._cadence:
             self._cadence, self._ticked = cadence, None
@@ -118,7 +130,7 @@ class StrategyActor(Actor):
         breaker, is_admitted = admitted(self._breaker, now)
         self._turn(breaker)
         if is_admitted:
-            outcome = run_cycle(self._id, self._ports)
+            outcome = run_cycle(self._id, self._ports, 1 if breaker.state == "half_open" else MOST_ATTEMPTS)
         else:
             outcome = ended(Skip("breaker_open", breaker.reason or "cooling down"), 0.0)
         after = time.monotonic()
@@ -166,7 +178,7 @@ class StrategyActor(Actor):
             self._log.warning("breaker", was=self._breaker.state, now=breaker.state, reason=breaker.reason)
         self._breaker = breaker
         try:
-            self._file.save(breaker)
+            self._file.save(breaker, self._running_since)
         except OSError as error:  # a full disk must not crash every strategy at once
             self._log.warning("breaker_not_saved", reason=str(error))
 
@@ -174,9 +186,17 @@ class StrategyActor(Actor):
         decision = outcome.decision
         if decision is not None and outcome.failure is None:
             self._log.info("decided", action=decision.action.value, symbol=decision.symbol, signal=outcome.signal_id)
-        elif outcome.outcome != self._last_outcome:
+            self._told.clear()
+        elif outcome.outcome != _COOLING:  # of which the breaker has told
+            self._tell_once(outcome)
+
+    def _tell_once(self, outcome: CycleOutcome) -> None:
+        """Each trouble once until a cycle goes through, however often it comes back with other figures in it."""
+        trouble = _FIGURES.sub("#", f"{outcome.outcome} {outcome.reason}")
+        if trouble not in self._told:
             self._log.warning("cycle", outcome=outcome.outcome, reason=outcome.reason)
-        self._last_outcome = outcome.outcome
+        if len(self._told) < _MOST_TOLD:
+            self._told.add(trouble)
 
     def _tell(self, outcome: CycleOutcome, *, lateness_s: float, missed: int) -> None:
         for call in outcome.calls:

@@ -1,16 +1,18 @@
 """Getting one answer out of the model: up to three requests within the cycle's deadline, each with a permit of its own.
 
-This is the one place where a model call is tried again.
+This is the one place where a model call is tried again: after a failure that may pass, and once after an answer that
+cannot be used, which the model is then shown.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from engine.calls import Call, Outcome
 from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
-from engine.prompts import Prompt, estimate_tokens
+from engine.prompts import Prompt, asked_again, estimate_tokens
 from engine.types import StrategyContext
 
 MOST_ATTEMPTS: Final = 3
@@ -49,7 +51,7 @@ class Desk(Protocol):
 
 @dataclass
 class Attempts:
-    """The requests of one cycle. `permit_wait_s` and `network_s` grow with each: time spent on others."""
+    """The requests of one cycle, at most `most`. `permit_wait_s` and `network_s` grow with each: time spent on others."""
 
     context: StrategyContext
     prompt: Prompt
@@ -59,26 +61,46 @@ class Attempts:
     rest: Callable[[float], None]
     jitter: Callable[[], float]
     timeout_s: float
+    most: int = MOST_ATTEMPTS
     permit_wait_s: float | None = None
     waited_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
 
     def answer(self, deadline: float) -> Call:
-        """The answered call, or the last one that the model or the provider found unusable.
+        """The answered call, or the one whose answer the provider itself found unusable.
 
         Raises Skip without a permit, StrategyFault or UpstreamUnavailable after the last attempt failed.
         """
-        tried = 0
         while True:
             call = self._next(deadline)
             if call.outcome is Outcome.MODEL_GONE:
                 self.model.gone(call.model, call.reason or "")
                 continue
-            tried += 1
-            if call.outcome is Outcome.OK:
+            if call.outcome in (Outcome.OK, Outcome.UNUSABLE):
                 return call
-            if not (call.may_be_repeated and tried < MOST_ATTEMPTS and self._rested(call, tried, deadline)):
-                return self._given_up(call)
+            if not (call.may_be_repeated and self.tried < self.most and self._rested(call, self.tried, deadline)):
+                raise self._failure(call)
+
+    def again(self, unusable: Call, reason: str, deadline: float) -> Call | None:
+        """One more answer in place of one that cannot be used; None when there is none, whatever the cause."""
+        if self.tried >= self.most:
+            return None
+        said = unusable.completion.text if unusable.completion else unusable.rejected_text
+        self.prompt = asked_again(self.prompt, said or "", reason)
+        try:
+            call = self._next(deadline)
+        except (Skip, StrategyFault, UpstreamUnavailable):
+            return None
+        return call if call.outcome in (Outcome.OK, Outcome.UNUSABLE) else None
+
+    @property
+    def tried(self) -> int:
+        """Requests so far; one to a model that is gone was none."""
+        return sum(call.outcome is not Outcome.MODEL_GONE for call in self.calls)
+
+    @property
+    def cost_usd(self) -> Decimal:
+        return sum((call.completion.cost_usd for call in self.calls if call.completion), Decimal(0))
 
     def _next(self, deadline: float) -> Call:
         model = self.model.choose(self.context.strategy.model)
@@ -119,11 +141,6 @@ class Attempts:
         self.rest(pause_s)
         self.waited_s += pause_s
         return True
-
-    def _given_up(self, call: Call) -> Call:
-        if call.outcome is Outcome.UNUSABLE:
-            return call
-        raise self._failure(call)
 
     def _failure(self, call: Call) -> SparkyError:
         """Whose failure it is: the row's, where it chose the model or the prompt's length; else the provider's."""

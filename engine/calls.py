@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 _WORTH_ANOTHER_TRY: Final = frozenset(
-    {Outcome.RATE_LIMITED, Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.SERVER_ERROR, Outcome.UNUSABLE}
+    {Outcome.RATE_LIMITED, Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.SERVER_ERROR}
 )
 
 

@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from engine import decision as decisions
-from engine.attempts import Attempts, Desk, Model
+from engine.attempts import MOST_ATTEMPTS, Attempts, Desk, Model
 from engine.calls import Call
 from engine.commit_gate import CommitGate
 from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
-from engine.prompts import build, market_block
+from engine.prompts import View, build, market_block
 from engine.recording import record_of, signal_of
 from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import (
@@ -28,6 +29,7 @@ from engine.types import (
 # Left of the cycle's deadline for the database, which must never be caught by the supervisor in mid-record.
 _RECORD_RESERVE_S: Final = 5.0
 _RECORD_RESERVE_SHARE: Final = 0.15
+_NOTHING: Final = Decimal(0)
 
 
 class Records(Protocol):
@@ -43,7 +45,7 @@ class Records(Protocol):
 class Surroundings(Desk, Protocol):
     """The market and the limiter, as the cycle sees them."""
 
-    def snapshot(self, venue: str, symbol: str, deadline: float) -> MarketSnapshot:
+    def snapshot(self, venue: str, symbol: str, interval: str, deadline: float) -> MarketSnapshot:
         """Raises Skip when there is no usable data by `deadline`, StrategyFault for a symbol that does not exist."""
         ...
 
@@ -59,6 +61,7 @@ class Ports:
     deadline_s: float
     llm_timeout_s: float
     signal_ttl_s: float
+    host_budget_usd: Decimal | None = None
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], UUID] = uuid4
@@ -85,9 +88,12 @@ class CycleOutcome:
     must_pause: str | None = None
 
 
-def run_cycle(strategy_id: UUID, ports: Ports) -> CycleOutcome:
-    """Runs one cycle within its deadline. Only what nobody foresaw is raised; the rest is in the outcome."""
-    cycle = _Cycle(strategy_id, ports, start=ports.clock())
+def run_cycle(strategy_id: UUID, ports: Ports, most_attempts: int = MOST_ATTEMPTS) -> CycleOutcome:
+    """Runs one cycle within its deadline. Only what nobody foresaw is raised; the rest is in the outcome.
+
+    A cycle that only probes whether an upstream is back makes one attempt.
+    """
+    cycle = _Cycle(strategy_id, ports, most_attempts, start=ports.clock())
     try:
         cycle.run()
         failure: SparkyError | None = None
@@ -102,6 +108,7 @@ def run_cycle(strategy_id: UUID, ports: Ports) -> CycleOutcome:
 class _Cycle:
     strategy_id: UUID
     ports: Ports
+    most_attempts: int
     start: float
     waited_s: float = 0.0
     context: StrategyContext | None = None
@@ -115,10 +122,12 @@ class _Cycle:
         context = self._context()
         may_enter = self._may_enter(context)
         self._check_budget(context)
-        snapshots = self._snapshots(context.strategy)
-        call = self._ask(context, snapshots, may_enter=may_enter)
-        self.decision = self._decided(call, context.strategy, may_enter=may_enter)
-        self._record(context, snapshots, call, self.decision, may_enter=may_enter)
+        views = self._views(context.strategy)
+        attempts = self.attempts = self._attempts(context, views, may_enter=may_enter)
+        call, self.decision = self._answered(attempts, may_enter=may_enter)
+        shown = attempts.prompt.candles
+        market = market_block(context, views, entries_allowed=may_enter, rounded=False, candles=shown)
+        self._record(record_of(self.decision, call, attempts, market), self.decision)
 
     def _context(self) -> StrategyContext:
         with self._waiting():
@@ -143,35 +152,59 @@ class _Cycle:
         return False
 
     def _check_budget(self, context: StrategyContext) -> None:
-        budget = context.strategy.daily_llm_budget_usd
-        if budget is None:
+        budget, host_budget = context.strategy.daily_llm_budget_usd, self.ports.host_budget_usd
+        if budget is None and host_budget is None:
             return
         model = self.ports.model.choose(context.strategy.model)
         if not self.ports.model.has_price(model):
-            raise StrategyFault(f"daily_llm_budget_usd cannot be kept: SPARKY_LLM_PRICES has no price for {model}")
-        if context.llm_spent_today_usd >= budget:
-            raise Skip("budget", f"today's LLM budget of {budget} USD is spent")
+            name = "daily_llm_budget_usd" if budget is not None else "SPARKY_DAILY_LLM_BUDGET_USD"
+            raise StrategyFault(f"{name} cannot be kept: SPARKY_LLM_PRICES has no price for {model}")
+        spent = budget_spent(context, host_budget)
+        if spent is not None:
+            raise spent
 
-    def _snapshots(self, strategy: Strategy) -> list[MarketSnapshot]:
-        deadline = self._llm_deadline()
+    def _views(self, strategy: Strategy) -> list[View]:
         with self._waiting():
             return [
-                self.ports.surroundings.snapshot(strategy.exchange, symbol, deadline)
+                View(
+                    self._snapshot(strategy, symbol, "1m"),
+                    {interval: self._longer(strategy, symbol, interval) for interval in strategy.context_intervals},
+                )
                 for symbol in strategy.target_assets
             ]
 
-    def _ask(self, context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, may_enter: bool) -> Call:
-        self.attempts = Attempts(
+    def _snapshot(self, strategy: Strategy, symbol: str, interval: str) -> MarketSnapshot:
+        return self.ports.surroundings.snapshot(strategy.exchange, symbol, interval, self._llm_deadline())
+
+    def _longer(self, strategy: Strategy, symbol: str, interval: str) -> MarketSnapshot | None:
+        """Longer candles are no condition: one gap among a hundred hours would stop the strategy for four days."""
+        try:
+            return self._snapshot(strategy, symbol, interval)
+        except Skip:
+            return None
+
+    def _attempts(self, context: StrategyContext, views: Sequence[View], *, may_enter: bool) -> Attempts:
+        return Attempts(
             context=context,
-            prompt=build(context, snapshots, entries_allowed=may_enter),
+            prompt=build(context, views, entries_allowed=may_enter),
             model=self.ports.model,
             desk=self.ports.surroundings,
             clock=self.ports.clock,
             rest=self.ports.gate.rest,
             jitter=self.ports.jitter,
             timeout_s=self.ports.llm_timeout_s,
+            most=self.most_attempts,
         )
-        return self.attempts.answer(self._llm_deadline())
+
+    def _answered(self, attempts: Attempts, *, may_enter: bool) -> tuple[Call, Decision]:
+        """The decision and the call that it came of; an answer that cannot be used gets one chance to be mended."""
+        strategy = attempts.context.strategy
+        call = attempts.answer(self._llm_deadline())
+        decision = self._decided(call, strategy, may_enter=may_enter)
+        if not decision.is_fault or budget_spent(attempts.context, self.ports.host_budget_usd, attempts.cost_usd):
+            return call, decision
+        mended = attempts.again(call, decision.reason or "", self._llm_deadline())
+        return (call, decision) if mended is None else (mended, self._decided(mended, strategy, may_enter=may_enter))
 
     def _decided(self, call: Call, strategy: Strategy, *, may_enter: bool) -> Decision:
         if call.completion is None:
@@ -181,18 +214,9 @@ class _Cycle:
             return decision
         return decisions.held(decision, "beyond its drawdown the strategy may only close")
 
-    def _record(
-        self,
-        context: StrategyContext,
-        snapshots: Sequence[MarketSnapshot],
-        call: Call,
-        decision: Decision,
-        *,
-        may_enter: bool,
-    ) -> None:
-        market = market_block(context, snapshots, entries_allowed=may_enter, rounded=False)
-        record = record_of(decision, call, market)
-        signal = signal_of(decision, context.strategy, self.ports.signal_ttl_s)
+    def _record(self, record: DecisionRecord, decision: Decision) -> None:
+        assert self.context is not None  # noqa: S101 - a decision was made in it
+        signal = signal_of(decision, self.context.strategy, self.ports.signal_ttl_s)
         with self._waiting(), self.ports.gate:
             recorded = self.ports.records.record_decision(self.ports.new_id(), self.strategy_id, record, signal)
         self.signal_id = recorded.signal_id
@@ -230,6 +254,18 @@ class _Cycle:
             calls=tuple(self.attempts.calls) if self.attempts else (),
             must_pause=self.must_pause,
         )
+
+
+def budget_spent(
+    context: StrategyContext, host_budget_usd: Decimal | None, more_usd: Decimal = _NOTHING
+) -> Skip | None:
+    """Which daily budget is used up by what is recorded today and `more_usd`; None while there is room in both."""
+    budget = context.strategy.daily_llm_budget_usd
+    if budget is not None and context.llm_spent_today_usd + more_usd >= budget:
+        return Skip("budget", f"today's LLM budget of {budget} USD is spent")
+    if host_budget_usd is not None and context.llm_spent_today_by_all_usd + more_usd >= host_budget_usd:
+        return Skip("host_budget", f"today's LLM budget of {host_budget_usd} USD for all strategies is spent")
+    return None
 
 
 def ended(failure: SparkyError, duration_s: float) -> CycleOutcome:

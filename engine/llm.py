@@ -114,10 +114,7 @@ class GroqModel:
             extra["reasoning_effort"] = self._settings.sparky_llm_reasoning_effort
         return {
             "model": model,
-            "messages": [
-                {"role": "system", "content": prompt.system},
-                {"role": "user", "content": prompt.user},
-            ],
+            "messages": _messages(prompt),
             "temperature": TEMPERATURE,
             "max_completion_tokens": self.answer_tokens(model),
             "extra_body": extra,
@@ -159,6 +156,14 @@ def _refused(error: groq.APIStatusError) -> dict[str, Any]:
         "tokens": 0 if error.status_code < 498 else None,
         **announced(error.response.headers, datetime.now(UTC)),
     }
+
+
+def _messages(prompt: Prompt) -> list[dict[str, str]]:
+    asked = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
+    if prompt.rejected is None:
+        return asked
+    said = {"role": "assistant", "content": prompt.rejected.text}
+    return [*asked, said, {"role": "user", "content": prompt.correction}]
 
 
 def _refuse_compressed(response: httpx.Response) -> None:

@@ -3,18 +3,23 @@
 from decimal import Decimal
 from typing import Any, Final
 
+from engine.attempts import Attempts
 from engine.calls import Call
 from engine.decision import clean
-from engine.store.rows import DecisionRecord, NewSignal
-from engine.types import SIGNAL_OF_ACTION, Decision, Strategy
+from engine.prompts import fingerprint, shown_notes
+from engine.store.rows import CallRecord, DecisionRecord, NewSignal
+from engine.types import SIGNAL_OF_ACTION, Decision, Strategy, Usage
 
 LONGEST_RAW_ANSWER: Final = 16_384
 
 
-def record_of(decision: Decision, call: Call, market: dict[str, Any]) -> DecisionRecord:
-    """The row of `ai_trade_log` for a decision; `market` is what the model was shown."""
-    completion = call.completion
-    raw_answer = completion.text if completion else call.rejected_text
+def record_of(decision: Decision, call: Call, attempts: Attempts, market: dict[str, Any]) -> DecisionRecord:
+    """The row of `ai_trade_log` for a decision that came of `call`, the one among `attempts` whose answer counts.
+
+    `market` is what the model was shown. What was spent on the other attempts is this decision's too.
+    """
+    completion, prompt = call.completion, attempts.prompt
+    used = [each.completion.usage for each in attempts.calls if each.completion]
     return DecisionRecord(
         action=decision.action,
         symbol=decision.symbol,
@@ -22,18 +27,39 @@ def record_of(decision: Decision, call: Call, market: dict[str, Any]) -> Decisio
         confidence=decision.confidence,
         reasoning=decision.reasoning,
         reason=decision.reason,
-        raw_answer=None if raw_answer is None else clean(raw_answer)[:LONGEST_RAW_ANSWER],
+        raw_answer=_kept(call),
         model=call.model,
         request_id=completion.request_id if completion else None,
-        prompt_tokens=completion.usage.prompt_tokens if completion else 0,
-        cached_tokens=completion.usage.cached_tokens if completion else 0,
-        completion_tokens=completion.usage.completion_tokens if completion else 0,
-        cost_usd=completion.cost_usd if completion else Decimal(0),
-        latency_s=call.latency_s,
+        prompt_tokens=sum(usage.prompt_tokens for usage in used),
+        cached_tokens=sum(usage.cached_tokens for usage in used),
+        completion_tokens=sum(usage.completion_tokens for usage in used),
+        cost_usd=attempts.cost_usd,
+        latency_s=sum(each.latency_s for each in attempts.calls),
         market=market,
         is_fault=decision.is_fault,
         stop_loss_percent=decision.stop_loss_percent,
         take_profit_percent=decision.take_profit_percent,
+        calls=tuple(_call_record(each, is_decisive=each is call) for each in attempts.calls),
+        notes=shown_notes(attempts.context.strategy.custom_prompt) or None,
+        system_sha256=fingerprint(prompt.system),
+    )
+
+
+def _kept(call: Call) -> str | None:
+    said = call.completion.text if call.completion else call.rejected_text
+    return None if said is None else clean(said)[:LONGEST_RAW_ANSWER]
+
+
+def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
+    usage = call.completion.usage if call.completion else Usage()
+    return CallRecord(
+        model=call.model,
+        outcome=call.outcome.value,
+        reason=None if call.reason is None else clean(call.reason),
+        latency_s=call.latency_s,
+        cost_usd=call.completion.cost_usd if call.completion else Decimal(0),
+        answer=None if is_decisive else _kept(call),
+        **usage.model_dump(),
     )
 
 

@@ -111,6 +111,7 @@ class Settings(BaseModel):
     sparky_llm_timeout_s: float = Field(default=20.0, gt=0, le=600)
     sparky_llm_reasoning_effort: Literal["low", "medium", "high"] = "low"
     sparky_llm_prices: dict[str, Price] = Field(default_factory=lambda: dict(_PRICES))
+    sparky_daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)
 
     sparky_cycle_deadline_s: float = Field(default=40.0, gt=0, le=3_600)
     sparky_roster_poll_s: float = Field(default=2.0, gt=0, le=5)
@@ -131,6 +132,11 @@ class Settings(BaseModel):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY go together: set both or neither")
         if self.supabase_url is not None and self.database_url is not None:
             raise ValueError("SUPABASE_URL and DATABASE_URL name two databases: set one of them")
+        unpriced = [model for model in self.groq_model if model not in self.sparky_llm_prices]
+        if self.sparky_daily_llm_budget_usd is not None and unpriced:
+            raise ValueError(
+                f"SPARKY_DAILY_LLM_BUDGET_USD cannot be kept: SPARKY_LLM_PRICES has no price for {unpriced[0]}"
+            )
         return self
 
     @property

@@ -3,7 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -120,6 +120,9 @@ class MarketSnapshot(Frozen):
     indicators: Indicators
 
 
+ContextInterval = Literal["15m", "1h"]
+
+
 class Strategy(Row):
     """A row of `ai_strategies`, as the engine needs it."""
 
@@ -140,8 +143,10 @@ class Strategy(Row):
     daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)
     model: str | None = None
     custom_prompt: str | None = None
+    context_intervals: tuple[ContextInterval, ...] = ()
     paused_reason: str | None = None
     paused_at: datetime | None = None
+    running_since: datetime | None = None  # when the row was last resumed
     updated_at: datetime
 
 
@@ -176,6 +181,7 @@ class StrategyContext(Row):
     peak_equity_usd: Decimal
     drawdown_percent: float
     llm_spent_today_usd: Decimal
+    llm_spent_today_by_all_usd: Decimal = Decimal(0)
 
 
 class Decision(Frozen):

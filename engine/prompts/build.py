@@ -1,8 +1,9 @@
 """Puts a prompt together: the profile's static text, the owner's notes as untrusted text, and last the market block."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -10,43 +11,89 @@ from engine.decision import clean
 from engine.prompts.profiles import SYSTEM
 from engine.types import MarketSnapshot, Position, StrategyContext
 
+MOST_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
+MORE_TOKENS_PER_SYMBOL: Final = 600
 LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens
+CANDLES: Final = 10
+FEWEST_CANDLES: Final = 3
+LONGEST_REJECTED: Final = 600
+_CONTEXT_INDICATORS: Final = ("sma_20", "sma_50", "macd_histogram", "rsi_14", "atr_14")
 _SIGNIFICANT_DIGITS: Final = 8
 # How tokenizers of this family cut: a word with its space, up to three digits, punctuation by ones and twos, spaces by
 # fours; what is not ASCII by bytes at worst.
 _PIECES: Final = re.compile(r" ?_?[A-Za-z]{1,8}| ?[0-9]{1,3}|\n+| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]")
 
 
+class Rejected(NamedTuple):
+    """An answer that could not be used, as much of it as is worth showing again, and why."""
+
+    text: str
+    reason: str
+
+
 class Prompt(NamedTuple):
-    """`system` is the same bytes in every cycle of a profile; `user` ends with the market block."""
+    """`system` is the same bytes in every cycle of a profile; `user` ends with the market block.
+
+    With `rejected` the model is shown its own unusable answer and asked once more.
+    """
 
     system: str
     user: str
+    candles: int = CANDLES  # how many of each symbol are shown
+    rejected: Rejected | None = None
+
+    @property
+    def correction(self) -> str:
+        """What is said to a rejected answer."""
+        reason = self.rejected.reason if self.rejected else ""
+        return f"That answer cannot be used: {reason}. Answer again with exactly one JSON object as described."
 
 
-def build(context: StrategyContext, snapshots: Sequence[MarketSnapshot], *, entries_allowed: bool = True) -> Prompt:
-    """The prompt for one cycle; `entries_allowed` is False when the strategy may only close."""
-    block = market_block(context, snapshots, entries_allowed=entries_allowed)
-    market = json.dumps(block, separators=(",", ":"), allow_nan=False)
-    user = f"{_notes(context.strategy.custom_prompt)}<market>\n{market}\n</market>"
-    return Prompt(SYSTEM[context.strategy.risk_profile], user)
+class View(NamedTuple):
+    """One symbol as a strategy sees it: the minute's snapshot, and the longer ones it asked for; None: no data."""
+
+    minute: MarketSnapshot
+    longer: Mapping[str, MarketSnapshot | None]
+
+
+def build(context: StrategyContext, views: Sequence[View], *, entries_allowed: bool = True) -> Prompt:
+    """The prompt for one cycle; `entries_allowed` is False when the strategy may only close.
+
+    It stays within `MOST_TOKENS`, and `MORE_TOKENS_PER_SYMBOL` for each symbol after the first, notes apart: where
+    longer candles or long numbers would take it beyond, the oldest candles are left out.
+    """
+    system = SYSTEM[context.strategy.risk_profile]
+    most = MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
+    for candles in range(CANDLES, FEWEST_CANDLES - 1, -1):
+        block = market_block(context, views, entries_allowed=entries_allowed, candles=candles)
+        market = f"<market>\n{json.dumps(block, separators=(',', ':'), allow_nan=False)}\n</market>"
+        if estimate_tokens(Prompt(system, market)) <= most:
+            break
+    return Prompt(system, shown_notes(context.strategy.custom_prompt) + market, candles)
+
+
+def asked_again(prompt: Prompt, answer: str, reason: str) -> Prompt:
+    """The same prompt with the answer that it got, and the request for one that can be used."""
+    text = answer[:LONGEST_REJECTED].encode("ascii", "replace").decode()
+    return prompt._replace(rejected=Rejected(text, reason))
 
 
 def market_block(
     context: StrategyContext,
-    snapshots: Sequence[MarketSnapshot],
+    views: Sequence[View],
     *,
     entries_allowed: bool = True,
     rounded: bool = True,
+    candles: int = CANDLES,
 ) -> dict[str, Any]:
     """What the model is shown of market, positions and limits, as JSON values.
 
-    `rounded` to 8 significant digits for the prompt, and as computed for the record.
+    `rounded` to 8 significant digits for the prompt, and as computed for the record. Only the last `candles` are shown.
     """
     short = _short if rounded else _as_computed
     strategy = context.strategy
     return {
-        "symbols": [_symbol(snapshot, short) for snapshot in snapshots],
+        "symbols": [_symbol(view, short, candles) for view in views],
         "positions": [_position(position) for position in context.positions],
         "equity_usd": round(float(context.equity_usd), 2),
         "limits": {
@@ -61,28 +108,42 @@ def market_block(
 
 def estimate_tokens(prompt: Prompt) -> int:
     """An upper estimate of the prompt's tokens, made without a tokenizer; 16 are for the frame of its two messages."""
-    return 16 + _static_pieces(prompt.system) + _pieces(prompt.user)
+    again = 0 if prompt.rejected is None else 8 + _pieces(prompt.rejected.text) + _pieces(prompt.correction)
+    return 16 + _pieces(prompt.system) + _pieces(prompt.user) + again
 
 
 @lru_cache(maxsize=8)
-def _static_pieces(text: str) -> int:
-    return _pieces(text)
+def fingerprint(system: str) -> str:
+    """A name for a static text, short and the same for the same bytes."""
+    return hashlib.sha256(system.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=8)
 def _pieces(text: str) -> int:
     beyond_ascii = 0 if text.isascii() else sum(len(char.encode("utf-8", "replace")) for char in text if char > "\x7f")
     return len(_PIECES.findall(text)) + beyond_ascii
 
 
-def _symbol(snapshot: MarketSnapshot, short: Callable[[float | None], float | None]) -> dict[str, Any]:
-    return {
+def _symbol(view: View, short: Callable[[float | None], float | None], candles: int) -> dict[str, Any]:
+    snapshot = view.minute
+    shown: dict[str, Any] = {
         "symbol": snapshot.symbol,
         "last_price": short(snapshot.last_price),
         "change_24h_percent": short(snapshot.change_24h_percent),
         "as_of_ms": snapshot.as_of_ms,
-        "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-10:]],
+        "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-candles:]],
         "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
     }
+    if view.longer:
+        shown["context"] = {interval: _longer(found, short) for interval, found in view.longer.items()}
+    return shown
+
+
+def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], float | None]) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    values = {name: short(getattr(snapshot.indicators, name)) for name in _CONTEXT_INDICATORS}
+    return {"close": short(snapshot.candles[-1].close), **values}
 
 
 def _position(position: Position) -> dict[str, Any]:
@@ -106,7 +167,7 @@ def _short(value: float | None) -> float | None:
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
 
 
-def _notes(custom_prompt: str | None) -> str:
+def shown_notes(custom_prompt: str | None) -> str:
     """The owner's text between fences that it cannot close: its angle brackets become other characters."""
     text = clean(custom_prompt or "").strip()[:LONGEST_NOTES]
     if not text:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from engine.errors import BadConfiguration
 from engine.store.values import Document, faults
-from engine.types import Frozen, Position, RiskProfile, Row, Side, SignalAction, StrategyStatus
+from engine.types import ContextInterval, Frozen, Position, RiskProfile, Row, Side, SignalAction, StrategyStatus
 
 
 class NewStrategy(Frozen):
@@ -34,6 +34,7 @@ class NewStrategy(Frozen):
     daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
     model: str | None = None
     custom_prompt: str | None = Field(default=None, max_length=4_000)
+    context_intervals: tuple[ContextInterval, ...] = Field(default=(), max_length=2)
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
@@ -64,9 +65,11 @@ class StrategyRow(Row):
     daily_llm_budget_usd: Decimal | None = None
     model: str | None = None
     custom_prompt: str | None = None
+    context_intervals: tuple[str, ...] = ()
     paused_reason: str | None = None
     paused_at: datetime | None = None
     paused_traceback: str | None = None
+    running_since: datetime | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -97,6 +100,7 @@ class DecisionRow(Row):
     take_profit_percent: float | None = None
     raw_answer: str | None = None
     market: Document | None = None
+    decision_json: Document | None = None
     created_at: datetime
 
 
@@ -146,6 +150,53 @@ class TradeRow(Row):
     exit_market_time_ms: int | None = None
 
 
+class AttemptRow(Row):
+    """One delivery of a signal to the webhook server."""
+
+    attempt: int
+    outcome: str
+    status: int | None
+    reason: str | None
+    started_at: datetime | None
+    ended_at: datetime
+
+
+class RequestRow(Row):
+    """What the webhook server made of a signal; `answer` is what every repetition of it is told."""
+
+    status: str | None
+    answer_status: int | None
+    answer: Document | None
+    error_message: str | None
+    created_at: datetime
+    processed_at: datetime | None
+
+
+class FillRow(Row):
+    kind: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee_usd: Decimal
+    is_paper: bool
+    order_id: str | None
+    pnl_usd: Decimal | None
+    created_at: datetime
+
+
+class DecisionStory(Row):
+    """A decision and all that followed from it; `trades` are those that it opened or closed."""
+
+    decision: DecisionRow
+    signal: SignalRow | None
+    attempts: tuple[AttemptRow, ...]
+    request: RequestRow | None
+    fills: tuple[FillRow, ...]
+    positions: tuple[Position, ...]
+    trades: tuple[TradeRow, ...]
+
+
 class LastDecision(Row):
     id: UUID
     action: str | None
@@ -173,6 +224,8 @@ class OverviewRow(Row):
     peak_equity_usd: Decimal | None
     drawdown_percent: float | None
     llm_cost_today_usd: Decimal
+    llm_decisions_today: int = 0
+    daily_llm_budget_usd: Decimal | None = None
 
 
 class DatabaseHealth(Row):

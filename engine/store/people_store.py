@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from engine.store.rows import (
     DatabaseHealth,
     DecisionRow,
+    DecisionStory,
     NewStrategy,
     OverviewRow,
     SignalRow,
@@ -50,6 +51,11 @@ class PeopleStore:
     def decision(self, decision_id: UUID) -> DecisionRow | None:
         found = self.rpc.call("decision", decision_id=decision_id)
         return None if found is None else DecisionRow.model_validate(found)
+
+    def decision_story(self, decision_id: UUID) -> DecisionStory | None:
+        """The decision with its signal, the deliveries, the webhook server's answer, fills, positions and trades."""
+        found = self.rpc.call("decision_story", decision_id=decision_id)
+        return None if found is None else DecisionStory.model_validate(found)
 
     def signals(
         self, strategy_id: UUID | None = None, status: str | None = None, limit: int = 50

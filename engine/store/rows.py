@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from engine.store.people_rows import (
     DatabaseHealth,
     DecisionRow,
+    DecisionStory,
     LastDecision,
     NewStrategy,
     OverviewRow,
@@ -31,9 +32,11 @@ from engine.types import (
 __all__ = [
     "BeganRequest",
     "BookedFill",
+    "CallRecord",
     "DatabaseHealth",
     "DecisionRecord",
     "DecisionRow",
+    "DecisionStory",
     "Fill",
     "LastDecision",
     "NewSignal",
@@ -60,10 +63,29 @@ class WantedRow(Row):
     name: str
     cadence_seconds: float
     revision: str
+    model: str | None = None
+
+
+class CallRecord(Frozen):
+    """One request to the model on the way to a decision; `answer` is kept where it is not the decision's own."""
+
+    model: str
+    outcome: str
+    reason: str | None = None
+    latency_s: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    answer: str | None = None
 
 
 class DecisionRecord(Frozen):
-    """One decision as it is kept in `ai_trade_log`; `market` is the block that the model was shown."""
+    """One decision as it is kept in `ai_trade_log`; `market` is the block that the model was shown.
+
+    Tokens and cost are those of all `calls` together. `notes` are the owner's words as they were shown, `system_sha256`
+    names the static text before them.
+    """
 
     action: Action
     symbol: str | None = None
@@ -83,6 +105,9 @@ class DecisionRecord(Frozen):
     is_fault: bool = False
     stop_loss_percent: float | None = None
     take_profit_percent: float | None = None
+    calls: tuple[CallRecord, ...] = ()
+    notes: str | None = None
+    system_sha256: str | None = None
 
 
 class NewSignal(Frozen):

@@ -18,10 +18,12 @@ from engine.breaker_file import BreakerFile
 from engine.settings import Settings
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
+from engine.types import StrategyStatus
 from tests.support.groq_double import Answer, GroqDouble, error, ok
 from tests.support.local_peers import LocalPeers
 
 NONSENSE = ok("I would rather not say.")
+HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
 
 
 class Scene:
@@ -122,7 +124,7 @@ def test_five_unusable_answers_are_recorded_and_pause_the_row(scene: MakeScene) 
     decisions = here.store.decisions(strategy_id)
     assert [d.signal_action for d in decisions] == ["HOLD"] * 5
     assert all(d.is_fault for d in decisions)
-    assert BreakerFile(here.settings.sparky_home, strategy_id).load() == Breaker()
+    assert BreakerFile(here.settings.sparky_home, strategy_id).load().breaker == Breaker()
 
 
 def test_an_outage_of_the_provider_opens_the_breaker_and_pauses_nobody(scene: MakeScene) -> None:
@@ -138,7 +140,7 @@ def test_an_outage_of_the_provider_opens_the_breaker_and_pauses_nobody(scene: Ma
     assert not actor.finished
     assert here.status(strategy_id) == ("running", None)
     assert here.store.decisions(strategy_id) == ()
-    kept = BreakerFile(here.settings.sparky_home, strategy_id).load()
+    kept = BreakerFile(here.settings.sparky_home, strategy_id).load().breaker
     assert (kept.state, kept.failures) == ("open", 5)
 
 
@@ -168,7 +170,7 @@ def test_the_failure_counter_survives_the_process_and_a_success_clears_it(scene:
         here.peers.stop_one(f"strategy-{strategy_id}")
         before = max(cycle.failures for cycle in here.peers.of(CycleFinished))
         assert before < 5
-        groq.answers = [NONSENSE, ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')]
+        groq.answers = [NONSENSE, NONSENSE, HOLD]  # the first cycle asks twice
         here.run(strategy_id)
         assert here.peers.wait_for(CycleFinished, lambda c: c.failures == before + 1)
         cured = here.cycles(1, "ok")[0]
@@ -192,6 +194,64 @@ def test_a_failed_call_is_tried_again_within_the_cycle(scene: MakeScene) -> None
         first = here.cycles(1)[0]
     assert first.outcome == "ok"
     assert [call.outcome for call in here.peers.of(LlmCalled)][:3] == ["server_error", "server_error", "ok"]
+
+
+def test_an_unusable_answer_is_mended_by_the_model_once_it_is_shown_it(scene: MakeScene) -> None:
+    with GroqDouble(NONSENSE, HOLD) as groq:
+        here = scene(groq.url)
+        strategy_id = here.strategy(custom_prompt="Prefer longs.")
+        here.run(strategy_id)
+        first = here.cycles(1)[0]
+    assert (first.outcome, first.failures) == ("ok", 0)
+    roles = [message["role"] for message in groq.requests[1]["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert groq.requests[1]["messages"][:2] == groq.requests[0]["messages"]
+    assert "no JSON object in the answer" in groq.requests[1]["messages"][3]["content"]
+    story = here.store.decision_story(here.store.decisions(strategy_id)[-1].id)
+    assert story is not None
+    assert story.decision.decision_json is not None
+    assert [call["answer"] for call in story.decision.decision_json["calls"]] == ["I would rather not say.", None]
+    assert "Prefer longs." in story.decision.decision_json["notes"]
+
+
+def test_the_hosts_budget_stops_all_and_fails_none(scene: MakeScene) -> None:
+    here = scene(sparky_daily_llm_budget_usd="0.00000001")
+    one, other = here.strategy(), here.strategy(name="Other")
+    here.run(one)
+    here.cycles(1, "skip_host_budget")
+    here.run(other)
+    skipped = here.peers.wait_for(CycleFinished, lambda c: c.strategy_id == other)[0]
+    assert (skipped.outcome, skipped.failures) == ("skip_host_budget", 0)
+    assert len(here.store.decisions(one)) == 1
+    assert here.store.decisions(other) == ()
+
+
+def test_resuming_a_row_clears_its_history_whoever_saw_it_paused(scene: MakeScene) -> None:
+    with GroqDouble(NONSENSE) as groq:
+        here = scene(groq.url)
+        strategy_id = here.strategy()
+        here.run(strategy_id)
+        here.cycles(2, "fault")
+        here.peers.stop_one(f"strategy-{strategy_id}")
+        assert BreakerFile(here.settings.sparky_home, strategy_id).load().breaker.faults >= 2
+        here.store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
+        here.store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
+        seen = len(here.peers.of(CycleFinished))
+        here.run(strategy_id)
+        again = here.peers.wait_for(CycleFinished, count=seen + 1)[seen]
+    assert (again.outcome, again.failures) == ("fault", 1)
+
+
+def test_a_trouble_is_reported_once_until_it_is_over(scene: MakeScene, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = error(401, "invalid_api_key")
+    with GroqDouble(refused, refused, HOLD, refused) as groq:
+        here = scene(groq.url, sparky_cycle_deadline_s=1.0)
+        here.run(here.strategy())
+        here.cycles(1, "ok")
+        failed = here.cycles(4, "upstream_groq")
+    assert all("key refused" in (cycle.reason or "") for cycle in failed)
+    here.peers.stop()
+    assert capsys.readouterr().out.count("key refused") == 2  # once before it worked, once after
 
 
 def test_a_spent_budget_skips_cycles_and_is_no_failure(scene: MakeScene) -> None:

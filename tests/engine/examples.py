@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from engine.prompts import View
 from engine.types import Candle, Indicators, MarketSnapshot, Position, Side, Strategy, StrategyContext
 
 STRATEGY_ID = UUID("6f1c2a5e-0d1b-4a63-9f5e-3f1f6f0a7b21")
@@ -90,3 +91,9 @@ def a_snapshot(symbol: str = "BTCUSDT", **changes: Any) -> MarketSnapshot:
         "indicators": Indicators(**{name: last / (index + 3) for index, name in enumerate(names)}),
     }
     return MarketSnapshot.model_validate({**values, **changes})
+
+
+def a_view(symbol: str = "BTCUSDT", longer: tuple[str, ...] = (), **changes: Any) -> View:
+    """The minute's snapshot, and those of `longer` intervals."""
+    minute = a_snapshot(symbol, **changes)
+    return View(minute, {interval: a_snapshot(symbol, interval=interval) for interval in longer})

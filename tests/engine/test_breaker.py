@@ -1,5 +1,6 @@
 """The breaker as a state machine: who is paused, who cools down, and for how long."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from engine.breaker import (
     succeeded,
     upstream_failed,
 )
-from engine.breaker_file import BreakerFile
+from engine.breaker_file import BreakerFile, Kept
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -141,22 +142,22 @@ def test_the_peers_own_wish_lengthens_the_first_cool_down(wish_s: float | None, 
 def test_the_file_gives_back_what_was_saved_and_goes_when_all_is_well(tmp_path: Path) -> None:
     strategy_id = uuid4()
     first = BreakerFile(tmp_path, strategy_id)
-    assert first.load() == Breaker()
-    broken = faulted(Breaker(), 5.0, "nonsense")
-    first.save(broken)
+    assert first.load() == Kept()
+    broken = Kept(breaker=faulted(Breaker(), 5.0, "nonsense"), running_since=datetime(2026, 1, 1, tzinfo=UTC))
+    first.save(broken.breaker, broken.running_since)
     second = BreakerFile(tmp_path, strategy_id)
     assert second.load() == broken
-    second.save(Breaker())
+    second.save(Breaker(), broken.running_since)
     assert list((tmp_path / "state" / "breaker").iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"failures": -1}', b'{"state": "ajar"}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"breaker": {"failures": -1}}', b'{"breaker": 1}'])
 def test_a_file_that_is_no_breaker_counts_as_none(tmp_path: Path, content: bytes) -> None:
     strategy_id = uuid4()
     path = tmp_path / "state" / "breaker" / f"{strategy_id}.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     file = BreakerFile(tmp_path, strategy_id)
-    assert file.load() == Breaker()
+    assert file.load() == Kept()
     file.save(Breaker(failures=1))
-    assert BreakerFile(tmp_path, strategy_id).load().failures == 1
+    assert BreakerFile(tmp_path, strategy_id).load().breaker.failures == 1

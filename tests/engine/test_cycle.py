@@ -17,7 +17,7 @@ from engine.errors import Skip, StrategyFault, UpstreamUnavailable
 from engine.prompts import Prompt, market_block
 from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import Action, Completion, MarketSnapshot, SignalAction, StrategyContext, Usage
-from tests.engine.examples import STRATEGY_ID, a_context, a_position, a_snapshot, a_strategy
+from tests.engine.examples import STRATEGY_ID, a_context, a_position, a_snapshot, a_strategy, a_view
 
 MODEL = "openai/gpt-oss-120b"
 LONG = (
@@ -48,6 +48,7 @@ class World:
     permit_wait_s: float = 0.5
     permits_left: int = 99
     market_error: Exception | None = None
+    longer_error: Exception | None = None
     suppressed: str | None = None
     gate: CommitGate = field(default_factory=CommitGate)
     now: float = 1_000.0
@@ -79,11 +80,12 @@ class World:
 
     # market and limiter
 
-    def snapshot(self, venue: str, symbol: str, deadline: float) -> MarketSnapshot:
+    def snapshot(self, venue: str, symbol: str, interval: str, deadline: float) -> MarketSnapshot:
         self.now += 0.1
-        if self.market_error is not None:
-            raise self.market_error
-        return a_snapshot(symbol)
+        error = self.market_error if interval == "1m" else self.longer_error
+        if error is not None:
+            raise error
+        return a_snapshot(symbol, interval=interval)
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
         assert 1_000 < tokens < 2_500
@@ -120,7 +122,7 @@ class World:
         self.now = min(self.now + call.latency_s, deadline)
         return call
 
-    def run(self, **changes: Any) -> CycleOutcome:
+    def run(self, most_attempts: int = 3, **changes: Any) -> CycleOutcome:
         rests: list[float] = []
 
         class Gate(CommitGate):
@@ -143,6 +145,7 @@ class World:
                 new_id=lambda: UUID(int=99),
                 **values,
             ),
+            most_attempts,
         )
 
 
@@ -160,7 +163,7 @@ def test_a_cycle_records_what_was_seen_said_and_made_of_it_and_leaves_a_signal()
     assert (record.raw_answer, record.model, record.request_id) == (LONG, MODEL, "req_1")
     assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (1_000, 200, 50)
     assert (record.cost_usd, record.is_fault) == (Decimal("0.0002"), False)
-    assert record.market == market_block(a_context(), [a_snapshot()], rounded=False)
+    assert record.market == market_block(a_context(), [a_view()], rounded=False)
     assert signal is not None
     assert (signal.action, signal.exchange, signal.size_usd) == (SignalAction.BUY, "aster", Decimal(250))
     assert (signal.stop_loss_percent, signal.take_profit_percent) == (2.0, None)
@@ -212,13 +215,64 @@ def test_an_unusable_answer_is_recorded_as_a_hold_and_is_the_strategys_fault() -
     assert world.signals == [None]
 
 
-def test_an_answer_that_the_provider_found_unusable_is_recorded_after_three_tries() -> None:
+def test_an_answer_that_the_provider_found_unusable_is_recorded_when_a_second_one_is_no_better() -> None:
     world = World(calls=[failed(Outcome.UNUSABLE, rejected_text="{oops")])
     outcome = world.run()
     assert outcome.outcome == "fault"
-    assert len(outcome.calls) == 3
+    assert len(outcome.calls) == 2
     (record,) = world.records
     assert (record.raw_answer, record.is_fault, record.cost_usd) == ("{oops", True, Decimal(0))
+
+
+@pytest.mark.parametrize(
+    "bad", [answered("Let me think about it"), failed(Outcome.UNUSABLE, rejected_text="Let me think about it")]
+)
+def test_an_unusable_answer_may_be_mended_once_and_both_are_paid_for_and_kept(bad: Call) -> None:
+    world = World(calls=[bad, answered()])
+    outcome = world.run()
+    assert outcome.outcome == "ok"
+    first, second = world.prompts
+    assert first.rejected is None
+    assert second.rejected is not None
+    assert second[:2] == first[:2]  # what was cached stays cached
+    assert second.rejected.text == "Let me think about it"
+    assert len({granted.permit_id for granted, _ in world.released}) == 2
+    (record,) = world.records
+    assert (record.action, record.raw_answer, record.is_fault) == (Action.LONG, LONG, False)
+    assert [call.answer for call in record.calls] == ["Let me think about it", None]
+    assert record.cost_usd == sum(call.cost_usd for call in record.calls)
+    assert record.prompt_tokens == sum(call.prompt_tokens for call in record.calls)
+
+
+@pytest.mark.parametrize("second", [failed(Outcome.SERVER_ERROR), failed(Outcome.MODEL_GONE), failed(Outcome.TIMEOUT)])
+def test_when_no_second_answer_comes_the_first_one_counts(second: Call) -> None:
+    world = World(calls=[answered("no"), second])
+    outcome = world.run()
+    assert outcome.outcome == "fault"
+    assert [call.outcome for call in outcome.calls] == [Outcome.OK, second.outcome]
+    assert world.records[0].raw_answer == "no"
+
+
+def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> None:
+    spent = a_context(a_strategy(daily_llm_budget_usd=Decimal("0.0001")))
+    by_all = a_context(llm_spent_today_by_all_usd=Decimal("0.9999"))
+    worlds: list[tuple[World, dict[str, Any]]] = [
+        (World(calls=[answered("no")], permits_left=1), {}),
+        (World(calls=[answered("no")]), {"most_attempts": 1}),
+        (World(calls=[failed(Outcome.TIMEOUT), failed(Outcome.TIMEOUT), answered("no")]), {}),
+        (World(calls=[answered("no")], context=spent), {}),
+        (World(calls=[answered("no")], context=by_all), {"host_budget_usd": Decimal(1)}),
+    ]
+    for world, settings in worlds:
+        outcome = world.run(**settings)
+        assert outcome.outcome == "fault"
+        assert sum(call.completion is not None for call in outcome.calls) == 1
+        assert len(world.records) == 1
+
+
+def test_a_probe_is_one_request() -> None:
+    outcome = World(calls=[failed(Outcome.SERVER_ERROR)]).run(most_attempts=1)
+    assert (outcome.outcome, len(outcome.calls)) == ("upstream_groq", 1)
 
 
 def test_a_failed_call_is_tried_three_times_each_with_its_own_permit() -> None:
@@ -274,6 +328,26 @@ def test_a_spent_budget_skips_before_anybody_is_asked() -> None:
     assert world.run().outcome == "skip_budget"
     assert world.prompts == []
     assert World(context=a_context(strategy, llm_spent_today_usd=Decimal("0.49"))).run().outcome == "ok"
+
+
+def test_the_hosts_budget_counts_what_all_strategies_have_spent() -> None:
+    world = World(context=a_context(llm_spent_today_by_all_usd=Decimal("5.00")))
+    assert world.run(host_budget_usd=Decimal("5.00")).outcome == "skip_host_budget"
+    assert world.prompts == []
+    assert world.run(host_budget_usd=Decimal("5.01")).outcome == "ok"
+
+
+def test_longer_candles_are_shown_where_they_were_asked_for_and_are_no_condition() -> None:
+    context = a_context(a_strategy(context_intervals=("15m", "1h")))
+    world = World(context=context)
+    assert world.run().outcome == "ok"
+    (symbol,) = world.records[0].market["symbols"]
+    assert list(symbol["context"]) == ["15m", "1h"]
+    assert symbol["context"]["1h"]["rsi_14"] is not None
+    without = World(context=context, longer_error=Skip("bad_data", "a gap"))
+    assert without.run().outcome == "ok"
+    assert without.records[0].market["symbols"][0]["context"] == {"15m": None, "1h": None}
+    assert World(context=context, longer_error=StrategyFault("no such symbol")).run().outcome == "fault"
 
 
 def test_a_budget_that_cannot_be_kept_for_want_of_a_price_is_a_fault() -> None:

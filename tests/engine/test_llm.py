@@ -100,7 +100,7 @@ def test_other_models_get_json_mode_and_no_effort(server: GroqDouble) -> None:
         (error(404, "model_not_found"), Outcome.MODEL_GONE, False),
         (error(404), Outcome.SERVER_ERROR, True),
         (error(413), Outcome.TOO_LARGE, False),
-        (error(422), Outcome.UNUSABLE, True),
+        (error(422), Outcome.UNUSABLE, False),
         (error(424), Outcome.SERVER_ERROR, True),
         (error(429), Outcome.RATE_LIMITED, True),
         (error(498), Outcome.SERVER_ERROR, True),

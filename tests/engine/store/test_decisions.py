@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from engine.errors import BadConfiguration, StrategyFault
-from engine.store.rows import DecisionRecord
+from engine.store.rows import CallRecord, DecisionRecord
 from engine.store.store import Store
 from engine.types import Action, StrategyStatus
 
@@ -132,15 +132,21 @@ def test_the_whole_record_is_kept(desk: Desk, store: Store) -> None:
         market={"as_of_ms": 1_700_000_000_000, "indicators": {"rsi_14": 55.5, "sma_50": None}},
         is_fault=True,
         stop_loss_percent=1.5,
+        calls=(CallRecord(model="openai/gpt-oss-120b", outcome="ok", latency_s=0.75, cost_usd=Decimal("0.00012345")),),
+        notes="<notes>\nmine\n</notes>\n",
+        system_sha256="0123456789abcdef",
     )
+    elsewhere = {"action", "confidence", "calls", "notes", "system_sha256"}
 
     store.record_decision(decision_id, strategy.id, record, None)
 
     kept = store.decision(decision_id)
     assert kept is not None
-    assert kept.model_dump(include=set(DecisionRecord.model_fields) - {"action", "confidence"}) == record.model_dump(
-        exclude={"action", "confidence"}
-    )
+    kept_fields = set(DecisionRecord.model_fields) - elsewhere
+    assert kept.model_dump(include=kept_fields) == record.model_dump(exclude=elsewhere)
+    assert kept.decision_json is not None
+    assert kept.decision_json["calls"][0]["outcome"] == "ok"
+    assert (kept.decision_json["notes"], kept.decision_json["system_sha256"]) == (record.notes, record.system_sha256)
     assert (kept.signal_action, kept.confidence_score) == ("HOLD", 0.25)
 
 
