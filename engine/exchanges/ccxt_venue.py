@@ -15,7 +15,7 @@ from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
-from engine.exchanges.listing import contract_size, exact, market_of
+from engine.exchanges.listing import contract_size, exact, instrument_of, market_of
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.protecting import Leg, legs_of, place_all
 from engine.exchanges.venue import (
@@ -61,7 +61,9 @@ class CcxtVenue:
         return self._market_data.quote(symbol)
 
     def instrument(self, symbol: str) -> Instrument:
-        return self._market_data.instrument(symbol)
+        """By the account's own client: an exit must not wait for the share of the limit that prices have."""
+        with self._asking():
+            return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end.
@@ -126,7 +128,7 @@ class CcxtVenue:
     def _ordered(self, order: OrderRequest, kind: str, price: Decimal | None, more: Mapping[str, str]) -> OrderResult:
         quantity = self.instrument(order.symbol).whole_lots(order.quantity)
         if order.leverage is not None and not order.reduce_only:
-            with self._asking():
+            with self._telling():
                 self._leverage.ensure(market_of(self._exchange, order.symbol), order.leverage)
         sent = self._sent(order, quantity, kind, price, more)
         return self._ended(order.symbol, sent, order.client_order_id)
@@ -140,14 +142,14 @@ class CcxtVenue:
             if known is None:
                 raise OutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
             return known
-        with self._asking(ordering=True):
+        with self._telling(ordering=True):
             return self._result(sent, market_of(self._exchange, order.symbol), name)
 
     def _sent(
         self, order: OrderRequest, quantity: Decimal, kind: str, price: Decimal | None, more: Mapping[str, str]
     ) -> dict[str, Any]:
         """ccxt's order as answered; {} when the venue already has one under that id."""
-        with self._asking(ordering=True):
+        with self._telling(ordering=True):
             market = market_of(self._exchange, order.symbol)
             amount = f"{quantity / contract_size(market):f}"
             side = "buy" if order.is_buy else "sell"
@@ -219,6 +221,14 @@ class CcxtVenue:
         return exact(raw["cost"]) * rate
 
     @contextmanager
-    def _asking(self, *, ordering: bool = False) -> Iterator[None]:
+    def _asking(self) -> Iterator[None]:
+        try:
+            with self._telling():
+                yield
+        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+
+    @contextmanager
+    def _telling(self, *, ordering: bool = False) -> Iterator[None]:
         with self._lock, translated(self._exchange, ordering=ordering):
             yield

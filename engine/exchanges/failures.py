@@ -54,6 +54,8 @@ KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **dict.fromkeys(("-2027", "-2028", "-4028"), "leverage"),
     "-2021": "would_trigger",
 }
+# ccxt takes these for rate limits, but waiting does not help: the account has as many open orders as it may have.
+TOO_MANY_OPEN: Final = {"-2025", "-4032", "-4045"}
 TOO_MANY: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 # What ccxt's parsers raise on an answer that has another shape than they expect.
 UNREADABLE: Final = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError)
@@ -78,6 +80,8 @@ def ours(error: ccxt.BaseError, wait_s: float | None, *, ordering: bool) -> Spar
     reason = said(error)
     if ordering and _code(error) in UNKNOWN_CODES:
         return OutcomeUnknown(reason)
+    if _code(error) in TOO_MANY_OPEN:
+        return VenueRefused(reason)
     if isinstance(error, TOO_MANY):
         return UpstreamUnavailable("venue", reason, wait_s)
     if isinstance(error, ccxt.InvalidNonce) or _never_connected(error):

@@ -29,7 +29,9 @@ def status_of(raw: Raw, filled: Decimal) -> OrderStatus:
 
 
 def open_order(raw: Raw, market: Raw) -> OpenOrder:
-    """Raises what a missing field raises."""
+    """Raises ValueError for an answer that is no order."""
+    if raw.get("id") is None or raw.get("side") is None:
+        raise ValueError("the answer names no order")
     info = raw.get("info") or {}
     kind = KINDS.get(str(info.get("origType") or info.get("type") or raw.get("type")).upper(), OrderKind.OTHER)
     price = raw.get("triggerPrice") or raw.get("stopPrice") or raw.get("price")
@@ -69,7 +71,7 @@ def balance(raw: Raw) -> Balance:
         raise ValueError("the balance names no dollar")
     return Balance(
         wallet_usd=sum((exact(each["total"] or 0) for each in dollars), Decimal(0)),
-        available_usd=sum((exact(each["free"] or 0) for each in dollars), Decimal(0)),
+        available_usd=max(exact(each["free"] or 0) for each in dollars),
     )
 
 

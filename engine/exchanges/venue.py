@@ -188,8 +188,8 @@ class VenuePosition(Frozen):
 
 
 class Balance(Frozen):
-    """The account's dollars in all stable coins that count as such: its wallet without unrealised profit, and what is
-    free to trade with."""
+    """The account's dollars in all coins that count as such: its wallet without unrealised profit, and the most that is
+    free to trade with in one of them."""
 
     wallet_usd: Decimal
     available_usd: Decimal

@@ -1,6 +1,7 @@
 """A venue over real HTTP: the simulator on a free port, its clock in the test's hands."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from engine.exchanges.market_data import MarketData
 from engine.serving import HttpService
 from engine.types import Candle, Frozen
 from simulator import aster
+from simulator.aster_weights import Meter
 from simulator.candles import MINUTE_MS, FileSeries
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
@@ -90,23 +92,33 @@ def venue_url(stage: tuple[Stage, str], hands: Hands) -> str:
     """BTCUSDT only; market time starts at minute 105 and goes on when the test moves `hands`."""
     series = flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
-    stage[0].app = aster.create_aster(Exchange({"BTCUSDT": Market(series)}, clock))
+    stage[0].app = aster.create_aster(Exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands)))
     return stage[1]
 
 
 @pytest.fixture
-def market_data(venue_url: str) -> Iterator[MarketData]:
-    data = MarketData("aster", venue_url, backoff=Backoff())
+def market_data(venue_url: str, backoff: Backoff) -> Iterator[MarketData]:
+    data = MarketData("aster", venue_url, backoff=backoff)
     yield data
     data.close()
 
 
 @pytest.fixture
-def open_venue(venue_url: str) -> Iterator[Callable[..., CcxtVenue]]:
+def backoff(hands: Hands) -> Backoff:
+    """What this test's clients know of the venue's limits."""
+    return Backoff(hands)
+
+
+@pytest.fixture
+def open_venue(venue_url: str, hands: Hands, backoff: Backoff) -> Iterator[Callable[..., CcxtVenue]]:
+    """Accounts at the venue. What they wait passes in no time."""
     opened: list[CcxtVenue] = []
 
+    def sleep(seconds: float) -> None:
+        hands.now += seconds
+
     def open_one(keys: Keys | None = None, timeout_s: float = 10.0) -> CcxtVenue:
-        opened.append(CcxtVenue("aster", keys or keys_of(7), venue_url, timeout_s, backoff=Backoff()))
+        opened.append(CcxtVenue("aster", keys or keys_of(7), venue_url, timeout_s, sleep, backoff))
         return opened[-1]
 
     yield open_one
@@ -122,6 +134,17 @@ def misbehave(venue_url: str) -> Misbehave:
         httpx.post(f"{venue_url}/_control/faults", json=faults, timeout=30).raise_for_status()
 
     return order
+
+
+@pytest.fixture
+def direct(venue_url: str) -> Callable[..., dict[str, Any]]:
+    """What the market shall do next; see `simulator.aster_control`."""
+
+    def wish(**wishes: object) -> dict[str, Any]:
+        answer = httpx.post(f"{venue_url}/_control/market", json=wishes, timeout=30)
+        return dict(answer.raise_for_status().json())
+
+    return wish
 
 
 @pytest.fixture

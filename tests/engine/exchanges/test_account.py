@@ -1,0 +1,188 @@
+"""What the account itself says it holds, how its leverage is made sure of, and why a request was refused."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
+from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.readings import balance, position
+from engine.exchanges.venue import Account, Balance, OrderRequest, OrderStatus, client_order_id
+from engine.types import Side
+
+ORDER = "/fapi/v3/order"
+OpenVenue = Callable[..., CcxtVenue]
+Misbehave = Callable[..., None]
+
+
+def order(number: int = 1, **more: Any) -> OrderRequest:
+    given = {"symbol": "BTCUSDT", "is_buy": True, "leverage": 3, "quantity": Decimal("0.01"), **more}
+    return OrderRequest(client_order_id=client_order_id(str(number)), **given)
+
+
+def test_positions_and_balance_are_the_venues_own_record(open_venue: OpenVenue) -> None:
+    account: Account = open_venue()
+    assert account.positions() == ()
+    assert account.balance() == Balance(wallet_usd=Decimal(10_000), available_usd=Decimal(10_000))
+    account.market_order(order(quantity=Decimal("0.02")))
+    account.market_order(order(2, is_buy=False, quantity=Decimal("0.03")))
+    (held,) = account.positions()
+    assert (held.symbol, held.side, held.net, held.leverage) == ("BTCUSDT", Side.SHORT, Decimal("-0.01"), 3)
+    assert held.entry_price == Decimal("27998.6")
+    fees = Decimal("0.0004") * (Decimal("0.02") * Decimal("28001.4") + Decimal("0.03") * Decimal("27998.6"))
+    assert account.balance().wallet_usd == 10_000 - fees - Decimal("0.02") * Decimal("2.8")
+
+
+def test_open_orders_of_one_symbol_are_those_of_all_here(open_venue: OpenVenue, direct: Callable[..., Any]) -> None:
+    venue = open_venue()
+    direct(fill_delay_s=60)
+    venue.market_order(order())
+    (waiting,) = venue.orders_open()
+    assert (waiting.kind, waiting.symbol, waiting.quantity) == ("market", "BTCUSDT", Decimal("0.01"))
+    assert venue.orders_open("BTCUSDT") == (waiting,)
+
+
+@pytest.mark.parametrize("path", ["/openOrders", "/positionRisk", "/balance"])
+@pytest.mark.parametrize("body", ["<html>no</html>", '[{"surprise":1}]'], ids=["html", "another shape"])
+def test_a_record_that_cannot_be_read_is_unavailable_and_not_empty(
+    open_venue: OpenVenue, misbehave: Misbehave, path: str, body: str
+) -> None:
+    venue = open_venue()
+    misbehave({"kind": "status", "status": 200, "body": body, "path": path})
+    asks: dict[str, Callable[[], object]] = {
+        "/openOrders": venue.orders_open,
+        "/positionRisk": venue.positions,
+        "/balance": venue.balance,
+    }
+    with pytest.raises(UpstreamUnavailable):
+        asks[path]()
+
+
+def test_a_venue_that_counts_in_contracts_is_read_in_the_base_asset() -> None:
+    market = {"base": "BTC", "quote": "USDT", "contractSize": 0.01}
+    raw = {"contracts": 7.0, "side": "long", "entryPrice": 28_000.5, "leverage": None, "unrealizedPnl": None}
+    held = position(raw, market)
+    assert held is not None
+    assert (held.quantity, held.leverage, held.entry_price) == (Decimal("0.07"), None, Decimal("28000.5"))
+
+
+def test_dollars_of_several_coins_make_one_wallet() -> None:
+    raw = {"USDT": {"total": 10.5, "free": 4.0}, "USDC": {"total": 2.0, "free": 2.0}, "BTC": {"total": 1, "free": 1}}
+    assert balance(raw) == Balance(wallet_usd=Decimal("12.5"), available_usd=Decimal(4))
+
+
+def test_leverage_that_is_not_what_was_asked_for_is_refused_before_any_order(
+    open_venue: OpenVenue, misbehave: Misbehave
+) -> None:
+    venue = open_venue()
+    capped = '[{"symbol":"BTCUSDT","leverage":"5","positionSide":"BOTH","marginType":"cross"}]'
+    misbehave({"kind": "status", "status": 200, "body": capped, "path": "/positionRisk"})
+    with pytest.raises(VenueRefused, match="leverage 7 was asked for and 5 is set") as caught:
+        venue.market_order(order(leverage=7))
+    assert caught.value.kind == "leverage"
+    assert venue.order_by_client_id("BTCUSDT", client_order_id("1")) is None
+    assert venue.market_order(order(leverage=7)).status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize("path", ["/leverage", "/positionRisk"])
+def test_leverage_that_cannot_be_made_sure_of_leaves_no_order(
+    open_venue: OpenVenue, misbehave: Misbehave, path: str
+) -> None:
+    venue = open_venue()
+    misbehave({"kind": "status", "status": 503, "path": path})
+    with pytest.raises(UpstreamUnavailable):
+        venue.market_order(order())
+    assert venue.order_by_client_id("BTCUSDT", client_order_id("1")) is None
+
+
+def test_an_exit_never_fails_over_its_leverage(open_venue: OpenVenue, misbehave: Misbehave) -> None:
+    venue = open_venue()
+    venue.market_order(order())
+    misbehave({"kind": "status", "status": 503, "path": "/leverage", "times": None})
+    assert venue.market_order(order(2, is_buy=False, reduce_only=True, leverage=9)).status is OrderStatus.FILLED
+    assert venue.market_order(order(3, is_buy=False, leverage=None)).status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"quantity": Decimal("0.0001")}, "filter"),
+        ({"quantity": Decimal(2_000_000)}, "filter"),
+        ({"quantity": Decimal(9)}, "funds"),
+        ({"is_buy": False, "reduce_only": True}, "reduce_only"),
+    ],
+)
+def test_a_refusal_says_of_which_kind_it_is(open_venue: OpenVenue, given: dict[str, Any], kind: str) -> None:
+    with pytest.raises(VenueRefused) as caught:
+        open_venue().market_order(order(**given))
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (-1111, "filter"),
+        (-4164, "filter"),
+        (-4005, "filter"),
+        (-4028, "leverage"),
+        (-4061, "rejected"),
+        (-9999, "rejected"),
+    ],
+)
+def test_the_venues_codes_are_told_apart(open_venue: OpenVenue, misbehave: Misbehave, code: int, kind: str) -> None:
+    venue = open_venue()
+    misbehave({"kind": "status", "status": 400, "body": f'{{"code":{code},"msg":"No."}}', "path": ORDER})
+    with pytest.raises(VenueRefused, match=str(code)) as caught:
+        venue.market_order(order())
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("code", [-1002, -1022, -2014, -2015])
+def test_keys_that_are_not_accepted_are_this_accounts_trouble_alone(
+    open_venue: OpenVenue, misbehave: Misbehave, code: int
+) -> None:
+    venue = open_venue()
+    misbehave({"kind": "status", "status": 401, "body": f'{{"code":{code},"msg":"No."}}', "path": "/balance"})
+    with pytest.raises(CredentialsRefused) as caught:
+        venue.balance()
+    assert isinstance(caught.value, BadConfiguration)
+    assert venue.balance().wallet_usd == 10_000
+
+
+def test_an_order_that_fills_late_is_waited_for(open_venue: OpenVenue, direct: Callable[..., Any]) -> None:
+    direct(fill_delay_s=1)
+    result = open_venue().market_order(order())
+    assert (result.status, result.price) == (OrderStatus.FILLED, Decimal("28001.4"))
+
+
+def test_an_order_that_fills_too_late_is_open_and_then_found_filled(
+    open_venue: OpenVenue, direct: Callable[..., Any], hands: Any
+) -> None:
+    direct(fill_delay_s=30)
+    venue = open_venue()
+    assert venue.market_order(order()).status is OrderStatus.OPEN
+    direct(jump_percent=10)
+    hands.now += 30
+    found = venue.order_by_client_id("BTCUSDT", client_order_id("1"))
+    assert found is not None
+    assert (found.status, found.price) == (OrderStatus.FILLED, Decimal("30801.6"))
+
+
+def test_an_order_that_was_accepted_late_is_never_sent_again_by_its_sender(
+    open_venue: OpenVenue, misbehave: Misbehave, direct: Callable[..., Any], hands: Any
+) -> None:
+    """The answer is lost and the order still waits: asking gives OPEN, sending it again gives the same order."""
+    direct(fill_delay_s=60)
+    venue = open_venue()
+    misbehave({"kind": "status", "status": 503, "path": ORDER, "method": "POST", "accept": True})
+    with pytest.raises(OutcomeUnknown):
+        venue.market_order(order())
+    waiting = venue.order_by_client_id("BTCUSDT", client_order_id("1"))
+    assert waiting is not None
+    assert waiting.status is OrderStatus.OPEN
+    assert venue.market_order(order()).order_id == waiting.order_id
+    hands.now += 60
+    (held,) = venue.positions()
+    assert held.quantity == Decimal("0.01")
