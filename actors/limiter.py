@@ -7,7 +7,17 @@ from uuid import UUID
 import structlog
 
 from actors.actor import Actor, Peers, Reply
-from actors.messages import AcquirePermit, Failed, LimiterState, Message, Permit, ReleasePermit
+from actors.messages import (
+    AcquirePermit,
+    Demand,
+    Demanded,
+    Failed,
+    LimiterState,
+    Message,
+    Permit,
+    ReleasePermit,
+)
+from engine.capacity import FIRST_TOKENS_PER_REQUEST, Capacity, Want, capacity
 from engine.permit_journal import PermitJournal
 from engine.permits import Asker, PermitLimits, Permits
 from engine.settings import Settings
@@ -19,6 +29,7 @@ _IDLE_TICK_S: Final = 0.1
 _REPORT_S: Final = 1.0
 _LATE_REPLY_S: Final = 0.05  # so that "there is no permit" arrives before the asker stops listening
 _HOLDER_GRACE_S: Final = 5.0
+_NEWS: Final = 0.05  # weight of the latest request in what a request uses
 
 
 class Limiter(Actor):
@@ -39,6 +50,11 @@ class Limiter(Actor):
         self._permits: dict[str, Permits] = {}
         self._replies: dict[tuple[str, UUID], Reply] = {}
         self._reported_at = 0.0
+        self._models = settings.groq_model
+        self._default = settings.groq_model[0]
+        self._demands: tuple[Demand, ...] = ()
+        self._tokens: dict[str, float] = {}
+        self._told: dict[str, tuple[float, str | None, bool]] = {}
 
     def open(self) -> None:
         for sent in self._journal.open():
@@ -58,6 +74,9 @@ class Limiter(Actor):
         if isinstance(message, ReleasePermit):
             self._release(message)
             return None
+        if isinstance(message, Demanded):
+            self._demands = message.demands
+            return None
         return super().receive(message)
 
     def close(self, grace_s: float) -> None:  # noqa: ARG002 - every grant is in the file already
@@ -65,6 +84,8 @@ class Limiter(Actor):
 
     def _acquire(self, ask: AcquirePermit) -> Message | Reply:
         now = time.monotonic()
+        if ask.model in self._models:
+            self._default = ask.model
         permits = self._of(ask.model)
         impossible = permits.too_large(ask.tokens)
         if impossible is not None:
@@ -80,6 +101,9 @@ class Limiter(Actor):
         now = time.monotonic()
         permits = self._of(message.model)
         permits.release(message.permit_id, message.tokens)
+        if message.tokens:
+            before_it = self._tokens.get(message.model, float(message.tokens))
+            self._tokens[message.model] = before_it + (message.tokens - before_it) * _NEWS
         before = permits.limits
         permits.announced(message.requests_per_day, message.tokens_per_minute)
         if permits.limits != before:
@@ -103,13 +127,41 @@ class Limiter(Actor):
             reply.set(message)
 
     def _report(self, now: float) -> None:
-        for model, permits in self._permits.items():
+        wants = self._wants()
+        for model in self._permits.keys() | wants.keys():
+            permits = self._of(model)
             length, oldest_wait_s = permits.queue(now)
             limit = permits.limits.model_dump(exclude_none=True)
             state = LimiterState(
                 model=model, queue_length=length, oldest_wait_s=oldest_wait_s, used=permits.used(now), limit=limit
             )
-            self._peers.tell("monitor", state)
+            carried = self._carried(model, wants.get(model, []), permits)
+            self._peers.tell("monitor", state.model_copy(update=carried.model_dump()))
+
+    def _wants(self) -> dict[str, list[Want]]:
+        """By model. Who names none asks the settings' model that was asked last: another one may be gone."""
+        wants: dict[str, list[Want]] = {}
+        for demand in self._demands:
+            want = Want(cadence_s=demand.cadence_s, strategies=demand.strategies)
+            wants.setdefault(demand.model or self._default, []).append(want)
+        return wants
+
+    def _carried(self, model: str, wants: list[Want], permits: Permits) -> Capacity:
+        """Need against limit, told in the log whenever the verdict is another."""
+        found = capacity(wants, permits.limits, self._tokens.get(model, FIRST_TOKENS_PER_REQUEST))
+        verdict = (
+            found.need_rpm if found.is_short else 0.0,
+            found.limited_by if found.is_short else None,
+            found.is_short,
+        )
+        if verdict != self._told.get(model, (0.0, None, False)):
+            self._told[model] = verdict
+            figures = {key: round(value, 1) if isinstance(value, float) else value for key, value in found}
+            if found.is_short:
+                logger.warning("limit_cannot_carry_all", model=model, **figures)
+            else:
+                logger.info("limit_carries_all", model=model, **figures)
+        return found
 
     def _of(self, model: str) -> Permits:
         if model not in self._permits:

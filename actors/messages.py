@@ -83,6 +83,20 @@ class ReleasePermit(Message):
     retry_after_s: float | None = None
 
 
+class Demand(Frozen):
+    """How many strategies want `model` (None: the settings' own) every `cadence_s` seconds."""
+
+    model: str | None
+    cadence_s: float
+    strategies: int
+
+
+class Demanded(Message):
+    """Roster to limiter: all that is wanted now."""
+
+    demands: tuple[Demand, ...]
+
+
 # dispatcher
 
 
@@ -201,13 +215,20 @@ class OutboxState(Message):
 
 
 class LimiterState(Message):
-    """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency."""
+    """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency.
+
+    Need and limit in requests a minute and the cadence that is left are those of `engine.capacity.Capacity`.
+    """
 
     model: str
     queue_length: int
     oldest_wait_s: float
     used: dict[str, float]
     limit: dict[str, float]
+    need_rpm: float | None = None
+    limit_rpm: float | None = None
+    limited_by: str | None = None
+    effective_cadence_s: float | None = None
 
 
 class MarketFetched(Message):

@@ -136,6 +136,10 @@ class Facts:
             self._metrics.limiter_used.labels(state.model, limit).set(used)
         for limit, value in state.limit.items():
             self._metrics.limiter_limit.labels(state.model, limit).set(value)
+        if state.need_rpm is not None:
+            self._metrics.limiter_need.labels(state.model).set(state.need_rpm)
+        if state.limit_rpm is not None:
+            self._metrics.limiter_carries.labels(state.model).set(state.limit_rpm)
         with self._lock:
             self._limiter[state.model] = state
             self._metrics.limiter_queue.set(sum(each.queue_length for each in self._limiter.values()))

@@ -1,13 +1,16 @@
 """Knows which strategies should run: reads it from the store and tells the supervisor, which never sees a database."""
 
+from collections import Counter
+from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
 
 from actors.actor import Actor, Peers
-from actors.messages import ChildParked, Message, StrategyChanged, Wanted, WantedStrategy
+from actors.messages import ChildParked, Demand, Demanded, Message, StrategyChanged, Wanted, WantedStrategy
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
+from engine.store.rows import WantedRow
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
@@ -55,6 +58,7 @@ class Roster(Actor):
             for row in rows
         )
         self._peers.tell("supervisor", Wanted(strategies=wanted))
+        self._peers.tell("limiter", Demanded(demands=_demands(rows)))
         for row in rows:
             if self._revisions.get(row.id, row.revision) != row.revision:
                 self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
@@ -64,6 +68,13 @@ class Roster(Actor):
         if up != self._store_is_up:
             self._store_is_up = up
             logger.warning("store_is_back" if up else "store_is_away", reason=reason)
+
+
+def _demands(rows: Iterable[WantedRow]) -> tuple[Demand, ...]:
+    counts = Counter((row.model, float(row.cadence_seconds)) for row in rows)
+    return tuple(
+        Demand(model=model, cadence_s=cadence_s, strategies=count) for (model, cadence_s), count in counts.items()
+    )
 
 
 def make(settings: Settings, peers: Peers, _argument: str) -> Roster:

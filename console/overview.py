@@ -69,8 +69,27 @@ def strategy(
         "unrealized_pnl_usd": row.get("unrealized_pnl_usd"),
         "drawdown_percent": row.get("drawdown_percent"),
         "llm_cost_today_usd": row.get("llm_cost_today_usd"),
+        "llm_decisions_today": row.get("llm_decisions_today"),
+        "llm_cost_per_decision_usd": _each(row.get("llm_cost_today_usd"), row.get("llm_decisions_today")),
+        "daily_llm_budget_usd": row.get("daily_llm_budget_usd"),
         "is_paper_trading": row.get("is_paper_trading"),
     }
+
+
+def llm(rows: list[dict[str, Any]], daily_budget_usd: Decimal | None) -> dict[str, Any]:
+    """What the model has cost today (UTC) for all strategies together; money as text."""
+    cost_usd = _money(rows)["llm_cost_today_usd"]
+    decisions = sum(int(row.get("llm_decisions_today") or 0) for row in rows)
+    return {
+        "cost_today_usd": cost_usd,
+        "decisions_today": decisions,
+        "per_decision_usd": _each(cost_usd, decisions),
+        "daily_budget_usd": None if daily_budget_usd is None else str(daily_budget_usd),
+    }
+
+
+def _each(cost_usd: str | None, decisions: int | None) -> str | None:
+    return None if cost_usd is None or not decisions else str(round(Decimal(cost_usd) / decisions, 8))
 
 
 def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any]) -> str:

@@ -57,7 +57,8 @@ def look(settings: Settings) -> dict[str, Any]:
     """What the monitor and the database say now; a database that cannot be read leaves its part out and says why."""
     monitor = instance.monitor_status(settings)
     rows, trouble = _rows(settings)
-    return overview.joined(monitor, rows, time.time()) | {"database": trouble or "ok"}
+    view = overview.joined(monitor, rows, time.time())
+    return view | {"database": trouble or "ok", "llm": overview.llm(rows, settings.sparky_daily_llm_budget_usd)}
 
 
 def _rows(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
@@ -122,7 +123,7 @@ def _footer(view: dict[str, Any]) -> list[Text]:
         Text(
             f"{totals.get('cycles', 0)} cycles, {totals.get('decisions', 0)} decisions; "
             f"signals: {sent}, {view['outbox_pending'] or 0} pending; "
-            f"{money} USD; model today {_usd(totals['llm_cost_today_usd'], 4)} USD",
+            f"{money} USD; {_model_cost(view)}",
             style="dim",
         )
     )
@@ -132,7 +133,34 @@ def _footer(view: dict[str, Any]) -> list[Text]:
 
 def _limits(model: str, state: dict[str, Any]) -> str:
     uses = (f"{name} {state['used'].get(name, 0):g}/{limit:g}" for name, limit in state["limit"].items())
-    return f"{model}: {', '.join(uses)}; {state['queue_length']} waiting"
+    return f"{model}: {', '.join(uses)}; {state['queue_length']} waiting{_need(state)}"
+
+
+def _need(state: dict[str, Any]) -> str:
+    """How often strategies want to ask against how often they can; nothing where nobody wants to."""
+    if not state.get("need_rpm"):
+        return ""
+    need = f"; need {state['need_rpm']:.1f} a minute"
+    if state.get("limit_rpm") is None:
+        return need
+    carried = f"{need}, limit {state['limit_rpm']:.1f} ({state['limited_by']})"
+    cadence_s = state.get("effective_cadence_s")
+    return carried if cadence_s is None else f"{carried}: TOO FEW, the busiest get one in {cadence_s:.0f} s"
+
+
+def _model_cost(view: dict[str, Any]) -> str:
+    """What the model has cost today, in all and by decision, and of which budget."""
+    cost, totals = view["llm"], view["totals"]
+    each = "" if cost["per_decision_usd"] is None else f", {_usd(cost['per_decision_usd'], 6)} a decision"
+    budget = "" if cost["daily_budget_usd"] is None else f" of {_usd(cost['daily_budget_usd'])}"
+    return f"model today {_usd(totals['llm_cost_today_usd'], 4)}{budget} USD{each}"
+
+
+def _cost(row: dict[str, Any]) -> str:
+    if row["llm_cost_today_usd"] is None:
+        return "-"
+    budget = row["daily_llm_budget_usd"]
+    return _usd(row["llm_cost_today_usd"], 4) + ("" if budget is None else f" of {_usd(budget)}")
 
 
 def _decision(row: dict[str, Any]) -> str:
@@ -182,6 +210,7 @@ _STRATEGY: Final[tuple[tuple[str, Callable[[dict[str, Any]], str]], ...]] = (
     ("memory", lambda row: _mb(row["memory_bytes"])),
     ("position", lambda row: _positions(row["positions"])),
     ("P&L USD", _pnl),
+    ("model USD", _cost),
 )
 _LEFT: Final = {"last decision", "position"}
 

@@ -65,6 +65,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     model: Annotated[str | None, typer.Option(help="Model, if not the first of GROQ_MODEL.")] = None,
     exchange: Annotated[str | None, typer.Option(help="Venue to trade on.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Own instructions, added to those of the profile.")] = None,
+    context: Annotated[str | None, typer.Option(help="Longer candles to show as well: 15m, 1h or 15m,1h.")] = None,
     paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
     user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
     from_json: Annotated[
@@ -77,7 +78,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     fields: dict[str, Any] = read_fields(from_json) if from_json is not None else {}
     options: dict[str, Any] = {
         "name": name,
-        "target_assets": None if symbols is None else [part.strip() for part in symbols.split(",") if part.strip()],
+        "target_assets": None if symbols is None else _parts(symbols),
         "risk_profile": risk,
         "cadence_seconds": cadence,
         "capital_usd": capital,
@@ -89,6 +90,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         "model": model,
         "exchange": exchange,
         "custom_prompt": prompt,
+        "context_intervals": None if context is None else _parts(context),
         "is_paper_trading": paper,
     }
     fields |= {field: value for field, value in options.items() if value is not None}
@@ -130,6 +132,10 @@ def delete(
             typer.confirm(f"End {row.name} for good?", abort=True, err=True)
         ended = store.delete_strategy(row.id)
     _told(ended, as_json=as_json)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:

@@ -173,7 +173,8 @@ class Settings(BaseModel):
 def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Settings from `environ`, with `dotenv` (if it exists) filling what is unset.
 
-    Raises BadConfiguration with every fault in one message, each line naming its variable; values of secrets never appear.
+    Raises BadConfiguration with every fault in one message, each line naming its variable; values of secrets never
+    appear.
     """
     given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} if dotenv else {}
     given.update(environ)

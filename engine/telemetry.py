@@ -72,6 +72,10 @@ class Metrics:
         self.limiter_oldest = self._gauge("sparky_limiter_oldest_wait_seconds", "Longest wait now in the queue.")
         self.limiter_used = self._gauge("sparky_limiter_used", "Use of a limit now.", "model", "limit")
         self.limiter_limit = self._gauge("sparky_limiter_limit", "The limit itself.", "model", "limit")
+        self.limiter_need = self._gauge("sparky_limiter_need_rpm", "Requests a minute that all cadences need.", "model")
+        self.limiter_carries = self._gauge(
+            "sparky_limiter_carries_rpm", "Requests a minute that all limits together allow.", "model"
+        )
 
     def _signals(self) -> None:
         self.signals = self._counter("sparky_signals_total", "Delivery attempts by outcome.", "outcome")

@@ -105,8 +105,8 @@ class Indicators(Frozen):
 class MarketSnapshot(Frozen):
     """What a strategy is shown of one symbol.
 
-    `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time when
-    the data was read, `age_s` how old the data was when it was handed out.
+    `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time
+    when the data was read, `age_s` how old the data was when it was handed out.
     """
 
     venue: str

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.limiter import make
-from actors.messages import AcquirePermit, LimiterState, Permit, ReleasePermit
+from actors.messages import AcquirePermit, Demand, Demanded, LimiterState, Permit, ReleasePermit
 from engine.errors import Skip
 from engine.settings import Settings
 from tests.support.local_peers import LocalPeers
@@ -93,3 +93,25 @@ def test_a_restarted_limiter_does_not_grant_the_same_minute_twice(peers: LocalPe
     start(peers, home, sparky_llm_rpm=2)
     with pytest.raises(Skip, match="no permit"):
         ask(peers, within_s=0.3)
+
+
+def test_what_the_limit_cannot_carry_is_said_once_with_need_limit_and_cadence(
+    peers: LocalPeers, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(peers, home, sparky_llm_rpm=30, groq_model=("gone", MODEL))
+    ask(peers)  # of the second one: the first one is not served
+    own = Demand(model="own", cadence_s=45, strategies=1)
+    peers.tell("limiter", Demanded(demands=(Demand(model=None, cadence_s=45, strategies=100), own)))
+    wanted = peers.wait_for(LimiterState, lambda s: s.need_rpm not in (None, 0), count=4)
+    states = {each.model: each for each in wanted}
+    assert set(states) == {MODEL, "own"}
+    crowded = states[MODEL]
+    assert (crowded.need_rpm, crowded.limit_rpm, crowded.limited_by) == (pytest.approx(133.33, abs=0.01), 30, "rpm")
+    assert crowded.effective_cadence_s == pytest.approx(200.0)
+    assert states["own"].effective_cadence_s is None
+    peers.tell("limiter", Demanded(demands=(own,)))
+    peers.wait_for(LimiterState, lambda s: s.model == MODEL and s.need_rpm == 0, count=2)
+    peers.stop()
+    said = capsys.readouterr().out
+    assert said.count("limit_cannot_carry_all") == said.count("limit_carries_all") == 1
+    assert "effective_cadence_s=200.0" in said

@@ -15,10 +15,10 @@ from actors.messages import ChildReport, CycleFinished, LimiterState, Supervisor
 from actors.monitor_facts import Facts
 from actors.monitor_http import MonitorServer
 from console import output, overview
-from engine.store.rows import NewStrategy
+from engine.store.rows import DecisionRecord, NewStrategy
 from engine.store.store import Store
 from engine.telemetry import Metrics
-from engine.types import StrategyStatus
+from engine.types import Action, StrategyStatus
 from tests.console.conftest import Sparky
 
 
@@ -176,3 +176,36 @@ def test_a_strategy_that_only_the_supervisor_knows_is_shown_too() -> None:
     status = {"at": 1.0, "children": [child(f"strategy-{UUID(int=1)}", "strategy", "new").model_dump(mode="json")]}
     [row] = overview.joined(status, [], 2.0)["strategies"]
     assert (row["name"], row["state"], row["equity_usd"]) == ("new", "running", None)
+
+
+def test_cost_budget_and_what_the_limits_cannot_carry_are_shown(sparky: Sparky, store: Store, watched: Watched) -> None:
+    strategy_id = strategy(store)
+    sparky.environment["SPARKY_DAILY_LLM_BUDGET_USD"] = "2.50"
+    for number in range(4):
+        record = DecisionRecord(action=Action.HOLD, cost_usd=Decimal("0.00025"))
+        store.record_decision(UUID(int=number + 1), strategy_id, record, None)
+    state = LimiterState(
+        model="m",
+        queue_length=3,
+        oldest_wait_s=9.0,
+        used={"rpm": 30},
+        limit={"rpm": 30},
+        need_rpm=133.33,
+        limit_rpm=30,
+        limited_by="rpm",
+        effective_cadence_s=200,
+    )
+    watched.facts.limiter_state(state)
+    watched.report(child("limiter", "actor"), child(f"strategy-{strategy_id}", "strategy", "bold"))
+    view = sparky.json("status", "--once")
+    assert view["llm"] == {
+        "cost_today_usd": "0.00100000",
+        "decisions_today": 4,
+        "per_decision_usd": "0.00025000",
+        "daily_budget_usd": "2.50",
+    }
+    assert view["strategies"][0]["llm_cost_per_decision_usd"] == "0.00025000"
+    assert view["limiter"]["m"]["effective_cadence_s"] == 200
+    shown = sparky.ok("status", "--once")
+    assert "model today 0.0010 of 2.50 USD, 0.000250 a decision" in shown
+    assert "need 133.3 a minute, limit 30.0 (rpm): TOO FEW, the busiest get one in 200 s" in shown

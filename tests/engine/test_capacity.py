@@ -1,0 +1,52 @@
+"""What limits can carry: need, limit and what is left to each, against the plainest simulation of fair shares."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.capacity import Want, capacity
+from engine.permits import PermitLimits
+
+
+def limits(**values: int) -> PermitLimits:
+    return PermitLimits(concurrency=16, **values)
+
+
+def test_the_free_tier_carries_22_strategies_by_the_minute_and_half_a_one_by_the_day() -> None:
+    by_minute = capacity([Want(cadence_s=45, strategies=22)], limits(rpm=30), 1_000)
+    assert by_minute.need_rpm == pytest.approx(29.33, abs=0.01)
+    assert not by_minute.is_short
+    one_more = capacity([Want(cadence_s=45, strategies=23)], limits(rpm=30), 1_000)
+    assert (one_more.limited_by, one_more.effective_cadence_s) == ("rpm", pytest.approx(46.0))
+    by_day = capacity([Want(cadence_s=45, strategies=1)], limits(rpm=30, rpd=1_000), 1_000)
+    assert (by_day.limited_by, by_day.effective_cadence_s) == ("rpd", pytest.approx(86.4))
+
+
+def test_the_tightest_limit_counts_tokens_by_what_requests_use() -> None:
+    found = capacity([Want(cadence_s=45, strategies=22)], limits(rpm=30, tpm=8_000), 800)
+    assert (found.limited_by, found.limit_rpm) == ("tpm", 10.0)
+    assert found.effective_cadence_s == pytest.approx(132.0)
+
+
+def test_who_wants_little_keeps_its_cadence() -> None:
+    found = capacity([Want(cadence_s=600, strategies=10), Want(cadence_s=10, strategies=10)], limits(rpm=31), 1_000)
+    assert found.effective_cadence_s == pytest.approx(20.0)  # 10 times 0.1 are gone, 30 are left to ten
+
+
+def test_without_limits_or_strategies_there_is_nothing_short() -> None:
+    assert capacity([], limits(rpm=1), 1_000).need_rpm == 0
+    found = capacity([Want(cadence_s=1, strategies=1_000)], limits(), 1_000)
+    assert (found.limit_rpm, found.limited_by, found.is_short) == (None, None, False)
+
+
+@given(
+    st.lists(st.builds(Want, cadence_s=st.floats(1, 1e4), strategies=st.integers(1, 50)), max_size=8),
+    st.integers(1, 2_000),
+)
+def test_the_shares_fill_the_limit_and_nobody_gets_more_than_wanted(wants: list[Want], rpm: int) -> None:
+    found = capacity(wants, limits(rpm=rpm), 1_000)
+    if found.effective_cadence_s is None:
+        assert found.need_rpm <= rpm
+        return
+    share = 60 / found.effective_cadence_s
+    assert sum(want.strategies * min(60 / want.cadence_s, share) for want in wants) == pytest.approx(rpm)
