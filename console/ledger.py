@@ -8,6 +8,7 @@ import typer
 from console import output
 from console.output import Column
 from console.session import database_here
+from console.story import told
 from console.strategies import AsJson, find
 from engine.errors import SparkyError
 
@@ -75,12 +76,16 @@ def show_decision(
     which: Annotated[str, typer.Argument(metavar="ID", help="A decision's id, or its beginning.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one decision: the raw answer, tokens, cost, and the market it saw."""
+    """Tell one decision: what the model saw, what it said, what the code made of it, and what became of the signal."""
     with database_here() as store:
-        found = store.decision(_whole_id(which, [row.id for row in store.decisions(None, 1_000)], "decision"))
+        found = store.decision_story(_whole_id(which, [row.id for row in store.decisions(None, 1_000)], "decision"))
     if found is None:
         raise SparkyError(f"There is no decision {which}.")
-    output.answer_one(found, as_json=as_json)
+    story = output.plain(found)
+    if as_json:
+        output.print_json(story.pop("decision") | story)
+    else:
+        typer.echo(told(story))
 
 
 @signals.command("list")

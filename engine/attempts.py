@@ -51,7 +51,7 @@ class Desk(Protocol):
 
 @dataclass
 class Attempts:
-    """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow with each: time spent on others."""
+    """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow: time spent on others."""
 
     context: StrategyContext
     prompt: Prompt

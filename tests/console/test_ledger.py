@@ -1,11 +1,12 @@
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from engine.store.rows import DecisionRecord, Fill, NewSignal, NewStrategy
+from engine.store.rows import CallRecord, DecisionRecord, Fill, NewSignal, NewStrategy
 from engine.store.store import Store
-from engine.types import Action, Side, SignalAction, StrategyStatus
+from engine.types import Action, Side, SignalAction, SignalOutcome, StrategyStatus
 from tests.console.conftest import Sparky
 
 DECISION = uuid.UUID("11111111-1111-4111-8111-111111111111")
@@ -25,7 +26,7 @@ def traded(store: Store) -> Store:
         reasoning="the trend is up",
         raw_answer='{"action": "LONG"}',
         model="m",
-        market={"last_price": 100.5},
+        market={"equity_usd": 100.5},
     )
     signal = NewSignal(
         action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(200), confidence=0.8, ttl_s=60
@@ -55,11 +56,100 @@ def test_decisions_are_listed_and_one_is_shown_whole(sparky: Sparky, traded: Sto
     assert (row["signal_action"], row["symbol"], row["confidence_score"]) == ("LONG", "BTCUSDT", 0.8)
     whole = sparky.json("decisions", "show", str(DECISION)[:8])
     assert whole["raw_answer"] == '{"action": "LONG"}'
-    assert whole["market"] == {"last_price": 100.5}
+    assert whole["market"] == {"equity_usd": 100.5}
     table = sparky.ok("decisions", "list")
     assert "LONG" in table
     assert "the trend is up" in table
-    assert "raw_answer" in sparky.ok("decisions", "show", str(DECISION))
+    assert '| {"action": "LONG"}' in sparky.ok("decisions", "show", str(DECISION))
+
+
+def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sparky, store: Store) -> None:
+    user = store.ensure_user("a@example.org")
+    new = NewStrategy(user_id=user, name="bold", status=StrategyStatus.RUNNING, target_assets=("BTCUSDT",))
+    strategy = store.create_strategy(new)
+    candle = [1_700_000_000_000, 100.0, 101.0, 99.0, 100.5, 3.0]
+    symbol = {"symbol": "BTCUSDT", "last_price": 100.5, "change_24h_percent": -1.5, "as_of_ms": 1_700_000_060_000}
+    market = {
+        "symbols": [
+            symbol | {"candles": [candle], "indicators": {"rsi_14": 44.1, "sma_50": None}, "context": {"1h": None}}
+        ],
+        "positions": [],
+        "equity_usd": 10_000.0,
+        "limits": {"max_position_usd": 1000.0, "entries_allowed": True},
+        "risk_profile": "balanced",
+    }
+    bad = CallRecord(model="m", outcome="ok", latency_s=1.5, prompt_tokens=900, completion_tokens=9, answer="Hm, up?")
+    record = DecisionRecord(
+        action=Action.LONG,
+        symbol="BTCUSDT",
+        size_usd=Decimal(200),
+        confidence=0.8,
+        reasoning="the trend is up",
+        raw_answer='{"action": "LONG"}',
+        model="m",
+        market=market,
+        stop_loss_percent=2,
+        cost_usd=Decimal("0.0004"),
+        calls=(bad, CallRecord(model="m", outcome="ok", latency_s=1)),
+        notes="<notes>\nPrefer longs.\n</notes>\n",
+        system_sha256="0123456789abcdef",
+    )
+    signal = NewSignal(
+        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(200), confidence=0.8, ttl_s=60
+    )
+    store.record_decision(DECISION, strategy.id, record, signal)
+    store.claim_signals("dispatcher", 1, 30)
+    store.settle_signal(DECISION, "dispatcher", SignalOutcome.DELIVERED, 200)
+    for request, kind, quantity, price in ((str(DECISION), "open", "2", "100"), ("later", "close", "1", "110")):
+        ids: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
+        store.begin_request(request_id=request, action="BUY", fingerprint=request, payload={}, **ids)
+        fill = Fill(
+            kind=kind,
+            exchange="aster",
+            symbol="BTCUSDT",
+            side=Side.LONG,
+            quantity=Decimal(quantity),
+            price=Decimal(price),
+            fee_usd=Decimal("0.04"),
+            is_paper=True,
+            strategy_id=strategy.id,
+        )
+        store.book_fill(request, user, fill, 200, {"success": True, "action": "opened"})
+    text = sparky.ok("decisions", "show", str(DECISION)[:8])
+    for line in (
+        "the rules of the profile balanced (text 0123456789abcdef)",
+        "Prefer longs.",
+        "BTCUSDT at 100.5, -1.50 % in 24 h",
+        "rsi_14 44.1, sma_50 absent",
+        "1h: no data",
+        "held nothing; equity 10000.0 USD",
+        "1. m ok in 1.50 s; 900 tokens (0 cached) in, 9 out",
+        "| Hm, up?",
+        '| {"action": "LONG"}',
+        "LONG BTCUSDT for 200.00 USD, confidence 0.8, stop 2 %",
+        "signal BUY BTCUSDT: delivered, 1 attempts",
+        "delivered 200",
+        "webhook server: booked, answered 200",
+        "answer: action=opened, success=True",
+        "fill: open LONG 2 BTCUSDT at 100, fee 0.04 USD (paper)",
+        "still open: LONG 1 from 100",
+        "trade: LONG 1 from 100 to 110, +9.94 USD after fees",
+        "earned +9.94 USD",
+    ):
+        assert line in text
+    whole = sparky.json("decisions", "show", str(DECISION))
+    assert (whole["signal"]["status"], whole["request"]["answer"]["action"]) == ("delivered", "opened")
+    assert Decimal(whole["trades"][0]["pnl_usd"]) == Decimal("9.94")
+
+
+def test_a_hold_is_told_with_its_reason_and_without_a_signal(sparky: Sparky, store: Store) -> None:
+    user = store.ensure_user("a@example.org")
+    strategy = store.create_strategy(NewStrategy(user_id=user, name="bold"))
+    record = DecisionRecord(action=Action.HOLD, reason="no JSON object in the answer", is_fault=True, raw_answer="Hm.")
+    store.record_decision(DECISION, strategy.id, record, None)
+    text = sparky.ok("decisions", "show", str(DECISION))
+    assert "because no JSON object in the answer (counts as a fault of the strategy)" in text
+    assert "no signal left it" in text
 
 
 def test_signals_are_listed_by_status(sparky: Sparky, traded: Store) -> None:
