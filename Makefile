@@ -20,6 +20,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Generated and mutated answers of a model; FUZZ_CASES and FUZZ_SEED change how many and which.
+fuzz: $(STAMP)
+	FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/pytest tests/fuzz --timeout 1800 $(ARGS)
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
