@@ -51,7 +51,7 @@ class AccountBook:
     def _lines(self) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
         try:
-            head, *rest = self._path.read_text(encoding="utf-8").splitlines()
+            head, *rest = self._path.read_bytes().splitlines()
             if json.loads(head) != {"series": self._series}:
                 return []
             lines.extend(json.loads(text) for text in rest)

@@ -43,6 +43,12 @@ class Load:
             return 0.0
         return max(0.0, self.asked_at + PROBE_S - now)
 
+    def reason(self, now: float) -> str:
+        """Why a request has to wait now."""
+        if now < self.closed_until:
+            return "not asked, since it wants no requests for now"
+        return f"not asked, since {self.used} of its limit of {self.limit} a minute are used"
+
     def asked(self, now: float) -> "Load":
         return replace(self, asked_at=now)
 
@@ -73,8 +79,7 @@ class Backoff:
             now = self._monotonic()
             wait_s = self._load.wait_s(now, is_urgent=is_urgent)
             if wait_s > 0:
-                reason = f"not asked, since its limit is reached ({self._load.used} of {self._load.limit} weight used)"
-                raise UpstreamUnavailable("venue", reason, wait_s)
+                raise UpstreamUnavailable("venue", self._load.reason(now), wait_s)
             self._load = self._load.asked(now)
 
     def hear(self, status: int, used: int | None, retry_after_s: float | None) -> None:

@@ -158,6 +158,39 @@ def test_stops_and_profits_wait_for_their_price_and_then_close_the_position(trad
     assert trader.fetch_open_orders(SYMBOL) == []
 
 
+def test_the_first_level_that_the_market_reaches_wins_also_within_a_minute(trader: Any, hands: Any) -> None:
+    """Rising from 28,000 to 28,100 in minute 110: the nearer target fills, the farther one then finds nothing."""
+    hands.now = 60.0 * 4.5
+    trader.create_order(SYMBOL, "market", "buy", 0.01)
+    far, near = (
+        trader.create_order(SYMBOL, "market", "sell", 0.01, None, {"takeProfitPrice": price, "reduceOnly": "true"})
+        for price in (28_090, 28_050)
+    )
+    hands.now = 60.0 * 6
+    filled = trader.fetch_order(near["id"], SYMBOL)
+    assert (filled["status"], filled["average"]) == ("closed", 28_050)
+    assert trader.fetch_order(far["id"], SYMBOL)["info"]["status"] == "EXPIRED"
+    (_, exit_fill) = trader.fetch_my_trades(SYMBOL)
+    assert exit_fill["timestamp"] == 1_700_000_040_000 + 110 * 60_000 + 30_000
+
+
+def test_what_the_market_did_before_an_order_came_does_not_trigger_it(trader: Any, hands: Any) -> None:
+    hands.now = 60.0 * 5.9  # the minute has been at 28,000 and is at 28,090 now
+    trader.create_order(SYMBOL, "market", "buy", 0.01)
+    trader.create_order(SYMBOL, "market", "sell", 0.01, None, {"stopLossPrice": 28_040, "reduceOnly": "true"})
+    hands.now = 60.0 * 6
+    assert len(trader.fetch_open_orders(SYMBOL)) == 1
+
+
+def test_an_immediate_order_that_does_not_fill_expires(trader: Any) -> None:
+    sent = trader.create_order(SYMBOL, "limit", "buy", 0.01, 28_000, {"timeInForce": "IOC"})
+    ended = trader.fetch_order(sent["id"], SYMBOL)
+    assert (ended["info"]["status"], ended["timeInForce"], ended["filled"]) == ("EXPIRED", "IOC", 0)
+    assert trader.fetch_open_orders(SYMBOL) == []
+    filled = trader.create_order(SYMBOL, "limit", "buy", 0.01, 28_500, {"timeInForce": "IOC", "clientOrderId": "b"})
+    assert trader.fetch_order(filled["id"], SYMBOL)["average"] == 28_001.4
+
+
 def test_the_rest_of_the_account_is_told_as_aster_tells_it(trader: Any) -> None:
     trader.create_order(SYMBOL, "limit", "buy", 0.01, 27_000, {"clientOrderId": "one"})
     assert trader.fetch_open_order(None, SYMBOL, {"clientOrderId": "one"})["price"] == 27_000
@@ -193,6 +226,11 @@ def test_prices_are_told_alike_by_every_ticker(trader: Any) -> None:
         ({"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.0005"}, -1111),
         ({"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "quantity": "0.001", "price": "27000.05"}, -1111),
         ({"side": "BUY", "type": "MARKET", "quantity": "1"}, -1102),
+        ({"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "1000001"}, -4005),
+        (
+            {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "quantity": "1", "price": "1", "timeInForce": "X"},
+            -1115,
+        ),
     ],
 )
 def test_an_order_that_makes_no_sense_gets_asters_code(aster_url: str, given: dict[str, object], code: int) -> None:

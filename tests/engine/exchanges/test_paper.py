@@ -4,12 +4,21 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from engine.errors import VenueRefused
 from engine.exchanges.paper import PaperVenue, fill_price
-from engine.exchanges.venue import Instrument, OrderRequest, OrderStatus, Quote, client_order_id
+from engine.exchanges.venue import (
+    Instrument,
+    OrderRequest,
+    OrderStatus,
+    Protection,
+    Quote,
+    Venue,
+    client_order_id,
+)
+from engine.types import Side
 
 BTC = Instrument(symbol="BTCUSDT", tick=Decimal("0.1"), lot=Decimal("0.001"), min_notional=Decimal(5))
 QUOTE = Quote(bid=Decimal("27999.9"), ask=Decimal("28000.1"), last=Decimal(28000), at_ms=1_700_000_000_000)
@@ -48,6 +57,39 @@ def test_a_sell_fills_at_the_bid_less_slippage_rounded_down_to_the_tick() -> Non
     assert venue().market_order(order("0.01", is_buy=False)).price == Decimal(
         "27994.3"
     )  # 27999.9 * 0.9998 = 27994.30002
+
+
+@pytest.mark.parametrize(
+    ("is_buy", "limit", "price"),
+    [
+        (True, "28005.85", "28005.8"),
+        (True, "30000", "28005.8"),
+        (False, "27994.25", "27994.3"),
+        (False, "1", "27994.3"),
+    ],
+)
+def test_a_limit_order_fills_as_a_market_order_would_within_the_limit(limit: str, price: str, *, is_buy: bool) -> None:
+    result = venue().limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
+    assert (result.status, result.price, result.quantity) == (OrderStatus.FILLED, Decimal(price), Decimal("0.01"))
+
+
+@pytest.mark.parametrize(("is_buy", "limit"), [(True, "28005.79"), (True, "1"), (False, "27994.31"), (False, "30000")])
+def test_a_limit_that_the_market_does_not_reach_is_refused_and_nothing_is_pretended(
+    limit: str, *, is_buy: bool
+) -> None:
+    with pytest.raises(VenueRefused, match="the market fills at") as caught:
+        venue().limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
+    assert caught.value.kind == "not_marketable"
+
+
+def test_nothing_waits_on_paper() -> None:
+    protection = Protection(
+        signal_id="1", symbol="BTCUSDT", side=Side.LONG, quantity=Decimal(1), stop_loss_price=Decimal(1)
+    )
+    paper: Venue = venue()
+    assert paper.protect(protection) == ()
+    assert paper.cancel("BTCUSDT", protection.stop_loss_id) is None
+    assert paper.order_by_client_id("BTCUSDT", protection.stop_loss_id) is None
 
 
 @pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the least"), ("0.0001", "below the least")])
@@ -91,6 +133,46 @@ def test_a_fill_is_on_the_tick_and_never_better_than_the_moved_quote(
         assert price <= max(tick, bid * (1 - slippage / 100)) < price + tick
 
 
+@given(
+    price=st.decimals("0.01", "1000000", places=5),
+    tick=st.sampled_from(["0.01", "0.1", "0.5", "10"]),
+    is_buy=st.booleans(),
+)
+def test_a_limit_price_is_on_the_tick_and_never_worse_than_was_asked(
+    price: Decimal, tick: str, *, is_buy: bool
+) -> None:
+    instrument = BTC.model_copy(update={"tick": Decimal(tick)})
+    if is_buy and price < instrument.tick:
+        with pytest.raises(VenueRefused, match="below the tick"):
+            instrument.limit_price(price, is_buy=is_buy)
+        return
+    limit = instrument.limit_price(price, is_buy=is_buy)
+    assert limit % instrument.tick == 0
+    assert (price - instrument.tick < limit <= price) if is_buy else (price <= limit < price + instrument.tick)
+
+
+@given(
+    quantity=st.decimals("0.0001", "500", places=5),
+    limit=st.none() | st.decimals("20000", "40000", places=2),
+    is_buy=st.booleans(),
+    reduce_only=st.booleans(),
+)
+def test_a_paper_fill_is_whole_lots_of_at_most_what_was_asked_within_the_limit_with_its_exact_fee(
+    quantity: Decimal, limit: Decimal | None, *, is_buy: bool, reduce_only: bool
+) -> None:
+    asked = order(str(quantity), is_buy=is_buy, reduce_only=reduce_only)
+    try:
+        result = venue().market_order(asked) if limit is None else venue().limit_order(asked, limit)
+    except VenueRefused as refusal:
+        event(refusal.kind)
+        return
+    assert result.quantity % BTC.lot == 0
+    assert quantity - BTC.lot < result.quantity <= quantity
+    assert limit is None or ((result.price <= limit) if is_buy else (result.price >= limit))
+    assert reduce_only or result.quantity * result.price >= BTC.min_notional
+    assert abs(result.fee_usd - result.quantity * result.price * Decimal("0.0004")) <= Decimal("5e-9")
+
+
 @given(quantity=st.decimals("0.000001", "1000000", places=6), lot=st.sampled_from(["0.001", "0.5", "1", "10"]))
 def test_a_quantity_is_floored_to_the_lot_and_never_rounded_up(quantity: Decimal, lot: str) -> None:
     floored = BTC.model_copy(update={"lot": Decimal(lot)}).floored(quantity)
@@ -98,7 +180,7 @@ def test_a_quantity_is_floored_to_the_lot_and_never_rounded_up(quantity: Decimal
     assert floored <= quantity < floored + Decimal(lot)
 
 
-@given(signal=st.one_of(st.uuids(), st.text(max_size=200)), leg=st.sampled_from("oc"))
+@given(signal=st.one_of(st.uuids(), st.text(max_size=200)), leg=st.sampled_from("oclt"))
 def test_a_client_order_id_is_acceptable_to_the_venue_and_always_the_same(signal: UUID | str, leg: str) -> None:
     name = client_order_id(signal, leg)
     assert name == client_order_id(str(signal), leg)

@@ -1,0 +1,188 @@
+"""Accounts outlive the simulator: in a file that is true after any end, also after a kill."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account as Signer
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from engine.errors import UpstreamUnavailable
+from engine.exchanges.backoff import Backoff
+from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.venue import OrderRequest, OrderStatus, Protection
+from engine.types import Frozen, Side
+from simulator.account_book import AccountBook
+from simulator.ledger import Account, Order
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from engine.settings import Settings
+from simulator.service import make_aster
+settings = Settings(sparky_home=Path(sys.argv[1]), sparky_sim_aster_port=int(sys.argv[2]))
+service = make_aster(settings, "")
+service.start()
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+class Keys(Frozen):
+    api_key: None = None
+    api_secret: None = None
+    user_address: None = None
+    private_key: SecretStr = SecretStr(f"{7:064x}")
+    signer_address: str = str(Signer.from_key(f"{7:064x}").address)
+
+
+class Process:
+    """The simulator in a process of its own, which a test may kill."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = int(listener.getsockname()[1])
+        self._home = home
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", PROGRAM, str(self._home), str(self.port)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        self._running = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert self._running.stdout is not None
+        assert self._running.stdout.readline() == b"up\n"
+
+    def kill(self) -> None:
+        if self._running is not None:
+            self._running.send_signal(signal.SIGKILL)
+            self._running.wait(30)
+            if self._running.stdout is not None:
+                self._running.stdout.close()
+            self._running = None
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    with tempfile.TemporaryDirectory(prefix="sparky") as home:  # a short name, as sockets live below it
+        process = Process(Path(home))
+        yield process
+        process.kill()
+
+
+def test_a_position_and_its_protection_survive_a_kill_of_the_venue(process: Process) -> None:
+    process.start()
+    venue = CcxtVenue("aster", Keys(), f"http://127.0.0.1:{process.port}", backoff=Backoff())
+    entry = venue.market_order(
+        OrderRequest(client_order_id="entry", symbol="ETHUSDT", is_buy=True, quantity=Decimal("0.5"), leverage=7)
+    )
+    stop_price = (entry.price / 2).quantize(Decimal(1))
+    protection = Protection(
+        signal_id="1", symbol="ETHUSDT", side=Side.LONG, quantity=Decimal("0.5"), stop_loss_price=stop_price
+    )
+    venue.protect(protection)
+    before = venue.positions(), venue.balance().wallet_usd, venue.orders_open("ETHUSDT")
+    process.kill()
+    with pytest.raises(UpstreamUnavailable):
+        venue.balance()
+    process.start()
+    after = venue.positions(), venue.balance().wallet_usd, venue.orders_open("ETHUSDT")
+    assert [position.net for position in after[0]] == [Decimal("0.5")]
+    assert after[0][0].entry_price == before[0][0].entry_price == entry.price
+    assert after[0][0].leverage == 7
+    assert after[1:] == before[1:]
+    assert venue.order_by_client_id("ETHUSDT", "entry") == entry
+    second = venue.market_order(
+        OrderRequest(client_order_id="exit", symbol="ETHUSDT", is_buy=False, quantity=Decimal("0.5"), reduce_only=True)
+    )
+    assert second.status is OrderStatus.FILLED
+    assert int(second.order_id) > int(after[2][0].order_id) > int(entry.order_id)
+    venue.close()
+
+
+def order(number: int, *, is_buy: bool, quantity: int, **more: Any) -> Order:
+    given: dict[str, Any] = {
+        "order_id": number,
+        "client_order_id": str(number),
+        "symbol": "X",
+        "kind": "MARKET",
+        "is_buy": is_buy,
+        "quantity": Decimal(quantity),
+        "reduce_only": False,
+        "close_position": False,
+        "price": Decimal(0),
+        "stop_price": Decimal(0),
+        "created_ms": 1,
+        "updated_ms": 1,
+    }
+    return Order(**(given | more))
+
+
+steps = st.lists(st.tuples(st.booleans(), st.integers(1, 50), st.integers(5, 2_000), st.booleans()), max_size=20)
+
+
+@given(steps)
+def test_what_is_read_is_what_was_written_in_whatever_steps(
+    tmp_path_factory: pytest.TempPathFactory, trades: list[tuple[bool, int, int, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("book") / "accounts.jsonl"
+    book = AccountBook(path, "series")
+    assert book.read() == {}
+    account = Account(balance=Decimal(10**9))
+    for number, (is_buy, quantity, price, is_written) in enumerate(trades, 1):
+        account.accept(order(number, is_buy=is_buy, quantity=quantity), Decimal(price), Decimal(price))
+        if is_written:
+            book.write("u", account)
+            account.changed.clear()
+    book.write("u", account)
+    account.changed.clear()
+    assert AccountBook(path, "series").read() == {"u": account}
+    assert AccountBook(path, "series").read() == {"u": account}
+    assert AccountBook(path, "another series").read() == {}
+    assert AccountBook(path, "series").read() == {}
+
+
+@pytest.mark.parametrize("rest", [b'{"user": "u", "bal', b"\xff\xfe", b"nonsense\n"])
+def test_a_line_that_was_never_finished_ends_the_book(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "accounts.jsonl"
+    book = AccountBook(path, "series")
+    book.read()
+    account = Account()
+    account.accept(order(1, is_buy=True, quantity=1), Decimal(10), Decimal(10))
+    book.write("u", account)
+    account.changed.clear()
+    path.write_bytes(path.read_bytes() + rest)
+    assert AccountBook(path, "series").read() == {"u": account}
+    assert json.loads(path.read_text().splitlines()[-1])["user"] == "u"
+
+
+def test_a_disk_that_refuses_does_not_stop_the_venue(tmp_path: Path) -> None:
+    book = AccountBook(tmp_path / "nowhere" / "accounts.jsonl", "series")
+    assert book.read() == {}
+    book.write("u", Account())
+
+
+def test_a_thousand_changes_take_as_long_at_the_end_as_at_the_start(tmp_path: Path) -> None:
+    """Each line holds what changed, not what was: the file grows evenly."""
+    path = tmp_path / "accounts.jsonl"
+    book = AccountBook(path, "series")
+    book.read()
+    account = Account(balance=Decimal(10**9))
+    sizes = []
+    for number in range(1, 1_001):
+        account.accept(order(number, is_buy=bool(number % 2), quantity=1), Decimal(10), Decimal(10))
+        book.write("u", account)
+        account.changed.clear()
+        sizes.append(path.stat().st_size)
+    assert sizes[-1] - sizes[-101] < 1.5 * (sizes[100] - sizes[0])
+    assert len(book.read()["u"].fills) == 1_000
