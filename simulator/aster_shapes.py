@@ -68,7 +68,7 @@ def exchange_info(markets: dict[str, Market], now_ms: int, weight_per_minute: in
         "timezone": "UTC",
         "serverTime": now_ms,
         "futuresType": "U_MARGINED",
-        "rateLimits": [weight],
+        "rateLimits": [weight] if weight_per_minute else [],
         "exchangeFilters": [],
         "assets": [{"asset": ASSET, "marginAvailable": True, "autoAssetExchange": "-10000"}],
         "symbols": [symbol_info(symbol, market) for symbol, market in markets.items()],

@@ -91,7 +91,7 @@ def with_weights(app: ASGIApp, meter: Meter, prefix: str) -> ASGIApp:
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[USED] = str(meter.used)
+                MutableHeaders(scope=message)[USED] = str(meter.used if meter.limit else 0)
             await send(message)
 
         query = parse_qs(scope["query_string"].decode("latin-1"))

@@ -179,19 +179,22 @@ class CcxtVenue:
         The order has been sent: whatever goes wrong from here on leaves its outcome unknown.
         """
         try:
-            with self._asking():
-                return self._followed(symbol, sent, client_order_id)
+            return self._followed(symbol, sent, client_order_id)
         except SparkyError as error:
             raise OutcomeUnknown(f"order {client_order_id} was sent, then {error}") from error
 
     def _followed(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
-        market = market_of(self._exchange, symbol)
+        """Between two questions the account is free for others, whose exit must not wait for this order."""
+        with self._asking():
+            market = market_of(self._exchange, symbol)
         for _ in range(POLLS):
             if sent.get("status") in readings.ENDS:
                 break
             self._sleep(POLL_S)
-            sent = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
-        return self._result(sent, market, client_order_id)
+            with self._asking():
+                sent = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
+        with self._asking():
+            return self._result(sent, market, client_order_id)
 
     def _result(self, raw: dict[str, Any], market: dict[str, Any], client_order_id: str) -> OrderResult:
         if raw.get("id") is None:

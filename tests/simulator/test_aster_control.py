@@ -95,5 +95,12 @@ def test_every_answer_tells_the_weight_and_beyond_the_limit_comes_429_and_then_t
 
 
 def test_the_control_address_weighs_nothing(direct: Callable[..., httpx.Response]) -> None:
-    assert direct(weight_per_minute=0).json()["weight_used"] == 0
     assert direct().json()["weight_used"] == 0
+    assert direct().json()["weight_used"] == 0
+
+
+def test_a_venue_without_a_limit_tells_of_none(aster_url: str, direct: Callable[..., httpx.Response]) -> None:
+    direct(weight_per_minute=0)
+    answer = httpx.get(f"{aster_url}/fapi/v3/exchangeInfo", timeout=30)
+    assert answer.json()["rateLimits"] == []
+    assert answer.headers["X-MBX-USED-WEIGHT-1M"] == "0"

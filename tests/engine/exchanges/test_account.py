@@ -1,6 +1,7 @@
 """What the account itself says it holds, how its leverage is made sure of, and why a request was refused."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.readings import balance, position
-from engine.exchanges.venue import Account, Balance, OrderRequest, OrderStatus, client_order_id
+from engine.exchanges.venue import Account, Balance, OrderRequest, OrderResult, OrderStatus, client_order_id
 from engine.types import Side
 
 ORDER = "/fapi/v3/order"
@@ -168,6 +169,27 @@ def test_an_order_that_fills_too_late_is_open_and_then_found_filled(
     found = venue.order_by_client_id("BTCUSDT", client_order_id("1"))
     assert found is not None
     assert (found.status, found.price) == (OrderStatus.FILLED, Decimal("30801.6"))
+
+
+def test_an_exit_does_not_wait_for_another_order_of_the_account(
+    open_venue: OpenVenue, direct: Callable[..., Any], hands: Any
+) -> None:
+    """While one thread sleeps between two looks at its order, another one trades."""
+    venue = open_venue()
+    venue.market_order(order(1))
+    direct(fill_delay_s=60)
+    exits: list[OrderResult] = []
+
+    def meanwhile(_: float) -> None:
+        if not exits:
+            direct(fill_delay_s=0)
+            exit_order = order(2, is_buy=False, reduce_only=True)
+            with ThreadPoolExecutor() as pool:
+                exits.append(pool.submit(venue.market_order, exit_order).result(timeout=30))
+
+    venue._sleep = meanwhile
+    assert venue.market_order(order(3)).status is OrderStatus.OPEN
+    assert [each.status for each in exits] == [OrderStatus.FILLED]
 
 
 def test_an_order_that_was_accepted_late_is_never_sent_again_by_its_sender(
