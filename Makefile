@@ -14,6 +14,10 @@ test: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# Real processes, killed, stopped, hung and starved: about six minutes on two cores.
+faults: $(STAMP)
+	$(BIN)/pytest tests/faults --timeout 300 $(ARGS)
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

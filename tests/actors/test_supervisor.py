@@ -1,8 +1,6 @@
 """The supervisor on real processes and real signals."""
 
-import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -11,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.supervised import PATIENCE_S, Supervised, is_alive, spec, wait_until_gone
@@ -57,44 +54,6 @@ def test_a_killed_child_is_started_again_and_the_others_are_left_alone(run_dir: 
         assert "two" not in {e["name"] for e in running.events[seen:]}
 
 
-@pytest.mark.parametrize("habit", ["spinning", "blocked", "deadlocked"])
-def test_a_child_that_breaks_its_promise_is_killed_and_its_traceback_logged(run_dir: Path, habit: str) -> None:
-    with Supervised(run_dir, [spec("stuck", habit, tick_deadline_s=0.5), spec("other", "steady")]) as running:
-        running.wait_for("stuck", "running")
-        died = running.wait_for("stuck", "backoff")
-        assert died["cause"] == "stalled"
-        assert "tests/support/children.py" in running.log()
-
-
-def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("frozen", "steady", tick_deadline_s=0.5)]) as running:
-        first = running.wait_for("frozen", "running")
-        seen = len(running.events)
-        os.kill(first["pid"], signal.SIGSTOP)
-        again = running.wait_for("frozen", "running", after=seen)
-        assert again["pid"] != first["pid"]
-        assert not is_alive(first["pid"])
-
-
-def test_a_strategy_that_keeps_crashing_is_parked_with_its_last_traceback(run_dir: Path) -> None:
-    strategy_id = str(uuid.uuid4())
-    wanted = strategies_file(run_dir, strategy_id)
-    with Supervised(run_dir, [spec("roster", "file_roster", argument=str(wanted))], "crashing") as running:
-        running.wait_for(f"strategy-{strategy_id}", "parked")
-        parked = wanted.with_suffix(".parked")
-        deadline = time.monotonic() + PATIENCE_S
-        while not parked.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        told = json.loads(parked.read_text().splitlines()[0])
-        assert told["strategy_id"] == strategy_id
-        assert "6 deaths" in told["reason"]
-        assert "as it was told to" in told["traceback"]
-        seen = len(running.events)
-        strategies_file(run_dir, strategy_id, revision="2")
-        again = running.wait_for(f"strategy-{strategy_id}", "starting", after=seen)
-        assert again["restarts"] == 0
-
-
 def test_strategies_come_and_go_with_the_roster(run_dir: Path) -> None:
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     wanted = strategies_file(run_dir, first)
@@ -118,49 +77,6 @@ def test_a_child_that_ends_well_is_not_started_again(run_dir: Path) -> None:
     with Supervised(run_dir, specs) as running:
         running.wait_for("after", "running")
         assert [e["state"] for e in running.events if e["name"] == "once"][-1] == "done"
-
-
-def test_a_child_that_ignores_the_request_to_end_is_killed_and_the_exit_is_unclean(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("deaf", "deaf", grace_s=0.5)]) as running:
-        deaf = running.wait_for("deaf", "running")
-        assert running.stop() == 1
-        assert not is_alive(deaf["pid"])
-
-
-def test_a_child_over_its_memory_cap_is_replaced(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("hungry", "hungry", memory_mb=150)]) as running:
-        assert running.wait_for("hungry", "backoff")["cause"] == "memory"
-
-
-def test_nothing_outlives_a_killed_supervisor(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("one", "steady"), spec("two", "deaf")]) as running:
-        pids = [running.wait_for(name, "running")["pid"] for name in ("one", "two")]
-        running.process.send_signal(signal.SIGKILL)
-        running.process.wait(PATIENCE_S)
-        wait_until_gone(pids, PATIENCE_S)
-
-
-def test_a_second_supervisor_on_the_same_home_is_refused_with_the_first_ones_pid(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("one", "steady")]) as running:
-        running.wait_for("one", "running")
-        with Supervised(run_dir, [spec("one", "steady")]) as second:
-            assert second.process.wait(PATIENCE_S) != 0
-            assert str(running.process.pid) in second.log()
-        assert is_alive(running.process.pid)
-
-
-def test_a_dead_fork_server_is_replaced_without_touching_living_children(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady")]) as running:
-        pids = {name: running.wait_for(name, "running")["pid"] for name in ("one", "two")}
-        (server,) = (
-            p for p in psutil.Process(running.process.pid).children() if "fork server" in " ".join(p.cmdline())
-        )
-        seen = len(running.events)
-        server.kill()
-        os.kill(pids["one"], signal.SIGKILL)
-        running.wait_for("one", "running", after=seen)
-        assert is_alive(pids["two"])
-        assert "two" not in {e["name"] for e in running.events[seen:]}
 
 
 def test_hup_restarts_only_the_children_whose_spec_has_changed(run_dir: Path) -> None:
@@ -187,52 +103,6 @@ def test_usr1_writes_the_state_of_every_child_into_the_log(run_dir: Path) -> Non
         while not all(f"pid={pid}" in running.log() for pid in pids):
             assert time.monotonic() < deadline, running.log()
             time.sleep(0.02)
-
-
-def test_a_second_signal_hurries_the_stop(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("deaf", "deaf", grace_s=60.0)]) as running:
-        running.wait_for("deaf", "running")
-        running.process.send_signal(signal.SIGTERM)
-        running.wait_for("deaf", "stopping")
-        began = time.monotonic()
-        assert running.stop() == 1
-        assert time.monotonic() - began < PATIENCE_S
-
-
-def test_without_descriptors_left_children_and_fork_server_are_still_replaced_and_it_is_logged(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("one", "steady"), spec("two", "crashing_later")]) as running:
-        one = running.wait_for("one", "running")
-        (server,) = (
-            p for p in psutil.Process(running.process.pid).children() if "fork server" in " ".join(p.cmdline())
-        )
-        used = [int(link.name) for link in Path(f"/proc/{running.process.pid}/fd").iterdir()]
-        limits = (max(used) + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, limits)
-        seen = len(running.events)
-        server.kill()
-        os.kill(one["pid"], signal.SIGKILL)
-        running.wait_for("one", "running", after=seen)
-        running.wait_for("two", "backoff", after=seen)
-        assert "as it was told to" in running.log()
-        assert "child died" in running.log()
-        assert running.stop() == 0
-
-
-def test_a_child_that_leaks_descriptors_ends_alone(run_dir: Path) -> None:
-    specs = [spec("leaking", "leaking", memory_mb=256), spec("other", "steady")]
-    with Supervised(run_dir, specs) as running:
-        other = running.wait_for("other", "running")
-        running.wait_for("leaking", "backoff")
-        assert "Too many open files" in running.log()
-        assert is_alive(other["pid"])
-
-
-def test_a_child_that_allocates_faster_than_anybody_watches_meets_its_hard_limit(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("hog", "hog", memory_mb=100), spec("other", "steady")]) as running:
-        other = running.wait_for("other", "running")
-        assert running.wait_for("hog", "backoff")["cause"] == "exit 1"
-        assert "MemoryError" in running.log()
-        assert is_alive(other["pid"])
 
 
 def test_systemd_hears_ready_after_the_first_completed_work_then_the_watchdog_then_stopping(run_dir: Path) -> None:

@@ -137,6 +137,11 @@ class SlowToStart(Steady):
         time.sleep(0.5)
 
 
+class NeverReady(Steady):
+    def open(self) -> None:
+        time.sleep(600)
+
+
 class FileRoster(Actor):
     """Wants the strategies named in a file, one ``uuid revision`` a line, and appends parkings to another."""
 
@@ -215,6 +220,10 @@ def make_crashing_later(_settings: Settings, _peers: Peers, _argument: str) -> A
 
 def make_slow_to_start(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
     return SlowToStart()
+
+
+def make_never_ready(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
+    return NeverReady()
 
 
 def make_file_roster(_settings: Settings, peers: Peers, argument: str) -> Actor:

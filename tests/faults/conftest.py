@@ -1,0 +1,61 @@
+"""Real products to break, and what was measured while they broke, told at the end of the run."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import Fleet
+
+_measured: list[str] = []
+FleetMaker = Callable[..., Fleet]
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """Short enough for socket paths, which pytest's own directories may not be."""
+    short = Path(f"/tmp/sparky-test-{uuid.uuid4().hex[:8]}/run")  # noqa: S108 - private by its random name and mode 0700
+    yield short
+    shutil.rmtree(short.parent)
+
+
+@pytest.fixture
+def fleet_of() -> Iterator[FleetMaker]:
+    """Makes a `Fleet` with further settings, in a home of its own; all that were made are stopped in the end."""
+    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
+    made: list[Fleet] = []
+
+    def make(count: int, cadence_s: float, **more: str) -> Fleet:
+        made.append(Fleet(root / f"home{len(made)}", count, cadence_s, **more))
+        return made[-1]
+
+    yield make
+    for fleet in made:
+        fleet.close()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """50 strategies on a cadence of 5 s; every test leaves it running."""
+    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
+    running = Fleet(root / "home", 50, 5.0, SPARKY_CYCLE_DEADLINE_S="8", SPARKY_LLM_TIMEOUT_S="5")
+    try:
+        running.launch()
+        yield running
+    finally:
+        running.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def measured() -> Callable[[str], None]:
+    return _measured.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _measured:
+        terminalreporter.write_line(f"measured: {line}")

@@ -1,0 +1,74 @@
+"""Clocks that jump: what decides when something happens must not look at the wall clock at all."""
+
+import ast
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from actors import supervision
+from actors.specs import ChildSpec, Restart
+from actors.supervision import Child, Verdict
+from engine.breaker import FAILURES_TO_OPEN, Breaker, admitted, upstream_failed
+from engine.cadence import Cadence, missed_ticks, next_tick
+
+ROOT = Path(__file__).parents[2]
+HOUR_S = 3_600.0
+WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
+
+# Who may tell the time of day, and what for; nobody waits by it.
+TOLD_ONLY = {
+    "actors/strategy.py": "events for people",
+    "actors/monitor.py": "when an alarm was raised",
+    "actors/monitor_http.py": "ages shown to people",
+    "actors/rehearsal.py": "the form of an event",
+    "actors/dispatcher.py": "the age of a signal in a metric",
+    "engine/delivery.py": "signatures carry the time of day",
+    "engine/llm.py": "the provider's HTTP dates",
+    "engine/permit_journal.py": "grants of the boot before this one",
+}
+
+
+def wall_clock_calls(path: Path) -> list[str]:
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return [name for name in map(ast.unparse, calls) if name in WALL]
+
+
+def test_nobody_schedules_by_the_wall_clock() -> None:
+    sources = [ROOT / "supervisor.py", *(ROOT / "actors").glob("*.py"), *(ROOT / "engine").glob("*.py")]
+    found = {str(path.relative_to(ROOT)) for path in sources if wall_clock_calls(path)}
+    assert found - TOLD_ONLY.keys() == set()
+
+
+@given(st.floats(1, 1e6), st.sampled_from([HOUR_S, -HOUR_S]), st.floats(1, 300), st.floats(0, 1))
+def test_a_grid_survives_a_clock_that_jumps_an_hour(now: float, jump: float, period: float, share: float) -> None:
+    """As after a suspend or on a clock that is set: one tick within a period, none doubled, the lost ones counted."""
+    grid = Cadence(period, share * period)
+    ticked = next_tick(grid, now)
+    landed = max(0.0, ticked + jump)
+    after = next_tick(grid, landed)
+    assert 0 < after - landed <= period * (1 + 1e-9)
+    missed = missed_ticks(grid, ticked, landed)
+    assert missed == 0 if jump < 0 else abs(missed - HOUR_S / period) <= 2
+
+
+@given(st.sampled_from([HOUR_S, -HOUR_S]))
+def test_no_cool_down_grows_by_a_clock_that_is_set_back(jump: float) -> None:
+    now, breaker = 10_000.0, Breaker()
+    for _ in range(FAILURES_TO_OPEN):
+        breaker = upstream_failed(breaker, now, "away")
+    moved, is_admitted = admitted(breaker, now + jump)
+    assert is_admitted or moved.until <= now + jump + breaker.cool_down_s
+    _, is_admitted = admitted(moved, now + jump + breaker.cool_down_s)
+    assert is_admitted
+
+
+@given(st.sampled_from([HOUR_S, -HOUR_S]))
+def test_restart_intensity_survives_a_jump(jump: float) -> None:
+    """Forward the old deaths are forgotten; back they count on, so a loop still ends."""
+    strategy = Child(ChildSpec("s", "m:f", "strategy", 0, SecretStr("{}"), restart=Restart.TRANSIENT), 0)
+    verdicts = [supervision.verdict(strategy, 9, 10_000.0 + second) for second in range(3)]
+    verdicts += [supervision.verdict(strategy, 9, 10_000.0 + jump + second) for second in range(6)]
+    assert verdicts[-1] is Verdict.PARK
+    assert verdicts.index(Verdict.PARK) == (8 if jump > 0 else 5)

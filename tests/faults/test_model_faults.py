@@ -1,0 +1,218 @@
+"""Everything that a model's provider does wrong, to real strategies in processes of their own: named for what it is,
+blamed on nobody, and over when it is over."""
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import FleetMaker
+from tests.support.fleet import Fleet
+from tests.support.groq_double import completion
+
+CHAT = "chat/completions"
+PATIENCE_S = 90.0
+DATE = "an HTTP date 3 s from now"
+QUICK = {"SPARKY_LLM_TIMEOUT_S": "1.5", "SPARKY_CYCLE_DEADLINE_S": "6"}
+Note = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Fleet]:
+    """Three strategies a second; every test leaves them well."""
+    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
+    running = Fleet(root / "home", 3, 1.0, **QUICK)
+    try:
+        running.launch()
+        yield running
+    finally:
+        running.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def broken(fleet: Fleet, **fault: Any) -> None:
+    fleet.order("groq", {"path": CHAT, "times": None, **fault})
+
+
+def refusing(fleet: Fleet, status: int, code: str, **headers: str) -> None:
+    body = json.dumps({"error": {"message": "told to refuse", "type": "error", "code": code}})
+    broken(fleet, kind="status", status=status, body=body, headers=headers)
+
+
+def facts(fleet: Fleet) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = fleet.status()["strategies"]
+    return found
+
+
+def wait_for_all(fleet: Fleet, outcome: str, patience_s: float = PATIENCE_S) -> dict[str, str]:
+    """Until each strategy has ended a cycle with `outcome` from now on; the reasons that they gave."""
+    began, seen = time.time(), dict[str, str]()
+
+    def all_have() -> bool:
+        for key, cycle in facts(fleet).items():
+            if cycle["at"] > began and cycle["outcome"] == outcome:
+                seen[key] = str(cycle["reason"])
+        return len(seen) == fleet.count
+
+    fleet.wait_for(all_have, f"{outcome} of every strategy, seen of {len(seen)}", patience_s)
+    return seen
+
+
+def requests(fleet: Fleet, outcome: str) -> float:
+    return sum(value for (_, kind), value in fleet.samples("sparky_llm_requests_total").items() if kind == outcome)
+
+
+def assert_nobody_is_paused(fleet: Fleet) -> None:
+    with fleet.store() as store:
+        assert {row.status for row in store.list_strategies()} == {"running"}
+
+
+FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "429 with 2 s": ("rate_limited", {"kind": "status", "status": 429, "headers": {"retry-after": "2"}}),
+    "429 with a date": ("rate_limited", {"kind": "status", "status": 429, "headers": {"retry-after": DATE}}),
+    "429 with garbage": ("rate_limited", {"kind": "status", "status": 429, "headers": {"retry-after": "soon, maybe"}}),
+    "498": ("server_error", {"kind": "status", "status": 498}),
+    "500": ("server_error", {"kind": "status", "status": 500}),
+    "502": ("server_error", {"kind": "status", "status": 502, "body": "<html>Bad gateway</html>"}),
+    "503": ("server_error", {"kind": "status", "status": 503}),
+    "a hang": ("timeout", {"kind": "hang", "seconds": 30}),
+    "one byte a second": ("timeout", {"kind": "drip", "seconds": 1}),
+    "a reset": ("unreachable", {"kind": "reset"}),
+    "a truncated body": ("unreachable", {"kind": "truncate"}),
+    "a huge body": ("server_error", {"kind": "huge", "size": 8 * 1024 * 1024}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.timeout(300)
+def test_it_is_named_blamed_on_nobody_and_over_when_it_is_over(three: Fleet, name: str) -> None:
+    outcome, fault = FAULTS[name]
+    if fault.get("headers", {}).get("retry-after") == DATE:
+        fault = fault | {"headers": {"retry-after": format_datetime(datetime.now(UTC) + timedelta(seconds=3))}}
+    before = requests(three, outcome)
+    pids = {key: child["pid"] for key, child in three.strategies().items()}
+    broken(three, **fault)
+    wait_for_all(three, "upstream_groq")
+    assert requests(three, outcome) > before
+    three.order("groq")
+    wait_for_all(three, "ok")
+    assert {key: child["pid"] for key, child in three.strategies().items()} == pids
+    assert_nobody_is_paused(three)
+
+
+@pytest.mark.timeout(300)
+def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strategys_fault(three: Fleet) -> None:
+    body = json.dumps(completion('{"decision": "up"}'))
+    three.order("groq", {"path": CHAT, "times": 6, "kind": "status", "status": 200, "body": body})
+
+    def faults() -> list[Any]:
+        with three.store() as store:
+            rows = [store.decision(row.id) for row in store.decisions(limit=60) if row.is_fault]
+        return [row for row in rows if row is not None and row.raw_answer == '{"decision": "up"}']
+
+    kept = three.wait_for(faults, "a recorded fault")[0]
+    assert (kept.signal_action, kept.reason) == ("HOLD", "unknown field 'decision'")
+    assert len(kept.decision_json["calls"]) == 2
+    wait_for_all(three, "ok")
+    assert_nobody_is_paused(three)
+
+
+@pytest.mark.timeout(400)
+def test_a_wish_of_two_minutes_is_kept_by_everybody_and_is_no_failure(three: Fleet) -> None:
+    wish = {"kind": "status", "status": 429, "headers": {"retry-after": "120"}, "path": CHAT, "times": 1}
+    three.order("groq", wish)
+    three.wait_for(lambda: any(cycle["outcome"] == "upstream_groq" for cycle in facts(three).values()), "a refusal")
+    time.sleep(1)  # requests that were under way
+    at, asked = time.monotonic(), three.status()["totals"]["llm_requests"]
+    wait_for_all(three, "skip_no_permit")
+    while time.monotonic() < at + 100:
+        assert three.status()["totals"]["llm_requests"] == asked
+        time.sleep(1)
+    wait_for_all(three, "ok")
+    assert time.monotonic() > at + 110
+    assert all(cycle["failures"] == 0 for cycle in facts(three).values())
+
+
+@pytest.mark.timeout(200)
+def test_a_model_that_is_gone_is_replaced_by_the_next_one_and_told_once_by_each(fleet_of: FleetMaker) -> None:
+    fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile,llama-3.1-70b-versatile,openai/gpt-oss-20b", **QUICK)
+    fleet.launch()
+    wait_for_all(fleet, "ok")
+    wait_for_all(fleet, "ok")
+    assert requests(fleet, "model_gone") == 2 * fleet.count
+    gone = [json.loads(line)["model"] for line in fleet.log_path.read_text().splitlines() if '"model_gone"' in line]
+    assert sorted(gone) == ["llama-3.1-70b-versatile"] * 3 + ["llama-3.3-70b-versatile"] * 3
+
+
+@pytest.mark.timeout(200)
+def test_without_another_model_everybody_says_where_to_name_one_and_nobody_is_paused(fleet_of: FleetMaker) -> None:
+    fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile", **QUICK)
+    fleet.launch()
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers")
+    log = fleet.log_path.read_text()
+    assert len(re.findall(r"no model of GROQ_MODEL is available, name another one there", log)) >= 3
+    assert log.count('"event": "model_gone"') == 3
+    assert_nobody_is_paused(fleet)
+
+
+@pytest.mark.timeout(400)
+def test_a_revoked_key_is_reported_once_by_each_and_all_recover_when_it_returns(
+    fleet_of: FleetMaker, measured: Note
+) -> None:
+    fleet = fleet_of(20, 2.0, **QUICK)
+    fleet.launch()
+    pids = {key: child["pid"] for key, child in fleet.strategies().items()}
+    refusing(fleet, 401, "invalid_api_key")
+    reasons = wait_for_all(fleet, "upstream_groq")
+    assert all("key refused (401 invalid_api_key" in reason for reason in reasons.values())
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", PATIENCE_S)
+    fleet.order("groq")
+    began = time.monotonic()
+    wait_for_all(fleet, "ok", 120)
+    measured(f"20 strategies were back {time.monotonic() - began:.0f} s after the key was")
+    assert {key: child["pid"] for key, child in fleet.strategies().items()} == pids
+    assert_nobody_is_paused(fleet)
+    reports = [
+        row["strategy"]
+        for row in map(json.loads, filter(None, fleet.log_path.read_text().splitlines()))
+        if row["event"] == "cycle" and "key refused" in str(row.get("reason"))
+    ]
+    assert len(reports) == len(set(reports)) == 20
+
+
+@pytest.mark.timeout(600)
+def test_an_outage_with_100_strategies_pauses_none_and_ends_with_probes_not_a_stampede(
+    fleet_of: FleetMaker, measured: Note
+) -> None:
+    cadence_s = 10.0
+    fleet = fleet_of(100, cadence_s, SPARKY_LLM_TIMEOUT_S="5", SPARKY_CYCLE_DEADLINE_S="9")
+    fleet.launch()
+    broken(fleet, kind="status", status=503)
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", 180)
+    asked = fleet.status()["totals"]["llm_requests"]
+    time.sleep(5)
+    quiet = fleet.status()["totals"]["llm_requests"] - asked
+    fleet.order("groq")
+    counts, began = list[tuple[float, int]](), time.monotonic()
+
+    def all_are_well() -> bool:
+        status = fleet.status()
+        counts.append((time.monotonic(), status["totals"]["llm_requests"]))
+        return all(f["breaker"] == "closed" and f["outcome"] == "ok" for f in status["strategies"].values())
+
+    fleet.wait_for(all_are_well, "recovery", 180)
+    most = max(later - earlier for at, earlier in counts for then, later in counts if 0 <= then - at <= 1.0)
+    measured(
+        f"outage with 100 strategies: {quiet} requests in 5 s meanwhile; recovered {time.monotonic() - began:.0f} s "
+        f"after its end with at most {most} requests within a second (the cadence alone makes {100 / cadence_s:g})"
+    )
+    assert most <= 5 * 100 / cadence_s
+    assert_nobody_is_paused(fleet)

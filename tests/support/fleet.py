@@ -1,0 +1,162 @@
+"""Many strategies on the real `sparky up`, and what is seen of them from outside: for fault tests and benchmarks."""
+
+import json
+import re
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine.store.rows import NewStrategy
+from engine.store.seed import DEMO_USER
+from engine.types import RiskProfile, StrategyStatus
+from tests.support.sparky import Sparky
+
+FORK_SERVER = "fork server"
+FIXED = ("database", "sim-groq", "sim-aster", "monitor", "webhook", "limiter", "market", "dispatcher", "roster")
+
+
+class Lateness(NamedTuple):
+    """Ticks by how late they were at most, in seconds, as the histogram counts them."""
+
+    counts: Counter[float]
+
+    @property
+    def ticks(self) -> int:
+        return self.counts[float("inf")]
+
+    def within(self, seconds: float) -> float:
+        """The share of ticks that were not later than `seconds`, which must be a bound of the histogram."""
+        return self.counts[seconds] / max(1, self.ticks)
+
+    def percentile(self, share: float) -> float:
+        """The lowest bound of the histogram that holds this share of the ticks."""
+        return min((bound for bound, count in self.counts.items() if count >= share * self.ticks), default=0.0)
+
+    def since(self, before: "Lateness") -> "Lateness":
+        return Lateness(Counter({bound: count - before.counts[bound] for bound, count in self.counts.items()}))
+
+
+class Fleet(Sparky):
+    """`count` equal strategies with a cadence of `cadence_s`; further settings as in `Sparky`."""
+
+    def __init__(self, home: Path, count: int, cadence_s: float, **more: str) -> None:
+        super().__init__(home, **{"SPARKY_LLM_RPM": "60000", "SPARKY_LLM_CONCURRENCY": "64", **more})
+        self.count = count
+        self.cadence_s = cadence_s
+        self.ids: set[str] = set()
+
+    def launch(self, without: tuple[str, ...] = ()) -> None:
+        """Starts everything and returns when every strategy has completed a cycle."""
+        self.start()
+        fixed = [name for name in FIXED if name not in without]
+        self.wait_for(lambda: self.status()["healthy"] and all(self.pid(name) for name in fixed), "all that is shared")
+        self.create()
+        self.wait_for(lambda: self.cycles().keys() >= self.ids, "a cycle of every strategy", patience_s=120)
+
+    def create(self) -> None:
+        """The fleet takes the demo's place, and its user with a webhook secret."""
+        with self.store() as store:
+            for demo in store.list_strategies():
+                store.delete_strategy(demo.id)
+            user_id = store.ensure_user(DEMO_USER)
+            for number in range(self.count):
+                row = NewStrategy(
+                    user_id=user_id,
+                    name=f"fleet-{number:04}",
+                    status=StrategyStatus.RUNNING,
+                    risk_profile=list(RiskProfile)[number % 3],
+                    target_assets=("BTCUSDT", "ETHUSDT", "SOLUSDT")[number % 3 : number % 3 + 1],
+                    cadence_seconds=self.cadence_s,
+                )
+                self.ids.add(str(store.create_strategy(row).id))
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._get("/status"))
+        return found
+
+    def children(self) -> dict[str, dict[str, Any]]:
+        return {child["name"]: child for child in self.status()["children"]}
+
+    def strategies(self) -> dict[str, dict[str, Any]]:
+        return {name: child for name, child in self.children().items() if child["kind"] == "strategy"}
+
+    def pid(self, name: str) -> int | None:
+        """Of a living, ready child, or of the fork server."""
+        if name == FORK_SERVER:
+            return next(process.pid for process in self.family() if FORK_SERVER in " ".join(process.cmdline()))
+        child = self.children().get(name)
+        return child["pid"] if child is not None and child["state"] == "running" else None
+
+    def cycles(self) -> dict[str, float]:
+        """When (Unix seconds) each strategy last completed a cycle, as the monitor saw it."""
+        return {key: facts["at"] for key, facts in self.status()["strategies"].items()}
+
+    def wait_for_cycles(self, patience_s: float) -> float:
+        """Waits until every strategy has completed one more cycle from now on; how long that took."""
+        began, now = time.monotonic(), time.time()
+
+        def all_again() -> bool:
+            with self.store() as store:
+                last = {str(row.id): row.last_decision for row in store.strategy_overview()}
+            return all((decision := last[key]) is not None and decision.at.timestamp() > now for key in self.ids)
+
+        self.wait_for(all_again, "another decision of every strategy", patience_s)
+        return time.monotonic() - began
+
+    def samples(self, name: str) -> dict[tuple[str, ...], float]:
+        """Every sample of one name by the values of its labels."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(self._get("/metrics"))
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    def lateness(self) -> Lateness:
+        found = self.samples("sparky_tick_lateness_seconds_bucket")
+        return Lateness(Counter({float(bound): int(count) for (bound,), count in found.items()}))
+
+    def watch(self, seconds: float, look: Callable[[], None] = lambda: None) -> Lateness:
+        """The ticks of the next `seconds`, looking now and then."""
+        before, until = self.lateness(), time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            look()
+        return self.lateness().since(before)
+
+    def order(self, simulator: str, *faults: dict[str, Any]) -> None:
+        """Tells a simulator, groq or aster, how to misbehave from now on (see simulator/faults.py)."""
+        port = self.environ[f"SPARKY_SIM_{simulator.upper()}_PORT"]
+        url = f"http://127.0.0.1:{port}/_control/faults"
+        request = urllib.request.Request(url, json.dumps(faults).encode(), {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the address is ours
+            assert answer.status == 200
+
+    def _get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}{path}", timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that a process shares with nobody."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) * 1024 for size in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.MULTILINE))
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """What they have used so far, children that they have waited for included."""
+    total = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
