@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from console import doctor, ledger, output, running, session, status, strategies
+from console import credentials, doctor, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, SparkyError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
     "Settings come from the environment and from .env in the working directory; docs/settings.md lists them.",
 )
 app.add_typer(strategies.app, name="strategy")
+app.add_typer(credentials.app, name="credentials")
 app.add_typer(ledger.decisions, name="decisions")
 app.add_typer(ledger.signals, name="signals")
 

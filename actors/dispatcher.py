@@ -15,7 +15,7 @@ from actors.actor import Actor, Peers
 from actors.messages import Message, OutboxState, SignalAttempted, SignalReady
 from engine import delivery
 from engine.delivery import Attempt
-from engine.errors import UpstreamUnavailable
+from engine.errors import CredentialsRefused, UpstreamUnavailable
 from engine.settings import Settings
 from engine.store.store import Store, open_store
 from engine.types import Signal, SignalOutcome
@@ -115,7 +115,10 @@ class Dispatcher(Actor):
         self.actor_ref.tell(SignalReady(signal_id=signal.id))  # the next one of its strategy and symbol may go now
 
     def _attempt(self, signal: Signal) -> Attempt:
-        secret = self._store.webhook_secret(signal.user_id)
+        try:
+            secret = self._store.webhook_secret(signal.user_id)
+        except CredentialsRefused as error:
+            return Attempt(SignalOutcome.DEAD, None, str(error))
         if secret is None:
             return Attempt(SignalOutcome.DEAD, None, "the user has no webhook secret")
         return delivery.post(self._session, self._url, signal, secret)

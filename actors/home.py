@@ -12,7 +12,7 @@ from engine.errors import BadConfiguration
 def prepare_run_dir(run_dir: Path) -> None:
     """Makes the private directory for sockets, locks and last words (0700). Raises BadConfiguration."""
     try:
-        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (run_dir, run_dir / "last"):
             directory.mkdir(mode=0o700, exist_ok=True)
             directory.chmod(0o700)

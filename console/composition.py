@@ -15,13 +15,16 @@ from engine.settings import Settings
 from engine.store import embedded
 
 DATABASE_SECRETS: Final = frozenset({"database_url", "supabase_url", "supabase_service_role_key"})
-ALL_SECRETS: Final = DATABASE_SECRETS | {"groq_api_key"}
+_VAULT: Final = frozenset({"sparky_encryption_key"})
+_ADMIN: Final = frozenset({"sparky_admin_token"})
+ALL_SECRETS: Final = DATABASE_SECRETS | _VAULT | _ADMIN | {"groq_api_key"}
 
 # What a child may know beyond the ordinary settings. Who is not listed knows no secret.
 SECRETS: Final[Mapping[str, frozenset[str]]] = {
-    "prepare": DATABASE_SECRETS,
-    "webhook": DATABASE_SECRETS,
-    "dispatcher": DATABASE_SECRETS,
+    "monitor": _ADMIN,
+    "prepare": DATABASE_SECRETS | _VAULT,
+    "webhook": DATABASE_SECRETS | _VAULT,
+    "dispatcher": DATABASE_SECRETS | _VAULT,
     "roster": DATABASE_SECRETS,
     "strategy": DATABASE_SECRETS | {"groq_api_key"},
 }
@@ -36,9 +39,10 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
     "database": frozenset(),
     "sim-groq": _PROVIDER_LIMITS | {"sparky_sim_groq_port", "sparky_sim_seed"},
     "sim-aster": _SIMULATION | {"sparky_sim_aster_port"},
-    "monitor": frozenset({"sparky_monitor_host", "sparky_monitor_port"}),
+    "monitor": _ADMIN | {"sparky_monitor_host", "sparky_monitor_port", "sparky_behind_tls"},
     "prepare": _DATABASE | {"sparky_candles", "sparky_demo_cadence_s"},
     "webhook": _DATABASE
+    | _VAULT
     | {
         "sparky_webhook_host",
         "sparky_webhook_port",
@@ -50,7 +54,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
     },
     "limiter": _PROVIDER_LIMITS | {"sparky_llm_concurrency", "sparky_llm_timeout_s", "sparky_daily_llm_budget_usd"},
     "market": frozenset({"sparky_market", "sparky_market_url"}),
-    "dispatcher": _DATABASE | {"webhook_url"},
+    "dispatcher": _DATABASE | _VAULT | {"webhook_url"},
     "roster": _DATABASE | {"sparky_roster_poll_s"},
     "strategy": _DATABASE
     | {

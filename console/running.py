@@ -17,7 +17,7 @@ from actors.link import Link
 from actors.messages import Done, RestartStrategy
 from actors.specs import ChildSpec, Plan
 from actors.systemd import Notifier
-from console import composition, instance
+from console import composition, home_key, instance
 from console.progress import Progress
 from console.rereading import Reread, Rereading
 from engine import logs
@@ -25,6 +25,7 @@ from engine.errors import BadConfiguration, SparkyError
 from engine.settings import Settings
 from engine.store import embedded
 from engine.store.postgres import connect
+from engine.store.store import open_store
 from supervisor import Supervisor
 
 logger = structlog.get_logger()
@@ -45,9 +46,11 @@ def up(read: Reread, *, has_demo: bool) -> int:
         _check_candles(now)
         return composition.everything(now, has_demo=has_demo)
 
-    specs = compose(settings)
+    compose(settings)  # its faults are told before anything is made
     _check_alone(settings, composition.listeners(settings))
-    return _run(settings, specs, "sparky up", Rereading(settings, read, compose))
+    _check_database(settings)
+    settings = home_key.made(settings)
+    return _run(settings, compose(settings), "sparky up", Rereading(settings, read, compose))
 
 
 def supervise(read: Reread) -> int:
@@ -56,13 +59,13 @@ def supervise(read: Reread) -> int:
     specs = composition.production(settings)
     monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
     _check_alone(settings, monitor)
+    _check_database(settings)
     return _run(settings, specs, "sparky supervise", Rereading(settings, read, composition.production))
 
 
 def _run(settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None]) -> int:
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
-    _check_database(settings)
     prepare_run_dir(settings.run_dir)
     typer.echo(header(settings, resolved, command))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
@@ -133,7 +136,13 @@ def _check_candles(settings: Settings) -> None:
 
 
 def _check_database(settings: Settings) -> None:
-    """Raises UpstreamUnavailable, before anything has started, when the named database does not answer."""
+    """Raises UpstreamUnavailable, before anything has started, when the named database does not answer.
+
+    Raises BadConfiguration when a Supabase project refuses the key or has not our schema: no child can mend that.
+    """
+    if settings.supabase_url is not None:
+        with open_store(settings, keep=False) as store:
+            store.health()
     if settings.database_url is not None:
         with connect(settings.database_url.get_secret_value()) as connection:
             connection.execute("select 1")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from console import composition
+from console import composition, home_key
 from engine import logs
 from engine.errors import BadConfiguration
 from engine.settings import Settings, read_environment
@@ -22,7 +22,7 @@ def settings_here(overrides: Mapping[str, str | None] | None = None) -> Settings
     Raises BadConfiguration with all faults at once.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    settings = read_environment({**os.environ, **given}, Path(".env"))
+    settings = home_key.known(read_environment({**os.environ, **given}, Path(".env")))
     resolved = composition.resolve(settings)
     logs.configure("warning", settings.sparky_log_format, "sparky", logs.secrets_of(resolved))
     return settings

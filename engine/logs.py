@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Final, Literal, TextIO
+from urllib.parse import unquote
 
 import structlog
 from pydantic import BaseModel, SecretStr
@@ -70,8 +71,18 @@ def redact(text: str) -> str:
 
 
 def secrets_of(settings: BaseModel) -> tuple[SecretStr, ...]:
-    """Every secret in `settings`, for `configure`."""
-    return tuple(value for _, value in settings if isinstance(value, SecretStr))
+    """Every secret in `settings`, for `configure`; of a list of keys each, of an address its password."""
+    whole = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
+    keys = [part.strip() for text in whole if "," in text for part in text.split(",")]
+    passwords = [password for text in whole for password in _passwords(text)]
+    return tuple(SecretStr(text) for text in dict.fromkeys([*whole, *keys, *passwords]) if text)
+
+
+def _passwords(address: str) -> list[str]:
+    """The password in a URL, as written and as meant."""
+    _, found, rest = address.partition("://")
+    written = rest.rpartition("@")[0].partition(":")[2] if found else ""
+    return [written, unquote(written)]
 
 
 def processors(form: Format, actor: str | None, redactor: Redactor, stream: TextIO) -> list[Processor]:

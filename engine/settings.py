@@ -4,6 +4,7 @@ Names are the environment's names. Nothing else in the product reads the environ
 """
 
 import difflib
+import ipaddress
 import json
 import os
 from collections.abc import Mapping
@@ -25,9 +26,11 @@ from pydantic import (
 )
 
 from engine.errors import BadConfiguration
+from engine.vault import parse_keys
 
 # An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
 LONGEST_HOME: Final = 50
+SHORTEST_TOKEN: Final = 24
 
 
 def _comma_list(value: object) -> object:
@@ -47,6 +50,25 @@ def _short_path(value: Path) -> Path:
     if len(os.fsencode(path)) > LONGEST_HOME:
         raise ValueError(f"must be at most {LONGEST_HOME} bytes long, since Unix sockets live below it: {path}")
     return path
+
+
+def _encryption_keys(value: SecretStr) -> SecretStr:
+    parse_keys(value.get_secret_value())
+    return value
+
+
+def _long_token(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < SHORTEST_TOKEN:
+        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters; make one with: openssl rand -hex 32")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _default_home() -> Path:
@@ -87,6 +109,10 @@ class Settings(BaseModel):
     supabase_service_role_key: Secret | None = None
     database_url: Secret | None = None
     webhook_url: Url | None = None
+
+    sparky_encryption_key: Annotated[Secret, AfterValidator(_encryption_keys)] | None = None
+    sparky_admin_token: Annotated[Secret, AfterValidator(_long_token)] | None = None
+    sparky_behind_tls: bool = False
 
     sparky_home: Annotated[Path, AfterValidator(_short_path)] = Field(default_factory=_default_home)
     sparky_market: Annotated[str, Field(pattern=r"^[a-z0-9]+$")] | None = None
@@ -132,6 +158,16 @@ class Settings(BaseModel):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY go together: set both or neither")
         if self.supabase_url is not None and self.database_url is not None:
             raise ValueError("SUPABASE_URL and DATABASE_URL name two databases: set one of them")
+        if not self.sparky_behind_tls and not is_loopback(self.sparky_webhook_host):
+            raise ValueError(
+                "SPARKY_WEBHOOK_HOST is open to the network, where secrets must not travel in the clear: put a TLS "
+                "terminator in front and say so with SPARKY_BEHIND_TLS=true, or listen on 127.0.0.1"
+            )
+        if not (self.sparky_behind_tls or self.sparky_admin_token or is_loopback(self.sparky_monitor_host)):
+            raise ValueError(
+                "SPARKY_MONITOR_HOST is open to the network: set SPARKY_ADMIN_TOKEN, or SPARKY_BEHIND_TLS=true "
+                "behind a TLS terminator, or listen on 127.0.0.1"
+            )
         unpriced = [model for model in self.groq_model if model not in self.sparky_llm_prices]
         if self.sparky_daily_llm_budget_usd is not None and unpriced:
             raise ValueError(

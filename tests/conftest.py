@@ -15,6 +15,7 @@ from engine.store.migrate import migrate
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from tests.support.forwarder import Forwarder
+from tests.support.keys import vault
 from tests.support.supabase import SupabaseServer, install_or_skip
 
 TEMPLATE = "migrated"
@@ -68,7 +69,7 @@ def empty_database_url(postgres_home: Path) -> Iterator[str]:
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """A store on `database_url`, keeping its connections."""
-    with Store(PostgresRpc(database_url, keep=True)) as opened:
+    with Store(PostgresRpc(database_url, keep=True), vault()) as opened:
         yield opened
 
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from engine.errors import StrategyFault
 from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, WantedRow
@@ -84,11 +84,6 @@ class EngineStore:
 
     def outbox_pending(self) -> int:
         return int(self.rpc.call("outbox_pending"))
-
-    def webhook_secret(self, user_id: UUID) -> SecretStr | None:
-        """The user's newest webhook secret, to sign with."""
-        secret = self.rpc.call("webhook_secret", user_id=user_id)
-        return SecretStr(secret) if secret else None
 
     def mark_positions(self, exchange: str, symbol: str, price: object, is_paper: bool | None = None) -> int:  # noqa: FBT001 - three-valued: paper, live or both
         """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""

@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from engine.store.rows import (
     DatabaseHealth,
     DecisionRow,
@@ -77,9 +75,6 @@ class PeopleStore:
     def ensure_user(self, email: str) -> UUID:
         """The id of the user with this address, created if there is none."""
         return UUID(self.rpc.call("ensure_user", email=email))
-
-    def set_webhook_secret(self, user_id: UUID, secret: SecretStr) -> None:
-        self.rpc.call("set_webhook_secret", user_id=user_id, secret=secret.get_secret_value())
 
     def health(self) -> DatabaseHealth:
         return DatabaseHealth.model_validate(self.rpc.call("health"))

@@ -7,18 +7,21 @@ from engine.settings import Settings
 from engine.store.engine_store import EngineStore
 from engine.store.people_store import PeopleStore
 from engine.store.rpc import Rpc
+from engine.store.secrets_store import SecretsStore
 from engine.store.webhook_store import WebhookStore
+from engine.vault import Vault
 
 
-class Store(EngineStore, WebhookStore, PeopleStore):
+class Store(EngineStore, WebhookStore, PeopleStore, SecretsStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
     Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration
-    for what only a person can mend.
+    for what only a person can mend. Without a `vault` that holds a key no secret can be stored.
     """
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, vault: Vault | None = None) -> None:
         self.rpc = rpc
+        self.vault = vault or Vault(None)
 
     def close(self) -> None:
         self.rpc.close()
@@ -35,12 +38,13 @@ def open_store(settings: Settings, *, keep: bool) -> Store:
 
     `keep` keeps connections between calls: for servers, not for strategies. Raises BadConfiguration if none is named.
     """
+    vault = Vault(settings.sparky_encryption_key)
     if settings.database_url is not None:
         from engine.store.postgres import PostgresRpc
 
-        return Store(PostgresRpc(settings.database_url, keep=keep))
+        return Store(PostgresRpc(settings.database_url, keep=keep), vault)
     if settings.supabase_url is not None and settings.supabase_service_role_key is not None:
         from engine.store.supabase import SupabaseRpc
 
-        return Store(SupabaseRpc(settings.supabase_url, settings.supabase_service_role_key, keep=keep))
+        return Store(SupabaseRpc(settings.supabase_url, settings.supabase_service_role_key, keep=keep), vault)
     raise BadConfiguration("No database is named: set DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.")

@@ -1,9 +1,9 @@
-"""The webhook server's part of the store: who asks, has it been asked, what is at risk, what was filled."""
+"""The webhook server's part of the store: has it been asked before, what is at risk, what was filled."""
 
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from engine.errors import BadConfiguration
 from engine.store.rows import (
@@ -12,7 +12,6 @@ from engine.store.rows import (
     Fill,
     Portfolio,
     UnfinishedRequest,
-    VenueCredentials,
 )
 from engine.store.rpc import Rpc
 from engine.store.values import faults
@@ -20,20 +19,6 @@ from engine.store.values import faults
 
 class WebhookStore:
     rpc: Rpc
-
-    def webhook_users(self, secret_sha256: str) -> UUID | None:
-        """The one user whose webhook secret has this SHA-256 (hex); None if there is none, or more than one."""
-        found = self.rpc.call("webhook_users", secret_sha256=secret_sha256)
-        return UUID(found) if found else None
-
-    def webhook_secrets(self, user_id: UUID) -> tuple[SecretStr, ...]:
-        """All webhook secrets of the user, newest first."""
-        return tuple(SecretStr(secret) for secret in self.rpc.call("webhook_secrets", user_id=user_id))
-
-    def venue_credentials(self, user_id: UUID, exchange: str) -> VenueCredentials | None:
-        """The user's newest credentials on the exchange, production before others."""
-        found = self.rpc.call("venue_credentials", user_id=user_id, exchange=exchange)
-        return None if found is None else VenueCredentials.model_validate(found)
 
     def begin_request(
         self,

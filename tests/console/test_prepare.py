@@ -11,6 +11,7 @@ from engine.errors import SparkyError
 from engine.settings import Settings
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
+from tests.support.keys import ENCRYPTION_KEY
 
 
 class NoPeers:
@@ -25,7 +26,8 @@ class NoPeers:
 
 def prepared(database_url: str, tasks: str, **more: Any) -> None:
     """Runs the one-shot child as its host does: one tick, then it must be finished."""
-    actor = prepare.make(Settings(database_url=SecretStr(database_url), **more), NoPeers(), tasks)
+    settings = Settings(database_url=SecretStr(database_url), sparky_encryption_key=ENCRYPTION_KEY, **more)
+    actor = prepare.make(settings, NoPeers(), tasks)
     ref = actor.launch()
     ref.ask(Tick(), timeout=60)
     assert actor.finished

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from engine.store.embedded import dsn
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
+from engine.vault import Vault
 
 PATIENCE_S = 60.0
 T = TypeVar("T")
@@ -82,7 +83,9 @@ class Sparky:
         return json.loads(done.stdout)
 
     def store(self) -> Store:
-        return Store(PostgresRpc(SecretStr(dsn(self.home)), keep=False))
+        key = self.home / "encryption.key"
+        vault = Vault(SecretStr(key.read_text())) if key.exists() else None
+        return Store(PostgresRpc(SecretStr(dsn(self.home)), keep=False), vault)
 
     def wait_for(self, look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
         """The first true thing that `look` sees; errors of a system that is still starting count as nothing."""

@@ -12,9 +12,18 @@ from engine.settings import Settings
 from engine.store.rows import BookedFill, DecisionRecord, Fill, NewSignal, NewStrategy, RecordedDecision, StrategyRow
 from engine.store.store import Store, open_store
 from engine.types import Action, Side, SignalAction, StrategyStatus
+from tests.support.keys import ENCRYPTION_KEY
 
 # What the store promises is promised on every transport.
-CONTRACT = {"test_booking", "test_decisions", "test_outbox", "test_people", "test_requests", "test_seed"}
+CONTRACT = {
+    "test_booking",
+    "test_decisions",
+    "test_outbox",
+    "test_people",
+    "test_requests",
+    "test_secrets",
+    "test_seed",
+}
 
 Sql = Callable[..., list[tuple[object, ...]]]
 
@@ -47,7 +56,8 @@ def store(transport: str, database_url: str, request: pytest.FixtureRequest) -> 
         settings = request.getfixturevalue("supabase").server.settings
     else:
         settings = Settings(database_url=SecretStr(database_url))
-    with open_store(settings, keep=True) as opened:
+    sealing = settings.model_copy(update={"sparky_encryption_key": ENCRYPTION_KEY})
+    with open_store(sealing, keep=True) as opened:
         yield opened
 
 

@@ -1,0 +1,48 @@
+"""What the store says about secrets without telling them."""
+
+from datetime import datetime
+from uuid import UUID
+
+from engine.types import Frozen, Row
+
+
+class CredentialsRow(Row):
+    """`secrets` says of each how it is kept: ``clear``, or the name of the key that sealed it."""
+
+    id: UUID
+    user_id: UUID
+    email: str | None
+    exchange: str
+    environment: str
+    label: str | None
+    secrets: dict[str, str]
+    last_tested: datetime | None
+    updated_at: datetime
+
+
+class StoredSecret(Row):
+    """One value as it stands in the database: sealed, or not yet."""
+
+    credentials_id: UUID
+    user_id: UUID
+    exchange: str
+    field: str
+    stored: str
+
+
+class Resealed(Frozen):
+    """How many secrets were current already, were sealed now, did not open, and were changed by others meanwhile."""
+
+    current: int
+    sealed: int
+    unreadable: int
+    changed: int
+
+
+class GuardReport(Row):
+    """What is not as the migrations leave it; `secrets` counts by how they are kept (see CredentialsRow)."""
+
+    without_row_level_security: tuple[str, ...]
+    open_to_people: tuple[str, ...]
+    readable_by_anon: tuple[str, ...]
+    secrets: dict[str, int]

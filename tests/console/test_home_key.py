@@ -1,0 +1,56 @@
+"""The key of a home is made once, readable by its owner alone, and a named key goes before it."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from console import home_key
+from engine.errors import BadConfiguration
+from engine.settings import Settings
+from engine.vault import parse_keys
+from tests.support.keys import ENCRYPTION_KEY
+
+
+def test_it_is_made_once_even_by_many_at_once(home: Path) -> None:
+    settings = Settings(sparky_home=home / "new")
+
+    with ThreadPoolExecutor(8) as pool:
+        found = {made.sparky_encryption_key for made in pool.map(home_key.made, [settings] * 16)}
+
+    (key,) = found
+    assert key is not None
+    assert parse_keys(key.get_secret_value())
+    path = home_key.path_of(settings)
+    assert [entry.name for entry in path.parent.iterdir()] == ["encryption.key"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert home_key.known(settings).sparky_encryption_key == key
+
+
+def test_a_named_key_goes_first_and_no_file_is_made(home: Path) -> None:
+    settings = Settings(sparky_home=home, sparky_encryption_key=ENCRYPTION_KEY)
+
+    assert home_key.made(settings) == settings
+    assert list(home.iterdir()) == []
+
+
+def test_looking_makes_nothing(home: Path) -> None:
+    assert home_key.known(Settings(sparky_home=home)).sparky_encryption_key is None
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "sentence"),
+    [("", 0o600, "must be one key"), ("password", 0o600, "weak"), (ENCRYPTION_KEY.get_secret_value(), 0o640, "Others")],
+)
+def test_a_bad_file_is_refused(home: Path, text: str, mode: int, sentence: str) -> None:
+    path = home / "encryption.key"
+    path.write_text(text)
+    path.chmod(mode)
+
+    with pytest.raises(BadConfiguration, match=sentence) as caught:
+        home_key.known(Settings(sparky_home=home))
+
+    assert not text or text not in str(caught.value)
