@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.store.embedded import dsn
 from engine.store.rows import NewStrategy
 from engine.store.seed import DEMO_USER
 from engine.types import RiskProfile, StrategyStatus
@@ -53,13 +55,17 @@ class Fleet(Sparky):
 
     def launch(self, without: tuple[str, ...] = ()) -> None:
         """Starts everything and returns when every strategy has completed a cycle."""
-        self.start()
-        fixed = [name for name in FIXED if name not in without]
-        self.wait_for(lambda: self.status()["healthy"] and all(self.pid(name) for name in fixed), "all that is shared")
+        self.boot(without)
         self.create()
         self.wait_for(lambda: self.cycles().keys() >= self.ids, "a cycle of every strategy", patience_s=120)
 
-    def create(self) -> None:
+    def boot(self, without: tuple[str, ...] = ()) -> None:
+        """Starts all that is shared."""
+        self.start()
+        fixed = [name for name in FIXED if name not in without]
+        self.wait_for(lambda: self.status()["healthy"] and all(self.pid(name) for name in fixed), "all that is shared")
+
+    def create(self, *, is_running: bool = True) -> None:
         """The fleet takes the demo's place, and its user with a webhook secret."""
         with self.store() as store:
             for demo in store.list_strategies():
@@ -69,12 +75,17 @@ class Fleet(Sparky):
                 row = NewStrategy(
                     user_id=user_id,
                     name=f"fleet-{number:04}",
-                    status=StrategyStatus.RUNNING,
+                    status=StrategyStatus.RUNNING if is_running else StrategyStatus.PAUSED,
                     risk_profile=list(RiskProfile)[number % 3],
                     target_assets=("BTCUSDT", "ETHUSDT", "SOLUSDT")[number % 3 : number % 3 + 1],
                     cadence_seconds=self.cadence_s,
                 )
                 self.ids.add(str(store.create_strategy(row).id))
+
+    def resume(self) -> None:
+        """Lets all of them run at once."""
+        with psycopg.connect(dsn(self.home), autocommit=True) as connection:
+            connection.execute("update ai_strategies set status = 'running' where status = 'paused'")
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self._get("/status"))

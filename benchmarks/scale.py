@@ -1,0 +1,122 @@
+"""A thousand strategies on one host: started, ticking and stopped through the real product, with what it took.
+
+    python benchmarks/scale.py [--strategies 1000] [--cadence 45] [--watch 90]
+
+Embedded database and simulators run on the same cores, so every figure holds them too unless it says otherwise.
+"""
+
+import argparse
+import shutil
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.support.fleet import Fleet, cpu_s, private_bytes
+
+MIB = 1024 * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--strategies", type=int, default=1_000)
+    parser.add_argument("--cadence", type=float, default=45.0)
+    parser.add_argument("--watch", type=float, default=90.0, help="seconds of steady ticking to measure")
+    given = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="sparky-scl-", dir="/tmp"))
+    fleet = Fleet(root / "home", given.strategies, given.cadence)
+    try:
+        for name, value in measured(fleet, given.watch):
+            print(f"{name:<58} {value:>14}", flush=True)
+    except BaseException:
+        print(fleet.log())
+        raise
+    finally:
+        fleet.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def measured(fleet: Fleet, watch_s: float) -> list[tuple[str, str]]:
+    fleet.boot()
+    fleet.create(is_running=False)
+    began = time.monotonic()
+    fleet.resume()
+    fleet.wait_for(lambda: count_ready(fleet) == fleet.count, "every strategy ready", 600)
+    ready_s = time.monotonic() - began
+    fleet.wait_for(lambda: fleet.cycles().keys() >= fleet.ids, "a cycle of every strategy", 600)
+    cycled_s = time.monotonic() - began
+    before = usage(fleet)
+    lateness = fleet.watch(watch_s)
+    used = {name: after - before[name] for name, after in usage(fleet).items()}
+    sizes = sorted(private_bytes(child["pid"]) / MIB for child in fleet.strategies().values())
+    restarts = sum(child["restarts"] for child in fleet.children().values())
+    stop_s, code = stopped(fleet)
+    return [
+        ("strategies", str(fleet.count)),
+        ("rows resumed to all ready (first tick complete)", f"{ready_s:.1f} s"),
+        ("rows resumed to a whole cycle of each", f"{cycled_s:.1f} s"),
+        ("ticks watched", str(lateness.ticks)),
+        ("tick lateness p50 (histogram bound)", f"<= {lateness.percentile(0.5) * 1000:g} ms"),
+        ("tick lateness p99 (histogram bound)", f"<= {lateness.percentile(0.99) * 1000:g} ms"),
+        ("ticks within 50 ms / 250 ms", f"{lateness.within(0.05):.2%} / {lateness.within(0.25):.2%}"),
+        ("private memory per strategy, median / largest", f"{statistics.median(sizes):.1f} / {sizes[-1]:.1f} MiB"),
+        ("private memory of all strategies", f"{sum(sizes):.0f} MiB"),
+        *((f"cores used: {name}", f"{seconds / watch_s:.3f}") for name, seconds in used.items()),
+        (
+            "CPU per 1,000 cycles, everything on this host",
+            f"{sum(used.values()) / max(1, lateness.ticks) * 1000:.1f} s",
+        ),
+        ("restarts", str(restarts)),
+        ("stopped in, exit code", f"{stop_s:.1f} s, {code}"),
+    ]
+
+
+def count_ready(fleet: Fleet) -> int:
+    return sum(child["state"] == "running" for child in fleet.strategies().values())
+
+
+def usage(fleet: Fleet) -> dict[str, float]:
+    """CPU seconds by who used them."""
+    pids = {child["pid"] for child in fleet.strategies().values()}
+    family = fleet.family()
+    supervisor, rest = family[:1], family[1:]
+    shared = {child["pid"]: name for name, child in fleet.children().items() if child["pid"] not in pids}
+    found = {"supervisor": cpu_s(supervisor), "strategies": cpu_s([p for p in rest if p.pid in pids])}
+    for process in rest:
+        if process.pid in shared:
+            found[shared[process.pid]] = cpu_s([process])
+    # Backends come and go with every connection; the postmaster counts those that it has waited for.
+    found["database"] = found.get("database", 0.0) + sum(waited_s(p) for p in rest if is_postmaster(p, rest))
+    return found
+
+
+def is_postmaster(process: psutil.Process, family: list[psutil.Process]) -> bool:
+    names = {other.pid for other in family if safe_name(other) == "postgres"}
+    return process.pid in names and process.ppid() not in names
+
+
+def safe_name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def waited_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def stopped(fleet: Fleet) -> tuple[float, int]:
+    assert fleet.process is not None
+    began = time.monotonic()
+    fleet.process.send_signal(signal.SIGTERM)
+    code = fleet.process.wait(300)
+    return time.monotonic() - began, code
+
+
+if __name__ == "__main__":
+    main()
