@@ -26,12 +26,12 @@ def start(peers: LocalPeers, home: Path, url: str) -> None:
     peers.start("market", lambda: make(settings, peers, ""))
 
 
-def wanted(symbol: str = "BTCUSDT") -> GetSnapshot:
-    return GetSnapshot(venue="aster", symbol=symbol, deadline=time.monotonic() + PATIENCE_S)
+def wanted(symbol: str = "BTCUSDT", interval: str = "1m") -> GetSnapshot:
+    return GetSnapshot(venue="aster", symbol=symbol, interval=interval, deadline=time.monotonic() + PATIENCE_S)
 
 
-def ask(peers: LocalPeers, symbol: str = "BTCUSDT") -> Snapshot:
-    return peers.ask("market", wanted(symbol), Snapshot)
+def ask(peers: LocalPeers, symbol: str = "BTCUSDT", interval: str = "1m") -> Snapshot:
+    return peers.ask("market", wanted(symbol, interval), Snapshot)
 
 
 @pytest.fixture
@@ -155,3 +155,32 @@ def test_one_slow_symbol_does_not_block_the_others(peers: LocalPeers, home: Path
     assert ask(peers, "SOLUSDT").snapshot.symbol == "SOLUSDT"
     with pytest.raises(pykka.Timeout):
         slow.get(timeout=0)
+
+
+@pytest.mark.parametrize(("interval", "minutes"), [("15m", 15), ("1h", 60)])
+def test_longer_candles_have_indicators_of_their_own(
+    peers: LocalPeers, home: Path, real_time_url: str, interval: str, minutes: int
+) -> None:
+    start(peers, home, real_time_url)
+    minute, longer = ask(peers).snapshot, ask(peers, interval=interval).snapshot
+    assert longer.interval == interval
+    steps = {b.open_time_ms - a.open_time_ms for a, b in zip(longer.candles, longer.candles[1:], strict=False)}
+    assert steps == {minutes * 60_000}
+    assert longer.last_price == longer.candles[-1].close
+    assert longer.indicators.sma_50 not in (None, minute.indicators.sma_50)
+    assert ask(peers, interval=interval).snapshot.as_of_ms == longer.as_of_ms  # kept
+
+
+def test_a_venue_that_refuses_an_address_is_left_alone_for_every_symbol(
+    peers: LocalPeers, home: Path, real_time_url: str
+) -> None:
+    start(peers, home, real_time_url)
+    ask(peers, "ETHUSDT")  # listings are loaded
+    refusal = {"kind": "status", "status": 429, "headers": {"retry-after": "60"}, "times": None}
+    httpx.post(f"{real_time_url}/_control/faults", json=[refusal]).raise_for_status()
+    for symbol in ("BTCUSDT", "SOLUSDT"):
+        with pytest.raises(Skip) as refused:
+            ask(peers, symbol)
+        assert refused.value.kind == "no_data"
+    assert ask(peers, "ETHUSDT").snapshot.symbol == "ETHUSDT"  # what is known stays known
+    assert [fetched.symbol for fetched in peers.of(MarketFetched)] == ["ETHUSDT", "BTCUSDT"]
