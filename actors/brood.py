@@ -16,6 +16,7 @@ import psutil
 import structlog
 
 from actors.board import SLOTS, Board, Pulse
+from actors.environment import inherited
 from actors.forkserver import REQUEST_LIMIT, become_subreaper
 from actors.reserve import Reserve
 from actors.supervision import Child
@@ -141,6 +142,7 @@ class Brood:
                 [sys.executable, "-P", "-m", "actors.forkserver", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(), self._lifeline),
                 stdin=subprocess.DEVNULL,
+                env=inherited(os.environ),
             )
         self._requests = ours
         ours.settimeout(_WARM_UP_DEADLINE_S)

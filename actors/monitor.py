@@ -32,6 +32,7 @@ class MonitorActor(Actor):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._host, self._port = settings.sparky_monitor_host, settings.sparky_monitor_port
+        self._token, self._is_fronted = settings.sparky_admin_token, settings.sparky_behind_tls
         self._registry = CollectorRegistry()
         self.facts = Facts(Metrics(self._registry))
         self._server: MonitorServer | None = None
@@ -48,7 +49,7 @@ class MonitorActor(Actor):
 
     def open(self) -> None:
         """Listens. Raises BadConfiguration when the port is taken."""
-        self._server = MonitorServer(self._host, self._port, self._registry, self.facts)
+        self._server = MonitorServer(self._host, self._port, self._registry, self.facts, self._token, self._is_fronted)
 
     def tick(self, now: float) -> float:
         """Asks its own server, so that a monitor that nobody can read is restarted."""

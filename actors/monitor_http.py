@@ -1,35 +1,64 @@
 """The monitor's face: /metrics for Prometheus, /healthz for probes, /status for people; loopback unless told."""
 
 import errno
+import hmac
 import http.client
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import ClassVar, Final
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from pydantic import SecretStr
 
 from actors.monitor_facts import Facts
 from engine.errors import BadConfiguration
+from engine.settings import is_loopback
 
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-class MonitorServer:
-    """Serves from threads of its own until `close`. Raises BadConfiguration when the address cannot be had."""
+# Nothing here is a page: no browser shall run, frame, sniff or share it.
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, facts: Facts) -> None:
+
+class MonitorServer:
+    """Serves from threads of its own until `close`. Raises BadConfiguration when the address cannot be had.
+
+    With a `token`, /metrics and /status ask for it as a bearer token. On a loopback address only requests that name a
+    loopback host are answered, so that no web page reaches it by a name that it made resolve to this host; `is_fronted`
+    says that a proxy stands before it, which may pass other names on.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        facts: Facts,
+        token: SecretStr | None = None,
+        is_fronted: bool = False,  # noqa: FBT001, FBT002 - one argument per edge
+    ) -> None:
         routes = {
             "/metrics": lambda accept: _metrics(registry, accept),
             "/healthz": lambda _: _healthz(facts),
             "/status": lambda _: _json(HTTPStatus.OK, facts.status(time.monotonic(), time.time())),
         }
-        handler = type("Handler", (_Handler,), {"routes": routes})
+        guard = Guard(token, is_loopback(host) and not is_fronted)
+        handler = type("Handler", (_Handler,), {"routes": routes, "guard": guard})
         try:
             self._server = _Server((host, port), handler)
         except OSError as error:
@@ -58,6 +87,33 @@ class MonitorServer:
         self._server.server_close()
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Who is answered."""
+
+    token: SecretStr | None = None
+    only_loopback_names: bool = False
+
+    def refusal(self, path: str, host: str | None, authorization: str) -> Answer | None:
+        """None when the request may have what `path` holds; /healthz is for everybody who may reach it at all."""
+        if self.only_loopback_names and host is not None and not is_loopback(_name(host)):
+            return _json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this is not the host you asked for"})
+        if self.token is None or path == "/healthz":
+            return None
+        wanted = f"Bearer {self.token.get_secret_value()}".encode()
+        if hmac.compare_digest(authorization.encode("utf-8", "replace"), wanted):
+            return None
+        return _json(HTTPStatus.UNAUTHORIZED, {"error": "send SPARKY_ADMIN_TOKEN as a bearer token"})
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without the port; empty when it makes no sense."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -69,10 +125,16 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 10.0  # of silence; a stuck client must not keep a thread
+    server_version = "sparky"
+    sys_version = ""
     routes: ClassVar[dict[str, Callable[[str], Answer]]] = {}
+    guard: ClassVar[Guard] = Guard()
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        refusal = self.guard.refusal(path, self.headers.get("Host"), self.headers.get("Authorization", ""))
+        if refusal is not None:
+            return self._send(refusal)
         route = self.routes.get(path)
         if route is None:
             known = ", ".join(self.routes)
@@ -84,7 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         self.end_headers()
         self.wfile.write(body)
 

@@ -23,7 +23,7 @@ ALL_SECRETS: Final = DATABASE_SECRETS | _VAULT | _ADMIN | {"groq_api_key"}
 SECRETS: Final[Mapping[str, frozenset[str]]] = {
     "monitor": _ADMIN,
     "prepare": DATABASE_SECRETS | _VAULT,
-    "webhook": DATABASE_SECRETS | _VAULT,
+    "webhook": DATABASE_SECRETS | _VAULT | _ADMIN,
     "dispatcher": DATABASE_SECRETS | _VAULT,
     "roster": DATABASE_SECRETS,
     "strategy": DATABASE_SECRETS | {"groq_api_key"},
@@ -43,6 +43,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
     "prepare": _DATABASE | {"sparky_candles", "sparky_demo_cadence_s"},
     "webhook": _DATABASE
     | _VAULT
+    | _ADMIN
     | {
         "sparky_webhook_host",
         "sparky_webhook_port",

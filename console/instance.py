@@ -38,7 +38,9 @@ def monitor_url(settings: Settings) -> str:
 def monitor_status(settings: Settings) -> dict[str, Any] | None:
     """The monitor's /status; None when no monitor of ours answers there."""
     with contextlib.suppress(requests.RequestException, ValueError):
-        answer = requests.get(f"{monitor_url(settings)}/status", timeout=TIMEOUT_S)
+        token = settings.sparky_admin_token
+        headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+        answer = requests.get(f"{monitor_url(settings)}/status", headers=headers, timeout=TIMEOUT_S)
         data = answer.json() if answer.ok else None
         if isinstance(data, dict) and "supervisor" in data:
             return data

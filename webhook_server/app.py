@@ -6,6 +6,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -13,6 +14,7 @@ from engine.settings import Settings
 from engine.store.store import Store
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
+from webhook_server.hardening import Hardened
 from webhook_server.health import Health
 from webhook_server.marks import Housekeeping, Marks
 from webhook_server.metrics import Metrics
@@ -46,7 +48,7 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock) -> Ser
     recovery = Recovery(store, pipeline, clock, metrics)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
-        app=_app(Doors(pipeline, store, Health(store, clock, metrics), metrics, workers)),
+        app=_app(Doors(pipeline, store, Health(store, clock, metrics), metrics, workers), settings.sparky_admin_token),
         pipeline=pipeline,
         marks=marks,
         recovery=recovery,
@@ -56,10 +58,11 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock) -> Ser
     )
 
 
-def _app(doors: Doors) -> FastAPI:
+def _app(doors: Doors, token: SecretStr | None) -> FastAPI:
     app = FastAPI(title="Sparky webhook server", version="1", redoc_url=None, redirect_slashes=False)
     app.include_router(router(doors))
     app.add_exception_handler(HTTPException, _in_our_words)
+    app.add_middleware(Hardened, token=token)
     return app
 
 

@@ -1,0 +1,59 @@
+"""Around every answer of the webhook server: headers for browsers that stray here, and a token before its figures."""
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from pydantic import SecretStr
+from starlette.responses import JSONResponse
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GUARDED: Final = "/metrics"
+DOCUMENTS: Final = ("/docs", "/openapi.json")  # the one page for people; it brings its own scripts
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+_NOTHING_RUNS: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class Hardened:
+    """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one."""
+
+    def __init__(self, inner: Application, token: SecretStr | None) -> None:
+        self._inner = inner
+        self._wanted = None if token is None else f"Bearer {token.get_secret_value()}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        added = _HEADERS if scope["path"].startswith(DOCUMENTS) else (*_HEADERS, _NOTHING_RUNS)
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message.get("headers", ())}
+                more = [header for header in added if header[0] not in given]
+                message = {**message, "headers": [*message.get("headers", ()), *more]}
+            await send(message)
+
+        inner = self._inner if self._may_see(scope) else _refused
+        await inner(scope, receive, send_with_headers)
+
+    def _may_see(self, scope: Scope) -> bool:
+        if self._wanted is None or scope["path"] != GUARDED:
+            return True
+        offered = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(offered, self._wanted)
+
+
+async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
+    body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
+    await JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
