@@ -37,7 +37,7 @@ class Leverage:
         try:
             answer = self._exchange.set_leverage(leverage, market["symbol"])
         except ccxt.NoChange:
-            answer = {}
+            answer = {"leverage": leverage}
         return self._read_back(market, answer)
 
     def _read_back(self, market: Mapping[str, Any], answer: Any) -> int | None:

@@ -202,6 +202,29 @@ def test_a_cancellation_whose_answer_is_lost_may_be_repeated(
     assert names(long) == [TARGET]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_order_that_is_still_there_after_it_was_cancelled_is_cancelled_again(
+    long: CcxtVenue, misbehave: Misbehave, times: int
+) -> None:
+    """The venue says yes and does nothing, once or twice."""
+    long.protect(wanted())
+    body = '{"orderId":1,"symbol":"BTCUSDT"}'
+    misbehave({"kind": "status", "status": 200, "body": body, "path": ORDER, "method": "DELETE", "times": times})
+    if times == 2:
+        with pytest.raises(UpstreamUnavailable, match="still open"):
+            long.cancel("BTCUSDT", STOP)
+    assert long.cancel("BTCUSDT", STOP) is not None
+    assert names(long) == [TARGET]
+
+
+def test_a_venue_that_contradicts_itself_is_asked_and_told_once_more(long: CcxtVenue, misbehave: Misbehave) -> None:
+    """It refuses the stop as a duplicate, and then knows of none."""
+    body = '{"code":-4115,"msg":"ClientOrderId is duplicated."}'
+    misbehave({"kind": "status", "status": 400, "body": body, "path": ORDER, "method": "POST"})
+    assert len(long.protect(wanted())) == 2
+    assert names(long) == [STOP, TARGET]
+
+
 def test_a_protection_without_a_price_is_none() -> None:
     with pytest.raises(ValidationError, match="a stop-loss, a take-profit or both"):
         wanted(stop_loss_price=None, take_profit_price=None)
