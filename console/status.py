@@ -132,7 +132,7 @@ def _footer(view: dict[str, Any]) -> list[Text]:
 
 
 def _limits(model: str, state: dict[str, Any]) -> str:
-    uses = (f"{name} {state['used'].get(name, 0):g}/{limit:g}" for name, limit in state["limit"].items())
+    uses = (f"{name} {state['used'].get(name, 0):,.0f}/{limit:,.0f}" for name, limit in state["limit"].items())
     return f"{model}: {', '.join(uses)}; {state['queue_length']} waiting{_need(state)}"
 
 
