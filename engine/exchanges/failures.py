@@ -1,5 +1,6 @@
 """The one place where ccxt's exceptions become ours."""
 
+import decimal
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,9 +64,13 @@ UNREADABLE: Final = (TypeError, KeyError, AttributeError, ValueError, IndexError
 
 @contextmanager
 def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
-    """Turns what ccxt raises inside the block into our errors. With `ordering`, silence means OutcomeUnknown."""
+    """Turns what ccxt raises inside the block into our errors. With `ordering`, silence means OutcomeUnknown.
+
+    ccxt changes rounding and traps of the thread's decimal context; here that ends with the block.
+    """
     try:
-        yield
+        with decimal.localcontext():
+            yield
     except SparkyError:
         raise
     except ccxt.BaseError as error:

@@ -1,5 +1,6 @@
 """What the account itself says it holds, how its leverage is made sure of, and why a request was refused."""
 
+import decimal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -169,6 +170,14 @@ def test_an_order_that_fills_too_late_is_open_and_then_found_filled(
     found = venue.order_by_client_id("BTCUSDT", client_order_id("1"))
     assert found is not None
     assert (found.status, found.price) == (OrderStatus.FILLED, Decimal("30801.6"))
+
+
+def test_the_threads_own_decimal_arithmetic_stays_as_it_was(open_venue: OpenVenue) -> None:
+    with decimal.localcontext() as context:
+        before = context.copy()
+        open_venue().limit_order(order(), Decimal(29_000))
+        after = decimal.getcontext()
+        assert (after.prec, after.rounding, after.traps) == (before.prec, before.rounding, before.traps)
 
 
 def test_an_exit_does_not_wait_for_another_order_of_the_account(

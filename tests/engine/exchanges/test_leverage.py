@@ -23,7 +23,8 @@ class Exchange:
     both_sides: bool = True
     set_to: list[int] = field(default_factory=list)
 
-    def set_leverage(self, leverage: int, _: str) -> Any:
+    def set_leverage(self, leverage: int, symbol: str) -> Any:
+        assert symbol == MARKET["symbol"]
         self.set_to.append(leverage)
         if leverage == self.leverage:
             raise ccxt.NoChange("no need to change leverage")
@@ -60,8 +61,8 @@ def test_a_venue_that_has_nothing_to_change_is_content(has: dict[str, bool]) -> 
 
 def test_a_venue_that_tells_nothing_is_not_believed() -> None:
     class Silent(Exchange):
-        def set_leverage(self, leverage: int, _: str) -> Any:
-            return None
+        def set_leverage(self, leverage: int, symbol: str) -> Any:
+            super().set_leverage(leverage, symbol)
 
     with pytest.raises(VenueRefused, match="cannot be read back"):
         Leverage(Silent({})).ensure(MARKET, 7)
