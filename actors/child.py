@@ -34,6 +34,8 @@ from engine.settings import Settings
 logger = structlog.get_logger()
 
 STRATEGY_DESCRIPTORS: Final = 256
+MOST_FAILED_CHECKS: Final = 3
+_CHECK_AGAIN_S: Final = 0.3
 _TICK_SOON_S: Final = 0.05
 _ROOM_FOR_STACKS_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as data before it is ever touched
 
@@ -49,19 +51,27 @@ class Service(Protocol):
 
 
 class ServiceActor(Actor):
-    """Puts a service under the same supervision as every actor: its tick is a completed health check."""
+    """Puts a service under the same supervision as every actor: its tick is a health check.
+
+    One that fails is repeated at once, the third in a row ends the process: a busy host alone must not restart servers.
+    """
 
     def __init__(self, service: Service) -> None:
         super().__init__()
         self._service = service
+        self._failed = 0
 
     def open(self) -> None:
+        """Returns when the service is well; the supervisor's patience with a start bounds it."""
         self._service.start()
+        while not self._service.healthy():
+            time.sleep(_CHECK_AGAIN_S)
 
     def tick(self, now: float) -> float:
-        if not self._service.healthy():
-            raise RuntimeError("the service does not answer its own health check")
-        return now + self.tick_every_s
+        self._failed = 0 if self._service.healthy() else self._failed + 1
+        if self._failed >= MOST_FAILED_CHECKS:
+            raise RuntimeError(f"the service failed {self._failed} health checks of its own in a row")
+        return now + (_CHECK_AGAIN_S if self._failed else self.tick_every_s)
 
     def close(self, grace_s: float) -> None:
         self._service.stop(grace_s)

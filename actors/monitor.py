@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -23,6 +23,8 @@ from actors.monitor_http import MonitorServer
 from engine.settings import Settings
 from engine.telemetry import Metrics
 
+MOST_FAILED_CHECKS: Final = 3
+
 
 class MonitorActor(Actor):
     """Keeps one ordinary registry in this one process; nobody waits for it, so it asks nobody anything."""
@@ -36,6 +38,7 @@ class MonitorActor(Actor):
         self._registry = CollectorRegistry()
         self.facts = Facts(Metrics(self._registry))
         self._server: MonitorServer | None = None
+        self._failed = 0
         self._notes: dict[type[Message], Callable[[Any], None]] = {
             SupervisorReport: lambda message: self.facts.reported(message, time.monotonic()),
             ChildParked: lambda message: self.facts.parked(message, time.time()),
@@ -52,8 +55,10 @@ class MonitorActor(Actor):
         self._server = MonitorServer(self._host, self._port, self._registry, self.facts, self._token, self._is_fronted)
 
     def tick(self, now: float) -> float:
-        """Asks its own server, so that a monitor that nobody can read is restarted."""
-        if self._server is None or not self._server.answers():
+        """Asks its own server, so that a monitor that nobody can read is restarted: after three answers that failed."""
+        is_well = self._server is not None and self._server.answers()
+        self._failed = 0 if is_well else self._failed + 1
+        if self._failed >= MOST_FAILED_CHECKS:
             raise RuntimeError("the monitor's HTTP server does not answer")
         return now + self.tick_every_s
 

@@ -48,7 +48,9 @@ class Fleet(Sparky):
     """`count` equal strategies with a cadence of `cadence_s`; further settings as in `Sparky`."""
 
     def __init__(self, home: Path, count: int, cadence_s: float, **more: str) -> None:
-        super().__init__(home, **{"SPARKY_LLM_RPM": "60000", "SPARKY_LLM_CONCURRENCY": "64", **more})
+        super().__init__(
+            home, **{"SPARKY_LLM_RPM": "60000", "SPARKY_LLM_RPD": "90000000", "SPARKY_LLM_CONCURRENCY": "64", **more}
+        )
         self.count = count
         self.cadence_s = cadence_s
         self.ids: set[str] = set()
