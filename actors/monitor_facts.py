@@ -93,6 +93,8 @@ class Facts:
                 self._metrics.strategy_info.remove(strategy, before["name"])
             self._metrics.strategy_info.labels(strategy, cycle.name).set(1)
         facts = cycle.model_dump(mode="json", exclude={"strategy_id", "action", "symbol", "confidence", "signal_id"})
+        if cycle.breaker != before.get("breaker", "closed"):
+            self._metrics.breaker_turns.labels(strategy, cycle.breaker).inc()
         facts["cycles"] = before.get("cycles", 0) + 1
         facts["missed_ticks"] += before.get("missed_ticks", 0)
         facts["signals"] = before.get("signals", {})

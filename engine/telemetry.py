@@ -47,6 +47,12 @@ class Metrics:
         self.lateness = self._histogram("sparky_tick_lateness_seconds", "Start of a cycle after its grid point.", _FAST)
         self.missed_ticks = self._counter("sparky_ticks_missed_total", "Grid points dropped.", "strategy")
         self.breaker = self._gauge("sparky_breaker_state", "1 for the breaker's state.", "strategy", "state")
+        self.breaker_turns = self._counter(
+            "sparky_breaker_transitions_total",
+            "Times that a cycle left the breaker in another state.",
+            "strategy",
+            "state",
+        )
         self.failures = self._gauge("sparky_consecutive_failures", "Failures since the last success.", "strategy")
         self.decisions = self._counter("sparky_decisions_total", "Recorded decisions.", "strategy", "action")
         self.confidence = self._histogram("sparky_decision_confidence", "Confidence of decisions, 0 to 1.", _CONFIDENCE)

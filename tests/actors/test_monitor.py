@@ -273,3 +273,14 @@ def test_two_registries_do_not_know_each_other() -> None:
     first.cycle_finished(cycle())
     assert first.status(0, 0)["totals"]["cycles"] == 1
     assert second.status(0, 0)["totals"]["cycles"] == 0
+
+
+def test_turns_of_a_breaker_are_counted(running: Running) -> None:
+    running.tell(*(cycle(breaker=state) for state in ("closed", "open", "open", "closed", "open")))
+    found = running.samples()
+
+    def turns(state: str) -> float:
+        labels = json.dumps({"state": state, "strategy": str(STRATEGY)})
+        return found["sparky_breaker_transitions_total" + labels]
+
+    assert (turns("open"), turns("closed")) == (2, 1)
