@@ -134,9 +134,7 @@ def waiting_table() -> None:
 def cost_table() -> None:
     fresh = Usage(prompt_tokens=PROMPT_TOKENS, completion_tokens=ANSWER_TOKENS)
     cached = fresh.model_copy(update={"cached_tokens": STATIC_TOKENS // 128 * 128})
-    print(
-        f"\na day at {CADENCE_S:g} s: {CYCLES_A_DAY:.0f} decisions of {PROMPT_TOKENS} tokens in, {ANSWER_TOKENS} out"
-    )
+    print(f"\na day at {CADENCE_S:g} s: {CYCLES_A_DAY:.0f} decisions of {PROMPT_TOKENS} tokens in, {ANSWER_TOKENS} out")
     print("\nmodel                  USD a decision  USD a day, nothing cached  USD a day, static part cached")
     for model, price in Settings().sparky_llm_prices.items():
         each, day = cost_usd(cached, price), Decimal(round(CYCLES_A_DAY))
