@@ -1,57 +1,76 @@
 """Carries signals from the outbox to the webhook server: leased, signed, at least once, until each reached an end."""
 
+import queue
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
-import requests
 import structlog
-from requests.adapters import HTTPAdapter
+from pydantic import SecretStr
 
 from actors.actor import Actor, Peers
 from actors.messages import Message, OutboxState, SignalAttempted, SignalReady
 from engine import delivery
 from engine.delivery import Attempt
 from engine.errors import CredentialsRefused, UpstreamUnavailable
+from engine.identity import this_boot
+from engine.sending import Sender
 from engine.settings import Settings
+from engine.store.rows import Settlement
 from engine.store.store import Store, open_store
 from engine.types import Signal, SignalOutcome
 
 logger = structlog.get_logger()
 
-WORKERS: Final = 8
-LEASE_S: Final = 30.0  # longer than the longest attempt, so that nobody else sends what we are sending
+WORKERS: Final = 12
+MOST_CLAIMED: Final = 2 * WORKERS  # some wait here already, so that claims come in batches
+LEASE_S: Final = 30.0  # longer than two attempts after each other, so that nobody else sends what we are sending
+SECRET_KEPT_S: Final = 1.0
+RETRY_STORE_S: Final = 0.2
+
+Ended = tuple[Signal, Attempt]
 
 
 class Dispatcher(Actor):
     """Claims on every wake-up (a strategy has recorded a signal) and, should one be lost, on every tick.
 
     The claim hands out only the oldest open signal of each (strategy, symbol), so their order is kept while others
-    go in parallel.
+    go in parallel. One thread, the clerk, speaks to the outbox: it settles all that has ended meanwhile in one call,
+    then claims; workers deliver. `home` tells this dispatcher's predecessors, whose leases it ends.
     """
 
-    def __init__(self, store: Store, peers: Peers, webhook_url: str) -> None:
+    def __init__(self, store: Store, peers: Peers, webhook_url: str, home: str | None = None) -> None:
         super().__init__()
         self._store = store
         self._peers = peers
         self._url = webhook_url
-        self._owner = f"dispatcher-{uuid.uuid4().hex[:12]}"
-        self._room = threading.BoundedSemaphore(WORKERS)
-        self._claiming = threading.Lock()
+        self._home = home
+        self._owner = f"{home or 'dispatcher'}:{uuid.uuid4().hex[:12]}"
+        self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()  # None: look into the outbox
+        self._claimed: set[UUID] = set()
+        self._secrets: dict[UUID, tuple[float, SecretStr | None]] = {}
+        self._stopping = threading.Event()
+        self._idle = threading.Event()
         self._store_is_up = True
 
     def open(self) -> None:
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=WORKERS))
-        self._session.trust_env = False
+        if self._home is not None:
+            released = self._store.release_signals(f"{self._home}:")
+            if released:
+                logger.info("leases_taken_over", count=released)
+        self._sender = Sender(WORKERS)
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver")
+        self._clerk = threading.Thread(target=self._keep_books, name="clerk", daemon=True)
+        self._clerk.start()
 
     def tick(self, now: float) -> float:
-        self._claim()
+        if not self._clerk.is_alive():
+            raise RuntimeError("the clerk is gone")
+        self._events.put(None)
         try:
             self._peers.tell("monitor", OutboxState(pending=self._store.outbox_pending()))
             self._store_is_up = True
@@ -64,68 +83,117 @@ class Dispatcher(Actor):
     def receive(self, message: Message) -> None:
         if not isinstance(message, SignalReady):
             raise TypeError(f"the dispatcher does not know {type(message).__name__}")
-        self._claim()
+        self._events.put(None)
 
     def close(self, grace_s: float) -> None:
         """Flushes: delivers until nothing is due and nothing is under way. What it does not manage stays recorded."""
+        if not self._is_open:
+            return
         deadline = time.monotonic() + grace_s
-        started = 1
-        while started > 0 and time.monotonic() < deadline:
-            started = self._claim()
-            self._await_idle(deadline)
+        self._idle.clear()
+        self._stopping.set()
+        self._events.put(None)
+        self._idle.wait(max(0.0, deadline - time.monotonic()))
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._sender.close()
 
-    def _await_idle(self, deadline: float) -> None:
-        held = [self._room.acquire(timeout=max(0.0, deadline - time.monotonic())) for _ in range(WORKERS)]
-        for _ in range(sum(held)):
-            self._room.release()
+    def _keep_books(self) -> None:
+        """Waits for something to do, settles, claims. Ends when told to stop and nothing is left."""
+        unsettled: list[Ended] = []
+        while True:
+            unsettled += self._ended(wait_s=RETRY_STORE_S if unsettled else None)
+            try:
+                unsettled = self._settled(unsettled)
+                started = self._claim()
+            except UpstreamUnavailable as error:
+                logger.warning("outbox_away", reason=str(error), unsettled=len(unsettled))
+                started = 0
+                if self._stopping.is_set():
+                    break
+            if self._stopping.is_set() and not (started or unsettled or self._claimed):
+                break
+        self._idle.set()
+
+    def _ended(self, wait_s: float | None) -> list[Ended]:
+        """All events that are there, after at least one came (or `wait_s` passed)."""
+        ended: list[Ended] = []
+        try:
+            event = self._events.get(timeout=wait_s)
+            while True:
+                if event is not None:
+                    ended.append(event)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return ended
+
+    def _settled(self, ended: list[Ended]) -> list[Ended]:
+        """Writes down how attempts ended; what is left to be written (nothing). Raises UpstreamUnavailable."""
+        if not ended:
+            return []
+        settlements = [
+            Settlement(
+                signal_id=signal.id,
+                outcome=attempt.outcome,
+                status=attempt.status,
+                reason=attempt.reason,
+                retry_in_s=attempt.retry_in_s,
+            )
+            for signal, attempt in ended
+        ]
+        ours = self._store.settle_signals(self._owner, settlements)
+        for signal, attempt in ended:
+            self._claimed.discard(signal.id)
+            self._tell(signal, attempt, is_ours=signal.id in ours)
+        return []
 
     def _claim(self) -> int:
-        """Starts the delivery of all that is due and fits; how many those were."""
-        with self._claiming:
-            room = 0
-            while room < WORKERS and self._room.acquire(blocking=False):
-                room += 1
-            signals = self._claimed(room)
-            for _ in range(room - len(signals)):
-                self._room.release()
-            for signal in signals:
-                self._workers.submit(self._deliver, signal)
-            return len(signals)
-
-    def _claimed(self, room: int) -> tuple[Signal, ...]:
-        if room == 0:
-            return ()
-        try:
-            return self._store.claim_signals(self._owner, room, LEASE_S)
-        except UpstreamUnavailable:
-            return ()
+        """Starts the delivery of what is due, as far as there is room for a batch; how many those were."""
+        if len(self._claimed) > MOST_CLAIMED // 2:
+            return 0
+        signals = self._store.claim_signals(self._owner, MOST_CLAIMED - len(self._claimed), LEASE_S)
+        for signal in signals:
+            self._claimed.add(signal.id)
+            self._workers.submit(self._deliver, signal)
+        return len(signals)
 
     def _deliver(self, signal: Signal) -> None:
-        log = logger.bind(signal=str(signal.id), strategy=str(signal.strategy_id), symbol=signal.symbol)
         try:
             attempt = self._attempt(signal)
-            self._settle(signal, attempt)
-            log.info("signal", outcome=attempt.outcome, status=attempt.status, reason=attempt.reason)
         except UpstreamUnavailable as error:
-            log.warning("signal_not_settled", reason=str(error))  # the lease runs out and it is sent again
+            attempt = Attempt(SignalOutcome.RETRY, None, str(error), RETRY_STORE_S)
         except Exception as error:
-            log.exception("delivery_failed", reason=str(error))
-        finally:
-            self._room.release()
-        self.actor_ref.tell(SignalReady(signal_id=signal.id))  # the next one of its strategy and symbol may go now
+            logger.exception("delivery_failed", signal=str(signal.id))
+            wait_s = delivery.wait_before_retry(signal.attempts)
+            attempt = Attempt(SignalOutcome.RETRY, None, f"our own fault: {type(error).__name__}", wait_s)
+        self._events.put((signal, attempt))
 
     def _attempt(self, signal: Signal) -> Attempt:
         try:
-            secret = self._store.webhook_secret(signal.user_id)
+            secret = self._secret(signal.user_id)
         except CredentialsRefused as error:
             return Attempt(SignalOutcome.DEAD, None, str(error))
         if secret is None:
             return Attempt(SignalOutcome.DEAD, None, "the user has no webhook secret")
-        return delivery.post(self._session, self._url, signal, secret)
+        return delivery.post(self._sender, self._url, signal, secret)
 
-    def _settle(self, signal: Signal, attempt: Attempt) -> None:
-        self._store.settle_signal(
-            signal.id, self._owner, attempt.outcome, attempt.status, attempt.reason, attempt.retry_in_s
+    def _secret(self, user_id: UUID) -> SecretStr | None:
+        now = time.monotonic()
+        until, secret = self._secrets.get(user_id, (now, None))
+        if now >= until:
+            secret = self._store.webhook_secret(user_id)
+            self._secrets[user_id] = (now + SECRET_KEPT_S, secret)
+        return secret
+
+    def _tell(self, signal: Signal, attempt: Attempt, *, is_ours: bool) -> None:
+        logger.info(
+            "signal",
+            signal=str(signal.id),
+            strategy=str(signal.strategy_id),
+            symbol=signal.symbol,
+            outcome=attempt.outcome,
+            status=attempt.status,
+            reason=attempt.reason,
+            **({} if is_ours else {"lease": "lost"}),
         )
         self._peers.tell(
             "monitor",
@@ -143,4 +211,5 @@ class Dispatcher(Actor):
 def make(settings: Settings, peers: Peers, _argument: str) -> Dispatcher:
     if settings.webhook_url is None:
         raise ValueError("the composition always names a webhook URL")
-    return Dispatcher(open_store(settings, keep=True), peers, settings.webhook_url)
+    home = f"{this_boot()}/{settings.sparky_home}"
+    return Dispatcher(open_store(settings, keep=True), peers, settings.webhook_url, home)

@@ -4,8 +4,9 @@ Signed by Standard Webhooks 1.0.0: `webhook-id` is the same on every attempt, th
 """
 
 import json
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,14 +15,16 @@ from typing import Final
 import requests
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
+from urllib3.exceptions import HTTPError
 
+from engine.sending import Sender
 from engine.types import Signal, SignalOutcome
 
 CONNECT_TIMEOUT_S: Final = 3.0
-READ_TIMEOUT_S: Final = 10.0
+TOTAL_S: Final = 10.0  # one attempt, whatever the receiver does or leaves undone
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 15.0
-_LARGEST_ANSWER: Final = 64 * 1024
+LONGEST_WISH_S: Final = 3_600.0
 _CAN_BE_SENT_AGAIN: Final = frozenset({408, 409, 425, 429})
 
 
@@ -45,30 +48,35 @@ def signed_headers(signal: Signal, body: str, secret: SecretStr, now: datetime) 
     }
 
 
-def post(session: requests.Session, url: str, signal: Signal, secret: SecretStr) -> Attempt:
-    """Sends `signal` once. Every way it can end comes back as an `Attempt`; nothing is raised for a peer's fault."""
+def post(
+    sender: Sender,
+    url: str,
+    signal: Signal,
+    secret: SecretStr,
+    jitter: Callable[[], float] = random.random,
+    total_s: float = TOTAL_S,
+) -> Attempt:
+    """Sends `signal` once. Every way it can end comes back as an `Attempt`; nothing is raised for a peer's fault.
+
+    It ends within `total_s`. `jitter` gives numbers from 0 up to 1.
+    """
     body = json.dumps(signal.payload, separators=(",", ":"))
     headers = signed_headers(signal, body, secret, datetime.now(UTC))
     try:
-        with session.post(
-            url,
-            data=body.encode(),
-            headers=headers,
-            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            answer = response.raw.read(_LARGEST_ANSWER, decode_content=True)
-            return judge(response.status_code, response.headers, answer, signal.attempts, time.time())
-    except (requests.RequestException, OSError) as error:
-        return Attempt(SignalOutcome.RETRY, None, type(error).__name__, wait_before_retry(signal.attempts))
+        status, told, answer = sender.send(url, body.encode(), headers, min(CONNECT_TIMEOUT_S, total_s), total_s)
+    except (requests.RequestException, HTTPError, OSError) as error:
+        reason = f"no answer: {type(error).__name__}"
+        return Attempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
+    return judge(status, told, answer, signal.attempts, time.time(), jitter())
 
 
-def judge(status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float) -> Attempt:
+def judge(
+    status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float, jitter: float = 1.0
+) -> Attempt:
     """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
 
     The venue's refusal comes as 200 with `success` false. A risk refusal is a 429 whose body carries `data.limitType`
-    and would come again.
+    and would come again; one that came too late for the receiver has expired.
     """
     reason = _reason(answer)
     if 200 <= status < 300:
@@ -76,17 +84,20 @@ def judge(status: int, headers: Mapping[str, str], answer: bytes, attempts: int,
         return Attempt(outcome, status, reason)
     if status == 410:
         return Attempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
-    if (status in _CAN_BE_SENT_AGAIN and not _is_risk_refusal(answer)) or status >= 500:
+    if (status in _CAN_BE_SENT_AGAIN and _limit_type(answer) is None) or status >= 500:
         wait = retry_after_s(headers.get("retry-after"), now_unix_s)
-        return Attempt(
-            SignalOutcome.RETRY, status, reason, wait_before_retry(attempts) if wait is None else min(wait, 3_600.0)
-        )
-    return Attempt(SignalOutcome.REFUSED, status, reason)
+        wait = wait_before_retry(attempts, jitter) if wait is None else min(wait, LONGEST_WISH_S)
+        return Attempt(SignalOutcome.RETRY, status, reason, wait)
+    is_late = _limit_type(answer) == "stale_signal"
+    return Attempt(SignalOutcome.EXPIRED if is_late else SignalOutcome.REFUSED, status, reason)
 
 
-def wait_before_retry(attempts: int) -> float:
-    """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more)."""
-    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
+def wait_before_retry(attempts: int, jitter: float = 1.0) -> float:
+    """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more).
+
+    Doubling, of which `jitter` (0 to 1) takes off up to half, so that senders do not return all at once.
+    """
+    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16)) * (0.5 + 0.5 * jitter)
 
 
 def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
@@ -107,9 +118,10 @@ def _reason(answer: bytes) -> str | None:
     return ": ".join(said)[:200] or None
 
 
-def _is_risk_refusal(answer: bytes) -> bool:
+def _limit_type(answer: bytes) -> str | None:
+    """Which of the receiver's risk limits refused."""
     data = _parsed(answer).get("data")
-    return isinstance(data, dict) and "limitType" in data
+    return str(data["limitType"]) if isinstance(data, dict) and "limitType" in data else None
 
 
 def _parsed(answer: bytes) -> dict[str, object]:

@@ -126,6 +126,7 @@ class Settings(BaseModel):
 
     sparky_webhook_host: str = "127.0.0.1"
     sparky_webhook_port: Port = 3000
+    sparky_webhook_rate_per_s: float = Field(default=500.0, gt=0)
     sparky_monitor_host: str = "127.0.0.1"
     sparky_monitor_port: Port = 9108
 

@@ -169,6 +169,8 @@ class Position(Row):
     unrealized_pnl_usd: Decimal | None = None
     stop_loss_price: Decimal | None = None
     take_profit_price: Decimal | None = None
+    stop_loss_client_order_id: str | None = None  # of the orders that wait at a live venue
+    take_profit_client_order_id: str | None = None
     is_paper: bool
 
 

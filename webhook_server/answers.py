@@ -61,6 +61,24 @@ def in_progress() -> Answer:
     return _try_again("This signal is being executed", RETRY_SOON_S)
 
 
+def standby() -> Answer:
+    return _try_again("Another webhook server executes; this one stands by", RETRY_SOON_S)
+
+
+def held_back() -> Answer:
+    return _try_again("What an earlier signal did at the venue is not known yet; this one waits for it", RETRY_SOON_S)
+
+
+def too_many(retry_after_s: float) -> Answer:
+    """429 of our own, without a `limitType`: the same signal may be sent again later."""
+    body = {
+        "success": False,
+        "error": "Too many requests",
+        "message": "One user sends too much",
+    }
+    return Answer(429, body, {"Retry-After": str(max(1, math.ceil(retry_after_s)))})
+
+
 def unavailable(service: str, retry_after_s: float | None = None) -> Answer:
     """503; why is in our log, not in the answer."""
     wait_s = RETRY_LATER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
@@ -103,14 +121,21 @@ def opened(fill: Fill, closed: Answer | None) -> dict[str, Any]:
     return body if closed is None else body | {"closed": _first_half(closed)}
 
 
+def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[str, Any]:
+    """200 with success false: an entry whose protection could not be placed was taken back."""
+    told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
+    body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
+    return half_done(body, closed)
+
+
 def closed(fill: Fill, plan: Plan) -> dict[str, Any]:
     """200: a position was closed, wholly or in part; `plan` says why an entry closed only. The store adds `pnl`."""
     body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
     body["closeOrder"] = {"orderId": fill.order_id, "price": fill.price, "quantity": fill.quantity}
     if plan.refusal is not None:
         body["entryRefused"] = over_limit(plan.refusal).body
-    elif plan.rejection is not None or plan.reason is not None:
-        body["entryRefused"] = {"success": False, "message": plan.rejection or plan.reason}
+    elif plan.reason is not None:
+        body["entryRefused"] = {"success": False, "message": plan.reason}
     return body
 
 

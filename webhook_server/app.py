@@ -12,13 +12,17 @@ from starlette.requests import Request
 
 from engine.settings import Settings
 from engine.store.store import Store
+from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
 from webhook_server.hardening import Hardened
 from webhook_server.health import Health
+from webhook_server.lease import Lease
 from webhook_server.marks import Housekeeping, Marks
 from webhook_server.metrics import Metrics
+from webhook_server.pace import Pace
 from webhook_server.pipeline import Pipeline
+from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
 from webhook_server.routes import Doors, router
 from webhook_server.venues import Venues
@@ -37,13 +41,25 @@ class Server:
     housekeeping: Housekeeping
     metrics: Metrics
     workers: ThreadPoolExecutor
+    lease: Lease | None
+    reconciliation: Reconciliation
 
 
-def build(settings: Settings, store: Store, venues: Venues, clock: Clock) -> Server:
-    """Everything on the given edges; starts nothing."""
+def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner: str | None = None) -> Server:
+    """Everything on the given edges; starts nothing.
+
+    With `owner` the server executes only while it holds the lease under that name.
+    """
     metrics = Metrics()
-    desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent)
-    pipeline = Pipeline(store, desk, clock, metrics)
+    desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner)
+    secrets = RecentSecrets(store, clock.monotonic)
+    pipeline = Pipeline(store, desk, clock, metrics, secrets, Pace(settings.sparky_webhook_rate_per_s))
+    lease = None if owner is None else Lease(store, owner, metrics)
+    reconciliation = Reconciliation(store, venues, metrics)
+
+    def is_active() -> bool:
+        return lease is None or lease.is_held
+
     marks = Marks(store, venues, pipeline, clock, metrics)
     recovery = Recovery(store, pipeline, clock, metrics)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
@@ -52,7 +68,16 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock) -> Ser
         pipeline=pipeline,
         marks=marks,
         recovery=recovery,
-        housekeeping=Housekeeping(marks, recovery, clock, settings.sparky_mark_interval_s),
+        housekeeping=Housekeeping(
+            marks,
+            recovery,
+            reconciliation,
+            clock,
+            settings.sparky_mark_interval_s,
+            is_active,
+        ),
+        lease=lease,
+        reconciliation=reconciliation,
         metrics=metrics,
         workers=workers,
     )

@@ -2,8 +2,8 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -14,6 +14,8 @@ from engine.errors import SparkyError
 from webhook_server.intake import Envelope
 from webhook_server.schemas import FieldError
 
+KEPT_S: Final = 1.0
+MOST_KEPT: Final = 10_000
 SIGNATURE_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 # Compared against when the user has no secret, so that an unknown user costs the same time as a wrong signature.
 _NOBODYS_SECRET = SecretStr("whsec_bm8gdXNlciBoYXMgdGhpcyBzZWNyZXQgb2Ygb3Vycw==")
@@ -31,6 +33,33 @@ class SecretBook(Protocol):
 
     def webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
         """All valid secrets of the user; several while one is being replaced."""
+
+
+class RecentSecrets:
+    """`book`, asked again after KEPT_S: a secret that is withdrawn is good for no longer than that. Safe for threads.
+
+    Only what proves something is kept, never that nobody has a secret.
+    """
+
+    def __init__(self, book: SecretBook, monotonic: Callable[[], float]) -> None:
+        self._book = book
+        self._monotonic = monotonic
+        self._kept: dict[UUID, tuple[float, Sequence[SecretStr]]] = {}
+
+    def webhook_users(self, secret_sha256: str) -> UUID | None:
+        return self._book.webhook_users(secret_sha256)
+
+    def webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
+        now = self._monotonic()
+        until, secrets = self._kept.get(user_id, (now, ()))
+        if now < until:
+            return secrets
+        secrets = self._book.webhook_secrets(user_id)
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        if secrets:
+            self._kept[user_id] = (now + KEPT_S, secrets)
+        return secrets
 
 
 def authenticate(envelope: Envelope, book: SecretBook) -> UUID:

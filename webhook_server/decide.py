@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 from engine.store.rows import Portfolio
 from engine.types import Position
@@ -12,28 +11,21 @@ from webhook_server import risk
 from webhook_server.risk import LimitType, Refusal
 from webhook_server.schemas import Order
 
-LIVE_PROTECTION: Final = (
-    "this version cannot place stop-loss and take-profit orders at a live venue, and opens no position without the "
-    "protection that was asked for; send the entry without them"
-)
-LIVE_LIMIT: Final = "this version places market orders only at a live venue; send the order as MARKET"
-
 
 @dataclass(frozen=True)
 class Plan:
     """The legs of one order: first close what is held (if `close`), then open `open_usd` of notional (if above 0).
 
-    `refusal` or `rejection` say why an entry has no open leg, `reason` why there is nothing to do.
+    `refusal` says why an entry has no open leg, `reason` why there is nothing to do.
     """
 
     close: bool = False
     open_usd: Decimal = Decimal(0)
     refusal: Refusal | None = None
-    rejection: str | None = None
     reason: str | None = None
 
 
-def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datetime, *, is_paper: bool) -> Plan:
+def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datetime) -> Plan:
     """The legs of an entry. Against what is held it is a reversal: close, then open.
 
     When a limit refuses the entry of a reversal, its exit is still made (exits are never blocked), unless the signal
@@ -45,17 +37,7 @@ def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datet
         return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
     if verdict.size_usd <= 0:
         return Plan(close=closes, reason=f"the position in {order.symbol} has its largest size")
-    rejection = None if is_paper else _beyond_us(order)
-    if rejection is not None:
-        return Plan(close=closes, rejection=rejection)
     return Plan(close=closes, open_usd=verdict.size_usd)
-
-
-def is_paper_entry(order: Order, portfolio: Portfolio) -> bool:
-    """A strategy's row decides for its signals; without a strategy only ``environment: production`` is live."""
-    if portfolio.strategy is not None:
-        return portfolio.strategy.is_paper_trading
-    return order.environment != "production"
 
 
 def held_by(order: Order, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
@@ -80,9 +62,3 @@ def to_exit(order: Order, positions: Sequence[Position], asked_at: datetime | No
 
 def _of_order(order: Order, positions: Sequence[Position]) -> Iterator[Position]:
     return (each for each in positions if each.symbol == order.symbol and each.strategy_id == order.strategy_id)
-
-
-def _beyond_us(order: Order) -> str | None:
-    if order.stop_loss_percent is not None or order.take_profit_percent is not None:
-        return LIVE_PROTECTION
-    return LIVE_LIMIT if order.order_type == "LIMIT" else None

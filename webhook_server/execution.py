@@ -4,91 +4,107 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
-from engine.errors import BadConfiguration, OutcomeUnknown, VenueRefused
+import structlog
+
+from engine.errors import BadConfiguration, OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Venue
-from engine.store.rows import Fill, Portfolio
+from engine.store.rows import BeganExecution, Fill, PlacedProtection, Portfolio
 from engine.store.store import Store
+from engine.types import Position
 from webhook_server import answers, risk
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
-from webhook_server.decide import Plan, decide, held_by, is_paper_entry, to_exit
+from webhook_server.decide import Plan, decide, held_by, to_exit
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.trade import CLOSE, OPEN, Ended, EndState, NothingToDo, Request, Trade
+from webhook_server.trade import CLOSE, OPEN, UNDO, Ended, EndState, NothingToDo, Request, Standby, Trade
 from webhook_server.venues import Venues
+
+logger = structlog.get_logger()
 
 TURN_WAIT_S: Final = 8.0  # below the 10 s that our own dispatcher waits for an answer
 
 
 class Desk:
-    """Executes requests. Those that share a limit wait for each other, so that none races past it."""
+    """Executes requests. Those that share a limit wait for each other, so that none races past it.
 
-    def __init__(self, store: Store, venues: Venues, clock: Clock, metrics: Metrics, slippage_percent: Decimal) -> None:
+    `server` is the name under which this server holds the lease to execute; None when it is alone by arrangement.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        venues: Venues,
+        clock: Clock,
+        metrics: Metrics,
+        slippage_percent: Decimal,
+        server: str | None = None,
+    ) -> None:
         self._store = store
         self._venues = venues
         self._clock = clock
         self._metrics = metrics
         self._slippage_percent = slippage_percent
         self._turns = KeyedLocks()
+        self.server = server
 
-    def execute(self, request: Request) -> Answer:
-        """Risk, execution, booking; the answer is stored together with the last fill.
-
-        Raises Ended when there is nothing (more) to book, Busy, and what the store and the venue raise.
-        """
+    @contextmanager
+    def turn(self, request: Request) -> Iterator[ExitStack]:
+        """One request of a strategy at a time. `execute` may put the whole account's turn on the stack: always in this
+        order. Raises Busy."""
         with ExitStack() as held_locks:
-            trade = self._in_turn(request, held_locks)
-            plan = self._found(trade) or self._judged(trade)
-            return self._traded(self._legs(trade), plan)
+            held_locks.enter_context(self._turns.hold((*_account(request), request.order.strategy_id), TURN_WAIT_S))
+            yield held_locks
 
-    def _in_turn(self, request: Request, held_locks: ExitStack) -> Trade:
-        """The trade as it stands when its turn has come: always after others of the same strategy, and after all others
-        of the account when one of its limits counts them together. The order of the locks is always this one."""
-        order = request.order
-        account = (request.user_id, order.exchange)
-        held_locks.enter_context(self._turns.hold((*account, order.strategy_id), TURN_WAIT_S))
-        trade = self._entry(request) if order.is_entry else self._exit(request)
-        if trade.portfolio is None or not risk.counts_all(trade.portfolio):
-            return trade
-        held_locks.enter_context(self._turns.hold(account, TURN_WAIT_S))
-        return self._entry(request)
+    def execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
+        """Risk, execution, booking; the answer is stored together with the last fill. Only within `turn`.
 
-    def _entry(self, request: Request) -> Trade:
+        Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
+        """
+        trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+        plan = self._found(trade) or self._judged(trade)
+        return self._traded(self._legs(trade), plan)
+
+    def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
         order = request.order
-        portfolio = self._portfolio(
-            request, is_paper=order.strategy_id is not None or order.environment != "production"
-        )
+        portfolio = self._readable(began.portfolio, began.unreadable)
         if order.strategy_id is not None and portfolio.strategy is None:
             answer = answers.malformed("strategy_id", "this user has no such strategy")
             raise Ended("refused", answer, "no such strategy")
-        is_paper = is_paper_entry(order, portfolio)
-        if not is_paper and order.strategy_id is not None:
-            portfolio = self._portfolio(request, is_paper=False)
-        held = held_by(order, portfolio.open_positions, is_paper=is_paper)
-        return Trade(request, is_paper, held, portfolio)
+        if risk.counts_all(portfolio):  # then it is read again when the whole account's turn has come
+            held_locks.enter_context(self._turns.hold(_account(request), TURN_WAIT_S))
+            portfolio = self._portfolio(request, is_paper=began.is_paper)
+        held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
+        return Trade(request, began.is_paper, held, portfolio, began.other_sides)
 
     def _portfolio(self, request: Request, *, is_paper: bool) -> Portfolio:
         order = request.order
         try:
             return self._store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=is_paper)
         except BadConfiguration as error:
-            refusal = risk.unreadable(str(error))
-            self._metrics.refusals.labels(refusal.limit_type.value).inc()
-            raise Ended("refused", answers.over_limit(refusal), refusal.message) from error
+            return self._readable(None, str(error))
 
-    def _exit(self, request: Request) -> Trade:
-        order = request.order
-        positions = self._store.open_positions(user_id=request.user_id, exchange=order.exchange)
+    def _readable(self, portfolio: Portfolio | None, unreadable: str | None) -> Portfolio:
+        if portfolio is not None:
+            return portfolio
+        refusal = risk.unreadable(unreadable or "there is no portfolio")
+        self._metrics.refusals.labels(refusal.limit_type.value).inc()
+        raise Ended("refused", answers.over_limit(refusal), refusal.message)
+
+    def _exit(self, request: Request, began: BeganExecution) -> Trade:
+        order, positions = request.order, began.positions
         if request.position_id is not None:
             positions = tuple(each for each in positions if each.id == request.position_id)
-        held = to_exit(order, positions, request.asked_at if request.is_resumed else None)
+        held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
         if held is None:
             reason = f"no open position in {order.symbol}"
             raise Ended("skipped", Answer(200, {**answers.skipped(reason), **self._common(request)}), reason)
-        return Trade(request, held.is_paper, held)
+        return Trade(request, held.is_paper, held, other_sides=began.other_sides)
 
     def _traded(self, legs: Legs, plan: Plan) -> Answer:
         closed = self._close(legs, plan) if plan.close else None
@@ -125,15 +141,20 @@ class Desk:
             return plan
         if plan.refusal is not None:
             raise Ended("refused", answers.over_limit(plan.refusal), plan.refusal.message)
-        if plan.rejection is not None:
-            raise Ended("refused", self._answer(trade, answers.rejected(plan.rejection)), plan.rejection)
         raise self._skipped(trade, plan.reason or "nothing to do")
 
     def _decided(self, trade: Trade, portfolio: Portfolio) -> Plan:
-        return decide(trade.order, portfolio, trade.held, self._clock.now(), is_paper=trade.is_paper)
+        return decide(trade.order, portfolio, trade.held, self._clock.now())
 
     def _legs(self, trade: Trade) -> Legs:
-        return Legs(trade, self._venue(trade), self._clock, self._slippage_percent)
+        return Legs(
+            trade, self._venue(trade), self._clock, self._slippage_percent, partial(self._submit, trade.request)
+        )
+
+    def _submit(self, request: Request) -> None:
+        """From here on the venue is asked before anything of this request is done again."""
+        if not self._store.submit_request(self.server, request.id, request.user_id):
+            raise Standby("this server may not send orders (any more)")
 
     def _venue(self, trade: Trade) -> Venue:
         exchange = trade.order.exchange
@@ -166,7 +187,40 @@ class Desk:
             raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
         except VenueRefused as error:
             raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
-        return self._book(trade, fill, answers.opened(fill, closed), is_last=True)
+        if not trade.is_protected:
+            return self._book(trade, fill, answers.opened(fill, closed), is_last=True)
+        return self._protected(legs, fill, closed)
+
+    def _protected(self, legs: Legs, fill: Fill, closed: Answer | None) -> Answer:
+        """Books the entry, then places its protection, or undoes the entry and says so.
+
+        Dying in between leaves a request that is `filled`: the next attempt goes on from here.
+        """
+        trade, request = legs.trade, legs.trade.request
+        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
+        position = next((each for each in self._own(trade) if each.id == booked.position_id), None)
+        if position is None or legs.sent(UNDO) is not None:
+            return self._undone(legs, fill, closed, "it was undone before")
+        try:
+            placed = legs.guard.placed(position)
+        except (VenueRefused, OutcomeUnknown, UpstreamUnavailable) as error:
+            return self._undone(legs, fill, closed, str(error))
+        answer = self._answer(trade, answers.opened(_with_prices(fill, placed), closed))
+        self._store.book_protection(
+            request.id, request.user_id, position.id, placed, status=answer.status, answer=dict(answer.body)
+        )
+        self._metrics.fills.labels(fill.kind, trade.book).inc()
+        return answer
+
+    def _own(self, trade: Trade) -> tuple[Position, ...]:
+        order = trade.order
+        return self._store.own_positions(trade.request.user_id, order.exchange, order.strategy_id, order.symbol)
+
+    def _undone(self, legs: Legs, fill: Fill, closed: Answer | None, reason: str) -> Answer:
+        logger.warning("entry_undone", signal=legs.trade.request.id, symbol=fill.symbol, reason=reason)
+        self._metrics.undone.inc()
+        undo = legs.undo(fill)
+        return self._book(legs.trade, undo, answers.undone(fill, undo, reason, closed), is_last=True)
 
     def _without_entry(self, trade: Trade, state: EndState, body: dict[str, Any], closed: Answer | None) -> Ended:
         """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
@@ -211,3 +265,14 @@ def found_at_venue(legs: Legs) -> Plan | None:
     if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
         return Plan(close=True)
     return None
+
+
+def _account(request: Request) -> tuple[UUID, str]:
+    return request.user_id, request.order.exchange
+
+
+def _with_prices(fill: Fill, placed: PlacedProtection) -> Fill:
+    """The fill with the prices at which its position is protected, for the answer."""
+    return fill.model_copy(
+        update={"stop_loss_price": placed.stop_loss_price, "take_profit_price": placed.take_profit_price}
+    )

@@ -36,8 +36,12 @@ class Envelope:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical body without its secret: the same for every retry of one signal."""
-        canonical = json.dumps(self.body, sort_keys=True, separators=(",", ":"), default=str)
+        """SHA-256 of the canonical body without its secret: the same for every retry of one signal.
+
+        `expires_at` is left out: a person who lets an undelivered signal be sent again gives it more time.
+        """
+        body = {name: value for name, value in self.body.items() if name != "expires_at"}
+        canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -1,9 +1,11 @@
-"""The two legs of an order at a venue: out of what is held, into what is wanted. Knows no books and no answers."""
+"""The legs of an order at a venue: out of what is held, into what is wanted. Knows no books and no answers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final, Literal
 
-from engine.errors import VenueRefused
+from engine.errors import UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import fill_price
 from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Quote, Venue
 from engine.store.rows import Fill
@@ -11,24 +13,47 @@ from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.clock import Clock
 from webhook_server.placing import find, place
-from webhook_server.trade import CLOSE, OPEN, NothingToDo, Trade
+from webhook_server.protecting import Guard
+from webhook_server.trade import CLOSE, OPEN, UNDO, NothingToDo, Trade
+
+KINDS: Final[dict[str, Literal["open", "close", "undo"]]] = {OPEN: "open", CLOSE: "close", UNDO: "undo"}
 
 
 @dataclass(frozen=True)
 class Legs:
-    """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises."""
+    """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises.
+
+    `submit` is called before an order leaves for a live venue; it raises when this server may not send it.
+    """
 
     trade: Trade
     venue: Venue
     clock: Clock
     slippage_percent: Decimal
+    submit: Callable[[], None]
+
+    @property
+    def guard(self) -> Guard:
+        return Guard(self.trade, self.venue)
 
     def close(self, held: Position) -> Fill:
-        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal."""
+        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal.
+
+        Its protective orders go first; when one of them has filled, that was the exit.
+        """
         result = self.sent(CLOSE)
-        if result is None:
-            quantity = self._closing_quantity(held)
-            result = self._place(CLOSE, held.side is Side.SHORT, quantity, held.leverage)
+        if result is not None:
+            return self._fill(CLOSE, result, held.leverage, (None, None))
+        quantity = self._closing_quantity(held)
+        if not self.trade.is_paper:
+            self.submit()
+        taken = self.guard.taken_down(held)
+        if taken is not None:
+            reason, result = taken
+            return self._fill(CLOSE, result, held.leverage, (None, None), reason)
+        result = self._closed(held, quantity)
+        if result.quantity < held.quantity:
+            self.guard.put_back(held, held.quantity - result.quantity)
         return self._fill(CLOSE, result, held.leverage, (None, None))
 
     def open(self, size_usd: Decimal) -> Fill:
@@ -38,11 +63,28 @@ class Legs:
         result = self.sent(OPEN) or self._entered(size_usd, instrument)
         return self._fill(OPEN, result, order.leverage, sizing.protective_prices(order, result.price, instrument.tick))
 
+    def undo(self, opened: Fill) -> Fill:
+        """Takes back what OPEN filled, protection that may have been placed first."""
+        result = self.sent(UNDO)
+        if result is None:
+            self.guard.withdrawn()
+            is_buy = opened.side is Side.SHORT
+            result = self._place(UNDO, opened.side, opened.quantity, opened.leverage, is_buy=is_buy)
+        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected")
+
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
         if not self.trade.may_have_been_sent:
             return None
         return find(self.venue, self.trade.order.symbol, self.trade.client_order_id(leg), self.clock)
+
+    def _closed(self, held: Position, quantity: Decimal) -> OrderResult:
+        """A position whose exit surely was not made gets its protection back."""
+        try:
+            return self._place(CLOSE, held.side, quantity, held.leverage, is_buy=held.side is Side.SHORT)
+        except (VenueRefused, UpstreamUnavailable):
+            self.guard.put_back(held, held.quantity)
+            raise
 
     def _closing_quantity(self, held: Position) -> Decimal:
         order = self.trade.order
@@ -54,14 +96,13 @@ class Legs:
 
     def _entered(self, size_usd: Decimal, instrument: Instrument) -> OrderResult:
         order = self.trade.order
-        is_buy = order.side is Side.LONG
         quantity = self._entry_quantity(size_usd, self.venue.quote(order.symbol), instrument)
-        result = self._place(OPEN, is_buy, quantity, order.leverage)
-        if order.order_type == "LIMIT" and order.price is not None:
-            beyond = result.price - order.price if is_buy else order.price - result.price
-            if beyond > 0:  # on paper only, where a fill that is not booked never happened
-                raise NothingToDo(f"the market's {result.price} is beyond the limit price {order.price}")
-        return result
+        try:
+            return self._place(OPEN, order.side, quantity, order.leverage, is_buy=order.side is Side.LONG)
+        except VenueRefused as error:
+            if error.kind == "not_marketable":
+                raise NothingToDo(str(error)) from error
+            raise
 
     def _entry_quantity(self, size_usd: Decimal, quote: Quote, instrument: Instrument) -> Decimal:
         """Sized at the worst price that slippage may make, so that the notional stays within its cap."""
@@ -78,23 +119,32 @@ class Legs:
             raise VenueRefused(f"{size_usd} USD is less than one lot of {order.symbol}")
         return quantity
 
-    def _place(self, leg: str, is_buy: bool, quantity: Decimal, leverage: int) -> OrderResult:  # noqa: FBT001 - private
+    def _place(self, leg: str, side: Side, quantity: Decimal, leverage: int, *, is_buy: bool) -> OrderResult:
+        trade = self.trade
+        if not trade.is_paper:
+            self.submit()
         order = OrderRequest(
-            client_order_id=self.trade.client_order_id(leg),
-            symbol=self.trade.order.symbol,
+            client_order_id=trade.client_order_id(leg),
+            symbol=trade.order.symbol,
             is_buy=is_buy,
             quantity=quantity,
-            reduce_only=leg == CLOSE,
-            leverage=leverage,
+            reduce_only=leg != OPEN and (trade.is_paper or trade.may_only_reduce(side)),
+            leverage=leverage if leg == OPEN else None,
         )
-        return place(self.venue, order, self.clock)
+        limit = trade.order.price if leg == OPEN and trade.order.order_type == "LIMIT" else None
+        return place(self.venue, order, self.clock, limit)
 
     def _fill(
-        self, leg: str, result: OrderResult, leverage: int, protection: tuple[Decimal | None, Decimal | None]
+        self,
+        leg: str,
+        result: OrderResult,
+        leverage: int,
+        protection: tuple[Decimal | None, Decimal | None],
+        exit_reason: str | None = None,
     ) -> Fill:
         order = self.trade.order
         return Fill(
-            kind="close" if leg == CLOSE else "open",
+            kind=KINDS[leg],
             exchange=order.exchange,
             symbol=order.symbol,
             side=self.trade.side_of(leg),
@@ -108,6 +158,6 @@ class Legs:
             client_order_id=result.client_order_id,
             stop_loss_price=protection[0],
             take_profit_price=protection[1],
-            exit_reason=self.trade.request.exit_reason if leg == CLOSE else None,
+            exit_reason=exit_reason or (self.trade.request.exit_reason if leg == CLOSE else None),
             market_time_ms=result.at_ms,
         )

@@ -1,21 +1,26 @@
-"""Keeps open positions at the market's price and executes paper stops and targets: one thread, one round at a time."""
+"""Keeps open positions at the market's price and sees to stops and targets: one thread, one round at a time.
+
+On paper this is what executes them. At a live venue orders wait for the price; here their fills are found and booked.
+"""
 
 import hashlib
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Final
 
 import structlog
 
 from engine.errors import SparkyError, UpstreamUnavailable
+from engine.exchanges.venue import OrderStatus
 from engine.store.store import Store
 from engine.types import Position, SignalAction
-from webhook_server import sizing
+from webhook_server import reconciliation, sizing
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
+from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
 from webhook_server.schemas import Order
 from webhook_server.trade import Request
@@ -23,6 +28,7 @@ from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
 
+EQUITY_EVERY_S: Final = 60.0
 SWEEP_EVERY_S: Final = 30.0
 ABANDONED_AFTER_S: Final = 60.0  # a request open for longer has no sender that still retries
 
@@ -47,6 +53,7 @@ class Marks:
             if price is not None:
                 self._store.mark_positions(exchange, symbol, price)
                 self._exit_triggered(held, price)
+        self._store.record_equity(EQUITY_EVERY_S)
         self._metrics.last_mark.set(self._clock.now().timestamp())
 
     def _price(self, exchange: str, symbol: str) -> Decimal | None:
@@ -64,9 +71,35 @@ class Marks:
 
     def _exit_triggered(self, positions: Iterable[Position], price: Decimal) -> None:
         for position in positions:
-            reason = sizing.triggered(position, price) if position.is_paper else None
+            reason = sizing.triggered(position, price)
             if reason is not None:
                 self._exit(position, reason)
+
+    def watch(self) -> None:
+        """Looks for protective orders that a venue has filled unseen, between two prices of ours, and books them."""
+        for position in self._store.open_positions():
+            for reason, name in (
+                ("stop_loss", position.stop_loss_client_order_id),
+                ("take_profit", position.take_profit_client_order_id),
+            ):
+                if name is not None and not position.is_paper and self._has_filled(position, name):
+                    self._exit(position, reason)
+                    break
+
+    def _has_filled(self, position: Position, name: str) -> bool:
+        try:
+            credentials = self._store.venue_credentials(position.user_id, position.exchange)
+            if credentials is None:
+                return False
+            order = self._venues.live(position.exchange, credentials).order_by_client_id(position.symbol, name)
+        except UpstreamUnavailable as error:
+            if error.service == "database":
+                raise
+            return False
+        except SparkyError as error:
+            logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
+            return False
+        return order is not None and order.status is OrderStatus.FILLED
 
     def _exit(self, position: Position, reason: str) -> None:
         """The same way as any signal: one request, one close, one booking."""
@@ -88,17 +121,36 @@ class Marks:
             exit_reason=reason,
             position_id=position.id,
         )
-        answer = self._pipeline.perform(request, hashlib.sha256(name.encode()).hexdigest())
+        try:
+            answer = self._pipeline.perform(request, hashlib.sha256(name.encode()).hexdigest())
+        except UpstreamUnavailable as error:
+            if error.service == "database":
+                raise
+            logger.warning("protective_exit_waits", signal=name, symbol=position.symbol, reason=str(error))
+            return
         self._metrics.protective_exits.labels(reason).inc()
         logger.info("protective_exit", signal=name, symbol=position.symbol, reason=reason, status=answer.status)
 
 
 class Housekeeping:
-    """The server's own thread: recovers what a dead server left half done, then marks, and sweeps now and then."""
+    """The server's own thread: recovers what a dead server left half done, then marks, and sweeps now and then.
 
-    def __init__(self, marks: Marks, recovery: Recovery, clock: Clock, interval_s: float) -> None:
+    Only while `is_active`: what is kept here is kept by one server at a time.
+    """
+
+    def __init__(
+        self,
+        marks: Marks,
+        recovery: Recovery,
+        reconciliation: Reconciliation,
+        clock: Clock,
+        interval_s: float,
+        is_active: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._marks = marks
         self._recovery = recovery
+        self._reconciliation = reconciliation
+        self._is_active = is_active
         self._clock = clock
         self._interval_s = interval_s
         self._stopping = threading.Event()
@@ -116,19 +168,46 @@ class Housekeeping:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        swept_at: float | None = None
+        due = _Due(self._clock)
         while not self._stopping.is_set():
             try:
-                now = self._clock.monotonic()
-                if swept_at is None or now - swept_at >= SWEEP_EVERY_S:
-                    self._recovery.run(0.0 if swept_at is None else ABANDONED_AFTER_S)
-                    swept_at = now
-                self._marks.round()
+                if self._is_active():
+                    self._round(due)
+                else:
+                    due = _Due(self._clock)  # a server that takes over starts from the beginning
             except UpstreamUnavailable as error:
                 logger.warning("housekeeping_waits", reason=str(error))
             except Exception:
                 logger.exception("housekeeping_failed")  # the next round is another try; the thread must live
             self._stopping.wait(self._interval_s)
+
+    def _round(self, due: "_Due") -> None:
+        if due.is_first("recovery"):
+            self._recovery.run(0.0)
+        if due.now("recovery", SWEEP_EVERY_S):
+            self._recovery.run(ABANDONED_AFTER_S)
+            self._marks.watch()
+        self._marks.round()
+        if due.now("reconciliation", reconciliation.EVERY_S):
+            self._reconciliation.run()
+
+
+class _Due:
+    """What is to be done every so often."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._done: dict[str, float] = {}
+
+    def is_first(self, name: str) -> bool:
+        return name not in self._done
+
+    def now(self, name: str, every_s: float) -> bool:
+        now = self._clock.monotonic()
+        is_due = name not in self._done or now - self._done[name] >= every_s
+        if is_due:
+            self._done[name] = now
+        return is_due
 
 
 def by_symbol(positions: Iterable[Position]) -> Iterator[tuple[tuple[str, str], list[Position]]]:

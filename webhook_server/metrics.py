@@ -26,6 +26,19 @@ class Metrics:
         self.repeats = self._counter("repeats", "Requests answered with the first answer of the same signal.")
         self.recovered = self._counter("recovered", "Requests found half done and settled.", "outcome")
         self.protective_exits = self._counter("protective_exits", "Paper stops and targets executed.", "reason")
+        self.undone = Counter(
+            "sparky_webhook_entries_undone_total",
+            "Live entries taken back because their protection could not be placed.",
+            registry=self.registry,
+        )
+        self.differences = Gauge(
+            "sparky_webhook_reconciliation_differences",
+            "Symbols in which the books and a venue's own record differ, at the last comparison.",
+            registry=self.registry,
+        )
+        self.is_active = Gauge(
+            "sparky_webhook_active", "1 while this server executes, 0 while it stands by.", registry=self.registry
+        )
         self.mark_errors = self._counter("mark_errors", "Symbols that had no price to mark to.", "exchange", "symbol")
         self.open_positions = Gauge(
             "sparky_webhook_open_positions", "Open positions at the last round of marking.", registry=self.registry

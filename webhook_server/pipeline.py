@@ -1,43 +1,55 @@
-"""The way of one signal, in order: authenticate, parse, deduplicate, risk, execute, book, answer."""
+"""The way of one signal, in order: authenticate, pace, parse, deduplicate, risk, execute, book, answer."""
 
 import uuid
+from contextlib import ExitStack
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
 from engine.errors import OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
+from engine.store.rows import BeganExecution, UnfinishedRequest
 from engine.store.store import Store
 from webhook_server import answers
 from webhook_server.answers import Answer
-from webhook_server.auth import Unauthenticated, authenticate
+from webhook_server.auth import SecretBook, Unauthenticated, authenticate
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
 from webhook_server.intake import Envelope
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
+from webhook_server.pace import Pace
 from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, unknown_fields
-from webhook_server.trade import Ended, Request
+from webhook_server.trade import Ended, HeldBack, Request, Standby
 
 logger = structlog.get_logger()
 
+STALE_AFTER: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
 REPEAT_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
 
 
 class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
-    def __init__(self, store: Store, desk: Desk, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, desk: Desk, clock: Clock, metrics: Metrics, secrets: SecretBook, pace: Pace
+    ) -> None:
         self._store = store
         self._desk = desk
         self._clock = clock
         self._metrics = metrics
+        self._secrets = secrets
+        self._pace = pace
         self._in_progress = KeyedLocks()
 
     def receive(self, envelope: Envelope, schema: type[Order]) -> Answer:
         """The answer to one signal as it came over the wire; never raises."""
         started = self._clock.monotonic()
         try:
-            user_id = authenticate(envelope, self._store)
+            user_id = authenticate(envelope, self._secrets)
+            wait_s = self._pace.wait_s(user_id, started)
+            if wait_s > 0:
+                return answers.too_many(wait_s)
             order = parse(envelope.body, schema)
             request = Request(request_id(envelope, order), user_id, order, self._clock.now(), started)
             log = logger.bind(signal=request.id, user=str(user_id), strategy=str(order.strategy_id))
@@ -64,38 +76,81 @@ class Pipeline:
         then stays open.
         """
         try:
-            with self._in_progress.hold((request.user_id, request.id), REPEAT_WAIT_S):
-                return self._once(request, fingerprint)
+            return self._once(request, fingerprint)
+        except HeldBack as held:
+            return self._after(held.unsettled, request, fingerprint)
         except Busy:
             return answers.in_progress()
+        except Standby:
+            return answers.standby()
+
+    def resume(self, row: UnfinishedRequest) -> Answer:
+        """Goes on with a request whose executor died or could not learn what the venue did.
+
+        Raises as `perform` does, and ValidationError when its stored payload cannot be read by this version.
+        """
+        order = Order.model_validate(row.payload)
+        if order.is_entry and order.expires_at is None:
+            order = order.model_copy(update={"expires_at": row.created_at + STALE_AFTER})
+        request = Request(
+            row.request_id, row.user_id, order, row.created_at, self._clock.monotonic(), is_recovered=True
+        )
+        return self.perform(request, row.fingerprint or "")
+
+    def _after(self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str) -> Answer:
+        """Settles older requests of the same strategy and symbol first: an exit must know what there is to close."""
+        for row in unsettled:
+            try:
+                self.resume(row)
+            except UpstreamUnavailable as error:
+                if error.service == "database":
+                    raise
+                return answers.held_back()
+        try:
+            return self._once(request, fingerprint)
+        except HeldBack:
+            return answers.held_back()
+        except Busy:
+            return answers.in_progress()
+        except Standby:
+            return answers.standby()
 
     def _once(self, request: Request, fingerprint: str) -> Answer:
+        with (
+            self._in_progress.hold((request.user_id, request.id), REPEAT_WAIT_S),
+            self._desk.turn(request) as held_locks,
+        ):
+            began = self._begin(request, fingerprint)
+            if began.state == "standby":
+                return answers.standby()
+            if began.state == "conflict":
+                return answers.conflict(request.id)
+            if began.state == "done":
+                self._metrics.repeats.inc()
+                return Answer(began.status or 200, began.answer or {})
+            if began.state == "held":
+                raise HeldBack(began.unsettled)
+            # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
+            return self._execute(request.begun(began), began, held_locks)
+
+    def _begin(self, request: Request, fingerprint: str) -> BeganExecution:
         order = request.order
-        began = self._store.begin_request(
+        return self._store.begin_execution(
+            self._desk.server,
             request.id,
             request.user_id,
-            strategy_id=order.strategy_id,
-            exchange=order.exchange,
-            symbol=order.symbol,
-            action=order.action.value,
-            fingerprint=fingerprint,
-            payload=order.model_dump(mode="json", exclude_none=True),
+            order.strategy_id,
+            order.exchange,
+            order.symbol,
+            order.action.value,
+            fingerprint,
+            order.model_dump(mode="json", exclude_none=True),
+            is_paper=order.environment != "production",
         )
-        if began.state == "conflict":
-            return answers.conflict(request.id)
-        if began.state == "done":
-            self._metrics.repeats.inc()
-            return Answer(began.status or 200, began.answer or {})
-        if began.state == "busy":
-            # Nobody in this process works on it (we hold its lock), so its executor died or lost the database.
-            return self._execute(request.resumed())
-        return self._execute(request)
 
-    def _execute(self, request: Request) -> Answer:
+    def _execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
         try:
-            return self._desk.execute(request)
-        except Busy:
-            return answers.in_progress()
+            return self._desk.execute(request, began, held_locks)
         except OutcomeUnknown as error:
             logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
             return answers.outcome_unknown()  # the request stays open, so the next attempt asks the venue first

@@ -1,5 +1,6 @@
 """One order at a venue, brought to a known end: asked about before it is ever sent again, never sent blind."""
 
+from decimal import Decimal
 from typing import Final
 
 from engine.errors import OutcomeUnknown, UpstreamUnavailable, VenueRefused
@@ -9,14 +10,14 @@ from webhook_server.clock import Clock
 ASK_AGAIN_S: Final = (0.1, 0.3, 0.8, 1.5)
 
 
-def place(venue: Venue, order: OrderRequest, clock: Clock) -> OrderResult:
-    """Sends `order` once and returns its fill.
+def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None = None) -> OrderResult:
+    """Sends `order` once, at the market or within `limit`, and returns its fill.
 
     Raises what the venue raises, VenueRefused when it took the order and rejected it later, and OutcomeUnknown when it
     does not tell within 3 s what became of it.
     """
     try:
-        result = venue.market_order(order)
+        result = venue.market_order(order) if limit is None else venue.limit_order(order, limit)
     except OutcomeUnknown:
         result = None
     try:

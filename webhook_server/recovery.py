@@ -1,7 +1,6 @@
 """Half-done requests of a server that died: each is brought to its end, without doing late what was asked long ago."""
 
 from datetime import timedelta
-from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -14,12 +13,8 @@ from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
-from webhook_server.schemas import Order
-from webhook_server.trade import Request
 
 logger = structlog.get_logger()
-
-STALE_AFTER: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
 
 
 class Recovery:
@@ -51,21 +46,17 @@ class Recovery:
 
     def _resumed(self, row: UnfinishedRequest) -> Answer:
         try:
-            order = Order.model_validate(row.payload)
+            return self._pipeline.resume(row)
         except ValidationError:
             return self._given_up(row, "its stored payload cannot be read by this version")
-        if order.is_entry and order.expires_at is None:
-            order = order.model_copy(update={"expires_at": row.created_at + STALE_AFTER})
-        started = self._clock.monotonic()
-        request = Request(row.request_id, row.user_id, order, row.created_at, started, is_resumed=True)
-        try:
-            return self._pipeline.perform(request, row.fingerprint or "")
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
             return answers.unavailable(error.service, error.retry_after_s)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
+            if row.status != "received":  # something may be at the venue: it stays open, and is tried again
+                return answers.outcome_unknown()
             return self._given_up(row, type(error).__name__)
 
     def _given_up(self, row: UnfinishedRequest, reason: str) -> Answer:

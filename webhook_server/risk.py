@@ -15,6 +15,7 @@ from engine.types import Position, StrategyStatus
 from webhook_server.schemas import Order
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
+_SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
 SATURDAY: Final = 5
 
 
@@ -85,6 +86,8 @@ def unreadable(reason: str) -> Refusal:
 
 def _kill_switch(_order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
     settings = portfolio.settings
+    if portfolio.killed_by is not None:
+        return Refusal(LimitType.KILL_SWITCH, f"The {_SCOPES[portfolio.killed_by]} kill switch is on", "on", "off")
     if settings is not None and settings.kill_switch:
         return Refusal(LimitType.KILL_SWITCH, "The kill switch of this exchange is on", "on", "off")
     return None
@@ -120,40 +123,53 @@ def _weekend(_order: Order, portfolio: Portfolio, _held: Position | None, now: d
 
 def _daily_loss(_order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
     limit = portfolio.settings.max_daily_loss_usd if portfolio.settings else None
-    return _loss(LimitType.DAILY_LOSS, "today", -portfolio.realized_pnl_today_usd, limit)
+    return _loss(LimitType.DAILY_LOSS, "today", portfolio.realized_pnl_today_usd, limit)
 
 
 def _weekly_loss(_order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
     limit = portfolio.settings.max_loss_per_week_usd if portfolio.settings else None
-    return _loss(LimitType.WEEKLY_LOSS, "this week", -portfolio.realized_pnl_week_usd, limit)
+    return _loss(LimitType.WEEKLY_LOSS, "this week", portfolio.realized_pnl_week_usd, limit)
 
 
-def _loss(limit_type: LimitType, when: str, loss: Decimal, limit: Decimal | None) -> Refusal | None:
-    if not limit or loss < limit:
+def _loss(limit_type: LimitType, when: str, pnl: Decimal | None, limit: Decimal | None) -> Refusal | None:
+    if not limit:
+        return None
+    if pnl is None:
+        return unreadable(f"the P&L of {when} is not known")
+    loss = -pnl
+    if loss < limit:
         return None
     return Refusal(limit_type, f"The loss {when} is {loss:.2f} USD of at most {limit:.2f}", loss, limit)
 
 
 def _weekly_trades(_order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
     limit = portfolio.settings.max_trades_per_week if portfolio.settings else None
-    if not limit or portfolio.trades_this_week < limit:
+    if not limit:
         return None
     current = portfolio.trades_this_week
+    if current is None:
+        return unreadable("the trades of this week are not known")
+    if current < limit:
+        return None
     return Refusal(LimitType.WEEKLY_TRADES, f"{current} trades this week of at most {limit}", current, limit)
 
 
 def _failures(_order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
     limit = portfolio.settings.max_consecutive_failures if portfolio.settings else None
-    if not limit or portfolio.consecutive_failures < limit:
+    if not limit:
         return None
     current = portfolio.consecutive_failures
+    if current is None:
+        return unreadable("the failures at the venue are not known")
+    if current < limit:
+        return None
     message = f"{current} orders in a row failed at the venue; entries are open again an hour after the last"
     return Refusal(LimitType.CONSECUTIVE_FAILURES, message, current, limit)
 
 
 def _concurrent(_order: Order, portfolio: Portfolio, held: Position | None, _now: datetime) -> Refusal | None:
     limit = portfolio.settings.max_concurrent_positions if portfolio.settings else None
-    current = len(portfolio.open_positions)
+    current = portfolio.open_position_count
     if not limit or held is not None or current < limit:  # more of one, or its reversal, is no further position
         return None
     return Refusal(LimitType.CONCURRENT_POSITIONS, f"{current} open positions of at most {limit}", current, limit)

@@ -7,6 +7,7 @@ from engine.settings import Settings
 from engine.store.store import Store, open_store
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
+from webhook_server.lease import owner_of
 from webhook_server.venues import VenuesOf
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
@@ -27,6 +28,8 @@ class WebhookService:
     def start(self) -> None:
         """Raises BadConfiguration when the port is taken."""
         self._http.start()
+        if self._server.lease is not None:
+            self._server.lease.start()
         self._server.housekeeping.start()
 
     def healthy(self) -> bool:
@@ -37,14 +40,15 @@ class WebhookService:
         self._http.stop(grace_s)
         self._server.housekeeping.stop(min(grace_s, HOUSEKEEPING_GRACE_S))
         self._server.workers.shutdown(wait=False, cancel_futures=True)
+        if self._server.lease is not None:
+            self._server.lease.stop()
         self._store.close()
 
 
 def make(settings: Settings, _argument: str) -> WebhookService:
     """The service that `settings` describe; nothing is opened before `start`."""
     store = open_store(settings, keep=True)
-    server = build(settings, store, VenuesOf(settings), SystemClock())
-    http = HttpService(
-        server.app, settings.sparky_webhook_host, settings.sparky_webhook_port, "SPARKY_WEBHOOK_PORT", "/health"
-    )
+    host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
+    server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port))
+    http = HttpService(server.app, host, port, "SPARKY_WEBHOOK_PORT", "/health")
     return WebhookService(http, server, store)

@@ -7,21 +7,22 @@ from uuid import UUID
 
 from engine.errors import SparkyError
 from engine.exchanges.venue import client_order_id
-from engine.store.rows import Portfolio
+from engine.store.rows import BeganExecution, Portfolio, UnfinishedRequest
 from engine.types import Position, Side
 from webhook_server.answers import Answer
 from webhook_server.schemas import Order
 
 EndState = Literal["refused", "failed", "skipped"]
 
-CLOSE, OPEN = "c", "o"  # the leg's letter in a client order id
+CLOSE, OPEN, UNDO = "c", "o", "u"  # the leg's letter in a client order id
 
 
 @dataclass(frozen=True)
 class Request:
     """`id` is unique per user. `asked_at` is when it first came (UTC), `started` this attempt's monotonic second.
 
-    `is_resumed` says that an earlier attempt may have reached the venue; `exit_reason` is what the trade will show;
+    `is_resumed` says that an earlier attempt may have reached a venue, `is_recovered` that it is ours to finish, for a
+    sender that may be gone; `exit_reason` is what the trade will show;
     `position_id` narrows a CLOSE to one position.
     """
 
@@ -31,11 +32,13 @@ class Request:
     asked_at: datetime
     started: float
     is_resumed: bool = False
+    is_recovered: bool = False
     exit_reason: str = "signal"
     position_id: UUID | None = None
 
-    def resumed(self) -> "Request":
-        return replace(self, is_resumed=True)
+    def begun(self, began: BeganExecution) -> "Request":
+        """As the store knows it: whether it may have been sent before."""
+        return replace(self, is_resumed=began.is_sent)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Trade:
     is_paper: bool
     held: Position | None
     portfolio: Portfolio | None = None  # read for entries only: exits ask no limit
+    other_sides: frozenset[Side] = frozenset()  # held live in the symbol by others of the account
 
     @property
     def order(self) -> Order:
@@ -66,8 +70,23 @@ class Trade:
     def adds(self) -> bool:
         return self.held is not None and self.held.side is self.order.side
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether protective orders are to wait at the venue once the entry is made."""
+        order, held = self.order, self.held
+        asked = order.stop_loss_percent is not None or order.take_profit_percent is not None
+        kept = self.adds() and held is not None and (held.stop_loss_price or held.take_profit_price) is not None
+        return not self.is_paper and (asked or kept)
+
+    def may_only_reduce(self, side: Side) -> bool:
+        """Whether closing a position on `side` reduces the account's net, the only position that a venue knows.
+
+        While another of the account's strategies holds the opposite side, the net may be smaller than what is closed.
+        """
+        return other(side) not in self.other_sides
+
     def side_of(self, leg: str) -> Side:
-        """The side of the position that the leg closes or opens."""
+        """The side of the position that the leg closes or opens; UNDO closes what OPEN opened."""
         return self.held.side if leg == CLOSE and self.held is not None else self.order.side
 
 
@@ -81,5 +100,21 @@ class Ended(SparkyError):
         self.error = error
 
 
+class HeldBack(SparkyError):
+    """What an older request of the same strategy and symbol did is not known: it is settled first."""
+
+    def __init__(self, unsettled: tuple[UnfinishedRequest, ...]) -> None:
+        super().__init__(f"{len(unsettled)} older requests are not settled")
+        self.unsettled = unsettled
+
+
+class Standby(SparkyError):
+    """Another webhook server holds the lease: this one sends nothing."""
+
+
 class NothingToDo(SparkyError):
     """The leg needs no order; the text says why and is told to the sender."""
+
+
+def other(side: Side) -> Side:
+    return Side.SHORT if side is Side.LONG else Side.LONG

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final, Protocol
 
-from engine.exchanges.ccxt_venue import CcxtVenue
-
 from engine.errors import UpstreamUnavailable
+from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import Credentials, Instrument, Quote, Quotes, Venue
+from engine.exchanges.venue import Account, Credentials, Instrument, Quote, Quotes, Venue
 from engine.settings import Settings
 
 QUOTE_AGE_S: Final = 0.1  # signals that come at the same moment trade at the same price, for one question to the venue
@@ -25,7 +24,7 @@ class Venues(Protocol):
 
     def paper(self, exchange: str) -> Venue: ...
 
-    def live(self, exchange: str, credentials: Credentials) -> Venue: ...
+    def live(self, exchange: str, credentials: Credentials) -> Account: ...
 
 
 class SharedQuotes:
@@ -73,7 +72,7 @@ class VenuesOf:
         self._settings = settings
         self._lock = threading.Lock()
         self._shared: dict[str, SharedQuotes] = {}
-        self._live: dict[tuple[str, str], Venue] = {}
+        self._live: dict[tuple[str, str], Account] = {}
 
     def quotes(self, exchange: str) -> Quotes:
         with self._lock:
@@ -85,7 +84,7 @@ class VenuesOf:
         fee: Decimal = self._settings.sparky_paper_fee_percent
         return PaperVenue(self.quotes(exchange), fee, self._settings.sparky_paper_slippage_percent)
 
-    def live(self, exchange: str, credentials: Credentials) -> Venue:
+    def live(self, exchange: str, credentials: Credentials) -> Account:
         """One client per account, since nonces are tracked per signer."""
         key = (exchange, _fingerprint(credentials))
         with self._lock:

@@ -1,11 +1,12 @@
 """The engine's part of the store: what runs, what a cycle needs, its decision, and the outbox."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from engine.errors import StrategyFault
-from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, WantedRow
+from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, Settlement, WantedRow
 from engine.store.rpc import Rpc
 from engine.store.values import faults, plain
 from engine.types import Position, Signal, SignalOutcome, StrategyContext
@@ -81,6 +82,15 @@ class EngineStore:
                 retry_in_s=retry_in_s,
             )
         )
+
+    def settle_signals(self, owner: str, settlements: Sequence[Settlement]) -> frozenset[UUID]:
+        """`settle_signal` for many in one round trip; the ids of those whose lease was still ours."""
+        told = [each.model_dump(mode="json") for each in settlements]
+        return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=told))
+
+    def release_signals(self, owners: str) -> int:
+        """Ends the leases of all owners whose name begins with `owners`, who must be dead; how many there were."""
+        return int(self.rpc.call("release_signals", owners=owners))
 
     def outbox_pending(self) -> int:
         return int(self.rpc.call("outbox_pending"))

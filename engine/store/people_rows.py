@@ -124,6 +124,24 @@ class SignalRow(Row):
     payload: Document
 
 
+class SignalAttempt(Row):
+    """One attempt to deliver a signal, or what else happened to it."""
+
+    attempt: int
+    owner: str | None
+    outcome: str
+    status: int | None
+    reason: str | None
+    started_at: datetime | None
+    ended_at: datetime
+
+
+class SignalHistory(SignalRow):
+    """A signal with every attempt, oldest first."""
+
+    history: tuple[SignalAttempt, ...] = ()
+
+
 class TradeRow(Row):
     """A closed position (or the closed part of one). `pnl_usd` is net of `fees_usd`; percent is of the entry cost."""
 

@@ -8,6 +8,7 @@ from engine.store.rows import (
     DecisionStory,
     NewStrategy,
     OverviewRow,
+    SignalHistory,
     SignalRow,
     StrategyRow,
     TradeRow,
@@ -61,6 +62,19 @@ class PeopleStore:
         """Newest first; `status` is pending, delivered, refused, expired or dead."""
         rows = self.rpc.call("signals", strategy_id=strategy_id, status=status, limit=limit)
         return tuple(SignalRow.model_validate(row) for row in rows)
+
+    def signal(self, signal_id: UUID) -> SignalHistory | None:
+        """One signal with every attempt to deliver it."""
+        found = self.rpc.call("signal", signal_id=signal_id)
+        return None if found is None else SignalHistory.model_validate(found)
+
+    def retry_signal(self, signal_id: UUID, ttl_s: float) -> None:
+        """Sends an undelivered signal again, for `ttl_s` from now. Raises BadConfiguration if that cannot be."""
+        self.rpc.call("retry_signal", signal_id=signal_id, ttl_s=ttl_s)
+
+    def drop_signal(self, signal_id: UUID, reason: str) -> None:
+        """Ends a pending signal unsent. Raises BadConfiguration if it has ended or is being sent."""
+        self.rpc.call("drop_signal", signal_id=signal_id, reason=reason)
 
     def trades(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[TradeRow, ...]:
         """Newest first."""

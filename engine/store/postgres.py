@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import psycopg
@@ -161,9 +161,10 @@ def _has_word(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
-def _statement(function: str, names: tuple[str, ...]) -> sql.Composed:
+@lru_cache(maxsize=256)
+def _statement(function: str, names: tuple[str, ...]) -> bytes:
     arguments = sql.SQL(", ").join([sql.SQL("{} => %s").format(sql.Identifier(f"p_{name}")) for name in names])
-    return sql.SQL("select public.{}({})").format(sql.Identifier(function), arguments)
+    return sql.SQL("select public.{}({})").format(sql.Identifier(function), arguments).as_bytes(None)
 
 
 def _text(value: object) -> str | None:

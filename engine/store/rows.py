@@ -14,6 +14,7 @@ from engine.store.people_rows import (
     LastDecision,
     NewStrategy,
     OverviewRow,
+    SignalHistory,
     SignalRow,
     StrategyRow,
     TradeRow,
@@ -26,10 +27,12 @@ from engine.types import (
     Row,
     Side,
     SignalAction,
+    SignalOutcome,
     StrategyStatus,
 )
 
 __all__ = [
+    "BeganExecution",
     "BeganRequest",
     "BookedFill",
     "CallRecord",
@@ -37,14 +40,21 @@ __all__ = [
     "DecisionRecord",
     "DecisionRow",
     "DecisionStory",
+    "Difference",
+    "EquityPoint",
     "Fill",
+    "KillSwitch",
     "LastDecision",
+    "LiveAccount",
     "NewSignal",
     "NewStrategy",
     "OverviewRow",
+    "PlacedProtection",
     "Portfolio",
     "PortfolioStrategy",
     "RecordedDecision",
+    "Settlement",
+    "SignalHistory",
     "SignalRow",
     "StrategyRow",
     "TradeRow",
@@ -132,6 +142,16 @@ class RecordedDecision(Row):
     suppressed: str | None
 
 
+class Settlement(Frozen):
+    """How one attempt to deliver a signal ended; see `EngineStore.settle_signal`."""
+
+    signal_id: UUID
+    outcome: SignalOutcome
+    status: int | None = None
+    reason: str | None = None
+    retry_in_s: float | None = None
+
+
 class VenueCredentials(Row):
     environment: str = "production"
     api_key: SecretStr | None = None
@@ -168,7 +188,7 @@ class UnfinishedRequest(Row):
     payload: Document
     attempts: int
     created_at: datetime
-    booked_kinds: tuple[Literal["open", "close"], ...] = ()
+    booked_kinds: tuple[Literal["open", "close", "undo"], ...] = ()
 
 
 class TradeSettings(Row):
@@ -204,24 +224,65 @@ class PortfolioStrategy(Row):
 class Portfolio(Row):
     """What the risk checks look at, of one user on one exchange, paper or live. Losses are negative P&L.
 
-    `trades_this_week` counts entries since Monday 00:00 UTC; `consecutive_failures` is 0 after an hour without one;
-    `now` is the database's clock; `strategy` is None if none was named or it is not this user's.
+    `killed_by` is the widest kill switch that is on: global, user or strategy. `trades_this_week` counts entries since
+    Monday 00:00 UTC; `consecutive_failures` is 0 after an hour without one. These, and the P&L, are None where no limit
+    looks at them. `open_position_count` is of the whole book, `open_positions` are those of the order's strategy (or,
+    without one, the person's own). `now` is the database's clock; `strategy` is None if none was named or it is not
+    this user's.
     """
 
     now: datetime
+    killed_by: Literal["global", "user", "strategy"] | None = None
     settings: TradeSettings | None
-    realized_pnl_today_usd: Decimal
-    realized_pnl_week_usd: Decimal
-    trades_this_week: int
-    consecutive_failures: int
+    realized_pnl_today_usd: Decimal | None
+    realized_pnl_week_usd: Decimal | None
+    trades_this_week: int | None
+    consecutive_failures: int | None
+    open_position_count: int
     open_positions: tuple[Position, ...]
     strategy: PortfolioStrategy | None
 
 
-class Fill(Frozen):
-    """One execution to be booked. `side` is the position's, also for a close; `leverage` counts for an open."""
+class BeganExecution(Row):
+    """`BeganRequest` with all that the execution needs. `standby`: another webhook server executes. `held`: nothing was
+    begun, since what the `unsettled` requests of the same strategy and symbol did is not known; oldest first.
 
-    kind: Literal["open", "close"]
+    When `state` is new or busy: `is_paper` is the book that an entry goes to, `is_sent` that an earlier attempt may
+    have reached a venue, `other_sides` what others of the account hold live in
+    the symbol. For an entry there is `portfolio`, or
+    `unreadable` says why not; for a CLOSE, `positions` are those of the sender in the symbol, in both books.
+    """
+
+    state: Literal["new", "done", "busy", "conflict", "standby", "held"]
+    answer: Document | None = None
+    status: int | None = None
+    is_paper: bool = True
+    is_sent: bool = False
+    other_sides: frozenset[Side] = frozenset()
+    portfolio: Portfolio | None = None
+    unreadable: str | None = None
+    positions: tuple[Position, ...] = ()
+    unsettled: tuple[UnfinishedRequest, ...] = ()
+
+
+class KillSwitch(Row):
+    """Entries are refused: everybody's, or those of one person or strategy."""
+
+    user_id: UUID | None
+    email: str | None
+    strategy_id: UUID | None
+    strategy_name: str | None
+    reason: str | None
+    created_at: datetime
+
+
+class Fill(Frozen):
+    """One execution to be booked. `side` is the position's, also for a close; `leverage` counts for an open.
+
+    An `undo` closes what an `open` of the same request opened.
+    """
+
+    kind: Literal["open", "close", "undo"]
     exchange: str
     symbol: str
     side: Side
@@ -239,6 +300,17 @@ class Fill(Frozen):
     market_time_ms: int | None = None
 
 
+class PlacedProtection(Frozen):
+    """The protective orders that a venue has for a position; prices are None where they stay as they are."""
+
+    stop_loss_price: Booked | None = None
+    take_profit_price: Booked | None = None
+    stop_loss_order_id: str | None = None
+    take_profit_order_id: str | None = None
+    stop_loss_client_order_id: str | None = None
+    take_profit_client_order_id: str | None = None
+
+
 class BookedFill(Row):
     """What a fill did to the books. `answer` is the one stored (a close adds `pnl` to it): send exactly this."""
 
@@ -247,3 +319,32 @@ class BookedFill(Row):
     pnl_usd: Decimal | None
     pnl_percent: Decimal | None
     answer: Document | None = None
+
+
+class LiveAccount(Row):
+    """A person's account on a venue: credentials, or live positions, exist."""
+
+    user_id: UUID
+    exchange: str
+
+
+class Difference(Row):
+    """The books and the venue disagree about a net quantity (base asset, negative when short)."""
+
+    user_id: UUID
+    exchange: str
+    symbol: str
+    booked: Decimal
+    at_venue: Decimal
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class EquityPoint(Row):
+    """One strategy's equity at one moment, in one book."""
+
+    at: datetime
+    equity_usd: Decimal
+    realized_pnl_usd: Decimal
+    unrealized_pnl_usd: Decimal
+    drawdown_percent: float

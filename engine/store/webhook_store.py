@@ -1,5 +1,8 @@
 """The webhook server's part of the store: has it been asked before, what is at risk, what was filled."""
 
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -7,14 +10,21 @@ from pydantic import ValidationError
 
 from engine.errors import BadConfiguration
 from engine.store.rows import (
+    BeganExecution,
     BeganRequest,
     BookedFill,
+    Difference,
+    EquityPoint,
     Fill,
+    KillSwitch,
+    LiveAccount,
+    PlacedProtection,
     Portfolio,
     UnfinishedRequest,
 )
 from engine.store.rpc import Rpc
 from engine.store.values import faults
+from engine.types import Position
 
 
 class WebhookStore:
@@ -47,6 +57,95 @@ class WebhookStore:
             payload=payload,
         )
         return BeganRequest.model_validate(began)
+
+    def begin_execution(  # noqa: PLR0913, PLR0917 - the function's own arguments
+        self,
+        server: str | None,
+        request_id: str,
+        user_id: UUID,
+        strategy_id: UUID | None,
+        exchange: str,
+        symbol: str,
+        action: str,
+        fingerprint: str,
+        payload: dict[str, Any],
+        is_paper: bool,  # noqa: FBT001 - part of what is asked
+    ) -> BeganExecution:
+        """`begin_request` and all that the execution needs, in one round trip.
+
+        Only the `server` that holds the lease ``webhook`` may execute (None: whoever asks). `is_paper` counts where no
+        strategy says it.
+        """
+        began = self.rpc.call(
+            "begin_execution",
+            server=server,
+            request_id=request_id,
+            user_id=user_id,
+            strategy_id=strategy_id,
+            exchange=exchange,
+            symbol=symbol,
+            action=action,
+            fingerprint=fingerprint,
+            payload=payload,
+            is_paper=is_paper,
+        )
+        try:
+            return BeganExecution.model_validate(began)
+        except ValidationError as error:
+            reason = f"The risk limits on {exchange} are invalid: {faults(error).replace('portfolio.', '')}"
+            return BeganExecution.model_validate({**began, "portfolio": None, "unreadable": reason})
+
+    def submit_request(self, server: str | None, request_id: str, user_id: UUID) -> bool:
+        """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""
+        return bool(self.rpc.call("submit_request", server=server, request_id=request_id, user_id=user_id))
+
+    def book_protection(
+        self,
+        request_id: str,
+        user_id: UUID,
+        position_id: UUID,
+        protection: PlacedProtection,
+        status: int | None,
+        answer: dict[str, Any] | None,
+    ) -> None:
+        """Notes which orders protect the position, and ends the request with `answer` unless that is None."""
+        self.rpc.call(
+            "book_protection",
+            request_id=request_id,
+            user_id=user_id,
+            position_id=position_id,
+            protection=protection.model_dump(mode="json"),
+            status=status,
+            answer=answer,
+        )
+
+    def own_positions(
+        self, user_id: UUID, exchange: str, strategy_id: UUID | None, symbol: str | None = None
+    ) -> tuple[Position, ...]:
+        """Open positions of one strategy (None: of the person alone), oldest first, paper and live."""
+        rows = self.rpc.call(
+            "own_positions", user_id=user_id, exchange=exchange, strategy_id=strategy_id, symbol=symbol
+        )
+        return tuple(Position.model_validate(row) for row in rows)
+
+    def hold_lease(self, name: str, owner: str, ttl_s: float) -> bool:
+        """Takes or keeps the lease for `ttl_s` more seconds; False while it is somebody else's."""
+        return bool(self.rpc.call("hold_lease", name=name, owner=owner, ttl_s=ttl_s))
+
+    def release_lease(self, name: str, owner: str) -> None:
+        self.rpc.call("release_lease", name=name, owner=owner)
+
+    def set_kill_switch(
+        self, user_id: UUID | None, strategy_id: UUID | None, *, is_on: bool, reason: str | None = None
+    ) -> bool:
+        """For everybody (neither id), one person or one strategy; False if it was so already."""
+        return bool(
+            self.rpc.call("set_kill_switch", user_id=user_id, strategy_id=strategy_id, is_on=is_on, reason=reason)
+        )
+
+    def kill_switches(self) -> tuple[KillSwitch, ...]:
+        """Those that are on, oldest first."""
+        return tuple(KillSwitch.model_validate(row) for row in self.rpc.call("kill_switches"))
 
     def portfolio(self, user_id: UUID, exchange: str, strategy_id: UUID | None, is_paper: bool) -> Portfolio:  # noqa: FBT001 - part of the key
         """Raises BadConfiguration if a limit or the strategy's row cannot be understood: entries are then refused."""
@@ -102,3 +201,25 @@ class WebhookStore:
     def unfinished_requests(self) -> tuple[UnfinishedRequest, ...]:
         """Requests begun and not ended, oldest first: at start, those of executors that died."""
         return tuple(UnfinishedRequest.model_validate(row) for row in self.rpc.call("unfinished_requests"))
+
+    def record_equity(self, interval_s: float) -> int:
+        """Adds a point to every equity series that has moved, at most one per `interval_s`; how many."""
+        return int(self.rpc.call("record_equity", interval_s=interval_s))
+
+    def equity_series(
+        self, strategy_id: UUID, *, is_paper: bool, since: datetime | None = None, limit: int = 1_000
+    ) -> tuple[EquityPoint, ...]:
+        """Oldest first: the newest `limit` points of one book."""
+        rows = self.rpc.call("equity_series", strategy_id=strategy_id, is_paper=is_paper, since=since, limit=limit)
+        return tuple(EquityPoint.model_validate(row) for row in rows)
+
+    def live_accounts(self) -> tuple[LiveAccount, ...]:
+        return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
+
+    def report_reconciliation(
+        self, user_id: UUID, exchange: str, nets: Mapping[str, Decimal]
+    ) -> tuple[Difference, ...]:
+        """Compares the live book with what the venue holds, by symbol; all differences that are open now."""
+        told = {symbol: str(net) for symbol, net in nets.items()}
+        rows = self.rpc.call("report_reconciliation", user_id=user_id, exchange=exchange, nets=told)
+        return tuple(Difference.model_validate(row) for row in rows)

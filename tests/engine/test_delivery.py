@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from engine import delivery
+from engine.sending import Sender
 from engine.types import Signal, SignalOutcome
 from tests.support.receiver import Receiver, receiving
 
@@ -36,9 +36,14 @@ def signal(**more: object) -> Signal:
 
 
 @pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as made:
-        yield made
+def session() -> Iterator[Sender]:
+    made = Sender(2)
+    yield made
+    made.close()
+
+
+def no_jitter() -> float:
+    return 1.0
 
 
 @pytest.fixture
@@ -47,9 +52,7 @@ def receiver() -> Iterator[Receiver]:
         yield made
 
 
-def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
-    receiver: Receiver, session: requests.Session
-) -> None:
+def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(receiver: Receiver, session: Sender) -> None:
     sent = signal()
     attempt = delivery.post(session, receiver.url, sent, SECRET)
     assert attempt == delivery.Attempt(SignalOutcome.DELIVERED, 200, "opened")
@@ -60,20 +63,20 @@ def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
         Webhook(SECRET.get_secret_value()).verify(body.decode() + " ", headers)
 
 
-def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, session: requests.Session) -> None:
+def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, session: Sender) -> None:
     delivery.post(session, receiver.url, signal(), SECRET)
     headers, body = receiver.got[0]
     assert SECRET.get_secret_value().removeprefix("whsec_") not in json.dumps(headers) + body.decode()
 
 
-def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: requests.Session) -> None:
+def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: Sender) -> None:
     receiver.answers = [(307, {"location": receiver.url}, b"")]
     assert delivery.post(session, receiver.url, signal(), SECRET).outcome is SignalOutcome.REFUSED
     assert len(receiver.got) == 1
 
 
-def test_a_receiver_that_is_not_there_is_tried_again(session: requests.Session) -> None:
-    attempt = delivery.post(session, "http://127.0.0.1:9/none", signal(attempts=4), SECRET)
+def test_a_receiver_that_is_not_there_is_tried_again(session: Sender) -> None:
+    attempt = delivery.post(session, "http://127.0.0.1:9/none", signal(attempts=4), SECRET, no_jitter)
     assert (attempt.outcome, attempt.status, attempt.retry_in_s) == (SignalOutcome.RETRY, None, 4.0)
 
 

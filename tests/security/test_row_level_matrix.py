@@ -40,9 +40,13 @@ TABLES: Final = {
     "ai_strategies": ("name", MANAGE),
     "ai_trade_log": ("reasoning", READ),
     "bot_credentials": ("label", frozenset({"insert", "update"})),  # and select of its harmless columns
+    "equity_points": ("drawdown_percent", frozenset()),
     "fills": ("order_id", frozenset()),
+    "kill_switches": ("reason", frozenset()),
+    "leases": ("owner", frozenset()),
     "llm_spend": ("decisions", frozenset()),
     "positions": ("notes", READ),
+    "reconciliation_differences": ("symbol", frozenset()),
     "signal_attempts": ("reason", frozenset()),
     "signal_outbox": ("last_reason", frozenset()),
     "sparky_migrations": ("checksum", frozenset()),
@@ -52,6 +56,8 @@ TABLES: Final = {
     "webhook_requests": ("error_message", frozenset()),
 }
 OWNED_BY: Final = {
+    "equity_points": "strategy_id",
+    "leases": None,
     "strategy_ledger": "strategy_id",
     "llm_spend": "strategy_id",
     "signal_attempts": "signal_id",
@@ -80,6 +86,13 @@ insert into public.webhook_requests (user_id, request_id, status) values (%(user
 insert into public.signal_outbox (id, user_id, strategy_id, exchange, symbol, action, payload, expires_at)
   values (%(log)s, %(user)s, %(strategy)s, 'aster', 'BTCUSDT', 'BUY', '{}', now());
 insert into public.signal_attempts (signal_id, attempt, outcome) values (%(log)s, 1, 'retry');
+insert into public.leases (name, owner, until) values (%(log)s, 'a server', now());
+insert into public.kill_switches (user_id) values (%(user)s);
+insert into public.reconciliation_differences (user_id, exchange, symbol, booked, at_venue)
+  values (%(user)s, 'aster', 'BTCUSDT', 1, 2);
+insert into public.equity_points
+  (strategy_id, is_paper, equity_usd, realized_pnl_usd, unrealized_pnl_usd, drawdown_percent)
+  values (%(strategy)s, true, 1, 0, 0, 0);
 """
 
 
@@ -239,6 +252,27 @@ def test_what_people_may_not_begin_with(project: Project, column: str) -> None:
     insert = f"insert into public.ai_strategies (user_id, name, {column}) values (%s, 'x', default)"
     with project.acting("authenticated", project.owner) as connection, pytest.raises(InsufficientPrivilege):
         connection.execute(insert.encode(), [project.owner])
+
+
+@pytest.mark.parametrize("column", ["performance_fee_percent = 0", "paused_reason = 'x'", "running_since = now()"])
+def test_whole_tables_granted_by_somebody_open_no_way_to_forge_or_to_others_rows(project: Project, column: str) -> None:
+    """As recipes say: grant all on all tables in schema public to anon, authenticated."""
+    with psycopg.connect(project.address) as connection:
+        connection.execute("grant all on all tables in schema public to anon, authenticated")
+        connection.execute(
+            "select set_config('request.jwt.claims', %s, true)", [json.dumps({"sub": str(project.owner)})]
+        )
+        connection.execute("set local role authenticated")
+        with pytest.raises(InsufficientPrivilege), connection.transaction():
+            connection.execute(f"update public.ai_strategies set {column}".encode())
+        assert connection.execute("update public.ai_strategies set status = 'running'").rowcount == 1
+        for table in TABLES:
+            other = project.row(table, project.stranger) if OWNED_BY.get(table, "user_id") else "true"
+            assert attempt(connection, "select", table, other, project.stranger) == "nothing"
+        connection.execute("set local role anon")
+        for table in TABLES:
+            assert attempt(connection, "select", table, "true", project.owner) == "nothing"
+        connection.rollback()
 
 
 def test_people_pause_resume_edit_and_end_their_strategies_and_what_has_ended_stays_so(project: Project) -> None:

@@ -10,6 +10,7 @@ class Receiver(ThreadingHTTPServer):
     """`answers` are (status, headers, body), given in turn; the last one is given for ever."""
 
     daemon_threads = True
+    request_queue_size = 128  # nobody is turned away while the machine is busy
 
     def __init__(self, status: int = 200, headers: dict[str, str] | None = None, body: bytes = b"{}") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

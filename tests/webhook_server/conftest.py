@@ -20,14 +20,27 @@ from standardwebhooks import Webhook
 
 from engine.errors import BadConfiguration, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import Credentials, Instrument, OrderRequest, OrderResult, OrderStatus, Quote, Venue
+from engine.exchanges.venue import (
+    Account,
+    Balance,
+    Credentials,
+    Instrument,
+    OpenOrder,
+    OrderRequest,
+    OrderResult,
+    OrderStatus,
+    Protection,
+    Quote,
+    Venue,
+    VenuePosition,
+)
 from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.embedded import dsn
 from engine.store.rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
-from engine.types import StrategyStatus
+from engine.types import Side, StrategyStatus
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 
@@ -82,6 +95,9 @@ class LiveAccount:
         self.mood = "fill"
         self.orders: list[OrderResult] = []
         self.requests: list[OrderRequest] = []
+        self.protections: dict[str, Protection] = {}
+        self.triggered: dict[str, OrderResult] = {}
+        self.protection_fails: Exception | None = None
 
     def quote(self, symbol: str) -> Quote:
         return self._market.quote(symbol)
@@ -114,6 +130,79 @@ class LiveAccount:
             raise OutcomeUnknown("503 after the order was accepted")
         return result
 
+    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+        price = self._market.prices[order.symbol]
+        if (price > limit_price) if order.is_buy else (price < limit_price):
+            raise VenueRefused("the market is beyond the limit price", "not_marketable")
+        return self.market_order(order)
+
+    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
+        """Whatever stands in the way of placing it; `protections` are those that wait, by client order id."""
+        if self.protection_fails is not None:
+            raise self.protection_fails
+        names = [
+            name
+            for name, price in (
+                (protection.stop_loss_id, protection.stop_loss_price),
+                (protection.take_profit_id, protection.take_profit_price),
+            )
+            if price is not None
+        ]
+        for name in names:
+            self.protections[name] = protection
+        return tuple(self._waiting(name, OrderStatus.OPEN) for name in names)
+
+    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol
+        if client_order_id in self.triggered:
+            return self.triggered[client_order_id]
+        if self.protections.pop(client_order_id, None) is None:
+            return None
+        return self._waiting(client_order_id, OrderStatus.REJECTED)
+
+    def trigger(self, client_order_id: str) -> None:
+        """The market reaches a waiting order: it closes what it protects."""
+        wanted = self.protections.pop(client_order_id)
+        order = OrderRequest(
+            client_order_id=client_order_id,
+            symbol=wanted.symbol,
+            is_buy=wanted.side is Side.SHORT,
+            quantity=wanted.quantity,
+            reduce_only=True,
+            leverage=None,
+        )
+        self.triggered[client_order_id] = self.market_order(order)
+
+    def positions(self) -> tuple[VenuePosition, ...]:
+        """The net of all orders, by symbol."""
+        nets: dict[str, Decimal] = {}
+        for request in self.requests:
+            signed = request.quantity if request.is_buy else -request.quantity
+            nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
+        return tuple(
+            VenuePosition(
+                symbol=symbol,
+                side=Side.LONG if net > 0 else Side.SHORT,
+                quantity=abs(net),
+                entry_price=self._market.prices[symbol],
+                leverage=1,
+                unrealized_pnl_usd=None,
+            )
+            for symbol, net in nets.items()
+            if net
+        )
+
+    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+        raise NotImplementedError
+
+    def balance(self) -> Balance:
+        raise NotImplementedError
+
+    def _waiting(self, name: str, status: OrderStatus) -> OrderResult:
+        zero = Decimal(0)
+        return OrderResult(
+            order_id=f"w-{name}", client_order_id=name, status=status, price=zero, quantity=zero, fee_usd=zero, at_ms=0
+        )
+
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         if self.mood in {"lost", "silent"}:
             raise UpstreamUnavailable("venue", "no connection")
@@ -135,7 +224,7 @@ class Venues:
     def paper(self, exchange: str) -> Venue:
         return PaperVenue(self.quotes(exchange), Decimal("0.04"), Decimal("0.02"))
 
-    def live(self, exchange: str, credentials: Credentials) -> Venue:
+    def live(self, exchange: str, credentials: Credentials) -> Account:
         assert exchange == "aster"
         assert credentials.private_key is not None
         return self.account

@@ -57,6 +57,7 @@ def portfolio(**fields: Any) -> Portfolio:
         "consecutive_failures": 0,
         "open_positions": (),
         "strategy": strategy(),
+        "open_position_count": len(fields.get("open_positions", ())),
     }
     return Portfolio.model_validate(given | fields)
 

@@ -4,52 +4,32 @@ from datetime import timedelta
 from decimal import Decimal
 
 from engine.types import Side
-from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
-from webhook_server.decide import decide, held_by, is_paper_entry, to_exit
+from tests.webhook_server.examples import NOW, order, portfolio, position, settings
+from webhook_server.decide import decide, held_by, to_exit
 
 
 def test_an_entry_opens_adds_or_reverses() -> None:
-    fresh = decide(order(), portfolio(), None, NOW, is_paper=True)
+    fresh = decide(order(), portfolio(), None, NOW)
     assert (fresh.close, fresh.open_usd) == (False, Decimal(1000))
     held = position()
-    more = decide(order(), portfolio(open_positions=(held,)), held, NOW, is_paper=True)
+    more = decide(order(), portfolio(open_positions=(held,)), held, NOW)
     assert (more.close, more.open_usd) == (False, Decimal(500))
-    turn = decide(order(action="SELL"), portfolio(open_positions=(held,)), held, NOW, is_paper=True)
+    turn = decide(order(action="SELL"), portfolio(open_positions=(held,)), held, NOW)
     assert (turn.close, turn.open_usd) == (True, Decimal(1000))
 
 
 def test_a_refused_reversal_still_gets_out() -> None:
     held = position()
     view = portfolio(open_positions=(held,), settings=settings(kill_switch=True))
-    plan = decide(order(action="SELL"), view, held, NOW, is_paper=True)
+    plan = decide(order(action="SELL"), view, held, NOW)
     assert (plan.close, plan.open_usd) == (True, Decimal(0))
     assert plan.refusal is not None
 
 
 def test_a_stale_reversal_does_nothing() -> None:
     held = position()
-    plan = decide(order(action="SELL", expires_at=NOW), portfolio(open_positions=(held,)), held, NOW, is_paper=True)
+    plan = decide(order(action="SELL", expires_at=NOW), portfolio(open_positions=(held,)), held, NOW)
     assert (plan.close, plan.open_usd) == (False, Decimal(0))
-
-
-def test_a_live_entry_that_asks_for_protection_is_not_made_without_it() -> None:
-    for wish in ({"stop_loss_percent": 1}, {"take_profit_percent": 1}, {"order_type": "LIMIT", "price": 1}):
-        assert decide(order(**wish), portfolio(), None, NOW, is_paper=False).rejection is not None
-        assert decide(order(**wish), portfolio(), None, NOW, is_paper=True).rejection is None
-    assert decide(order(), portfolio(), None, NOW, is_paper=False).rejection is None
-
-
-def test_the_strategys_row_decides_between_paper_and_live() -> None:
-    live = portfolio(strategy=strategy(is_paper_trading=False))
-    assert is_paper_entry(order(environment="production"), portfolio())
-    assert not is_paper_entry(order(environment="testnet"), live)
-
-
-def test_without_a_strategy_only_production_is_live() -> None:
-    nobody = portfolio(strategy=None)
-    assert is_paper_entry(order(strategy_id=None), nobody)
-    assert is_paper_entry(order(strategy_id=None, environment="testnet"), nobody)
-    assert not is_paper_entry(order(strategy_id=None, environment="Production"), nobody)
 
 
 def test_held_is_what_the_same_holder_has_in_the_same_symbol_and_book() -> None:

@@ -1,10 +1,12 @@
 """Live orders: whose keys, never blind, never twice, never unprotected."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from engine.exchanges.venue import client_order_id
+from engine.errors import VenueRefused
+from engine.exchanges.venue import OrderRequest, client_order_id
 from engine.types import StrategyStatus
 from tests.webhook_server.conftest import Site
 
@@ -73,11 +75,111 @@ def test_an_exit_finds_the_live_position_of_a_strategy_that_went_to_paper(live: 
     assert live.store.open_positions() == ()
 
 
-def test_a_live_entry_that_asks_for_protection_is_not_made_without_it(live: Site) -> None:
+def waiting(live: Site) -> dict[str, tuple[Any, ...]]:
+    """Protective orders at the venue: id → (side, quantity, stop, target)."""
+    return {
+        name: (order.side, order.quantity, order.stop_loss_price, order.take_profit_price)
+        for name, order in live.account.protections.items()
+    }
+
+
+def test_protection_waits_at_the_venue_from_the_entry_to_the_exit(live: Site) -> None:
+    body = enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
+    assert body["action"] == "opened"
+    assert set(waiting(live)) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    (position,) = live.store.open_positions()
+    assert (position.stop_loss_price, position.take_profit_price) == (Decimal(24_500), Decimal(26_000))
+    assert live.request("a")[0] == "booked"
+    assert live.sender.post(action="close", environment="production").json()["action"] == "closed"
+    assert waiting(live) == {}
+
+
+def test_an_entry_whose_protection_cannot_be_placed_is_undone_and_that_is_said(live: Site) -> None:
+    live.account.protection_fails = VenueRefused("it would trigger at once", "would_trigger")
     body = enter(live, "a", stop_loss_percent=2)
     assert (body["success"], body["action"]) == (False, "rejected")
-    assert "protection" in str(body["reason"])
-    assert live.account.requests == []
+    assert "undone" in str(body["error"])
+    assert live.account.positions() == ()
+    assert live.store.open_positions() == ()
+    assert [trade.exit_reason for trade in live.store.trades()] == ["unprotected"]
+    assert enter(live, "a", stop_loss_percent=2) == body
+    assert len(live.account.orders) == 2
+
+
+def test_adding_to_a_protected_position_protects_all_of_it_at_the_old_prices(live: Site) -> None:
+    enter(live, "a", stop_loss_percent=2, position_size_usd=500)
+    enter(live, "b", position_size_usd=500)
+    (position,) = live.store.open_positions()
+    (only,) = waiting(live).values()
+    assert set(waiting(live)) == {client_order_id("b", "l")}
+    assert only == (position.side, position.quantity, Decimal(24_500), None)
+
+
+def test_a_partial_exit_leaves_the_rest_protected(live: Site) -> None:
+    enter(live, "a", stop_loss_percent=2)
+    live.sender.post(action="close", environment="production", sell_percentage=50)
+    (position,) = live.store.open_positions()
+    (only,) = waiting(live).values()
+    assert only[1] == position.quantity
+
+
+def test_an_exit_that_the_venue_refuses_leaves_the_position_protected(live: Site) -> None:
+    enter(live, "a", stop_loss_percent=2)
+    live.account.mood = "refuse"
+    assert not live.sender.post(action="close", environment="production").json()["success"]
+    assert set(waiting(live)) == {client_order_id("a", "l")}
+
+
+def test_a_stop_that_the_venue_filled_is_booked_as_the_exit_and_nothing_is_sold_twice(live: Site) -> None:
+    enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
+    live.move("BTCUSDT", "24400.0")
+    live.account.trigger(client_order_id("a", "l"))
+    live.server.marks.watch()
+    (trade,) = live.store.trades()
+    assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(24_400))
+    assert len(live.account.orders) == 2
+    assert waiting(live) == {}
+    assert live.store.open_positions() == ()
+
+
+def test_two_strategies_on_opposite_sides_do_not_reduce_each_other(live: Site) -> None:
+    buyer, seller = (live.strategy(is_paper_trading=False) for _ in range(2))
+    live.sender.post(strategy_id=str(buyer), signal_id="a")
+    live.sender.post(strategy_id=str(seller), action="SELL", signal_id="b")
+    live.sender.post(strategy_id=str(buyer), action="CLOSE", signal_id="c")
+    live.sender.post(strategy_id=str(seller), action="CLOSE", signal_id="d")
+    assert [order.reduce_only for order in live.account.requests] == [False, False, False, True]
+    assert live.account.positions() == ()
+
+
+def test_a_limit_beyond_the_market_is_skipped(live: Site) -> None:
+    assert enter(live, "a", order_type="LIMIT", price=24_000)["action"] == "skipped"
+    assert enter(live, "b", order_type="LIMIT", price=25_500)["action"] == "opened"
+
+
+def test_the_next_signal_waits_until_what_the_last_one_did_is_known(live: Site) -> None:
+    live.account.mood = "lost"
+    assert live.sender.post(environment="production", signal_id="a").status_code == 503
+    held_back = live.sender.post(environment="production", action="close", signal_id="b")
+    assert (held_back.status_code, held_back.headers["Retry-After"]) == (503, "1")
+    assert "earlier signal" in held_back.json()["error"]
+    live.account.mood = "fill"
+    assert live.sender.post(environment="production", action="close", signal_id="b").json()["action"] == "closed"
+    assert live.request("a")[0] == live.request("b")[0] == "booked"
+    assert len(live.account.orders) == 2
+
+
+def test_what_the_books_and_the_venue_disagree_about_is_reported_and_left_alone(live: Site) -> None:
+    enter(live, "a")
+    live.sql("update fills set created_at = now() - interval '1 hour'")
+    assert live.server.reconciliation.run() == ()
+    live.account.requests.append(OrderRequest(client_order_id="x", symbol="ETHUSDT", is_buy=True, quantity=Decimal(1)))
+    (found,) = live.server.reconciliation.run()
+    assert (found.symbol, found.booked, found.at_venue) == ("ETHUSDT", Decimal(0), Decimal(1))
+    assert live.server.metrics.registry.get_sample_value("sparky_webhook_reconciliation_differences") == 1
+    assert len(live.store.open_positions()) == 1
+    live.account.requests.pop()
+    assert live.server.reconciliation.run() == ()
 
 
 def test_the_venues_refusal_is_told_with_its_reason(live: Site) -> None:

@@ -8,8 +8,8 @@ from tests.webhook_server.conftest import Site
 from webhook_server.schemas import Order
 
 
-def begun(site: Site, name: str, age_s: float = 0.0, **fields: Any) -> None:
-    """A request as a server leaves it that dies right after `begin_request`."""
+def begun(site: Site, name: str, age_s: float = 0.0, *, is_sent: bool = False, **fields: Any) -> None:
+    """A request as a server leaves it that dies right after it was begun, or right after its order may have left."""
     body = site.sender.body(secret=None, **fields)
     order = Order.model_validate(body)
     site.store.begin_request(
@@ -22,6 +22,8 @@ def begun(site: Site, name: str, age_s: float = 0.0, **fields: Any) -> None:
         fingerprint="f",
         payload=order.model_dump(mode="json", exclude_none=True),
     )
+    if is_sent:
+        assert site.store.submit_request(None, name, site.sender.user_id)
     site.sql(
         "update webhook_requests set created_at = %s where request_id = %s",
         datetime.now(UTC) - timedelta(seconds=age_s),
@@ -76,7 +78,7 @@ def test_a_half_done_paper_reversal_is_finished(site: Site) -> None:
 
 def test_a_live_order_that_the_venue_filled_is_booked_however_late(site: Site) -> None:
     site.credentials()
-    begun(site, "a", age_s=3_600, environment="production")
+    begun(site, "a", age_s=3_600, is_sent=True, environment="production")
     site.account.market_order(
         OrderRequest(client_order_id=client_order_id("a", "o"), symbol="BTCUSDT", is_buy=True, quantity="0.02")
     )
@@ -89,7 +91,7 @@ def test_a_live_order_that_the_venue_filled_is_booked_however_late(site: Site) -
 def test_the_exit_of_a_live_reversal_is_booked_though_its_entry_comes_too_late(site: Site) -> None:
     site.credentials()
     held = site.sender.post(environment="production").json()
-    begun(site, "turn", age_s=3_600, environment="production", action="SELL")
+    begun(site, "turn", age_s=3_600, is_sent=True, environment="production", action="SELL")
     site.account.market_order(
         OrderRequest(
             client_order_id=client_order_id("turn", "c"),
@@ -107,9 +109,9 @@ def test_the_exit_of_a_live_reversal_is_booked_though_its_entry_comes_too_late(s
 
 
 def test_credentials_that_are_gone_leave_the_question_open(site: Site) -> None:
-    begun(site, "a", environment="production")
+    begun(site, "a", is_sent=True, environment="production")
     assert site.server.recovery.run() == 0
-    assert site.request("a")[0] == "received"
+    assert site.request("a")[0] == "submitted"
 
 
 def test_a_live_entry_that_never_reached_the_venue_is_not_made_late(site: Site) -> None:
@@ -125,7 +127,7 @@ def test_while_the_venue_cannot_be_asked_the_request_stays_open(site: Site) -> N
     begun(site, "a", environment="production")
     site.account.mood = "silent"
     assert site.server.recovery.run() == 0
-    assert site.request("a")[0] == "received"
+    assert site.request("a")[0] == "submitted"
     site.account.mood = "fill"
     assert site.server.recovery.run() == 1
     assert len(site.account.orders) == 1

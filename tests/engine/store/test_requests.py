@@ -114,8 +114,8 @@ def test_venue_credentials_are_secret_and_the_users_own(desk: Desk, store: Store
 def test_a_portfolio_shows_what_risk_needs(desk: Desk, store: Store, sql: Sql) -> None:
     strategy = desk.strategy(leverage_max=3, max_position_usd=500, max_drawdown_percent=15)
     sql(
-        "insert into trade_settings_exchange (user_id, exchange, kill_switch, max_daily_loss_usd) "
-        "values (%s, 'aster', true, 50)",
+        "insert into trade_settings_exchange (user_id, exchange, kill_switch, max_daily_loss_usd, max_trades_per_week) "
+        "values (%s, 'aster', true, 50, 100)",
         desk.user_id,
     )
     desk.fill("open", "100", "2", strategy_id=strategy.id)
@@ -131,10 +131,12 @@ def test_a_portfolio_shows_what_risk_needs(desk: Desk, store: Store, sql: Sql) -
 
     assert seen.settings is not None
     assert (seen.settings.kill_switch, seen.settings.max_daily_loss_usd) == (True, Decimal(50))
-    assert seen.settings.max_trades_per_week is None
+    assert seen.settings.max_concurrent_positions is None
     assert (seen.realized_pnl_today_usd, seen.realized_pnl_week_usd) == (Decimal(5), Decimal(5))
     assert seen.trades_this_week == 2
-    assert [(row.symbol, row.is_paper) for row in seen.open_positions] == [("ETHUSDT", True)]
+    assert (seen.open_position_count, seen.open_positions) == (1, ())  # the book's, and the strategy's own
+    (held,) = store.portfolio(desk.user_id, "aster", None, is_paper=True).open_positions
+    assert (held.symbol, held.is_paper) == ("ETHUSDT", True)
     assert seen.strategy is not None
     assert (seen.strategy.leverage_max, seen.strategy.max_position_usd) == (3, Decimal(500))
     assert seen.strategy.drawdown_percent == pytest.approx(0.15)
@@ -162,7 +164,12 @@ def test_a_limit_that_cannot_be_understood_refuses(desk: Desk, store: Store, sql
 def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
     desk: Desk, store: Store, sql: Sql
 ) -> None:
-    def failures() -> int:
+    sql(
+        "insert into trade_settings_exchange (user_id, exchange, max_consecutive_failures) values (%s, 'aster', 9)",
+        desk.user_id,
+    )
+
+    def failures() -> int | None:
         return store.portfolio(desk.user_id, "aster", None, is_paper=True).consecutive_failures
 
     for _ in range(2):

@@ -1,0 +1,167 @@
+"""How fast signals become booked paper fills: a whole `sparky up`, real processes, PostgreSQL and HTTP.
+
+    .venv/bin/python benchmarks/execution.py [--signals 3000] [--rate 25] [--seconds 20] [--profile]
+
+Saturated: all signals lie in the outbox before the dispatcher is told. Paced: one signal every 1/rate seconds and
+announced as a strategy announces it. Time counts from the signal's row to the row of its fill, by the database's clock.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psutil
+import psycopg
+import zmq
+
+from actors.link import Link
+from actors.messages import SignalReady
+from engine.store.embedded import dsn
+from engine.store.rows import DecisionRecord, NewSignal, NewStrategy
+from engine.store.seed import new_webhook_secret
+from engine.store.store import Store
+from engine.types import Action, SignalAction, StrategyStatus
+from tests.support.sparky import Sparky
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+STRATEGIES = 100
+RECORD_MANY = """
+  select record_decision(gen_random_uuid(), s.id,
+    jsonb_build_object('action', 'LONG', 'symbol', y.symbol, 'size_usd', 100, 'confidence', 0.9),
+    jsonb_build_object('action', case round.n %% 2 when 0 then 'BUY' else 'CLOSE' end, 'symbol', y.symbol,
+      'exchange', 'aster', 'size_usd', 100, 'confidence', 0.9, 'reasoning', '', 'ttl_s', 3000))
+  from generate_series(0, %s) as round(n), unnest(%s::uuid[]) as s(id), unnest(%s::text[]) as y(symbol)
+  order by round.n"""
+FIGURES = """
+  select count(*), extract(epoch from max(f.created_at) - min(f.created_at)),
+    percentile_cont(0.5) within group (order by f.created_at - o.created_at),
+    percentile_cont(0.99) within group (order by f.created_at - o.created_at), max(f.created_at - o.created_at)
+  from signal_outbox o join fills f on f.request_id = o.id::text where o.seq > %s"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--signals", type=int, default=3_000)
+    parser.add_argument("--rate", type=float, default=25.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--profile", action="store_true", help="time of each SQL function (slows them down)")
+    given = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="sparky-bench-", dir="/tmp"))
+    sparky = Sparky(home / "home", SPARKY_SIM_SPEED="1")
+    try:
+        sparky.start("--no-demo")
+        # Ready when the boot is over: the roster is the last to come.
+        sparky.wait_for(lambda: sparky.json("status")["supervisor"] and _quoted(sparky), "Sparky being up")
+        _measure(sparky, given.signals, given.rate, given.seconds, has_profile=given.profile)
+    finally:
+        sparky.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _quoted(sparky: Sparky) -> bool:
+    return any("dispatcher" in " ".join(process.cmdline()) for process in sparky.family())
+
+
+def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_profile: bool) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    link = Link(context, sparky.home / "run")
+    with sparky.store() as store, psycopg.connect(dsn(sparky.home), autocommit=True) as connection:
+        strategies = _strategies(store)
+        print(f"| {'measure':<34} | {'signals':>8} | {'per s':>7} | {'p50 ms':>8} | {'p99 ms':>8} | {'max ms':>8} |")
+        print(f"|{'-' * 36}|{'-' * 10}|{'-' * 9}|{'-' * 10}|{'-' * 10}|{'-' * 10}|")
+        _paced(store, strategies, 2.0, rate, link)  # warms connections, quotes and caches
+        last = _last(connection)
+        _paced(store, strategies, seconds, rate, link)
+        _show(connection, last, f"paced, {rate:g}/s")
+        last = _last(connection)
+        if has_profile:
+            connection.execute("alter system set track_functions = 'all'")
+            connection.execute("select pg_reload_conf()")
+        cpu = _cpu(sparky)
+        rounds = max(1, signals // (len(strategies) * len(SYMBOLS)))
+        with connection.transaction():
+            connection.execute(RECORD_MANY, [rounds - 1, strategies, list(SYMBOLS)])
+        link.tell("dispatcher", SignalReady(signal_id=uuid4()))
+        _drained(connection)
+        _show(connection, last, "saturated")
+        for name, seconds_used in _cpu(sparky).items():
+            used_ms = (seconds_used - cpu.get(name, 0.0)) * 1000 / (rounds * len(strategies) * len(SYMBOLS))
+            if used_ms > 0.05:
+                print(f"  CPU per signal, {name}: {used_ms:.2f} ms")
+        time.sleep(2)  # the statistics come late
+        for row in connection.execute(
+            "select funcname, calls, round(self_time::numeric, 1), round((self_time / calls)::numeric, 3) "
+            "from pg_stat_user_functions order by self_time desc limit 14"
+        ):
+            print("  SQL: {:<24} {:>8} calls, {:>9} ms, {:>8} ms each".format(*row))
+    context.destroy(linger=0)
+
+
+def _strategies(store: Store) -> list[UUID]:
+    user = store.ensure_user("bench@example.org")
+    store.set_webhook_secret(user, new_webhook_secret())
+    paused = StrategyStatus.RUNNING
+    made = [
+        store.create_strategy(
+            NewStrategy(user_id=user, name=f"b{n}", status=paused, cadence_seconds=86_400, capital_usd=Decimal(10**6))
+        )
+        for n in range(STRATEGIES)
+    ]
+    return [row.id for row in made]
+
+
+def _paced(store: Store, strategies: list[UUID], seconds: float, rate: float, link: Link) -> None:
+    began, number = time.monotonic(), 0
+    while (due := began + number / rate) < began + seconds:
+        time.sleep(max(0.0, due - time.monotonic()))
+        record = DecisionRecord(action=Action.LONG, symbol="BTCUSDT", size_usd=Decimal(100), confidence=0.9)
+        lane = number // 2 % len(strategies)
+        signal = NewSignal(
+            action=SignalAction.CLOSE if number % 2 else SignalAction.BUY,
+            symbol="BTCUSDT", exchange="aster", size_usd=Decimal(100), confidence=0.9, ttl_s=60,
+        )  # fmt: skip
+        recorded = store.record_decision(uuid4(), strategies[lane], record, signal)
+        link.tell("dispatcher", SignalReady(signal_id=recorded.decision_id))
+        number += 1
+    time.sleep(1)
+
+
+def _last(connection: psycopg.Connection[tuple[object, ...]]) -> object:
+    row = connection.execute("select coalesce(max(seq), 0) from signal_outbox").fetchone()
+    return row[0] if row else 0
+
+
+def _drained(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    while connection.execute("select 1 from signal_outbox where status = 'pending' limit 1").fetchone():
+        time.sleep(0.1)
+
+
+def _show(connection: psycopg.Connection[tuple[object, ...]], last: object, name: str) -> None:
+    row = connection.execute(FIGURES, [last]).fetchone()
+    assert row is not None
+    count, span, *waits = row
+    ms = [wait.total_seconds() * 1000 for wait in waits]  # type: ignore[attr-defined] # intervals
+    per_s = count / float(span)  # type: ignore[operator, arg-type] # a count and a number of seconds
+    print(f"| {name:<34} | {count:>8} | {per_s:>7.1f} | {ms[0]:>8.1f} | {ms[1]:>8.1f} | {ms[2]:>8.1f} |")
+
+
+def _cpu(sparky: Sparky) -> dict[str, float]:
+    used: dict[str, float] = {}
+    for process in sparky.family():
+        try:
+            times = process.cpu_times()
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        name = " ".join(words)[:40] or process.name()
+        name = "postgres" if "postgres" in name else name
+        used[name] = used.get(name, 0.0) + times.user + times.system
+    return used
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""How many signals of one person are taken per second: a flood of one must not starve the others."""
+
+import threading
+from collections import OrderedDict
+from typing import Final
+from uuid import UUID
+
+MOST_REMEMBERED: Final = 10_000
+
+
+class Pace:
+    """A token bucket per user: `per_s` signals a second, up to two seconds' worth at once. Safe for threads."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._burst = max(1.0, 2 * per_s)
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[UUID, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, user_id: UUID, now: float) -> float:
+        """Seconds until a signal of this user is welcome; 0 takes one. `now` is monotonic, in seconds."""
+        with self._lock:
+            tokens, at = self._buckets.pop(user_id, (self._burst, now))
+            tokens = min(self._burst, tokens + max(0.0, now - at) * self._per_s)
+            wait_s = 0.0 if tokens >= 1 else (1 - tokens) / self._per_s
+            self._buckets[user_id] = (tokens - 1 if wait_s == 0 else tokens, max(at, now))
+            if len(self._buckets) > MOST_REMEMBERED:
+                self._buckets.popitem(last=False)
+        return wait_s
