@@ -7,18 +7,18 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
 
-from console import composition, instance
+from console import composition, guarding, instance
+from console.check import Check, fault, ok, skipped
 from console.session import store_of
 from engine.errors import SparkyError
 from engine.settings import Settings
 from engine.store import embedded
 from engine.store.migrate import read_migrations
-from engine.types import Frozen
 
 TIMEOUT_S: Final = 10.0
 GROQ_URL: Final = "https://api.groq.com"
@@ -27,30 +27,19 @@ LEAST_DISK_MB: Final = 500
 PROBE_SYMBOL: Final = "BTCUSDT"
 
 
-class Check(Frozen):
-    """One line of the doctor's table. A fault always comes with a remedy."""
-
-    name: str
-    state: Literal["ok", "fault", "skipped"]
-    found: str
-    remedy: str | None = None
-
-
-def ok(name: str, found: str) -> Check:
-    return Check(name=name, state="ok", found=found)
-
-
-def fault(name: str, found: str, remedy: str) -> Check:
-    return Check(name=name, state="fault", found=found, remedy=remedy)
-
-
-def skipped(name: str, found: str) -> Check:
-    return Check(name=name, state="skipped", found=found)
-
-
 def examine(settings: Settings) -> list[Check]:
     """Every check, in the order in which faults are worth mending. An embedded database is started for the while."""
-    checks: list[Callable[[Settings], list[Check]]] = [home, database, groq, venue, webhook, monitor, ports]
+    checks: list[Callable[[Settings], list[Check]]] = [
+        home,
+        guarding.service_key,
+        guarding.encryption_key,
+        database,
+        groq,
+        venue,
+        webhook,
+        monitor,
+        ports,
+    ]
     return [
         ok("settings", "all names known, all values valid"),
         *(found for check in checks for found in check(settings)),
@@ -88,6 +77,8 @@ def database(settings: Settings) -> list[Check]:
     try:
         with store_of(settings) as store:
             health = store.health()
+            migrations = _migrations(set(health.migrations))
+            guards = [] if migrations.state == "fault" else guarding.guards(store.guard_report(), settings)
     except SparkyError as error:
         remedy = (
             "see the sentence before; `sparky migrate` mends a missing schema"
@@ -95,13 +86,14 @@ def database(settings: Settings) -> list[Check]:
             else ("check that the server runs, that the address, user and password are right, and run `sparky migrate`")
         )
         return [fault("database", f"{where}: {error}", remedy)]
-    return [ok("database", f"{where}, PostgreSQL {health.version}"), _migrations(set(health.migrations))]
+    return [ok("database", f"{where}, PostgreSQL {health.version}"), migrations, *guards]
 
 
 def _migrations(applied: set[str]) -> Check:
     pending = [migration.name for migration in read_migrations() if migration.name not in applied]
     if pending:
-        return fault("migrations", f"{len(pending)} not applied, the first is {pending[0]}", "run `sparky migrate`")
+        remedy = "run `sparky migrate`; for Supabase with the project's DATABASE_URL, or run `supabase db push`"
+        return fault("migrations", f"{len(pending)} not applied, the first is {pending[0]}", remedy)
     return ok("migrations", "current")
 
 

@@ -5,7 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from console import output
-from console.checks import Check, examine, fault
+from console.check import Check, fault
+from console.checks import examine
 from console.session import settings_here
 from engine.errors import BadConfiguration
 

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from engine.store.embedded import Embedded, data_dir, dsn
-from engine.store.migrate import migrate
+from engine.store.migrate import migrate, read_migrations
 from engine.store.postgres import PostgresRpc
-from engine.store.store import Store
+from engine.store.store import Store, open_store
 from tests.support.forwarder import Forwarder
 from tests.support.keys import vault
 from tests.support.supabase import SupabaseServer, install_or_skip
@@ -88,6 +88,13 @@ class Project:
             connection.execute(f"create database {PROJECT} template {PROJECT}_template strategy file_copy")
 
 
+def _as_left_by_the_migrations(address: str) -> None:
+    """@supabase/lite grants every table to people at the first request; Supabase does before migrations come."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        for migration in read_migrations():
+            connection.execute(migration.text.encode())
+
+
 @pytest.fixture(scope="session")
 def supabase_session(postgres_home: Path) -> Iterator[Project]:
     """The project of this session, made as people make one: Supabase's own schemas first, our migrations on top."""
@@ -100,6 +107,9 @@ def supabase_session(postgres_home: Path) -> Iterator[Project]:
     ):
         project = Project(server, postgres_home)
         migrate(project.database_url)
+        with open_store(server.settings, keep=False) as first_to_ask:
+            first_to_ask.health()
+        _as_left_by_the_migrations(project.database_url)
         door.cut()
         with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
             connection.execute(f"alter database {PROJECT} rename to {PROJECT}_template")

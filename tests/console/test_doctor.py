@@ -15,6 +15,7 @@ from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from simulator.quota import Limits
 from tests.console.conftest import Sparky
+from tests.support.keys import ENCRYPTION_KEY
 
 KEY = "gsk_hunter2hunter2"
 Serve = Callable[[ASGIApp, str], str]
@@ -56,6 +57,7 @@ def patient(sparky: Sparky) -> Sparky:
     """A healthy installation on ports of its own."""
     names = ("SPARKY_MONITOR_PORT", "SPARKY_WEBHOOK_PORT", "SPARKY_SIM_GROQ_PORT", "SPARKY_SIM_ASTER_PORT")
     sparky.environment |= {name: str(port) for name, port in zip(names, free_ports(4), strict=True)}
+    sparky.environment["SPARKY_ENCRYPTION_KEY"] = ENCRYPTION_KEY.get_secret_value()
     return sparky
 
 
