@@ -98,17 +98,13 @@ def usage(fleet: Fleet) -> dict[str, float]:
     for process in rest:
         if process.pid in shared:
             found[shared[process.pid]] = cpu_s([process])
-    # Backends come and go with every connection; the postmaster counts those that it has waited for.
-    found["database"] = found.get("database", 0.0) + sum(waited_s(p) for p in rest if is_postmaster(p, rest))
-    return found
+    # Backends come and go with every connection; their postmaster counts those that it has waited for.
+    servers = {process.pid: process for process in rest if name_of(process) == "postgres"}
+    waited = sum(waited_s(process) for process in servers.values() if process.ppid() not in servers)
+    return found | {"database": found.get("database", 0.0) + waited}
 
 
-def is_postmaster(process: psutil.Process, family: list[psutil.Process]) -> bool:
-    names = {other.pid for other in family if safe_name(other) == "postgres"}
-    return process.pid in names and process.ppid() not in names
-
-
-def safe_name(process: psutil.Process) -> str:
+def name_of(process: psutil.Process) -> str:
     try:
         return process.name()
     except psutil.Error:
