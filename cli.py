@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from console import credentials, doctor, ledger, output, running, session, status, strategies
+from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, SparkyError
 
@@ -102,6 +102,7 @@ def restart(which: Which) -> None:
     typer.echo(f"{row.name} gets a new process.")
 
 
+app.command("kill")(kill.kill)
 app.command("positions")(ledger.positions)
 app.command("trades")(ledger.trades)
 

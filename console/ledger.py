@@ -11,6 +11,7 @@ from console.session import database_here
 from console.story import told
 from console.strategies import AsJson, find
 from engine.errors import SparkyError
+from engine.store.store import Store
 
 Strategy = Annotated[str | None, typer.Option("--strategy", "-s", help="Only of this strategy (name or id).")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")]
@@ -106,13 +107,36 @@ def show_signal(
     which: Annotated[str, typer.Argument(metavar="ID", help="A signal's id, or its beginning.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one signal with what became of it."""
+    """Show one signal with every attempt to deliver it."""
     with database_here() as store:
-        rows = {row.id: row for row in store.signals(None, None, 1_000)}
-    found = rows.get(_whole_id(which, list(rows), "signal"))
+        found = store.signal(_signal_id(store, which))
     if found is None:
-        raise SparkyError(f"There is no signal {which} among the last 1000.")
+        raise SparkyError(f"There is no signal {which}.")
     output.answer_one(found, as_json=as_json)
+
+
+@signals.command("retry")
+def retry_signal(
+    which: Annotated[str, typer.Argument(metavar="ID", help="A signal's id, or its beginning.")],
+    ttl_s: Annotated[float, typer.Option("--ttl", min=1, max=3_600, help="Seconds in which it may still go.")] = 60.0,
+) -> None:
+    """Send a signal again that was not delivered (expired, dead, or refused before the server kept it)."""
+    with database_here() as store:
+        signal_id = _signal_id(store, which)
+        store.retry_signal(signal_id, ttl_s)
+    typer.echo(f"Signal {signal_id} goes out again within {ttl_s:g} s.")
+
+
+@signals.command("drop")
+def drop_signal(
+    which: Annotated[str, typer.Argument(metavar="ID", help="A signal's id, or its beginning.")],
+    reason: Annotated[str, typer.Option(help="Kept with the signal.")] = "dropped by hand",
+) -> None:
+    """End a signal that waits, unsent."""
+    with database_here() as store:
+        signal_id = _signal_id(store, which)
+        store.drop_signal(signal_id, reason)
+    typer.echo(f"Signal {signal_id} is dropped.")
 
 
 def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
@@ -127,6 +151,10 @@ def trades(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False
     with database_here() as store:
         rows = store.trades(None if strategy is None else find(store, strategy).id, limit)
     output.answer(rows, TRADES, as_json=as_json, empty="Nothing has been closed yet.")
+
+
+def _signal_id(store: Store, which: str) -> UUID:
+    return _whole_id(which, [row.id for row in store.signals(None, None, 1_000)], "signal")
 
 
 def _whole_id(which: str, known: list[UUID], noun: str) -> UUID:

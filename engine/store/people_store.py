@@ -86,6 +86,11 @@ class PeopleStore:
         """Every strategy that is not terminated, in order of creation."""
         return tuple(OverviewRow.model_validate(row) for row in self.rpc.call("strategy_overview"))
 
+    def user_of(self, email: str) -> UUID | None:
+        """The person with this address; nobody is created."""
+        found = self.rpc.call("user_of", email=email)
+        return UUID(found) if found else None
+
     def ensure_user(self, email: str) -> UUID:
         """The id of the user with this address, created if there is none."""
         return UUID(self.rpc.call("ensure_user", email=email))

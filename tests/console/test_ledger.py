@@ -169,6 +169,44 @@ def test_positions_and_trades_are_exact(sparky: Sparky, traded: Store) -> None:
     assert "BTCUSDT" in sparky.ok("positions")
 
 
+def test_a_signal_is_dropped_and_sent_again_by_hand(sparky: Sparky, traded: Store) -> None:
+    name = str(DECISION)
+    assert "dropped" in sparky.ok("signals", "drop", name[:8], "--reason", "not today")
+    shown = sparky.json("signals", "show", name)
+    assert (shown["status"], shown["last_reason"]) == ("dead", "not today")
+    assert [(each["outcome"], each["reason"]) for each in shown["history"]] == [("dead", "not today")]
+    assert "it is dead" in sparky.refused("signals", "drop", name, code=78)
+    sparky.ok("signals", "retry", name, "--ttl", "30")
+    assert sparky.json("signals", "show", name)["status"] == "pending"
+    (claimed,) = traded.claim_signals("d", 5, 30)
+    assert "being sent" in sparky.refused("signals", "drop", name, code=78)
+    traded.settle_signal(claimed.id, "d", SignalOutcome.DELIVERED, 200)
+    assert "was delivered" in sparky.refused("signals", "retry", name, code=78)
+
+
+def test_kill_switches_are_set_shown_and_lifted(sparky: Sparky, traded: Store) -> None:
+    sparky.ok("kill", "--reason", "too wild")
+    sparky.ok("kill", "--strategy", "bold")
+    rows = sparky.json("kill", "--user", "a@example.org")
+    assert [(row["email"], row["strategy_name"], row["reason"]) for row in rows] == [
+        (None, None, "too wild"),
+        (None, "bold", None),
+        ("a@example.org", None, None),
+    ]
+    for options in ([], ["--strategy", "bold"], ["--user", "a@example.org"]):
+        sparky.ok("kill", *options, "--off")
+    assert sparky.json("kill", "--show") == []
+    assert "no person" in sparky.refused("kill", "--user", "x@example.org")
+
+
+def test_closing_everything_says_what_it_could_not_close(sparky: Sparky, traded: Store) -> None:
+    sparky.environment["WEBHOOK_URL"] = "http://127.0.0.1:9/webhook/ai-signal"
+    done = sparky("kill", "--close-all", "--json")
+    assert done.exit_code == 1
+    assert '"outcome": "dead"' in done.stdout
+    assert [row.strategy_id for row in traded.kill_switches()] == [None]
+
+
 @pytest.mark.parametrize("noun", ["decisions", "signals"])
 def test_an_id_that_nobody_has_is_one_sentence(sparky: Sparky, noun: str) -> None:
     assert "begins with abcdef" in sparky.refused(noun, "show", "abcdef")

@@ -1,0 +1,121 @@
+"""`sparky kill`: no entries from now on, of everybody, one person or one strategy; and out of everything, if wanted."""
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+from pydantic import SecretStr
+
+from console import composition, output
+from console.output import Column
+from console.session import settings_here, store_of
+from console.strategies import AsJson, find
+from engine import delivery
+from engine.errors import SparkyError
+from engine.sending import Sender
+from engine.settings import Settings
+from engine.store.store import Store
+from engine.types import Position, Signal, SignalOutcome
+
+ATTEMPTS: Final = 5
+
+SWITCHES: Final = (
+    Column("since (UTC)", output.moment("created_at")),
+    Column("person", "email"),
+    Column("strategy", "strategy_name"),
+    Column("reason", "reason", wraps=True),
+)
+CLOSED: Final = (
+    Column("symbol", "symbol"),
+    Column("side", "side"),
+    Column("paper", "is_paper"),
+    Column("outcome", "outcome"),
+    Column("reason", "reason", wraps=True),
+)
+
+
+def kill(
+    email: Annotated[str | None, typer.Option("--user", help="Only this person's entries (e-mail address).")] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", "-s", help="Only this strategy's (name or id).")] = None,
+    is_off: Annotated[bool, typer.Option("--off", help="Allow entries again.")] = False,
+    close_all: Annotated[
+        bool, typer.Option("--close-all", help="Close every open position it covers as well.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Kept with the switch.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only say which switches are on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse every entry from this moment on; exits stay open. Without --user and --strategy it is for everybody."""
+    if sum((email is not None and strategy is not None, is_off and close_all)):
+        raise SparkyError("Choose --user or --strategy, and --off or --close-all.")
+    settings = settings_here()
+    with store_of(settings) as store:
+        user_id = None if email is None else _known(store, email)
+        strategy_id = None if strategy is None else find(store, strategy).id
+        if not show:
+            store.set_kill_switch(user_id, strategy_id, is_on=not is_off, reason=reason)
+        if close_all and not show:
+            closed = _closed(settings, store, user_id, strategy_id)
+            output.answer(closed, CLOSED, as_json=as_json, empty="The kill switch is on; nothing was held.")
+            if any(each["outcome"] != SignalOutcome.DELIVERED.value for each in closed):
+                raise SparkyError("Not everything is closed; the kill switch stays on. Run it again.")
+            return
+        rows = store.kill_switches()
+    output.answer(rows, SWITCHES, as_json=as_json, empty="No kill switch is on; entries are open.")
+
+
+def _known(store: Store, email: str) -> UUID:
+    user_id = store.user_of(email)
+    if user_id is None:
+        raise SparkyError(f"There is no person {email}.")
+    return user_id
+
+
+def _closed(settings: Settings, store: Store, user_id: UUID | None, strategy_id: UUID | None) -> list[dict[str, Any]]:
+    """Sends a CLOSE for every open position that is covered, through the webhook server as any signal."""
+    url = composition.resolve(settings).webhook_url
+    if url is None:
+        raise SparkyError("WEBHOOK_URL names no webhook server.")
+    sender = Sender(1)
+    try:
+        return [
+            _close(sender, url, store, position)
+            for position in store.open_positions(user_id=user_id, strategy_id=strategy_id)
+        ]
+    finally:
+        sender.close()
+
+
+def _close(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:
+    told = {"symbol": position.symbol, "side": position.side.value, "is_paper": position.is_paper}
+    secret = store.webhook_secret(position.user_id)
+    if secret is None:
+        return told | {"outcome": "dead", "reason": "the person has no webhook secret"}
+    attempt = _attempt(sender, url, position, secret)
+    return told | {"outcome": attempt.outcome.value, "reason": attempt.reason}
+
+
+def _attempt(sender: Sender, url: str, position: Position, secret: SecretStr) -> delivery.Attempt:
+    now = datetime.now(UTC)
+    name = uuid.uuid5(position.id, f"kill/{now.isoformat()}")
+    payload = {
+        "user_id": str(position.user_id),
+        "exchange": position.exchange,
+        "symbol": position.symbol,
+        "action": "CLOSE",
+        "strategy_id": None if position.strategy_id is None else str(position.strategy_id),
+        "environment": "paper" if position.is_paper else "production",
+        "source": "kill_switch",
+        "signal_id": str(name),
+    }
+    row = {"id": name, "user_id": position.user_id, "strategy_id": position.strategy_id, "symbol": position.symbol}
+    signal = Signal.model_validate(row | {"payload": payload, "attempts": 1, "created_at": now, "expires_at": now})
+    for _ in range(ATTEMPTS):
+        attempt = delivery.post(sender, url, signal, secret)
+        if attempt.outcome is not SignalOutcome.RETRY:
+            break
+        time.sleep(min(attempt.retry_in_s or 1.0, 2.0))
+    return attempt
