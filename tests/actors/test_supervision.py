@@ -1,5 +1,7 @@
 """The supervisor's policy, with time passed in."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -111,3 +113,37 @@ def test_a_second_request_to_end_shortens_everybodys_patience() -> None:
     slow = child(state=State.STOPPING, pid=10, kill_at=10.0)
     assert not supervision.is_overdue(slow, 8.5, hurried=False)
     assert supervision.is_overdue(slow, 8.5, hurried=True)
+
+
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_everybody_alive_is_weighed_in_turn(alive: int, most: int) -> None:
+    children = staged(*[(0, State.RUNNING)] * (alive + 1))
+    for number, each in enumerate(children[:alive]):
+        each.pid = number + 1
+    seen: set[int | None] = set()
+    for turn in range(-(-alive // most)):
+        weighed = supervision.to_weigh(children, most)
+        assert len(weighed) <= most
+        for each in weighed:
+            each.weighed_at = turn + 1.0
+            seen.add(each.pid)
+    assert seen == set(range(1, alive + 1))
+
+
+def test_a_child_may_close_in_another_stage_than_it_starts_in() -> None:
+    children = staged((2, State.RUNNING), (3, State.RUNNING))
+    children[0].spec = replace(children[0].spec, closes_at=4)
+    children[0].pid, children[1].pid = 10, 11
+    assert supervision.closing_stage(children) == 4
+
+
+def test_a_reason_to_park_counts_the_deaths_and_names_the_last() -> None:
+    strategy = child("strategy", cause="stalled")
+    strategy.deaths.extend([1.0, 2.0])
+    assert supervision.reason_to_park(strategy) == "parked after 2 deaths in 300 s, the last by stalled"
+
+
+def test_specs_that_differ_only_in_what_their_child_does_not_use_are_equal() -> None:
+    one = ChildSpec("s", "m:f", "actor", 0, SecretStr("all of it"), heeds=SecretStr("used"))
+    assert one == replace(one, settings=SecretStr("other"), title="renamed")
+    assert one != replace(one, heeds=SecretStr("changed"))
