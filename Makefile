@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: up test check faults fuzz format lock clean
+.PHONY: up test check audit faults fuzz format lock clean
 
 up: $(STAMP)
 	@exec $(BIN)/sparky up $(ARGS)
@@ -27,6 +27,12 @@ check: $(STAMP)
 # Generated and mutated answers of a model; FUZZ_CASES and FUZZ_SEED change how many and which.
 fuzz: $(STAMP)
 	FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/pytest tests/fuzz --timeout 1800 $(ARGS)
+
+# pip-audit lives apart: it brings more packages than it audits.
+audit: $(STAMP)
+	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit \
+	  && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0; } || true
+	$(BIN)/python tests/security/audit.py .venv/audit/bin/pip-audit
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import psutil
 from pydantic import SecretStr
 
+from console import home_key
+from engine.settings import read_environment
 from engine.store.embedded import dsn
-from engine.store.postgres import PostgresRpc
-from engine.store.store import Store
-from engine.vault import Vault
+from engine.store.store import Store, open_store
 
 PATIENCE_S = 60.0
 T = TypeVar("T")
@@ -83,9 +83,11 @@ class Sparky:
         return json.loads(done.stdout)
 
     def store(self) -> Store:
-        key = self.home / "encryption.key"
-        vault = Vault(SecretStr(key.read_text())) if key.exists() else None
-        return Store(PostgresRpc(SecretStr(dsn(self.home)), keep=False), vault)
+        """A store on the database that this product keeps everything in, with its key."""
+        settings = home_key.known(read_environment(self.environ))
+        if settings.embeds_database:
+            settings = settings.model_copy(update={"database_url": SecretStr(dsn(self.home))})
+        return open_store(settings, keep=False)
 
     def wait_for(self, look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
         """The first true thing that `look` sees; errors of a system that is still starting count as nothing."""

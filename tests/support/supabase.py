@@ -90,16 +90,21 @@ class SupabaseServer:
     def __init__(self, program: Path, database_url: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
-        environ = _environ(program) | {
+        self._program = program
+        self._environ = _environ(program) | {
             "PORT": str(self.port),
             "DATABASE_URL": database_url,
             "SECRET_KEY": SECRET_KEY.get_secret_value(),
             "PUBLISHABLE_KEY": PUBLISHABLE_KEY.get_secret_value(),
             "JWT_SECRET": JWT_SECRET.get_secret_value(),
         }
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it listens."""
         self._process = subprocess.Popen(
-            [program, ROOT / "server.mjs"],
-            env=environ,
+            [self._program, ROOT / "server.mjs"],
+            env=self._environ,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

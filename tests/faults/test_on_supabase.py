@@ -1,0 +1,74 @@
+"""The whole product on Supabase's REST API: it decides, trades and books, and survives as it does on PostgreSQL."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.types import StrategyStatus
+from tests.conftest import Project
+from tests.support.fleet import Fleet
+from tests.support.keys import ENCRYPTION_KEY
+from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY
+
+COUNT = 4
+
+
+@pytest.fixture
+def fleet(supabase: Project) -> Iterator[Fleet]:
+    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
+    made = Fleet(
+        root / "home",
+        COUNT,
+        2.0,
+        SUPABASE_URL=supabase.server.url,
+        SUPABASE_SERVICE_ROLE_KEY=SECRET_KEY.get_secret_value(),
+        SPARKY_ENCRYPTION_KEY=ENCRYPTION_KEY.get_secret_value(),
+        SPARKY_SIM_SPEED="240",
+    )
+    yield made
+    made.close()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def test_it_trades_and_goes_on_after_crashes_and_the_end_of_the_database(fleet: Fleet, supabase: Project) -> None:
+    fleet.launch(without=("database",))
+    with fleet.store() as store:
+        fleet.wait_for(lambda: store.signals(status="delivered"), "a delivery", 120)
+        fleet.wait_for(lambda: store.open_positions() or store.trades(), "a booked fill", 120)
+
+    for name in ("dispatcher", "webhook", "roster", f"strategy-{min(fleet.ids)}"):
+        kill_and_await(fleet, name)
+    fleet.wait_for_cycles(90)
+
+    supabase.server.stop()
+    fleet.wait_for(lambda: "upstream_database" in str(fleet.samples("sparky_cycles_total")), "cycles in vain")
+    supabase.server.start()
+    fleet.wait_for_cycles(150)
+
+    with fleet.store() as store:
+        rows = [row for row in store.list_strategies() if str(row.id) in fleet.ids]
+        assert {row.status for row in rows} == {StrategyStatus.RUNNING}
+    assert fleet.press_ctrl_c() == 0
+
+
+def kill_and_await(fleet: Fleet, name: str) -> None:
+    pid = fleet.pid(name)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    fleet.wait_for(lambda: fleet.pid(name) not in {None, pid}, f"{name} started again")
+
+
+def test_a_key_that_is_not_the_service_roles_ends_the_start_with_one_sentence(fleet: Fleet) -> None:
+    fleet.environ["SUPABASE_SERVICE_ROLE_KEY"] = PUBLISHABLE_KEY.get_secret_value()
+
+    done = fleet.run("up")
+
+    assert done.returncode == 78
+    assert done.stderr.startswith("sparky: Supabase refuses SUPABASE_SERVICE_ROLE_KEY")
+    assert done.stderr.count("\n") == 1
+    assert not fleet.home.exists()
