@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.support.keys import ENCRYPTION_KEY
 
 COUNT = 4
 CADENCE_S = 3.0
+HELD_S = {"locked": 60.0}  # longer than any call waits, and long enough for breakers to open
 RECOVERY_S = 150.0  # a breaker that opened stays so for a minute
 MAX_CONNECTIONS = "60"
 FULL_DISK = """
@@ -163,8 +165,11 @@ def test_strategies_skip_nothing_is_paused_and_all_goes_on_by_itself(
     children = {name: (child["pid"], child["restarts"]) for name, child in fleet.strategies().items()}
 
     with getattr(database, WAYS[way].__name__)():
+        until = time.monotonic() + HELD_S.get(way, 0.0)
         fleet.wait_for(
-            lambda: all(count > before[key] for key, count in refused(fleet).items()), "failed cycles of all", 90
+            lambda: time.monotonic() > until and all(n > before[key] for key, n in refused(fleet).items()),
+            "failed cycles of all",
+            HELD_S.get(way, 0.0) + 90,
         )
 
     took_s = fleet.wait_for_cycles(RECOVERY_S)
