@@ -11,6 +11,7 @@ from typing import Any, Final
 import uvicorn
 
 from engine.errors import BadConfiguration
+from engine.patience import HEADERS_S, PatientProtocol
 
 BACKLOG: Final = 512
 KEEP_ALIVE_S: Final = (
@@ -23,15 +24,18 @@ class HttpService:
     """An ASGI `app` on `host:port`. Port 0 takes a free one; `port` says which.
 
     `port_setting` is the setting a person would change when the port is taken, and `health_path` answers 200 while the
-    application is well.
+    application is well. Who has not sent whole headers within `headers_s` is hung up on.
     """
 
-    def __init__(self, app: Any, host: str, port: int, port_setting: str, health_path: str) -> None:
+    def __init__(
+        self, app: Any, host: str, port: int, port_setting: str, health_path: str, headers_s: float = HEADERS_S
+    ) -> None:
         self._app = app
         self._host = host
         self._wanted_port = port
         self._port_setting = port_setting
         self._health_path = health_path
+        self._headers_s = headers_s
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -58,6 +62,7 @@ class HttpService:
             log_level="warning",
             access_log=False,
             ws="none",
+            http=type("Patient", (PatientProtocol,), {"headers_s": self._headers_s}),
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,

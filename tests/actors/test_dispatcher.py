@@ -46,9 +46,9 @@ def leave_signal(store: Store, strategy_id: UUID, symbol: str = "BTCUSDT", ttl_s
 
 
 class Running:
-    def __init__(self, store: Store, url: str) -> None:
+    def __init__(self, store: Store, url: str, home: str | None = None) -> None:
         self.ear = Ear()
-        self.actor = Dispatcher(store, self.ear, url)
+        self.actor = Dispatcher(store, self.ear, url, home)
         self.ref = self.actor.launch()
         self.tick()
 
@@ -141,3 +141,40 @@ def test_a_user_without_a_webhook_secret_ends_the_signal_with_the_reason(
     (attempt,) = running.ear.wait_for(SignalAttempted)
     assert (attempt.outcome, attempt.reason) == ("dead", "the user has no webhook secret")
     assert receiver.got == []
+
+
+def test_a_successor_goes_on_at_once_with_what_its_predecessor_held(
+    store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    signal_id = leave_signal(store, strategy_id)
+    other = leave_signal(store, strategy_id, "ETHUSDT")
+    store.claim_signals("host/home:dead", 1, 3_600)
+    store.claim_signals("host/other:alive", 1, 3_600)
+    made = Running(store, receiver.url, "host/home")
+    (attempt,) = made.ear.wait_for(SignalAttempted)
+    made.actor.close(10.0)
+    made.ref.stop()
+    assert attempt.signal_id == signal_id
+    shown = store.signal(signal_id)
+    assert shown is not None
+    assert [(each.attempt, each.outcome) for each in shown.history] == [(1, "retry"), (2, "delivered")]
+    assert "never said" in str(shown.history[0].reason)
+    assert [row.status for row in store.signals() if row.id == other] == ["pending"]
+
+
+def test_a_retry_that_would_come_after_the_signals_end_is_its_end(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    receiver.answers = [(503, {"retry-after": "60"}, b"")]
+    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id, ttl_s=5.0)))
+    running.ear.wait_for(SignalAttempted)
+    assert [row.status for row in store.signals()] == ["expired"]
+
+
+def test_a_receiver_that_is_gone_for_good_ends_the_signal(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    receiver.answers = [(410, {}, b"")]
+    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
+    running.ear.wait_for(SignalAttempted)
+    assert [row.status for row in store.signals()] == ["dead"]

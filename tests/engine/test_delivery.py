@@ -1,8 +1,11 @@
 """One delivery attempt: what is sent, and what each kind of answer means to the sender."""
 
 import json
+import socket
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -124,3 +127,49 @@ def test_no_answer_can_raise(status: int, body: bytes, retry_after: str) -> None
 @given(st.integers(1, 10_000))
 def test_waits_grow_and_stay_bounded(attempts: int) -> None:
     assert delivery.wait_before_retry(attempts) <= delivery.wait_before_retry(attempts + 1) <= delivery.LONGEST_RETRY_S
+
+
+class Stubborn(threading.Thread):
+    """Accepts connections, reads what comes and answers with `pieces`, one every 0.1 s for ever; nothing if empty."""
+
+    def __init__(self, piece: bytes) -> None:
+        super().__init__(daemon=True)
+        self._piece = piece
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._closed = threading.Event()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, suppress(OSError):
+                    while not self._closed.wait(0.1):
+                        connection.sendall(self._piece)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.join(30)
+
+
+@pytest.mark.parametrize("piece", [b"", b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\nx"])
+def test_one_attempt_ends_in_time_whatever_the_receiver_leaves_undone(session: Sender, piece: bytes) -> None:
+    receiver = Stubborn(piece)
+    receiver.start()
+    try:
+        attempt = delivery.post(session, receiver.url, signal(), SECRET, no_jitter, total_s=0.6)
+        assert (attempt.outcome, attempt.status, attempt.retry_in_s) == (SignalOutcome.RETRY, None, 0.5)
+    finally:
+        receiver.close()
+
+
+def test_waits_are_spread_over_half_of_their_length() -> None:
+    assert delivery.wait_before_retry(3, 0.0) == 1.0
+    assert delivery.wait_before_retry(3, 1.0) == 2.0
+
+
+def test_what_came_too_late_for_the_receiver_has_expired() -> None:
+    late = b'{"data":{"limitType":"stale_signal"}}'
+    assert delivery.judge(429, {}, late, 1, NOW).outcome is SignalOutcome.EXPIRED

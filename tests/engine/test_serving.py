@@ -77,3 +77,19 @@ def test_stop_lets_a_running_request_finish_and_frees_the_port(service: HttpServ
 
 def test_a_service_that_never_started_stops_quietly() -> None:
     HttpService(application(), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/health").stop(1)
+
+
+def test_who_never_finishes_its_headers_is_hung_up_on() -> None:
+    service = HttpService(application(), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/health", headers_s=0.2)
+    service.start()
+    try:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
+            slow.sendall(b"POST /webhook HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            assert slow.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as silent:
+            assert silent.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as huge:
+            huge.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Huge: " + b"x" * 20_000)
+            assert huge.recv(100).startswith(b"HTTP/1.1 400")
+    finally:
+        service.stop(1)

@@ -1,8 +1,8 @@
 """Whatever is killed whenever: every signal has one end and at most one effect, and the books equal the venue's record.
 
 A whole `sparky up`: live strategies (real V3 signatures to the simulated Aster) and paper ones side by side. While
-signals are recorded, the processes they pass through are killed at random moments, and the venue loses answers to orders
-that it accepted. FAULT_SEED chooses the moments, FAULT_SIGNALS how many signals.
+signals are recorded, the processes they pass through are killed at random moments, and the venue loses answers to
+orders that it accepted. FAULT_SEED chooses the moments, FAULT_SIGNALS how many signals.
 """
 
 import os
@@ -196,7 +196,7 @@ def check_signals(store: Store) -> None:
 
 
 def check_books(product: Sparky, store: Store) -> int:
-    """Every fill at the venue is in the books once, to the last digit, and nothing else is; how many. So are the stops."""
+    """Every fill at the venue is in the books once, to the last digit, and nothing else is; so are stops. How many."""
     url = f"http://127.0.0.1:{product.environ['SPARKY_SIM_ASTER_PORT']}"
     (account,) = store.live_accounts()
     credentials = store.venue_credentials(account.user_id, "aster")

@@ -1,0 +1,129 @@
+"""Two servers on one database: one executes, the other stands by and takes over; what a server may send is fenced."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from engine.settings import Settings
+from engine.store.store import Store
+from tests.webhook_server.conftest import Front, Site, Venues
+from webhook_server.app import Server, build
+from webhook_server.clock import SystemClock
+from webhook_server.lease import NAME, Lease, owner_of
+from webhook_server.pace import Pace
+
+
+@pytest.fixture
+def pair(site: Site, store: Store) -> Iterator[tuple[Server, Server]]:
+    venues = Venues(site.market, site.account)
+    made = tuple(build(Settings(), store, venues, SystemClock(), name) for name in ("one", "two"))
+    yield made[0], made[1]
+    for server in made:
+        server.workers.shutdown()
+    store.release_lease(NAME, "one")
+    store.release_lease(NAME, "two")
+
+
+def lease_of(server: Server) -> Lease:
+    assert server.lease is not None
+    return server.lease
+
+
+def test_only_the_holder_of_the_lease_executes_and_the_next_takes_over(
+    site: Site, pair: tuple[Server, Server], front: tuple[Front, str]
+) -> None:
+    one, two = pair
+    lease_of(one).start()
+    front[0].app = two.app
+    turned_away = site.sender.post(signal_id="a")
+    assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (503, "1")
+    front[0].app = one.app
+    assert site.sender.post(signal_id="a").json()["action"] == "opened"
+    lease_of(one).stop()
+    lease_of(two).start()
+    assert (lease_of(one).is_held, lease_of(two).is_held) == (True, True)  # one has not looked since
+    assert site.sender.post(signal_id="b").status_code == 503  # the database knows better
+    front[0].app = two.app
+    assert site.sender.post(signal_id="b").json()["action"] == "opened"
+    lease_of(two).stop()
+
+
+def test_a_server_that_lost_the_lease_sends_no_order(site: Site, store: Store) -> None:
+    site.credentials()
+    assert store.hold_lease(NAME, "one", 60)
+    user = site.sender.user_id
+    began = store.begin_execution("one", "a", user, None, "aster", "BTCUSDT", "BUY", "f", {}, is_paper=False)
+    assert began.state == "new"
+    store.release_lease(NAME, "one")
+    assert store.hold_lease(NAME, "two", 60)
+    assert not store.submit_request("one", "a", site.sender.user_id)
+    assert store.submit_request("two", "a", site.sender.user_id)
+    store.release_lease(NAME, "two")
+
+
+def test_the_lease_is_one_owners_until_it_ends(store: Store) -> None:
+    assert store.hold_lease(NAME, "one", 60)
+    assert not store.hold_lease(NAME, "two", 60)
+    assert store.hold_lease(NAME, "one", 0)
+    assert store.hold_lease(NAME, "two", 60)
+    store.release_lease(NAME, "one")
+    assert not store.hold_lease(NAME, "one", 60)
+    store.release_lease(NAME, "two")
+
+
+def test_a_successor_on_the_same_address_has_the_same_name() -> None:
+    assert owner_of("127.0.0.1", 3000) == owner_of("127.0.0.1", 3000) != owner_of("127.0.0.1", 3001)
+
+
+@pytest.mark.parametrize("scope", ["everybody", "person", "strategy"])
+def test_a_kill_switch_refuses_entries_and_no_exits(site: Site, store: Store, scope: str) -> None:
+    strategy = site.strategy()
+    site.sender.engine(strategy_id=str(strategy))
+    ids = {"everybody": (None, None), "person": (site.sender.user_id, None), "strategy": (None, strategy)}[scope]
+    assert store.set_kill_switch(*ids, is_on=True)
+    refused = site.sender.engine(strategy_id=str(strategy), symbol="ETHUSDT")
+    assert (refused.status_code, refused.json()["data"]["limitType"]) == (429, "kill_switch")
+    assert site.sender.engine(strategy_id=str(strategy), action="CLOSE").json()["action"] == "closed"
+    assert site.sender.post(symbol="ETHUSDT").status_code == (200 if scope == "strategy" else 429)
+    assert store.set_kill_switch(*ids, is_on=False)
+    assert site.sender.engine(strategy_id=str(strategy)).json()["action"] == "opened"
+
+
+def test_one_persons_flood_is_slowed_and_says_when_to_come_again(
+    site: Site, store: Store, front: tuple[Front, str]
+) -> None:
+    slow = build(Settings(sparky_webhook_rate_per_s=0.1), store, Venues(site.market, site.account), SystemClock())
+    front[0].app = slow.app
+    assert site.sender.post().status_code == 200
+    flood = site.sender.post()
+    assert flood.status_code == 429
+    assert 1 <= int(flood.headers["Retry-After"]) <= 10
+    assert "data" not in flood.json()
+    assert site.user().post().status_code == 200
+    slow.workers.shutdown()
+
+
+def test_a_pace_gives_bursts_and_then_its_rate() -> None:
+    pace, somebody, now = Pace(10), uuid4(), 100.0
+    assert [pace.wait_s(somebody, now) for _ in range(20)] == [0.0] * 20
+    assert pace.wait_s(somebody, now) == pytest.approx(0.1)
+    assert pace.wait_s(somebody, now + 0.11) == 0
+    assert pace.wait_s(somebody, now + 0.11) > 0
+    assert pace.wait_s(uuid4(), now) == 0
+
+
+def test_the_equity_of_every_book_is_a_series(site: Site, store: Store) -> None:
+    strategy = site.strategy()
+    site.sender.engine(strategy_id=str(strategy))
+    assert store.record_equity(0) == 1
+    assert store.record_equity(0) == 0  # nothing has moved
+    site.move("BTCUSDT", "26000.0")
+    site.server.marks.round()
+    site.sender.engine(strategy_id=str(strategy), action="CLOSE")
+    store.record_equity(0)
+    points = store.equity_series(strategy, is_paper=True)
+    assert len(points) >= 2
+    assert points[0].equity_usd < points[-1].equity_usd
+    assert points[-1].unrealized_pnl_usd == 0
+    assert store.equity_series(strategy, is_paper=True, limit=1) == points[-1:]
