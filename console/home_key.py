@@ -1,6 +1,7 @@
 """The encryption key of one home: a file beside the embedded database, for those who set no SPARKY_ENCRYPTION_KEY."""
 
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Final
@@ -55,7 +56,7 @@ def made(settings: Settings) -> Settings:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all, and readable by its owner alone from the first byte on."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # no two drafts, nor one left by a crash, meet
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
