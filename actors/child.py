@@ -90,6 +90,7 @@ class Host:
         for end in (self._awake, self._waker):
             end.settimeout(0)
         self._next_tick: float | None = time.monotonic()
+        self._tick_by: float | None = None
         self.stopping = False
 
     def stop(self) -> None:
@@ -120,13 +121,21 @@ class Host:
     def _ticked(self, done: Reply) -> None:
         due = cast("float", done.get(timeout=0))
         self._next_tick = due
+        self._bring_forward()
         self._beat(due + self._deadline_s)
+
+    def _bring_forward(self) -> None:
+        """To when a message wanted a tick by; one that came while a tick was under way waits for its end."""
+        if self._next_tick is not None and self._tick_by is not None:
+            self._next_tick = min(self._next_tick, self._tick_by)
+            self._tick_by = None
 
     def _pass_on(self, ref: Any, message: Message, answer: Callable[[Message], None] | None) -> None:
         if answer is None:
             ref.tell(message)
             if self._actor.wants_tick_after(message):
-                self._next_tick = self._next_tick and min(self._next_tick, time.monotonic() + _TICK_SOON_S)
+                self._tick_by = time.monotonic() + _TICK_SOON_S
+                self._bring_forward()
             return
         ref.ask(message, block=False).then(lambda done: self._later(lambda: _answer(answer, done)))
 

@@ -59,8 +59,9 @@ def price_within(candle: Candle, fraction: float) -> float:
     path = corners(candle)
     leg = min(int(fraction * 3), 2)
     part = fraction * 3 - leg
-    price = path[leg] * (1 - part) + path[leg + 1] * part
-    return min(max(price, candle.low), candle.high)
+    here, there = path[leg], path[leg + 1]
+    price = here + (there - here) * part
+    return min(max(price, min(here, there)), max(here, there))  # rounding must not pass a corner
 
 
 def so_far(candle: Candle, fraction: float) -> Candle:
