@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: up test check audit faults fuzz format lock clean
+.PHONY: up test check audit faults fuzz bench format lock clean
 
 up: $(STAMP)
 	@exec $(BIN)/sparky up $(ARGS)
@@ -27,6 +27,13 @@ check: $(STAMP)
 # Generated and mutated answers of a model; FUZZ_CASES and FUZZ_SEED change how many and which.
 fuzz: $(STAMP)
 	FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/pytest tests/fuzz --timeout 1800 $(ARGS)
+
+# Tables of figures, for a machine that does nothing else meanwhile: about ten minutes.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/limiter.py
+	$(BIN)/python benchmarks/execution.py
+	$(BIN)/python benchmarks/scale.py --strategies 100 --cadence 5 --watch 60
+	$(BIN)/python benchmarks/scale.py
 
 # pip-audit lives apart: it brings more packages than it audits.
 audit: $(STAMP)
