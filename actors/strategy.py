@@ -22,7 +22,7 @@ from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.llm import GroqModel
 from engine.settings import Settings
 from engine.store.store import open_store
-from engine.types import Strategy, StrategyStatus
+from engine.types import Action, Decision, Strategy, StrategyStatus
 
 logger = structlog.get_logger()
 
@@ -185,7 +185,7 @@ class StrategyActor(Actor):
     def _write(self, outcome: CycleOutcome) -> None:
         decision = outcome.decision
         if decision is not None and outcome.failure is None:
-            self._log.info("decided", action=decision.action.value, symbol=decision.symbol, signal=outcome.signal_id)
+            self._log.info("decided", signal=outcome.signal_id, **_said(decision))
             self._told.clear()
         elif outcome.outcome != _COOLING:  # of which the breaker has told
             self._tell_once(outcome)
@@ -230,6 +230,18 @@ def _after(breaker: Breaker, failure: SparkyError | None, now: float) -> Breaker
     if isinstance(failure, UpstreamUnavailable):
         return upstream_failed(breaker, now, str(failure), failure.retry_after_s)
     return faulted(breaker, now, str(failure)) if isinstance(failure, StrategyFault) else breaker
+
+
+def _said(decision: Decision) -> dict[str, object]:
+    """A decision as a line of the log tells it; what the model wrote is cut to one short line elsewhere."""
+    entry = decision.action in (Action.LONG, Action.SHORT)
+    return {
+        "action": decision.action.value,
+        "symbol": decision.symbol,
+        "size_usd": f"{decision.size_usd:.2f}" if entry else None,
+        "confidence": decision.confidence,
+        "why": decision.reason or decision.reasoning,
+    }
 
 
 def _called(strategy_id: UUID, call: Call) -> LlmCalled:

@@ -1,6 +1,7 @@
 """The way of one signal, in order: authenticate, pace, parse, deduplicate, risk, execute, book, answer."""
 
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Final
@@ -23,6 +24,17 @@ from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, unknown
 from webhook_server.trade import Ended, HeldBack, Request, Standby
 
 logger = structlog.get_logger()
+
+_TOLD: Final = {
+    "done": "action",
+    "side": "side",
+    "quantity": "quantity",
+    "price": "fill_price",
+    "fee_usd": "fee_usd",
+    "error": "error",
+    "reason": "reason",
+    "took_ms": "duration",
+}
 
 STALE_AFTER: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
 REPEAT_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
@@ -57,7 +69,7 @@ class Pipeline:
             if unknown:
                 log.info("signal_has_unknown_fields", fields=unknown)
             answer = self.perform(request, envelope.fingerprint)
-            log.info("signal", action=order.action.value, symbol=order.symbol, status=answer.status, **_told(answer))
+            log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **_told(answer))
         except FieldError as error:
             return answers.malformed(error.where, error.message)
         except Unauthenticated as error:
@@ -200,5 +212,9 @@ def request_id(envelope: Envelope, order: Order) -> str:
 
 
 def _told(answer: Answer) -> dict[str, object]:
-    told = {name: answer.body.get(name) for name in ("action", "error", "reason", "duration")}
-    return {f"answer_{name}": value for name, value in told.items() if value is not None}
+    """What a person at the log wants of an answer: what was done, how much of it, at what price, and what it earned."""
+    body = answer.body
+    told = {key: body.get(name) for key, name in _TOLD.items()}
+    pnl = body.get("pnl")
+    told["pnl_usd"] = pnl.get("usd") if isinstance(pnl, Mapping) else None
+    return {key: value for key, value in told.items() if value is not None}
