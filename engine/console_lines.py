@@ -16,6 +16,7 @@ _STYLES: Final = {
 }
 _MARKS: Final = {"debug": ".", "info": " ", "warning": "!", "error": "x", "critical": "x"}
 _UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_IDS: Final = frozenset({"signal", "strategy", "user", "cycle"})
 ACTOR_WIDTH: Final = 17
 EVENT_WIDTH: Final = 28
 
@@ -32,7 +33,8 @@ class ConsoleLines:
         actor = _short(str(event.pop("actor", None) or "sparky"))
         text = _one_line(event.pop("event", "")).replace("_", " ")
         trace = event.pop("exception", None)
-        details = " ".join(f"{key}={_one_line(value)}" for key, value in event.items() if value is not None)
+        told = sorted(event.items(), key=lambda item: item[0] in _IDS)  # stable: what happened first, to whom last
+        details = " ".join(f"{key}={_one_line(value)}" for key, value in told if value is not None)
         mark = self._styled(level, _MARKS.get(level, " "))
         said = self._styled(level if level in ("warning", "error", "critical") else "bold", text.ljust(EVENT_WIDTH))
         line = f"{self._styled('dim', clock)} {mark} {self._styled('actor', actor.ljust(ACTOR_WIDTH))} {said}"
