@@ -71,6 +71,8 @@ def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_p
     link = Link(context, sparky.home / "run")
     with sparky.store() as store, psycopg.connect(dsn(sparky.home), autocommit=True) as connection:
         strategies = _strategies(store)
+        sparky.wait_for(lambda: len(sparky.family()) > STRATEGIES, "every strategy's process")
+        time.sleep(3)  # until they have settled: their first decisions are hours away
         print(f"| {'measure':<34} | {'signals':>8} | {'per s':>7} | {'p50 ms':>8} | {'p99 ms':>8} | {'max ms':>8} |")
         print(f"|{'-' * 36}|{'-' * 10}|{'-' * 9}|{'-' * 10}|{'-' * 10}|{'-' * 10}|")
         _paced(store, strategies, 2.0, rate, link)  # warms connections, quotes and caches

@@ -69,6 +69,7 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
         marks=marks,
         recovery=recovery,
         housekeeping=Housekeeping(
+            store,
             marks,
             recovery,
             reconciliation,

@@ -53,7 +53,6 @@ class Marks:
             if price is not None:
                 self._store.mark_positions(exchange, symbol, price)
                 self._exit_triggered(held, price)
-        self._store.record_equity(EQUITY_EVERY_S)
         self._metrics.last_mark.set(self._clock.now().timestamp())
 
     def _price(self, exchange: str, symbol: str) -> Decimal | None:
@@ -140,6 +139,7 @@ class Housekeeping:
 
     def __init__(
         self,
+        store: Store,
         marks: Marks,
         recovery: Recovery,
         reconciliation: Reconciliation,
@@ -147,6 +147,7 @@ class Housekeeping:
         interval_s: float,
         is_active: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._store = store
         self._marks = marks
         self._recovery = recovery
         self._reconciliation = reconciliation
@@ -188,6 +189,8 @@ class Housekeeping:
             self._recovery.run(ABANDONED_AFTER_S)
             self._marks.watch()
         self._marks.round()
+        if due.now("equity", EQUITY_EVERY_S):
+            self._store.record_equity(EQUITY_EVERY_S / 2)
         if due.now("reconciliation", reconciliation.EVERY_S):
             self._reconciliation.run()
 
