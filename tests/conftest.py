@@ -16,7 +16,7 @@ from engine.store.postgres import PostgresRpc
 from engine.store.store import Store, open_store
 from tests.support.forwarder import Forwarder
 from tests.support.keys import vault
-from tests.support.supabase import SupabaseServer, install_or_skip
+from tests.support.supabase import PROBES, SupabaseServer, install_or_skip
 
 TEMPLATE = "migrated"
 PROJECT = "supabase"
@@ -107,12 +107,15 @@ def supabase_session(postgres_home: Path) -> Iterator[Project]:
     ):
         project = Project(server, postgres_home)
         migrate(project.database_url)
+        with psycopg.connect(project.database_url, autocommit=True) as connection:
+            connection.execute(PROBES)
         with open_store(server.settings, keep=False) as first_to_ask:
             first_to_ask.health()
         _as_left_by_the_migrations(project.database_url)
         door.cut()
         with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
             connection.execute(f"alter database {PROJECT} rename to {PROJECT}_template")
+        project.renew()
         yield project
 
 

@@ -24,6 +24,17 @@ SECRET_KEY: Final = SecretStr("sb_secret_of_the_service_role")
 PUBLISHABLE_KEY: Final = SecretStr("sb_publishable_for_everybody")
 JWT_SECRET: Final = SecretStr("5d0f6c1e8b7a49d2a3c4f5e60718293a4b5c6d7e")
 
+# Functions that do what ours never should; they stand in the database before the server first looks, for it looks once.
+PROBES: Final = """
+create function echo(p_text text, p_number numeric, p_flag boolean, p_id uuid, p_at timestamptz, p_json jsonb)
+  returns jsonb language sql as $$ select jsonb_build_array(p_text, p_number, p_flag, p_id, p_at, p_json) $$;
+create function nap(p_s float) returns jsonb language sql as $$ select to_jsonb(pg_sleep(p_s)::text) $$;
+create function fail(p_state text) returns jsonb
+  language plpgsql as $$ begin raise exception 'it is so' using errcode = p_state; end $$;
+create function pid() returns jsonb language sql as $$ select to_jsonb(pg_backend_pid()) $$;
+grant execute on function echo, nap, fail, pid to service_role;
+"""
+
 
 class Unavailable(Exception):
     """Node or the npm packages cannot be had here."""
