@@ -8,6 +8,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 HIDDEN: Final = "[hidden]"
 SHORTEST_SECRET: Final = 6  # a shorter registered secret would blank out ordinary words
+MOST_NAMES: Final = 1_000
 DEEPEST: Final = 20  # of nesting; what lies deeper, or contains itself, is left out
 
 _NAMES: Final = (
@@ -32,6 +33,10 @@ _SHAPES: Final = (
 )
 
 
+# Ids, symbols and single words: too plain for any of the shapes, which all need another character or more of them.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,60}")
+
+
 class Redactor:
     """Replaces secrets in anything that is about to be written; what it returns is plain JSON data.
 
@@ -41,10 +46,13 @@ class Redactor:
     def __init__(self, known: Iterable[SecretStr] = ()) -> None:
         texts = {secret.get_secret_value() for secret in known}
         self._known = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+        self._names: dict[str, tuple[str, bool]] = {}
 
     def text(self, value: str) -> str:
         for secret in self._known:
             value = value.replace(secret, HIDDEN)
+        if _PLAIN.fullmatch(value):
+            return value
         for shape, replacement in _SHAPES:
             value = shape.sub(replacement, value)
         return value
@@ -53,12 +61,21 @@ class Redactor:
         return self._mapping(event, 0)
 
     def _mapping(self, mapping: Mapping[object, object] | Mapping[str, object], depth: int) -> dict[str, object]:
-        return {self.text(str(key)): self._under(str(key), value, depth) for key, value in mapping.items()}
+        shown = {}
+        for key, value in mapping.items():
+            name, is_secret = self._name(str(key))
+            hides = is_secret and value is not None and not isinstance(value, bool)
+            shown[name] = HIDDEN if hides else self._value(value, depth)
+        return shown
 
-    def _under(self, name: str, value: object, depth: int) -> object:
-        if value is not None and not isinstance(value, bool) and _SECRET_NAME.fullmatch(name):
-            return HIDDEN
-        return self._value(value, depth)
+    def _name(self, name: str) -> tuple[str, bool]:
+        """The name as it may be shown, and whether a secret stands under it; names come again in every line."""
+        known = self._names.get(name)
+        if known is None:
+            known = (self.text(name), _SECRET_NAME.fullmatch(name) is not None)
+            if len(self._names) < MOST_NAMES:
+                self._names[name] = known
+        return known
 
     def _value(self, value: object, depth: int) -> object:
         if value is None or isinstance(value, (bool, int, float)):
