@@ -1,6 +1,8 @@
 """The database goes away in every way it can: strategies skip, nothing trades, no row is paused, and all goes on."""
 
+import contextlib
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -22,6 +24,7 @@ CADENCE_S = 3.0
 HELD_S = {"locked": 60.0}  # longer than any call waits, and long enough for breakers to open
 RECOVERY_S = 150.0  # a breaker that opened stays so for a minute
 MAX_CONNECTIONS = "60"
+SMALL_DISK = "320m"
 FULL_DISK = """
 create function full_disk() returns trigger language plpgsql as $$
 begin raise exception 'could not extend file "base/5/16400": No space left on device' using errcode = '53100'; end $$;
@@ -101,6 +104,26 @@ class Database:
 
     @contextmanager
     def full(self) -> Iterator[None]:
+        """To the last byte where a small disk could be mounted; elsewhere a trigger speaks as the full disk would."""
+        with self._filled() if self.home.is_mount() else self._said_to_be_full():
+            yield
+
+    @contextmanager
+    def _filled(self) -> Iterator[None]:
+        filler = self.home / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4_096))
+        try:
+            yield
+        finally:
+            filler.unlink()
+            if not self.server.healthy():  # without room for its log PostgreSQL may have given up
+                self.server.stop()
+                self.server.start()
+
+    @contextmanager
+    def _said_to_be_full(self) -> Iterator[None]:
         self.run(FULL_DISK)
         try:
             yield
@@ -111,12 +134,20 @@ class Database:
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
     home = Path(tempfile.mkdtemp(prefix="sparky-db-", dir="/tmp"))
+    is_small = _succeeds("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=0755", "tmpfs", str(home))
     made = Database(home)
     made.server.start()
     migrate(made.server.dsn)
     yield made
     made.server.stop()
+    if is_small:
+        _succeeds("umount", str(home))
     shutil.rmtree(home, ignore_errors=True)
+
+
+def _succeeds(*command: str) -> bool:
+    """Only root may mount, and not in every container."""
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 @pytest.fixture(scope="module")
