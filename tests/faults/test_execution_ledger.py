@@ -1,15 +1,17 @@
-"""Ten thousand random steps of trading against exact arithmetic: the quick test's books, in longer runs."""
+"""Ten thousand random steps of trading against exact arithmetic, twice: in long runs, and in many that shrink."""
 
 import random
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.store.store import Store
 from engine.types import Side
 from tests.engine.store.conftest import Desk
-from tests.engine.store.test_ledger_model import SYMBOLS, Model, Step, _check, _play
+from tests.engine.store.test_ledger_model import SYMBOLS, Model, Step, _check, _play, steps
 
 RUNS, STEPS = 25, 400
 
@@ -33,5 +35,17 @@ def test_the_books_agree_with_exact_arithmetic_to_the_cent_after_long_trading(st
     strategies = [desk.strategy(str(uuid4())).id for _ in range(2)]
     for _ in range(STEPS):
         each = step(dice)
+        _play(desk, model, each, strategies[each.book])
+    _check(store, model, strategies)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(played=st.lists(steps, min_size=50, max_size=50))
+def test_no_sequence_of_signals_and_prices_can_part_the_books_from_exact_arithmetic(
+    store: Store, played: list[Step]
+) -> None:
+    desk, model = Desk(store), Model()
+    strategies = [desk.strategy(str(uuid4())).id for _ in range(2)]
+    for each in played:
         _play(desk, model, each, strategies[each.book])
     _check(store, model, strategies)
