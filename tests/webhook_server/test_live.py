@@ -148,8 +148,18 @@ def test_two_strategies_on_opposite_sides_do_not_reduce_each_other(live: Site) -
     live.sender.post(strategy_id=str(seller), action="SELL", signal_id="b")
     live.sender.post(strategy_id=str(buyer), action="CLOSE", signal_id="c")
     live.sender.post(strategy_id=str(seller), action="CLOSE", signal_id="d")
-    assert [order.reduce_only for order in live.account.requests] == [False, False, False, True]
+    assert [order.reduce_only for order in live.account.requests] == [False] * 4
     assert live.account.positions() == ()
+
+
+def test_an_exit_is_reduce_only_once_nobody_else_can_trade_the_symbol_on_the_account(live: Site) -> None:
+    mine, other = (live.strategy(is_paper_trading=False) for _ in range(2))
+    for number, end in enumerate((False, True)):
+        live.sender.post(strategy_id=str(mine), signal_id=f"in {number}")
+        if end:
+            live.sql(f"update ai_strategies set status = 'paused' where id = '{other}'")
+        live.sender.post(strategy_id=str(mine), action="CLOSE", signal_id=f"out {number}")
+    assert [order.reduce_only for order in live.account.requests] == [False, False, False, True]
 
 
 def test_a_limit_beyond_the_market_is_skipped(live: Site) -> None:
