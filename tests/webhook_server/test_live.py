@@ -154,11 +154,11 @@ def test_two_strategies_on_opposite_sides_do_not_reduce_each_other(live: Site) -
 
 def test_an_exit_is_reduce_only_once_nobody_else_can_trade_the_symbol_on_the_account(live: Site) -> None:
     mine, other = (live.strategy(is_paper_trading=False) for _ in range(2))
-    for number, end in enumerate((False, True)):
-        live.sender.post(strategy_id=str(mine), signal_id=f"in {number}")
-        if end:
-            live.sql(f"update ai_strategies set status = 'paused' where id = '{other}'")
-        live.sender.post(strategy_id=str(mine), action="CLOSE", signal_id=f"out {number}")
+    live.sender.post(strategy_id=str(mine), signal_id="a")
+    live.sender.post(strategy_id=str(mine), action="CLOSE", signal_id="b")
+    live.sql("update ai_strategies set status = 'paused' where id = %s", other)
+    live.sender.post(strategy_id=str(mine), signal_id="c")
+    live.sender.post(strategy_id=str(mine), action="CLOSE", signal_id="d")
     assert [order.reduce_only for order in live.account.requests] == [False, False, False, True]
 
 
