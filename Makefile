@@ -14,7 +14,7 @@ test: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Real processes, killed, stopped, hung and starved: about six minutes on two cores.
+# Real processes, killed, stopped, hung and starved: about 25 minutes on two cores, much of it spent waiting.
 faults: $(STAMP)
 	$(BIN)/pytest tests/faults --timeout 300 $(ARGS)
 

@@ -95,14 +95,6 @@ class Supervised:
                 raise AssertionError(f"the supervisor ended before {what}; saw {self.events}; log: {self.log()}")
             self.events.append(line)
 
-    def heard(self) -> list[dict[str, Any]]:
-        """All that has been told so far."""
-        while not self._lines.empty():
-            line = self._lines.get()
-            if line is not None:
-                self.events.append(line)
-        return self.events
-
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
