@@ -20,6 +20,7 @@ from actors.monitor_facts import REPORT_LASTS_S, Facts
 from engine.errors import BadConfiguration
 from engine.settings import Settings
 from engine.telemetry import Metrics
+from tests.support.ports import free_port
 
 STRATEGY = UUID("0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d")
 CHILD = f"strategy-{STRATEGY}"
@@ -33,12 +34,6 @@ class NoPeers:
 
     def tell(self, name: str, message: messages.Message) -> None:
         raise AssertionError(name, message)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.ports import free_port
+
 SPARKY = [sys.executable, "-c", "import cli; cli.main()"]
 
 
@@ -106,8 +108,7 @@ def test_an_unknown_command_and_a_wrong_option_are_usage_errors(home: Path) -> N
 
 
 def test_the_webhook_server_alone_serves_until_told_to_stop(home: Path, database_url: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     given = {"DATABASE_URL": database_url, "SPARKY_WEBHOOK_PORT": port}
     server = subprocess.Popen(
         [*SPARKY, "serve"], stderr=subprocess.PIPE, text=True, cwd=home, env=environment_of(home, given)

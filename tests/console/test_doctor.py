@@ -16,17 +16,10 @@ from simulator.market import Market, MarketClock
 from simulator.quota import Limits
 from tests.console.conftest import Sparky
 from tests.support.keys import ENCRYPTION_KEY
+from tests.support.ports import free_ports
 
 KEY = "gsk_hunter2hunter2"
 Serve = Callable[[ASGIApp, str], str]
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def venue_at(unix_s: float) -> Exchange:

@@ -20,14 +20,14 @@ from engine.store.store import Store
 from engine.telemetry import Metrics
 from engine.types import Action, StrategyStatus
 from tests.console.conftest import Sparky
+from tests.support.ports import free_port
 
 
 class Watched:
     """A monitor that serves over HTTP, to be fed by the test."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         registry = CollectorRegistry()
         self.facts = Facts(Metrics(registry))
         self.server = MonitorServer("127.0.0.1", self.port, registry, self.facts)

@@ -8,7 +8,8 @@ from engine.serving import HttpService
 from engine.settings import Settings
 from simulator.service import make_aster, make_groq
 from tests.e2e.conftest import SparkyMaker
-from tests.support.sparky import Sparky, free_ports
+from tests.support.ports import free_ports
+from tests.support.sparky import Sparky
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from engine.store.seed import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq
 from tests.support.keys import ENCRYPTION_KEY
-from tests.support.sparky import Sparky, free_ports
+from tests.support.ports import free_ports
+from tests.support.sparky import Sparky
 
 SECRETS = {
     "GROQ_API_KEY": "gsk_MARKedGroqKeyMARKedGroqKeyMARKed",

@@ -21,6 +21,7 @@ from engine.errors import BadConfiguration
 from engine.settings import Settings, is_loopback, read_environment
 from engine.store.store import Store
 from engine.telemetry import Metrics
+from tests.support.ports import free_port
 from webhook_server.service import make
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - named in order to be refused
@@ -103,7 +104,7 @@ def test_browsers_are_told_to_run_frame_and_share_nothing() -> None:
 
 @pytest.fixture
 def webhook(database_url: str, store: Store) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     settings = Settings(database_url=SecretStr(database_url), sparky_webhook_port=port, sparky_admin_token=TOKEN)
     service = make(settings.model_copy(update={"sparky_market": "aster"}), "")
     service.start()
@@ -163,8 +164,3 @@ def test_children_inherit_a_place_and_no_secret() -> None:
     secrets = {"GROQ_API_KEY": "g", "DATABASE_URL": "d", "SPARKY_ENCRYPTION_KEY": "e", "AWS_SECRET_ACCESS_KEY": "a"}
 
     assert inherited(environ | secrets) == environ
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

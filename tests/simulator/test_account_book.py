@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from engine.exchanges.venue import OrderRequest, OrderStatus, Protection
 from engine.types import Frozen, Side
 from simulator.account_book import AccountBook
 from simulator.ledger import Account, Order
+from tests.support.ports import free_port
 
 PROGRAM = """
 import sys, time
@@ -51,8 +51,7 @@ class Process:
     """The simulator in a process of its own, which a test may kill."""
 
     def __init__(self, home: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = int(listener.getsockname()[1])
+        self.port = free_port()
         self._home = home
         self._running: subprocess.Popen[bytes] | None = None
 

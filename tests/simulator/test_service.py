@@ -15,13 +15,9 @@ from engine.settings import Settings
 from simulator.bookmark import Bookmark
 from simulator.candles import MINUTE_MS
 from simulator.service import make_aster, make_groq
+from tests.support.ports import free_port
 
 START_MS = 1_677_628_800_000
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from engine.settings import Settings
 from engine.store.store import open_store
 from engine.store.supabase import KEPT_CONNECTIONS, SupabaseRpc
 from tests.conftest import Project
+from tests.support.ports import free_port
 from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -155,11 +156,8 @@ def test_a_server_that_drips_is_given_up_in_time() -> None:
 
 
 def test_a_refused_connection_is_unavailability() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-
     with pytest.raises(UpstreamUnavailable, match="refused"):
-        SupabaseRpc(f"http://127.0.0.1:{port}", SECRET_KEY).call("health")
+        SupabaseRpc(f"http://127.0.0.1:{free_port()}", SECRET_KEY).call("health")
 
 
 @pytest.fixture

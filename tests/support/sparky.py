@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +17,10 @@ from console import home_key
 from engine.settings import read_environment
 from engine.store.embedded import dsn
 from engine.store.store import Store, open_store
+from tests.support.ports import free_ports
 
 PATIENCE_S = 60.0
 T = TypeVar("T")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [found.getsockname()[1] for found in sockets]
-    for found in sockets:
-        found.close()
-    return ports
 
 
 class Sparky:

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from engine.settings import Settings
+from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).parents[1] / "supabase"
 PATIENCE_S: Final = 60.0
@@ -99,8 +99,7 @@ class SupabaseServer:
     """The API of one database. `database_url` is an address over TCP."""
 
     def __init__(self, program: Path, database_url: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self._program = program
         self._environ = _environ(program) | {
             "PORT": str(self.port),

@@ -13,13 +13,9 @@ from engine.settings import Settings
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
+from tests.support.ports import free_port
 from tests.webhook_server.conftest import Sender, Sql, until
 from webhook_server.service import make
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def settings(database_url: str, **more: object) -> Settings:

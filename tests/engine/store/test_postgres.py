@@ -18,6 +18,7 @@ from engine.settings import Settings
 from engine.store.embedded import dsn
 from engine.store.postgres import KEPT_CONNECTIONS, PostgresRpc
 from engine.store.store import Store, open_store
+from tests.support.ports import free_port
 
 from .conftest import Sql
 
@@ -175,11 +176,8 @@ def test_a_missing_database_or_role_is_bad_configuration(postgres_home: Path) ->
 
 
 def test_a_refused_connection_is_unavailability() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-
     with pytest.raises(UpstreamUnavailable, match="refused"):
-        PostgresRpc(f"postgresql://127.0.0.1:{port}/x").call("pid")
+        PostgresRpc(f"postgresql://127.0.0.1:{free_port()}/x").call("pid")
 
 
 def test_a_store_opens_on_the_named_database(database_url: str) -> None:
