@@ -23,10 +23,12 @@ LEAST: Final = {
     "h11": "0.16.0",
     "idna": "3.7",
     "jinja2": "3.1.6",
+    "pyyaml": "5.4",
     "requests": "2.32.4",
     "setuptools": "78.1.1",
     "starlette": "0.49.1",
     "urllib3": "2.6.0",
+    "werkzeug": "3.1.5",
 }
 
 
