@@ -1,4 +1,5 @@
--- Strategies and the record of every decision. Tables of the original system are extended in place; fresh ones get the same columns.
+-- Strategies, the record of every decision, and what both cost and earned. Tables of the original system are extended in
+-- place; fresh ones get the same columns.
 
 create table if not exists public.ai_strategies (
   id uuid primary key default gen_random_uuid(),
@@ -17,6 +18,7 @@ create table if not exists public.ai_strategies (
   updated_at timestamptz not null default now()
 );
 
+-- running_since tells one run of a row from the next: resuming it clears the engine's count of its failures.
 alter table public.ai_strategies
   add column if not exists exchange text not null default 'aster',
   add column if not exists cadence_seconds numeric(8, 2) not null default 45
@@ -27,6 +29,9 @@ alter table public.ai_strategies
   add column if not exists daily_llm_budget_usd numeric(14, 8) check (daily_llm_budget_usd >= 0),
   add column if not exists model text,
   add column if not exists custom_prompt text,
+  add column if not exists context_intervals text[] not null default '{}'
+    check (context_intervals <@ array['15m', '1h'] and cardinality(context_intervals) <= 2),
+  add column if not exists running_since timestamptz,
   add column if not exists paused_reason text,
   add column if not exists paused_at timestamptz,
   add column if not exists paused_traceback text;
@@ -87,6 +92,7 @@ create table if not exists public.llm_spend (
   cost_usd numeric(14, 8) not null default 0,
   primary key (strategy_id, day)
 );
+create index if not exists llm_spend_day_idx on public.llm_spend (day);
 
 -- updated_at is what the engine watches; the reason of a pause ends with the pause, whoever ends it.
 create or replace function public.strategy_row_changed() returns trigger
@@ -96,6 +102,9 @@ begin
     new.paused_reason := null;
     new.paused_at := null;
     new.paused_traceback := null;
+    if old.status is distinct from 'running' then
+      new.running_since := clock_timestamp();
+    end if;
   elsif new.status = 'paused' and old.status is distinct from 'paused' then
     new.paused_at := coalesce(new.paused_at, clock_timestamp());
   end if;
@@ -106,6 +115,39 @@ begin
 end
 $$;
 
-drop trigger if exists strategy_row_changed on public.ai_strategies;
-create trigger strategy_row_changed before update on public.ai_strategies
+create or replace trigger strategy_row_changed before update on public.ai_strategies
   for each row execute function public.strategy_row_changed();
+
+-- What people may not write holds even where somebody has granted them whole tables, as recipes for Supabase often do: a second
+-- lock behind the column grants.
+create or replace function public.guard_strategy() returns trigger
+language plpgsql set search_path = '' as $$
+declare
+  v_forged text;
+begin
+  if current_user not in ('anon', 'authenticated') then
+    return new;
+  end if;
+  select string_agg(n.key, ', ' order by n.key) into v_forged
+  from jsonb_each(to_jsonb(new)) n
+  where n.key = any (array[
+      'id', 'user_id', 'performance_fee_percent', 'is_prop_allocation', 'paused_reason', 'paused_at', 'paused_traceback',
+      'running_since', 'created_at', 'updated_at'
+    ])
+    and n.value is distinct from case
+      when tg_op = 'UPDATE' then to_jsonb(old) -> n.key
+      when n.key = 'performance_fee_percent' then to_jsonb(20.00)
+      when n.key = 'is_prop_allocation' then to_jsonb(false)
+      when n.key in ('paused_reason', 'paused_at', 'paused_traceback', 'running_since') then 'null'::jsonb
+      else n.value -- whose row it is, the policy says
+    end;
+  if v_forged is not null then
+    raise exception 'permission denied for column % of ai_strategies', v_forged using errcode = '42501';
+  end if;
+  return new;
+end
+$$;
+
+-- By its name it runs before strategy_row_changed, which sets some of these columns itself.
+create or replace trigger guard_strategy before insert or update on public.ai_strategies
+  for each row execute function public.guard_strategy();

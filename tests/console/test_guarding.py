@@ -78,16 +78,16 @@ def test_migrations_that_supabase_pushed_count(project: Sparky, supabase: Projec
     )
     assert examined(project)["migrations"]["state"] == "ok"
 
-    execute(supabase.database_url, "delete from supabase_migrations.schema_migrations where version = '20260101000900'")
+    execute(supabase.database_url, "delete from supabase_migrations.schema_migrations where version = '20260101001000'")
     found = examined(project)["migrations"]
-    assert found["found"] == "1 not applied, the first is 20260101000900_booking_functions.sql"
+    assert found["found"] == "1 not applied, the first is 20260101001000_booking.sql"
     assert "supabase db push" in found["remedy"]
 
 
 def test_a_missing_migration_is_named(patient: Sparky, database_url: str) -> None:
-    execute(database_url, "delete from sparky_migrations where name like '%_secrets.sql'")
+    execute(database_url, "delete from sparky_migrations where name like '%_credentials.sql'")
 
-    assert "_secrets.sql" in examined(patient)["migrations"]["found"]
+    assert "_credentials.sql" in examined(patient)["migrations"]["found"]
 
 
 def test_row_level_security_that_is_off_is_named(patient: Sparky, database_url: str) -> None:

@@ -1,5 +1,7 @@
 """Migrations run once each, whoever runs them, and add to what is there."""
 
+import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from importlib.resources import files
@@ -173,6 +175,21 @@ def test_two_strategies_may_hold_one_symbol_where_the_original_allowed_one(empty
             "values (%s, 'aster', 'BTCUSDT', 'SHORT', 1, 1)",
             [OLD_USER],
         )
+
+
+def test_every_function_stands_in_one_place() -> None:
+    everything = "".join(migration.text for migration in read_migrations())
+    counted = Counter(re.findall(r"create or replace function (public\.\w+)", everything))
+
+    assert len(counted) > 50
+    assert [name for name, number in counted.items() if number > 1] == []
+
+
+def test_no_migration_takes_a_table_a_column_or_a_row_away() -> None:
+    everything = "".join(migration.text for migration in read_migrations())
+    outside_functions = re.sub(r"create or replace function .*?\n\$\$;", "", everything, flags=re.DOTALL)
+
+    assert re.findall(r"\b(drop table|drop column|alter column|truncate|delete from)\b", outside_functions) == []
 
 
 def test_migrations_are_packaged() -> None:

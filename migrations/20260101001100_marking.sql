@@ -1,42 +1,66 @@
--- Equity over time, and what the books and the venues' own records disagree about. Both are only ever added to.
+-- What the books are worth: positions at the market's price, each strategy's ledger, equity over time, and how the books
+-- compare with what the venues hold.
 
-create table if not exists public.equity_points (
-  strategy_id uuid not null references public.ai_strategies (id) on delete cascade,
-  is_paper boolean not null,
-  at timestamptz not null default clock_timestamp(),
-  equity_usd numeric(20, 8) not null,
-  realized_pnl_usd numeric(20, 8) not null,
-  unrealized_pnl_usd numeric(20, 8) not null,
-  drawdown_percent numeric not null,
-  primary key (strategy_id, is_paper, at)
-);
+create or replace function public.mark_position(p_position_id uuid, p_price numeric) returns void
+language sql set search_path = '' as $$
+  update public.positions p
+    set current_price = p_price, last_price_update = clock_timestamp(), unrealized_pnl_usd = u.pnl,
+        unrealized_pnl_percent = round(u.pnl * 100 / nullif(u.cost, 0), 4)
+    from (
+      select q.cost,
+        (public.round_half_even(q.quantity * p_price, 8) - q.cost) * case q.side when 'LONG' then 1 else -1 end - q.fees_usd as pnl
+      from (
+        select o.quantity, o.fees_usd, public.position_side(o.side) as side,
+          coalesce(o.cost_usd, public.round_half_even(o.entry_price * o.quantity, 8)) as cost
+        from public.positions o where o.id = p_position_id
+      ) q
+    ) u
+    where p.id = p_position_id
+$$;
 
--- Net quantities in the base asset, negative when short. A difference is resolved when the two agree again.
-create table if not exists public.reconciliation_differences (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null references auth.users (id) on delete cascade,
-  exchange text not null,
-  symbol text not null,
-  booked numeric(28, 8) not null,
-  at_venue numeric(28, 8) not null,
-  first_seen_at timestamptz not null default clock_timestamp(),
-  last_seen_at timestamptz not null default clock_timestamp(),
-  resolved_at timestamptz
-);
-create unique index if not exists reconciliation_open_key on public.reconciliation_differences (user_id, exchange, symbol)
-  where resolved_at is null;
-
-do $$
+-- One marker at a time, strategies in order: two of them, or a marker and a booking, cannot wait for each other in a circle.
+create or replace function public.mark_positions(
+  p_exchange text, p_symbol text, p_price numeric, p_is_paper boolean default null
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
 declare
-  v_table text;
+  v_position record;
+  v_count integer := 0;
 begin
-  foreach v_table in array array['equity_points', 'reconciliation_differences'] loop
-    execute format('alter table public.%I enable row level security', v_table);
-    execute format('revoke all on public.%I from public, anon, authenticated', v_table);
-    execute format('grant select, insert, update, delete on public.%I to service_role', v_table);
-    execute format('drop policy if exists sparky_service on public.%I', v_table);
-    execute format('create policy sparky_service on public.%I to service_role using (true) with check (true)', v_table);
+  perform pg_advisory_xact_lock(hashtextextended('mark', 0));
+  for v_position in
+    select p.id, p.strategy_id, p.is_paper from public.positions p
+    where p.exchange = p_exchange and p.symbol = p_symbol and (p_is_paper is null or p.is_paper = p_is_paper)
+    order by p.strategy_id, p.id
+    for update -- so that the value is that of the quantity a fill has just booked
+  loop
+    perform public.mark_position(v_position.id, p_price);
+    perform public.update_ledger(v_position.strategy_id, v_position.is_paper, 0);
+    v_count := v_count + 1;
   end loop;
+  return to_jsonb(v_count);
+end
+$$;
+
+-- Adds realised P&L (already in trades) and lifts the peak to today's equity.
+create or replace function public.update_ledger(p_strategy_id uuid, p_is_paper boolean, p_realized numeric) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if not exists (select from public.ai_strategies s where s.id = p_strategy_id) then
+    return; -- a person's own signal belongs to no strategy's equity
+  end if;
+  insert into public.strategy_ledger (strategy_id, is_paper, realized_pnl_usd)
+    select p_strategy_id, p_is_paper, coalesce(sum(t.pnl_usd), 0) - p_realized
+    from public.trades t where t.strategy_id = p_strategy_id and t.is_paper = p_is_paper
+    having not exists (select from public.strategy_ledger l where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper)
+    on conflict do nothing;
+  update public.strategy_ledger l
+    set realized_pnl_usd = l.realized_pnl_usd + p_realized, updated_at = clock_timestamp(),
+        peak_pnl_usd = greatest(l.peak_pnl_usd, l.realized_pnl_usd + p_realized + (
+          select coalesce(sum(coalesce(p.unrealized_pnl_usd, -p.fees_usd)), 0) from public.positions p
+          where p.strategy_id = p_strategy_id and p.is_paper = p_is_paper
+        ))
+    where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper;
 end
 $$;
 
@@ -132,21 +156,5 @@ begin
     select jsonb_agg(to_jsonb(d) order by d.symbol) from public.reconciliation_differences d
     where d.user_id = p_user_id and d.exchange = p_exchange and d.resolved_at is null
   ), '[]');
-end
-$$;
-
-do $$
-declare
-  v_function regprocedure;
-begin
-  for v_function in
-    select p.oid::regprocedure from pg_catalog.pg_proc p
-    where p.pronamespace = 'public'::regnamespace and p.proname = any (array[
-      'record_equity', 'equity_series', 'live_accounts', 'report_reconciliation'
-    ])
-  loop
-    execute format('revoke execute on function %s from public, anon, authenticated', v_function);
-    execute format('grant execute on function %s to service_role', v_function);
-  end loop;
 end
 $$;

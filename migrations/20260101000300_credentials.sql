@@ -1,7 +1,30 @@
--- Secrets at rest: sealed by Sparky before they come here (engine/vault.py), recognised here by `enc:v1:<key>:`, never opened here.
+-- Credentials of venues and webhook secrets: kept, found and sealed anew. Sparky seals them before they come here
+-- (engine/vault.py); a sealed one is recognised here by `enc:v1:<key>:` and never opened here.
 
--- A sealed secret's hash comes with it or stays: the hash of the sealed text would find nobody. And sealing an old secret anew
--- does not make it the newest.
+create table if not exists public.bot_credentials (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references auth.users (id) on delete cascade,
+  label text,
+  exchange text not null,
+  environment text not null default 'production',
+  account_id text,
+  api_key text,
+  api_secret text,
+  passphrase text,
+  webhook_secret text,
+  extra_metadata jsonb,
+  last_tested timestamptz,
+  unique (user_id, exchange, environment)
+);
+
+alter table public.bot_credentials
+  add column if not exists created_at timestamptz not null default now(),
+  add column if not exists updated_at timestamptz not null default now(),
+  add column if not exists webhook_secret_sha256 text;
+
+-- A webhook that names no user is matched by the hash of its secret, so that no query ever carries the secret itself. A
+-- sealed secret's hash comes with it or stays: the hash of the sealed text would find nobody. And sealing an old secret
+-- anew does not make it the newest.
 create or replace function public.hash_webhook_secret() returns trigger
 language plpgsql set search_path = '' as $$
 begin
@@ -19,6 +42,54 @@ begin
   end if;
   return new;
 end
+$$;
+
+update public.bot_credentials
+  set webhook_secret_sha256 = encode(sha256(convert_to(webhook_secret, 'UTF8')), 'hex')
+  where webhook_secret is not null and webhook_secret_sha256 is null;
+
+create or replace trigger hash_webhook_secret before insert or update on public.bot_credentials
+  for each row execute function public.hash_webhook_secret();
+
+create index if not exists bot_credentials_user_idx on public.bot_credentials (user_id, exchange);
+create index if not exists bot_credentials_webhook_idx on public.bot_credentials (webhook_secret_sha256)
+  where exchange = 'webhook';
+
+-- Null when nobody, or more than one person, has this secret: an ambiguous proof proves nothing.
+create or replace function public.webhook_users(p_secret_sha256 text) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select case count(distinct c.user_id) when 1 then to_jsonb(min(c.user_id::text)) end
+  from public.bot_credentials c
+  where c.exchange = 'webhook' and c.webhook_secret <> '' and c.webhook_secret_sha256 = lower(p_secret_sha256)
+$$;
+
+create or replace function public.webhook_secret(p_user_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select to_jsonb(c.webhook_secret) from public.bot_credentials c
+  where c.user_id = p_user_id and c.exchange = 'webhook' and c.webhook_secret <> ''
+  order by c.updated_at desc, c.id limit 1
+$$;
+
+create or replace function public.webhook_secrets(p_user_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(c.webhook_secret order by c.updated_at desc, c.id), '[]') from public.bot_credentials c
+  where c.user_id = p_user_id and c.exchange = 'webhook' and c.webhook_secret <> ''
+$$;
+
+create or replace function public.venue_credentials(p_user_id uuid, p_exchange text) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'environment', c.environment,
+    'api_key', c.api_key,
+    'api_secret', c.api_secret,
+    'passphrase', c.passphrase,
+    'user_address', c.extra_metadata ->> 'user_address',
+    'signer_address', c.extra_metadata ->> 'signer_address',
+    'private_key', c.extra_metadata ->> 'private_key'
+  )
+  from public.bot_credentials c
+  where c.user_id = p_user_id and lower(c.exchange) = lower(p_exchange)
+  order by (c.environment = 'production') desc, c.updated_at desc, c.id limit 1
 $$;
 
 -- Keeps what `p_values` does not name. Its keys: api_key, api_secret, passphrase, webhook_secret with
@@ -116,89 +187,3 @@ language sql stable security definer set search_path = '' as $$
   ) order by u.email, c.exchange, c.environment), '[]')
   from public.bot_credentials c left join auth.users u on u.id = c.user_id
 $$;
-
-drop function if exists public.set_webhook_secret(uuid, text);
-
--- How well this database is guarded, as its catalogue tells: for `sparky doctor`.
-create or replace function public.guard_report() returns jsonb
-language sql stable security definer set search_path = '' as $$
-  with ours as (
-    select c.oid, c.relname::text as name, c.relrowsecurity from pg_catalog.pg_class c
-    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname = any (array[
-      'ai_strategies', 'ai_trade_log', 'strategy_ledger', 'llm_spend', 'bot_credentials', 'positions', 'trades', 'fills',
-      'trade_settings_exchange', 'webhook_requests', 'signal_outbox', 'signal_attempts', 'sparky_migrations'
-    ])
-  )
-  select jsonb_build_object(
-    'without_row_level_security', coalesce((select jsonb_agg(o.name order by o.name) from ours o where not o.relrowsecurity), '[]'),
-    'open_to_people', coalesce((
-      select jsonb_agg(distinct p.proname order by p.proname) from pg_catalog.pg_proc p
-      where p.pronamespace = 'public'::regnamespace and p.prosecdef and p.proconfig @> array['search_path=""']
-        and (has_function_privilege('anon', p.oid, 'execute') or has_function_privilege('authenticated', p.oid, 'execute'))
-    ), '[]'),
-    'readable_by_anon', coalesce((
-      select jsonb_agg(o.name order by o.name) from ours o
-      where o.name <> 'sparky_migrations' and has_table_privilege('anon', o.oid, 'select')
-    ), '[]'),
-    'secrets', coalesce((
-      select jsonb_object_agg(k.kept, k.number) from (
-        select case when s.value ->> 'stored' like 'enc:v1:%' then split_part(s.value ->> 'stored', ':', 3) else 'clear' end
-            as kept, count(*) as number
-        from jsonb_array_elements(public.stored_secrets()) s group by 1
-      ) k
-    ), '{}')
-  )
-$$;
-
--- `supabase db push` keeps its own record of what ran; and PostgREST runs a stable function in a read-only transaction, so
--- that transaction_read_only would always say true there.
-create or replace function public.health() returns jsonb
-language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_own text[] := '{}';
-  v_pushed text[] := '{}';
-begin
-  if to_regclass('public.sparky_migrations') is not null then
-    execute 'select coalesce(array_agg(name), ''{}'') from public.sparky_migrations' into v_own;
-  end if;
-  if to_regclass('supabase_migrations.schema_migrations') is not null then
-    execute 'select coalesce(array_agg(version || ''_'' || name || ''.sql''), ''{}'') '
-      'from supabase_migrations.schema_migrations' into v_pushed;
-  end if;
-  return jsonb_build_object(
-    'version', current_setting('server_version'),
-    'migrations', (
-      select coalesce(jsonb_agg(distinct m.name order by m.name), '[]') from unnest(v_own || v_pushed) m (name)
-    ),
-    'now', clock_timestamp(),
-    'read_only', pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean
-  );
-end
-$$;
-
--- A terminated strategy is over: its owner may not wake it by an update past set_strategy_status.
-drop policy if exists sparky_owner_updates on public.ai_strategies;
-create policy sparky_owner_updates on public.ai_strategies for update to authenticated
-  using (user_id = (select auth.uid()) and status <> 'terminated') with check (user_id = (select auth.uid()));
-
--- Supabase gives every new function and table to anon and authenticated by default.
-do $$
-declare
-  v_function regprocedure;
-begin
-  for v_function in
-    select p.oid::regprocedure from pg_catalog.pg_proc p
-    where p.pronamespace = 'public'::regnamespace and p.proname = any (array[
-      'hash_webhook_secret', 'put_credentials', 'stored_secrets', 'reseal_secret', 'list_credentials', 'guard_report', 'health'
-    ])
-  loop
-    execute format('revoke execute on function %s from public, anon, authenticated', v_function);
-    execute format('grant execute on function %s to service_role', v_function);
-  end loop;
-  if to_regclass('public.sparky_migrations') is not null then
-    execute 'revoke all on public.sparky_migrations from public, anon, authenticated';
-  end if;
-end
-$$;
-
-notify pgrst, 'reload schema';

@@ -1,53 +1,4 @@
--- Credentials, positions, trades, fills and risk settings.
-
-create table if not exists public.bot_credentials (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null references auth.users (id) on delete cascade,
-  label text,
-  exchange text not null,
-  environment text not null default 'production',
-  account_id text,
-  api_key text,
-  api_secret text,
-  passphrase text,
-  webhook_secret text,
-  extra_metadata jsonb,
-  last_tested timestamptz,
-  unique (user_id, exchange, environment)
-);
-
-alter table public.bot_credentials
-  add column if not exists created_at timestamptz not null default now(),
-  add column if not exists updated_at timestamptz not null default now(),
-  add column if not exists webhook_secret_sha256 text;
-
--- A webhook that names no user is matched by the hash of its secret, so that no query ever carries the secret itself.
-create or replace function public.hash_webhook_secret() returns trigger
-language plpgsql set search_path = '' as $$
-begin
-  new.updated_at := clock_timestamp();
-  -- A writer that stores the secret encrypted brings the hash itself.
-  if (tg_op = 'INSERT' and new.webhook_secret_sha256 is null) or (
-    tg_op = 'UPDATE' and new.webhook_secret is distinct from old.webhook_secret
-    and new.webhook_secret_sha256 is not distinct from old.webhook_secret_sha256
-  ) then
-    new.webhook_secret_sha256 := encode(sha256(convert_to(new.webhook_secret, 'UTF8')), 'hex');
-  end if;
-  return new;
-end
-$$;
-
-update public.bot_credentials
-  set webhook_secret_sha256 = encode(sha256(convert_to(webhook_secret, 'UTF8')), 'hex')
-  where webhook_secret is not null and webhook_secret_sha256 is null;
-
-drop trigger if exists hash_webhook_secret on public.bot_credentials;
-create trigger hash_webhook_secret before insert or update on public.bot_credentials
-  for each row execute function public.hash_webhook_secret();
-
-create index if not exists bot_credentials_user_idx on public.bot_credentials (user_id, exchange);
-create index if not exists bot_credentials_webhook_idx on public.bot_credentials (webhook_secret_sha256)
-  where exchange = 'webhook';
+-- The books: positions, trades, fills, equity over time, and what they and the venues' own records disagree about.
 
 create table if not exists public.positions (
   id uuid primary key default gen_random_uuid(),
@@ -75,6 +26,7 @@ create table if not exists public.positions (
   strategy_id uuid
 );
 
+-- Protective orders at a venue are found and cancelled by their client ids.
 alter table public.positions
   add column if not exists is_paper boolean not null default false,
   add column if not exists fees_usd numeric(20, 8) not null default 0,
@@ -83,6 +35,8 @@ alter table public.positions
   add column if not exists decision_id uuid,
   add column if not exists entry_client_order_id text,
   add column if not exists entry_market_time_ms bigint,
+  add column if not exists stop_loss_client_order_id text,
+  add column if not exists take_profit_client_order_id text,
   add column if not exists created_at timestamptz not null default now();
 
 -- The original allowed one position per user and symbol; here each strategy holds its own. Only that rule goes, no row does.
@@ -155,12 +109,13 @@ create index if not exists trades_user_exit_idx on public.trades (user_id, excha
 create index if not exists trades_strategy_exit_idx on public.trades (strategy_id, exit_time desc);
 create index if not exists trades_user_entry_idx on public.trades (user_id, exchange, entry_time desc);
 
--- Every execution as the venue told it; one open and one close per request at most, which makes booking repeatable.
+-- Every execution as the venue told it; one of each kind per request at most, which makes booking repeatable. An undo
+-- closes an entry whose protection failed.
 create table if not exists public.fills (
   id bigint generated always as identity primary key,
   user_id uuid not null references auth.users (id) on delete cascade,
   request_id text not null,
-  kind text not null check (kind in ('open', 'close')),
+  kind text not null check (kind in ('open', 'close', 'undo')),
   strategy_id uuid,
   exchange text not null,
   symbol text not null,
@@ -182,6 +137,7 @@ create table if not exists public.fills (
 );
 create index if not exists fills_strategy_idx on public.fills (strategy_id, id);
 
+-- What a person allows on one exchange; null or 0 is unlimited.
 create table if not exists public.trade_settings_exchange (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references auth.users (id) on delete cascade,
@@ -197,3 +153,28 @@ create table if not exists public.trade_settings_exchange (
   max_position_size_usd numeric(14, 2),
   unique (user_id, exchange)
 );
+create table if not exists public.equity_points (
+  strategy_id uuid not null references public.ai_strategies (id) on delete cascade,
+  is_paper boolean not null,
+  at timestamptz not null default clock_timestamp(),
+  equity_usd numeric(20, 8) not null,
+  realized_pnl_usd numeric(20, 8) not null,
+  unrealized_pnl_usd numeric(20, 8) not null,
+  drawdown_percent numeric not null,
+  primary key (strategy_id, is_paper, at)
+);
+
+-- Net quantities in the base asset, negative when short. A difference is resolved when the two agree again.
+create table if not exists public.reconciliation_differences (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references auth.users (id) on delete cascade,
+  exchange text not null,
+  symbol text not null,
+  booked numeric(28, 8) not null,
+  at_venue numeric(28, 8) not null,
+  first_seen_at timestamptz not null default clock_timestamp(),
+  last_seen_at timestamptz not null default clock_timestamp(),
+  resolved_at timestamptz
+);
+create unique index if not exists reconciliation_open_key on public.reconciliation_differences (user_id, exchange, symbol)
+  where resolved_at is null;

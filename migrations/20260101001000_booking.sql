@@ -185,45 +185,6 @@ begin
 end
 $$;
 
-create or replace function public.mark_position(p_position_id uuid, p_price numeric) returns void
-language sql set search_path = '' as $$
-  update public.positions p
-    set current_price = p_price, last_price_update = clock_timestamp(), unrealized_pnl_usd = u.pnl,
-        unrealized_pnl_percent = round(u.pnl * 100 / nullif(u.cost, 0), 4)
-    from (
-      select q.cost,
-        (public.round_half_even(q.quantity * p_price, 8) - q.cost) * case q.side when 'LONG' then 1 else -1 end - q.fees_usd as pnl
-      from (
-        select o.quantity, o.fees_usd, public.position_side(o.side) as side,
-          coalesce(o.cost_usd, public.round_half_even(o.entry_price * o.quantity, 8)) as cost
-        from public.positions o where o.id = p_position_id
-      ) q
-    ) u
-    where p.id = p_position_id
-$$;
-
--- Adds realised P&L (already in trades) and lifts the peak to today's equity.
-create or replace function public.update_ledger(p_strategy_id uuid, p_is_paper boolean, p_realized numeric) returns void
-language plpgsql set search_path = '' as $$
-begin
-  if not exists (select from public.ai_strategies s where s.id = p_strategy_id) then
-    return; -- a person's own signal belongs to no strategy's equity
-  end if;
-  insert into public.strategy_ledger (strategy_id, is_paper, realized_pnl_usd)
-    select p_strategy_id, p_is_paper, coalesce(sum(t.pnl_usd), 0) - p_realized
-    from public.trades t where t.strategy_id = p_strategy_id and t.is_paper = p_is_paper
-    having not exists (select from public.strategy_ledger l where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper)
-    on conflict do nothing;
-  update public.strategy_ledger l
-    set realized_pnl_usd = l.realized_pnl_usd + p_realized, updated_at = clock_timestamp(),
-        peak_pnl_usd = greatest(l.peak_pnl_usd, l.realized_pnl_usd + p_realized + (
-          select coalesce(sum(coalesce(p.unrealized_pnl_usd, -p.fees_usd)), 0) from public.positions p
-          where p.strategy_id = p_strategy_id and p.is_paper = p_is_paper
-        ))
-    where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper;
-end
-$$;
-
 -- The stored answer is what the sender gets, now and on every repetition; a close adds its P&L to it. Without an answer the
 -- request goes on: a reversal is a close and an open.
 create or replace function public.answer_request(
@@ -254,26 +215,25 @@ language sql stable set search_path = '' as $$
   )
 $$;
 
--- One marker at a time, strategies in order: two of them, or a marker and a booking, cannot wait for each other in a circle.
-create or replace function public.mark_positions(
-  p_exchange text, p_symbol text, p_price numeric, p_is_paper boolean default null
+-- Ends a booked entry: its protective orders are at the venue. The answer is given again on every repetition.
+create or replace function public.book_protection(
+  p_request_id text, p_user_id uuid, p_position_id uuid, p_protection jsonb, p_status integer, p_answer jsonb
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
-declare
-  v_position record;
-  v_count integer := 0;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('mark', 0));
-  for v_position in
-    select p.id, p.strategy_id, p.is_paper from public.positions p
-    where p.exchange = p_exchange and p.symbol = p_symbol and (p_is_paper is null or p.is_paper = p_is_paper)
-    order by p.strategy_id, p.id
-    for update -- so that the value is that of the quantity a fill has just booked
-  loop
-    perform public.mark_position(v_position.id, p_price);
-    perform public.update_ledger(v_position.strategy_id, v_position.is_paper, 0);
-    v_count := v_count + 1;
-  end loop;
-  return to_jsonb(v_count);
+  update public.positions p
+    set stop_loss_price = coalesce((p_protection ->> 'stop_loss_price')::numeric, p.stop_loss_price),
+        take_profit_price = coalesce((p_protection ->> 'take_profit_price')::numeric, p.take_profit_price),
+        stop_loss_order_id = p_protection ->> 'stop_loss_order_id',
+        take_profit_order_id = p_protection ->> 'take_profit_order_id',
+        stop_loss_client_order_id = p_protection ->> 'stop_loss_client_order_id',
+        take_profit_client_order_id = p_protection ->> 'take_profit_client_order_id'
+    where p.id = p_position_id and p.user_id = p_user_id;
+  if p_answer is not null and p_answer <> 'null'::jsonb then
+    update public.webhook_requests r
+      set status = 'booked', answer = p_answer, answer_status = p_status, error_message = null, processed_at = clock_timestamp()
+      where r.user_id = p_user_id and r.request_id = p_request_id and r.status in ('received', 'submitted', 'filled');
+  end if;
+  return to_jsonb(true);
 end
 $$;

@@ -70,6 +70,7 @@ language sql stable security definer set search_path = '' as $$
     'user_id', s.user_id,
     'name', coalesce(s.name, ''),
     'cadence_seconds', coalesce(s.cadence_seconds, 45),
+    'model', s.model,
     'revision', to_char(s.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
   ) order by s.created_at, s.id), '[]')
   from public.ai_strategies s
@@ -87,13 +88,15 @@ language sql stable security definer set search_path = '' as $$
     'equity_usd', f.equity_usd,
     'peak_equity_usd', f.peak_equity_usd,
     'drawdown_percent', f.drawdown_percent,
-    'llm_spent_today_usd', coalesce((
-      select l.cost_usd from public.llm_spend l
-      where l.strategy_id = s.id and l.day = (now() at time zone 'UTC')::date
-    ), 0)
+    'llm_spent_today_usd', spent.own,
+    'llm_spent_today_by_all_usd', spent.by_all
   )
   from public.ai_strategies s
   cross join lateral public.strategy_figures(s.id, s.is_paper_trading, s.capital_usd) f
+  cross join lateral (
+    select coalesce(sum(l.cost_usd) filter (where l.strategy_id = s.id), 0) as own, coalesce(sum(l.cost_usd), 0) as by_all
+    from public.llm_spend l where l.day = (now() at time zone 'UTC')::date
+  ) spent
   where s.id = p_strategy_id
 $$;
 
