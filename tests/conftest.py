@@ -1,4 +1,5 @@
-"""One embedded PostgreSQL for the whole session, and a fresh migrated database for every test that asks for one."""
+"""One embedded PostgreSQL for the whole session, a fresh migrated database for every test that asks for one, and
+properties that are tried on the same examples in every run."""
 
 import itertools
 import os
@@ -7,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -21,6 +23,17 @@ from tests.support.supabase import PROBES, SupabaseServer, install_or_skip
 TEMPLATE = "migrated"
 PROJECT = "supabase"
 _numbers = itertools.count(1)
+
+# Every run tries the same examples, however busy the machine is: a change that breaks something fails at once, and what
+# is right never fails by chance. For a search, run `pytest --hypothesis-profile=search`, or `make fuzz`.
+_PATIENT = hypothesis.settings(
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+hypothesis.settings.register_profile("same", _PATIENT, derandomize=True)
+hypothesis.settings.register_profile("search", _PATIENT, derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

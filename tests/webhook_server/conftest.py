@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import hypothesis
 import psycopg
 import pytest
 import requests
@@ -37,16 +36,12 @@ from engine.exchanges.venue import (
 from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.embedded import dsn
-from engine.store.rows import NewStrategy
+from engine.store.people_rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import Side, StrategyStatus
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-
-# Tests must not fail because the machine is busy.
-hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("patient")
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
