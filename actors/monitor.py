@@ -20,10 +20,12 @@ from actors.messages import (
 )
 from actors.monitor_facts import Facts
 from actors.monitor_http import MonitorServer
+from actors.monitor_totals import Totals, this_run
 from engine.settings import Settings
 from engine.telemetry import Metrics
 
 MOST_FAILED_CHECKS: Final = 3
+KEEP_EVERY_S: Final = 10.0
 
 
 class MonitorActor(Actor):
@@ -35,10 +37,12 @@ class MonitorActor(Actor):
         super().__init__()
         self._host, self._port = settings.sparky_monitor_host, settings.sparky_monitor_port
         self._token, self._is_fronted = settings.sparky_admin_token, settings.sparky_behind_tls
-        self._registry = CollectorRegistry()
-        self.facts = Facts(Metrics(self._registry))
+        registry = CollectorRegistry()
+        self._totals = Totals(registry, settings.sparky_home / "state" / "totals.json", this_run())
+        self.facts = Facts(Metrics(registry))
         self._server: MonitorServer | None = None
         self._failed = 0
+        self._keep_at = 0.0
         self._notes: dict[type[Message], Callable[[Any], None]] = {
             SupervisorReport: lambda message: self.facts.reported(message, time.monotonic()),
             ChildParked: lambda message: self.facts.parked(message, time.time()),
@@ -51,20 +55,32 @@ class MonitorActor(Actor):
         }
 
     def open(self) -> None:
-        """Listens. Raises BadConfiguration when the port is taken."""
-        self._server = MonitorServer(self._host, self._port, self._registry, self.facts, self._token, self._is_fronted)
+        """Goes on from what was counted before, then listens. Raises BadConfiguration when the port is taken."""
+        self._totals.open()
+        self.facts.go_on_from(self._totals.left)
+        self._server = MonitorServer(
+            self._host, self._port, self._totals.scrape, self.facts, self._token, self._is_fronted
+        )
 
     def tick(self, now: float) -> float:
         """Asks its own server, so that a monitor that nobody can read is restarted: after three answers that failed."""
+        self._keep(now)
         is_well = self._server is not None and self._server.answers()
         self._failed = 0 if is_well else self._failed + 1
         if self._failed >= MOST_FAILED_CHECKS:
             raise RuntimeError("the monitor's HTTP server does not answer")
         return now + self.tick_every_s
 
+    def _keep(self, now: float) -> None:
+        """What nobody has scraped yet is kept, too: now and then, as it costs as much as a scrape."""
+        if now >= self._keep_at:
+            self._keep_at = now + KEEP_EVERY_S
+            self._totals.scrape()
+
     def close(self, grace_s: float) -> None:  # noqa: ARG002 - scrapes are short; there is nothing to wait for
         if self._server is not None:
             self._server.close()
+            self._totals.scrape()
 
     def receive(self, message: Message) -> None:
         note = self._notes.get(type(message))

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from actors.messages import (
@@ -15,7 +16,7 @@ from actors.messages import (
     SignalAttempted,
     SupervisorReport,
 )
-from engine.telemetry import BREAKER_STATES, Metrics
+from engine.telemetry import BREAKER_STATES, PARKED, Metrics
 from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
@@ -39,6 +40,14 @@ class Facts:
         self._signals: Counter[str] = Counter()
         self._cost_usd = 0.0
         self._parked: set[str] = set()
+        self._restarts_before: dict[tuple[str, str], float] = {}
+
+    def go_on_from(self, left: Callable[[str], Iterable[tuple[dict[str, str], float]]]) -> None:
+        """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
+        for labels, count in left("sparky_actor_restarts_total"):
+            self._restarts_before[labels["actor"], labels["reason"]] = count
+        for labels, since in left(PARKED):
+            self._park(labels["strategy"], since)
 
     # events
 
@@ -50,21 +59,25 @@ class Facts:
             for name in self._children.keys() - children.keys():
                 self._forget(name)
             for name, child in children.items():
-                self._count_restarts(child, self._children.get(name))
+                self._count_restarts(child)
                 self._metrics.actor_up.labels(name).set(child.state in WELL)
                 if child.state == "running":
                     self._note_running(name.removeprefix(STRATEGY_PREFIX))
                 if child.memory_bytes is not None:
                     self._metrics.actor_memory.labels(name).set(child.memory_bytes)
             self._children = children
+            self._restarts_before.clear()  # they told what the first report tells once more
 
     def parked(self, parked: ChildParked, unix_now: float) -> None:
         """The alarm outlives the child, whom the supervisor forgets as soon as its row is paused."""
         strategy = str(parked.strategy_id)
         with self._lock:
             if strategy not in self._parked:
-                self._parked.add(strategy)
-                self._metrics.parked.labels(strategy).set(unix_now)
+                self._park(strategy, unix_now)
+
+    def _park(self, strategy: str, since: float) -> None:
+        self._parked.add(strategy)
+        self._metrics.parked.labels(strategy).set(since)
 
     def cycle_finished(self, cycle: CycleFinished) -> None:
         strategy, metrics = str(cycle.strategy_id), self._metrics
@@ -195,11 +208,12 @@ class Facts:
 
     # upkeep of series
 
-    def _count_restarts(self, child: ChildReport, before: ChildReport | None) -> None:
-        """Turns the report's totals into a counter that never falls, also when a new supervisor counts from zero."""
+    def _count_restarts(self, child: ChildReport) -> None:
+        """Turns the report's totals into a counter that never falls, also for a child that was forgotten meanwhile."""
+        before = self._children.get(child.name)
         known = before.restart_reasons if before is not None else {}
         for reason, total in child.restart_reasons.items():
-            last = known.get(reason, 0)
+            last = known.get(reason, self._restarts_before.get((child.name, reason), 0))
             self._metrics.actor_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
 
     def _note_running(self, strategy: str) -> None:

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
 from actors.monitor_facts import Facts
@@ -47,13 +47,13 @@ class MonitorServer:
         self,
         host: str,
         port: int,
-        registry: CollectorRegistry,
+        scrape: Callable[[], Collector],
         facts: Facts,
         token: SecretStr | None = None,
         is_fronted: bool = False,  # noqa: FBT001, FBT002 - one argument per edge
     ) -> None:
         routes = {
-            "/metrics": lambda accept: _metrics(registry, accept),
+            "/metrics": lambda accept: _metrics(scrape(), accept),
             "/healthz": lambda _: _healthz(facts),
             "/status": lambda _: _json(HTTPStatus.OK, facts.status(time.monotonic(), time.time())),
         }
@@ -157,9 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         """A scrape every few seconds is no news."""
 
 
-def _metrics(registry: CollectorRegistry, accept: str) -> Answer:
+def _metrics(scraped: Collector, accept: str) -> Answer:
     encode, content_type = choose_encoder(accept)
-    return HTTPStatus.OK, content_type, encode(registry)
+    return HTTPStatus.OK, content_type, encode(scraped)
 
 
 def _healthz(facts: Facts) -> Answer:

@@ -1,6 +1,5 @@
 """Keeps a breaker on disk, so that a strategy that crashes on every cycle is still counted by its next process."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -8,6 +7,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
+from engine import whole_file
 from engine.breaker import Breaker
 from engine.types import Row
 
@@ -47,11 +47,5 @@ class BreakerFile:
         if breaker == Breaker():
             self._path.unlink(missing_ok=True)
         else:
-            self._write(kept.model_dump_json())
+            whole_file.replace(self._path, kept.model_dump_json())
         self._kept = kept
-
-    def _write(self, text: str) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self._path.with_suffix(f".{os.getpid()}")
-        draft.write_text(text)
-        draft.replace(self._path)

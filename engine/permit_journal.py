@@ -7,11 +7,12 @@ from typing import Final, NamedTuple, TextIO
 
 import structlog
 
+from engine import whole_file
+from engine.identity import this_boot
 from engine.permits import DAY_S, MARGIN_S, MINUTE_S
 
 logger = structlog.get_logger()
 
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _LINES_BEFORE_REWRITE: Final = 10_000
 
 
@@ -32,20 +33,16 @@ class PermitJournal:
 
     def __init__(self, home: Path) -> None:
         self._path = home / "state" / "permits.journal"
-        self._boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
+        self._boot = this_boot()
         self._file: TextIO | None = None
         self._lines = 0
 
     def open(self) -> list[Sent]:
         """The grants of the last day, oldest first; the file is rewritten with only those. Raises OSError."""
         self.close()
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         now = time.monotonic()
         recent = list(_by_minute(sorted(self._recent(now, time.time()), key=lambda sent: sent.at), now))
-        draft = self._path.with_suffix(".draft")
-        with draft.open("w") as file:
-            file.writelines(self._line(sent) for sent in recent)
-        draft.replace(self._path)
+        whole_file.replace(self._path, "".join(map(self._line, recent)))
         self._file = self._path.open("a", buffering=1)
         self._lines = 0
         return recent

@@ -13,6 +13,8 @@ _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 _SLOW: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _CONFIDENCE: Final = tuple(step / 10 for step in range(1, 11))
 
+# The alarm of a strategy that was given up. It outlives a monitor, as the counters do.
+PARKED: Final = "sparky_strategy_parked_timestamp_seconds"
 BREAKER_STATES: Final = ("closed", "open", "half_open")
 
 
@@ -61,7 +63,7 @@ class Metrics:
         )
 
         self.parked = self._gauge(
-            "sparky_strategy_parked_timestamp_seconds",
+            PARKED,
             "Unix time at which the supervisor gave a strategy up and its row was paused; gone when it runs again.",
             "strategy",
         )

@@ -6,7 +6,6 @@ everything, and a line that a killed process left unfinished ends it.
 """
 
 import json
-import os
 from dataclasses import asdict, fields
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from engine import whole_file
 from simulator.ledger import Account, Fill, Holding, Order
 
 log: Final = structlog.get_logger()
@@ -44,7 +44,7 @@ class AccountBook:
         """Adds what changed since the last time; `read` comes first."""
         try:
             with self._path.open("ab", buffering=0) as file:
-                file.write(self._line(user, account, account.changed))
+                file.write(self._line(user, account, account.changed).encode())
         except OSError as error:
             log.warning("accounts_not_written", path=str(self._path), error=str(error))
 
@@ -60,14 +60,12 @@ class AccountBook:
         return lines
 
     def _rewrite(self, accounts: dict[str, Account]) -> None:
-        beside = self._path.with_suffix(".new")
         self._written.clear()
-        head = json.dumps({"series": self._series}).encode() + b"\n"
+        head = json.dumps({"series": self._series}) + "\n"
         lines = [self._line(user, account, list(account.orders.values())) for user, account in accounts.items()]
-        beside.write_bytes(head + b"".join(lines))
-        os.replace(beside, self._path)  # noqa: PTH105 - the same as Path.replace, and says that it is atomic
+        whole_file.replace(self._path, head + "".join(lines))
 
-    def _line(self, user: str, account: Account, orders: list[Order]) -> bytes:
+    def _line(self, user: str, account: Account, orders: list[Order]) -> str:
         known = self._written.get(user, 0)
         self._written[user] = len(account.fills)
         line = {
@@ -78,7 +76,7 @@ class AccountBook:
             "orders": {order.order_id: asdict(order) for order in orders},
             "fills": [_told(fill) for fill in account.fills[known:]],
         }
-        return json.dumps(line, default=str).encode() + b"\n"
+        return json.dumps(line, default=str) + "\n"
 
 
 def _told(fill: Fill) -> dict[str, Any]:

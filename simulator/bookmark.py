@@ -1,11 +1,12 @@
 """Where the simulated market was when it was last seen, so that a restart goes on from there and not from the start."""
 
 import json
-import os
 from pathlib import Path
 from typing import Final
 
 import structlog
+
+from engine import whole_file
 
 log: Final = structlog.get_logger()
 
@@ -27,9 +28,7 @@ class Bookmark:
 
     def write(self, market_ms: int) -> None:
         """Replaces the file at once. A disk that refuses costs the memory, not the market."""
-        beside = self._path.with_suffix(".new")
         try:
-            beside.write_text(json.dumps({"series": self._series, "market_ms": market_ms}), encoding="utf-8")
-            os.replace(beside, self._path)  # noqa: PTH105 - the same as Path.replace, and says that it is atomic
+            whole_file.replace(self._path, json.dumps({"series": self._series, "market_ms": market_ms}))
         except OSError as error:
             log.warning("bookmark_not_written", path=str(self._path), error=str(error))

@@ -2,7 +2,7 @@ import json
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,25 @@ class Running:
 
 
 @pytest.fixture
-def running() -> Iterator[Running]:
-    running = Running(Path("/tmp/sparky-test-monitor"))  # noqa: S108 - a name only; the monitor writes no files
+def running(home: Path) -> Iterator[Running]:
+    running = Running(home)
     yield running
     running.actor.close(1)
+    pykka.ActorRegistry.stop_all()
+
+
+@pytest.fixture
+def killed_and_replaced(home: Path) -> Iterator[Callable[[], Running]]:
+    """Each call starts another monitor in the same home, as the supervisor does when one was killed without a word."""
+    started: list[Running] = []
+
+    def replace() -> Running:
+        started.append(Running(home))
+        return started[-1]
+
+    yield replace
+    for each in started:
+        each.actor.close(1)
     pykka.ActorRegistry.stop_all()
 
 
@@ -206,6 +221,76 @@ def test_restart_counters_never_fall_when_a_new_supervisor_counts_from_zero(runn
         return running.samples().get(name, 0.0)
 
     assert [restarts(total) for total in (0, 2, 2, 5, 0, 1, 3)] == [0, 2, 2, 5, 5, 6, 8]
+
+
+def test_what_was_scraped_once_is_never_less_after_the_monitor_was_killed(
+    killed_and_replaced: Callable[[], Running],
+) -> None:
+    first = killed_and_replaced()
+    other = uuid4()
+    first.tell(cycle(), cycle(), cycle(strategy_id=other, name="bold"), report(child("market")))
+    before = first.samples()
+    second = killed_and_replaced()
+    at_once = second.samples()
+    second.tell(cycle(outcome="fault"), cycle())
+    after = second.samples()
+
+    counts = {key for key in before if key.partition("{")[0].endswith(("_total", "_bucket", "_count", "_sum"))}
+    assert {key: at_once[key] for key in counts} == {key: before[key] for key in counts}
+    assert all(after[key] >= before[key] for key in counts)
+    labels = json.dumps({"outcome": "ok", "strategy": str(STRATEGY)})
+    assert (before["sparky_cycles_total" + labels], after["sparky_cycles_total" + labels]) == (2, 3)
+    assert after["sparky_cycle_duration_seconds_count{}"] == 5
+    assert after["sparky_cycles_total" + json.dumps({"outcome": "ok", "strategy": str(other)})] == 1
+
+
+def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
+    killed_and_replaced: Callable[[], Running],
+) -> None:
+    name = "sparky_actor_restarts_total" + json.dumps({"actor": "market", "reason": "crashed"})
+    seen = []
+    for totals in ((2, 3), (3, 4), (5,)):
+        monitor_now = killed_and_replaced()
+        for total in totals:
+            monitor_now.tell(report(child("market", restarts=total, restart_reasons={"crashed": total})))
+            seen.append(monitor_now.samples()[name])
+    assert seen == [2, 3, 3, 4, 5]
+
+
+def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Callable[[], Running]) -> None:
+    first = killed_and_replaced()
+    strategy_id = uuid4()
+    alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
+    first.tell(messages.ChildParked(strategy_id=strategy_id, reason="six"))
+    since = first.samples()[alarm]
+    second = killed_and_replaced()
+    assert second.samples()[alarm] == since
+    second.tell(report(child(f"strategy-{strategy_id}", "running", "strategy")))
+    assert alarm not in second.samples()
+    assert alarm not in killed_and_replaced().samples()
+
+
+def test_a_damaged_or_foreign_file_of_totals_counts_as_none(
+    killed_and_replaced: Callable[[], Running], home: Path
+) -> None:
+    kept = home / "state" / "totals.json"
+    first = killed_and_replaced()
+    first.tell(cycle())
+    assert any(key.startswith("sparky_cycles_total") for key in first.samples())
+    [_, families] = json.loads(kept.read_text())
+    for text in ("", "{", "[1, 2, 3]", json.dumps(["another run", families])):
+        kept.write_text(text)
+        assert not any(key.startswith("sparky_cycles_total") for key in killed_and_replaced().samples())
+
+
+def test_a_disk_that_refuses_costs_no_scrape(running: Running, home: Path) -> None:
+    kept = home / "state" / "totals.json"
+    kept.unlink()
+    kept.mkdir()
+    (kept / "in the way").touch()
+    running.tell(cycle())
+    assert running.get("/metrics").status_code == 200
+    assert running.get("/healthz").status_code == 503  # it has no report yet, and is well otherwise
 
 
 def test_a_strategy_that_is_gone_takes_its_gauges_and_leaves_its_counters(running: Running) -> None:

@@ -15,7 +15,8 @@ from actors.messages import ChildReport, CycleFinished, LimiterState, Supervisor
 from actors.monitor_facts import Facts
 from actors.monitor_http import MonitorServer
 from console import output, overview
-from engine.store.rows import DecisionRecord, NewStrategy
+from engine.store.engine_rows import DecisionRecord
+from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.telemetry import Metrics
 from engine.types import Action, StrategyStatus
@@ -30,7 +31,7 @@ class Watched:
         self.port = free_port()
         registry = CollectorRegistry()
         self.facts = Facts(Metrics(registry))
-        self.server = MonitorServer("127.0.0.1", self.port, registry, self.facts)
+        self.server = MonitorServer("127.0.0.1", self.port, lambda: registry, self.facts)
 
     def report(self, *children: ChildReport) -> None:
         self.facts.reported(SupervisorReport(pid=4242, children=children), time.monotonic())

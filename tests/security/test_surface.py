@@ -32,7 +32,7 @@ TOKEN = SecretStr("a-token-of-more-than-24-characters")
 @contextmanager
 def monitor(token: SecretStr | None = None, *, is_fronted: bool = False) -> Iterator[str]:
     registry = CollectorRegistry()
-    server = MonitorServer("127.0.0.1", 0, registry, Facts(Metrics(registry)), token, is_fronted)
+    server = MonitorServer("127.0.0.1", 0, lambda: registry, Facts(Metrics(registry)), token, is_fronted)
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:
@@ -115,10 +115,10 @@ def webhook(database_url: str, store: Store) -> Iterator[str]:
 def test_the_webhook_server_guards_its_figures_and_its_answers(webhook: str) -> None:
     assert get(f"{webhook}/metrics").status_code == 401
     assert get(f"{webhook}/metrics", Authorization=f"Bearer {TOKEN.get_secret_value()}").status_code == 200
-    for path in ("/health", "/positions", "/nothing", "/docs"):
+    for path in ("/health", "/positions", "/nothing", "/docs", "/openapi.json"):
         headers = get(webhook + path).headers
         assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
-        assert ("Content-Security-Policy" in headers) == (path != "/docs")
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "Access-Control-Allow-Origin" not in headers
 
 

@@ -1,0 +1,14 @@
+"""Files that are replaced as a whole: whoever reads one sees what it held before or what it holds now, never a part."""
+
+from pathlib import Path
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes beside the file, then takes its place; one writer at a time. Makes its directory (0700) if there is none.
+
+    Survives the death of the process, not of the host: what must outlive that belongs in the database. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(text)
+    draft.replace(path)
