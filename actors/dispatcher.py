@@ -20,7 +20,7 @@ from engine.errors import CredentialsRefused, UpstreamUnavailable
 from engine.identity import this_boot
 from engine.sending import Sender
 from engine.settings import Settings
-from engine.store.rows import Settlement
+from engine.store.engine_rows import Settlement
 from engine.store.store import Store, open_store
 from engine.types import Signal, SignalOutcome
 

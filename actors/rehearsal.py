@@ -23,7 +23,7 @@ from engine.cycle import CycleOutcome, Ports, run_cycle
 from engine.errors import UpstreamUnavailable
 from engine.llm import GroqModel
 from engine.settings import Settings
-from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision
+from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.store import open_store
 from engine.types import Candle, Indicators, MarketSnapshot, StrategyContext
 

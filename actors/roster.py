@@ -10,7 +10,7 @@ from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Demand, Demanded, Message, StrategyChanged, Wanted, WantedStrategy
 from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
-from engine.store.rows import WantedRow
+from engine.store.engine_rows import WantedRow
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()

@@ -13,7 +13,7 @@ from console import output
 from console.output import Column
 from console.session import database_here
 from engine.errors import SparkyError
-from engine.store.rows import NewStrategy, StrategyRow
+from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
 from engine.types import RiskProfile, StrategyStatus
 

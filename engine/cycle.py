@@ -16,7 +16,7 @@ from engine.commit_gate import CommitGate
 from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.prompts import View, build, market_block
 from engine.recording import record_of, signal_of
-from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision
+from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import (
     Action,
     Decision,

@@ -7,7 +7,7 @@ from engine.attempts import Attempts
 from engine.calls import Call
 from engine.decision import clean
 from engine.prompts import fingerprint, shown_notes
-from engine.store.rows import CallRecord, DecisionRecord, NewSignal
+from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
 from engine.types import SIGNAL_OF_ACTION, Decision, Strategy, Usage
 
 LONGEST_RAW_ANSWER: Final = 16_384

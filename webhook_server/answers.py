@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.store.rows import BookedFill, Fill
+from engine.store.webhook_rows import BookedFill, Fill
 from webhook_server.decide import Plan
 from webhook_server.risk import Refusal
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from engine.store.rows import Portfolio
+from engine.store.webhook_rows import Portfolio
 from engine.types import Position
 from webhook_server import risk
 from webhook_server.risk import LimitType, Refusal

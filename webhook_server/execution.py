@@ -12,8 +12,8 @@ import structlog
 
 from engine.errors import BadConfiguration, OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Venue
-from engine.store.rows import BeganExecution, Fill, PlacedProtection, Portfolio
 from engine.store.store import Store
+from engine.store.webhook_rows import BeganExecution, Fill, PlacedProtection, Portfolio
 from engine.types import Position
 from webhook_server import answers, risk
 from webhook_server.answers import Answer

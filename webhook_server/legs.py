@@ -8,7 +8,7 @@ from typing import Final, Literal
 from engine.errors import UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import fill_price
 from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Quote, Venue
-from engine.store.rows import Fill
+from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.clock import Clock

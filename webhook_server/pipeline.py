@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from engine.errors import OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
-from engine.store.rows import BeganExecution, UnfinishedRequest
 from engine.store.store import Store
+from engine.store.webhook_rows import BeganExecution, UnfinishedRequest
 from webhook_server import answers
 from webhook_server.answers import Answer
 from webhook_server.auth import SecretBook, Unauthenticated, authenticate

@@ -8,7 +8,7 @@ import structlog
 
 from engine.errors import SparkyError
 from engine.exchanges.venue import OrderResult, OrderStatus, Protection, Venue
-from engine.store.rows import PlacedProtection
+from engine.store.webhook_rows import PlacedProtection
 from engine.types import Position
 from webhook_server.trade import Trade
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import structlog
 
 from engine.errors import BadConfiguration, SparkyError
-from engine.store.rows import Difference, LiveAccount
 from engine.store.store import Store
+from engine.store.webhook_rows import Difference, LiveAccount
 from webhook_server.metrics import Metrics
 from webhook_server.venues import Venues
 

@@ -6,8 +6,8 @@ import structlog
 from pydantic import ValidationError
 
 from engine.errors import UpstreamUnavailable
-from engine.store.rows import UnfinishedRequest
 from engine.store.store import Store
+from engine.store.webhook_rows import UnfinishedRequest
 from webhook_server import answers
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock

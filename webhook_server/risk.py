@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from engine.store.rows import Portfolio
+from engine.store.webhook_rows import Portfolio
 from engine.types import Position, StrategyStatus
 from webhook_server.schemas import Order
 

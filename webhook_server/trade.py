@@ -7,7 +7,7 @@ from uuid import UUID
 
 from engine.errors import SparkyError
 from engine.exchanges.venue import client_order_id
-from engine.store.rows import BeganExecution, Portfolio, UnfinishedRequest
+from engine.store.webhook_rows import BeganExecution, Portfolio, UnfinishedRequest
 from engine.types import Position, Side
 from webhook_server.answers import Answer
 from webhook_server.schemas import Order

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from engine.errors import StrategyFault
-from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision, Settlement, WantedRow
+from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision, Settlement, WantedRow
 from engine.store.rpc import Rpc
 from engine.store.values import faults, plain
 from engine.types import Position, Signal, SignalOutcome, StrategyContext

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from engine.store.rows import (
+from engine.store.people_rows import (
     DatabaseHealth,
     DecisionRow,
     DecisionStory,

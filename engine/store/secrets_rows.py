@@ -1,9 +1,21 @@
-"""What the store says about secrets without telling them."""
+"""Secrets as the store gives them: opened for those who trade with them, and told about without telling them."""
 
 from datetime import datetime
 from uuid import UUID
 
+from pydantic import SecretStr
+
 from engine.types import Frozen, Row
+
+
+class VenueCredentials(Row):
+    environment: str = "production"
+    api_key: SecretStr | None = None
+    api_secret: SecretStr | None = None
+    passphrase: SecretStr | None = None
+    user_address: str | None = None
+    signer_address: str | None = None
+    private_key: SecretStr | None = None
 
 
 class CredentialsRow(Row):

@@ -9,9 +9,8 @@ import structlog
 from pydantic import SecretStr
 
 from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.rows import VenueCredentials
 from engine.store.rpc import Rpc
-from engine.store.secrets_rows import CredentialsRow, GuardReport, Resealed, StoredSecret
+from engine.store.secrets_rows import CredentialsRow, GuardReport, Resealed, StoredSecret, VenueCredentials
 from engine.vault import Vault, is_sealed
 
 logger = structlog.get_logger()

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from engine.settings import Settings
-from engine.store.rows import NewStrategy
+from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.types import RiskProfile, StrategyStatus
 

@@ -1,4 +1,4 @@
-"""The one typed way to the database: a method per function, values of engine/types.py and rows.py in and out."""
+"""The one typed way to the database: a method per function; values of engine/types.py and the rows go in and out."""
 
 from typing import Self
 

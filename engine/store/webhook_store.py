@@ -9,7 +9,9 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from engine.errors import BadConfiguration
-from engine.store.rows import (
+from engine.store.rpc import Rpc
+from engine.store.values import faults
+from engine.store.webhook_rows import (
     BeganExecution,
     BeganRequest,
     BookedFill,
@@ -22,8 +24,6 @@ from engine.store.rows import (
     Portfolio,
     UnfinishedRequest,
 )
-from engine.store.rpc import Rpc
-from engine.store.values import faults
 from engine.types import Position
 
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from actors.dispatcher import Dispatcher
 from actors.messages import OutboxState, SignalAttempted, SignalReady, Tick
+from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
-from engine.store.rows import DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.types import Action, SignalAction, StrategyStatus
 from tests.support.events import Ear

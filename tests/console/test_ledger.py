@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from engine.store.rows import CallRecord, DecisionRecord, Fill, NewSignal, NewStrategy
+from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
+from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
+from engine.store.webhook_rows import Fill
 from engine.types import Action, Side, SignalAction, SignalOutcome, StrategyStatus
 from tests.console.conftest import Sparky
 

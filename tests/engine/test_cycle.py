@@ -15,7 +15,7 @@ from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, run_cycle
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
 from engine.prompts import Prompt, market_block
-from engine.store.rows import DecisionRecord, NewSignal, RecordedDecision
+from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import Action, Completion, MarketSnapshot, SignalAction, StrategyContext, Usage
 from tests.engine.examples import STRATEGY_ID, a_context, a_position, a_snapshot, a_strategy, a_view
 

@@ -27,7 +27,8 @@ from pydantic import SecretStr
 
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.store.embedded import dsn
-from engine.store.rows import DecisionRecord, NewSignal, NewStrategy
+from engine.store.engine_rows import DecisionRecord, NewSignal
+from engine.store.people_rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import Action, SignalAction, StrategyStatus

@@ -16,7 +16,7 @@ import requests
 from pydantic import SecretStr
 
 from engine.settings import Settings
-from engine.store.rows import NewStrategy
+from engine.store.people_rows import NewStrategy
 from engine.store.seed import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from engine.store.embedded import dsn
 from engine.store.migrate import migrate
+from engine.store.people_rows import NewStrategy
 from engine.store.postgres import PostgresRpc
-from engine.store.rows import NewStrategy
 from engine.store.store import Store
 from tests.support.keys import vault
 

@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from engine.store.migrate import migrate, read_migrations
+from engine.store.people_rows import NewStrategy
 from engine.store.postgres import PostgresRpc
-from engine.store.rows import NewStrategy
 from engine.store.store import Store
 from tests.support.keys import vault
 

@@ -14,7 +14,7 @@ import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.store.embedded import dsn
-from engine.store.rows import NewStrategy
+from engine.store.people_rows import NewStrategy
 from engine.store.seed import DEMO_USER
 from engine.types import RiskProfile, StrategyStatus
 from tests.support.sparky import Sparky

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.store.rows import Portfolio, PortfolioStrategy, TradeSettings
+from engine.store.webhook_rows import Portfolio, PortfolioStrategy, TradeSettings
 from engine.types import Position, Side, StrategyStatus
 from webhook_server.schemas import Order
 

@@ -9,8 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from engine.settings import Settings
-from engine.store.rows import BookedFill, DecisionRecord, Fill, NewSignal, NewStrategy, RecordedDecision, StrategyRow
+from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
+from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store, open_store
+from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Action, Side, SignalAction, StrategyStatus
 from tests.support.keys import ENCRYPTION_KEY
 

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from engine.errors import BadConfiguration
-from engine.store.rows import Fill
 from engine.store.store import Store
+from engine.store.webhook_rows import Fill
 from engine.types import Action, Position, Side
 
 from .conftest import Desk, Sql

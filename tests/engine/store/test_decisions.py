@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from engine.errors import BadConfiguration, StrategyFault
-from engine.store.rows import CallRecord, DecisionRecord
+from engine.store.engine_rows import CallRecord, DecisionRecord
 from engine.store.store import Store
 from engine.types import Action, StrategyStatus
 

@@ -15,8 +15,8 @@ import pytest
 from engine.errors import BadConfiguration, UpstreamUnavailable
 from engine.store.migrate import migrate, read_migrations, status
 from engine.store.postgres import PostgresRpc
-from engine.store.rows import Fill
 from engine.store.store import Store
+from engine.store.webhook_rows import Fill
 from engine.types import Side
 
 OLD_USER = UUID("11111111-1111-1111-1111-111111111111")

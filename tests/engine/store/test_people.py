@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from engine.errors import BadConfiguration
-from engine.store.rows import NewStrategy
+from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.types import Action, StrategyStatus
 
