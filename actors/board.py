@@ -5,9 +5,9 @@ call and kills who broke his. Promises are CLOCK_MONOTONIC seconds, the same in 
 gunicorn's workers, whose own loop touches a file that the arbiter watches.)
 """
 
+import fcntl
 import mmap
 import os
-from pathlib import Path
 from typing import Final, NamedTuple
 
 SLOTS: Final = 4_096
@@ -21,19 +21,23 @@ class Pulse(NamedTuple):
     beats: int
 
 
-class Board:
-    """Maps the board's file, making it when `create` is set (by the supervisor only)."""
+def new_board() -> int:
+    """The descriptor of an empty board, which children inherit.
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        flags = os.O_RDWR | (os.O_CREAT if create else 0)
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            if create:
-                os.ftruncate(descriptor, 0)
-                os.ftruncate(descriptor, _SIZE)
-            self._cells = memoryview(mmap.mmap(descriptor, _SIZE)).cast("d")
-        finally:
-            os.close(descriptor)
+    It lies in memory and keeps its size: a page of a file may be gone when it is touched, because the disk is full or
+    somebody made the file shorter, and then the kernel ends who touched it.
+    """
+    descriptor = os.memfd_create("sparky-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, _SIZE)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return descriptor
+
+
+class Board:
+    """Maps the board of `descriptor`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._cells = memoryview(mmap.mmap(descriptor, _SIZE)).cast("d")
 
     def reset(self, slot: int, incarnation: int, promise: float) -> None:
         """Before a start: nobody has beaten yet, and the first beat is due at `promise`."""

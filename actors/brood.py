@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 import structlog
 
-from actors.board import SLOTS, Board, Pulse
+from actors.board import SLOTS, Board, Pulse, new_board
 from actors.environment import inherited
 from actors.forkserver import REQUEST_LIMIT, become_subreaper
 from actors.reserve import Reserve
@@ -34,7 +34,8 @@ class Brood:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._board = Board(run_dir / "board", create=True)
+        self._board_descriptor = new_board()
+        self._board = Board(self._board_descriptor)
         self._free_slots = list(range(SLOTS - 1, -1, -1))
         self._incarnations = 0
         self._server: subprocess.Popen[bytes] | None = None
@@ -103,8 +104,8 @@ class Brood:
     def close(self) -> None:
         self._end_server(set())
         self.reserve.close()
-        os.close(self._held)
-        os.close(self._lifeline)
+        for descriptor in (self._held, self._lifeline, self._board_descriptor):
+            os.close(descriptor)
 
     def _signal(self, child: Child, number: signal.Signals) -> None:
         if child.pid is not None:
@@ -122,6 +123,7 @@ class Brood:
             "slot": child.slot,
             "run_dir": str(self._run_dir),
             "lifeline": self._lifeline,
+            "board": self._board_descriptor,
             "death_signal": int(spec.death_signal),
             "tick_deadline_s": spec.tick_deadline_s,
             "memory_mb": spec.memory_mb,
@@ -140,7 +142,7 @@ class Brood:
         with theirs:
             self._server = subprocess.Popen(
                 [sys.executable, "-P", "-m", "actors.forkserver", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=(theirs.fileno(), self._lifeline),
+                pass_fds=(theirs.fileno(), self._lifeline, self._board_descriptor),
                 stdin=subprocess.DEVNULL,
                 env=inherited(os.environ),
             )

@@ -194,7 +194,7 @@ def _live(request: dict[str, Any], last_words: Path) -> int:
 def _host(request: dict[str, Any], settings: Settings) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_dir = Path(request["run_dir"])
-    board = Board(run_dir / "board")
+    board = Board(request["board"])
     door = Door(context, run_dir, request["name"])
     actor = _actor(request, settings, Link(context, run_dir))
     host = Host(actor, door, lambda promise: board.beat(request["slot"], promise), request["tick_deadline_s"])

@@ -194,7 +194,7 @@ class Settings(BaseModel):
 
     @property
     def run_dir(self) -> Path:
-        """Sockets, locks and the heartbeat board; 0700."""
+        """Sockets, locks and last words; 0700."""
         return self.sparky_home / "run"
 
     def sealed(self) -> str:

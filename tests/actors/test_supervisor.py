@@ -123,3 +123,18 @@ def test_systemd_hears_ready_after_the_first_completed_work_then_the_watchdog_th
             while heard[-1] != "STOPPING=1":
                 heard.append(manager.recv(4_096).decode())
             assert running.process.wait(PATIENCE_S) == 0
+
+
+def test_whatever_is_done_to_the_files_of_the_run_directory_hearts_are_still_read(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("one", "steady", tick_deadline_s=2.0), spec("two", "steady")]) as running:
+        one = running.wait_for("one", "running")
+        two = running.wait_for("two", "running")
+        for path in run_dir.iterdir():
+            if path.is_file() and path.name != "specs.json":
+                os.truncate(path, 0)
+        seen = len(running.events)
+        os.kill(two["pid"], signal.SIGKILL)
+        assert running.wait_for("two", "running", after=seen)["pid"] != two["pid"]
+        os.kill(one["pid"], signal.SIGSTOP)
+        assert running.wait_for("one", "backoff", after=seen)["cause"] == "stalled"
+        assert running.stop() == 0
