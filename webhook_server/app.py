@@ -2,16 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from engine.settings import Settings
 from engine.store.store import Store
+from webhook_server import page
 from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
@@ -85,11 +87,16 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
 
 
 def _app(doors: Doors, token: SecretStr | None) -> FastAPI:
-    app = FastAPI(title="Sparky webhook server", version="1", redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="Sparky webhook server", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(router(doors))
+    app.add_api_route("/docs", partial(_documents, app), include_in_schema=False)
     app.add_exception_handler(HTTPException, _in_our_words)
     app.add_middleware(Hardened, token=token)
     return app
+
+
+async def _documents(app: FastAPI) -> HTMLResponse:
+    return HTMLResponse(page.rendered(app.openapi()), headers={"Content-Security-Policy": page.POLICY})
 
 
 async def _in_our_words(_request: Request, error: Exception) -> JSONResponse:

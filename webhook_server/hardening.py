@@ -13,15 +13,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GUARDED: Final = "/metrics"
-DOCUMENTS: Final = ("/docs", "/openapi.json")  # the one page for people; it brings its own scripts
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_NOTHING_RUNS: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 class Hardened:
@@ -35,12 +34,11 @@ class Hardened:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        added = _HEADERS if scope["path"].startswith(DOCUMENTS) else (*_HEADERS, _NOTHING_RUNS)
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message.get("headers", ())}
-                more = [header for header in added if header[0] not in given]
+                more = [header for header in _HEADERS if header[0] not in given]
                 message = {**message, "headers": [*message.get("headers", ()), *more]}
             await send(message)
 

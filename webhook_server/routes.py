@@ -3,41 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
 from engine.errors import UpstreamUnavailable
 from engine.store.store import Store
-from webhook_server import answers, auth
+from webhook_server import answers, auth, described
 from webhook_server.answers import Answer
 from webhook_server.health import Health
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S, TooLarge, TooSlow, open_envelope, read_body
 from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
 from webhook_server.schemas import AiSignal, FieldError, Order
-
-_STATUSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "Done, skipped, or refused by the venue (`success` says which)"},
-    400: {"description": "A field is missing or wrong; `field` names it"},
-    401: {"description": "No valid secret or signature"},
-    409: {"description": "The same signal_id with another body"},
-    413: {"description": f"More than {BODY_LIMIT_BYTES} bytes"},
-    429: {"description": "A risk limit; `data.limitType` names it"},
-    503: {"description": "Try again after Retry-After seconds"},
-}
-
-
-def _documented(schema: type[Order]) -> dict[str, Any]:
-    """The body is read raw, since a signature covers bytes; so OpenAPI has to be told what it is."""
-    shape = schema.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
-    shape.pop("$defs", None)
-    shape["properties"]["action"] = {"type": "string", "enum": ["BUY", "SELL", "CLOSE", "LONG", "SHORT"]}
-    shape["properties"]["secret"] = {"type": "string", "description": "Not needed when the request is signed"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shape}}}}
 
 
 class Doors:
@@ -85,32 +65,39 @@ def router(doors: Doors) -> APIRouter:
 
 
 def _add_signals(routes: APIRouter, doors: Doors) -> None:
-    @routes.post("/webhook/ai-signal", responses=_STATUSES, openapi_extra=_documented(AiSignal), tags=["signals"])
+    @routes.post(
+        "/webhook/ai-signal",
+        responses=described.SIGNAL_ANSWERS,
+        openapi_extra=described.signal(AiSignal),
+        tags=["signals"],
+    )
     async def ai_signal(request: Request) -> Response:
         """A signal of the engine: signed per Standard Webhooks, or with the user's `secret`."""
         return await doors.signal(request, AiSignal)
 
-    @routes.post("/webhook", responses=_STATUSES, openapi_extra=_documented(Order), tags=["signals"])
+    @routes.post(
+        "/webhook", responses=described.SIGNAL_ANSWERS, openapi_extra=described.signal(Order), tags=["signals"]
+    )
     async def webhook(request: Request) -> Response:
         """A signal of a person or a charting service. JSON, whatever the content type says."""
         return await doors.signal(request, Order)
 
 
 def _add_views(routes: APIRouter, doors: Doors) -> None:
-    @routes.get("/health", tags=["health"])
+    @routes.get("/health", responses=described.SERVER_HEALTH, tags=["health"])
     async def of_server() -> Response:
         """503 when the database does not answer."""
         return await doors.look(doors.health.server)
 
-    @routes.get("/health/ai-worker", tags=["health"])
+    @routes.get("/health/ai-worker", responses=described.ENGINE_HEALTH, tags=["health"])
     async def of_engine() -> Response:
         """503 when running strategies have stopped deciding."""
         return await doors.look(doors.health.ai_worker)
 
-    @routes.get("/positions", tags=["people"])
-    async def positions(x_webhook_secret: Annotated[str | None, Header()] = None) -> Response:
+    @routes.get("/positions", responses=described.POSITIONS, openapi_extra=described.secret_header(), tags=["people"])
+    async def positions(request: Request) -> Response:
         """Open positions of the user whose secret is in the X-Webhook-Secret header."""
-        return await doors.look(positions_of, doors.store, x_webhook_secret)
+        return await doors.look(positions_of, doors.store, request.headers.get("x-webhook-secret"))
 
     @routes.get("/metrics", include_in_schema=False)
     async def exposition() -> Response:

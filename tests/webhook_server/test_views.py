@@ -1,5 +1,9 @@
 """What can be looked at: health that can fail, positions behind a secret, metrics, and the documented API."""
 
+import base64
+import hashlib
+import html
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,10 +95,26 @@ def test_metrics_count_answers_fills_and_refusals(site: Site) -> None:
 
 
 def test_the_api_describes_itself(site: Site) -> None:
-    assert requests.get(f"{site.url}/docs", timeout=60).status_code == 200
     described = requests.get(f"{site.url}/openapi.json", timeout=60).json()
     signal = described["paths"]["/webhook/ai-signal"]["post"]
     schema = signal["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["required"]) == {"exchange", "symbol", "action", "user_id"}
-    assert {"401", "409", "413", "429", "503"} <= set(signal["responses"])
+    assert schema["properties"]["size"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 1_000_000_000}
+    assert set(signal["responses"]) == {"200", "400", "401", "408", "409", "413", "429", "503"}
     assert "$ref" not in str(schema)
+
+
+def test_the_page_for_people_tells_the_same_and_neither_runs_nor_fetches_anything(site: Site) -> None:
+    page = requests.get(f"{site.url}/docs", timeout=60)
+    described = requests.get(f"{site.url}/openapi.json", timeout=60).json()
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}<" in page.text
+            assert all(html.escape(answer["description"]) in page.text for answer in operation["responses"].values())
+    assert not re.search(r"<script|<img|<link|<iframe|\bon\w+=|src=|url\(|@import|//", page.text)
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    (style,) = re.findall("<style>(.*?)</style>", page.text)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert (policy["default-src"], policy["style-src"]) == ("'none'", f"'sha256-{digest}'")
+    assert not policy.keys() & {"script-src", "connect-src", "img-src"}
