@@ -6,7 +6,7 @@ from actors.actor import Peers
 from actors.messages import AcquirePermit, GetSnapshot, Permit, ReleasePermit, Snapshot
 from engine.attempts import Granted
 from engine.calls import Call, Outcome
-from engine.errors import Skip, StrategyFault
+from engine.errors import ModelGone, Skip, SparkyError, StrategyFault
 from engine.types import MarketSnapshot
 
 # A refusal without a wish that makes sense still asks everybody to hold back for a moment.
@@ -30,7 +30,10 @@ class PeersDesk:
             raise _as_it_is(skip) from None
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
-        """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one."""
+        """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one.
+
+        Raises ModelGone when the provider told somebody else that it does not serve the model any more.
+        """
         ask = AcquirePermit(
             strategy_id=self._id, model=model, tokens=tokens, holds_position=holds_position, deadline=deadline
         )
@@ -44,10 +47,13 @@ class PeersDesk:
         """Unknown use counts as all that was reserved."""
         used = granted.tokens if call.tokens is None else call.tokens
         is_refused = call.outcome is Outcome.RATE_LIMITED
+        is_gone = call.outcome is Outcome.MODEL_GONE
         message = ReleasePermit(
             permit_id=granted.permit_id,
             model=call.model,
             tokens=used if call.sent else None,
+            gone=call.reason or call.outcome.value if is_gone else None,
+            is_served=call.outcome in (Outcome.OK, Outcome.UNUSABLE),
             requests_per_day=call.requests_per_day,
             tokens_per_minute=call.tokens_per_minute,
             retry_after_s=max(call.retry_after_s or 0.0, _LEAST_REFUSAL_S) if is_refused else None,
@@ -55,5 +61,7 @@ class PeersDesk:
         self._peers.tell("limiter", message)
 
 
-def _as_it_is(skip: Skip) -> Skip | StrategyFault:
+def _as_it_is(skip: Skip) -> SparkyError:
+    if skip.kind == "model_gone":
+        return ModelGone(str(skip))
     return StrategyFault(str(skip)) if skip.kind in _OWN_DOING else skip

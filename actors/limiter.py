@@ -18,6 +18,7 @@ from actors.messages import (
     ReleasePermit,
 )
 from engine.capacity import FIRST_TOKENS_PER_REQUEST, Capacity, Want, capacity
+from engine.gone_models import GoneModels
 from engine.permit_journal import PermitJournal
 from engine.permits import Asker, PermitLimits, Permits
 from engine.settings import Settings
@@ -33,7 +34,7 @@ _NEWS: Final = 0.05  # weight of the latest request in what a request uses
 
 
 class Limiter(Actor):
-    """Replies to `AcquirePermit` when the permit is granted, or with `Failed` when its time is up."""
+    """Replies to `AcquirePermit` when the permit is granted, or with `Failed` when its time is up or the model gone."""
 
     def __init__(self, settings: Settings, peers: Peers) -> None:
         super().__init__()
@@ -55,6 +56,7 @@ class Limiter(Actor):
         self._demands: tuple[Demand, ...] = ()
         self._tokens: dict[str, float] = {}
         self._told: dict[str, tuple[float, str | None, bool]] = {}
+        self._gone = GoneModels()
 
     def open(self) -> None:
         for sent in self._journal.open():
@@ -84,6 +86,9 @@ class Limiter(Actor):
 
     def _acquire(self, ask: AcquirePermit) -> Message | Reply:
         now = time.monotonic()
+        gone = self._gone.reason_not_to_ask(ask.model, now)
+        if gone is not None:
+            return Failed(kind="model_gone", reason=gone)
         if ask.model in self._models:
             self._default = ask.model
         permits = self._of(ask.model)
@@ -99,6 +104,7 @@ class Limiter(Actor):
 
     def _release(self, message: ReleasePermit) -> None:
         now = time.monotonic()
+        self._note_whether_served(message, now)
         permits = self._of(message.model)
         permits.release(message.permit_id, message.tokens)
         if message.tokens:
@@ -112,6 +118,15 @@ class Limiter(Actor):
             logger.warning("provider_refused", model=message.model, retry_after_s=message.retry_after_s)
             permits.refused(now, message.retry_after_s)
         self._serve(message.model, now)
+
+    def _note_whether_served(self, message: ReleasePermit, now: float) -> None:
+        """Each change is told once for the whole host, however many strategies want the model."""
+        model = message.model
+        if message.gone is not None and self._gone.gone(model, message.gone, now):
+            advice = "name another one in GROQ_MODEL or in the rows"
+            logger.error("model_gone", model=model, reason=message.gone, advice=advice)
+        elif message.is_served and self._gone.served(model):
+            logger.info("model_is_back", model=model)
 
     def _serve(self, model: str, now: float) -> None:
         permits = self._of(model)
@@ -133,7 +148,12 @@ class Limiter(Actor):
             length, oldest_wait_s = permits.queue(now)
             limit = permits.limits.model_dump(exclude_none=True)
             state = LimiterState(
-                model=model, queue_length=length, oldest_wait_s=oldest_wait_s, used=permits.used(now), limit=limit
+                model=model,
+                queue_length=length,
+                oldest_wait_s=oldest_wait_s,
+                used=permits.used(now),
+                limit=limit,
+                gone=self._gone.known(model),
             )
             carried = self._carried(model, wants.get(model, []), permits)
             self._peers.tell("monitor", state.model_copy(update=carried.model_dump()))

@@ -73,11 +73,14 @@ class ReleasePermit(Message):
     """Tells the limiter how the request ended. `tokens` is None when nothing was sent; the rest is read from headers.
 
     `requests_per_day` and `tokens_per_minute` are limits announced by the provider; `retry_after_s` came with a 429.
+    `gone` is why the provider does not serve the model, `is_served` that it does; neither where nothing proves it.
     """
 
     permit_id: UUID
     model: str
     tokens: int | None
+    gone: str | None = None
+    is_served: bool = False
     requests_per_day: int | None = None
     tokens_per_minute: int | None = None
     retry_after_s: float | None = None
@@ -217,7 +220,8 @@ class OutboxState(Message):
 class LimiterState(Message):
     """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency.
 
-    Need and limit in requests a minute and the cadence that is left are those of `engine.capacity.Capacity`.
+    Need and limit in requests a minute and the cadence that is left are those of `engine.capacity.Capacity`. `gone` is
+    why the provider does not serve the model any more.
     """
 
     model: str
@@ -229,6 +233,7 @@ class LimiterState(Message):
     limit_rpm: float | None = None
     limited_by: str | None = None
     effective_cadence_s: float | None = None
+    gone: str | None = None
 
 
 class MarketFetched(Message):

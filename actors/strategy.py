@@ -246,10 +246,8 @@ def _said(decision: Decision) -> dict[str, object]:
 
 def _called(strategy_id: UUID, call: Call) -> LlmCalled:
     event = LlmCalled(strategy_id=strategy_id, model=call.model, outcome=call.outcome.value, duration_s=call.latency_s)
-    if call.completion is None:
-        return event
-    usage = call.completion.usage
-    return event.model_copy(update={**usage.model_dump(), "cost_usd": call.completion.cost_usd})
+    usage = call.completion.usage.model_dump() if call.completion else {}
+    return event.model_copy(update={**usage, "cost_usd": call.cost_usd})
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> StrategyActor:

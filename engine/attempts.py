@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from engine.calls import Call, Outcome
-from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.errors import ModelGone, Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.prompts import Prompt, asked_again, estimate_tokens
 from engine.types import StrategyContext
 
@@ -43,7 +43,7 @@ class Desk(Protocol):
     """Where permits are had and returned, and calls are told to whoever counts them."""
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
-        """Raises Skip when there is none by `deadline`."""
+        """Raises Skip when there is none by `deadline`, ModelGone when the provider is known not to serve the model."""
         ...
 
     def release(self, granted: Granted, call: Call) -> None: ...
@@ -100,16 +100,24 @@ class Attempts:
 
     @property
     def cost_usd(self) -> Decimal:
-        return sum((call.completion.cost_usd for call in self.calls if call.completion), Decimal(0))
+        return sum((call.cost_usd for call in self.calls), Decimal(0))
 
     def _next(self, deadline: float) -> Call:
-        model = self.model.choose(self.context.strategy.model)
-        granted = self._permitted(model, deadline)
+        model, granted = self._granted(deadline)
         call = self.model.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
         self.waited_s += call.network_s
         self.calls.append(call)
         self.desk.release(granted, call)
         return call
+
+    def _granted(self, deadline: float) -> tuple[str, Granted]:
+        """A model that is served and a permit for it. Raises as `GroqModel.choose` when none is served."""
+        while True:
+            model = self.model.choose(self.context.strategy.model)
+            try:
+                return model, self._permitted(model, deadline)
+            except ModelGone as error:
+                self.model.gone(model, str(error))
 
     def _permitted(self, model: str, deadline: float) -> Granted:
         asked = self.clock()

@@ -35,6 +35,7 @@ class Outcome(StrEnum):
 _WORTH_ANOTHER_TRY: Final = frozenset(
     {Outcome.RATE_LIMITED, Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.SERVER_ERROR}
 )
+_WORKED_ON: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.UNUSABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Call:
 
     `tokens` is what the provider counts against its limits (cached ones do not count), None when that is unknown.
     `sent` is False when the request never left. `network_s` is what part of `latency_s` was waiting. `rejected_text`
-    is what the model wrote when the provider itself found it unusable.
+    is what the model wrote when the provider itself found it unusable. `unknown_cost_usd` is the most that a request
+    may have cost whose use the provider did not tell.
     """
 
     model: str
@@ -56,8 +58,13 @@ class Call:
     retry_after_s: float | None = None
     tokens: int | None = None
     sent: bool = True
+    unknown_cost_usd: Decimal = Decimal(0)
     requests_per_day: int | None = None
     tokens_per_minute: int | None = None
+
+    @property
+    def cost_usd(self) -> Decimal:
+        return self.completion.cost_usd if self.completion else self.unknown_cost_usd
 
     @property
     def may_be_repeated(self) -> bool:
@@ -143,6 +150,14 @@ _BY_STATUS: Final = {
     422: Outcome.UNUSABLE,
     429: Outcome.RATE_LIMITED,
 }
+
+
+def unknown_cost_usd(outcome: Outcome, most: Usage, price: Price | None, *, sent: bool) -> Decimal:
+    """The most USD that an answer may have cost which never came whole, or which the provider itself threw away.
+
+    A refusal or an error of the provider costs nothing.
+    """
+    return cost_usd(most, price) if sent and outcome in _WORKED_ON else Decimal(0)
 
 
 def cost_usd(usage: Usage, price: Price | None) -> Decimal:

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Protocol
 from uuid import UUID, uuid4
@@ -25,6 +25,7 @@ from engine.types import (
     StrategyContext,
     StrategyStatus,
 )
+from engine.unrecorded import Unrecorded
 
 # Left of the cycle's deadline for the database, which must never be caught by the supervisor in mid-record.
 _RECORD_RESERVE_S: Final = 5.0
@@ -62,6 +63,7 @@ class Ports:
     llm_timeout_s: float
     signal_ttl_s: float
     host_budget_usd: Decimal | None = None
+    unrecorded: Unrecorded = field(default_factory=Unrecorded)
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], UUID] = uuid4
@@ -116,9 +118,18 @@ class _Cycle:
     attempts: Attempts | None = None
     decision: Decision | None = None
     signal_id: UUID | None = None
+    is_recorded: bool = False
     must_pause: str | None = None
 
     def run(self) -> None:
+        """Raises what ends the cycle; what was spent on the model and is in no record stays known."""
+        try:
+            self._run()
+        finally:
+            spent_usd = self.attempts.cost_usd if self.attempts else _NOTHING
+            self.ports.unrecorded.usd = _NOTHING if self.is_recorded else self.ports.unrecorded.usd + spent_usd
+
+    def _run(self) -> None:
         context = self._context()
         may_enter = self._may_enter(context)
         self._check_budget(context)
@@ -127,7 +138,7 @@ class _Cycle:
         call, self.decision = self._answered(attempts, may_enter=may_enter)
         shown = attempts.prompt.candles
         market = market_block(context, views, entries_allowed=may_enter, rounded=False, candles=shown)
-        self._record(record_of(self.decision, call, attempts, market), self.decision)
+        self._record(record_of(self.decision, call, attempts, market, self.ports.unrecorded.usd), self.decision)
 
     def _context(self) -> StrategyContext:
         with self._waiting():
@@ -159,7 +170,7 @@ class _Cycle:
         if not self.ports.model.has_price(model):
             name = "daily_llm_budget_usd" if budget is not None else "SPARKY_DAILY_LLM_BUDGET_USD"
             raise StrategyFault(f"{name} cannot be kept: SPARKY_LLM_PRICES has no price for {model}")
-        spent = budget_spent(context, host_budget)
+        spent = budget_spent(context, host_budget, self.ports.unrecorded.usd)
         if spent is not None:
             raise spent
 
@@ -201,7 +212,8 @@ class _Cycle:
         strategy = attempts.context.strategy
         call = attempts.answer(self._llm_deadline())
         decision = self._decided(call, strategy, may_enter=may_enter)
-        if not decision.is_fault or budget_spent(attempts.context, self.ports.host_budget_usd, attempts.cost_usd):
+        spent_usd = self.ports.unrecorded.usd + attempts.cost_usd
+        if not decision.is_fault or budget_spent(attempts.context, self.ports.host_budget_usd, spent_usd):
             return call, decision
         mended = attempts.again(call, decision.reason or "", self._llm_deadline())
         return (call, decision) if mended is None else (mended, self._decided(mended, strategy, may_enter=may_enter))
@@ -219,6 +231,7 @@ class _Cycle:
         signal = signal_of(decision, self.context.strategy, self.ports.signal_ttl_s)
         with self._waiting(), self.ports.gate:
             recorded = self.ports.records.record_decision(self.ports.new_id(), self.strategy_id, record, signal)
+        self.is_recorded = True
         self.signal_id = recorded.signal_id
         if recorded.suppressed:
             self.decision = decision.model_copy(update={"reason": recorded.suppressed})

@@ -33,6 +33,10 @@ class UpstreamUnavailable(SparkyError):
         self.retry_after_s = retry_after_s
 
 
+class ModelGone(SparkyError):
+    """The provider does not serve this model any more, as somebody here has heard: take another one if there is one."""
+
+
 class StrategyFault(SparkyError):
     """The strategy's own doing (unusable answer, invalid row): five in a row pause its row."""
 

@@ -1,23 +1,22 @@
 """Groq's chat completions through its own SDK: one request per call, never repeated here, its end put into a word."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import groq
 import httpcore
 import httpx
-import structlog
 
-from engine.calls import Body, Call, Outcome, announced, cost_usd, refusal
+from engine.calls import Body, Call, Outcome, announced, cost_usd, refusal, unknown_cost_usd
 from engine.deadline_transport import DeadlineTransport
 from engine.decision import SCHEMA
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
-from engine.prompts import Prompt
+from engine.prompts import Prompt, estimate_tokens
 from engine.settings import Settings
-from engine.types import Completion
-
-logger = structlog.get_logger()
+from engine.types import Completion, Usage
 
 GROQ_URL: Final = "https://api.groq.com"
 ANSWER_TOKENS: Final = 400
@@ -53,7 +52,6 @@ class GroqModel:
             default_headers={"Accept-Encoding": "identity"},
         )
         self._gone: dict[str, str] = {}
-        self._told: set[str] = set()
 
     def choose(self, wanted: str | None) -> str:
         """The model to ask: the row's own, or the first of the settings' that is not known to be gone.
@@ -73,12 +71,7 @@ class GroqModel:
         raise UpstreamUnavailable("groq", f"no model of GROQ_MODEL is available, name another one there ({reasons})")
 
     def gone(self, model: str, reason: str) -> None:
-        """Remembers, and says once, that the provider does not serve `model` any more."""
-        if model not in self._told:
-            logger.error(
-                "model_gone", model=model, reason=reason, advice="name another one in GROQ_MODEL or in the row"
-            )
-        self._told.add(model)
+        """Remembers that the provider does not serve `model` any more; the limiter says so, once for everybody."""
         self._gone[model] = reason
 
     def answer_tokens(self, model: str) -> int:
@@ -102,7 +95,9 @@ class GroqModel:
             result = _refused(error)
         except groq.APIConnectionError as error:
             result = self._unanswered(error)
-        return Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
+        latency_s = time.monotonic() - start
+        call = Call(model=model, latency_s=latency_s, network_s=allowance.blocked_s, **result)
+        return call if call.completion else replace(call, unknown_cost_usd=self._most_it_cost(call, prompt))
 
     def close(self) -> None:
         self._client.close()
@@ -119,6 +114,10 @@ class GroqModel:
             "max_completion_tokens": self.answer_tokens(model),
             "extra_body": extra,
         }
+
+    def _most_it_cost(self, call: Call, prompt: Prompt) -> Decimal:
+        most = Usage(prompt_tokens=estimate_tokens(prompt), completion_tokens=self.answer_tokens(call.model))
+        return unknown_cost_usd(call.outcome, most, self._settings.sparky_llm_prices.get(call.model), sent=call.sent)
 
     def _read(self, model: str, response: httpx.Response, latency_s: float) -> dict[str, Any]:
         body = Body.read(response.content)

@@ -13,10 +13,13 @@ from engine.types import SIGNAL_OF_ACTION, Decision, Strategy, Usage
 LONGEST_RAW_ANSWER: Final = 16_384
 
 
-def record_of(decision: Decision, call: Call, attempts: Attempts, market: dict[str, Any]) -> DecisionRecord:
+def record_of(
+    decision: Decision, call: Call, attempts: Attempts, market: dict[str, Any], earlier_usd: Decimal
+) -> DecisionRecord:
     """The row of `ai_trade_log` for a decision that came of `call`, the one among `attempts` whose answer counts.
 
-    `market` is what the model was shown. What was spent on the other attempts is this decision's too.
+    `market` is what the model was shown. What was spent on the other attempts is this decision's too, and so are
+    `earlier_usd`, spent by cycles that came to no record.
     """
     completion, prompt = call.completion, attempts.prompt
     used = [each.completion.usage for each in attempts.calls if each.completion]
@@ -33,7 +36,7 @@ def record_of(decision: Decision, call: Call, attempts: Attempts, market: dict[s
         prompt_tokens=sum(usage.prompt_tokens for usage in used),
         cached_tokens=sum(usage.cached_tokens for usage in used),
         completion_tokens=sum(usage.completion_tokens for usage in used),
-        cost_usd=attempts.cost_usd,
+        cost_usd=attempts.cost_usd + earlier_usd,
         latency_s=sum(each.latency_s for each in attempts.calls),
         market=market,
         is_fault=decision.is_fault,
@@ -57,7 +60,7 @@ def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
         outcome=call.outcome.value,
         reason=None if call.reason is None else clean(call.reason),
         latency_s=call.latency_s,
-        cost_usd=call.completion.cost_usd if call.completion else Decimal(0),
+        cost_usd=call.cost_usd,
         answer=None if is_decisive else _kept(call),
         **usage.model_dump(),
     )

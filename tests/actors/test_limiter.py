@@ -75,6 +75,26 @@ def test_announced_limits_and_refusals_hold_everybody_back(peers: LocalPeers, ho
     assert state(peers).limit == {"rpm": 30, "tpm": 8_000, "rpd": 1_000, "concurrency": 16}
 
 
+def test_a_model_that_is_gone_is_told_once_and_nobody_else_has_to_ask_for_it(
+    peers: LocalPeers, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(peers, home)
+    for permit in [ask(peers), ask(peers)]:  # both were under way when the first one heard it
+        peers.tell(
+            "limiter", ReleasePermit(permit_id=permit.permit_id, model=MODEL, tokens=0, gone="404: no such model")
+        )
+    with pytest.raises(Skip, match="404: no such model") as refused:
+        ask(peers)
+    assert refused.value.kind == "model_gone"
+    assert state(peers).gone == "404: no such model"
+    peers.tell("limiter", ReleasePermit(permit_id=uuid4(), model=MODEL, tokens=100, is_served=True))
+    ask(peers)
+    assert state(peers).gone is None
+    peers.stop()
+    said = capsys.readouterr().out
+    assert (said.count("model_gone"), said.count("model_is_back")) == (1, 1)
+
+
 def test_the_monitor_hears_of_queue_and_use(peers: LocalPeers, home: Path) -> None:
     start(peers, home, sparky_llm_rpm=1)
     ask(peers, tokens=500)

@@ -13,10 +13,11 @@ from engine.attempts import Granted
 from engine.calls import Call, Outcome
 from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, run_cycle
-from engine.errors import Skip, StrategyFault, UpstreamUnavailable
+from engine.errors import ModelGone, Skip, StrategyFault, UpstreamUnavailable
 from engine.prompts import Prompt, market_block
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import Action, Completion, MarketSnapshot, SignalAction, StrategyContext, Usage
+from engine.unrecorded import Unrecorded
 from tests.engine.examples import STRATEGY_ID, a_context, a_position, a_snapshot, a_strategy, a_view
 
 MODEL = "openai/gpt-oss-120b"
@@ -47,6 +48,8 @@ class World:
     calls: list[Call] = field(default_factory=lambda: [answered()])
     permit_wait_s: float = 0.5
     permits_left: int = 99
+    known_gone: tuple[str, ...] = ()
+    record_error: Exception | None = None
     market_error: Exception | None = None
     longer_error: Exception | None = None
     suppressed: str | None = None
@@ -71,6 +74,8 @@ class World:
         self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
     ) -> RecordedDecision:
         self.now += 0.01
+        if self.record_error is not None:
+            raise self.record_error
         self.records.append(record)
         self.signals.append(signal)
         left = signal is not None and self.suppressed is None
@@ -89,6 +94,8 @@ class World:
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
         assert 1_000 < tokens < 2_500
+        if model in self.known_gone:
+            raise ModelGone("404 model_not_found")
         if self.permits_left == 0:
             self.now = deadline
             raise Skip("no_permit", "no permit in time")
@@ -290,6 +297,31 @@ def test_a_gone_model_costs_no_try_and_the_next_one_is_asked() -> None:
     outcome = world.run()
     assert outcome.outcome == "ok"
     assert world.models == ["b"]
+
+
+def test_a_model_that_others_found_gone_is_not_asked_for_again() -> None:
+    world = World(models=["a", MODEL], known_gone=("a",))
+    outcome = world.run()
+    assert (outcome.outcome, len(outcome.calls), world.models) == ("ok", 1, [MODEL])
+
+
+def test_when_others_found_every_model_gone_nothing_is_asked() -> None:
+    outcome = World(known_gone=(MODEL,)).run()
+    assert (outcome.outcome, outcome.calls) == ("upstream_groq", ())
+
+
+def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_next_record() -> None:
+    unrecorded = Unrecorded()
+    lost = failed(Outcome.TIMEOUT, unknown_cost_usd=Decimal("0.0007"))
+    World(calls=[lost]).run(most_attempts=1, unrecorded=unrecorded)
+    World(record_error=UpstreamUnavailable("database", "away")).run(unrecorded=unrecorded)
+    assert unrecorded.usd == Decimal("0.0009")
+    frugal = a_context(a_strategy(daily_llm_budget_usd=Decimal("0.0009")))
+    assert World(context=frugal).run(unrecorded=unrecorded).outcome == "skip_budget"
+    world = World()
+    world.run(unrecorded=unrecorded)
+    world.run(unrecorded=unrecorded)
+    assert [record.cost_usd for record in world.records] == [Decimal("0.0011"), Decimal("0.0002")]
 
 
 def test_a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() -> None:

@@ -18,7 +18,7 @@ from engine.calls import Call, Outcome, announced, refusal
 from engine.decision import SCHEMA
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
 from engine.llm import GroqModel
-from engine.prompts import Prompt
+from engine.prompts import Prompt, estimate_tokens
 from engine.settings import Settings
 from tests.support.groq_double import (
     Answer,
@@ -140,6 +140,17 @@ def test_a_429_tells_how_long_to_wait(server: GroqDouble, wish: str, seconds: fl
 def test_what_the_provider_itself_found_unusable_is_kept(server: GroqDouble) -> None:
     call = ask(server, error(400, "json_validate_failed", failed_generation="I would buy"))
     assert (call.outcome, call.rejected_text) == (Outcome.UNUSABLE, "I would buy")
+
+
+@pytest.mark.parametrize("answer", [truncated, error(422), error(400, "json_validate_failed", failed_generation="{")])
+def test_an_answer_of_unknown_use_counts_with_the_most_it_may_have_cost(server: GroqDouble, answer: Answer) -> None:
+    most = estimate_tokens(PROMPT) * Decimal("0.15") + 800 * Decimal("0.6")
+    assert ask(server, answer).cost_usd == most / 10**6
+
+
+@pytest.mark.parametrize("answer", [error(401), error(429), error(500), error(503)])
+def test_a_refusal_costs_nothing(server: GroqDouble, answer: Answer) -> None:
+    assert ask(server, answer).cost_usd == 0
 
 
 def test_an_answer_without_content_is_an_empty_text(server: GroqDouble) -> None:
