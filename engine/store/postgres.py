@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final
 
 import psycopg
@@ -125,8 +125,13 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
         )
     except psycopg.Error as error:
         raise translated(error) from None
-    set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+    set_json_loads(_read_json, connection)
     return connection
+
+
+def _read_json(text: str | bytes) -> Any:
+    """psycopg keeps a class for every function that it is given, for ever: this is always the same one."""
+    return json.loads(text, parse_float=Decimal)
 
 
 def translated(error: psycopg.Error) -> SparkyError:

@@ -1,5 +1,6 @@
 """The transport: values as the functions want them, failures named by what to do, no connection kept unasked."""
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -121,6 +122,20 @@ def test_without_keep_no_connection_remains(database_url: str, sql: Sql) -> None
         for (pid,) in sql(others):
             sql("select pg_terminate_backend(%s, 10000)", pid)  # the backend may be on its way out; wait for it
         assert sql(others) == []
+
+
+def test_connections_leave_nothing_behind_in_this_process(database_url: str) -> None:
+    with Store(PostgresRpc(database_url)) as store:
+        store.outbox_pending()
+        before = classes()
+        for _ in range(3):
+            store.outbox_pending()
+        assert classes() == before
+
+
+def classes() -> int:
+    gc.collect()
+    return sum(isinstance(one, type) for one in gc.get_objects())
 
 
 def test_threads_share_a_bounded_number_of_connections(database_url: str) -> None:
