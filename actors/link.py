@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 import zmq
 from pydantic import ValidationError
+from zmq.utils.monitor import parse_monitor_message
 
 from actors import messages
 from actors.actor import M
@@ -22,7 +23,7 @@ from engine.errors import Skip
 logger = structlog.get_logger()
 
 _HIGH_WATER = 1_000
-_MOST_SOCKETS = 64
+_MOST_LINES = 64
 _CONNECT_MS = 50
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _TYPES = {
@@ -60,17 +61,17 @@ class Link:
         self.dropped = 0
 
     def ask(self, name: str, message: Ask, reply: type[M]) -> M:
-        """The peer's reply. Raises Skip when none came by `message.deadline`, or the peer could not serve."""
-        socket = self._socket(name)
-        serial = next(self._serials).to_bytes(8, "big")
-        if not socket.poll(_ms_until(message.deadline), zmq.POLLOUT):
-            raise Skip(f"no_{name}", f"{name} is not there")
-        socket.send_multipart([serial, *pack(message)])
-        while socket.poll(_ms_until(message.deadline), zmq.POLLIN):
-            answered, kind, body = socket.recv_multipart()
-            if answered == serial:  # anything else answers an ask that was given up
-                return _expect(name, unpack(kind, body), reply)
-        raise Skip(f"no_{name}", f"{name} did not answer in time")
+        """The peer's reply. Raises Skip when none came by `message.deadline`, or the peer could not serve.
+
+        What was asked of a peer that died is asked again of its successor: an ask must be safe to repeat.
+        """
+        line, packed, answer = self._line(name), pack(message), None
+        while answer is None:
+            line.wait_for_peer(message.deadline)
+            serial = next(self._serials).to_bytes(8, "big")
+            line.socket.send_multipart([serial, *packed])
+            answer = line.answer(serial, message.deadline)
+        return _expect(name, unpack(*answer), reply)
 
     def tell(self, name: str, message: Message) -> None:
         """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`.
@@ -78,21 +79,76 @@ class Link:
         Only the first one to a peer waits, some milliseconds at most, for the connection.
         """
         try:
-            self._socket(name).send_multipart([b"", *pack(message)], zmq.NOBLOCK)
-        except zmq.Again:
+            self._line(name).socket.send_multipart([b"", *pack(message)], zmq.NOBLOCK)
+        except zmq.ZMQError:
             self.dropped += 1
 
-    def _socket(self, name: str) -> "zmq.Socket[bytes]":
-        """The thread's socket to `name`, the most recently used last; the one unused for longest makes room."""
-        sockets: dict[str, zmq.Socket[bytes]] = self._local.__dict__.setdefault("sockets", {})
-        if name in sockets:
-            sockets[name] = sockets.pop(name)
-            return sockets[name]
-        if len(sockets) >= _MOST_SOCKETS:
-            sockets.pop(next(iter(sockets))).close()
-        sockets[name] = _dealer(self._context, address(self._run_dir, name))
-        sockets[name].poll(_CONNECT_MS, zmq.POLLOUT)  # so that the first tell finds a peer that is there connected
-        return sockets[name]
+    def _line(self, name: str) -> "_Line":
+        """The thread's line to `name`, the most recently used last; the one unused for longest makes room."""
+        lines: dict[str, _Line] = self._local.__dict__.setdefault("lines", {})
+        if name in lines:
+            lines[name] = lines.pop(name)
+            return lines[name]
+        if len(lines) >= _MOST_LINES:
+            lines.pop(next(iter(lines))).close()
+        lines[name] = _Line(self._context, self._run_dir, name)
+        return lines[name]
+
+
+class _Line:
+    """A socket to one peer, and whether the connection is still the one on which something was asked."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path, name: str) -> None:
+        self._name = name
+        self.socket = _dealer(context)
+        self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._inward, self._outward = zmq.Poller(), zmq.Poller()
+        self._inward.register(self.socket, zmq.POLLIN)
+        self._outward.register(self.socket, zmq.POLLOUT)
+        for poller in (self._inward, self._outward):
+            poller.register(self._events, zmq.POLLIN)
+        self._is_up = False
+        self._connections = 0
+        self.socket.connect(address(run_dir, name))
+        self.socket.poll(_CONNECT_MS, zmq.POLLOUT)  # so that the first tell finds a peer that is there connected
+
+    def wait_for_peer(self, deadline: float) -> None:
+        """Returns when a message would go to a living peer. Raises Skip when there is none by `deadline`."""
+        while True:
+            self._hear_events()
+            if self._is_up and self.socket.poll(0, zmq.POLLOUT):
+                return
+            if not self._outward.poll(_ms_until(deadline)):
+                raise Skip(f"no_{self._name}", f"{self._name} is not there")
+
+    def answer(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
+        """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.
+
+        Raises Skip when there is neither by `deadline`.
+        """
+        asked_on = self._connections
+        while self._connections == asked_on:
+            ready = dict(self._inward.poll(_ms_until(deadline)))
+            if self.socket in ready:
+                answered, kind, body = self.socket.recv_multipart()
+                if answered == serial:  # anything else answers an ask that was given up
+                    return kind, body
+            elif self._events in ready:
+                self._hear_events()
+            else:
+                raise Skip(f"no_{self._name}", f"{self._name} did not answer in time")
+        return None
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self._events.close()
+        self.socket.close()
+
+    def _hear_events(self) -> None:
+        while self._events.poll(0):
+            event = parse_monitor_message(self._events.recv_multipart())["event"]
+            self._is_up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._connections += self._is_up
 
 
 class Door:
@@ -132,7 +188,7 @@ class Door:
         return message, answer
 
 
-def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", where: str) -> "zmq.Socket[bytes]":
+def _dealer(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 200)
     socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
@@ -141,7 +197,6 @@ def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", where: str) -> "zmq.Socke
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
     # Queue only towards a peer that is there: what was meant for a dead one must not reach its successor late.
     socket.setsockopt(zmq.IMMEDIATE, 1)
-    socket.connect(where)
     return socket
 
 

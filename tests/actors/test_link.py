@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,46 @@ def test_the_first_tell_reaches_a_peer_that_is_there(
 def test_a_message_keeps_its_exact_values_on_the_way() -> None:
     kind, body = pack(OutboxState(pending=3))
     assert (kind, body) == (b"OutboxState", b'{"pending":3}')
+
+
+def test_what_was_asked_of_a_peer_that_died_is_asked_of_its_successor(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    permit = Permit(permit_id=uuid.uuid4(), waited_s=0)
+    first = Door(context, tmp_path, "limiter")
+
+    def die_with_an_ask_in_hand() -> Served:
+        assert first.socket.poll(20_000)
+        assert len(list(first.arrivals())) == 1
+        first.socket.close(linger=0)
+        return serve(context, tmp_path, permit)
+
+    with ThreadPoolExecutor() as pool:
+        dying = pool.submit(die_with_an_ask_in_hand)
+        began = time.monotonic()
+        assert link.ask("limiter", ask(120.0), Permit) == permit
+        assert time.monotonic() - began < 60
+        dying.result().close()
+
+
+def test_an_ask_is_sent_once_while_its_peer_lives(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    door = Door(context, tmp_path, "limiter")
+    for _ in range(5):
+        with pytest.raises(Skip, match="did not answer in time"):
+            link.ask("limiter", ask(0.2), Permit)
+    assert len(list(door.arrivals())) == 5
+    door.socket.close(linger=0)
+
+
+def test_a_peer_that_comes_while_it_is_waited_for_is_asked(
+    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+) -> None:
+    with pytest.raises(Skip, match="limiter is not there"):
+        link.ask("limiter", ask(0.1), Permit)
+    permit = Permit(permit_id=uuid.uuid4(), waited_s=0)
+    with ThreadPoolExecutor() as pool:
+        coming = pool.submit(serve, context, tmp_path, permit)
+        assert link.ask("limiter", ask(60.0), Permit) == permit
+        coming.result().close()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from actors import limiter
 from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Done, Message, Wanted, WantedStrategy
 from engine.errors import BadConfiguration
@@ -228,3 +229,9 @@ def make_never_ready(_settings: Settings, _peers: Peers, _argument: str) -> Acto
 
 def make_file_roster(_settings: Settings, peers: Peers, argument: str) -> Actor:
     return FileRoster(peers, Path(argument))
+
+
+def make_limiter(settings: Settings, peers: Peers, argument: str) -> Actor:
+    """The real one with one permit at a time; `argument` is its home."""
+    more = {"sparky_home": Path(argument), "sparky_llm_concurrency": 1}
+    return limiter.make(settings.model_copy(update=more), peers, "")
