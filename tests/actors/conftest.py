@@ -17,17 +17,17 @@ Serve = Callable[..., str]
 
 
 @pytest.fixture
-def peers() -> Iterator[LocalPeers]:
-    local = LocalPeers()
-    yield local
-    local.stop()
-
-
-@pytest.fixture
 def home() -> Iterator[Path]:
     """A state directory whose path is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as path:
         yield Path(path)
+
+
+@pytest.fixture
+def peers(home: Path) -> Iterator[LocalPeers]:  # whose home must outlive them
+    local = LocalPeers()
+    yield local
+    local.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A strategy's actor with everything real around it: PostgreSQL, limiter, market, and both simulators over HTTP."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -69,7 +69,9 @@ MakeScene = Callable[..., Scene]
 
 
 @pytest.fixture
-def scene(peers: LocalPeers, store: Store, database_url: str, home: Path, aster_url: str, groq_url: str) -> MakeScene:
+def scene(
+    peers: LocalPeers, store: Store, database_url: str, home: Path, aster_url: str, groq_url: str
+) -> Iterator[MakeScene]:
     def make_scene(groq: str | None = None, **changes: Any) -> Scene:
         values: dict[str, Any] = {
             "groq_api_key": "gsk_test",
@@ -82,7 +84,8 @@ def scene(peers: LocalPeers, store: Store, database_url: str, home: Path, aster_
         }
         return Scene(peers, store, Settings.model_validate({**values, **changes}))
 
-    return make_scene
+    yield make_scene
+    peers.stop()  # before their database is dropped
 
 
 def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scene: MakeScene) -> None:
