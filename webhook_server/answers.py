@@ -124,8 +124,18 @@ def opened(fill: Fill, closed: Answer | None) -> dict[str, Any]:
 def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[str, Any]:
     """200 with success false: an entry whose protection could not be placed was taken back."""
     told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
+    if undo.quantity < fill.quantity:
+        told += f", but for {fill.quantity - undo.quantity} that the venue did not take back"
     body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
     return half_done(body, closed)
+
+
+def unprotected(fill: Fill, reason: str, closed: Answer | None) -> dict[str, Any]:
+    """200 with success false: an entry stands without the protection that was asked for, as it could not be undone."""
+    told = f"the entry stands without the protection that was asked for, which is tried again: {reason}"
+    return half_done(
+        {"success": False, "action": "unprotected", "error": told, "reason": told, **_traded(fill)}, closed
+    )
 
 
 def closed(fill: Fill, plan: Plan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from webhook_server import page
 from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
+from webhook_server.exits import Exits
 from webhook_server.hardening import Hardened
 from webhook_server.health import Health
 from webhook_server.lease import Lease
@@ -28,6 +29,7 @@ from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
 from webhook_server.routes import Doors, router
 from webhook_server.venues import Venues
+from webhook_server.watch import Watch
 
 WORKERS: Final = 32  # most of them wait: for a venue, or for their account's turn
 
@@ -39,6 +41,7 @@ class Server:
     app: FastAPI
     pipeline: Pipeline
     marks: Marks
+    watch: Watch
     recovery: Recovery
     housekeeping: Housekeeping
     metrics: Metrics
@@ -62,17 +65,22 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     def is_active() -> bool:
         return lease is None or lease.is_held
 
-    marks = Marks(store, venues, pipeline, clock, metrics)
+    exits = Exits(pipeline, clock, metrics)
+    marks = Marks(store, venues, exits, clock, metrics)
+    may_send = (lambda: True) if lease is None else lease.is_confirmed
+    watch = Watch(store, venues, desk, exits, metrics, may_send)
     recovery = Recovery(store, pipeline, clock, metrics)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
         app=_app(Doors(pipeline, store, Health(store, clock, metrics), metrics, workers), settings.sparky_admin_token),
         pipeline=pipeline,
         marks=marks,
+        watch=watch,
         recovery=recovery,
         housekeeping=Housekeeping(
             store,
             marks,
+            watch,
             recovery,
             reconciliation,
             clock,

@@ -40,6 +40,14 @@ def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datet
     return Plan(close=closes, open_usd=verdict.size_usd)
 
 
+def without(portfolio: Portfolio, gone: Position | None) -> Portfolio:
+    """`portfolio` once `gone` is closed."""
+    left = tuple(each for each in portfolio.open_positions if each != gone)
+    closed = len(portfolio.open_positions) - len(left)
+    count = portfolio.open_position_count - closed
+    return portfolio.model_copy(update={"open_positions": left, "open_position_count": count})
+
+
 def held_by(order: Order, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
     """What the order's strategy (or, without one, the person) holds in its symbol in one book."""
     mine = [each for each in _of_order(order, positions) if each.is_paper is is_paper]

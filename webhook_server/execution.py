@@ -1,33 +1,30 @@
-"""From an accepted request to its booked fills: which book, which legs, in turn where limits are shared."""
+"""From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-import structlog
-
-from engine.errors import BadConfiguration, OutcomeUnknown, UpstreamUnavailable, VenueRefused
+from engine.errors import BadConfiguration, OutcomeUnknown
 from engine.exchanges.venue import Venue
 from engine.store.store import Store
-from engine.store.webhook_rows import BeganExecution, Fill, PlacedProtection, Portfolio
-from engine.types import Position
+from engine.store.webhook_rows import BeganExecution, Portfolio
 from webhook_server import answers, risk
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
-from webhook_server.decide import Plan, decide, held_by, to_exit
+from webhook_server.decide import Plan, decide, held_by, to_exit, without
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.trade import CLOSE, OPEN, UNDO, Ended, EndState, NothingToDo, Request, Standby, Trade
+from webhook_server.settling import Settlement, faults_of
+from webhook_server.trade import CLOSE, OPEN, Ended, Request, Standby, Trade
 from webhook_server.venues import Venues
 
-logger = structlog.get_logger()
-
 TURN_WAIT_S: Final = 8.0  # below the 10 s that our own dispatcher waits for an answer
+Turn = tuple[UUID, str, UUID | None]  # person, exchange, strategy
 
 
 class Desk:
@@ -51,6 +48,7 @@ class Desk:
         self._metrics = metrics
         self._slippage_percent = slippage_percent
         self._turns = KeyedLocks()
+        self._settlement = Settlement(store, clock, metrics)
         self.server = server
 
     @contextmanager
@@ -58,8 +56,12 @@ class Desk:
         """One request of a strategy at a time. `execute` may put the whole account's turn on the stack: always in this
         order. Raises Busy."""
         with ExitStack() as held_locks:
-            held_locks.enter_context(self._turns.hold((*_account(request), request.order.strategy_id), TURN_WAIT_S))
+            held_locks.enter_context(self.turn_of((*_account(request), request.order.strategy_id), TURN_WAIT_S))
             yield held_locks
+
+    def turn_of(self, who: Turn, wait_s: float) -> AbstractContextManager[None]:
+        """The turn of one strategy (or, without one, of the person) on an account. Raises Busy."""
+        return self._turns.hold(who, wait_s)
 
     def execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
         """Risk, execution, booking; the answer is stored together with the last fill. Only within `turn`.
@@ -68,7 +70,7 @@ class Desk:
         """
         trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
         plan = self._found(trade) or self._judged(trade)
-        return self._traded(self._legs(trade), plan)
+        return self._settlement.traded(self._legs(trade), plan)
 
     def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
         order = request.order
@@ -102,17 +104,8 @@ class Desk:
             positions = tuple(each for each in positions if each.id == request.position_id)
         held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
         if held is None:
-            reason = f"no open position in {order.symbol}"
-            raise Ended("skipped", Answer(200, {**answers.skipped(reason), **self._common(request)}), reason)
+            raise self._settlement.skipped(request, f"no open position in {order.symbol}")
         return Trade(request, held.is_paper, held, other_sides=began.other_sides)
-
-    def _traded(self, legs: Legs, plan: Plan) -> Answer:
-        closed = self._close(legs, plan) if plan.close else None
-        if plan.open_usd > 0:
-            return self._open(legs, plan, closed)
-        if closed is None:
-            raise AssertionError("a judged plan has at least one leg")
-        return closed
 
     def _found(self, trade: Trade) -> Plan | None:
         """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now.
@@ -135,20 +128,29 @@ class Desk:
         if trade.portfolio is None:
             return Plan(close=True)
         plan = self._decided(trade, trade.portfolio)
+        if plan.open_usd > 0 and trade.adds() and self._legs(trade).has_fired():
+            # Its stop or target has been filled at the venue: that is booked first, and what follows is no addition.
+            emptied = without(trade.portfolio, trade.held)
+            plan = replace(decide(trade.order, emptied, None, self._clock.now()), close=True)
         if plan.refusal is not None:
             self._metrics.refusals.labels(plan.refusal.limit_type.value).inc()
         if plan.close or plan.open_usd > 0:
             return plan
         if plan.refusal is not None:
             raise Ended("refused", answers.over_limit(plan.refusal), plan.refusal.message)
-        raise self._skipped(trade, plan.reason or "nothing to do")
+        raise self._settlement.skipped(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 
     def _decided(self, trade: Trade, portfolio: Portfolio) -> Plan:
         return decide(trade.order, portfolio, trade.held, self._clock.now())
 
     def _legs(self, trade: Trade) -> Legs:
         return Legs(
-            trade, self._venue(trade), self._clock, self._slippage_percent, partial(self._submit, trade.request)
+            trade,
+            self._venue(trade),
+            self._clock,
+            self._metrics,
+            self._slippage_percent,
+            partial(self._submit, trade.request),
         )
 
     def _submit(self, request: Request) -> None:
@@ -166,95 +168,6 @@ class Desk:
                 raise BadConfiguration(f"this user has no credentials for {exchange}")
             return self._venues.live(exchange, credentials)
 
-    def _close(self, legs: Legs, plan: Plan) -> Answer:
-        """Books the exit of what is held; it ends the request unless an open leg follows."""
-        trade = legs.trade
-        if trade.held is None:
-            raise AssertionError("only what is held is closed")
-        try:
-            with faults_of(trade.order.exchange):
-                fill = legs.close(trade.held)
-        except NothingToDo as reason:
-            raise self._skipped(trade, str(reason)) from None
-        return self._book(trade, fill, answers.closed(fill, plan), is_last=plan.open_usd <= 0)
-
-    def _open(self, legs: Legs, plan: Plan, closed: Answer | None) -> Answer:
-        trade = legs.trade
-        try:
-            with faults_of(trade.order.exchange):
-                fill = legs.open(plan.open_usd)
-        except NothingToDo as reason:
-            raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
-        except VenueRefused as error:
-            raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
-        if not trade.is_protected:
-            return self._book(trade, fill, answers.opened(fill, closed), is_last=True)
-        return self._protected(legs, fill, closed)
-
-    def _protected(self, legs: Legs, fill: Fill, closed: Answer | None) -> Answer:
-        """Books the entry, then places its protection, or undoes the entry and says so.
-
-        Dying in between leaves a request that is `filled`: the next attempt goes on from here.
-        """
-        trade, request = legs.trade, legs.trade.request
-        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
-        position = next((each for each in self._own(trade) if each.id == booked.position_id), None)
-        if position is None or legs.sent(UNDO) is not None:
-            return self._undone(legs, fill, closed, "it was undone before")
-        try:
-            placed = legs.guard.placed(position)
-        except (VenueRefused, OutcomeUnknown, UpstreamUnavailable) as error:
-            return self._undone(legs, fill, closed, str(error))
-        answer = self._answer(trade, answers.opened(_with_prices(fill, placed), closed))
-        self._store.book_protection(
-            request.id, request.user_id, position.id, placed, status=answer.status, answer=dict(answer.body)
-        )
-        self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return answer
-
-    def _own(self, trade: Trade) -> tuple[Position, ...]:
-        order = trade.order
-        return self._store.own_positions(trade.request.user_id, order.exchange, order.strategy_id, order.symbol)
-
-    def _undone(self, legs: Legs, fill: Fill, closed: Answer | None, reason: str) -> Answer:
-        logger.warning("entry_undone", signal=legs.trade.request.id, symbol=fill.symbol, reason=reason)
-        self._metrics.undone.inc()
-        undo = legs.undo(fill)
-        return self._book(legs.trade, undo, answers.undone(fill, undo, reason, closed), is_last=True)
-
-    def _without_entry(self, trade: Trade, state: EndState, body: dict[str, Any], closed: Answer | None) -> Ended:
-        """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
-        answer = self._answer(trade, answers.half_done(body, closed))
-        return Ended(state, answer, str(body["reason"]))
-
-    def _book(self, trade: Trade, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> Answer:
-        """Books `fill`; the last one takes the answer with it, in the same transaction."""
-        request = trade.request
-        answer = self._answer(trade, body)
-        status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
-        booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
-        self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return Answer(200, booked.answer or answers.with_pnl(answer.body, booked))
-
-    def _skipped(self, trade: Trade, reason: str) -> Ended:
-        return Ended("skipped", self._answer(trade, answers.skipped(reason)), reason)
-
-    def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
-        return Answer(200, answers.plain({**body, **self._common(trade.request), "paper": trade.is_paper}))
-
-    def _common(self, request: Request) -> dict[str, Any]:
-        return {"signal_id": request.id, "duration": round((self._clock.monotonic() - request.started) * 1000)}
-
-
-@contextmanager
-def faults_of(exchange: str) -> Iterator[None]:
-    """An exchange that nobody knows, credentials that are missing or not accepted: the sender must mend that."""
-    try:
-        yield
-    except BadConfiguration as error:
-        answer = answers.malformed("exchange", str(error), answers.NO_CREDENTIALS_HINT)
-        raise Ended("refused", answer, f"{exchange}: {error}") from error
-
 
 def found_at_venue(legs: Legs) -> Plan | None:
     """The legs that an earlier attempt sent; None when it sent none."""
@@ -269,10 +182,3 @@ def found_at_venue(legs: Legs) -> Plan | None:
 
 def _account(request: Request) -> tuple[UUID, str]:
     return request.user_id, request.order.exchange
-
-
-def _with_prices(fill: Fill, placed: PlacedProtection) -> Fill:
-    """The fill with the prices at which its position is protected, for the answer."""
-    return fill.model_copy(
-        update={"stop_loss_price": placed.stop_loss_price, "take_profit_price": placed.take_profit_price}
-    )

@@ -38,6 +38,10 @@ class Lease:
         """As of the last renewal; the database has the last word."""
         return self._is_held is True
 
+    def is_confirmed(self) -> bool:
+        """Whether the database says so now: for what is sent without a request of its own. Raises as the store does."""
+        return self._store.hold_lease(NAME, self.owner, TTL_S)
+
     def start(self) -> None:
         self._renew()
         self._thread.start()

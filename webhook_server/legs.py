@@ -12,8 +12,9 @@ from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.clock import Clock
+from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
-from webhook_server.protecting import Guard
+from webhook_server.protecting import Fired, Guard
 from webhook_server.trade import CLOSE, OPEN, UNDO, NothingToDo, Trade
 
 KINDS: Final[dict[str, Literal["open", "close", "undo"]]] = {OPEN: "open", CLOSE: "close", UNDO: "undo"}
@@ -29,17 +30,19 @@ class Legs:
     trade: Trade
     venue: Venue
     clock: Clock
+    metrics: Metrics
     slippage_percent: Decimal
     submit: Callable[[], None]
 
     @property
     def guard(self) -> Guard:
-        return Guard(self.trade, self.venue)
+        return Guard(self.trade, self.venue, self.metrics)
 
     def close(self, held: Position) -> Fill:
         """Sells (or buys back) the part of `held` that the order names, all of it in a reversal.
 
-        Its protective orders go first; when one of them has filled, that was the exit.
+        Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
+        position is protected as before.
         """
         result = self.sent(CLOSE)
         if result is not None:
@@ -47,14 +50,19 @@ class Legs:
         quantity = self._closing_quantity(held)
         if not self.trade.is_paper:
             self.submit()
-        taken = self.guard.taken_down(held)
-        if taken is not None:
-            reason, result = taken
-            return self._fill(CLOSE, result, held.leverage, (None, None), reason)
-        result = self._closed(held, quantity)
+        reason, result = self._taken_down(held) or (None, self._closed(held, quantity))
         if result.quantity < held.quantity:
             self.guard.put_back(held, held.quantity - result.quantity)
-        return self._fill(CLOSE, result, held.leverage, (None, None))
+        return self._fill(CLOSE, result, held.leverage, (None, None), reason)
+
+    def has_fired(self) -> bool:
+        """Whether a protective order of what is held has filled, unseen so far."""
+        return self.trade.held is not None and self.guard.has_fired(self.trade.held)
+
+    def stopped(self, held: Position, fired: Fired) -> Fill:
+        """The exit that a protective order of `held` made at the venue while this request did something else."""
+        reason, result = fired
+        return self._fill(CLOSE, result, held.leverage, (None, None), reason)
 
     def open(self, size_usd: Decimal) -> Fill:
         """Enters with at most `size_usd` of notional."""
@@ -77,6 +85,14 @@ class Legs:
         if not self.trade.may_have_been_sent:
             return None
         return find(self.venue, self.trade.order.symbol, self.trade.client_order_id(leg), self.clock)
+
+    def _taken_down(self, held: Position) -> Fired | None:
+        """What was cancelled before the venue went away is put back, if it can be."""
+        try:
+            return self.guard.taken_down(held)
+        except UpstreamUnavailable:
+            self.guard.put_back(held, held.quantity)
+            raise
 
     def _closed(self, held: Position, quantity: Decimal) -> OrderResult:
         """A position whose exit surely was not made gets its protection back."""

@@ -1,9 +1,9 @@
 """Keeps open positions at the market's price and sees to stops and targets: one thread, one round at a time.
 
-On paper this is what executes them. At a live venue orders wait for the price; here their fills are found and booked.
+On paper this is what executes them. At a live venue orders wait for the price, which `Watch` sees to; should they not
+be there, this closes the position none the less.
 """
 
-import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,18 +13,16 @@ from typing import Final
 import structlog
 
 from engine.errors import SparkyError, UpstreamUnavailable
-from engine.exchanges.venue import OrderStatus
 from engine.store.store import Store
-from engine.types import Position, SignalAction
+from engine.types import Position
 from webhook_server import reconciliation, sizing
 from webhook_server.clock import Clock
+from webhook_server.exits import Exits
 from webhook_server.metrics import Metrics
-from webhook_server.pipeline import Pipeline
 from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
-from webhook_server.schemas import Order
-from webhook_server.trade import Request
 from webhook_server.venues import Venues
+from webhook_server.watch import Watch
 
 logger = structlog.get_logger()
 
@@ -36,10 +34,10 @@ ABANDONED_AFTER_S: Final = 60.0  # a request open for longer has no sender that 
 class Marks:
     """One round: price every symbol that anybody holds, write it to the books, exit what has met its stop or target."""
 
-    def __init__(self, store: Store, venues: Venues, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, venues: Venues, exits: Exits, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._venues = venues
-        self._pipeline = pipeline
+        self._exits = exits
         self._clock = clock
         self._metrics = metrics
         self._unpriced: set[tuple[str, str]] = set()
@@ -72,63 +70,7 @@ class Marks:
         for position in positions:
             reason = sizing.triggered(position, price)
             if reason is not None:
-                self._exit(position, reason)
-
-    def watch(self) -> None:
-        """Looks for protective orders that a venue has filled unseen, between two prices of ours, and books them."""
-        for position in self._store.open_positions():
-            for reason, name in (
-                ("stop_loss", position.stop_loss_client_order_id),
-                ("take_profit", position.take_profit_client_order_id),
-            ):
-                if name is not None and not position.is_paper and self._has_filled(position, name):
-                    self._exit(position, reason)
-                    break
-
-    def _has_filled(self, position: Position, name: str) -> bool:
-        try:
-            credentials = self._store.venue_credentials(position.user_id, position.exchange)
-            if credentials is None:
-                return False
-            order = self._venues.live(position.exchange, credentials).order_by_client_id(position.symbol, name)
-        except UpstreamUnavailable as error:
-            if error.service == "database":
-                raise
-            return False
-        except SparkyError as error:
-            logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
-            return False
-        return order is not None and order.status is OrderStatus.FILLED
-
-    def _exit(self, position: Position, reason: str) -> None:
-        """The same way as any signal: one request, one close, one booking."""
-        now = self._clock.now()
-        name = f"{reason}-{position.id}-{int(now.timestamp())}"
-        order = Order(
-            exchange=position.exchange,
-            symbol=position.symbol,
-            action=SignalAction.CLOSE,
-            strategy_id=position.strategy_id,
-            source=reason,
-        )
-        request = Request(
-            name,
-            position.user_id,
-            order,
-            now,
-            self._clock.monotonic(),
-            exit_reason=reason,
-            position_id=position.id,
-        )
-        try:
-            answer = self._pipeline.perform(request, hashlib.sha256(name.encode()).hexdigest())
-        except UpstreamUnavailable as error:
-            if error.service == "database":
-                raise
-            logger.warning("protective_exit_waits", signal=name, symbol=position.symbol, reason=str(error))
-            return
-        self._metrics.protective_exits.labels(reason).inc()
-        logger.info("protective_exit", signal=name, symbol=position.symbol, reason=reason, status=answer.status)
+                self._exits.exit(position, reason)
 
 
 class Housekeeping:
@@ -141,6 +83,7 @@ class Housekeeping:
         self,
         store: Store,
         marks: Marks,
+        watch: Watch,
         recovery: Recovery,
         reconciliation: Reconciliation,
         clock: Clock,
@@ -149,6 +92,7 @@ class Housekeeping:
     ) -> None:
         self._store = store
         self._marks = marks
+        self._watch = watch
         self._recovery = recovery
         self._reconciliation = reconciliation
         self._is_active = is_active
@@ -187,7 +131,7 @@ class Housekeeping:
             self._recovery.run(0.0)
         if due.now("recovery", SWEEP_EVERY_S):
             self._recovery.run(ABANDONED_AFTER_S)
-            self._marks.watch()
+            self._watch.run()
         self._marks.round()
         if due.now("equity", EQUITY_EVERY_S):
             self._store.record_equity(EQUITY_EVERY_S / 2)

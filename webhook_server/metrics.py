@@ -25,10 +25,28 @@ class Metrics:
         self.venue_failures = self._counter("venue_failures", "Orders that the venue did not fill.", "kind")
         self.repeats = self._counter("repeats", "Requests answered with the first answer of the same signal.")
         self.recovered = self._counter("recovered", "Requests found half done and settled.", "outcome")
-        self.protective_exits = self._counter("protective_exits", "Paper stops and targets executed.", "reason")
+        self.protective_exits = self._counter(
+            "protective_exits", "Stops and targets executed or found filled.", "reason"
+        )
         self.undone = Counter(
             "sparky_webhook_entries_undone_total",
             "Live entries taken back because their protection could not be placed.",
+            registry=self.registry,
+        )
+        self.unprotected = Gauge(
+            "sparky_webhook_unprotected_positions",
+            "Live positions that asked for a stop-loss or take-profit and lack it at the venue, at the last look.",
+            registry=self.registry,
+        )
+        self.protection_failures = self._counter(
+            "protection_failures",
+            "Protection that could not be placed: after an exit that was not (wholly) made, after an entry that could "
+            "not be undone either, or after it was found missing (exit, undo, loss).",
+            "after",
+        )
+        self.protection_restored = Counter(
+            "sparky_webhook_protection_restored_total",
+            "Live positions whose missing protection was placed again.",
             registry=self.registry,
         )
         self.differences = Gauge(

@@ -3,19 +3,22 @@
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 import structlog
 
 from engine.errors import SparkyError
-from engine.exchanges.venue import OrderResult, OrderStatus, Protection, Venue
+from engine.exchanges.venue import OrderResult, OrderStatus, Protection, Venue, client_order_id
 from engine.store.webhook_rows import PlacedProtection
 from engine.types import Position
+from webhook_server.metrics import Metrics
 from webhook_server.trade import Trade
 
 logger = structlog.get_logger()
 
 STOPPED: Final = "stop_loss"
 TARGET: Final = "take_profit"
+Fired = tuple[str, OrderResult]  # why a position was exited at the venue, and the fill
 
 
 @dataclass(frozen=True)
@@ -24,36 +27,44 @@ class Guard:
 
     trade: Trade
     venue: Venue
+    metrics: Metrics
 
-    def placed(self, position: Position) -> PlacedProtection:
+    def placed(self, position: Position) -> tuple[PlacedProtection, Fired | None]:
         """Protects all of `position`, which this request opened or added to; what protected it before is cancelled.
 
-        Raises what `Venue.protect` raises: nothing new waits then, or it is not known.
+        When one of those has filled meanwhile, the position is smaller than `position` says: why, and its fill. Raises
+        what `Venue.protect` raises: nothing new waits then, or it is not known.
         """
         wanted = self._own(position)
         orders = self.venue.protect(wanted, again=self.trade.may_have_been_sent)
-        for name in set(_ids(position)) - {None, wanted.stop_loss_id, wanted.take_profit_id}:
-            self.venue.cancel(position.symbol, str(name))
-        return _told(wanted, orders)
+        fired = self._cancelled(position, keep=(wanted.stop_loss_id, wanted.take_profit_id))
+        return noted(wanted, orders), fired
 
     def withdrawn(self) -> None:
         """Makes sure that no order of this request waits."""
         for letter in ("l", "t"):
             self.venue.cancel(self.trade.order.symbol, self.trade.client_order_id(letter))
 
-    def taken_down(self, held: Position) -> tuple[str, OrderResult] | None:
+    def taken_down(self, held: Position) -> Fired | None:
         """Cancels what protects `held`. When one of the orders has filled that was the exit: why, and its fill."""
         return None if self.trade.is_paper else self._cancelled(held)
 
+    def has_fired(self, held: Position) -> bool:
+        """Whether an order that protected `held` has filled, unseen so far."""
+        names = () if self.trade.is_paper else [name for name in ids(held) if name is not None]
+        orders = [self.venue.order_by_client_id(held.symbol, name) for name in names]
+        return any(order is not None and order.status is OrderStatus.FILLED for order in orders)
+
     def put_back(self, held: Position, quantity: Decimal) -> None:
-        """Protects `quantity` that stays of `held`, as before. A failure is said loudly; what was traded stands."""
-        wanted = _again(held, quantity, may_only_reduce=self.trade.may_only_reduce(held.side))
-        if self.trade.is_paper or wanted is None:
+        """Protects `quantity` that stays of `held`, as before. A failure is said loudly, and `Watch` will try again;
+        what was traded stands."""
+        if self.trade.is_paper or ids(held) == (None, None):
             return
-        try:
-            self.venue.protect(wanted)
-        except SparkyError as error:
-            logger.exception("position_unprotected", symbol=held.symbol, position=str(held.id), reason=str(error))
+        wanted = protection_of(held, quantity, may_only_reduce=self.trade.may_only_reduce(held.side))
+        failures = placed_each(self.venue, wanted)
+        if failures:
+            self.metrics.protection_failures.labels("exit").inc()
+            logger.error("position_unprotected", symbol=held.symbol, position=str(held.id), reason="; ".join(failures))
 
     def _own(self, position: Position) -> Protection:
         return Protection(
@@ -66,11 +77,11 @@ class Guard:
             reduce_only=self.trade.may_only_reduce(position.side),
         )
 
-    def _cancelled(self, held: Position) -> tuple[str, OrderResult] | None:
+    def _cancelled(self, held: Position, keep: tuple[str, ...] = ()) -> Fired | None:
         ended = [
             (reason, self.venue.cancel(held.symbol, name))
-            for reason, name in zip((STOPPED, TARGET), _ids(held), strict=True)
-            if name is not None
+            for reason, name in zip((STOPPED, TARGET), ids(held), strict=True)
+            if name is not None and name not in keep
         ]
         filled = [(reason, order) for reason, order in ended if order and order.status is OrderStatus.FILLED]
         if len(filled) > 1:
@@ -78,11 +89,44 @@ class Guard:
         return filled[0] if filled else None
 
 
-def _ids(held: Position) -> tuple[str | None, str | None]:
+def ids(held: Position) -> tuple[str | None, str | None]:
+    """Client order ids of its stop-loss and its take-profit at the venue."""
     return held.stop_loss_client_order_id, held.take_profit_client_order_id
 
 
-def _told(wanted: Protection, orders: tuple[OrderResult, ...]) -> PlacedProtection:
+def protection_of(held: Position, quantity: Decimal, *, may_only_reduce: bool) -> Protection:
+    """What protects `quantity` of `held`, under the ids that it has, or ids of its own when it has none."""
+    name = next((name for name in ids(held) if name is not None), client_order_id(held.id, "l"))
+    return Protection(
+        signal_id=UUID(hex=name.partition("-")[2]),
+        symbol=held.symbol,
+        side=held.side,
+        quantity=quantity,
+        stop_loss_price=held.stop_loss_price,
+        take_profit_price=held.take_profit_price,
+        reduce_only=may_only_reduce,
+    )
+
+
+def halves(wanted: Protection) -> tuple[Protection, ...]:
+    """`wanted` as up to two protections of one order each, the stop-loss first."""
+    alone = (wanted.model_copy(update={"take_profit_price": None}), wanted.model_copy(update={"stop_loss_price": None}))
+    return tuple(each for each in alone if (each.stop_loss_price or each.take_profit_price) is not None)
+
+
+def placed_each(venue: Venue, wanted: Protection) -> list[str]:
+    """Places stop-loss and take-profit each for itself, since one is better than none; why any could not be placed."""
+    failures = []
+    for half in halves(wanted):
+        try:
+            venue.protect(half)
+        except SparkyError as error:
+            failures.append(str(error))
+    return failures
+
+
+def noted(wanted: Protection, orders: tuple[OrderResult, ...] = ()) -> PlacedProtection:
+    """What the books keep of protective orders; the venue's own numbers where it has told them."""
     numbers = {order.client_order_id: order.order_id for order in orders}
     return PlacedProtection(
         stop_loss_price=wanted.stop_loss_price,
@@ -91,21 +135,4 @@ def _told(wanted: Protection, orders: tuple[OrderResult, ...]) -> PlacedProtecti
         take_profit_order_id=numbers.get(wanted.take_profit_id),
         stop_loss_client_order_id=wanted.stop_loss_id if wanted.stop_loss_price is not None else None,
         take_profit_client_order_id=wanted.take_profit_id if wanted.take_profit_price is not None else None,
-    )
-
-
-def _again(held: Position, quantity: Decimal, *, may_only_reduce: bool) -> Protection | None:
-    """The same protection for another quantity, under the same ids; None when there was none."""
-    stop, target = _ids(held)
-    name = stop or target
-    if name is None:
-        return None
-    return Protection(
-        signal_id=name.partition("-")[2],
-        symbol=held.symbol,
-        side=held.side,
-        quantity=quantity,
-        stop_loss_price=held.stop_loss_price if stop else None,
-        take_profit_price=held.take_profit_price if target else None,
-        reduce_only=may_only_reduce,
     )

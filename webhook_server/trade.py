@@ -83,7 +83,7 @@ class Trade:
 
         While another of the account's strategies holds the opposite side, the net may be smaller than what is closed.
         """
-        return other(side) not in self.other_sides
+        return may_only_reduce(side, self.other_sides)
 
     def side_of(self, leg: str) -> Side:
         """The side of the position that the leg closes or opens; UNDO closes what OPEN opened."""
@@ -114,6 +114,11 @@ class Standby(SparkyError):
 
 class NothingToDo(SparkyError):
     """The leg needs no order; the text says why and is told to the sender."""
+
+
+def may_only_reduce(side: Side, other_sides: frozenset[Side]) -> bool:
+    """See `Trade.may_only_reduce`."""
+    return other(side) not in other_sides
 
 
 def other(side: Side) -> Side:

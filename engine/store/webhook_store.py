@@ -24,7 +24,7 @@ from engine.store.webhook_rows import (
     Portfolio,
     UnfinishedRequest,
 )
-from engine.types import Position
+from engine.types import Position, Side
 
 
 class WebhookStore:
@@ -127,6 +127,11 @@ class WebhookStore:
             "own_positions", user_id=user_id, exchange=exchange, strategy_id=strategy_id, symbol=symbol
         )
         return tuple(Position.model_validate(row) for row in rows)
+
+    def other_sides(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> frozenset[Side]:
+        """The sides that others than this strategy (or person) hold, or may be about to hold, live in the symbol."""
+        sides = self.rpc.call("other_sides", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id)
+        return frozenset(Side(side) for side in sides)
 
     def hold_lease(self, name: str, owner: str, ttl_s: float) -> bool:
         """Takes or keeps the lease for `ttl_s` more seconds; False while it is somebody else's."""

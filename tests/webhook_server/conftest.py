@@ -25,6 +25,7 @@ from engine.exchanges.venue import (
     Credentials,
     Instrument,
     OpenOrder,
+    OrderKind,
     OrderRequest,
     OrderResult,
     OrderStatus,
@@ -187,7 +188,22 @@ class LiveAccount:
         )
 
     def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
-        raise NotImplementedError
+        return tuple(
+            OpenOrder(
+                order_id=f"w-{name}",
+                client_order_id=name,
+                symbol=wanted.symbol,
+                kind=OrderKind.OTHER,
+                is_buy=wanted.side is Side.SHORT,
+                quantity=wanted.quantity,
+                filled=Decimal(0),
+                price=Decimal(1),
+                reduce_only=wanted.reduce_only,
+                at_ms=0,
+            )
+            for name, wanted in self.protections.items()
+            if wanted.symbol == symbol
+        )
 
     def balance(self) -> Balance:
         raise NotImplementedError
@@ -201,7 +217,8 @@ class LiveAccount:
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         if self.mood in {"lost", "silent"}:
             raise UpstreamUnavailable("venue", "no connection")
-        return next((order for order in self.orders if order.client_order_id == client_order_id), None)
+        named = (order for order in self.orders if order.client_order_id == client_order_id)
+        return self.triggered.get(client_order_id) or next(named, None)
 
 
 @dataclass

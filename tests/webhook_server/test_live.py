@@ -134,7 +134,7 @@ def test_a_stop_that_the_venue_filled_is_booked_as_the_exit_and_nothing_is_sold_
     enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
     live.move("BTCUSDT", "24400.0")
     live.account.trigger(client_order_id("a", "l"))
-    live.server.marks.watch()
+    live.server.watch.run()
     (trade,) = live.store.trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(24_400))
     assert len(live.account.orders) == 2

@@ -1,0 +1,219 @@
+"""Carries out a plan leg by leg and books what each leg did; what was booked is never executed again."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from engine.errors import (
+    BadConfiguration,
+    CredentialsRefused,
+    OutcomeUnknown,
+    SparkyError,
+    StrategyFault,
+    UpstreamUnavailable,
+    VenueRefused,
+)
+from engine.store.store import Store
+from engine.store.webhook_rows import Fill, PlacedProtection
+from engine.types import Position
+from webhook_server import answers
+from webhook_server.answers import Answer
+from webhook_server.clock import Clock
+from webhook_server.decide import Plan
+from webhook_server.legs import Legs
+from webhook_server.metrics import Metrics
+from webhook_server.protecting import Fired, ids
+from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, Request, Trade
+
+logger = structlog.get_logger()
+
+
+class Settlement:
+    """One for all requests; each call is one request's, within its turn."""
+
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+
+    def traded(self, legs: Legs, plan: Plan) -> Answer:
+        """The answer, stored together with the last fill. Raises Ended when there is nothing (more) to book."""
+        if not plan.close:
+            return self._open(legs, plan, None)
+        fill, plan = self._closed(legs, plan)
+        opens = plan.open_usd > 0
+        closed = self._book(legs.trade, fill, answers.closed(fill, plan), is_last=not opens)
+        return self._open(replace(legs, trade=replace(legs.trade, held=None)), plan, closed) if opens else closed
+
+    def skipped(self, request: Request, reason: str, *, is_paper: bool | None = None) -> Ended:
+        """Nothing had to be done; in the book `is_paper` says, if that came to light."""
+        book = {} if is_paper is None else {"paper": is_paper}
+        body = {**answers.skipped(reason), **self._common(request), **book}
+        return Ended("skipped", Answer(200, body), reason)
+
+    def _closed(self, legs: Legs, plan: Plan) -> tuple[Fill, Plan]:
+        """The exit of what is held, and what is left of the plan: nothing opens while a part is still held."""
+        trade = legs.trade
+        if trade.held is None:
+            raise AssertionError("only what is held is closed")
+        try:
+            with faults_of(trade.order.exchange):
+                fill = legs.close(trade.held)
+        except NothingToDo as reason:
+            raise self.skipped(trade.request, str(reason), is_paper=trade.is_paper) from None
+        if plan.open_usd > 0 and fill.quantity < trade.held.quantity:
+            part = f"the venue closed only {fill.quantity} of {trade.held.quantity}"
+            return fill, replace(plan, open_usd=Decimal(0), reason=part)
+        return fill, plan
+
+    def _open(self, legs: Legs, plan: Plan, closed: Answer | None) -> Answer:
+        trade = legs.trade
+        try:
+            with faults_of(trade.order.exchange):
+                fill = legs.open(plan.open_usd)
+        except NothingToDo as reason:
+            raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
+        except VenueRefused as error:
+            raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
+        if not trade.is_protected:
+            return self._book(trade, fill, answers.opened(fill, closed), is_last=True)
+        with kept_open():
+            return self._protected(legs, fill, closed)
+
+    def _protected(self, legs: Legs, fill: Fill, closed: Answer | None) -> Answer:
+        """Books the entry, then places its protection, or undoes the entry and says so.
+
+        Dying in between leaves a request that is `filled`: the next attempt goes on from here.
+        """
+        trade, request = legs.trade, legs.trade.request
+        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
+        position = self._position(trade, booked.position_id)
+        if position is None:  # somebody took it out of the books
+            return self._noted(trade, booked.position_id, PlacedProtection(), answers.opened(fill, closed))
+        if _was_undone(legs):
+            return self._undone(legs, position, fill, closed, "it was undone before")
+        try:
+            placed, fired = legs.guard.placed(position)
+        except SparkyError as error:
+            return self._undone(legs, position, fill, closed, str(error))
+        if fired is not None:
+            self._stopped(legs, position, fired)
+            return self._protected(legs, fill, closed)
+        self._metrics.fills.labels(fill.kind, trade.book).inc()
+        return self._noted(trade, position.id, placed, answers.opened(_with_prices(fill, placed), closed))
+
+    def _stopped(self, legs: Legs, position: Position, fired: Fired) -> None:
+        """What protected the position before this request added to it has been filled: books that exit. The new
+        protection is for more than is left, and goes."""
+        request = legs.trade.request
+        exit_ = legs.stopped(position, fired)
+        self._store.book_fill(request.id, request.user_id, exit_, status=None, answer=None)
+        self._metrics.fills.labels(exit_.kind, legs.trade.book).inc()
+        legs.guard.withdrawn()
+        self._store.book_protection(
+            request.id, request.user_id, position.id, PlacedProtection(), status=None, answer=None
+        )
+
+    def _undone(self, legs: Legs, position: Position, fill: Fill, closed: Answer | None, reason: str) -> Answer:
+        symbol, signal = fill.symbol, legs.trade.request.id
+        try:
+            undo = legs.undo(fill)
+        except (VenueRefused, StrategyFault) as refusal:
+            told = f"{reason}; it could not be undone either: {refusal}"
+            self._bare(symbol, position, signal, told)
+            return self._noted(legs.trade, position.id, _as_it_is(position), answers.unprotected(fill, told, closed))
+        logger.warning("entry_undone", signal=signal, symbol=symbol, reason=reason)
+        self._metrics.undone.inc()
+        if undo.quantity < fill.quantity:
+            self._bare(symbol, position, signal, f"only {undo.quantity} of {fill.quantity} could be undone")
+        return self._book(legs.trade, undo, answers.undone(fill, undo, reason, closed), is_last=True)
+
+    def _bare(self, symbol: str, position: Position, signal: str, reason: str) -> None:
+        self._metrics.protection_failures.labels("undo").inc()
+        logger.error("position_unprotected", symbol=symbol, position=str(position.id), signal=signal, reason=reason)
+
+    def _position(self, trade: Trade, position_id: UUID | None) -> Position | None:
+        order, user_id = trade.order, trade.request.user_id
+        held = self._store.own_positions(user_id, order.exchange, order.strategy_id, order.symbol)
+        return next((each for each in held if each.id == position_id), None)
+
+    def _without_entry(self, trade: Trade, state: EndState, body: dict[str, Any], closed: Answer | None) -> Ended:
+        """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
+        answer = self._answer(trade, answers.half_done(body, closed))
+        return Ended(state, answer, str(body["reason"]))
+
+    def _noted(
+        self, trade: Trade, position_id: UUID | None, placed: PlacedProtection, body: Mapping[str, Any]
+    ) -> Answer:
+        """Ends the request with what protects its position now."""
+        request, answer = trade.request, self._answer(trade, body)
+        if position_id is None:
+            raise AssertionError("an entry has a position")
+        self._store.book_protection(
+            request.id, request.user_id, position_id, placed, status=answer.status, answer=dict(answer.body)
+        )
+        return answer
+
+    def _book(self, trade: Trade, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> Answer:
+        """Books `fill`; the last one takes the answer with it, in the same transaction."""
+        request = trade.request
+        answer = self._answer(trade, body)
+        status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
+        booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
+        self._metrics.fills.labels(fill.kind, trade.book).inc()
+        return Answer(200, booked.answer or answers.with_pnl(answer.body, booked))
+
+    def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
+        return Answer(200, answers.plain({**body, **self._common(trade.request), "paper": trade.is_paper}))
+
+    def _common(self, request: Request) -> dict[str, Any]:
+        return {"signal_id": request.id, "duration": round((self._clock.monotonic() - request.started) * 1000)}
+
+
+@contextmanager
+def faults_of(exchange: str) -> Iterator[None]:
+    """An exchange that nobody knows, credentials that are missing or not accepted: the sender must mend that."""
+    try:
+        yield
+    except BadConfiguration as error:
+        answer = answers.malformed("exchange", str(error), answers.NO_CREDENTIALS_HINT)
+        raise Ended("refused", answer, f"{exchange}: {error}") from error
+
+
+@contextmanager
+def kept_open() -> Iterator[None]:
+    """An entry is in the books and its end is not: whatever keeps us from the venue, the request stays open.
+
+    Ended as failed it would be begun anew, and enter again.
+    """
+    try:
+        yield
+    except (UpstreamUnavailable, CredentialsRefused) as error:
+        if isinstance(error, UpstreamUnavailable) and error.service == "database":
+            raise
+        raise OutcomeUnknown(f"the entry is booked and neither protected nor undone yet: {error}") from error
+
+
+def _was_undone(legs: Legs) -> bool:
+    """Whether an earlier attempt took the entry back. An undo that the venue rejected took nothing back."""
+    try:
+        return legs.sent(UNDO) is not None
+    except VenueRefused:
+        return False
+
+
+def _as_it_is(position: Position) -> PlacedProtection:
+    stop, target = ids(position)
+    return PlacedProtection(stop_loss_client_order_id=stop, take_profit_client_order_id=target)
+
+
+def _with_prices(fill: Fill, placed: PlacedProtection) -> Fill:
+    """The fill with the prices at which its position is protected, for the answer."""
+    return fill.model_copy(
+        update={"stop_loss_price": placed.stop_loss_price, "take_profit_price": placed.take_profit_price}
+    )

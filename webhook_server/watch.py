@@ -1,0 +1,189 @@
+"""No live position stays unprotected that asked for protection: looks at the venue for it, and places what is missing.
+
+Orders can be missing because the venue dropped them, somebody cancelled them there, an entry could not be undone, or an
+exit failed half way. Restored is only what is surely the books': nothing of it is under way, and the venue holds as
+much as the books say.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.exchanges.venue import Account, OpenOrder, OrderStatus, Protection
+from engine.store.store import Store
+from engine.types import Position, Side
+from webhook_server.execution import Desk
+from webhook_server.exits import Exits
+from webhook_server.locks import Busy
+from webhook_server.metrics import Metrics
+from webhook_server.protecting import STOPPED, TARGET, halves, ids, noted, protection_of
+from webhook_server.trade import may_only_reduce
+from webhook_server.venues import Venues
+
+logger = structlog.get_logger()
+
+UNSETTLED: Final = ("submitted", "filled")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look found: an order that has `fired` (its exit reason), or why protection is `missing`."""
+
+    fired: str | None = None
+    missing: str | None = None
+
+
+class Watch:
+    """`may_send` says, as late as possible, whether this server is still the one that executes."""
+
+    def __init__(
+        self,
+        store: Store,
+        venues: Venues,
+        desk: Desk,
+        exits: Exits,
+        metrics: Metrics,
+        may_send: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._venues = venues
+        self._desk = desk
+        self._exits = exits
+        self._metrics = metrics
+        self._may_send = may_send
+        self._known: dict[UUID, str] = {}
+
+    def run(self) -> None:
+        """Looks at every live position that asked for protection. Raises UpstreamUnavailable for the database only."""
+        bare: dict[UUID, str] = {}
+        for position in self._store.open_positions():
+            if position.is_paper or (position.stop_loss_price or position.take_profit_price) is None:
+                continue
+            seen = self._look(position)
+            if seen.fired is not None:
+                self._exits.exit(position, seen.fired)
+            elif seen.missing is not None:
+                bare[position.id] = seen.missing
+        self._tell(bare)
+
+    def _look(self, position: Position) -> Seen:
+        """In the strategy's turn, so that no signal trades the position meanwhile; what cannot be seen is as before."""
+        try:
+            with self._desk.turn_of((position.user_id, position.exchange, position.strategy_id), 0.0):
+                return self._found(position)
+        except Busy:
+            pass
+        except SparkyError as error:
+            if isinstance(error, UpstreamUnavailable) and error.service == "database":
+                raise
+            logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
+            if ids(position) == (None, None):
+                return Seen(missing=str(error))
+        return Seen(missing=self._known.get(position.id))
+
+    def _found(self, listed: Position) -> Seen:
+        own = self._store.own_positions(listed.user_id, listed.exchange, listed.strategy_id, listed.symbol)
+        position = next((each for each in own if each.id == listed.id), None)
+        if position is None:
+            return Seen()
+        account = self._account(position)
+        waiting = {order.client_order_id: order for order in account.orders_open(position.symbol)}
+        missing = [half for half in self._wanted(position) if not _waits(half, waiting)]
+        fired = _fired(account, position, waiting)
+        if fired is not None or not missing:
+            return Seen(fired=fired)
+        return Seen(missing=self._restored(account, position, missing, waiting))
+
+    def _account(self, position: Position) -> Account:
+        credentials = self._store.venue_credentials(position.user_id, position.exchange)
+        if credentials is None:
+            raise BadConfiguration("there is a live position and there are no credentials")
+        return self._venues.live(position.exchange, credentials)
+
+    def _wanted(self, position: Position) -> tuple[Protection, ...]:
+        sides = self._store.other_sides(position.user_id, position.exchange, position.symbol, position.strategy_id)
+        only = may_only_reduce(position.side, sides)
+        return halves(protection_of(position, position.quantity, may_only_reduce=only))
+
+    def _restored(
+        self,
+        account: Account,
+        position: Position,
+        missing: list[Protection],
+        waiting: dict[str | None, OpenOrder],
+    ) -> str | None:
+        """Places the missing orders; why any of them is still missing, None when all wait."""
+        obstacle = self._obstacle(account, position)
+        if obstacle is not None:
+            return f"not restored, since {obstacle}"
+        if ids(position) == (None, None):  # noted first, so that an exit will cancel what is about to wait
+            whole = protection_of(position, position.quantity, may_only_reduce=True)
+            self._store.book_protection("", position.user_id, position.id, noted(whole), status=None, answer=None)
+        try:
+            for half in missing:
+                if name_of(half) in waiting:  # for less than is held
+                    account.cancel(half.symbol, name_of(half))
+                account.protect(half)
+        except SparkyError as error:
+            self._metrics.protection_failures.labels("loss").inc()
+            return str(error)
+        self._metrics.protection_restored.inc()
+        logger.warning("protection_restored", symbol=position.symbol, position=str(position.id))
+        return None
+
+    def _obstacle(self, account: Account, position: Position) -> str | None:
+        who = (position.user_id, position.exchange, position.strategy_id, position.symbol)
+        for row in self._store.unfinished_requests():
+            if (row.user_id, row.exchange, row.strategy_id, row.symbol) == who and row.status in UNSETTLED:
+                return f"what {row.request_id} did is not known yet"
+        net = next((held.net for held in account.positions() if held.symbol == position.symbol), Decimal(0))
+        booked = self._booked(position)
+        if net != booked:
+            return f"the venue holds {net} of {position.symbol} and the books say {booked}"
+        return None if self._may_send() else "another server executes"
+
+    def _booked(self, position: Position) -> Decimal:
+        """The net of all that the account holds in the symbol, as the books have it."""
+        held = [
+            each
+            for each in self._store.open_positions(user_id=position.user_id)
+            if not each.is_paper and (each.exchange, each.symbol) == (position.exchange, position.symbol)
+        ]
+        return sum((each.quantity if each.side is Side.LONG else -each.quantity for each in held), Decimal(0))
+
+    def _tell(self, bare: dict[UUID, str]) -> None:
+        """Transitions only."""
+        for position_id, reason in bare.items():
+            if self._known.get(position_id) != reason:
+                logger.error("position_unprotected", position=str(position_id), reason=reason)
+        for position_id in self._known.keys() - bare.keys():
+            logger.info("position_protected_or_closed", position=str(position_id))
+        self._known = bare
+        self._metrics.unprotected.set(len(bare))
+
+
+def name_of(half: Protection) -> str:
+    """The client order id of a protection of one order."""
+    return half.stop_loss_id if half.stop_loss_price is not None else half.take_profit_id
+
+
+def _waits(half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:
+    """Whether its order is open, for all that is held (0 stands for that)."""
+    order = waiting.get(name_of(half))
+    return order is not None and (order.quantity == 0 or order.quantity >= half.quantity)
+
+
+def _fired(account: Account, position: Position, waiting: dict[str | None, OpenOrder]) -> str | None:
+    """Which of its orders has filled, unseen so far."""
+    for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
+        if name is None or name in waiting:
+            continue
+        order = account.order_by_client_id(position.symbol, name)
+        if order is not None and order.status is OrderStatus.FILLED:
+            return reason
+    return None
