@@ -2,10 +2,13 @@
 
 ``POST /_control/market`` with a JSON object: ``{"symbol": "BTCUSDT", "jump_percent": -5}`` moves a price at once
 (without a symbol: all), ``{"fill_delay_s": 3}`` lets market orders stay NEW for so long (market time) from now on, and
-``{"weight_per_minute": 100}`` changes the limit (0: none). ``GET`` shows them. Only from the same host.
+``{"weight_per_minute": 100}`` changes the limit (0: none). ``{"fill_percent": 40}`` fills so much of every market order
+from now on, and the rest expires. ``{"refused_kinds": ["STOP_MARKET", "TAKE_PROFIT_MARKET"]}`` refuses every new order
+of these kinds (``[]``: none). ``GET`` shows them. Only from the same host.
 """
 
 import json
+from decimal import Decimal
 from typing import Any, Final
 
 from pydantic import Field, ValidationError
@@ -16,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.types import Frozen
 from simulator.exchange import Exchange
 from simulator.faults import LOOPBACK
+from simulator.ledger import Kind
 
 CONTROL: Final = "/_control/market"
 
@@ -27,6 +31,8 @@ class Wish(Frozen):
     jump_percent: float | None = Field(default=None, gt=-100, le=1_000)
     fill_delay_s: float | None = Field(default=None, ge=0, le=86_400)
     weight_per_minute: int | None = Field(default=None, ge=0)
+    fill_percent: Decimal | None = Field(default=None, gt=0, le=100)
+    refused_kinds: frozenset[Kind] | None = None
 
 
 def with_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
@@ -64,6 +70,10 @@ def _fulfil(wish: Wish, exchange: Exchange) -> None:
         exchange.fill_delay_ms = round(wish.fill_delay_s * 1_000)
     if wish.weight_per_minute is not None:
         exchange.meter.limit = wish.weight_per_minute
+    if wish.fill_percent is not None:
+        exchange.fill_percent = wish.fill_percent
+    if wish.refused_kinds is not None:
+        exchange.refused_kinds = wish.refused_kinds
 
 
 def _state(exchange: Exchange) -> dict[str, Any]:
@@ -71,6 +81,8 @@ def _state(exchange: Exchange) -> dict[str, Any]:
         "market_ms": exchange.clock.now_ms(),
         "prices": {symbol: str(exchange.price(symbol)) for symbol in exchange.markets},
         "fill_delay_s": exchange.fill_delay_ms / 1_000,
+        "fill_percent": float(exchange.fill_percent),
+        "refused_kinds": sorted(exchange.refused_kinds),
         "weight_per_minute": exchange.meter.limit,
         "weight_used": exchange.meter.used,
     }

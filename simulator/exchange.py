@@ -2,23 +2,26 @@
 
 import itertools
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
+from typing import Final
 
 from simulator.account_book import AccountBook
 from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
 from simulator.aster_weights import Meter
-from simulator.ledger import KINDS, ZERO, Account, Holding, Order
+from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
+WHOLE: Final = Decimal(100)
 
 
 class Exchange:
     """All that the HTTP routes speak to. One thread at a time: the server's event loop.
 
     Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
-    the next market orders stay NEW.
+    the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
+    `refused_kinds` are refused.
     """
 
     def __init__(
@@ -32,6 +35,8 @@ class Exchange:
         self.clock = clock
         self.meter = meter or Meter()
         self.fill_delay_ms = 0
+        self.fill_percent = WHOLE
+        self.refused_kinds: frozenset[Kind] = frozenset()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -76,6 +81,8 @@ class Exchange:
         """A new order from Aster's parameters. Raises AsterRefusal."""
         account = self.account(user)
         order = self._order(given)
+        if order.kind in self.refused_kinds:
+            raise AsterRefusal(-2010, "New order is rejected.")
         market = self.markets[order.symbol]
         bid, ask = (exact(price, market.decimals) for price in market.book(order.created_ms))
         account.accept(order, bid, ask)
@@ -144,13 +151,14 @@ class Exchange:
             raise AsterRefusal(-1115, "Invalid timeInForce.")
         close_position = given.get("closePosition") == "true"
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
+        quantity = ZERO if close_position else _number(given, "quantity", market.lot_decimals)
         return Order(
             order_id=order_id,
             client_order_id=client_order_id,
             symbol=given["symbol"],
             kind=kind,  # type: ignore[arg-type] # one of KINDS, as checked above
             is_buy=side == "BUY",
-            quantity=ZERO if close_position else _number(given, "quantity", market.lot_decimals),
+            quantity=quantity,
             reduce_only=given.get("reduceOnly", "").lower() == "true",
             close_position=close_position,
             price=_number(given, "price", market.decimals) if needs_price else ZERO,
@@ -159,7 +167,13 @@ class Exchange:
             updated_ms=now_ms,
             rests=given.get("timeInForce") != "IOC",
             fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
+            unfilled=self._unfilled(quantity, market.lot_decimals) if kind == "MARKET" else ZERO,
         )
+
+    def _unfilled(self, quantity: Decimal, decimals: int) -> Decimal:
+        """What of a market order finds nobody, in whole lots."""
+        lot = Decimal(1).scaleb(-decimals)
+        return quantity - (quantity * self.fill_percent / WHOLE).quantize(lot, ROUND_FLOOR)
 
 
 def exact(price: float, decimals: int) -> Decimal:

@@ -1,7 +1,8 @@
 """One account of the simulated venue: orders, netted positions, fees and balance, exact to the last digit.
 
-Simplifications, on purpose: cross margin, one-way mode, no funding, no liquidation; an order fills in full, a market
-order at once (unless told to take its time) at the best bid or ask whatever its size.
+Simplifications, on purpose: cross margin, one-way mode, no funding, no liquidation; an order fills in full (a market
+order in part if told so), a market order at once (unless told to take its time) at the best bid or ask whatever its
+size.
 """
 
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Order:
     average: Decimal = ZERO
     rests: bool = True  # False: immediate or cancel
     fill_at_ms: int | None = None  # when a slow market order fills; None: at once
+    unfilled: Decimal = ZERO  # the part of a market order that finds nobody and expires
 
     @property
     def triggers_above(self) -> bool:
@@ -130,7 +132,7 @@ class Account:
 
         A reduction is cut to the position; with nothing to reduce the order expires.
         """
-        quantity = self._executable(order)
+        quantity = self._executable(order) - order.unfilled
         order.updated_ms = at_ms
         self.changed.append(order)
         if quantity <= 0:
@@ -139,7 +141,8 @@ class Account:
         commission = quantity * price * (MAKER_RATE if is_maker else TAKER_RATE)
         realized = _net(self.holding(order.symbol), quantity if order.is_buy else -quantity, price)
         self.balance += realized - commission
-        order.quantity, order.filled, order.average, order.status = quantity, quantity, price, "FILLED"
+        order.quantity, order.filled, order.average = quantity + order.unfilled, quantity, price
+        order.status = "EXPIRED" if order.unfilled else "FILLED"
         self.fills.append(
             Fill(len(self.fills) + 1, order, price, quantity, commission, realized, at_ms, is_maker=is_maker)
         )
