@@ -24,9 +24,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Generated and mutated answers of a model; FUZZ_CASES and FUZZ_SEED change how many and which.
+# Generated answers of a model and requests to the webhook server: FUZZ_CASES answers, API_FUZZ_CASES requests to each
+# operation, both from FUZZ_SEED.
 fuzz: $(STAMP)
-	FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/pytest tests/fuzz --timeout 1800 $(ARGS)
+	FUZZ_CASES=$${FUZZ_CASES:-100000} API_FUZZ_CASES=$${API_FUZZ_CASES:-5000} \
+	  $(BIN)/pytest tests/fuzz tests/webhook_server/test_openapi.py --timeout 3600 $(ARGS)
 
 # Tables of figures, for a machine that does nothing else meanwhile: about ten minutes.
 bench: $(STAMP)

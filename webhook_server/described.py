@@ -31,7 +31,7 @@ _WRITTEN: Final[dict[str, Schema]] = {  # what stands before pydantic's own chec
     "expires_at": _MOMENT,
 }
 _SECRET: Final = {"type": "string", "description": "The user's webhook secret; not needed when the request is signed"}
-_PROOFS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
+PROOFS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _RETRY_AFTER: Final = {
     "Retry-After": {"required": True, "description": "seconds", "schema": {"type": "integer", "minimum": 1}}
 }
@@ -46,7 +46,7 @@ def signal(model: type[Order]) -> Schema:
             "required": True,
             "content": {"application/json": {"schema": body}, "text/plain": {"schema": as_text}},
         },
-        "parameters": [_header(name) for name in _PROOFS],
+        "parameters": [_header(name) for name in PROOFS],
     }
 
 

@@ -1,0 +1,138 @@
+"""Schemathesis against the documented API over HTTP: whatever is sent, only what is documented comes back.
+
+A seeded run in `make test`; `make fuzz` tries ``API_FUZZ_CASES`` requests per operation, from ``FUZZ_SEED``.
+"""
+
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck
+from requests import PreparedRequest
+from requests.auth import AuthBase
+from schemathesis import Case, CheckFunction, checks
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi import checks as openapi
+
+from tests.webhook_server.conftest import Sender, Site
+from webhook_server import described
+from webhook_server.routes import Doors, router
+
+CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
+SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
+AnyCase = Case[Any]
+SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "BINANCE:BTCUSDT.P")
+KEPT: Final = ("action", "stop_loss_percent", "take_profit_percent", "environment", "order_type", "price", "signal_id")
+CHECKS: Final[list[CheckFunction]] = [
+    checks.not_a_server_error,
+    openapi.status_code_conformance,
+    openapi.content_type_conformance,
+    openapi.response_headers_conformance,
+    openapi.response_schema_conformance,
+    openapi.unsupported_method,
+    openapi.allow_header_conformance,
+]
+# Without a loan of values from answers, which differ from run to run.
+ALONE: Final = {"error-feedback": {"enabled": False}, "extra-data-sources": {"responses": False}}
+CONFIG: Final = {"seed": SEED, "phases": {"fuzzing": ALONE}}
+SIGNAL: Final = {"200 opened", "200 closed", "200 skipped", "200 rejected", "400", "401", "405", "409"}
+REACHED: Final = {"/webhook": SIGNAL, "/webhook/ai-signal": SIGNAL, "/positions": {"200", "401", "405"}}
+
+
+def documented() -> dict[str, Any]:
+    """What GET /openapi.json shows of the routes, for which none of them has to work."""
+    app = FastAPI()
+    app.include_router(router(cast("Doors", None)))
+    return app.openapi()
+
+
+api = schemathesis.openapi.from_dict(documented(), config=SchemathesisConfig.from_dict(CONFIG))
+
+
+class Signed(AuthBase):
+    """Signs whatever bytes are sent, as Standard Webhooks has it."""
+
+    def __init__(self, sender: Sender, name: str) -> None:
+        self._sender = sender
+        self._name = name
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        raw = request.body or b""
+        request.headers.update(self._sender.signed(raw if isinstance(raw, str) else raw.decode(), self._name))
+        return request
+
+
+class Traffic:
+    """Sends generated requests, most of them of a person with a secret, a strategy and live credentials."""
+
+    def __init__(self, site: Site) -> None:
+        site.credentials()
+        self._site = site
+        self._strategy = str(site.strategy(max_position_usd="100000", leverage_max=50))
+        self._session = requests.Session()
+        self.answers: dict[str, set[str]] = defaultdict(set)
+
+    def send(self, case: AnyCase) -> None:
+        mark = zlib.crc32(repr((case.body, case.headers)).encode("utf-8", "surrogatepass"))
+        auth = None
+        if isinstance(case.body, dict) and mark % 6:
+            case.body, auth = self._proven(case.body, mark // 6, mark % 6)
+            for name in described.PROOFS:
+                case.headers.pop(name, None)
+        if case.path == "/positions" and mark % 2:
+            case.headers["X-Webhook-Secret"] = self._site.sender.secret.get_secret_value()
+        answer = case.call(base_url=self._site.url, session=self._session, auth=auth, timeout=60)
+        case.validate_response(answer, checks=CHECKS, transport_kwargs={"auth": auth})
+        self.answers[case.path].add(f"{answer.status_code} {answer.json().get('action', '')}".strip())
+
+    def _proven(self, body: dict[str, Any], mark: int, kind: int) -> tuple[dict[str, Any], Signed | None]:
+        """`body` with a secret or a signature; two kinds as generated otherwise, three with what can be traded."""
+        sender = self._site.sender
+        if kind > 2:
+            body = {name: body[name] for name in KEPT if name in body} | self._tradable(mark, kind)
+        body = {name: told for name, told in body.items() if name not in {"secret", "userId"}}
+        body["user_id"] = str(sender.user_id)
+        if mark % 8 == 0:
+            body["signal_id"] = "used-before"
+        if mark % 2:
+            return body | {"secret": sender.secret.get_secret_value()}, None
+        return body, Signed(sender, str(body.get("signal_id") or f"m{mark}"))
+
+    def _tradable(self, mark: int, kind: int) -> dict[str, Any]:
+        wanted = {
+            "exchange": "aster",
+            "symbol": SYMBOLS[mark % 3],
+            "position_size_usd": 1 + mark % 1000 if mark // 3 % 4 else 1,
+            "strategy_id": self._strategy if mark // 12 % 2 else None,
+        }
+        certain = {"action": ("buy", "SELL", "CLOSE", "LONG")[mark // 24 % 4], "environment": "production"}
+        return wanted if kind == 3 else wanted | certain
+
+
+@pytest.fixture
+def traffic(site: Site) -> Iterator[Traffic]:
+    made = Traffic(site)
+    yield made
+    for path, answers in made.answers.items():
+        assert answers >= REACHED.get(path, {"200", "405"}), f"too little of {path} was reached"
+    assert site.store.unfinished_requests() == ()
+    site.sql("update fills set created_at = now() - interval '1 hour'")
+    assert site.server.reconciliation.run() == ()
+
+
+@api.parametrize()
+@hypothesis.settings(
+    max_examples=CASES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),  # one server for all cases is what is wanted
+)
+def test_whatever_is_sent_only_what_is_documented_comes_back(case: AnyCase, traffic: Traffic) -> None:
+    traffic.send(case)
