@@ -7,7 +7,7 @@ import csv
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from engine.store.store import Store
 from engine.types import Candle
 from tests.e2e.conftest import SparkyMaker
 from tests.engine.test_indicators import independent
+from tests.support.bookkeeping import Book
 from tests.support.candle_files import write_walk
 from tests.support.sparky import Sparky
 
@@ -35,36 +36,13 @@ MINUTE_MS = 60_000
 
 
 @dataclass
-class Book:
-    """One strategy's position in one symbol and what it has earned, kept by the plainest bookkeeping."""
-
-    quantity: Decimal = Decimal(0)  # signed
-    entry: Decimal = Decimal(0)
-    entry_fees: Decimal = Decimal(0)
-    trades: list[tuple[Decimal, Decimal]] = field(default_factory=list)  # fees, profit
-
-    def open(self, sign: int, quantity: Decimal, price: Decimal) -> None:
-        held = abs(self.quantity)
-        self.entry = (self.entry * held + price * quantity) / (held + quantity)
-        self.quantity += sign * quantity
-        self.entry_fees += quantity * price * FEE_RATE
-
-    def close(self, quantity: Decimal, price: Decimal) -> None:
-        share = quantity / abs(self.quantity)
-        fees = self.entry_fees * share + quantity * price * FEE_RATE
-        sign = 1 if self.quantity > 0 else -1
-        self.trades.append((fees, sign * quantity * (price - self.entry) - fees))
-        self.entry_fees -= self.entry_fees * share
-        self.quantity -= sign * quantity
-
-
-@dataclass
 class Run:
     """What a finished run left in its database."""
 
     candles: list[Candle]
     markets: list[dict[str, Any]]
     answers: list[dict[str, Any]]
+    fills: list[dict[str, Any]]
     trades: list[dict[str, Any]]
     positions: list[dict[str, Any]]
     overview: list[Any]
@@ -108,6 +86,7 @@ def finished(dsn: str, candles: list[Candle]) -> Run:
             candles=candles,
             markets=[symbol for row in markets for symbol in row["market"]["symbols"]],
             answers=list(answers),
+            fills=list(connection.execute("select price, market_time_ms from fills")),
             trades=list(connection.execute("select * from trades order by exit_time, id")),
             positions=list(connection.execute("select * from positions")),
             overview=list(store.strategy_overview()),
@@ -137,9 +116,9 @@ def replayed(answers: list[dict[str, Any]]) -> dict[Any, Book]:
         for action, quantity, price, side in legs(row["answer"]):
             book = books[row["strategy_id"]]
             if action == "opened":
-                book.open(1 if side == "LONG" else -1, quantity, price)
+                book.open(1 if side == "LONG" else -1, quantity, price, quantity * price * FEE_RATE)
             else:
-                book.close(quantity, price)
+                book.close(quantity, price, quantity * price * FEE_RATE)
     return books
 
 
@@ -164,11 +143,11 @@ def check_indicators(run: Run) -> None:
 def check_prices(run: Run) -> None:
     """Every fill lies within the candle of its moment, but for spread and slippage."""
     at = {candle.open_time_ms: candle for candle in run.candles}
-    for trade in run.trades:
-        for leg in ("entry", "exit"):
-            open_time_ms = trade[f"{leg}_market_time_ms"] // MINUTE_MS * MINUTE_MS
-            candle = at[min(open_time_ms, run.candles[-1].open_time_ms)]  # time stands still at the end of the file
-            assert candle.low * 0.999 <= float(trade[f"{leg}_price"]) <= candle.high * 1.001
+    assert len(run.fills) > 20
+    for fill in run.fills:
+        open_time_ms = fill["market_time_ms"] // MINUTE_MS * MINUTE_MS
+        candle = at[min(open_time_ms, run.candles[-1].open_time_ms)]  # time stands still at the end of the file
+        assert candle.low * 0.999 <= float(fill["price"]) <= candle.high * 1.001
 
 
 def check_ledger(run: Run) -> None:
