@@ -1,6 +1,8 @@
 """Any Groq-compatible endpoint and any address of the venue go through the same code: only the settings differ."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +18,14 @@ from tests.support.sparky import Sparky
 def elsewhere() -> Iterator[tuple[str, str]]:
     """The addresses of a model and a venue that Sparky has not started."""
     groq_port, aster_port = free_ports(2)
-    settings = Settings(sparky_sim_groq_port=groq_port, sparky_sim_aster_port=aster_port)
-    services: list[HttpService] = [make_groq(settings, ""), make_aster(settings, "")]
-    for service in services:
-        service.start()
-    yield f"http://127.0.0.1:{groq_port}", f"http://127.0.0.1:{aster_port}"
-    for service in services:
-        service.stop(5.0)
+    with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as home:
+        settings = Settings(sparky_home=Path(home), sparky_sim_groq_port=groq_port, sparky_sim_aster_port=aster_port)
+        services: list[HttpService] = [make_groq(settings, ""), make_aster(settings, "")]
+        for service in services:
+            service.start()
+        yield f"http://127.0.0.1:{groq_port}", f"http://127.0.0.1:{aster_port}"
+        for service in services:
+            service.stop(5.0)
 
 
 def has_booked(sparky: Sparky) -> bool:

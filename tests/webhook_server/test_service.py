@@ -2,6 +2,8 @@
 
 import json
 import socket
+import tempfile
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import pytest
@@ -18,20 +20,30 @@ from tests.webhook_server.conftest import Sender, Sql, until
 from webhook_server.service import make
 
 
-def settings(database_url: str, **more: object) -> Settings:
-    given = {
-        "database_url": database_url,
-        "sparky_market": "aster",
-        "sparky_webhook_port": free_port(),
-        "sparky_sim_aster_port": free_port(),
-        "sparky_mark_interval_s": 0.05,
-        "sparky_sim_speed": 1.0,
-    }
-    return Settings.model_validate(given | more)
+@pytest.fixture
+def settings(database_url: str) -> Iterator[Callable[..., Settings]]:
+    """Makes settings with a state directory of the test's own."""
+    with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as home:
+
+        def make_settings(**more: object) -> Settings:
+            given = {
+                "sparky_home": home,
+                "database_url": database_url,
+                "sparky_market": "aster",
+                "sparky_webhook_port": free_port(),
+                "sparky_sim_aster_port": free_port(),
+                "sparky_mark_interval_s": 0.05,
+                "sparky_sim_speed": 1.0,
+            }
+            return Settings.model_validate(given | more)
+
+        yield make_settings
 
 
-def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(database_url: str, store: Store) -> None:
-    plain = settings(database_url)
+def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(
+    settings: Callable[..., Settings], store: Store
+) -> None:
+    plain = settings()
     venue = make_aster(plain, "")
     venue.start()
     service = make(plain.model_copy(update={"sparky_market_url": venue.url}), "")
@@ -59,8 +71,10 @@ def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(database_url: 
         requests.get(service.url, timeout=5)
 
 
-def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(database_url: str, store: Store, sql: Sql) -> None:
-    plain = settings(database_url)
+def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(
+    settings: Callable[..., Settings], store: Store, sql: Sql
+) -> None:
+    plain = settings()
     venue = make_aster(plain, "")
     venue.start()
     service = make(plain.model_copy(update={"sparky_market_url": venue.url}), "")
@@ -91,19 +105,19 @@ def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(database_url:
         venue.stop(5)
 
 
-def test_a_taken_port_is_one_clear_sentence(database_url: str) -> None:
+def test_a_taken_port_is_one_clear_sentence(settings: Callable[..., Settings]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        service = make(settings(database_url, sparky_webhook_port=taken.getsockname()[1]), "")
+        service = make(settings(sparky_webhook_port=taken.getsockname()[1]), "")
         with pytest.raises(BadConfiguration, match="SPARKY_WEBHOOK_PORT"):
             service.start()
         service.stop(1)
 
 
-def test_it_recovers_at_start_what_a_dead_server_left(database_url: str, store: Store) -> None:
+def test_it_recovers_at_start_what_a_dead_server_left(settings: Callable[..., Settings], store: Store) -> None:
     user_id = store.ensure_user("owner@example.com")
     close = {"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}
     store.begin_request("left", user_id, strategy_id=None, **close, fingerprint="f", payload=dict(close))
-    service = make(settings(database_url), "")
+    service = make(settings(), "")
     service.start()
     try:
         until(lambda: not store.unfinished_requests())
