@@ -38,25 +38,23 @@ class FieldError(SparkyError, ValueError):
 
 
 def _action(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    word = value.strip().upper()
-    return _ACTIONS.get(word, word)
+    word = _upper(value)
+    return _ACTIONS.get(word, word) if isinstance(word, str) else word
 
 
 def _symbol(value: object) -> object:
     """Charting services write BINANCE:BTCUSDT, and BTCUSDT.P for a perpetual."""
-    if not isinstance(value, str):
-        return value
-    return value.strip().rsplit(":", 1)[-1].upper().removesuffix(".P")
+    word = _upper(value)
+    return word.rsplit(":", 1)[-1].removesuffix(".P") if isinstance(word, str) else word
 
 
 def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
+    return value.strip().lower() if isinstance(value, str) and value.isascii() else value
 
 
 def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
+    """Letters of other alphabets stay as they are, and are refused: some become ASCII when their case changes."""
+    return value.strip().upper() if isinstance(value, str) and value.isascii() else value
 
 
 def _number(value: object) -> object:
@@ -74,15 +72,18 @@ def _moment(value: object) -> object:
         value = Decimal(text)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
-    seconds = value if value < SECONDS_END else value / 1000
     try:
-        return datetime.fromtimestamp(float(seconds), UTC)
+        seconds = float(value)
+        return datetime.fromtimestamp(seconds if seconds < SECONDS_END else seconds / 1000, UTC)
     except (OverflowError, OSError, ValueError):
         raise ValueError("is not a moment in time") from None
 
 
 def _in_utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:  # the first or last hours of the calendar, with an offset
+        raise ValueError("is not a moment in time") from None
 
 
 def _storable(value: str) -> str:
@@ -174,7 +175,7 @@ class AiSignal(Order):
 def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
     """The order in `body` (no secret in it). Raises FieldError with the name of the first field that is wrong."""
     try:
-        return schema.model_validate(_without_blanks(body))
+        return schema.model_validate(_of_one_mind(_without_blanks(body)))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         cause = fault.get("ctx", {}).get("error")
@@ -194,12 +195,18 @@ def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None and value != ""}
 
 
-def _names() -> set[str]:
-    names = set(Order.model_fields)
-    for field in Order.model_fields.values():
-        if isinstance(field.validation_alias, AliasChoices):
-            names |= {str(choice) for choice in field.validation_alias.choices}
-    return names
+def _of_one_mind(body: dict[str, Any]) -> dict[str, Any]:
+    """`body`, unless it says two things under two names of one field."""
+    for choices in _CHOICES:
+        given = [name for name in choices if name in body]
+        if len({str(body[name]) for name in given}) > 1:
+            raise FieldError(given[-1], f"differs from {given[0]}, which means the same")
+    return body
 
 
-_KNOWN = _names()
+_CHOICES = [
+    [str(choice) for choice in field.validation_alias.choices]
+    for field in Order.model_fields.values()
+    if isinstance(field.validation_alias, AliasChoices)
+]
+_KNOWN = set(Order.model_fields).union(*_CHOICES)

@@ -21,6 +21,25 @@ def test_only_one_json_object_is_a_body(raw: bytes) -> None:
         open_envelope(raw, {})
 
 
+@pytest.mark.parametrize(
+    ("raw", "where"),
+    [
+        (b'{"action":"BUY","action":"SELL"}', "action"),
+        (b'{"secret":"a","secret":"b"}', "secret"),
+        (b'{"x":{"y":1,"y":2}}', "y"),
+        (rb'{"\ud800":1,"\ud800":2}', "body"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused_by_name(raw: bytes, where: str) -> None:
+    with pytest.raises(FieldError) as refusal:
+        open_envelope(raw, {})
+    assert refusal.value.where == where
+
+
+def test_a_byte_order_mark_before_the_object_is_no_fault() -> None:
+    assert open_envelope(b'\xef\xbb\xbf{"symbol":"X"}', {}).body == {"symbol": "X"}
+
+
 def test_the_secret_is_taken_out_of_the_body() -> None:
     envelope = open_envelope(b'{"secret":"hidden","symbol":"X"}', {})
     assert envelope.body == {"symbol": "X"}

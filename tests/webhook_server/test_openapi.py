@@ -24,6 +24,7 @@ from schemathesis.specs.openapi import checks as openapi
 from tests.webhook_server.conftest import Sender, Site
 from webhook_server import described
 from webhook_server.routes import Doors, router
+from webhook_server.schemas import REQUEST_ID
 
 CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
@@ -103,7 +104,8 @@ class Traffic:
             body["signal_id"] = "used-before"
         if mark % 2:
             return body | {"secret": sender.secret.get_secret_value()}, None
-        return body, Signed(sender, str(body.get("signal_id") or f"m{mark}"))
+        name = str(body.get("signal_id"))
+        return body, Signed(sender, name if REQUEST_ID.fullmatch(name) else f"m{mark}")
 
     def _tradable(self, mark: int, kind: int) -> dict[str, Any]:
         wanted = {

@@ -21,6 +21,7 @@ ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BU
         ("symbol", None),
         ("symbol", "BTC/USDT"),
         ("symbol", "BINANCE:"),
+        ("symbol", "BTCU\u017fDT"),
         ("exchange", None),
         ("exchange", "a ster"),
         ("position_size_usd", None),
@@ -37,6 +38,11 @@ ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BU
         ("strategy_id", "mine"),
         ("expires_at", "soon"),
         ("timestamp", 10**20),
+        ("timestamp", 10**4000),
+        ("timestamp", -(10**4000)),
+        ("timestamp", "9" * 4000),
+        ("expires_at", "9999-12-31T23:59:59-12:00"),
+        ("expires_at", "0001-01-01T00:00:00+12:00"),
         ("timestamp", True),
         ("leverage", 0),
         ("leverage", 2.5),
@@ -107,6 +113,13 @@ def test_empty_fields_are_absent_fields() -> None:
     assert order.strategy_id is None
 
 
+def test_two_names_of_one_field_must_say_the_same() -> None:
+    assert parse(ENTRY | {"size": "100"}, Order).position_size_usd == 100
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"size": 5}, Order)
+    assert refusal.value.where == "size"
+
+
 def test_a_close_needs_no_size() -> None:
     assert parse({"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}, Order).is_entry is False
 
@@ -118,5 +131,5 @@ def test_unknown_fields_are_ignored_and_listed_by_name() -> None:
 
 
 def test_an_order_survives_its_stored_form() -> None:
-    order = parse(ENTRY | {"expires_at": 1_700_000_000, "size": "0.1", "stop_loss_percent": "1.5"}, Order)
+    order = parse(ENTRY | {"expires_at": 1_700_000_000, "position_size_usd": "0.1", "stop_loss_percent": "1.5"}, Order)
     assert Order.model_validate(order.model_dump(mode="json", exclude_none=True)) == order
