@@ -76,8 +76,8 @@ class Legs:
         result = self.sent(UNDO)
         if result is None:
             self.guard.withdrawn()
-            is_buy = opened.side is Side.SHORT
-            result = self._place(UNDO, opened.side, opened.quantity, opened.leverage, is_buy=is_buy)
+            only = self.trade.may_only_reduce(opened.side)
+            result = self._place(UNDO, opened.quantity, is_buy=opened.side is Side.SHORT, reduce_only=only)
         return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected")
 
     def sent(self, leg: str) -> OrderResult | None:
@@ -97,10 +97,22 @@ class Legs:
     def _closed(self, held: Position, quantity: Decimal) -> OrderResult:
         """A position whose exit surely was not made gets its protection back."""
         try:
-            return self._place(CLOSE, held.side, quantity, held.leverage, is_buy=held.side is Side.SHORT)
+            return self._reduced(held, quantity)
         except (VenueRefused, UpstreamUnavailable):
             self.guard.put_back(held, held.quantity)
             raise
+
+    def _reduced(self, held: Position, quantity: Decimal) -> OrderResult:
+        """Sells what is held (or buys it back). What is worth less than the venue's least order it takes only as a
+        reduction, however small the account's net."""
+        only = self.trade.is_paper or self.trade.may_only_reduce(held.side)
+        is_buy = held.side is Side.SHORT
+        try:
+            return self._place(CLOSE, quantity, is_buy=is_buy, reduce_only=only)
+        except VenueRefused as refusal:
+            if only or refusal.kind != "filter":
+                raise
+            return self._place(CLOSE, quantity, is_buy=is_buy, reduce_only=True)
 
     def _closing_quantity(self, held: Position) -> Decimal:
         order = self.trade.order
@@ -114,7 +126,7 @@ class Legs:
         order = self.trade.order
         quantity = self._entry_quantity(size_usd, self.venue.quote(order.symbol), instrument)
         try:
-            return self._place(OPEN, order.side, quantity, order.leverage, is_buy=order.side is Side.LONG)
+            return self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False)
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
@@ -135,7 +147,7 @@ class Legs:
             raise VenueRefused(f"{size_usd} USD is less than one lot of {order.symbol}")
         return quantity
 
-    def _place(self, leg: str, side: Side, quantity: Decimal, leverage: int, *, is_buy: bool) -> OrderResult:
+    def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult:
         trade = self.trade
         if not trade.is_paper:
             self.submit()
@@ -144,8 +156,8 @@ class Legs:
             symbol=trade.order.symbol,
             is_buy=is_buy,
             quantity=quantity,
-            reduce_only=leg != OPEN and (trade.is_paper or trade.may_only_reduce(side)),
-            leverage=leverage if leg == OPEN else None,
+            reduce_only=reduce_only,
+            leverage=trade.order.leverage if leg == OPEN else None,
         )
         limit = trade.order.price if leg == OPEN and trade.order.order_type == "LIMIT" else None
         return place(self.venue, order, self.clock, limit)

@@ -1,0 +1,142 @@
+"""A webhook server with a real database that trades, through ccxt and with real V3 signatures, at a simulated Aster."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+import requests
+from eth_account import Account as Key
+from pydantic import SecretStr
+
+from engine.exchanges.venue import Account, OpenOrder
+from engine.serving import HttpService
+from engine.settings import Settings
+from engine.store.people_rows import NewStrategy
+from engine.store.seed import new_webhook_secret
+from engine.store.store import Store
+from engine.types import Side, StrategyStatus
+from simulator import aster
+from simulator.aster_weights import Meter
+from simulator.candles import MINUTE_MS
+from simulator.exchange import Exchange
+from simulator.market import Market, MarketClock
+from tests.engine.exchanges.conftest import START_MS, Hands, flat_then_rising
+from webhook_server.app import Server, build
+from webhook_server.clock import SystemClock
+from webhook_server.venues import VenuesOf
+
+PRIVATE_KEY = f"{0xC0FFEE:064x}"
+PROTECTIVE = ["STOP_MARKET", "TAKE_PROFIT_MARKET"]
+
+
+@dataclass
+class Floor:
+    """The server, its books, and the venue. BTCUSDT stands at 28,000 until a test moves it; no time passes there."""
+
+    url: str
+    server: Server
+    store: Store
+    exchange: Exchange
+    venue_url: str
+    account: Account
+    user_id: UUID
+    secret: SecretStr
+    hands: Hands = field(repr=False)
+
+    def send(self, name: str | None = None, **fields: Any) -> dict[str, Any]:
+        """What is answered to a live signal: by default to buy for 280 USD. `status` is the HTTP status."""
+        body: dict[str, Any] = {
+            "secret": self.secret.get_secret_value(),
+            "exchange": "aster",
+            "symbol": "BTCUSDT",
+            "action": "buy",
+            "size": 280,
+            "environment": "production",
+            "signal_id": name or uuid.uuid4().hex,
+        }
+        answer = requests.post(f"{self.url}/webhook", json=body | fields, timeout=60)
+        told: dict[str, Any] = answer.json()
+        return told | {"status": answer.status_code}
+
+    def strategy(self, **fields: Any) -> str:
+        row = {"user_id": self.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING}
+        return str(self.store.create_strategy(NewStrategy.of(row | {"is_paper_trading": False} | fields)).id)
+
+    def direct(self, **wishes: Any) -> None:
+        """What the market shall do; see `simulator.aster_control`."""
+        requests.post(f"{self.venue_url}/_control/market", json=wishes, timeout=30).raise_for_status()
+
+    def misbehave(self, *faults: dict[str, Any]) -> None:
+        """What the venue shall do wrong; see `simulator.faults`."""
+        requests.post(f"{self.venue_url}/_control/faults", json=list(faults), timeout=30).raise_for_status()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.server.metrics.registry.get_sample_value(f"sparky_webhook_{name}", labels) or 0.0
+
+    def waiting(self) -> list[OpenOrder]:
+        """Open orders at the venue."""
+        return list(self.account.orders_open("BTCUSDT"))
+
+    def net(self) -> Decimal:
+        """What the venue holds of BTCUSDT."""
+        return next((held.net for held in self.account.positions() if held.symbol == "BTCUSDT"), Decimal(0))
+
+    def booked(self) -> Decimal:
+        """What the books hold of BTCUSDT."""
+        held = self.store.open_positions()
+        return sum((each.quantity if each.side is Side.LONG else -each.quantity for each in held), Decimal(0))
+
+    def check_books(self) -> None:
+        """Every fill at the venue is in the books once, with its price and fee, and both hold the same."""
+        (account,) = self.exchange._accounts.values()
+        there = sorted((str(f.order.order_id), f.quantity, f.price, f.commission) for f in account.fills)
+        assert self.fills() == there
+        assert self.booked() == self.net()
+
+    def fills(self) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+        rows = self.sql("select order_id, quantity, price, fee_usd from fills where not is_paper order by order_id")
+        return sorted((row[0], row[1], row[2], row[3]) for row in rows)
+
+    sql: Callable[..., list[tuple[Any, ...]]] = field(repr=False, default=lambda *_: [])
+
+
+@pytest.fixture
+def make_exchange() -> type[Exchange]:
+    """What the venue is; a test may have one of its own."""
+    return Exchange
+
+
+@pytest.fixture
+def floor(make_exchange: type[Exchange], store: Store, database_url: str) -> Iterator[Floor]:
+    import psycopg
+
+    hands, series = Hands(), flat_then_rising()
+    clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
+    exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
+    venue = HttpService(aster.create_aster(exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", aster.HEALTH)
+    venue.start()
+    venues = VenuesOf(Settings(sparky_market="aster", sparky_market_url=venue.url))
+    server = build(Settings(), store, venues, SystemClock())
+    http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
+    http.start()
+    user_id, secret, address = store.ensure_user("trader@example.org"), new_webhook_secret(), Key.from_key(PRIVATE_KEY)
+    store.set_webhook_secret(user_id, secret)
+    keys = {"private_key": PRIVATE_KEY, "user_address": address.address, "signer_address": address.address}
+    store.put_credentials(user_id, "aster", {name: SecretStr(value) for name, value in keys.items()})
+    credentials = store.venue_credentials(user_id, "aster")
+    assert credentials is not None
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def sql(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+        account = venues.live("aster", credentials)
+        yield Floor(http.url, server, store, exchange, venue.url, account, user_id, secret, hands, sql)
+    http.stop(5)
+    server.workers.shutdown()
+    venue.stop(1)

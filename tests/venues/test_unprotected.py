@@ -1,0 +1,207 @@
+"""A position never stays unprotected when protection was asked for, whatever the venue does in between."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine.exchanges.venue import client_order_id
+from simulator.exchange import Exchange
+from simulator.ledger import Order
+from tests.venues.conftest import PROTECTIVE, Floor
+
+STOP = {"stop_loss_percent": 2}
+TOO_MANY = {"kind": "status", "status": 429, "path": "/order", "method": "POST", "headers": {"retry-after": "1"}}
+NO_KEY = {
+    "kind": "status",
+    "status": 401,
+    "path": "/order",
+    "body": '{"code": -2014, "msg": "API-key format invalid."}',
+}
+
+
+def names(floor: Floor) -> set[str | None]:
+    return {order.client_order_id for order in floor.waiting()}
+
+
+def test_an_entry_whose_protection_is_refused_is_undone_at_the_venue_and_in_the_books(floor: Floor) -> None:
+    floor.direct(refused_kinds=PROTECTIVE)
+    told = floor.send("a", **STOP, take_profit_percent=4)
+    assert (told["success"], told["action"]) == (False, "rejected")
+    assert "undone" in told["error"]
+    assert floor.net() == 0
+    assert floor.waiting() == []
+    assert [trade.exit_reason for trade in floor.store.trades()] == ["unprotected"]
+    assert floor.metric("entries_undone_total") == 1
+    floor.check_books()
+
+
+def test_an_undo_that_is_refused_leaves_a_position_that_is_alerted_and_protected_as_soon_as_it_can_be(
+    floor: Floor,
+) -> None:
+    floor.misbehave({"kind": "status", "status": 400, "path": "/order", "method": "POST", "after": 1, "times": 2,
+                     "body": '{"code": -2010, "msg": "New order is rejected."}'})  # fmt: skip
+    floor.direct(refused_kinds=["TAKE_PROFIT_MARKET"])
+    told = floor.send("a", **STOP, take_profit_percent=4)
+    assert (told["status"], told["success"], told["action"]) == (200, False, "unprotected")
+    assert floor.send("a", **STOP, take_profit_percent=4)["action"] == "unprotected"
+    assert floor.metric("protection_failures_total", after="undo") == 1
+    assert floor.net() > 0
+    floor.server.watch.run()
+    assert floor.metric("unprotected_positions") == 1
+    assert len(floor.waiting()) == 1  # half of it is better than none
+    floor.direct(refused_kinds=[])
+    floor.server.watch.run()
+    assert floor.metric("unprotected_positions") == 0
+    assert len(floor.waiting()) == 2
+    assert floor.send(action="close")["action"] == "closed"
+    assert floor.waiting() == []
+    floor.check_books()
+
+
+def test_an_undo_that_fills_in_part_leaves_a_rest_that_is_protected(floor: Floor) -> None:
+    floor.direct(refused_kinds=PROTECTIVE, fill_percent=50)
+    told = floor.send("a", **STOP)
+    assert "did not take back" in told["error"]
+    assert floor.metric("protection_failures_total", after="undo") == 1
+    floor.direct(refused_kinds=[], fill_percent=100)
+    floor.server.watch.run()
+    (order,) = floor.waiting()
+    assert order.quantity == floor.net() == floor.booked() > 0
+    floor.check_books()
+
+
+@pytest.mark.parametrize("fault", [TOO_MANY, NO_KEY], ids=["too many requests", "credentials revoked"])
+def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later_and_never_made_twice(
+    floor: Floor, fault: dict[str, Any]
+) -> None:
+    floor.misbehave(fault | {"after": 1, "times": None})
+    assert floor.send("a", **STOP)["status"] == 503
+    assert floor.store.unfinished_requests()[0].status == "filled"
+    floor.misbehave()
+    told = floor.send("a", **STOP)
+    while told["status"] == 503:  # as long as the venue wanted to be left alone
+        told = floor.send("a", **STOP)
+    assert told["action"] == "opened"
+    assert names(floor) == {client_order_id("a", "l")}
+    floor.check_books()
+
+
+def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: Floor) -> None:
+    floor.send("a", **STOP, take_profit_percent=4)
+    floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
+    floor.server.watch.run()
+    assert names(floor) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert floor.metric("protection_restored_total") == 1
+    assert floor.metric("unprotected_positions") == 0
+
+
+def test_protection_for_less_than_is_held_is_replaced(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    (order,) = floor.exchange.account(*floor.exchange._accounts).open_orders()
+    order.quantity -= Decimal("0.003")
+    floor.server.watch.run()
+    assert [order.quantity for order in floor.waiting()] == [floor.net()]
+
+
+def test_what_was_closed_by_hand_at_the_venue_is_told_and_not_protected_again(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.sql("update fills set created_at = now() - interval '1 minute'")
+    account = floor.exchange.account(*floor.exchange._accounts)
+    account.holding("BTCUSDT").amount = Decimal(0)  # or liquidated
+    floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
+    floor.server.watch.run()
+    assert floor.waiting() == []
+    assert floor.metric("unprotected_positions") == 1
+    assert len(floor.server.reconciliation.run()) == 1
+    told = floor.send(action="close")
+    assert (told["success"], "ReduceOnly" in told["error"]) == (False, True)
+    assert floor.waiting() == []
+
+
+def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
+    floor.server.watch._may_send = lambda: False
+    floor.server.watch.run()
+    assert floor.waiting() == []
+    assert floor.metric("unprotected_positions") == 1
+
+
+def test_an_exit_that_is_refused_is_protected_again_or_alerted(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.direct(refused_kinds=["MARKET"])
+    assert floor.send(action="close")["success"] is False
+    assert names(floor) == {client_order_id("a", "l")}
+    floor.direct(refused_kinds=["MARKET", *PROTECTIVE])
+    assert floor.send(action="close")["success"] is False
+    assert floor.metric("protection_failures_total", after="exit") == 1
+    floor.server.watch.run()
+    assert floor.metric("unprotected_positions") == 1
+    floor.direct(refused_kinds=[])
+    floor.server.watch.run()
+    assert floor.metric("unprotected_positions") == 0
+    assert floor.send(action="close")["action"] == "closed"
+    floor.check_books()
+
+
+def test_an_exit_that_fills_in_part_leaves_the_rest_protected(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.direct(fill_percent=50)
+    told = floor.send(action="close")
+    assert told["action"] == "closed"
+    (order,) = floor.waiting()
+    assert order.quantity == floor.net() > 0
+    floor.check_books()
+
+
+def test_a_stop_that_fired_unseen_is_booked_before_the_position_is_added_to(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.direct(jump_percent=-5)
+    told = floor.send("b", **STOP)
+    assert told["action"] == "opened"
+    assert told["closed"]["quantity"] == told["quantity"] - 0 or told["closed"]["quantity"] > 0
+    (trade,) = floor.store.trades()
+    assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
+    (order,) = floor.waiting()
+    assert (order.client_order_id, order.quantity) == (client_order_id("b", "l"), floor.net())
+    floor.check_books()
+
+
+class Ambush(Exchange):
+    """The price falls by 5 % right after the second order to buy."""
+
+    def place(self, user: str, given: Any) -> Order:
+        order = super().place(user, given)
+        if order.client_order_id == client_order_id("b", "o"):
+            self.markets["BTCUSDT"].jump(self.clock.now_ms(), -5)
+        return order
+
+
+@pytest.fixture
+def ambush(make_exchange: type[Exchange]) -> type[Exchange]:
+    return Ambush
+
+
+class TestWhileItIsAddedTo:
+    @pytest.fixture
+    def make_exchange(self) -> type[Exchange]:
+        return Ambush
+
+    def test_a_stop_that_fires_is_booked_and_what_is_left_is_protected(self, floor: Floor) -> None:
+        floor.send("a", **STOP)
+        told = floor.send("b", stop_loss_percent=20)
+        assert told["action"] == "opened"
+        assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
+        (order,) = floor.waiting()
+        assert (order.client_order_id, order.quantity) == (client_order_id("b", "l"), floor.net())
+        floor.check_books()
+
+    def test_an_addition_beyond_the_stop_is_undone(self, floor: Floor) -> None:
+        floor.send("a", **STOP)
+        assert floor.send("b")["success"] is False
+        floor.server.watch.run()
+        assert floor.waiting() == []
+        assert {trade.exit_reason for trade in floor.store.trades()} == {"stop_loss", "unprotected"}
+        assert floor.net() == 0
+        floor.check_books()
