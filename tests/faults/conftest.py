@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fleet import Fleet
+from tests.support.sparky import Sparky
 
 _measured: list[str] = []
 FleetMaker = Callable[..., Fleet]
@@ -42,12 +43,26 @@ def fleet_of() -> Iterator[FleetMaker]:
 def fleet() -> Iterator[Fleet]:
     """50 strategies on a cadence of 5 s; every test leaves it running."""
     root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
-    running = Fleet(root / "home", 50, 5.0, SPARKY_CYCLE_DEADLINE_S="8", SPARKY_LLM_TIMEOUT_S="5")
+    running = Fleet(root / "home", 50, 5.0, SPARKY_CYCLE_DEADLINE_S="8", SPARKY_LLM_TIMEOUT_S="5", SPARKY_SIM_SPEED="6")
     try:
         running.launch()
         yield running
     finally:
         running.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def product() -> Iterator[Sparky]:
+    """Everything but strategies, on a market in real time."""
+    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
+    made = Sparky(root / "home", SPARKY_SIM_SPEED="1", SPARKY_MARK_INTERVAL_S="1")
+    try:
+        made.start("--no-demo")
+        made.wait_for(lambda: made.process_of("roster"), "Sparky being up")
+        yield made
+    finally:
+        made.close()
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -8,7 +8,7 @@ from actors.actor import M
 from actors.messages import Ask, Message
 from engine.errors import Skip
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Ear:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +17,11 @@ from pydantic import SecretStr
 
 from console import home_key
 from engine.settings import read_environment
-from engine.store.embedded import dsn
+from engine.store.embedded import data_dir, dsn
 from engine.store.store import Store, open_store
 from tests.support.ports import free_ports
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0  # of a machine that does ten other things as well
 T = TypeVar("T")
 
 
@@ -101,6 +103,26 @@ class Sparky:
         assert self.process is not None
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
+
+    def process_of(self, name: str) -> psutil.Process | None:
+        """Of a living child, by its name, or of PostgreSQL as ``postgres``."""
+        with suppress(psutil.Error, OSError, ValueError):
+            if name == "postgres":
+                found = psutil.Process(int((data_dir(self.home) / "postmaster.pid").read_text().splitlines()[0]))
+                return found if found.name() == "postgres" else None
+            for process in self.family():
+                with suppress(psutil.Error):
+                    if " ".join(process.cmdline()).strip() == f"sparky: {name}":
+                        return process
+        return None
+
+    def kill(self, *names: str) -> None:
+        """Kills them all at once, as each is found at its work, and returns when they are gone."""
+        victims = [self.wait_for(partial(self.process_of, name), name) for name in names]
+        for victim in filter(None, victims):
+            victim.kill()
+        for victim in filter(None, victims):
+            victim.wait(PATIENCE_S)
 
     def press_ctrl_c(self) -> int:
         """SIGINT to the whole process group, as the terminal sends it; returns the exit code."""

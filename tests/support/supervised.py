@@ -22,9 +22,10 @@ from actors.systemd import Notifier
 from engine import logs
 from engine.settings import Settings
 from supervisor import Supervisor
+from tests.support.crowding import slowed
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # of a machine that does ten other things as well
 
 
 def spec(name: str, make: str, **more: Any) -> dict[str, Any]:
@@ -122,7 +123,8 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    """Raises AssertionError when somebody is alive after so long, longer in proportion on a machine that is crowded."""
+    deadline = time.monotonic() + slowed(seconds)
     while any(is_alive(pid) for pid in pids):
         if time.monotonic() > deadline:
             raise AssertionError(f"still alive: {[pid for pid in pids if is_alive(pid)]}")
@@ -135,7 +137,7 @@ def _main(run_dir: Path, strategy_make: str) -> int:
 
     def strategy(wanted: WantedStrategy) -> ChildSpec:
         entry = f"tests.support.children:make_{strategy_make}"
-        more: dict[str, Any] = {"restart": Restart.TRANSIENT, "tick_deadline_s": 1.0, "grace_s": 1.0}
+        more: dict[str, Any] = {"restart": Restart.TRANSIENT, "grace_s": 1.0}
         return ChildSpec(f"strategy-{wanted.id}", entry, "strategy", 9, sealed, str(wanted.id), **more)
 
     def plan() -> Plan:

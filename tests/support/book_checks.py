@@ -1,0 +1,157 @@
+"""The books against what happened: every fill, position, trade and dollar, as the venue's own record has them too."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.store.embedded import dsn
+from engine.store.store import Store
+from tests.support.bookkeeping import Book
+from tests.support.sparky import Sparky
+from tests.support.trading import SYMBOLS
+
+CAPITAL = Decimal(10_000)
+
+BookKey = tuple[UUID, str, bool]
+
+
+def check_books(product: Sparky, store: Store, least: int) -> int:
+    """The books hold what happened, once and to the last digit: paper and live, and live as the venue itself has it.
+
+    Returns how many live fills there are, more than `least`.
+    """
+    url = f"http://127.0.0.1:{product.environ['SPARKY_SIM_ASTER_PORT']}"
+    (account,) = store.live_accounts()
+    credentials = store.venue_credentials(account.user_id, "aster")
+    assert credentials is not None
+    with psycopg.connect(dsn(product.home)) as connection, closing(CcxtVenue("aster", credentials, url)) as venue:
+        orders = booked_orders(connection)
+        assert orders == venue_orders(venue)
+        check_effects(connection)
+        books = replayed(connection)
+        check_positions(connection, books)
+        check_trades(connection, books)
+        check_account(store, venue, books)
+    assert len(orders) > least
+    return len(orders)
+
+
+def booked_orders(connection: psycopg.Connection[Any]) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
+    """By the venue's order id: quantity, price, fee. Raises when one was booked twice."""
+    rows = connection.execute("select order_id, quantity, price, fee_usd from fills where not is_paper").fetchall()
+    orders = {row[0]: (row[1], row[2], row[3]) for row in rows}
+    assert len(orders) == len(rows), "an order was booked twice"
+    return orders
+
+
+def venue_orders(venue: CcxtVenue) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
+    """The same from the venue's own record of the account."""
+    orders: dict[str, tuple[Decimal, Decimal, Decimal]] = {}
+    for symbol in SYMBOLS:
+        for fill in venue._exchange.fetch_my_trades(f"{symbol[:-4]}/USDT:USDT", None, 1_000):
+            told = fill["info"]
+            fee = Decimal(str(told["commission"])).quantize(Decimal("1e-8"))
+            orders[str(fill["order"])] = (Decimal(told["qty"]), Decimal(told["price"]), fee)
+    return orders
+
+
+def check_effects(connection: psycopg.Connection[Any]) -> None:
+    """Every request has ended, every delivered signal is one request, and each has the fills that its answer tells."""
+    unfinished = "select request_id, status from webhook_requests where status <> all (%s)"
+    assert connection.execute(unfinished, [["booked", "refused", "failed", "skipped"]]).fetchall() == []
+    lost = """
+      select id from signal_outbox where status = 'delivered'
+      and (select count(*) from webhook_requests where request_id = signal_outbox.id::text) <> 1"""
+    assert connection.execute(lost).fetchall() == []
+    rows = connection.execute("""
+      select request_id, answer ->> 'action', coalesce(answer ? 'closed', false), coalesce(answer ? 'undone', false),
+        array(select kind from fills where fills.request_id = webhook_requests.request_id order by kind)
+      from webhook_requests""").fetchall()
+    for request_id, action, has_closed, was_undone, kinds in rows:
+        told = {"close"} if has_closed or action == "closed" else set[str]()
+        told |= {"open"} if was_undone or action == "opened" else set()
+        told |= {"undo"} if was_undone else set()
+        half_done = {"close"} if action in {"opened", "rejected"} else set()  # a reversal whose exit was booked before
+        assert told <= set(kinds) <= told | half_done, (request_id, action, kinds)
+
+
+def replayed(connection: psycopg.Connection[Any]) -> dict[BookKey, Book]:
+    """Each strategy's book in each symbol as its fills make it."""
+    books: dict[BookKey, Book] = {}
+    fills = connection.execute(
+        "select strategy_id, symbol, is_paper, kind, side, quantity, price, fee_usd from fills order by id"
+    ).fetchall()
+    for strategy_id, symbol, is_paper, kind, side, *traded in fills:
+        book = books.setdefault((strategy_id, symbol, is_paper), Book())
+        if kind == "open":
+            book.open(1 if side == "LONG" else -1, *traded)
+        else:
+            book.close(*traded)
+    return books
+
+
+def check_positions(connection: psycopg.Connection[Any], books: dict[BookKey, Book]) -> None:
+    """Held is what was bought less what was sold, at the price and the fees that were paid."""
+    rows = connection.execute(
+        "select strategy_id, symbol, is_paper, side, quantity, entry_price, fees_usd from positions"
+    ).fetchall()
+    held = {key: book for key, book in books.items() if book.quantity}
+    assert {(row[0], row[1], row[2]) for row in rows} == held.keys()
+    assert len(rows) == len(held)
+    for *key, side, quantity, entry, fees in rows:
+        book = held[key[0], key[1], key[2]]
+        assert (quantity if side == "LONG" else -quantity) == book.quantity
+        assert is_near(entry, book.entry)
+        assert is_near(fees, book.entry_fees)
+
+
+def check_trades(connection: psycopg.Connection[Any], books: dict[BookKey, Book]) -> None:
+    """Profit after fees of each trade is that of its fills."""
+    rows = connection.execute(
+        "select strategy_id, symbol, is_paper, fees_usd, pnl_usd from trades order by exit_time, id"
+    ).fetchall()
+    booked: dict[BookKey, list[tuple[Decimal, Decimal]]] = {}
+    for strategy_id, symbol, is_paper, fees, profit in rows:
+        booked.setdefault((strategy_id, symbol, is_paper), []).append((fees, profit))
+    made = {key: book.trades for key, book in books.items() if book.trades}
+    assert booked.keys() == made.keys()
+    for key, trades in made.items():
+        assert len(booked[key]) == len(trades)
+        pairs = zip(sorted(booked[key]), sorted(trades), strict=True)
+        assert all(is_near(one, other) for told, was in pairs for one, other in zip(told, was, strict=True)), key
+
+
+def check_account(store: Store, venue: CcxtVenue, books: dict[BookKey, Book]) -> None:
+    """What the venue says of the account as a whole: nets, waiting stops, and its wallet to the cent.
+
+    The venue knows one position of a symbol where the books have one of each strategy, so entry prices differ; wallet
+    less what is still bound in positions is the same on both sides.
+    """
+    live = [(symbol, book) for (_, symbol, is_paper), book in books.items() if not is_paper]
+    nets: dict[str, Decimal] = {}
+    for symbol, book in live:
+        nets[symbol] = nets.get(symbol, Decimal(0)) + book.quantity
+    there = venue.positions()
+    assert {symbol: net for symbol, net in nets.items() if net} == {each.symbol: each.net for each in there}
+    held = [position for position in store.open_positions() if not position.is_paper]
+    stops = Counter(position.stop_loss_client_order_id for position in held if position.stop_loss_client_order_id)
+    assert Counter(order.client_order_id for order in venue.orders_open()) == stops
+    at_venue = venue.balance().wallet_usd - sum((each.net * each.entry_price for each in there), Decimal(0))
+    assert abs(at_venue - CAPITAL - sum(earned(book for _, book in live), Decimal(0))) < Decimal("0.01")
+
+
+def earned(books: Iterator[Book]) -> Iterator[Decimal]:
+    """Profit taken, less what positions have cost so far."""
+    for book in books:
+        yield sum((profit for _, profit in book.trades), -book.entry_fees) - book.quantity * book.entry
+
+
+def is_near(one: Decimal, other: Decimal) -> bool:
+    """Equal but for the digits that the database rounds off, step by step."""
+    return abs(one - other) < Decimal("0.00001")

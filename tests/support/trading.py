@@ -1,0 +1,90 @@
+"""A person with strategies on a running product, their signals, and what must be true of each once all is settled."""
+
+import random
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+from eth_account import Account as Key
+from pydantic import SecretStr
+
+from engine.errors import UpstreamUnavailable
+from engine.store.engine_rows import DecisionRecord, NewSignal
+from engine.store.people_rows import NewStrategy
+from engine.store.seed import new_webhook_secret
+from engine.store.store import Store
+from engine.types import Action, SignalAction, StrategyStatus
+from tests.support.sparky import Sparky
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+LIVE, PAPER = 4, 3
+PRIVATE_KEY = f"{0xC0FFEE:064x}"
+ENDS = {"delivered", "refused", "expired", "dead"}
+
+
+def people(store: Store) -> tuple[UUID, list[UUID]]:
+    """One person with an account at the venue and a webhook secret; live strategies first, then paper ones."""
+    user = store.ensure_user("trader@example.org")
+    store.set_webhook_secret(user, new_webhook_secret())
+    address = SecretStr(Key.from_key(PRIVATE_KEY).address)
+    keys = {"private_key": SecretStr(PRIVATE_KEY), "user_address": address, "signer_address": address}
+    store.put_credentials(user, "aster", keys)
+    made = [
+        store.create_strategy(
+            NewStrategy(
+                user_id=user,
+                name=f"s{number}",
+                status=StrategyStatus.RUNNING,
+                is_paper_trading=number >= LIVE,
+                cadence_seconds=86_400,
+                max_drawdown_percent=90,
+            )
+        )
+        for number in range(LIVE + PAPER)
+    ]
+    return user, [row.id for row in made]
+
+
+def record(product: Sparky, store: Store, strategy_id: UUID, dice: random.Random) -> SignalAction:
+    """One decision with its signal, now and then recorded twice as by a strategy that lost the answer; while the
+    database is away it is tried again, as the same decision."""
+    action = dice.choice((SignalAction.BUY, SignalAction.SELL, SignalAction.CLOSE))
+    symbol = dice.choice(SYMBOLS)
+    signal = NewSignal(
+        action=action,
+        symbol=symbol,
+        exchange="aster",
+        size_usd=Decimal(100),
+        confidence=0.9,
+        stop_loss_percent=dice.choice((None, 20.0)) if action is not SignalAction.CLOSE else None,
+        ttl_s=600,
+    )
+    decided = DecisionRecord(action=Action.LONG, symbol=symbol, size_usd=Decimal(100), confidence=0.9)
+    decision_id = uuid4()
+
+    def is_recorded() -> bool:
+        try:
+            store.record_decision(decision_id, strategy_id, decided, signal)
+        except UpstreamUnavailable:
+            return False
+        return True
+
+    for _ in range(dice.choice((1, 1, 1, 2))):
+        product.wait_for(is_recorded, "the database taking a decision")
+    return action
+
+
+def all_settled(store: Store) -> bool:
+    return store.outbox_pending() == 0 and not store.unfinished_requests()
+
+
+def check_signals(store: Store, count: int) -> None:
+    """There are `count`, and each has one end, with a trace of every attempt."""
+    rows = store.signals(limit=10_000)
+    assert len(rows) == count
+    for row in rows:
+        history = store.signal(row.id)
+        assert history is not None
+        assert row.status in ENDS, row
+        ends = [each for each in history.history if each.outcome != "retry"]
+        assert len(ends) == 1, history
+        assert {each.attempt for each in history.history} >= set(range(1, row.attempts + 1)), history
