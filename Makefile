@@ -16,7 +16,7 @@ test: $(STAMP)
 
 # Real processes, killed, stopped, hung and starved: about 25 minutes on two cores, much of it spent waiting.
 faults: $(STAMP)
-	$(BIN)/pytest tests/faults --timeout 300 $(ARGS)
+	$(BIN)/pytest tests/faults --timeout 1800 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

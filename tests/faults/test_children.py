@@ -42,7 +42,7 @@ def test_a_child_that_breaks_its_promise_is_killed_and_its_traceback_logged(run_
 
 
 def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("frozen", "steady", tick_deadline_s=0.5)]) as running:
+    with Supervised(run_dir, [spec("frozen", "steady", tick_deadline_s=3.0)]) as running:
         first = running.wait_for("frozen", "running")
         seen = len(running.events)
         os.kill(first["pid"], signal.SIGSTOP)
@@ -110,7 +110,7 @@ def test_a_dead_fork_server_is_replaced_without_touching_living_children(run_dir
 
 
 def test_a_second_signal_hurries_the_stop(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("deaf", "deaf", grace_s=60.0)]) as running:
+    with Supervised(run_dir, [spec("deaf", "deaf", grace_s=600.0)]) as running:
         running.wait_for("deaf", "running")
         running.process.send_signal(signal.SIGTERM)
         running.wait_for("deaf", "stopping")

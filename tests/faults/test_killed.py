@@ -5,16 +5,18 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from statistics import quantiles
 from typing import Any
 
 import pytest
 
+from tests.support.crowding import Metronome, slowed
 from tests.support.fleet import FIXED, FORK_SERVER, Fleet
 from tests.support.supervised import is_alive, wait_until_gone
 
-PATIENCE_S = 60.0
-LATE_S = 0.25  # a histogram's bound; what is promised is 0.05 on a machine of one's own, what was seen is told
-WATCHED_S = 12.0
+PATIENCE_S = 180.0
+LATER_S = 0.05  # what is promised of the 99th percentile, on a machine that is late with nothing else
+WATCHED_S = 15.0
 
 Note = Callable[[str], None]
 
@@ -40,23 +42,27 @@ def killed(fleet: Fleet, name: str) -> float:
 
 
 def test_killed_strategies_come_back_and_the_others_keep_their_cadence(fleet: Fleet, measured: Note) -> None:
-    undisturbed = fleet.watch(WATCHED_S)
     before = pids_of(fleet)
     victims = list(before)[:5]
+    others = fleet.ids - {name.removeprefix("strategy-") for name in victims}
     pending, back = list(victims), []
 
     def kill_one() -> None:
         if pending:
             back.append(killed(fleet, pending.pop()))
 
-    disturbed = fleet.watch(WATCHED_S, kill_one)
+    with Metronome() as machine:
+        undisturbed = fleet.lateness_of(others, WATCHED_S)
+        disturbed = fleet.lateness_of(others, WATCHED_S, kill_one)
     after = pids_of(fleet)
     assert {name for name in before if before[name] != after[name]} == set(victims)
-    assert disturbed.within(LATE_S) >= min(0.97, undisturbed.within(LATE_S) - 0.03)
+    assert len(disturbed) >= len(others)
+    calm_s, killing_s = (quantiles(late, n=100)[98] for late in (undisturbed, disturbed))
     measured(
-        f"lateness p99 <= {undisturbed.percentile(0.99) * 1000:g} ms undisturbed ({undisturbed.ticks} ticks), "
-        f"<= {disturbed.percentile(0.99) * 1000:g} ms while 5 strategies were killed ({disturbed.ticks} ticks)"
+        f"lateness p99 {calm_s * 1000:.1f} ms undisturbed ({len(undisturbed)} ticks), {killing_s * 1000:.1f} ms while "
+        f"5 others were killed ({len(disturbed)} ticks); the machine itself up to {machine.latest_s * 1000:.1f} ms late"
     )
+    assert killing_s <= calm_s + LATER_S + 3 * machine.latest_s
     measured(f"killed strategy reported ready after at most {max(back):.2f} s (reports come once a second)")
 
 
@@ -65,7 +71,7 @@ def test_a_killed_strategy_has_completed_its_first_tick_within_moments(fleet: Fl
     seen = len(fleet.log_path.read_text())
     killed(fleet, name)
     (ready,) = [line for line in events(fleet, seen) if line["event"] == "ready"]
-    assert ready["took_s"] < 5
+    assert ready["took_s"] < slowed(5)
     measured(f"a killed strategy had completed its first tick {ready['took_s']:.2f} s after its fork")
 
 
@@ -85,7 +91,7 @@ def test_whatever_shared_is_killed_no_strategy_is_and_every_one_decides_again_wi
         took_s = killed(fleet, next(iter(before)))  # the next child that is needed brings another fork server
     else:
         took_s = killed(fleet, name)
-    again_s = fleet.wait_for_cycles(8 + 5 + 30)  # a cycle's deadline, a cadence, and the slowness of a busy machine
+    again_s = fleet.wait_for_cycles(slowed(8 + 5 + 30))  # a cycle's deadline, a cadence, and whoever starts again
     after = pids_of(fleet)
     assert sum(before[key] != after[key] for key in before) == (name == FORK_SERVER)
     assert {key for key in FIXED if fleet.children()[key]["restarts"] != restarts[key]} <= {name}
@@ -118,12 +124,18 @@ def test_counters_never_fall_while_strategies_and_shared_actors_and_the_monitor_
 def test_a_stopped_strategy_is_found_by_its_broken_promise_and_replaced(fleet: Fleet) -> None:
     before = pids_of(fleet)
     name = next(iter(before))
+    stalls = stalled(fleet, name)
     os.kill(before[name], signal.SIGSTOP)
-    wait_until_gone([before[name]], 5 + 9 + 2 + 20)  # cadence, deadline, grace, and the slowness of a busy machine
+    wait_until_gone([before[name]], 5 + 9 + 2 + 20)  # cadence, deadline, grace, and then some
     fleet.wait_for(lambda: fleet.pid(name) not in (None, before[name]), "the strategy at its work again", PATIENCE_S)
-    assert fleet.strategies()[name]["restart_reasons"]["stalled"] == 1
+    assert stalled(fleet, name) == stalls + 1
     after = pids_of(fleet)
     assert {key for key in before if before[key] != after[key]} == {name}
+
+
+def stalled(fleet: Fleet, name: str) -> int:
+    """How often it was killed for a broken promise."""
+    return int(fleet.strategies()[name]["restart_reasons"].get("stalled", 0))
 
 
 def test_a_strategy_that_is_asked_to_restart_gets_another_process(fleet: Fleet) -> None:

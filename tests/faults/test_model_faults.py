@@ -19,9 +19,13 @@ from tests.support.fleet import Fleet
 from tests.support.groq_double import completion
 
 CHAT = "chat/completions"
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 DATE = "an HTTP date 3 s from now"
-QUICK = {"SPARKY_LLM_TIMEOUT_S": "1.5", "SPARKY_CYCLE_DEADLINE_S": "6"}
+QUICK = {
+    "SPARKY_LLM_TIMEOUT_S": "1.5",
+    "SPARKY_CYCLE_DEADLINE_S": "6",
+    "SPARKY_SIM_SPEED": "1",  # the market is no part of this: its data do not grow old while the machine is busy
+}
 Note = Callable[[str], None]
 
 
@@ -98,7 +102,6 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.timeout(300)
 def test_it_is_named_blamed_on_nobody_and_over_when_it_is_over(three: Fleet, name: str) -> None:
     outcome, fault = FAULTS[name]
     if fault.get("headers", {}).get("retry-after") == DATE:
@@ -112,7 +115,6 @@ def test_it_is_named_blamed_on_nobody_and_over_when_it_is_over(three: Fleet, nam
     assert_nobody_is_paused_or_restarted(three)
 
 
-@pytest.mark.timeout(300)
 def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strategys_fault(three: Fleet) -> None:
     body = json.dumps(completion('{"decision": "up"}'))
     three.order("groq", {"path": CHAT, "times": 6, "kind": "status", "status": 200, "body": body})
@@ -129,23 +131,21 @@ def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strate
     assert_nobody_is_paused_or_restarted(three)
 
 
-@pytest.mark.timeout(400)
 def test_a_wish_of_two_minutes_is_kept_by_everybody_and_is_no_failure(three: Fleet) -> None:
     wish = {"kind": "status", "status": 429, "headers": {"retry-after": "120"}, "path": CHAT, "times": 1}
+    began = time.monotonic()
     three.order("groq", wish)
     three.wait_for(lambda: any(cycle["outcome"] == "upstream_groq" for cycle in facts(three).values()), "a refusal")
-    time.sleep(1)  # requests that were under way
-    at, asked = time.monotonic(), three.status()["totals"]["llm_requests"]
-    wait_for_all(three, "skip_no_permit")
-    while time.monotonic() < at + 100:
+    wait_for_all(three, "skip_no_permit")  # whatever had been under way is over
+    asked = three.status()["totals"]["llm_requests"]
+    while time.monotonic() < began + 100:
         assert three.status()["totals"]["llm_requests"] == asked
         time.sleep(1)
     wait_for_all(three, "ok")
-    assert time.monotonic() > at + 110
+    assert time.monotonic() > began + 119
     assert all(cycle["failures"] == 0 for cycle in facts(three).values())
 
 
-@pytest.mark.timeout(200)
 def test_a_model_that_is_gone_is_replaced_by_the_next_one_and_told_once(fleet_of: FleetMaker) -> None:
     fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile,llama-3.1-70b-versatile,openai/gpt-oss-20b", **QUICK)
     fleet.launch()
@@ -155,7 +155,6 @@ def test_a_model_that_is_gone_is_replaced_by_the_next_one_and_told_once(fleet_of
     assert told == {"llama-3.3-70b-versatile": 1, "llama-3.1-70b-versatile": 1}
 
 
-@pytest.mark.timeout(200)
 def test_without_another_model_everybody_says_where_to_name_one_and_nobody_is_paused(fleet_of: FleetMaker) -> None:
     fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile", **QUICK)
     fleet.launch()
@@ -166,7 +165,6 @@ def test_without_another_model_everybody_says_where_to_name_one_and_nobody_is_pa
     assert_nobody_is_paused_or_restarted(fleet)
 
 
-@pytest.mark.timeout(400)
 def test_a_revoked_key_is_reported_once_by_each_and_all_recover_when_it_returns(
     fleet_of: FleetMaker, measured: Note
 ) -> None:
@@ -178,22 +176,21 @@ def test_a_revoked_key_is_reported_once_by_each_and_all_recover_when_it_returns(
     fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", PATIENCE_S)
     fleet.order("groq")
     began = time.monotonic()
-    wait_for_all(fleet, "ok", 120)
+    wait_for_all(fleet, "ok")
     measured(f"20 strategies were back {time.monotonic() - began:.0f} s after the key was")
     assert_nobody_is_paused_or_restarted(fleet)
     reports = [row["strategy"] for row in logged(fleet, "cycle") if "key refused" in str(row.get("reason"))]
     assert sorted(reports) == sorted(fleet.ids)
 
 
-@pytest.mark.timeout(600)
 def test_an_outage_with_100_strategies_pauses_none_and_ends_with_probes_not_a_stampede(
     fleet_of: FleetMaker, measured: Note
 ) -> None:
     cadence_s = 10.0
-    fleet = fleet_of(100, cadence_s, SPARKY_LLM_TIMEOUT_S="5", SPARKY_CYCLE_DEADLINE_S="9")
+    fleet = fleet_of(100, cadence_s, SPARKY_LLM_TIMEOUT_S="5", SPARKY_CYCLE_DEADLINE_S="9", SPARKY_SIM_SPEED="1")
     fleet.launch()
     broken(fleet, kind="status", status=503)
-    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", 180)
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", 2 * PATIENCE_S)
     asked = fleet.status()["totals"]["llm_requests"]
     time.sleep(5)
     quiet = fleet.status()["totals"]["llm_requests"] - asked
@@ -206,7 +203,7 @@ def test_an_outage_with_100_strategies_pauses_none_and_ends_with_probes_not_a_st
         mine = [status["strategies"][key] for key in fleet.ids]
         return all(cycle["breaker"] == "closed" and cycle["outcome"] == "ok" for cycle in mine)
 
-    fleet.wait_for(all_are_well, "recovery", 180)
+    fleet.wait_for(all_are_well, "recovery", 2 * PATIENCE_S)
     most = max(later - earlier for at, earlier in counts for then, later in counts if 0 <= then - at <= 1.0)
     measured(
         f"outage with 100 strategies: {quiet} requests in 5 s meanwhile; recovered {time.monotonic() - began:.0f} s "

@@ -59,7 +59,7 @@ class Fleet(Sparky):
         """Starts everything and returns when every strategy has completed a cycle."""
         self.boot(without)
         self.create()
-        self.wait_for(lambda: self.cycles().keys() >= self.ids, "a cycle of every strategy", patience_s=120)
+        self.wait_for(lambda: self.cycles().keys() >= self.ids, "a cycle of every strategy", patience_s=300)
 
     def boot(self, without: tuple[str, ...] = ()) -> None:
         """Starts all that is shared."""
@@ -142,6 +142,18 @@ class Fleet(Sparky):
             time.sleep(0.2)
             look()
         return self.lateness().since(before)
+
+    def lateness_of(self, ids: set[str], seconds: float, look: Callable[[], None] = lambda: None) -> list[float]:
+        """By how many seconds each tick of these strategies was late in the next `seconds`, looking now and then."""
+        until, seen, late = time.monotonic() + seconds, self.cycles(), list[float]()
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            look()
+            for key, facts in self.status()["strategies"].items():
+                if key in ids and facts["at"] != seen.get(key):
+                    late.append(facts["lateness_s"])
+                    seen[key] = facts["at"]
+        return late
 
     def order(self, simulator: str, *faults: dict[str, Any]) -> None:
         """Tells a simulator, groq or aster, how to misbehave from now on (see simulator/faults.py)."""
