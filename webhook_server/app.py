@@ -70,9 +70,10 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     may_send = (lambda: True) if lease is None else lease.is_confirmed
     watch = Watch(store, venues, desk, exits, metrics, may_send)
     recovery = Recovery(store, pipeline, clock, metrics)
+    health = Health(store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
-        app=_app(Doors(pipeline, store, Health(store, clock, metrics), metrics, workers), settings.sparky_admin_token),
+        app=_app(Doors(pipeline, store, health, metrics, workers), settings.sparky_admin_token),
         pipeline=pipeline,
         marks=marks,
         watch=watch,

@@ -130,11 +130,12 @@ _CLOSED: Final = _object(
 )
 _SKIPPED: Final = _object({**_MADE, "action": {"const": "skipped"}, "reason": _TEXT, **_ENDED}, {"closed": _HALF})
 _REJECTED: Final = _no({"closed": _HALF}, action={"const": "rejected"}, reason=_TEXT, **_ENDED)
+_UNPROTECTED: Final = _no({"closed": _HALF}, action={"const": "unprotected"}, reason=_TEXT, **_TRADED)
 
 SIGNAL_ANSWERS: Final[dict[int | str, Schema]] = {
     200: _answer(
         "Done, skipped, or refused by the venue (`success` says which)",
-        {"oneOf": [_OPENED, _CLOSED, _SKIPPED, _REJECTED]},
+        {"oneOf": [_OPENED, _CLOSED, _SKIPPED, _REJECTED, _UNPROTECTED]},
     ),
     400: _answer("A field is missing or wrong; `field` names it", _no({"hint": _TEXT}, field=_TEXT)),
     401: _answer("No valid secret or signature", _no(hint=_TEXT)),
@@ -152,6 +153,11 @@ _OF_SERVER: Final = _object({**_UPTIME, "openPositions": {"type": "integer"}, "t
 SERVER_HEALTH: Final[dict[int | str, Schema]] = {
     200: _answer("The database answers", _OF_SERVER),
     503: _answer("The database does not answer", _OF_SERVER),
+}
+_ROLE: Final = {"status": {"enum": ["executing", "standing by"]}, "timestamp": _TEXT}
+ROLE: Final[dict[int | str, Schema]] = {
+    200: _answer("This server executes", _object(_ROLE)),
+    503: _answer("Another server executes, or nobody does yet", _object(_ROLE)),
 }
 _STATED: Final = {"status": {"enum": ["idle", "waiting", "ok", "stalled"]}, "activeStrategies": {"type": "integer"}}
 _LAST: Final = {"lastCycle": {"type": ["string", "null"]}, "metrics": {"type": "object"}, "timestamp": _TEXT}

@@ -1,5 +1,6 @@
 """What the server says about itself and about the engine; every answer can be a bad one."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from webhook_server.metrics import Metrics
 
 
 class Health:
-    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics, is_active: Callable[[], bool]) -> None:
         self._store = store
+        self._is_active = is_active
         self._clock = clock
         self._metrics = metrics
         self._started = clock.monotonic()
@@ -33,6 +35,12 @@ class Health:
         except SparkyError:
             return Answer(503, body | {"status": "unhealthy", "apiStatus": "database unavailable"})
         return Answer(200, body)
+
+    def role(self) -> Answer:
+        """200 on the server that executes, as of its last look at the lease."""
+        executes = self._is_active()
+        body = {"status": "executing" if executes else "standing by", "timestamp": self._clock.now().isoformat()}
+        return Answer(200 if executes else 503, body)
 
     def ai_worker(self) -> Answer:
         """503 when strategies run and none has decided for three of the slowest cadences, or the database is away."""

@@ -89,6 +89,11 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
         """503 when the database does not answer."""
         return await doors.look(doors.health.server)
 
+    @routes.get("/health/executing", responses=described.ROLE, tags=["health"])
+    async def of_role() -> Response:
+        """503 while this server stands by: for whoever spreads requests over several of them."""
+        return await doors.look(doors.health.role)
+
     @routes.get("/health/ai-worker", responses=described.ENGINE_HEALTH, tags=["health"])
     async def of_engine() -> Response:
         """503 when running strategies have stopped deciding."""

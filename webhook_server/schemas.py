@@ -138,7 +138,6 @@ class Order(BaseModel):
     price: Price | None = None
     leverage: Annotated[int, BeforeValidator(_number), Field(ge=1, le=125)] = 1
     environment: Annotated[Literal["production", "testnet", "paper"], BeforeValidator(_lower)] | None = None
-    linked_exchange_id: Annotated[str, _shortened(100)] | None = None
     timestamp: Moment | None = None
     expires_at: Moment | None = None
     signal_id: RequestId | None = None
