@@ -6,7 +6,6 @@ they tell is `actors.bulletin`.
 """
 
 import random
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,20 @@ import structlog
 
 from actors import supervision
 from actors.equipment import equipped
+from actors.home import HomeLock
 from actors.link import Door
 from actors.messages import Done, RestartStrategy, Wanted, WantedStrategy
 from actors.specs import ChildSpec, Plan
 from actors.supervision import Child, State, Verdict
 from actors.systemd import Notifier
-from actors.wakeups import Handler, Wakeups
+from actors.wakeups import Orders, Wakeups
 from engine.errors import EXIT_CONFIGURATION
 
 logger = structlog.get_logger()
 
 MOST_STARTING: Final = 8  # children in their boot at once; more would only share two cores thinner
 MOST_WEIGHED: Final = 20  # children whose memory is looked at with each report
+MOST_OVERSLEPT_S: Final = 1.0
 
 
 class Supervisor:
@@ -53,7 +54,8 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._wanted: dict[str, WantedStrategy] = {}
         self._specs: dict[str, ChildSpec] = {}
-        self._stopping = self._hurried = self._must_reread = self._must_dump = False
+        self._orders = Orders()
+        self._pardoned_until = 0.0
         self._exit_code = 0
 
     def run(self) -> int:
@@ -62,7 +64,7 @@ class Supervisor:
 
         Raises BadConfiguration when another supervisor holds the same home.
         """
-        with equipped(self._run_dir, self._notifier, self._handlers()) as equipment:
+        with equipped(self._run_dir, self._notifier, self._orders) as equipment:
             self._brood, self._bulletin = equipment.brood, equipment.bulletin
             self._refit()
             while self._goes_on():
@@ -74,16 +76,19 @@ class Supervisor:
                 self._kill_overdue()
                 self._stop_due()
                 self._start_due()
-                self._report()
+                self._report(equipment.lock)
         return self._exit_code
 
     def _goes_on(self) -> bool:
-        return not self._stopping or any(child.pid is not None for child in self._children.values())
+        return not self._orders.stop or any(child.pid is not None for child in self._children.values())
 
     # the loop's verbs
 
     def _wait(self, wakeups: Wakeups) -> None:
-        wakeups.wait(supervision.patience_s(self._children.values(), self._brood.pulse, time.monotonic()))
+        patience_s = supervision.patience_s(self._children.values(), self._brood.pulse, time.monotonic())
+        overslept_s = wakeups.wait(patience_s)
+        if overslept_s > MOST_OVERSLEPT_S:  # the whole host stood still: nobody could keep a promise
+            self._pardoned_until = time.monotonic() + overslept_s
 
     def _receive(self, door: Door) -> None:
         for message, answer in door.arrivals():
@@ -98,10 +103,10 @@ class Supervisor:
                 answer(Done())
 
     def _reload(self) -> None:
-        if self._must_reread:
+        if self._orders.reread:
+            self._orders.reread = False
             self._plan = self._reread() or self._plan
             self._refit()
-        self._must_reread = False
 
     def _reap(self) -> None:
         by_pid = {child.pid: child for child in self._children.values() if child.pid is not None}
@@ -119,41 +124,42 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         now = time.monotonic()
         for child in self._children.values():
-            if supervision.is_stalled(child, self._brood.pulse(child), now):
+            if now > self._pardoned_until and supervision.is_stalled(child, self._brood.pulse(child), now):
                 self._brood.abort(child, "stalled")
             elif supervision.is_overweight(child):
                 self._brood.abort(child, "memory")
-            elif supervision.is_overdue(child, now, hurried=self._hurried):
+            elif supervision.is_overdue(child, now, hurried=self._orders.hurry):
                 self._brood.kill(child)
 
     def _stop_due(self) -> None:
-        stage = supervision.closing_stage(self._children.values()) if self._stopping else None
+        stage = supervision.closing_stage(self._children.values()) if self._orders.stop else None
         for child in self._children.values():
             if child.spec.closing_stage == stage:
                 self._stop(child)
 
     def _start_due(self) -> None:
         due = supervision.startable(self._children.values(), time.monotonic(), MOST_STARTING)
-        for child in [] if self._stopping else due:
-            living = {other.pid for other in self._children.values() if other.pid is not None}
-            if self._brood.start(child, living):
+        for child in [] if self._orders.stop else due:
+            if self._brood.start(child):
                 self._become(child, State.STARTING)
 
-    def _report(self) -> None:
+    def _report(self, lock: HomeLock) -> None:
         everyone = self._children.values()
-        self._bulletin.turned(everyone, is_stopping=self._stopping)
-        if self._must_dump:
+        self._bulletin.turned(everyone, is_stopping=self._orders.stop)
+        if self._orders.dump:
+            self._orders.dump = False
             self._bulletin.dump(everyone)
-        self._must_dump = False
         if self._bulletin.is_report_due():
             self._brood.weigh(supervision.to_weigh(everyone, MOST_WEIGHED), time.monotonic())
             self._bulletin.report(everyone)
+            if lock.is_void() and not self._orders.stop:
+                self._leave(1, "the lock in SPARKY_HOME is gone, and nothing would keep a second Sparky away")
 
     # who should run
 
     def _refit(self) -> None:
         """Makes the children exactly those of the plan and of the roster, each by its present spec."""
-        if self._stopping:
+        if self._orders.stop:
             return
         fixed = {spec.name: spec for spec in self._plan.fixed}
         self._specs = fixed | {name: self._plan.strategy(wanted) for name, wanted in self._wanted.items()}
@@ -168,7 +174,10 @@ class Supervisor:
             self._forget(child)  # somebody resumed the row: a fresh start, with a clean history
             child = None
         if child is None:
-            child = self._children[spec.name] = Child(spec, self._brood.take_slot())
+            slot = self._brood.take_slot()
+            if slot is None:
+                return
+            child = self._children[spec.name] = Child(spec, slot)
         elif child.state is State.PARKED and spec.kind == "strategy":
             self._bulletin.parked(child)  # the roster could not write it down yet
         elif child.spec != spec:
@@ -208,7 +217,8 @@ class Supervisor:
         if verdict is not Verdict.DONE:
             self._bulletin.died(child, status)
         if verdict is Verdict.GIVE_UP:
-            self._give_up(child, status)
+            code = EXIT_CONFIGURATION if supervision.is_configuration_exit(status) else 1
+            self._leave(code, f"{child.spec.name} can never run: {child.cause}")
         elif verdict is Verdict.AGAIN:
             child.due_at = now + supervision.wait_before_restart(len(child.deaths), random.random())  # noqa: S311 - jitter
         self._become(child, supervision.STATE_AFTER[verdict])
@@ -217,8 +227,8 @@ class Supervisor:
 
     def _lay_aside(self, child: Child, status: int) -> None:
         """After an end that we asked for: started again when it is still wanted, forgotten when it is not."""
-        if self._stopping:
-            self._exit_code = self._exit_code or int(status != 0)
+        if self._orders.stop:
+            self._exit_code = self._exit_code or int(not supervision.is_obedient(status))
             self._become(child, State.DONE)
         elif child.spec.name in self._specs:
             child.due_at = 0.0
@@ -226,23 +236,6 @@ class Supervisor:
         else:
             self._forget(child)
 
-    def _give_up(self, child: Child, status: int) -> None:
-        logger.error("giving_up", child=child.spec.name, reason=child.cause)
-        self._exit_code = EXIT_CONFIGURATION if supervision.is_configuration_exit(status) else 1
-        self._stopping = True
-
-    # signals: only noted here, since a handler may run between any two steps of the loop
-
-    def _handlers(self) -> dict[signal.Signals, Handler]:
-        stops = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop}
-        return stops | {signal.SIGHUP: self._on_reload, signal.SIGUSR1: self._on_dump}
-
-    def _on_stop(self, *_: object) -> None:
-        self._hurried = self._stopping
-        self._stopping = True
-
-    def _on_reload(self, *_: object) -> None:
-        self._must_reread = True
-
-    def _on_dump(self, *_: object) -> None:
-        self._must_dump = True
+    def _leave(self, code: int, reason: str) -> None:
+        logger.error("giving_up", reason=reason)
+        self._exit_code, self._orders.stop = code, True

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -16,17 +14,17 @@ import psutil
 import structlog
 
 from actors.board import SLOTS, Board, Pulse, new_board
-from actors.environment import inherited
-from actors.forkserver import REQUEST_LIMIT, become_subreaper
+from actors.forkserver import become_subreaper
 from actors.reserve import Reserve
+from actors.spawner import Spawner
 from actors.supervision import Child
 
 logger = structlog.get_logger()
 
 ABORT_GRACE_S: Final = 0.7  # from SIGABRT, on which a child writes every thread's traceback, to SIGKILL
-_FORK_DEADLINE_S: Final = 10.0
+ORPHAN_GRACE_S: Final = 5.0  # a database server whose owner has died shuts down by itself
 _TRY_AGAIN_S: Final = 0.1
-_WARM_UP_DEADLINE_S: Final = 60.0
+_SWEEP_EVERY_S: Final = 1.0
 
 
 class Brood:
@@ -38,14 +36,20 @@ class Brood:
         self._board = Board(self._board_descriptor)
         self._free_slots = list(range(SLOTS - 1, -1, -1))
         self._incarnations = 0
-        self._server: subprocess.Popen[bytes] | None = None
-        self._requests: socket.socket | None = None
+        self._living: set[int] = set()
+        self._orphans: dict[int, float] = {}  # by pid: when each was first seen
+        self._swept_at = 0.0
         # Nobody ever writes: children see the end of this pipe when the supervisor is gone, however it went.
         self._lifeline, self._held = os.pipe()
+        self._spawner = Spawner((self._lifeline, self._board_descriptor))
         self.reserve = Reserve()
         become_subreaper()
 
-    def take_slot(self) -> int:
+    def take_slot(self) -> int | None:
+        """A place on the board; None when there are more children than places."""
+        if not self._free_slots:
+            logger.error("no_place_left", reason=f"there are {SLOTS} children already")
+            return None
         return self._free_slots.pop()
 
     def give_slot_back(self, slot: int) -> None:
@@ -54,20 +58,23 @@ class Brood:
     def pulse(self, child: Child) -> Pulse:
         return self._board.read(child.slot)
 
-    def start(self, child: Child, living: set[int]) -> bool:
-        """Forks `child` as a new incarnation. False when the fork server was lost: it is replaced with the next try."""
+    def start(self, child: Child) -> bool:
+        """Forks `child` as a new incarnation. False when that cannot be done now; then it is due again soon."""
         self._incarnations += 1
         child.incarnation, child.began_at = self._incarnations, time.monotonic()
         child.cause = child.kill_at = None
         self._board.reset(child.slot, child.incarnation, child.began_at + child.spec.start_deadline_s)
         with self.reserve.lent():
             try:
-                child.pid = self._ask(self._request(child))["pid"]
-            except (OSError, ValueError, KeyError) as error:
+                child.pid = self._spawner.spawn(self._request(child))
+            except (OSError, ValueError) as error:
                 logger.warning("fork_server_lost", reason=f"{type(error).__name__}: {error}")
-                self._end_server(living)
-                child.due_at = time.monotonic() + _TRY_AGAIN_S
-        return child.pid is not None
+                self._end_server()
+        if child.pid is None:
+            child.due_at = time.monotonic() + _TRY_AGAIN_S
+            return False
+        self._living.add(child.pid)
+        return True
 
     def reap(self) -> list[tuple[int, int]]:
         """(pid, wait status) of everyone who has ended since the last call."""
@@ -75,8 +82,12 @@ class Brood:
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0] != 0:
                 ended.append(found)
-                if self._server is not None and found[0] == self._server.pid:
-                    self._drop_server(found[1])
+                self._living.discard(found[0])
+                if found[0] == self._spawner.pid:
+                    self._spawner.note_end(found[1])
+        now = time.monotonic()
+        if now - self._swept_at >= _SWEEP_EVERY_S:
+            self._sweep(now)
         return ended
 
     def ask_to_end(self, child: Child) -> None:
@@ -102,7 +113,14 @@ class Brood:
                 child.memory_bytes, child.weighed_at = _private_bytes(child.pid), now
 
     def close(self) -> None:
-        self._end_server(set())
+        """Nobody is left when this returns."""
+        self._living.clear()
+        self._end_server()
+        until = time.monotonic() + 2 * ORPHAN_GRACE_S
+        while _children() and time.monotonic() < until:
+            self._sweep(time.monotonic())
+            self.reap()
+            time.sleep(0.01)
         self.reserve.close()
         for descriptor in (self._held, self._lifeline, self._board_descriptor):
             os.close(descriptor)
@@ -131,44 +149,39 @@ class Brood:
         }
         return json.dumps(request).encode()
 
-    def _ask(self, request: bytes) -> dict[str, int]:
-        requests = self._requests or self._start_server()
-        requests.send(request)
-        answer: dict[str, int] = json.loads(requests.recv(REQUEST_LIMIT))
-        return answer
-
-    def _start_server(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "actors.forkserver", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=(theirs.fileno(), self._lifeline, self._board_descriptor),
-                stdin=subprocess.DEVNULL,
-                env=inherited(os.environ),
-            )
-        self._requests = ours
-        ours.settimeout(_WARM_UP_DEADLINE_S)
-        if not ours.recv(REQUEST_LIMIT):
-            raise ConnectionError("the fork server ended while it warmed up")
-        ours.settimeout(_FORK_DEADLINE_S)
-        return ours
-
-    def _end_server(self, living: set[int]) -> None:
+    def _end_server(self) -> None:
         """Ends the fork server and every child it forked that nobody was told of, so that none ever runs twice."""
-        if self._server is not None:
-            self._server.kill()
-            self._drop_server(self._server.wait())
-        for process in psutil.Process().children():
-            if process.pid not in living and _runs_python(process):
-                process.kill()
+        self._spawner.end()
+        until, clean_looks = time.monotonic() + ORPHAN_GRACE_S, 0
+        # Two looks, since who was forking during the first may have left another one behind.
+        while clean_looks < 2 and time.monotonic() < until:
+            untold = [pid for pid in _children() - self._living if _runs_python(pid)]
+            clean_looks = 0 if untold else clean_looks + 1
+            for pid in untold:
+                os.kill(pid, signal.SIGKILL)
 
-    def _drop_server(self, status: int) -> None:
-        if self._server is not None:
-            self._server.returncode = status  # it is reaped, and Popen must not wait for it again
-            self._server = None
-        if self._requests is not None:
-            self._requests.close()
-            self._requests = None
+    def _sweep(self, now: float) -> None:
+        """Kills what children have left behind: their own children, which the kernel handed to us."""
+        self._swept_at = now
+        strangers = _children_at_a_glance() - self._living - {self._spawner.pid}
+        self._orphans = {pid: self._orphans.get(pid, now) for pid in strangers}
+        for pid, since in self._orphans.items():
+            if now - since >= ORPHAN_GRACE_S:
+                logger.warning("orphan_killed", pid=pid)
+                os.kill(pid, signal.SIGKILL)
+
+
+def _children() -> set[int]:
+    """The pids of all children of this process, ended ones that nobody has reaped included."""
+    return {child.pid for child in psutil.Process().children()}
+
+
+def _children_at_a_glance() -> set[int]:
+    """The same from one small file, which may miss somebody while processes come and go."""
+    try:
+        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+    except OSError:
+        return set()
 
 
 def _private_bytes(pid: int) -> int | None:
@@ -180,9 +193,9 @@ def _private_bytes(pid: int) -> int | None:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
-def _runs_python(process: psutil.Process) -> bool:
-    """Our children do; a PostgreSQL server that an ended child left to us does not."""
+def _runs_python(pid: int) -> bool:
+    """Our children do; a PostgreSQL server that an ended child left to us does not, nor does who has ended."""
     try:
-        return Path(process.exe()).samefile(sys.executable)
-    except (psutil.Error, OSError):
+        return Path(f"/proc/{pid}/exe").samefile(sys.executable)
+    except OSError:
         return False

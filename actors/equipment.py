@@ -2,8 +2,7 @@
 
 import contextlib
 import resource
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from actors.bulletin import Bulletin
 from actors.home import HomeLock
 from actors.link import Door, Link
 from actors.systemd import Notifier
-from actors.wakeups import Handler, Wakeups
+from actors.wakeups import Orders, Wakeups
 
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
+    lock: HomeLock
     brood: Brood
     door: Door
     bulletin: Bulletin
@@ -26,16 +26,17 @@ class Equipment:
 
 
 @contextlib.contextmanager
-def equipped(run_dir: Path, notifier: Notifier, handlers: Mapping[signal.Signals, Handler]) -> Iterator[Equipment]:
-    """While entered, `handlers` answer their signals. Raises BadConfiguration when the home is in use."""
-    with HomeLock(run_dir), contextlib.ExitStack() as closing:
+def equipped(run_dir: Path, notifier: Notifier, orders: Orders) -> Iterator[Equipment]:
+    """While entered, signals become `orders`. Raises BadConfiguration when the home is in use."""
+    with HomeLock(run_dir) as lock, contextlib.ExitStack() as closing:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # shared actors serve a socket for every strategy
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         closing.callback(context.destroy, linger=0)
+        closing.callback(notifier.close)
         brood = Brood(run_dir)
         closing.callback(brood.close)
         door = Door(context, run_dir, "supervisor")
         bulletin = Bulletin(Link(context, run_dir), notifier, run_dir)
-        wakeups = closing.enter_context(Wakeups(door.socket, handlers))
-        yield Equipment(brood, door, bulletin, wakeups)
+        wakeups = closing.enter_context(Wakeups(door.socket, orders))
+        yield Equipment(lock, brood, door, bulletin, wakeups)

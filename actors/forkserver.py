@@ -42,15 +42,23 @@ def die_with_parent(death_signal: int) -> None:
 
 
 def main(requests: socket.socket, supervisor: int) -> None:
-    """Serves spawn requests until the supervisor's end of `requests` closes: JSON in, ``{"pid": …}`` out."""
+    """Serves spawn requests until the supervisor's end of `requests` closes: JSON in, ``{"pid": …}`` out.
+
+    The answer is ``{"error": …}`` when the kernel has no room for another process now.
+    """
     die_with_parent(signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the terminal's Ctrl-C reaches the whole group; the supervisor decides
+    # Blocked, not ignored: a child that is told to end before it can listen hears of it as soon as it can.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     _warm_up()
     requests.send(b"{}")
     while request := requests.recv(REQUEST_LIMIT):
-        pid = _fork_twice(requests, json.loads(request), supervisor)
-        requests.send(json.dumps({"pid": pid}).encode())
+        try:
+            answer: dict[str, Any] = {"pid": _fork_twice(requests, json.loads(request), supervisor)}
+        except OSError as error:
+            answer = {"error": str(error)}
+        requests.send(json.dumps(answer).encode())
 
 
 def _warm_up() -> None:
@@ -62,6 +70,10 @@ def _warm_up() -> None:
     for module in _PRELOAD:
         importlib.import_module(module)
     rehearsal = importlib.import_module("actors.rehearsal")
+    from actors.packing import pack
+    ctypes.CDLL(None).mallopt(-8, 1)
+    rehearsal.rehearse()
+    pack(rehearsal.rehearse)
     for _ in range(_REHEARSALS):
         rehearsal.rehearse()
     gc.freeze()
@@ -69,25 +81,42 @@ def _warm_up() -> None:
 
 def _fork_twice(requests: socket.socket, request: dict[str, Any], supervisor: int) -> int:
     reader, writer = os.pipe()
-    between = os.fork()
-    if between == 0:
+    with os.fdopen(reader) as pipe:
+        try:
+            between = os.fork()
+            if between == 0:
+                _fork_again(requests, (reader, writer), request, supervisor)
+        finally:
+            os.close(writer)
+        os.waitpid(between, 0)
+        told = pipe.read()
+    if not told:
+        raise BlockingIOError("no second process could be forked")
+    return int(told)
+
+
+def _fork_again(requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], supervisor: int) -> NoReturn:
+    """The short life of the process in between."""
+    try:
+        between = os.getpid()
         child = os.fork()
         if child == 0:
-            _run_child(requests, (reader, writer), request, supervisor)
-        os.write(writer, str(child).encode())
+            _run_child(requests, pipe, request, between, supervisor)
+        os.write(pipe[1], str(child).encode())
+    finally:
         _leave_at_once(0)
-    os.close(writer)
-    os.waitpid(between, 0)
-    with os.fdopen(reader) as pipe:
-        return int(pipe.read())
 
 
-def _run_child(requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], supervisor: int) -> NoReturn:
+def _run_child(
+    requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], between: int, supervisor: int
+) -> NoReturn:
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         requests.close()
         for descriptor in pipe:
             os.close(descriptor)
-        _wait_for_adoption(supervisor)
+        while os.getppid() == between:
+            time.sleep(0.0005)  # until the kernel has handed us on
         die_with_parent(request["death_signal"])
         gc.enable()
         if os.getppid() != supervisor:
@@ -98,14 +127,6 @@ def _run_child(requests: socket.socket, pipe: tuple[int, int], request: dict[str
     except BaseException:  # noqa: BLE001 - the end of a forked process: nothing may return into the server's loop
         traceback.print_exc()
     _leave_at_once(1)
-
-
-def _wait_for_adoption(supervisor: int) -> None:
-    deadline = time.monotonic() + 10
-    while os.getppid() != supervisor:
-        if os.getppid() == 1 or time.monotonic() > deadline:
-            _leave_at_once(1)
-        time.sleep(0.0005)
 
 
 def _leave_at_once(code: int) -> NoReturn:

@@ -2,11 +2,15 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from engine.errors import BadConfiguration
+
+_LOCK_PATIENCE_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
+_LAST_WORDS_BYTES: Final = 16_000
 
 
 def prepare_run_dir(run_dir: Path) -> None:
@@ -30,18 +34,35 @@ class HomeLock:
     def __enter__(self) -> Self:
         """Raises BadConfiguration, naming the other's pid, when it is held."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._is_taken():
             other = os.read(self._descriptor, 20).decode().strip()
             os.close(self._descriptor)
             raise BadConfiguration(
                 f"Sparky already runs on {self._path.parent.parent} as process {other}; "
                 "stop it, or set another SPARKY_HOME"
-            ) from None
+            )
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, str(os.getpid()).encode())
         return self
+
+    def is_void(self) -> bool:
+        """Whether the file is not there any more, so that the lock keeps nobody away."""
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
+        except OSError:
+            return True
+
+    def _is_taken(self) -> bool:
+        until = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -52,6 +73,8 @@ class HomeLock:
 def read_last_words(run_dir: Path, name: str) -> str | None:
     """The traceback or sentence a child left when it ended, at most its last 4,000 characters."""
     try:
-        return (run_dir / "last" / f"{name}.txt").read_text(errors="replace")[-4_000:] or None
+        with (run_dir / "last" / f"{name}.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+            return file.read().decode(errors="replace")[-4_000:] or None
     except OSError:
         return None

@@ -90,6 +90,11 @@ def describe_exit(status: int) -> str:
     return signal.Signals(number).name if number else f"exit {status >> 8}"
 
 
+def is_obedient(status: int) -> bool:
+    """Whether a child that was told to end did so by itself; before it can listen, the signal itself ends it."""
+    return status in (0, signal.SIGTERM)
+
+
 def is_configuration_exit(status: int) -> bool:
     return status == EXIT_CONFIGURATION << 8
 
@@ -159,7 +164,7 @@ def patience_s(children: Iterable[Child], pulse: Callable[[Child], Pulse], now: 
         elif child.state is State.STARTING:
             until = min(until, now + 0.02)  # becoming ready makes no noise
         elif child.state is State.RUNNING:
-            until = min(until, pulse(child).promise)
+            until = min(until, max(pulse(child).promise, now + 0.02))
         elif child.state in (State.BACKOFF, State.WAITING):
             until = min(until, max(child.due_at, now + 0.02))
     return max(0.0, until - now)

@@ -1,5 +1,6 @@
 """systemd's notify protocol (sd_notify(3)): datagrams to the socket that the service manager names, if it names one."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Mapping
@@ -12,7 +13,11 @@ class Notifier:
     """Says nothing when there is no service manager. What cannot be sent is dropped: nobody may hang on it."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._address = environ.get("NOTIFY_SOCKET", "")
+        address = environ.get("NOTIFY_SOCKET", "")
+        # A leading @ names an abstract socket, whose first byte is zero.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        # Kept open: the watchdog must be fed also when there are no descriptors left.
+        self._out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
         watchdog_us = environ.get("WATCHDOG_USEC", "")
         # Twice as often as asked for, as sd_watchdog_enabled(3) advises.
         self._every_s = int(watchdog_us) / 2e6 if watchdog_us.isdecimal() else None
@@ -38,13 +43,12 @@ class Notifier:
             self._is_stopping = True
             self._send("STOPPING=1")
 
+    def close(self) -> None:
+        if self._out is not None:
+            self._out.close()
+
     def _send(self, text: str) -> None:
-        if not self._address:
+        if self._out is None:
             return
-        # A leading @ names an abstract socket, whose first byte is zero.
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
-            try:
-                out.sendto(text.encode(), address)
-            except OSError:
-                return
+        with contextlib.suppress(OSError):
+            self._out.sendto(text.encode(), self._address)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -107,13 +108,13 @@ class Leaking(Steady):
 
 
 class Hog(Steady):
-    """Takes a gigabyte as fast as it can."""
+    """Takes a gigabyte at once."""
 
     tick_every_s = 0.05
 
     def tick(self, now: float) -> float:
         if self._is_open:
-            self._kept = [bytearray(os.urandom(1024)) * 1024 for _ in range(1024)]
+            self._kept = bytearray(2**30)
         return super().tick(now)
 
 
@@ -141,6 +142,18 @@ class SlowToStart(Steady):
 class NeverReady(Steady):
     def open(self) -> None:
         time.sleep(600)
+
+
+class Parent(Steady):
+    """Has a process of its own, whose pid it writes into a file."""
+
+    def __init__(self, told: Path) -> None:
+        super().__init__()
+        self._told = told
+
+    def open(self) -> None:
+        child = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+        self._told.write_text(str(child.pid))
 
 
 class FileRoster(Actor):
@@ -229,6 +242,17 @@ def make_never_ready(_settings: Settings, _peers: Peers, _argument: str) -> Acto
 
 def make_file_roster(_settings: Settings, peers: Peers, argument: str) -> Actor:
     return FileRoster(peers, Path(argument))
+
+
+def make_parent(_settings: Settings, _peers: Peers, argument: str) -> Actor:
+    return Parent(Path(argument))
+
+
+def make_slow_to_make(_settings: Settings, _peers: Peers, argument: str) -> Actor:
+    """Tells in a file that its process is there, and then never gets as far as to listen to anything."""
+    Path(argument).touch()
+    time.sleep(600)
+    return Steady()
 
 
 def make_limiter(settings: Settings, peers: Peers, argument: str) -> Actor:

@@ -1,0 +1,47 @@
+"""The state directory: one supervisor at a time, and last words of any length."""
+
+import fcntl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.home import HomeLock, prepare_run_dir, read_last_words
+from engine.errors import BadConfiguration
+
+
+def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starting(home: Path) -> None:
+    looking, seen = (home / "supervisor.lock").open("w"), threading.Event()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+
+    def look_away() -> None:
+        seen.wait(20)
+        time.sleep(0.05)
+        looking.close()
+
+    thread = threading.Thread(target=look_away)
+    thread.start()
+    seen.set()
+    with HomeLock(home):
+        assert (home / "supervisor.lock").read_text().isdigit()
+    thread.join()
+
+
+def test_a_lock_whose_file_is_gone_or_another_is_void(home: Path) -> None:
+    with HomeLock(home) as lock:
+        assert not lock.is_void()
+        with pytest.raises(BadConfiguration, match="already runs"), HomeLock(home):
+            pass
+        (home / "supervisor.lock").unlink()
+        assert lock.is_void()
+        (home / "supervisor.lock").touch()
+        assert lock.is_void()
+
+
+def test_of_last_words_of_any_length_the_end_is_read(home: Path) -> None:
+    prepare_run_dir(home)
+    (home / "last" / "one.txt").write_bytes(b"x" * 50_000_000 + "the end, é".encode())
+    words = read_last_words(home, "one")
+    assert words is not None
+    assert (len(words), words[-10:]) == (4_000, "the end, é")
