@@ -12,13 +12,15 @@ from urllib.parse import urlsplit
 
 import requests
 
-from console import composition, guarding, instance
+from console import composition, guarding, instance, output
 from console.check import Check, fault, ok, skipped
+from console.picture import killed
 from console.session import store_of
 from engine.errors import SparkyError
 from engine.settings import Settings
 from engine.store import embedded
 from engine.store.migrate import read_migrations
+from engine.store.webhook_rows import KillSwitch
 
 TIMEOUT_S: Final = 10.0
 GROQ_URL: Final = "https://api.groq.com"
@@ -79,6 +81,7 @@ def database(settings: Settings) -> list[Check]:
             health = store.health()
             migrations = _migrations(set(health.migrations))
             guards = [] if migrations.state == "fault" else guarding.guards(store.guard_report(), settings)
+            switches = [] if migrations.state == "fault" else _switches(store.kill_switches())
     except SparkyError as error:
         remedy = (
             "see the sentence before; `sparky migrate` mends a missing schema"
@@ -86,7 +89,12 @@ def database(settings: Settings) -> list[Check]:
             else ("check that the server runs, that the address, user and password are right, and run `sparky migrate`")
         )
         return [fault("database", f"{where}: {error}", remedy)]
-    return [ok("database", f"{where}, PostgreSQL {health.version}"), migrations, *guards]
+    return [ok("database", f"{where}, PostgreSQL {health.version}"), migrations, *guards, *switches]
+
+
+def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
+    """A switch that is on is no fault, but who asks why nothing is traded must see it."""
+    return [skipped("kill switch", killed(output.plain(switch))) for switch in switches]
 
 
 def _migrations(applied: set[str]) -> Check:

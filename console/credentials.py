@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import SecretStr
 
-from console import home_key, output
+from console import home_key, output, people
 from console.output import Column
 from console.session import settings_here, store_of
 from console.strategies import AsJson
@@ -55,7 +55,7 @@ def put(
     values = {"webhook_secret": new_webhook_secret()} if new else _asked(exchange)
     _check(exchange, values)
     with _sealing_store() as store:
-        store.put_credentials(store.ensure_user(user), exchange, values, environment)
+        store.put_credentials(people.person(store, user), exchange, values, environment)
     if new:
         typer.echo(values["webhook_secret"].get_secret_value())
     typer.echo(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)

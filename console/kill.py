@@ -24,8 +24,7 @@ ATTEMPTS: Final = 5
 
 SWITCHES: Final = (
     Column("since (UTC)", output.moment("created_at")),
-    Column("person", "email"),
-    Column("strategy", "strategy_name"),
+    Column("entries refused to", lambda row: row["strategy_name"] or row["email"] or "everybody"),
     Column("reason", "reason", wraps=True),
 )
 CLOSED: Final = (

@@ -1,5 +1,6 @@
 """`sparky decisions|signals|positions|trades`: what was decided, sent, held and earned."""
 
+from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from console.session import database_here
 from console.story import told
 from console.strategies import AsJson, find
 from engine.errors import SparkyError
+from engine.store.people_rows import SignalHistory
 from engine.store.store import Store
 
 Strategy = Annotated[str | None, typer.Option("--strategy", "-s", help="Only of this strategy (name or id).")]
@@ -40,7 +42,7 @@ SIGNALS = (
     Column("reason", "last_reason", wraps=True),
 )
 POSITIONS = (
-    Column("strategy", output.short_id("strategy_id")),
+    Column("strategy", "strategy_name"),
     Column("symbol", "symbol"),
     Column("side", "side"),
     Column("quantity", output.price("quantity"), is_number=True),
@@ -62,6 +64,16 @@ TRADES = (
     Column("P&L USD", output.usd("pnl_usd"), is_number=True),
     Column("paper", "is_paper"),
 )
+
+
+class Status(StrEnum):
+    """Where a signal is."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    DEAD = "dead"
 
 
 @decisions.command("list")
@@ -92,7 +104,7 @@ def show_decision(
 @signals.command("list")
 def list_signals(
     strategy: Strategy = None,
-    status: Annotated[str | None, typer.Option(help="Only these: pending, delivered, refused, expired, dead.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those that are so.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -119,30 +131,36 @@ def show_signal(
 def retry_signal(
     which: Annotated[str, typer.Argument(metavar="ID", help="A signal's id, or its beginning.")],
     ttl_s: Annotated[float, typer.Option("--ttl", min=1, max=3_600, help="Seconds in which it may still go.")] = 60.0,
+    as_json: AsJson = False,
 ) -> None:
     """Send a signal again that was not delivered (expired, dead, or refused before the server kept it)."""
     with database_here() as store:
         signal_id = _signal_id(store, which)
         store.retry_signal(signal_id, ttl_s)
-    typer.echo(f"Signal {signal_id} goes out again within {ttl_s:g} s.")
+        told = store.signal(signal_id)
+    _told(told, f"Signal {signal_id} goes out again within {ttl_s:g} s.", as_json=as_json)
 
 
 @signals.command("drop")
 def drop_signal(
     which: Annotated[str, typer.Argument(metavar="ID", help="A signal's id, or its beginning.")],
     reason: Annotated[str, typer.Option(help="Kept with the signal.")] = "dropped by hand",
+    as_json: AsJson = False,
 ) -> None:
     """End a signal that waits, unsent."""
     with database_here() as store:
         signal_id = _signal_id(store, which)
         store.drop_signal(signal_id, reason)
-    typer.echo(f"Signal {signal_id} is dropped.")
+        told = store.signal(signal_id)
+    _told(told, f"Signal {signal_id} is dropped.", as_json=as_json)
 
 
 def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
     """List open positions."""
     with database_here() as store:
-        rows = store.open_positions(strategy_id=None if strategy is None else find(store, strategy).id)
+        names = {row.id: row.name for row in store.list_strategies()}
+        held = store.open_positions(strategy_id=None if strategy is None else find(store, strategy).id)
+    rows = [output.plain(each) | {"strategy_name": each.strategy_id and names.get(each.strategy_id)} for each in held]
     output.answer(rows, POSITIONS, as_json=as_json, empty="Nothing is held.")
 
 
@@ -151,6 +169,13 @@ def trades(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False
     with database_here() as store:
         rows = store.trades(None if strategy is None else find(store, strategy).id, limit)
     output.answer(rows, TRADES, as_json=as_json, empty="Nothing has been closed yet.")
+
+
+def _told(signal: SignalHistory | None, sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        output.answer_one(signal, as_json=True)
+    else:
+        typer.echo(sentence)
 
 
 def _signal_id(store: Store, which: str) -> UUID:

@@ -56,7 +56,8 @@ def answer_one(row: object, *, as_json: bool) -> None:
         return
     width = max(len(key) for key in data)
     for key, value in data.items():
-        text = json.dumps(value, indent=2) if isinstance(value, (dict, list)) and value else shown(value)
+        is_nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(x, dict) for x in value))
+        text = json.dumps(value, indent=2) if is_nested and value else shown(value)
         typer.echo(f"{key:<{width}}  {text.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
@@ -81,7 +82,7 @@ def table(data: Iterable[dict[str, Any]], columns: Sequence[Column]) -> Table:
 
 def shown(value: object) -> str:
     """A value as people read it; nothing is shown as ``-``."""
-    if value is None or value == "":
+    if value is None or value in ("", [], (), {}):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"

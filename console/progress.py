@@ -43,5 +43,6 @@ class Progress:
 
 
 def _has_finished_its_task(child: Child) -> bool:
-    """Whether it is done by itself; everybody else is done only when all stop."""
-    return child.state is State.DONE and child.spec.restart is Restart.TRANSIENT
+    """Whether it is done by itself; everybody else, strategies too, is done only when told to stop."""
+    is_task = child.spec.restart is Restart.TRANSIENT and child.spec.kind != "strategy"
+    return is_task and child.state is State.DONE

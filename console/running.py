@@ -1,10 +1,14 @@
 """`sparky up` and `sparky supervise`: check everything that can be checked first, then hand over to the supervisor."""
 
 import os
+import shlex
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -35,10 +39,10 @@ GRACE_S: Final = 5.0
 ASK_S: Final = 5.0
 
 
-def up(read: Reread, *, has_demo: bool) -> int:
+def up(read: Reread, *, has_demo: bool, elsewhere: bool = False) -> int:
     """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration.
 
-    `read` reads the settings, now and again at SIGHUP.
+    `read` reads the settings, now and again at SIGHUP. `elsewhere`: the home is one that other commands must be told.
     """
     settings = read()
 
@@ -50,7 +54,8 @@ def up(read: Reread, *, has_demo: bool) -> int:
     _check_alone(settings, composition.listeners(settings))
     _check_database(settings)
     settings = home_key.made(settings)
-    return _run(settings, compose(settings), "sparky up", Rereading(settings, read, compose))
+    hint = look_around(sys.argv[0], settings.sparky_home if elsewhere else None)
+    return _run(settings, compose(settings), "sparky up", Rereading(settings, read, compose), hint)
 
 
 def supervise(read: Reread) -> int:
@@ -60,14 +65,17 @@ def supervise(read: Reread) -> int:
     monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
     _check_alone(settings, monitor)
     _check_database(settings)
-    return _run(settings, specs, "sparky supervise", Rereading(settings, read, composition.production))
+    reread = Rereading(settings, read, composition.production)
+    return _run(settings, specs, "sparky supervise", reread, look_around(sys.argv[0]))
 
 
-def _run(settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None]) -> int:
+def _run(
+    settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None], hint: str
+) -> int:
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     prepare_run_dir(settings.run_dir)
-    typer.echo(header(settings, resolved, command))
+    typer.echo(header(settings, resolved, command, hint))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
     plan = composition.plan(settings, specs)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
@@ -148,7 +156,14 @@ def _check_database(settings: Settings) -> None:
             connection.execute("select 1")
 
 
-def header(settings: Settings, resolved: Settings, command: str) -> str:
+def look_around(program: str, home: Path | None = None) -> str:
+    """How to look at what runs, as it must be typed from the same directory: `program` is how we were started."""
+    name = "sparky" if shutil.which("sparky") or Path(program).name != "sparky" else program
+    where = "" if home is None else f"SPARKY_HOME={shlex.quote(str(home))} "
+    return f"Look around from another terminal: {where}{name} status. Stop with Ctrl-C."
+
+
+def header(settings: Settings, resolved: Settings, command: str, hint: str) -> str:
     """What runs, simulated or real, where to look, and how to stop."""
     lines = [
         ("model", f"{', '.join(resolved.groq_model)} {_groq(settings)}"),
@@ -162,7 +177,6 @@ def header(settings: Settings, resolved: Settings, command: str) -> str:
         ("kept in", str(settings.sparky_home)),
     ]
     shown = "\n".join(f"  {name:<14} {value}" for name, value in lines)
-    hint = "Look around from another terminal: sparky status. Stop with Ctrl-C."
     return f"{command}\n{shown}\n  {hint}\n"
 
 

@@ -1,5 +1,6 @@
 """A decision told to people: what the model saw, what it said, what code made of it, and what became of it. Pure."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,6 +42,8 @@ def _symbol(symbol: dict[str, Any]) -> Iterator[str]:
     change = symbol.get("change_24h_percent")
     day = "" if change is None else f", {change:+.2f} % in 24 h"
     yield f"{symbol['symbol']} at {symbol['last_price']}{day}, {_moment(symbol['as_of_ms'])}"
+    if symbol["candles"]:
+        yield _INDENT + " " * 21 + "  ".join(f"{name:>12}" for name in ("open", "high", "low", "close", "volume"))
     for at_ms, *values in symbol["candles"]:
         yield _INDENT + f"{_moment(at_ms)}  " + "  ".join(f"{value:>12}" for value in values)
     yield _INDENT + _figures(symbol["indicators"])
@@ -102,7 +105,8 @@ def _became(story: dict[str, Any]) -> Iterator[str]:
     if signal is None:
         yield "no signal left it"
         return
-    yield f"signal {signal['action']} {signal['symbol']}: {signal['status']}, {signal['attempts']} attempts"
+    attempts = f"{signal['attempts']} attempt{'' if signal['attempts'] == 1 else 's'}"
+    yield f"signal {signal['action']} {signal['symbol']}: {signal['status']}, {attempts}"
     for attempt in story["attempts"]:
         answer = " ".join(str(part) for part in (attempt["status"], attempt["reason"]) if part is not None)
         yield f"delivery {attempt['attempt']} at {_at(attempt['ended_at'])}: {attempt['outcome']} {answer}".rstrip()
@@ -129,7 +133,11 @@ def _became(story: dict[str, Any]) -> Iterator[str]:
 
 
 def _answer(answer: dict[str, Any] | None) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (answer or {}).items() if value is not None) or "-"
+    return ", ".join(f"{name}={_plain(value)}" for name, value in (answer or {}).items() if value is not None) or "-"
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(text: str) -> str:

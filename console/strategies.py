@@ -5,11 +5,11 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from console import output
+from console import output, people
 from console.output import Column
 from console.session import database_here
 from engine.errors import SparkyError
@@ -30,6 +30,8 @@ COLUMNS = (
     Column("capital USD", output.usd("capital_usd"), is_number=True),
     Column("paused because", "paused_reason", wraps=True),
 )
+
+_MOST_HINTS: Final = 3
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 Which = Annotated[str, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.")]
@@ -99,7 +101,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     check_names(fields)
     with database_here() as store:
         if "user_id" not in fields:
-            fields["user_id"] = store.ensure_user(user)
+            fields["user_id"] = people.person(store, user)
         row = store.create_strategy(NewStrategy.of(fields))
     if as_json:
         output.answer_one(row, as_json=True)
@@ -163,8 +165,9 @@ def find(store: Store, which: str) -> StrategyRow:
         return found[0]
     if found:
         raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_ids(found)}.")
-    close = difflib.get_close_matches(which, [row.name for row in rows], n=1)
-    hint = f"did you mean {close[0]}?" if close else "`sparky strategy list` shows those that exist."
+    names = [row.name for row in alive]
+    close = [name for name in names if which and name.startswith(which)] or difflib.get_close_matches(which, names, n=1)
+    hint = f"did you mean {' or '.join(close[:_MOST_HINTS])}?" if close else "`sparky strategy list` shows what exists."
     raise SparkyError(f"There is no strategy {which}; {hint}")
 
 
@@ -197,7 +200,10 @@ def check_names(fields: Mapping[str, Any]) -> None:
             raise SparkyError(f"A strategy has no field {name}; {hint}")
 
 
-def named(which: str) -> StrategyRow:
-    """The strategy that `which` means, from this directory's database."""
+def running_one(which: str) -> StrategyRow:
+    """The strategy that `which` means, from this directory's database. Raises SparkyError if it is not to run."""
     with database_here() as store:
-        return find(store, which)
+        row = find(store, which)
+    if row.status != StrategyStatus.RUNNING:
+        raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
+    return row

@@ -45,6 +45,10 @@ class BadConfiguration(SparkyError):
     """Only a person can mend this. One clear sentence; the process exits with 78 and is parked at once."""
 
 
+class Declined(BadConfiguration):
+    """What a person asked for cannot be, and the sentence says why; nothing is configured wrong."""
+
+
 class CredentialsRefused(BadConfiguration):
     """One account's keys are missing, wrong or revoked: only its owner can mend that.
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, ValidationError
 
-from engine.errors import BadConfiguration
+from engine.errors import Declined
 from engine.store.values import Document, faults
 from engine.types import ContextInterval, Frozen, Position, RiskProfile, Row, Side, SignalAction, StrategyStatus
 
@@ -38,11 +38,11 @@ class NewStrategy(Frozen):
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
-        """From a person's words. Raises BadConfiguration: one sentence that names each field unknown or wrong."""
+        """From a person's words. Raises Declined: one sentence that names each field unknown or wrong."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise BadConfiguration(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
+            raise Declined(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
 
 
 class StrategyRow(Row):

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.types.json import set_json_loads
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.errors import SparkyError, UpstreamUnavailable
 from engine.store import sqlstates
 from engine.store.rpc import storable
 
@@ -139,7 +139,7 @@ def translated(error: psycopg.Error) -> SparkyError:
     state = error.sqlstate or ""
     reason = (error.diag.message_primary or _first_line(error)).rstrip(".")
     mend = _to_mend(error, state, reason)
-    return BadConfiguration(mend) if mend else UpstreamUnavailable("database", reason)
+    return sqlstates.failure(state, mend) if mend else UpstreamUnavailable("database", reason)
 
 
 def _to_mend(error: psycopg.Error, state: str, reason: str) -> str | None:

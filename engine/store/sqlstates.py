@@ -2,8 +2,15 @@
 
 from typing import Final
 
+from engine.errors import BadConfiguration, Declined
+
 ABSENT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
 OURS: Final = {"SK400", "SK404", "SK409", "P0001"}  # raised by our own functions, with a sentence for people
+
+
+def failure(state: str, mend: str) -> BadConfiguration:
+    """`mend`, what a person must do, as the error that it is."""
+    return Declined(mend) if state in OURS else BadConfiguration(mend)
 
 
 def to_mend(state: str, reason: str) -> str | None:

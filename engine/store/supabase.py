@@ -127,7 +127,7 @@ def refused(response: httpx.Response) -> SparkyError:
     code, reason = str(said.get("code") or ""), str(said.get("message") or response.reason_phrase).rstrip(".")
     mend = _to_mend(response.status_code, code, reason, is_json=bool(said))
     if mend is not None:
-        return BadConfiguration(mend)
+        return sqlstates.failure(code, mend)
     wish_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
     return UpstreamUnavailable("database", reason if code else f"{response.status_code} {reason}", wish_s)
 

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from cli import app
+from console.commands import app
 from engine.settings import Settings
 
 

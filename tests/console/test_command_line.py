@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -128,3 +129,48 @@ def test_the_webhook_server_alone_needs_a_database(home: Path) -> None:
     done = run(home, "serve")
     assert done.returncode == 78
     assert "DATABASE_URL" in done.stderr
+
+
+def test_the_version_is_an_option_too(home: Path) -> None:
+    assert run(home, "--version").stdout == run(home, "version").stdout
+
+
+def test_an_answer_that_cannot_be_written_is_one_sentence(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*SPARKY, "status", "--json"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            cwd=home,
+            env=environment_of(home, {}),
+        )
+    assert done.returncode == 1
+    assert done.stderr == "sparky: The answer cannot be written: No space left on device.\n"
+
+
+def test_ctrl_c_while_the_command_still_loads_leaves_no_traceback(home: Path) -> None:
+    hang = "import sys, time; import cli, builtins\n"
+    wait = (
+        "real = builtins.__import__\n"
+        "def slow(name, *rest, **more):\n"
+        "    if name == 'console.commands':\n"
+        "        print('loading', flush=True); time.sleep(60)\n"
+        "    return real(name, *rest, **more)\n"
+        "builtins.__import__ = slow; cli.main()\n"
+    )
+    loading = subprocess.Popen(
+        [sys.executable, "-c", hang + wait],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=home,
+        env=environment_of(home, {}),
+    )
+    assert loading.stdout is not None
+    assert loading.stdout.readline() == "loading\n"
+    loading.send_signal(signal.SIGINT)
+    assert loading.communicate(timeout=60)[1] == ""
+    assert loading.returncode == -signal.SIGINT

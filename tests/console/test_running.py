@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from actors.specs import ChildSpec
+from actors.specs import ChildSpec, Kind, Restart
 from actors.supervision import Child, State
 from console import composition, running
 from console.progress import Progress
@@ -12,7 +12,7 @@ from engine.settings import Settings, read_environment
 
 def shown(**environment: str) -> str:
     settings = read_environment({"SPARKY_HOME": "/tmp/spk"} | environment)  # noqa: S108 - a name only
-    return running.header(settings, composition.resolve(settings), "sparky up")
+    return running.header(settings, composition.resolve(settings), "sparky up", "Look around.")
 
 
 def test_the_header_says_honestly_what_is_simulated() -> None:
@@ -40,3 +40,20 @@ def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path)
     child.state = State.PARKED
     progress(child)
     assert progress.reason == "Port 9108 is taken."
+
+
+def test_the_hint_is_what_must_be_typed_from_the_same_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "terminal: .venv/bin/sparky status." in running.look_around(".venv/bin/sparky")
+    assert "SPARKY_HOME='/tmp/a b' .venv/bin/sparky status" in running.look_around(".venv/bin/sparky", Path("/tmp/a b"))  # noqa: S108 - a name only
+
+
+@pytest.mark.parametrize(("kind", "word"), [("actor", "ready"), ("strategy", "")])
+def test_only_a_task_that_ended_by_itself_is_ready_when_it_is_done(
+    kind: Kind, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ChildSpec("one", "x:make", kind, 0, SecretStr(Settings().sealed()), restart=Restart.TRANSIENT)
+    child = Child(spec, 0)
+    child.state = State.DONE
+    Progress(["one"], tmp_path)(child)
+    assert capsys.readouterr().out.count("ready") == (word == "ready")

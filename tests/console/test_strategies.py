@@ -65,7 +65,7 @@ def test_a_faulty_strategy_is_refused_in_one_sentence_and_nothing_is_created(
     sparky: Sparky, fields: str, words: tuple[str, ...]
 ) -> None:
     done = sparky("strategy", "create", "--from-json", "-", stdin=fields)
-    assert done.exit_code in (1, 78)
+    assert done.exit_code == 1
     assert done.stderr.startswith("sparky: ")
     assert done.stderr.count("\n") == 1
     assert all(word in done.stderr for word in words)
@@ -78,13 +78,15 @@ def test_a_file_that_is_not_there_is_one_sentence(sparky: Sparky) -> None:
 
 def test_an_unknown_strategy_comes_with_a_suggestion(sparky: Sparky) -> None:
     sparky.ok("strategy", "create", "--name", "momentum")
+    sparky.ok("strategy", "create", "--name", "mean-reversion")
     assert "did you mean momentum?" in sparky.refused("strategy", "start", "momentun")
+    assert "did you mean momentum or mean-reversion?" in sparky.refused("strategy", "start", "m")
     assert "sparky strategy list" in sparky.refused("strategy", "start", str(uuid.uuid4()))
 
 
 def test_a_second_strategy_of_the_same_name_is_refused(sparky: Sparky) -> None:
     sparky.ok("strategy", "create", "--name", "twin")
-    assert "already a strategy called twin" in sparky.refused("strategy", "create", "--name", "twin", code=78)
+    assert "already a strategy called twin" in sparky.refused("strategy", "create", "--name", "twin")
 
 
 def test_ending_a_strategy_asks_first(sparky: Sparky) -> None:
@@ -105,6 +107,8 @@ def test_tables_say_so_when_there_is_nothing(sparky: Sparky) -> None:
 
 def test_a_restart_needs_a_running_sparky(sparky: Sparky) -> None:
     sparky.ok("strategy", "create", "--name", "idle")
+    assert "idle is paused and has no process" in sparky.refused("strategy", "restart", "idle")
+    sparky.ok("strategy", "start", "idle")
     assert "not running" in sparky.refused("strategy", "restart", "idle")
 
 
@@ -131,3 +135,10 @@ def test_the_table_shows_what_the_json_says(sparky: Sparky, store: Store) -> Non
     assert "shown" in shown
     assert "paused" in shown
     assert [row.name for row in store.list_strategies()] == ["shown"]
+
+
+def test_a_strategy_of_a_new_person_says_so_and_needs_an_address(sparky: Sparky) -> None:
+    assert "no e-mail address" in sparky.refused("strategy", "create", "--name", "a", "--user", "somebody")
+    first = sparky("strategy", "create", "--name", "a", "--user", "a@b.c")
+    assert (first.exit_code, first.stderr) == (0, "a@b.c is a new person here.\n")
+    assert sparky("strategy", "create", "--name", "b", "--user", "a@b.c").stderr == ""

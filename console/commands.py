@@ -1,0 +1,158 @@
+"""All that the `sparky` command can do: options are read here, the work is done elsewhere."""
+
+import os
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
+from console.strategies import AsJson, Which
+from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, SparkyError
+
+
+class _Group(TyperGroup):
+    """Turns every failure that we raise on purpose, and an answer that nobody takes, into one sentence and a code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Declined as error:
+            text = str(error).rstrip(".")
+            raise _ended(f"{text[:1].upper()}{text[1:]}.", 1) from error
+        except SparkyError as error:
+            raise _ended(str(error), EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1) from error
+        except BrokenPipeError:
+            raise  # the reader has had enough, which is no failure
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            _discard_output()
+            raise _ended(f"The answer cannot be written: {error.strerror}.", 1) from error
+
+
+def _ended(sentence: str, code: int) -> typer.Exit:
+    typer.echo(f"sparky: {sentence}", err=True)
+    return typer.Exit(code)
+
+
+def _discard_output() -> None:
+    """What is left in the buffer must not be tried again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Runs language-model trading strategies, each in a supervised process of its own.\n\n"
+    "Settings come from the environment and from .env in the working directory; docs/settings.md lists them.",
+)
+
+
+def _tell_version(value: bool) -> None:
+    if value:
+        typer.echo(f"sparky {installed_version('sparky-trading')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """See the help of the command itself: this only takes its options."""
+
+
+app.add_typer(strategies.app, name="strategy")
+app.add_typer(credentials.app, name="credentials")
+app.add_typer(ledger.decisions, name="decisions")
+app.add_typer(ledger.signals, name="signals")
+
+
+@app.command()
+def up(
+    candles: Annotated[
+        Path | None, typer.Option(help="Simulate the market on a CSV of one-minute candles (SPARKY_CANDLES).")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Market seconds per real second when simulated (SPARKY_SIM_SPEED).")
+    ] = None,
+    home: Annotated[Path | None, typer.Option(help="State directory (SPARKY_HOME).")] = None,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Create no demo strategies in an empty database.")] = False,
+) -> None:
+    """Run everything on this host: database, webhook server, engine, and simulators of what has no key."""
+    overrides = {"SPARKY_CANDLES": candles, "SPARKY_SIM_SPEED": speed, "SPARKY_HOME": home}
+    given = {name: None if value is None else str(value) for name, value in overrides.items()}
+    raise typer.Exit(running.up(lambda: session.settings_here(given), has_demo=not no_demo, elsewhere=home is not None))
+
+
+@app.command()
+def supervise() -> None:
+    """Run the engine alone, as in production: the database and the webhook server are units of their own."""
+    raise typer.Exit(running.supervise(session.settings_here))
+
+
+@app.command()
+def serve() -> None:
+    """Run the webhook server alone, in the foreground."""
+    raise typer.Exit(running.serve(session.settings_here()))
+
+
+@app.command()
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database's schema up to date; safe to repeat and to run twice at once."""
+    applied = session.migrate_here()
+    if as_json:
+        output.print_json({"applied": list(applied)})
+    else:
+        lines = [f"Applied {name}" for name in applied] or ["The schema is current; nothing to do."]
+        typer.echo("\n".join(lines))
+
+
+@app.command("status")
+def show_status(
+    as_json: AsJson = False,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, also on a terminal.")] = False,
+) -> None:
+    """Show every process and every strategy, live on a terminal; exit code 1 when nothing runs."""
+    raise typer.Exit(status.here(as_json=as_json, once=once))
+
+
+@app.command("doctor")
+def examine(as_json: AsJson = False) -> None:
+    """Check settings, directory, database, model, venue, clock, webhook and ports; say what to do about each fault."""
+    raise typer.Exit(doctor.doctor(as_json=as_json))
+
+
+@strategies.app.command()
+def restart(which: Which, as_json: AsJson = False) -> None:
+    """Give a running strategy a new process."""
+    settings = session.settings_here()
+    row = strategies.running_one(which)
+    running.restart_strategy(settings, row.id)
+    if as_json:
+        output.answer_one(row, as_json=True)
+    else:
+        typer.echo(f"{row.name} gets a new process.")
+
+
+app.command("kill")(kill.kill)
+app.command("positions")(ledger.positions)
+app.command("trades")(ledger.trades)
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Show the version."""
+    number = installed_version("sparky-trading")
+    if as_json:
+        output.print_json({"version": number})
+    else:
+        typer.echo(f"sparky {number}")

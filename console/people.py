@@ -1,0 +1,22 @@
+"""Whom an e-mail address on the command line means: a person who exists, or a new one, never a slip of the hand."""
+
+from uuid import UUID
+
+import typer
+
+from engine.errors import SparkyError
+from engine.store.seed import DEMO_USER
+from engine.store.store import Store
+
+
+def person(store: Store, email: str) -> UUID:
+    """The person with this address; a new one is made and told on stderr. Raises SparkyError for what is no address."""
+    name, _, domain = email.strip().partition("@")
+    if not name or not domain or any(letter.isspace() for letter in email.strip()):
+        raise SparkyError(f"{email!r} is no e-mail address, as --user needs it.")
+    known = store.user_of(email.strip())
+    if known is not None:
+        return known
+    if email.strip() != DEMO_USER:
+        typer.echo(f"{email.strip()} is a new person here.", err=True)
+    return store.ensure_user(email.strip())
