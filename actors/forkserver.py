@@ -70,10 +70,6 @@ def _warm_up() -> None:
     for module in _PRELOAD:
         importlib.import_module(module)
     rehearsal = importlib.import_module("actors.rehearsal")
-    from actors.packing import pack
-    ctypes.CDLL(None).mallopt(-8, 1)
-    rehearsal.rehearse()
-    pack(rehearsal.rehearse)
     for _ in range(_REHEARSALS):
         rehearsal.rehearse()
     gc.freeze()
