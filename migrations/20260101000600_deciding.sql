@@ -124,7 +124,6 @@ create or replace function public.record_decision(
 language plpgsql security definer set search_path = '' as $$
 declare
   v_strategy public.ai_strategies;
-  v_logged public.ai_trade_log;
   v_signal jsonb := nullif(p_signal, 'null'::jsonb);
   v_suppressed text;
   v_cost numeric := coalesce((p_record ->> 'cost_usd')::numeric, 0);
@@ -133,55 +132,51 @@ begin
   if not found then
     raise exception 'there is no strategy %', p_strategy_id using errcode = 'SK404';
   end if;
-  select * into v_logged from public.ai_trade_log l where l.id = p_decision_id;
-  if found then
-    if v_logged.ai_strategy_id <> p_strategy_id then
-      raise exception 'decision % belongs to another strategy', p_decision_id using errcode = 'SK409';
-    end if;
-    return public.recorded_decision(v_logged);
-  end if;
   if v_signal ->> 'action' <> 'CLOSE' then
     v_suppressed := public.suppression(v_strategy);
   end if;
-  v_logged := public.log_decision(p_decision_id, v_strategy, p_record, v_suppressed);
+  insert into public.ai_trade_log (
+    id, ai_strategy_id, user_id, decision_json, confidence_score, signal_action, symbol, size_usd, reasoning, reason, is_fault,
+    suppressed, raw_answer, model, request_id, prompt_tokens, cached_tokens, completion_tokens, cost_usd, latency_s,
+    stop_loss_percent, take_profit_percent, market, created_at
+  ) values (
+    p_decision_id, v_strategy.id, v_strategy.user_id, p_record - array['raw_answer', 'market'],
+    (p_record ->> 'confidence')::numeric, p_record ->> 'action', p_record ->> 'symbol', (p_record ->> 'size_usd')::numeric,
+    left(p_record ->> 'reasoning', 100), p_record ->> 'reason', coalesce((p_record ->> 'is_fault')::boolean, false),
+    v_suppressed, p_record ->> 'raw_answer', p_record ->> 'model', p_record ->> 'request_id',
+    (p_record ->> 'prompt_tokens')::integer, (p_record ->> 'cached_tokens')::integer,
+    (p_record ->> 'completion_tokens')::integer, (p_record ->> 'cost_usd')::numeric,
+    (p_record ->> 'latency_s')::double precision, (p_record ->> 'stop_loss_percent')::numeric,
+    (p_record ->> 'take_profit_percent')::numeric, nullif(p_record -> 'market', 'null'::jsonb), clock_timestamp()
+  ) on conflict (id) do nothing;
+  if not found then
+    return public.recorded_decision(p_decision_id, p_strategy_id);
+  end if;
   insert into public.llm_spend as l (strategy_id, day, decisions, cost_usd)
     values (p_strategy_id, (now() at time zone 'UTC')::date, 1, v_cost)
     on conflict (strategy_id, day) do update
     set decisions = l.decisions + 1, cost_usd = l.cost_usd + excluded.cost_usd;
   if v_signal is not null and v_suppressed is null then
     perform public.queue_signal(p_decision_id, v_strategy, v_signal);
+    return jsonb_build_object('decision_id', p_decision_id, 'signal_id', p_decision_id, 'suppressed', null);
   end if;
-  return public.recorded_decision(v_logged);
+  return jsonb_build_object('decision_id', p_decision_id, 'signal_id', null, 'suppressed', v_suppressed);
 end
 $$;
 
-create or replace function public.recorded_decision(p_logged public.ai_trade_log) returns jsonb
-language sql stable set search_path = '' as $$
-  select jsonb_build_object(
-    'decision_id', p_logged.id,
-    'signal_id', (select o.id from public.signal_outbox o where o.id = p_logged.id),
-    'suppressed', p_logged.suppressed
-  )
-$$;
-
-create or replace function public.log_decision(
-  p_decision_id uuid, p_strategy public.ai_strategies, p_record jsonb, p_suppressed text
-) returns public.ai_trade_log
-language sql set search_path = '' as $$
-  insert into public.ai_trade_log (
-    id, ai_strategy_id, user_id, decision_json, confidence_score, signal_action, symbol, size_usd, reasoning, reason, is_fault,
-    suppressed, raw_answer, model, request_id, prompt_tokens, cached_tokens, completion_tokens, cost_usd, latency_s,
-    stop_loss_percent, take_profit_percent, market, created_at
-  ) values (
-    p_decision_id, p_strategy.id, p_strategy.user_id, p_record - array['raw_answer', 'market'],
-    (p_record ->> 'confidence')::numeric, p_record ->> 'action', p_record ->> 'symbol', (p_record ->> 'size_usd')::numeric,
-    left(p_record ->> 'reasoning', 100), p_record ->> 'reason', coalesce((p_record ->> 'is_fault')::boolean, false),
-    p_suppressed, p_record ->> 'raw_answer', p_record ->> 'model', p_record ->> 'request_id',
-    (p_record ->> 'prompt_tokens')::integer, (p_record ->> 'cached_tokens')::integer,
-    (p_record ->> 'completion_tokens')::integer, (p_record ->> 'cost_usd')::numeric,
-    (p_record ->> 'latency_s')::double precision, (p_record ->> 'stop_loss_percent')::numeric,
-    (p_record ->> 'take_profit_percent')::numeric, nullif(p_record -> 'market', 'null'::jsonb), clock_timestamp()
-  ) returning *
+create or replace function public.recorded_decision(p_decision_id uuid, p_strategy_id uuid) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  v_recorded jsonb;
+begin
+  select jsonb_build_object('decision_id', l.id, 'signal_id', o.id, 'suppressed', l.suppressed) into v_recorded
+    from public.ai_trade_log l left join public.signal_outbox o on o.id = l.id
+    where l.id = p_decision_id and l.ai_strategy_id = p_strategy_id;
+  if not found then
+    raise exception 'decision % belongs to another strategy', p_decision_id using errcode = 'SK409';
+  end if;
+  return v_recorded;
+end
 $$;
 
 -- The payload is the body of POST /webhook/ai-signal; the dispatcher adds the signature, no secret is ever stored here.
