@@ -20,7 +20,7 @@ from engine.store.migrate import migrate
 from engine.store.postgres import connect
 
 DATABASE: Final = "sparky"
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 60.0
 LOCK_TIMEOUT_S: Final = 10.0
 
 _OPTIONS: Final = {
@@ -87,14 +87,13 @@ class Embedded:
 
         Raises BadConfiguration if another process owns this directory or the server cannot be started.
         """
-        deadline = time.monotonic() + START_TIMEOUT_S
         try:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = cluster.take_lock(self._home / "postgres.lock", self._patience_s)
             user = cluster.server_user(self._home)
             cluster.end_orphan(self._data)
             cluster.make_data_dir(self._data, user)
-            self._run(user, deadline)
+            self._run(user, time.monotonic() + START_TIMEOUT_S)
             _ensure_database(self._home)
         except OSError as error:
             self.stop()

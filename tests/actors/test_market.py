@@ -17,7 +17,7 @@ from simulator.candles import synthetic
 from simulator.service import open_exchange
 from tests.support.local_peers import LocalPeers
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 DOWN = [{"kind": "status", "status": 503, "times": None}]
 
 
@@ -66,9 +66,12 @@ def test_in_real_time_a_candle_is_kept_until_the_next_one_closes(
     peers: LocalPeers, home: Path, real_time_url: str
 ) -> None:
     start(peers, home, real_time_url)
-    first = ask(peers)
-    assert ask(peers).snapshot.as_of_ms == first.snapshot.as_of_ms
-    assert len(peers.of(MarketFetched)) == 1
+    while len(peers.of(MarketFetched)) < 2:
+        kept = ask(peers)  # for a moment only, until two readings have told how fast the venue's clock runs
+    assert ask(peers).snapshot.as_of_ms >= kept.snapshot.as_of_ms
+    fetched = len(peers.of(MarketFetched))
+    assert len({ask(peers).snapshot.as_of_ms for _ in range(100)}) == 1
+    assert len(peers.of(MarketFetched)) == fetched
 
 
 def test_at_sixty_times_the_speed_new_candles_are_seen_as_they_close(
@@ -147,7 +150,7 @@ def test_a_venue_that_does_not_exist_fails_the_ask_and_not_the_actor(
 def test_one_slow_symbol_does_not_block_the_others(peers: LocalPeers, home: Path, aster_url: str) -> None:
     start(peers, home, aster_url)
     ask(peers, "ETHUSDT")  # listings are loaded
-    hang = [{"kind": "hang", "path": "klines", "seconds": 3.0, "times": 1}]
+    hang = [{"kind": "hang", "path": "klines", "seconds": 9.0, "times": 1}]
     httpx.post(f"{aster_url}/_control/faults", json=hang).raise_for_status()
     slow = peers.refs["market"].ask(wanted("BTCUSDT"), block=False)
     while httpx.get(f"{aster_url}/_control/faults").json():

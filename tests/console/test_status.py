@@ -60,7 +60,7 @@ def cycle(strategy_id: UUID, **more: Any) -> CycleFinished:
         "engine_s": 0.01,
         "lateness_s": 0.0,
         "at": now - 4,
-        "next_tick_at": now + 6,
+        "next_tick_at": now + 600,
         "failures": 0,
         "breaker": "closed",
         "action": "LONG",
@@ -95,7 +95,7 @@ def test_the_json_joins_processes_cycles_and_books(sparky: Sparky, store: Store,
     assert [each["name"] for each in view["shared"]] == ["market"]
     assert (row["id"], row["state"], row["pid"], row["restarts"]) == (str(key), "running", 7, 2)
     assert (row["last_decision"]["action"], row["last_decision"]["symbol"]) == ("LONG", "BTCUSDT")
-    assert 0 < row["next_tick_in_s"] <= 6
+    assert 0 < row["next_tick_in_s"] <= 600
     assert Decimal(row["equity_usd"]) == 10_000
     assert Decimal(view["totals"]["equity_usd"]) == 10_000
     assert (view["totals"]["cycles"], view["totals"]["restarts"]) == (1, 2)

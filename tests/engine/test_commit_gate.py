@@ -7,7 +7,7 @@ import pytest
 from engine.commit_gate import CommitGate
 from engine.errors import Skip
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 def test_an_open_gate_lets_records_through_one_after_the_other() -> None:

@@ -37,7 +37,7 @@ from tests.support.groq_double import (
 
 MODEL = "openai/gpt-oss-120b"
 PROMPT = Prompt("You decide.", "<market>\n{}\n</market>")
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 def settings(url: str, **changes: Any) -> Settings:
@@ -162,11 +162,11 @@ def test_an_answer_without_content_is_an_empty_text(server: GroqDouble) -> None:
 @pytest.mark.parametrize("answer", [hang, drip_body, drip_headers])
 def test_no_server_can_outlast_the_deadline(server: GroqDouble, answer: Answer) -> None:
     start = time.monotonic()
-    call = ask(server, answer, within_s=0.5)
+    call = ask(server, answer, within_s=1.5)
     assert call.outcome is Outcome.TIMEOUT
     assert call.sent
     assert call.tokens is None
-    assert 0.5 <= time.monotonic() - start < 5
+    assert 1.5 <= time.monotonic() - start < 25
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def project(supabase_session: Project) -> Project:
 
 @pytest.fixture(params=[True, False], ids=["keep", "one"])
 def rpc(project: Project, request: pytest.FixtureRequest) -> Iterator[SupabaseRpc]:
-    made = SupabaseRpc(project.server.url, SECRET_KEY, timeout_s=5, keep=request.param)
+    made = SupabaseRpc(project.server.url, SECRET_KEY, timeout_s=60, keep=request.param)
     yield made
     made.close()
 
@@ -93,9 +93,9 @@ def test_a_call_that_takes_too_long_is_given_up(project: Project) -> None:
     started = time.monotonic()
 
     with pytest.raises(UpstreamUnavailable, match=r"did not answer within 0\.3 s"):
-        SupabaseRpc(project.server.url, SECRET_KEY, timeout_s=0.3).call("nap", s=2)
+        SupabaseRpc(project.server.url, SECRET_KEY, timeout_s=0.3).call("nap", s=30)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
 
 
 def test_threads_share_a_bounded_number_of_connections(project: Project) -> None:
