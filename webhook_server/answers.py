@@ -61,6 +61,10 @@ def in_progress() -> Answer:
     return _try_again("This signal is being executed", RETRY_SOON_S)
 
 
+def crowded() -> Answer:
+    return _try_again("Too many signals of this user are under way", RETRY_SOON_S)
+
+
 def standby() -> Answer:
     return _try_again("Another webhook server executes; this one stands by", RETRY_SOON_S)
 

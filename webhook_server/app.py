@@ -23,7 +23,7 @@ from webhook_server.health import Health
 from webhook_server.lease import Lease
 from webhook_server.marks import Housekeeping, Marks
 from webhook_server.metrics import Metrics
-from webhook_server.pace import Pace
+from webhook_server.pace import Crowd, Pace
 from webhook_server.pipeline import Pipeline
 from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
@@ -32,6 +32,7 @@ from webhook_server.venues import Venues
 from webhook_server.watch import Watch
 
 WORKERS: Final = 32  # most of them wait: for a venue, or for their account's turn
+WORKERS_OF_ONE: Final = 14  # for the entries of one person, and for the exits; our own dispatcher sends 12 at once
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     metrics = Metrics()
     desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner)
     secrets = RecentSecrets(store, clock.monotonic)
-    pipeline = Pipeline(store, desk, clock, metrics, secrets, Pace(settings.sparky_webhook_rate_per_s))
+    pace, crowd = Pace(settings.sparky_webhook_rate_per_s), Crowd(WORKERS_OF_ONE)
+    pipeline = Pipeline(store, desk, clock, metrics, secrets, pace, crowd)
     lease = None if owner is None else Lease(store, owner, metrics)
     reconciliation = Reconciliation(store, venues, metrics)
 

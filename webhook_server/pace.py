@@ -1,11 +1,38 @@
-"""How many signals of one person are taken per second: a flood of one must not starve the others."""
+"""How many signals of one person are taken, per second and at once: a flood of one must not starve the others."""
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
 MOST_REMEMBERED: Final = 10_000
+
+
+class Crowd:
+    """At most `most` of a kind are under way at once; the other workers are for the others. Safe for threads.
+
+    Most of the time they wait: for a venue that hangs, or for each other.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._under_way: Counter[Hashable] = Counter()
+
+    @contextmanager
+    def joined(self, kind: Hashable) -> Iterator[bool]:
+        """Whether there is room for one more of `kind`, until the end of the block."""
+        with self._lock:
+            has_room = self._under_way[kind] < self._most
+            self._under_way[kind] += has_room
+        try:
+            yield has_room
+        finally:
+            with self._lock:
+                self._under_way[kind] -= has_room
+                self._under_way += Counter()  # forgets kinds of which there is none
 
 
 class Pace:

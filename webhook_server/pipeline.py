@@ -19,7 +19,7 @@ from webhook_server.execution import Desk
 from webhook_server.intake import Envelope
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.pace import Pace
+from webhook_server.pace import Crowd, Pace
 from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, unknown_fields
 from webhook_server.trade import Ended, HeldBack, Request, Standby
 
@@ -44,7 +44,7 @@ class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
     def __init__(
-        self, store: Store, desk: Desk, clock: Clock, metrics: Metrics, secrets: SecretBook, pace: Pace
+        self, store: Store, desk: Desk, clock: Clock, metrics: Metrics, secrets: SecretBook, pace: Pace, crowd: Crowd
     ) -> None:
         self._store = store
         self._desk = desk
@@ -52,6 +52,7 @@ class Pipeline:
         self._metrics = metrics
         self._secrets = secrets
         self._pace = pace
+        self._crowd = crowd
         self._in_progress = KeyedLocks()
 
     def receive(self, envelope: Envelope, schema: type[Order]) -> Answer:
@@ -64,12 +65,8 @@ class Pipeline:
                 return answers.too_many(wait_s)
             order = parse(envelope.body, schema)
             request = Request(request_id(envelope, order), user_id, order, self._clock.now(), started)
-            log = logger.bind(signal=request.id, user=str(user_id), strategy=str(order.strategy_id))
-            unknown = unknown_fields(envelope.body)
-            if unknown:
-                log.info("signal_has_unknown_fields", fields=unknown)
-            answer = self.perform(request, envelope.fingerprint)
-            log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **_told(answer))
+            with self._crowd.joined((user_id, order.is_entry)) as has_room:  # no entries are in an exit's way
+                return self._performed(request, envelope) if has_room else answers.crowded()
         except FieldError as error:
             return answers.malformed(error.where, error.message)
         except Unauthenticated as error:
@@ -79,6 +76,15 @@ class Pipeline:
         except Exception:
             logger.exception("signal_failed")
             return answers.failed(round((self._clock.monotonic() - started) * 1000))
+
+    def _performed(self, request: Request, envelope: Envelope) -> Answer:
+        order = request.order
+        log = logger.bind(signal=request.id, user=str(request.user_id), strategy=str(order.strategy_id))
+        unknown = unknown_fields(envelope.body)
+        if unknown:
+            log.info("signal_has_unknown_fields", fields=unknown)
+        answer = self.perform(request, envelope.fingerprint)
+        log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **_told(answer))
         return answer
 
     def perform(self, request: Request, fingerprint: str) -> Answer:

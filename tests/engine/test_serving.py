@@ -91,5 +91,36 @@ def test_who_never_finishes_its_headers_is_hung_up_on() -> None:
         with socket.create_connection(("127.0.0.1", service.port), timeout=30) as huge:
             huge.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Huge: " + b"x" * 20_000)
             assert huge.recv(100).startswith(b"HTTP/1.1 400")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as whole:
+            whole.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 12\r\n" * 2_000 + b"\r\n")
+            assert whole.recv(100).startswith(b"HTTP/1.1 400")
     finally:
         service.stop(1)
+
+
+def drip_for_ever(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x")
+
+
+def test_who_goes_on_sending_a_body_after_the_answer_is_hung_up_on() -> None:
+    service = HttpService(application(), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/health", headers_s=0.2)
+    service.start()
+    try:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as drip:
+            drip.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\nx")
+            assert drip.recv(1000).startswith(b"HTTP/1.1 200")
+            with pytest.raises(OSError, match=r"reset|pipe|abort"):
+                drip_for_ever(drip)
+    finally:
+        service.stop(1)
+
+
+def test_requests_in_a_row_on_one_connection_are_all_answered_in_order(service: HttpService) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        one = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2_000
+        connection.sendall(one * 20 + b"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as answers:
+            told = answers.read()
+    assert told.count(b"HTTP/1.1 200") == 20
+    assert told.count(b"HTTP/1.1 404") == 1
