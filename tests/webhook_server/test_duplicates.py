@@ -1,6 +1,7 @@
 """The same signal, however often and at once: one effect, one answer."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import requests
 
 from engine.errors import UpstreamUnavailable
-from tests.webhook_server.conftest import Site, until
+from tests.webhook_server.conftest import Sender, Site
 
 
 def test_a_repeated_signal_is_answered_with_the_first_answer(site: Site) -> None:
@@ -122,10 +123,26 @@ def test_a_fault_of_our_own_is_500_tells_nothing_and_the_retry_resumes(site: Sit
     assert site.sender.post(signal_id="a").json()["action"] == "opened"
 
 
-def test_many_senders_at_once_lose_nothing(site: Site) -> None:
+def test_fifty_senders_at_once_lose_nothing(site: Site) -> None:
     users = [site.user() for _ in range(5)]
-    with ThreadPoolExecutor(20) as senders:
-        sent = [senders.submit(users[number % 5].post, signal_id=f"s{number}") for number in range(60)]
-        assert [future.result().status_code for future in sent] == [200] * 60
-    until(lambda: site.sql("select count(*) from fills") == [(60,)])
-    assert site.sql("select count(distinct position_id) from fills") == [(5,)]
+    start = threading.Barrier(50)
+
+    def send(number: int) -> list[dict[str, Any]]:
+        """Two signals of one person, each sent until it is answered for good."""
+        start.wait(60)
+        return [persistently(users[number % 5], f"s{number}.{turn}").json() for turn in range(2)]
+
+    with ThreadPoolExecutor(50) as senders:
+        answers = [answer for pair in senders.map(send, range(50)) for answer in pair]
+    assert [answer["action"] for answer in answers] == ["opened"] * 100
+    assert len({answer["order_id"] for answer in answers}) == 100
+    assert site.sql("select count(*), count(distinct request_id) from fills") == [(100, 100)]
+    held = {position.user_id: position.quantity for position in site.store.open_positions()}
+    assert held == {user.user_id: 20 * Decimal("0.039") for user in users}
+
+
+def persistently(sender: Sender, name: str) -> requests.Response:
+    """The answer to a signal that is sent again as long as the server asks for it."""
+    while (answer := sender.post(signal_id=name)).status_code == 503:
+        time.sleep(int(answer.headers["Retry-After"]))
+    return answer
