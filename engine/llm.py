@@ -19,6 +19,7 @@ from engine.settings import Settings
 from engine.types import Completion, Usage
 
 GROQ_URL: Final = "https://api.groq.com"
+_COMPLETIONS: Final = "/openai/v1/chat/completions"
 ANSWER_TOKENS: Final = 400
 REASONING_TOKENS: Final = {"low": 400, "medium": 1_200, "high": 4_000}
 LARGEST_ANSWER_BYTES: Final = 512 * 1024
@@ -89,8 +90,8 @@ class GroqModel:
         allowance.renew(deadline, LARGEST_ANSWER_BYTES)
         start = time.monotonic()
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**self._request(prompt, model))
-            result = self._read(model, raw.http_response, time.monotonic() - start)
+            response = self._client.post(_COMPLETIONS, body=self._request(prompt, model), cast_to=httpx.Response)
+            result = self._read(model, response, time.monotonic() - start)
         except groq.APIStatusError as error:
             result = _refused(error)
         except groq.APIConnectionError as error:
@@ -103,17 +104,17 @@ class GroqModel:
         self._client.close()
 
     def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
-        """The SDK's arguments; what it would only walk through and pass on unchanged goes as `extra_body`."""
-        extra: dict[str, Any] = {"response_format": _BY_SCHEMA if _reasons(model) else _AS_JSON}
-        if _reasons(model):
-            extra["reasoning_effort"] = self._settings.sparky_llm_reasoning_effort
-        return {
+        """The body; the SDK's own method would walk through all that the API knows and pass it on unchanged."""
+        body: dict[str, Any] = {
             "model": model,
             "messages": _messages(prompt),
             "temperature": TEMPERATURE,
             "max_completion_tokens": self.answer_tokens(model),
-            "extra_body": extra,
+            "response_format": _BY_SCHEMA if _reasons(model) else _AS_JSON,
         }
+        if _reasons(model):
+            body["reasoning_effort"] = self._settings.sparky_llm_reasoning_effort
+        return body
 
     def _most_it_cost(self, call: Call, prompt: Prompt) -> Decimal:
         most = Usage(prompt_tokens=estimate_tokens(prompt), completion_tokens=self.answer_tokens(call.model))
