@@ -19,7 +19,7 @@ from console.session import store_of
 from engine.errors import SparkyError
 from engine.settings import Settings
 from engine.store import embedded
-from engine.store.migrate import read_migrations
+from engine.store.migrate import MigrationStatus, read_migrations, status
 from engine.store.webhook_rows import KillSwitch
 
 TIMEOUT_S: Final = 10.0
@@ -79,7 +79,7 @@ def database(settings: Settings) -> list[Check]:
     try:
         with store_of(settings) as store:
             health = store.health()
-            migrations = _migrations(set(health.migrations))
+            migrations = _migrations(set(health.migrations), _edited(settings))
             guards = [] if migrations.state == "fault" else guarding.guards(store.guard_report(), settings)
             switches = [] if migrations.state == "fault" else _switches(store.kill_switches())
     except SparkyError as error:
@@ -97,8 +97,22 @@ def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
     return [skipped("kill switch", killed(output.plain(switch))) for switch in switches]
 
 
-def _migrations(applied: set[str]) -> Check:
-    pending = [migration.name for migration in read_migrations() if migration.name not in applied]
+def _edited(settings: Settings) -> MigrationStatus | None:
+    """What a database of ours knows beyond names; a Supabase project keeps no checksums, and has others' migrations."""
+    dsn = composition.resolve(settings).database_url
+    return None if settings.supabase_url is not None or dsn is None else status(dsn.get_secret_value())
+
+
+def _migrations(applied: set[str], ours: MigrationStatus | None) -> Check:
+    known = [migration.name for migration in read_migrations()]
+    pending = [name for name in known if name not in applied]
+    if ours is not None and ours.edited:
+        remedy = "restore its text and put the change into a new migration; a database of an older draft must be new"
+        return fault("migrations", f"{ours.edited[0]} was edited after it ran here", remedy)
+    strange = sorted(applied - set(known)) if ours is not None else []
+    if strange:
+        remedy = "install the version of Sparky that migrated this database, or a newer one"
+        return fault("migrations", f"the database is ahead of this version, which does not know {strange[0]}", remedy)
     if pending:
         remedy = "run `sparky migrate`; for Supabase with the project's DATABASE_URL, or run `supabase db push`"
         return fault("migrations", f"{len(pending)} not applied, the first is {pending[0]}", remedy)

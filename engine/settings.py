@@ -4,6 +4,7 @@ Names are the environment's names. Nothing else in the product reads the environ
 """
 
 import difflib
+import io
 import ipaddress
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -213,10 +215,10 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     Raises BadConfiguration with every fault in one message, each line naming its variable; values of secrets never
     appear.
     """
-    given = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} if dotenv else {}
-    given.update(environ)
+    written, faults = _read_dotenv(dotenv) if dotenv is not None and dotenv.is_file() else ({}, [])
+    given = {**written, **environ}
     known = {name.upper(): name for name in Settings.model_fields}
-    faults = [_unknown(name, known) for name in sorted(given) if name.startswith("SPARKY_") and name not in known]
+    faults += [_unknown(name, known) for name in sorted(given) if name.startswith("SPARKY_") and name not in known]
     values = {known[name]: _parsed(name, text) for name, text in given.items() if name in known and text.strip() != ""}
     try:
         settings = Settings.model_validate(values)
@@ -225,6 +227,21 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     if faults:
         raise BadConfiguration("The settings have faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
     return settings
+
+
+def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What stands in the file, and one fault for each line that is no setting; none is shown, for it may be a secret."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        return {}, [f"{path} cannot be read: {reason}"]
+    faults = [
+        f"{path}, line {binding.original.line}: not of the form NAME=value"
+        for binding in parse_stream(io.StringIO(text))
+        if binding.error or (binding.key is not None and binding.value is None)
+    ]
+    return {k: v for k, v in dotenv_values(stream=io.StringIO(text)).items() if v is not None}, faults
 
 
 def _parsed(name: str, text: str) -> object:

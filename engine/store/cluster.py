@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from engine.errors import BadConfiguration
 POLL_S: Final = 0.02
 _SYSTEM_USER: Final = "pgserver"  # PostgreSQL refuses to run as root
 _LOG_LIMIT_BYTES: Final = 4_000_000
+_TELLING: Final = re.compile(r"\b(error|FATAL|PANIC):", re.IGNORECASE)
 
 
 def binary(name: str) -> str:
@@ -119,8 +121,10 @@ def log_file(path: Path) -> IO[bytes]:
 
 
 def last_line(text: str) -> str:
+    """The last that tells of an error, or else the last of all: what is cleaned up afterwards is no reason."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "no reason given"
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines)[-1].rstrip(".") if lines else "no reason given"
 
 
 def _ensure_user(name: str) -> pwd.struct_passwd:

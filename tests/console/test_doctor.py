@@ -9,6 +9,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from engine.serving import HttpService
+from engine.store.postgres import connect
 from simulator import aster, groq
 from simulator.candles import synthetic
 from simulator.exchange import Exchange
@@ -69,6 +70,30 @@ def test_a_healthy_installation_has_no_fault(patient: Sparky) -> None:
     assert {check["state"] for check in found.values()} == {"ok", "skipped"}
     assert found["migrations"]["found"] == "current"
     assert "All is well." in patient.ok("doctor")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("update public.sparky_migrations set checksum = 'x' where name ~ 'strategies'", "was edited after it ran"),
+        (
+            "insert into public.sparky_migrations (name, checksum) values ('29990101000000_new.sql', 'x')",
+            "ahead of this version, which does not know 29990101000000_new.sql",
+        ),
+    ],
+)
+def test_a_schema_of_another_version_is_a_fault(patient: Sparky, database_url: str, change: str, words: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute(change.encode())
+    found = examined(patient)
+    assert found["migrations"]["state"] == "fault"
+    assert words in found["migrations"]["found"]
+
+
+def test_a_kill_switch_that_is_on_is_seen(patient: Sparky) -> None:
+    patient.ok("kill", "--reason", "news")
+    assert "is on for everybody (news)" in examined(patient)["kill switch"]["found"]
+    assert "everybody" in patient.ok("kill", "--show")
 
 
 def test_faulty_settings_are_the_only_finding(patient: Sparky) -> None:

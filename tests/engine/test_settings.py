@@ -73,6 +73,28 @@ def test_dotenv_fills_what_the_environment_leaves_open(tmp_path: Path) -> None:
     assert (settings.sparky_log_level, settings.sparky_sim_seed) == ("error", 7)
 
 
+def test_a_line_of_dotenv_that_is_no_setting_is_a_fault_and_is_not_repeated(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("# a comment\n\nexport SPARKY_SIM_SEED=7\nGROQ_API_KEY gsk_hidden\nSPARKY_LLM_RPM\n")
+    with pytest.raises(BadConfiguration) as caught:
+        read_environment({}, dotenv)
+    assert "line 4: not of the form NAME=value" in str(caught.value)
+    assert "line 5: not of the form NAME=value" in str(caught.value)
+    assert str(caught.value).count("line ") == 2
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_dotenv_that_is_no_text_is_one_fault(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(b"GROQ_API_KEY=\xff\xfe\n")
+    with pytest.raises(BadConfiguration, match="cannot be read: it is no UTF-8 text"):
+        read_environment({}, dotenv)
+
+
+def test_a_directory_of_that_name_is_no_dotenv(tmp_path: Path) -> None:
+    assert read_environment({}, tmp_path).simulates_groq
+
+
 def test_an_empty_value_is_an_unset_one() -> None:
     assert read_environment({"GROQ_API_KEY": " "}).simulates_groq
 
