@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -18,9 +19,11 @@ from engine.errors import SparkyError
 from engine.sending import Sender
 from engine.settings import Settings
 from engine.store.store import Store
+from engine.store.webhook_rows import UnfinishedRequest
 from engine.types import Position, Signal, SignalOutcome
 
 ATTEMPTS: Final = 5
+UNDER_WAY_S: Final = 30.0  # what was begun before the switch has ended by then, or waits for its venue
 
 SWITCHES: Final = (
     Column("since (UTC)", output.moment("created_at")),
@@ -78,14 +81,39 @@ def _closed(settings: Settings, store: Store, user_id: UUID | None, strategy_id:
     url = composition.resolve(settings).webhook_url
     if url is None:
         raise SparkyError("WEBHOOK_URL names no webhook server.")
-    sender = Sender(1)
+    under_way = {row.request_id for row in store.unfinished_requests()}
+    sender, seen = Sender(1), set[UUID]()
     try:
-        return [
-            _close(sender, url, store, position)
-            for position in store.open_positions(user_id=user_id, strategy_id=strategy_id)
-        ]
+        closed = _closed_now(sender, url, store, store.open_positions(user_id, strategy_id), seen)
+        waiting = _awaited(store, under_way)
+        closed += _closed_now(sender, url, store, store.open_positions(user_id, strategy_id), seen)
     finally:
         sender.close()
+    return closed + [_unknown(row) for row in waiting if user_id in {None, row.user_id}]
+
+
+def _closed_now(
+    sender: Sender, url: str, store: Store, positions: Sequence[Position], seen: set[UUID]
+) -> list[dict[str, Any]]:
+    """Closes those that are not `seen`, which then are."""
+    left = [position for position in positions if position.id not in seen]
+    seen |= {position.id for position in left}
+    return [_close(sender, url, store, position) for position in left]
+
+
+def _awaited(store: Store, under_way: set[str]) -> list[UnfinishedRequest]:
+    """An entry that had passed its limits before the switch came still fills: waits for it; what has not ended."""
+    deadline = time.monotonic() + UNDER_WAY_S
+    while left := [row for row in store.unfinished_requests() if row.request_id in under_way]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def _unknown(row: UnfinishedRequest) -> dict[str, Any]:
+    told = {"symbol": row.symbol, "side": row.action, "is_paper": None}
+    return told | {"outcome": "unknown", "reason": "a signal from before the switch is still being executed"}
 
 
 def _close(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def control(product: Sparky, what: str, body: object) -> None:
 def is_hanging(product: Sparky) -> bool:
     """Whether the order that was to hang has come."""
     url = f"{url_of(product, 'SPARKY_SIM_ASTER_PORT')}/_control/faults"
-    return requests.get(url, timeout=PATIENCE_S).json() == []
+    return not requests.get(url, timeout=PATIENCE_S).json()
 
 
 def enter(product: Sparky, store: Store, name: str, symbol: str) -> dict[str, Any]:
@@ -146,4 +146,18 @@ def test_killed_before_the_undo_an_entry_that_can_be_protected_by_then_stays(pro
         control(product, "market", {"refused_kinds": []})
     assert client_order_id(name, "l") in stops_at_venue(product, books)
     assert enter(product, books, name, "SOLUSDT")["action"] == "opened"
+    check_books(product, books, least=0)
+
+
+def test_closing_all_closes_what_an_entry_under_way_opens_after_the_switch(product: Sparky, books: Store) -> None:
+    control(product, "market", {"fill_delay_s": 2})
+    sender = threading.Thread(target=enter, args=(product, books, uuid.uuid4().hex, "SOLUSDT"))
+    sender.start()
+    product.wait_for(lambda: [row for row in books.unfinished_requests() if row.status == "submitted"], "an order")
+    control(product, "market", {"fill_delay_s": 0})
+    closed = product.json("kill", "--close-all")
+    sender.join(PATIENCE_S)
+    assert all(each["outcome"] == "delivered" for each in closed)
+    assert [position for position in books.open_positions() if not position.is_paper] == []
+    product.json("kill", "--off")
     check_books(product, books, least=0)
