@@ -230,7 +230,7 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
 
 
 def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What stands in the file, and one fault for each line that is no setting; none is shown, for it may be a secret."""
+    """What stands in the file, and a fault for each line that is no setting; none is shown, for it may be a secret."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
