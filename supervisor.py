@@ -208,6 +208,7 @@ class Supervisor:
 
     def _bury(self, child: Child, status: int) -> None:
         child.pid = child.memory_bytes = child.kill_at = None
+        self._bulletin.ended(child)
         if child.state is State.STOPPING:
             self._lay_aside(child, status)
             return

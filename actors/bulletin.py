@@ -12,7 +12,7 @@ import structlog
 from actors import supervision
 from actors.home import read_last_words
 from actors.link import Link
-from actors.messages import ChildParked, SupervisorReport
+from actors.messages import ChildParked, StrategyEnded, SupervisorReport
 from actors.supervision import Child
 from actors.systemd import Notifier
 
@@ -42,6 +42,12 @@ class Bulletin:
         self._reported_at = now = time.monotonic()
         rows = tuple(supervision.report(child, now) for child in children)
         self._link.tell("monitor", SupervisorReport(pid=os.getpid(), children=rows))
+
+    def ended(self, child: Child) -> None:
+        """So that the limiter keeps nothing for a process that is no more."""
+        if child.spec.kind == "strategy":
+            message = StrategyEnded(strategy_id=UUID(child.spec.argument), at=time.monotonic())
+            self._link.tell("limiter", message)
 
     def died(self, child: Child, status: int) -> None:
         # A child that could still speak has told its reason itself.

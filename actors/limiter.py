@@ -16,11 +16,13 @@ from actors.messages import (
     Message,
     Permit,
     ReleasePermit,
+    StrategyEnded,
 )
+from engine.announced_limits import AnnouncedLimits
 from engine.capacity import FIRST_TOKENS_PER_REQUEST, Capacity, Want, capacity
 from engine.gone_models import GoneModels
 from engine.permit_journal import PermitJournal
-from engine.permits import Asker, PermitLimits, Permits
+from engine.permits import MARGIN_S, MINUTE_S, Asker, PermitLimits, Permits
 from engine.settings import Settings
 
 logger = structlog.get_logger()
@@ -48,6 +50,8 @@ class Limiter(Actor):
             concurrency=settings.sparky_llm_concurrency,
         )
         self._journal = PermitJournal(settings.sparky_home)
+        self._announced = AnnouncedLimits(settings.sparky_home)
+        self._held_back_until = 0.0
         self._permits: dict[str, Permits] = {}
         self._replies: dict[tuple[str, UUID], Reply] = {}
         self._reported_at = 0.0
@@ -59,8 +63,13 @@ class Limiter(Actor):
         self._gone = GoneModels()
 
     def open(self) -> None:
-        for sent in self._journal.open():
+        recent = self._journal.open()
+        if not self._journal.is_whole:
+            self._held_back_until = time.monotonic() + MINUTE_S + MARGIN_S
+        for sent in recent:
             self._of(sent.model).count(sent.at, sent.tokens, sent.requests)
+        for model, limits in self._announced.load().items():
+            self._of(model).announced(limits.requests_per_day, limits.tokens_per_minute)
 
     def tick(self, now: float) -> float:
         for model in list(self._permits):
@@ -78,6 +87,9 @@ class Limiter(Actor):
             return None
         if isinstance(message, Demanded):
             self._demands = message.demands
+            return None
+        if isinstance(message, StrategyEnded):
+            self._free(message)
             return None
         return super().receive(message)
 
@@ -102,6 +114,12 @@ class Limiter(Actor):
         self._serve(ask.model, now)
         return reply
 
+    def _free(self, message: StrategyEnded) -> None:
+        for model, permits in self._permits.items():
+            if permits.ended(message.strategy_id, message.at):
+                del self._replies[model, message.strategy_id]  # nobody is there to hear it
+            self._serve(model, time.monotonic())
+
     def _release(self, message: ReleasePermit) -> None:
         now = time.monotonic()
         self._note_whether_served(message, now)
@@ -112,6 +130,7 @@ class Limiter(Actor):
             self._tokens[message.model] = before_it + (message.tokens - before_it) * _NEWS
         before = permits.limits
         permits.announced(message.requests_per_day, message.tokens_per_minute)
+        self._announced.note(message.model, message.requests_per_day, message.tokens_per_minute)
         if permits.limits != before:
             logger.info("limits_announced", model=message.model, **permits.limits.model_dump())
         if message.retry_after_s is not None:
@@ -186,6 +205,7 @@ class Limiter(Actor):
     def _of(self, model: str) -> Permits:
         if model not in self._permits:
             self._permits[model] = Permits(self._limits, self._hold_s)
+            self._permits[model].refused(self._held_back_until, 0.0)
         return self._permits[model]
 
 

@@ -86,6 +86,13 @@ class ReleasePermit(Message):
     retry_after_s: float | None = None
 
 
+class StrategyEnded(Message):
+    """Supervisor to limiter: the strategy's process was gone at `at` (monotonic seconds), however it ended."""
+
+    strategy_id: UUID
+    at: float
+
+
 class Demand(Frozen):
     """How many strategies want `model` (None: the settings' own) every `cadence_s` seconds."""
 

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Final, NamedTuple, TextIO
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -34,31 +35,60 @@ class PermitJournal:
     def __init__(self, home: Path) -> None:
         self._path = home / "state" / "permits.journal"
         self._boot = this_boot()
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
         self._lines = 0
+        self._unwritten: list[Sent] = []
+        self._is_torn = False
+        self.is_whole = True
 
     def open(self) -> list[Sent]:
-        """The grants of the last day, oldest first; the file is rewritten with only those. Raises OSError."""
+        """The grants of the last day, oldest first; the file is rewritten with only those.
+
+        When it cannot be (the disk is full), `is_whole` is False: the process before may have granted what it could not
+        write down either.
+        """
         self.close()
         now = time.monotonic()
         recent = list(_by_minute(sorted(self._recent(now, time.time()), key=lambda sent: sent.at), now))
-        whole_file.replace(self._path, "".join(map(self._line, recent)))
-        self._file = self._path.open("a", buffering=1)
-        self._lines = 0
+        try:
+            self._rewrite(recent)
+            self.is_whole = True
+        except OSError as error:
+            logger.warning("permit_journal_not_written", reason=str(error))
+            self.is_whole = False
         return recent
 
     def sent(self, model: str, at: float, tokens: int) -> None:
-        """Adds one grant; it is in the file when this returns."""
-        if self._lines >= _LINES_BEFORE_REWRITE:
+        """Adds one grant; it is in the file when this returns, or as soon as the file can be written again."""
+        self._unwritten.append(Sent(model, at, tokens))
+        if self._file is None or self._lines >= _LINES_BEFORE_REWRITE:
             self.open()
         if self._file is not None:
-            self._file.write(self._line(Sent(model, at, tokens)))
-            self._lines += 1
+            self._append(self._file)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _rewrite(self, recent: Iterable[Sent]) -> None:
+        whole_file.replace(self._path, "".join(map(self._line, recent)))
+        self._file = self._path.open("ab", buffering=0)
+        self._lines = 0
+
+    def _append(self, file: FileIO) -> None:
+        # A line that was torn must end before the next one begins.
+        data = ("\n" * self._is_torn + "".join(map(self._line, self._unwritten))).encode()
+        try:
+            fault = None if file.write(data) == len(data) else "the disk is full"
+        except OSError as error:
+            fault = str(error)
+        if fault is None:
+            self._lines += len(self._unwritten)
+            self._unwritten.clear()
+        elif not self._is_torn:
+            logger.warning("permit_journal_not_written", reason=fault)
+        self._is_torn = fault is not None
 
     def _line(self, sent: Sent) -> str:
         unix = time.time() - (time.monotonic() - sent.at)
@@ -67,7 +97,7 @@ class PermitJournal:
     def _recent(self, now: float, unix_now: float) -> Iterator[Sent]:
         if not self._path.exists():
             return
-        for line in self._path.read_text(errors="replace").splitlines():
+        for line in filter(None, self._path.read_text(errors="replace").splitlines()):
             sent = self._parsed(line, now, unix_now)
             if sent is not None and now - sent.at < DAY_S + MARGIN_S:
                 yield sent

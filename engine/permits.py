@@ -54,6 +54,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
+    strategy_id: UUID
+    granted_at: float
     until: float
     tokens: int
     entries: tuple[Entry, ...]
@@ -83,9 +85,12 @@ class Permits:
         return self._limits
 
     def too_large(self, tokens: int) -> str | None:
-        """Why a request of so many tokens can never be granted, or None."""
+        """Why a request of so many tokens can never be granted, or None.
+
+        By the settings' limits: what the provider has announced may change with its next answer.
+        """
         for name in ("tpm", "tpd"):
-            limit = getattr(self._limits, name)
+            limit = getattr(self._configured, name)
             if limit is not None and tokens > limit:
                 return f"one request of up to {tokens} tokens is more than the limit of {limit} ({name})"
         return None
@@ -103,6 +108,19 @@ class Permits:
         for permit_id in [permit_id for permit_id, held in self._held.items() if now > held.until]:
             del self._held[permit_id]
         return late
+
+    def ended(self, strategy_id: UUID, at: float) -> bool:
+        """The strategy's process ended at `at`: what it had asked for before, and held, is free again.
+
+        What was granted stays counted. Returns whether it was waiting.
+        """
+        for permit_id, held in list(self._held.items()):
+            if held.strategy_id == strategy_id and held.granted_at <= at:
+                del self._held[permit_id]
+        is_waiting = strategy_id in self._waiting and self._waiting[strategy_id][1].asked_at <= at
+        if is_waiting:
+            del self._waiting[strategy_id]
+        return is_waiting
 
     def grants(self, now: float) -> list[Grant]:
         """Grants all that can be granted now, in the queue's order; who does not fit yet holds up those behind."""
@@ -163,7 +181,9 @@ class Permits:
         for name, window in self._windows.items():
             limit = getattr(self._limits, name)
             if limit is not None:
-                at = max(at, window.fits_at(now, 1 if name.startswith("r") else tokens, limit))
+                amount = 1 if name.startswith("r") else tokens
+                # Larger than all that the provider allows a minute: alone in its window it may ask, and be told so.
+                at = max(at, window.fits_at(now, amount, max(amount, limit)))
         return at
 
     def _grant(self, start: float, asker: Asker, now: float) -> Grant:
@@ -174,7 +194,7 @@ class Permits:
             self._finish = {known: finish for known, finish in self._finish.items() if finish > self._virtual - _CREDIT}
         entries = tuple(w.add(now, 1 if name.startswith("r") else asker.tokens) for name, w in self._windows.items())
         permit_id = self._new_id()
-        self._held[permit_id] = _Held(now + self._hold_s, asker.tokens, entries)
+        self._held[permit_id] = _Held(asker.strategy_id, now, now + self._hold_s, asker.tokens, entries)
         return Grant(permit_id, asker, now - asker.asked_at)
 
 

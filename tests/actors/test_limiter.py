@@ -13,7 +13,7 @@ import zmq
 
 from actors.limiter import make
 from actors.link import Link
-from actors.messages import AcquirePermit, Demand, Demanded, LimiterState, Permit, ReleasePermit
+from actors.messages import AcquirePermit, Demand, Demanded, LimiterState, Permit, ReleasePermit, StrategyEnded
 from engine.errors import Skip
 from engine.settings import Settings
 from tests.support.local_peers import LocalPeers
@@ -99,6 +99,31 @@ def test_a_model_that_is_gone_is_told_once_and_nobody_else_has_to_ask_for_it(
     peers.stop()
     said = capsys.readouterr().out
     assert (said.count("model_gone"), said.count("model_is_back")) == (1, 1)
+
+
+def test_announced_limits_are_known_to_a_restarted_limiter_from_the_start(peers: LocalPeers, home: Path) -> None:
+    start(peers, home)
+    release = ReleasePermit(permit_id=ask(peers).permit_id, model=MODEL, tokens=0, tokens_per_minute=8_000)
+    peers.tell("limiter", release)
+    state(peers)
+    peers.stop_one("limiter")
+    start(peers, home)
+    ask(peers, tokens=7_000)
+    with pytest.raises(Skip, match="no permit"):
+        ask(peers, tokens=7_000, within_s=0.3)
+
+
+def test_a_strategy_that_ended_frees_its_permit_and_its_place(peers: LocalPeers, home: Path) -> None:
+    start(peers, home, sparky_llm_concurrency=1)
+    dead, other = uuid4(), uuid4()
+    ask(peers, strategy=dead)
+    message = AcquirePermit(strategy_id=other, model=MODEL, tokens=1, deadline=time.monotonic() + PATIENCE_S)
+    waiting = peers.refs["limiter"].ask(message, block=False)
+    peers.tell("limiter", StrategyEnded(strategy_id=dead, at=time.monotonic()))
+    assert isinstance(waiting.get(timeout=PATIENCE_S), Permit)
+    peers.refs["limiter"].ask(message.model_copy(update={"strategy_id": dead}), block=False)
+    peers.tell("limiter", StrategyEnded(strategy_id=dead, at=time.monotonic() + 1))
+    assert state(peers).queue_length == 0
 
 
 def test_the_monitor_hears_of_queue_and_use(peers: LocalPeers, home: Path) -> None:

@@ -1,9 +1,13 @@
 """The limiter's journal: what was granted is still counted by the next process, whatever became of the last one."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from engine.permit_journal import PermitJournal, Sent
+
+ROOT = Path(__file__).parents[2]
 
 
 def journal_of(home: Path) -> Path:
@@ -70,3 +74,34 @@ def test_what_only_a_day_counts_is_added_up_by_minute(tmp_path: Path) -> None:
     assert (old.requests, old.tokens) == (50, 500)
     assert abs(old.at - (minute + 49)) < 0.01
     assert fresh == Sent("m", fresh.at, 7, 1)
+
+
+FULL_DISK = """
+import pathlib, resource, sys, time
+from engine.permit_journal import PermitJournal
+home, now = pathlib.Path(sys.argv[1]), time.monotonic()
+path = home / "state" / "permits.journal"
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+journal = PermitJournal(home)
+journal.open()
+journal.sent("m", now, 1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+journal.sent("m", now, 2)
+journal.sent("m", now, 4)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+during = PermitJournal(home)
+assert sum(sent.tokens for sent in during.open()) == 1
+assert not during.is_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+journal.sent("m", now, 8)
+after = PermitJournal(home)
+assert sum(sent.tokens for sent in after.open()) == 15
+assert after.is_whole
+"""
+
+
+def test_what_a_full_disk_did_not_take_is_written_as_soon_as_it_does(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

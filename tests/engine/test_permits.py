@@ -275,3 +275,55 @@ def test_what_a_former_process_sent_is_counted() -> None:
     permits.ask(asker(uuid4().int, 110.0))
     assert permits.grants(110.0) == []
     assert permits.next_grant_at(110.0) == pytest.approx(160.4)
+
+
+def test_a_request_larger_than_what_the_provider_announces_goes_alone_and_hears_it_from_the_provider() -> None:
+    """An absurd header must neither stop everybody for good nor count as a fault of the rows."""
+    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits.announced(None, 1)
+    assert permits.too_large(900) is None
+    permits.ask(asker(1, 0.0, 900))
+    permits.ask(asker(2, 0.0, 900))
+    assert [grant.asker.strategy_id.int for grant in permits.grants(0.0)] == [1]
+    assert permits.grants(59.9) == []
+    assert [grant.asker.strategy_id.int for grant in permits.grants(61.0)] == [2]
+
+
+def test_a_process_that_ended_frees_its_place_and_its_permit_which_stays_counted() -> None:
+    permits = Permits(PermitLimits(rpm=9, concurrency=1), hold_s=25)
+    permits.ask(asker(1, 0.0))
+    permits.grants(0.0)
+    permits.ask(asker(2, 1.0))
+    permits.ask(asker(3, 1.5))
+    assert permits.ended(UUID(int=2), 2.0)
+    assert not permits.ended(UUID(int=1), 2.0)
+    assert [grant.asker.strategy_id.int for grant in permits.grants(2.0)] == [3]
+    assert permits.used(2.0)["rpm"] == 2
+
+
+def test_what_the_successor_of_an_ended_process_has_asked_for_stays() -> None:
+    permits = Permits(PermitLimits(rpm=9, concurrency=1), hold_s=25)
+    permits.ask(asker(1, 5.0))
+    assert not permits.ended(UUID(int=1), 4.0)
+    assert len(permits.grants(5.0)) == 1
+    assert not permits.ended(UUID(int=1), 4.0)
+    assert permits.used(5.0)["concurrency"] == 1
+
+
+def test_under_a_token_limit_large_and_small_requests_have_their_turns_alike() -> None:
+    """Who asks for more waits until it fits; nobody slips by for being small."""
+    world = World(Permits(PermitLimits(tpm=20_000, concurrency=16), hold_s=25))
+    due = {number: float(number) for number in range(40)}
+
+    def asks(now: float) -> list[Asker]:
+        ticking = [number for number, at in due.items() if at <= now]
+        due.update({number: due[number] + 45 for number in ticking})
+        return [asker(number, now, 2_500 if number % 2 else 500, patience_s=40) for number in ticking]
+
+    world.run(4 * 3600.0, 0.25, asks)
+    shares = dict.fromkeys(range(40), 0)
+    for _, grant in world.grants:
+        shares[grant.asker.strategy_id.int] += 1
+    assert jain(list(shares.values())) >= 0.99
+    tokens = [float(grant.asker.tokens) for _, grant in world.grants]
+    assert most_in_any_window([time for time, _ in world.grants], tokens, 60) <= 20_000
