@@ -1,13 +1,16 @@
 """Proof of who sends: secrets and signatures, each alone and together, right and wrong."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from uuid import uuid4
 
 import pytest
 import requests
+import standardwebhooks.webhooks
 
+from engine.delivery import judge, signed_headers
 from engine.store.seed import new_webhook_secret
+from engine.types import Signal
 from tests.webhook_server.conftest import Sender, Site
 
 
@@ -68,6 +71,53 @@ def test_a_signature_is_good_for_five_minutes_either_way(site: Site, minutes: in
     assert post(site.sender, body, headers).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("seconds", "status"), [(-300, 200), (300, 200), (-300.000001, 401), (300.000001, 401)], ids=str
+)
+def test_the_five_minutes_are_exact(site: Site, monkeypatch: pytest.MonkeyPatch, seconds: float, status: int) -> None:
+    signed_at = datetime.now(UTC).replace(microsecond=0)
+
+    class Stopped(datetime):
+        """The clock of the signature's library, so many seconds after the signing."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # no time of its own
+            return signed_at.astimezone(tz) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(standardwebhooks.webhooks, "datetime", Stopped)
+    body = unsigned(site.sender)
+    assert post(site.sender, body, site.sender.signed(body, "m", at=signed_at)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("minutes", "status", "outcome"),
+    [(-600, 401, "refused"), (-4, 200, "delivered"), (4, 200, "delivered"), (6, 401, "refused")],
+)
+def test_a_dispatcher_whose_clock_is_off_is_believed_within_five_minutes_and_ends_the_signal_beyond(
+    site: Site, minutes: int, status: int, outcome: str
+) -> None:
+    signal = signal_of(site)
+    body = json.dumps(signal.payload)
+    headers = signed_headers(signal, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
+    answer = post(site.sender, body, headers)
+    assert answer.status_code == status
+    assert judge(answer.status_code, answer.headers, answer.content, 1, 0.0).outcome == outcome
+
+
+def signal_of(site: Site) -> Signal:
+    now = datetime.now(UTC)
+    return Signal(
+        id=uuid4(),
+        user_id=site.sender.user_id,
+        strategy_id=None,
+        symbol="BTCUSDT",
+        payload=site.sender.body(secret=None),
+        attempts=1,
+        created_at=now,
+        expires_at=now + timedelta(seconds=60),
+    )
+
+
 def test_either_secret_signs_while_one_is_replaced(site: Site) -> None:
     newer = new_webhook_secret()
     site.sql(
@@ -102,6 +152,17 @@ def test_a_secret_needs_no_user_on_the_open_route(site: Site) -> None:
     assert site.sender.post(user_id=None).status_code == 200
     (position,) = site.store.open_positions()
     assert position.user_id == site.sender.user_id
+
+
+def test_a_captured_request_cannot_be_sent_under_another_id_or_another_time(site: Site) -> None:
+    body = unsigned(site.sender)
+    caught = site.sender.signed(body, "m", at=datetime.now(UTC) - timedelta(minutes=1))
+    assert post(site.sender, body, caught).status_code == 200
+    fresher = str(int(caught["webhook-timestamp"]) + 1)
+    assert refused(post(site.sender, body, caught | {"webhook-id": "n"}))
+    assert refused(post(site.sender, body, caught | {"webhook-timestamp": fresher}))
+    assert refused(post(site.sender, body.replace("1000", "2000"), caught))
+    assert site.sql("select count(*) from fills") == [(1,)]
 
 
 def test_a_replayed_request_has_no_second_effect(site: Site) -> None:

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
+from webhook_server import routes
 from webhook_server.intake import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
 from webhook_server.schemas import FieldError
 
@@ -87,6 +88,17 @@ def test_a_large_body_is_413_with_and_without_its_length(site: Site) -> None:
     counted = requests.post(f"{site.url}/webhook/ai-signal", data=iter([large]), timeout=60)
     assert counted.status_code == 413
     assert requests.post(f"{site.url}/webhook", data=large[:-1], timeout=60).status_code == 400
+
+
+def test_a_body_that_is_too_slow_is_408_and_then_the_line_is_cut(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "BODY_TIMEOUT_S", 0.2)
+    where = urlsplit(site.url)
+    with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+        connection.sendall(b'POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"sec')
+        with connection.makefile("rb") as answer:
+            told = answer.read()  # until the server hangs up, 10 s later
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert told.endswith(b'{"success":false,"error":"The body did not arrive within 0.2 s"}')
 
 
 def test_a_sender_that_hangs_up_in_mid_body_leaves_nothing(site: Site) -> None:

@@ -1,12 +1,20 @@
 """Limits over HTTP: entries meet them, exits never do."""
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from engine.errors import UpstreamUnavailable
+from engine.settings import Settings
+from engine.store.store import Store
 from engine.types import StrategyStatus
-from tests.webhook_server.conftest import Site
+from tests.webhook_server.conftest import Front, Site, Venues
+from webhook_server.app import build
+from webhook_server.clock import SystemClock
+from webhook_server.risk import LimitType
 
 
 def test_a_refusal_is_429_with_type_current_and_limit(site: Site) -> None:
@@ -23,6 +31,62 @@ def test_a_refusal_is_429_with_type_current_and_limit(site: Site) -> None:
     assert "retry-after" not in answer.headers
 
 
+# For each limit type but the two that have tests of their own below: columns of the limits, and the entry.
+TOLD: dict[str, tuple[dict[str, Any], dict[str, Any], object, object]] = {
+    "kill_switch": ({"kill_switch": True}, {}, "on", "off"),
+    "stale_signal": ({"max_signal_age_sec": 60}, {"timestamp": "2026-01-01T00:00:00Z"}, ANY, 60),
+    "weekend": ({"allow_weekends": False}, {}, "Saturday", "Monday to Friday"),
+    "daily_loss": ({"max_daily_loss_usd": 5}, {}, ANY, 5),
+    "weekly_loss": ({"max_loss_per_week_usd": 5}, {}, ANY, 5),
+    "weekly_trades": ({"max_trades_per_week": 1}, {}, 1, 1),
+    "consecutive_failures": ({"max_consecutive_failures": 1}, {}, 1, 1),
+    "concurrent_positions": ({"max_concurrent_positions": 1}, {"symbol": "ETHUSDT"}, 1, 1),
+    "leverage": ({}, {"leverage": 20}, 20, 10),
+    "unreadable": ({"max_daily_loss_usd": -1}, {}, None, None),
+}
+
+
+@dataclass(frozen=True)
+class Saturday(SystemClock):
+    """Runs on from a Saturday noon, in UTC."""
+
+    def now(self) -> datetime:
+        real = super().now()
+        return real.replace(hour=12) + timedelta(days=5 - real.weekday())
+
+
+@pytest.mark.usefixtures("one_day")
+@pytest.mark.parametrize("limit_type", TOLD)
+def test_every_limit_is_told_with_its_type_what_is_and_what_may_be(
+    site: Site, store: Store, front: tuple[Front, str], limit_type: str
+) -> None:
+    columns, entry, current, limit = TOLD[limit_type]
+    strategy = str(site.strategy(leverage_max=10))
+    if limit_type.endswith("_loss"):
+        site.sender.engine(strategy_id=strategy)
+        site.move("BTCUSDT", "24000.0")
+        site.sender.engine(strategy_id=strategy, action="CLOSE")
+    elif limit_type in {"weekly_trades", "concurrent_positions"}:
+        site.sender.engine(strategy_id=strategy)
+    elif limit_type == "consecutive_failures":
+        site.sender.engine(strategy_id=strategy, position_size_usd=1)
+    site.limits(**columns)
+    clock = Saturday() if limit_type == "weekend" else SystemClock()
+    server = build(Settings(), store, Venues(site.market, site.account), clock)
+    front[0].app = server.app
+    answer = site.sender.engine(strategy_id=strategy, **entry)
+    server.workers.shutdown()
+    assert answer.status_code == 429, answer.text
+    told = answer.json()
+    assert (told["success"], told["error"], bool(told["message"])) == (False, "Risk limit exceeded", True)
+    assert told["data"] == {"limitType": limit_type, "current": current, "limit": limit}
+
+
+def test_every_limit_type_is_told_somewhere_here() -> None:
+    assert {*TOLD, "strategy_status", "drawdown"} == {each.value for each in LimitType}
+
+
+@pytest.mark.usefixtures("one_day")
 def test_a_realised_loss_closes_the_day_for_entries(site: Site) -> None:
     site.limits(max_daily_loss_usd=5)
     site.sender.post()
@@ -79,7 +143,8 @@ def test_a_strategy_that_does_not_run_may_only_close(site: Site) -> None:
     site.sender.engine(strategy_id=str(strategy))
     site.store.set_strategy_status(strategy, StrategyStatus.PAUSED)
     entry = site.sender.engine(strategy_id=str(strategy))
-    assert (entry.status_code, entry.json()["data"]["limitType"]) == (429, "strategy_status")
+    assert entry.status_code == 429
+    assert entry.json()["data"] == {"limitType": "strategy_status", "current": "paused", "limit": "running"}
     assert site.sender.engine(strategy_id=str(strategy), action="CLOSE").json()["action"] == "closed"
 
 

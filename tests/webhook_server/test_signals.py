@@ -1,10 +1,14 @@
 """Signals over HTTP: what each way of sending does to the books, and what the sender is told."""
 
 import json
+import re
 import uuid
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
@@ -123,6 +127,36 @@ def test_a_charting_alert_in_plain_text_works(site: Site) -> None:
     assert position.symbol == "BTCUSDT"
     assert position.stop_loss_price == Decimal("24505.1")  # 24505.096, nearer to the entry
     assert position.take_profit_price == Decimal("26005.4")
+
+
+def examples() -> list[str]:
+    """The bodies of signals in docs/webhooks.md, as they are written there."""
+    text = (Path(__file__).parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
+    return re.findall(r"(?<=[\n'])\{\s*\"secret\".*?\}(?=\n```|'\n```)", text, re.DOTALL)
+
+
+def test_there_is_an_example_for_people_and_one_for_charting_services() -> None:
+    assert len(examples()) == 2
+
+
+@pytest.mark.parametrize("example", examples())
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", None])
+def test_the_documented_examples_work_as_they_are_written(site: Site, example: str, content_type: str | None) -> None:
+    filled_in = {
+        "whsec_…": site.sender.secret.get_secret_value(),
+        "{{exchange}}": "BINANCE",
+        "{{ticker}}": "BTCUSDT.P",
+        "{{timenow}}": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    for placeholder, value in filled_in.items():
+        example = example.replace(placeholder, value)
+    headers = {"content-type": content_type} if content_type else {}
+    answer = requests.post(f"{site.url}/webhook", data=example.encode(), headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["action"]) == (200, "opened"), answer.text
+    (position,) = site.store.open_positions(user_id=site.sender.user_id)
+    assert (position.symbol, position.side, position.is_paper) == ("BTCUSDT", "LONG", True)
+    assert 200 < position.position_size_usd <= 250
+    assert position.stop_loss_price == Decimal("24505.1")
 
 
 def test_a_limit_order_is_filled_within_its_price_or_skipped(site: Site) -> None:
