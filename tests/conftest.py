@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.support.supabase import PROBES, SupabaseServer, install_or_skip
 
 TEMPLATE = "migrated"
 PROJECT = "supabase"
+DAY_S, NEAR_S = 86_400, 120
 _numbers = itertools.count(1)
 
 # Every run tries the same examples, however busy the machine is: a change that breaks something fails at once, and what
@@ -34,6 +36,14 @@ _PATIENT = hypothesis.settings(
 hypothesis.settings.register_profile("same", _PATIENT, derandomize=True)
 hypothesis.settings.register_profile("search", _PATIENT, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture
+def one_day() -> None:
+    """Lets midnight UTC pass first when it is near: what is added up by day must not be cut in two by it."""
+    left_s = DAY_S - time.time() % DAY_S
+    if left_s < NEAR_S:
+        time.sleep(left_s + 0.1)
 
 
 @pytest.fixture(scope="session")

@@ -217,6 +217,7 @@ def test_an_unusable_answer_is_mended_by_the_model_once_it_is_shown_it(scene: Ma
     assert "Prefer longs." in story.decision.decision_json["notes"]
 
 
+@pytest.mark.usefixtures("one_day")
 def test_the_hosts_budget_stops_all_and_fails_none(scene: MakeScene) -> None:
     here = scene(sparky_daily_llm_budget_usd="0.00000001")
     one, other = here.strategy(), here.strategy(name="Other")
@@ -257,6 +258,7 @@ def test_a_trouble_is_reported_once_until_it_is_over(scene: MakeScene, capsys: p
     assert capsys.readouterr().out.count("key refused") == 2  # once before it worked, once after
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_spent_budget_skips_cycles_and_is_no_failure(scene: MakeScene) -> None:
     here = scene()
     strategy_id = here.strategy(daily_llm_budget_usd="0.00000001")

@@ -179,6 +179,7 @@ def test_a_strategy_that_only_the_supervisor_knows_is_shown_too() -> None:
     assert (row["name"], row["state"], row["equity_usd"]) == ("new", "running", None)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_cost_budget_and_what_the_limits_cannot_carry_are_shown(sparky: Sparky, store: Store, watched: Watched) -> None:
     strategy_id = strategy(store)
     sparky.environment["SPARKY_DAILY_LLM_BUDGET_USD"] = "2.50"

@@ -45,6 +45,7 @@ def test_a_hold_is_recorded_without_a_signal(desk: Desk, store: Store) -> None:
     assert store.signals() == ()
 
 
+@pytest.mark.usefixtures("one_day")
 def test_recording_the_same_decision_again_changes_nothing_and_answers_the_same(desk: Desk, store: Store) -> None:
     strategy = desk.strategy()
     first = desk.decide(strategy.id)
@@ -150,6 +151,7 @@ def test_the_whole_record_is_kept(desk: Desk, store: Store) -> None:
     assert (kept.signal_action, kept.confidence_score) == ("HOLD", 0.25)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_llm_cost_counts_from_midnight_utc(desk: Desk, store: Store, sql: Sql) -> None:
     strategy = desk.strategy()
     desk.decide(strategy.id, Action.HOLD, cost_usd=Decimal("0.25"))

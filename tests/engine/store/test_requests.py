@@ -111,6 +111,7 @@ def test_venue_credentials_are_secret_and_the_users_own(desk: Desk, store: Store
     assert store.venue_credentials(uuid4(), "aster") is None
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_portfolio_shows_what_risk_needs(desk: Desk, store: Store, sql: Sql) -> None:
     strategy = desk.strategy(leverage_max=3, max_position_usd=500, max_drawdown_percent=15)
     sql(
