@@ -58,7 +58,8 @@ class Bulletin:
         """The roster writes it into the row, the monitor raises the alarm. Repeated until the row says so."""
         reason = supervision.reason_to_park(child)
         words = read_last_words(self._run_dir, child.spec.name)
-        message = ChildParked(strategy_id=UUID(child.spec.argument), reason=reason, traceback=words)
+        strategy_id = UUID(child.spec.argument)
+        message = ChildParked(strategy_id=strategy_id, revision=child.revision, reason=reason, traceback=words)
         for name in ("roster", "monitor"):
             self._link.tell(name, message)
 

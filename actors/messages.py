@@ -137,9 +137,13 @@ class StrategyChanged(Message):
 
 
 class ChildParked(Message):
-    """Supervisor to roster: this strategy will not be restarted; write the reason into its row."""
+    """Supervisor to roster: this strategy will not be restarted; write the reason into its row.
+
+    `revision` is that of the row by which it ran: a row that has changed since is not meant.
+    """
 
     strategy_id: UUID
+    revision: str
     reason: str
     traceback: str | None = None
 

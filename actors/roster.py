@@ -1,7 +1,9 @@
 """Knows which strategies should run: reads it from the store and tells the supervisor, which never sees a database."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -14,6 +16,8 @@ from engine.store.engine_rows import WantedRow
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
+
+_WRITING_S: Final = 5.0  # within a tick: a thousand rows to pause must not keep this actor from its promise
 
 
 class Roster(Actor):
@@ -30,8 +34,9 @@ class Roster(Actor):
 
     def tick(self, now: float) -> float:
         try:
-            self._write_parked()
-            self._publish()
+            rows = self._store.running_strategies()
+            parked = self._write_parked(rows, now + _WRITING_S)
+            self._publish([row for row in rows if row.id not in parked])
             self._note_store(up=True)
         except UpstreamUnavailable as error:
             self._note_store(up=False, reason=str(error))
@@ -45,14 +50,23 @@ class Roster(Actor):
     def wants_tick_after(self, message: Message) -> bool:
         return isinstance(message, ChildParked)
 
-    def _write_parked(self) -> None:
-        """Writes each parking into its row; one that cannot be written now is kept for the next tick."""
-        for strategy_id, parked in list(self._parked.items()):
-            self._store.pause_strategy(strategy_id, parked.reason, parked.traceback)
-            del self._parked[strategy_id]
+    def _write_parked(self, rows: Iterable[WantedRow], until: float) -> set[UUID]:
+        """Writes each parking into its row; whose that was. What cannot be written now is kept for the next tick.
 
-    def _publish(self) -> None:
-        rows = self._store.running_strategies()
+        A row that has changed since is left alone: the supervisor starts it afresh.
+        """
+        revisions = {row.id: row.revision for row in rows}
+        written = set()
+        for strategy_id, parked in list(self._parked.items()):
+            if time.monotonic() > until:
+                break
+            if revisions.get(strategy_id) == parked.revision:
+                self._store.pause_strategy(strategy_id, parked.reason, parked.traceback)
+                written.add(strategy_id)
+            del self._parked[strategy_id]
+        return written
+
+    def _publish(self, rows: Sequence[WantedRow]) -> None:
         wanted = tuple(
             WantedStrategy(id=row.id, name=row.name, cadence_s=float(row.cadence_seconds), revision=row.revision)
             for row in rows

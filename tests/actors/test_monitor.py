@@ -261,7 +261,7 @@ def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Calla
     first = killed_and_replaced()
     strategy_id = uuid4()
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    first.tell(messages.ChildParked(strategy_id=strategy_id, reason="six"))
+    first.tell(messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six"))
     since = first.samples()[alarm]
     second = killed_and_replaced()
     assert second.samples()[alarm] == since
@@ -308,7 +308,8 @@ def test_the_alarm_for_a_parked_strategy_stands_until_it_runs_again(running: Run
     strategy_id = uuid.uuid4()
     name = f"strategy-{strategy_id}"
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    running.tell(report(child(name, "parked", "strategy")), messages.ChildParked(strategy_id=strategy_id, reason="six"))
+    parked = messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six")
+    running.tell(report(child(name, "parked", "strategy")), parked)
     assert time.time() - running.samples()[alarm] < 60
     running.tell(report())
     assert alarm in running.samples()

@@ -51,12 +51,25 @@ def test_a_parked_strategy_is_paused_with_the_reason_and_its_last_words(
     roster: pykka.ActorRef[Roster], ear: Ear, store: Store
 ) -> None:
     strategy_id = running_strategy(store, "unlucky")
-    roster.tell(ChildParked(strategy_id=strategy_id, reason="parked after 6 deaths", traceback="Traceback …"))
+    (wanted,) = store.running_strategies()
+    why = {"reason": "parked after 6 deaths", "traceback": "Traceback …"}
+    roster.tell(ChildParked(strategy_id=strategy_id, revision=wanted.revision, **why))
     assert wanted_now(roster, ear) == set()
     row = store.get_strategy(strategy_id)
     assert row is not None
     assert (row.status, row.paused_reason, row.paused_traceback) == ("paused", "parked after 6 deaths", "Traceback …")
     assert row.paused_at is not None
+
+
+def test_a_row_that_somebody_has_changed_since_is_not_paused_for_what_was_before(
+    roster: pykka.ActorRef[Roster], ear: Ear, store: Store
+) -> None:
+    strategy_id = running_strategy(store, "resumed")
+    (before,) = store.running_strategies()
+    store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
+    store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
+    roster.tell(ChildParked(strategy_id=strategy_id, revision=before.revision, reason="parked after 6 deaths"))
+    assert wanted_now(roster, ear) == {"resumed"}
 
 
 def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[Roster], ear: Ear, store: Store) -> None:
@@ -72,7 +85,7 @@ def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[Roster], e
 def test_while_the_database_is_away_the_supervisor_hears_nothing(ear: Ear, tmp_path: Path) -> None:
     away = Store(PostgresRpc(SecretStr(f"postgresql:///none?host={tmp_path}"), keep=True))
     ref = Roster(away, ear, 1.0).launch()
-    ref.tell(ChildParked(strategy_id=uuid.uuid4(), reason="kept until it can be written"))
+    ref.tell(ChildParked(strategy_id=uuid.uuid4(), revision="1", reason="kept until it can be written"))
     ref.ask(Tick(), timeout=20)
     assert ear.told == []
     ref.stop()
