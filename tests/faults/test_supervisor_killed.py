@@ -10,6 +10,7 @@ from engine.store.embedded import dsn
 from tests.faults.conftest import FleetMaker
 from tests.support.crowding import slowed
 from tests.support.fleet import Fleet
+from tests.support.sparky import command_lines
 from tests.support.supervised import is_alive, wait_until_gone
 
 
@@ -35,7 +36,7 @@ def test_nothing_survives_and_a_restart_makes_no_double_and_loses_no_recorded_si
     pids = [child["pid"] for child in fleet.strategies().values()]
     assert len(set(pids)) == fleet.count
     assert all(is_alive(pid) for pid in pids)
-    titles = Counter(" ".join(process.cmdline()) for process in fleet.family())
+    titles = Counter(line for _, line in command_lines(fleet.family()))
     assert [title for title, count in titles.items() if "fleet-" in title and count > 1] == []
 
     def all_ended() -> bool:

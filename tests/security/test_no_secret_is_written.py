@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -143,8 +144,9 @@ def processes(sparky: Sparky) -> dict[str, str]:
     found = {}
     for process in sparky.family()[1:]:
         proc = Path("/proc") / str(process.pid)
-        texts = [(proc / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ", "comm")]
-        found[f"{process.pid} {texts[0][:60]}"] = "\n".join(texts)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it lived for a moment only
+            texts = [(proc / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ", "comm")]
+            found[f"{process.pid} {texts[0][:60]}"] = "\n".join(texts)
     assert len(found) >= 8
     return found
 

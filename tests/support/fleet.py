@@ -17,7 +17,7 @@ from engine.store.embedded import dsn
 from engine.store.people_rows import NewStrategy
 from engine.store.seed import DEMO_USER
 from engine.types import RiskProfile, StrategyStatus
-from tests.support.sparky import Sparky
+from tests.support.sparky import Sparky, command_lines
 
 FORK_SERVER = "fork server"
 FIXED = ("database", "sim-groq", "sim-aster", "monitor", "webhook", "limiter", "market", "dispatcher", "roster")
@@ -102,7 +102,7 @@ class Fleet(Sparky):
     def pid(self, name: str) -> int | None:
         """Of a living, ready child, or of the fork server."""
         if name == FORK_SERVER:
-            return next(process.pid for process in self.family() if FORK_SERVER in " ".join(process.cmdline()))
+            return next(process.pid for process, line in command_lines(self.family()) if FORK_SERVER in line)
         child = self.children().get(name)
         return child["pid"] if child is not None and child["state"] == "running" else None
 

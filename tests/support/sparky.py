@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -110,10 +110,9 @@ class Sparky:
             if name == "postgres":
                 found = psutil.Process(int((data_dir(self.home) / "postmaster.pid").read_text().splitlines()[0]))
                 return found if found.name() == "postgres" else None
-            for process in self.family():
-                with suppress(psutil.Error):
-                    if " ".join(process.cmdline()).strip() == f"sparky: {name}":
-                        return process
+            for process, line in command_lines(self.family()):
+                if line.strip() == f"sparky: {name}":
+                    return process
         return None
 
     def kill(self, *names: str) -> None:
@@ -141,6 +140,13 @@ class Sparky:
 
     def log(self) -> str:
         return self.log_path.read_text()[-8_000:] if self.log_path.exists() else ""
+
+
+def command_lines(processes: Iterable[psutil.Process]) -> Iterator[tuple[psutil.Process, str]]:
+    """Each one that is still there with its command line, which is its title; some live for a moment only."""
+    for process in processes:
+        with suppress(psutil.Error):
+            yield process, " ".join(process.cmdline())
 
 
 def _command() -> str:
