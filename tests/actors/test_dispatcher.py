@@ -85,12 +85,17 @@ def test_a_signal_nobody_announced_is_found_by_the_next_tick(running: Running, s
 def test_a_failed_delivery_is_tried_again_until_it_succeeds(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
-    receiver.answers = [(503, {"retry-after": "0"}, b""), (500, {"retry-after": "0"}, b""), (200, {}, b"{}")]
+    statuses = (503, 429, 500)
+    receiver.answers = [*((status, {"retry-after": "0"}, b"") for status in statuses), (200, {}, b"{}")]
     leave_signal(store, strategy_id)
     deadline = time.monotonic() + 20
-    while len(running.ear.of(SignalAttempted)) < 3 and time.monotonic() < deadline:
+    while len(running.ear.of(SignalAttempted)) < 4 and time.monotonic() < deadline:
         running.tick()
-    assert [a.outcome for a in running.ear.wait_for(SignalAttempted, count=3)] == ["retry", "retry", "delivered"]
+    told = running.ear.wait_for(SignalAttempted, count=4)
+    assert [(each.outcome, each.status) for each in told] == [
+        *(("retry", status) for status in statuses),
+        ("delivered", 200),
+    ]
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
 
 
@@ -169,6 +174,31 @@ def test_a_retry_that_would_come_after_the_signals_end_is_its_end(
     running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id, ttl_s=5.0)))
     running.ear.wait_for(SignalAttempted)
     assert [row.status for row in store.signals()] == ["expired"]
+
+
+def test_a_receiver_that_wants_to_be_left_alone_is_left_alone_for_so_long(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    receiver.answers = [(429, {"retry-after": "30"}, b""), (200, {}, b"{}")]
+    signal_id = leave_signal(store, strategy_id)
+    running.ref.tell(SignalReady(signal_id=signal_id))
+    running.ear.wait_for(SignalAttempted)
+    for _ in range(5):
+        running.tick()
+    shown = store.signal(signal_id)
+    assert shown is not None
+    assert (len(receiver.got), shown.status) == (1, "pending")
+    assert [(each.outcome, each.status) for each in shown.history] == [("retry", 429)]
+
+
+def test_a_redirect_is_the_end_and_is_not_followed(
+    running: Running, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    receiver.answers = [(308, {"location": receiver.url}, b"")]
+    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
+    running.ear.wait_for(SignalAttempted)
+    assert [row.status for row in store.signals()] == ["refused"]
+    assert len(receiver.got) == 1
 
 
 def test_a_receiver_that_is_gone_for_good_ends_the_signal(

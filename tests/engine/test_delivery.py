@@ -165,6 +165,45 @@ def test_one_attempt_ends_in_time_whatever_the_receiver_leaves_undone(session: S
         receiver.close()
 
 
+class Forgetful(threading.Thread):
+    """Answers one POST on each connection as if it kept it, and drops it without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.dropped = threading.Semaphore(0)
+        self.got: list[bytes] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, connection.makefile("rb") as reader:
+                    head = b"".join(iter(reader.readline, b"\r\n"))
+                    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                    self.got.append(reader.read(length))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                self.dropped.release()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.join(30)
+
+
+def test_a_kept_connection_that_the_receiver_has_dropped_meanwhile_costs_no_signal(session: Sender) -> None:
+    receiver = Forgetful()
+    receiver.start()
+    try:
+        for sent in range(1, 4):
+            attempt = delivery.post(session, receiver.url, signal(), SECRET, no_jitter)
+            assert (attempt.outcome, len(receiver.got)) == (SignalOutcome.DELIVERED, sent)
+            assert receiver.dropped.acquire(timeout=30)
+    finally:
+        receiver.close()
+
+
 def test_waits_are_spread_over_half_of_their_length() -> None:
     assert delivery.wait_before_retry(3, 0.0) == 1.0
     assert delivery.wait_before_retry(3, 1.0) == 2.0
