@@ -14,9 +14,9 @@ test: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Real processes, killed, stopped, hung and starved: about 25 minutes on two cores, much of it spent waiting.
+# Real processes, killed, stopped, hung and starved. Most of it is waiting, so two files run at once.
 faults: $(STAMP)
-	$(BIN)/pytest tests/faults --timeout 1800 $(ARGS)
+	$(BIN)/pytest tests/faults -n 2 --dist loadfile --timeout 1800 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.support.fleet import Fleet
 from tests.support.sparky import Sparky
 
-_measured: list[str] = []
+MEASURED = "measured"
 FleetMaker = Callable[..., Fleet]
 
 
@@ -67,10 +68,14 @@ def product() -> Iterator[Sparky]:
 
 
 @pytest.fixture
-def measured() -> Callable[[str], None]:
-    return _measured.append
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Takes a sentence for the end of the run."""
+    return partial(record_property, MEASURED)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _measured:
-        terminalreporter.write_line(f"measured: {line}")
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, line in report.user_properties:
+                if name == MEASURED:
+                    terminalreporter.write_line(f"measured: {line}")

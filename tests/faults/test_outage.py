@@ -1,0 +1,64 @@
+"""The model's provider away from many strategies at once: each says so once, none is paused, and all come back."""
+
+import time
+
+from tests.faults.conftest import FleetMaker
+from tests.faults.test_model_faults import (
+    PATIENCE_S,
+    QUICK,
+    Note,
+    assert_nobody_is_paused_or_restarted,
+    broken,
+    facts,
+    logged,
+    refusing,
+    wait_for_all,
+)
+
+
+def test_a_revoked_key_is_reported_once_by_each_and_all_recover_when_it_returns(
+    fleet_of: FleetMaker, measured: Note
+) -> None:
+    fleet = fleet_of(20, 2.0, **QUICK)
+    fleet.launch()
+    refusing(fleet, 401, "invalid_api_key")
+    reasons = wait_for_all(fleet, "upstream_groq")
+    assert all("key refused (401 invalid_api_key" in reason for reason in reasons.values())
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", PATIENCE_S)
+    fleet.order("groq")
+    began = time.monotonic()
+    wait_for_all(fleet, "ok")
+    measured(f"20 strategies were back {time.monotonic() - began:.0f} s after the key was")
+    assert_nobody_is_paused_or_restarted(fleet)
+    reports = [row["strategy"] for row in logged(fleet, "cycle") if "key refused" in str(row.get("reason"))]
+    assert sorted(reports) == sorted(fleet.ids)
+
+
+def test_an_outage_with_100_strategies_pauses_none_and_ends_with_probes_not_a_stampede(
+    fleet_of: FleetMaker, measured: Note
+) -> None:
+    cadence_s = 10.0
+    fleet = fleet_of(100, cadence_s, SPARKY_LLM_TIMEOUT_S="5", SPARKY_CYCLE_DEADLINE_S="9", SPARKY_SIM_SPEED="1")
+    fleet.launch()
+    broken(fleet, kind="status", status=503)
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", 2 * PATIENCE_S)
+    asked = fleet.status()["totals"]["llm_requests"]
+    time.sleep(5)
+    quiet = fleet.status()["totals"]["llm_requests"] - asked
+    fleet.order("groq")
+    counts, began = list[tuple[float, int]](), time.monotonic()
+
+    def all_are_well() -> bool:
+        status = fleet.status()
+        counts.append((time.monotonic(), status["totals"]["llm_requests"]))
+        mine = [status["strategies"][key] for key in fleet.ids]
+        return all(cycle["breaker"] == "closed" and cycle["outcome"] == "ok" for cycle in mine)
+
+    fleet.wait_for(all_are_well, "recovery", 2 * PATIENCE_S)
+    most = max(later - earlier for at, earlier in counts for then, later in counts if 0 <= then - at <= 1.0)
+    measured(
+        f"outage with 100 strategies: {quiet} requests in 5 s meanwhile; recovered {time.monotonic() - began:.0f} s "
+        f"after its end with at most {most} requests within a second (the cadence alone makes {100 / cadence_s:g})"
+    )
+    assert most <= 5 * 100 / cadence_s
+    assert_nobody_is_paused_or_restarted(fleet)
