@@ -108,6 +108,9 @@ alter table public.trades
 create index if not exists trades_user_exit_idx on public.trades (user_id, exchange, exit_time desc);
 create index if not exists trades_strategy_exit_idx on public.trades (strategy_id, exit_time desc);
 create index if not exists trades_user_entry_idx on public.trades (user_id, exchange, entry_time desc);
+create index if not exists trades_exit_idx on public.trades (exit_time desc);
+create index if not exists trades_decision_idx on public.trades (decision_id);
+create index if not exists trades_request_idx on public.trades (request_id);
 
 -- Every execution as the venue told it; one of each kind per request at most, which makes booking repeatable. An undo
 -- closes an entry whose protection failed.

@@ -27,6 +27,7 @@ create table if not exists public.signal_outbox (
 create index if not exists signal_outbox_lane_idx on public.signal_outbox (strategy_id, symbol, seq) where status = 'pending';
 create index if not exists signal_outbox_due_idx on public.signal_outbox (seq) where status = 'pending';
 create index if not exists signal_outbox_expiry_idx on public.signal_outbox (expires_at) where status = 'pending';
+create index if not exists signal_outbox_status_idx on public.signal_outbox (status, seq desc) where status <> 'delivered';
 create index if not exists signal_outbox_strategy_idx on public.signal_outbox (strategy_id, seq desc);
 
 create table if not exists public.signal_attempts (

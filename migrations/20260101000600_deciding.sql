@@ -110,7 +110,7 @@ begin
   end if;
   select f.drawdown_percent into v_drawdown
     from public.strategy_figures(p_strategy.id, p_strategy.is_paper_trading, p_strategy.capital_usd) f;
-  if v_drawdown is null or v_drawdown >= p_strategy.max_drawdown_percent then
+  if coalesce(v_drawdown >= p_strategy.max_drawdown_percent, true) then -- what is not known is beyond it
     return format('a drawdown of %s %% is beyond the limit of %s %%', round(v_drawdown, 2), p_strategy.max_drawdown_percent);
   end if;
   return null;

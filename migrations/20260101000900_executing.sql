@@ -144,6 +144,8 @@ $$;
 create or replace function public.submit_request(p_server text, p_request_id text, p_user_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
+  -- Whoever takes the lease over waits for the end of this transaction, and finds the request submitted.
+  perform from public.leases l where l.name = 'webhook' for share;
   if not public.has_lease(p_server) then
     return to_jsonb(false);
   end if;

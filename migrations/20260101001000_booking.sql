@@ -76,7 +76,7 @@ begin
     perform public.increase_position(v_position, p_fill, p_details);
   end if;
   update public.fills f set position_id = v_position.id where f.id = p_fill.id returning * into p_fill;
-  perform public.mark_position(v_position.id, p_fill.price);
+  perform public.value_positions(array[v_position.id], p_fill.price);
   perform public.update_ledger(p_fill.strategy_id, p_fill.is_paper, 0);
   return p_fill;
 end
@@ -140,7 +140,7 @@ begin
           position_size_usd = coalesce(p.cost_usd, p.entry_price * p.quantity) - v_trade.position_size_usd,
           fees_usd = p.fees_usd - (v_trade.fees_usd - p_fill.fee_usd)
       where p.id = v_position.id;
-    perform public.mark_position(v_position.id, p_fill.price);
+    perform public.value_positions(array[v_position.id], p_fill.price);
   end if;
   update public.fills f
     set position_id = v_position.id, trade_id = v_trade.id, pnl_usd = v_trade.pnl_usd, pnl_percent = v_trade.pnl_percent
@@ -159,11 +159,15 @@ create or replace function public.insert_trade(
 ) returns public.trades
 language plpgsql set search_path = '' as $$
 declare
-  v_part numeric := p_fill.quantity / p_position.quantity;
+  v_is_all boolean := p_fill.quantity = p_position.quantity;
   v_all_cost numeric := coalesce(p_position.cost_usd, p_position.entry_price * p_position.quantity);
-  v_cost numeric := public.round_half_even(case v_part when 1 then v_all_cost else v_all_cost * v_part end, 8);
+  v_cost numeric := public.round_half_even(
+    case when v_is_all then v_all_cost else v_all_cost * p_fill.quantity / p_position.quantity end, 8
+  );
   v_fees numeric := p_fill.fee_usd
-    + public.round_half_even(case v_part when 1 then p_position.fees_usd else p_position.fees_usd * v_part end, 8);
+    + public.round_half_even(
+      case when v_is_all then p_position.fees_usd else p_position.fees_usd * p_fill.quantity / p_position.quantity end, 8
+    );
   v_value numeric := public.round_half_even(p_fill.quantity * p_fill.price, 8);
   v_pnl numeric := (v_value - v_cost) * case p_fill.side when 'LONG' then 1 else -1 end - v_fees;
   v_trade public.trades;

@@ -1,44 +1,53 @@
 -- What the books are worth: positions at the market's price, each strategy's ledger, equity over time, and how the books
 -- compare with what the venues hold.
 
-create or replace function public.mark_position(p_position_id uuid, p_price numeric) returns void
+create or replace function public.value_positions(p_ids uuid[], p_price numeric) returns void
 language sql set search_path = '' as $$
   update public.positions p
     set current_price = p_price, last_price_update = clock_timestamp(), unrealized_pnl_usd = u.pnl,
         unrealized_pnl_percent = round(u.pnl * 100 / nullif(u.cost, 0), 4)
     from (
-      select q.cost,
+      select q.id, q.cost,
         (public.round_half_even(q.quantity * p_price, 8) - q.cost) * case q.side when 'LONG' then 1 else -1 end - q.fees_usd as pnl
       from (
-        select o.quantity, o.fees_usd, public.position_side(o.side) as side,
+        select o.id, o.quantity, o.fees_usd, public.position_side(o.side) as side,
           coalesce(o.cost_usd, public.round_half_even(o.entry_price * o.quantity, 8)) as cost
-        from public.positions o where o.id = p_position_id
+        from public.positions o where o.id = any (p_ids)
       ) q
     ) u
-    where p.id = p_position_id
+    where p.id = u.id
 $$;
 
--- One marker at a time, strategies in order: two of them, or a marker and a booking, cannot wait for each other in a circle.
+-- One marker at a time, positions before ledgers, strategies in order: two of them, or a marker and a booking, cannot wait for
+-- each other in a circle. Only those ledgers are touched whose peak may have risen.
 create or replace function public.mark_positions(
   p_exchange text, p_symbol text, p_price numeric, p_is_paper boolean default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_position record;
-  v_count integer := 0;
+  v_ids uuid[];
+  v_book record;
 begin
   perform pg_advisory_xact_lock(hashtextextended('mark', 0));
-  for v_position in
-    select p.id, p.strategy_id, p.is_paper from public.positions p
+  select array_agg(h.id) into v_ids from (
+    select p.id from public.positions p
     where p.exchange = p_exchange and p.symbol = p_symbol and (p_is_paper is null or p.is_paper = p_is_paper)
     order by p.strategy_id, p.id
     for update -- so that the value is that of the quantity a fill has just booked
+  ) h;
+  perform public.value_positions(v_ids, p_price);
+  for v_book in
+    select p.strategy_id, p.is_paper
+    from public.positions p
+    left join public.strategy_ledger l on l.strategy_id = p.strategy_id and l.is_paper = p.is_paper
+    where p.strategy_id in (select q.strategy_id from public.positions q where q.id = any (v_ids))
+    group by p.strategy_id, p.is_paper, l.realized_pnl_usd, l.peak_pnl_usd
+    having coalesce(l.realized_pnl_usd + sum(coalesce(p.unrealized_pnl_usd, -p.fees_usd)) > l.peak_pnl_usd, true)
+    order by p.strategy_id, p.is_paper
   loop
-    perform public.mark_position(v_position.id, p_price);
-    perform public.update_ledger(v_position.strategy_id, v_position.is_paper, 0);
-    v_count := v_count + 1;
+    perform public.update_ledger(v_book.strategy_id, v_book.is_paper, 0);
   end loop;
-  return to_jsonb(v_count);
+  return to_jsonb(coalesce(cardinality(v_ids), 0));
 end
 $$;
 
@@ -54,6 +63,9 @@ begin
     from public.trades t where t.strategy_id = p_strategy_id and t.is_paper = p_is_paper
     having not exists (select from public.strategy_ledger l where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper)
     on conflict do nothing;
+  -- A statement sees what was there when it began, however long it waits for a row. Waiting first, the next one never adds
+  -- the profit that a booking has just realised to the same profit unrealised.
+  perform from public.strategy_ledger l where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper for update;
   update public.strategy_ledger l
     set realized_pnl_usd = l.realized_pnl_usd + p_realized, updated_at = clock_timestamp(),
         peak_pnl_usd = greatest(l.peak_pnl_usd, l.realized_pnl_usd + p_realized + (

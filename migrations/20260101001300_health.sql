@@ -33,7 +33,8 @@ language sql stable security definer set search_path = '' as $$
     select c.oid, c.relname::text as name, c.relrowsecurity from pg_catalog.pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname = any (array[
       'ai_strategies', 'ai_trade_log', 'strategy_ledger', 'llm_spend', 'bot_credentials', 'positions', 'trades', 'fills',
-      'trade_settings_exchange', 'webhook_requests', 'signal_outbox', 'signal_attempts', 'sparky_migrations'
+      'trade_settings_exchange', 'webhook_requests', 'signal_outbox', 'signal_attempts', 'equity_points',
+      'reconciliation_differences', 'leases', 'kill_switches', 'sparky_migrations'
     ])
   )
   select jsonb_build_object(

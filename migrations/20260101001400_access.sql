@@ -93,7 +93,7 @@ begin
       'own_positions', 'consecutive_failures', 'portfolio', 'hold_lease', 'release_lease', 'has_lease',
       'begin_request', 'other_sides', 'begin_execution', 'submit_request', 'finish_request', 'unfinished_requests',
       'book_fill', 'lock_book', 'insert_fill', 'position_of_fill', 'book_open', 'open_position', 'increase_position',
-      'book_close', 'insert_trade', 'answer_request', 'booked_fill', 'book_protection', 'mark_position',
+      'book_close', 'insert_trade', 'answer_request', 'booked_fill', 'book_protection', 'value_positions',
       'mark_positions', 'update_ledger', 'record_equity', 'equity_series', 'live_accounts', 'report_reconciliation',
       'ensure_user', 'user_of', 'create_strategy', 'list_strategies', 'get_strategy', 'set_strategy_status',
       'delete_strategy', 'strategy_overview', 'decisions', 'decision', 'decision_story', 'signals', 'signal',

@@ -7,17 +7,18 @@ from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from threading import Barrier
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from engine.errors import BadConfiguration, UpstreamUnavailable
+from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.migrate import migrate, read_migrations, status
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Side
+from engine.types import Action, Side, SignalAction
 
 OLD_USER = UUID("11111111-1111-1111-1111-111111111111")
 OLD_STRATEGY = UUID("22222222-2222-2222-2222-222222222222")
@@ -162,6 +163,24 @@ def test_the_original_rows_are_understood(empty_database_url: str) -> None:
         context = store.strategy_context(OLD_STRATEGY)
         assert context is not None
         assert context.equity_usd == Decimal("10110.15")
+
+
+def test_an_original_row_without_a_drawdown_limit_enters_nothing(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(ORIGINAL.read_bytes())
+        connection.execute("update ai_strategies set max_drawdown_percent = null")
+    migrate(empty_database_url)
+    size = Decimal(100)
+    record = DecisionRecord(action=Action.LONG, symbol="BTCUSDT", size_usd=size, confidence=0.7)
+    signal = NewSignal(
+        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=size, confidence=0.7, ttl_s=60
+    )
+
+    with Store(PostgresRpc(empty_database_url, keep=True)) as store:
+        recorded = store.record_decision(uuid4(), OLD_STRATEGY, record, signal)
+
+    assert recorded.signal_id is None
+    assert recorded.suppressed is not None
 
 
 def test_two_strategies_may_hold_one_symbol_where_the_original_allowed_one(empty_database_url: str) -> None:
