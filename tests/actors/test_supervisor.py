@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.sparky import command_lines
 from tests.support.supervised import PATIENCE_S, ROOT, Supervised, is_alive, spec, wait_until_gone
 
 
@@ -149,7 +150,7 @@ FORK_SERVER = ("actors.forkserver", "fork server")  # while it warms up, and whe
 
 def fork_servers(running: Supervised) -> list[psutil.Process]:
     children = psutil.Process(running.process.pid).children()
-    return [child for child in children if any(name in " ".join(child.cmdline()) for name in FORK_SERVER)]
+    return [child for child, line in command_lines(children) if any(name in line for name in FORK_SERVER)]
 
 
 def wait_for(wanted: Callable[[], bool], what: str) -> None:
