@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeVar
+from queue import Queue
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import pykka
 
@@ -92,6 +93,11 @@ class Actor(pykka.ThreadingActor):
             self.open()
             self._is_open = True
         return self.tick(time.monotonic())
+
+    @property
+    def queued(self) -> int:
+        """How many messages it has not got to."""
+        return cast("Queue[Any]", self.actor_inbox).qsize()
 
     def launch(self) -> pykka.ActorRef[Self]:
         """What pykka's `start` does after construction, for a host that needs the instance as well."""

@@ -35,6 +35,8 @@ logger = structlog.get_logger()
 
 STRATEGY_DESCRIPTORS: Final = 256
 MOST_FAILED_CHECKS: Final = 3
+MOST_QUEUED: Final = 1_000  # messages that an actor has not got to; beyond them the door is not looked at
+_NO_ROOM_MS: Final = 20
 _CHECK_AGAIN_S: Final = 0.3
 _TICK_SOON_S: Final = 0.05
 _ROOM_FOR_STACKS_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as data before it is ever touched
@@ -102,15 +104,21 @@ class Host:
         """Returns when asked to stop, or the actor is finished, or the supervisor gone; raises what a tick raised."""
         ref = self._actor.launch()
         poller = zmq.Poller()
-        for waited in (self._door.socket, self._awake, lifeline):
+        for waited in (self._awake, lifeline):
             poller.register(waited, zmq.POLLIN)
+        with self._awake, self._waker:
+            self._serve(ref, poller, lifeline)
+
+    def _serve(self, ref: Any, poller: zmq.Poller, lifeline: int) -> None:
         while not self.stopping and not self._actor.finished:
             self._start_tick(ref)
-            ready = dict(poller.poll(self._wait_ms()))
+            has_room = self._actor.queued < MOST_QUEUED
+            poller.register(self._door.socket, zmq.POLLIN if has_room else 0)
+            ready = dict(poller.poll(self._wait_ms() if has_room else _NO_ROOM_MS))
             if lifeline in ready:
                 return
             self._drain_wakes()
-            for message, answer in self._door.arrivals():
+            for message, answer in self._door.arrivals() if has_room else ():
                 self._pass_on(ref, message, answer)
 
     def _start_tick(self, ref: Any) -> None:
@@ -152,7 +160,7 @@ class Host:
             self._results.popleft()()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # it is awake already, or has ended
             self._waker.send(b"\0")
 
     def _wait_ms(self) -> int | None:
@@ -177,18 +185,23 @@ def _live(request: dict[str, Any], last_words: Path) -> int:
     try:
         _host(request, settings)
     except BadConfiguration as error:
-        last_words.write_text(str(error))
+        _leave(last_words, str(error))
         logger.error("cannot_run", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
         return EXIT_CONFIGURATION
     except SparkyError as error:
-        last_words.write_text(str(error))
+        _leave(last_words, str(error))
         logger.error("cannot_go_on", reason=str(error))  # noqa: TRY400 - an expected failure, whose sentence says it all
         return 1
     except BaseException as error:  # the boundary of the process: whatever it was, it is told and the process ends
-        last_words.write_text(logs.redact(traceback.format_exc()))
+        _leave(last_words, logs.redact(traceback.format_exc()))
         logger.exception("crashed", reason=f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _leave(last_words: Path, text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk; the log has it too, and the exit code must still say what it was
+        last_words.write_text(text)
 
 
 def _host(request: dict[str, Any], settings: Settings) -> None:
