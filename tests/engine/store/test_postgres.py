@@ -135,7 +135,9 @@ def test_connections_leave_nothing_behind_in_this_process(database_url: str) -> 
 def classes() -> int:
     """How many of the driver's there are: other threads of this process may be importing something."""
     gc.collect()
-    ours = [one for one in gc.get_objects() if isinstance(one, type) and "psycopg" in str(getattr(one, "__module__", ""))]
+    ours = [
+        one for one in gc.get_objects() if isinstance(one, type) and "psycopg" in str(getattr(one, "__module__", ""))
+    ]
     return len(ours)
 
 
