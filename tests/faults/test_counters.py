@@ -10,14 +10,14 @@ from tests.support.groq_double import completion
 
 
 def test_failures_are_counted_on_across_the_death_of_the_process_that_counted_them(fleet_of: FleetMaker) -> None:
-    fleet = fleet_of(1, 2.0)
+    fleet = fleet_of(1, 4.0)
     fleet.launch()
     (key,) = fleet.ids
     name = f"strategy-{key}"
     unusable = json.dumps(completion("I would rather not say."))
     fleet.order("groq", {"kind": "status", "status": 200, "body": unusable, "path": "chat/completions", "times": None})
     fleet.wait_for(lambda: fleet.status()["strategies"][key]["failures"] >= 2, "two failures")
-    os.kill(fleet.pid(name) or 0, signal.SIGKILL)
+    os.kill(fleet.living(name), signal.SIGKILL)
 
     def row_status() -> str:
         with fleet.store() as store:

@@ -27,8 +27,7 @@ def pids_of(fleet: Fleet) -> dict[str, int]:
 
 def killed(fleet: Fleet, name: str) -> float:
     """Kills it and waits for its successor; seconds until that was seen at its work."""
-    pid = fleet.pid(name)
-    assert pid is not None
+    pid = fleet.living(name)
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
 
@@ -87,7 +86,7 @@ def test_whatever_shared_is_killed_no_strategy_is_and_every_one_decides_again_wi
     before, counted = pids_of(fleet), sum(fleet.samples("sparky_cycles_total").values())
     restarts = {key: fleet.children()[key]["restarts"] for key in FIXED}
     if name == FORK_SERVER:
-        os.kill(fleet.pid(FORK_SERVER) or 0, signal.SIGKILL)
+        os.kill(fleet.living(FORK_SERVER), signal.SIGKILL)
         took_s = killed(fleet, next(iter(before)))  # the next child that is needed brings another fork server
     else:
         took_s = killed(fleet, name)

@@ -57,8 +57,7 @@ def test_it_trades_and_goes_on_after_crashes_and_the_end_of_the_database(fleet: 
 
 
 def kill_and_await(fleet: Fleet, name: str) -> None:
-    pid = fleet.pid(name)
-    assert pid is not None
+    pid = fleet.living(name)
     os.kill(pid, signal.SIGKILL)
     fleet.wait_for(lambda: fleet.pid(name) not in {None, pid}, f"{name} started again")
 

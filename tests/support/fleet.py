@@ -106,6 +106,12 @@ class Fleet(Sparky):
         child = self.children().get(name)
         return child["pid"] if child is not None and child["state"] == "running" else None
 
+    def living(self, name: str) -> int:
+        """As `pid`, once it is there."""
+        pid = self.wait_for(lambda: self.pid(name), name)
+        assert pid is not None
+        return pid
+
     def cycles(self) -> dict[str, float]:
         """When (Unix seconds) each strategy last completed a cycle, as the monitor saw it."""
         return {key: facts["at"] for key, facts in self.status()["strategies"].items()}
