@@ -160,6 +160,8 @@ class Order(BaseModel):
             raise FieldError("position_size_usd", "an entry needs a size above 0")
         if self.is_entry and self.order_type == "LIMIT" and self.price is None:
             raise FieldError("price", "a LIMIT order needs a price")
+        if self.action is SignalAction.SELL and (self.take_profit_percent or 0) >= 100:
+            raise FieldError("take_profit_percent", "must be below 100 for a short, whose price ends at 0")
         if self.use_trailing_stop:
             raise FieldError("useTrailingStop", "trailing stops are not kept; send stop_loss_percent instead")
         return self

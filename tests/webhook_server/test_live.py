@@ -41,6 +41,12 @@ def test_a_live_exit_is_reduce_only(live: Site) -> None:
     assert live.store.open_positions() == ()
 
 
+def test_a_short_whose_target_lies_below_nothing_is_refused_before_anything_is_sent(live: Site) -> None:
+    answer = live.sender.post(environment="production", action="SELL", take_profit_percent=136.7)
+    assert (answer.status_code, answer.json()["field"]) == (400, "take_profit_percent")
+    assert live.account.orders == []
+
+
 def test_without_credentials_a_live_signal_is_400_with_a_hint(site: Site) -> None:
     answer = site.sender.post(environment="production")
     assert (answer.status_code, answer.json()["field"]) == (400, "exchange")

@@ -69,6 +69,16 @@ def test_a_limit_order_needs_its_price() -> None:
     assert refusal.value.where == "price"
 
 
+def test_a_short_cannot_gain_all_of_its_price() -> None:
+    assert parse(ENTRY | {"action": "SELL", "take_profit_percent": "99.9"}, Order).take_profit_percent == Decimal(
+        "99.9"
+    )
+    assert parse(ENTRY | {"take_profit_percent": 300}, Order).take_profit_percent == 300
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"action": "SHORT", "take_profit_percent": 100}, Order)
+    assert refusal.value.where == "take_profit_percent"
+
+
 def test_the_engines_signals_name_their_user() -> None:
     with pytest.raises(FieldError) as refusal:
         parse(ENTRY, AiSignal)
