@@ -6,6 +6,7 @@ signal it without doubt about its identity, and keep it when this process dies.
 """
 
 import ctypes
+import functools
 import gc
 import importlib
 import json
@@ -18,17 +19,22 @@ import traceback
 from typing import Any, Final, NoReturn
 
 REQUEST_LIMIT: Final = 64 * 1024
-_PRELOAD: Final = ("actors.child", "actors.strategy")
+_PRELOAD: Final = ("actors.child", "actors.strategy", "engine.store.supabase")
 _REHEARSALS: Final = 10  # the interpreter rewrites a function when it has been called so often
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_M_ARENA_MAX: Final = -8
 
 
 def prctl(option: int, value: int) -> None:
     """prctl(2) for options that take one number. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def become_subreaper() -> None:
@@ -51,7 +57,7 @@ def main(requests: socket.socket, supervisor: int) -> None:
         signal.signal(number, signal.SIG_IGN)  # the terminal's Ctrl-C reaches the whole group; the supervisor decides
     # Blocked, not ignored: a child that is told to end before it can listen hears of it as soon as it can.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    _warm_up()
+    warm_up()
     requests.send(b"{}")
     while request := requests.recv(REQUEST_LIMIT):
         try:
@@ -61,12 +67,13 @@ def main(requests: socket.socket, supervisor: int) -> None:
         requests.send(json.dumps(answer).encode())
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Everything a child needs, loaded and used once, in pages that no child's garbage collector will ever touch.
 
     Nothing is collected before the freeze: the holes would be filled by children, each copying a page for it.
     """
     gc.disable()
+    _libc().mallopt(_M_ARENA_MAX, 1)  # a heap for each of a child's threads is waste where one thread runs at a time
     for module in _PRELOAD:
         importlib.import_module(module)
     rehearsal = importlib.import_module("actors.rehearsal")

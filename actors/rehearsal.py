@@ -1,10 +1,10 @@
 """One whole cycle on canned answers, played by the fork server before it forks: whatever a strategy loads, compiles and
-caches on its first cycle is then there already, in pages that all strategies share. No thread, no peer, no network."""
+caches on its first cycle is then there already, in pages that all strategies share. No peer, no network, and no thread
+is left."""
 
 import json
 import time
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import httpcore
 import setproctitle
 from pydantic import SecretStr
 
+from actors.canned_postgres import canned_postgres
 from actors.desk import PeersDesk
 from actors.link import pack, unpack
 from actors.messages import Ask, CycleFinished, LlmCalled, Message, Permit, SignalReady, Snapshot, StrategyChanged
@@ -20,19 +21,17 @@ from engine import logs
 from engine.cadence import cadence_of, missed_ticks, next_tick
 from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, run_cycle
-from engine.errors import UpstreamUnavailable
 from engine.llm import GroqModel
 from engine.settings import Settings
-from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.store import open_store
-from engine.types import Candle, Indicators, MarketSnapshot, StrategyContext
+from engine.types import Candle, Indicators, MarketSnapshot
 
-_NOBODY: Final = UUID(int=0)
+NOBODY: Final = UUID(int=0)
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _CANDLES: Final = tuple(Candle(60_000 * minute, 2.0, 3.0, 1.0, 2.0, 1.0) for minute in range(10))
 _STRATEGY: Final[dict[str, Any]] = {
-    "id": str(_NOBODY),
-    "user_id": str(_NOBODY),
+    "id": str(NOBODY),
+    "user_id": str(NOBODY),
     "name": "rehearsal",
     "status": "running",
     "risk_profile": "balanced",
@@ -47,6 +46,17 @@ _STRATEGY: Final[dict[str, Any]] = {
     "capital_usd": 1000,
     "updated_at": _LONG_AGO.isoformat(),
 }
+ROWS: Final = {
+    "strategy_context": {
+        "strategy": _STRATEGY,
+        "positions": [],
+        "equity_usd": 1000,
+        "peak_equity_usd": 1000,
+        "drawdown_percent": 0,
+        "llm_spent_today_usd": 0,
+    },
+    "record_decision": {"decision_id": str(NOBODY), "signal_id": str(NOBODY), "suppressed": None},
+}
 _ANSWER: Final = {
     "action": "LONG",
     "symbol": "BTCUSDT",
@@ -60,33 +70,26 @@ _ANSWER: Final = {
 
 def rehearse() -> None:
     """Plays it. Raises RuntimeError when the cycle did not reach its end: then it would not warm what it should."""
-    settings = Settings(
-        groq_api_key=SecretStr("a rehearsal needs no key"),
-        database_url=SecretStr("postgresql:///none?host=/nonexistent"),
-    )
-    Settings.unsealed(settings.sealed())
-    logs.configure(secrets=logs.secrets_of(settings))
-    setproctitle.setproctitle("sparky: fork server")
-    _meet_no_database(settings)
-    outcome = _cycle(settings)
+    with canned_postgres(ROWS) as database:
+        settings = Settings(
+            groq_api_key=SecretStr("a rehearsal needs no key"),
+            database_url=SecretStr(database),
+        )
+        Settings.unsealed(settings.sealed())
+        logs.configure(secrets=logs.secrets_of(settings))
+        setproctitle.setproctitle("sparky: fork server")
+        outcome = _cycle(settings)
     if outcome.signal_id is None:
         raise RuntimeError(f"the rehearsal ended with {outcome.outcome}: {outcome.reason}")
     _tell(settings, outcome)
 
 
-def _meet_no_database(settings: Settings) -> None:
-    store = open_store(settings, keep=False)
-    try:
-        store.strategy_context(_NOBODY)
-    except UpstreamUnavailable:
-        return  # as it must be: there is none at that address
-
-
 def _cycle(settings: Settings) -> CycleOutcome:
+    store = open_store(settings, keep=False)
     model = GroqModel(settings, httpcore.MockBackend([_completion(settings.groq_model[0])]))
     ports = Ports(
-        records=_Records(),
-        surroundings=PeersDesk(_Peers(), _NOBODY),
+        records=store,
+        surroundings=PeersDesk(CannedPeers(), NOBODY),
         model=model,
         gate=CommitGate(),
         deadline_s=10.0,
@@ -94,19 +97,19 @@ def _cycle(settings: Settings) -> CycleOutcome:
         signal_ttl_s=60.0,
     )
     try:
-        return run_cycle(_NOBODY, ports)
+        return run_cycle(NOBODY, ports)
     finally:
         model.close()
 
 
 def _tell(settings: Settings, outcome: CycleOutcome) -> None:
     """What follows a cycle: the next tick, and the events."""
-    actor = StrategyActor(settings, _Peers(), _NOBODY)
+    actor = StrategyActor(settings, CannedPeers(), NOBODY)
     actor.receive(StrategyChanged(revision="1"))
-    cadence = cadence_of(_NOBODY, 45.0)
+    cadence = cadence_of(NOBODY, 45.0)
     missed = missed_ticks(cadence, next_tick(cadence, 0.0), next_tick(cadence, 100.0))
     event = CycleFinished(
-        strategy_id=_NOBODY,
+        strategy_id=NOBODY,
         name="rehearsal",
         outcome=outcome.outcome,
         duration_s=outcome.duration_s,
@@ -118,37 +121,17 @@ def _tell(settings: Settings, outcome: CycleOutcome) -> None:
         failures=0,
         breaker="closed",
     )
-    call = LlmCalled(strategy_id=_NOBODY, model="none", outcome="ok", duration_s=0.0)
-    for message in (event, call, SignalReady(signal_id=_NOBODY)):
-        _Peers().tell("monitor", message)
+    call = LlmCalled(strategy_id=NOBODY, model="none", outcome="ok", duration_s=0.0)
+    for message in (event, call, SignalReady(signal_id=NOBODY)):
+        CannedPeers().tell("monitor", message)
 
 
-class _Records:
-    def strategy_context(self, strategy_id: UUID) -> StrategyContext:  # noqa: ARG002 - there is one
-        row = {
-            "strategy": _STRATEGY,
-            "positions": [],
-            "equity_usd": 1000,
-            "peak_equity_usd": 1000,
-            "drawdown_percent": 0,
-            "llm_spent_today_usd": 0,
-        }
-        return StrategyContext.model_validate(json.loads(json.dumps(row), parse_float=Decimal))
-
-    def record_decision(
-        self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
-    ) -> RecordedDecision:
-        json.dumps([str(strategy_id), record.model_dump(mode="json"), signal and signal.model_dump(mode="json")])
-        told = {"decision_id": str(decision_id), "signal_id": str(decision_id), "suppressed": None}
-        return RecordedDecision.model_validate(told)
-
-
-class _Peers:
+class CannedPeers:
     """Everything that is said goes through the form in which it travels."""
 
     def ask(self, name: str, message: Ask, reply: type[Any]) -> Any:  # noqa: ARG002 - the reply says who is asked
         unpack(*pack(message))
-        return unpack(*pack(_snapshot() if reply is Snapshot else Permit(permit_id=_NOBODY, waited_s=0.0)))
+        return unpack(*pack(_snapshot() if reply is Snapshot else Permit(permit_id=NOBODY, waited_s=0.0)))
 
     def tell(self, name: str, message: Message) -> None:  # noqa: ARG002 - nobody is there
         unpack(*pack(message))

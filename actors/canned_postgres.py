@@ -1,0 +1,83 @@
+"""A PostgreSQL server with canned answers: in a rehearsal the driver connects, asks and reads through all its own code.
+
+Protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html
+"""
+
+import contextlib
+import json
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+_JSONB: Final = 3802
+_SIMPLE_QUERY: Final = b"Q"
+_SYNC: Final = b"S\0\0\0\x04"
+_GOODBYE: Final = b"X\0\0\0\x04"
+_LARGEST_QUERY: Final = 64 * 1024
+
+
+@contextlib.contextmanager
+def canned_postgres(answers: Mapping[str, object]) -> Iterator[str]:
+    """The connection string of a server that answers a query with one row of one jsonb: of the function it names."""
+    rows = {name.encode(): _rows(json.dumps(answer).encode()) for name, answer in answers.items()}
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(Path(place) / ".s.PGSQL.5432"))
+        listener.listen()
+        serving = threading.Thread(target=_serve, args=(listener, rows))
+        serving.start()
+        try:
+            yield f"postgresql://rehearsal@/rehearsal?host={place}&sslmode=disable&gssencmode=disable"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join()
+
+
+def _serve(listener: socket.socket, rows: Mapping[bytes, bytes]) -> None:
+    with contextlib.suppress(OSError):  # the listener is shut down: that was all
+        while True:
+            with listener.accept()[0] as connection:
+                _converse(connection, rows)
+
+
+def _converse(connection: socket.socket, rows: Mapping[bytes, bytes]) -> None:
+    connection.recv(_LARGEST_QUERY)
+    connection.sendall(_welcome())
+    while (asked := connection.recv(_LARGEST_QUERY)) and not asked.endswith(_GOODBYE):
+        if asked.startswith(_SIMPLE_QUERY):
+            connection.sendall(_message(b"C", b"SET\0") + _ready())
+        elif asked.endswith(_SYNC):
+            connection.sendall(next(found for name, found in rows.items() if name in asked))
+
+
+def _welcome() -> bytes:
+    settings = {"server_version": "16.0", "client_encoding": "UTF8", "standard_conforming_strings": "on"}
+    told = b"".join(_message(b"S", f"{name}\0{value}\0".encode()) for name, value in settings.items())
+    return _message(b"R", struct.pack("!i", 0)) + told + _message(b"K", struct.pack("!ii", 1, 1)) + _ready()
+
+
+def _rows(answer: bytes) -> bytes:
+    """What follows a Sync: parsed, bound, one column described, one row, done."""
+    column = b"answer\0" + struct.pack("!ihihih", 0, 0, _JSONB, -1, -1, 0)
+    row = struct.pack("!hi", 1, len(answer)) + answer
+    return b"".join(
+        [
+            _message(b"1", b""),
+            _message(b"2", b""),
+            _message(b"T", struct.pack("!h", 1) + column),
+            _message(b"D", row),
+            _message(b"C", b"SELECT 1\0"),
+            _ready(),
+        ]
+    )
+
+
+def _ready() -> bytes:
+    return _message(b"Z", b"I")
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body

@@ -1,0 +1,124 @@
+"""What a strategy's process keeps to itself, and whether it grows: one warm process is forked and plays many cycles.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/memory.py [--cycles 10000]
+
+Real are the fork, the SDK and its HTTP over a socket, the database driver and its socket, prompt and validators; the
+market, the limiter and the database's answers are canned. What a fleet of real processes costs is told by scale.py.
+"""
+
+import argparse
+import gc
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from actors.canned_postgres import canned_postgres
+from actors.desk import PeersDesk
+from actors.forkserver import warm_up
+from actors.rehearsal import NOBODY, ROWS, CannedPeers
+from engine.commit_gate import CommitGate
+from engine.cycle import Ports, run_cycle
+from engine.llm import GroqModel
+from engine.serving import HttpService
+from engine.settings import Settings
+from engine.store.store import open_store
+from simulator import groq
+from simulator.quota import Limits
+
+MARKS: Final = (1, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cycles", type=int, default=10_000)
+    cycles = parser.parse_args().cycles
+    warm_up()
+    idle = os.fork()
+    if idle == 0:
+        signal.pause()  # as a sibling it keeps the pages shared that this process goes on to change
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(tell)
+        with os.fdopen(told) as pipe:
+            addresses = json.loads(pipe.read())
+        play(Settings(groq_api_key=SecretStr("none"), **addresses), cycles)
+        os._exit(0)
+    os.close(told)
+    with served() as addresses:
+        with os.fdopen(tell, "w") as pipe:
+            json.dump(addresses, pipe)
+        os.waitpid(child, 0)
+    os.kill(idle, signal.SIGKILL)
+    os.waitpid(idle, 0)
+
+
+@contextmanager
+def served() -> Iterator[dict[str, str]]:
+    """Addresses of the stand-ins, by setting. They come after the fork, as their threads must."""
+    plenty = Limits(rpm=10**9, rpd=10**9, tpm=10**12)
+    service = HttpService(groq.create_groq(groq.Groq(plenty)), "127.0.0.1", 0, "none", groq.HEALTH)
+    service.start()
+    with canned_postgres(ROWS) as database:
+        yield {"groq_base_url": service.url, "database_url": database}
+    service.stop(1)
+
+
+def play(settings: Settings, cycles: int) -> None:
+    """Prints private memory and CPU at every mark."""
+    gc.enable()
+    model = GroqModel(settings)
+    ports = Ports(
+        records=open_store(settings, keep=False),
+        surroundings=PeersDesk(CannedPeers(), NOBODY),
+        model=model,
+        gate=CommitGate(),
+        deadline_s=40.0,
+        llm_timeout_s=25.0,
+        signal_ttl_s=60.0,
+    )
+    print(f"{'cycles':>8} {'private kB':>11} {'heaps':>8} {'libraries':>10} {'stacks':>7} {'CPU ms a cycle':>15}")
+    used, last = time.process_time(), 0
+    for number in range(1, cycles + 1):
+        outcome = run_cycle(NOBODY, ports)
+        assert outcome.outcome == "ok", outcome.reason
+        if number in MARKS:
+            cpu_ms = (time.process_time() - used) * 1000 / (number - last)
+            kinds = private_kb()
+            print(
+                f"{number:>8} {kinds.total():>11} {kinds['heap']:>8} {kinds['library']:>10} {kinds['stack']:>7} "
+                f"{cpu_ms:>15.2f}",
+                flush=True,
+            )
+            used, last = time.process_time(), number
+
+
+def private_kb() -> Counter[str]:
+    """This process's own pages, kB, by what they hold."""
+    found: Counter[str] = Counter()
+    kind = ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if not first.endswith(":"):
+            kind = kind_of(rest[4] if len(rest) > 4 else "")
+        elif first.startswith("Private_") and first != "Private_Hugetlb:":
+            found[kind] += int(rest[0])
+    return found
+
+
+def kind_of(name: str) -> str:
+    if name in ("", "[heap]"):
+        return "heap"
+    return "stack" if name.startswith("[stack") else "library"
+
+
+if __name__ == "__main__":
+    main()
