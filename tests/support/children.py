@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors import limiter
 from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Done, Message, Wanted, WantedStrategy
 from engine.errors import BadConfiguration
@@ -256,6 +255,8 @@ def make_slow_to_make(_settings: Settings, _peers: Peers, argument: str) -> Acto
 
 
 def make_limiter(settings: Settings, peers: Peers, argument: str) -> Actor:
-    """The real one with one permit at a time; `argument` is its home."""
+    """The real one with one permit at a time; `argument` is its home. Imported here: no other child has to wait."""
+    from actors import limiter
+
     more = {"sparky_home": Path(argument), "sparky_llm_concurrency": 1}
     return limiter.make(settings.model_copy(update=more), peers, "")
