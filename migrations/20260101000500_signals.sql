@@ -10,6 +10,7 @@ create table if not exists public.signal_outbox (
   symbol text not null,
   action text not null check (action in ('BUY', 'SELL', 'CLOSE')),
   payload jsonb not null,
+  is_paper boolean not null default true,
   status text not null default 'pending' check (status in ('pending', 'delivered', 'refused', 'expired', 'dead')),
   attempts integer not null default 0,
   next_attempt_at timestamptz not null default now(),

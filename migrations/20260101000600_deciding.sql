@@ -189,10 +189,10 @@ declare
   v_expires_at timestamptz := v_now + make_interval(secs => (p_signal ->> 'ttl_s')::double precision);
 begin
   insert into public.signal_outbox (
-    id, user_id, strategy_id, exchange, symbol, action, next_attempt_at, created_at, expires_at, payload
+    id, user_id, strategy_id, exchange, symbol, action, is_paper, next_attempt_at, created_at, expires_at, payload
   ) values (
     p_signal_id, p_strategy.user_id, p_strategy.id, p_signal ->> 'exchange', p_signal ->> 'symbol', p_signal ->> 'action',
-    v_now, v_now, v_expires_at,
+    coalesce(p_strategy.is_paper_trading, true), v_now, v_now, v_expires_at,
     jsonb_build_object(
       'user_id', p_strategy.user_id,
       'exchange', p_signal ->> 'exchange',

@@ -64,20 +64,28 @@ language plpgsql stable security definer set search_path = '' as $$
 declare
   v_day timestamptz := date_trunc('day', now() at time zone 'UTC') at time zone 'UTC';
   v_week timestamptz := date_trunc('week', now() at time zone 'UTC') at time zone 'UTC';
-  v_settings public.trade_settings_exchange;
+  v_limits record;
   v_today numeric;
   v_week_pnl numeric;
   v_entries bigint;
   v_failures bigint;
 begin
-  select * into v_settings from public.trade_settings_exchange s
-    where s.user_id = p_user_id and s.exchange = p_exchange limit 1;
-  if coalesce(v_settings.max_daily_loss_usd, 0) <> 0 or coalesce(v_settings.max_loss_per_week_usd, 0) <> 0 then
+  -- The original system lets several rows be about one exchange, in any spelling: the strictest counts.
+  select count(*) as number, bool_or(s.kill_switch) as kill_switch, bool_and(s.allow_weekends) as allow_weekends,
+      min(nullif(s.max_signal_age_sec, 0)) as max_signal_age_sec, min(nullif(s.max_daily_loss_usd, 0)) as max_daily_loss_usd,
+      min(nullif(s.max_loss_per_week_usd, 0)) as max_loss_per_week_usd,
+      min(nullif(s.max_trades_per_week, 0)) as max_trades_per_week,
+      min(nullif(s.max_consecutive_failures, 0)) as max_consecutive_failures,
+      min(nullif(s.max_concurrent_positions, 0)) as max_concurrent_positions,
+      min(nullif(s.max_position_size_usd, 0)) as max_position_size_usd
+    into v_limits from public.trade_settings_exchange s
+    where s.user_id = p_user_id and lower(s.exchange) = lower(p_exchange);
+  if v_limits.max_daily_loss_usd is not null or v_limits.max_loss_per_week_usd is not null then
     select coalesce(sum(t.pnl_usd) filter (where t.exit_time >= v_day), 0), coalesce(sum(t.pnl_usd), 0)
       into v_today, v_week_pnl from public.trades t
       where t.user_id = p_user_id and t.exchange = p_exchange and t.is_paper = p_is_paper and t.exit_time >= v_week;
   end if;
-  if coalesce(v_settings.max_trades_per_week, 0) <> 0 then
+  if v_limits.max_trades_per_week is not null then
     select count(*) into v_entries from ( -- a position closed in parts is one entry
       select t.entry_time, t.symbol, t.strategy_id from public.trades t
         where t.user_id = p_user_id and t.exchange = p_exchange and t.is_paper = p_is_paper and t.entry_time >= v_week
@@ -86,13 +94,13 @@ begin
         where p.user_id = p_user_id and p.exchange = p_exchange and p.is_paper = p_is_paper and p.entry_time >= v_week
     ) entries;
   end if;
-  if coalesce(v_settings.max_consecutive_failures, 0) <> 0 then
+  if v_limits.max_consecutive_failures is not null then
     v_failures := coalesce(public.consecutive_failures(p_user_id, p_exchange), 0);
   end if;
   return jsonb_build_object(
     'now', clock_timestamp(),
     'killed_by', public.killed_by(p_user_id, p_strategy_id),
-    'settings', case when v_settings.id is not null then to_jsonb(v_settings) end,
+    'settings', case when v_limits.number > 0 then to_jsonb(v_limits) end,
     'realized_pnl_today_usd', v_today,
     'realized_pnl_week_usd', v_week_pnl,
     'trades_this_week', v_entries,

@@ -127,7 +127,12 @@ begin
     select r.status <> 'received' into v_is_sent from public.webhook_requests r
       where r.user_id = p_user_id and r.request_id = p_request_id;
   end if;
-  select s.is_paper_trading into v_is_paper from public.ai_strategies s where s.id = p_strategy_id and s.user_id = p_user_id;
+  -- What was decided on paper stays on paper, though its strategy has gone live meanwhile.
+  select s.is_paper_trading or exists (
+    select from public.signal_outbox o
+    where o.id = case when p_request_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then p_request_id::uuid end
+      and o.strategy_id = s.id and o.is_paper
+  ) into v_is_paper from public.ai_strategies s where s.id = p_strategy_id and s.user_id = p_user_id;
   v_is_paper := coalesce(v_is_paper, p_is_paper);
   return v_began || jsonb_build_object(
     'is_paper', v_is_paper,

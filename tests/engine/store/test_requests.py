@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from engine.errors import BadConfiguration
+from engine.store.engine_rows import RecordedDecision
 from engine.store.store import Store
 from engine.types import Side
 
@@ -189,3 +190,35 @@ def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
     assert failures() == 3
     desk.fill("open", "100", side=Side.SHORT)
     assert failures() == 0
+
+
+def test_what_was_decided_on_paper_stays_on_paper_when_its_strategy_goes_live(
+    desk: Desk, store: Store, sql: Sql
+) -> None:
+    def is_paper(decided: RecordedDecision) -> bool:
+        request_id = str(decided.signal_id)
+        began = store.begin_execution(
+            None, request_id, desk.user_id, strategy.id, "aster", "BTCUSDT", "BUY", "f", {}, is_paper=False
+        )
+        return began.is_paper
+
+    strategy = desk.strategy(is_paper_trading=True)
+    on_paper = desk.decide(strategy.id)
+    sql("update ai_strategies set is_paper_trading = false where id = %s", strategy.id)
+    live = desk.decide(strategy.id)
+
+    assert is_paper(on_paper)
+    assert not is_paper(live)
+
+
+def test_of_several_rows_about_one_exchange_the_strictest_counts(desk: Desk, store: Store, sql: Sql) -> None:
+    rows = (
+        "insert into trade_settings_exchange (user_id, exchange, kill_switch, max_daily_loss_usd, max_trades_per_week)"
+    )
+    sql(f"{rows} values (%s, 'aster', false, 0, 20), (%s, 'Aster', true, 50, 30)", desk.user_id, desk.user_id)
+
+    settings = store.portfolio(desk.user_id, "aster", None, is_paper=True).settings
+
+    assert settings is not None
+    assert (settings.kill_switch, settings.max_daily_loss_usd, settings.max_trades_per_week) == (True, Decimal(50), 20)
+    assert settings.max_concurrent_positions is None
