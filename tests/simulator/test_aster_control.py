@@ -10,6 +10,7 @@ import pytest
 from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market
+from simulator.refusals import AsterRefusal
 
 START_MS = 1_700_000_040_000
 
@@ -66,7 +67,15 @@ def test_the_path_is_whole_whatever_part_of_it_is_asked_for(exchange: Exchange) 
 
 
 @pytest.mark.parametrize(
-    "wishes", [{"jump_percent": -100}, {"fill_delay_s": -1}, {"surprise": 1}, {"symbol": "NOPE", "jump_percent": 1}]
+    "wishes",
+    [
+        {"jump_percent": -100},
+        {"fill_delay_s": -1},
+        {"surprise": 1},
+        {"fill_percent": 0},
+        {"refused_kinds": ["X"]},
+        {"symbol": "NOPE", "jump_percent": 1},
+    ],
 )
 def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(
     direct: Callable[..., httpx.Response], wishes: dict[str, object]
@@ -104,3 +113,28 @@ def test_a_venue_without_a_limit_tells_of_none(aster_url: str, direct: Callable[
     answer = httpx.get(f"{aster_url}/fapi/v3/exchangeInfo", timeout=30)
     assert answer.json()["rateLimits"] == []
     assert answer.headers["X-MBX-USED-WEIGHT-1M"] == "0"
+
+
+def test_kinds_of_orders_are_refused_for_as_long_as_it_is_told(
+    exchange: Exchange, direct: Callable[..., httpx.Response]
+) -> None:
+    order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
+    assert direct(refused_kinds=["MARKET"]).json()["refused_kinds"] == ["MARKET"]
+    with pytest.raises(AsterRefusal) as refused:
+        exchange.place("somebody", order)
+    assert refused.value.code == -2010
+    assert exchange.account("somebody").orders == {}
+    direct(refused_kinds=[])
+    assert exchange.place("somebody", order).status == "FILLED"
+
+
+def test_market_orders_fill_in_part_and_the_rest_expires(
+    exchange: Exchange, direct: Callable[..., httpx.Response]
+) -> None:
+    direct(fill_percent=40)
+    order = exchange.place("somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"})
+    assert (order.status, str(order.quantity), str(order.filled)) == ("EXPIRED", "0.009", "0.003")
+    assert str(exchange.account("somebody").holding("BTCUSDT").amount) == "0.003"
+    direct(fill_percent=0.001)
+    none = exchange.place("somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"})
+    assert (none.status, str(none.filled)) == ("EXPIRED", "0")
