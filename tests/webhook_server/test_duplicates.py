@@ -45,7 +45,8 @@ def test_the_same_id_with_another_body_is_a_conflict(site: Site) -> None:
     site.sender.post(signal_id="a")
     answer = site.sender.post(signal_id="a", position_size_usd=999)
     assert answer.status_code == 409
-    assert answer.json()["success"] is False
+    assert (answer.json()["success"], answer.json()["error"]) == (False, "Conflict")
+    assert "signal_id a was used before" in answer.json()["message"]
     assert len(site.store.open_positions()) == 1
 
 
@@ -53,6 +54,19 @@ def test_ids_belong_to_their_user(site: Site) -> None:
     site.sender.post(signal_id="a")
     assert site.user().post(signal_id="a").json()["action"] == "opened"
     assert len(site.store.open_positions()) == 2
+
+
+def test_the_header_alone_names_a_signal_as_well_as_the_body_does(site: Site) -> None:
+    def send(**fields: Any) -> requests.Response:
+        return requests.post(
+            f"{site.url}/webhook", json=site.sender.body(**fields), headers={"webhook-id": "a"}, timeout=60
+        )
+
+    first = send()
+    assert (first.status_code, first.json()["signal_id"]) == (200, "a")
+    assert send().json() == first.json()
+    assert send(position_size_usd=999).status_code == 409
+    assert len(site.store.open_positions()) == 1
 
 
 def test_header_and_body_must_agree_on_the_id(site: Site) -> None:
