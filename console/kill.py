@@ -31,6 +31,7 @@ SWITCHES: Final = (
     Column("reason", "reason", wraps=True),
 )
 CLOSED: Final = (
+    Column("strategy", "strategy_name"),
     Column("symbol", "symbol"),
     Column("side", "side"),
     Column("paper", "is_paper"),
@@ -89,7 +90,9 @@ def _closed(settings: Settings, store: Store, user_id: UUID | None, strategy_id:
         closed += _closed_now(sender, url, store, store.open_positions(user_id, strategy_id), seen)
     finally:
         sender.close()
-    return closed + [_unknown(row) for row in waiting if user_id in {None, row.user_id}]
+    closed += [_unknown(row) for row in waiting if user_id in {None, row.user_id}]
+    names = {row.id: row.name for row in store.list_strategies()}
+    return [{"strategy_name": names.get(each["strategy_id"])} | each for each in closed]
 
 
 def _closed_now(
@@ -112,12 +115,13 @@ def _awaited(store: Store, under_way: set[str]) -> list[UnfinishedRequest]:
 
 
 def _unknown(row: UnfinishedRequest) -> dict[str, Any]:
-    told = {"symbol": row.symbol, "side": row.action, "is_paper": None}
+    told = {"strategy_id": row.strategy_id, "symbol": row.symbol, "side": row.action, "is_paper": None}
     return told | {"outcome": "unknown", "reason": "a signal from before the switch is still being executed"}
 
 
 def _close(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:
-    told = {"symbol": position.symbol, "side": position.side.value, "is_paper": position.is_paper}
+    told: dict[str, Any] = {"strategy_id": position.strategy_id, "symbol": position.symbol}
+    told |= {"side": position.side.value, "is_paper": position.is_paper}
     secret = store.webhook_secret(position.user_id)
     if secret is None:
         return told | {"outcome": "dead", "reason": "the person has no webhook secret"}

@@ -206,6 +206,7 @@ def test_closing_everything_says_what_it_could_not_close(sparky: Sparky, traded:
     done = sparky("kill", "--close-all", "--json")
     assert done.exit_code == 1
     assert '"outcome": "dead"' in done.stdout
+    assert '"strategy_name": "bold"' in done.stdout
     assert [row.strategy_id for row in traded.kill_switches()] == [None]
 
 
