@@ -25,6 +25,7 @@ ABORT_GRACE_S: Final = 0.7  # from SIGABRT, on which a child writes every thread
 ORPHAN_GRACE_S: Final = 5.0  # a database server whose owner has died shuts down by itself
 _TRY_AGAIN_S: Final = 0.1
 _SWEEP_EVERY_S: Final = 1.0
+_LONGEST_TITLE: Final = 200  # people's text, in a request that has a limit
 
 
 class Brood:
@@ -133,7 +134,7 @@ class Brood:
         spec = child.spec
         request = {
             "name": spec.name,
-            "title": spec.title or spec.name,
+            "title": (spec.title or spec.name)[:_LONGEST_TITLE],
             "kind": spec.kind,
             "entry": spec.entry,
             "settings": spec.settings.get_secret_value(),

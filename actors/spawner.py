@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -45,8 +45,10 @@ class Spawner:
         requests = self._requests or self._launch()
         if self._warm_by is not None and not self._has_warmed_up(requests, self._warm_by):
             return None
-        requests.send(request)
-        answer = json.loads(requests.recv(REQUEST_LIMIT))
+        answer: dict[str, Any] = {"error": "the child's settings are too large"}
+        if len(request) <= REQUEST_LIMIT:
+            requests.send(request)
+            answer = json.loads(requests.recv(REQUEST_LIMIT))
         if ("error" in answer) != self._is_refused:
             self._is_refused = "error" in answer
             logger.warning("fork_refused" if self._is_refused else "forks_again", reason=answer.get("error"))

@@ -201,6 +201,21 @@ def test_a_fork_that_the_kernel_refuses_is_tried_again_without_another_fork_serv
         assert "two" not in {e["name"] for e in running.events[seen:]}
 
 
+def test_a_name_of_any_length_and_any_characters_starts_like_every_other(run_dir: Path) -> None:
+    odd = "\n\t'\"\\ \u202e💥 %s {} ../ " + "x" * 200_000
+    with Supervised(run_dir, [spec("odd", "steady", title=odd), spec("other", "steady")]) as running:
+        for name in ("odd", "other"):
+            running.wait_for(name, "running")
+        assert running.stop() == 0
+
+
+def test_a_child_whose_settings_are_too_large_to_be_handed_over_keeps_nobody_else_from_starting(run_dir: Path) -> None:
+    with Supervised(run_dir, [spec("huge", "steady", argument="x" * 200_000), spec("other", "steady")]) as running:
+        running.wait_for("other", "running")
+        wait_for(lambda: "too large" in running.log(), "the reason in the log")
+        assert running.stop() == 0
+
+
 def test_what_a_dead_child_leaves_behind_is_killed(run_dir: Path) -> None:
     told = run_dir.parent / "pid"
     with Supervised(run_dir, [spec("parent", "parent", argument=str(told))]) as running:
