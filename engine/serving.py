@@ -17,7 +17,7 @@ BACKLOG: Final = 512
 KEEP_ALIVE_S: Final = (
     75  # longer than our own clients keep idle connections, so that the server never closes one in use
 )
-HEALTH_TIMEOUT_S: Final = 2.0
+HEALTH_TIMEOUT_S: Final = 4.0
 
 
 class HttpService:
@@ -75,7 +75,7 @@ class HttpService:
         self._thread.start()
 
     def healthy(self) -> bool:
-        """True when the application itself answered 200 on its health path within 2 s."""
+        """True when the application itself answered 200 on its health path in time."""
         if self._thread is None or not self._thread.is_alive():
             return False
         connection = http.client.HTTPConnection(_reachable(self._host), self.port, timeout=HEALTH_TIMEOUT_S)

@@ -154,6 +154,7 @@ SERVER_HEALTH: Final[dict[int | str, Schema]] = {
     200: _answer("The database answers", _OF_SERVER),
     503: _answer("The database does not answer", _OF_SERVER),
 }
+LIVE: Final[dict[int | str, Schema]] = {200: _answer("The server serves", _object({"status": {"const": "ok"}}))}
 _ROLE: Final = {"status": {"enum": ["executing", "standing by"]}, "timestamp": _TEXT}
 ROLE: Final[dict[int | str, Schema]] = {
     200: _answer("This server executes", _object(_ROLE)),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -18,6 +19,8 @@ from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S, TooLarge, To
 from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
 from webhook_server.schemas import AiSignal, FieldError, Order
+
+LIVE: Final = "/health/live"
 
 
 class Doors:
@@ -88,6 +91,11 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
     async def of_server() -> Response:
         """503 when the database does not answer."""
         return await doors.look(doors.health.server)
+
+    @routes.get(LIVE, responses=described.LIVE, tags=["health"])
+    async def of_process() -> Response:
+        """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
+        return JSONResponse({"status": "ok"})
 
     @routes.get("/health/executing", responses=described.ROLE, tags=["health"])
     async def of_role() -> Response:

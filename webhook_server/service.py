@@ -8,6 +8,7 @@ from engine.store.store import Store, open_store
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import owner_of
+from webhook_server.routes import LIVE
 from webhook_server.venues import VenuesOf
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
@@ -50,5 +51,5 @@ def make(settings: Settings, _argument: str) -> WebhookService:
     store = open_store(settings, keep=True)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
     server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port))
-    http = HttpService(server.app, host, port, "SPARKY_WEBHOOK_PORT", "/health")
+    http = HttpService(server.app, host, port, "SPARKY_WEBHOOK_PORT", LIVE)
     return WebhookService(http, server, store)

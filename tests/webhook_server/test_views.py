@@ -18,6 +18,7 @@ from tests.webhook_server.conftest import LiveAccount, Market, Site, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.health import worker_status
+from webhook_server.routes import LIVE
 
 
 def test_health_is_ok_while_the_database_answers(site: Site) -> None:
@@ -37,6 +38,7 @@ def test_without_its_database_the_server_is_unhealthy_and_asks_senders_to_come_a
             assert requests.get(f"{http.url}/health", timeout=60).status_code == 503
             assert requests.get(f"{http.url}/health/ai-worker", timeout=60).status_code == 503
             assert not http.healthy()
+            assert requests.get(f"{http.url}{LIVE}", timeout=60).status_code == 200  # what its supervisor asks
             signal = requests.post(f"{http.url}/webhook", json={"secret": "x"}, timeout=60)
             assert (signal.status_code, signal.json()["success"]) == (503, False)
             assert int(signal.headers["retry-after"]) > 0
