@@ -63,10 +63,54 @@ def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
     fresh.rename(data)
 
 
+class OwnedByAnother(BadConfiguration):
+    """The server of this directory belongs to another process, which starts, runs or stops it."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"Another Sparky runs the database in {home}: stop it first.")
+
+
+class Users:
+    """Who uses the server of one directory now, so that the command that started it stops it after the last of them."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._file: IO[str] | None = None
+
+    def enter(self, deadline: float) -> None:
+        """Waits until nobody stops the server. Raises OwnedByAnother at the monotonic `deadline`, OSError."""
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = (self._home / "postgres.users").open("a")
+        if not self._locked(fcntl.LOCK_SH, deadline):
+            self.leave()
+            raise OwnedByAnother(self._home)
+
+    def stay_last(self, deadline: float) -> None:
+        """Waits for all others to leave, and keeps new ones out; not beyond the monotonic `deadline`."""
+        self._locked(fcntl.LOCK_EX, deadline)
+
+    def leave(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _locked(self, kind: int, deadline: float) -> bool:
+        assert self._file is not None  # noqa: S101 - entered before
+        while True:
+            try:
+                fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(POLL_S)
+            else:
+                return True
+
+
 def take_lock(path: Path, patience_s: float) -> IO[str]:
     """The exclusive lock of the server's owner, gone when its process is, however it ends.
 
-    Waits `patience_s`, for a command that started the server for itself is about to end. Raises BadConfiguration then.
+    Waits `patience_s`, for a command that started the server for itself is about to end. Raises OwnedByAnother then.
     """
     file = path.open("w")
     deadline = time.monotonic() + patience_s
@@ -76,7 +120,7 @@ def take_lock(path: Path, patience_s: float) -> IO[str]:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 file.close()
-                raise BadConfiguration(f"Another Sparky runs the database in {path.parent}: stop it first.") from None
+                raise OwnedByAnother(path.parent) from None
             time.sleep(POLL_S)
         else:
             return file

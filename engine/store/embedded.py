@@ -178,20 +178,43 @@ def make(settings: Settings, argument: str) -> DatabaseService:  # noqa: ARG001 
 def database(settings: Settings) -> Iterator[str]:
     """The DSN for one command: the named database, the embedded server if it runs, else one started for the duration.
 
-    Raises BadConfiguration if the embedded server cannot be started.
+    A server that one command started serves others too, and ends after the last of them. Raises BadConfiguration if the
+    embedded server cannot be started.
     """
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
-    if is_running(settings.sparky_home):
-        yield dsn(settings.sparky_home)
-        return
-    server = Embedded(settings.sparky_home)
-    server.start()
+    home, users = settings.sparky_home, cluster.Users(settings.sparky_home)
+    server: Embedded | None = None
     try:
-        yield server.dsn
+        server = _server_for(home, users)
+        yield dsn(home)
     finally:
-        server.stop()
+        if server is not None:
+            users.stay_last(time.monotonic() + LOCK_TIMEOUT_S)
+            server.stop()
+        users.leave()
+
+
+def _server_for(home: Path, users: cluster.Users) -> Embedded | None:
+    """A server started now, or None when another process has one that answers; `users` has been entered."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            users.enter(deadline)
+            if _answers(dsn(home)):
+                return None
+            server = Embedded(home, patience_s=0)
+            server.start()
+        except cluster.OwnedByAnother:
+            users.leave()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(cluster.POLL_S)
+        except OSError as error:
+            raise BadConfiguration(f"The embedded database cannot be used in {home}: {error.strerror}.") from None
+        else:
+            return server
 
 
 def _answers(address: str) -> bool:

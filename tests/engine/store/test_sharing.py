@@ -1,0 +1,52 @@
+"""Several commands at once on a home whose server does not run: one starts it, all use it, the last one out ends it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+
+from engine.settings import Settings
+from engine.store.cluster import OwnedByAnother, Users
+from engine.store.embedded import database, is_running
+
+
+@pytest.fixture
+def fresh_home() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="spk-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_commands_at_once_share_one_server_that_ends_after_the_last(fresh_home: Path) -> None:
+    settings = Settings(sparky_home=fresh_home)
+    answers: list[object] = []
+    together = threading.Barrier(3)
+
+    def command() -> None:
+        with database(settings) as address:
+            together.wait(120)
+            for _ in range(20):
+                with psycopg.connect(address) as connection:
+                    answers.append(connection.execute("select 1").fetchone())
+
+    commands = [threading.Thread(target=command) for _ in range(3)]
+    for each in commands:
+        each.start()
+    for each in commands:
+        each.join(180)
+    assert answers == [(1,)] * 60
+    assert not is_running(fresh_home)
+
+
+def test_who_comes_while_the_server_is_being_stopped_waits_until_it_is(fresh_home: Path) -> None:
+    last, late = Users(fresh_home), Users(fresh_home)
+    last.enter(time.monotonic() + 60)
+    last.stay_last(time.monotonic() + 60)
+    with pytest.raises(OwnedByAnother):
+        late.enter(time.monotonic())
+    last.leave()
+    late.enter(time.monotonic() + 60)
+    late.leave()
