@@ -118,8 +118,7 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
             keepalives_count=3,
             tcp_user_timeout=int(timeout_s * 1000),
         )
-        # Without parameters and functions: a third of what set_config() costs a connection that lives for one call. Not
-        # in the startup packet, which poolers in between refuse. It bounds the waiting for locks as well.
+        # It bounds the waiting for locks as well. Not in the startup packet, which poolers in between refuse.
         connection.execute(f"set statement_timeout = {int(timeout_s * 1000)}".encode())
     except psycopg.Error as error:
         raise translated(error) from None
