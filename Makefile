@@ -15,6 +15,7 @@ test: $(STAMP)
 	$(BIN)/coverage report
 
 # Real processes, killed, stopped, hung and starved. Most of it is waiting, so two files run at once.
+# FAULT_SEED, FAULT_SIGNALS and FAULT_STRATEGIES change what is killed when, and how many there are.
 faults: $(STAMP)
 	$(BIN)/pytest tests/faults -n 2 --dist loadfile --timeout 1800 $(ARGS)
 
