@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 from engine.types import MarketSnapshot
 
 SHORTEST_S: Final = 0.25
+# A market that makes no candles any more (halted, delisted) is looked at this seldom, however many want it.
+HALTED_S: Final = 5.0
 # A speed is known after two readings; until then nothing is kept for longer than this.
 UNKNOWN_SPEED_S: Final = 1.0
 OLDEST_CANDLES: Final = 3
@@ -61,6 +63,8 @@ def fresh_until(snapshot: MarketSnapshot, fetched_at: float, speed: float | None
     step_ms = interval_ms(snapshot.interval)
     next_close_ms = snapshot.candles[-1].open_time_ms + 2 * step_ms
     left_s = (next_close_ms - snapshot.as_of_ms) / 1_000 / (speed or 1.0)
+    if is_too_old(snapshot, snapshot.as_of_ms):
+        return fetched_at + HALTED_S
     longest_s = UNKNOWN_SPEED_S if speed is None else max(_LONGEST_S, step_ms / 1_000)
     return fetched_at + min(max(left_s, SHORTEST_S), longest_s)
 

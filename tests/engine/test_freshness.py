@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.freshness import (
+    HALTED_S,
     SHORTEST_S,
     UNKNOWN_SPEED_S,
     VenueClock,
@@ -65,7 +66,7 @@ def test_a_reading_that_arrives_late_is_ignored_and_a_simulation_begun_anew_is_n
         (LAST_CLOSE_MS + 59_999, 1.0, SHORTEST_S),
         (LAST_CLOSE_MS + 500, 10_000.0, SHORTEST_S),
         (LAST_CLOSE_MS + 500, None, UNKNOWN_SPEED_S),
-        (LAST_CLOSE_MS + 600_000, 1.0, SHORTEST_S),
+        (LAST_CLOSE_MS + 600_000, 1.0, HALTED_S),
     ],
 )
 def test_data_is_fresh_until_the_next_candle_closes(as_of_ms: int, speed: float | None, seconds: float) -> None:
