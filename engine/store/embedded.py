@@ -198,7 +198,7 @@ def database(settings: Settings) -> Iterator[str]:
 
 def _server_for(home: Path, users: cluster.Users) -> Embedded | None:
     """A server started now, or None when another process has one that answers; `users` has been entered."""
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
             users.enter(deadline)
