@@ -59,19 +59,23 @@ class Watch:
         self._known: dict[UUID, str] = {}
 
     def run(self) -> None:
-        """Looks at every live position that asked for protection. Raises UpstreamUnavailable for the database only."""
+        """Looks at every live position that asked for protection. Raises UpstreamUnavailable for the database only.
+
+        A venue that does not answer for one position is not asked for the next: marking waits for this to end.
+        """
         bare: dict[UUID, str] = {}
+        away: set[str] = set()
         for position in self._store.open_positions():
             if position.is_paper or (position.stop_loss_price or position.take_profit_price) is None:
                 continue
-            seen = self._look(position)
+            seen = self._as_before(position) if position.exchange in away else self._look(position, away)
             if seen.fired is not None:
                 self._exits.exit(position, seen.fired)
             elif seen.missing is not None:
                 bare[position.id] = seen.missing
         self._tell(bare)
 
-    def _look(self, position: Position) -> Seen:
+    def _look(self, position: Position, away: set[str]) -> Seen:
         """In the strategy's turn, so that no signal trades the position meanwhile; what cannot be seen is as before."""
         try:
             with self._desk.turn_of((position.user_id, position.exchange, position.strategy_id), 0.0):
@@ -79,12 +83,17 @@ class Watch:
         except Busy:
             pass
         except SparkyError as error:
-            if isinstance(error, UpstreamUnavailable) and error.service == "database":
-                raise
+            if isinstance(error, UpstreamUnavailable):
+                if error.service == "database":
+                    raise
+                away.add(position.exchange)
             logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
-            if ids(position) == (None, None):
-                return Seen(missing=str(error))
-        return Seen(missing=self._known.get(position.id))
+        return self._as_before(position)
+
+    def _as_before(self, position: Position) -> Seen:
+        """A position that the books know no order of has none, whether or not the venue can be asked."""
+        nothing_known = "no order protects it" if ids(position) == (None, None) else None
+        return Seen(missing=self._known.get(position.id, nothing_known))
 
     def _found(self, listed: Position) -> Seen:
         own = self._store.own_positions(listed.user_id, listed.exchange, listed.strategy_id, listed.symbol)
