@@ -1,11 +1,12 @@
 """What a venue may do to an order, and what the books say of it afterwards: exits stay open, nothing is made up."""
 
 from decimal import Decimal
+from typing import Any
 
 from engine.exchanges.venue import client_order_id
 from tests.venues.conftest import Floor
 
-STOP = {"stop_loss_percent": 2}
+STOP: dict[str, Any] = {"stop_loss_percent": 2}
 
 
 def test_an_entry_that_fills_in_part_is_booked_and_protected_for_that_part(floor: Floor) -> None:

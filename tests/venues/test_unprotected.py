@@ -11,7 +11,7 @@ from simulator.exchange import Exchange
 from simulator.ledger import Order
 from tests.venues.conftest import PROTECTIVE, Floor
 
-STOP = {"stop_loss_percent": 2}
+STOP: dict[str, Any] = {"stop_loss_percent": 2}
 TOO_MANY = {"kind": "status", "status": 429, "path": "/order", "method": "POST", "headers": {"retry-after": "1"}}
 NO_KEY = {
     "kind": "status",
