@@ -35,6 +35,7 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/limiter.py
 	$(BIN)/python benchmarks/execution.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/scale.py --strategies 100 --cadence 5 --watch 60
 	$(BIN)/python benchmarks/scale.py
 
