@@ -31,6 +31,7 @@ MOST_CLAIMED: Final = 2 * WORKERS  # some wait here already, so that claims come
 LEASE_S: Final = 30.0  # longer than two attempts after each other, so that nobody else sends what we are sending
 SECRET_KEPT_S: Final = 1.0
 RETRY_STORE_S: Final = 0.2
+LINGER_S: Final = 0.25  # with a full hand nothing waits for the outbox, and one call settles many
 
 Ended = tuple[Signal, Attempt]
 
@@ -115,14 +116,19 @@ class Dispatcher(Actor):
         self._idle.set()
 
     def _ended(self, wait_s: float | None) -> list[Ended]:
-        """All events that are there, after at least one came (or `wait_s` passed)."""
+        """All events that are there, after at least one came (or `wait_s` passed).
+
+        With too much in hand to claim more, a little later there are more of them to be written down at once.
+        """
         ended: list[Ended] = []
         try:
             event = self._events.get(timeout=wait_s)
+            until = time.monotonic() + LINGER_S
             while True:
                 if event is not None:
                     ended.append(event)
-                event = self._events.get_nowait()
+                is_full = len(self._claimed) - len(ended) > MOST_CLAIMED // 2
+                event = self._events.get(timeout=max(0.0, until - time.monotonic()) if is_full else 0.0)
         except queue.Empty:
             return ended
 
