@@ -3,6 +3,7 @@
 A seeded run in `make test`; `make fuzz` tries ``API_FUZZ_CASES`` requests per operation, from ``FUZZ_SEED``.
 """
 
+import json
 import os
 import zlib
 from collections import defaultdict
@@ -83,8 +84,10 @@ class Traffic:
     def send(self, case: AnyCase) -> None:
         mark = zlib.crc32(repr((case.body, case.headers)).encode("utf-8", "surrogatepass"))
         auth = None
-        if isinstance(case.body, dict) and mark % 6:
-            case.body, auth = self._proven(case.body, mark // 6, mark % 6)
+        if isinstance(case.body, dict | str) and mark % 6:
+            given: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
+            body, auth = self._proven(given, mark // 6, mark % 6 if isinstance(case.body, dict) else 5)
+            case.body = body if isinstance(case.body, dict) else json.dumps(body)  # as charting services send it
             for name in described.PROOFS:
                 case.headers.pop(name, None)
         if case.path == "/positions" and mark % 2:
@@ -94,10 +97,11 @@ class Traffic:
         self.answers[case.path].add(f"{answer.status_code} {answer.json().get('action', '')}".strip())
 
     def _proven(self, body: dict[str, Any], mark: int, kind: int) -> tuple[dict[str, Any], Signed | None]:
-        """`body` with a secret or a signature; two kinds as generated otherwise, three with what can be traded."""
+        """`body` with a secret or a signature; two kinds as generated otherwise, one in part, two all made to trade."""
         sender = self._site.sender
         if kind > 2:
-            body = {name: body[name] for name in KEPT if name in body} | self._tradable(mark, kind)
+            kept = {name: body[name] for name in KEPT if name in body}
+            body = kept | self._tradable(mark) if kind == 3 else self._tradable(mark) | self._certain(mark)
         body = {name: told for name, told in body.items() if name not in {"secret", "userId"}}
         body["user_id"] = str(sender.user_id)
         if mark % 8 == 0:
@@ -107,15 +111,18 @@ class Traffic:
         name = str(body.get("signal_id"))
         return body, Signed(sender, name if REQUEST_ID.fullmatch(name) else f"m{mark}")
 
-    def _tradable(self, mark: int, kind: int) -> dict[str, Any]:
-        wanted = {
+    def _tradable(self, mark: int) -> dict[str, Any]:
+        return {
             "exchange": "aster",
             "symbol": SYMBOLS[mark % 3],
-            "position_size_usd": 1 + mark % 1000 if mark // 3 % 4 else 1,
-            "strategy_id": self._strategy if mark // 12 % 2 else None,
+            "position_size_usd": 50 + mark % 1000 if mark // 3 % 3 else 1,  # 1 USD is under one lot
+            "strategy_id": self._strategy if mark // 9 % 2 else None,
         }
-        certain = {"action": ("buy", "SELL", "CLOSE", "LONG")[mark // 24 % 4], "environment": "production"}
-        return wanted if kind == 3 else wanted | certain
+
+    def _certain(self, mark: int) -> dict[str, Any]:
+        action = ("buy", "SELL", "CLOSE", "LONG")[mark // 18 % 4]
+        percents = {"stop_loss_percent": 1 + mark // 72 % 90, "take_profit_percent": 1 + mark // 144 % 90}
+        return {"action": action, "environment": "production" if mark // 36 % 2 else "paper", **percents}
 
 
 @pytest.fixture
