@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from actors.canned_postgres import canned_postgres
 from actors.desk import PeersDesk
-from actors.forkserver import warm_up
+from actors.forkserver import die_with_parent, warm_up
 from actors.rehearsal import NOBODY, ROWS, CannedPeers
 from engine.commit_gate import CommitGate
 from engine.cycle import Ports, run_cycle
@@ -43,10 +43,12 @@ def main() -> None:
     warm_up()
     idle = os.fork()
     if idle == 0:
+        die_with_parent(signal.SIGKILL)
         signal.pause()  # as a sibling it keeps the pages shared that this process goes on to change
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
+        die_with_parent(signal.SIGKILL)
         os.close(tell)
         with os.fdopen(told) as pipe:
             addresses = json.loads(pipe.read())
