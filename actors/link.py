@@ -24,7 +24,7 @@ logger = structlog.get_logger()
 
 _HIGH_WATER = 1_000
 _MOST_LINES = 64
-_CONNECT_MS = 50
+_CONNECT_S = 1.0
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _TYPES = {
     name: value for name, value in vars(messages).items() if isinstance(value, type) and issubclass(value, Message)
@@ -76,7 +76,7 @@ class Link:
     def tell(self, name: str, message: Message) -> None:
         """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`.
 
-        Only the first one to a peer waits, some milliseconds at most, for the connection.
+        Only the first one to a peer waits for the connection, until it is there or was refused: mostly a millisecond.
         """
         try:
             self._line(name).socket.send_multipart([b"", *pack(message)], zmq.NOBLOCK)
@@ -101,16 +101,18 @@ class _Line:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path, name: str) -> None:
         self._name = name
         self.socket = _dealer(context)
-        self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._events = self.socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+        )
         self._inward, self._outward = zmq.Poller(), zmq.Poller()
         self._inward.register(self.socket, zmq.POLLIN)
         self._outward.register(self.socket, zmq.POLLOUT)
         for poller in (self._inward, self._outward):
             poller.register(self._events, zmq.POLLIN)
-        self._is_up = False
+        self._is_up = self._is_refused = False
         self._connections = 0
         self.socket.connect(address(run_dir, name))
-        self.socket.poll(_CONNECT_MS, zmq.POLLOUT)  # so that the first tell finds a peer that is there connected
+        self._wait_for_first_connection()
 
     def wait_for_peer(self, deadline: float) -> None:
         """Returns when a message would go to a living peer. Raises Skip when there is none by `deadline`."""
@@ -139,6 +141,14 @@ class _Line:
                 raise Skip(f"no_{self._name}", f"{self._name} did not answer in time")
         return None
 
+    def _wait_for_first_connection(self) -> None:
+        """So that the first tell reaches a peer that is there, and one that is not costs no time."""
+        deadline = time.monotonic() + _CONNECT_S
+        while not self._is_refused and not self.socket.poll(0, zmq.POLLOUT):
+            if not self._outward.poll(_ms_until(deadline)):
+                return
+            self._hear_events()
+
     def close(self) -> None:
         self.socket.disable_monitor()
         self._events.close()
@@ -148,6 +158,7 @@ class _Line:
         while self._events.poll(0):
             event = parse_monitor_message(self._events.recv_multipart())["event"]
             self._is_up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._is_refused = event == zmq.EVENT_CONNECT_RETRIED
             self._connections += self._is_up
 
 
