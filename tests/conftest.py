@@ -99,16 +99,19 @@ def store(database_url: str) -> Iterator[Store]:
 class Project:
     """A Supabase project: the API server, and the database behind it as the project's owner sees it."""
 
-    def __init__(self, server: SupabaseServer, home: Path) -> None:
+    def __init__(self, server: SupabaseServer, door: Forwarder, home: Path) -> None:
         self.server = server
         self.database_url = dsn(home, PROJECT)
+        self._door = door
         self._home = home
 
     def renew(self) -> None:
-        """An empty, migrated database in place of the one that was there."""
+        """An empty, migrated database in place of the one that was there; the server has found it when this returns."""
+        self._door.cut()
         with psycopg.connect(dsn(self._home, "postgres"), autocommit=True) as connection:
             connection.execute(f"drop database if exists {PROJECT} with (force)")
             connection.execute(f"create database {PROJECT} template {PROJECT}_template strategy file_copy")
+        self.server.await_database()
 
 
 def _as_left_by_the_migrations(address: str) -> None:
@@ -128,7 +131,7 @@ def supabase_session(postgres_home: Path) -> Iterator[Project]:
         Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432") as door,
         SupabaseServer(program, f"postgres://postgres@127.0.0.1:{door.port}/{PROJECT}") as server,
     ):
-        project = Project(server, postgres_home)
+        project = Project(server, door, postgres_home)
         migrate(project.database_url)
         with psycopg.connect(project.database_url, autocommit=True) as connection:
             connection.execute(PROBES)

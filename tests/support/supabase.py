@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Self
 
 import pytest
 from pydantic import SecretStr
 
+from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
+from engine.store.supabase import SupabaseRpc
 from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).parents[1] / "supabase"
@@ -142,6 +145,15 @@ class SupabaseServer:
         self._process.wait(PATIENCE_S)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def await_database(self) -> None:
+        """Returns when a request reaches it; one that meets a connection cut a moment ago may stay unanswered."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with suppress(UpstreamUnavailable), closing(SupabaseRpc(self.url, SECRET_KEY, timeout_s=2.0)) as rpc:
+                rpc.call("pid")
+                return
+        raise AssertionError("the Supabase server does not reach its database")
 
     def _await_listening(self) -> None:
         said: list[str] = []
