@@ -29,7 +29,10 @@ _LONGEST_TITLE: Final = 200  # people's text, in a request that has a limit
 
 
 class Brood:
-    """All processes of one supervisor. A pid is ours until `reap` returns it, so a signal never hits a stranger."""
+    """All processes of one supervisor. A pid is ours until `reap` returns it, so a signal never hits a stranger.
+
+    Children that this process had before are nobody's business here: they are reaped, and never signalled.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
@@ -37,6 +40,7 @@ class Brood:
         self._board = Board(self._board_descriptor)
         self._free_slots = list(range(SLOTS - 1, -1, -1))
         self._incarnations = 0
+        self._elders = frozenset(_children())  # whoever became this process by exec may have had children
         self._living: set[int] = set()
         self._orphans: dict[int, float] = {}  # by pid: when each was first seen
         self._swept_at = 0.0
@@ -84,6 +88,7 @@ class Brood:
             while (found := os.waitpid(-1, os.WNOHANG))[0] != 0:
                 ended.append(found)
                 self._living.discard(found[0])
+                self._elders -= {found[0]}
                 if found[0] == self._spawner.pid:
                     self._spawner.note_end(found[1])
         now = time.monotonic()
@@ -114,11 +119,11 @@ class Brood:
                 child.memory_bytes, child.weighed_at = _private_bytes(child.pid), now
 
     def close(self) -> None:
-        """Nobody is left when this returns."""
+        """Nobody of ours is left when this returns."""
         self._living.clear()
         self._end_server()
         until = time.monotonic() + 2 * ORPHAN_GRACE_S
-        while _children() and time.monotonic() < until:
+        while _children() - self._elders and time.monotonic() < until:
             self._sweep(time.monotonic())
             self.reap()
             time.sleep(0.01)
@@ -156,7 +161,7 @@ class Brood:
         until, clean_looks = time.monotonic() + ORPHAN_GRACE_S, 0
         # Two looks, since who was forking during the first may have left another one behind.
         while clean_looks < 2 and time.monotonic() < until:
-            untold = [pid for pid in _children() - self._living if _runs_python(pid)]
+            untold = [pid for pid in _children() - self._living - self._elders if _runs_python(pid)]
             clean_looks = 0 if untold else clean_looks + 1
             for pid in untold:
                 os.kill(pid, signal.SIGKILL)
@@ -164,7 +169,7 @@ class Brood:
     def _sweep(self, now: float) -> None:
         """Kills what children have left behind: their own children, which the kernel handed to us."""
         self._swept_at = now
-        strangers = _children_at_a_glance() - self._living - {self._spawner.pid}
+        strangers = _children_at_a_glance() - self._living - self._elders - {self._spawner.pid}
         self._orphans = {pid: self._orphans.get(pid, now) for pid in strangers}
         for pid, since in self._orphans.items():
             if now - since >= ORPHAN_GRACE_S:
