@@ -87,12 +87,12 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Claims the request and reads all that its execution needs, in one round trip. `standby`: another server executes. `held`:
--- what an earlier request of the same strategy and symbol did is not known yet.
+-- what an earlier request of the same strategy and symbol did is not known yet; those in p_past do not count.
 -- The row says `received`: nothing was sent to any venue, so that losing it in a crash of the database loses nothing,
 -- and its commit need not wait for the disk.
 create or replace function public.begin_execution(
   p_server text, p_request_id text, p_user_id uuid, p_strategy_id uuid, p_exchange text, p_symbol text, p_action text,
-  p_fingerprint text, p_payload jsonb, p_is_paper boolean
+  p_fingerprint text, p_payload jsonb, p_is_paper boolean, p_past jsonb default '[]'
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -107,7 +107,7 @@ begin
   select jsonb_agg(to_jsonb(r) order by r.created_at) into v_unsettled from public.webhook_requests r
     where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = p_symbol
       and r.strategy_id is not distinct from p_strategy_id and r.status in ('submitted', 'filled')
-      and r.request_id is not null;
+      and r.request_id is not null and not p_past ? r.request_id;
   if v_unsettled is not null and not exists (
     select from jsonb_array_elements(v_unsettled) u where u.value ->> 'request_id' = p_request_id
   ) and not exists ( -- what was answered is answered again

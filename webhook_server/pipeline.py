@@ -116,7 +116,11 @@ class Pipeline:
         return self.perform(request, row.fingerprint or "")
 
     def _after(self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str) -> Answer:
-        """Settles older requests of the same strategy and symbol first: an exit must know what there is to close."""
+        """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
+
+        What cannot be settled though its venue answers holds entries back, and no exit: a person has to look at it.
+        """
+        stuck = []
         for row in unsettled:
             try:
                 self.resume(row)
@@ -124,8 +128,12 @@ class Pipeline:
                 if error.service == "database":
                     raise
                 return answers.held_back()
+            except Exception:  # whatever is wrong with that request, it is not this one's fault
+                logger.exception("request_stuck", signal=row.request_id, behind_it=request.id)
+                self._metrics.recovered.labels("open").inc()
+                stuck.append(row.request_id)
         try:
-            return self._once(request, fingerprint)
+            return self._once(request, fingerprint, past=() if request.order.is_entry else tuple(stuck))
         except HeldBack:
             return answers.held_back()
         except Busy:
@@ -133,12 +141,12 @@ class Pipeline:
         except Standby:
             return answers.standby()
 
-    def _once(self, request: Request, fingerprint: str) -> Answer:
+    def _once(self, request: Request, fingerprint: str, past: tuple[str, ...] = ()) -> Answer:
         with (
             self._in_progress.hold((request.user_id, request.id), REPEAT_WAIT_S),
             self._desk.turn(request) as held_locks,
         ):
-            began = self._begin(request, fingerprint)
+            began = self._begin(request, fingerprint, past)
             if began.state == "standby":
                 return answers.standby()
             if began.state == "conflict":
@@ -151,7 +159,7 @@ class Pipeline:
             # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
             return self._execute(request.begun(began), began, held_locks)
 
-    def _begin(self, request: Request, fingerprint: str) -> BeganExecution:
+    def _begin(self, request: Request, fingerprint: str, past: tuple[str, ...]) -> BeganExecution:
         order = request.order
         return self._store.begin_execution(
             self._desk.server,
@@ -164,6 +172,7 @@ class Pipeline:
             fingerprint,
             order.model_dump(mode="json", exclude_none=True),
             is_paper=order.environment != "production",
+            past=past,
         )
 
     def _execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:

@@ -70,11 +70,12 @@ class WebhookStore:
         fingerprint: str,
         payload: dict[str, Any],
         is_paper: bool,  # noqa: FBT001 - part of what is asked
+        past: tuple[str, ...] = (),
     ) -> BeganExecution:
         """`begin_request` and all that the execution needs, in one round trip.
 
         Only the `server` that holds the lease ``webhook`` may execute (None: whoever asks). `is_paper` counts where no
-        strategy says it.
+        strategy says it. The unsettled requests `past` do not hold this one back.
         """
         began = self.rpc.call(
             "begin_execution",
@@ -88,6 +89,7 @@ class WebhookStore:
             fingerprint=fingerprint,
             payload=payload,
             is_paper=is_paper,
+            past=list(past),
         )
         try:
             return BeganExecution.model_validate(began)

@@ -146,6 +146,20 @@ def test_a_payload_of_another_version_is_given_up_and_said_so(site: Site) -> Non
     assert site.request("a")[:2] == ("failed", 500)
 
 
+def test_a_request_that_cannot_be_settled_holds_back_entries_and_no_exit(site: Site) -> None:
+    site.credentials()
+    site.sender.post(environment="production")
+    begun(site, "stuck", is_sent=True, environment="production")
+    site.sql("update webhook_requests set payload = '{}' where request_id = 'stuck'")
+    entry = site.sender.post(environment="production", signal_id="entry")
+    assert (entry.status_code, entry.headers["Retry-After"]) == (503, "1")
+    assert site.sender.post(environment="production", action="CLOSE").json()["action"] == "closed"
+    assert site.store.open_positions() == ()
+    assert site.request("stuck")[0] == "submitted"
+    counted = site.server.metrics.registry.get_sample_value("sparky_webhook_recovered_total", {"outcome": "open"})
+    assert counted == 2
+
+
 def test_the_senders_own_retry_resumes_what_died(site: Site) -> None:
     body = site.sender.body(signal_id="a")
     first = site.sender.post(signal_id="a")
