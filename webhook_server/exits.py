@@ -24,22 +24,27 @@ class Exits:
         self._metrics = metrics
 
     def exit(self, position: Position, reason: str) -> None:
-        """`reason` is what the trade will show. What cannot be done now is tried again in the next round.
+        """`reason` is what the trade will show. What cannot be done now is tried again in a later round.
 
-        Raises UpstreamUnavailable when the database is away.
+        Raises UpstreamUnavailable when the database is away, and nothing else: one position's fault is in no other's
+        way.
         """
-        request = self._request(position, reason)
-        log = logger.bind(signal=request.id, symbol=position.symbol)
+        log = logger.bind(position=str(position.id), symbol=position.symbol)
         try:
-            answer = self._pipeline.perform(request, hashlib.sha256(request.id.encode()).hexdigest())
+            self._performed(self._request(position, reason), reason, log)
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
             log.warning("protective_exit_waits", reason=str(error))
-            return
+        except Exception:
+            log.exception("protective_exit_failed")
+
+    def _performed(self, request: Request, reason: str, log: structlog.stdlib.BoundLogger) -> None:
+        answer = self._pipeline.perform(request, hashlib.sha256(request.id.encode()).hexdigest())
         if answer.body.get("action") == "closed":
             self._metrics.protective_exits.labels(reason).inc()
-        log.info("protective_exit", reason=reason, status=answer.status, error=answer.body.get("error"))
+        told = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
+        log.info("protective_exit", signal=request.id, **told)
 
     def _request(self, position: Position, reason: str) -> Request:
         now = self._clock.now()

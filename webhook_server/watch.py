@@ -88,6 +88,8 @@ class Watch:
                     raise
                 away.add(position.exchange)
             logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
+        except Exception:  # one position's fault is in no other's way
+            logger.exception("protection_not_seen", position=str(position.id))
         return self._as_before(position)
 
     def _as_before(self, position: Position) -> Seen:

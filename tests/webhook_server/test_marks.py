@@ -83,3 +83,15 @@ def test_a_venue_that_is_away_leaves_positions_as_they_are(site: Site) -> None:
     site.market.away = UpstreamUnavailable("venue", "no connection")
     site.server.marks.round()
     assert site.store.open_positions() == before
+
+
+def test_a_position_that_cannot_be_exited_does_not_hold_up_the_others(site: Site) -> None:
+    site.sender.post(stop_loss_percent=2)
+    site.sender.post(symbol="ETHUSDT", stop_loss_percent=2)
+    site.sql("update positions set symbol = 'A?B' where symbol = 'BTCUSDT'")  # no order takes such a name
+    site.market.prices["A?B"] = Decimal("24000.0")
+    site.move("ETHUSDT", "1900.0")
+    site.server.marks.round()
+    (left,) = site.store.open_positions()
+    assert left.symbol == "A?B"
+    assert metric(site, "last_mark_timestamp_seconds") > 0
