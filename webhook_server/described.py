@@ -103,7 +103,7 @@ def _no(optional: Schema | None = None, **required: Schema) -> Schema:
 
 
 _ENDED: Final[Schema] = {"signal_id": _TEXT, "duration": {"type": "integer", "minimum": 0}}
-_TRADED: Final[Schema] = {
+_FILL: Final[Schema] = {
     "exchange": _TEXT,
     "symbol": _TEXT,
     "side": {"enum": ["LONG", "SHORT"]},
@@ -112,9 +112,8 @@ _TRADED: Final[Schema] = {
     "fill_price": _NUMBER,
     "quantity": _NUMBER,
     "fee_usd": _NUMBER,
-    "paper": {"type": "boolean"},
-    **_ENDED,
 }
+_TRADED: Final[Schema] = {**_FILL, "paper": {"type": "boolean"}, **_ENDED}
 _LIMIT: Final = _object({"limitType": {"enum": [each.value for each in LimitType]}, "current": {}, "limit": {}})
 _OVER: Final = _no(error={"const": "Risk limit exceeded"}, message=_TEXT, data=_LIMIT)
 _PNL: Final = _object({"usd": _NUMBER, "percent": _NUMBER})
@@ -129,7 +128,8 @@ _CLOSED: Final = _object(
     {"entryRefused": _object({"success": {"const": False}, "message": _TEXT})},
 )
 _SKIPPED: Final = _object({**_MADE, "action": {"const": "skipped"}, "reason": _TEXT, **_ENDED}, {"closed": _HALF})
-_REJECTED: Final = _no({"closed": _HALF}, action={"const": "rejected"}, reason=_TEXT, **_ENDED)
+_UNDONE: Final = _object({**_FILL, "exitPrice": _NUMBER, "exit_order_id": _TEXT})
+_REJECTED: Final = _no({"closed": _HALF, "undone": _UNDONE}, action={"const": "rejected"}, reason=_TEXT, **_ENDED)
 _UNPROTECTED: Final = _no({"closed": _HALF}, action={"const": "unprotected"}, reason=_TEXT, **_TRADED)
 
 SIGNAL_ANSWERS: Final[dict[int | str, Schema]] = {
@@ -146,6 +146,7 @@ SIGNAL_ANSWERS: Final[dict[int | str, Schema]] = {
         "A risk limit, which `data.limitType` names; or, without `data`, too many signals of one person",
         {"anyOf": [_OVER, _no(error={"const": "Too many requests"}, message=_TEXT)]},
     ),
+    500: _answer("Our own fault; sending again resumes it", _no(duration=_ENDED["duration"])),
     503: _answer("Send again after Retry-After seconds", _no(), _RETRY_AFTER),
 }
 _UPTIME: Final = {"status": _TEXT, "uptime": _NUMBER, "uptimeFormatted": _TEXT, "apiStatus": _TEXT}

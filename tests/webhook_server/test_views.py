@@ -102,7 +102,7 @@ def test_the_api_describes_itself(site: Site) -> None:
     schema = signal["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["required"]) == {"exchange", "symbol", "action", "user_id"}
     assert schema["properties"]["size"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 1_000_000_000}
-    assert set(signal["responses"]) == {"200", "400", "401", "408", "409", "413", "429", "503"}
+    assert set(signal["responses"]) == {"200", "400", "401", "408", "409", "413", "429", "500", "503"}
     assert "$ref" not in str(schema)
 
 
