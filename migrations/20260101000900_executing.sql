@@ -30,7 +30,7 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- new: execute it; busy: another one is executing it; done: give the stored answer; conflict: the id was used for other content.
--- A request that failed with a 5xx had no effect, so its sender's retry is new again.
+-- A request that failed with a 5xx and booked nothing had no effect, so its sender's retry is new again.
 create or replace function public.begin_request(
   p_request_id text, p_user_id uuid, p_strategy_id uuid, p_exchange text, p_symbol text, p_action text,
   p_fingerprint text, p_payload jsonb
@@ -53,7 +53,9 @@ begin
   if v_request.fingerprint is distinct from p_fingerprint then
     return jsonb_build_object('state', 'conflict');
   end if;
-  if v_request.status = 'failed' and v_request.answer_status >= 500 then
+  if v_request.status = 'failed' and v_request.answer_status >= 500 and not exists (
+    select from public.fills f where f.user_id = p_user_id and f.request_id = p_request_id
+  ) then
     update public.webhook_requests
       set status = 'received', answer = null, answer_status = null, processed_at = null, attempts = attempts + 1
       where id = v_request.id;

@@ -48,7 +48,10 @@ class Settlement:
         fill, plan = self._closed(legs, plan)
         opens = plan.open_usd > 0
         closed = self._book(legs.trade, fill, answers.closed(fill, plan), is_last=not opens)
-        return self._open(replace(legs, trade=replace(legs.trade, held=None)), plan, closed) if opens else closed
+        if not opens:
+            return closed
+        with kept_open("the exit is booked, and the entry neither made nor refused yet"):
+            return self._open(replace(legs, trade=replace(legs.trade, held=None)), plan, closed)
 
     def skipped(self, request: Request, reason: str, *, is_paper: bool | None = None) -> Ended:
         """Nothing had to be done; in the book `is_paper` says, if that came to light."""
@@ -82,7 +85,7 @@ class Settlement:
             raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
         if not trade.is_protected:
             return self._book(trade, fill, answers.opened(fill, closed), is_last=True)
-        with kept_open():
+        with kept_open("the entry is booked, and neither protected nor undone yet"):
             return self._protected(legs, fill, closed)
 
     def _protected(self, legs: Legs, fill: Fill, closed: Answer | None) -> Answer:
@@ -186,17 +189,17 @@ def faults_of(exchange: str) -> Iterator[None]:
 
 
 @contextmanager
-def kept_open() -> Iterator[None]:
-    """An entry is in the books and its end is not: whatever keeps us from the venue, the request stays open.
+def kept_open(reached: str) -> Iterator[None]:
+    """A fill is in the books and the request's end is not: whatever keeps us from the venue, it stays open.
 
-    Ended as failed it would be begun anew, and enter again.
+    Ended as failed it would be begun anew, and trade again. `reached` tells how far it came.
     """
     try:
         yield
     except (UpstreamUnavailable, CredentialsRefused) as error:
         if isinstance(error, UpstreamUnavailable) and error.service == "database":
             raise
-        raise OutcomeUnknown(f"the entry is booked and neither protected nor undone yet: {error}") from error
+        raise OutcomeUnknown(f"{reached}: {error}") from error
 
 
 def _was_undone(legs: Legs) -> bool:

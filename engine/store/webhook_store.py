@@ -43,7 +43,7 @@ class WebhookStore:
     ) -> BeganRequest:
         """Claims the request for execution, or says what became of it. `payload` must hold no secret.
 
-        A request that ended `failed` with a status of 500 or more is new again: it had no effect.
+        A request that ended `failed` with a status of 500 or more and booked nothing is new again: it had no effect.
         """
         began = self.rpc.call(
             "begin_request",

@@ -1,11 +1,13 @@
 """Live orders: whose keys, never blind, never twice, never unprotected."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from engine.errors import VenueRefused
+from engine.errors import UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import OrderRequest, client_order_id
 from engine.types import StrategyStatus
 from tests.webhook_server.conftest import Site
@@ -252,6 +254,27 @@ def test_a_lost_reversal_is_finished_leg_by_leg(live: Site) -> None:
     (position,) = live.store.open_positions()
     assert position.side == "SHORT"
     assert len(live.store.trades()) == 1
+
+
+def test_a_reversal_whose_exit_is_booked_is_finished_before_anything_else_is_done(live: Site) -> None:
+    enter(live, "a")
+    live.market.gate = threading.Event()
+    live.market.asked.clear()
+    with ThreadPoolExecutor(1) as senders:
+        turning = senders.submit(live.sender.post, environment="production", action="SELL", signal_id="turn")
+        assert live.market.asked.wait(30)  # for the price of the entry: the exit is made
+        live.market.away = UpstreamUnavailable("venue", "no connection")
+        live.market.gate.set()
+        assert turning.result(60).status_code == 503
+    assert (live.request("turn")[0], live.store.open_positions()) == ("filled", ())
+    assert live.sender.post(environment="production", signal_id="b").status_code == 503
+    live.market.away = None
+    body = live.sender.post(environment="production", signal_id="b").json()
+    assert (body["action"], body["side"], "closed" in body) == ("opened", "LONG", True)
+    assert live.sender.post(environment="production", action="SELL", signal_id="turn").json()["action"] == "opened"
+    legs = [("a", "o"), ("turn", "c"), ("turn", "o"), ("b", "c"), ("b", "o")]
+    assert [order.client_order_id for order in live.account.orders] == [client_order_id(*leg) for leg in legs]
+    assert live.request("turn")[0] == live.request("b")[0] == "booked"
 
 
 def test_an_order_that_the_venue_never_saw_is_sent_again_by_the_retry(live: Site) -> None:

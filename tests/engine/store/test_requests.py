@@ -66,6 +66,13 @@ def test_a_failure_of_the_server_or_venue_may_be_tried_again(desk: Desk, store: 
     assert not store.finish_request("r1", desk.user_id, "skipped", 200, {})
 
 
+def test_a_failure_after_something_was_booked_is_not_begun_anew(desk: Desk, sql: Sql) -> None:
+    desk.fill("open", "100", request_id="r1")
+    sql("update webhook_requests set status = 'failed', answer_status = 503 where request_id = 'r1'")
+
+    assert desk.begin("r1") == "done"
+
+
 def test_requests_of_a_dead_executor_are_found(desk: Desk, store: Store) -> None:
     strategy = desk.strategy()
     desk.begin("r1", strategy.id)
