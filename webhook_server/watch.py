@@ -108,7 +108,11 @@ class Watch:
         fired = _fired(account, position, waiting)
         if fired is not None or not missing:
             return Seen(fired=fired)
-        return Seen(missing=self._restored(account, position, missing, waiting))
+        obstacle = self._obstacle(account, position)
+        if obstacle is not None:
+            return Seen(missing=f"not restored, since {obstacle}")
+        self._note(position, missing)
+        return self._restored(account, position, missing, waiting)
 
     def _account(self, position: Position) -> Account:
         credentials = self._store.venue_credentials(position.user_id, position.exchange)
@@ -121,31 +125,37 @@ class Watch:
         only = may_only_reduce(position.side, sides)
         return halves(protection_of(position, position.quantity, may_only_reduce=only))
 
+    def _note(self, position: Position, missing: list[Protection]) -> None:
+        """What is about to wait is in the books first, so that an exit will cancel it."""
+        if all(name_of(half) in ids(position) for half in missing):
+            return
+        whole = protection_of(position, position.quantity, may_only_reduce=True)
+        self._store.book_protection("", position.user_id, position.id, noted(whole), status=None, answer=None)
+
     def _restored(
         self,
         account: Account,
         position: Position,
         missing: list[Protection],
         waiting: dict[str | None, OpenOrder],
-    ) -> str | None:
-        """Places the missing orders; why any of them is still missing, None when all wait."""
-        obstacle = self._obstacle(account, position)
-        if obstacle is not None:
-            return f"not restored, since {obstacle}"
-        if ids(position) == (None, None):  # noted first, so that an exit will cancel what is about to wait
-            whole = protection_of(position, position.quantity, may_only_reduce=True)
-            self._store.book_protection("", position.user_id, position.id, noted(whole), status=None, answer=None)
-        try:
-            for half in missing:
-                if name_of(half) in waiting:  # for less than is held
-                    account.cancel(half.symbol, name_of(half))
-                account.protect(half)
-        except SparkyError as error:
+    ) -> Seen:
+        """Places the missing orders, each for itself, since one is better than none. One that turns out to have filled
+        was the exit: nothing more is placed."""
+        failures: list[str] = []
+        for half in missing:
+            if not self._may_send():  # each call may take longer than the lease
+                return Seen(missing="not restored, since another server executes")
+            try:
+                if _has_filled_instead(account, half, waiting):
+                    return Seen(fired=reason_of(half))
+            except SparkyError as error:
+                failures.append(str(error))
+        if failures:
             self._metrics.protection_failures.labels("loss").inc()
-            return str(error)
+            return Seen(missing="; ".join(failures))
         self._metrics.protection_restored.inc()
         logger.warning("protection_restored", symbol=position.symbol, position=str(position.id))
-        return None
+        return Seen()
 
     def _obstacle(self, account: Account, position: Position) -> str | None:
         who = (position.user_id, position.exchange, position.strategy_id, position.symbol)
@@ -156,7 +166,7 @@ class Watch:
         booked = self._booked(position)
         if net != booked:
             return f"the venue holds {net} of {position.symbol} and the books say {booked}"
-        return None if self._may_send() else "another server executes"
+        return None
 
     def _booked(self, position: Position) -> Decimal:
         """The net of all that the account holds in the symbol, as the books have it."""
@@ -181,6 +191,21 @@ class Watch:
 def name_of(half: Protection) -> str:
     """The client order id of a protection of one order."""
     return half.stop_loss_id if half.stop_loss_price is not None else half.take_profit_id
+
+
+def reason_of(half: Protection) -> str:
+    """What the trade shows when a protection of one order has filled."""
+    return STOPPED if half.stop_loss_price is not None else TARGET
+
+
+def _has_filled_instead(account: Account, half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:
+    """Places `half`, for an order for less that waits under its name; unless that one has filled meanwhile."""
+    if name_of(half) in waiting:
+        ended = account.cancel(half.symbol, name_of(half))
+        if ended is not None and ended.status is OrderStatus.FILLED:
+            return True
+    account.protect(half)
+    return False
 
 
 def _waits(half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:

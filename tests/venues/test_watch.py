@@ -1,0 +1,77 @@
+"""What the watch over live positions does when the venue changes under its hands."""
+
+import threading
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine.exchanges.venue import client_order_id
+from simulator.exchange import Exchange
+from simulator.ledger import Order
+from tests.venues.conftest import Floor
+
+STOP: dict[str, Any] = {"stop_loss_percent": 2}
+
+
+def names(floor: Floor) -> set[str | None]:
+    return {order.client_order_id for order in floor.waiting()}
+
+
+def held_at(floor: Floor) -> tuple[Decimal | None, Decimal | None]:
+    (position,) = floor.store.open_positions()
+    return position.stop_loss_price, position.take_profit_price
+
+
+def test_a_stop_that_is_refused_does_not_keep_the_target_from_its_place(floor: Floor) -> None:
+    floor.send("a", **STOP, take_profit_percent=4)
+    for order in floor.waiting():
+        floor.account.cancel("BTCUSDT", order.client_order_id or "")
+    floor.direct(refused_kinds=["STOP_MARKET"])
+    floor.server.watch.run()
+    assert names(floor) == {client_order_id("a", "t")}
+    assert floor.metric("unprotected_positions") == 1
+    floor.direct(refused_kinds=[])
+    floor.server.watch.run()
+    assert names(floor) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert floor.metric("unprotected_positions") == 0
+
+
+def test_an_order_that_the_books_do_not_know_is_noted_before_it_is_placed(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.sql("update positions set take_profit_price = 30000")
+    floor.server.watch.run()
+    assert names(floor) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert floor.send(action="close")["action"] == "closed"
+    assert floor.waiting() == []
+    floor.check_books()
+
+
+class FallsAsItIsCancelled(Exchange):
+    """The price reaches the stop while somebody is about to cancel it."""
+
+    is_armed = threading.Event()
+
+    def cancel(self, user: str, given: Mapping[str, str]) -> Order:
+        if self.is_armed.is_set():
+            self.is_armed.clear()
+            self.markets["BTCUSDT"].jump(self.clock.now_ms(), -5)
+        return super().cancel(user, given)
+
+
+class TestAStopForLessThanIsHeld:
+    @pytest.fixture
+    def make_exchange(self) -> type[Exchange]:
+        return FallsAsItIsCancelled
+
+    def test_that_fires_while_it_is_replaced_is_booked_and_only_the_rest_is_protected(self, floor: Floor) -> None:
+        floor.send("a", **STOP)
+        (order,) = floor.exchange.account(*floor.exchange._accounts).open_orders()
+        order.quantity -= Decimal("0.003")
+        FallsAsItIsCancelled.is_armed.set()
+        floor.server.watch.run()
+        (trade,) = floor.store.trades()
+        assert (trade.exit_reason, trade.quantity) == ("stop_loss", order.quantity)
+        assert floor.net() == floor.booked()
+        floor.check_books()
