@@ -55,44 +55,8 @@ language sql set search_path = '' as $$
   select e.id, e.attempts, 'expired', 'expired before it was delivered' from expired e
 $$;
 
--- True if the lease was still the owner's. A retry that would come after the signal's end is its end.
-create or replace function public.settle_signal(
-  p_signal_id uuid, p_owner text, p_outcome text, p_status integer default null, p_reason text default null,
-  p_retry_in_s double precision default null
-) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-  v_signal public.signal_outbox;
-  v_now timestamptz := clock_timestamp();
-  v_next timestamptz := v_now + make_interval(secs => coalesce(p_retry_in_s, 0));
-  v_outcome text := p_outcome;
-begin
-  if p_outcome not in ('delivered', 'refused', 'expired', 'dead', 'retry') then
-    raise exception 'a signal cannot end as %', p_outcome using errcode = 'SK400';
-  end if;
-  select * into v_signal from public.signal_outbox o
-    where o.id = p_signal_id and o.status = 'pending' and o.lease_owner = p_owner
-    for update;
-  if not found then
-    return to_jsonb(false);
-  end if;
-  if p_outcome = 'retry' and v_next >= v_signal.expires_at then
-    v_outcome := 'expired';
-  end if;
-  update public.signal_outbox
-    set status = case v_outcome when 'retry' then 'pending' else v_outcome end,
-        next_attempt_at = case v_outcome when 'retry' then v_next else next_attempt_at end,
-        settled_at = case v_outcome when 'retry' then null else v_now end,
-        lease_owner = null, lease_until = null, last_status = p_status, last_reason = left(p_reason, 500)
-    where id = p_signal_id;
-  insert into public.signal_attempts (signal_id, attempt, owner, outcome, status, reason, started_at, ended_at)
-    values (p_signal_id, v_signal.attempts, p_owner, v_outcome, p_status, left(p_reason, 500), v_signal.leased_at, v_now);
-  return to_jsonb(true);
-end
-$$;
-
--- As settle_signal, for many; the ids that were still the owner's. A lost settlement is a repeated delivery, which the
--- receiver answers from its memory, so the commit need not wait for the disk.
+-- The ids of those whose lease was still the owner's. A retry that would come after the signal's end is its end. A lost
+-- settlement is a repeated delivery, which the receiver answers from its memory, so the commit need not wait for the disk.
 create or replace function public.settle_signals(p_owner text, p_settlements jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare

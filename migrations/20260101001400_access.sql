@@ -88,7 +88,7 @@ begin
       'webhook_secrets', 'venue_credentials', 'put_credentials', 'stored_secrets', 'reseal_secret',
       'list_credentials', 'round_half_even', 'position_side', 'position_json', 'open_positions', 'strategy_figures',
       'running_strategies', 'strategy_context', 'suppression', 'record_decision', 'recorded_decision', 'queue_signal',
-      'pause_strategy', 'claim_signals', 'expire_signals', 'settle_signal', 'settle_signals', 'outbox_pending',
+      'pause_strategy', 'claim_signals', 'expire_signals', 'settle_signals', 'outbox_pending',
       'release_signals', 'retry_signal', 'drop_signal', 'set_kill_switch', 'kill_switches', 'killed_by',
       'own_positions', 'consecutive_failures', 'portfolio', 'hold_lease', 'release_lease', 'has_lease',
       'begin_request', 'other_sides', 'begin_execution', 'submit_request', 'finish_request', 'unfinished_requests',

@@ -87,7 +87,7 @@ class RecordedDecision(Row):
 
 
 class Settlement(Frozen):
-    """How one attempt to deliver a signal ended; see `EngineStore.settle_signal`."""
+    """How one attempt to deliver a signal ended; see `EngineStore.settle_signals`."""
 
     signal_id: UUID
     outcome: SignalOutcome

@@ -9,7 +9,7 @@ from engine.errors import StrategyFault
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision, Settlement, WantedRow
 from engine.store.rpc import Rpc
 from engine.store.values import faults, plain
-from engine.types import Position, Signal, SignalOutcome, StrategyContext
+from engine.types import Position, Signal, StrategyContext
 
 
 class EngineStore:
@@ -61,30 +61,8 @@ class EngineStore:
         rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s)
         return tuple(Signal.model_validate({**row, "payload": plain(row["payload"])}) for row in rows)
 
-    def settle_signal(
-        self,
-        signal_id: UUID,
-        owner: str,
-        outcome: SignalOutcome,
-        status: int | None = None,
-        reason: str | None = None,
-        retry_in_s: float | None = None,
-    ) -> bool:
-        """Ends an attempt; False if the lease is no longer ours. A retry that would come too late becomes expired."""
-        return bool(
-            self.rpc.call(
-                "settle_signal",
-                signal_id=signal_id,
-                owner=owner,
-                outcome=outcome.value,
-                status=status,
-                reason=reason,
-                retry_in_s=retry_in_s,
-            )
-        )
-
     def settle_signals(self, owner: str, settlements: Sequence[Settlement]) -> frozenset[UUID]:
-        """`settle_signal` for many in one round trip; the ids of those whose lease was still ours."""
+        """Ends attempts; the ids of those whose lease was still ours. A retry that would come too late is expired."""
         told = [each.model_dump(mode="json") for each in settlements]
         return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=told))
 

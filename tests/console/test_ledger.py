@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
+from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal, Settlement
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
@@ -101,7 +101,7 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
     )
     store.record_decision(DECISION, strategy.id, record, signal)
     store.claim_signals("dispatcher", 1, 30)
-    store.settle_signal(DECISION, "dispatcher", SignalOutcome.DELIVERED, 200)
+    store.settle_signals("dispatcher", [Settlement(signal_id=DECISION, outcome=SignalOutcome.DELIVERED, status=200)])
     for request, kind, quantity, price in ((str(DECISION), "open", "2", "100"), ("later", "close", "1", "110")):
         ids: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
         store.begin_request(request_id=request, action="BUY", fingerprint=request, payload={}, **ids)
@@ -182,7 +182,7 @@ def test_a_signal_is_dropped_and_sent_again_by_hand(sparky: Sparky, traded: Stor
     assert sparky.json("signals", "show", name)["status"] == "pending"
     (claimed,) = traded.claim_signals("d", 5, 30)
     assert "being sent" in sparky.refused("signals", "drop", name)
-    traded.settle_signal(claimed.id, "d", SignalOutcome.DELIVERED, 200)
+    traded.settle_signals("d", [Settlement(signal_id=claimed.id, outcome=SignalOutcome.DELIVERED, status=200)])
     assert "was delivered" in sparky.refused("signals", "retry", name)
 
 

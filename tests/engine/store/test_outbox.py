@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from engine.errors import BadConfiguration
+from engine.store.engine_rows import Settlement
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.types import Action, SignalOutcome
@@ -16,6 +17,19 @@ from .conftest import Desk, Sql
 
 def _claim(store: Store, owner: str = "a", limit: int = 100, lease_s: float = 30) -> list[UUID]:
     return [signal.id for signal in store.claim_signals(owner, limit, lease_s)]
+
+
+def _settle(
+    store: Store,
+    signal_id: UUID,
+    owner: str,
+    outcome: SignalOutcome,
+    status: int,
+    reason: str | None = None,
+    retry_in_s: float | None = None,
+) -> bool:
+    told = Settlement(signal_id=signal_id, outcome=outcome, status=status, reason=reason, retry_in_s=retry_in_s)
+    return store.settle_signals(owner, [told]) == {signal_id}
 
 
 def test_only_the_oldest_open_signal_of_a_lane_is_claimed(desk: Desk, store: Store) -> None:
@@ -28,7 +42,7 @@ def test_only_the_oldest_open_signal_of_a_lane_is_claimed(desk: Desk, store: Sto
     assert _claim(store) == [first, other_symbol, other_strategy]
     assert _claim(store) == []
 
-    assert store.settle_signal(first, "a", SignalOutcome.DELIVERED, 200)
+    assert _settle(store, first, "a", SignalOutcome.DELIVERED, 200)
     assert _claim(store) == [second]
     assert store.outbox_pending() == 3
 
@@ -39,7 +53,7 @@ def test_a_signal_waiting_for_its_retry_holds_its_lane(desk: Desk, store: Store,
     desk.decide(strategy.id, Action.CLOSE)
     _claim(store)
 
-    assert store.settle_signal(first, "a", SignalOutcome.RETRY, 503, "venue unreachable", 30)
+    assert _settle(store, first, "a", SignalOutcome.RETRY, 503, "venue unreachable", 30)
     assert _claim(store) == []
 
     sql("update signal_outbox set next_attempt_at = now() where id = %s", first)
@@ -87,9 +101,9 @@ def test_a_lease_that_ran_out_is_claimed_by_another_and_the_first_settles_nothin
     sql("update signal_outbox set lease_until = now() - interval '1 second'")
     assert _claim(store, "quick") == [signal_id]
 
-    assert not store.settle_signal(signal_id, "slow", SignalOutcome.DELIVERED, 200)
-    assert store.settle_signal(signal_id, "quick", SignalOutcome.DELIVERED, 200)
-    assert not store.settle_signal(signal_id, "quick", SignalOutcome.DEAD, 500)
+    assert not _settle(store, signal_id, "slow", SignalOutcome.DELIVERED, 200)
+    assert _settle(store, signal_id, "quick", SignalOutcome.DELIVERED, 200)
+    assert not _settle(store, signal_id, "quick", SignalOutcome.DEAD, 500)
     assert [row.status for row in store.signals()] == ["delivered"]
 
 
@@ -98,7 +112,7 @@ def test_an_end_is_kept_with_its_attempt(desk: Desk, store: Store, sql: Sql, out
     signal_id = desk.decide(desk.strategy().id).decision_id
     _claim(store)
 
-    assert store.settle_signal(signal_id, "a", outcome, 429, "too many")
+    assert _settle(store, signal_id, "a", outcome, 429, "too many")
 
     (row,) = store.signals(status=outcome.value)
     assert (row.last_status, row.last_reason, row.attempts) == (429, "too many", 1)
@@ -114,7 +128,7 @@ def test_a_retry_beyond_the_signals_end_is_its_end(desk: Desk, store: Store, sql
     signal_id = desk.decide(desk.strategy().id, ttl_s=60).decision_id
     _claim(store)
 
-    assert store.settle_signal(signal_id, "a", SignalOutcome.RETRY, 503, "down", 61)
+    assert _settle(store, signal_id, "a", SignalOutcome.RETRY, 503, "down", 61)
 
     assert [row.status for row in store.signals()] == ["expired"]
     assert sql("select outcome, status from signal_attempts") == [("expired", 503)]
@@ -141,11 +155,11 @@ def test_an_overdue_signal_in_delivery_is_left_to_its_dispatcher(desk: Desk, sto
 
     assert _claim(store, "b") == []
 
-    assert store.settle_signal(signal_id, "a", SignalOutcome.DELIVERED, 200)
+    assert _settle(store, signal_id, "a", SignalOutcome.DELIVERED, 200)
 
 
 def test_an_unknown_outcome_is_refused(store: Store, desk: Desk) -> None:
     signal_id = desk.decide(desk.strategy().id).decision_id
 
-    with pytest.raises(BadConfiguration, match="cannot end as eaten"):
-        store.rpc.call("settle_signal", signal_id=signal_id, owner="a", outcome="eaten")
+    with pytest.raises(BadConfiguration, match="cannot end so"):
+        store.rpc.call("settle_signals", owner="a", settlements=[{"signal_id": str(signal_id), "outcome": "eaten"}])
