@@ -3,8 +3,6 @@ properties that are tried on the same examples in every run."""
 
 import itertools
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from engine.store.embedded import Embedded, data_dir, dsn
 from engine.store.migrate import migrate, read_migrations
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store, open_store
+from tests.support.directories import short_directory
 from tests.support.forwarder import Forwarder
 from tests.support.keys import vault
 from tests.support.supabase import PROBES, SupabaseServer, install_or_skip
@@ -46,21 +45,27 @@ def one_day() -> None:
         time.sleep(left_s + 0.1)
 
 
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """Where a supervisor's run directory shall be made."""
+    with short_directory() as home:
+        yield home / "run"
+
+
 @pytest.fixture(scope="session")
 def postgres_home() -> Iterator[Path]:
     """State directory of a running embedded server that holds the migrated template database."""
-    home = Path(tempfile.mkdtemp(prefix="sparky-test-", dir="/tmp"))  # a socket path must be short
-    # Durability is of no use to a database that the tests throw away.
-    server = Embedded(home, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
-    try:
-        server.start()
-        with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
-            connection.execute(f"create database {TEMPLATE}")
-        migrate(dsn(home, TEMPLATE))
-        yield home
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with short_directory() as home:
+        # Durability is of no use to a database that the tests throw away.
+        server = Embedded(home, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
+        try:
+            server.start()
+            with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
+                connection.execute(f"create database {TEMPLATE}")
+            migrate(dsn(home, TEMPLATE))
+            yield home
+        finally:
+            server.stop()
 
 
 def _fresh(home: Path, template: str) -> Iterator[str]:

@@ -9,11 +9,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.support.sparky import command_lines
-from tests.support.supervised import PATIENCE_S, Supervised, is_alive, spec, wait_until_gone
+from tests.support.supervised import (
+    PATIENCE_S,
+    Supervised,
+    fork_servers,
+    is_alive,
+    spec,
+    strategies_file,
+    wait_until_gone,
+)
 
 
 def told_of_parking(wanted: Path) -> dict[str, Any]:
@@ -24,19 +30,6 @@ def told_of_parking(wanted: Path) -> dict[str, Any]:
         time.sleep(0.02)
     told: dict[str, Any] = json.loads(parked.read_text().splitlines()[0])
     return told
-
-
-def strategies_file(run_dir: Path, *ids: str, revision: str = "1") -> Path:
-    path = run_dir.parent / "wanted"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{strategy_id} {revision}\n" for strategy_id in ids))
-    return path
-
-
-def fork_server_of(running: Supervised) -> psutil.Process:
-    children = command_lines(psutil.Process(running.process.pid).children())
-    (server,) = (process for process, line in children if "fork server" in line)
-    return server
 
 
 @pytest.mark.parametrize("habit", ["spinning", "blocked", "deadlocked"])
@@ -105,7 +98,7 @@ def test_a_second_supervisor_on_the_same_home_is_refused_with_the_first_ones_pid
 def test_a_dead_fork_server_is_replaced_without_touching_living_children(run_dir: Path) -> None:
     with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady")]) as running:
         pids = {name: running.wait_for(name, "running")["pid"] for name in ("one", "two")}
-        server = fork_server_of(running)
+        (server,) = fork_servers(running)
         seen = len(running.events)
         server.kill()
         os.kill(pids["one"], signal.SIGKILL)
@@ -127,7 +120,7 @@ def test_a_second_signal_hurries_the_stop(run_dir: Path) -> None:
 def test_without_descriptors_left_children_and_fork_server_are_still_replaced_and_it_is_logged(run_dir: Path) -> None:
     with Supervised(run_dir, [spec("one", "steady"), spec("two", "crashing_later")]) as running:
         one = running.wait_for("one", "running")
-        server = fork_server_of(running)
+        (server,) = fork_servers(running)
         used = [int(link.name) for link in Path(f"/proc/{running.process.pid}/fd").iterdir()]
         limits = (max(used) + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, limits)

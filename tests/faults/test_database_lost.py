@@ -1,9 +1,7 @@
 """The database goes away in every way it can: strategies skip, nothing trades, no row is paused, and all goes on."""
 
 import contextlib
-import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +14,8 @@ import pytest
 from engine.store.embedded import Embedded
 from engine.store.migrate import migrate
 from engine.types import StrategyStatus
-from tests.support.fleet import Fleet
+from tests.support.directories import short_directory
+from tests.support.fleet import Fleet, launched
 from tests.support.keys import ENCRYPTION_KEY
 
 COUNT = 4
@@ -133,16 +132,15 @@ class Database:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
-    home = Path(tempfile.mkdtemp(prefix="sparky-db-", dir="/tmp"))
-    is_small = _succeeds("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=0755", "tmpfs", str(home))
-    made = Database(home)
-    made.server.start()
-    migrate(made.server.dsn)
-    yield made
-    made.server.stop()
-    if is_small:
-        _succeeds("umount", str(home))
-    shutil.rmtree(home, ignore_errors=True)
+    with short_directory() as home:
+        is_small = _succeeds("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=0755", "tmpfs", str(home))
+        made = Database(home)
+        made.server.start()
+        migrate(made.server.dsn)
+        yield made
+        made.server.stop()
+        if is_small:
+            _succeeds("umount", str(home))
 
 
 def _succeeds(*command: str) -> bool:
@@ -152,21 +150,16 @@ def _succeeds(*command: str) -> bool:
 
 @pytest.fixture(scope="module")
 def fleet(database: Database) -> Iterator[Fleet]:
-    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
-    running = Fleet(
-        root / "home",
-        COUNT,
-        CADENCE_S,
-        DATABASE_URL=database.server.dsn,
-        SPARKY_ENCRYPTION_KEY=ENCRYPTION_KEY.get_secret_value(),
-        SPARKY_SIM_SPEED="120",
-    )
-    try:
-        running.launch(without=("database",))
+    settings = {
+        "DATABASE_URL": database.server.dsn,
+        "SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value(),
+        "SPARKY_SIM_SPEED": "120",
+    }
+    with (
+        short_directory() as root,
+        launched(Fleet(root / "home", COUNT, CADENCE_S, **settings), ("database",)) as running,
+    ):
         yield running
-    finally:
-        running.close()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def refused(fleet: Fleet) -> dict[str, float]:

@@ -60,9 +60,8 @@ class Killer:
         self._lose_answers(self._dice.choice(LOST_ANSWERS))
 
     def _lose_answers(self, fault: dict[str, object]) -> None:
-        url = f"http://127.0.0.1:{self._sparky.environ['SPARKY_SIM_ASTER_PORT']}/_control/faults"
         with suppress(requests.RequestException):  # it has just been killed
-            requests.post(url, json=[fault], timeout=5)
+            self._sparky.control("aster", "faults", [fault])
             self.killed["answers"] += 1
 
 

@@ -16,7 +16,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-import requests
 
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.store.embedded import dsn
@@ -74,18 +73,6 @@ VENUE_STEPS: dict[str, dict[str, object]] = {
 }
 
 
-def control(product: Sparky, what: str, body: object) -> None:
-    """Tells the simulated venue how to behave."""
-    url = f"http://127.0.0.1:{product.environ['SPARKY_SIM_ASTER_PORT']}/_control/{what}"
-    requests.post(url, json=body, timeout=10).raise_for_status()
-
-
-def faults_left(product: Sparky) -> int:
-    """How many orders to misbehave the simulated venue has not come to yet."""
-    url = f"http://127.0.0.1:{product.environ['SPARKY_SIM_ASTER_PORT']}/_control/faults"
-    return len(requests.get(url, timeout=10).json())
-
-
 @contextmanager
 def gate_at(product: Sparky, step: Step) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """While entered, whoever comes to `step` waits."""
@@ -129,7 +116,7 @@ def kill_at(product: Sparky, step: Step, give: Callable[[], None], *, takes_effe
 def test_a_kill_at_any_step_loses_no_signal_and_doubles_none(
     product: Sparky, names: tuple[str, ...], seed: int, measured: Callable[[str], None], *, takes_effect: bool
 ) -> None:
-    control(product, "market", {"weight_per_minute": 0})
+    product.control("aster", "market", {"weight_per_minute": 0})
     dice, rounds = random.Random(seed), 2
     with product.store() as store:
         _, strategies = people(store)
@@ -146,7 +133,7 @@ def test_a_database_killed_at_any_step_loses_no_signal_and_doubles_none(
     product: Sparky, seed: int, measured: Callable[[str], None]
 ) -> None:
     """What was held open at that moment never happened; what had been committed did."""
-    control(product, "market", {"weight_per_minute": 0})
+    product.control("aster", "market", {"weight_per_minute": 0})
     dice, names = random.Random(seed), ("claim", "receive", "submit", "book", "answer", "settle")
     with product.store() as store:
         _, strategies = people(store)
@@ -164,14 +151,14 @@ def test_a_database_killed_at_any_step_loses_no_signal_and_doubles_none(
 def test_a_kill_while_the_venue_answers_loses_no_order_and_doubles_none(
     product: Sparky, seed: int, measured: Callable[[str], None]
 ) -> None:
-    control(product, "market", {"weight_per_minute": 0})
+    product.control("aster", "market", {"weight_per_minute": 0})
     dice, count = random.Random(seed), 0
     with product.store() as store:
         _, strategies = people(store)
         for fault in [*VENUE_STEPS.values()] * 3:
-            control(product, "faults", [fault | {"times": 1}])
+            product.control("aster", "faults", [fault | {"times": 1}])
             count += enter(product, store, strategies[0], dice)
-            product.wait_for(lambda: faults_left(product) == 0, "an order at the venue")
+            product.wait_for(lambda: product.faults_left("aster") == 0, "an order at the venue")
             product.kill("webhook")
             settled(product, store)
         check(product, store, count)
@@ -180,16 +167,15 @@ def test_a_kill_while_the_venue_answers_loses_no_order_and_doubles_none(
 
 @pytest.mark.parametrize("seed", [SEED])
 def test_a_kill_before_a_late_fill_is_known_books_it_once(product: Sparky, seed: int) -> None:
-    control(product, "market", {"weight_per_minute": 0})
+    product.control("aster", "market", {"weight_per_minute": 0})
     dice, count = random.Random(seed), 0
     with product.store() as store:
         user, strategies = people(store)
         credentials = store.venue_credentials(user, "aster")
         assert credentials is not None
         for symbol in SYMBOLS:
-            control(product, "market", {"symbol": symbol, "fill_delay_s": 3.0})
-        url = f"http://127.0.0.1:{product.environ['SPARKY_SIM_ASTER_PORT']}"
-        with closing(CcxtVenue("aster", credentials, url)) as venue:
+            product.control("aster", "market", {"symbol": symbol, "fill_delay_s": 3.0})
+        with closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue:
             for _ in range(3):
                 before = orders_at(venue)
                 count += enter(product, store, strategies[0], dice)

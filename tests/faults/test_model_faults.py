@@ -2,20 +2,18 @@
 blamed on nobody, and over when it is over."""
 
 import json
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.conftest import FleetMaker
-from tests.support.fleet import Fleet
+from tests.support.directories import short_directory
+from tests.support.fleet import Fleet, launched
 from tests.support.groq_double import completion
 
 CHAT = "chat/completions"
@@ -32,14 +30,8 @@ Note = Callable[[str], None]
 @pytest.fixture(scope="module")
 def three() -> Iterator[Fleet]:
     """Three strategies a second; every test leaves them well."""
-    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
-    running = Fleet(root / "home", 3, 1.0, **QUICK)
-    try:
-        running.launch()
+    with short_directory() as root, launched(Fleet(root / "home", 3, 1.0, **QUICK)) as running:
         yield running
-    finally:
-        running.close()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def broken(fleet: Fleet, **fault: Any) -> None:

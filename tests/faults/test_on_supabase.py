@@ -1,17 +1,15 @@
 """The whole product on Supabase's REST API: it decides, trades and books, and survives as it does on PostgreSQL."""
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from engine.types import StrategyStatus
 from tests.conftest import Project
-from tests.support.fleet import Fleet
+from tests.support.directories import short_directory
+from tests.support.fleet import Fleet, launched
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY
 
@@ -20,23 +18,17 @@ COUNT = 4
 
 @pytest.fixture
 def fleet(supabase: Project) -> Iterator[Fleet]:
-    root = Path(tempfile.mkdtemp(prefix="sparky-flt-", dir="/tmp"))
-    made = Fleet(
-        root / "home",
-        COUNT,
-        2.0,
-        SUPABASE_URL=supabase.server.url,
-        SUPABASE_SERVICE_ROLE_KEY=SECRET_KEY.get_secret_value(),
-        SPARKY_ENCRYPTION_KEY=ENCRYPTION_KEY.get_secret_value(),
-        SPARKY_SIM_SPEED="240",
-    )
-    yield made
-    made.close()
-    shutil.rmtree(root, ignore_errors=True)
+    settings = {
+        "SUPABASE_URL": supabase.server.url,
+        "SUPABASE_SERVICE_ROLE_KEY": SECRET_KEY.get_secret_value(),
+        "SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value(),
+        "SPARKY_SIM_SPEED": "240",
+    }
+    with short_directory() as root, launched(Fleet(root / "home", COUNT, 2.0, **settings), ("database",)) as made:
+        yield made
 
 
 def test_it_trades_and_goes_on_after_crashes_and_the_end_of_the_database(fleet: Fleet, supabase: Project) -> None:
-    fleet.launch(without=("database",))
     with fleet.store() as store:
         fleet.wait_for(lambda: store.signals(status="delivered"), "a delivery")
         fleet.wait_for(lambda: store.open_positions() or store.trades(), "a booked fill")

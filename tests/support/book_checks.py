@@ -26,11 +26,13 @@ def check_books(product: Sparky, store: Store, least: int) -> int:
 
     Returns how many live fills there are, more than `least`.
     """
-    url = f"http://127.0.0.1:{product.environ['SPARKY_SIM_ASTER_PORT']}"
     (account,) = store.live_accounts()
     credentials = store.venue_credentials(account.user_id, "aster")
     assert credentials is not None
-    with psycopg.connect(dsn(product.home)) as connection, closing(CcxtVenue("aster", credentials, url)) as venue:
+    with (
+        psycopg.connect(dsn(product.home)) as connection,
+        closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue,
+    ):
         orders = booked_orders(connection)
         assert orders == venue_orders(venue)
         check_effects(connection)

@@ -5,7 +5,8 @@ import re
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,16 +164,22 @@ class Fleet(Sparky):
 
     def order(self, simulator: str, *faults: dict[str, Any]) -> None:
         """Tells a simulator, groq or aster, how to misbehave from now on (see simulator/faults.py)."""
-        port = self.environ[f"SPARKY_SIM_{simulator.upper()}_PORT"]
-        url = f"http://127.0.0.1:{port}/_control/faults"
-        request = urllib.request.Request(url, json.dumps(faults).encode(), {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the address is ours
-            assert answer.status == 200
+        self.control(simulator, "faults", faults)
 
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}{path}", timeout=10) as answer:
             text: str = answer.read().decode()
         return text
+
+
+@contextmanager
+def launched(fleet: Fleet, without: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    """While entered it is at work; see `Fleet.launch`."""
+    try:
+        fleet.launch(without)
+        yield fleet
+    finally:
+        fleet.close()
 
 
 def private_bytes(pid: int) -> int:

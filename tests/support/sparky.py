@@ -7,18 +7,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import requests
 from pydantic import SecretStr
 
 from console import home_key
 from engine.settings import read_environment
 from engine.store.embedded import data_dir, dsn
 from engine.store.store import Store, open_store
+from tests.support.directories import short_directory
 from tests.support.ports import free_ports
 
 PATIENCE_S = 180.0  # of a machine that does ten other things as well
@@ -83,6 +85,20 @@ class Sparky:
             settings = settings.model_copy(update={"database_url": SecretStr(dsn(self.home))})
         return open_store(settings, keep=False)
 
+    def url(self, service: str) -> str:
+        """Where ``webhook``, ``monitor``, ``sim_aster`` or ``sim_groq`` listens."""
+        return f"http://127.0.0.1:{self.environ[f'SPARKY_{service.upper()}_PORT']}"
+
+    def control(self, simulator: str, what: str, body: object) -> None:
+        """Tells ``aster`` or ``groq`` how to behave from now on: its ``faults`` (see simulator/faults.py), or the
+        ``market`` of Aster (see simulator/aster_control.py)."""
+        url = f"{self.url(f'sim_{simulator}')}/_control/{what}"
+        requests.post(url, json=body, timeout=PATIENCE_S).raise_for_status()
+
+    def faults_left(self, simulator: str) -> int:
+        """How many faults that it was told of ``aster`` or ``groq`` has not committed yet."""
+        return len(requests.get(f"{self.url(f'sim_{simulator}')}/_control/faults", timeout=PATIENCE_S).json())
+
     def wait_for(self, look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
         """The first true thing that `look` sees; errors of a system that is still starting count as nothing."""
         deadline = time.monotonic() + patience_s
@@ -140,6 +156,19 @@ class Sparky:
 
     def log(self) -> str:
         return self.log_path.read_text()[-8_000:] if self.log_path.exists() else ""
+
+
+@contextmanager
+def without_strategies(**more: str) -> Iterator[Sparky]:
+    """A product that is up in a home of its own, on a market in real time; `more` as in `Sparky`."""
+    with short_directory() as root:
+        made = Sparky(root / "home", **{"SPARKY_SIM_SPEED": "1", "SPARKY_MARK_INTERVAL_S": "1"} | more)
+        try:
+            made.start("--no-demo")
+            made.wait_for(lambda: made.process_of("roster"), "Sparky being up")
+            yield made
+        finally:
+            made.close()
 
 
 def command_lines(processes: Iterable[psutil.Process]) -> Iterator[tuple[psutil.Process, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
 
+import psutil
 from pydantic import SecretStr
 
 from actors.home import prepare_run_dir
@@ -23,9 +24,11 @@ from engine import logs
 from engine.settings import Settings
 from supervisor import Supervisor
 from tests.support.crowding import slowed
+from tests.support.sparky import command_lines
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0  # of a machine that does ten other things as well
+FORK_SERVER = ("actors.forkserver", "fork server")  # while it warms up, and when it has a title
 
 
 def spec(name: str, make: str, **more: Any) -> dict[str, Any]:
@@ -114,6 +117,26 @@ class Supervised:
         self._lines.put(None)
 
 
+def strategies_file(run_dir: Path, *ids: str, revision: str = "1") -> Path:
+    """What a ``file_roster`` shall want, in a file beside `run_dir`."""
+    path = run_dir.parent / "wanted"
+    path.write_text("".join(f"{strategy_id} {revision}\n" for strategy_id in ids))
+    return path
+
+
+def fork_servers(running: Supervised) -> list[psutil.Process]:
+    """Those of this supervisor, one that is still warming up included."""
+    children = psutil.Process(running.process.pid).children()
+    return [child for child, line in command_lines(children) if any(name in line for name in FORK_SERVER)]
+
+
+def wait_for(wanted: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not wanted():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:
@@ -124,9 +147,9 @@ def is_alive(pid: int) -> bool:
 
 def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
     """Raises AssertionError when somebody is alive after so long, longer in proportion on a machine that is crowded."""
-    deadline = time.monotonic() + slowed(seconds)
+    began = time.monotonic()
     while any(is_alive(pid) for pid in pids):
-        if time.monotonic() > deadline:
+        if time.monotonic() - began > slowed(seconds):  # the crowd may have come only now
             raise AssertionError(f"still alive: {[pid for pid in pids if is_alive(pid)]}")
         time.sleep(0.02)
 

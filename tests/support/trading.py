@@ -4,20 +4,18 @@ import random
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from eth_account import Account as Key
-from pydantic import SecretStr
-
 from engine.errors import UpstreamUnavailable
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import Action, SignalAction, StrategyStatus
+from tests.support.keys import aster_keys
 from tests.support.sparky import Sparky
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+PROTECTIVE = ("STOP_MARKET", "TAKE_PROFIT_MARKET")
 LIVE, PAPER = 4, 3
-PRIVATE_KEY = f"{0xC0FFEE:064x}"
 ENDS = {"delivered", "refused", "expired", "dead"}
 
 
@@ -25,9 +23,7 @@ def people(store: Store) -> tuple[UUID, list[UUID]]:
     """One person with an account at the venue and a webhook secret; live strategies first, then paper ones."""
     user = store.ensure_user("trader@example.org")
     store.set_webhook_secret(user, new_webhook_secret())
-    address = SecretStr(Key.from_key(PRIVATE_KEY).address)
-    keys = {"private_key": SecretStr(PRIVATE_KEY), "user_address": address, "signer_address": address}
-    store.put_credentials(user, "aster", keys)
+    store.put_credentials(user, "aster", aster_keys())
     made = [
         store.create_strategy(
             NewStrategy(

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 import requests
-from eth_account import Account as Key
 from pydantic import SecretStr
 
 from engine.exchanges.venue import Account, OpenOrder
@@ -25,12 +24,10 @@ from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from tests.engine.exchanges.conftest import START_MS, Hands, flat_then_rising
+from tests.support.keys import aster_keys
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.venues import VenuesOf
-
-PRIVATE_KEY = f"{0xC0FFEE:064x}"
-PROTECTIVE = ["STOP_MARKET", "TAKE_PROFIT_MARKET"]
 
 
 @dataclass
@@ -123,10 +120,9 @@ def floor(make_exchange: type[Exchange], store: Store, database_url: str) -> Ite
     server = build(Settings(), store, venues, SystemClock())
     http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
     http.start()
-    user_id, secret, address = store.ensure_user("trader@example.org"), new_webhook_secret(), Key.from_key(PRIVATE_KEY)
+    user_id, secret = store.ensure_user("trader@example.org"), new_webhook_secret()
     store.set_webhook_secret(user_id, secret)
-    keys = {"private_key": PRIVATE_KEY, "user_address": address.address, "signer_address": address.address}
-    store.put_credentials(user_id, "aster", {name: SecretStr(value) for name, value in keys.items()})
+    store.put_credentials(user_id, "aster", aster_keys())
     credentials = store.venue_credentials(user_id, "aster")
     assert credentials is not None
     with psycopg.connect(database_url, autocommit=True) as connection:

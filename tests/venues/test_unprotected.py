@@ -9,7 +9,8 @@ import requests
 from engine.exchanges.venue import client_order_id
 from simulator.exchange import Exchange
 from simulator.ledger import Order
-from tests.venues.conftest import PROTECTIVE, Floor
+from tests.support.trading import PROTECTIVE
+from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 TOO_MANY = {"kind": "status", "status": 429, "path": "/order", "method": "POST", "headers": {"retry-after": "1"}}

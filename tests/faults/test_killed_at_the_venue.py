@@ -1,12 +1,9 @@
 """Killed between an entry and its protection, or between refused protection and undo: the next server finishes it."""
 
-import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +13,8 @@ from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.venue import client_order_id
 from engine.store.store import Store
 from tests.support.book_checks import check_books
-from tests.support.sparky import PATIENCE_S, Sparky
-from tests.support.trading import all_settled, people
-from tests.venues.conftest import PROTECTIVE
+from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
+from tests.support.trading import PROTECTIVE, all_settled, people
 
 HANG = {"kind": "hang", "seconds": 600, "path": "/order", "method": "POST"}
 SETTLED_S = 300.0
@@ -26,16 +22,9 @@ SETTLED_S = 300.0
 
 @pytest.fixture(scope="module")
 def product() -> Iterator[Sparky]:
-    root = Path(tempfile.mkdtemp(prefix="sparky-ven-", dir="/tmp"))
-    made = Sparky(root / "home", SPARKY_SIM_SPEED="1", SPARKY_MARK_INTERVAL_S="1")
-    try:
-        made.start("--no-demo")
-        made.wait_for(lambda: made.process_of("roster"), "Sparky being up")
-        control(made, "market", {"weight_per_minute": 0})
+    with without_strategies() as made:
+        made.control("aster", "market", {"weight_per_minute": 0})
         yield made
-    finally:
-        made.close()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +39,8 @@ def books(product: Sparky) -> Iterator[Store]:
 def obedient(product: Sparky) -> Iterator[None]:
     """A venue that does as it should before and after each test."""
     yield
-    control(product, "market", {"refused_kinds": []})
-    control(product, "faults", [])
-
-
-def url_of(product: Sparky, setting: str) -> str:
-    return f"http://127.0.0.1:{product.environ[setting]}"
-
-
-def control(product: Sparky, what: str, body: object) -> None:
-    """Tells the simulated venue how to behave."""
-    url = f"{url_of(product, 'SPARKY_SIM_ASTER_PORT')}/_control/{what}"
-    requests.post(url, json=body, timeout=PATIENCE_S).raise_for_status()
-
-
-def is_hanging(product: Sparky) -> bool:
-    """Whether the order that was to hang has come."""
-    url = f"{url_of(product, 'SPARKY_SIM_ASTER_PORT')}/_control/faults"
-    return not requests.get(url, timeout=PATIENCE_S).json()
+    product.control("aster", "market", {"refused_kinds": []})
+    product.control("aster", "faults", [])
 
 
 def enter(product: Sparky, store: Store, name: str, symbol: str) -> dict[str, Any]:
@@ -77,7 +50,7 @@ def enter(product: Sparky, store: Store, name: str, symbol: str) -> dict[str, An
     assert secret is not None
     body = {"secret": secret.get_secret_value(), "exchange": "aster", "symbol": symbol, "action": "buy", "size": 200,
             "stop_loss_percent": 20, "environment": "production", "signal_id": name}  # fmt: skip
-    answer = requests.post(f"{url_of(product, 'SPARKY_WEBHOOK_PORT')}/webhook", json=body, timeout=PATIENCE_S)
+    answer = requests.post(f"{product.url('webhook')}/webhook", json=body, timeout=PATIENCE_S)
     told: dict[str, Any] = answer.json()
     return told
 
@@ -92,7 +65,7 @@ def killed_while(product: Sparky, store: Store, name: str, symbol: str) -> Itera
 
     sender = threading.Thread(target=send)
     sender.start()
-    product.wait_for(lambda: is_hanging(product), "an order that hangs")
+    product.wait_for(lambda: product.faults_left("aster") == 0, "an order that hangs")
     yield
     product.kill("webhook")
     sender.join(PATIENCE_S)
@@ -103,7 +76,7 @@ def stops_at_venue(product: Sparky, store: Store) -> set[str | None]:
     (account,) = store.live_accounts()
     credentials = store.venue_credentials(account.user_id, "aster")
     assert credentials is not None
-    with closing(CcxtVenue("aster", credentials, url_of(product, "SPARKY_SIM_ASTER_PORT"))) as venue:
+    with closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue:
         return {order.client_order_id for order in venue.orders_open()}
 
 
@@ -112,7 +85,7 @@ def test_killed_between_an_entry_and_its_protection_the_next_server_protects_it(
     product: Sparky, books: Store, *, accept: bool
 ) -> None:
     name, symbol = uuid.uuid4().hex, "BTCUSDT" if accept else "ETHUSDT"
-    control(product, "faults", [HANG | {"after": 1, "accept": accept}])
+    product.control("aster", "faults", [HANG | {"after": 1, "accept": accept}])
     with killed_while(product, books, name, symbol):
         pass
     assert client_order_id(name, "l") in stops_at_venue(product, books)
@@ -125,8 +98,8 @@ def test_killed_between_refused_protection_and_the_undo_the_next_server_undoes_i
     product: Sparky, books: Store, *, accept: bool
 ) -> None:
     name = uuid.uuid4().hex
-    control(product, "market", {"refused_kinds": PROTECTIVE})
-    control(product, "faults", [HANG | {"after": 2, "accept": accept}])
+    product.control("aster", "market", {"refused_kinds": PROTECTIVE})
+    product.control("aster", "faults", [HANG | {"after": 2, "accept": accept}])
     with killed_while(product, books, name, "SOLUSDT"):
         pass
     told = enter(product, books, name, "SOLUSDT")
@@ -140,21 +113,21 @@ def test_killed_between_refused_protection_and_the_undo_the_next_server_undoes_i
 
 def test_killed_before_the_undo_an_entry_that_can_be_protected_by_then_stays(product: Sparky, books: Store) -> None:
     name = uuid.uuid4().hex
-    control(product, "market", {"refused_kinds": PROTECTIVE})
-    control(product, "faults", [HANG | {"after": 2}])
+    product.control("aster", "market", {"refused_kinds": PROTECTIVE})
+    product.control("aster", "faults", [HANG | {"after": 2}])
     with killed_while(product, books, name, "SOLUSDT"):
-        control(product, "market", {"refused_kinds": []})
+        product.control("aster", "market", {"refused_kinds": []})
     assert client_order_id(name, "l") in stops_at_venue(product, books)
     assert enter(product, books, name, "SOLUSDT")["action"] == "opened"
     check_books(product, books, least=0)
 
 
 def test_closing_all_closes_what_an_entry_under_way_opens_after_the_switch(product: Sparky, books: Store) -> None:
-    control(product, "market", {"fill_delay_s": 2})
+    product.control("aster", "market", {"fill_delay_s": 2})
     sender = threading.Thread(target=enter, args=(product, books, uuid.uuid4().hex, "SOLUSDT"))
     sender.start()
     product.wait_for(lambda: [row for row in books.unfinished_requests() if row.status == "submitted"], "an order")
-    control(product, "market", {"fill_delay_s": 0})
+    product.control("aster", "market", {"fill_delay_s": 0})
     closed = product.json("kill", "--close-all")
     sender.join(PATIENCE_S)
     assert all(each["outcome"] == "delivered" for each in closed)

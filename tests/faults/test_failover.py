@@ -1,10 +1,8 @@
 """Several webhook servers: the one that executes is killed, and a sender that tries again loses nothing."""
 
 import itertools
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,8 +16,8 @@ from pydantic import SecretStr
 
 from engine.store.embedded import dsn
 from engine.store.seed import new_webhook_secret
-from tests.support.ports import free_ports
-from tests.support.sparky import PATIENCE_S, Sparky
+from tests.support.ports import free_port, free_ports
+from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 
 EXPIRY_S = 60.0
 
@@ -58,16 +56,8 @@ class Servers:
 
 @pytest.fixture
 def sparky() -> Iterator[Sparky]:
-    root = Path(tempfile.mkdtemp(prefix="sparky-ven-", dir="/tmp"))
-    (elsewhere,) = free_ports(1)
-    made = Sparky(root / "home", WEBHOOK_URL=f"http://127.0.0.1:{elsewhere}", SPARKY_SIM_SPEED="1")
-    try:
-        made.start("--no-demo")
-        made.wait_for(lambda: made.json("status")["supervisor"], "Sparky being up")
+    with without_strategies(WEBHOOK_URL=f"http://127.0.0.1:{free_port()}") as made:
         yield made
-    finally:
-        made.close()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture
