@@ -94,8 +94,9 @@ class Settlement:
         Dying in between leaves a request that is `filled`: the next attempt goes on from here.
         """
         trade, request = legs.trade, legs.trade.request
-        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
-        position = self._position(trade, booked.position_id)
+        entry = _without_prices(fill) if trade.adds() else fill  # until its own wait, what was held keeps its prices
+        booked = self._store.book_fill(request.id, request.user_id, entry, status=None, answer=None)
+        position = self._position(trade, booked.position_id, fill)
         if position is None:  # somebody took it out of the books
             return self._noted(trade, booked.position_id, PlacedProtection(), answers.opened(fill, closed))
         if _was_undone(legs):
@@ -132,7 +133,10 @@ class Settlement:
             return self._noted(legs.trade, position.id, _as_it_is(position), answers.unprotected(fill, told, closed))
         logger.warning("entry_undone", signal=signal, symbol=symbol, reason=reason)
         self._metrics.undone.inc()
-        if undo.quantity < fill.quantity:
+        if undo.quantity < fill.quantity:  # then the rest is protected as it asked
+            self._store.book_protection(
+                signal, position.user_id, position.id, _as_it_is(position), status=None, answer=None
+            )
             self._bare(symbol, position, signal, f"only {undo.quantity} of {fill.quantity} could be undone")
         return self._book(legs.trade, undo, answers.undone(fill, undo, reason, closed), is_last=True)
 
@@ -140,10 +144,11 @@ class Settlement:
         self._metrics.protection_failures.labels("undo").inc()
         logger.error("position_unprotected", symbol=symbol, position=str(position.id), signal=signal, reason=reason)
 
-    def _position(self, trade: Trade, position_id: UUID | None) -> Position | None:
+    def _position(self, trade: Trade, position_id: UUID | None, entry: Fill) -> Position | None:
+        """As the books have it, at the prices that `entry` asks for."""
         order, user_id = trade.order, trade.request.user_id
         held = self._store.own_positions(user_id, order.exchange, order.strategy_id, order.symbol)
-        return next((each for each in held if each.id == position_id), None)
+        return next((_at_prices_of(entry, each) for each in held if each.id == position_id), None)
 
     def _without_entry(self, trade: Trade, state: EndState, body: dict[str, Any], closed: Answer | None) -> Ended:
         """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
@@ -211,8 +216,26 @@ def _was_undone(legs: Legs) -> bool:
 
 
 def _as_it_is(position: Position) -> PlacedProtection:
+    """The orders that protect it already, and the prices that are wanted."""
     stop, target = ids(position)
-    return PlacedProtection(stop_loss_client_order_id=stop, take_profit_client_order_id=target)
+    return PlacedProtection(
+        stop_loss_price=position.stop_loss_price,
+        take_profit_price=position.take_profit_price,
+        stop_loss_client_order_id=stop,
+        take_profit_client_order_id=target,
+    )
+
+
+def _without_prices(fill: Fill) -> Fill:
+    return fill.model_copy(update={"stop_loss_price": None, "take_profit_price": None})
+
+
+def _at_prices_of(entry: Fill, position: Position) -> Position:
+    prices = {
+        "stop_loss_price": entry.stop_loss_price or position.stop_loss_price,
+        "take_profit_price": entry.take_profit_price or position.take_profit_price,
+    }
+    return position.model_copy(update=prices)
 
 
 def _with_prices(fill: Fill, placed: PlacedProtection) -> Fill:

@@ -75,3 +75,34 @@ class TestAStopForLessThanIsHeld:
         assert (trade.exit_reason, trade.quantity) == ("stop_loss", order.quantity)
         assert floor.net() == floor.booked()
         floor.check_books()
+
+
+def test_an_addition_that_is_undone_leaves_what_was_held_at_its_own_stop_and_target(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    before = held_at(floor)
+    floor.direct(refused_kinds=["STOP_MARKET", "TAKE_PROFIT_MARKET"])
+    assert "undone" in floor.send("b", stop_loss_percent=1, take_profit_percent=4)["error"]
+    assert held_at(floor) == before
+    floor.direct(refused_kinds=[])
+    floor.server.watch.run()
+    assert names(floor) == {client_order_id("a", "l")}
+    floor.check_books()
+
+
+def test_an_addition_has_its_own_stop_and_target_once_they_wait(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    assert floor.send("b", stop_loss_percent=1, take_profit_percent=4)["action"] == "opened"
+    assert held_at(floor) == (Decimal("27721.4"), Decimal("29121.4"))
+    assert {order.quantity for order in floor.waiting()} == {floor.net()}
+    assert names(floor) == {client_order_id("b", "l"), client_order_id("b", "t")}
+
+
+def test_of_an_addition_that_is_undone_in_part_the_rest_is_protected_as_it_asked(floor: Floor) -> None:
+    floor.send("a")
+    floor.direct(refused_kinds=["STOP_MARKET"], fill_percent=50)
+    floor.send("b", **STOP)
+    assert held_at(floor)[0] is not None
+    floor.direct(refused_kinds=[], fill_percent=100)
+    floor.server.watch.run()
+    assert {order.quantity for order in floor.waiting()} == {floor.net()}
+    floor.check_books()
