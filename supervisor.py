@@ -142,6 +142,8 @@ class Supervisor:
         for child in [] if self._orders.stop else due:
             if self._brood.start(child):
                 self._become(child, State.STARTING)
+        if supervision.is_hopeless(self._brood.lost_servers, self._children.values()) and not self._orders.stop:
+            self._leave(1, "no child can be started: the fork server ends each time before it has forked one")
 
     def _report(self, lock: HomeLock) -> None:
         everyone = self._children.values()

@@ -60,6 +60,11 @@ class Brood:
     def give_slot_back(self, slot: int) -> None:
         self._free_slots.append(slot)
 
+    @property
+    def lost_servers(self) -> int:
+        """How many fork servers were lost, one after another, since the last child was born."""
+        return self._spawner.losses
+
     def pulse(self, child: Child) -> Pulse:
         return self._board.read(child.slot)
 
@@ -73,10 +78,10 @@ class Brood:
             try:
                 child.pid = self._spawner.spawn(self._request(child))
             except (OSError, ValueError) as error:
-                logger.warning("fork_server_lost", reason=f"{type(error).__name__}: {error}")
-                self._end_server()
+                self._spawner.end(f"{type(error).__name__}: {error}")
+                self._kill_untold()
         if child.pid is None:
-            child.due_at = time.monotonic() + _TRY_AGAIN_S
+            child.due_at = max(time.monotonic() + _TRY_AGAIN_S, self._spawner.due_at)
             return False
         self._living.add(child.pid)
         return True
@@ -121,7 +126,8 @@ class Brood:
     def close(self) -> None:
         """Nobody of ours is left when this returns."""
         self._living.clear()
-        self._end_server()
+        self._spawner.close()
+        self._kill_untold()
         until = time.monotonic() + 2 * ORPHAN_GRACE_S
         while _children() - self._elders and time.monotonic() < until:
             self._sweep(time.monotonic())
@@ -155,9 +161,8 @@ class Brood:
         }
         return json.dumps(request).encode()
 
-    def _end_server(self) -> None:
-        """Ends the fork server and every child it forked that nobody was told of, so that none ever runs twice."""
-        self._spawner.end()
+    def _kill_untold(self) -> None:
+        """Ends every child that the late fork server forked and told nobody of, so that none ever runs twice."""
         until, clean_looks = time.monotonic() + ORPHAN_GRACE_S, 0
         # Two looks, since who was forking during the first may have left another one behind.
         while clean_looks < 2 and time.monotonic() < until:

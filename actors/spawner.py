@@ -5,6 +5,7 @@ While a new server warms up nobody can be born, but everybody alive is watched a
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from actors import supervision
 from actors.environment import inherited
 from actors.forkserver import REQUEST_LIMIT
 
@@ -23,7 +25,10 @@ WARM_UP_DEADLINE_S: Final = 60.0
 
 
 class Spawner:
-    """`descriptors` are those that every child inherits."""
+    """`descriptors` are those that every child inherits.
+
+    `losses` counts the servers that were lost since one of them last gave us a child; before `due_at` none is launched.
+    """
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._descriptors = descriptors
@@ -31,6 +36,8 @@ class Spawner:
         self._requests: socket.socket | None = None
         self._warm_by: float | None = None  # None once it is warm
         self._is_refused = False
+        self.losses = 0
+        self.due_at = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -38,10 +45,13 @@ class Spawner:
         return None if self._server is None else self._server.pid
 
     def spawn(self, request: bytes) -> int | None:
-        """The pid of a new child; None while the server warms up, or while the kernel has no room for a process.
+        """The pid of a new child; None while the server warms up or its successor must wait, or while the kernel has no
+        room for a process.
 
         Raises OSError or ValueError when the server is lost, or does not answer in time: then it must be ended.
         """
+        if self._requests is None and time.monotonic() < self.due_at:
+            return None
         requests = self._requests or self._launch()
         if self._warm_by is not None and not self._has_warmed_up(requests, self._warm_by):
             return None
@@ -53,22 +63,39 @@ class Spawner:
             self._is_refused = "error" in answer
             logger.warning("fork_refused" if self._is_refused else "forks_again", reason=answer.get("error"))
         pid: int | None = answer.get("pid")
+        self.losses = 0 if pid is not None else self.losses
         return pid
 
-    def end(self) -> None:
-        """Kills the server, if there is one; the next request brings another."""
+    def close(self) -> None:
+        """Kills the server, if there is one."""
         if self._server is not None:
             self._server.kill()
-            self.note_end(self._server.wait())
+            self._server.wait()
+        self._forget()
+
+    def end(self, reason: str) -> None:
+        """Gives up a server that is of no use; a later request brings another."""
+        self.close()
+        self._note_loss(reason)
 
     def note_end(self, status: int) -> None:
-        """The server has been reaped with `status`: nobody may wait for it or signal it again."""
+        """The server has been reaped with wait `status`: nobody may wait for it or signal it again."""
         if self._server is not None:
             self._server.returncode = status
-            self._server = None
+        self._forget()
+        self._note_loss(supervision.describe_exit(status))
+
+    def _forget(self) -> None:
+        self._server = None
         if self._requests is not None:
             self._requests.close()
             self._requests = None
+
+    def _note_loss(self, reason: str) -> None:
+        self.losses += 1
+        wait_s = supervision.wait_before_restart(self.losses, random.random())  # noqa: S311 - jitter
+        self.due_at = time.monotonic() + wait_s
+        logger.warning("fork_server_lost", reason=reason, losses=self.losses)
 
     def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -119,6 +119,14 @@ def wait_before_restart(deaths: int, random: float) -> float:
     return longest * (0.5 + random / 2)
 
 
+def is_hopeless(lost_servers: int, children: Iterable[Child]) -> bool:
+    """Whether to give up: so many fork servers were lost in a row, without a child, and nobody was ever ready.
+
+    Once somebody was, it is tried for ever, as with a shared child.
+    """
+    return lost_servers > MAX_RESTARTS and not any(child.ever_ready for child in children)
+
+
 def is_stalled(child: Child, pulse: Pulse, now: float) -> bool:
     """Whether a living child, which nobody has told to end, has broken its promise to complete a piece of work."""
     if child.state not in (State.STARTING, State.RUNNING) or child.kill_at is not None:

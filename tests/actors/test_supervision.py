@@ -57,6 +57,13 @@ def test_a_shared_child_is_given_up_only_when_it_never_became_ready() -> None:
     assert supervision.verdict(child(ever_ready=True), CONFIGURATION, 1.0) is Verdict.AGAIN
 
 
+def test_fork_servers_are_given_up_only_while_nobody_was_ever_ready() -> None:
+    nobody, somebody = [child(), child()], [child(), child(ever_ready=True)]
+    assert not supervision.is_hopeless(MAX_RESTARTS, nobody)
+    assert supervision.is_hopeless(MAX_RESTARTS + 1, nobody)
+    assert not supervision.is_hopeless(MAX_RESTARTS + 100, somebody)
+
+
 def test_a_transient_child_that_ends_well_is_done_and_a_permanent_one_is_started_again() -> None:
     assert supervision.verdict(child("strategy", Restart.TRANSIENT), 0, 1.0) is Verdict.DONE
     assert supervision.verdict(child(), 0, 1.0) is Verdict.AGAIN
