@@ -20,7 +20,7 @@ from webhook_server.intake import Envelope
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.pace import Crowd, Pace
-from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, unknown_fields
+from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, restored, unknown_fields
 from webhook_server.trade import Ended, HeldBack, Request, Standby
 
 logger = structlog.get_logger()
@@ -107,7 +107,7 @@ class Pipeline:
 
         Raises as `perform` does, and ValidationError when its stored payload cannot be read by this version.
         """
-        order = Order.model_validate(row.payload)
+        order = restored(row.payload, may_have_traded=row.may_have_traded)
         if order.is_entry and order.expires_at is None:
             order = order.model_copy(update={"expires_at": row.created_at + STALE_AFTER})
         request = Request(

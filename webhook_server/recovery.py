@@ -47,17 +47,18 @@ class Recovery:
     def _resumed(self, row: UnfinishedRequest) -> Answer:
         try:
             return self._pipeline.resume(row)
-        except ValidationError:
-            return self._given_up(row, "its stored payload cannot be read by this version")
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
             return answers.unavailable(error.service, error.retry_after_s)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
-            if row.status != "received":  # something may be at the venue: it stays open, and is tried again
+            if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
                 return answers.outcome_unknown()
-            return self._given_up(row, type(error).__name__)
+            is_unreadable = isinstance(error, ValidationError)
+            return self._given_up(
+                row, "its stored payload cannot be read by this version" if is_unreadable else type(error).__name__
+            )
 
     def _given_up(self, row: UnfinishedRequest, reason: str) -> Answer:
         answer = answers.failed(0)

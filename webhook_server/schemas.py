@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -25,6 +26,7 @@ from engine.types import Side, SignalAction
 LARGEST_USD = Decimal(1_000_000_000)
 SECONDS_END = 100_000_000_000  # numbers below are seconds since 1970 (year 5138), those above milliseconds (1973)
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
+_WAS_SENT = object()  # as validation context: whether senders may still write this is no question any more
 _ACTIONS = {"LONG": "BUY", "SHORT": "SELL"}
 
 
@@ -155,7 +157,9 @@ class Order(BaseModel):
         return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _whole(self, info: ValidationInfo) -> Self:
+        if info.context is _WAS_SENT:
+            return self
         if self.is_entry and not self.position_size_usd:
             raise FieldError("position_size_usd", "an entry needs a size above 0")
         if self.is_entry and self.order_type == "LIMIT" and self.price is None:
@@ -184,6 +188,14 @@ def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
             raise cause from None
         where = str(fault["loc"][0]) if fault["loc"] else "body"
         raise FieldError(where, str(fault["msg"]).removeprefix("Value error, ")) from None
+
+
+def restored(payload: Mapping[str, Any], *, may_have_traded: bool) -> Order:
+    """The order that `webhook_requests` keeps. Raises ValidationError.
+
+    What an older version accepted and sent is read whatever is asked of senders by now: it has to be booked.
+    """
+    return Order.model_validate(payload, context=_WAS_SENT if may_have_traded else None)
 
 
 def unknown_fields(body: Mapping[str, Any]) -> list[str]:

@@ -97,7 +97,7 @@ class Settlement:
         entry = _without_prices(fill) if trade.adds() else fill  # until its own wait, what was held keeps its prices
         booked = self._store.book_fill(request.id, request.user_id, entry, status=None, answer=None)
         position = self._position(trade, booked.position_id, fill)
-        if position is None:  # somebody took it out of the books
+        if position is None or not _has_a_price(position):  # out of the books, or its only target lies below nothing
             return self._noted(trade, booked.position_id, PlacedProtection(), answers.opened(fill, closed))
         if _was_undone(legs):
             return self._undone(legs, position, fill, closed, "it was undone before")
@@ -213,6 +213,10 @@ def _was_undone(legs: Legs) -> bool:
         return legs.sent(UNDO) is not None
     except VenueRefused:
         return False
+
+
+def _has_a_price(position: Position) -> bool:
+    return (position.stop_loss_price or position.take_profit_price) is not None
 
 
 def _as_it_is(position: Position) -> PlacedProtection:

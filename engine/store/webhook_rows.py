@@ -39,6 +39,11 @@ class UnfinishedRequest(Row):
     created_at: datetime
     booked_kinds: tuple[Literal["open", "close", "undo"], ...] = ()
 
+    @property
+    def may_have_traded(self) -> bool:
+        """Whether an order of it may be at a venue, or a fill in the books."""
+        return self.status != "received"
+
 
 class TradeSettings(Row):
     """A row of `trade_settings_exchange`; None or 0 is unlimited."""

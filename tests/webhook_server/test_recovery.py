@@ -146,6 +146,28 @@ def test_a_payload_of_another_version_is_given_up_and_said_so(site: Site) -> Non
     assert site.request("a")[:2] == ("failed", 500)
 
 
+def test_a_payload_that_cannot_be_read_is_not_given_up_while_its_order_may_be_at_the_venue(site: Site) -> None:
+    begun(site, "a", is_sent=True, environment="production")
+    site.sql("update webhook_requests set payload = '{}'")
+    assert site.server.recovery.run() == 0
+    assert site.request("a")[0] == "submitted"
+
+
+def test_an_order_that_senders_may_not_write_any_more_is_booked_once_it_was_sent(site: Site) -> None:
+    site.credentials()
+    begun(site, "sent", is_sent=True, environment="production", action="SELL")
+    begun(site, "kept", environment="production", action="SELL", symbol="ETHUSDT")
+    site.sql("update webhook_requests set payload = payload || '{\"take_profit_percent\": 136.7}'")
+    site.account.market_order(
+        OrderRequest(client_order_id=client_order_id("sent", "o"), symbol="BTCUSDT", is_buy=False, quantity="0.02")
+    )
+    assert site.server.recovery.run() == 2
+    (position,) = site.store.open_positions()
+    assert (position.symbol, position.take_profit_price) == ("BTCUSDT", None)
+    assert (site.request("sent")[0], site.request("kept")[0]) == ("booked", "failed")
+    assert len(site.account.orders) == 1
+
+
 def test_a_request_that_cannot_be_settled_holds_back_entries_and_no_exit(site: Site) -> None:
     site.credentials()
     site.sender.post(environment="production")
