@@ -39,16 +39,18 @@ create or replace function public.own_positions(
 ) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(public.position_json(p) order by p.entry_time, p.id), '[]') from public.positions p
-  where p.user_id = p_user_id and p.exchange = p_exchange and p.strategy_id is not distinct from p_strategy_id
+  where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.strategy_id is not distinct from p_strategy_id
     and (p_symbol is null or p.symbol = p_symbol) and (p_is_paper is null or p.is_paper = p_is_paper)
 $$;
 
--- Failures since the last booked request, counting every attempt; an hour without one forgets them.
+-- Failures since the last booked request, counting every attempt; an hour without one forgets them. Not those of the server's
+-- own exits (named exit/...), which it repeats until they are made: one that cannot be made would refuse every entry.
 create or replace function public.consecutive_failures(p_user_id uuid, p_exchange text) returns bigint
 language sql stable set search_path = '' as $$
   with failed as (
     select r.failures, r.failed_at from public.webhook_requests r
-    where r.user_id = p_user_id and r.exchange = p_exchange and r.failed_at > coalesce((
+    where r.user_id = p_user_id and r.exchange = p_exchange and not starts_with(r.request_id, 'exit/')
+      and r.failed_at > coalesce((
       select max(b.processed_at) from public.webhook_requests b
       where b.user_id = p_user_id and b.exchange = p_exchange and b.status = 'booked'
     ), '-infinity')
@@ -83,15 +85,15 @@ begin
   if v_limits.max_daily_loss_usd is not null or v_limits.max_loss_per_week_usd is not null then
     select coalesce(sum(t.pnl_usd) filter (where t.exit_time >= v_day), 0), coalesce(sum(t.pnl_usd), 0)
       into v_today, v_week_pnl from public.trades t
-      where t.user_id = p_user_id and t.exchange = p_exchange and t.is_paper = p_is_paper and t.exit_time >= v_week;
+      where t.user_id = p_user_id and lower(t.exchange) = p_exchange and t.is_paper = p_is_paper and t.exit_time >= v_week;
   end if;
   if v_limits.max_trades_per_week is not null then
     select count(*) into v_entries from ( -- a position closed in parts is one entry
       select t.entry_time, t.symbol, t.strategy_id from public.trades t
-        where t.user_id = p_user_id and t.exchange = p_exchange and t.is_paper = p_is_paper and t.entry_time >= v_week
+        where t.user_id = p_user_id and lower(t.exchange) = p_exchange and t.is_paper = p_is_paper and t.entry_time >= v_week
       union
       select p.entry_time, p.symbol, p.strategy_id from public.positions p
-        where p.user_id = p_user_id and p.exchange = p_exchange and p.is_paper = p_is_paper and p.entry_time >= v_week
+        where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.is_paper = p_is_paper and p.entry_time >= v_week
     ) entries;
   end if;
   if v_limits.max_consecutive_failures is not null then
@@ -107,7 +109,7 @@ begin
     'consecutive_failures', v_failures,
     'open_position_count', (
       select count(*) from public.positions p
-      where p.user_id = p_user_id and p.exchange = p_exchange and p.is_paper = p_is_paper
+      where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.is_paper = p_is_paper
     ),
     'open_positions', public.own_positions(p_user_id, p_exchange, p_strategy_id, null, p_is_paper),
     'strategy', (

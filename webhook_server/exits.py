@@ -1,6 +1,7 @@
 """Exits that the server makes of its own accord: the same way as any signal's, one request, one close, one booking."""
 
 import hashlib
+from typing import Final
 
 import structlog
 
@@ -13,6 +14,9 @@ from webhook_server.schemas import Order
 from webhook_server.trade import Request
 
 logger = structlog.get_logger()
+
+PREFIX: Final = "exit/"  # no sender's id has a slash; `consecutive_failures` in the database knows it too
+REFUSED_FOR_S: Final = 60  # an exit that the venue has refused is not asked for again within the same minute
 
 
 class Exits:
@@ -47,6 +51,7 @@ class Exits:
         log.info("protective_exit", signal=request.id, **told)
 
     def _request(self, position: Position, reason: str) -> Request:
+        """The same one in every round of a minute while as much is held: what failed for good fails once a minute."""
         now = self._clock.now()
         order = Order(
             exchange=position.exchange,
@@ -56,7 +61,7 @@ class Exits:
             source=reason,
         )
         return Request(
-            f"{reason}-{position.id}-{int(now.timestamp())}",
+            f"{PREFIX}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
             position.user_id,
             order,
             now,

@@ -95,3 +95,16 @@ def test_a_position_that_cannot_be_exited_does_not_hold_up_the_others(site: Site
     (left,) = site.store.open_positions()
     assert left.symbol == "A?B"
     assert metric(site, "last_mark_timestamp_seconds") > 0
+
+
+def test_a_stop_that_the_venue_refuses_fails_once_a_minute_and_refuses_nobodys_entry(site: Site) -> None:
+    site.credentials()
+    site.limits(max_consecutive_failures=1)
+    site.sender.post(environment="production", stop_loss_percent=2)
+    site.move("BTCUSDT", "24000.0")
+    site.account.mood = "refuse"
+    for _ in range(10):
+        site.server.marks.round()
+    ((failed,),) = site.sql("select count(*) from webhook_requests where action = 'CLOSE' and status = 'failed'")
+    assert 1 <= failed < 10
+    assert site.sender.post(symbol="ETHUSDT").json()["action"] == "opened"
