@@ -1,5 +1,7 @@
 """A PostgreSQL server with canned answers: in a rehearsal the driver connects, asks and reads through all its own code.
 
+It listens at a name of the kernel's own (an abstract socket), so that no full disk and no long path can be in its way.
+
 Protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
 
@@ -7,10 +9,9 @@ import contextlib
 import json
 import socket
 import struct
-import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 _JSONB: Final = 3802
@@ -18,19 +19,22 @@ _SIMPLE_QUERY: Final = b"Q"
 _SYNC: Final = b"S\0\0\0\x04"
 _GOODBYE: Final = b"X\0\0\0\x04"
 _LARGEST_QUERY: Final = 64 * 1024
+_PATIENCE_S: Final = 10.0  # with a client that falls silent: nobody may be left talking to it
 
 
 @contextlib.contextmanager
 def canned_postgres(answers: Mapping[str, object]) -> Iterator[str]:
     """The connection string of a server that answers a query with one row of one jsonb: of the function it names."""
     rows = {name.encode(): _rows(json.dumps(answer).encode()) for name, answer in answers.items()}
-    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(Path(place) / ".s.PGSQL.5432"))
+    # For libpq an @ begins an abstract name; psycopg looks up in the DNS whatever has no colon in second place.
+    place = f":sparky-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{place}/.s.PGSQL.5432")
         listener.listen()
         serving = threading.Thread(target=_serve, args=(listener, rows))
         serving.start()
         try:
-            yield f"postgresql://rehearsal@/rehearsal?host={place}&sslmode=disable&gssencmode=disable"
+            yield f"postgresql://rehearsal@/rehearsal?host=@{place}&sslmode=disable&gssencmode=disable"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             serving.join()
@@ -44,6 +48,7 @@ def _serve(listener: socket.socket, rows: Mapping[bytes, bytes]) -> None:
 
 
 def _converse(connection: socket.socket, rows: Mapping[bytes, bytes]) -> None:
+    connection.settimeout(_PATIENCE_S)
     connection.recv(_LARGEST_QUERY)
     connection.sendall(_welcome())
     while (asked := connection.recv(_LARGEST_QUERY)) and not asked.endswith(_GOODBYE):

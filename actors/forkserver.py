@@ -76,9 +76,7 @@ def warm_up() -> None:
     _libc().mallopt(_M_ARENA_MAX, 1)  # a heap for each of a child's threads is waste where one thread runs at a time
     for module in _PRELOAD:
         importlib.import_module(module)
-    rehearsal = importlib.import_module("actors.rehearsal")
-    for _ in range(_REHEARSALS):
-        rehearsal.rehearse()
+    importlib.import_module("actors.rehearsal").rehearse_often(_REHEARSALS)
     gc.freeze()
 
 

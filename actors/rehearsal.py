@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpcore
 import setproctitle
+import structlog
 from pydantic import SecretStr
 
 from actors.canned_postgres import canned_postgres
@@ -25,6 +26,8 @@ from engine.llm import GroqModel
 from engine.settings import Settings
 from engine.store.store import open_store
 from engine.types import Candle, Indicators, MarketSnapshot
+
+logger = structlog.get_logger()
 
 NOBODY: Final = UUID(int=0)
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -66,6 +69,16 @@ _ANSWER: Final = {
     "stop_loss_percent": None,
     "take_profit_percent": 2,
 }
+
+
+def rehearse_often(times: int) -> None:
+    """Plays it so many times. One that fails is told, and costs every child memory, but nobody's start."""
+    logs.configure()
+    try:
+        for _ in range(times):
+            rehearse()
+    except Exception as error:  # noqa: BLE001 - whatever it was, children do without
+        logger.warning("rehearsal_failed", reason=f"{type(error).__name__}: {error}", effect="more memory per child")
 
 
 def rehearse() -> None:

@@ -1,6 +1,7 @@
-"""The fork server's warm-up, in a process of its own: it must load everything and leave nothing open."""
+"""The fork server's warm-up, in a process of its own: it must load everything, leave nothing open, and never fail."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,24 @@ def test_one_rehearsal_loads_all_that_a_cycle_needs_and_leaves_no_thread_and_no_
         "later": [],
     }
     assert done.stderr == ""
+
+
+def test_no_temporary_directory_is_needed() -> None:
+    environ = os.environ | {"TMPDIR": "/proc/nowhere/" + "x" * 200}
+    code = "from actors import rehearsal; rehearsal.rehearse()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_rehearsal_that_fails_is_told_once_and_keeps_no_fork_server_from_serving() -> None:
+    code = (
+        "import os, resource, actors.rehearsal, actors.strategy, engine.store.supabase; from actors import forkserver\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\n"  # a listener, and nobody else
+        "forkserver.warm_up(); print('warm', len(os.listdir('/proc/self/task')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "warm 1\n"), done.stderr
+    [line] = done.stderr.splitlines()
+    assert "rehearsal_failed" in line
