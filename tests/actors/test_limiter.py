@@ -1,23 +1,17 @@
-"""The limiter as an actor: grants at once or when there is room, never forgets an asker, and survives its own death."""
+"""The limiter as an actor: grants at once or when there is room, and never forgets an asker."""
 
-import os
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import zmq
 
 from actors.limiter import make
-from actors.link import Link
 from actors.messages import AcquirePermit, Demand, Demanded, LimiterState, Permit, ReleasePermit, StrategyEnded
 from engine.errors import Skip
 from engine.settings import Settings
 from tests.support.local_peers import LocalPeers
-from tests.support.supervised import Supervised, spec
 
 MODEL = "openai/gpt-oss-120b"
 PATIENCE_S = 20.0
@@ -167,22 +161,3 @@ def test_what_the_limit_cannot_carry_is_said_once_with_need_limit_and_cadence(
     said = capsys.readouterr().out
     assert said.count("limit_cannot_carry_all") == said.count("limit_carries_all") == 1
     assert "effective_cadence_s=200.0" in said
-
-
-def test_an_ask_that_waits_when_the_limiter_is_killed_is_served_by_its_successor(home: Path) -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    link = Link(context, home / "run")
-
-    def wanted(within_s: float) -> AcquirePermit:
-        return AcquirePermit(strategy_id=uuid4(), model=MODEL, tokens=9, deadline=time.monotonic() + within_s)
-
-    with Supervised(home / "run", [spec("limiter", "limiter", argument=str(home))]) as running:
-        pid = running.wait_for("limiter", "running")["pid"]
-        link.ask("limiter", wanted(PATIENCE_S), Permit)  # the only permit, which never comes back
-        killing = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
-        killing.start()
-        began = time.monotonic()
-        link.ask("limiter", wanted(300), Permit)
-        assert time.monotonic() - began < 60
-        killing.join()
-    context.destroy(linger=0)

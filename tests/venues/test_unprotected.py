@@ -1,5 +1,6 @@
 """A position never stays unprotected when protection was asked for, whatever the venue does in between."""
 
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from simulator.ledger import Order
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 
+PATIENCE_S = 120.0
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 TOO_MANY = {"kind": "status", "status": 429, "path": "/order", "method": "POST", "headers": {"retry-after": "1"}}
 NO_KEY = {
@@ -81,9 +83,10 @@ def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later
     assert floor.send("a", **STOP)["status"] == 503
     assert floor.store.unfinished_requests()[0].status == "filled"
     floor.misbehave()
-    told = floor.send("a", **STOP)
-    while told["status"] == 503:  # as long as the venue wanted to be left alone
-        told = floor.send("a", **STOP)
+    deadline = time.monotonic() + PATIENCE_S
+    while (told := floor.send("a", **STOP))["status"] == 503:  # as long as the venue wanted to be left alone
+        assert time.monotonic() < deadline, told
+        time.sleep(0.1)
     assert told["action"] == "opened"
     assert names(floor) == {client_order_id("a", "l")}
     floor.check_books()
