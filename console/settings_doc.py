@@ -33,7 +33,7 @@ MEANING: Final = {
     "sparky_sim_aster_port": "Port of the simulated Aster, on loopback.",
     "sparky_webhook_host": "Address that the webhook server listens on.",
     "sparky_webhook_port": "Its port.",
-    "sparky_webhook_rate_per_s": "Signals per second that it takes of one person, with bursts of twice as many.",
+    "sparky_webhook_rate_per_s": "Entries per second that it takes of one person, with bursts of twice as many.",
     "sparky_monitor_host": "Address of /metrics, /healthz and /status.",
     "sparky_monitor_port": "Their port.",
     "sparky_llm_rpm": "Requests per minute that the provider allows for a model.",

@@ -78,7 +78,7 @@ def too_many(retry_after_s: float) -> Answer:
     body = {
         "success": False,
         "error": "Too many requests",
-        "message": "One user sends too much",
+        "message": "One user sends too many entries",
     }
     return Answer(429, body, {"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 

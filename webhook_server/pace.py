@@ -1,4 +1,4 @@
-"""How many signals of one person are taken, per second and at once: a flood of one must not starve the others."""
+"""How many signals of one person are taken, entries per second and all at once: one's flood must not starve others."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -36,7 +36,7 @@ class Crowd:
 
 
 class Pace:
-    """A token bucket per user: `per_s` signals a second, up to two seconds' worth at once. Safe for threads."""
+    """A token bucket per user: `per_s` entries a second, up to two seconds' worth at once. Safe for threads."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
@@ -45,7 +45,7 @@ class Pace:
         self._buckets: OrderedDict[UUID, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, user_id: UUID, now: float) -> float:
-        """Seconds until a signal of this user is welcome; 0 takes one. `now` is monotonic, in seconds."""
+        """Seconds until an entry of this user is welcome; 0 takes one. `now` is monotonic, in seconds."""
         with self._lock:
             tokens, at = self._buckets.pop(user_id, (self._burst, now))
             tokens = min(self._burst, tokens + max(0.0, now - at) * self._per_s)

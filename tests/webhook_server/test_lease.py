@@ -93,7 +93,7 @@ def test_a_kill_switch_refuses_entries_and_no_exits(site: Site, store: Store, sc
     assert site.sender.engine(strategy_id=str(strategy)).json()["action"] == "opened"
 
 
-def test_one_persons_flood_is_slowed_and_says_when_to_come_again(
+def test_one_persons_flood_of_entries_is_slowed_and_says_when_to_come_again(
     site: Site, store: Store, front: tuple[Front, str]
 ) -> None:
     slow = build(Settings(sparky_webhook_rate_per_s=0.1), store, Venues(site.market, site.account), SystemClock())
@@ -103,6 +103,7 @@ def test_one_persons_flood_is_slowed_and_says_when_to_come_again(
     assert flood.status_code == 429
     assert 1 <= int(flood.headers["Retry-After"]) <= 10
     assert "data" not in flood.json()
+    assert site.sender.post(action="CLOSE").json()["action"] == "closed"
     assert site.user().post().status_code == 200
     slow.workers.shutdown()
 
