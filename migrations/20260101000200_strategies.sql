@@ -118,6 +118,18 @@ $$;
 create or replace trigger strategy_row_changed before update on public.ai_strategies
   for each row execute function public.strategy_row_changed();
 
+-- One spelling of an exchange, whoever writes it: functions, credentials and venues go by it.
+create or replace function public.spell_exchange() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  new.exchange := lower(new.exchange);
+  return new;
+end
+$$;
+
+create or replace trigger spell_exchange before insert or update on public.ai_strategies
+  for each row execute function public.spell_exchange();
+
 -- What people may not write holds even where somebody has granted them whole tables, as recipes for Supabase often do: a second
 -- lock behind the column grants.
 create or replace function public.guard_strategy() returns trigger

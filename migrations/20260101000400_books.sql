@@ -68,7 +68,9 @@ $$;
 create unique index if not exists positions_one_per_strategy_key on public.positions
   (user_id, exchange, symbol, (coalesce(strategy_id, '00000000-0000-0000-0000-000000000000'::uuid)), is_paper);
 create index if not exists positions_strategy_idx on public.positions (strategy_id);
-create index if not exists positions_mark_idx on public.positions (exchange, symbol);
+-- Rows of the original system may spell an exchange in any way; ours are in small letters.
+create index if not exists positions_mark_idx on public.positions (lower(exchange), symbol);
+create index if not exists positions_user_idx on public.positions (user_id, lower(exchange), symbol);
 
 create table if not exists public.trades (
   id uuid primary key default gen_random_uuid(),
@@ -105,9 +107,9 @@ alter table public.trades
   add column if not exists entry_market_time_ms bigint,
   add column if not exists exit_market_time_ms bigint;
 
-create index if not exists trades_user_exit_idx on public.trades (user_id, exchange, exit_time desc);
+create index if not exists trades_user_exit_idx on public.trades (user_id, lower(exchange), exit_time desc);
 create index if not exists trades_strategy_exit_idx on public.trades (strategy_id, exit_time desc);
-create index if not exists trades_user_entry_idx on public.trades (user_id, exchange, entry_time desc);
+create index if not exists trades_user_entry_idx on public.trades (user_id, lower(exchange), entry_time desc);
 create index if not exists trades_exit_idx on public.trades (exit_time desc);
 create index if not exists trades_decision_idx on public.trades (decision_id);
 create index if not exists trades_request_idx on public.trades (request_id);

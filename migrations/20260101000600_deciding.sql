@@ -12,7 +12,7 @@ language sql immutable strict set search_path = '' as $$
   end
 $$;
 
--- Rows of the original system say BUY and SELL.
+-- Rows of the original system say BUY and SELL, and spell an exchange in any way.
 create or replace function public.position_side(p_side text) returns text
 language sql immutable set search_path = '' as $$
   select case upper(p_side) when 'BUY' then 'LONG' when 'SELL' then 'SHORT' else upper(p_side) end
@@ -22,6 +22,7 @@ create or replace function public.position_json(p public.positions) returns json
 language sql stable set search_path = '' as $$
   select to_jsonb(p) || jsonb_build_object(
     'side', public.position_side(p.side),
+    'exchange', lower(p.exchange),
     'entry_time', coalesce(p.entry_time, p.created_at),
     'position_size_usd', coalesce(p.position_size_usd, p.entry_price * p.quantity)
   )
@@ -35,7 +36,7 @@ language sql stable security definer set search_path = '' as $$
   from public.positions p
   where (p_user_id is null or p.user_id = p_user_id)
     and (p_strategy_id is null or p.strategy_id = p_strategy_id)
-    and (p_exchange is null or p.exchange = p_exchange)
+    and (p_exchange is null or lower(p.exchange) = p_exchange)
 $$;
 
 -- Equity = capital + realised P&L + unrealised P&L; unrealised P&L is net of the entry fees, which are already paid.

@@ -74,7 +74,7 @@ create or replace function public.other_sides(
 language sql stable security definer set search_path = '' as $$
   with sides as (
     select public.position_side(p.side) as side from public.positions p
-    where p.user_id = p_user_id and p.exchange = p_exchange and p.symbol = p_symbol and not p.is_paper
+    where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.symbol = p_symbol and not p.is_paper
       and p.strategy_id is distinct from p_strategy_id
     union all
     select both_sides.side from public.ai_strategies s cross join (values ('LONG'), ('SHORT')) as both_sides (side)

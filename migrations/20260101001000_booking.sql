@@ -55,7 +55,7 @@ declare
   v_position public.positions;
 begin
   select * into v_position from public.positions p
-    where p.user_id = p_fill.user_id and p.exchange = p_fill.exchange and p.symbol = p_fill.symbol
+    where p.user_id = p_fill.user_id and lower(p.exchange) = p_fill.exchange and p.symbol = p_fill.symbol
       and p.strategy_id is not distinct from p_fill.strategy_id and p.is_paper = p_fill.is_paper
     for update;
   return v_position;

@@ -20,9 +20,7 @@ $$;
 
 -- One marker at a time, positions before ledgers, strategies in order: two of them, or a marker and a booking, cannot wait for
 -- each other in a circle. Only those ledgers are touched whose peak may have risen.
-create or replace function public.mark_positions(
-  p_exchange text, p_symbol text, p_price numeric, p_is_paper boolean default null
-) returns jsonb
+create or replace function public.mark_positions(p_exchange text, p_symbol text, p_price numeric) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_ids uuid[];
@@ -31,7 +29,7 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('mark', 0));
   select array_agg(h.id) into v_ids from (
     select p.id from public.positions p
-    where p.exchange = p_exchange and p.symbol = p_symbol and (p_is_paper is null or p.is_paper = p_is_paper)
+    where lower(p.exchange) = p_exchange and p.symbol = p_symbol
     order by p.strategy_id, p.id
     for update -- so that the value is that of the quantity a fill has just booked
   ) h;
@@ -122,7 +120,7 @@ language sql stable security definer set search_path = '' as $$
     select c.user_id, lower(c.exchange) as exchange from public.bot_credentials c
       where c.exchange <> 'webhook' and (c.api_key is not null or c.extra_metadata ->> 'private_key' is not null)
     union
-    select p.user_id, p.exchange from public.positions p where not p.is_paper
+    select p.user_id, lower(p.exchange) from public.positions p where not p.is_paper
   ) a
 $$;
 
@@ -138,7 +136,7 @@ begin
     select coalesce(b.symbol, v.key) as symbol, coalesce(b.net, 0) as booked, coalesce(v.value::numeric, 0) as at_venue
     from (
       select p.symbol, sum(p.quantity * case public.position_side(p.side) when 'LONG' then 1 else -1 end) as net
-      from public.positions p where p.user_id = p_user_id and p.exchange = p_exchange and not p.is_paper group by p.symbol
+      from public.positions p where p.user_id = p_user_id and lower(p.exchange) = p_exchange and not p.is_paper group by p.symbol
     ) b
     full join jsonb_each_text(p_nets || coalesce((
       select jsonb_object_agg(d.symbol, coalesce((p_nets ->> d.symbol)::numeric, 0))

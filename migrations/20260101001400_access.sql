@@ -84,7 +84,7 @@ begin
   for v_function in
     select p.oid::regprocedure from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace and p.proname = any (array[
-      'strategy_row_changed', 'guard_strategy', 'hash_webhook_secret', 'webhook_users', 'webhook_secret',
+      'strategy_row_changed', 'spell_exchange', 'guard_strategy', 'hash_webhook_secret', 'webhook_users', 'webhook_secret',
       'webhook_secrets', 'venue_credentials', 'put_credentials', 'stored_secrets', 'reseal_secret',
       'list_credentials', 'round_half_even', 'position_side', 'position_json', 'open_positions', 'strategy_figures',
       'running_strategies', 'strategy_context', 'suppression', 'record_decision', 'recorded_decision', 'queue_signal',

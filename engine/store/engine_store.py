@@ -73,9 +73,9 @@ class EngineStore:
     def outbox_pending(self) -> int:
         return int(self.rpc.call("outbox_pending"))
 
-    def mark_positions(self, exchange: str, symbol: str, price: object, is_paper: bool | None = None) -> int:  # noqa: FBT001 - three-valued: paper, live or both
+    def mark_positions(self, exchange: str, symbol: str, price: object) -> int:
         """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""
-        return int(self.rpc.call("mark_positions", exchange=exchange, symbol=symbol, price=price, is_paper=is_paper))
+        return int(self.rpc.call("mark_positions", exchange=exchange, symbol=symbol, price=price))
 
     def open_positions(
         self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None

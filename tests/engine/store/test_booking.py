@@ -179,18 +179,18 @@ def test_paper_and_live_are_two_books(desk: Desk, store: Store) -> None:
     assert context.equity_usd == Decimal(10_000)
 
 
-def test_marking_values_only_what_it_names(desk: Desk, store: Store) -> None:
+def test_marking_values_what_it_names_on_paper_and_live(desk: Desk, store: Store) -> None:
     desk.fill("open", "100", "2", fee="0.1", is_paper=True)
     desk.fill("open", "100", "1", is_paper=False)
     desk.fill("open", "100", "1", symbol="ETHUSDT")
 
-    assert store.mark_positions("aster", "BTCUSDT", Decimal(105), is_paper=True) == 1
+    assert store.mark_positions("aster", "BTCUSDT", Decimal(105)) == 2
     assert store.mark_positions("binance", "BTCUSDT", Decimal(1)) == 0
 
     values = {(row.symbol, row.is_paper): row.unrealized_pnl_usd for row in store.open_positions()}
     assert values[("BTCUSDT", True)] == Decimal("9.9")
-    assert values[("BTCUSDT", False)] == Decimal(0)
-    assert store.mark_positions("aster", "BTCUSDT", Decimal(105)) == 2
+    assert values[("BTCUSDT", False)] == Decimal(5)
+    assert values[("ETHUSDT", True)] == Decimal(0)
 
 
 def test_equity_peak_and_drawdown_follow_fills_and_marks(desk: Desk, store: Store, sql: Sql) -> None:

@@ -17,7 +17,7 @@ from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.migrate import migrate, read_migrations, status
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
-from engine.store.webhook_rows import Fill
+from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Action, Side, SignalAction
 
 OLD_USER = UUID("11111111-1111-1111-1111-111111111111")
@@ -145,24 +145,34 @@ def test_the_original_rows_are_understood(empty_database_url: str) -> None:
         assert settings is not None
         assert settings.max_position_size_usd == Decimal(600)
 
-        store.begin_request("r1", OLD_USER, OLD_STRATEGY, "aster", "BTCUSDT", "CLOSE", "f", {})
-        fill = Fill.model_validate(
-            {
-                "kind": "close",
-                "exchange": "aster",
-                "symbol": "BTCUSDT",
-                "side": "LONG",
-                "quantity": "0.01",
-                "price": "21000.5",
-                "fee_usd": "0.1",
-                "is_paper": False,
-                "strategy_id": OLD_STRATEGY,
-            }
-        )
-        assert store.book_fill("r1", OLD_USER, fill, 200, {}).pnl_usd == Decimal("9.9")
+        assert _close(store).pnl_usd == Decimal("9.9")
         context = store.strategy_context(OLD_STRATEGY)
         assert context is not None
         assert context.equity_usd == Decimal("10110.15")
+
+
+def test_an_exchange_of_the_original_is_the_same_in_any_spelling(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(ORIGINAL.read_bytes())
+        connection.execute("update positions set exchange = 'Aster'")
+        connection.execute("update trades set exchange = 'ASTER', exit_time = now() + interval '1 hour'")
+        connection.execute("update trade_settings_exchange set exchange = 'aSter', max_daily_loss_usd = 100")
+        migrate(empty_database_url)
+        connection.execute("update ai_strategies set exchange = 'Aster'")
+
+    with Store(PostgresRpc(empty_database_url, keep=True)) as store:
+        (position,) = store.open_positions(exchange="aster")
+        assert position.exchange == "aster"
+        assert [account.exchange for account in store.live_accounts()] == ["aster"]
+        assert store.mark_positions("aster", "BTCUSDT", Decimal(20000)) == 1
+        assert store.report_reconciliation(OLD_USER, "aster", {"BTCUSDT": Decimal("0.01")}) == ()
+        portfolio = store.portfolio(OLD_USER, "aster", OLD_STRATEGY, is_paper=False)
+        assert portfolio.realized_pnl_today_usd == Decimal("100.25")
+        assert (portfolio.open_position_count, len(portfolio.open_positions)) == (1, 1)
+        assert portfolio.strategy is not None
+        assert portfolio.strategy.exchange == "aster"
+        _close(store)
+        assert store.open_positions() == ()
 
 
 def test_an_original_row_without_a_drawdown_limit_enters_nothing(empty_database_url: str) -> None:
@@ -214,6 +224,24 @@ def test_no_migration_takes_a_table_a_column_or_a_row_away() -> None:
 def test_migrations_are_packaged() -> None:
     assert files("migrations").is_dir()
     assert len(read_migrations()) >= 10
+
+
+def _close(store: Store) -> BookedFill:
+    store.begin_execution(None, "r1", OLD_USER, OLD_STRATEGY, "aster", "BTCUSDT", "CLOSE", "f", {}, is_paper=False)
+    fill = Fill.model_validate(
+        {
+            "kind": "close",
+            "exchange": "aster",
+            "symbol": "BTCUSDT",
+            "side": "LONG",
+            "quantity": "0.01",
+            "price": "21000.5",
+            "fee_usd": "0.1",
+            "is_paper": False,
+            "strategy_id": OLD_STRATEGY,
+        }
+    )
+    return store.book_fill("r1", OLD_USER, fill, 200, {})
 
 
 def _contents(connection: psycopg.Connection[tuple[object, ...]]) -> dict[str, list[dict[str, object]]]:
