@@ -62,7 +62,7 @@ def in_progress() -> Answer:
 
 
 def crowded() -> Answer:
-    return _try_again("Too many signals of this user are under way", RETRY_SOON_S)
+    return _try_again("Too many signals are under way", RETRY_SOON_S)
 
 
 def standby() -> Answer:

@@ -33,6 +33,7 @@ from webhook_server.watch import Watch
 
 WORKERS: Final = 32  # most of them wait: for a venue, or for their account's turn
 WORKERS_OF_ONE: Final = 14  # for the entries of one person, and for the exits; our own dispatcher sends 12 at once
+WORKERS_OF_ENTRIES: Final = WORKERS - 8  # for everybody's entries: whoever's venue hangs, exits have workers left
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     metrics = Metrics()
     desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner)
     secrets = RecentSecrets(store, clock.monotonic)
-    pace, crowd = Pace(settings.sparky_webhook_rate_per_s), Crowd(WORKERS_OF_ONE)
+    pace, crowd = Pace(settings.sparky_webhook_rate_per_s), Crowd(WORKERS_OF_ONE, WORKERS_OF_ENTRIES)
     pipeline = Pipeline(store, desk, clock, metrics, secrets, pace, crowd)
     lease = None if owner is None else Lease(store, owner, metrics)
     reconciliation = Reconciliation(store, venues, metrics)

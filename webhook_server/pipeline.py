@@ -65,7 +65,7 @@ class Pipeline:
             if wait_s > 0:
                 return answers.too_many(wait_s)
             request = Request(request_id(envelope, order), user_id, order, self._clock.now(), started)
-            with self._crowd.joined((user_id, order.is_entry)) as has_room:  # no entries are in an exit's way
+            with self._crowd.joined(user_id, is_entry=order.is_entry) as has_room:  # no entries are in an exit's way
                 return self._performed(request, envelope) if has_room else answers.crowded()
         except FieldError as error:
             return answers.malformed(error.where, error.message)

@@ -11,7 +11,7 @@ import pytest
 from engine.settings import Settings
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, Venues
-from webhook_server.app import WORKERS_OF_ONE, Server, build
+from webhook_server.app import WORKERS_OF_ENTRIES, WORKERS_OF_ONE, Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import NAME, Lease, owner_of
 from webhook_server.pace import Pace
@@ -108,18 +108,24 @@ def test_one_persons_flood_of_entries_is_slowed_and_says_when_to_come_again(
     slow.workers.shutdown()
 
 
-def test_one_persons_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(site: Site) -> None:
-    strategies = [str(site.strategy()) for _ in range(WORKERS_OF_ONE + 6)]
+@pytest.mark.parametrize(("people", "entries"), [(1, WORKERS_OF_ONE), (3, WORKERS_OF_ENTRIES)])
+def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
+    site: Site, people: int, entries: int
+) -> None:
+    senders = [site.sender, *(site.user() for _ in range(people - 1))]
+    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(WORKERS_OF_ONE)]
+    more = [(site.sender, str(site.strategy())) for _ in range(6)]
     site.market.gate = threading.Event()
-    with ThreadPoolExecutor(len(strategies)) as senders:
-        crowd = [senders.submit(site.sender.engine, strategy_id=one) for one in strategies]
-        turned_away = [future.result() for future in islice(as_completed(crowd, timeout=60), 6)]
+    with ThreadPoolExecutor(len(strategies + more)) as threads:
+        crowd = [threads.submit(each.engine, strategy_id=strategy) for each, strategy in strategies + more]
+        refused = len(crowd) - entries
+        turned_away = [future.result() for future in islice(as_completed(crowd, timeout=60), refused)]
         assert {(each.status_code, each.headers["Retry-After"]) for each in turned_away} == {(503, "1")}
-        assert {each.json()["error"] for each in turned_away} == {"Too many signals of this user are under way"}
+        assert {each.json()["error"] for each in turned_away} == {"Too many signals are under way"}
         assert site.sender.post(action="CLOSE").json()["action"] == "skipped"
         assert site.user().post(action="CLOSE").json()["action"] == "skipped"
         site.market.gate.set()
-        assert sum(future.result().status_code == 200 for future in crowd) == WORKERS_OF_ONE
+        assert sum(future.result().status_code == 200 for future in crowd) == entries
 
 
 def test_a_pace_gives_bursts_and_then_its_rate() -> None:
