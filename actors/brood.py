@@ -170,6 +170,8 @@ class Brood:
             clean_looks = 0 if untold else clean_looks + 1
             for pid in untold:
                 os.kill(pid, signal.SIGKILL)
+            if untold:
+                time.sleep(0.01)  # each look walks through all processes of the host
 
     def _sweep(self, now: float) -> None:
         """Kills what children have left behind: their own children, which the kernel handed to us."""

@@ -20,7 +20,7 @@ from actors.forkserver import REQUEST_LIMIT
 
 logger = structlog.get_logger()
 
-FORK_DEADLINE_S: Final = 5.0
+FORK_DEADLINE_S: Final = 1.5  # nobody is watched meanwhile, and whoever hangs must be killed within 2 s
 WARM_UP_DEADLINE_S: Final = 60.0
 
 

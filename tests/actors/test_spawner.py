@@ -59,3 +59,17 @@ def test_once_somebody_was_ready_a_fork_server_is_tried_until_it_comes_to_life(
         well.touch()
         assert running.wait_for("one", "running", after=seen)["pid"] != one
         assert running.stop() == 0
+
+
+def test_a_fork_server_that_answers_nothing_is_replaced_and_everybody_goes_on(home: Path) -> None:
+    with Supervised(home / "run", [spec("one", "steady"), spec("two", "steady")]) as running:
+        pids = {name: running.wait_for(name, "running")["pid"] for name in ("one", "two")}
+        (server,) = (p for p in psutil.Process(running.process.pid).children() if p.pid not in pids.values())
+        seen = len(running.events)
+        server.suspend()
+        os.kill(pids["one"], signal.SIGKILL)
+        assert running.wait_for("one", "running", after=seen)["pid"] != pids["one"]
+        assert not server.is_running()
+        assert "two" not in {e["name"] for e in running.events[seen:]}
+        assert running.log().count(LOST) == 1
+        assert running.stop() == 0
