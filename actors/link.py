@@ -5,6 +5,7 @@ A request is the frames [id, type, JSON] (the id is empty when nothing is to com
 """
 
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ logger = structlog.get_logger()
 
 _HIGH_WATER = 1_000
 _MOST_LINES = 64
-_CONNECT_S = 1.0
+_CONNECT_MS = 250
 _LARGEST_MESSAGE = 4 * 1024 * 1024
 _TYPES = {
     name: value for name, value in vars(messages).items() if isinstance(value, type) and issubclass(value, Message)
@@ -32,7 +33,11 @@ _TYPES = {
 
 
 def address(run_dir: Path, name: str) -> str:
-    return f"ipc://{run_dir}/{name}.sock"
+    return f"ipc://{_path(run_dir, name)}"
+
+
+def _path(run_dir: Path, name: str) -> str:
+    return f"{run_dir}/{name}.sock"
 
 
 def pack(message: Message) -> tuple[bytes, bytes]:
@@ -50,12 +55,17 @@ def unpack(kind: bytes, body: bytes) -> Message:
 class Link:
     """Reaches actors in other processes. May be used from any thread; each keeps its own sockets.
 
+    A peer that is away is tried again after `retry_ms`: first, and at most.
+
     Made after the fork, never before: a ZeroMQ context does not survive one.
     """
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path) -> None:
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path, retry_ms: tuple[int, int] = (50, 1_000)
+    ) -> None:
         self._context = context
         self._run_dir = run_dir
+        self._retry_ms = retry_ms
         self._local = threading.local()
         self._serials = itertools.count(1)
         self.dropped = 0
@@ -76,10 +86,12 @@ class Link:
     def tell(self, name: str, message: Message) -> None:
         """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`.
 
-        Only the first one to a peer waits for the connection, until it is there or was refused: mostly a millisecond.
+        Only the first one to a peer that listens waits for the connection: a millisecond, at most a quarter second.
         """
+        line = self._line(name)
+        line.keep_watch_short()
         try:
-            self._line(name).socket.send_multipart([b"", *pack(message)], zmq.NOBLOCK)
+            line.socket.send_multipart([b"", *pack(message)], zmq.NOBLOCK)
         except zmq.ZMQError:
             self.dropped += 1
 
@@ -91,36 +103,31 @@ class Link:
             return lines[name]
         if len(lines) >= _MOST_LINES:
             lines.pop(next(iter(lines))).close()
-        lines[name] = _Line(self._context, self._run_dir, name)
+        lines[name] = _Line(_dealer(self._context, self._retry_ms), self._run_dir, name)
         return lines[name]
 
 
 class _Line:
     """A socket to one peer, and whether the connection is still the one on which something was asked."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path, name: str) -> None:
+    def __init__(self, dealer: "zmq.Socket[bytes]", run_dir: Path, name: str) -> None:
         self._name = name
-        self.socket = _dealer(context)
-        self._events = self.socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-        )
-        self._inward, self._outward = zmq.Poller(), zmq.Poller()
-        self._inward.register(self.socket, zmq.POLLIN)
-        self._outward.register(self.socket, zmq.POLLOUT)
-        for poller in (self._inward, self._outward):
-            poller.register(self._events, zmq.POLLIN)
-        self._is_up = self._is_refused = False
         self._connections = 0
+        self._is_cut = False
+        self._events: zmq.Socket[bytes] | None = None
+        self.socket = dealer
         self.socket.connect(address(run_dir, name))
-        self._wait_for_first_connection()
+        if _listens(run_dir, name):  # so that the first tell finds a peer that is there connected
+            self.socket.poll(_CONNECT_MS, zmq.POLLOUT)
 
     def wait_for_peer(self, deadline: float) -> None:
         """Returns when a message would go to a living peer. Raises Skip when there is none by `deadline`."""
+        events = self._watched()
         while True:
-            self._hear_events()
-            if self._is_up and self.socket.poll(0, zmq.POLLOUT):
+            self._hear(events)
+            if not self._is_cut and self.socket.poll(0, zmq.POLLOUT):
                 return
-            if not self._outward.poll(_ms_until(deadline)):
+            if not _ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
                 raise Skip(f"no_{self._name}", f"{self._name} is not there")
 
     def answer(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
@@ -128,38 +135,41 @@ class _Line:
 
         Raises Skip when there is neither by `deadline`.
         """
-        asked_on = self._connections
+        events, asked_on = self._watched(), self._connections
         while self._connections == asked_on:
-            ready = dict(self._inward.poll(_ms_until(deadline)))
+            ready = _ready({events: zmq.POLLIN, self.socket: zmq.POLLIN}, deadline)
             if self.socket in ready:
                 answered, kind, body = self.socket.recv_multipart()
                 if answered == serial:  # anything else answers an ask that was given up
                     return kind, body
-            elif self._events in ready:
-                self._hear_events()
+            elif events in ready:
+                self._hear(events)
             else:
                 raise Skip(f"no_{self._name}", f"{self._name} did not answer in time")
         return None
 
-    def _wait_for_first_connection(self) -> None:
-        """So that the first tell reaches a peer that is there, and one that is not costs no time."""
-        deadline = time.monotonic() + _CONNECT_S
-        while not self._is_refused and not self.socket.poll(0, zmq.POLLOUT):
-            if not self._outward.poll(_ms_until(deadline)):
-                return
-            self._hear_events()
+    def keep_watch_short(self) -> None:
+        """ZeroMQ's own thread, which serves all sockets of the process, stands still when nobody reads many events."""
+        if self._events is not None:
+            self._hear(self._events)
 
     def close(self) -> None:
-        self.socket.disable_monitor()
-        self._events.close()
+        if self._events is not None:
+            self.socket.disable_monitor()
+            self._events.close()
         self.socket.close()
 
-    def _hear_events(self) -> None:
-        while self._events.poll(0):
-            event = parse_monitor_message(self._events.recv_multipart())["event"]
-            self._is_up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            self._is_refused = event == zmq.EVENT_CONNECT_RETRIED
-            self._connections += self._is_up
+    def _watched(self) -> "zmq.Socket[bytes]":
+        """Events of the connection from the first ask on; a line that only tells needs none, nor would it read them."""
+        if self._events is None:
+            self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        return self._events
+
+    def _hear(self, events: "zmq.Socket[bytes]") -> None:
+        while events.poll(0):
+            event = parse_monitor_message(events.recv_multipart())["event"]
+            self._is_cut = event == zmq.EVENT_DISCONNECTED
+            self._connections += not self._is_cut
 
 
 class Door:
@@ -199,16 +209,31 @@ class Door:
         return message, answer
 
 
-def _dealer(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
-    socket = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.LINGER, 200)
-    socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
-    socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", retry_ms: tuple[int, int]) -> "zmq.Socket[bytes]":
+    dealer = context.socket(zmq.DEALER)
+    dealer.setsockopt(zmq.LINGER, 200)
+    dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+    dealer.setsockopt(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
+    dealer.setsockopt(zmq.RECONNECT_IVL, retry_ms[0])
+    dealer.setsockopt(zmq.RECONNECT_IVL_MAX, retry_ms[1])
     # Queue only towards a peer that is there: what was meant for a dead one must not reach its successor late.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    return socket
+    dealer.setsockopt(zmq.IMMEDIATE, 1)
+    return dealer
+
+
+def _listens(run_dir: Path, name: str) -> bool:
+    """Whether somebody takes connections at the address now."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(_path(run_dir, name)) == 0
+
+
+def _ready(waited: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dict[zmq.Socket[bytes], int]":
+    """Which of them are ready for what they wait for; none when that was not by `deadline`."""
+    poller = zmq.Poller()
+    for each, event in waited.items():
+        poller.register(each, event)
+    return dict(poller.poll(_ms_until(deadline)))
 
 
 def _expect(name: str, message: Message, reply: type[M]) -> M:

@@ -27,6 +27,12 @@ def link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> Link:
     return Link(context, tmp_path)
 
 
+@pytest.fixture
+def impatient_link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> Link:
+    """One that tries a peer that is away again every millisecond."""
+    return Link(context, tmp_path, retry_ms=(1, 1))
+
+
 def ask(seconds: float = 60.0) -> AcquirePermit:
     return AcquirePermit(deadline=time.monotonic() + seconds, strategy_id=uuid.uuid4(), model="m", tokens=7)
 
@@ -143,6 +149,24 @@ def test_the_first_tell_reaches_a_peer_that_is_there(
     link.tell("limiter", OutboxState(pending=7))
     link.ask("limiter", ask(), Done)
     assert served.told == [OutboxState(pending=7)]
+    served.close()
+
+
+def test_a_peer_that_is_away_for_long_keeps_no_message_from_the_others(
+    context: "zmq.Context[zmq.Socket[bytes]]", impatient_link: Link, tmp_path: Path
+) -> None:
+    link = impatient_link
+    served = serve(context, tmp_path, Done())
+    link.tell("told of, and away", OutboxState(pending=1))
+    with pytest.raises(Skip):
+        link.ask("asked, and away", ask(0.1), Done)
+    tells = 0
+    until = time.monotonic() + 4  # at an attempt a millisecond; ZeroMQ keeps some 2,000 events that nobody reads
+    while time.monotonic() < until:
+        link.tell("limiter", OutboxState(pending=tells))
+        tells += 1
+        link.ask("limiter", ask(), Done)
+    assert (len(served.told), link.dropped) == (tells, 1)
     served.close()
 
 
