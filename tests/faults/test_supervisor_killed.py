@@ -31,7 +31,7 @@ def test_nothing_survives_and_a_restart_makes_no_double_and_loses_no_recorded_si
 
     fleet.start("--no-demo")
     fleet.wait_for(lambda: fleet.cycles().keys() >= fleet.ids, "every strategy at work again")
-    fleet.wait_for(lambda: len(fleet.strategies()) == fleet.count, "a report on every strategy")
+    fleet.wait_for(fleet.is_all_that_runs, "a report on every strategy")
     recorded = set(ends_of_signals(fleet))
     pids = [child["pid"] for child in fleet.strategies().values()]
     assert len(set(pids)) == fleet.count

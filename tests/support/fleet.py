@@ -57,10 +57,17 @@ class Fleet(Sparky):
         self.ids: set[str] = set()
 
     def launch(self, without: tuple[str, ...] = ()) -> None:
-        """Starts everything and returns when every strategy has completed a cycle."""
+        """Starts everything and returns when every strategy has completed a cycle and the supervisor told of each."""
         self.boot(without)
         self.create()
         self.wait_for(lambda: self.cycles().keys() >= self.ids, "a cycle of every strategy", patience_s=300)
+        self.wait_for(self.is_all_that_runs, "a report on every strategy and no other")
+
+    def is_all_that_runs(self) -> bool:
+        """Whether the supervisor's last report, maybe a second old, tells of exactly these strategies at work."""
+        return {name for name, child in self.strategies().items() if child["pid"]} == {
+            f"strategy-{key}" for key in self.ids
+        }
 
     def boot(self, without: tuple[str, ...] = ()) -> None:
         """Starts all that is shared."""
