@@ -57,25 +57,28 @@ class Watch:
         self._metrics = metrics
         self._may_send = may_send
         self._known: dict[UUID, str] = {}
+        self._away: set[tuple[UUID, str]] = set()
 
     def run(self) -> None:
         """Looks at every live position that asked for protection. Raises UpstreamUnavailable for the database only.
 
-        A venue that does not answer for one position is not asked for the next: marking waits for this to end.
+        An account for which its venue did not answer is not asked again in this round and is the last in the next, and
+        a venue that failed two of them is asked for nobody: each silence lasts seconds.
         """
         bare: dict[UUID, str] = {}
-        away: set[str] = set()
-        for position in self._store.open_positions():
+        away: set[tuple[UUID, str]] = set()
+        for position in sorted(self._store.open_positions(), key=lambda each: _account_of(each) in self._away):
             if position.is_paper or (position.stop_loss_price or position.take_profit_price) is None:
                 continue
-            seen = self._as_before(position) if position.exchange in away else self._look(position, away)
+            seen = self._as_before(position) if _is_away(position, away) else self._look(position, away)
             if seen.fired is not None:
                 self._exits.exit(position, seen.fired)
             elif seen.missing is not None:
                 bare[position.id] = seen.missing
+        self._away = away
         self._tell(bare)
 
-    def _look(self, position: Position, away: set[str]) -> Seen:
+    def _look(self, position: Position, away: set[tuple[UUID, str]]) -> Seen:
         """In the strategy's turn, so that no signal trades the position meanwhile; what cannot be seen is as before."""
         try:
             with self._desk.turn_of((position.user_id, position.exchange, position.strategy_id), 0.0):
@@ -86,7 +89,7 @@ class Watch:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
                     raise
-                away.add(position.exchange)
+                away.add(_account_of(position))
             logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
         except Exception:  # one position's fault is in no other's way
             logger.exception("protection_not_seen", position=str(position.id))
@@ -186,6 +189,16 @@ class Watch:
             logger.info("position_protected_or_closed", position=str(position_id))
         self._known = bare
         self._metrics.unprotected.set(len(bare))
+
+
+def _account_of(position: Position) -> tuple[UUID, str]:
+    return position.user_id, position.exchange
+
+
+def _is_away(position: Position, away: set[tuple[UUID, str]]) -> bool:
+    """Whether it makes no sense to ask for this position, after the accounts that failed in this round."""
+    failed = [user_id for user_id, exchange in away if exchange == position.exchange]
+    return position.user_id in failed or len(failed) > 1
 
 
 def name_of(half: Protection) -> str:
