@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import psutil
 import structlog
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from engine import whole_file
+from engine import identity, whole_file
 from engine.telemetry import PARKED
 
 logger = structlog.get_logger()
@@ -88,8 +87,7 @@ class Totals:
 
 def this_run() -> str:
     """Names the supervisor above this process, whose restart begins all counters anew."""
-    parent = os.getppid()
-    return f"{parent}@{psutil.Process(parent).create_time()}"
+    return identity.this_process(os.getppid())
 
 
 def _summed(now: list[Sample], before: list[Sample]) -> list[Sample]:

@@ -14,3 +14,13 @@ def this_network() -> str:
     """This boot's network namespace: within it, one process at a time can listen at an address."""
     path = Path("/proc/self/ns/net")
     return f"{this_boot()}/{path.stat().st_ino if path.exists() else 0}"
+
+
+def this_process(pid: int) -> str:
+    """The process `pid` of this boot, told apart from every other that had or will have its pid.
+
+    By field 22 of proc(5)'s stat, its start in clock ticks since the boot, which stays as it is when the wall clock is
+    set. Raises OSError when there is no such process.
+    """
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]  # the name may hold spaces and brackets
+    return f"{this_boot()}/{pid}/{after_name.split()[19]}"

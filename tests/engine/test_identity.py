@@ -1,0 +1,24 @@
+"""Names that last as long as what they name."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+
+from engine.identity import this_boot, this_process
+
+ODD_NAME = "import sys; open('/proc/self/comm', 'w').write(') S 1 (x'); print('ready', flush=True); sys.stdin.read()"
+
+
+def test_a_process_whatever_it_calls_itself_is_named_by_boot_pid_and_the_ticks_of_its_start() -> None:
+    command = [sys.executable, "-c", ODD_NAME]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        boot, pid, ticks = this_process(process.pid).split("/")
+        assert (boot, int(pid)) == (this_boot(), process.pid)
+        began_s = int(ticks) / os.sysconf("SC_CLK_TCK")
+        assert abs(began_s + psutil.boot_time() - psutil.Process(process.pid).create_time()) < 2
+        assert this_process(process.pid) == this_process(process.pid)
+        assert this_process(process.pid) != this_process(os.getpid())
