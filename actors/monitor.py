@@ -38,8 +38,9 @@ class MonitorActor(Actor):
         self._host, self._port = settings.sparky_monitor_host, settings.sparky_monitor_port
         self._token, self._is_fronted = settings.sparky_admin_token, settings.sparky_behind_tls
         registry = CollectorRegistry()
-        self._totals = Totals(registry, settings.sparky_home / "state" / "totals.json", this_run())
         self.facts = Facts(Metrics(registry))
+        kept = settings.sparky_home / "state" / "totals.json"
+        self._totals = Totals(registry, kept, this_run(), self.facts.restarts_reported)
         self._server: MonitorServer | None = None
         self._failed = 0
         self._keep_at = 0.0

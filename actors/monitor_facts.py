@@ -2,8 +2,11 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
+
+from prometheus_client.samples import Sample
 
 from actors.messages import (
     ChildParked,
@@ -21,6 +24,7 @@ from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
 WELL: Final = frozenset({"running", "done"})
+REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
 STRATEGY_PREFIX: Final = "strategy-"
 
 
@@ -44,10 +48,22 @@ class Facts:
 
     def go_on_from(self, left: Callable[[str], Iterable[tuple[dict[str, str], float]]]) -> None:
         """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
-        for labels, count in left("sparky_actor_restarts_total"):
-            self._restarts_before[labels["actor"], labels["reason"]] = count
+        for labels, total in left(REPORTED_RESTARTS):
+            self._restarts_before[labels["actor"], labels["reason"]] = total
         for labels, since in left(PARKED):
             self._park(labels["strategy"], since)
+
+    @contextmanager
+    def restarts_reported(self) -> Iterator[list[Sample]]:
+        """What the last report told of restarts, for a successor to count on from; no other is taken meanwhile."""
+        with self._lock:
+            told = {
+                (each.name, reason): n for each in self._children.values() for reason, n in each.restart_reasons.items()
+            }
+            yield [
+                Sample(REPORTED_RESTARTS, {"actor": actor, "reason": reason}, total)
+                for (actor, reason), total in (told or self._restarts_before).items()
+            ]
 
     # events
 

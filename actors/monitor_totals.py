@@ -7,7 +7,8 @@ death. Here the totals are on disk before a scrape is answered, and the next mon
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,10 +37,16 @@ class Scrape(NamedTuple):
 
 
 class Totals:
-    """The metrics of `counted` (this process) plus those that earlier monitors of the same `run` left in the file."""
+    """The metrics of `counted` (this process) plus those that earlier monitors of the same `run` left in the file.
 
-    def __init__(self, counted: Collector, path: Path, run: str) -> None:
+    `noted` gives samples that are no metrics and go into the file alone; while it is entered, they belong to `counted`.
+    """
+
+    def __init__(
+        self, counted: Collector, path: Path, run: str, noted: Callable[[], AbstractContextManager[list[Sample]]]
+    ) -> None:
         self._counted = counted
+        self._noted = noted
         self._path = path
         self._run = run
         self._left: dict[str, list[Sample]] = {}
@@ -66,15 +73,19 @@ class Totals:
     def scrape(self) -> Scrape:
         """Everything as of now, which is on disk when this returns. A disk that refuses costs that, not the answer."""
         with self._lock:
-            families = list(self._counted.collect())
+            with self._noted() as notes:
+                families = list(self._counted.collect())
             for family in families:
                 if family.type in _ADDS_UP:
                     family.samples = _summed(family.samples, self._left.get(family.name, []))
-            self._keep([family for family in families if family.type in _ADDS_UP or family.name == PARKED])
+            kept = {
+                family.name: family.samples for family in families if family.type in _ADDS_UP or family.name == PARKED
+            }
+            self._keep(kept | {"": notes})  # no metric is without a name
         return Scrape(families)
 
-    def _keep(self, families: list[Metric]) -> None:
-        kept = {family.name: [sample[:3] for sample in family.samples] for family in families}
+    def _keep(self, families: Mapping[str, Iterable[Sample]]) -> None:
+        kept = {name: [sample[:3] for sample in samples] for name, samples in families.items()}
         try:
             whole_file.replace(self._path, json.dumps([self._run, kept], separators=(",", ":")))
         except OSError as error:

@@ -257,6 +257,19 @@ def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
     assert seen == [2, 3, 3, 4, 5]
 
 
+def test_restarts_of_a_resumed_strategy_whose_count_began_anew_are_counted_once_by_the_successor(
+    killed_and_replaced: Callable[[], Running],
+) -> None:
+    name = "sparky_actor_restarts_total" + json.dumps({"actor": CHILD, "reason": "crashed"})
+    seen = []
+    for totals in ((6, 7, 1, 2), (2,), (), (2, 3)):  # the third is gone before it had a report
+        monitor_now = killed_and_replaced()
+        for total in totals:
+            monitor_now.tell(report(child(CHILD, "running", "strategy", restart_reasons={"crashed": total})))
+        seen.append(monitor_now.samples()[name])
+    assert seen == [9, 9, 9, 10]
+
+
 def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Callable[[], Running]) -> None:
     first = killed_and_replaced()
     strategy_id = uuid4()
