@@ -34,7 +34,7 @@ class HomeLock:
     def __enter__(self) -> Self:
         """Raises BadConfiguration, naming the other's pid, when it is held."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not self._is_taken():
+        if not self._take():
             other = os.read(self._descriptor, 20).decode().strip()
             os.close(self._descriptor)
             raise BadConfiguration(
@@ -46,13 +46,15 @@ class HomeLock:
         return self
 
     def is_void(self) -> bool:
-        """Whether the file is not there any more, so that the lock keeps nobody away."""
+        """Whether the file is not there any more, so that the lock keeps nobody away; a disk that fails proves nothing."""
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
+        except OSError:
+            return False
 
-    def _is_taken(self) -> bool:
+    def _take(self) -> bool:
         until = time.monotonic() + _LOCK_PATIENCE_S
         while True:
             try:

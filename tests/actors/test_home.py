@@ -39,6 +39,18 @@ def test_a_lock_whose_file_is_gone_or_another_is_void(home: Path) -> None:
         assert lock.is_void()
 
 
+def test_a_lock_whose_directory_became_a_file_is_void_and_one_that_cannot_be_looked_at_is_not(home: Path) -> None:
+    run_dir = home / "run"
+    prepare_run_dir(run_dir)
+    with HomeLock(run_dir) as lock:
+        run_dir.rename(home / "aside")
+        run_dir.symlink_to(run_dir)  # a loop: an error that says nothing about the file
+        assert not lock.is_void()
+        run_dir.unlink()
+        run_dir.touch()
+        assert lock.is_void()
+
+
 def test_of_last_words_of_any_length_the_end_is_read(home: Path) -> None:
     prepare_run_dir(home)
     (home / "last" / "one.txt").write_bytes(b"x" * 50_000_000 + "the end, é".encode())
