@@ -183,9 +183,7 @@ $$;
 
 create or replace function public.unfinished_requests() returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select coalesce(jsonb_agg(to_jsonb(r) || jsonb_build_object('booked_kinds', coalesce((
-    select jsonb_agg(f.kind order by f.id) from public.fills f where f.user_id = r.user_id and f.request_id = r.request_id
-  ), '[]')) order by r.created_at), '[]')
+  select coalesce(jsonb_agg(to_jsonb(r) order by r.created_at), '[]')
   from public.webhook_requests r
   where r.status in ('received', 'submitted', 'filled') and r.request_id is not null
 $$;

@@ -124,13 +124,6 @@ language sql stable security definer set search_path = '' as $$
   ) d
 $$;
 
-create or replace function public.decision(p_decision_id uuid) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select to_jsonb(l) || jsonb_build_object('strategy_name', s.name)
-  from public.ai_trade_log l join public.ai_strategies s on s.id = l.ai_strategy_id
-  where l.id = p_decision_id
-$$;
-
 -- A decision with everything that followed from it. Its signal and its webhook request carry the decision's own id.
 create or replace function public.decision_story(p_decision_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$

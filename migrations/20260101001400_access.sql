@@ -96,7 +96,7 @@ begin
       'book_close', 'insert_trade', 'answer_request', 'booked_fill', 'book_protection', 'value_positions',
       'mark_positions', 'update_ledger', 'record_equity', 'equity_series', 'live_accounts', 'report_reconciliation',
       'ensure_user', 'user_of', 'create_strategy', 'list_strategies', 'get_strategy', 'set_strategy_status',
-      'delete_strategy', 'strategy_overview', 'decisions', 'decision', 'decision_story', 'signals', 'signal',
+      'delete_strategy', 'strategy_overview', 'decisions', 'decision_story', 'signals', 'signal',
       'trades', 'health', 'guard_report'
     ])
   loop

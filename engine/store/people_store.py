@@ -47,10 +47,6 @@ class PeopleStore:
         rows = self.rpc.call("decisions", strategy_id=strategy_id, limit=limit)
         return tuple(DecisionRow.model_validate(row) for row in rows)
 
-    def decision(self, decision_id: UUID) -> DecisionRow | None:
-        found = self.rpc.call("decision", decision_id=decision_id)
-        return None if found is None else DecisionRow.model_validate(found)
-
     def decision_story(self, decision_id: UUID) -> DecisionStory | None:
         """The decision with its signal, the deliveries, the webhook server's answer, fills, positions and trades."""
         found = self.rpc.call("decision_story", decision_id=decision_id)

@@ -11,20 +11,8 @@ from engine.store.values import Booked, Document
 from engine.types import Frozen, Position, Row, Side, StrategyStatus
 
 
-class BeganRequest(Row):
-    """What to do with a request.
-
-    `new`: execute it. `busy`: another one is executing it. `done`: give `status` and `answer` again. `conflict`: the id
-    was used for other content.
-    """
-
-    state: Literal["new", "done", "busy", "conflict"]
-    answer: Document | None = None
-    status: int | None = None
-
-
 class UnfinishedRequest(Row):
-    """A request whose executor died; `booked_kinds` are the fills that had reached the books."""
+    """A request that was begun and has not ended."""
 
     request_id: str
     user_id: UUID
@@ -37,7 +25,6 @@ class UnfinishedRequest(Row):
     payload: Document
     attempts: int
     created_at: datetime
-    booked_kinds: tuple[Literal["open", "close", "undo"], ...] = ()
 
     @property
     def may_have_traded(self) -> bool:
@@ -98,8 +85,11 @@ class Portfolio(Row):
 
 
 class BeganExecution(Row):
-    """`BeganRequest` with all that the execution needs. `standby`: another webhook server executes. `held`: nothing was
-    begun, since what the `unsettled` requests of the same strategy and symbol did is not known; oldest first.
+    """What to do with a request, and all that its execution needs.
+
+    `new`: execute it. `busy`: another one is executing it. `done`: give `status` and `answer` again. `conflict`: the id
+    was used for other content. `standby`: another webhook server executes. `held`: nothing was begun, since what the
+    `unsettled` requests of the same strategy and symbol did is not known; oldest first.
 
     When `state` is new or busy: `is_paper` is the book that an entry goes to, `is_sent` that an earlier attempt may
     have reached a venue, `other_sides` what others of the account hold live in

@@ -13,7 +13,6 @@ from engine.store.rpc import Rpc
 from engine.store.values import faults
 from engine.store.webhook_rows import (
     BeganExecution,
-    BeganRequest,
     BookedFill,
     Difference,
     EquityPoint,
@@ -30,34 +29,6 @@ from engine.types import Position, Side
 class WebhookStore:
     rpc: Rpc
 
-    def begin_request(
-        self,
-        request_id: str,
-        user_id: UUID,
-        strategy_id: UUID | None,
-        exchange: str,
-        symbol: str,
-        action: str,
-        fingerprint: str,
-        payload: dict[str, Any],
-    ) -> BeganRequest:
-        """Claims the request for execution, or says what became of it. `payload` must hold no secret.
-
-        A request that ended `failed` with a status of 500 or more and booked nothing is new again: it had no effect.
-        """
-        began = self.rpc.call(
-            "begin_request",
-            request_id=request_id,
-            user_id=user_id,
-            strategy_id=strategy_id,
-            exchange=exchange,
-            symbol=symbol,
-            action=action,
-            fingerprint=fingerprint,
-            payload=payload,
-        )
-        return BeganRequest.model_validate(began)
-
     def begin_execution(  # noqa: PLR0913, PLR0917 - the function's own arguments
         self,
         server: str | None,
@@ -72,7 +43,10 @@ class WebhookStore:
         is_paper: bool,  # noqa: FBT001 - part of what is asked
         past: tuple[str, ...] = (),
     ) -> BeganExecution:
-        """`begin_request` and all that the execution needs, in one round trip.
+        """Claims the request and reads all that its execution needs, or says what became of it, in one round trip.
+
+        `payload` must hold no secret. A request that ended `failed` with a status of 500 or more and booked nothing is
+        new again: it had no effect.
 
         Only the `server` that holds the lease ``webhook`` may execute (None: whoever asks). `is_paper` counts where no
         strategy says it. The unsettled requests `past` do not hold this one back.
@@ -216,7 +190,7 @@ class WebhookStore:
     def equity_series(
         self, strategy_id: UUID, *, is_paper: bool, since: datetime | None = None, limit: int = 1_000
     ) -> tuple[EquityPoint, ...]:
-        """Oldest first: the newest `limit` points of one book."""
+        """Oldest first: the newest `limit` points of one book. For dashboards; no part of this product reads it."""
         rows = self.rpc.call("equity_series", strategy_id=strategy_id, is_paper=is_paper, since=since, limit=limit)
         return tuple(EquityPoint.model_validate(row) for row in rows)
 

@@ -99,12 +99,12 @@ def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scen
     assert finished.next_tick_at > finished.at
     assert here.peers.of(SignalReady)[0].signal_id == finished.signal_id
     assert finished.signal_id is not None
-    decision = here.store.decision(finished.signal_id)
-    assert decision is not None
-    assert decision.signal_action == finished.action
-    assert decision.raw_answer
-    assert decision.market is not None
-    (symbol,) = decision.market["symbols"]
+    story = here.store.decision_story(finished.signal_id)
+    assert story is not None
+    assert story.decision.signal_action == finished.action
+    assert story.decision.raw_answer
+    assert story.decision.market is not None
+    (symbol,) = story.decision.market["symbols"]
     assert len(symbol["candles"]) == 10
     assert symbol["indicators"]["rsi_14"] is not None
     called = here.peers.wait_for(LlmCalled)[0]

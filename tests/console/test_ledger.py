@@ -34,10 +34,10 @@ def traded(store: Store) -> Store:
         action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(200), confidence=0.8, ttl_s=60
     )
     store.record_decision(DECISION, strategy.id, record, signal)
-    details = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT", "payload": {}}
+    details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
     for number, (kind, quantity, price) in enumerate((("open", "2", "100"), ("close", "1", "110"))):
         request = f"r{number}"
-        store.begin_request(request_id=request, action="BUY", fingerprint=request, **details)  # type: ignore[arg-type] # spread
+        store.begin_execution(None, request, action="BUY", fingerprint=request, payload={}, is_paper=True, **details)
         fill = {"kind": kind, "quantity": Decimal(quantity), "price": Decimal(price), "fee_usd": Decimal("0.04")}
         filled = Fill.model_validate(
             fill
@@ -104,7 +104,7 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
     store.settle_signals("dispatcher", [Settlement(signal_id=DECISION, outcome=SignalOutcome.DELIVERED, status=200)])
     for request, kind, quantity, price in ((str(DECISION), "open", "2", "100"), ("later", "close", "1", "110")):
         ids: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
-        store.begin_request(request_id=request, action="BUY", fingerprint=request, payload={}, **ids)
+        store.begin_execution(None, request, action="BUY", fingerprint=request, payload={}, is_paper=True, **ids)
         fill = Fill(
             kind=kind,
             exchange="aster",

@@ -23,9 +23,9 @@ from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.types import Candle
 from tests.e2e.conftest import SparkyMaker
-from tests.engine.test_indicators import independent
 from tests.support.bookkeeping import Book
 from tests.support.candle_files import write_walk
+from tests.support.indicators import independent
 from tests.support.sparky import Sparky
 
 CENT = Decimal("0.01")
@@ -70,10 +70,10 @@ def run(sparky_at: SparkyMaker, candles_file: Path) -> Run:
 
 def has_reached_the_end(sparky: Sparky, last: Candle) -> bool:
     with sparky.store() as store:
-        newest = store.decision(store.decisions(limit=1)[0].id)
+        newest = store.decision_story(store.decisions(limit=1)[0].id)
     assert newest is not None
-    assert newest.market is not None
-    return bool(newest.market["symbols"][0]["as_of_ms"] >= last.open_time_ms)
+    assert newest.decision.market is not None
+    return bool(newest.decision.market["symbols"][0]["as_of_ms"] >= last.open_time_ms)
 
 
 def finished(dsn: str, candles: list[Candle]) -> Run:

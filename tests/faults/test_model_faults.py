@@ -113,8 +113,9 @@ def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strate
 
     def faults() -> list[Any]:
         with three.store() as store:
-            rows = [store.decision(row.id) for row in store.decisions(limit=60) if row.is_fault]
-        return [row for row in rows if row is not None and row.raw_answer == '{"decision": "up"}']
+            stories = [store.decision_story(row.id) for row in store.decisions(limit=60) if row.is_fault]
+        rows = [story.decision for story in stories if story is not None]
+        return [row for row in rows if row.raw_answer == '{"decision": "up"}']
 
     kept = three.wait_for(faults, "a recorded fault")[0]
     assert (kept.signal_action, kept.reason) == ("HOLD", "unknown field 'decision'")

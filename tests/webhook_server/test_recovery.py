@@ -12,7 +12,8 @@ def begun(site: Site, name: str, age_s: float = 0.0, *, is_sent: bool = False, *
     """A request as a server leaves it that dies right after it was begun, or right after its order may have left."""
     body = site.sender.body(secret=None, **fields)
     order = Order.model_validate(body)
-    site.store.begin_request(
+    site.store.begin_execution(
+        None,
         name,
         site.sender.user_id,
         strategy_id=order.strategy_id,
@@ -21,6 +22,7 @@ def begun(site: Site, name: str, age_s: float = 0.0, *, is_sent: bool = False, *
         action=order.action.value,
         fingerprint="f",
         payload=order.model_dump(mode="json", exclude_none=True),
+        is_paper=True,
     )
     if is_sent:
         assert site.store.submit_request(None, name, site.sender.user_id)

@@ -115,8 +115,8 @@ def test_a_taken_port_is_one_clear_sentence(settings: Callable[..., Settings]) -
 
 def test_it_recovers_at_start_what_a_dead_server_left(settings: Callable[..., Settings], store: Store) -> None:
     user_id = store.ensure_user("owner@example.com")
-    close = {"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}
-    store.begin_request("left", user_id, strategy_id=None, **close, fingerprint="f", payload=dict(close))
+    payload = {"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}
+    store.begin_execution(None, "left", user_id, None, "aster", "BTCUSDT", "CLOSE", "f", payload, is_paper=True)
     service = make(settings(), "")
     service.start()
     try:

@@ -109,8 +109,17 @@ class Desk:
         return self.store.record_decision(decision_id or uuid4(), strategy_id, record, signal)
 
     def begin(self, request_id: str, strategy_id: UUID | None = None, fingerprint: str = "f") -> str:
-        began = self.store.begin_request(
-            request_id, self.user_id, strategy_id, "aster", "BTCUSDT", "BUY", fingerprint, {"size": 1}
+        began = self.store.begin_execution(
+            None,
+            request_id,
+            self.user_id,
+            strategy_id,
+            "aster",
+            "BTCUSDT",
+            "BUY",
+            fingerprint,
+            {"size": 1},
+            is_paper=True,
         )
         return began.state
 

@@ -108,10 +108,10 @@ def test_nonsense_characters_of_a_model_cannot_break_the_record(desk: Desk, stor
 
     store.record_decision(decision_id, strategy.id, record, None)
 
-    decision = store.decision(decision_id)
-    assert decision is not None
-    assert decision.raw_answer == 'a\ufffdb?c\\u0000 "quoted"'
-    assert decision.market == {"k\ufffd": decision.raw_answer}
+    story = store.decision_story(decision_id)
+    assert story is not None
+    assert story.decision.raw_answer == 'a\ufffdb?c\\u0000 "quoted"'
+    assert story.decision.market == {"k\ufffd": story.decision.raw_answer}
 
 
 def test_the_whole_record_is_kept(desk: Desk, store: Store) -> None:
@@ -141,8 +141,9 @@ def test_the_whole_record_is_kept(desk: Desk, store: Store) -> None:
 
     store.record_decision(decision_id, strategy.id, record, None)
 
-    kept = store.decision(decision_id)
-    assert kept is not None
+    story = store.decision_story(decision_id)
+    assert story is not None
+    kept = story.decision
     kept_fields = set(DecisionRecord.model_fields) - elsewhere
     assert kept.model_dump(include=kept_fields) == record.model_dump(exclude=elsewhere)
     assert kept.decision_json is not None

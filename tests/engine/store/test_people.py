@@ -150,7 +150,7 @@ def test_lists_are_newest_first_narrowed_and_limited(desk: Desk, store: Store) -
     assert [row.id for row in store.decisions(limit=1)] == [decided[2]]
     assert {row.strategy_name for row in store.signals(two.id)} == {"two"}
     assert store.signals(status="dead") == ()
-    assert store.decision(uuid4()) is None
+    assert store.decision_story(uuid4()) is None
 
 
 def test_an_overview_shows_each_strategy_at_a_glance(desk: Desk, store: Store) -> None:
