@@ -15,8 +15,8 @@ from engine.indicators import compute
 from engine.prompts import MOST_TOKENS, View, build, estimate_tokens
 from engine.types import Candle, MarketSnapshot, RiskProfile
 from tests.engine.examples import a_context, a_position, a_strategy
-from tests.engine.test_indicators import assert_same
 from tests.support.candle_files import write_walk
+from tests.support.indicators import assert_same
 
 MINUTE_MS = 60_000
 SEEN = 100

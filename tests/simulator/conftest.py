@@ -8,25 +8,14 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.serving import HttpService
-from engine.types import Candle
 from simulator import aster, groq
-from simulator.candles import MINUTE_MS, FileSeries
+from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from simulator.quota import Limits
+from tests.support.markets import START_MS, Hands, flat_then_rising
 
 Serve = Callable[[ASGIApp], str]
-START_MS = 1_700_000_040_000
-
-
-class Hands:
-    """Monotonic time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -37,13 +26,7 @@ def hands() -> Hands:
 @pytest.fixture
 def exchange(hands: Hands) -> Exchange:
     """BTCUSDT that stands at 28,000 and, from minute 110 on, rises by 100 a minute; the test moves the clock."""
-    prices = [28_000.0] * 110 + [28_000.0 + 100 * step for step in range(1, 91)]
-    before = [28_000.0, *prices]
-    candles = [
-        Candle(START_MS + index * MINUTE_MS, opened, max(opened, close), min(opened, close), close, 1.0)
-        for index, (opened, close) in enumerate(zip(before, prices, strict=False))
-    ]
-    series = FileSeries(candles, decimals=1)
+    series = flat_then_rising()
     return Exchange({"BTCUSDT": Market(series)}, MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands))
 
 

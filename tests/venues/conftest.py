@@ -23,8 +23,8 @@ from simulator.aster_weights import Meter
 from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
-from tests.engine.exchanges.conftest import START_MS, Hands, flat_then_rising
 from tests.support.keys import aster_keys
+from tests.support.markets import START_MS, Hands, flat_then_rising
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.venues import VenuesOf

@@ -13,14 +13,14 @@ from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.market_data import MarketData
 from engine.serving import HttpService
-from engine.types import Candle, Frozen
+from engine.types import Frozen
 from simulator import aster
 from simulator.aster_weights import Meter
-from simulator.candles import MINUTE_MS, FileSeries
+from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
+from tests.support.markets import START_MS, Hands, flat_then_rising
 
-START_MS = 1_700_000_040_000
 Misbehave = Callable[..., None]
 
 
@@ -40,32 +40,9 @@ def keys_of(number: int, **more: str) -> Keys:
     return Keys(private_key=SecretStr(secret), **{"signer_address": Account.from_key(secret).address, **more})
 
 
-class Hands:
-    """Monotonic time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def hands() -> Hands:
     return Hands()
-
-
-def flat_then_rising() -> FileSeries:
-    """28,000 for 110 minutes, then 100 more every minute."""
-    closes = [28_000.0] * 110 + [28_000.0 + 100 * step for step in range(1, 91)]
-    opens = [28_000.0, *closes[:-1]]
-    return FileSeries(
-        [
-            Candle(START_MS + i * MINUTE_MS, opened, max(opened, close), min(opened, close), close, 1.0 + i)
-            for i, (opened, close) in enumerate(zip(opens, closes, strict=True))
-        ],
-        decimals=1,
-    )
 
 
 class Stage:

@@ -15,9 +15,9 @@ from simulator.aster import create_aster
 from simulator.candles import synthetic
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
+from tests.support.markets import START_MS
 
 MINUTE = 60_000
-START_MS = 1_700_000_040_000
 KLINES = "/fapi/v3/klines"
 Misbehave = Callable[..., None]
 
