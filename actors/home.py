@@ -46,7 +46,7 @@ class HomeLock:
         return self
 
     def is_void(self) -> bool:
-        """Whether the file is not there any more, so that the lock keeps nobody away; a disk that fails proves nothing."""
+        """Whether the file is there no more, so that the lock keeps nobody away. A disk that fails proves nothing."""
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
         except (FileNotFoundError, NotADirectoryError):
