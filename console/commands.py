@@ -1,10 +1,11 @@
 """All that the `sparky` command can do: options are read here, the work is done elsewhere."""
 
+import errno
 import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -12,6 +13,8 @@ from typer.core import TyperGroup
 from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, SparkyError
+
+_CANNOT_BE_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class _Group(TyperGroup):
@@ -28,7 +31,7 @@ class _Group(TyperGroup):
         except BrokenPipeError:
             raise  # the reader has had enough, which is no failure
         except OSError as error:
-            if error.filename is not None:
+            if error.filename is not None or error.errno not in _CANNOT_BE_WRITTEN:
                 raise
             _discard_output()
             raise _ended(f"The answer cannot be written: {error.strerror}.", 1) from error

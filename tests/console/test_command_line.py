@@ -1,5 +1,6 @@
 """The installed command as its own process: exit codes, streams and sentences."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import requests
+import typer
+from typer.testing import CliRunner
 
+from console.commands import app
 from tests.support.ports import free_port
 
 SPARKY = [sys.executable, "-c", "import cli; cli.main()"]
@@ -174,3 +178,19 @@ def test_ctrl_c_while_the_command_still_loads_leaves_no_traceback(home: Path) ->
     loading.send_signal(signal.SIGINT)
     assert loading.communicate(timeout=60)[1] == ""
     assert loading.returncode == -signal.SIGINT
+
+
+def test_a_fault_of_another_kind_is_not_told_as_an_answer_that_cannot_be_written() -> None:
+    faulty = typer.Typer(cls=app.info.cls)
+
+    @faulty.command()
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    @faulty.command()
+    def pass_by() -> None:
+        """Two commands make a group."""
+
+    result = CliRunner().invoke(faulty, ["fail"])
+    assert isinstance(result.exception, OSError)
+    assert result.exception.errno == errno.EMFILE
