@@ -66,7 +66,7 @@ def picture(view: dict[str, Any], width: int = output.UNBOUNDED, height: int | N
 
 def _lines(text: Text, width: int) -> int:
     """How many lines it takes, or one more: words do not break where the width would like it."""
-    return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // (width - _LOST_TO_WORDS))
+    return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // max(1, width - _LOST_TO_WORDS))
 
 
 def _shared_in_short(rows: list[dict[str, Any]]) -> Text:

@@ -93,6 +93,12 @@ def test_what_does_not_fit_is_counted_and_who_needs_a_look_comes_first(count: in
     assert "! market is backoff" in lines
 
 
+@pytest.mark.parametrize("width", [1, 8, 9, 12])
+@pytest.mark.parametrize("height", [None, 5])
+def test_a_terminal_of_any_width_gets_something(width: int, height: int | None) -> None:
+    assert drawn(a_view([a_strategy("bold")], problems=["limiter is backoff"]), width, height)
+
+
 def test_a_shared_process_that_is_not_well_is_named_when_there_is_no_room_for_all() -> None:
     view = a_view([a_strategy(str(number)) for number in range(30)])
     view["shared"][2]["state"] = "backoff"
