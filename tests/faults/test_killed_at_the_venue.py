@@ -3,14 +3,17 @@
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.venue import client_order_id
+from engine.store.embedded import dsn
 from engine.store.store import Store
 from tests.support.book_checks import check_books
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
@@ -53,6 +56,16 @@ def enter(product: Sparky, store: Store, name: str, symbol: str) -> dict[str, An
     answer = requests.post(f"{product.url('webhook')}/webhook", json=body, timeout=PATIENCE_S)
     told: dict[str, Any] = answer.json()
     return told
+
+
+def fills_of_position(product: Sparky, name: str) -> list[tuple[str, str]]:
+    """Request and kind of every fill of the position that the entry `name` went into, oldest first."""
+    with psycopg.connect(dsn(product.home)) as connection:
+        return connection.execute(
+            "select f.request_id, f.kind from fills f join fills e using (position_id) where e.request_id = %s "
+            "order by f.id",
+            [name],
+        ).fetchall()
 
 
 @contextmanager
@@ -124,13 +137,18 @@ def test_killed_before_the_undo_an_entry_that_can_be_protected_by_then_stays(pro
 
 def test_closing_all_closes_what_an_entry_under_way_opens_after_the_switch(product: Sparky, books: Store) -> None:
     product.control("aster", "market", {"fill_delay_s": 2})
-    sender = threading.Thread(target=enter, args=(product, books, uuid.uuid4().hex, "SOLUSDT"))
-    sender.start()
-    product.wait_for(lambda: [row for row in books.unfinished_requests() if row.status == "submitted"], "an order")
-    product.control("aster", "market", {"fill_delay_s": 0})
-    closed = product.json("kill", "--close-all")
-    sender.join(PATIENCE_S)
+    name = uuid.uuid4().hex
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(enter, product, books, name, "SOLUSDT")
+        product.wait_for(lambda: [row for row in books.unfinished_requests() if row.status == "submitted"], "an order")
+        product.control("aster", "market", {"fill_delay_s": 0})
+        closed = product.json("kill", "--close-all")
+        assert answer.result(PATIENCE_S)["action"] == "opened"
     assert all(each["outcome"] == "delivered" for each in closed)
+    assert "SOLUSDT" in {each["symbol"] for each in closed}
+    fills = fills_of_position(product, name)
+    assert (name, "open") in fills
+    assert fills[-1][1] == "close"
     assert [position for position in books.open_positions() if not position.is_paper] == []
     product.json("kill", "--off")
     check_books(product, books, least=0)
