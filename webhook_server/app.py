@@ -20,8 +20,9 @@ from webhook_server.execution import Desk
 from webhook_server.exits import Exits
 from webhook_server.hardening import Hardened
 from webhook_server.health import Health
+from webhook_server.housekeeping import Housekeeping, on_accounts, on_the_market
 from webhook_server.lease import Lease
-from webhook_server.marks import Housekeeping, Marks
+from webhook_server.marks import Marks
 from webhook_server.metrics import Metrics
 from webhook_server.pace import Crowd, Pace
 from webhook_server.pipeline import Pipeline
@@ -45,7 +46,7 @@ class Server:
     marks: Marks
     watch: Watch
     recovery: Recovery
-    housekeeping: Housekeeping
+    housekeeping: tuple[Housekeeping, ...]
     metrics: Metrics
     workers: ThreadPoolExecutor
     lease: Lease | None
@@ -81,15 +82,12 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
         marks=marks,
         watch=watch,
         recovery=recovery,
-        housekeeping=Housekeeping(
-            store,
-            marks,
-            watch,
-            recovery,
-            reconciliation,
-            clock,
-            settings.sparky_mark_interval_s,
-            is_active,
+        housekeeping=tuple(
+            Housekeeping(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
+            for name, jobs in (
+                ("marks", on_the_market(store, marks)),
+                ("accounts", on_accounts(recovery, watch, reconciliation)),
+            )
         ),
         lease=lease,
         reconciliation=reconciliation,

@@ -1,5 +1,6 @@
 """Compares the books with every venue's own record: what differs is said, counted and kept, never overwritten."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
@@ -24,13 +25,16 @@ class Reconciliation:
         self._metrics = metrics
         self._known: dict[tuple[UUID, str, str], tuple[Decimal, Decimal]] = {}
 
-    def run(self) -> tuple[Difference, ...]:
-        """Looks at every account once; all open differences. An account that cannot be asked is logged and left out.
+    def run(self, goes_on: Callable[[], bool] = lambda: True) -> tuple[Difference, ...]:
+        """Looks at every account once; all open differences. An account that cannot be asked is logged and left out;
+        what was compared before it no longer `goes_on` is kept, and told the next time.
 
         Raises UpstreamUnavailable when the database is away.
         """
         found: list[Difference] = []
         for account in self._store.live_accounts():
+            if not goes_on():
+                return tuple(found)
             nets = self._nets(account)
             if nets is not None:
                 found += self._store.report_reconciliation(account.user_id, account.exchange, nets)

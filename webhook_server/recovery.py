@@ -1,5 +1,6 @@
 """Half-done requests of a server that died: each is brought to its end, without doing late what was asked long ago."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -10,6 +11,7 @@ from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
 from webhook_server import answers
 from webhook_server.answers import Answer
+from webhook_server.away import Away
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
@@ -26,30 +28,35 @@ class Recovery:
         self._clock = clock
         self._metrics = metrics
 
-    def run(self, min_age_s: float = 0.0) -> int:
-        """Resumes every unfinished request older than `min_age_s`; how many came to an end.
+    def run(self, min_age_s: float = 0.0, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Resumes every unfinished request older than `min_age_s`, while it `goes_on`; how many came to an end.
 
         A live order that reached the venue is booked. Paper orders, and live ones that the venue never saw, are
         executed unless they are stale by now. Raises UpstreamUnavailable when the database is away.
         """
         old = self._clock.now() - timedelta(seconds=min_age_s)
         rows = [row for row in self._store.unfinished_requests() if row.created_at <= old]
-        return sum(self._settled(row) for row in rows)
+        away, ended = Away(), 0
+        for row in rows:
+            if goes_on() and not away.covers(row.user_id, row.exchange):
+                ended += self._settled(row, away)
+        return ended
 
-    def _settled(self, row: UnfinishedRequest) -> bool:
-        answer = self._resumed(row)
+    def _settled(self, row: UnfinishedRequest, away: Away) -> bool:
+        answer = self._resumed(row, away)
         is_open = answer.status == 503 and "Retry-After" in answer.headers
         outcome = "open" if is_open else str(answer.body.get("action", "refused"))
         self._metrics.recovered.labels(outcome).inc()
         logger.info("request_recovered", signal=row.request_id, status=answer.status, outcome=outcome)
         return not is_open
 
-    def _resumed(self, row: UnfinishedRequest) -> Answer:
+    def _resumed(self, row: UnfinishedRequest, away: Away) -> Answer:
         try:
             return self._pipeline.resume(row)
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
+            away.add(row.user_id, row.exchange)
             return answers.unavailable(error.service, error.retry_after_s)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)

@@ -1,5 +1,6 @@
 """The webhook server as a supervised service: `make` is what its process is told to run."""
 
+import time
 from typing import Final
 
 from engine.serving import HttpService
@@ -31,19 +32,27 @@ class WebhookService:
         self._http.start()
         if self._server.lease is not None:
             self._server.lease.start()
-        self._server.housekeeping.start()
+        for thread in self._server.housekeeping:
+            thread.start()
 
     def healthy(self) -> bool:
-        return self._server.housekeeping.is_alive() and self._http.healthy()
+        return all(thread.is_alive() for thread in self._server.housekeeping) and self._http.healthy()
 
     def stop(self, grace_s: float) -> None:
         """Lets requests under way finish; what they had not booked is recovered at the next start."""
         self._http.stop(grace_s)
-        self._server.housekeeping.stop(min(grace_s, HOUSEKEEPING_GRACE_S))
+        self._end_housekeeping(time.monotonic() + min(grace_s, HOUSEKEEPING_GRACE_S))
         self._server.workers.shutdown(wait=False, cancel_futures=True)
         if self._server.lease is not None:
             self._server.lease.stop()
         self._store.close()
+
+    def _end_housekeeping(self, deadline: float) -> None:
+        """All of it by the one monotonic `deadline`, or without waiting for what a venue holds up still."""
+        for thread in self._server.housekeeping:
+            thread.stop()
+        for thread in self._server.housekeeping:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def make(settings: Settings, _argument: str) -> WebhookService:

@@ -17,6 +17,7 @@ from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
 from engine.exchanges.venue import Account, OpenOrder, OrderStatus, Protection
 from engine.store.store import Store
 from engine.types import Position, Side
+from webhook_server.away import Away
 from webhook_server.execution import Desk
 from webhook_server.exits import Exits
 from webhook_server.locks import Busy
@@ -57,20 +58,21 @@ class Watch:
         self._metrics = metrics
         self._may_send = may_send
         self._known: dict[UUID, str] = {}
-        self._away: set[tuple[UUID, str]] = set()
+        self._away = Away()
 
-    def run(self) -> None:
-        """Looks at every live position that asked for protection. Raises UpstreamUnavailable for the database only.
+    def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Looks at every live position that asked for protection, while it `goes_on`. Raises UpstreamUnavailable for
+        the database only.
 
-        An account for which its venue did not answer is not asked again in this round and is the last in the next, and
-        a venue that failed two of them is asked for nobody: each silence lasts seconds.
+        Accounts for which their venue did not answer the last time come last, since they may cover others.
         """
         bare: dict[UUID, str] = {}
-        away: set[tuple[UUID, str]] = set()
-        for position in sorted(self._store.open_positions(), key=lambda each: _account_of(each) in self._away):
+        away = Away()
+        for position in sorted(self._store.open_positions(), key=self._was_away):
             if position.is_paper or (position.stop_loss_price or position.take_profit_price) is None:
                 continue
-            seen = self._as_before(position) if _is_away(position, away) else self._look(position, away)
+            is_asked = goes_on() and not away.covers(position.user_id, position.exchange)
+            seen = self._look(position, away) if is_asked else self._as_before(position)
             if seen.fired is not None:
                 self._exits.exit(position, seen.fired)
             elif seen.missing is not None:
@@ -78,7 +80,10 @@ class Watch:
         self._away = away
         self._tell(bare)
 
-    def _look(self, position: Position, away: set[tuple[UUID, str]]) -> Seen:
+    def _was_away(self, position: Position) -> bool:
+        return self._away.has(position.user_id, position.exchange)
+
+    def _look(self, position: Position, away: Away) -> Seen:
         """In the strategy's turn, so that no signal trades the position meanwhile; what cannot be seen is as before."""
         try:
             with self._desk.turn_of((position.user_id, position.exchange, position.strategy_id), 0.0):
@@ -89,7 +94,7 @@ class Watch:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
                     raise
-                away.add(_account_of(position))
+                away.add(position.user_id, position.exchange)
             logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
         except Exception:  # one position's fault is in no other's way
             logger.exception("protection_not_seen", position=str(position.id))
@@ -189,16 +194,6 @@ class Watch:
             logger.info("position_protected_or_closed", position=str(position_id))
         self._known = bare
         self._metrics.unprotected.set(len(bare))
-
-
-def _account_of(position: Position) -> tuple[UUID, str]:
-    return position.user_id, position.exchange
-
-
-def _is_away(position: Position, away: set[tuple[UUID, str]]) -> bool:
-    """Whether it makes no sense to ask for this position, after the accounts that failed in this round."""
-    failed = [user_id for user_id, exchange in away if exchange == position.exchange]
-    return position.user_id in failed or len(failed) > 1
 
 
 def name_of(half: Protection) -> str:

@@ -194,3 +194,15 @@ def test_the_senders_own_retry_resumes_what_died(site: Site) -> None:
     assert first.json()["action"] == again.json()["action"] == "opened"
     assert len(site.store.open_positions()) == 1
     assert body["signal_id"] == "a"
+
+
+def test_an_account_whose_venue_does_not_answer_is_asked_about_one_of_its_requests(site: Site) -> None:
+    site.credentials()
+    for symbol in site.market.prices:
+        begun(site, symbol, is_sent=True, environment="production", symbol=symbol)
+    site.account.mood = "silent"
+    assert site.server.recovery.run() == 0
+    counted = site.server.metrics.registry.get_sample_value("sparky_webhook_recovered_total", {"outcome": "open"})
+    assert counted == 1
+    site.account.mood = "fill"
+    assert site.server.recovery.run() == 2
