@@ -18,6 +18,7 @@ from engine.store.store import Store, open_store
 from tests.support.directories import short_directory
 from tests.support.forwarder import Forwarder
 from tests.support.keys import vault
+from tests.support.sql import Sql, as_owner
 from tests.support.supabase import PROBES, SupabaseServer, install_or_skip
 
 TEMPLATE = "migrated"
@@ -92,6 +93,13 @@ def database_url(postgres_database_url: str) -> str:
 def empty_database_url(postgres_home: Path) -> Iterator[str]:
     """DSN of a fresh database without any schema of ours."""
     yield from _fresh(postgres_home, "template0")
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[Sql]:
+    """Statements on `database_url` as its owner."""
+    with as_owner(database_url) as run:
+        yield run
 
 
 @pytest.fixture

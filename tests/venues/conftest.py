@@ -1,7 +1,7 @@
 """A webhook server with a real database that trades, through ccxt and with real V3 signatures, at a simulated Aster."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,7 @@ from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from tests.support.keys import aster_keys
 from tests.support.markets import START_MS, Hands, flat_then_rising
+from tests.support.sql import Sql
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.venues import VenuesOf
@@ -98,7 +99,7 @@ class Floor:
         rows = self.sql("select order_id, quantity, price, fee_usd from fills where not is_paper order by order_id")
         return sorted((row[0], row[1], row[2], row[3]) for row in rows)
 
-    sql: Callable[..., list[tuple[Any, ...]]] = field(repr=False, default=lambda *_: [])
+    sql: Sql = field(repr=False, default=lambda *_: [])
 
 
 @pytest.fixture
@@ -108,9 +109,7 @@ def make_exchange() -> type[Exchange]:
 
 
 @pytest.fixture
-def floor(make_exchange: type[Exchange], store: Store, database_url: str) -> Iterator[Floor]:
-    import psycopg
-
+def floor(make_exchange: type[Exchange], store: Store, sql: Sql) -> Iterator[Floor]:
     hands, series = Hands(), flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
     exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
@@ -125,14 +124,8 @@ def floor(make_exchange: type[Exchange], store: Store, database_url: str) -> Ite
     store.put_credentials(user_id, "aster", aster_keys())
     credentials = store.venue_credentials(user_id, "aster")
     assert credentials is not None
-    with psycopg.connect(database_url, autocommit=True) as connection:
-
-        def sql(statement: str, *values: Any) -> list[tuple[Any, ...]]:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
-
-        account = venues.live("aster", credentials)
-        yield Floor(http.url, server, store, exchange, venue.url, account, user_id, secret, hands, sql)
+    account = venues.live("aster", credentials)
+    yield Floor(http.url, server, store, exchange, venue.url, account, user_id, secret, hands, sql)
     http.stop(5)
     server.workers.shutdown()
     venue.stop(1)

@@ -41,10 +41,9 @@ from engine.store.people_rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import Side, StrategyStatus
+from tests.support.sql import Sql, as_owner
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-
-Sql = Callable[..., list[tuple[Any, ...]]]
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
@@ -345,13 +344,8 @@ def shared_database(postgres_home: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def sql(shared_database: str) -> Iterator[Sql]:
-    """Runs one statement and returns its rows."""
-    with psycopg.connect(shared_database, autocommit=True) as connection:
-
-        def run(statement: str, *values: Any) -> list[tuple[Any, ...]]:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
-
+    """Statements on the shared database as its owner."""
+    with as_owner(shared_database) as run:
         yield run
 
 

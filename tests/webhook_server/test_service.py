@@ -16,7 +16,8 @@ from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
 from tests.support.ports import free_port
-from tests.webhook_server.conftest import Sender, Sql, until
+from tests.support.sql import Sql
+from tests.webhook_server.conftest import Sender, until
 from webhook_server.service import make
 
 

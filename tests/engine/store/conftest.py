@@ -1,10 +1,9 @@
 """A strategy to work with, and short ways to say what the tests do to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -26,8 +25,6 @@ CONTRACT = {
     "test_secrets",
     "test_seed",
 }
-
-Sql = Callable[..., list[tuple[object, ...]]]
 
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
 
@@ -61,18 +58,6 @@ def store(transport: str, database_url: str, request: pytest.FixtureRequest) -> 
     sealing = settings.model_copy(update={"sparky_encryption_key": ENCRYPTION_KEY})
     with open_store(sealing, keep=True) as opened:
         yield opened
-
-
-@pytest.fixture
-def sql(database_url: str) -> Iterator[Sql]:
-    """Runs a statement as the database's owner; rows back, if there are any."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-
-        def run(statement: str, *values: object) -> list[tuple[object, ...]]:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
 
 
 class Desk:

@@ -11,8 +11,9 @@ from engine.errors import BadConfiguration
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from engine.types import Action, Position, Side
+from tests.support.sql import Sql
 
-from .conftest import Desk, Sql
+from .conftest import Desk
 
 
 def _position(store: Store, strategy_id: UUID | None = None) -> Position:

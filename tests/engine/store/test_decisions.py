@@ -11,8 +11,9 @@ from engine.errors import BadConfiguration, StrategyFault
 from engine.store.engine_rows import CallRecord, DecisionRecord
 from engine.store.store import Store
 from engine.types import Action, StrategyStatus
+from tests.support.sql import Sql
 
-from .conftest import Desk, Sql
+from .conftest import Desk
 
 
 def test_an_entry_leaves_a_record_and_a_signal_of_the_same_id(desk: Desk, store: Store) -> None:

@@ -11,8 +11,9 @@ from engine.store.engine_rows import Settlement
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.types import Action, SignalOutcome
+from tests.support.sql import Sql
 
-from .conftest import Desk, Sql
+from .conftest import Desk
 
 
 def _claim(store: Store, owner: str = "a", limit: int = 100, lease_s: float = 30) -> list[UUID]:

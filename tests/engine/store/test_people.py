@@ -8,8 +8,9 @@ from engine.errors import BadConfiguration
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.types import Action, StrategyStatus
+from tests.support.sql import Sql
 
-from .conftest import Desk, Sql
+from .conftest import Desk
 
 
 def test_a_new_strategy_is_paused_paper_and_complete(desk: Desk, store: Store) -> None:

@@ -19,8 +19,7 @@ from engine.store.embedded import dsn
 from engine.store.postgres import KEPT_CONNECTIONS, PostgresRpc
 from engine.store.store import Store, open_store
 from tests.support.ports import free_port
-
-from .conftest import Sql
+from tests.support.sql import Sql
 
 
 @pytest.fixture(params=[True, False], ids=["keep", "per-call"])

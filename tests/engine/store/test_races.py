@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from engine.store.store import Store
+from tests.support.sql import Sql
 
-from .conftest import Desk, Sql
+from .conftest import Desk
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Answer = TypeVar("Answer")

@@ -13,8 +13,9 @@ from engine.errors import BadConfiguration
 from engine.store.engine_rows import RecordedDecision
 from engine.store.store import Store
 from engine.types import Side
+from tests.support.sql import Sql
 
-from .conftest import Desk, Sql
+from .conftest import Desk
 
 
 def test_a_repeated_request_is_answered_with_the_first_answer(desk: Desk, store: Store) -> None:

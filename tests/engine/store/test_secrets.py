@@ -10,8 +10,7 @@ from engine.errors import BadConfiguration, CredentialsRefused
 from engine.store.store import Store
 from engine.vault import Vault, is_sealed
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
-
-from .conftest import Sql
+from tests.support.sql import Sql
 
 KEYS = {
     "api_key": SecretStr("the-api-key"),
