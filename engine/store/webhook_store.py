@@ -113,6 +113,10 @@ class WebhookStore:
         """Takes or keeps the lease for `ttl_s` more seconds; False while it is somebody else's."""
         return bool(self.rpc.call("hold_lease", name=name, owner=owner, ttl_s=ttl_s))
 
+    def has_lease(self, owner: str) -> bool:
+        """Whether the lease ``webhook`` is the owner's now; takes nothing."""
+        return bool(self.rpc.call("has_lease", owner=owner))
+
     def release_lease(self, name: str, owner: str) -> None:
         self.rpc.call("release_lease", name=name, owner=owner)
 

@@ -75,6 +75,16 @@ def test_the_lease_is_one_owners_until_it_ends(store: Store) -> None:
     store.release_lease(NAME, "two")
 
 
+def test_asking_whether_the_lease_is_held_does_not_take_it_back(pair: tuple[Server, Server], store: Store) -> None:
+    lease = lease_of(pair[0])
+    lease.start()
+    assert lease.is_confirmed()
+    lease.stop()
+    assert not lease.is_confirmed()
+    assert store.hold_lease(NAME, "two", 60)
+    assert not lease.is_confirmed()
+
+
 def test_a_successor_on_the_same_address_has_the_same_name() -> None:
     assert owner_of("127.0.0.1", 3000) == owner_of("127.0.0.1", 3000) != owner_of("127.0.0.1", 3001)
 
