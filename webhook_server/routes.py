@@ -24,14 +24,23 @@ LIVE: Final = "/health/live"
 
 
 class Doors:
-    """What the routes stand on: bodies are read on the event loop, signals executed in `workers`."""
+    """What the routes stand on: bodies are read on the event loop in `body_s`, signals executed in `workers`."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, health: Health, metrics: Metrics, workers: Executor) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        health: Health,
+        metrics: Metrics,
+        workers: Executor,
+        body_s: float = BODY_TIMEOUT_S,
+    ) -> None:
         self.pipeline = pipeline
         self.store = store
         self.health = health
         self.metrics = metrics
         self._workers = workers
+        self._body_s = body_s
 
     async def look(self, work: Callable[..., Answer], *arguments: object) -> Response:
         """`work` on a thread that no signal can keep busy: health must answer while venues hang."""
@@ -46,12 +55,12 @@ class Doors:
 
     async def _answer(self, request: Request, schema: type[Order], route: str) -> Answer:
         try:
-            raw = await read_body(request.stream(), request.headers.get("content-length"), BODY_TIMEOUT_S)
+            raw = await read_body(request.stream(), request.headers.get("content-length"), self._body_s)
             envelope = open_envelope(raw, dict(request.headers))
         except TooLarge:
             return answers.too_large(BODY_LIMIT_BYTES)
         except TooSlow:
-            return answers.too_slow(BODY_TIMEOUT_S)
+            return answers.too_slow(self._body_s)
         except FieldError as error:
             return answers.malformed(error.where, error.message)
         with self.metrics.duration.labels(route).time():

@@ -2,15 +2,19 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+from fastapi import FastAPI
 
+from engine.serving import HttpService
 from tests.webhook_server.conftest import Site
-from webhook_server import routes
+from webhook_server.clock import SystemClock
+from webhook_server.health import Health
 from webhook_server.intake import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
+from webhook_server.routes import LIVE, Doors, router
 from webhook_server.schemas import FieldError
 
 
@@ -90,13 +94,24 @@ def test_a_large_body_is_413_with_and_without_its_length(site: Site) -> None:
     assert requests.post(f"{site.url}/webhook", data=large[:-1], timeout=60).status_code == 400
 
 
-def test_a_body_that_is_too_slow_is_408_and_then_the_line_is_cut(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "BODY_TIMEOUT_S", 0.2)
-    where = urlsplit(site.url)
-    with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+@pytest.fixture
+def impatient(site: Site) -> Iterator[HttpService]:
+    """The site's doors, where a body has 0.2 s and headers 3 s."""
+    server = site.server
+    health = Health(site.store, SystemClock(), server.metrics, lambda: True)
+    app = FastAPI()
+    app.include_router(router(Doors(server.pipeline, site.store, health, server.metrics, server.workers, body_s=0.2)))
+    http = HttpService(app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", LIVE, headers_s=3.0)
+    http.start()
+    yield http
+    http.stop(5)
+
+
+def test_a_body_that_is_too_slow_is_408_and_then_the_line_is_cut(impatient: HttpService) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=60) as connection:
         connection.sendall(b'POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"sec')
         with connection.makefile("rb") as answer:
-            told = answer.read()  # until the server hangs up, 10 s later
+            told = answer.read()  # until the server hangs up, since nothing more comes
     assert told.startswith(b"HTTP/1.1 408 ")
     assert told.endswith(b'{"success":false,"error":"The body did not arrive within 0.2 s"}')
 
