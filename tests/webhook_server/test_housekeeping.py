@@ -8,7 +8,8 @@ import pytest
 from engine.exchanges.venue import OpenOrder
 from engine.settings import Settings
 from engine.store.store import Store
-from tests.webhook_server.conftest import LiveAccount, Site, Venues, until
+from tests.webhook_server.conftest import Site, until
+from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import NAME

@@ -10,7 +10,8 @@ import pytest
 
 from engine.settings import Settings
 from engine.store.store import Store
-from tests.webhook_server.conftest import Front, Site, Venues
+from tests.webhook_server.conftest import Front, Site
+from tests.webhook_server.market import Venues
 from webhook_server.app import WORKERS_OF_ENTRIES, WORKERS_OF_ONE, Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import NAME, Lease, owner_of

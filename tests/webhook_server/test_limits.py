@@ -11,7 +11,8 @@ from engine.errors import UpstreamUnavailable
 from engine.settings import Settings
 from engine.store.store import Store
 from engine.types import StrategyStatus
-from tests.webhook_server.conftest import Front, Site, Venues
+from tests.webhook_server.conftest import Front, Site
+from tests.webhook_server.market import Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.risk import LimitType

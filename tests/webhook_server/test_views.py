@@ -14,7 +14,8 @@ from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
-from tests.webhook_server.conftest import LiveAccount, Market, Site, Venues
+from tests.webhook_server.conftest import Site
+from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.health import worker_status

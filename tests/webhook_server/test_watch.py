@@ -4,7 +4,8 @@ from engine.errors import UpstreamUnavailable
 from engine.exchanges.venue import Account, Credentials, OpenOrder
 from engine.settings import Settings
 from engine.store.store import Store
-from tests.webhook_server.conftest import LiveAccount, Sender, Site, Venues
+from tests.webhook_server.conftest import Sender, Site
+from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 

@@ -1,0 +1,219 @@
+"""The outermost edge of the server under test: a market whose prices a test sets, and one live account on it."""
+
+import threading
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from engine.errors import BadConfiguration, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
+from engine.exchanges.paper import PaperVenue
+from engine.exchanges.venue import (
+    Account,
+    Balance,
+    Credentials,
+    Instrument,
+    OpenOrder,
+    OrderKind,
+    OrderRequest,
+    OrderResult,
+    OrderStatus,
+    Protection,
+    Quote,
+    Venue,
+    VenuePosition,
+)
+from engine.types import Side
+
+TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
+
+
+@dataclass
+class Market:
+    """Prices that a test sets; `away` makes the venue unreachable, `gate` holds every quote back until it is set."""
+
+    prices: dict[str, Decimal] = field(
+        default_factory=lambda: {"BTCUSDT": Decimal("25000.0"), "ETHUSDT": Decimal("2000.0")}
+    )
+    away: Exception | None = None
+    gate: threading.Event | None = None
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def quote(self, symbol: str) -> Quote:
+        self.asked.set()
+        if self.gate is not None and not self.gate.wait(30):
+            raise AssertionError("the gate never opened")
+        price = self._price(symbol)
+        return Quote(bid=price - TICK, ask=price + TICK, last=price, at_ms=1_700_000_000_000)
+
+    def instrument(self, symbol: str) -> Instrument:
+        self._price(symbol)
+        return Instrument(symbol=symbol, tick=TICK, lot=LOT, min_notional=MIN_NOTIONAL, max_leverage=50)
+
+    def _price(self, symbol: str) -> Decimal:
+        if self.away is not None:
+            raise self.away
+        if symbol not in self.prices:
+            raise StrategyFault(f"aster lists no perpetual called {symbol}")
+        return self.prices[symbol]
+
+
+class LiveAccount:
+    """A venue that keeps its own record of orders, so that tests can compare it with the books.
+
+    `mood` is what the next orders meet: fill, refuse, away (before it is sent), lost (filled, but the answer is lost),
+    silent (nothing is filled and nothing is answered) or forbidden (the credentials are not accepted).
+    """
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self.mood = "fill"
+        self.orders: list[OrderResult] = []
+        self.requests: list[OrderRequest] = []
+        self.protections: dict[str, Protection] = {}
+        self.triggered: dict[str, OrderResult] = {}
+        self.protection_fails: Exception | None = None
+
+    def quote(self, symbol: str) -> Quote:
+        return self._market.quote(symbol)
+
+    def instrument(self, symbol: str) -> Instrument:
+        return self._market.instrument(symbol)
+
+    def market_order(self, order: OrderRequest) -> OrderResult:
+        failures: dict[str, Exception] = {
+            "refuse": VenueRefused("Margin is insufficient. (-2019)"),
+            "away": UpstreamUnavailable("venue", "no connection"),
+            "silent": OutcomeUnknown("timed out"),
+            "forbidden": BadConfiguration("The venue does not accept the credentials: key revoked."),
+        }
+        if self.mood in failures:
+            raise failures[self.mood]
+        self.requests.append(order)
+        price = self._market.prices[order.symbol]
+        result = OrderResult(
+            order_id=str(1000 + len(self.orders)),
+            client_order_id=order.client_order_id,
+            status=OrderStatus.FILLED,
+            price=price,
+            quantity=order.quantity,
+            fee_usd=order.quantity * price * Decimal("0.0004"),
+            at_ms=1_700_000_000_000,
+        )
+        self.orders.append(result)
+        if self.mood == "lost":
+            raise OutcomeUnknown("503 after the order was accepted")
+        return result
+
+    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+        price = self._market.prices[order.symbol]
+        if (price > limit_price) if order.is_buy else (price < limit_price):
+            raise VenueRefused("the market is beyond the limit price", "not_marketable")
+        return self.market_order(order)
+
+    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
+        """Whatever stands in the way of placing it; `protections` are those that wait, by client order id."""
+        if self.protection_fails is not None:
+            raise self.protection_fails
+        names = [
+            name
+            for name, price in (
+                (protection.stop_loss_id, protection.stop_loss_price),
+                (protection.take_profit_id, protection.take_profit_price),
+            )
+            if price is not None
+        ]
+        for name in names:
+            self.protections[name] = protection
+        return tuple(self._waiting(name, OrderStatus.OPEN) for name in names)
+
+    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol
+        if client_order_id in self.triggered:
+            return self.triggered[client_order_id]
+        if self.protections.pop(client_order_id, None) is None:
+            return None
+        return self._waiting(client_order_id, OrderStatus.REJECTED)
+
+    def trigger(self, client_order_id: str) -> None:
+        """The market reaches a waiting order: it closes what it protects."""
+        wanted = self.protections.pop(client_order_id)
+        order = OrderRequest(
+            client_order_id=client_order_id,
+            symbol=wanted.symbol,
+            is_buy=wanted.side is Side.SHORT,
+            quantity=wanted.quantity,
+            reduce_only=True,
+            leverage=None,
+        )
+        self.triggered[client_order_id] = self.market_order(order)
+
+    def positions(self) -> tuple[VenuePosition, ...]:
+        """The net of all orders, by symbol."""
+        nets: dict[str, Decimal] = {}
+        for request in self.requests:
+            signed = request.quantity if request.is_buy else -request.quantity
+            nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
+        return tuple(
+            VenuePosition(
+                symbol=symbol,
+                side=Side.LONG if net > 0 else Side.SHORT,
+                quantity=abs(net),
+                entry_price=self._market.prices[symbol],
+                leverage=1,
+                unrealized_pnl_usd=None,
+            )
+            for symbol, net in nets.items()
+            if net
+        )
+
+    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+        return tuple(
+            OpenOrder(
+                order_id=f"w-{name}",
+                client_order_id=name,
+                symbol=wanted.symbol,
+                kind=OrderKind.OTHER,
+                is_buy=wanted.side is Side.SHORT,
+                quantity=wanted.quantity,
+                filled=Decimal(0),
+                price=Decimal(1),
+                reduce_only=wanted.reduce_only,
+                at_ms=0,
+            )
+            for name, wanted in self.protections.items()
+            if wanted.symbol == symbol
+        )
+
+    def balance(self) -> Balance:
+        raise NotImplementedError
+
+    def _waiting(self, name: str, status: OrderStatus) -> OrderResult:
+        zero = Decimal(0)
+        return OrderResult(
+            order_id=f"w-{name}", client_order_id=name, status=status, price=zero, quantity=zero, fee_usd=zero, at_ms=0
+        )
+
+    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
+        if self.mood in {"lost", "silent"}:
+            raise UpstreamUnavailable("venue", "no connection")
+        named = (order for order in self.orders if order.client_order_id == client_order_id)
+        return self.triggered.get(client_order_id) or next(named, None)
+
+
+@dataclass
+class Venues:
+    """The outermost edge: the venues that the server under test finds."""
+
+    market: Market
+    account: LiveAccount
+
+    def quotes(self, exchange: str) -> Market:
+        if exchange != "aster":
+            raise BadConfiguration(f"No venue is called {exchange!r}; see the list of exchanges that ccxt supports.")
+        return self.market
+
+    def paper(self, exchange: str) -> Venue:
+        return PaperVenue(self.quotes(exchange), Decimal("0.04"), Decimal("0.02"))
+
+    def live(self, exchange: str, credentials: Credentials) -> Account:
+        assert exchange == "aster"
+        assert credentials.private_key is not None
+        return self.account
