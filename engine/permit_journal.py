@@ -15,6 +15,7 @@ from engine.permits import DAY_S, MARGIN_S, MINUTE_S
 logger = structlog.get_logger()
 
 _LINES_BEFORE_REWRITE: Final = 10_000
+_TRY_AGAIN_S: Final = 1.0  # each attempt reads the whole file
 
 
 class Sent(NamedTuple):
@@ -39,6 +40,8 @@ class PermitJournal:
         self._lines = 0
         self._unwritten: list[Sent] = []
         self._is_torn = False
+        self._is_written = True
+        self._open_again_at = 0.0
         self.is_whole = True
 
     def open(self) -> list[Sent]:
@@ -53,15 +56,18 @@ class PermitJournal:
         try:
             self._rewrite(recent)
             self.is_whole = True
+            self._note(None)
         except OSError as error:
-            logger.warning("permit_journal_not_written", reason=str(error))
             self.is_whole = False
+            self._open_again_at = now + _TRY_AGAIN_S
+            self._note(str(error))
         return recent
 
     def sent(self, model: str, at: float, tokens: int) -> None:
-        """Adds one grant; it is in the file when this returns, or as soon as the file can be written again."""
+        """Adds one grant; it is in the file when this returns, or with a later one when that can be written again."""
         self._unwritten.append(Sent(model, at, tokens))
-        if self._file is None or self._lines >= _LINES_BEFORE_REWRITE:
+        must_open = self._file is None or self._lines >= _LINES_BEFORE_REWRITE
+        if must_open and time.monotonic() >= self._open_again_at:
             self.open()
         if self._file is not None:
             self._append(self._file)
@@ -86,9 +92,13 @@ class PermitJournal:
         if fault is None:
             self._lines += len(self._unwritten)
             self._unwritten.clear()
-        elif not self._is_torn:
-            logger.warning("permit_journal_not_written", reason=fault)
         self._is_torn = fault is not None
+        self._note(fault)
+
+    def _note(self, fault: str | None) -> None:
+        if self._is_written != (fault is None):
+            self._is_written = fault is None
+            logger.warning("permit_journal_not_written" if fault else "permit_journal_written_again", reason=fault)
 
     def _line(self, sent: Sent) -> str:
         unix = time.time() - (time.monotonic() - sent.at)

@@ -105,3 +105,46 @@ def test_what_a_full_disk_did_not_take_is_written_as_soon_as_it_does(tmp_path: P
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+FULL_FROM_THE_START = """
+import pathlib, resource, sys, time
+from engine.permit_journal import PermitJournal
+home, began_at = pathlib.Path(sys.argv[1]), time.monotonic()
+path = home / "state" / "permits.journal"
+before = PermitJournal(home)
+before.sent("m", began_at, 1)
+before.close()
+with path.open("a") as file:
+    file.write("torn")
+held = path.read_text()
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+journal = PermitJournal(home)
+journal.open()
+for granted in range(1, 5_000):
+    journal.sent("m", began_at, 1)
+    if granted == 200:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    if granted > 200:
+        if path.read_text() != held:
+            break
+        time.sleep(0.02)
+assert path.read_text().count(" 1 1 m") == granted + 1
+print("elapsed", time.monotonic() - began_at)
+"""
+
+
+def test_a_disk_that_stays_full_is_told_once_and_not_asked_at_every_grant(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_FROM_THE_START, str(tmp_path)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("permit_journal_not_written") == 1
+    assert done.stdout.count("permit_journal_written_again") == 1
+    elapsed_s = float(done.stdout.split()[-1])
+    assert done.stdout.count("permit_journal_line_ignored") <= elapsed_s + 2, "read at more than each second's grant"
