@@ -1,70 +1,23 @@
+"""The monitor over real HTTP: health, status and metrics, as each message changes them."""
+
 import json
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pykka
 import pytest
-import requests
-from prometheus_client.parser import text_string_to_metric_families
 
 from actors import messages, monitor
-from actors.actor import M
-from actors.messages import ChildReport, CycleFinished, SupervisorReport, Tick
 from actors.monitor_facts import REPORT_LASTS_S, Facts
 from engine.errors import BadConfiguration
 from engine.settings import Settings
 from engine.telemetry import Metrics
-from tests.support.ports import free_port
-
-STRATEGY = UUID("0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d")
-CHILD = f"strategy-{STRATEGY}"
-
-
-class NoPeers:
-    """The monitor talks to nobody."""
-
-    def ask(self, name: str, message: messages.Ask, reply: type[M]) -> M:
-        raise AssertionError(name, message, reply)
-
-    def tell(self, name: str, message: messages.Message) -> None:
-        raise AssertionError(name, message)
-
-
-class Running:
-    """A monitor as its process runs it, and what one sees of it from outside."""
-
-    def __init__(self, home: Path) -> None:
-        self.port = free_port()
-        self.settings = Settings(sparky_home=home, sparky_monitor_port=self.port)
-        self.actor = monitor.make(self.settings, NoPeers(), "")
-        self.ref = self.actor.launch()
-        self.ref.ask(Tick(), timeout=10)
-
-    def tell(self, *told: messages.Message) -> None:
-        for message in told:
-            self.ref.tell(message)
-        self.ref.ask(Tick(), timeout=10)  # the mailbox is in order: all told before is done
-
-    def get(self, path: str) -> requests.Response:
-        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
-
-    def samples(self) -> dict[str, float]:
-        """Every sample, keyed as Prometheus would write it."""
-        families = text_string_to_metric_families(self.get("/metrics").text)
-        return {
-            sample.name + json.dumps(sample.labels, sort_keys=True): sample.value
-            for family in families
-            for sample in family.samples
-        }
-
-    def status(self) -> Any:
-        return self.get("/status").json()
+from tests.support.monitored import CHILD, STRATEGY, NoPeers, Running, child, cycle, report
 
 
 @pytest.fixture
@@ -73,50 +26,6 @@ def running(home: Path) -> Iterator[Running]:
     yield running
     running.actor.close(1)
     pykka.ActorRegistry.stop_all()
-
-
-@pytest.fixture
-def killed_and_replaced(home: Path) -> Iterator[Callable[[], Running]]:
-    """Each call starts another monitor in the same home, as the supervisor does when one was killed without a word."""
-    started: list[Running] = []
-
-    def replace() -> Running:
-        started.append(Running(home))
-        return started[-1]
-
-    yield replace
-    for each in started:
-        each.actor.close(1)
-    pykka.ActorRegistry.stop_all()
-
-
-def child(name: str, state: str = "running", kind: str = "actor", **more: Any) -> ChildReport:
-    facts = {"title": name, "pid": 1, "restarts": 0, "memory_bytes": 8_000_000, "uptime_s": 5.0} | more
-    return ChildReport.model_validate({"name": name, "kind": kind, "state": state} | facts)
-
-
-def report(*children: ChildReport) -> SupervisorReport:
-    return SupervisorReport(pid=4242, children=children)
-
-
-def cycle(**more: Any) -> CycleFinished:
-    facts: dict[str, Any] = {
-        "strategy_id": STRATEGY,
-        "name": "careful",
-        "outcome": "ok",
-        "duration_s": 1.5,
-        "engine_s": 0.004,
-        "lateness_s": 0.001,
-        "at": 1_700_000_000.0,
-        "next_tick_at": 1_700_000_010.0,
-        "failures": 0,
-        "breaker": "closed",
-        "action": "LONG",
-        "symbol": "BTCUSDT",
-        "confidence": 0.8,
-        "waited_permit_s": 0.2,
-    }
-    return CycleFinished.model_validate(facts | more)
 
 
 def test_health_is_bad_until_the_supervisor_reports_and_good_after(running: Running) -> None:
@@ -221,79 +130,6 @@ def test_restart_counters_never_fall_when_a_new_supervisor_counts_from_zero(runn
         return running.samples().get(name, 0.0)
 
     assert [restarts(total) for total in (0, 2, 2, 5, 0, 1, 3)] == [0, 2, 2, 5, 5, 6, 8]
-
-
-def test_what_was_scraped_once_is_never_less_after_the_monitor_was_killed(
-    killed_and_replaced: Callable[[], Running],
-) -> None:
-    first = killed_and_replaced()
-    other = uuid4()
-    first.tell(cycle(), cycle(), cycle(strategy_id=other, name="bold"), report(child("market")))
-    before = first.samples()
-    second = killed_and_replaced()
-    at_once = second.samples()
-    second.tell(cycle(outcome="fault"), cycle())
-    after = second.samples()
-
-    counts = {key for key in before if key.partition("{")[0].endswith(("_total", "_bucket", "_count", "_sum"))}
-    assert {key: at_once[key] for key in counts} == {key: before[key] for key in counts}
-    assert all(after[key] >= before[key] for key in counts)
-    labels = json.dumps({"outcome": "ok", "strategy": str(STRATEGY)})
-    assert (before["sparky_cycles_total" + labels], after["sparky_cycles_total" + labels]) == (2, 3)
-    assert after["sparky_cycle_duration_seconds_count{}"] == 5
-    assert after["sparky_cycles_total" + json.dumps({"outcome": "ok", "strategy": str(other)})] == 1
-
-
-def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
-    killed_and_replaced: Callable[[], Running],
-) -> None:
-    name = "sparky_actor_restarts_total" + json.dumps({"actor": "market", "reason": "crashed"})
-    seen = []
-    for totals in ((2, 3), (3, 4), (5,)):
-        monitor_now = killed_and_replaced()
-        for total in totals:
-            monitor_now.tell(report(child("market", restarts=total, restart_reasons={"crashed": total})))
-            seen.append(monitor_now.samples()[name])
-    assert seen == [2, 3, 3, 4, 5]
-
-
-def test_restarts_of_a_resumed_strategy_whose_count_began_anew_are_counted_once_by_the_successor(
-    killed_and_replaced: Callable[[], Running],
-) -> None:
-    name = "sparky_actor_restarts_total" + json.dumps({"actor": CHILD, "reason": "crashed"})
-    seen = []
-    for totals in ((6, 7, 1, 2), (2,), (), (2, 3)):  # the third is gone before it had a report
-        monitor_now = killed_and_replaced()
-        for total in totals:
-            monitor_now.tell(report(child(CHILD, "running", "strategy", restart_reasons={"crashed": total})))
-        seen.append(monitor_now.samples()[name])
-    assert seen == [9, 9, 9, 10]
-
-
-def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Callable[[], Running]) -> None:
-    first = killed_and_replaced()
-    strategy_id = uuid4()
-    alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    first.tell(messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six"))
-    since = first.samples()[alarm]
-    second = killed_and_replaced()
-    assert second.samples()[alarm] == since
-    second.tell(report(child(f"strategy-{strategy_id}", "running", "strategy")))
-    assert alarm not in second.samples()
-    assert alarm not in killed_and_replaced().samples()
-
-
-def test_a_damaged_or_foreign_file_of_totals_counts_as_none(
-    killed_and_replaced: Callable[[], Running], home: Path
-) -> None:
-    kept = home / "state" / "totals.json"
-    first = killed_and_replaced()
-    first.tell(cycle())
-    assert any(key.startswith("sparky_cycles_total") for key in first.samples())
-    [_, families] = json.loads(kept.read_text())
-    for text in ("", "{", "[1, 2, 3]", json.dumps(["another run", families])):
-        kept.write_text(text)
-        assert not any(key.startswith("sparky_cycles_total") for key in killed_and_replaced().samples())
 
 
 def test_a_disk_that_refuses_costs_no_scrape(running: Running, home: Path) -> None:
