@@ -39,6 +39,7 @@ class Brood:
         self._board_descriptor = new_board()
         self._board = Board(self._board_descriptor)
         self._free_slots = list(range(SLOTS - 1, -1, -1))
+        self._is_full = False  # and it has been told
         self._incarnations = 0
         self._elders = frozenset(_children())  # whoever became this process by exec may have had children
         self._living: set[int] = set()
@@ -52,13 +53,16 @@ class Brood:
 
     def take_slot(self) -> int | None:
         """A place on the board; None when there are more children than places."""
-        if not self._free_slots:
+        if self._free_slots:
+            return self._free_slots.pop()
+        if not self._is_full:
             logger.error("no_place_left", reason=f"there are {SLOTS} children already")
-            return None
-        return self._free_slots.pop()
+        self._is_full = True
+        return None
 
     def give_slot_back(self, slot: int) -> None:
         self._free_slots.append(slot)
+        self._is_full = False
 
     @property
     def lost_servers(self) -> int:

@@ -145,12 +145,13 @@ def test_more_children_than_places_are_refused_and_told() -> None:
         "    brood = Brood(pathlib.Path(home))\n"
         "    places = [brood.take_slot() for _ in range(SLOTS + 1)]\n"
         "    assert sorted(places[:-1]) == list(range(SLOTS)) and places[-1] is None\n"
+        "    assert brood.take_slot() is None\n"
         "    brood.give_slot_back(7)\n"
         "    assert brood.take_slot() == 7\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "no_place_left" in done.stdout
+    assert done.stdout.count("no_place_left") == 1
 
 
 def test_children_from_before_sparky_was_there_are_left_alone(tmp_path: Path) -> None:
