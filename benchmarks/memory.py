@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from actors.canned_postgres import canned_postgres
 from actors.desk import PeersDesk
 from actors.forkserver import die_with_parent, warm_up
 from actors.rehearsal import NOBODY, ROWS, CannedPeers
+from actors.supervision import describe_exit
 from engine.commit_gate import CommitGate
 from engine.cycle import Ports, run_cycle
 from engine.llm import GroqModel
@@ -58,9 +60,10 @@ def main() -> None:
     with served() as addresses:
         with os.fdopen(tell, "w") as pipe:
             json.dump(addresses, pipe)
-        os.waitpid(child, 0)
+        status = os.waitpid(child, 0)[1]
     os.kill(idle, signal.SIGKILL)
     os.waitpid(idle, 0)
+    sys.exit(None if status == 0 else f"the measured process ended with {describe_exit(status)}")
 
 
 @contextmanager
