@@ -14,7 +14,7 @@ from webhook_server.schemas import Order
 Schema = dict[str, Any]
 
 _BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-_NUMERAL: Final = {"type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *$"}
+NUMERAL: Final = {"type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *$"}
 _TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "number"}
 _MOMENT: Final[Schema] = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}]}
@@ -86,7 +86,7 @@ def _bounded(told: Schema) -> Schema:
     if kept[0].get("type") not in {"number", "integer"}:
         return {"anyOf": kept} if len(kept) > 1 else kept[0]
     others = [each for each in kept[1:] if each != _TEXT]
-    return {"anyOf": [{"type": kept[0]["type"], **bounds}, _NUMERAL, *others]}
+    return {"anyOf": [{"type": kept[0]["type"], **bounds}, NUMERAL, *others]}
 
 
 def _object(required: Schema, optional: Schema | None = None) -> Schema:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
+from webhook_server.described import NUMERAL
+
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
     "table{border-collapse:collapse;width:100%}td,th{border:1px solid #bbb;padding:.2rem .5rem;text-align:left;"
@@ -70,7 +72,7 @@ def _kind(told: Mapping[str, Any]) -> str:
         return ", ".join(str(each) for each in told["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {told[name]:.0f}" for name, sign in limits.items() if name in told]
-    kind = "number as text" if "pattern" in told and "[0-9]+(" in told["pattern"] else told["type"]
+    kind = "number as text" if told.get("pattern") == NUMERAL["pattern"] else told["type"]
     return " ".join([str(told.get("format", kind)), *bounds])
 
 

@@ -193,7 +193,8 @@ class Pipeline:
 
     def _refused(self, request: Request, error: VenueRefused | StrategyFault) -> Ended:
         if isinstance(error, VenueRefused):
-            return Ended("failed", Answer(200, {**answers.rejected(str(error)), **self._common(request)}), str(error))
+            body = {**answers.rejected(str(error)), **request.stamp(self._clock.monotonic())}
+            return Ended("failed", Answer(200, body), str(error))
         return Ended("refused", answers.malformed("symbol", str(error)), str(error))
 
     def _ended(self, request: Request, end: Ended) -> Answer:
@@ -208,9 +209,6 @@ class Pipeline:
             error=end.error,
         )
         return end.answer
-
-    def _common(self, request: Request) -> dict[str, object]:
-        return {"signal_id": request.id, "duration": round((self._clock.monotonic() - request.started) * 1000)}
 
 
 def request_id(envelope: Envelope, order: Order) -> str:

@@ -8,7 +8,15 @@ from uuid import UUID
 import structlog
 
 from engine.errors import SparkyError
-from engine.exchanges.venue import OrderResult, OrderStatus, Protection, Venue, client_order_id
+from engine.exchanges.venue import (
+    STOP_LOSS,
+    TAKE_PROFIT,
+    OrderResult,
+    OrderStatus,
+    Protection,
+    Venue,
+    client_order_id,
+)
 from engine.store.webhook_rows import PlacedProtection
 from engine.types import Position
 from webhook_server.metrics import Metrics
@@ -42,7 +50,7 @@ class Guard:
 
     def withdrawn(self) -> None:
         """Makes sure that no order of this request waits."""
-        for letter in ("l", "t"):
+        for letter in (STOP_LOSS, TAKE_PROFIT):
             self.venue.cancel(self.trade.order.symbol, self.trade.client_order_id(letter))
 
     def taken_down(self, held: Position) -> Fired | None:
@@ -96,7 +104,7 @@ def ids(held: Position) -> tuple[str | None, str | None]:
 
 def protection_of(held: Position, quantity: Decimal, *, may_only_reduce: bool) -> Protection:
     """What protects `quantity` of `held`, under the ids that it has, or ids of its own when it has none."""
-    name = next((name for name in ids(held) if name is not None), client_order_id(held.id, "l"))
+    name = next((name for name in ids(held) if name is not None), client_order_id(held.id, STOP_LOSS))
     return Protection(
         signal_id=UUID(hex=name.partition("-")[2]),
         symbol=held.symbol,

@@ -56,7 +56,7 @@ class Settlement:
     def skipped(self, request: Request, reason: str, *, is_paper: bool | None = None) -> Ended:
         """Nothing had to be done; in the book `is_paper` says, if that came to light."""
         book = {} if is_paper is None else {"paper": is_paper}
-        body = {**answers.skipped(reason), **self._common(request), **book}
+        body = {**answers.skipped(reason), **request.stamp(self._clock.monotonic()), **book}
         return Ended("skipped", Answer(200, body), reason)
 
     def _closed(self, legs: Legs, plan: Plan) -> tuple[Fill, Plan]:
@@ -177,10 +177,8 @@ class Settlement:
         return Answer(200, booked.answer or answers.with_pnl(answer.body, booked))
 
     def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
-        return Answer(200, answers.plain({**body, **self._common(trade.request), "paper": trade.is_paper}))
-
-    def _common(self, request: Request) -> dict[str, Any]:
-        return {"signal_id": request.id, "duration": round((self._clock.monotonic() - request.started) * 1000)}
+        stamp = trade.request.stamp(self._clock.monotonic())
+        return Answer(200, answers.plain({**body, **stamp, "paper": trade.is_paper}))
 
 
 @contextmanager

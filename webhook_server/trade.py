@@ -36,6 +36,10 @@ class Request:
     exit_reason: str = "signal"
     position_id: UUID | None = None
 
+    def stamp(self, now: float) -> dict[str, object]:
+        """What every answer that ends it says of it; `now` is a monotonic second."""
+        return {"signal_id": self.id, "duration": round((now - self.started) * 1000)}
+
     def begun(self, began: BeganExecution) -> "Request":
         """As the store knows it: whether it may have been sent before."""
         return replace(self, is_resumed=began.is_sent)

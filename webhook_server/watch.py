@@ -8,7 +8,6 @@ much as the books say.
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
 from uuid import UUID
 
 import structlog
@@ -27,8 +26,6 @@ from webhook_server.trade import may_only_reduce
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
-
-UNSETTLED: Final = ("submitted", "filled")
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class Watch:
         if all(name_of(half) in ids(position) for half in missing):
             return
         whole = protection_of(position, position.quantity, may_only_reduce=True)
-        self._store.book_protection("", position.user_id, position.id, noted(whole), status=None, answer=None)
+        self._store.book_protection(None, position.user_id, position.id, noted(whole), status=None, answer=None)
 
     def _restored(
         self,
@@ -168,7 +165,7 @@ class Watch:
     def _obstacle(self, account: Account, position: Position) -> str | None:
         who = (position.user_id, position.exchange, position.strategy_id, position.symbol)
         for row in self._store.unfinished_requests():
-            if (row.user_id, row.exchange, row.strategy_id, row.symbol) == who and row.status in UNSETTLED:
+            if (row.user_id, row.exchange, row.strategy_id, row.symbol) == who and row.may_have_traded:
                 return f"what {row.request_id} did is not known yet"
         net = next((held.net for held in account.positions() if held.symbol == position.symbol), Decimal(0))
         booked = self._booked(position)

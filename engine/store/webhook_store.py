@@ -77,14 +77,14 @@ class WebhookStore:
 
     def book_protection(
         self,
-        request_id: str,
+        request_id: str | None,
         user_id: UUID,
         position_id: UUID,
         protection: PlacedProtection,
         status: int | None,
         answer: dict[str, Any] | None,
     ) -> None:
-        """Notes which orders protect the position, and ends the request with `answer` unless that is None."""
+        """Notes which orders protect the position; with an `answer` it is that of the request, which ends."""
         self.rpc.call(
             "book_protection",
             request_id=request_id,
