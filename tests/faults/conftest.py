@@ -11,6 +11,7 @@ from tests.support.sparky import Sparky, without_strategies
 
 MEASURED = "measured"
 FleetMaker = Callable[..., Fleet]
+Note = Callable[[str], None]  # what `measured` gives
 
 
 @pytest.fixture

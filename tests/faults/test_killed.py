@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from statistics import quantiles
 from typing import Any
 
 import pytest
 
+from tests.faults.conftest import Note
 from tests.support.crowding import Metronome, slowed
 from tests.support.fleet import FIXED, FORK_SERVER, Fleet
 from tests.support.supervised import is_alive, wait_until_gone
@@ -17,8 +17,6 @@ from tests.support.supervised import is_alive, wait_until_gone
 PATIENCE_S = 180.0
 LATER_S = 0.05  # what is promised of the 99th percentile, on a machine that is late with nothing else
 WATCHED_S = 15.0
-
-Note = Callable[[str], None]
 
 
 def pids_of(fleet: Fleet) -> dict[str, int]:

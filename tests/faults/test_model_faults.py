@@ -4,7 +4,7 @@ blamed on nobody, and over when it is over."""
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,16 +15,18 @@ from tests.faults.conftest import FleetMaker
 from tests.support.directories import short_directory
 from tests.support.fleet import Fleet, launched
 from tests.support.groq_double import completion
+from tests.support.outages import (
+    CHAT,
+    QUICK,
+    assert_nobody_is_paused_or_restarted,
+    broken,
+    facts,
+    logged,
+    requests,
+    wait_for_all,
+)
 
-CHAT = "chat/completions"
-PATIENCE_S = 240.0
 DATE = "an HTTP date 3 s from now"
-QUICK = {
-    "SPARKY_LLM_TIMEOUT_S": "1.5",
-    "SPARKY_CYCLE_DEADLINE_S": "6",
-    "SPARKY_SIM_SPEED": "1",  # the market is no part of this: its data do not grow old while the machine is busy
-}
-Note = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
@@ -32,49 +34,6 @@ def three() -> Iterator[Fleet]:
     """Three strategies a second; every test leaves them well."""
     with short_directory() as root, launched(Fleet(root / "home", 3, 1.0, **QUICK)) as running:
         yield running
-
-
-def broken(fleet: Fleet, **fault: Any) -> None:
-    fleet.order("groq", {"path": CHAT, "times": None, **fault})
-
-
-def refusing(fleet: Fleet, status: int, code: str, **headers: str) -> None:
-    body = json.dumps({"error": {"message": "told to refuse", "type": "error", "code": code}})
-    broken(fleet, kind="status", status=status, body=body, headers=headers)
-
-
-def facts(fleet: Fleet) -> dict[str, dict[str, Any]]:
-    known = fleet.status()["strategies"]
-    return {key: known[key] for key in fleet.ids}
-
-
-def wait_for_all(fleet: Fleet, outcome: str, patience_s: float = PATIENCE_S) -> dict[str, str]:
-    """Until each strategy has ended a cycle with `outcome` from now on; the reasons that they gave."""
-    began, seen = time.time(), dict[str, str]()
-
-    def all_have() -> bool:
-        for key, cycle in facts(fleet).items():
-            if cycle["at"] > began and cycle["outcome"] == outcome:
-                seen[key] = str(cycle["reason"])
-        return len(seen) == fleet.count
-
-    fleet.wait_for(all_have, f"{outcome} of every strategy, seen of {len(seen)}", patience_s)
-    return seen
-
-
-def requests(fleet: Fleet, outcome: str) -> float:
-    return sum(value for (_, kind), value in fleet.samples("sparky_llm_requests_total").items() if kind == outcome)
-
-
-def logged(fleet: Fleet, event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in fleet.log_path.read_text().splitlines() if line.startswith("{")]
-    return [row for row in lines if row["event"] == event]
-
-
-def assert_nobody_is_paused_or_restarted(fleet: Fleet) -> None:
-    with fleet.store() as store:
-        assert "paused" not in {row.status for row in store.list_strategies()}
-    assert {child["restarts"] for child in fleet.strategies().values()} == {0}
 
 
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -2,11 +2,10 @@
 
 import time
 
-from tests.faults.conftest import FleetMaker
-from tests.faults.test_model_faults import (
+from tests.faults.conftest import FleetMaker, Note
+from tests.support.outages import (
     PATIENCE_S,
     QUICK,
-    Note,
     assert_nobody_is_paused_or_restarted,
     broken,
     facts,
