@@ -1,6 +1,5 @@
 """Actors of one process, and servers they may reach."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from simulator import aster, groq
 from simulator.candles import synthetic
 from simulator.quota import Limits
 from simulator.service import open_exchange
+from tests.support.directories import short_directory
 from tests.support.local_peers import LocalPeers
 
 Serve = Callable[..., str]
@@ -19,8 +19,8 @@ Serve = Callable[..., str]
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A state directory whose path is short enough for sockets."""
-    with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as path:
-        yield Path(path)
+    with short_directory() as path:
+        yield path
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Any Groq-compatible endpoint and any address of the venue go through the same code: only the settings differ."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +8,7 @@ from engine.serving import HttpService
 from engine.settings import Settings
 from simulator.service import make_aster, make_groq
 from tests.e2e.conftest import SparkyMaker
+from tests.support.directories import short_directory
 from tests.support.ports import free_ports
 from tests.support.sparky import Sparky
 
@@ -18,8 +17,8 @@ from tests.support.sparky import Sparky
 def elsewhere() -> Iterator[tuple[str, str]]:
     """The addresses of a model and a venue that Sparky has not started."""
     groq_port, aster_port = free_ports(2)
-    with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as home:
-        settings = Settings(sparky_home=Path(home), sparky_sim_groq_port=groq_port, sparky_sim_aster_port=aster_port)
+    with short_directory() as home:
+        settings = Settings(sparky_home=home, sparky_sim_groq_port=groq_port, sparky_sim_aster_port=aster_port)
         services: list[HttpService] = [make_groq(settings, ""), make_aster(settings, "")]
         for service in services:
             service.start()

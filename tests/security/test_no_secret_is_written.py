@@ -3,9 +3,7 @@
 import base64
 import json
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from engine.store.people_rows import NewStrategy
 from engine.store.seed import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq
+from tests.support.directories import short_directory
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.ports import free_ports
 from tests.support.sparky import Sparky
@@ -48,9 +47,14 @@ def told_in(text: str) -> list[str]:
 
 
 @pytest.fixture
-def sparky(database_url: str, store: Store) -> Iterator[Sparky]:
+def root() -> Iterator[Path]:
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def sparky(database_url: str, store: Store, root: Path) -> Iterator[Sparky]:
     """The product on a named database with a password, a provider with a key, and a venue with keys."""
-    root = Path(tempfile.mkdtemp(prefix="spk-", dir="/tmp"))
     (port,) = free_ports(1)
     groq = make_groq(Settings(sparky_sim_groq_port=port, sparky_llm_rpm=600), "")
     groq.start()
@@ -73,7 +77,6 @@ def sparky(database_url: str, store: Store) -> Iterator[Sparky]:
     yield made
     made.close()
     groq.stop(1)
-    shutil.rmtree(root, ignore_errors=True)
 
 
 def test_no_secret_is_written_served_inherited_or_stored(sparky: Sparky, store: Store, database_url: str) -> None:

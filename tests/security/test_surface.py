@@ -2,10 +2,8 @@
 
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import requests
@@ -21,6 +19,7 @@ from engine.errors import BadConfiguration
 from engine.settings import Settings, is_loopback, read_environment
 from engine.store.store import Store
 from engine.telemetry import Metrics
+from tests.support.directories import short_directory
 from tests.support.ports import free_port
 from webhook_server.service import make
 
@@ -137,8 +136,8 @@ def test_no_request_makes_the_server_fetch_an_address(webhook: str) -> None:
 
 
 def test_directories_and_files_are_their_owners_alone() -> None:
-    with tempfile.TemporaryDirectory(prefix="spk-", dir="/tmp") as name:
-        run_dir = Path(name) / "home" / "run"
+    with short_directory() as root:
+        run_dir = root / "home" / "run"
         prepare_run_dir(run_dir)
         with HomeLock(run_dir):
             for path in (run_dir.parent, *run_dir.parent.rglob("*")):

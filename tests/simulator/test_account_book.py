@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +23,7 @@ from engine.exchanges.venue import OrderRequest, OrderStatus, Protection
 from engine.types import Frozen, Side
 from simulator.account_book import AccountBook
 from simulator.ledger import Account, Order
+from tests.support.directories import short_directory
 from tests.support.ports import free_port
 
 PROGRAM = """
@@ -73,8 +73,8 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    with tempfile.TemporaryDirectory(prefix="sparky") as home:  # a short name, as sockets live below it
-        process = Process(Path(home))
+    with short_directory() as home:
+        process = Process(home)
         yield process
         process.kill()
 

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine.settings import Settings
 from simulator.bookmark import Bookmark
 from simulator.candles import MINUTE_MS
 from simulator.service import make_aster, make_groq
+from tests.support.directories import short_directory
 from tests.support.ports import free_port
 
 START_MS = 1_677_628_800_000
@@ -23,8 +23,8 @@ START_MS = 1_677_628_800_000
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A state directory with a short name, as sockets live below it."""
-    with tempfile.TemporaryDirectory(prefix="sparky") as path:
-        yield Path(path)
+    with short_directory() as path:
+        yield path
 
 
 def test_both_start_from_settings_and_are_healthy_until_they_stop(home: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
@@ -15,6 +14,7 @@ from engine.settings import Settings
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
+from tests.support.directories import short_directory
 from tests.support.ports import free_port
 from tests.support.sql import Sql
 from tests.webhook_server.conftest import Sender, until
@@ -24,7 +24,7 @@ from webhook_server.service import make
 @pytest.fixture
 def settings(database_url: str) -> Iterator[Callable[..., Settings]]:
     """Makes settings with a state directory of the test's own."""
-    with tempfile.TemporaryDirectory(prefix="sp-", dir="/tmp") as home:
+    with short_directory() as home:
 
         def make_settings(**more: object) -> Settings:
             given = {

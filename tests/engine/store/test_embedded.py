@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from engine.store import cluster
 from engine.store.embedded import Embedded, data_dir, database, dsn, is_running, make
 from engine.store.migrate import read_migrations
 from engine.store.store import open_store
+from tests.support.directories import short_directory
 
 OWNER = """
 import sys, pathlib
@@ -34,12 +34,11 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def made_home() -> Iterator[Path]:
     """A state directory whose cluster is made; the tests here share it, one after the other."""
-    home = Path(tempfile.mkdtemp(prefix="sparky-test-", dir="/tmp"))
-    service = make(Settings(sparky_home=home), "")
-    service.start()
-    service.stop(3)
-    yield home
-    shutil.rmtree(home, ignore_errors=True)
+    with short_directory() as home:
+        service = make(Settings(sparky_home=home), "")
+        service.start()
+        service.stop(3)
+        yield home
 
 
 def _owner(home: Path) -> tuple["subprocess.Popen[str]", psutil.Process]:
@@ -171,17 +170,16 @@ def test_a_command_starts_the_server_for_its_own_time(made_home: Path) -> None:
         assert address == "postgresql://elsewhere/x"
 
 
-def test_an_interrupted_creation_leaves_nothing_in_the_way(tmp_path: Path) -> None:
-    home = Path(tempfile.mkdtemp(prefix="sparky-test-", dir="/tmp"))
-    (home / "postgres.new").mkdir()
-    (home / "postgres.new" / "PG_VERSION").write_text("18\n")
-    server = Embedded(home)
+def test_an_interrupted_creation_leaves_nothing_in_the_way() -> None:
+    with short_directory() as home:
+        (home / "postgres.new").mkdir()
+        (home / "postgres.new" / "PG_VERSION").write_text("18\n")
+        server = Embedded(home)
 
-    server.start()
+        server.start()
 
-    assert server.healthy()
-    server.stop()
-    shutil.rmtree(home)
+        assert server.healthy()
+        server.stop()
 
 
 def test_a_directory_that_cannot_be_used_is_said_in_one_sentence(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -12,12 +11,13 @@ import pytest
 from engine.settings import Settings
 from engine.store.cluster import OwnedByAnother, Users
 from engine.store.embedded import database, is_running
+from tests.support.directories import short_directory
 
 
 @pytest.fixture
 def fresh_home() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="spk-", dir="/tmp") as name:
-        yield Path(name)
+    with short_directory() as home:
+        yield home
 
 
 def test_commands_at_once_share_one_server_that_ends_after_the_last(fresh_home: Path) -> None:
