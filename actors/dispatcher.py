@@ -57,6 +57,7 @@ class Dispatcher(Actor):
         self._stopping = threading.Event()
         self._idle = threading.Event()
         self._store_is_up = True
+        self._outbox_is_up = True  # as the clerk sees it
 
     def open(self) -> None:
         if self._home is not None:
@@ -106,14 +107,20 @@ class Dispatcher(Actor):
             try:
                 unsettled = self._settled(unsettled)
                 started = self._claim()
+                self._note_outbox(up=True)
             except UpstreamUnavailable as error:
-                logger.warning("outbox_away", reason=str(error), unsettled=len(unsettled))
+                self._note_outbox(up=False, reason=str(error), unsettled=len(unsettled))
                 started = 0
                 if self._stopping.is_set():
                     break
             if self._stopping.is_set() and not (started or unsettled or self._claimed):
                 break
         self._idle.set()
+
+    def _note_outbox(self, *, up: bool, **facts: object) -> None:
+        if up != self._outbox_is_up:
+            self._outbox_is_up = up
+            logger.warning("outbox_is_back" if up else "outbox_away", **facts)
 
     def _ended(self, wait_s: float | None) -> list[Ended]:
         """All events that are there, after at least one came (or `wait_s` passed).

@@ -3,18 +3,24 @@
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from actors.dispatcher import Dispatcher
 from actors.messages import OutboxState, SignalAttempted, SignalReady, Tick
+from engine.errors import UpstreamUnavailable
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
+from engine.store.postgres import PostgresRpc
+from engine.store.rpc import Rpc
 from engine.store.store import Store
 from engine.types import Action, SignalAction, StrategyStatus
 from tests.support.events import Ear
+from tests.support.keys import vault
 from tests.support.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -208,3 +214,42 @@ def test_a_receiver_that_is_gone_for_good_ends_the_signal(
     running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
     running.ear.wait_for(SignalAttempted)
     assert [row.status for row in store.signals()] == ["dead"]
+
+
+class Unplugged:
+    """A database that can be out of reach."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self.is_away = False
+        self.refused_claims = 0
+
+    def call(self, function: str, /, **arguments: object) -> Any:
+        if self.is_away:
+            self.refused_claims += function == "claim_signals"
+            raise UpstreamUnavailable("database", "unplugged")
+        return self._rpc.call(function, **arguments)
+
+    def close(self) -> None:
+        self._rpc.close()
+
+
+def test_an_outbox_that_is_away_is_told_once_and_once_when_it_is_back(
+    database_url: str, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    cable = Unplugged(PostgresRpc(database_url, keep=True))
+    with capture_logs() as lines, Store(cable, vault()) as pluggable:
+        running = Running(pluggable, receiver.url)
+        cable.is_away = True
+        deadline = time.monotonic() + 60
+        while cable.refused_claims < 5:
+            assert time.monotonic() < deadline
+            running.tick()
+        cable.is_away = False
+        leave_signal(store, strategy_id)
+        running.tick()
+        assert running.ear.wait_for(SignalAttempted)[0].outcome == "delivered"
+        running.actor.close(20.0)
+        running.ref.stop()
+    told = [line["event"] for line in lines]
+    assert (told.count("outbox_away"), told.count("outbox_is_back")) == (1, 1)
