@@ -40,7 +40,7 @@ def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datet
     return Plan(close=closes, open_usd=verdict.size_usd)
 
 
-def without(portfolio: Portfolio, gone: Position | None) -> Portfolio:
+def after_closing(portfolio: Portfolio, gone: Position | None) -> Portfolio:
     """`portfolio` once `gone` is closed."""
     left = tuple(each for each in portfolio.open_positions if each != gone)
     closed = len(portfolio.open_positions) - len(left)

@@ -15,7 +15,7 @@ from engine.store.webhook_rows import BeganExecution, Portfolio
 from webhook_server import answers, risk
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
-from webhook_server.decide import Plan, decide, held_by, to_exit, without
+from webhook_server.decide import Plan, after_closing, decide, held_by, to_exit
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
@@ -130,7 +130,7 @@ class Desk:
         plan = self._decided(trade, trade.portfolio)
         if plan.open_usd > 0 and trade.adds() and self._legs(trade).has_fired():
             # Its stop or target has been filled at the venue: that is booked first, and what follows is no addition.
-            emptied = without(trade.portfolio, trade.held)
+            emptied = after_closing(trade.portfolio, trade.held)
             plan = replace(decide(trade.order, emptied, None, self._clock.now()), close=True)
         if plan.refusal is not None:
             self._metrics.refusals.labels(plan.refusal.limit_type.value).inc()

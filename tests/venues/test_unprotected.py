@@ -8,10 +8,15 @@ import pytest
 import requests
 
 from engine.exchanges.venue import client_order_id
+from engine.settings import Settings
 from simulator.exchange import Exchange
 from simulator.ledger import Order
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
+from webhook_server.app import build
+from webhook_server.clock import SystemClock
+from webhook_server.lease import NAME
+from webhook_server.venues import VenuesOf
 
 PATIENCE_S = 120.0
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -127,10 +132,16 @@ def test_what_was_closed_by_hand_at_the_venue_is_told_and_not_protected_again(fl
 def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     floor.send("a", **STOP)
     floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
-    floor.server.watch._may_send = lambda: False
-    floor.server.watch.run()
+    venues = VenuesOf(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
+    server = build(Settings(), floor.store, venues, SystemClock(), owner="this one")
+    assert floor.store.hold_lease(NAME, "this one", 600)
+    floor.store.release_lease(NAME, "this one")
+    server.watch.run()
     assert floor.waiting() == []
-    assert floor.metric("unprotected_positions") == 1
+    assert floor.store.hold_lease(NAME, "this one", 600)
+    server.watch.run()
+    assert [order.client_order_id for order in floor.waiting()] == [client_order_id("a", "l")]
+    floor.store.release_lease(NAME, "this one")
 
 
 def test_a_venue_that_is_away_is_asked_once_and_what_is_known_stays_known(floor: Floor) -> None:
