@@ -1,38 +1,20 @@
-"""The stand-in for Aster through ccxt and by hand: signatures, nonces, orders that wait, and books that add up."""
+"""The stand-in for Aster through ccxt and by hand: orders that wait, and books that add up."""
 
-import time
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
 
 import ccxt
 import httpx
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator import ledger
 from simulator.exchange import Exchange
 from simulator.refusals import AsterRefusal
-from simulator.signatures import DOMAIN, TYPES, Doorkeeper
+from tests.support.signing import KEY, refused, signed
 
-KEY = f"{7:064x}"
-USER = Account.from_key(KEY).address
 SYMBOL = "BTC/USDT:USDT"
-
-
-def signed(parameters: dict[str, object], key: str = KEY, *, nonce: int | None = None, user: str = USER) -> str:
-    """A V3 request made by hand, without ccxt, from the protocol's description."""
-    nonce = time.time_ns() // 1_000 if nonce is None else nonce
-    message = urlencode({**parameters, "nonce": nonce, "user": user, "signer": Account.from_key(key).address})
-    signable = encode_typed_data(domain_data=DOMAIN, message_types=TYPES, message_data={"msg": message})
-    return f"{message}&signature=0x{Account.sign_message(signable, key).signature.hex()}"
-
-
-def get(url: str, path: str, query: str) -> httpx.Response:
-    return httpx.get(f"{url}/fapi/v3{path}?{query}", timeout=30)
 
 
 @pytest.fixture
@@ -44,50 +26,6 @@ def trader(aster_url: str) -> Any:
     client.urls["api"] = dict.fromkeys(client.urls["api"], f"{aster_url}/fapi")
     client.set_markets(client.parse_markets(client.fapiPublicGetV3ExchangeInfo()["symbols"]))
     return client
-
-
-def test_a_request_signed_by_hand_is_let_in(aster_url: str) -> None:
-    answer = get(aster_url, "/balance", signed({}))
-    assert answer.status_code == 200
-    assert answer.json()[0]["balance"] == "10000"
-
-
-def refused(answer: httpx.Response) -> tuple[int, int]:
-    return answer.status_code, answer.json()["code"]
-
-
-def test_a_wrong_key_a_changed_parameter_and_a_missing_signature_are_refused(aster_url: str) -> None:
-    other = f"{8:064x}"
-    forged = signed({"symbol": "BTCUSDT"}, other).replace(str(Account.from_key(other).address), str(USER))
-    assert refused(get(aster_url, "/balance", forged)) == (400, -1022)
-    changed = signed({"symbol": "BTCUSDT"}).replace("BTCUSDT", "ETHUSDT")
-    assert refused(get(aster_url, "/openOrders", changed)) == (400, -1022)
-    assert refused(get(aster_url, "/balance", signed({}).replace("signature=0x", "signature=0xzz"))) == (400, -1022)
-    assert refused(get(aster_url, "/balance", "")) == (400, -1102)
-
-
-def test_a_nonce_is_good_once_and_for_ten_seconds(aster_url: str) -> None:
-    query = signed({})
-    assert get(aster_url, "/balance", query).status_code == 200
-    assert refused(get(aster_url, "/balance", query)) == (400, -1021)
-    old = time.time_ns() // 1_000 - 60_000_000
-    assert refused(get(aster_url, "/balance", signed({}, nonce=old))) == (400, -1021)
-
-
-def test_nonces_are_remembered_a_hundred_deep() -> None:
-    door = Doorkeeper()
-    for nonce in range(100, 210):
-        door.admit(signed({}, nonce=nonce), 100)
-    with pytest.raises(AsterRefusal, match="older than the last 100"):
-        door.admit(signed({}, nonce=99), 100)
-    with pytest.raises(AsterRefusal, match="used"):
-        door.admit(signed({}, nonce=150), 100)
-
-
-def test_one_agent_may_sign_for_a_user_and_no_second_one(aster_url: str) -> None:
-    first, second = f"{8:064x}", f"{9:064x}"
-    assert get(aster_url, "/balance", signed({}, first)).status_code == 200
-    assert refused(get(aster_url, "/balance", signed({}, second))) == (401, -2015)
 
 
 def test_ccxt_trades_and_its_position_balance_and_trades_agree(trader: Any) -> None:
