@@ -9,7 +9,7 @@ import pytest
 from engine.types import StrategyStatus
 from tests.conftest import Project
 from tests.support.directories import short_directory
-from tests.support.fleet import Fleet, launched
+from tests.support.fleet import Fleet
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY
 
@@ -24,11 +24,14 @@ def fleet(supabase: Project) -> Iterator[Fleet]:
         "SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value(),
         "SPARKY_SIM_SPEED": "240",
     }
-    with short_directory() as root, launched(Fleet(root / "home", COUNT, 2.0, **settings), ("database",)) as made:
+    with short_directory() as root:
+        made = Fleet(root / "home", COUNT, 2.0, **settings)
         yield made
+        made.close()
 
 
 def test_it_trades_and_goes_on_after_crashes_and_the_end_of_the_database(fleet: Fleet, supabase: Project) -> None:
+    fleet.launch(without=("database",))
     with fleet.store() as store:
         fleet.wait_for(lambda: store.signals(status="delivered"), "a delivery")
         fleet.wait_for(lambda: store.open_positions() or store.trades(), "a booked fill")
