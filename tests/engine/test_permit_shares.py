@@ -66,7 +66,7 @@ def test_impatient_strategies_on_their_own_cadence_get_equal_shares(count: int, 
             due[number] = next_tick(cadences[number], now)
         return [asker(number, now, patience_s=40) for number in ticking]
 
-    hours = 3
+    hours = 2
     world.run(hours * 3600.0, 0.25, asks)
     shares = dict.fromkeys(range(count), 0)
     for _, grant in world.grants:
@@ -85,7 +85,7 @@ def test_under_a_token_limit_large_and_small_requests_have_their_turns_alike() -
         due.update({number: due[number] + 45 for number in ticking})
         return [asker(number, now, 2_500 if number % 2 else 500, patience_s=40) for number in ticking]
 
-    world.run(4 * 3600.0, 0.25, asks)
+    world.run(2 * 3600.0, 0.25, asks)
     shares = dict.fromkeys(range(40), 0)
     for _, grant in world.grants:
         shares[grant.asker.strategy_id.int] += 1
