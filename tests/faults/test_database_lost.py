@@ -212,7 +212,7 @@ def test_every_trade_has_its_decision_and_none_was_booked_twice(fleet: Fleet, da
     with psycopg.connect(database.server.dsn) as connection:
         orphans = connection.execute(
             "select request_id from fills where request_id not in (select id::text from ai_trade_log)"
-            " and request_id !~ '^(stop_loss|take_profit)-'"  # which the code decides, not a strategy
+            " and request_id !~ '^exit/(stop_loss|take_profit)/'"  # which the code decides, not a strategy
         ).fetchall()
         doubles = connection.execute(
             "select request_id, kind from fills group by user_id, request_id, kind having count(*) > 1"
