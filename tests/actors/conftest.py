@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from engine.serving import HttpService
 from simulator import aster, groq
@@ -21,6 +22,13 @@ def home() -> Iterator[Path]:
     """A state directory whose path is short enough for sockets."""
     with short_directory() as path:
         yield path
+
+
+@pytest.fixture
+def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
+    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield made
+    made.destroy(linger=0)
 
 
 @pytest.fixture

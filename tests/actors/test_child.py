@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,13 +42,6 @@ class Slow(Actor):
         assert isinstance(message, CycleFinished)
         assert self.may_go_on.wait(PATIENCE_S)
         self.received += 1
-
-
-@pytest.fixture
-def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
-    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    yield made
-    made.destroy(linger=0)
 
 
 @pytest.fixture
