@@ -38,11 +38,11 @@ fuzz: $(STAMP)
 
 # Tables of figures, for a machine that does nothing else meanwhile: about ten minutes.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/limiter.py
-	$(BIN)/python benchmarks/execution.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/scale.py --strategies 100 --cadence 5 --watch 60
-	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python -m benchmarks.limiter
+	$(BIN)/python -m benchmarks.execution
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.scale --strategies 100 --cadence 5 --watch 60
+	$(BIN)/python -m benchmarks.scale
 
 # pip-audit lives apart: it brings more packages than it audits.
 audit: $(STAMP)

@@ -1,6 +1,6 @@
 """How fast signals become booked paper fills: a whole `sparky up`, real processes, PostgreSQL and HTTP.
 
-    .venv/bin/python benchmarks/execution.py [--signals 3000] [--rate 25] [--seconds 20] [--profile]
+    .venv/bin/python -m benchmarks.execution [--signals 3000] [--rate 25] [--seconds 20] [--profile]
 
 Saturated: all signals lie in the outbox before the dispatcher is told. Paced: one signal every 1/rate seconds and
 announced as a strategy announces it. Time counts from the signal's row to the row of its fill, by the database's clock.

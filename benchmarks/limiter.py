@@ -1,6 +1,6 @@
 """What 30 requests a minute mean to 10, 22 and 100 strategies, and what a day of deciding costs by model.
 
-Run: ``PYTHONPATH=. .venv/bin/python benchmarks/limiter.py``. The limiter's own policy on virtual time, nothing else:
+Run: ``PYTHONPATH=. .venv/bin/python -m benchmarks.limiter``. The limiter's own policy on virtual time, nothing else:
 waiting is for a permit; a missed cycle is one that got none within its deadline.
 """
 

@@ -1,6 +1,6 @@
 """What a strategy's process keeps to itself, and whether it grows: one warm process is forked and plays many cycles.
 
-    python benchmarks/memory.py [--cycles 10000]
+    python -m benchmarks.memory [--cycles 10000]
 
 Real are the fork, the SDK and its HTTP over a socket, the database driver and its socket, prompt and validators; the
 market, the limiter and the database's answers are canned. What a fleet of real processes costs is told by scale.py.

@@ -1,6 +1,6 @@
 """A thousand strategies on one host: started, ticking and stopped through the real product, with what it took.
 
-    python benchmarks/scale.py [--strategies 1000] [--cadence 45] [--watch 90]
+    python -m benchmarks.scale [--strategies 1000] [--cadence 45] [--watch 90]
 
 Embedded database and simulators run on the same cores, so every figure holds them too unless it says otherwise.
 """
