@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 
 from engine.serving import HttpService
+from engine.settings import Settings
+from engine.store.store import Store
 from simulator import aster, groq
 from simulator.candles import synthetic
 from simulator.quota import Limits
 from simulator.service import open_exchange
+from tests.actors.scene import MakeScene, Scene
 from tests.support.directories import short_directory
 from tests.support.local_peers import LocalPeers
 
@@ -62,3 +66,23 @@ def aster_url(serve: Serve) -> str:
 @pytest.fixture
 def groq_url(serve: Serve) -> str:
     return serve(groq.create_groq(groq.Groq(Limits())), groq.HEALTH)
+
+
+@pytest.fixture
+def scene(
+    peers: LocalPeers, store: Store, database_url: str, home: Path, aster_url: str, groq_url: str
+) -> Iterator[MakeScene]:
+    def make_scene(groq: str | None = None, **changes: Any) -> Scene:
+        values: dict[str, Any] = {
+            "groq_api_key": "gsk_test",
+            "groq_base_url": groq or groq_url,
+            "database_url": database_url,
+            "sparky_home": home,
+            "sparky_market": "aster",
+            "sparky_market_url": aster_url,
+            "sparky_llm_rpm": 10_000,
+        }
+        return Scene(peers, store, Settings.model_validate({**values, **changes}))
+
+    yield make_scene
+    peers.stop()  # before their database is dropped

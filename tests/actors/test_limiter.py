@@ -161,3 +161,14 @@ def test_what_the_limit_cannot_carry_is_said_once_with_need_limit_and_cadence(
     said = capsys.readouterr().out
     assert said.count("limit_cannot_carry_all") == said.count("limit_carries_all") == 1
     assert "effective_cadence_s=200.0" in said
+
+
+def test_capacity_is_announced_from_what_is_reserved(peers: LocalPeers, home: Path) -> None:
+    """A request that may use 7,000 of 8,000 tokens a minute lets one other of 1,000 in before it, whatever it uses."""
+    start(peers, home, sparky_llm_tpm=8_000)
+    peers.tell("limiter", Demanded(demands=(Demand(model=None, cadence_s=15, strategies=1),)))
+    permit = ask(peers, tokens=7_000)
+    peers.tell("limiter", ReleasePermit(permit_id=permit.permit_id, model=MODEL, tokens=1_000))
+    told = state(peers)
+    assert told.limit_rpm == pytest.approx(2.0)
+    assert told.limited_by == "tpm"

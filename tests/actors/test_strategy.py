@@ -1,91 +1,22 @@
 """A strategy's actor with everything real around it: PostgreSQL, limiter, market, and both simulators over HTTP."""
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast
-from uuid import UUID
 
 import psycopg
 import pytest
 from pydantic import SecretStr
 
-from actors import limiter, market
 from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChanged, Tick
-from actors.strategy import StrategyActor, make
+from actors.strategy import make
 from engine.breaker import Breaker
 from engine.breaker_file import BreakerFile
-from engine.settings import Settings
-from engine.store.people_rows import NewStrategy
-from engine.store.store import Store
 from engine.types import StrategyStatus
+from tests.actors.scene import MakeScene
 from tests.support.groq_double import Answer, GroqDouble, error, ok
-from tests.support.local_peers import LocalPeers
 
 NONSENSE = ok("I would rather not say.")
 HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
-
-
-class Scene:
-    """One running strategy and the actors it needs."""
-
-    def __init__(self, peers: LocalPeers, store: Store, settings: Settings) -> None:
-        self.peers = peers
-        self.store = store
-        self.settings = settings
-        self.actor: StrategyActor | None = None
-        peers.start("limiter", lambda: limiter.make(settings, peers, ""))
-        peers.start("market", lambda: market.make(settings, peers, ""))
-
-    def strategy(self, **changes: Any) -> UUID:
-        user_id = self.store.ensure_user("owner@example.com")
-        values = {"user_id": user_id, "name": "Example", "status": "running", "cadence_seconds": 1}
-        row = self.store.create_strategy(
-            NewStrategy.model_validate({**values, "target_assets": ("BTCUSDT",), **changes})
-        )
-        return row.id
-
-    def run(self, strategy_id: UUID) -> StrategyActor:
-        made: list[StrategyActor] = []
-
-        def remember() -> StrategyActor:
-            made.append(make(self.settings, self.peers, str(strategy_id)))
-            return made[0]
-
-        self.peers.start(f"strategy-{strategy_id}", remember)
-        self.actor = made[0]
-        return made[0]
-
-    def status(self, strategy_id: UUID) -> tuple[str, str | None]:
-        row = self.store.get_strategy(strategy_id)
-        assert row is not None
-        return str(row.status), row.paused_reason
-
-    def cycles(self, count: int, outcome: str | None = None) -> list[CycleFinished]:
-        return self.peers.wait_for(CycleFinished, lambda c: outcome in (None, c.outcome), count)
-
-
-MakeScene = Callable[..., Scene]
-
-
-@pytest.fixture
-def scene(
-    peers: LocalPeers, store: Store, database_url: str, home: Path, aster_url: str, groq_url: str
-) -> Iterator[MakeScene]:
-    def make_scene(groq: str | None = None, **changes: Any) -> Scene:
-        values: dict[str, Any] = {
-            "groq_api_key": "gsk_test",
-            "groq_base_url": groq or groq_url,
-            "database_url": database_url,
-            "sparky_home": home,
-            "sparky_market": "aster",
-            "sparky_market_url": aster_url,
-            "sparky_llm_rpm": 10_000,
-        }
-        return Scene(peers, store, Settings.model_validate({**values, **changes}))
-
-    yield make_scene
-    peers.stop()  # before their database is dropped
 
 
 def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scene: MakeScene) -> None:
@@ -323,3 +254,24 @@ def test_a_stopping_strategy_abandons_its_cycle_and_records_nothing(scene: MakeS
         abandoned = here.cycles(1, "abandoned")[0]
     assert abandoned.failures == 0
     assert here.store.decisions(strategy_id) == ()
+
+
+def test_an_automatic_pause_is_a_warning_that_says_how_often_what_failed(
+    scene: MakeScene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ok('{"decision": "up"}')
+    with GroqDouble(NONSENSE, NONSENSE, other, other, NONSENSE) as groq:
+        here = scene(groq.url)
+        strategy_id = here.strategy()
+        here.run(strategy_id)
+        here.cycles(5, "fault")
+        here.peers.stop_one(f"strategy-{strategy_id}")
+    status, reason = here.status(strategy_id)
+    assert status == "paused"
+    assert reason is not None
+    assert reason.startswith("5 failures without a success")
+    assert "4 \u00d7 no JSON object in the answer" in reason
+    assert "1 \u00d7 unknown field 'decision'" in reason
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "strategy_paused" in line]
+    assert "warning" in line
+    assert "4 \u00d7" in line

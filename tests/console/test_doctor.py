@@ -16,6 +16,7 @@ from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from simulator.quota import Limits
 from tests.console.conftest import Sparky
+from tests.support.groq_double import Answer, GroqDouble, error, raw
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.ports import free_ports
 
@@ -125,6 +126,27 @@ def test_a_key_that_groq_refuses_is_told_from_a_model_it_does_not_serve(patient:
     assert wrong_key["groq"]["state"] == "fault"
     assert "GROQ_API_KEY" in wrong_key["groq"]["remedy"]
     assert "another1" not in str(wrong_key)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "remedy"),
+    [
+        (raw(403, b"<html><title>Attention Required!</title></html>"), "Attention Required!", "network"),
+        (error(403, None, message="Access denied. Please check your network settings."), "Access denied", "network"),
+        (error(400, "organization_restricted", message="Organization has been restricted."), "restricted", "account"),
+        (error(401, "invalid_api_key", message="Invalid API Key"), "Invalid API Key", "GROQ_API_KEY"),
+        (error(429, None, message="Please try again in 7m27.5s on tokens per day"), "try again in 7m27.5s", "wait"),
+    ],
+)
+def test_what_the_provider_refuses_is_told_in_its_words_with_a_remedy_that_helps(
+    patient: Sparky, answer: Answer, words: str, remedy: str
+) -> None:
+    with GroqDouble(answer) as double:
+        found = examined(patient, GROQ_BASE_URL=double.url, GROQ_API_KEY=KEY, SPARKY_MARKET="simulator")["groq"]
+    assert found["state"] == "fault"
+    assert words in found["found"]
+    assert remedy in found["remedy"]
+    assert ("make a new key" in found["remedy"]) is (remedy == "GROQ_API_KEY")
 
 
 def test_an_endpoint_that_is_not_there_or_speaks_otherwise_is_a_fault(patient: Sparky, serve: Serve) -> None:

@@ -89,7 +89,7 @@ class World:
         return a_snapshot(symbol, interval=interval)
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
-        assert 1_000 < tokens < 2_500
+        assert 1_000 < tokens < 12_000
         if model in self.known_gone:
             raise ModelGone("404 model_not_found")
         if self.permits_left == 0:
@@ -135,13 +135,18 @@ class World:
 
         if type(self.gate) is CommitGate and not self.gate._closed.is_set():
             self.gate = Gate()
-        values: dict[str, Any] = {"deadline_s": 40.0, "llm_timeout_s": 20.0, "signal_ttl_s": 60.0, **changes}
+        values: dict[str, Any] = {
+            "deadline_s": 40.0,
+            "llm_timeout_s": 20.0,
+            "signal_ttl_s": 60.0,
+            "model": self,
+            **changes,
+        }
         return run_cycle(
             STRATEGY_ID,
             Ports(
                 records=self,
                 surroundings=self,
-                model=self,
                 gate=self.gate,
                 clock=lambda: self.now,
                 jitter=lambda: 0.5,

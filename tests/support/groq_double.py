@@ -11,25 +11,34 @@ from typing import Any, Self
 Answer = Callable[["Handler"], None]
 
 
-def completion(content: str | None, *, cached: int = 0, prompt: int = 900, answer: int = 60) -> dict[str, Any]:
+def completion(
+    content: object, *, cached: int = 0, prompt: int = 900, answer: int = 60, finish: str | None = "stop", **more: Any
+) -> dict[str, Any]:
+    """A chat completion; `more` replaces whole fields of it, such as ``usage=None``."""
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "openai/gpt-oss-120b",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}],
         "usage": {
             "prompt_tokens": prompt,
             "completion_tokens": answer,
             "total_tokens": prompt + answer,
             "prompt_tokens_details": {"cached_tokens": cached},
         },
+        **more,
     }
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "GroqDouble"
+
+    def do_GET(self) -> None:
+        """Whatever else is asked for, such as the list of models, gets the same answers."""
+        self.server.paths.append(self.path)
+        self.server.next_answer()(self)
 
     def do_POST(self) -> None:
         self.asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -93,8 +102,8 @@ class GroqDouble(ThreadingHTTPServer):
         self.server_close()
 
 
-def ok(content: str | None, headers: Mapping[str, str] | None = None, **usage: int) -> Answer:
-    return lambda handler: handler.send(200, completion(content, **usage), headers)
+def ok(content: object, headers: Mapping[str, str] | None = None, **told: Any) -> Answer:
+    return lambda handler: handler.send(200, completion(content, **told), headers)
 
 
 def error(status: int, code: str | None = None, headers: Mapping[str, str] | None = None, **more: str) -> Answer:

@@ -1,0 +1,55 @@
+"""One running strategy and the actors it needs: limiter and market are real, and so is the database."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from actors import limiter, market
+from actors.messages import CycleFinished
+from actors.strategy import StrategyActor, make
+from engine.settings import Settings
+from engine.store.people_rows import NewStrategy
+from engine.store.store import Store
+from tests.support.local_peers import LocalPeers
+
+
+class Scene:
+    """One running strategy and the actors it needs."""
+
+    def __init__(self, peers: LocalPeers, store: Store, settings: Settings) -> None:
+        self.peers = peers
+        self.store = store
+        self.settings = settings
+        self.actor: StrategyActor | None = None
+        peers.start("limiter", lambda: limiter.make(settings, peers, ""))
+        peers.start("market", lambda: market.make(settings, peers, ""))
+
+    def strategy(self, **changes: Any) -> UUID:
+        user_id = self.store.ensure_user("owner@example.com")
+        values = {"user_id": user_id, "name": "Example", "status": "running", "cadence_seconds": 1}
+        row = self.store.create_strategy(
+            NewStrategy.model_validate({**values, "target_assets": ("BTCUSDT",), **changes})
+        )
+        return row.id
+
+    def run(self, strategy_id: UUID) -> StrategyActor:
+        made: list[StrategyActor] = []
+
+        def remember() -> StrategyActor:
+            made.append(make(self.settings, self.peers, str(strategy_id)))
+            return made[0]
+
+        self.peers.start(f"strategy-{strategy_id}", remember)
+        self.actor = made[0]
+        return made[0]
+
+    def status(self, strategy_id: UUID) -> tuple[str, str | None]:
+        row = self.store.get_strategy(strategy_id)
+        assert row is not None
+        return str(row.status), row.paused_reason
+
+    def cycles(self, count: int, outcome: str | None = None) -> list[CycleFinished]:
+        return self.peers.wait_for(CycleFinished, lambda c: outcome in (None, c.outcome), count)
+
+
+MakeScene = Callable[..., Scene]
