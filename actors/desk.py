@@ -5,12 +5,10 @@ from uuid import UUID
 from actors.actor import Peers
 from actors.messages import AcquirePermit, GetSnapshot, Permit, ReleasePermit, Snapshot
 from engine.attempts import Granted
-from engine.calls import Call, Outcome
-from engine.errors import ModelGone, Skip, SparkyError, StrategyFault
+from engine.errors import ModelGone, Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.llm.calls import Call, Outcome
 from engine.types import MarketSnapshot
 
-# A refusal without a wish that makes sense still asks everybody to hold back for a moment.
-_LEAST_REFUSAL_S = 1.0
 _OWN_DOING = frozenset({"unknown_symbol", "too_large"})
 
 
@@ -32,7 +30,8 @@ class PeersDesk:
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
         """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one.
 
-        Raises ModelGone when the provider told somebody else that it does not serve the model any more.
+        Raises ModelGone or UpstreamUnavailable when the provider told another strategy that it does not serve the
+        model, or refuses the account.
         """
         ask = AcquirePermit(
             strategy_id=self._id, model=model, tokens=tokens, holds_position=holds_position, deadline=deadline
@@ -46,17 +45,19 @@ class PeersDesk:
     def release(self, granted: Granted, call: Call) -> None:
         """Unknown use counts as all that was reserved."""
         used = granted.tokens if call.tokens is None else call.tokens
-        is_refused = call.outcome is Outcome.RATE_LIMITED
-        is_gone = call.outcome is Outcome.MODEL_GONE
         message = ReleasePermit(
             permit_id=granted.permit_id,
             model=call.model,
             tokens=used if call.sent else None,
-            gone=call.reason or call.outcome.value if is_gone else None,
-            is_served=call.outcome in (Outcome.OK, Outcome.UNUSABLE),
+            refused=call.outcome is Outcome.RATE_LIMITED,
+            limit=call.limit,
+            reason=call.reason,
+            account_refused=call.account_refusal,
+            gone=call.reason or "gone" if call.outcome is Outcome.MODEL_GONE else None,
+            is_served=call.completion is not None or call.outcome is Outcome.UNUSABLE,
             requests_per_day=call.requests_per_day,
             tokens_per_minute=call.tokens_per_minute,
-            retry_after_s=max(call.retry_after_s or 0.0, _LEAST_REFUSAL_S) if is_refused else None,
+            retry_after_s=call.retry_after_s,
         )
         self._peers.tell("limiter", message)
 
@@ -64,4 +65,6 @@ class PeersDesk:
 def _as_it_is(skip: Skip) -> SparkyError:
     if skip.kind == "model_gone":
         return ModelGone(str(skip))
+    if skip.kind == "account_refused":
+        return UpstreamUnavailable("groq", str(skip), skip.retry_after_s)
     return StrategyFault(str(skip)) if skip.kind in _OWN_DOING else skip

@@ -1,7 +1,7 @@
 """The shared limiter: every request to the model passes here, so that the provider's limits hold for the whole host."""
 
 import time
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -19,11 +19,13 @@ from actors.messages import (
     StrategyEnded,
 )
 from engine.announced_limits import AnnouncedLimits
-from engine.capacity import FIRST_TOKENS_PER_REQUEST, Capacity, Want, capacity
-from engine.gone_models import GoneModels
+from engine.capacity import Capacity, RequestTokens, Want, capacity
+from engine.llm.availability import ACCOUNT, Availability
 from engine.permit_journal import PermitJournal
 from engine.permits import MARGIN_S, MINUTE_S, Asker, PermitLimits, Permits
+from engine.sentences import refusal_until
 from engine.settings import Settings
+from engine.types import LIMIT_WORDS
 
 logger = structlog.get_logger()
 
@@ -32,6 +34,7 @@ _IDLE_TICK_S: Final = 0.1
 _REPORT_S: Final = 1.0
 _LATE_REPLY_S: Final = 0.05  # so that "there is no permit" arrives before the asker stops listening
 _HOLDER_GRACE_S: Final = 5.0
+_LEAST_TOLD_S: Final = 60.0  # a shorter refusal is the ordinary way of a limit, and told in the log alone
 _NEWS: Final = 0.05  # weight of the latest request in what a request uses
 
 
@@ -58,9 +61,10 @@ class Limiter(Actor):
         self._models = settings.groq_model
         self._default = settings.groq_model[0]
         self._demands: tuple[Demand, ...] = ()
-        self._tokens: dict[str, float] = {}
+        self._tokens: dict[str, RequestTokens] = {}
         self._told: dict[str, tuple[float, str | None, bool]] = {}
-        self._gone = GoneModels()
+        self._available = Availability()  # by model, and of the account
+        self._refusals: dict[str, str] = {}  # by which limit, in words, by model
 
     def open(self) -> None:
         recent = self._journal.open()
@@ -69,7 +73,7 @@ class Limiter(Actor):
         for sent in recent:
             self._of(sent.model).count(sent.at, sent.tokens, sent.requests)
         for model, limits in self._announced.load().items():
-            self._of(model).announced(limits.requests_per_day, limits.tokens_per_minute)
+            self._of(model).announced(limits.by_name(time.time()))
 
     def tick(self, now: float) -> float:
         for model in list(self._permits):
@@ -98,21 +102,34 @@ class Limiter(Actor):
 
     def _acquire(self, ask: AcquirePermit) -> Message | Reply:
         now = time.monotonic()
-        gone = self._gone.reason_not_to_ask(ask.model, now)
-        if gone is not None:
-            return Failed(kind="model_gone", reason=gone)
+        permits = self._of(ask.model)
+        refusal = self._refusal(ask, permits, now)
+        if refusal is not None:
+            return refusal
         if ask.model in self._models:
             self._default = ask.model
-        permits = self._of(ask.model)
-        impossible = permits.too_large(ask.tokens)
-        if impossible is not None:
-            return Failed(kind="too_large", reason=impossible)
+        self._note_tokens(ask.model, reserved=ask.tokens)
         self._answer(ask.model, ask.strategy_id, Failed(kind="no_permit", reason="another ask took this one's place"))
         reply = self._replies[ask.model, ask.strategy_id] = Reply()
         deadline = ask.deadline - _LATE_REPLY_S
         permits.ask(Asker(ask.strategy_id, ask.tokens, ask.holds_position, now, deadline))
         self._serve(ask.model, now)
         return reply
+
+    def _refusal(self, ask: AcquirePermit, permits: Permits, now: float) -> Failed | None:
+        """Why there can be no permit for `ask`, as far as is known at once."""
+        impossible = permits.too_large(ask.tokens)
+        if impossible is not None:
+            return Failed(kind="too_large", reason=impossible)
+        if permits.refused_until > ask.deadline and ask.model in self._refusals:
+            wait_s = permits.refused_until - now
+            until = refusal_until(time.time() + wait_s, self._refusals[ask.model])
+            return Failed(kind="no_permit", reason=until, retry_after_s=wait_s)
+        for name, kind in ((ask.model, "model_gone"), (ACCOUNT, "account_refused")):
+            reason = self._available.reason_not_to_ask(name, now)
+            if reason is not None:
+                return Failed(kind=kind, reason=reason)
+        return None
 
     def _free(self, message: StrategyEnded) -> None:
         for model, permits in self._permits.items():
@@ -126,26 +143,61 @@ class Limiter(Actor):
         permits = self._of(message.model)
         permits.release(message.permit_id, message.tokens)
         if message.tokens:
-            before_it = self._tokens.get(message.model, float(message.tokens))
-            self._tokens[message.model] = before_it + (message.tokens - before_it) * _NEWS
-        before = permits.limits
-        permits.announced(message.requests_per_day, message.tokens_per_minute)
-        self._announced.note(message.model, message.requests_per_day, message.tokens_per_minute)
-        if permits.limits != before:
-            logger.info("limits_announced", model=message.model, **permits.limits.model_dump())
-        if message.retry_after_s is not None:
-            logger.warning("provider_refused", model=message.model, retry_after_s=message.retry_after_s)
-            permits.refused(now, message.retry_after_s)
+            self._note_tokens(message.model, used=message.tokens)
+        self._announced.note(message.model, message.requests_per_day, message.tokens_per_minute, message.limit)
+        self._apply_announced(message.model)
+        if message.refused:
+            self._hold_back(message, permits, now)
         self._serve(message.model, now)
+
+    def _apply_announced(self, model: str) -> None:
+        permits = self._of(model)
+        before = permits.limits
+        permits.announced(self._announced.of(model).by_name(time.time()))
+        if permits.limits != before:
+            logger.info("limits_announced", model=model, **permits.limits.model_dump())
+
+    def _note_tokens(self, model: str, reserved: int | None = None, used: int | None = None) -> None:
+        """Moves the averages of a request towards the latest one; the first one of a model is its own average."""
+        known = self._tokens.get(model)
+        for name, value in (("reserved", reserved), ("used", used)):
+            if value is None:
+                continue
+            average = getattr(known, name) if known is not None and name in known.model_fields_set else float(value)
+            moved = average + (value - average) * _NEWS
+            fields = {} if known is None else known.model_dump(exclude_unset=True)
+            known = self._tokens[model] = RequestTokens(**{**fields, name: moved})
+
+    def _hold_back(self, message: ReleasePermit, permits: Permits, now: float) -> None:
+        """Everybody waits; told once, however many were under way."""
+        is_news = permits.refused(now, message.retry_after_s)
+        words = LIMIT_WORDS[message.limit.name] if message.limit else message.reason or "too many requests"
+        if is_news:
+            hold_s = permits.refused_until - now
+            self._refusals[message.model] = words
+            logger.warning(
+                "provider_refused",
+                model=message.model,
+                by=words,
+                retry_after_s=round(hold_s, 1),
+                reason=message.reason,
+            )
 
     def _note_whether_served(self, message: ReleasePermit, now: float) -> None:
         """Each change is told once for the whole host, however many strategies want the model."""
         model = message.model
-        if message.gone is not None and self._gone.gone(model, message.gone, now):
+        if message.gone is not None and self._available.refused(model, message.gone, now):
             advice = "name another one in GROQ_MODEL or in the rows"
             logger.error("model_gone", model=model, reason=message.gone, advice=advice)
-        elif message.is_served and self._gone.served(model):
+        if message.account_refused is not None and self._available.refused(ACCOUNT, message.account_refused, now):
+            logger.error("provider_refuses_account", reason=message.account_refused, advice="see `sparky doctor`")
+        if not message.is_served:
+            return
+        self._of(model).served()
+        if self._available.served(model):
             logger.info("model_is_back", model=model)
+        if self._available.served(ACCOUNT):
+            logger.info("provider_accepts_account", model=model)
 
     def _serve(self, model: str, now: float) -> None:
         permits = self._of(model)
@@ -164,6 +216,7 @@ class Limiter(Actor):
         wants = self._wants()
         for model in self._permits.keys() | wants.keys():
             permits = self._of(model)
+            self._apply_announced(model)
             length, oldest_wait_s = permits.queue(now)
             limit = permits.limits.model_dump(exclude_none=True)
             state = LimiterState(
@@ -172,10 +225,18 @@ class Limiter(Actor):
                 oldest_wait_s=oldest_wait_s,
                 used=permits.used(now),
                 limit=limit,
-                gone=self._gone.known(model),
+                gone=self._available.reason(model),
+                account_refused=self._available.reason(ACCOUNT),
+                **self._held_back(model, permits, now),
             )
             carried = self._carried(model, wants.get(model, []), permits)
             self._peers.tell("monitor", state.model_copy(update=carried.model_dump()))
+
+    def _held_back(self, model: str, permits: Permits, now: float) -> dict[str, Any]:
+        """`refused_until` and `refused_by` of a `LimiterState`, while a long refusal of the provider holds."""
+        if model not in self._refusals or permits.refused_until <= now or permits.refused_for_s < _LEAST_TOLD_S:
+            return {}
+        return {"refused_until": time.time() + permits.refused_until - now, "refused_by": self._refusals[model]}
 
     def _wants(self) -> dict[str, list[Want]]:
         """By model. Who names none asks the settings' model that was asked last: another one may be gone."""
@@ -187,7 +248,7 @@ class Limiter(Actor):
 
     def _carried(self, model: str, wants: list[Want], permits: Permits) -> Capacity:
         """Need against limit, told in the log whenever the verdict is another."""
-        found = capacity(wants, permits.limits, self._tokens.get(model, FIRST_TOKENS_PER_REQUEST))
+        found = capacity(wants, permits.limits, self._tokens.get(model, RequestTokens()))
         verdict = (
             found.need_rpm if found.is_short else 0.0,
             found.limited_by if found.is_short else None,

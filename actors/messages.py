@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from engine.types import Frozen, MarketSnapshot
+from engine.types import Frozen, KnownLimit, MarketSnapshot
 
 
 class Message(Frozen):
@@ -70,15 +70,21 @@ class Permit(Message):
 
 
 class ReleasePermit(Message):
-    """Tells the limiter how the request ended. `tokens` is None when nothing was sent; the rest is read from headers.
+    """Tells the limiter how the request ended. `tokens` is None when nothing was sent.
 
-    `requests_per_day` and `tokens_per_minute` are limits announced by the provider; `retry_after_s` came with a 429.
-    `gone` is why the provider does not serve the model, `is_served` that it does; neither where nothing proves it.
+    `requests_per_day` and `tokens_per_minute` are limits announced by the provider's headers. `refused` says that it
+    refused for now, `limit` by which limit where it said so, `retry_after_s` for how long where it said so.
+    `account_refused` is why the provider refuses every request of this host, `gone` why it does not serve the model;
+    `reason` are its words. `is_served` says that it does serve: none of these where nothing proves it.
     """
 
     permit_id: UUID
     model: str
     tokens: int | None
+    refused: bool = False
+    limit: KnownLimit | None = None
+    reason: str | None = None
+    account_refused: str | None = None
     gone: str | None = None
     is_served: bool = False
     requests_per_day: int | None = None
@@ -179,7 +185,7 @@ class SupervisorReport(Message):
 
 
 class CycleFinished(Message):
-    """`outcome` is ok, skip_<kind>, fault, upstream_<service> or abandoned; `next_tick_at` is Unix seconds."""
+    """`outcome` is ok, skip_<kind>, fault, cut, upstream_<service> or abandoned; `next_tick_at` is Unix seconds."""
 
     strategy_id: UUID
     name: str
@@ -232,7 +238,8 @@ class LimiterState(Message):
     """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency.
 
     Need and limit in requests a minute and the cadence that is left are those of `engine.capacity.Capacity`. `gone` is
-    why the provider does not serve the model any more.
+    why the provider does not serve the model any more. `refused_until` (Unix seconds) and `refused_by`, in words, tell
+    of a refusal for now, `account_refused` of one of everything.
     """
 
     model: str
@@ -245,6 +252,9 @@ class LimiterState(Message):
     limited_by: str | None = None
     effective_cadence_s: float | None = None
     gone: str | None = None
+    refused_until: float | None = None
+    refused_by: str | None = None
+    account_refused: str | None = None
 
 
 class MarketFetched(Message):

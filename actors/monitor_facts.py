@@ -19,6 +19,7 @@ from actors.messages import (
     SignalAttempted,
     SupervisorReport,
 )
+from engine.sentences import not_served, refusal_until
 from engine.telemetry import BREAKER_STATES, PARKED, Metrics
 from engine.types import SignalOutcome
 
@@ -182,7 +183,7 @@ class Facts:
 
     # readings
 
-    def problems(self, now: float) -> list[str]:
+    def problems(self, now: float, unix_now: float) -> list[str]:
         """One sentence per fault of what all strategies share; empty when all is well."""
         with self._lock:
             if self._reported_at is None:
@@ -191,12 +192,24 @@ class Facts:
             if silence_s > REPORT_LASTS_S:
                 return [f"the supervisor has not reported for {silence_s:.0f} s"]
             shared = (child for child in self._children.values() if child.kind != "strategy")
-            return [f"{child.name} is {child.state}" for child in shared if child.state not in WELL]
+            ill = [f"{child.name} is {child.state}" for child in shared if child.state not in WELL]
+            return ill + self._refusals(unix_now)
+
+    def _refusals(self, unix_now: float) -> list[str]:
+        """What the provider refuses: everything, a model for a while, or a model that is wanted for good."""
+        account = {state.account_refused for state in self._limiter.values() if state.account_refused}
+        found = [f"Groq refuses every request: {reason}" for reason in sorted(account)]
+        for model, state in self._limiter.items():
+            if state.refused_until is not None and state.refused_until > unix_now:
+                found.append(f"{refusal_until(state.refused_until, state.refused_by)} ({model})")
+            if state.gone is not None and state.need_rpm:
+                found.append(not_served(model, state.gone))
+        return found
 
     def status(self, now: float, unix_now: float) -> dict[str, Any]:
         """Everything a person or a program may want to see, as JSON data."""
         with self._lock:
-            problems = self.problems(now)
+            problems = self.problems(now, unix_now)
             return {
                 "at": unix_now,
                 "healthy": not problems,

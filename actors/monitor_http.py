@@ -163,7 +163,7 @@ def _metrics(scraped: Collector, accept: str) -> Answer:
 
 
 def _healthz(facts: Facts) -> Answer:
-    problems = facts.problems(time.monotonic())
+    problems = facts.problems(time.monotonic(), time.time())
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
     return _json(status, {"status": "degraded" if problems else "ok", "problems": problems})
 

@@ -22,7 +22,7 @@ from engine import logs
 from engine.cadence import cadence_of, missed_ticks, next_tick
 from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, run_cycle
-from engine.llm import GroqModel
+from engine.llm.groq_client import GroqModel
 from engine.settings import Settings
 from engine.store.store import open_store
 from engine.types import Candle, Indicators, MarketSnapshot
@@ -85,7 +85,7 @@ def rehearse() -> None:
     """Plays it. Raises RuntimeError when the cycle did not reach its end: then it would not warm what it should."""
     with canned_postgres(ROWS) as database:
         settings = Settings(
-            groq_api_key=SecretStr("a rehearsal needs no key"),
+            groq_api_key=SecretStr("no-key"),
             database_url=SecretStr(database),
         )
         Settings.unsealed(settings.sealed())

@@ -15,11 +15,11 @@ from engine.attempts import MOST_ATTEMPTS
 from engine.breaker import Breaker, admitted, faulted, succeeded, upstream_failed
 from engine.breaker_file import BreakerFile
 from engine.cadence import Cadence, cadence_of, missed_ticks, next_tick
-from engine.calls import Call
 from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, ended, run_cycle
 from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
-from engine.llm import GroqModel
+from engine.llm.calls import Call
+from engine.llm.groq_client import GroqModel
 from engine.settings import Settings
 from engine.store.store import open_store
 from engine.types import Action, Decision, Strategy, StrategyStatus
@@ -92,7 +92,7 @@ class StrategyActor(Actor):
         if self._is_changed and not self._has_learned(now):
             return self._due
         if self._breaker.must_pause:
-            self._pause(self._breaker.reason)
+            self._pause(self._breaker.pause_reason)
             return now + _LOOK_AGAIN_S
         if now >= self._due:
             self._run(now)
@@ -156,16 +156,17 @@ class StrategyActor(Actor):
         elif outcome.must_pause is not None:
             self._pause(outcome.must_pause)
         elif self._breaker.must_pause:
-            self._pause(self._breaker.reason)
+            self._pause(self._breaker.pause_reason)
 
-    def _pause(self, reason: str | None) -> None:
+    def _pause(self, reason: str) -> None:
         """Until it can be written, the verdict stands in the breaker, or is come to again by the next cycle."""
         try:
-            self._store.pause_strategy(self._id, reason or "five faults in a row")
+            self._store.pause_strategy(self._id, reason)
         except UpstreamUnavailable as failure:
             self._log.warning("pause_not_written", reason=str(failure))
             return
-        self._finish(f"paused: {reason}")
+        self._log.warning("strategy_paused", name=self._name, reason=reason)
+        self._finish("paused")
 
     def _finish(self, reason: str | None) -> None:
         """The row does not want to run: its failures are history, whoever resumes it starts afresh."""

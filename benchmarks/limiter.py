@@ -13,8 +13,8 @@ from typing import Final
 from uuid import UUID
 
 from engine.cadence import Cadence, cadence_of, next_tick
-from engine.calls import cost_usd
-from engine.capacity import Want, capacity
+from engine.capacity import RequestTokens, Want, capacity
+from engine.llm.calls import cost_usd
 from engine.permits import Asker, PermitLimits, Permits
 from engine.settings import Settings
 from engine.types import Usage
@@ -122,7 +122,9 @@ def waiting_table() -> None:
         strategies = day.strategies.values()
         waits = [wait for each in strategies for wait in each.waits]
         granted, missed = [len(each.waits) for each in strategies], sum(each.missed for each in strategies)
-        told = capacity([Want(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), 800)
+        told = capacity(
+            [Want(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
+        )
         print(
             f"{count:>10}  {told.need_rpm:>8.1f}  {sum(granted) / (RPM * MEASURED_S / 60):>4.0%}  "
             f"{most_in_a_minute(day.grants):>8}  {percentile(waits, 0.5):>5.2f}  {percentile(waits, 0.95):>5.1f}  "

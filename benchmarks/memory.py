@@ -28,7 +28,7 @@ from actors.rehearsal import NOBODY, ROWS, CannedPeers
 from actors.supervision import describe_exit
 from engine.commit_gate import CommitGate
 from engine.cycle import Ports, run_cycle
-from engine.llm import GroqModel
+from engine.llm.groq_client import GroqModel
 from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.store import open_store

@@ -11,12 +11,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
+from pydantic import SecretStr
 
 from console import composition, guarding, instance, output
 from console.check import Check, fault, ok, skipped
 from console.picture import killed
 from console.session import store_of
 from engine.errors import SparkyError
+from engine.llm.calls import ACCOUNT_WIDE
+from engine.llm.refusals import classify
+from engine.redaction import Redactor
 from engine.settings import Settings
 from engine.store import embedded
 from engine.store.migrate import MigrationStatus, read_migrations, status
@@ -127,19 +131,19 @@ def groq(settings: Settings) -> list[Check]:
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
     try:
         answer = requests.get(f"{base}/openai/v1/models", headers=headers, timeout=TIMEOUT_S)
-        return [_groq_key(answer, base), *_groq_models(answer, settings)]
+        return [_groq_key(answer, base, key), *_groq_models(answer, settings)]
     except requests.RequestException as error:
         return [fault("groq", f"{base}: {_cause(error)}", "check the network and GROQ_BASE_URL (without /openai/v1)")]
     except (ValueError, KeyError, TypeError):
         return [fault("groq", f"{base} does not speak Groq's protocol", "check GROQ_BASE_URL (without /openai/v1)")]
 
 
-def _groq_key(answer: requests.Response, base: str) -> Check:
-    if answer.status_code in (401, 403):
-        return fault("groq", f"{base} refuses the key", "make a new key at console.groq.com and set GROQ_API_KEY")
-    if not answer.ok:
-        return fault("groq", f"{base} answers {answer.status_code}", "wait or check GROQ_BASE_URL (without /openai/v1)")
-    return ok("groq", f"{base} takes the key")
+def _groq_key(answer: requests.Response, base: str, key: SecretStr) -> Check:
+    if answer.ok:
+        return ok("groq", f"{base} takes the key")
+    refusal = classify(answer.status_code, answer.content)
+    found = f"{base} refuses: {Redactor([key]).text(refusal.reason)}"
+    return fault("groq", found, ACCOUNT_WIDE.get(refusal.outcome, "wait, or check GROQ_BASE_URL (without /openai/v1)"))
 
 
 def _groq_models(answer: requests.Response, settings: Settings) -> list[Check]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from console import output
+from engine.sentences import not_served
 
 _STYLES: Final = {"running": "green", "done": "dim", "paused": "yellow", "parked": "red", "backoff": "red"}
 _WELL: Final = frozenset({"running", "done"})
@@ -147,8 +148,8 @@ def _warnings(view: dict[str, Any]) -> list[str]:
         warnings.append(view["database"])
     warnings += [killed(switch) for switch in view["kill_switches"]]
     gone = {model: state["gone"] for model, state in view["limiter"].items() if state.get("gone")}
-    warnings += [f"the provider does not serve {model} ({reason}): change GROQ_MODEL" for model, reason in gone.items()]
-    return warnings
+    told = (not_served(model, reason) for model, reason in gone.items())
+    return warnings + [sentence for sentence in told if sentence not in warnings]
 
 
 def killed(switch: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import difflib
 import json
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,8 +12,8 @@ import typer
 
 from console import output, people
 from console.output import Column
-from console.session import database_here
-from engine.errors import SparkyError
+from console.session import database_here, settings_here
+from engine.errors import BadConfiguration, SparkyError
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
 from engine.types import RiskProfile, StrategyStatus
@@ -102,7 +103,9 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     with database_here() as store:
         if "user_id" not in fields:
             fields["user_id"] = people.person(store, user)
-        row = store.create_strategy(NewStrategy.of(fields))
+        new = NewStrategy.of(fields)
+        check_budget(new.model, new.daily_llm_budget_usd)
+        row = store.create_strategy(new)
     if as_json:
         output.answer_one(row, as_json=True)
     else:
@@ -140,9 +143,21 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
+    """Raises BadConfiguration for a budget that cannot be kept, since a model that may be asked has no price."""
+    unpriced = settings_here().unpriced(model)
+    if budget_usd is not None and unpriced is not None:
+        raise BadConfiguration(
+            f"The budget cannot be kept, for SPARKY_LLM_PRICES has no price of {unpriced}: add it, or name no budget."
+        )
+
+
 def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:
     with database_here() as store:
-        row = store.set_strategy_status(find(store, which).id, status)
+        row = find(store, which)
+        if status is StrategyStatus.RUNNING:
+            check_budget(row.model, row.daily_llm_budget_usd)
+        row = store.set_strategy_status(row.id, status)
     _told(row, as_json=as_json)
 
 

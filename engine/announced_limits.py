@@ -1,21 +1,44 @@
 """The limits that the provider has stated, kept on disk: a restarted limiter must know them before the next answer."""
 
+import time
 from pathlib import Path
+from typing import Final
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from engine import whole_file
-from engine.types import Frozen
+from engine.types import Frozen, KnownLimit, LimitName
 
 logger = structlog.get_logger()
 
+REFUSED_LASTS_S: Final = 86_400.0
+
+
+class RefusedLimit(Frozen):
+    """A limit that only the words of a refusal told, `at` Unix seconds.
+
+    No later answer says that it has been raised, so it is believed for a day and learned anew.
+    """
+
+    size: int
+    at: float
+
 
 class Announced(Frozen):
-    """Requests a day and tokens a minute of one model; None for what was never stated."""
+    """Limits of one model as they were stated; None for what never was."""
 
     requests_per_day: int | None = None
     tokens_per_minute: int | None = None
+    from_refusals: dict[LimitName, RefusedLimit] = Field(default_factory=dict)
+
+    def by_name(self, unix_now: float) -> dict[LimitName, int | None]:
+        """Sizes of the limits that hold now, in requests or tokens."""
+        stated: dict[LimitName, int | None] = {"rpd": self.requests_per_day, "tpm": self.tokens_per_minute}
+        for name, told in self.from_refusals.items():
+            if abs(unix_now - told.at) < REFUSED_LASTS_S:
+                stated[name] = told.size
+        return stated
 
 
 _BY_MODEL = TypeAdapter(dict[str, Announced])
@@ -39,13 +62,23 @@ class AnnouncedLimits:
             self._known = {}
         return dict(self._known)
 
-    def note(self, model: str, requests_per_day: int | None, tokens_per_minute: int | None) -> None:
-        """What one answer stated; what it did not state stays as it was."""
-        before = self._known.get(model, Announced())
-        now = Announced(
-            requests_per_day=requests_per_day or before.requests_per_day,
-            tokens_per_minute=tokens_per_minute or before.tokens_per_minute,
-        )
+    def of(self, model: str) -> Announced:
+        return self._known.get(model, Announced())
+
+    def note(
+        self,
+        model: str,
+        requests_per_day: int | None,
+        tokens_per_minute: int | None,
+        refused_by: KnownLimit | None = None,
+    ) -> None:
+        """What one answer stated, in its headers or as what it was `refused_by`; what it did not state stays."""
+        before = self.of(model)
+        stated = {"requests_per_day": requests_per_day, "tokens_per_minute": tokens_per_minute}
+        now = before.model_copy(update={name: value for name, value in stated.items() if value})
+        if refused_by is not None and refused_by.size:
+            told = RefusedLimit(size=refused_by.size, at=round(time.time()))
+            now = now.model_copy(update={"from_refusals": {**now.from_refusals, refused_by.name: told}})
         if now == before:
             return
         self._known[model] = now

@@ -1,7 +1,7 @@
 """Getting one answer out of the model: up to three requests within the cycle's deadline, each with a permit of its own.
 
-This is the one place where a model call is tried again: after a failure that may pass, and once after an answer that
-cannot be used, which the model is then shown.
+This is the one place where a model call is tried again: after a failure that may pass, with a larger allowance after an
+answer that was cut off, and once after an answer that cannot be used, which the model is then shown.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from engine.calls import Call, Outcome
-from engine.errors import ModelGone, Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.errors import AnswerCut, ModelGone, Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.llm.calls import Call, NextStep, Outcome
 from engine.prompts import Prompt, asked_again, estimate_tokens
 from engine.types import StrategyContext
 
@@ -26,13 +26,17 @@ class Granted(NamedTuple):
 
 
 class Model(Protocol):
-    """What the cycle needs of `engine.llm.GroqModel`."""
+    """What the cycle needs of `engine.llm.groq_client.GroqModel`."""
 
     def choose(self, wanted: str | None) -> str: ...
 
     def gone(self, model: str, reason: str) -> None: ...
 
     def answer_tokens(self, model: str) -> int: ...
+
+    def raise_allowance(self, model: str) -> bool: ...
+
+    def restore_allowance(self, model: str) -> bool: ...
 
     def has_price(self, model: str) -> bool: ...
 
@@ -43,7 +47,8 @@ class Desk(Protocol):
     """Where permits are had and returned, and calls are told to whoever counts them."""
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
-        """Raises Skip when there is none by `deadline`, ModelGone when the provider is known not to serve the model."""
+        """Raises Skip when there is none by `deadline`, ModelGone when the provider is known not to serve the model,
+        UpstreamUnavailable when it is known to refuse the whole account."""
         ...
 
     def release(self, granted: Granted, call: Call) -> None: ...
@@ -67,18 +72,20 @@ class Attempts:
     calls: list[Call] = field(default_factory=list)
 
     def answer(self, deadline: float) -> Call:
-        """The answered call, or the one whose answer the provider itself found unusable.
+        """The answered call, or the one whose answer is of no use: cut off at last, or no answer at all.
 
         Raises Skip without a permit, StrategyFault or UpstreamUnavailable after the last attempt failed.
         """
         while True:
             call = self._next(deadline)
-            if call.outcome is Outcome.MODEL_GONE:
-                self.model.gone(call.model, call.reason or "")
-                continue
-            if call.outcome in (Outcome.OK, Outcome.UNUSABLE):
+            if call.next_step in (NextStep.READ, NextStep.REPAIR):
                 return call
-            if not (call.may_be_repeated and self.tried < self.most and self._rested(call, self.tried, deadline)):
+            if call.next_step is NextStep.NEXT_MODEL:
+                self.model.gone(call.model, call.reason or "")
+            elif call.next_step is NextStep.RAISE_ALLOWANCE:
+                if not self.model.raise_allowance(call.model) or self.tried >= self.most:
+                    return call
+            elif not (call.may_be_repeated and self.tried < self.most and self._rested(call, self.tried, deadline)):
                 raise self._failure(call)
 
     def again(self, unusable: Call, reason: str, deadline: float) -> Call | None:
@@ -91,7 +98,9 @@ class Attempts:
             call = self._next(deadline)
         except (Skip, StrategyFault, UpstreamUnavailable):
             return None
-        return call if call.outcome in (Outcome.OK, Outcome.UNUSABLE) else None
+        if call.next_step is NextStep.RAISE_ALLOWANCE:
+            self.model.raise_allowance(call.model)
+        return call if call.next_step in (NextStep.READ, NextStep.REPAIR) else None
 
     @property
     def tried(self) -> int:
@@ -118,6 +127,9 @@ class Attempts:
                 return model, self._permitted(model, deadline)
             except ModelGone as error:
                 self.model.gone(model, str(error))
+            except StrategyFault:  # more tokens than the limits can ever carry: was it us who asked for more?
+                if not self.model.restore_allowance(model):
+                    raise
 
     def _permitted(self, model: str, deadline: float) -> Granted:
         asked = self.clock()
@@ -153,11 +165,11 @@ class Attempts:
     def _failure(self, call: Call) -> SparkyError:
         """Whose failure it is: the row's, where it chose the model or the prompt's length; else the provider's."""
         reason = call.reason or call.outcome.value
-        if call.outcome is Outcome.KEY_REFUSED:
-            return UpstreamUnavailable("groq", f"key refused ({reason})")
-        own_doing = call.outcome is Outcome.TOO_LARGE or (
-            call.outcome is Outcome.REJECTED and self.context.strategy.model is not None
-        )
-        if own_doing:
+        if call.account_refusal is not None:
+            return UpstreamUnavailable("groq", call.account_refusal)
+        has_chosen = self.context.strategy.model is not None
+        if call.next_step is NextStep.BLAME or (call.next_step is NextStep.BLAME_CHOICE and has_chosen):
             return StrategyFault(f"the request was refused: {reason}")
+        if call.next_step is NextStep.RAISE_ALLOWANCE:
+            return AnswerCut("groq", reason)
         return UpstreamUnavailable("groq", reason, call.retry_after_s)

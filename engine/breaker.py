@@ -22,12 +22,14 @@ class Breaker(Frozen):
     """State of one strategy's breaker. It travels as JSON, so that it survives the process whose failures it counts.
 
     `failures` are consecutive ones of any kind; `faults` are those of the strategy itself since its last success (an
-    upstream's failure in between says nothing about the strategy). `until` is the monotonic end of the cool-down.
+    upstream's failure in between says nothing about the strategy), and `fault_reasons` how often each of them came.
+    `until` is the monotonic end of the cool-down.
     """
 
     state: State = "closed"
     failures: int = Field(default=0, ge=0)
     faults: int = Field(default=0, ge=0)
+    fault_reasons: dict[str, int] = Field(default_factory=dict)
     cool_down_s: float = Field(default=0.0, ge=0, le=LONGEST_COOL_DOWN_S)
     until: float = 0.0
     reason: str | None = None
@@ -36,6 +38,13 @@ class Breaker(Frozen):
     def must_pause(self) -> bool:
         """The verdict: the row is to be paused. It stands until a success, so a pause that failed is tried again."""
         return self.faults >= FAILURES_TO_OPEN
+
+    @property
+    def pause_reason(self) -> str:
+        """How often what failed, the most frequent first."""
+        ordered = sorted(self.fault_reasons.items(), key=lambda item: -item[1])
+        told = "; ".join(f"{count} \u00d7 {reason}" for reason, count in ordered) or self.reason or "no reason is known"
+        return f"{self.faults} failures without a success: {told}"
 
 
 def admitted(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
@@ -56,7 +65,9 @@ def succeeded(breaker: Breaker) -> Breaker:
 
 def faulted(breaker: Breaker, now: float, reason: str) -> Breaker:
     """After a failure of the strategy's own doing."""
-    counted = breaker.model_copy(update={"faults": breaker.faults + 1})
+    reasons = {**breaker.fault_reasons, reason: breaker.fault_reasons.get(reason, 0) + 1}
+    kept = dict(list(reasons.items())[:FAILURES_TO_OPEN])  # more only while a pause cannot be written
+    counted = breaker.model_copy(update={"faults": breaker.faults + 1, "fault_reasons": kept})
     return _failed(counted, now, reason, retry_after_s=None)
 
 

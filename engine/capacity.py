@@ -10,8 +10,6 @@ from engine.permits import PermitLimits
 from engine.types import Frozen
 
 MINUTES_OF_DAY: Final = 1_440
-# Until a request has been seen: a prompt of 1,100 tokens, half of it cached, an answer and a little reasoning.
-FIRST_TOKENS_PER_REQUEST: Final = 800.0
 
 
 class Want(Frozen):
@@ -19,6 +17,16 @@ class Want(Frozen):
 
     cadence_s: float
     strategies: int
+
+
+class RequestTokens(Frozen):
+    """Tokens of one request on the average: `reserved` before it is sent, the most that it may use, and `used` after.
+
+    The defaults are a prompt of 1,100 tokens, half of it cached, an answer and a little reasoning.
+    """
+
+    reserved: float = 2_000.0
+    used: float = 800.0
 
 
 class Capacity(Frozen):
@@ -38,10 +46,10 @@ class Capacity(Frozen):
         return self.effective_cadence_s is not None
 
 
-def capacity(wants: Sequence[Want], limits: PermitLimits, tokens_per_request: float) -> Capacity:
+def capacity(wants: Sequence[Want], limits: PermitLimits, tokens: RequestTokens) -> Capacity:
     """Of one model. Shares are max-min fair, as the limiter's queue makes them: who wants less than that gets it."""
     need_rpm = sum(want.strategies * 60 / want.cadence_s for want in wants)
-    known = _requests_per_minute(limits, tokens_per_request)
+    known = _requests_per_minute(limits, tokens)
     name = min(known, key=lambda each: known[each]) if known else None
     if name is None or need_rpm <= known[name]:
         return Capacity(need_rpm=need_rpm, limit_rpm=known.get(name or ""), limited_by=name, effective_cadence_s=None)
@@ -53,15 +61,20 @@ def capacity(wants: Sequence[Want], limits: PermitLimits, tokens_per_request: fl
     )
 
 
-def _requests_per_minute(limits: PermitLimits, tokens_per_request: float) -> dict[str, float]:
-    tokens = max(1.0, tokens_per_request)
-    by_name = {
-        "rpm": (limits.rpm, 1.0),
-        "tpm": (limits.tpm, tokens),
-        "rpd": (limits.rpd, MINUTES_OF_DAY),
-        "tpd": (limits.tpd, tokens * MINUTES_OF_DAY),
+def _requests_per_minute(limits: PermitLimits, tokens: RequestTokens) -> dict[str, float]:
+    found = {
+        "rpm": limits.rpm,
+        "tpm": None if limits.tpm is None else _requests_in(limits.tpm, tokens),
+        "rpd": None if limits.rpd is None else limits.rpd / MINUTES_OF_DAY,
+        "tpd": None if limits.tpd is None else _requests_in(limits.tpd, tokens) / MINUTES_OF_DAY,
     }
-    return {name: limit / size for name, (limit, size) in by_name.items() if limit is not None}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _requests_in(limit: int, tokens: RequestTokens) -> float:
+    """How many requests one after another fit into a window: the last must find room for all that it reserves."""
+    used = max(1.0, tokens.used)
+    return 1 + max(0.0, limit - max(tokens.reserved, used)) / used
 
 
 def _fair_share_rpm(wants: Sequence[Want], limit_rpm: float) -> float:

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 from engine import decision as decisions
 from engine.attempts import MOST_ATTEMPTS, Attempts, Desk, Model
-from engine.calls import Call
 from engine.commit_gate import CommitGate
-from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.errors import AnswerCut, Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.llm.calls import Call, Outcome
 from engine.prompts import View, build, market_block
 from engine.recording import record_of, signal_of
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
@@ -99,7 +99,9 @@ def run_cycle(strategy_id: UUID, ports: Ports, most_attempts: int = MOST_ATTEMPT
     try:
         cycle.run()
         failure: SparkyError | None = None
-        if cycle.decision is not None and cycle.decision.is_fault:
+        if cycle.is_cut and cycle.decision is not None:
+            failure = AnswerCut("groq", cycle.decision.reason or "cut off")
+        elif cycle.decision is not None and cycle.decision.is_fault:
             failure = StrategyFault(cycle.decision.reason or "unusable answer")
     except (Skip, StrategyFault, UpstreamUnavailable) as error:
         failure = error
@@ -119,6 +121,7 @@ class _Cycle:
     decision: Decision | None = None
     signal_id: UUID | None = None
     is_recorded: bool = False
+    is_cut: bool = False
     must_pause: str | None = None
 
     def run(self) -> None:
@@ -136,6 +139,7 @@ class _Cycle:
         views = self._views(context.strategy)
         attempts = self.attempts = self._attempts(context, views, may_enter=may_enter)
         call, self.decision = self._answered(attempts, may_enter=may_enter)
+        self.is_cut = call.outcome is Outcome.CUT
         shown = attempts.prompt.candles
         market = market_block(context, views, entries_allowed=may_enter, rounded=False, candles=shown)
         self._record(record_of(self.decision, call, attempts, market, self.ports.unrecorded.usd), self.decision)
@@ -219,7 +223,9 @@ class _Cycle:
         return (call, decision) if mended is None else (mended, self._decided(mended, strategy, may_enter=may_enter))
 
     def _decided(self, call: Call, strategy: Strategy, *, may_enter: bool) -> Decision:
-        if call.completion is None:
+        if call.outcome is Outcome.CUT:
+            return decisions.blameless_hold(call.reason or "cut off")
+        if call.outcome is not Outcome.OK or call.completion is None:
             return decisions.unusable(call.reason or "unusable answer")
         decision = decisions.parse(call.completion.text, decisions.limits_of(strategy))
         if may_enter or decision.action not in (Action.LONG, Action.SHORT):
@@ -291,6 +297,8 @@ def ended(failure: SparkyError, duration_s: float) -> CycleOutcome:
 def _word(failure: SparkyError | None) -> str:
     if failure is None:
         return "ok"
+    if isinstance(failure, AnswerCut):
+        return "cut"
     if isinstance(failure, Skip):
         return "abandoned" if failure.kind == "stopping" else f"skip_{failure.kind}"
     return f"upstream_{failure.service}" if isinstance(failure, UpstreamUnavailable) else "fault"

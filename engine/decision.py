@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, NoReturn
 
+from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
 from engine.types import Action, Decision, Frozen, Strategy
 
 LONGEST_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
@@ -60,13 +61,18 @@ def parse(text: str, limits: Limits) -> Decision:
     """
     try:
         return _bounded(_checked(_only_object(text), limits), limits)
-    except _UnusableError as fault:
+    except (_UnusableError, NoAnswer) as fault:
         return unusable(str(fault))
 
 
 def unusable(reason: str) -> Decision:
     """The HOLD that is recorded in place of an answer that cannot be used."""
     return Decision(action=Action.HOLD, reason=reason, is_fault=True)
+
+
+def blameless_hold(reason: str) -> Decision:
+    """The HOLD that is recorded where there is no answer and the strategy cannot help it."""
+    return Decision(action=Action.HOLD, reason=reason)
 
 
 def clean(text: str) -> str:
@@ -145,24 +151,47 @@ def _percent(value: object, name: str) -> float | None:
 
 
 def _only_object(text: str) -> dict[str, Any]:
-    """The one JSON object in `text`; fences or prose around it are tolerated as long as they hold no other brace."""
-    if len(text) > LONGEST_ANSWER:
+    """The one JSON object that `text` is, or that follows the model's thoughts in it; a fence or a sentence may precede
+    it."""
+    if len(text) > LONGEST_TEXT:
         raise _UnusableError(f"an answer of {len(text)} characters")
-    start = text.find("{")
+    whole = _whole_object(text)
+    if whole is not None:
+        return whole
+    rest = after_thoughts(text)
+    if len(rest) > LONGEST_ANSWER:
+        raise _UnusableError(f"an answer of {len(rest)} characters")
+    start = rest.find("{")
     if start < 0:
-        raise _UnusableError("no JSON object in the answer" if text.strip() else "an empty answer")
+        raise _UnusableError("no JSON object in the answer" if rest.strip() else "an empty answer")
+    value, end = _decoded(rest, start)
+    before, after = rest[:start].rstrip(), rest[end:].lstrip()
+    if any(brace in after for brace in "{}") or before.endswith("[") or after.startswith("]"):
+        raise _UnusableError("more than one JSON value in the answer")
+    check_surroundings(before, after)
+    return value
+
+
+def _whole_object(text: str) -> dict[str, Any] | None:
+    """`text` as one JSON object; None when it is not just that. Marks in its strings are words like any other."""
+    stripped = text.strip("\ufeff \t\r\n")
+    if not stripped.startswith("{") or len(stripped) > LONGEST_ANSWER:
+        return None
+    try:
+        value, end = _DECODER.raw_decode(stripped)
+    except (ValueError, RecursionError):
+        return None  # what is wrong with it, the closer look will say
+    return value if end == len(stripped) else None
+
+
+def _decoded(text: str, start: int) -> tuple[dict[str, Any], int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
     except _UnusableError:
         raise
     except (ValueError, RecursionError):
         raise _UnusableError("the answer's JSON is broken") from None
-    around = text[:start].rstrip(), text[end:].lstrip()
-    if any(brace in part for part in around for brace in "{}") or around[0].endswith("[") or around[1].startswith("]"):
-        raise _UnusableError("more than one JSON value in the answer")
-    if not isinstance(value, dict):
-        raise _UnusableError("the answer is no JSON object")
-    return value
+    return value, end
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,12 +12,14 @@ class SparkyError(Exception):
 class Skip(SparkyError):
     """Nothing to do this time (no data, no permit in time, budget spent): counted, never a fault.
 
-    `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``.
+    `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``. `retry_after_s` is how long
+    it will stay so, where that is known.
     """
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: str, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 class UpstreamUnavailable(SparkyError):
@@ -33,8 +35,12 @@ class UpstreamUnavailable(SparkyError):
         self.retry_after_s = retry_after_s
 
 
+class AnswerCut(UpstreamUnavailable):
+    """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
+
+
 class ModelGone(SparkyError):
-    """The provider does not serve this model any more, as somebody here has heard: take another one if there is one."""
+    """The provider does not serve this model (to this account), as another strategy has heard: take the next one."""
 
 
 class StrategyFault(SparkyError):

@@ -5,12 +5,12 @@ queueing (Goyal, Vin and Cheng, 1996) with every permit of equal weight: who has
 holder of a position, then who asked first. A strategy that was away keeps a little of what it missed, never a hoard.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
-from engine.types import Frozen
+from engine.types import Frozen, LimitName
 from engine.windows import Entry, SlidingWindow
 
 # The provider sees a request a moment after its permit, sooner or later than the next one; a window that is a little
@@ -19,6 +19,8 @@ MARGIN_S: Final = 0.4
 MINUTE_S: Final = 60.0
 DAY_S: Final = 86_400.0
 LONGEST_REFUSAL_S: Final = 3_600.0
+FIRST_REFUSAL_S: Final = 1.0  # where the provider does not say how long, doubled each time
+LONGEST_UNTOLD_S: Final = 60.0
 _DAY_GRAIN_S: Final = 60.0
 _CREDIT: Final = 3.0
 _REMEMBERED: Final = 8_192
@@ -79,6 +81,8 @@ class Permits:
         self._finish: dict[UUID, float] = {}
         self._virtual = 0.0
         self._refused_until = 0.0
+        self._refusals = 0
+        self.refused_for_s = 0.0  # how long the refusal was to last from its beginning
 
     @property
     def limits(self) -> PermitLimits:
@@ -155,16 +159,37 @@ class Permits:
         for name, window in self._windows.items():
             window.add(at, requests if name.startswith("r") else tokens)
 
-    def announced(self, requests_per_day: int | None, tokens_per_minute: int | None) -> None:
-        """Limits that the provider states: they tighten the configured ones and never loosen them."""
-        tighter = {"rpd": requests_per_day, "tpm": tokens_per_minute}
-        self._limits = self._limits.model_copy(
-            update={n: _tighter(getattr(self._configured, n), v) for n, v in tighter.items() if v is not None and v > 0}
+    def announced(self, stated: Mapping[LimitName, int | None]) -> None:
+        """All limits that the provider states by now: they tighten the configured ones and never loosen them."""
+        self._limits = self._configured.model_copy(
+            update={n: _tighter(getattr(self._configured, n), v) for n, v in stated.items() if v is not None and v > 0}
         )
 
-    def refused(self, now: float, retry_after_s: float) -> None:
-        """After a 429: nobody calls before the provider's wish is over."""
-        self._refused_until = max(self._refused_until, now + min(max(retry_after_s, 0.0), LONGEST_REFUSAL_S))
+    def refused(self, now: float, retry_after_s: float | None) -> bool:
+        """After a 429: nobody calls before the provider's wish is over, or for ever longer where it told none.
+
+        True when that is news: requests that were under way when another was refused tell nothing.
+        """
+        is_news = now >= self._refused_until
+        if retry_after_s is None:
+            if not is_news:
+                return False
+            self._refusals += 1
+            retry_after_s = min(FIRST_REFUSAL_S * 2 ** (self._refusals - 1), LONGEST_UNTOLD_S)
+        until = now + min(max(retry_after_s, 0.0), LONGEST_REFUSAL_S)
+        if until > self._refused_until:
+            self._refused_until = until
+            self.refused_for_s = until - now
+        return is_news
+
+    def served(self) -> None:
+        """The provider has answered: the next refusal is a first one."""
+        self._refusals = 0
+
+    @property
+    def refused_until(self) -> float:
+        """Monotonic seconds; in the past where nobody is held back."""
+        return self._refused_until
 
     def used(self, now: float) -> dict[str, float]:
         return {**{name: window.total(now) for name, window in self._windows.items()}, "concurrency": len(self._held)}

@@ -4,8 +4,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.attempts import Attempts
-from engine.calls import Call
 from engine.decision import clean
+from engine.llm.calls import Call
 from engine.prompts import fingerprint, shown_notes
 from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
 from engine.types import SIGNAL_OF_ACTION, Decision, Strategy, Usage

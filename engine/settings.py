@@ -8,6 +8,8 @@ import io
 import ipaddress
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -47,6 +49,38 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _endpoint(value: str) -> str:
+    url = _http_url(value)
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("holds a space or a character that no address has, perhaps an invisible one: type it again")
+    if re.search(r"/openai(/v1)?(/|$)|/chat/completions$", url):
+        raise ValueError("must end before /openai/v1, which is added to it")
+    return url
+
+
+def _model_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*", name):
+            raise ValueError("a model's name has letters, digits and . _ : / @ + - only: leave quotes and spaces away")
+    return value
+
+
+def _header_secret(value: SecretStr) -> SecretStr:
+    """Keys travel in a header: what cannot stand there would fail at every request, and say the key as it does."""
+    text = value.get_secret_value()
+    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+        raise ValueError("has quotation marks around it: leave them away")
+    if re.match(r"(bearer|basic)\b", text, re.IGNORECASE):
+        raise ValueError("begins with the name of a scheme: give the key alone")
+    if re.match(r"[A-Z][A-Z0-9_]{3,}=", text):
+        raise ValueError("begins with the name of a setting: give the key alone")
+    odd = next((number for number, char in enumerate(text, 1) if not "!" <= char <= "~"), None)
+    if odd is not None:
+        name = unicodedata.name(text[odd - 1], "a control character").lower()
+        raise ValueError(f"has a character that no key has at place {odd} ({name}): copy it again")
+    return value
+
+
 def _short_path(value: Path) -> Path:
     path = value.expanduser().absolute()
     if len(os.fsencode(path)) > LONGEST_HOME:
@@ -77,10 +111,12 @@ def _default_home() -> Path:
     return Path("/var/lib/sparky") if os.geteuid() == 0 else Path.home() / ".sparky"
 
 
+_QUOTES: Final = frozenset("\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb")
 Secret = Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")]
+HeaderSecret = Annotated[Secret, AfterValidator(_header_secret)]
 Url = Annotated[str, AfterValidator(_http_url)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
-Models = Annotated[tuple[str, ...], BeforeValidator(_comma_list), Field(min_length=1)]
+Models = Annotated[tuple[str, ...], BeforeValidator(_comma_list), Field(min_length=1), AfterValidator(_model_names)]
 
 
 class Price(BaseModel):
@@ -88,9 +124,9 @@ class Price(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: Decimal = Field(ge=0)
-    cached_input: Decimal = Field(ge=0)
-    output: Decimal = Field(ge=0)
+    input: Decimal = Field(ge=0, le=100_000)
+    cached_input: Decimal = Field(ge=0, le=100_000)
+    output: Decimal = Field(ge=0, le=100_000)
 
 
 _PRICES: Final = {
@@ -99,21 +135,25 @@ _PRICES: Final = {
 }
 
 
+def _with_known_prices(given: dict[str, Price]) -> dict[str, Price]:
+    return {**_PRICES, **given}
+
+
 class Settings(BaseModel):
     """The whole configuration. Secrets are `SecretStr`; `for_child` leaves out those a child does not need."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    groq_api_key: Secret | None = None
-    groq_base_url: Url | None = None
+    groq_api_key: HeaderSecret | None = None
+    groq_base_url: Annotated[str, AfterValidator(_endpoint)] | None = None
     groq_model: Models = ("openai/gpt-oss-120b",)
     supabase_url: Url | None = None
-    supabase_service_role_key: Secret | None = None
+    supabase_service_role_key: HeaderSecret | None = None
     database_url: Secret | None = None
     webhook_url: Url | None = None
 
     sparky_encryption_key: Annotated[Secret, AfterValidator(_encryption_keys)] | None = None
-    sparky_admin_token: Annotated[Secret, AfterValidator(_long_token)] | None = None
+    sparky_admin_token: Annotated[HeaderSecret, AfterValidator(_long_token)] | None = None
     sparky_behind_tls: bool = False
 
     sparky_home: Annotated[Path, AfterValidator(_short_path)] = Field(default_factory=_default_home)
@@ -139,7 +179,9 @@ class Settings(BaseModel):
     sparky_llm_concurrency: int = Field(default=16, ge=1)
     sparky_llm_timeout_s: float = Field(default=20.0, gt=0, le=600)
     sparky_llm_reasoning_effort: Literal["low", "medium", "high"] = "low"
-    sparky_llm_prices: dict[str, Price] = Field(default_factory=lambda: dict(_PRICES))
+    sparky_llm_prices: Annotated[dict[str, Price], AfterValidator(_with_known_prices)] = Field(
+        default_factory=lambda: dict(_PRICES)
+    )
     sparky_daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)
 
     sparky_cycle_deadline_s: float = Field(default=40.0, gt=0, le=3_600)
@@ -171,12 +213,17 @@ class Settings(BaseModel):
                 "SPARKY_MONITOR_HOST is open to the network: set SPARKY_ADMIN_TOKEN, or SPARKY_BEHIND_TLS=true "
                 "behind a TLS terminator, or listen on 127.0.0.1"
             )
-        unpriced = [model for model in self.groq_model if model not in self.sparky_llm_prices]
-        if self.sparky_daily_llm_budget_usd is not None and unpriced:
+        unpriced = self.unpriced(None)
+        if self.sparky_daily_llm_budget_usd is not None and unpriced is not None:
             raise ValueError(
-                f"SPARKY_DAILY_LLM_BUDGET_USD cannot be kept: SPARKY_LLM_PRICES has no price for {unpriced[0]}"
+                f"SPARKY_DAILY_LLM_BUDGET_USD cannot be kept: SPARKY_LLM_PRICES has no price for {unpriced}"
             )
         return self
+
+    def unpriced(self, model: str | None) -> str | None:
+        """A model without a price among those that a strategy may ask that wants `model` (None: the settings' own)."""
+        asked = self.groq_model if model is None else (model,)
+        return next((name for name in asked if name not in self.sparky_llm_prices), None)
 
     @property
     def simulates_groq(self) -> bool:

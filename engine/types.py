@@ -3,7 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -210,6 +210,22 @@ class Usage(Frozen):
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+
+LimitName = Literal["rpm", "tpm", "rpd", "tpd"]
+LIMIT_WORDS: Final[dict[LimitName, str]] = {
+    "rpm": "requests per minute",
+    "tpm": "tokens per minute",
+    "rpd": "requests per day",
+    "tpd": "tokens per day",
+}
+
+
+class KnownLimit(Frozen):
+    """A limit of which a refusal told: its name, and its size in requests or tokens where that was said."""
+
+    name: LimitName
+    size: int | None = None
 
 
 class Completion(Frozen):

@@ -44,8 +44,8 @@ def test_health_names_the_shared_actor_that_is_down(running: Running) -> None:
 
 def test_health_is_bad_when_the_supervisor_falls_silent(running: Running) -> None:
     running.tell(report(child("market")))
-    assert running.actor.facts.problems(time.monotonic()) == []
-    [problem] = running.actor.facts.problems(time.monotonic() + REPORT_LASTS_S + 1)
+    assert running.actor.facts.problems(time.monotonic(), time.time()) == []
+    [problem] = running.actor.facts.problems(time.monotonic() + REPORT_LASTS_S + 1, time.time())
     assert problem.startswith("the supervisor has not reported for 1")
 
 

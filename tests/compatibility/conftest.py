@@ -1,4 +1,4 @@
-"""Cycles on the wire: the real Groq client against a server that answers as told; store, market and limiter in memory."""
+"""Cycles on the wire: the real Groq client against a server that answers as told; all else is in memory."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from engine.cycle import CycleOutcome
-from engine.llm import GroqModel
+from engine.llm.groq_client import GroqModel
 from engine.settings import Settings
 from engine.types import StrategyContext
 from tests.engine.cycle_world import World

@@ -1,4 +1,4 @@
-"""A key that cannot be one, an address that is too long, and prices: said before anything starts, never at the first cycle."""
+"""Keys, addresses and prices that cannot be right: said before anything starts, never at the first cycle."""
 
 import json
 from decimal import Decimal

@@ -11,19 +11,20 @@ from tests.engine.cycle_world import LONG
 from tests.engine.examples import a_context, a_strategy
 from tests.support.groq_double import error, ok, raw
 
-HTML = b"<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head><body>Sorry, you have been blocked</body></html>"
-TPM = "Request too large for model `m` on tokens per minute (TPM): Limit 8000, Requested 9313, please reduce your message size"
+HTML = b"<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>"
+TPM = "Request too large for model `m` on tokens per minute (TPM): Limit 8000, Requested 9313, please reduce its size"
 
 
 class Case(NamedTuple):
-    """`words` must be told. `requests` is how many are made in the cycle of a strategy that names no model."""
+    """`words` must be told. `requests` is how many are made in the cycle of a strategy that names no model; whose
+    fault it is in the end, `blame` says: the provider's or the row's."""
 
     status: int
     body: object
     outcome: str
     words: str
     requests: int = 1
-    is_own_fault: bool = False
+    blame: str = "provider"
 
 
 def refused(status: int, code: str | None, message: str, **more: Any) -> tuple[int, object]:
@@ -62,10 +63,10 @@ CASES: dict[str, Case] = {
         "unusable",
         "called a tool",
         2,
-        True,
+        "row",
     ),
     "output that was not parsed": Case(
-        *refused(400, "output_parse_failed", "Parsing failed."), "unusable", "Parsing failed", 2, True
+        *refused(400, "output_parse_failed", "Parsing failed."), "unusable", "Parsing failed", 2, "row"
     ),
     "too large for a minute": Case(
         *refused(413, "rate_limit_exceeded", TPM), "exceeds_limit", "Limit 8000, Requested 9313"
@@ -74,14 +75,18 @@ CASES: dict[str, Case] = {
         413, {"error": {"message": TPM}}, "exceeds_limit", "tokens per minute"
     ),
     "too large at all": Case(
-        *refused(413, "request_too_large", "Request Entity Too Large"), "too_large", "Request Entity Too Large", 1, True
+        *refused(413, "request_too_large", "Request Entity Too Large"),
+        "too_large",
+        "Request Entity Too Large",
+        1,
+        "row",
     ),
     "longer than the context": Case(
         *refused(400, "context_length_exceeded", "Please reduce the length of the messages"),
         "too_large",
         "reduce the length",
         1,
-        True,
+        "row",
     ),
     "an error inside a 200": Case(
         200, {"error": {"code": 429, "message": "upstream is busy"}}, "rate_limited", "upstream is busy", 3
@@ -96,7 +101,7 @@ CASES: dict[str, Case] = {
     "error as text": Case(500, {"error": "the engine fell over"}, "server_error", "the engine fell over", 3),
     "detail as text": Case(503, {"detail": "warming up"}, "server_error", "warming up", 3),
     "detail as a list": Case(
-        422, {"detail": [{"msg": "field required", "loc": ["body"]}]}, "unusable", "field required", 2, True
+        422, {"detail": [{"msg": "field required", "loc": ["body"]}]}, "unusable", "field required", 2, "row"
     ),
     "a message alone": Case(502, {"message": "no healthy upstream"}, "server_error", "no healthy upstream", 3),
     "plain text": Case(503, b"no healthy upstream", "server_error", "no healthy upstream", 3),
@@ -119,7 +124,7 @@ def test_a_refusal_is_taken_for_what_it_is_with_the_providers_words(play: PlayCy
     assert all(case.words in (call.reason or "") for call in cycle.outcome.calls)
     assert case.words in (cycle.outcome.reason or "")
     assert len(cycle.requests) == case.requests
-    assert isinstance(cycle.outcome.failure, StrategyFault if case.is_own_fault else UpstreamUnavailable)
+    assert isinstance(cycle.outcome.failure, StrategyFault if case.blame == "row" else UpstreamUnavailable)
 
 
 NOT_FOR_THIS_ACCOUNT: dict[str, tuple[int, object]] = {
@@ -193,7 +198,7 @@ WAITS: dict[str, tuple[str, float]] = {
 
 @pytest.mark.parametrize(("text", "seconds"), WAITS.values(), ids=WAITS.keys())
 def test_a_wait_that_stands_only_in_the_text_is_read(play: PlayCycle, text: str, seconds: float) -> None:
-    message = f"Rate limit reached for model `m` in organization `o` on tokens per day (TPD): Limit 200000, Used 199900, Requested 1500. {text}"
+    message = f"Rate limit reached for model `m` on tokens per day (TPD): Limit 200000, Used 199900. {text}"
     cycle = play(error(429, "rate_limit_exceeded", message=message))
     assert cycle.outcome.calls[0].retry_after_s == pytest.approx(seconds)
     assert len(cycle.requests) == (1 if seconds > 40 else len(cycle.requests))

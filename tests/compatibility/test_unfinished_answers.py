@@ -1,4 +1,4 @@
-"""Only a finished answer is an answer: drafts, thoughts and cut texts are never traded, and what follows a thought is."""
+"""Only a finished answer is an answer: drafts and cut texts are never traded, and what follows a thought is read."""
 
 from typing import Any
 
@@ -17,7 +17,8 @@ DRAFTS: dict[str, str] = {
     "a whole message of harmony's analysis": f"<|start|>assistant<|channel|>analysis<|message|>{LONG}<|end|>",
     "a closed analysis and nothing after it": f"<|channel|>analysis<|message|>Candidate: {LONG}<|end|>",
     "harmony's commentary": f"<|channel|>commentary<|message|>{LONG}<|end|>",
-    "a constrained call in the commentary": f"<|channel|>commentary to=decide <|constrain|>json<|message|>{LONG}<|call|>",
+    "a constrained call in the commentary": "<|channel|>commentary to=decide "
+    f"<|constrain|>json<|message|>{LONG}<|call|>",
     "an answer that is thought about again": f"<|channel|>final<|message|>{LONG}<|end|><|start|>assistant"
     "<|channel|>analysis<|message|>Wait, RSI says HOLD",
     "harmony's words without its marks": f"analysisCandidate: {LONG}",
@@ -77,7 +78,8 @@ ANSWERS: dict[str, str] = {
     "after two thoughts": f"<think>one</think><thinking>two {{}}</thinking>```json\n{LONG}\n```",
     "after [THINK]": f"[THINK]{{}}[/THINK]{LONG}",
     "after Kimi's mark": f"\u25c1think\u25b7{{}}\u25c1/think\u25b7{LONG}",
-    "after begin_of_thought": f"<|begin_of_thought|>{{}}<|end_of_thought|><|begin_of_solution|>{LONG}<|end_of_solution|>",
+    "after begin_of_thought": "<|begin_of_thought|>{}<|end_of_thought|>"
+    f"<|begin_of_solution|>{LONG}<|end_of_solution|>",
     "after an empty thought": f"<think>\n\n</think>\n\n{LONG}",
     "in <answer>": f"<think>{{}}</think><answer>{LONG}</answer>",
     "before a token that ends it": f"{LONG}<|im_end|>",

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from engine.attempts import Granted
-from engine.calls import Call, Outcome
 from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, run_cycle
 from engine.errors import ModelGone, Skip, UpstreamUnavailable
+from engine.llm.calls import Call, Outcome
 from engine.prompts import Prompt
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import Completion, MarketSnapshot, StrategyContext, Usage
@@ -114,6 +114,12 @@ class World:
 
     def answer_tokens(self, model: str) -> int:
         return 800
+
+    def raise_allowance(self, model: str) -> bool:
+        return False
+
+    def restore_allowance(self, model: str) -> bool:
+        return False
 
     def has_price(self, model: str) -> bool:
         return model == MODEL

@@ -163,3 +163,21 @@ def test_a_file_that_is_no_breaker_counts_as_none(tmp_path: Path, content: bytes
     assert file.load() == Kept()
     file.save(Breaker(failures=1))
     assert BreakerFile(tmp_path, strategy_id).load().breaker.failures == 1
+
+
+def test_a_pause_says_how_often_what_failed() -> None:
+    breaker = Breaker()
+    for reason in ("empty", "no JSON", "no JSON", "no JSON", "empty"):
+        breaker = upstream_failed(faulted(breaker, 0.0, reason), 0.0, "503")
+    assert breaker.must_pause
+    assert breaker.pause_reason == "5 failures without a success: 3 \u00d7 no JSON; 2 \u00d7 empty"
+    assert succeeded(breaker).fault_reasons == {}
+    assert Breaker.model_validate_json(breaker.model_dump_json()).pause_reason == breaker.pause_reason
+
+
+def test_a_pause_that_cannot_be_written_does_not_gather_reasons_without_end() -> None:
+    breaker = Breaker()
+    for number in range(100):
+        breaker = faulted(breaker, 0.0, f"reason {number}")
+    assert len(breaker.fault_reasons) == 5
+    assert breaker.faults == 100

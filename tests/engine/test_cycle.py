@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from engine.calls import Call, Outcome
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
+from engine.llm.calls import Call, Outcome
 from engine.prompts import market_block
 from engine.types import Action, SignalAction
 from engine.unrecorded import Unrecorded

@@ -46,7 +46,7 @@ def test_a_good_answer_is_taken_as_it_is() -> None:
     "text",
     [
         f"```json\n{answer()}\n```",
-        f"Here is my decision:\n\n{answer()}\n\nGood luck!",
+        f"Here is my decision:\n\n{answer()}\n\n",
         f"\ufeff \n{answer()}\n",
         without("stop_loss_percent", "take_profit_percent"),
     ],
@@ -69,6 +69,7 @@ NASTY = {
     "two objects in prose": f"Either {answer()} or {answer(action='SHORT')}",
     "prose with braces": f"Given {{market}}: {answer()}",
     "braces after": f"{answer()} }}",
+    "words after": f"{answer()}\n\nOn reflection, HOLD.",
     "an object in a broken one": f'{{"broken: {answer()}',
     "truncated": answer()[:-1],
     "truncated in a string": answer()[:30],

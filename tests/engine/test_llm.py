@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from engine.calls import Call, Outcome, announced, refusal
 from engine.decision import SCHEMA
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
-from engine.llm import GroqModel
+from engine.llm.calls import Call, Outcome
+from engine.llm.groq_client import SCHEMA_TOKENS, GroqModel, announced
+from engine.llm.refusals import classify
 from engine.prompts import Prompt, estimate_tokens
 from engine.settings import Settings
 from tests.support.groq_double import (
@@ -83,11 +84,12 @@ def test_gpt_oss_is_held_to_the_strict_schema_and_told_its_effort(server: GroqDo
 
 
 def test_other_models_get_json_mode_and_no_effort(server: GroqDouble) -> None:
-    ask(server, ok("{}"), model="qwen/qwen3.6-27b")
+    ask(server, ok("{}"), model="meta-llama/llama-4-maverick")
     (request,) = server.requests
     assert request["response_format"] == {"type": "json_object"}
     assert request["max_completion_tokens"] == 400
     assert "reasoning_effort" not in request
+    assert "tool_choice" not in request
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_other_models_get_json_mode_and_no_effort(server: GroqDouble) -> None:
         (error(400, "invalid_request_error"), Outcome.REJECTED, False),
         (error(400, "model_decommissioned"), Outcome.MODEL_GONE, False),
         (error(401, "invalid_api_key"), Outcome.KEY_REFUSED, False),
-        (error(403), Outcome.KEY_REFUSED, False),
+        (error(403), Outcome.ACCOUNT_REFUSED, False),
         (error(404, "model_not_found"), Outcome.MODEL_GONE, False),
         (error(404), Outcome.SERVER_ERROR, True),
         (error(413), Outcome.TOO_LARGE, False),
@@ -144,7 +146,7 @@ def test_what_the_provider_itself_found_unusable_is_kept(server: GroqDouble) -> 
 
 @pytest.mark.parametrize("answer", [truncated, error(422), error(400, "json_validate_failed", failed_generation="{")])
 def test_an_answer_of_unknown_use_counts_with_the_most_it_may_have_cost(server: GroqDouble, answer: Answer) -> None:
-    most = estimate_tokens(PROMPT) * Decimal("0.15") + 800 * Decimal("0.6")
+    most = (estimate_tokens(PROMPT) + SCHEMA_TOKENS) * Decimal("0.15") + 800 * Decimal("0.6")
     assert ask(server, answer).cost_usd == most / 10**6
 
 
@@ -241,12 +243,12 @@ def test_no_key_is_a_matter_of_configuration() -> None:
     "body", [None, "text", [], {"error": "text"}, {"error": {"message": None}}, {"error": {"code": 5}}]
 )
 def test_error_bodies_of_any_shape_are_read(body: object) -> None:
-    assert refusal(500, body).outcome is Outcome.SERVER_ERROR
+    assert classify(500, json.dumps(body).encode()).outcome is Outcome.SERVER_ERROR
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "many", "1.5", "9" * 400, "\uff11"])
 def test_announced_limits_that_make_no_sense_are_ignored(value: str) -> None:
-    told = announced({"x-ratelimit-limit-requests": value, "retry-after": value}, datetime.now(UTC))
+    told = announced({"x-ratelimit-limit-requests": value, "retry-after": value}, None, datetime.now(UTC))
     assert told["requests_per_day"] is None
 
 

@@ -153,13 +153,13 @@ def test_reserved_tokens_are_settled_with_what_was_used() -> None:
 
 def test_announced_limits_tighten_and_never_loosen() -> None:
     permits = Permits(PermitLimits(rpm=30, tpm=5_000, concurrency=9), hold_s=25)
-    permits.announced(1_000, 8_000)
-    assert (permits.limits.rpd, permits.limits.tpm) == (1_000, 5_000)
-    permits.announced(500, 4_000)
-    permits.announced(2_000, 6_000)
-    assert (permits.limits.rpd, permits.limits.tpm) == (2_000, 5_000)
-    permits.announced(0, None)
-    assert (permits.limits.rpd, permits.limits.tpm) == (2_000, 5_000)
+    permits.announced({"rpd": 1_000, "tpm": 8_000, "tpd": 200_000})
+    assert (permits.limits.rpd, permits.limits.tpm, permits.limits.tpd) == (1_000, 5_000, 200_000)
+    permits.announced({"rpd": 500, "tpm": 4_000})
+    permits.announced({"rpd": 2_000, "tpm": 6_000})
+    assert (permits.limits.rpd, permits.limits.tpm, permits.limits.tpd) == (2_000, 5_000, None)
+    permits.announced({"rpd": 0, "tpm": None})
+    assert (permits.limits.rpd, permits.limits.tpm) == (None, 5_000)
 
 
 def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
@@ -170,6 +170,20 @@ def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
     assert permits.grants(119.9) == []
     assert permits.next_grant_at(1.0) == 120.0
     assert len(permits.grants(120.0)) == 1
+
+
+def test_a_refusal_that_tells_no_time_holds_everybody_ever_longer_until_somebody_is_served() -> None:
+    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    held, now = [], 0.0
+    for _ in range(9):
+        assert permits.refused(now, None)
+        assert not permits.refused(now, None)  # another one that was under way
+        held.append(permits.refused_until - now)
+        now = permits.refused_until
+    assert held == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    permits.served()
+    permits.refused(now, None)
+    assert permits.refused_until == now + 1
 
 
 def test_a_request_larger_than_the_limit_is_named_as_such() -> None:
@@ -198,7 +212,7 @@ def test_what_a_former_process_sent_is_counted() -> None:
 def test_a_request_larger_than_what_the_provider_announces_goes_alone_and_hears_it_from_the_provider() -> None:
     """An absurd header must neither stop everybody for good nor count as a fault of the rows."""
     permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
-    permits.announced(None, 1)
+    permits.announced({"tpm": 1})
     assert permits.too_large(900) is None
     permits.ask(asker(1, 0.0, 900))
     permits.ask(asker(2, 0.0, 900))

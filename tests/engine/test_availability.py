@@ -1,24 +1,24 @@
 """A model that is gone: news once, asked for once a minute, and forgotten when it is served again."""
 
-from engine.gone_models import ASKED_AGAIN_S, GoneModels
+from engine.llm.availability import ASKED_AGAIN_S, Availability
 
 
 def test_only_the_first_refusal_is_news_until_the_model_is_served_again() -> None:
-    models = GoneModels()
+    models = Availability()
     assert models.reason_not_to_ask("a", 0.0) is None
-    assert models.gone("a", "404", 0.0)
-    assert not models.gone("a", "404", 1.0)
+    assert models.refused("a", "404", 0.0)
+    assert not models.refused("a", "404", 1.0)
     assert models.served("a")
     assert not models.served("a")
-    assert models.known("a") is None
-    assert models.gone("a", "404", 2.0)
+    assert models.reason("a") is None
+    assert models.refused("a", "404", 2.0)
 
 
 def test_one_asker_a_minute_finds_out_whether_it_is_back() -> None:
-    models = GoneModels()
-    models.gone("a", "404", 0.0)
+    models = Availability()
+    models.refused("a", "404", 0.0)
     assert models.reason_not_to_ask("a", ASKED_AGAIN_S - 1) == "404"
     assert models.reason_not_to_ask("a", ASKED_AGAIN_S) is None
     assert models.reason_not_to_ask("a", ASKED_AGAIN_S) == "404"
-    assert models.known("a") == "404"
+    assert models.reason("a") == "404"
     assert models.reason_not_to_ask("b", ASKED_AGAIN_S) is None

@@ -1,0 +1,275 @@
+"""Groq's chat completions through its own SDK: one request per call, never repeated here, its end put into a word."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import groq
+import httpcore
+import httpx
+
+from engine.deadline_transport import DeadlineTransport
+from engine.decision import SCHEMA
+from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
+from engine.llm.calls import Call, Outcome, cost_usd, worst_case_cost_usd
+from engine.llm.models import MOST_ANSWER_TOKENS, family_of
+from engine.llm.refusals import Refusal, classify, classify_error_in
+from engine.llm.responses import Reading, read_completion, read_json
+from engine.plain_text import one_line
+from engine.prompts import Prompt, estimate_tokens
+from engine.redaction import Redactor
+from engine.retry_after import duration_s, retry_after_s
+from engine.settings import Settings
+from engine.types import Completion, Usage
+
+GROQ_URL: Final = "https://api.groq.com"
+_COMPLETIONS: Final = "/openai/v1/chat/completions"
+LARGEST_ANSWER_BYTES: Final = 512 * 1024
+TEMPERATURE: Final = 0.2
+SCHEMA_TOKENS: Final = 256  # what the provider makes of the schema and of the frame of a request
+_PREAMBLE_TOKENS: Final = 2_048
+_BY_SCHEMA: Final = {
+    "type": "json_schema",
+    "json_schema": {"name": "decision", "strict": True, "schema": SCHEMA},
+}
+_AS_JSON: Final = {"type": "json_object"}
+_NO_ANSWER: Final = {
+    "tool_calls": "the model called a tool and gave no answer",
+    "function_call": "the model called a function and gave no answer",
+    "content_filter": "the provider's filter stopped the answer",
+}
+
+
+class GroqModel:
+    """The provider's client for one process. Make it after the fork; it opens its connection on first use.
+
+    `sockets` makes the connections; the default is the network. Raises BadConfiguration when there is no key.
+    """
+
+    def __init__(self, settings: Settings, sockets: httpcore.NetworkBackend | None = None) -> None:
+        if settings.groq_api_key is None:
+            raise BadConfiguration("GROQ_API_KEY is not set, so no model can be asked.")
+        self._settings = settings
+        self._transport = DeadlineTransport(sockets)
+        # A compressed answer could be a thousand times larger than what came over the wire.
+        hooks = {"response": [_refuse_compressed]}
+        http = httpx.Client(transport=self._transport, trust_env=False, event_hooks=hooks)
+        self._client = groq.Groq(
+            api_key=settings.groq_api_key.get_secret_value(),
+            base_url=settings.groq_base_url or GROQ_URL,
+            max_retries=0,
+            http_client=http,
+            default_headers={"Accept-Encoding": "identity"},
+        )
+        self._gone: dict[str, str] = {}
+        self._raised: dict[str, int] = {}
+        self._redactor = Redactor([settings.groq_api_key])
+
+    def choose(self, wanted: str | None) -> str:
+        """The model to ask: the row's own, or the first of the settings' that is not known to be gone.
+
+        Raises StrategyFault when the row's own is gone, UpstreamUnavailable when all of the settings' are. Either way
+        the next cycle asks again, in case it has come back.
+        """
+        if wanted is not None:
+            if wanted in self._gone:
+                raise StrategyFault(f"the row's model {wanted} is not available ({self._gone.pop(wanted)})")
+            return wanted
+        left = [model for model in self._settings.groq_model if model not in self._gone]
+        if left:
+            return left[0]
+        reasons = "; ".join(self._gone.values())
+        self._gone.clear()
+        raise UpstreamUnavailable("groq", f"no model of GROQ_MODEL is available, name another one there ({reasons})")
+
+    def gone(self, model: str, reason: str) -> None:
+        """Remembers that the provider does not serve `model` any more; the limiter says so, once for everybody."""
+        self._gone[model] = reason
+
+    def answer_tokens(self, model: str) -> int:
+        """The most tokens an answer may have now, its thoughts included."""
+        return self._raised.get(model) or family_of(model).answer_tokens(self._effort)
+
+    def raise_allowance(self, model: str) -> bool:
+        """Doubles what an answer of `model` may have, for this process; False when it has the most already."""
+        now = self.answer_tokens(model)
+        if now >= MOST_ANSWER_TOKENS:
+            return False
+        self._raised[model] = min(2 * now, MOST_ANSWER_TOKENS)
+        return True
+
+    def restore_allowance(self, model: str) -> bool:
+        """Takes back what was raised, where the limits do not carry it; False when nothing was."""
+        return self._raised.pop(model, None) is not None
+
+    def has_price(self, model: str) -> bool:
+        return model in self._settings.sparky_llm_prices
+
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call:
+        """Asks `model` once. Comes back by the monotonic `deadline`, and never raises, however the server behaves."""
+        request = self._request(prompt, model)
+        most = Usage(
+            prompt_tokens=estimate_tokens(prompt) + SCHEMA_TOKENS, completion_tokens=request["max_completion_tokens"]
+        )
+        allowance = self._transport.allowance
+        allowance.renew(deadline, LARGEST_ANSWER_BYTES)
+        start, response = time.monotonic(), None
+        try:
+            response = self._client.post(_COMPLETIONS, body=request, cast_to=httpx.Response)
+            result = self._read(model, response, most, _largest(request, most), time.monotonic() - start)
+        except groq.APIStatusError as error:
+            result = self._refused(classify(error.status_code, error.response.content), error.response.headers)
+        except groq.APIConnectionError as error:
+            result = self._unanswered(error)
+        call = Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
+        if call.outcome is Outcome.CUT:
+            call = replace(call, reason=_cut(call, most))
+        if call.completion is not None:
+            return call
+        is_answered = response is not None and call.outcome is Outcome.SERVER_ERROR and call.tokens is None
+        price = self._settings.sparky_llm_prices.get(model)
+        unknown_usd = worst_case_cost_usd(call.outcome, most, price, sent=call.sent, answered=is_answered)
+        return replace(call, unknown_cost_usd=unknown_usd)
+
+    def close(self) -> None:
+        self._client.close()
+
+    @property
+    def _effort(self) -> Any:
+        return self._settings.sparky_llm_reasoning_effort
+
+    def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
+        """The body; the SDK's own method would walk through all that the API knows and pass it on unchanged."""
+        family = family_of(model)
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": _messages(prompt),
+            "temperature": TEMPERATURE,
+            "max_completion_tokens": self.answer_tokens(model),
+            "response_format": _BY_SCHEMA if family.takes_schema else _AS_JSON,
+        }
+        if family.calls_tools_unasked:
+            body["tool_choice"] = "none"
+        effort = family.reasoning[self._effort].effort
+        if effort is not None:
+            body["reasoning_effort"] = effort
+        return body
+
+    def _read(
+        self, model: str, response: httpx.Response, most: Usage, largest: Usage, latency_s: float
+    ) -> dict[str, Any]:
+        body = read_json(response.content)
+        error = classify_error_in(body)
+        if error is not None:
+            return self._refused(error, response.headers)
+        reading = read_completion(body, most, largest)
+        if reading is None:
+            return {"outcome": Outcome.SERVER_ERROR, "reason": "the answer is no chat completion"}
+        outcome, reason = _ended(reading)
+        usage = reading.usage
+        completion = Completion(
+            text=reading.text or "",
+            model=model,
+            request_id=response.headers.get("x-request-id"),
+            usage=usage,
+            cost_usd=cost_usd(usage, self._settings.sparky_llm_prices.get(model)),
+            latency_s=latency_s,
+        )
+        return {
+            "outcome": outcome,
+            "reason": reason,
+            "completion": completion,
+            "tokens": usage.total_tokens - usage.cached_tokens if reading.is_usage_told else None,
+            **announced(response.headers, None, datetime.now(UTC)),
+        }
+
+    def _refused(self, refusal: Refusal, headers: Mapping[str, str]) -> dict[str, Any]:
+        """A refusal is not counted against limits, unless the model had worked for it."""
+        rejected_text = refusal.rejected_text
+        return {
+            "outcome": refusal.outcome,
+            "reason": self._redactor.text(refusal.reason),
+            "rejected_text": rejected_text,
+            "tokens": None if refusal.outcome in (Outcome.UNUSABLE, Outcome.CUT) else 0,
+            "limit": refusal.limit,
+            **announced(headers, refusal.wait_s, datetime.now(UTC)),
+        }
+
+    def _unanswered(self, error: groq.APIConnectionError) -> dict[str, Any]:
+        cause = error.__cause__
+        if self._transport.allowance.too_large:
+            return {"outcome": Outcome.SERVER_ERROR, "reason": f"an answer of more than {LARGEST_ANSWER_BYTES} bytes"}
+        if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
+            return {"outcome": Outcome.UNREACHABLE, "reason": f"cannot connect ({cause})", "sent": False}
+        if isinstance(error, groq.APITimeoutError):
+            return {"outcome": Outcome.TIMEOUT, "reason": "no whole answer in time"}
+        return {"outcome": Outcome.UNREACHABLE, "reason": f"the connection broke ({cause or error})"}
+
+
+def _ended(reading: Reading) -> tuple[Outcome, str | None]:
+    """Whether a completion is an answer: only one that the provider says has stopped by itself."""
+    if reading.choices > 1:
+        return Outcome.UNUSABLE, f"{reading.choices} answers where one was asked for"
+    if reading.finish == "stop":
+        return Outcome.OK, None
+    if reading.finish == "length":
+        return Outcome.CUT, None
+    if reading.finish in _NO_ANSWER:
+        return Outcome.UNUSABLE, _NO_ANSWER[reading.finish]
+    said = "does not say how it ended" if reading.finish is None else f"ended with {one_line(reading.finish, 40)!r}"
+    return Outcome.UNFINISHED, f"the provider {said}, so it is not known to be finished"
+
+
+def _cut(call: Call, most: Usage) -> str:
+    used = call.completion.usage.completion_tokens if call.completion else most.completion_tokens
+    told = f" ({call.reason})" if call.reason else ""
+    return f"the answer was cut off after {used:,} tokens, of {most.completion_tokens:,} that it might have{told}"
+
+
+def _largest(request: Mapping[str, Any], most: Usage) -> Usage:
+    """What a request can have used at all: no token is shorter than a byte, beside what a server puts before our words;
+    and answers end at their allowance."""
+    size = len(json.dumps(request["messages"], ensure_ascii=False).encode("utf-8", "replace"))
+    return most.model_copy(update={"prompt_tokens": size + _PREAMBLE_TOKENS})
+
+
+def announced(headers: Mapping[str, str], wait_s: float | None, now: datetime) -> dict[str, Any]:
+    """The limits that a response tells (requests per day, tokens per minute), and how many seconds it asks to wait.
+
+    `wait_s` is what its words ask for; where words and header disagree, the longer one counts. Where neither tells it,
+    it is when the limit that is used up begins anew.
+    """
+    waits = [wait for wait in (retry_after_s(headers.get("retry-after"), now), wait_s) if wait is not None]
+    resets = [
+        duration_s(headers.get(f"x-ratelimit-reset-{name}", ""))
+        for name in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
+    ]
+    known = waits or [reset for reset in resets if reset is not None]
+    return {
+        "requests_per_day": _count(headers.get("x-ratelimit-limit-requests")),
+        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens")),
+        "retry_after_s": max(known, default=None),
+    }
+
+
+def _count(value: str | None) -> int | None:
+    text = (value or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0 else None
+
+
+def _messages(prompt: Prompt) -> list[dict[str, str]]:
+    asked = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
+    if prompt.rejected is None:
+        return asked
+    said = {"role": "assistant", "content": prompt.rejected.text}
+    return [*asked, said, {"role": "user", "content": prompt.correction}]
+
+
+def _refuse_compressed(response: httpx.Response) -> None:
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise httpx.RemoteProtocolError(f"an answer in the encoding {encoding!r}, which was not asked for")

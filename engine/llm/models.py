@@ -1,0 +1,85 @@
+"""What each family of models takes: how its effort is said, how much it may think, and how its answer is held to JSON.
+
+The one table of it. A family is known by the model's name, with or without its vendor: ``openai/gpt-oss-120b``,
+``gpt-oss:20b`` and ``GPT-OSS-120B`` are one. Sources: Groq's pages on reasoning and on structured outputs (2026).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+Effort = Literal["low", "medium", "high"]
+
+ANSWER_TOKENS: Final = 400  # a decision takes about 100
+MOST_ANSWER_TOKENS: Final = 8_192  # thoughts included, after cuts; Groq takes twice as many of every family
+
+
+class Reasoning(NamedTuple):
+    """How one of our efforts is said to a family, None for not at all, and the tokens that it may think."""
+
+    effort: str | None
+    tokens: int
+
+
+class Family(NamedTuple):
+    """`takes_schema`: its answers can be held to a JSON schema while they are made; others promise JSON alone.
+
+    `calls_tools_unasked`: it calls tools that it was never given, unless it is told not to. Other servers refuse to be
+    told where there are no tools.
+    """
+
+    name: re.Pattern[str]
+    takes_schema: bool
+    reasoning: Mapping[Effort, Reasoning]
+    calls_tools_unasked: bool = False
+
+    def answer_tokens(self, effort: Effort) -> int:
+        """The most tokens that an answer may have at first, its thoughts included."""
+        return ANSWER_TOKENS + self.reasoning[effort].tokens
+
+
+def _named(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:^|/){pattern}", re.IGNORECASE)
+
+
+_UNSAID: Final = {"low": 1_200, "medium": 2_400, "high": 4_000}
+FAMILIES: Final[tuple[Family, ...]] = (
+    Family(
+        _named(r"gpt-oss"),
+        takes_schema=True,
+        reasoning={
+            "low": Reasoning("low", 400),
+            "medium": Reasoning("medium", 1_200),
+            "high": Reasoning("high", 4_000),
+        },
+        calls_tools_unasked=True,
+    ),
+    Family(  # thinks at length unless told not to, and knows no degrees
+        _named(r"qwen-?3"),
+        takes_schema=False,
+        reasoning={
+            "low": Reasoning("none", 0),
+            "medium": Reasoning("default", 4_000),
+            "high": Reasoning("default", 6_000),
+        },
+    ),
+    Family(  # think always, and cannot be told how much
+        _named(r"(?:qwq|deepseek-r\d|magistral|qwen-qwq|minimax-m\d|glm-[45])"),
+        takes_schema=False,
+        reasoning={
+            "low": Reasoning(None, _UNSAID["low"]),
+            "medium": Reasoning(None, _UNSAID["medium"]),
+            "high": Reasoning(None, _UNSAID["high"]),
+        },
+    ),
+)
+_PLAIN: Final = Family(
+    re.compile(""),
+    takes_schema=False,
+    reasoning={"low": Reasoning(None, 0), "medium": Reasoning(None, 0), "high": Reasoning(None, 0)},
+)
+
+
+def family_of(model: str) -> Family:
+    """The first family whose name `model` bears; of an unknown one, that it answers without thinking."""
+    return next((family for family in FAMILIES if family.name.search(model)), _PLAIN)

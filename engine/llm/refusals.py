@@ -1,0 +1,278 @@
+"""The one table from what a provider refuses with to what it means, with the provider's own words kept. Pure.
+
+Groq's error codes (console.groq.com/docs/errors, 2026) and what was reported of them; and what proxies, gateways and
+Groq-compatible servers send in their place: bare texts, pages of HTML, errors inside a 200.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from engine.llm.calls import Outcome
+from engine.llm.responses import read_json
+from engine.plain_text import one_line
+from engine.retry_after import duration_s
+from engine.types import KnownLimit, LimitName
+
+_LONGEST_ANSWER: Final = 16_384
+
+
+class Refusal(NamedTuple):
+    """How a refusal is to be taken. `reason` is one line: the status, the code, and what the provider said.
+
+    `rejected_text` is what the model wrote when the provider itself could not use it. `wait_s` is how long the words
+    ask to wait, `limit` which limit they name.
+    """
+
+    outcome: Outcome
+    reason: str
+    rejected_text: str | None = None
+    wait_s: float | None = None
+    limit: KnownLimit | None = None
+
+
+class _Said(NamedTuple):
+    """What an error body says: its code and type in lower case, its message, and what the model had written."""
+
+    status: int
+    code: str
+    message: str
+    is_page: bool
+    is_inside: bool
+    failed_generation: str | None
+
+
+class _Rule(NamedTuple):
+    """Applies to one of these `codes`, or to `words` in the message of one of these `statuses` (None: of any)."""
+
+    outcome: Outcome
+    codes: frozenset[str] = frozenset()
+    words: re.Pattern[str] | None = None
+    statuses: frozenset[int] | None = None
+
+    def applies_to(self, said: _Said) -> bool:
+        if said.code in self.codes:
+            return True
+        has_status = self.statuses is None or said.status in self.statuses
+        return self.words is not None and has_status and self.words.search(said.message) is not None
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+_NO_SERVER: Final = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
+# The first rule that applies counts.
+_RULES: Final[tuple[_Rule, ...]] = (
+    _Rule(
+        Outcome.CUT,
+        frozenset({"max_tokens_reached", "max_completion_tokens_reached"}),
+        _words(r"max(imum)?[ _]?(completion|output)?[ _]?tokens.{0,20}reached|reached.{0,30}max(imum)?.{0,20}tokens"),
+        frozenset({400, 422}),
+    ),
+    _Rule(Outcome.UNUSABLE, frozenset({"json_validate_failed", "tool_use_failed", "output_parse_failed"})),
+    _Rule(
+        Outcome.KEY_REFUSED,
+        frozenset({"invalid_api_key", "expired_api_key", "api_key_expired", "invalid_authentication"}),
+        _words(r"\b(invalid|incorrect|expired|revoked|missing|unknown) (api )?key\b"),
+        frozenset({400, 401, 403}),
+    ),
+    _Rule(
+        Outcome.ACCOUNT_REFUSED,
+        frozenset(
+            {"organization_restricted", "organization_deactivated", "account_deactivated", "blocked_api_access"}
+            | {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "spend_limit_reached"}
+            | {"project_restricted", "access_terminated", "insufficient_balance", "spend_alert_blocked"}
+        ),
+        _words(
+            r"(organi[sz]ation|account|project) (has been|is|was) (restricted|deactivated|suspended|disabled|blocked)"
+            r"|insufficient (balance|funds|credits)|exceeded your current quota|spend(ing)? limit"
+        ),
+        _NO_SERVER,
+    ),
+    _Rule(
+        Outcome.MODEL_GONE,
+        frozenset(
+            {"model_decommissioned", "model_not_found", "model_not_active", "model_terms_required"}
+            | {"model_permission_blocked_org", "model_permission_blocked_project", "model_not_available"}
+            | {"model_deprecated", "model_not_supported"}
+        ),
+        _words(
+            r"\bmodel\b.{0,120}\b(decommissioned|deprecated|does not exist|not found|not active|not available|terms"
+            r"|blocked at the|is blocked|not have access|not allowed|not supported)\b(?!.{0,40}(response format|param))"
+        ),
+        frozenset({400, 403, 404}),
+    ),
+    _Rule(Outcome.MODEL_GONE, words=_words(r"\bmodel\b"), statuses=frozenset({404})),
+    _Rule(Outcome.EXCEEDS_LIMIT, words=_words(r"tokens per (minute|min\b|day)|\bTP[MD]\b"), statuses=frozenset({413})),
+    _Rule(
+        Outcome.TOO_LARGE,
+        frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"}),
+        _words(r"reduce (the|your) (length|size|message)|context (length|window)"),
+        frozenset({400, 413, 422}),
+    ),
+    _Rule(Outcome.RATE_LIMITED, frozenset({"rate_limit_exceeded", "rate_limited", "too_many_requests"})),
+    _Rule(
+        Outcome.NETWORK_REFUSED,
+        words=_words(r"\b(network|vpn|proxy|firewall|your ip|ip address|country|region|cloudflare)\b"),
+        statuses=frozenset({403, 407, 451}),
+    ),
+)
+_BY_STATUS: Final = {
+    400: Outcome.REJECTED,
+    401: Outcome.KEY_REFUSED,
+    402: Outcome.ACCOUNT_REFUSED,
+    403: Outcome.ACCOUNT_REFUSED,
+    407: Outcome.NETWORK_REFUSED,
+    413: Outcome.TOO_LARGE,
+    422: Outcome.UNUSABLE,
+    429: Outcome.RATE_LIMITED,
+    451: Outcome.NETWORK_REFUSED,
+}
+_BY_PAGE: Final = frozenset({401, 403, 407, 451})  # who answers an API with a page stands before it
+
+
+def classify(status: int, content: bytes) -> Refusal:
+    """What an error status with this body means; any 4xx that is not known is taken as the endpoint's trouble."""
+    return _refusal(_read(status, read_json(content), content))
+
+
+def classify_error_in(body: object) -> Refusal | None:
+    """What an error inside the body of a 200 means, None when there is none in it."""
+    first = body[0] if isinstance(body, list) and len(body) == 1 else body
+    if not isinstance(first, Mapping):
+        return None
+    names = ("error",) if "choices" in first else ("error", "errors", "detail")
+    return _refusal(_read(200, first, b"")) if any(first.get(name) for name in names) else None
+
+
+def _refusal(said: _Said) -> Refusal:
+    outcome = _outcome(said)
+    words = f"{'200 with error ' if said.is_inside else ''}{said.status} {said.code}".strip()
+    reason = f"{words}: {said.message}" if said.message else words
+    return Refusal(
+        outcome=outcome,
+        reason=reason,
+        rejected_text=said.failed_generation if outcome in (Outcome.UNUSABLE, Outcome.CUT) else None,
+        wait_s=wait_in(said.message),
+        limit=limit_in(said.message) if outcome in (Outcome.RATE_LIMITED, Outcome.EXCEEDS_LIMIT) else None,
+    )
+
+
+def _outcome(said: _Said) -> Outcome:
+    if said.is_page and said.status in _BY_PAGE:
+        return Outcome.NETWORK_REFUSED
+    found = next((rule.outcome for rule in _RULES if rule.applies_to(said)), None)
+    return found or _BY_STATUS.get(said.status, Outcome.SERVER_ERROR)
+
+
+def _read(status: int, body: object, content: bytes) -> _Said:
+    if isinstance(body, list) and body and isinstance(body[0], Mapping):
+        body = body[0]
+    error = _error_in(body)
+    code = _first_text(error, ("code", "type", "status")) if isinstance(error, Mapping) else ""
+    is_inside = status == 200  # then the status of the error is its code
+    if is_inside:
+        status = _status_in(error) or 502
+    is_page = body is None and re.search(rb"<(!doctype|html|head|title)\b", content[:2_048], re.IGNORECASE) is not None
+    message = _title(content) if is_page else _message(error) or _message(body) or ("" if body else _text(content))
+    return _Said(
+        status=status,
+        code="" if code.isdigit() else one_line(code, 60).lower(),
+        message=one_line(message),
+        is_page=is_page,
+        is_inside=is_inside,
+        failed_generation=_generation(error),
+    )
+
+
+def _error_in(body: object) -> object:
+    if not isinstance(body, Mapping):
+        return body
+    found = next((body[name] for name in ("error", "errors", "detail") if body.get(name)), body)
+    return found[0] if isinstance(found, list) and found else found
+
+
+def _message(error: object) -> str:
+    if isinstance(error, str):
+        return error
+    if not isinstance(error, Mapping):
+        return ""
+    found = next((error[name] for name in ("message", "msg", "detail", "error", "title") if error.get(name)), "")
+    return found if isinstance(found, str) else _message(found)
+
+
+def _first_text(error: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first of these fields that holds a word; a code that is a number is a status, not a word."""
+    return next((str(error[name]) for name in names if isinstance(error.get(name), str) and error[name]), "")
+
+
+def _status_in(error: object) -> int | None:
+    values = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, Mapping) else []
+    found = [
+        int(value) for value in values if isinstance(value, int | str) and str(value).isascii() and _is_status(value)
+    ]
+    return found[0] if found else None
+
+
+def _is_status(value: object) -> bool:
+    return str(value).isdigit() and len(str(value)) == 3 and 400 <= int(str(value)) <= 599
+
+
+def _generation(error: object) -> str | None:
+    found = error.get("failed_generation") if isinstance(error, Mapping) else None
+    return str(found)[:_LONGEST_ANSWER] if found is not None else None
+
+
+def _title(content: bytes) -> str:
+    found = re.search(r"<title[^>]{0,200}>([^<]{1,300})", _text(content), re.IGNORECASE)
+    return f"a page of HTML, {found[1].strip()!r}" if found else "a page of HTML"
+
+
+def _text(content: bytes) -> str:
+    return content[:8_192].decode("utf-8", "replace")
+
+
+_LIMIT: Final = re.compile(
+    r"(?P<what>requests|tokens) per (?P<span>minute|min|day)|\b(?P<short>RPM|TPM|RPD|TPD)\b", re.IGNORECASE
+)
+_SIZE: Final = re.compile(r"\blimit:?\s*([0-9][0-9,]{0,14})\b", re.IGNORECASE)
+_LETTERS: Final = {"requests": "r", "tokens": "t", "minute": "m", "min": "m", "day": "d"}
+
+
+def limit_in(message: str) -> KnownLimit | None:
+    """The limit that the words of a refusal name, such as ``tokens per day (TPD): Limit 200000``."""
+    found = _LIMIT.search(message)
+    if found is None:
+        return None
+    short = found["short"] or f"{_LETTERS[found['what'].lower()]}p{_LETTERS[found['span'].lower()]}"
+    name: LimitName = short.lower()  # type: ignore[assignment] # the pattern knows just these four
+    size = _SIZE.search(message, found.end())
+    number = int(size[1].replace(",", "")) if size else 0
+    return KnownLimit(name=name, size=number or None)
+
+
+_WAIT: Final = re.compile(
+    r"\b(?:try|retry|available|wait|again|reset)\w*(?: \w+){0,3}? (?:in|after|for):? "
+    r"(?P<compact>[0-9][0-9.dhms]{0,40}[dhms]\b)?(?P<number>[0-9]{1,9}(?:\.[0-9]{1,12})?)?"
+    r" ?(?P<unit>milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d)?\b",
+    re.IGNORECASE,
+)
+_UNIT_S: Final = {"m": 60.0, "s": 1.0, "h": 3_600.0, "d": 86_400.0}
+_LONGEST_WAIT_S: Final = 86_400.0
+
+
+def wait_in(message: str) -> float | None:
+    """Seconds that words ask to wait, as in ``try again in 7m27.5s`` or ``retry after 20 seconds``; None if none."""
+    found = _WAIT.search(message)
+    if found is None:
+        return None
+    if found["compact"]:
+        seconds = duration_s(found["compact"].lower())
+    elif found["number"]:
+        unit = (found["unit"] or "s").lower()
+        unit_s = 0.001 if unit in ("ms", "millisecond", "milliseconds") else _UNIT_S[unit[0]]
+        seconds = float(found["number"]) * unit_s
+    else:
+        seconds = None
+    return None if seconds is None else min(seconds, _LONGEST_WAIT_S)
