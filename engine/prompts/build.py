@@ -2,26 +2,23 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from engine.decision import clean
 from engine.prompts.profiles import SYSTEM
+from engine.prompts.tokens import text_tokens
 from engine.types import MarketSnapshot, Position, StrategyContext
 
 MOST_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
 MORE_TOKENS_PER_SYMBOL: Final = 600
-LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens
+LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens of English
 CANDLES: Final = 10
 FEWEST_CANDLES: Final = 3
 LONGEST_REJECTED: Final = 600
 _CONTEXT_INDICATORS: Final = ("sma_20", "sma_50", "macd_histogram", "rsi_14", "atr_14")
 _SIGNIFICANT_DIGITS: Final = 8
-# How tokenizers of this family cut: a word with its space, up to three digits, punctuation by ones and twos, spaces by
-# fours; what is not ASCII by bytes at worst.
-_PIECES: Final = re.compile(r" ?_?[A-Za-z]{1,8}| ?[0-9]{1,3}|\n+| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]")
 
 
 class Rejected(NamedTuple):
@@ -107,21 +104,15 @@ def market_block(
 
 
 def estimate_tokens(prompt: Prompt) -> int:
-    """An upper estimate of the prompt's tokens, made without a tokenizer; 16 are for the frame of its two messages."""
-    again = 0 if prompt.rejected is None else 8 + _pieces(prompt.rejected.text) + _pieces(prompt.correction)
-    return 16 + _pieces(prompt.system) + _pieces(prompt.user) + again
+    """An upper estimate of the prompt's tokens by `text_tokens`; 16 are for the frame of its two messages."""
+    again = 0 if prompt.rejected is None else 8 + text_tokens(prompt.rejected.text) + text_tokens(prompt.correction)
+    return 16 + text_tokens(prompt.system) + text_tokens(prompt.user) + again
 
 
 @lru_cache(maxsize=8)
 def fingerprint(system: str) -> str:
     """A name for a static text, short and the same for the same bytes."""
     return hashlib.sha256(system.encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=8)
-def _pieces(text: str) -> int:
-    beyond_ascii = 0 if text.isascii() else sum(len(char.encode("utf-8", "replace")) for char in text if char > "\x7f")
-    return len(_PIECES.findall(text)) + beyond_ascii
 
 
 def _symbol(view: View, short: Callable[[float | None], float | None], candles: int) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_notes_of_any_length_add_a_bounded_number_of_tokens() -> None:
 
 
 def test_the_estimate_counts_more_for_what_tokenizers_cut_finer() -> None:
-    words, digits, other = ("word " * 50, "123456789 " * 50, "\u4e16\u754c" * 50)
+    words, digits, other = ("word " * 100, "123456789 " * 50, "\u4e16\u754c" * 250)
     counts = [estimate_tokens(Prompt("", text)) for text in (words, digits, other)]
     assert counts[0] < counts[1] < counts[2]
 
