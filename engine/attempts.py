@@ -12,7 +12,7 @@ from uuid import UUID
 
 from engine.errors import AnswerCut, ModelGone, Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, NextStep, Outcome
-from engine.prompts import Prompt, asked_again, estimate_tokens
+from engine.prompts import Prompt, asked_again
 from engine.types import StrategyContext
 
 MOST_ATTEMPTS: Final = 3
@@ -32,7 +32,7 @@ class Model(Protocol):
 
     def gone(self, model: str, reason: str) -> None: ...
 
-    def answer_tokens(self, model: str) -> int: ...
+    def request_tokens(self, prompt: Prompt, model: str) -> int: ...
 
     def raise_allowance(self, model: str) -> bool: ...
 
@@ -136,7 +136,7 @@ class Attempts:
         try:
             return self.desk.acquire(
                 model,
-                estimate_tokens(self.prompt) + self.model.answer_tokens(model),
+                self.model.request_tokens(self.prompt, model),
                 holds_position=bool(self.context.positions),
                 deadline=deadline - self._shortest_call_s(deadline),
             )

@@ -93,6 +93,10 @@ class GroqModel:
         """The most tokens an answer may have now, its thoughts included."""
         return self._raised.get(model) or family_of(model).answer_tokens(self._effort)
 
+    def request_tokens(self, prompt: Prompt, model: str) -> int:
+        """The most tokens that a request may use, prompt and answer."""
+        return _prompt_tokens(prompt, model) + self.answer_tokens(model)
+
     def raise_allowance(self, model: str) -> bool:
         """Doubles what an answer of `model` may have, for this process; False when it has the most already."""
         now = self.answer_tokens(model)
@@ -111,9 +115,7 @@ class GroqModel:
     def complete(self, prompt: Prompt, model: str, deadline: float) -> Call:
         """Asks `model` once. Comes back by the monotonic `deadline`, and never raises, however the server behaves."""
         request = self._request(prompt, model)
-        most = Usage(
-            prompt_tokens=estimate_tokens(prompt) + SCHEMA_TOKENS, completion_tokens=request["max_completion_tokens"]
-        )
+        most = Usage(prompt_tokens=_prompt_tokens(prompt, model), completion_tokens=request["max_completion_tokens"])
         allowance = self._transport.allowance
         allowance.renew(deadline, LARGEST_ANSWER_BYTES)
         start, response = time.monotonic(), None
@@ -207,6 +209,10 @@ class GroqModel:
         if isinstance(error, groq.APITimeoutError):
             return {"outcome": Outcome.TIMEOUT, "reason": "no whole answer in time"}
         return {"outcome": Outcome.UNREACHABLE, "reason": f"the connection broke ({cause or error})"}
+
+
+def _prompt_tokens(prompt: Prompt, model: str) -> int:
+    return estimate_tokens(prompt, each_digit=family_of(model).each_digit_is_a_token) + SCHEMA_TOKENS
 
 
 def _ended(reading: Reading) -> tuple[Outcome, str | None]:

@@ -31,6 +31,7 @@ class Family(NamedTuple):
     name: re.Pattern[str]
     takes_schema: bool
     reasoning: Mapping[Effort, Reasoning]
+    each_digit_is_a_token: bool = False
     calls_tools_unasked: bool = False
 
     def answer_tokens(self, effort: Effort) -> int:
@@ -62,6 +63,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "medium": Reasoning("default", 4_000),
             "high": Reasoning("default", 6_000),
         },
+        each_digit_is_a_token=True,
     ),
     Family(  # think always, and cannot be told how much
         _named(r"(?:qwq|deepseek-r\d|magistral|qwen-qwq|minimax-m\d|glm-[45])"),

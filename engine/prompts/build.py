@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.decision import clean
 from engine.prompts.profiles import SYSTEM
-from engine.prompts.tokens import text_tokens
+from engine.prompts.tokens import digits_beyond_groups, text_tokens
 from engine.types import MarketSnapshot, Position, StrategyContext
 
 MOST_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
@@ -103,10 +103,16 @@ def market_block(
     }
 
 
-def estimate_tokens(prompt: Prompt) -> int:
-    """An upper estimate of the prompt's tokens by `text_tokens`; 16 are for the frame of its two messages."""
-    again = 0 if prompt.rejected is None else 8 + text_tokens(prompt.rejected.text) + text_tokens(prompt.correction)
-    return 16 + text_tokens(prompt.system) + text_tokens(prompt.user) + again
+def estimate_tokens(prompt: Prompt, *, each_digit: bool = False) -> int:
+    """An upper estimate of the prompt's tokens by `text_tokens`; 16 are for the frame of its two messages.
+
+    `each_digit`: of a vocabulary that makes a token of each digit.
+    """
+    texts = [prompt.system, prompt.user]
+    if prompt.rejected is not None:
+        texts += [prompt.rejected.text, prompt.correction]
+    more = sum(map(digits_beyond_groups, texts)) if each_digit else 0
+    return 16 + 4 * (len(texts) - 2) + sum(map(text_tokens, texts)) + more
 
 
 @lru_cache(maxsize=8)

@@ -14,10 +14,10 @@ from typing import Final
 
 # How tokenizers of this family cut ASCII: a word with its space, up to three digits, punctuation by ones and twos,
 # spaces by fours. English words are mostly one token up to eight letters.
-_PIECES: Final = re.compile(r" ?_?[A-Za-z]{1,8}| ?[0-9]{1,3}|\n+| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]")
+_PIECES: Final = re.compile(r" ?_?[A-Za-z]{1,8}| ?[0-9]{1,3}|\n{1,8}| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]")
 # For a text with letters beyond ASCII: its Latin words are hardly English, and the vocabularies cut those finer.
 _FINER_PIECES: Final = re.compile(
-    r" ?_?[A-Za-z\u00c0-\u024f\u1e00-\u1eff]{1,3}| ?[0-9]{1,3}|\n+| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]"
+    r" ?_?[A-Za-z\u00c0-\u024f\u1e00-\u1eff]{1,3}| ?[0-9]{1,3}|\n{1,8}| ?[!-/:-@\[-`{-~]{1,2}| {1,4}|[\x00-\x1f\x7f]"
 )
 _LETTER_BEYOND_ASCII: Final = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")  # or an accent of its own
 
@@ -100,8 +100,9 @@ def text_tokens(text: str) -> int:
 
     ASCII is measured against o200k only, as English, JSON and numbers. Short there: random letters (a fifth), base64,
     tickers and hexadecimal digits, words of other languages without accents and in capitals (half to three quarters),
-    runs of unlike punctuation, of newlines or of separate digits. qwen3 makes a token of each digit, so that a market
-    block is 1.5 times its estimate there.
+    runs of unlike punctuation or of separate digits.
+
+    Vocabularies that make a token of each digit, as qwen3 does, need `digits_beyond_groups` more.
     """
     if text.isascii():
         return len(_PIECES.findall(text))
@@ -109,6 +110,16 @@ def text_tokens(text: str) -> int:
     # Counted by distinct character, of which even long notes have only a few hundred.
     beyond = sum(count * _weight(char) for char, count in Counter(text).items() if char > "\x7f")
     return len(pieces.findall(text)) + math.ceil(beyond)
+
+
+_DIGIT: Final = re.compile(r"[0-9]")
+_DIGIT_GROUP: Final = re.compile(r"[0-9]{1,3}")
+
+
+@lru_cache(maxsize=8)
+def digits_beyond_groups(text: str) -> int:
+    """How many tokens `text` has more where each digit is one, instead of up to three."""
+    return len(_DIGIT.findall(text)) - len(_DIGIT_GROUP.findall(text))
 
 
 def _weight(char: str) -> float:

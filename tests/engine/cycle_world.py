@@ -11,7 +11,7 @@ from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, run_cycle
 from engine.errors import ModelGone, Skip, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
-from engine.prompts import Prompt
+from engine.prompts import Prompt, estimate_tokens
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.types import Completion, MarketSnapshot, StrategyContext, Usage
 from tests.engine.examples import STRATEGY_ID, a_context, a_snapshot
@@ -112,8 +112,8 @@ class World:
     def gone(self, model: str, reason: str) -> None:
         self.models.remove(model)
 
-    def answer_tokens(self, model: str) -> int:
-        return 800
+    def request_tokens(self, prompt: Prompt, model: str) -> int:
+        return estimate_tokens(prompt) + 800
 
     def raise_allowance(self, model: str) -> bool:
         return False

@@ -68,3 +68,8 @@ def test_rare_and_random_characters_are_not_estimated_too_low(sample: str) -> No
 
 def test_a_surrogate_without_its_half_is_counted() -> None:
     assert estimate_tokens(Prompt("", "\ud800")) > FRAME
+
+
+def test_vocabularies_that_cut_every_digit_are_reserved_more() -> None:
+    numbers = Prompt("", "1 12 123 1234 0.5")
+    assert estimate_tokens(numbers, each_digit=True) - estimate_tokens(numbers) == 0 + 1 + 2 + 2 + 0
