@@ -30,12 +30,14 @@ class Fault(Frozen):
     - ``hang``: no byte for `seconds`, then the connection is reset.
     - ``drip``: 200 and then one byte every `seconds` without end. - ``reset``: the connection is reset.
     - ``truncate``: the true answer's headers and half of its body. - ``huge``: `size` bytes of filler.
+    - ``edit``: the true answer with other values at some places of its JSON, such as ``{"choices.0.finish_reason":
+    "length"}`` in `replace`, and without those in `drop`.
 
     With `accept` the true server handles the request first, so that its effect happens and only the answer is lost.
     `times` is how often; None: until told otherwise. `after` lets that many matching requests through before.
     """
 
-    kind: Literal["status", "hang", "drip", "reset", "truncate", "huge"]
+    kind: Literal["status", "hang", "drip", "reset", "truncate", "huge", "edit"]
     path: str = ""
     method: str | None = None
     times: int | None = Field(default=1, ge=1)
@@ -46,6 +48,8 @@ class Fault(Frozen):
     body: str = ""
     seconds: float = Field(default=1.0, gt=0)
     size: int = Field(default=64 * 1024 * 1024, gt=0)
+    replace: dict[str, Any] = Field(default_factory=dict)
+    drop: tuple[str, ...] = ()
 
 
 FAULT_LIST: Final = TypeAdapter(tuple[Fault, ...])
@@ -105,9 +109,12 @@ async def _controlled(request: Request, faults: Faults) -> Response:
 
 
 async def _misbehave(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = await _true_answer(app, scope, receive) if fault.accept or fault.kind == "truncate" else []
+    is_true = fault.accept or fault.kind in ("truncate", "edit")
+    answer = await _true_answer(app, scope, receive) if is_true else []
     if fault.kind == "truncate":
         await _truncated(answer, send)
+    elif fault.kind == "edit":
+        await _edited(fault, answer, send)
     elif fault.kind == "hang":
         await _abandoned(receive, fault.seconds)
         await _reset(receive, send)
@@ -147,6 +154,24 @@ async def _truncated(answer: list[Message], send: Send) -> None:
     await send(start)  # with the length of the whole
     await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
     _transport(send).close()
+
+
+async def _edited(fault: Fault, answer: list[Message], send: Send) -> None:
+    start, *bodies = answer
+    body = json.loads(b"".join(message.get("body", b"") for message in bodies))
+    for path in (*fault.replace, *fault.drop):
+        *parents, last = path.split(".")
+        place = body
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        if path in fault.replace:
+            place[int(last) if isinstance(place, list) else last] = fault.replace[path]
+        else:
+            del place[int(last) if isinstance(place, list) else last]
+    content = json.dumps(body).encode()
+    headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+    await send({**start, "headers": [*headers, (b"content-length", str(len(content)).encode())]})
+    await send({"type": "http.response.body", "body": content})
 
 
 async def _abandoned(receive: Receive, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """A local server that speaks Groq's chat completions; in a model's place answers the rule of `simulator.standin`.
 
-Approximations: a token is four bytes of UTF-8, rounded up, plus four tokens a message; reasoning costs 40, 120 or 400
-tokens by effort. A prefix of the prompt that was seen before counts as cached, in blocks of 128 tokens.
+Approximations: a token is four bytes of UTF-8, rounded up, plus four tokens a message; reasoning costs 40 to 600 tokens
+by effort. A prefix of the prompt that was seen before counts as cached, in blocks of 128 tokens.
 """
 
 import json
@@ -19,14 +19,19 @@ from starlette.types import ASGIApp
 from simulator import standin
 from simulator.faults import Faults, with_faults
 from simulator.prefix_cache import PrefixCache, token_count
-from simulator.quota import Limits, Quota
+from simulator.quota import Limits, Quota, Refusal, duration
 
 FINGERPRINT: Final = "sparky-simulator"
 HEALTH: Final = "/health"
 SCHEMA_MODELS: Final = ("openai/gpt-oss-120b", "openai/gpt-oss-20b")
 MODELS: Final = (*SCHEMA_MODELS, "qwen/qwen3.6-27b")
 DECOMMISSIONED: Final = ("llama-3.1-70b-versatile",)
-REASONING_TOKENS: Final = {"low": 40, "medium": 120, "high": 400}
+REASONING_TOKENS: Final = {"none": 0, "low": 40, "medium": 120, "high": 400, "default": 600}
+EFFORTS: Final = {  # which of them a model takes, and which it has when nothing is said
+    **dict.fromkeys(SCHEMA_MODELS, ("low", "medium", "high")),
+    "qwen/qwen3.6-27b": ("none", "default"),
+}
+DEFAULT_EFFORT: Final = {**dict.fromkeys(SCHEMA_MODELS, "low"), "qwen/qwen3.6-27b": "default"}
 DEFAULT_ANSWER_TOKENS: Final = 8_192
 MESSAGE_TOKENS: Final = 4
 
@@ -104,14 +109,7 @@ class Groq:
         quota = self.quotas[request.model]
         refusal = quota.admit(now, prompt_tokens - cached + answer.completion_tokens)
         if refusal is not None:
-            raise GroqRefusal(
-                429,
-                "rate_limit_exceeded",
-                f"Rate limit reached for model `{request.model}` on {refusal.kind}: Limit {refusal.limit}, "
-                f"Used {refusal.used}. Please try again in {refusal.retry_after_s:.2f}s.",
-                kind="tokens" if "token" in refusal.kind else "requests",
-                headers={"retry-after": str(int(refusal.retry_after_s) + 1), **quota.headers(now)},
-            )
+            raise _beyond_limit(request.model, refusal, quota.headers(now))
         return _body(request, answer, prompt_tokens, cached), quota.headers(now)
 
     def _check(self, request: ChatRequest) -> None:
@@ -121,11 +119,31 @@ class Groq:
         if request.model not in self.models:
             message = f"The model `{request.model}` does not exist or you do not have access to it."
             raise GroqRefusal(404, "model_not_found", message)
+        if request.reasoning_effort not in (None, *EFFORTS.get(request.model, ())):
+            known = " or ".join(f"`{effort}`" for effort in EFFORTS.get(request.model, ()))
+            message = f"`reasoning_effort` must be one of {known}" if known else "`reasoning_effort` is not supported"
+            raise GroqRefusal(400, "invalid_request_error", message, param="reasoning_effort")
         if request.stream:
             raise GroqRefusal(400, "invalid_request_error", "The stand-in does not stream.")
         if request.format == "json_schema" and request.model not in SCHEMA_MODELS:
             message = "This model does not support response format `json_schema`."
             raise GroqRefusal(400, "invalid_request_error", message, param="response_format")
+
+
+def _beyond_limit(model: str, refusal: Refusal, headers: dict[str, str]) -> GroqRefusal:
+    """429 with the time to wait, or 413 where waiting does not help. No header tells of requests per minute, nor of
+    tokens per day."""
+    kind = "tokens" if "token" in refusal.kind else "requests"
+    where = f"for model `{model}` in organization `org_simulated` service tier `on_demand` on {refusal.kind}"
+    if refusal.is_for_good:
+        message = f"Request too large {where}: Limit {refusal.limit}, Requested {refusal.wanted}, please reduce it."
+        return GroqRefusal(413, "rate_limit_exceeded", message, kind=kind, headers=headers)
+    message = (
+        f"Rate limit reached {where}: Limit {refusal.limit}, Used {refusal.used}, Requested {refusal.wanted}. "
+        f"Please try again in {duration(refusal.retry_after_s)}."
+    )
+    wait = {"retry-after": str(int(refusal.retry_after_s) + 1)}
+    return GroqRefusal(429, "rate_limit_exceeded", message, kind=kind, headers={**wait, **headers})
 
 
 def answered(request: ChatRequest) -> Answer:
@@ -134,13 +152,14 @@ def answered(request: ChatRequest) -> Answer:
     if request.format == "json_schema":
         decision = _by_schema(decision, (request.response_format or {}).get("json_schema"))
     text = json.dumps(decision)
-    reasoning = REASONING_TOKENS.get(request.reasoning_effort or "low", 40)
+    effort = request.reasoning_effort or DEFAULT_EFFORT.get(request.model, "none")
+    reasoning = REASONING_TOKENS[effort]
     wanted, most = reasoning + token_count(text), request.most_answer_tokens
     if wanted <= most:
         return Answer(text, "stop", wanted, reasoning)
     cut = text.encode()[: max(0, most - reasoning) * 4].decode("utf-8", "ignore")
     if request.format != "text":
-        message = "Failed to validate JSON. Please adjust your prompt. See 'failed_generation' for more details."
+        message = "Failed to generate JSON: max completion tokens reached before generating a valid document."
         raise GroqRefusal(400, "json_validate_failed", message, failed_generation=cut)
     return Answer(cut, "length", most, min(reasoning, most))
 

@@ -10,11 +10,15 @@ DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests per minute and day, tokens per minute. The defaults are large; Groq's free tier is 30, 1,000, 8,000."""
+    """Requests per minute and day, tokens per minute and day.
+
+    The defaults are large; Groq's free tier is 30, 1,000, 8,000 and 200,000.
+    """
 
     rpm: int = 1_000
     rpd: int = 500_000
     tpm: int = 1_000_000
+    tpd: int = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,13 @@ class Refusal:
     kind: str  # "requests per minute (RPM)" and the like
     limit: int
     used: int
+    wanted: int
     retry_after_s: float
+
+    @property
+    def is_for_good(self) -> bool:
+        """Waiting does not help: the request alone is larger than the limit."""
+        return self.wanted > self.limit
 
 
 @dataclass
@@ -61,6 +71,7 @@ class Quota:
         self.minute = Window(MINUTE_S)
         self.day = Window(DAY_S)
         self.tokens = Window(MINUTE_S)
+        self.day_tokens = Window(DAY_S)
 
     def admit(self, now: float, tokens: int) -> Refusal | None:
         """Counts a request of about `tokens`, or says which limit refuses it (and counts nothing)."""
@@ -68,11 +79,12 @@ class Quota:
             ("requests per minute (RPM)", self.minute, self.limits.rpm, 1),
             ("requests per day (RPD)", self.day, self.limits.rpd, 1),
             ("tokens per minute (TPM)", self.tokens, self.limits.tpm, tokens),
+            ("tokens per day (TPD)", self.day_tokens, self.limits.tpd, tokens),
         )
         for kind, window, limit, amount in checks:
             used = window.used(now)
             if used + amount > limit:
-                return Refusal(kind, limit, used, window.wait_s(now, used + amount - limit))
+                return Refusal(kind, limit, used, amount, window.wait_s(now, used + amount - limit))
         for _, window, _, amount in checks:
             window.add(now, amount)
         return None

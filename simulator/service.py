@@ -45,6 +45,7 @@ def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001
         rpm=settings.sparky_llm_rpm,
         rpd=settings.sparky_llm_rpd or Limits.rpd,
         tpm=settings.sparky_llm_tpm or Limits.tpm,
+        tpd=settings.sparky_llm_tpd or Limits.tpd,
     )
     return HttpService(create_groq(Groq(limits)), HOST, settings.sparky_sim_groq_port, "SPARKY_SIM_GROQ_PORT", HEALTH)
 

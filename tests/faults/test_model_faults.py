@@ -66,6 +66,62 @@ def test_it_is_named_blamed_on_nobody_and_over_when_it_is_over(three: Fleet, nam
     assert_nobody_is_paused_or_restarted(three)
 
 
+LONG = (
+    '{"action":"LONG","symbol":"BTCUSDT","size_usd":100,"confidence":0.9,"reasoning":"x",'
+    '"stop_loss_percent":1.5,"take_profit_percent":3}'
+)
+DRAFT = f"<|channel|>analysis<|message|>Candidate: {LONG} but the right answer is HOLD. Let me double-check RSI"
+
+
+def actions(fleet: Fleet) -> set[str | None]:
+    with fleet.store() as store:
+        return {row.signal_action for row in store.decisions(limit=30)}
+
+
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_a_draft_is_never_traded_by_anybody(three: Fleet, finish: str) -> None:
+    with three.store() as store:
+        before = len(store.signals(limit=1_000))
+    edit = {"choices.0.message.content": DRAFT, "choices.0.finish_reason": finish, "usage.completion_tokens": 800}
+    broken(three, kind="edit", replace=edit)
+    wait_for_all(three, "cut" if finish == "length" else "fault")
+    three.order("groq")
+    with three.store() as store:
+        rows = [row for row in store.decisions(limit=200) if row.raw_answer == DRAFT]
+        sent = store.signals(limit=1_000)
+        stories = [store.decision_story(signal.id) for signal in sent[: len(sent) - before]]
+    assert all(row.signal_action == "HOLD" for row in rows)
+    assert all(story is not None and story.decision.raw_answer != DRAFT for story in stories)
+    wait_for_all(three, "ok")
+    assert_nobody_is_paused_or_restarted(three)
+
+
+def test_cuts_are_told_with_their_tokens_and_pause_nobody_however_long_they_last(three: Fleet) -> None:
+    body = {"error": {"message": "max completion tokens reached", "code": "json_validate_failed"}}
+    broken(three, kind="status", status=400, body=json.dumps(body))
+    reasons = wait_for_all(three, "cut")
+    assert all("cut off after" in reason and "tokens" in reason for reason in reasons.values())
+    three.wait_for(lambda: all(f["breaker"] == "open" for f in facts(three).values()), "open breakers")
+    assert_nobody_is_paused_or_restarted(three)
+    three.order("groq")
+    wait_for_all(three, "ok")
+    assert_nobody_is_paused_or_restarted(three)
+
+
+@pytest.mark.parametrize(
+    "use", [None, {"prompt_tokens": 3_000_000_000, "completion_tokens": 5.5}, {"prompt_tokens": "many"}]
+)
+def test_a_decision_counts_and_is_paid_for_whatever_is_said_of_its_use(three: Fleet, use: object) -> None:
+    broken(three, kind="edit", replace={"usage": use})
+    wait_for_all(three, "ok")
+    with three.store() as store:
+        rows = store.decisions(limit=3)
+    assert all(row.cost_usd is not None and row.cost_usd > 0 for row in rows)
+    three.order("groq")
+    wait_for_all(three, "ok")
+    assert_nobody_is_paused_or_restarted(three)
+
+
 def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strategys_fault(three: Fleet) -> None:
     body = json.dumps(completion('{"decision": "up"}'))
     three.order("groq", {"path": CHAT, "times": 6, "kind": "status", "status": 200, "body": body})

@@ -12,6 +12,7 @@ from simulator.groq import Groq, create_groq
 from simulator.quota import Limits
 
 MODEL = "openai/gpt-oss-120b"
+QWEN = "qwen/qwen3.6-27b"
 Serve = Callable[..., Any]
 Misbehave = Callable[..., None]
 BLOCK = {
@@ -144,6 +145,7 @@ def test_a_wrong_key_is_not_let_in(groq_url: str) -> None:
         (Limits(rpm=2), "requests per minute (RPM)", 60),
         (Limits(tpm=1_500), "tokens per minute (TPM)", 60),
         (Limits(rpd=2), "requests per day (RPD)", 86_400),
+        (Limits(tpd=1_500), "tokens per day (TPD)", 86_400),
     ],
 )
 def test_above_a_limit_is_429_with_the_time_to_wait_and_room_comes_back(
@@ -171,6 +173,32 @@ def test_any_status_can_be_ordered(client: groq.Groq, groq_url: str, misbehave: 
     assert caught.value.status_code == status
     assert caught.value.response.headers["retry-after"] == "soon"
     assert ask(client)
+
+
+def test_a_request_beyond_a_limit_by_itself_is_413(serve: Serve) -> None:
+    url = serve(create_groq(Groq(Limits(tpm=500))))
+    with groq.Groq(api_key="any", base_url=url, max_retries=0) as client, pytest.raises(groq.APIStatusError) as caught:
+        ask(client)
+    assert caught.value.status_code == 413
+    assert "tokens per minute (TPM): Limit 500, Requested" in str(caught.value)
+
+
+def test_qwen_thinks_unless_told_not_to_and_no_model_takes_anothers_effort(client: groq.Groq) -> None:
+    thinks, silent = ask(client, model=QWEN), ask(client, model=QWEN, reasoning_effort="none")
+    assert thinks.usage.completion_tokens_details.reasoning_tokens == 600
+    assert silent.usage.completion_tokens_details.reasoning_tokens == 0
+    for model, effort in ((QWEN, "low"), (MODEL, "none")):
+        with pytest.raises(groq.BadRequestError, match="reasoning_effort"):
+            ask(client, model=model, reasoning_effort=effort)
+
+
+def test_an_answer_can_be_edited(client: groq.Groq, groq_url: str, misbehave: Misbehave) -> None:
+    edit = {"choices.0.finish_reason": "length", "usage": None}
+    misbehave(groq_url, {"kind": "edit", "replace": edit, "drop": ["system_fingerprint"]})
+    answer = ask(client)
+    assert (answer.choices[0].finish_reason, answer.usage, answer.system_fingerprint) == ("length", None, None)
+    assert json.loads(answer.choices[0].message.content)["action"] == "LONG"
+    assert ask(client).usage is not None
 
 
 def test_a_connection_can_be_reset_hung_and_cut(client: groq.Groq, groq_url: str, misbehave: Misbehave) -> None:
