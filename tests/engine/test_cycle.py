@@ -1,12 +1,14 @@
 """The cycle's order of things: what is asked, what is retried, what is recorded, and whose failure it was."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from engine.attempts import Granted
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
 from engine.prompts import market_block
@@ -290,3 +292,37 @@ def test_what_nobody_foresaw_is_raised() -> None:
     world.complete = complete  # type: ignore[method-assign]  # a model that breaks its promise
     with pytest.raises(ZeroDivisionError):
         world.run()
+
+
+def test_a_raised_allowance_that_the_limits_cannot_carry_is_taken_back() -> None:
+    """A larger allowance is our own wish: that the limiter can never grant it is no fault of the row."""
+
+    @dataclass
+    class Tight(World):
+        raised: bool = False
+
+        def raise_allowance(self, model: str) -> bool:  # noqa: ARG002 - as the client has it
+            self.raised = True
+            return True
+
+        def restore_allowance(self, model: str) -> bool:  # noqa: ARG002 - as the client has it
+            was_raised, self.raised = self.raised, False
+            return was_raised
+
+        def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+            if self.raised:
+                raise StrategyFault("one request of up to 2,900 tokens is more than the limit of 2,000 (tpm)")
+            return super().acquire(model, tokens, holds_position=holds_position, deadline=deadline)
+
+    outcome = Tight(calls=[failed(Outcome.CUT), answered()]).run()
+    assert outcome.outcome == "ok"
+
+
+def test_a_cut_is_recorded_as_a_hold_that_nobody_is_to_blame_for() -> None:
+    world = World(calls=[failed(Outcome.CUT)])
+    outcome = world.run()
+    assert outcome.outcome == "cut"
+    assert isinstance(outcome.failure, UpstreamUnavailable)
+    (record,) = world.records
+    assert (record.action, record.is_fault) == (Action.HOLD, False)
+    assert world.signals == [None]
