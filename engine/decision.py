@@ -64,9 +64,9 @@ def limits_of(context: StrategyContext) -> Limits:
 def parse(text: str, limits: Limits) -> Decision:
     """The decision in `text`. Never raises, whatever the text.
 
-    An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak, of size 0 or against
-    the rules becomes a HOLD with `reason` alone. Sizes are USD, rounded down to cents and capped at `max_position_usd`
-    and at the largest entry that the rules allow.
+    An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak, of size 0 or
+    against the rules becomes a HOLD with `reason` alone. Sizes are USD, rounded down to cents and capped at
+    `max_position_usd` and at the largest entry that the rules allow.
     """
     try:
         return _bounded(_checked(_only_object(text), limits), limits)

@@ -208,7 +208,7 @@ def test_two_strategies_may_hold_one_symbol_where_the_original_allowed_one(empty
 
 
 def test_every_function_stands_once_in_a_migration_and_in_one_place_of_the_first_schema() -> None:
-    """What is released is never edited: a later migration creates a function again, and its text is the one in force."""
+    """What is released is never edited: a later migration creates a function again, and the last text is in force."""
     created = {
         migration.name: re.findall(r"create or replace function (public\.\w+)", migration.text)
         for migration in read_migrations()
