@@ -47,6 +47,7 @@ _STRATEGY: Final[dict[str, Any]] = {
     "leverage_max": 1,
     "max_position_usd": 100,
     "capital_usd": 1000,
+    "rules": {"stop_loss_required": True, "max_entry_percent": 50, "adding": "to_winner", "min_stop_loss_percent": 0.2},
     "updated_at": _LONG_AGO.isoformat(),
 }
 ROWS: Final = {
@@ -66,7 +67,7 @@ _ANSWER: Final = {
     "size_usd": 10,
     "confidence": 0.9,
     "reasoning": "A rehearsal.",
-    "stop_loss_percent": None,
+    "stop_loss_percent": 1,
     "take_profit_percent": 2,
 }
 

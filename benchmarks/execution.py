@@ -20,6 +20,7 @@ import zmq
 
 from actors.link import Link
 from actors.messages import SignalReady
+from engine.entry_rules import UNRESTRICTED
 from engine.store.embedded import dsn
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
@@ -110,7 +111,14 @@ def _strategies(store: Store) -> list[UUID]:
     paused = StrategyStatus.RUNNING
     made = [
         store.create_strategy(
-            NewStrategy(user_id=user, name=f"b{n}", status=paused, cadence_seconds=86_400, capital_usd=Decimal(10**6))
+            NewStrategy(
+                user_id=user,
+                name=f"b{n}",
+                status=paused,
+                cadence_seconds=86_400,
+                capital_usd=Decimal(10**6),
+                **UNRESTRICTED.model_dump(),
+            )
         )
         for n in range(STRATEGIES)
     ]

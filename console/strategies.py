@@ -13,10 +13,10 @@ import typer
 from console import output, people
 from console.output import Column
 from console.session import database_here, settings_here
-from engine.errors import BadConfiguration, SparkyError
+from engine.errors import BadConfiguration, SparkyError, StrategyFault
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
-from engine.types import RiskProfile, StrategyStatus
+from engine.types import Adding, EntryRules, RiskProfile, StrategyStatus
 
 app = typer.Typer(no_args_is_help=True, help="Create, look at, start, pause and end strategies.")
 
@@ -48,16 +48,20 @@ def list_all(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(which: Which, as_json: AsJson = False) -> None:
-    """Show everything about one strategy."""
+    """Show everything about one strategy; `rules` are the entry rules in force."""
     with database_here() as store:
-        output.answer_one(find(store, which), as_json=as_json)
+        row = find(store, which)
+        shown = output.plain(row) | {"rules": output.plain(_rules(store, row))}
+    output.answer_one(shown, as_json=as_json)
 
 
 @app.command()
 def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the parameters
     name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
     symbols: Annotated[str | None, typer.Option(help="Comma-separated, as in BTCUSDT,ETHUSDT.")] = None,
-    risk: Annotated[RiskProfile | None, typer.Option(help="Decides the prompt.")] = None,
+    risk: Annotated[
+        RiskProfile | None, typer.Option(help="Decides the prompt, and the entry rules that are not given.")
+    ] = None,
     cadence: Annotated[float | None, typer.Option(help="Seconds from tick to tick.")] = None,
     capital: Annotated[str | None, typer.Option(help="USD that P&L and drawdown are counted from.")] = None,
     max_position: Annotated[str | None, typer.Option(help="Largest position in USD.")] = None,
@@ -69,6 +73,16 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     exchange: Annotated[str | None, typer.Option(help="Venue to trade on.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Own instructions, added to those of the profile.")] = None,
     context: Annotated[str | None, typer.Option(help="Longer candles to show as well: 15m, 1h or 15m,1h.")] = None,
+    stop_required: Annotated[
+        bool | None, typer.Option("--stop-required/--no-stop-required", help="Whether an entry needs a stop.")
+    ] = None,
+    max_entry: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Share of --max-position that one entry may have.")
+    ] = None,
+    adding: Annotated[Adding | None, typer.Option(help="Whether entries may add to a position.")] = None,
+    min_stop: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Least distance of a stop from the entry.")
+    ] = None,
     paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
     user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
     from_json: Annotated[
@@ -94,6 +108,10 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         "exchange": exchange,
         "custom_prompt": prompt,
         "context_intervals": None if context is None else _parts(context),
+        "stop_loss_required": stop_required,
+        "max_entry_percent": max_entry,
+        "adding": adding,
+        "min_stop_loss_percent": min_stop,
         "is_paper_trading": paper,
     }
     fields |= {field: value for field, value in options.items() if value is not None}
@@ -137,6 +155,15 @@ def delete(
             typer.confirm(f"End {row.name} for good?", abort=True, err=True)
         ended = store.delete_strategy(row.id)
     _told(ended, as_json=as_json)
+
+
+def _rules(store: Store, row: StrategyRow) -> EntryRules | None:
+    """The entry rules in force; None for a row that is invalid, which enters nothing."""
+    try:
+        context = store.strategy_context(row.id)
+    except StrategyFault:
+        return None
+    return context.strategy.rules if context else None
 
 
 def _parts(text: str) -> list[str]:

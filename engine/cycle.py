@@ -213,21 +213,21 @@ class _Cycle:
 
     def _answered(self, attempts: Attempts, *, may_enter: bool) -> tuple[Call, Decision]:
         """The decision and the call that it came of; an answer that cannot be used gets one chance to be mended."""
-        strategy = attempts.context.strategy
+        context = attempts.context
         call = attempts.answer(self._llm_deadline())
-        decision = self._decided(call, strategy, may_enter=may_enter)
+        decision = self._decided(call, context, may_enter=may_enter)
         spent_usd = self.ports.unrecorded.usd + attempts.cost_usd
-        if not decision.is_fault or budget_spent(attempts.context, self.ports.host_budget_usd, spent_usd):
+        if not decision.is_fault or budget_spent(context, self.ports.host_budget_usd, spent_usd):
             return call, decision
         mended = attempts.again(call, decision.reason or "", self._llm_deadline())
-        return (call, decision) if mended is None else (mended, self._decided(mended, strategy, may_enter=may_enter))
+        return (call, decision) if mended is None else (mended, self._decided(mended, context, may_enter=may_enter))
 
-    def _decided(self, call: Call, strategy: Strategy, *, may_enter: bool) -> Decision:
+    def _decided(self, call: Call, context: StrategyContext, *, may_enter: bool) -> Decision:
         if call.outcome is Outcome.CUT:
             return decisions.blameless_hold(call.reason or "cut off")
         if call.outcome is not Outcome.OK or call.completion is None:
             return decisions.unusable(call.reason or "unusable answer")
-        decision = decisions.parse(call.completion.text, decisions.limits_of(strategy))
+        decision = decisions.parse(call.completion.text, decisions.limits_of(context))
         if may_enter or decision.action not in (Action.LONG, Action.SHORT):
             return decision
         return decisions.held(decision, "beyond its drawdown the strategy may only close")

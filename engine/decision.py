@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, NoReturn
 
+from engine.entry_rules import UNRESTRICTED, BrokenRule, Entry, allowed_size
 from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
-from engine.types import Action, Decision, Frozen, Strategy
+from engine.types import Action, Decision, EntryRules, Frozen, Position, Side, StrategyContext
 
 LONGEST_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
 LONGEST_REASONING: Final = 100
@@ -34,30 +35,39 @@ SCHEMA: Final[dict[str, Any]] = {
 
 
 class Limits(Frozen):
-    """What bounds a decision, whatever the model says."""
+    """What bounds a decision, whatever the model says.
+
+    `positions` are those of the strategy where it trades: the rules ask whether an entry adds to one of them.
+    """
 
     target_assets: tuple[str, ...]
     min_confidence: float
     max_position_usd: Decimal
+    rules: EntryRules = UNRESTRICTED
+    positions: tuple[Position, ...] = ()
 
 
 class _UnusableError(ValueError):
     """Why an answer cannot be used."""
 
 
-def limits_of(strategy: Strategy) -> Limits:
+def limits_of(context: StrategyContext) -> Limits:
+    strategy = context.strategy
     return Limits(
         target_assets=strategy.target_assets,
         min_confidence=strategy.min_confidence,
         max_position_usd=strategy.max_position_usd,
+        rules=strategy.rules,
+        positions=tuple(each for each in context.positions if each.exchange == strategy.exchange),
     )
 
 
 def parse(text: str, limits: Limits) -> Decision:
     """The decision in `text`. Never raises, whatever the text.
 
-    An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak or of size 0 becomes
-    a HOLD with `reason` alone. Sizes are USD, rounded down to cents and capped at `max_position_usd`.
+    An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak, of size 0 or
+    against the rules becomes a HOLD with `reason` alone. Sizes are USD, rounded down to cents and capped at
+    `max_position_usd` and at the largest entry that the rules allow.
     """
     try:
         return _bounded(_checked(_only_object(text), limits), limits)
@@ -85,10 +95,20 @@ def _bounded(decision: Decision, limits: Limits) -> Decision:
         return decision.model_copy(update={"size_usd": Decimal(0)})
     if decision.confidence < limits.min_confidence:
         return held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
-    size_usd = min(decision.size_usd, limits.max_position_usd).quantize(_CENT, ROUND_DOWN)
+    allowed = _allowed(decision, limits)
+    if isinstance(allowed, BrokenRule):
+        return held(decision, allowed.reason)
+    size_usd = min(allowed, limits.max_position_usd).quantize(_CENT, ROUND_DOWN)
     if size_usd == 0:
         return held(decision, f"{decision.action} with size 0")
     return decision.model_copy(update={"size_usd": size_usd})
+
+
+def _allowed(decision: Decision, limits: Limits) -> Decimal | BrokenRule:
+    stop = decision.stop_loss_percent
+    entry = Entry(Side(decision.action), decision.size_usd, None if stop is None else Decimal(str(stop)))
+    position = next((each for each in limits.positions if each.symbol == decision.symbol), None)
+    return allowed_size(entry, limits.rules, limits.max_position_usd, position)
 
 
 def held(decision: Decision, reason: str) -> Decision:

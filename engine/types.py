@@ -56,6 +56,28 @@ class Side(StrEnum):
     SHORT = "SHORT"
 
 
+class Adding(StrEnum):
+    """Whether an entry may add to a position of its own side."""
+
+    NEVER = "never"
+    TO_WINNER = "to_winner"
+    ALWAYS = "always"
+
+
+class EntryRules(Row):
+    """What an entry of a strategy must satisfy; see `engine.entry_rules`. Percents are 0 to 100.
+
+    `max_entry_percent` is the share of `max_position_usd` that one entry may have, `min_stop_loss_percent` the least
+    distance of a stop from the entry. The database gives the rules in force (SQL function `entry_rules`, which has the
+    defaults of the profiles); the defaults here, for an answer without them, are the strictest of those.
+    """
+
+    stop_loss_required: bool = True
+    max_entry_percent: Decimal = Field(default=Decimal(25), gt=0, le=100)
+    adding: Adding = Adding.NEVER
+    min_stop_loss_percent: Decimal = Field(default=Decimal("0.2"), ge=0, lt=50)
+
+
 class SignalOutcome(StrEnum):
     """Where a signal ends; `retry` is the one that is not an end."""
 
@@ -144,6 +166,7 @@ class Strategy(Row):
     model: str | None = None
     custom_prompt: str | None = None
     context_intervals: tuple[ContextInterval, ...] = ()
+    rules: EntryRules = EntryRules()
     paused_reason: str | None = None
     paused_at: datetime | None = None
     running_since: datetime | None = None  # when the row was last resumed

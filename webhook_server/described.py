@@ -9,7 +9,7 @@ from pydantic import AliasChoices
 
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S
 from webhook_server.risk import LimitType
-from webhook_server.schemas import Order
+from webhook_server.schemas import SET_BY_ROUTE, Order
 
 Schema = dict[str, Any]
 
@@ -67,6 +67,8 @@ def _properties(model: type[Order]) -> Schema:
     told = model.model_json_schema(by_alias=True)["properties"]
     found: Schema = {}
     for name, field in model.model_fields.items():
+        if name in SET_BY_ROUTE:
+            continue
         alias = field.validation_alias
         names = [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [name]
         found[names[0]] = _WRITTEN.get(name) or _bounded(told[names[0]])

@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from engine.entry_rules import BrokenRule, Entry, allowed_size
 from engine.store.webhook_rows import Portfolio
 from engine.types import Position, StrategyStatus
 from webhook_server.schemas import Order
@@ -32,6 +33,7 @@ class LimitType(StrEnum):
     CONSECUTIVE_FAILURES = "consecutive_failures"
     CONCURRENT_POSITIONS = "concurrent_positions"
     DRAWDOWN = "drawdown"
+    ENTRY_RULES = "entry_rules"
     LEVERAGE = "leverage"
     UNREADABLE = "unreadable"
 
@@ -62,7 +64,10 @@ def judge(order: Order, portfolio: Portfolio, held: Position | None, now: dateti
         refusal = check(order, portfolio, held, now)
         if refusal is not None:
             return refusal
-    allowance = Allowance(_room(order, portfolio, held))
+    allowed = _allowed_by_rules(order, portfolio, held)
+    if isinstance(allowed, Refusal):
+        return allowed
+    allowance = Allowance(_room(allowed, order, portfolio, held))
     return _leverage(order, portfolio, allowance) or allowance
 
 
@@ -184,6 +189,22 @@ def _drawdown(_order: Order, portfolio: Portfolio, _held: Position | None, _now:
     return Refusal(LimitType.DRAWDOWN, message, current, limit)
 
 
+def _allowed_by_rules(order: Order, portfolio: Portfolio, held: Position | None) -> Decimal | Refusal:
+    """The size in USD that the entry rules leave of an AI signal. Orders of people are not bound by them."""
+    asked = order.position_size_usd or Decimal(0)
+    strategy = portfolio.strategy
+    if strategy is None or not order.is_ai_signal:
+        return asked
+    if strategy.rules is None:
+        return unreadable("the strategy's entry rules are not known")
+    entry = Entry(order.side, asked, order.stop_loss_percent)
+    allowed = allowed_size(entry, strategy.rules, strategy.max_position_usd, held)
+    if isinstance(allowed, BrokenRule):
+        message = f"The strategy's rules allow no such entry: {allowed.reason}"
+        return Refusal(LimitType.ENTRY_RULES, message, allowed.current, allowed.limit)
+    return allowed
+
+
 def _leverage(order: Order, portfolio: Portfolio, allowance: Allowance) -> Refusal | None:
     """Both the leverage asked for and what all the strategy's positions would be of its equity."""
     strategy = portfolio.strategy
@@ -202,9 +223,8 @@ def _leverage(order: Order, portfolio: Portfolio, allowance: Allowance) -> Refus
     return Refusal(LimitType.LEVERAGE, message, current, limit)
 
 
-def _room(order: Order, portfolio: Portfolio, held: Position | None) -> Decimal:
-    """The size asked for, cut to what the caps leave above what is held on the same side."""
-    asked = order.position_size_usd or Decimal(0)
+def _room(asked: Decimal, order: Order, portfolio: Portfolio, held: Position | None) -> Decimal:
+    """`asked` USD, cut to what the caps leave above what is held on the same side."""
     has = held.position_size_usd if held is not None and not _reverses(order, held) else Decimal(0)
     rooms = [cap - has for cap in _caps(portfolio)]
     return max(Decimal(0), min([asked, *rooms]))

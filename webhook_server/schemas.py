@@ -28,6 +28,7 @@ SECONDS_END = 100_000_000_000  # numbers below are seconds since 1970 (year 5138
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
 _WAS_SENT = object()  # as validation context: whether senders may still write this is no question any more
 _ACTIONS = {"LONG": "BUY", "SHORT": "SELL"}
+SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
 
 
 class FieldError(SparkyError, ValueError):
@@ -146,6 +147,7 @@ class Order(BaseModel):
     source: Annotated[str, _shortened(100)] | None = None
     ai_confidence: Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)] | None = None
     ai_reasoning: Annotated[str, _shortened(1000)] | None = None
+    is_ai_signal: bool = False  # kept in the payload, so that a resumed request knows it too
 
     @property
     def is_entry(self) -> bool:
@@ -172,9 +174,10 @@ class Order(BaseModel):
 
 
 class AiSignal(Order):
-    """Body of POST /webhook/ai-signal: who sends is always named."""
+    """Body of POST /webhook/ai-signal: who sends is always named, and the entry rules of its strategy bind it."""
 
     user_id: UUID = Field(validation_alias=AliasChoices("user_id", "userId"))
+    is_ai_signal: Literal[True] = True
 
 
 def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
@@ -205,7 +208,9 @@ def unknown_fields(body: Mapping[str, Any]) -> list[str]:
 
 def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     """Alert templates leave fields that they cannot fill empty: that is absence, as null is."""
-    return {name: value for name, value in body.items() if value is not None and value != ""}
+    return {
+        name: value for name, value in body.items() if value is not None and value != "" and name not in SET_BY_ROUTE
+    }
 
 
 def _of_one_mind(body: dict[str, Any]) -> dict[str, Any]:
@@ -222,4 +227,4 @@ _CHOICES = [
     for field in Order.model_fields.values()
     if isinstance(field.validation_alias, AliasChoices)
 ]
-_KNOWN = set(Order.model_fields).union(*_CHOICES)
+_KNOWN = set(Order.model_fields).union(*_CHOICES) - SET_BY_ROUTE

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from engine.decision import clean
+from engine.entry_rules import largest_entry_usd
 from engine.prompts.profiles import SYSTEM
 from engine.prompts.tokens import digits_beyond_groups, text_tokens
 from engine.types import MarketSnapshot, Position, StrategyContext
@@ -98,6 +99,10 @@ def market_block(
             "leverage_max": strategy.leverage_max,
             "min_confidence": strategy.min_confidence,
             "entries_allowed": entries_allowed,
+            "max_entry_usd": float(largest_entry_usd(strategy.rules, strategy.max_position_usd)),
+            "stop_loss_required": strategy.rules.stop_loss_required,
+            "min_stop_loss_percent": float(strategy.rules.min_stop_loss_percent),
+            "adding": strategy.rules.adding.value,
         },
         "risk_profile": strategy.risk_profile.value,
     }

@@ -10,11 +10,24 @@ from pydantic import Field, ValidationError
 
 from engine.errors import Declined
 from engine.store.values import Document, faults
-from engine.types import ContextInterval, Frozen, Position, RiskProfile, Row, Side, SignalAction, StrategyStatus
+from engine.types import (
+    Adding,
+    ContextInterval,
+    Frozen,
+    Position,
+    RiskProfile,
+    Row,
+    Side,
+    SignalAction,
+    StrategyStatus,
+)
 
 
 class NewStrategy(Frozen):
-    """A strategy to be created; the defaults are those of the table."""
+    """A strategy to be created; the defaults are those of the table.
+
+    Of the entry rules (`engine.types.EntryRules`), None means: as the risk profile says.
+    """
 
     user_id: UUID
     name: str = Field(min_length=1, max_length=100)
@@ -35,6 +48,10 @@ class NewStrategy(Frozen):
     model: str | None = None
     custom_prompt: str | None = Field(default=None, max_length=4_000)
     context_intervals: tuple[ContextInterval, ...] = Field(default=(), max_length=2)
+    stop_loss_required: bool | None = None
+    max_entry_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=2)
+    adding: Adding | None = None
+    min_stop_loss_percent: Decimal | None = Field(default=None, ge=0, lt=50, decimal_places=4)
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
@@ -66,6 +83,10 @@ class StrategyRow(Row):
     model: str | None = None
     custom_prompt: str | None = None
     context_intervals: tuple[str, ...] = ()
+    stop_loss_required: bool | None = None
+    max_entry_percent: Decimal | None = None
+    adding: str | None = None
+    min_stop_loss_percent: Decimal | None = None
     paused_reason: str | None = None
     paused_at: datetime | None = None
     paused_traceback: str | None = None

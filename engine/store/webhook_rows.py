@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from engine.store.values import Booked, Document
-from engine.types import Frozen, Position, Row, Side, StrategyStatus
+from engine.types import EntryRules, Frozen, Position, Row, Side, StrategyStatus
 
 
 class UnfinishedRequest(Row):
@@ -47,7 +47,10 @@ class TradeSettings(Row):
 
 
 class PortfolioStrategy(Row):
-    """The part of a strategy that risk needs; its drawdown is that of the book (paper or live) asked for."""
+    """The part of a strategy that risk needs; its drawdown is that of the book (paper or live) asked for.
+
+    `rules` is None where the database did not give them.
+    """
 
     id: UUID
     user_id: UUID
@@ -60,6 +63,7 @@ class PortfolioStrategy(Row):
     max_drawdown_percent: float = Field(gt=0)
     equity_usd: Decimal
     drawdown_percent: float
+    rules: EntryRules | None = None
 
 
 class Portfolio(Row):

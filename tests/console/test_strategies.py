@@ -6,6 +6,7 @@ import pytest
 
 from engine.store.store import Store
 from tests.console.conftest import Sparky
+from tests.support.sql import Sql
 
 
 def test_a_strategy_is_created_paused_shown_started_paused_and_ended(sparky: Sparky) -> None:
@@ -39,6 +40,43 @@ def test_options_become_the_fields_of_the_row(sparky: Sparky) -> None:
     assert (float(row["capital_usd"]), float(row["max_position_usd"])) == (2500.5, 300)
     assert (float(row["max_drawdown_percent"]), float(row["daily_llm_budget_usd"])) == (12.5, 1.25)
     assert (row["custom_prompt"], row["is_paper_trading"]) == ("Trade less.", True)
+
+
+def test_entry_rules_are_those_of_the_profile_where_no_option_says_otherwise(sparky: Sparky) -> None:
+    row = sparky.json("strategy", "create", "--name", "own", "--risk", "conservative", "--max-entry", "12.5")
+    assert (row["stop_loss_required"], float(row["max_entry_percent"]), row["adding"]) == (None, 12.5, None)
+    rules = sparky.json("strategy", "show", "own")["rules"]
+    assert (rules["stop_loss_required"], float(rules["max_entry_percent"])) == (True, 12.5)
+    assert (rules["adding"], float(rules["min_stop_loss_percent"])) == ("never", 0.2)
+
+    words = ("--no-stop-required", "--adding", "always", "--min-stop", "0.5")
+    sparky.ok("strategy", "create", "--name", "free", "--risk", "aggressive", *words)
+    rules = sparky.json("strategy", "show", "free")["rules"]
+    assert (rules["stop_loss_required"], float(rules["max_entry_percent"])) == (False, 100)
+    assert (rules["adding"], float(rules["min_stop_loss_percent"])) == ("always", 0.5)
+    assert '"adding": "always"' in sparky.ok("strategy", "show", "free")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--max-entry", "0", "max_entry_percent"),
+        ("--max-entry", "101", "max_entry_percent"),
+        ("--min-stop", "50", "min_stop_loss_percent"),
+        ("--min-stop", "close", "min_stop_loss_percent"),
+    ],
+)
+def test_an_entry_rule_that_makes_no_sense_is_refused_by_name(
+    sparky: Sparky, option: str, value: str, field: str
+) -> None:
+    assert field in sparky.refused("strategy", "create", "--name", "wrong", option, value)
+
+
+def test_a_row_that_is_invalid_is_shown_without_rules_in_force(sparky: Sparky, sql: Sql) -> None:
+    sparky.ok("strategy", "create", "--name", "broken")
+    sql("update ai_strategies set target_assets = '{}'")
+    shown = sparky.json("strategy", "show", "broken")
+    assert (shown["target_assets"], shown["rules"]) == ([], None)
 
 
 def test_a_strategy_is_read_from_a_file_and_from_stdin_and_options_win(sparky: Sparky, home: Path) -> None:

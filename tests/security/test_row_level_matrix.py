@@ -247,6 +247,16 @@ def test_what_people_may_not_forge(project: Project, change: str) -> None:
         connection.execute(f"update public.ai_strategies set {change}".encode())
 
 
+def test_people_set_the_entry_rules_of_their_strategies_and_of_no_others(project: Project) -> None:
+    rules = "stop_loss_required, max_entry_percent, adding, min_stop_loss_percent"
+    change = f"update public.ai_strategies set ({rules}) = (false, 10, 'always', 0.5) where user_id = %s"
+    insert = f"insert into public.ai_strategies (user_id, name, {rules}) values (%s, 'x', true, 10, 'never', 0.5)"
+    with project.acting("authenticated", project.owner) as connection:
+        assert connection.execute(change.encode(), [project.owner]).rowcount == 1
+        assert connection.execute(change.encode(), [project.stranger]).rowcount == 0
+        assert connection.execute(insert.encode(), [project.owner]).rowcount == 1
+
+
 @pytest.mark.parametrize("column", ["performance_fee_percent", "is_prop_allocation", "paused_reason", "id"])
 def test_what_people_may_not_begin_with(project: Project, column: str) -> None:
     insert = f"insert into public.ai_strategies (user_id, name, {column}) values (%s, 'x', default)"

@@ -4,6 +4,7 @@ import random
 from decimal import Decimal
 from uuid import UUID, uuid4
 
+from engine.entry_rules import UNRESTRICTED
 from engine.errors import UpstreamUnavailable
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
@@ -33,6 +34,7 @@ def people(store: Store) -> tuple[UUID, list[UUID]]:
                 is_paper_trading=number >= LIVE,
                 cadence_seconds=86_400,
                 max_drawdown_percent=90,
+                **UNRESTRICTED.model_dump(),
             )
         )
         for number in range(LIVE + PAPER)

@@ -16,6 +16,7 @@ import requests
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from engine.entry_rules import UNRESTRICTED
 from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.embedded import dsn
@@ -85,8 +86,9 @@ class Site:
         return Sender(self.url, user_id, secret)
 
     def strategy(self, **fields: Any) -> UUID:
-        fields = {"user_id": self.sender.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING} | fields
-        return self.store.create_strategy(NewStrategy.of(fields)).id
+        """A running one whose entry rules restrict nothing; None in `fields` leaves a rule to the profile."""
+        row = {"user_id": self.sender.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING}
+        return self.store.create_strategy(NewStrategy.of(row | UNRESTRICTED.model_dump() | fields)).id
 
     def limits(self, **columns: Any) -> None:
         """Sets columns of the sender's risk limits on aster."""

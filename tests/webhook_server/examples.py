@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from engine.entry_rules import UNRESTRICTED
 from engine.store.webhook_rows import Portfolio, PortfolioStrategy, TradeSettings
 from engine.types import Position, Side, StrategyStatus
 from webhook_server.schemas import Order
@@ -43,6 +44,7 @@ def strategy(**fields: Any) -> PortfolioStrategy:
         "max_drawdown_percent": 20,
         "equity_usd": 10_000,
         "drawdown_percent": 0,
+        "rules": UNRESTRICTED,
     }
     return PortfolioStrategy.model_validate(given | fields)
 

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from engine.types import Side
-from tests.webhook_server.examples import NOW, order, portfolio, position, settings
+from engine.types import EntryRules, Side
+from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
 from webhook_server.decide import decide, held_by, to_exit
 
 
@@ -24,6 +24,15 @@ def test_a_refused_reversal_still_gets_out() -> None:
     plan = decide(order(action="SELL"), view, held, NOW)
     assert (plan.close, plan.open_usd) == (True, Decimal(0))
     assert plan.refusal is not None
+
+
+def test_a_reversal_against_the_entry_rules_still_gets_out() -> None:
+    held = position()
+    view = portfolio(open_positions=(held,), strategy=strategy(rules=EntryRules()))
+    plan = decide(order(action="SELL", is_ai_signal=True), view, held, NOW)
+    assert (plan.close, plan.open_usd) == (True, Decimal(0))
+    assert plan.refusal is not None
+    assert plan.refusal.limit_type == "entry_rules"
 
 
 def test_a_stale_reversal_does_nothing() -> None:

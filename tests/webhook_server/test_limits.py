@@ -42,6 +42,7 @@ TOLD: dict[str, tuple[dict[str, Any], dict[str, Any], object, object]] = {
     "weekly_trades": ({"max_trades_per_week": 1}, {}, 1, 1),
     "consecutive_failures": ({"max_consecutive_failures": 1}, {}, 1, 1),
     "concurrent_positions": ({"max_concurrent_positions": 1}, {"symbol": "ETHUSDT"}, 1, 1),
+    "entry_rules": ({}, {"stop_loss_percent": 0.015}, 0.015, 0.2),
     "leverage": ({}, {"leverage": 20}, 20, 10),
     "unreadable": ({"max_daily_loss_usd": -1}, {}, None, None),
 }
@@ -62,7 +63,8 @@ def test_every_limit_is_told_with_its_type_what_is_and_what_may_be(
     site: Site, store: Store, front: tuple[Front, str], limit_type: str
 ) -> None:
     columns, entry, current, limit = TOLD[limit_type]
-    strategy = str(site.strategy(leverage_max=10))
+    rules = {"min_stop_loss_percent": None} if limit_type == "entry_rules" else {}
+    strategy = str(site.strategy(leverage_max=10, **rules))
     if limit_type.endswith("_loss"):
         site.sender.engine(strategy_id=strategy)
         site.move("BTCUSDT", "24000.0")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.types import Position, StrategyStatus
+from engine.types import Adding, EntryRules, Position, StrategyStatus
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
 from webhook_server.risk import Allowance, LimitType, Refusal, judge
 
@@ -61,6 +61,12 @@ BOUNDARIES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict
         },
     ),
     "drawdown": ({}, {"strategy": strategy(drawdown_percent=19.99)}, {}, {"strategy": strategy(drawdown_percent=20)}),
+    "entry_rules": (
+        {"is_ai_signal": True, "stop_loss_percent": "0.2"},
+        {"strategy": strategy(rules=EntryRules())},
+        {"is_ai_signal": True, "stop_loss_percent": "0.1999"},
+        {"strategy": strategy(rules=EntryRules())},
+    ),
     "leverage": ({"leverage": 10}, {}, {"leverage": 11}, {}),
 }
 
@@ -128,6 +134,7 @@ REACHED: dict[LimitType, dict[str, dict[str, Any]]] = {
         "view": {"open_positions": (position(symbol="A1"),)},
     },
     LimitType.DRAWDOWN: {"strategy": {"drawdown_percent": 50}},
+    LimitType.ENTRY_RULES: {"order": {"is_ai_signal": True}, "strategy": {"rules": EntryRules()}},
     LimitType.LEVERAGE: {"order": {"leverage": 11}},
 }
 
@@ -168,6 +175,45 @@ def test_all_positions_of_a_strategy_stay_within_its_leverage() -> None:
 def test_a_strategy_without_equity_opens_nothing() -> None:
     assert limit_of(judge(order(), portfolio(strategy=strategy(equity_usd=0)), None, NOW)) == "leverage"
     assert limit_of(judge(order(), portfolio(strategy=strategy(equity_usd=-1)), None, NOW)) == "leverage"
+
+
+def test_an_ai_signal_is_cut_to_the_share_that_its_strategy_may_enter_with() -> None:
+    view = portfolio(strategy=strategy(rules=EntryRules()))
+    asked = {"is_ai_signal": True, "stop_loss_percent": 2}
+    assert room(judge(order(**asked), view, None, NOW)) == 250
+    assert room(judge(order(**asked, position_size_usd=100), view, None, NOW)) == 100
+
+
+@pytest.mark.parametrize(
+    ("adding", "pnl_usd", "limit"),
+    [
+        (Adding.NEVER, 5, "entry_rules"),
+        (Adding.TO_WINNER, None, "entry_rules"),
+        (Adding.TO_WINNER, 0, "entry_rules"),
+        (Adding.TO_WINNER, "0.01", None),
+        (Adding.ALWAYS, -5, None),
+    ],
+)
+def test_an_ai_signal_adds_only_where_its_strategys_rules_let_it(
+    adding: Adding, pnl_usd: object, limit: str | None
+) -> None:
+    held = position(unrealized_pnl_usd=pnl_usd)
+    view = portfolio(strategy=strategy(rules=EntryRules(adding=adding)), open_positions=(held,))
+    asked = {"is_ai_signal": True, "stop_loss_percent": 2}
+    assert limit_of(judge(order(**asked), view, held, NOW)) == limit
+    assert limit_of(judge(order(**asked, action="SELL"), view, held, NOW)) is None
+
+
+def test_entry_rules_that_are_not_known_refuse_an_ai_signal_and_nothing_else() -> None:
+    view = portfolio(strategy=strategy(rules=None))
+    assert limit_of(judge(order(is_ai_signal=True, stop_loss_percent=2), view, None, NOW)) == "unreadable"
+    assert limit_of(judge(order(), view, None, NOW)) is None
+
+
+def test_a_person_is_not_bound_by_the_entry_rules_of_a_strategy() -> None:
+    held = position(unrealized_pnl_usd=-5)
+    view = portfolio(strategy=strategy(rules=EntryRules()), open_positions=(held,))
+    assert room(judge(order(), view, held, NOW)) == 500
 
 
 money = st.decimals(min_value=0, max_value=100_000, places=2)

@@ -3,13 +3,24 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from engine.types import SignalAction
-from webhook_server.schemas import AiSignal, FieldError, Order, parse, unknown_fields
+from webhook_server.schemas import AiSignal, FieldError, Order, parse, restored, unknown_fields
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
+
+
+def test_the_route_says_what_is_an_ai_signal_and_no_sender_can() -> None:
+    for claim in (True, False, "no"):
+        assert not parse(ENTRY | {"is_ai_signal": claim}, Order).is_ai_signal
+        signal = parse(ENTRY | {"user_id": str(uuid4()), "is_ai_signal": claim}, AiSignal)
+        assert signal.is_ai_signal
+        kept = signal.model_dump(mode="json", exclude_none=True)
+        assert restored(kept, may_have_traded=False).is_ai_signal
+    assert unknown_fields({"is_ai_signal": True}) == ["'is_ai_signal'"]
 
 
 @pytest.mark.parametrize(

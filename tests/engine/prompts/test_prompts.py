@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.decision import limits_of
 from engine.prompts import (
     MORE_TOKENS_PER_SYMBOL,
     MOST_TOKENS,
@@ -19,7 +20,7 @@ from engine.prompts import (
     estimate_tokens,
     market_block,
 )
-from engine.types import Indicators, RiskProfile
+from engine.types import Adding, EntryRules, Indicators, RiskProfile
 from tests.engine.examples import a_context, a_position, a_snapshot, a_strategy, a_view
 
 
@@ -69,8 +70,34 @@ def test_the_user_message_is_the_market_block_as_recorded() -> None:
         "leverage_max": 10,
         "min_confidence": 0.6,
         "entries_allowed": True,
+        "max_entry_usd": 250.0,
+        "stop_loss_required": True,
+        "min_stop_loss_percent": 0.2,
+        "adding": "never",
     }
     assert (shown(prompt)["equity_usd"], shown(prompt)["risk_profile"]) == (10004.57, "balanced")
+
+
+def test_the_rules_shown_are_those_that_bind_the_decision() -> None:
+    rules = EntryRules(
+        stop_loss_required=False,
+        max_entry_percent=Decimal("33.33"),
+        adding=Adding.TO_WINNER,
+        min_stop_loss_percent=Decimal("0.35"),
+    )
+    context = a_context(a_strategy(rules=rules, max_position_usd=Decimal("100.01")))
+    limits = shown(build(context, [a_view()]))["limits"]
+    assert (limits["max_entry_usd"], limits["min_stop_loss_percent"]) == (33.33, 0.35)
+    assert (limits["stop_loss_required"], limits["adding"]) == (False, "to_winner")
+    assert limits_of(context).rules == rules
+
+
+@pytest.mark.parametrize("profile", list(RiskProfile))
+def test_no_profile_states_a_share_of_its_own(profile: RiskProfile) -> None:
+    system = build(a_context(a_strategy(risk_profile=profile)), [a_view()]).system
+    assert "max_position_usd" not in system
+    for name in ("max_entry_usd", "stop_loss_required", "min_stop_loss_percent", "adding"):
+        assert name in system
 
 
 def test_a_symbol_is_shown_with_price_change_last_ten_candles_and_indicators() -> None:

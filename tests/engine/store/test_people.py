@@ -44,6 +44,10 @@ def test_every_field_given_is_kept(desk: Desk, store: Store) -> None:
             "daily_llm_budget_usd": "0.5",
             "model": "openai/gpt-oss-20b",
             "custom_prompt": "Only trade at night.",
+            "stop_loss_required": False,
+            "max_entry_percent": "12.5",
+            "adding": "always",
+            "min_stop_loss_percent": "0.35",
         }
     )
 
@@ -52,6 +56,7 @@ def test_every_field_given_is_kept(desk: Desk, store: Store) -> None:
     assert created.model_dump(include=set(NewStrategy.model_fields)) == new.model_dump() | {
         "status": "backtesting",
         "risk_profile": "aggressive",
+        "adding": "always",
     }
 
 
