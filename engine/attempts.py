@@ -56,7 +56,10 @@ class Desk(Protocol):
 
 @dataclass
 class Attempts:
-    """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow: time spent on others."""
+    """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow: time spent on others.
+
+    `has_budget` says whether more may be spent, given the USD that this cycle has spent.
+    """
 
     context: StrategyContext
     prompt: Prompt
@@ -67,6 +70,7 @@ class Attempts:
     jitter: Callable[[], float]
     timeout_s: float
     most: int = MOST_ATTEMPTS
+    has_budget: Callable[[Decimal], bool] = lambda _: True
     permit_wait_s: float | None = None
     waited_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
@@ -80,12 +84,13 @@ class Attempts:
             call = self._next(deadline)
             if call.next_step in (NextStep.READ, NextStep.REPAIR):
                 return call
+            may_try = self.tried < self.most and self.has_budget(self.cost_usd)
             if call.next_step is NextStep.NEXT_MODEL:
                 self.model.gone(call.model, call.reason or "")
             elif call.next_step is NextStep.RAISE_ALLOWANCE:
-                if not self.model.raise_allowance(call.model) or self.tried >= self.most:
+                if not self.model.raise_allowance(call.model) or not may_try:
                     return call
-            elif not (call.may_be_repeated and self.tried < self.most and self._rested(call, self.tried, deadline)):
+            elif not (call.may_be_repeated and may_try and self._rested(call, self.tried, deadline)):
                 raise self._failure(call)
 
     def again(self, unusable: Call, reason: str, deadline: float) -> Call | None:

@@ -209,15 +209,19 @@ class _Cycle:
             jitter=self.ports.jitter,
             timeout_s=self.ports.llm_timeout_s,
             most=self.most_attempts,
+            has_budget=lambda spent_usd: self._has_budget(context, spent_usd),
         )
+
+    def _has_budget(self, context: StrategyContext, spent_usd: Decimal) -> bool:
+        """Whether there is room in both budgets after what this cycle, and earlier ones without a record, spent."""
+        return budget_spent(context, self.ports.host_budget_usd, self.ports.unrecorded.usd + spent_usd) is None
 
     def _answered(self, attempts: Attempts, *, may_enter: bool) -> tuple[Call, Decision]:
         """The decision and the call that it came of; an answer that cannot be used gets one chance to be mended."""
         context = attempts.context
         call = attempts.answer(self._llm_deadline())
         decision = self._decided(call, context, may_enter=may_enter)
-        spent_usd = self.ports.unrecorded.usd + attempts.cost_usd
-        if not decision.is_fault or budget_spent(context, self.ports.host_budget_usd, spent_usd):
+        if not decision.is_fault or not self._has_budget(context, attempts.cost_usd):
             return call, decision
         mended = attempts.again(call, decision.reason or "", self._llm_deadline())
         return (call, decision) if mended is None else (mended, self._decided(mended, context, may_enter=may_enter))

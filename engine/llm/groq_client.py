@@ -175,7 +175,7 @@ class GroqModel:
         completion = Completion(
             text=reading.text or "",
             model=model,
-            request_id=response.headers.get("x-request-id"),
+            request_id=one_line(response.headers.get("x-request-id", ""), 100) or None,
             usage=usage,
             cost_usd=cost_usd(usage, self._settings.sparky_llm_prices.get(model)),
             latency_s=latency_s,

@@ -131,3 +131,9 @@ def test_effort_and_allowance_follow_the_family(
     (request,) = cycle.requests
     told = (request["response_format"]["type"], request.get("reasoning_effort"), request["max_completion_tokens"])
     assert told == asked
+
+
+@pytest.mark.parametrize("trouble", [CUTS["nothing but thinking"], raw(200, b"<html>"), ok(LONG, finish=None)])
+def test_no_further_request_is_made_in_a_cycle_whose_budget_is_spent(play: PlayCycle, trouble: Any) -> None:
+    strategy = a_strategy(daily_llm_budget_usd=Decimal("0.0001"))
+    assert len(play(trouble, context=a_context(strategy)).requests) == 1
