@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from engine.types import Usage
 
 _LONGEST_INTEGER: Final = 18  # digits; Python refuses to read thousands of them
+_MOST_BRACKETS: Final = 5_000
 _TEXT_PARTS: Final = frozenset({"text", "output_text"})
 
 
@@ -25,7 +26,13 @@ class Reading(NamedTuple):
 
 
 def read_json(content: bytes) -> object:
-    """The JSON value of a body, None for what is none. An integer of more than 18 digits becomes infinity."""
+    """The JSON value of a body, None for what is none. An integer of more than 18 digits is read as a float.
+
+    What is nested without measure is none: Python's parser would use up the stack, where a library has raised the limit
+    of recursion.
+    """
+    if content.count(b"[") + content.count(b"{") > _MOST_BRACKETS:
+        return None
     try:
         return json.loads(content, parse_int=_integer)
     except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ GLM, MiniMax, Seed, Command, Gemma and OpenThinker models.
 import re
 from typing import Final, NamedTuple
 
-LONGEST_TEXT: Final = 262_144  # characters, thoughts included
+LONGEST_TEXT: Final = 65_536  # characters, thoughts included: twice what the largest allowance comes to
 
 
 class NoAnswer(ValueError):
