@@ -54,7 +54,7 @@ class PeersDesk:
             reason=call.reason,
             account_refused=call.account_refusal,
             gone=call.reason or "gone" if call.outcome is Outcome.MODEL_GONE else None,
-            is_served=call.completion is not None or call.outcome is Outcome.UNUSABLE,
+            is_served=call.completion is not None or call.outcome in (Outcome.UNUSABLE, Outcome.CUT),
             requests_per_day=call.requests_per_day,
             tokens_per_minute=call.tokens_per_minute,
             retry_after_s=call.retry_after_s,
@@ -66,5 +66,5 @@ def _as_it_is(skip: Skip) -> SparkyError:
     if skip.kind == "model_gone":
         return ModelGone(str(skip))
     if skip.kind == "account_refused":
-        return UpstreamUnavailable("groq", str(skip), skip.retry_after_s)
+        return UpstreamUnavailable("groq", str(skip))
     return StrategyFault(str(skip)) if skip.kind in _OWN_DOING else skip

@@ -34,7 +34,7 @@ _IDLE_TICK_S: Final = 0.1
 _REPORT_S: Final = 1.0
 _LATE_REPLY_S: Final = 0.05  # so that "there is no permit" arrives before the asker stops listening
 _HOLDER_GRACE_S: Final = 5.0
-_LEAST_TOLD_S: Final = 60.0  # a shorter refusal is the ordinary way of a limit, and told in the log alone
+_SHOWN_REFUSAL_S: Final = 60.0  # a shorter refusal is the ordinary way of a limit, and told in the log alone
 _NEWS: Final = 0.05  # weight of the latest request in what a request uses
 
 
@@ -54,22 +54,22 @@ class Limiter(Actor):
         )
         self._journal = PermitJournal(settings.sparky_home)
         self._announced = AnnouncedLimits(settings.sparky_home)
-        self._held_back_until = 0.0
+        self._hold_until = 0.0
         self._permits: dict[str, Permits] = {}
         self._replies: dict[tuple[str, UUID], Reply] = {}
         self._reported_at = 0.0
         self._models = settings.groq_model
         self._default = settings.groq_model[0]
         self._demands: tuple[Demand, ...] = ()
-        self._tokens: dict[str, RequestTokens] = {}
+        self._tokens: dict[str, dict[str, float]] = {}
         self._told: dict[str, tuple[float, str | None, bool]] = {}
-        self._available = Availability()  # by model, and of the account
-        self._refusals: dict[str, str] = {}  # by which limit, in words, by model
+        self._available = Availability()  # by model
+        self._account = Availability()
 
     def open(self) -> None:
         recent = self._journal.open()
         if not self._journal.is_whole:
-            self._held_back_until = time.monotonic() + MINUTE_S + MARGIN_S
+            self._hold_until = time.monotonic() + MINUTE_S + MARGIN_S
         for sent in recent:
             self._of(sent.model).count(sent.at, sent.tokens, sent.requests)
         for model, limits in self._announced.load().items():
@@ -121,15 +121,15 @@ class Limiter(Actor):
         impossible = permits.too_large(ask.tokens)
         if impossible is not None:
             return Failed(kind="too_large", reason=impossible)
-        if permits.refused_until > ask.deadline and ask.model in self._refusals:
-            wait_s = permits.refused_until - now
-            until = refusal_until(time.time() + wait_s, self._refusals[ask.model])
-            return Failed(kind="no_permit", reason=until, retry_after_s=wait_s)
-        for name, kind in ((ask.model, "model_gone"), (ACCOUNT, "account_refused")):
-            reason = self._available.reason_not_to_ask(name, now)
-            if reason is not None:
-                return Failed(kind=kind, reason=reason)
-        return None
+        hold = permits.refusal
+        if hold is not None and hold.until > ask.deadline:
+            until = refusal_until(time.time() + hold.until - now, hold.reason)
+            return Failed(kind="no_permit", reason=until, retry_after_s=hold.until - now)
+        account = self._account.reason_not_to_ask(ACCOUNT, now)
+        if account is not None:
+            return Failed(kind="account_refused", reason=account)
+        gone = self._available.reason_not_to_ask(ask.model, now)
+        return None if gone is None else Failed(kind="model_gone", reason=gone)
 
     def _free(self, message: StrategyEnded) -> None:
         for model, permits in self._permits.items():
@@ -147,7 +147,7 @@ class Limiter(Actor):
         self._announced.note(message.model, message.requests_per_day, message.tokens_per_minute, message.limit)
         self._apply_announced(message.model)
         if message.refused:
-            self._hold_back(message, permits, now)
+            self._back_off(message, permits, now)
         self._serve(message.model, now)
 
     def _apply_announced(self, model: str) -> None:
@@ -157,30 +157,21 @@ class Limiter(Actor):
         if permits.limits != before:
             logger.info("limits_announced", model=model, **permits.limits.model_dump())
 
-    def _note_tokens(self, model: str, reserved: int | None = None, used: int | None = None) -> None:
-        """Moves the averages of a request towards the latest one; the first one of a model is its own average."""
-        known = self._tokens.get(model)
-        for name, value in (("reserved", reserved), ("used", used)):
-            if value is None:
-                continue
-            average = getattr(known, name) if known is not None and name in known.model_fields_set else float(value)
-            moved = average + (value - average) * _NEWS
-            fields = {} if known is None else known.model_dump(exclude_unset=True)
-            known = self._tokens[model] = RequestTokens(**{**fields, name: moved})
+    def _note_tokens(self, model: str, **tokens: int) -> None:
+        """Moves the averages of `reserved` and `used` tokens towards the latest request's; the first is an average."""
+        averages = self._tokens.setdefault(model, {})
+        for name, value in tokens.items():
+            average = averages.get(name, float(value))
+            averages[name] = average + (value - average) * _NEWS
 
-    def _hold_back(self, message: ReleasePermit, permits: Permits, now: float) -> None:
+    def _back_off(self, message: ReleasePermit, permits: Permits, now: float) -> None:
         """Everybody waits; told once, however many were under way."""
-        is_news = permits.refused(now, message.retry_after_s)
         words = LIMIT_WORDS[message.limit.name] if message.limit else message.reason or "too many requests"
-        if is_news:
-            hold_s = permits.refused_until - now
-            self._refusals[message.model] = words
+        is_news = permits.back_off(now, message.retry_after_s, words)
+        if is_news and permits.refusal is not None:
+            wait_s = round(permits.refusal.seconds, 1)
             logger.warning(
-                "provider_refused",
-                model=message.model,
-                by=words,
-                retry_after_s=round(hold_s, 1),
-                reason=message.reason,
+                "provider_refused", model=message.model, by=words, retry_after_s=wait_s, reason=message.reason
             )
 
     def _note_whether_served(self, message: ReleasePermit, now: float) -> None:
@@ -189,14 +180,14 @@ class Limiter(Actor):
         if message.gone is not None and self._available.refused(model, message.gone, now):
             advice = "name another one in GROQ_MODEL or in the rows"
             logger.error("model_gone", model=model, reason=message.gone, advice=advice)
-        if message.account_refused is not None and self._available.refused(ACCOUNT, message.account_refused, now):
+        if message.account_refused is not None and self._account.refused(ACCOUNT, message.account_refused, now):
             logger.error("provider_refuses_account", reason=message.account_refused, advice="see `sparky doctor`")
         if not message.is_served:
             return
-        self._of(model).served()
+        self._of(model).on_success()
         if self._available.served(model):
             logger.info("model_is_back", model=model)
-        if self._available.served(ACCOUNT):
+        if self._account.served(ACCOUNT):
             logger.info("provider_accepts_account", model=model)
 
     def _serve(self, model: str, now: float) -> None:
@@ -226,17 +217,11 @@ class Limiter(Actor):
                 used=permits.used(now),
                 limit=limit,
                 gone=self._available.reason(model),
-                account_refused=self._available.reason(ACCOUNT),
-                **self._held_back(model, permits, now),
+                account_refused=self._account.reason(ACCOUNT),
+                **_refusal_fields(permits, now),
             )
             carried = self._carried(model, wants.get(model, []), permits)
             self._peers.tell("monitor", state.model_copy(update=carried.model_dump()))
-
-    def _held_back(self, model: str, permits: Permits, now: float) -> dict[str, Any]:
-        """`refused_until` and `refused_by` of a `LimiterState`, while a long refusal of the provider holds."""
-        if model not in self._refusals or permits.refused_until <= now or permits.refused_for_s < _LEAST_TOLD_S:
-            return {}
-        return {"refused_until": time.time() + permits.refused_until - now, "refused_by": self._refusals[model]}
 
     def _wants(self) -> dict[str, list[Want]]:
         """By model. Who names none asks the settings' model that was asked last: another one may be gone."""
@@ -248,7 +233,7 @@ class Limiter(Actor):
 
     def _carried(self, model: str, wants: list[Want], permits: Permits) -> Capacity:
         """Need against limit, told in the log whenever the verdict is another."""
-        found = capacity(wants, permits.limits, self._tokens.get(model, RequestTokens()))
+        found = capacity(wants, permits.limits, RequestTokens(**self._tokens.get(model, {})))
         verdict = (
             found.need_rpm if found.is_short else 0.0,
             found.limited_by if found.is_short else None,
@@ -266,8 +251,16 @@ class Limiter(Actor):
     def _of(self, model: str) -> Permits:
         if model not in self._permits:
             self._permits[model] = Permits(self._limits, self._hold_s)
-            self._permits[model].refused(self._held_back_until, 0.0)
+            self._permits[model].hold_until(self._hold_until)
         return self._permits[model]
+
+
+def _refusal_fields(permits: Permits, now: float) -> dict[str, Any]:
+    """`refused_until` and `refused_by` of a `LimiterState`, while a long refusal of the provider holds."""
+    hold = permits.refusal
+    if hold is None or hold.until <= now or hold.seconds < _SHOWN_REFUSAL_S:
+        return {}
+    return {"refused_until": time.time() + hold.until - now, "refused_by": hold.reason}
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> Limiter:  # noqa: ARG001 - there is one limiter

@@ -238,7 +238,7 @@ def _ready(waited: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dict[zmq
 
 def _expect(name: str, message: Message, reply: type[M]) -> M:
     if isinstance(message, Failed):
-        raise Skip(message.kind, message.reason, message.retry_after_s)
+        raise Skip(message.kind, message.reason)
     if not isinstance(message, reply):
         raise TypeError(f"{name} answered {type(message).__name__}, not {reply.__name__}")
     return message

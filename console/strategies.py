@@ -172,7 +172,7 @@ def _parts(text: str) -> list[str]:
 
 def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
     """Raises BadConfiguration for a budget that cannot be kept, since a model that may be asked has no price."""
-    unpriced = settings_here().unpriced(model)
+    unpriced = settings_here().model_without_price(model)
     if budget_usd is not None and unpriced is not None:
         raise BadConfiguration(
             f"The budget cannot be kept, for SPARKY_LLM_PRICES has no price of {unpriced}: add it, or name no budget."

@@ -13,12 +13,14 @@ from engine.types import Frozen, KnownLimit, LimitName
 logger = structlog.get_logger()
 
 REFUSED_LASTS_S: Final = 86_400.0
+_TOLD_ANEW_S: Final = 3_600.0  # the file is not written at every refusal
 
 
 class RefusedLimit(Frozen):
     """A limit that only the words of a refusal told, `at` Unix seconds.
 
-    No later answer says that it has been raised, so it is believed for a day and learned anew.
+    Of requests a minute and tokens a day no answer's headers tell, so what a refusal told is believed for a day and
+    learned anew.
     """
 
     size: int
@@ -76,9 +78,13 @@ class AnnouncedLimits:
         before = self.of(model)
         stated = {"requests_per_day": requests_per_day, "tokens_per_minute": tokens_per_minute}
         now = before.model_copy(update={name: value for name, value in stated.items() if value})
+        by_header = {"rpd": requests_per_day, "tpm": tokens_per_minute}
+        kept = {name: told for name, told in now.from_refusals.items() if not by_header.get(name)}
         if refused_by is not None and refused_by.size:
-            told = RefusedLimit(size=refused_by.size, at=round(time.time()))
-            now = now.model_copy(update={"from_refusals": {**now.from_refusals, refused_by.name: told}})
+            at, known = round(time.time()), kept.get(refused_by.name)
+            if known is None or known.size != refused_by.size or abs(at - known.at) > _TOLD_ANEW_S:
+                kept[refused_by.name] = RefusedLimit(size=refused_by.size, at=at)
+        now = now.model_copy(update={"from_refusals": kept})
         if now == before:
             return
         self._known[model] = now

@@ -84,14 +84,25 @@ class Attempts:
             call = self._next(deadline)
             if call.next_step in (NextStep.READ, NextStep.REPAIR):
                 return call
-            may_try = self.tried < self.most and self.has_budget(self.cost_usd)
-            if call.next_step is NextStep.NEXT_MODEL:
-                self.model.gone(call.model, call.reason or "")
-            elif call.next_step is NextStep.RAISE_ALLOWANCE:
-                if not self.model.raise_allowance(call.model) or not may_try:
+            if call.next_step is NextStep.RAISE_ALLOWANCE:
+                if not (self.model.raise_allowance(call.model) and self._may_try):
                     return call
-            elif not (call.may_be_repeated and may_try and self._rested(call, self.tried, deadline)):
+            elif not self._can_go_on(call, deadline):
                 raise self._failure(call)
+
+    @property
+    def _may_try(self) -> bool:
+        return self.tried < self.most and self.has_budget(self.cost_usd)
+
+    def _can_go_on(self, call: Call, deadline: float) -> bool:
+        """Makes ready for another request after one that failed; False when there is to be none."""
+        if call.next_step is NextStep.NEXT_MODEL:
+            self.model.gone(call.model, call.reason or "")
+            return True
+        if call.outcome is Outcome.EXCEEDS_LIMIT and self.model.restore_allowance(call.model):
+            self._check_cut()
+            return self._may_try
+        return call.may_be_repeated and self._may_try and self._rested(call, self.tried, deadline)
 
     def again(self, unusable: Call, reason: str, deadline: float) -> Call | None:
         """One more answer in place of one that cannot be used; None when there is none, whatever the cause."""
@@ -132,9 +143,16 @@ class Attempts:
                 return model, self._permitted(model, deadline)
             except ModelGone as error:
                 self.model.gone(model, str(error))
-            except StrategyFault:  # more tokens than the limits can ever carry: was it us who asked for more?
+            except StrategyFault:  # more tokens than the limits can ever carry; the raise is ours, not the row's
                 if not self.model.restore_allowance(model):
                     raise
+                self._check_cut()
+
+    def _check_cut(self) -> None:
+        """Raises AnswerCut when the allowance that cannot be had was raised for an answer of this cycle."""
+        cut = next((call for call in self.calls if call.outcome is Outcome.CUT), None)
+        if cut is not None:
+            raise self._failure(cut)
 
     def _permitted(self, model: str, deadline: float) -> Granted:
         asked = self.clock()

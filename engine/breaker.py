@@ -5,6 +5,7 @@ an upstream's failures never do: the breaker stays open for a cool-down, then le
 Pure: frozen state, functions, time passed in.
 """
 
+import re
 from typing import Final, Literal
 
 from pydantic import Field
@@ -14,6 +15,8 @@ from engine.types import Frozen
 FAILURES_TO_OPEN: Final = 5
 FIRST_COOL_DOWN_S: Final = 60.0
 LONGEST_COOL_DOWN_S: Final = 900.0
+LONGEST_REASON: Final = 160
+_FIGURES: Final = re.compile(r"[0-9][0-9.:,]*")
 
 State = Literal["closed", "open", "half_open"]
 
@@ -65,7 +68,8 @@ def succeeded(breaker: Breaker) -> Breaker:
 
 def faulted(breaker: Breaker, now: float, reason: str) -> Breaker:
     """After a failure of the strategy's own doing."""
-    reasons = {**breaker.fault_reasons, reason: breaker.fault_reasons.get(reason, 0) + 1}
+    kind = _FIGURES.sub("\u2026", reason)[:LONGEST_REASON]  # the same fault with other figures is the same fault
+    reasons = {**breaker.fault_reasons, kind: breaker.fault_reasons.get(kind, 0) + 1}
     kept = dict(list(reasons.items())[:FAILURES_TO_OPEN])  # more only while a pause cannot be written
     counted = breaker.model_copy(update={"faults": breaker.faults + 1, "fault_reasons": kept})
     return _failed(counted, now, reason, retry_after_s=None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, NoReturn
 
-from engine.entry_rules import UNRESTRICTED, BrokenRule, Entry, allowed_size
+from engine.entry_rules import BrokenRule, Entry, allowed_size
 from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
 from engine.types import Action, Decision, EntryRules, Frozen, Position, Side, StrategyContext
 
@@ -43,7 +43,7 @@ class Limits(Frozen):
     target_assets: tuple[str, ...]
     min_confidence: float
     max_position_usd: Decimal
-    rules: EntryRules = UNRESTRICTED
+    rules: EntryRules
     positions: tuple[Position, ...] = ()
 
 
@@ -184,7 +184,7 @@ def _only_object(text: str) -> dict[str, Any]:
     start = rest.find("{")
     if start < 0:
         raise _UnusableError("no JSON object in the answer" if rest.strip() else "an empty answer")
-    value, end = _decoded(rest, start)
+    value, end = _decode_object(rest, start)
     before, after = rest[:start].rstrip(), rest[end:].lstrip()
     if any(brace in after for brace in "{}") or before.endswith("[") or after.startswith("]"):
         raise _UnusableError("more than one JSON value in the answer")
@@ -204,7 +204,7 @@ def _whole_object(text: str) -> dict[str, Any] | None:
     return value if end == len(stripped) else None
 
 
-def _decoded(text: str, start: int) -> tuple[dict[str, Any], int]:
+def _decode_object(text: str, start: int) -> tuple[dict[str, Any], int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
     except _UnusableError:

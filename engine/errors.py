@@ -12,14 +12,12 @@ class SparkyError(Exception):
 class Skip(SparkyError):
     """Nothing to do this time (no data, no permit in time, budget spent): counted, never a fault.
 
-    `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``. `retry_after_s` is how long
-    it will stay so, where that is known.
+    `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``.
     """
 
-    def __init__(self, kind: str, reason: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
-        self.retry_after_s = retry_after_s
 
 
 class UpstreamUnavailable(SparkyError):

@@ -7,7 +7,7 @@ holder of a position, then who asked first. A strategy that was away keeps a lit
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
 from engine.types import Frozen, LimitName
@@ -19,8 +19,9 @@ MARGIN_S: Final = 0.4
 MINUTE_S: Final = 60.0
 DAY_S: Final = 86_400.0
 LONGEST_REFUSAL_S: Final = 3_600.0
-FIRST_REFUSAL_S: Final = 1.0  # where the provider does not say how long, doubled each time
-LONGEST_UNTOLD_S: Final = 60.0
+MIN_BACK_OFF_S: Final = 1.0
+MAX_UNTOLD_BACK_OFF_S: Final = 60.0  # where the provider does not say how long
+MUCH_LONGER_S: Final = 30.0
 _DAY_GRAIN_S: Final = 60.0
 _CREDIT: Final = 3.0
 _REMEMBERED: Final = 8_192
@@ -54,6 +55,14 @@ class Grant:
     waited_s: float
 
 
+class HoldAfterRefusal(NamedTuple):
+    """Until when (monotonic seconds) nobody asks, how long that was from the refusal on, and what refused, in words."""
+
+    until: float
+    seconds: float
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     strategy_id: UUID
@@ -80,9 +89,9 @@ class Permits:
         self._held: dict[UUID, _Held] = {}
         self._finish: dict[UUID, float] = {}
         self._virtual = 0.0
-        self._refused_until = 0.0
+        self._held_until = 0.0
         self._refusals = 0
-        self.refused_for_s = 0.0  # how long the refusal was to last from its beginning
+        self.refusal: HoldAfterRefusal | None = None  # the latest that was news
 
     @property
     def limits(self) -> PermitLimits:
@@ -165,31 +174,33 @@ class Permits:
             update={n: _tighter(getattr(self._configured, n), v) for n, v in stated.items() if v is not None and v > 0}
         )
 
-    def refused(self, now: float, retry_after_s: float | None) -> bool:
-        """After a 429: nobody calls before the provider's wish is over, or for ever longer where it told none.
+    def back_off(self, now: float, retry_after_s: float | None, reason: str) -> bool:
+        """Holds all requests for `retry_after_s` (1 s to an hour) after a 429; without it for 1 s, doubled up to 60 s.
 
-        True when that is news: requests that were under way when another was refused tell nothing.
+        True when that is news: no hold was in force, or one that is much shorter. Requests that were under way when
+        another was refused tell nothing.
         """
-        is_news = now >= self._refused_until
+        before = self.refusal
+        is_held = before is not None and now < before.until
         if retry_after_s is None:
-            if not is_news:
+            if is_held:
                 return False
             self._refusals += 1
-            retry_after_s = min(FIRST_REFUSAL_S * 2 ** (self._refusals - 1), LONGEST_UNTOLD_S)
-        until = now + min(max(retry_after_s, 0.0), LONGEST_REFUSAL_S)
-        if until > self._refused_until:
-            self._refused_until = until
-            self.refused_for_s = until - now
-        return is_news
+            retry_after_s = min(MIN_BACK_OFF_S * 2 ** (self._refusals - 1), MAX_UNTOLD_BACK_OFF_S)
+        hold_s = min(max(retry_after_s, MIN_BACK_OFF_S), LONGEST_REFUSAL_S)
+        is_longer = before is None or now + hold_s > before.until + MUCH_LONGER_S
+        if not is_held or is_longer:
+            self.refusal = HoldAfterRefusal(now + hold_s, hold_s, reason)
+        self.hold_until(now + hold_s)
+        return not is_held or is_longer
 
-    def served(self) -> None:
+    def hold_until(self, at: float) -> None:
+        """No request before monotonic `at`."""
+        self._held_until = max(self._held_until, at)
+
+    def on_success(self) -> None:
         """The provider has answered: the next refusal is a first one."""
         self._refusals = 0
-
-    @property
-    def refused_until(self) -> float:
-        """Monotonic seconds; in the past where nobody is held back."""
-        return self._refused_until
 
     def used(self, now: float) -> dict[str, float]:
         return {**{name: window.total(now) for name, window in self._windows.items()}, "concurrency": len(self._held)}
@@ -202,7 +213,7 @@ class Permits:
         return min(self._waiting.values(), key=lambda w: (w[0], not w[1].holds_position, w[1].asked_at))
 
     def _fits_at(self, now: float, tokens: int) -> float:
-        at = max(now, self._refused_until)
+        at = max(now, self._held_until)
         for name, window in self._windows.items():
             limit = getattr(self._limits, name)
             if limit is not None:

@@ -33,6 +33,40 @@ def duration_s(value: str) -> float | None:
     return math.fsum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
 
 
+_WISH: Final = re.compile(
+    r"\b(?:try again|retry|wait|available again|resets?)(?:[ -]\w{1,12}){0,3}?(?: in| after| for|-after)?:? "
+    r"(?P<parts>[0-9]{1,12}(?:\.[0-9]{1,12})? ?[a-z]{0,12}(?: ?[0-9]{1,12}(?:\.[0-9]{1,12})? ?[a-z]{1,12}){0,4})\b",
+    re.IGNORECASE,
+)
+_WORD_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
+_WORD_UNITS_S: Final = {
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3_600.0),
+    **dict.fromkeys(("d", "day", "days"), 86_400.0),
+}
+
+
+def retry_after_in_text(words: str) -> float | None:
+    """Seconds that a sentence asks to wait, as in ``try again in 7m27.5s`` or ``wait 20 seconds``; None if none.
+
+    Never more than a day.
+    """
+    found = _WISH.search(words)
+    if found is None:
+        return None
+    seconds = 0.0
+    for number, (amount, unit) in enumerate(_WORD_PART.findall(found["parts"])):
+        unit_s = _WORD_UNITS_S.get(unit.lower())
+        if unit_s is None:  # another word has begun, as in "wait 20 then"
+            if number == 0:
+                seconds = float(amount)
+            break
+        seconds += float(amount) * unit_s
+    return min(seconds, LONGEST_WAIT_S)
+
+
 def _until(text: str, now: datetime) -> float | None:
     try:
         at = parsedate_to_datetime(text)

@@ -70,7 +70,7 @@ def _header_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if text[:1] in _QUOTES or text[-1:] in _QUOTES:
         raise ValueError("has quotation marks around it: leave them away")
-    if re.match(r"(bearer|basic)\b", text, re.IGNORECASE):
+    if re.match(r"(bearer|basic)[\s:]", text, re.IGNORECASE):
         raise ValueError("begins with the name of a scheme: give the key alone")
     if re.match(r"[A-Z][A-Z0-9_]{3,}=", text):
         raise ValueError("begins with the name of a setting: give the key alone")
@@ -117,6 +117,9 @@ HeaderSecret = Annotated[Secret, AfterValidator(_header_secret)]
 Url = Annotated[str, AfterValidator(_http_url)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Models = Annotated[tuple[str, ...], BeforeValidator(_comma_list), Field(min_length=1), AfterValidator(_model_names)]
+
+
+Effort = Literal["low", "medium", "high"]
 
 
 class Price(BaseModel):
@@ -178,7 +181,7 @@ class Settings(BaseModel):
     sparky_llm_tpd: int | None = Field(default=None, ge=1)
     sparky_llm_concurrency: int = Field(default=16, ge=1)
     sparky_llm_timeout_s: float = Field(default=20.0, gt=0, le=600)
-    sparky_llm_reasoning_effort: Literal["low", "medium", "high"] = "low"
+    sparky_llm_reasoning_effort: Effort = "low"
     sparky_llm_prices: Annotated[dict[str, Price], AfterValidator(_with_known_prices)] = Field(
         default_factory=lambda: dict(_PRICES)
     )
@@ -213,14 +216,14 @@ class Settings(BaseModel):
                 "SPARKY_MONITOR_HOST is open to the network: set SPARKY_ADMIN_TOKEN, or SPARKY_BEHIND_TLS=true "
                 "behind a TLS terminator, or listen on 127.0.0.1"
             )
-        unpriced = self.unpriced(None)
+        unpriced = self.model_without_price(None)
         if self.sparky_daily_llm_budget_usd is not None and unpriced is not None:
             raise ValueError(
                 f"SPARKY_DAILY_LLM_BUDGET_USD cannot be kept: SPARKY_LLM_PRICES has no price for {unpriced}"
             )
         return self
 
-    def unpriced(self, model: str | None) -> str | None:
+    def model_without_price(self, model: str | None) -> str | None:
         """A model without a price among those that a strategy may ask that wants `model` (None: the settings' own)."""
         asked = self.groq_model if model is None else (model,)
         return next((name for name in asked if name not in self.sparky_llm_prices), None)

@@ -114,7 +114,7 @@ async def _misbehave(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive,
     if fault.kind == "truncate":
         await _truncated(answer, send)
     elif fault.kind == "edit":
-        await _edited(fault, answer, send)
+        await _send_edited(fault, answer, send)
     elif fault.kind == "hang":
         await _abandoned(receive, fault.seconds)
         await _reset(receive, send)
@@ -156,7 +156,7 @@ async def _truncated(answer: list[Message], send: Send) -> None:
     _transport(send).close()
 
 
-async def _edited(fault: Fault, answer: list[Message], send: Send) -> None:
+async def _send_edited(fault: Fault, answer: list[Message], send: Send) -> None:
     start, *bodies = answer
     body = json.loads(b"".join(message.get("body", b"") for message in bodies))
     for path in (*fault.replace, *fault.drop):

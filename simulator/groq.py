@@ -135,7 +135,7 @@ def _beyond_limit(model: str, refusal: Refusal, headers: dict[str, str]) -> Groq
     tokens per day."""
     kind = "tokens" if "token" in refusal.kind else "requests"
     where = f"for model `{model}` in organization `org_simulated` service tier `on_demand` on {refusal.kind}"
-    if refusal.is_for_good:
+    if refusal.exceeds_limit_alone:
         message = f"Request too large {where}: Limit {refusal.limit}, Requested {refusal.wanted}, please reduce it."
         return GroqRefusal(413, "rate_limit_exceeded", message, kind=kind, headers=headers)
     message = (

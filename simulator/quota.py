@@ -32,7 +32,7 @@ class Refusal:
     retry_after_s: float
 
     @property
-    def is_for_good(self) -> bool:
+    def exceeds_limit_alone(self) -> bool:
         """Waiting does not help: the request alone is larger than the limit."""
         return self.wanted > self.limit
 

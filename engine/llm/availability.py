@@ -5,12 +5,12 @@ Pure, time passed in (seconds).
 
 from typing import Final
 
-ASKED_AGAIN_S: Final = 60.0
+PROBE_INTERVAL_S: Final = 60.0
 ACCOUNT: Final = "account"
 
 
 class Availability:
-    """Whoever wants something that is refused hears so without asking; one a minute asks, in case it has changed."""
+    """Refuses at once what the provider is known to refuse; one request a minute probes whether that has changed."""
 
     def __init__(self) -> None:
         self._refused: dict[str, tuple[str, float]] = {}
@@ -18,7 +18,7 @@ class Availability:
     def refused(self, name: str, reason: str, now: float) -> bool:
         """The provider refused `name`. True when that is news."""
         is_news = name not in self._refused
-        self._refused[name] = (reason, now + ASKED_AGAIN_S)
+        self._refused[name] = (reason, now + PROBE_INTERVAL_S)
         return is_news
 
     def served(self, name: str) -> bool:
@@ -32,7 +32,7 @@ class Availability:
         reason, again_at = self._refused[name]
         if now < again_at:
             return reason
-        self._refused[name] = (reason, now + ASKED_AGAIN_S)
+        self._refused[name] = (reason, now + PROBE_INTERVAL_S)
         return None
 
     def reason(self, name: str) -> str | None:

@@ -22,7 +22,7 @@ from engine.plain_text import one_line
 from engine.prompts import Prompt, estimate_tokens
 from engine.redaction import Redactor
 from engine.retry_after import duration_s, retry_after_s
-from engine.settings import Settings
+from engine.settings import Effort, Settings
 from engine.types import Completion, Usage
 
 GROQ_URL: Final = "https://api.groq.com"
@@ -35,7 +35,9 @@ _BY_SCHEMA: Final = {
     "type": "json_schema",
     "json_schema": {"name": "decision", "strict": True, "schema": SCHEMA},
 }
+_NO_COMPLETION: Final = "the answer is no chat completion"
 _AS_JSON: Final = {"type": "json_object"}
+_MAY_BE_COUNTED: Final = frozenset({Outcome.UNUSABLE, Outcome.CUT, Outcome.SERVER_ERROR})
 _NO_ANSWER: Final = {
     "tool_calls": "the model called a tool and gave no answer",
     "function_call": "the model called a function and gave no answer",
@@ -66,6 +68,7 @@ class GroqModel:
         )
         self._gone: dict[str, str] = {}
         self._raised: dict[str, int] = {}
+        self._most: dict[str, int] = {}
         self._redactor = Redactor([settings.groq_api_key])
 
     def choose(self, wanted: str | None) -> str:
@@ -98,16 +101,32 @@ class GroqModel:
         return _prompt_tokens(prompt, model) + self.answer_tokens(model)
 
     def raise_allowance(self, model: str) -> bool:
-        """Doubles what an answer of `model` may have, for this process; False when it has the most already."""
-        now = self.answer_tokens(model)
-        if now >= MOST_ANSWER_TOKENS:
+        """Doubles what an answer of `model` may have; False when it has the most already, or the most that was carried.
+
+        It stays raised until answers need less than half of it.
+        """
+        now, most = self.answer_tokens(model), self._most.get(model, MOST_ANSWER_TOKENS)
+        if now >= most:
             return False
-        self._raised[model] = min(2 * now, MOST_ANSWER_TOKENS)
+        self._raised[model] = min(2 * now, most)
         return True
 
     def restore_allowance(self, model: str) -> bool:
-        """Takes back what was raised, where the limits do not carry it; False when nothing was."""
-        return self._raised.pop(model, None) is not None
+        """Takes back the raise, where the limits do not carry it, and allows none again; False when there is none."""
+        if model not in self._raised:
+            return False
+        del self._raised[model]
+        self._most[model] = self.answer_tokens(model)
+        return True
+
+    def _lower_allowance(self, model: str, used: int) -> None:
+        """Halves a raised allowance after a finished answer that used less than half of it."""
+        if model in self._raised and used < self._raised[model] // 2:
+            lower = self._raised[model] // 2
+            if lower <= family_of(model).answer_tokens(self._effort):
+                del self._raised[model]
+            else:
+                self._raised[model] = lower
 
     def has_price(self, model: str) -> bool:
         return model in self._settings.sparky_llm_prices
@@ -118,20 +137,22 @@ class GroqModel:
         most = Usage(prompt_tokens=_prompt_tokens(prompt, model), completion_tokens=request["max_completion_tokens"])
         allowance = self._transport.allowance
         allowance.renew(deadline, LARGEST_ANSWER_BYTES)
-        start, response = time.monotonic(), None
+        start = time.monotonic()
         try:
             response = self._client.post(_COMPLETIONS, body=request, cast_to=httpx.Response)
-            result = self._read(model, response, most, _largest(request, most), time.monotonic() - start)
+            result = self._read(model, response, most, _largest_usage(request, most), time.monotonic() - start)
         except groq.APIStatusError as error:
             result = self._refused(classify(error.status_code, error.response.content), error.response.headers)
         except groq.APIConnectionError as error:
             result = self._unanswered(error)
         call = Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
+        if call.outcome is Outcome.OK and call.completion is not None:
+            self._lower_allowance(model, call.completion.usage.completion_tokens)
         if call.outcome is Outcome.CUT:
-            call = replace(call, reason=_cut(call, most))
+            call = replace(call, reason=_cut_reason(call, most))
         if call.completion is not None:
             return call
-        is_answered = response is not None and call.outcome is Outcome.SERVER_ERROR and call.tokens is None
+        is_answered = call.reason == _NO_COMPLETION
         price = self._settings.sparky_llm_prices.get(model)
         unknown_usd = worst_case_cost_usd(call.outcome, most, price, sent=call.sent, answered=is_answered)
         return replace(call, unknown_cost_usd=unknown_usd)
@@ -140,7 +161,7 @@ class GroqModel:
         self._client.close()
 
     @property
-    def _effort(self) -> Any:
+    def _effort(self) -> Effort:
         return self._settings.sparky_llm_reasoning_effort
 
     def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
@@ -169,8 +190,8 @@ class GroqModel:
             return self._refused(error, response.headers)
         reading = read_completion(body, most, largest)
         if reading is None:
-            return {"outcome": Outcome.SERVER_ERROR, "reason": "the answer is no chat completion"}
-        outcome, reason = _ended(reading)
+            return {"outcome": Outcome.SERVER_ERROR, "reason": _NO_COMPLETION}
+        outcome, reason = _classify_finish(reading)
         usage = reading.usage
         completion = Completion(
             text=reading.text or "",
@@ -189,13 +210,13 @@ class GroqModel:
         }
 
     def _refused(self, refusal: Refusal, headers: Mapping[str, str]) -> dict[str, Any]:
-        """A refusal is not counted against limits, unless the model had worked for it."""
+        """What the model may have worked for may be counted against limits; a plain refusal is not."""
         rejected_text = refusal.rejected_text
         return {
             "outcome": refusal.outcome,
             "reason": self._redactor.text(refusal.reason),
             "rejected_text": rejected_text,
-            "tokens": None if refusal.outcome in (Outcome.UNUSABLE, Outcome.CUT) else 0,
+            "tokens": None if refusal.outcome in _MAY_BE_COUNTED else 0,
             "limit": refusal.limit,
             **announced(headers, refusal.wait_s, datetime.now(UTC)),
         }
@@ -215,7 +236,7 @@ def _prompt_tokens(prompt: Prompt, model: str) -> int:
     return estimate_tokens(prompt, each_digit=family_of(model).each_digit_is_a_token) + SCHEMA_TOKENS
 
 
-def _ended(reading: Reading) -> tuple[Outcome, str | None]:
+def _classify_finish(reading: Reading) -> tuple[Outcome, str | None]:
     """Whether a completion is an answer: only one that the provider says has stopped by itself."""
     if reading.choices > 1:
         return Outcome.UNUSABLE, f"{reading.choices} answers where one was asked for"
@@ -229,13 +250,13 @@ def _ended(reading: Reading) -> tuple[Outcome, str | None]:
     return Outcome.UNFINISHED, f"the provider {said}, so it is not known to be finished"
 
 
-def _cut(call: Call, most: Usage) -> str:
+def _cut_reason(call: Call, most: Usage) -> str:
     used = call.completion.usage.completion_tokens if call.completion else most.completion_tokens
     told = f" ({call.reason})" if call.reason else ""
     return f"the answer was cut off after {used:,} tokens, of {most.completion_tokens:,} that it might have{told}"
 
 
-def _largest(request: Mapping[str, Any], most: Usage) -> Usage:
+def _largest_usage(request: Mapping[str, Any], most: Usage) -> Usage:
     """What a request can have used at all: no token is shorter than a byte, beside what a server puts before our words;
     and answers end at their allowance."""
     size = len(json.dumps(request["messages"], ensure_ascii=False).encode("utf-8", "replace"))

@@ -6,9 +6,9 @@ The one table of it. A family is known by the model's name, with or without its 
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-Effort = Literal["low", "medium", "high"]
+from engine.settings import Effort
 
 ANSWER_TOKENS: Final = 400  # a decision takes about 100
 MOST_ANSWER_TOKENS: Final = 8_192  # thoughts included, after cuts; Groq takes twice as many of every family
@@ -39,14 +39,14 @@ class Family(NamedTuple):
         return ANSWER_TOKENS + self.reasoning[effort].tokens
 
 
-def _named(pattern: str) -> re.Pattern[str]:
+def _name_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|/){pattern}", re.IGNORECASE)
 
 
-_UNSAID: Final = {"low": 1_200, "medium": 2_400, "high": 4_000}
+_TOKENS_UNTOLD: Final = {"low": 1_200, "medium": 2_400, "high": 4_000}
 FAMILIES: Final[tuple[Family, ...]] = (
     Family(
-        _named(r"gpt-oss"),
+        _name_pattern(r"gpt-oss"),
         takes_schema=True,
         reasoning={
             "low": Reasoning("low", 400),
@@ -56,7 +56,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         calls_tools_unasked=True,
     ),
     Family(  # thinks at length unless told not to, and knows no degrees
-        _named(r"qwen-?3"),
+        _name_pattern(r"qwen-?3"),
         takes_schema=False,
         reasoning={
             "low": Reasoning("none", 0),
@@ -66,16 +66,16 @@ FAMILIES: Final[tuple[Family, ...]] = (
         each_digit_is_a_token=True,
     ),
     Family(  # think always, and cannot be told how much
-        _named(r"(?:qwq|deepseek-r\d|magistral|qwen-qwq|minimax-m\d|glm-[45])"),
+        _name_pattern(r"(?:qwq|deepseek-r\d|magistral|qwen-qwq|minimax-m\d|glm-[45])"),
         takes_schema=False,
         reasoning={
-            "low": Reasoning(None, _UNSAID["low"]),
-            "medium": Reasoning(None, _UNSAID["medium"]),
-            "high": Reasoning(None, _UNSAID["high"]),
+            "low": Reasoning(None, _TOKENS_UNTOLD["low"]),
+            "medium": Reasoning(None, _TOKENS_UNTOLD["medium"]),
+            "high": Reasoning(None, _TOKENS_UNTOLD["high"]),
         },
     ),
 )
-_PLAIN: Final = Family(
+_NOT_REASONING: Final = Family(
     re.compile(""),
     takes_schema=False,
     reasoning={"low": Reasoning(None, 0), "medium": Reasoning(None, 0), "high": Reasoning(None, 0)},
@@ -84,4 +84,4 @@ _PLAIN: Final = Family(
 
 def family_of(model: str) -> Family:
     """The first family whose name `model` bears; of an unknown one, that it answers without thinking."""
-    return next((family for family in FAMILIES if family.name.search(model)), _PLAIN)
+    return next((family for family in FAMILIES if family.name.search(model)), _NOT_REASONING)

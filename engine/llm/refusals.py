@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 from engine.llm.calls import Outcome
 from engine.llm.responses import read_json
 from engine.plain_text import one_line
-from engine.retry_after import duration_s
-from engine.types import KnownLimit, LimitName
+from engine.retry_after import retry_after_in_text
+from engine.types import LIMIT_WORDS, KnownLimit, LimitName
 
 _LONGEST_ANSWER: Final = 16_384
+_DEEPEST: Final = 5
 
 
 class Refusal(NamedTuple):
@@ -74,7 +75,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _Rule(
         Outcome.KEY_REFUSED,
         frozenset({"invalid_api_key", "expired_api_key", "api_key_expired", "invalid_authentication"}),
-        _words(r"\b(invalid|incorrect|expired|revoked|missing|unknown) (api )?key\b"),
+        _words(r"\b(invalid|incorrect|expired|revoked|missing|unknown) api[ _-]?key\b"),
         frozenset({400, 401, 403}),
     ),
     _Rule(
@@ -99,7 +100,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         ),
         _words(
             r"\bmodel\b.{0,120}\b(decommissioned|deprecated|does not exist|not found|not active|not available|terms"
-            r"|blocked at the|is blocked|not have access|not allowed|not supported)\b(?!.{0,40}(response format|param))"
+            r"|blocked at the|is blocked|not have access)\b"
         ),
         frozenset({400, 403, 404}),
     ),
@@ -129,11 +130,11 @@ _BY_STATUS: Final = {
     429: Outcome.RATE_LIMITED,
     451: Outcome.NETWORK_REFUSED,
 }
-_BY_PAGE: Final = frozenset({401, 403, 407, 451})  # who answers an API with a page stands before it
+_BY_PAGE: Final = frozenset({401, 403, 407, 451})  # a proxy answers with HTML, the API never does
 
 
 def classify(status: int, content: bytes) -> Refusal:
-    """What an error status with this body means; any 4xx that is not known is taken as the endpoint's trouble."""
+    """What an error status with this body (raw bytes) means; an unknown 4xx is the endpoint's trouble. Never raises."""
     return _refusal(_read(status, read_json(content), content))
 
 
@@ -154,7 +155,7 @@ def _refusal(said: _Said) -> Refusal:
         outcome=outcome,
         reason=reason,
         rejected_text=said.failed_generation if outcome in (Outcome.UNUSABLE, Outcome.CUT) else None,
-        wait_s=wait_in(said.message),
+        wait_s=retry_after_in_text(said.message),
         limit=limit_in(said.message) if outcome in (Outcome.RATE_LIMITED, Outcome.EXCEEDS_LIMIT) else None,
     )
 
@@ -194,12 +195,11 @@ def _error_in(body: object) -> object:
 
 
 def _message(error: object) -> str:
-    if isinstance(error, str):
-        return error
-    if not isinstance(error, Mapping):
-        return ""
-    found = next((error[name] for name in ("message", "msg", "detail", "error", "title") if error.get(name)), "")
-    return found if isinstance(found, str) else _message(found)
+    for _ in range(_DEEPEST):
+        if not isinstance(error, Mapping):
+            break
+        error = next((error[name] for name in ("message", "msg", "detail", "error", "title") if error.get(name)), "")
+    return error if isinstance(error, str) else ""
 
 
 def _first_text(error: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -234,45 +234,21 @@ def _text(content: bytes) -> str:
 
 
 _LIMIT: Final = re.compile(
-    r"(?P<what>requests|tokens) per (?P<span>minute|min|day)|\b(?P<short>RPM|TPM|RPD|TPD)\b", re.IGNORECASE
+    r"(?P<words>(?:requests|tokens) per (?:minute|min|day))\b|\b(?P<short>RPM|TPM|RPD|TPD)\b", re.IGNORECASE
 )
-_SIZE: Final = re.compile(r"\blimit:?\s*([0-9][0-9,]{0,14})\b", re.IGNORECASE)
-_LETTERS: Final = {"requests": "r", "tokens": "t", "minute": "m", "min": "m", "day": "d"}
+_SIZE: Final = re.compile(r"\blimit:?\s{0,3}([0-9][0-9,]{0,14})\b", re.IGNORECASE)
+_NAMES: Final[dict[str, LimitName]] = {
+    **{words: name for name, words in LIMIT_WORDS.items()},
+    **{words.replace("minute", "min"): name for name, words in LIMIT_WORDS.items()},
+    **{name: name for name in LIMIT_WORDS},
+}
 
 
 def limit_in(message: str) -> KnownLimit | None:
-    """The limit that the words of a refusal name, such as ``tokens per day (TPD): Limit 200000``."""
+    """The limit that a refusal names, as in ``tokens per day (TPD): Limit 200000``; its size in requests or tokens."""
     found = _LIMIT.search(message)
     if found is None:
         return None
-    short = found["short"] or f"{_LETTERS[found['what'].lower()]}p{_LETTERS[found['span'].lower()]}"
-    name: LimitName = short.lower()  # type: ignore[assignment] # the pattern knows just these four
     size = _SIZE.search(message, found.end())
     number = int(size[1].replace(",", "")) if size else 0
-    return KnownLimit(name=name, size=number or None)
-
-
-_WAIT: Final = re.compile(
-    r"\b(?:try|retry|available|wait|again|reset)\w*(?: \w+){0,3}? (?:in|after|for):? "
-    r"(?P<compact>[0-9][0-9.dhms]{0,40}[dhms]\b)?(?P<number>[0-9]{1,9}(?:\.[0-9]{1,12})?)?"
-    r" ?(?P<unit>milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d)?\b",
-    re.IGNORECASE,
-)
-_UNIT_S: Final = {"m": 60.0, "s": 1.0, "h": 3_600.0, "d": 86_400.0}
-_LONGEST_WAIT_S: Final = 86_400.0
-
-
-def wait_in(message: str) -> float | None:
-    """Seconds that words ask to wait, as in ``try again in 7m27.5s`` or ``retry after 20 seconds``; None if none."""
-    found = _WAIT.search(message)
-    if found is None:
-        return None
-    if found["compact"]:
-        seconds = duration_s(found["compact"].lower())
-    elif found["number"]:
-        unit = (found["unit"] or "s").lower()
-        unit_s = 0.001 if unit in ("ms", "millisecond", "milliseconds") else _UNIT_S[unit[0]]
-        seconds = float(found["number"]) * unit_s
-    else:
-        seconds = None
-    return None if seconds is None else min(seconds, _LONGEST_WAIT_S)
+    return KnownLimit(name=_NAMES[found[0].lower()], size=number or None)

@@ -61,17 +61,18 @@ _CLOSES_ANSWER: Final = frozenset(
 # angle brackets. Bounded, so that a search is linear in the text.
 _STEM: Final = r"(?:think|thought|reason|reflect|analys|scratch|monolog|ponder|deliberat|plan|cot\b)"
 _MARK: Final = re.compile(
-    r"(?:<|\uff1c|&lt;)[^\s<>\uff1c\uff1e][^<>\uff1c\uff1e\n]{0,60}?(?:>|\uff1e|&gt;)"
+    rf"(?:<|\uff1c|&lt;)\s{{0,9}}/?\s{{0,9}}{_STEM}[^<>]{{0,60}}?(?:>|\uff1e|&gt;)"
+    r"|(?:<|\uff1c|&lt;)[^\s<>\uff1c\uff1e][^<>\uff1c\uff1e\n]{0,60}?(?:>|\uff1e|&gt;)"
     r"|\u25c1[^\u25b7\n]{1,60}\u25b7"
-    rf"|\[/?\s*{_STEM}\w{{0,20}}\s*\]",
+    rf"|\[/?\s{{0,9}}{_STEM}\w{{0,20}}\s{{0,9}}\]",
     re.IGNORECASE,
 )
 _BRACKETS: Final = re.compile(r"^(?:<|\uff1c|&lt;|\[|\u25c1)|(?:>|\uff1e|&gt;|\]|\u25b7)$")
 _AFFIXES: Final = re.compile(r"^(?:begin_of_|end_of_|start_of_|begin_|end_|start_)|(?:_start|_begin|_end)$")
 _CLOSES: Final = re.compile(r"^\W*/|^\W*end(?:_of)?_|_end\W*$|_suffix\W*$")
 _ODD_CLOSERS: Final = ("<channel|>", "<unused95>")  # Gemma's
-_THOUGHT_FENCE: Final = re.compile(rf"```\s*{_STEM}\w*.*?```", re.IGNORECASE | re.DOTALL)
-_OPEN_THOUGHT_FENCE: Final = re.compile(rf"```\s*{_STEM}", re.IGNORECASE)
+_THOUGHT_FENCE: Final = re.compile(rf"```\s{{0,9}}{_STEM}.*?```", re.IGNORECASE | re.DOTALL)
+_OPEN_THOUGHT_FENCE: Final = re.compile(rf"```\s{{0,9}}{_STEM}", re.IGNORECASE)
 
 
 def _inside(mark: str) -> str:

@@ -40,6 +40,8 @@ DRAFTS: dict[str, str] = {
     "Gemma's thought": f"<|channel>thought\n{LONG}",
     "an escaped mark": f"&lt;think&gt;{LONG}",
     "full-width marks": f"\uff1cthink\uff1e{LONG}",
+    "spaces in the mark": f"< think >{LONG}",
+    "a line break in the mark": f"<think\n>{LONG}",
     "a fenced thought": f"```thinking\n{LONG}\n```",
     "a family that nobody knows yet": f"<cogitation>{LONG}",
     "a mark that nobody knows yet": f"<|pondering|>{LONG}",
@@ -47,12 +49,13 @@ DRAFTS: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("finish", ["stop", "length"])
 @pytest.mark.parametrize("draft", DRAFTS.values(), ids=DRAFTS.keys())
-def test_a_thought_is_never_traded(play: PlayCycle, draft: str, finish: str) -> None:
-    cycle = play(ok(draft, finish=finish))
+def test_a_thought_is_never_traded(play: PlayCycle, draft: str) -> None:
+    """Not even one that the provider calls finished; and one more request asks for the answer."""
+    cycle = play(ok(draft))
     assert cycle.signals == []
-    assert all(record.action is Action.HOLD for record in cycle.world.records)
+    assert [record.action for record in cycle.world.records] == [Action.HOLD]
+    assert len(cycle.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,10 @@ def test_a_thought_is_never_traded(play: PlayCycle, draft: str, finish: str) -> 
 def test_only_stop_ends_an_answer(play: PlayCycle, finish: str | None) -> None:
     cycle = play(ok(LONG, finish=finish))
     assert cycle.signals == []
+    assert {call.outcome.value for call in cycle.outcome.calls} == {HOW_IT_ENDS.get(finish or "", "unfinished")}
+
+
+HOW_IT_ENDS = {"length": "cut", **dict.fromkeys(("tool_calls", "content_filter", "function_call"), "unusable")}
 
 
 def test_an_answer_that_does_not_say_how_it_ended_is_none(play: PlayCycle) -> None:

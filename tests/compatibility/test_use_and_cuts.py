@@ -9,7 +9,7 @@ from engine.errors import StrategyFault
 from tests.compatibility.conftest import PlayCycle
 from tests.engine.cycle_world import LONG
 from tests.engine.examples import a_context, a_strategy
-from tests.support.groq_double import completion, error, ok, raw
+from tests.support.groq_double import Answer, Handler, completion, error, ok, raw
 
 PROMPT_USD, ANSWER_USD = Decimal("0.15") / 10**6, Decimal("0.60") / 10**6
 ALLOWED = 800
@@ -79,6 +79,7 @@ def test_a_budget_stops_requests_whose_use_is_never_told(play: PlayCycle) -> Non
 )
 def test_a_200_that_is_no_completion_may_have_cost_the_most(play: PlayCycle, body: bytes) -> None:
     cycle = play(raw(200, body))
+    assert len(cycle.outcome.calls) == 3
     assert all(call.cost_usd > ALLOWED * ANSWER_USD for call in cycle.outcome.calls)
 
 
@@ -137,3 +138,38 @@ def test_effort_and_allowance_follow_the_family(
 def test_no_further_request_is_made_in_a_cycle_whose_budget_is_spent(play: PlayCycle, trouble: Any) -> None:
     strategy = a_strategy(daily_llm_budget_usd=Decimal("0.0001"))
     assert len(play(trouble, context=a_context(strategy)).requests) == 1
+
+
+def needs(tokens: int, most: int = 99_999) -> Answer:
+    """Answers when it is allowed `tokens`, is cut off below, and too large for a minute above `most`."""
+
+    def answer(handler: Handler) -> None:
+        allowed = handler.asked["max_completion_tokens"]
+        if allowed > most:
+            error(413, "rate_limit_exceeded", message="on tokens per minute (TPM): Limit 8000, Requested 9000")(handler)
+        elif allowed < tokens:
+            ok(None, finish="length", answer=allowed)(handler)
+        else:
+            ok(LONG, answer=tokens)(handler)
+
+    return answer
+
+
+def test_a_raised_allowance_stays_while_it_is_needed_and_goes_when_it_is_not(play: PlayCycle) -> None:
+    def asked(answer: Answer) -> list[int]:
+        return [request["max_completion_tokens"] for request in play(answer).requests]
+
+    assert asked(needs(3_000)) == [800, 1_600, 3_200]
+    assert asked(needs(3_000)) == [3_200]
+    assert asked(needs(100)) == [3_200]
+    assert asked(needs(100)) == [1_600]
+    assert asked(needs(100)) == [800]
+
+
+def test_a_raise_that_the_provider_does_not_carry_is_taken_back_and_stops_nobody(play: PlayCycle) -> None:
+    greedy = needs(9_000, most=1_600)
+    first, second = play(greedy), play(greedy)
+    assert [request["max_completion_tokens"] for request in first.requests] == [800, 1_600, 3_200]
+    assert (first.outcome.outcome, second.outcome.outcome) == ("cut", "cut")
+    assert [request["max_completion_tokens"] for request in second.requests] == [800]
+    assert play(needs(100)).signals == ["BUY"]

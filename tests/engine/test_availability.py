@@ -1,6 +1,6 @@
 """A model that is gone: news once, asked for once a minute, and forgotten when it is served again."""
 
-from engine.llm.availability import ASKED_AGAIN_S, Availability
+from engine.llm.availability import PROBE_INTERVAL_S, Availability
 
 
 def test_only_the_first_refusal_is_news_until_the_model_is_served_again() -> None:
@@ -17,8 +17,8 @@ def test_only_the_first_refusal_is_news_until_the_model_is_served_again() -> Non
 def test_one_asker_a_minute_finds_out_whether_it_is_back() -> None:
     models = Availability()
     models.refused("a", "404", 0.0)
-    assert models.reason_not_to_ask("a", ASKED_AGAIN_S - 1) == "404"
-    assert models.reason_not_to_ask("a", ASKED_AGAIN_S) is None
-    assert models.reason_not_to_ask("a", ASKED_AGAIN_S) == "404"
+    assert models.reason_not_to_ask("a", PROBE_INTERVAL_S - 1) == "404"
+    assert models.reason_not_to_ask("a", PROBE_INTERVAL_S) is None
+    assert models.reason_not_to_ask("a", PROBE_INTERVAL_S) == "404"
     assert models.reason("a") == "404"
-    assert models.reason_not_to_ask("b", ASKED_AGAIN_S) is None
+    assert models.reason_not_to_ask("b", PROBE_INTERVAL_S) is None

@@ -178,6 +178,6 @@ def test_a_pause_says_how_often_what_failed() -> None:
 def test_a_pause_that_cannot_be_written_does_not_gather_reasons_without_end() -> None:
     breaker = Breaker()
     for number in range(100):
-        breaker = faulted(breaker, 0.0, f"reason {number}")
+        breaker = faulted(breaker, 0.0, f"reason {chr(0x4E00 + number)}")
     assert len(breaker.fault_reasons) == 5
     assert breaker.faults == 100

@@ -314,8 +314,9 @@ def test_a_raised_allowance_that_the_limits_cannot_carry_is_taken_back() -> None
                 raise StrategyFault("one request of up to 2,900 tokens is more than the limit of 2,000 (tpm)")
             return super().acquire(model, tokens, holds_position=holds_position, deadline=deadline)
 
-    outcome = Tight(calls=[failed(Outcome.CUT), answered()]).run()
-    assert outcome.outcome == "ok"
+    cut = Tight(calls=[failed(Outcome.CUT), answered()]).run()
+    assert (cut.outcome, len(cut.calls)) == ("cut", 1)
+    assert Tight(raised=True).run().outcome == "ok"
 
 
 def test_a_cut_is_recorded_as_a_hold_that_nobody_is_to_blame_for() -> None:

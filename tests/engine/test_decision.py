@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.decision import SCHEMA, Limits, clean, parse
+from engine.entry_rules import UNRESTRICTED
 from engine.types import Action, Decision
 
-LIMITS = Limits(target_assets=("BTCUSDT", "ETHUSDT"), min_confidence=0.6, max_position_usd=Decimal(1000))
+LIMITS = Limits(
+    target_assets=("BTCUSDT", "ETHUSDT"), min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED
+)
 GOOD: dict[str, Any] = {
     "action": "LONG",
     "symbol": "BTCUSDT",

@@ -40,7 +40,7 @@ def test_no_window_ever_holds_more_than_its_limit(limit: PermitLimits, history: 
         if what == "ask":
             permits.ask(asker(number, now, amount, patience_s=50))
         elif what == "refuse":
-            permits.refused(now, amount / 10)
+            permits.back_off(now, amount / 10, "rpm")
         elif out and what.startswith("release"):
             grant = out.pop()
             sent = what == "release"
@@ -164,8 +164,8 @@ def test_announced_limits_tighten_and_never_loosen() -> None:
 
 def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
     permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
-    permits.refused(0.0, 120.0)
-    permits.refused(1.0, 2.0)
+    assert permits.back_off(0.0, 120.0, "rpm")
+    assert not permits.back_off(1.0, 2.0, "rpm")
     permits.ask(asker(1, 1.0))
     assert permits.grants(119.9) == []
     assert permits.next_grant_at(1.0) == 120.0
@@ -176,14 +176,27 @@ def test_a_refusal_that_tells_no_time_holds_everybody_ever_longer_until_somebody
     permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     held, now = [], 0.0
     for _ in range(9):
-        assert permits.refused(now, None)
-        assert not permits.refused(now, None)  # another one that was under way
-        held.append(permits.refused_until - now)
-        now = permits.refused_until
+        assert permits.back_off(now, None, "busy")
+        assert not permits.back_off(now, None, "busy")  # another one that was under way
+        assert permits.refusal is not None
+        held.append(permits.refusal.until - now)
+        now = permits.refusal.until
     assert held == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    permits.served()
-    permits.refused(now, None)
-    assert permits.refused_until == now + 1
+    permits.on_success()
+    permits.back_off(now, None, "busy")
+    assert permits.refusal is not None
+    assert permits.refusal.until == now + 1
+
+
+def test_a_refusal_of_no_time_holds_a_moment_and_a_much_longer_one_is_news_with_its_own_words() -> None:
+    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    assert permits.back_off(0.0, 0.0, "requests per minute")
+    permits.ask(asker(1, 0.0))
+    assert permits.grants(0.9) == []
+    assert permits.back_off(0.5, 447.5, "tokens per day")
+    assert permits.refusal is not None
+    assert (permits.refusal.until, permits.refusal.reason) == (448.0, "tokens per day")
+    assert not permits.back_off(0.6, 450.0, "tokens per day")
 
 
 def test_a_request_larger_than_the_limit_is_named_as_such() -> None:

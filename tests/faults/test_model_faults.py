@@ -73,11 +73,6 @@ LONG = (
 DRAFT = f"<|channel|>analysis<|message|>Candidate: {LONG} but the right answer is HOLD. Let me double-check RSI"
 
 
-def actions(fleet: Fleet) -> set[str | None]:
-    with fleet.store() as store:
-        return {row.signal_action for row in store.decisions(limit=30)}
-
-
 @pytest.mark.parametrize("finish", ["length", "stop"])
 def test_a_draft_is_never_traded_by_anybody(three: Fleet, finish: str) -> None:
     with three.store() as store:
@@ -90,7 +85,7 @@ def test_a_draft_is_never_traded_by_anybody(three: Fleet, finish: str) -> None:
         rows = [row for row in store.decisions(limit=200) if row.raw_answer == DRAFT]
         sent = store.signals(limit=1_000)
         stories = [store.decision_story(signal.id) for signal in sent[: len(sent) - before]]
-    assert all(row.signal_action == "HOLD" for row in rows)
+    assert {row.signal_action for row in rows} == {"HOLD"}
     assert all(story is not None and story.decision.raw_answer != DRAFT for story in stories)
     wait_for_all(three, "ok")
     assert_nobody_is_paused_or_restarted(three)

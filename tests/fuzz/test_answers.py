@@ -12,12 +12,13 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.decision import Limits, clean, parse
+from engine.entry_rules import UNRESTRICTED
 from engine.types import Action, Decision
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT")
-LIMITS: Final = Limits(target_assets=SYMBOLS, min_confidence=0.6, max_position_usd=Decimal(1000))
+LIMITS: Final = Limits(target_assets=SYMBOLS, min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED)
 FIELDS: Final = ("action", "symbol", "size_usd", "confidence", "reasoning", "stop_loss_percent", "take_profit_percent")
 NASTY_VALUES: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, -0.0, 1, -1, 0.5, 1.0000001, 59, 100, 1e-300, 1e300, 10**40, float("nan"), float("inf")),

@@ -10,11 +10,14 @@ from decimal import Decimal
 from typing import Final
 
 from engine.decision import Limits, parse
+from engine.entry_rules import UNRESTRICTED
 from engine.types import Action
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000")) // 5
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261127"))
-LIMITS: Final = Limits(target_assets=("BTCUSDT",), min_confidence=0.6, max_position_usd=Decimal(1000))
+LIMITS: Final = Limits(
+    target_assets=("BTCUSDT",), min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED
+)
 NAMES: Final = (
     "think",
     "thinking",

@@ -39,7 +39,7 @@ class LocalPeers(Ear):
         except pykka.Timeout:
             raise Skip(f"no_{name}", f"{name} did not answer in time") from None
         if isinstance(answer, Failed):
-            raise Skip(answer.kind, answer.reason, answer.retry_after_s)
+            raise Skip(answer.kind, answer.reason)
         assert isinstance(answer, reply)
         return answer
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from engine.llm.calls import Outcome
 from engine.llm.models import FAMILIES, MOST_ANSWER_TOKENS, family_of
-from engine.llm.refusals import classify, classify_error_in, limit_in, wait_in
+from engine.llm.refusals import classify, classify_error_in, limit_in
 from engine.llm.responses import read_completion, read_json, read_usage
 from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.retry_after import retry_after_in_text
 from engine.types import Usage
 
 MOST = Usage(prompt_tokens=1_500, completion_tokens=800)
@@ -65,7 +66,7 @@ def test_any_body_of_a_success_tells_an_error_or_none(body: Any) -> None:
 
 @given(st.text(max_size=200) | st.from_regex(r"try again in [0-9dhms.]{1,30}( [a-z]{1,8})?", fullmatch=True))
 def test_any_words_ask_for_a_wait_within_a_day_or_for_none(words: str) -> None:
-    wait_s = wait_in(words)
+    wait_s = retry_after_in_text(words)
     assert wait_s is None or 0 <= wait_s <= 86_400
     limit = limit_in(words)
     assert limit is None or limit.size is None or limit.size > 0
@@ -90,8 +91,20 @@ def test_any_text_has_an_end_of_its_thoughts_or_none(text: str) -> None:
     "text",
     [
         piece * (LONGEST_TEXT // len(piece))
-        for piece in ("<", "<a", "</", "&lt;", "[think", "\u25c1", "```think", "<|channel|>", "assistantfinal")
-    ],
+        for piece in (
+            "<",
+            "<a",
+            "<think ",
+            "</",
+            "&lt;",
+            "[think",
+            "\u25c1",
+            "```think",
+            "<|channel|>",
+            "assistantfinal",
+        )
+    ]
+    + ["```think" + "a" * (LONGEST_TEXT - 8), "<think" + "a" * (LONGEST_TEXT - 6)],
 )
 def test_a_long_text_without_sense_takes_no_more_than_linear_work(text: str) -> None:
     """A quadratic search would take minutes here, and the test's own limit of time would end it."""
