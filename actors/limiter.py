@@ -52,8 +52,8 @@ class Limiter(Actor):
             tpd=settings.sparky_llm_tpd,
             concurrency=settings.sparky_llm_concurrency,
         )
-        self._journal = PermitJournal(settings.sparky_home)
-        self._announced = AnnouncedLimits(settings.sparky_home)
+        self._journal = PermitJournal(settings.sparky_home, settings.groq_base_url)
+        self._announced = AnnouncedLimits(settings.sparky_home, settings.groq_base_url)
         self._hold_until = 0.0
         self._permits: dict[str, Permits] = {}
         self._replies: dict[tuple[str, UUID], Reply] = {}
@@ -141,7 +141,9 @@ class Limiter(Actor):
         now = time.monotonic()
         self._note_whether_served(message, now)
         permits = self._of(message.model)
-        permits.release(message.permit_id, message.tokens)
+        correction = permits.release(message.permit_id, message.tokens)
+        if correction is not None:
+            self._journal.sent(message.model, correction.at, correction.tokens, correction.requests)
         if message.tokens:
             self._note_tokens(message.model, used=message.tokens)
         self._announced.note(message.model, message.requests_per_day, message.tokens_per_minute, message.limit)
@@ -181,7 +183,7 @@ class Limiter(Actor):
             advice = "name another one in GROQ_MODEL or in the rows"
             logger.error("model_gone", model=model, reason=message.gone, advice=advice)
         if message.account_refused is not None and self._account.refused(ACCOUNT, message.account_refused, now):
-            logger.error("provider_refuses_account", reason=message.account_refused, advice="see `sparky doctor`")
+            logger.error("provider_refuses_account", reason=message.account_refused)
         if not message.is_served:
             return
         self._of(model).on_success()

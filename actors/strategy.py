@@ -165,7 +165,8 @@ class StrategyActor(Actor):
         except UpstreamUnavailable as failure:
             self._log.warning("pause_not_written", reason=str(failure))
             return
-        self._log.warning("strategy_paused", name=self._name, reason=reason)
+        advice = f"`sparky decisions list --strategy {self._id}`, then `sparky strategy start {self._id}`"
+        self._log.warning("strategy_paused", name=self._name, reason=reason, advice=advice)
         self._finish("paused")
 
     def _finish(self, reason: str | None) -> None:
@@ -175,8 +176,11 @@ class StrategyActor(Actor):
         self.finished = True
 
     def _turn(self, breaker: Breaker) -> None:
-        if breaker.state != self._breaker.state:
-            self._log.warning("breaker", was=self._breaker.state, now=breaker.state, reason=breaker.reason)
+        was = self._breaker.state
+        if breaker.state != was:  # a probe that fails is no news, and an end is none to worry about
+            log = self._log.warning if was == "closed" else self._log.debug
+            log = self._log.info if breaker.state == "closed" else log
+            log("breaker", was=was, now=breaker.state, reason=breaker.reason)
         self._breaker = breaker
         try:
             self._file.save(breaker, self._running_since)

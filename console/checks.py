@@ -18,7 +18,7 @@ from console.check import Check, fault, ok, skipped
 from console.picture import killed
 from console.session import store_of
 from engine.errors import SparkyError
-from engine.llm.calls import ACCOUNT_WIDE
+from engine.llm.calls import ADVICE
 from engine.llm.refusals import classify
 from engine.redaction import Redactor
 from engine.settings import Settings
@@ -143,7 +143,7 @@ def _groq_key(answer: requests.Response, base: str, key: SecretStr) -> Check:
         return ok("groq", f"{base} takes the key")
     refusal = classify(answer.status_code, answer.content)
     found = f"{base} refuses: {Redactor([key]).text(refusal.reason)}"
-    return fault("groq", found, ACCOUNT_WIDE.get(refusal.outcome, "wait, or check GROQ_BASE_URL (without /openai/v1)"))
+    return fault("groq", found, ADVICE.get(refusal.outcome, "wait, or check GROQ_BASE_URL (without /openai/v1)"))
 
 
 def _groq_models(answer: requests.Response, settings: Settings) -> list[Check]:

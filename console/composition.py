@@ -54,7 +54,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
         "sparky_paper_fee_percent",
         "sparky_paper_slippage_percent",
     },
-    "limiter": _PROVIDER_LIMITS | {"sparky_llm_concurrency", "sparky_llm_timeout_s", "sparky_daily_llm_budget_usd"},
+    "limiter": _PROVIDER_LIMITS | {"groq_base_url", "groq_model", "sparky_llm_concurrency", "sparky_llm_timeout_s"},
     "market": frozenset({"sparky_market", "sparky_market_url"}),
     "dispatcher": _DATABASE | _VAULT | {"webhook_url"},
     "roster": _DATABASE | {"sparky_roster_poll_s"},

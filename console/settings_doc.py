@@ -43,7 +43,9 @@ MEANING: Final = {
     "sparky_llm_concurrency": "Requests to the model in flight at once.",
     "sparky_llm_timeout_s": "Longest time for one request to the model, all in all.",
     "sparky_llm_reasoning_effort": "How long a reasoning model may think.",
-    "sparky_llm_prices": "USD per million tokens by model, as JSON; adds to the known prices.",
+    "sparky_llm_prices": "USD per million tokens by model, as JSON, such as "
+    '`{"my/model": {"input": 1, "output": 2}}`'
+    "; adds to the known prices. Cached input costs as input unless said.",
     "sparky_daily_llm_budget_usd": "USD that all strategies together may spend on the model per UTC day.",
     "sparky_cycle_deadline_s": "Longest time for one cycle; a strategy that takes longer is killed.",
     "sparky_roster_poll_s": "How often the database is asked which strategies should run.",

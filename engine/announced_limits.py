@@ -47,10 +47,13 @@ _BY_MODEL = TypeAdapter(dict[str, Announced])
 
 
 class AnnouncedLimits:
-    """``<SPARKY_HOME>/state/limits.json``, replaced as a whole whenever the provider states something else."""
+    """``<SPARKY_HOME>/state/limits.json``, replaced as a whole whenever the provider states something else.
 
-    def __init__(self, home: Path) -> None:
-        self._path = home / "state" / "limits.json"
+    Each `provider` (its address, None for Groq's own) has a file of its own.
+    """
+
+    def __init__(self, home: Path, provider: str | None = None) -> None:
+        self._path = whole_file.of_provider(home / "state" / "limits.json", provider)
         self._known: dict[str, Announced] = {}
 
     def load(self) -> dict[str, Announced]:

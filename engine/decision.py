@@ -117,22 +117,45 @@ def held(decision: Decision, reason: str) -> Decision:
 
 
 def _checked(answer: Mapping[str, Any], limits: Limits) -> Decision:
+    action = _action(answer["action"]) if "action" in answer else None
+    if action is Action.CLOSE:
+        return _checked_close(answer, limits)
     unknown = sorted(set(answer) - set(_FIELDS))
     if unknown:
         raise _UnusableError(f"unknown field {_shown(unknown[0])}")
     missing = [name for name in _FIELDS if name not in answer and name not in _OPTIONAL]
-    if missing:
+    if action is None or missing:
         raise _UnusableError(f"missing {missing[0]}")
-    action = _action(answer["action"])
+    symbol = _symbol(answer["symbol"], action, limits.target_assets)
+    if action is Action.HOLD:
+        return Decision(action=action, symbol=symbol, **_words_of(answer))
     return Decision(
         action=action,
-        symbol=_symbol(answer["symbol"], action, limits.target_assets),
+        symbol=symbol,
         size_usd=_within(answer["size_usd"], "size_usd", Decimal(0), _LARGEST_SIZE_USD),
         confidence=float(_within(answer["confidence"], "confidence", Decimal(0), Decimal(1))),
         reasoning=_reasoning(answer["reasoning"]),
         stop_loss_percent=_percent(answer.get("stop_loss_percent"), "stop_loss_percent"),
         take_profit_percent=_percent(answer.get("take_profit_percent"), "take_profit_percent"),
     )
+
+
+def _checked_close(answer: Mapping[str, Any], limits: Limits) -> Decision:
+    """An exit is never blocked by what has no effect on it: only the symbol must be right."""
+    if "symbol" not in answer:
+        raise _UnusableError("missing symbol")
+    symbol = _symbol(answer["symbol"], Action.CLOSE, limits.target_assets)
+    return Decision(action=Action.CLOSE, symbol=symbol, **_words_of(answer))
+
+
+def _words_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Confidence and reasoning of a CLOSE or HOLD; 0 and nothing where they are senseless."""
+    confidence, reasoning = answer.get("confidence"), answer.get("reasoning")
+    is_confidence = isinstance(confidence, Decimal) and 0 <= confidence <= 1
+    return {
+        "confidence": float(confidence) if isinstance(confidence, Decimal) and is_confidence else 0.0,
+        "reasoning": _reasoning(reasoning) if isinstance(reasoning, str) else "",
+    }
 
 
 def _action(value: object) -> Action:

@@ -28,13 +28,15 @@ class Sent(NamedTuple):
 
 
 class PermitJournal:
-    """An append-only file of one line per grant: boot, monotonic and Unix seconds, tokens, requests, model.
+    """An append-only file: boot, monotonic and Unix seconds, tokens, requests and model of each grant.
 
-    The monotonic clock is right within one boot, however the wall clock is set; after a reboot the wall clock must do.
+    A grant counts with all that it reserved until a second line of the same time says how much less was used. The
+    monotonic clock is right within one boot, however the wall clock is set; after a reboot the wall clock must do. Each
+    `provider` (its address, None for Groq's own) has a file of its own: what one was asked is nothing to another.
     """
 
-    def __init__(self, home: Path) -> None:
-        self._path = home / "state" / "permits.journal"
+    def __init__(self, home: Path, provider: str | None = None) -> None:
+        self._path = whole_file.of_provider(home / "state" / "permits.journal", provider)
         self._boot = this_boot()
         self._file: FileIO | None = None
         self._lines = 0
@@ -52,7 +54,7 @@ class PermitJournal:
         """
         self.close()
         now = time.monotonic()
-        recent = list(_by_minute(sorted(self._recent(now, time.time()), key=lambda sent: sent.at), now))
+        recent = list(_by_minute(_by_moment(self._recent(now, time.time())), now))
         try:
             self._rewrite(recent)
             self.is_whole = True
@@ -63,9 +65,12 @@ class PermitJournal:
             self._note(str(error))
         return recent
 
-    def sent(self, model: str, at: float, tokens: int) -> None:
-        """Adds one grant; it is in the file when this returns, or with a later one when that can be written again."""
-        self._unwritten.append(Sent(model, at, tokens))
+    def sent(self, model: str, at: float, tokens: int, requests: int = 1) -> None:
+        """Adds one grant; it is in the file when this returns, or with a later one when that can be written again.
+
+        Of the grant at the same `at`, negative `tokens` and `requests` take back what was not used.
+        """
+        self._unwritten.append(Sent(model, at, tokens, requests))
         must_open = self._file is None or self._lines >= _LINES_BEFORE_REWRITE
         if must_open and time.monotonic() >= self._open_again_at:
             self.open()
@@ -120,6 +125,17 @@ class PermitJournal:
         except ValueError:  # the last line of a process that was killed while writing it
             logger.warning("permit_journal_line_ignored", line=line[:80])
             return None
+
+
+def _by_moment(sents: Iterable[Sent]) -> list[Sent]:
+    """Grants together with what was taken back of them, oldest first."""
+    sums: dict[tuple[str, float], Sent] = {}
+    for sent in sents:
+        key = sent.model, round(sent.at, 3)
+        held = sums.get(key, Sent(sent.model, sent.at, 0, 0))
+        sums[key] = held._replace(tokens=held.tokens + sent.tokens, requests=held.requests + sent.requests)
+    used = (sent._replace(tokens=max(0, sent.tokens)) for sent in sums.values() if sent.requests > 0)
+    return sorted(used, key=lambda sent: sent.at)
 
 
 def _by_minute(sents: Iterable[Sent], now: float) -> Iterator[Sent]:

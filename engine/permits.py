@@ -63,6 +63,14 @@ class HoldAfterRefusal(NamedTuple):
     reason: str
 
 
+class Correction(NamedTuple):
+    """What a request used beside what its permit, granted at `at` (monotonic seconds), had counted."""
+
+    at: float
+    tokens: int
+    requests: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     strategy_id: UUID
@@ -151,17 +159,21 @@ class Permits:
             return None
         return self._fits_at(now, self._first()[1].tokens)
 
-    def release(self, permit_id: UUID, tokens: int | None) -> None:
-        """The request has ended with `tokens` actually counted; None when it was never sent, which gives all back."""
+    def release(self, permit_id: UUID, tokens: int | None) -> Correction | None:
+        """The request has ended with `tokens` actually counted; None when it was never sent, which gives all back.
+
+        Returns how much that is beside what was counted when the permit was granted, None for an unknown permit.
+        """
         held = self._held.pop(permit_id, None)
         if held is None:
-            return
+            return None
         for name, entry in zip(self._windows, held.entries, strict=True):
             counts_requests = name.startswith("r")
             if tokens is None:
                 self._windows[name].adjust(entry, -1 if counts_requests else -held.tokens)
             elif not counts_requests:
                 self._windows[name].adjust(entry, tokens - held.tokens)
+        return Correction(held.granted_at, (tokens or 0) - held.tokens, -1 if tokens is None else 0)
 
     def count(self, at: float, tokens: int, requests: int = 1) -> None:
         """Counts requests of the past, known from elsewhere (a former process): oldest first."""
@@ -182,7 +194,7 @@ class Permits:
         """
         before = self.refusal
         is_held = before is not None and now < before.until
-        if retry_after_s is None:
+        if not retry_after_s or retry_after_s < 0:  # none, or a time that has passed
             if is_held:
                 return False
             self._refusals += 1

@@ -35,10 +35,11 @@ def duration_s(value: str) -> float | None:
 
 _WISH: Final = re.compile(
     r"\b(?:try again|retry|wait|available again|resets?)(?:[ -]\w{1,12}){0,3}?(?: in| after| for|-after)?:? "
-    r"(?P<parts>[0-9]{1,12}(?:\.[0-9]{1,12})? ?[a-z]{0,12}(?: ?[0-9]{1,12}(?:\.[0-9]{1,12})? ?[a-z]{1,12}){0,4})\b",
+    r"(?P<parts>[0-9][0-9,]{0,11}(?:\.[0-9]{1,12})? ?[a-z]{0,12}"
+    r"(?:(?: and)? ?[0-9]{1,12}(?:\.[0-9]{1,12})? ?[a-z]{1,12}){0,4})\b(?!:)",
     re.IGNORECASE,
 )
-_WORD_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
+_WORD_PART: Final = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
 _WORD_UNITS_S: Final = {
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
     **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1.0),
@@ -59,11 +60,9 @@ def retry_after_in_text(words: str) -> float | None:
     seconds = 0.0
     for number, (amount, unit) in enumerate(_WORD_PART.findall(found["parts"])):
         unit_s = _WORD_UNITS_S.get(unit.lower())
-        if unit_s is None:  # another word has begun, as in "wait 20 then"
-            if number == 0:
-                seconds = float(amount)
-            break
-        seconds += float(amount) * unit_s
+        if unit_s is None:  # of something else than time, as in "try again after 3 attempts"
+            return None if number == 0 else min(seconds, LONGEST_WAIT_S)
+        seconds += float(amount.replace(",", "")) * unit_s
     return min(seconds, LONGEST_WAIT_S)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -44,23 +45,37 @@ def _comma_list(value: object) -> object:
 
 
 def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
+    if not value.lower().startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
     return value.rstrip("/")
 
 
 def _endpoint(value: str) -> str:
+    if value[:1] in _QUOTES or value[-1:] in _QUOTES:
+        raise ValueError("has quotation marks around it: leave them away")
     url = _http_url(value)
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("holds a space or a character that no address has, perhaps an invisible one: type it again")
-    if re.search(r"/openai(/v1)?(/|$)|/chat/completions$", url):
+    parts = _split(url)
+    if not parts.hostname or parts.query or parts.fragment or not re.fullmatch(r"[\w.:\[\]-]+", parts.netloc):
+        raise ValueError("is no address of a server, such as https://api.groq.com")
+    if re.search(r"/openai(/v1)?$|/v1$|/openai/v1/|/chat/completions$", parts.path, re.IGNORECASE):
         raise ValueError("must end before /openai/v1, which is added to it")
     return url
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        raise ValueError("is no address of a server, such as https://api.groq.com") from None
+    return parts
+
+
 def _model_names(value: tuple[str, ...]) -> tuple[str, ...]:
     for name in value:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*", name):
+        if not re.fullmatch(r"[A-Za-z0-9@./~][A-Za-z0-9._:/@+~-]*", name):
             raise ValueError("a model's name has letters, digits and . _ : / @ + - only: leave quotes and spaces away")
     return value
 
@@ -74,6 +89,8 @@ def _header_secret(value: SecretStr) -> SecretStr:
         raise ValueError("begins with the name of a scheme: give the key alone")
     if re.match(r"[A-Z][A-Z0-9_]{3,}=", text):
         raise ValueError("begins with the name of a setting: give the key alone")
+    if re.fullmatch(r"<.*>|\$?\{.*\}", text):
+        raise ValueError("is a placeholder: put the key itself there")
     odd = next((number for number, char in enumerate(text, 1) if not "!" <= char <= "~"), None)
     if odd is not None:
         name = unicodedata.name(text[odd - 1], "a control character").lower()
@@ -123,12 +140,12 @@ Effort = Literal["low", "medium", "high"]
 
 
 class Price(BaseModel):
-    """USD per million tokens of one model."""
+    """USD per million tokens of one model; without a price of their own, cached tokens cost as much as others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: Decimal = Field(ge=0, le=100_000)
-    cached_input: Decimal = Field(ge=0, le=100_000)
+    cached_input: Decimal = Field(default_factory=lambda given: given["input"], ge=0, le=100_000)
     output: Decimal = Field(ge=0, le=100_000)
 
 
@@ -299,7 +316,7 @@ def _parsed(name: str, text: str) -> object:
         return text.strip()
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text  # the model's own type check then names the fault
 
 
@@ -310,6 +327,7 @@ def _unknown(name: str, known: Mapping[str, str]) -> str:
 
 
 def _fault(entry: Any) -> str:
-    where = ".".join(str(part) for part in entry["loc"]).upper()
+    setting, *inside = (str(part) for part in entry["loc"] or ("",))
+    where = ".".join([setting.upper(), *inside])
     message = str(entry["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

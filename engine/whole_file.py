@@ -1,5 +1,6 @@
 """Files that are replaced as a whole: whoever reads one sees what it held before or what it holds now, never a part."""
 
+import hashlib
 from pathlib import Path
 
 
@@ -12,3 +13,10 @@ def replace(path: Path, text: str) -> None:
     draft = path.with_name(f"{path.name}.draft")
     draft.write_text(text)
     draft.replace(path)
+
+
+def of_provider(path: Path, provider: str | None) -> Path:
+    """`path` for what is known of one provider, by its address: ``limits-3f2a91c0.json``; None is the usual one."""
+    if provider is None:
+        return path
+    return path.with_stem(f"{path.stem}-{hashlib.sha256(provider.encode()).hexdigest()[:8]}")

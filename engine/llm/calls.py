@@ -53,7 +53,7 @@ class NextStep(StrEnum):
 NEXT_STEP: Final = {
     Outcome.OK: NextStep.READ,
     Outcome.CUT: NextStep.RAISE_ALLOWANCE,
-    Outcome.UNFINISHED: NextStep.TRY_AGAIN,
+    Outcome.UNFINISHED: NextStep.WAIT,
     Outcome.UNUSABLE: NextStep.REPAIR,
     Outcome.RATE_LIMITED: NextStep.TRY_AGAIN,
     Outcome.EXCEEDS_LIMIT: NextStep.WAIT,
@@ -68,11 +68,15 @@ NEXT_STEP: Final = {
     Outcome.TOO_LARGE: NextStep.BLAME,
 }
 
-# Concern every request of the host, whoever made this one; and what a person does about it.
-ACCOUNT_WIDE: Final = {
+# Concern every request of the host, whoever made this one.
+ACCOUNT_WIDE: Final = frozenset({Outcome.KEY_REFUSED, Outcome.ACCOUNT_REFUSED, Outcome.NETWORK_REFUSED})
+# What a person does about it.
+ADVICE: Final = {
     Outcome.KEY_REFUSED: "make a new key at console.groq.com and set GROQ_API_KEY",
     Outcome.ACCOUNT_REFUSED: "look after the account at console.groq.com: its state, its money, its rights",
     Outcome.NETWORK_REFUSED: "something between here and the provider refuses: look at proxy, VPN and network",
+    Outcome.RATE_LIMITED: "wait; if it comes often: fewer strategies, longer cadences, or a larger plan",
+    Outcome.EXCEEDS_LIMIT: "fewer symbols, shorter notes, or a larger plan",
 }
 
 _MAY_BE_BILLED: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.UNUSABLE, Outcome.CUT})
@@ -110,8 +114,10 @@ class Call:
 
     @property
     def account_refusal(self) -> str | None:
-        """Why the provider refuses every request of this host; None when it does not."""
-        return f"{self.outcome.value.replace('_', ' ')} ({self.reason})" if self.outcome in ACCOUNT_WIDE else None
+        """Why the provider refuses every request of this host, and what to do; None when it does not."""
+        if self.outcome not in ACCOUNT_WIDE:
+            return None
+        return f"{self.outcome.value.replace('_', ' ')} ({self.reason}): {ADVICE[self.outcome]}"
 
     @property
     def next_step(self) -> NextStep:

@@ -14,13 +14,14 @@ import httpx
 from engine.deadline_transport import DeadlineTransport
 from engine.decision import SCHEMA
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
+from engine.llm.availability import PROBE_INTERVAL_S
 from engine.llm.calls import Call, Outcome, cost_usd, worst_case_cost_usd
 from engine.llm.models import MOST_ANSWER_TOKENS, family_of
-from engine.llm.refusals import Refusal, classify, classify_error_in
+from engine.llm.refusals import LEAST_TOKENS, Refusal, classify, classify_error_in, page_title
 from engine.llm.responses import Reading, read_completion, read_json
 from engine.plain_text import one_line
 from engine.prompts import Prompt, estimate_tokens
-from engine.redaction import Redactor
+from engine.redaction import HIDDEN, Redactor
 from engine.retry_after import duration_s, retry_after_s
 from engine.settings import Effort, Settings
 from engine.types import Completion, Usage
@@ -57,7 +58,7 @@ class GroqModel:
         self._settings = settings
         self._transport = DeadlineTransport(sockets)
         # A compressed answer could be a thousand times larger than what came over the wire.
-        hooks = {"response": [_refuse_compressed]}
+        hooks = {"response": [_check_encodings]}
         http = httpx.Client(transport=self._transport, trust_env=False, event_hooks=hooks)
         self._client = groq.Groq(
             api_key=settings.groq_api_key.get_secret_value(),
@@ -66,9 +67,10 @@ class GroqModel:
             http_client=http,
             default_headers={"Accept-Encoding": "identity"},
         )
-        self._gone: dict[str, str] = {}
+        self._gone: dict[str, tuple[str, float]] = {}
         self._raised: dict[str, int] = {}
         self._most: dict[str, int] = {}
+        self._key = settings.groq_api_key.get_secret_value()
         self._redactor = Redactor([settings.groq_api_key])
 
     def choose(self, wanted: str | None) -> str:
@@ -79,18 +81,19 @@ class GroqModel:
         """
         if wanted is not None:
             if wanted in self._gone:
-                raise StrategyFault(f"the row's model {wanted} is not available ({self._gone.pop(wanted)})")
+                raise StrategyFault(f"the row's model {wanted} is not available ({self._gone.pop(wanted)[0]})")
             return wanted
-        left = [model for model in self._settings.groq_model if model not in self._gone]
+        now = time.monotonic()
+        left = [model for model in self._settings.groq_model if self._gone.get(model, ("", 0.0))[1] <= now]
         if left:
             return left[0]
-        reasons = "; ".join(self._gone.values())
+        reasons = "; ".join(reason for reason, _ in self._gone.values())
         self._gone.clear()
         raise UpstreamUnavailable("groq", f"no model of GROQ_MODEL is available, name another one there ({reasons})")
 
     def gone(self, model: str, reason: str) -> None:
-        """Remembers that the provider does not serve `model` any more; the limiter says so, once for everybody."""
-        self._gone[model] = reason
+        """Remembers for a minute that the provider does not serve `model`; then the limiter is asked again."""
+        self._gone[model] = (reason, time.monotonic() + PROBE_INTERVAL_S)
 
     def answer_tokens(self, model: str) -> int:
         """The most tokens an answer may have now, its thoughts included."""
@@ -142,17 +145,22 @@ class GroqModel:
             response = self._client.post(_COMPLETIONS, body=request, cast_to=httpx.Response)
             result = self._read(model, response, most, _largest_usage(request, most), time.monotonic() - start)
         except groq.APIStatusError as error:
-            result = self._refused(classify(error.status_code, error.response.content), error.response.headers)
+            content = self._without_key(error.response.content)
+            result = self._refused(classify(error.status_code, content), error.response.headers)
         except groq.APIConnectionError as error:
             result = self._unanswered(error)
+        except Exception as error:  # noqa: BLE001 - whatever bytes a server sends, the strategy must live
+            result = {"outcome": Outcome.SERVER_ERROR, "reason": f"an answer that cannot be read ({error!r})"}
         call = Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
+        if call.reason is not None:
+            call = replace(call, reason=one_line(self._redactor.text(one_line(call.reason, 600)), 400))
         if call.outcome is Outcome.OK and call.completion is not None:
             self._lower_allowance(model, call.completion.usage.completion_tokens)
         if call.outcome is Outcome.CUT:
             call = replace(call, reason=_cut_reason(call, most))
         if call.completion is not None:
             return call
-        is_answered = call.reason == _NO_COMPLETION
+        is_answered = (call.reason or "").startswith(_NO_COMPLETION)
         price = self._settings.sparky_llm_prices.get(model)
         unknown_usd = worst_case_cost_usd(call.outcome, most, price, sent=call.sent, answered=is_answered)
         return replace(call, unknown_cost_usd=unknown_usd)
@@ -184,17 +192,18 @@ class GroqModel:
     def _read(
         self, model: str, response: httpx.Response, most: Usage, largest: Usage, latency_s: float
     ) -> dict[str, Any]:
-        body = read_json(response.content)
+        content = self._without_key(response.content)
+        body = read_json(content)
         error = classify_error_in(body)
         if error is not None:
             return self._refused(error, response.headers)
         reading = read_completion(body, most, largest)
         if reading is None:
-            return {"outcome": Outcome.SERVER_ERROR, "reason": _NO_COMPLETION}
+            return {"outcome": Outcome.SERVER_ERROR, "reason": f"{_NO_COMPLETION}{page_title(content)}"}
         outcome, reason = _classify_finish(reading)
         usage = reading.usage
         completion = Completion(
-            text=reading.text or "",
+            text=reading.text,
             model=model,
             request_id=one_line(response.headers.get("x-request-id", ""), 100) or None,
             usage=usage,
@@ -214,12 +223,16 @@ class GroqModel:
         rejected_text = refusal.rejected_text
         return {
             "outcome": refusal.outcome,
-            "reason": self._redactor.text(refusal.reason),
+            "reason": refusal.reason,
             "rejected_text": rejected_text,
             "tokens": None if refusal.outcome in _MAY_BE_COUNTED else 0,
             "limit": refusal.limit,
             **announced(headers, refusal.wait_s, datetime.now(UTC)),
         }
+
+    def _without_key(self, content: bytes) -> bytes:
+        """Some servers say the key that they refuse; what is cut later must not hold a part of it."""
+        return content.replace(self._key.encode(), HIDDEN.encode())
 
     def _unanswered(self, error: groq.APIConnectionError) -> dict[str, Any]:
         cause = error.__cause__
@@ -238,22 +251,23 @@ def _prompt_tokens(prompt: Prompt, model: str) -> int:
 
 def _classify_finish(reading: Reading) -> tuple[Outcome, str | None]:
     """Whether a completion is an answer: only one that the provider says has stopped by itself."""
-    if reading.choices > 1:
-        return Outcome.UNUSABLE, f"{reading.choices} answers where one was asked for"
-    if reading.finish == "stop":
-        return Outcome.OK, None
     if reading.finish == "length":
         return Outcome.CUT, None
     if reading.finish in _NO_ANSWER:
         return Outcome.UNUSABLE, _NO_ANSWER[reading.finish]
-    said = "does not say how it ended" if reading.finish is None else f"ended with {one_line(reading.finish, 40)!r}"
-    return Outcome.UNFINISHED, f"the provider {said}, so it is not known to be finished"
+    if reading.finish != "stop":
+        said = f"ended with {one_line(reading.finish, 40)!r}" if reading.finish else "does not say how it ended"
+        return Outcome.UNFINISHED, f"the provider's answer {said}, so it is not known to be finished"
+    return (Outcome.OK, None) if reading.no_answer is None else (Outcome.UNUSABLE, reading.no_answer)
 
 
 def _cut_reason(call: Call, most: Usage) -> str:
     used = call.completion.usage.completion_tokens if call.completion else most.completion_tokens
     told = f" ({call.reason})" if call.reason else ""
-    return f"the answer was cut off after {used:,} tokens, of {most.completion_tokens:,} that it might have{told}"
+    advice = "; a lower SPARKY_LLM_REASONING_EFFORT or another model needs fewer" if used >= MOST_ANSWER_TOKENS else ""
+    return (
+        f"the answer was cut off after {used:,} tokens, of {most.completion_tokens:,} that it might have{told}{advice}"
+    )
 
 
 def _largest_usage(request: Mapping[str, Any], most: Usage) -> Usage:
@@ -269,23 +283,24 @@ def announced(headers: Mapping[str, str], wait_s: float | None, now: datetime) -
     `wait_s` is what its words ask for; where words and header disagree, the longer one counts. Where neither tells it,
     it is when the limit that is used up begins anew.
     """
-    waits = [wait for wait in (retry_after_s(headers.get("retry-after"), now), wait_s) if wait is not None]
+    in_ms = duration_s(f"{headers.get('retry-after-ms', '').strip()}ms")
+    waits = [wait for wait in (retry_after_s(headers.get("retry-after"), now), in_ms, wait_s) if wait is not None]
     resets = [
-        duration_s(headers.get(f"x-ratelimit-reset-{name}", ""))
+        retry_after_s(headers.get(f"x-ratelimit-reset-{name}"), now)
         for name in ("requests", "tokens")
         if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
     ]
     known = waits or [reset for reset in resets if reset is not None]
     return {
         "requests_per_day": _count(headers.get("x-ratelimit-limit-requests")),
-        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens")),
+        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens"), LEAST_TOKENS),
         "retry_after_s": max(known, default=None),
     }
 
 
-def _count(value: str | None) -> int | None:
+def _count(value: str | None, least: int = 1) -> int | None:
     text = (value or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least else None
 
 
 def _messages(prompt: Prompt) -> list[dict[str, str]]:
@@ -296,7 +311,11 @@ def _messages(prompt: Prompt) -> list[dict[str, str]]:
     return [*asked, said, {"role": "user", "content": prompt.correction}]
 
 
-def _refuse_compressed(response: httpx.Response) -> None:
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise httpx.RemoteProtocolError(f"an answer in the encoding {encoding!r}, which was not asked for")
+def _check_encodings(response: httpx.Response) -> None:
+    """Refuses what is packed, and reads all text as UTF-8: a server can name codecs that fail, or that unpack."""
+    encoding = response.headers.get("content-encoding", "").lower()
+    if any(name in encoding for name in ("gzip", "deflate", "br", "zstd", "compress")):
+        raise httpx.RemoteProtocolError(
+            f"an answer in the encoding {one_line(encoding, 60)!r}, which was not asked for"
+        )
+    response.encoding = "utf-8"

@@ -40,7 +40,7 @@ class Family(NamedTuple):
 
 
 def _name_pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:^|/){pattern}", re.IGNORECASE)
+    return re.compile(rf"(?:^|[/.]){pattern}", re.IGNORECASE)
 
 
 _TOKENS_UNTOLD: Final = {"low": 1_200, "medium": 2_400, "high": 4_000}
@@ -55,6 +55,18 @@ FAMILIES: Final[tuple[Family, ...]] = (
         },
         calls_tools_unasked=True,
     ),
+    Family(  # think always, and cannot be told how much
+        _name_pattern(
+            r"(?:qwq|deepseek-(?:r\d|reasoner|v3\.[1-9])|magistral|qwen-qwq|minimax-m\d|glm-?[45]|kimi-k2-thinking|gpt-5|o[134]\b"
+            r"|gemini-[23]\S*pro|grok-[3-9]|phi-?4\S*reasoning|qwen-?3\S*thinking)"
+        ),
+        takes_schema=False,
+        reasoning={
+            "low": Reasoning(None, _TOKENS_UNTOLD["low"]),
+            "medium": Reasoning(None, _TOKENS_UNTOLD["medium"]),
+            "high": Reasoning(None, _TOKENS_UNTOLD["high"]),
+        },
+    ),
     Family(  # thinks at length unless told not to, and knows no degrees
         _name_pattern(r"qwen-?3"),
         takes_schema=False,
@@ -64,15 +76,6 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "high": Reasoning("default", 6_000),
         },
         each_digit_is_a_token=True,
-    ),
-    Family(  # think always, and cannot be told how much
-        _name_pattern(r"(?:qwq|deepseek-r\d|magistral|qwen-qwq|minimax-m\d|glm-[45])"),
-        takes_schema=False,
-        reasoning={
-            "low": Reasoning(None, _TOKENS_UNTOLD["low"]),
-            "medium": Reasoning(None, _TOKENS_UNTOLD["medium"]),
-            "high": Reasoning(None, _TOKENS_UNTOLD["high"]),
-        },
     ),
 )
 _NOT_REASONING: Final = Family(

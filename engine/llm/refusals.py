@@ -16,6 +16,11 @@ from engine.types import LIMIT_WORDS, KnownLimit, LimitName
 
 _LONGEST_ANSWER: Final = 16_384
 _DEEPEST: Final = 5
+_ERROR_FIELDS: Final = ("error", "errors", "detail", "base_resp", "msg", "message")
+LEAST_TOKENS: Final = 500  # a limit below it would let no request through, so it is a misreading
+
+
+_PAGE: Final = re.compile(rb"<(!doctype|html|head|title)\b", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
@@ -62,20 +67,34 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-_NO_SERVER: Final = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
+_NOT_SERVER: Final = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
+_MODEL_NAME: Final = r"\bmodel\b[ :`'\"]{1,3}[\w./:@-]{1,80}[`'\"]?[ ,:]{1,3}"
 # The first rule that applies counts.
 _RULES: Final[tuple[_Rule, ...]] = (
     _Rule(
         Outcome.CUT,
         frozenset({"max_tokens_reached", "max_completion_tokens_reached"}),
-        _words(r"max(imum)?[ _]?(completion|output)?[ _]?tokens.{0,20}reached|reached.{0,30}max(imum)?.{0,20}tokens"),
+        _words(r"max(imum)?( of)?[ _](completion|output)[ _]tokens( was| were)? reached"),
         frozenset({400, 422}),
     ),
     _Rule(Outcome.UNUSABLE, frozenset({"json_validate_failed", "tool_use_failed", "output_parse_failed"})),
     _Rule(
+        Outcome.REJECTED,
+        frozenset({"extra_forbidden", "unknown_parameter", "unsupported_parameter", "unsupported_value"}),
+        _words(
+            r"extra (fields|inputs)|not permitted|unrecognized|unexpected (field|keyword)|unknown (field|parameter)"
+        ),
+        frozenset({400, 422}),
+    ),
+    _Rule(
         Outcome.KEY_REFUSED,
-        frozenset({"invalid_api_key", "expired_api_key", "api_key_expired", "invalid_authentication"}),
-        _words(r"\b(invalid|incorrect|expired|revoked|missing|unknown) api[ _-]?key\b"),
+        frozenset(
+            {"invalid_api_key", "expired_api_key", "api_key_expired", "api_key_invalid", "invalid_authentication"}
+        ),
+        _words(
+            r"\b(invalid|incorrect|expired|revoked|missing|unknown) api[ _-]?key\b|\bapi[ _-]?key (is )?not valid"
+            r"|\bapi[ _-]?key was reported"
+        ),
         frozenset({400, 401, 403}),
     ),
     _Rule(
@@ -89,33 +108,38 @@ _RULES: Final[tuple[_Rule, ...]] = (
             r"(organi[sz]ation|account|project) (has been|is|was) (restricted|deactivated|suspended|disabled|blocked)"
             r"|insufficient (balance|funds|credits)|exceeded your current quota|spend(ing)? limit"
         ),
-        _NO_SERVER,
+        _NOT_SERVER,
     ),
     _Rule(
         Outcome.MODEL_GONE,
         frozenset(
             {"model_decommissioned", "model_not_found", "model_not_active", "model_terms_required"}
             | {"model_permission_blocked_org", "model_permission_blocked_project", "model_not_available"}
-            | {"model_deprecated", "model_not_supported"}
+            | {"model_deprecated"}
         ),
         _words(
-            r"\bmodel\b.{0,120}\b(decommissioned|deprecated|does not exist|not found|not active|not available|terms"
-            r"|blocked at the|is blocked|not have access)\b"
+            rf"{_MODEL_NAME}(has been |is |was |does )?"
+            r"(decommissioned|deprecated|not exist|not found|not active|blocked|requires (terms|acceptance))"
         ),
         frozenset({400, 403, 404}),
     ),
     _Rule(Outcome.MODEL_GONE, words=_words(r"\bmodel\b"), statuses=frozenset({404})),
     _Rule(Outcome.EXCEEDS_LIMIT, words=_words(r"tokens per (minute|min\b|day)|\bTP[MD]\b"), statuses=frozenset({413})),
+    _Rule(Outcome.RATE_LIMITED, words=_words(r"requests per (minute|min\b|day)|\bRP[MD]\b"), statuses=frozenset({413})),
     _Rule(
         Outcome.TOO_LARGE,
         frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"}),
-        _words(r"reduce (the|your) (length|size|message)|context (length|window)"),
+        _words(
+            r"reduce (the|your) (length|size|message)|context (length|window|size)|maximum context|prompt is too long"
+        ),
         frozenset({400, 413, 422}),
     ),
     _Rule(Outcome.RATE_LIMITED, frozenset({"rate_limit_exceeded", "rate_limited", "too_many_requests"})),
     _Rule(
         Outcome.NETWORK_REFUSED,
-        words=_words(r"\b(network|vpn|proxy|firewall|your ip|ip address|country|region|cloudflare)\b"),
+        words=_words(
+            r"\b(network|vpn|proxy|firewall|your ip|ip address|country|region|cloudflare|error code: 1\d{3})\b"
+        ),
         statuses=frozenset({403, 407, 451}),
     ),
 )
@@ -143,8 +167,21 @@ def classify_error_in(body: object) -> Refusal | None:
     first = body[0] if isinstance(body, list) and len(body) == 1 else body
     if not isinstance(first, Mapping):
         return None
-    names = ("error",) if "choices" in first else ("error", "errors", "detail")
-    return _refusal(_read(200, first, b"")) if any(first.get(name) for name in names) else None
+    choices = first.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) and _is_error(choices[0].get("error")):
+        return _refusal(_read(200, choices[0], b""))
+    if _is_error(first.get("error")):
+        return _refusal(_read(200, first, b""))
+    is_error = choices is None and any(first.get(name) for name in _ERROR_FIELDS)
+    return _refusal(_read(200, first, b"")) if is_error else None
+
+
+def _is_error(value: object) -> bool:
+    """Some gateways put an error without an error beside every answer."""
+    if not isinstance(value, Mapping):
+        return bool(value)
+    is_success = str(value.get("code") or "0") in ("0", "200") or str(value.get("message")).lower() in ("ok", "success")
+    return not is_success or bool(value.get("message") and str(value["message"]).lower() not in ("ok", "success"))
 
 
 def _refusal(said: _Said) -> Refusal:
@@ -161,8 +198,10 @@ def _refusal(said: _Said) -> Refusal:
 
 
 def _outcome(said: _Said) -> Outcome:
-    if said.is_page and said.status in _BY_PAGE:
-        return Outcome.NETWORK_REFUSED
+    if said.is_page and said.status != 429:
+        return Outcome.NETWORK_REFUSED if said.status in _BY_PAGE else Outcome.SERVER_ERROR
+    if said.status == 429 and said.code != "insufficient_quota" and retry_after_in_text(said.message) is not None:
+        return Outcome.RATE_LIMITED  # a quota that comes back by itself is a limit
     found = next((rule.outcome for rule in _RULES if rule.applies_to(said)), None)
     return found or _BY_STATUS.get(said.status, Outcome.SERVER_ERROR)
 
@@ -175,7 +214,7 @@ def _read(status: int, body: object, content: bytes) -> _Said:
     is_inside = status == 200  # then the status of the error is its code
     if is_inside:
         status = _status_in(error) or 502
-    is_page = body is None and re.search(rb"<(!doctype|html|head|title)\b", content[:2_048], re.IGNORECASE) is not None
+    is_page = body is None and _PAGE.search(content[:2_048]) is not None
     message = _title(content) if is_page else _message(error) or _message(body) or ("" if body else _text(content))
     return _Said(
         status=status,
@@ -190,7 +229,7 @@ def _read(status: int, body: object, content: bytes) -> _Said:
 def _error_in(body: object) -> object:
     if not isinstance(body, Mapping):
         return body
-    found = next((body[name] for name in ("error", "errors", "detail") if body.get(name)), body)
+    found = next((body[name] for name in _ERROR_FIELDS[:4] if body.get(name)), body)
     return found[0] if isinstance(found, list) and found else found
 
 
@@ -198,7 +237,10 @@ def _message(error: object) -> str:
     for _ in range(_DEEPEST):
         if not isinstance(error, Mapping):
             break
-        error = next((error[name] for name in ("message", "msg", "detail", "error", "title") if error.get(name)), "")
+        error = next(
+            (error[name] for name in ("message", "msg", "status_msg", "detail", "error", "title") if error.get(name)),
+            "",
+        )
     return error if isinstance(error, str) else ""
 
 
@@ -233,10 +275,11 @@ def _text(content: bytes) -> str:
     return content[:8_192].decode("utf-8", "replace")
 
 
-_LIMIT: Final = re.compile(
-    r"(?P<words>(?:requests|tokens) per (?:minute|min|day))\b|\b(?P<short>RPM|TPM|RPD|TPD)\b", re.IGNORECASE
+_LIMIT: Final = re.compile(r"(?:(?:requests|tokens) per (?:minute|min|day)|\b(?:RPM|TPM|RPD|TPD))\b", re.IGNORECASE)
+_SIZE: Final = re.compile(
+    r"(?: ?\((?:RPM|TPM|RPD|TPD)\))?[:,]? {0,2}limit:? {0,2}([0-9][0-9,]{0,14})(?![0-9,.]*[0-9kKmM]| [0-9]{3}\b)",
+    re.IGNORECASE,
 )
-_SIZE: Final = re.compile(r"\blimit:?\s{0,3}([0-9][0-9,]{0,14})\b", re.IGNORECASE)
 _NAMES: Final[dict[str, LimitName]] = {
     **{words: name for name, words in LIMIT_WORDS.items()},
     **{words.replace("minute", "min"): name for name, words in LIMIT_WORDS.items()},
@@ -245,10 +288,22 @@ _NAMES: Final[dict[str, LimitName]] = {
 
 
 def limit_in(message: str) -> KnownLimit | None:
-    """The limit that a refusal names, as in ``tokens per day (TPD): Limit 200000``; its size in requests or tokens."""
-    found = _LIMIT.search(message)
-    if found is None:
-        return None
-    size = _SIZE.search(message, found.end())
-    number = int(size[1].replace(",", "")) if size else 0
-    return KnownLimit(name=_NAMES[found[0].lower()], size=number or None)
+    """The limit that a refusal names, as in ``tokens per day (TPD): Limit 200000``; its size in requests or tokens.
+
+    A size counts only right behind the name, and a name only where no other one stands: what is read wrongly would hold
+    everybody back.
+    """
+    named = list(_LIMIT.finditer(message))
+    for found in named:
+        size = _SIZE.match(message, found.end())
+        name = _NAMES[found[0].lower()]
+        number = int(size[1].replace(",", "")) if size else 0
+        if number >= (LEAST_TOKENS if name.startswith("t") else 1):
+            return KnownLimit(name=name, size=number)
+    names = {_NAMES[found[0].lower()] for found in named}
+    return KnownLimit(name=names.pop()) if len(names) == 1 else None
+
+
+def page_title(content: bytes) -> str:
+    """What a page of HTML calls itself, to be told behind a sentence; nothing for what is no page."""
+    return f": {_title(content)}" if _PAGE.search(content[:2_048]) else ""

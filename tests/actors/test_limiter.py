@@ -172,3 +172,13 @@ def test_capacity_is_announced_from_what_is_reserved(peers: LocalPeers, home: Pa
     told = state(peers)
     assert told.limit_rpm == pytest.approx(2.0)
     assert told.limited_by == "tpm"
+
+
+def test_a_restarted_limiter_counts_what_was_used_and_not_what_was_reserved(peers: LocalPeers, home: Path) -> None:
+    start(peers, home)
+    permit = ask(peers, tokens=3_000)
+    peers.tell("limiter", ReleasePermit(permit_id=permit.permit_id, model=MODEL, tokens=900))
+    state(peers)
+    peers.stop_one("limiter")
+    start(peers, home)
+    assert state(peers).used["tpd"] == 900

@@ -53,6 +53,15 @@ def test_spaces_around_a_key_are_of_no_consequence() -> None:
         {"GROQ_BASE_URL": "https://api.groq.com/openai/v1/chat/completions"},
         {"GROQ_BASE_URL": "https://api.gro\u200bq.com"},
         {"GROQ_BASE_URL": "https://api.groq.com /x"},
+        {"GROQ_BASE_URL": "http://localhost:11434/v1"},
+        {"GROQ_BASE_URL": "https://host:abc"},
+        {"GROQ_BASE_URL": "https://"},
+        {"GROQ_BASE_URL": "http://[::1"},
+        {"GROQ_BASE_URL": "https://a.example,https://b.example"},
+        {"GROQ_BASE_URL": '"https://api.groq.com"'},
+        {"SPARKY_LLM_PRICES": "[" * 5_000},
+        {"GROQ_API_KEY": "${GROQ_API_KEY}"},
+        {"GROQ_API_KEY": "<your-key>"},
         {"GROQ_MODEL": "openai/gpt\u200b-oss-120b"},
         {"GROQ_MODEL": '"openai/gpt-oss-120b"'},
     ],
@@ -61,6 +70,25 @@ def test_an_address_or_a_model_that_cannot_be_one_is_refused_by_name(given: dict
     (name,) = given
     with pytest.raises(BadConfiguration, match=name):
         read_environment(given)
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-oss:20b", "hf.co/x/y:Q4_K_M", "@cf/openai/gpt-oss-120b", "/models/Qwen3-8B", "./models/7B.gguf"]
+)
+def test_names_that_other_endpoints_use_are_taken(model: str) -> None:
+    assert read_environment({"GROQ_MODEL": model}).groq_model == (model,)
+
+
+@pytest.mark.parametrize("url", ["HTTPS://api.groq.com", "http://[::1]:8000", "https://api.cloudflare.com/client/v4/x"])
+def test_addresses_of_other_endpoints_are_taken(url: str) -> None:
+    assert read_environment({"GROQ_BASE_URL": url}).groq_base_url == url
+
+
+def test_cached_tokens_without_a_price_cost_as_much_as_others() -> None:
+    settings = read_environment({"SPARKY_LLM_PRICES": '{"Acme/New-1": {"input": 1, "output": 2}}'})
+    assert settings.sparky_llm_prices["Acme/New-1"].cached_input == 1
+    with pytest.raises(BadConfiguration, match=r"SPARKY_LLM_PRICES\.Acme/New-1\.output"):
+        read_environment({"SPARKY_LLM_PRICES": '{"Acme/New-1": {"input": 1}}'})
 
 
 def test_a_price_for_one_more_model_keeps_all_others() -> None:

@@ -1,11 +1,15 @@
 """Every refusal is taken for what it is: whose it is, what is done next, and with the provider's own words."""
 
 import json
+import time
 from typing import Any, NamedTuple
 
 import pytest
+from pydantic import SecretStr
 
 from engine.errors import StrategyFault, UpstreamUnavailable
+from engine.llm.groq_client import GroqModel
+from engine.settings import Settings
 from tests.compatibility.conftest import KEY, PlayCycle
 from tests.engine.cycle_world import LONG
 from tests.engine.examples import a_context, a_strategy
@@ -112,6 +116,38 @@ CASES: dict[str, Case] = {
         "overloaded",
         3,
     ),
+    "Gemini's words for a key": Case(
+        400,
+        {"error": {"message": "API key not valid. Please pass a valid API key."}},
+        "key_refused",
+        "API key not valid",
+    ),
+    "a quota that comes back": Case(
+        429,
+        {"error": {"message": "You exceeded your current quota. Please retry in 4.07s"}},
+        "rate_limited",
+        "retry in 4.07s",
+        3,
+    ),
+    "an overloaded model": Case(
+        400, {"error": {"message": "Model x is overloaded: capacity not available right now"}}, "rejected", "overloaded"
+    ),
+    "a page of a server's": Case(413, b"<html><title>413 Too Large</title></html>", "server_error", "413 Too Large", 3),
+    "a field that the endpoint does not know": Case(
+        422, {"detail": "extra fields not permitted: tool_choice"}, "rejected", "extra fields"
+    ),
+    "Cloudflare's number": Case(403, b"error code: 1020", "network_refused", "1020"),
+    "an error inside a choice": Case(
+        200,
+        {"choices": [{"error": {"code": 429, "message": "Provider is busy"}, "finish_reason": "error"}]},
+        "rate_limited",
+        "Provider is busy",
+        3,
+    ),
+    "an error of another shape": Case(
+        200, {"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "server_error", "login fail", 3
+    ),
+    "a message alone inside a 200": Case(200, {"code": 401, "message": "Unauthorized"}, "key_refused", "Unauthorized"),
     "nothing": Case(500, b"", "server_error", "500", 3),
 }
 
@@ -236,3 +272,43 @@ def test_a_request_that_was_refused_is_no_refused_key_and_no_missing_model(play:
 def test_words_that_are_nested_without_measure_are_read_to_some_depth(play: PlayCycle) -> None:
     body = '{"error":' * 400 + '"deep"' + "}" * 400
     assert {call.outcome.value for call in play(raw(500, body.encode())).outcome.calls} == {"server_error"}
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-16", "utf-32", "hex", "base64", "zlib", "undefined", "punycode", "\u00e9", ""]
+)
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_no_codec_that_a_server_names_kills_a_strategy(play: PlayCycle, charset: str, status: int) -> None:
+    headers = {"content-type": f"text/html; charset={charset}"}
+    cycle = play(raw(status, b'{"error":{"message":"busy \xff"}}', headers))
+    assert all("busy" in (call.reason or "") for call in cycle.outcome.calls)
+
+
+@pytest.mark.parametrize("encoding", ["Identity", "none", "utf-8", ""])
+def test_an_answer_that_is_not_packed_is_read_whatever_its_encoding_is_called(play: PlayCycle, encoding: str) -> None:
+    assert play(ok(LONG, {"content-encoding": encoding})).signals == ["BUY"]
+
+
+@pytest.mark.parametrize(
+    "error_field", [{"code": 0, "message": "success"}, {"message": None, "code": None}, {}, "", None]
+)
+def test_an_error_that_is_none_beside_an_answer_is_none(play: PlayCycle, error_field: object) -> None:
+    assert play(ok(LONG, error=error_field)).signals == ["BUY"]
+
+
+def test_no_part_of_the_key_is_told_where_words_are_cut_or_come_by_another_way(play: PlayCycle) -> None:
+    long_words = json.dumps({"error": {"message": "x" * 280 + f" key {KEY}"}}).encode()
+    answers = [raw(500, long_words), ok(LONG, finish=f"no {KEY}"), ok(LONG, {"content-encoding": f"gzip {KEY}"})]
+    for answer in answers:
+        calls = play(answer).outcome.calls
+        assert all(KEY[:12] not in (call.reason or "") and len(call.reason or "") <= 400 for call in calls)
+
+
+def test_a_model_that_was_gone_is_asked_for_again_by_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = GroqModel(Settings(groq_api_key=SecretStr(KEY), groq_model=("a", "b")))
+    now = time.monotonic()
+    client.gone("a", "404")
+    assert client.choose(None) == "b"
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert client.choose(None) == "a"
+    client.close()

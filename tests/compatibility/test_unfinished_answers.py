@@ -42,6 +42,30 @@ DRAFTS: dict[str, str] = {
     "full-width marks": f"\uff1cthink\uff1e{LONG}",
     "spaces in the mark": f"< think >{LONG}",
     "a line break in the mark": f"<think\n>{LONG}",
+    "a thought that quotes our own marks": f"<think>The <notes>buy dips</notes> say so. Candidate: {LONG}",
+    "a thought in a thought": f"<think>a <think>b</think> draft {LONG}",
+    "a tool call in a thought": f"<think>a <tool_call>x</tool_call> draft {LONG}",
+    "a summary in details": f'<details type="reasoning"><summary>Thinking</summary>\n> draft {LONG}',
+    "a second turn of Llama's": f"{HOLD}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{LONG}",
+    "a second answer behind a tag": f"{HOLD}</tool_call>{LONG}",
+    "harmony's words, run together": f"analysiswe need {LONG}",
+    "a heading of analysis": f"**Analysis**: RSI is low\n{LONG}",
+    "a heading of thinking": f"Thinking Process:\n1. RSI\n{LONG}",
+    "a bare word": f"thought\n{LONG}",
+    "a final analysis of harmony": f"<|channel|>final analysis<|message|>{LONG}",
+    "an answer that is taken back in harmony": f"<|channel|>final<|message|>{LONG}<|constrain|> is wrong<|return|>",
+    "a thought that begins after the answer": f"<|channel|>final<|message|>{LONG}<|end|><|start|>assistant"
+    "<|channel|>analysis<|message|>",
+    "a nested fence": f"```thinking\nCandidate:\n```json\n{LONG}\n```\n```",
+    "other brackets": f"\u3010think\u3011{LONG}",
+    "a draft in an answer's mark": f'<answer type="draft">{LONG}</answer>',
+    "a comment": f"<!-- draft\n{LONG}",
+    "an answer before it": f"Final decision: HOLD. The rejected alternative was:\n{LONG}",
+    "a word before it": f"HOLD\n{LONG}",
+    "a warning before it": f"Do NOT trade this:\n{LONG}",
+    "a mark that takes it back": f"{LONG}\n<final_answer: HOLD instead>",
+    "a long attribute": f"<think {'x' * 90}>{LONG}",
+    "an escape": f"\\u003cthink\\u003e{LONG}",
     "a fenced thought": f"```thinking\n{LONG}\n```",
     "a family that nobody knows yet": f"<cogitation>{LONG}",
     "a mark that nobody knows yet": f"<|pondering|>{LONG}",
@@ -91,6 +115,14 @@ ANSWERS: dict[str, str] = {
     "in <answer>": f"<think>{{}}</think><answer>{LONG}</answer>",
     "before a token that ends it": f"{LONG}<|im_end|>",
     "before </s>": f"{LONG}</s>",
+    "before other ends": f"{LONG}<|eot|>\n",
+    "before Phi's end": f"{LONG}<|end|>",
+    "behind Llama's header": f"<|start_header_id|>assistant<|end_header_id|>\n\n{LONG}<|eot_id|>",
+    "behind Gemma's turn": f"<start_of_turn>model\n{LONG}<end_of_turn>",
+    "behind an empty thought in one mark": f"<think/>{LONG}",
+    "behind a block of an unknown family": f"<cogitation>{{}} hm</cogitation>{LONG}",
+    "in a wrapper": f"<final_decision>{LONG}</final_decision>",
+    "in waves": f"~~~json\n{LONG}\n~~~",
     "with a mark in its own words": LONG.replace('"up"', '"RSI <think> 30 </think> up"'),
     "fenced": f"```json\n{LONG}\n```",
     "after a sentence": f"Here is my decision:\n{LONG}",
@@ -105,6 +137,8 @@ def test_what_follows_the_end_of_a_thought_is_the_answer(play: PlayCycle, text: 
 
 PARTS: dict[str, Any] = {
     "text": [{"type": "text", "text": LONG}],
+    "text without a type": [{"text": LONG}],
+    "one part": {"type": "text", "text": LONG},
     "two pieces": [{"type": "text", "text": LONG[:20]}, {"type": "text", "text": LONG[20:]}],
     "a thought before it": [
         {"type": "thinking", "thinking": [{"type": "text", "text": HOLD}]},
@@ -131,6 +165,25 @@ def test_a_thought_in_a_field_of_its_own_is_not_read(play: PlayCycle) -> None:
     for field in ("reasoning", "reasoning_content", "thinking", "refusal"):
         message = {"role": "assistant", "content": None, field: LONG}
         assert play(ok(None, choices=[{"index": 0, "message": message, "finish_reason": "stop"}])).signals == []
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"refusal": "I cannot help with that."},
+        {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "trade", "arguments": "{}"}}]},
+        {"function_call": {"name": "trade", "arguments": "{}"}},
+        {"role": "user"},
+    ],
+)
+def test_an_answer_beside_which_something_else_was_said_is_none(play: PlayCycle, beside: dict[str, Any]) -> None:
+    message = {"role": "assistant", "content": LONG, **beside}
+    assert play(ok(None, choices=[{"index": 0, "message": message, "finish_reason": "stop"}])).signals == []
+
+
+@pytest.mark.parametrize("finish", ["STOP", " stop", "Stop"])
+def test_stop_is_stop_in_any_spelling(play: PlayCycle, finish: str) -> None:
+    assert play(ok(LONG, finish=finish)).signals == ["BUY"]
 
 
 def test_two_answers_where_one_was_asked_for_are_none(play: PlayCycle) -> None:

@@ -34,6 +34,8 @@ SENSELESS: dict[str, object] = {
     "three billion": usage(prompt_tokens=3_000_000_000),
     "more of an answer than was allowed": usage(completion_tokens=10**30),
     "not even a number": usage(completion_tokens=1e400),
+    "nothing at all for a whole answer": usage(prompt_tokens=0, completion_tokens=0),
+    "one token each": usage(prompt_tokens=1, completion_tokens=1),
 }
 
 

@@ -173,6 +173,33 @@ def test_a_close_or_hold_needs_neither_size_nor_confidence() -> None:
     assert (hold.action, hold.symbol, hold.reason, hold.is_fault) == (Action.HOLD, None, None, False)
 
 
+SENSELESS_BESIDES: dict[str, dict[str, object]] = {
+    "a stop of 0": {"stop_loss_percent": 0, "take_profit_percent": 0},
+    "a stop of 100": {"stop_loss_percent": 100},
+    "a negative stop": {"stop_loss_percent": -1},
+    "a size of null": {"size_usd": None},
+    "a negative size": {"size_usd": -1},
+    "a confidence of null": {"confidence": None},
+    "a confidence in percent": {"confidence": 80},
+    "a reasoning of null": {"reasoning": None},
+}
+
+
+@pytest.mark.parametrize("changes", SENSELESS_BESIDES.values(), ids=SENSELESS_BESIDES.keys())
+@pytest.mark.parametrize("action", ["CLOSE", "HOLD"])
+def test_what_has_no_effect_on_a_close_or_hold_does_not_decide_over_it(action: str, changes: dict[str, object]) -> None:
+    decision = parse(answer(action=action, **changes), LIMITS)
+    assert (decision.action, decision.reason, decision.is_fault) == (Action(action), None, False)
+    assert (decision.stop_loss_percent, decision.take_profit_percent, decision.size_usd) == (None, None, Decimal(0))
+
+
+@pytest.mark.parametrize(
+    "text", [answer(action="CLOSE", leverage=5), json.dumps({"action": "CLOSE", "symbol": "BTCUSDT"})]
+)
+def test_an_exit_is_never_blocked_by_a_field_too_many_or_too_few(text: str) -> None:
+    assert parse(text, LIMITS).action is Action.CLOSE
+
+
 def test_reasoning_is_kept_short_and_storable() -> None:
     assert parse(answer(reasoning="y" * 500), LIMITS).reasoning == "y" * 100
     assert parse(answer(reasoning="a\0b\ud800"), LIMITS).reasoning == "a\ufffdb?"

@@ -76,6 +76,31 @@ def test_what_only_a_day_counts_is_added_up_by_minute(tmp_path: Path) -> None:
     assert fresh == Sent("m", fresh.at, 7, 1)
 
 
+def test_a_grant_counts_with_what_it_used_once_that_is_known(tmp_path: Path) -> None:
+    journal, now = PermitJournal(tmp_path), time.monotonic()
+    journal.open()
+    for second in range(4):
+        journal.sent("m", now - second, 3_000)
+    journal.sent("m", now - 3, -2_100, 0)  # used 900
+    journal.sent("m", now - 2, -3_000, -1)  # never left
+    journal.close()
+    again = PermitJournal(tmp_path)
+    assert [(sent.tokens, sent.requests) for sent in again.open()] == [(900, 1), (3_000, 1), (3_000, 1)]
+    again.close()
+
+
+def test_what_one_provider_was_asked_is_nothing_to_another(tmp_path: Path) -> None:
+    standin = PermitJournal(tmp_path, "http://127.0.0.1:3901")
+    standin.open()
+    standin.sent("m", time.monotonic(), 3_000)
+    standin.close()
+    groq, again = PermitJournal(tmp_path), PermitJournal(tmp_path, "http://127.0.0.1:3901")
+    assert groq.open() == []
+    assert len(again.open()) == 1
+    groq.close()
+    again.close()
+
+
 FULL_DISK = """
 import pathlib, resource, sys, time
 from engine.permit_journal import PermitJournal
@@ -123,7 +148,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
 journal = PermitJournal(home)
 journal.open()
 for granted in range(1, 5_000):
-    journal.sent("m", began_at, 1)
+    journal.sent("m", began_at - granted / 100, 1)
     if granted == 200:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     if granted > 200:
