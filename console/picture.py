@@ -195,6 +195,8 @@ def _cost(row: dict[str, Any]) -> str:
 
 def _decision(row: dict[str, Any]) -> str:
     decision = row["last_decision"]
+    if row["state"] == "paused" and row["paused_reason"]:
+        return output.shown(row["paused_reason"])
     if decision is None:
         return output.shown(row["last_outcome"] or row["paused_reason"])
     parts = [decision["action"], decision["symbol"]]

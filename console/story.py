@@ -64,13 +64,16 @@ def _said(decision: dict[str, Any]) -> Iterator[str]:
     for number, call in enumerate(calls, 1):
         reason = f": {call['reason']}" if call["reason"] else ""
         tokens = f"{call['prompt_tokens']} tokens ({call['cached_tokens']} cached) in, {call['completion_tokens']} out"
+        if not call.get("is_usage_told", True):
+            most = tokens if call["completion_tokens"] else f"{_usd(call['cost_usd'])} USD"
+            tokens = f"what it used was not told, counted at the most: {most}"
         yield f"{number}. {call['model']} {call['outcome']} in {call['latency_s']:.2f} s{reason}; {tokens}"
         if call["answer"] is not None:
             yield from _quoted(call["answer"])
     if not calls:
         yield output.shown(decision["model"])
     yield from _quoted(decision["raw_answer"])
-    yield f"cost {output.shown(decision['cost_usd'])} USD; request {output.shown(decision['request_id'])}"
+    yield f"cost {_usd(decision['cost_usd'])} USD; request {output.shown(decision['request_id'])}"
 
 
 def _quoted(answer: str | None) -> list[str]:
@@ -91,6 +94,9 @@ def _made(decision: dict[str, Any]) -> Iterator[str]:
     ]
     confidence = f"confidence {decision['confidence_score'] or 0:g}"
     yield ", ".join([" ".join(wanted), confidence, *stops])
+    size_reason = (decision["decision_json"] or {}).get("size_reason")
+    if size_reason:
+        yield size_reason
     if decision["reasoning"]:
         yield f"its reasoning: {decision['reasoning']}"
     if decision["reason"]:
@@ -138,6 +144,10 @@ def _answer(answer: dict[str, Any] | None) -> str:
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _usd(amount: object) -> str:
+    return "-" if amount is None else f"{Decimal(str(amount)):.8f}".rstrip("0").rstrip(".")
 
 
 def _number(text: str) -> str:

@@ -95,19 +95,22 @@ def _bounded(decision: Decision, limits: Limits) -> Decision:
         return decision.model_copy(update={"size_usd": Decimal(0)})
     if decision.confidence < limits.min_confidence:
         return held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
-    allowed = _allowed(decision, limits)
+    allowed = _apply_rules(decision, limits)
     if isinstance(allowed, BrokenRule):
         return held(decision, allowed.reason)
-    size_usd = min(allowed, limits.max_position_usd).quantize(_CENT, ROUND_DOWN)
+    size_usd = allowed.quantize(_CENT, ROUND_DOWN)
     if size_usd == 0:
         return held(decision, f"{decision.action} with size 0")
-    return decision.model_copy(update={"size_usd": size_usd})
+    most = f"{decision.size_usd:,.2f} USD were wanted, one entry may have {size_usd:,.2f} USD"
+    is_cut = size_usd < decision.size_usd.quantize(_CENT, ROUND_DOWN)
+    return decision.model_copy(update={"size_usd": size_usd, "size_reason": most if is_cut else None})
 
 
-def _allowed(decision: Decision, limits: Limits) -> Decimal | BrokenRule:
+def _apply_rules(decision: Decision, limits: Limits) -> Decimal | BrokenRule:
     stop = decision.stop_loss_percent
     entry = Entry(Side(decision.action), decision.size_usd, None if stop is None else Decimal(str(stop)))
-    position = next((each for each in limits.positions if each.symbol == decision.symbol), None)
+    held_here = [each for each in limits.positions if each.symbol == decision.symbol]
+    position = next((each for each in held_here if each.side is entry.side), held_here[0] if held_here else None)
     return allowed_size(entry, limits.rules, limits.max_position_usd, position)
 
 

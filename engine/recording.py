@@ -30,6 +30,7 @@ def record_of(
         confidence=decision.confidence,
         reasoning=decision.reasoning,
         reason=decision.reason,
+        size_reason=decision.size_reason,
         raw_answer=_kept(call),
         model=call.model,
         request_id=completion.request_id if completion else None,
@@ -61,6 +62,7 @@ def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
         reason=None if call.reason is None else clean(call.reason),
         latency_s=call.latency_s,
         cost_usd=call.cost_usd,
+        is_usage_told=call.completion.is_usage_told if call.completion else call.cost_usd == 0,
         answer=None if is_decisive else _kept(call),
         **usage.model_dump(),
     )

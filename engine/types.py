@@ -220,6 +220,7 @@ class Decision(Frozen):
     stop_loss_percent: float | None = None
     take_profit_percent: float | None = None
     reason: str | None = None
+    size_reason: str | None = None  # why an entry is smaller than the model wanted it
     is_fault: bool = False  # True when the answer was unusable: it counts as a StrategyFault
 
 
@@ -260,6 +261,7 @@ class Completion(Frozen):
     usage: Usage
     cost_usd: Decimal
     latency_s: float
+    is_usage_told: bool = True  # else `usage` is the most that it can have been
 
 
 class Signal(Row):

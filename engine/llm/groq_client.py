@@ -209,6 +209,7 @@ class GroqModel:
             usage=usage,
             cost_usd=cost_usd(usage, self._settings.sparky_llm_prices.get(model)),
             latency_s=latency_s,
+            is_usage_told=reading.is_usage_told,
         )
         return {
             "outcome": outcome,

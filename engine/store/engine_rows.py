@@ -21,7 +21,10 @@ class WantedRow(Row):
 
 
 class CallRecord(Frozen):
-    """One request to the model on the way to a decision; `answer` is kept where it is not the decision's own."""
+    """One request to the model on the way to a decision; `answer` is kept where it is not the decision's own.
+
+    Where `is_usage_told` is False, tokens and cost are the most that they can have been.
+    """
 
     model: str
     outcome: str
@@ -31,6 +34,7 @@ class CallRecord(Frozen):
     cached_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: Decimal = Decimal(0)
+    is_usage_told: bool = True
     answer: str | None = None
 
 
@@ -47,6 +51,7 @@ class DecisionRecord(Frozen):
     confidence: float = Field(default=0.0, ge=0, le=1)
     reasoning: str = ""
     reason: str | None = None
+    size_reason: str | None = None
     raw_answer: str | None = None
     model: str | None = None
     request_id: str | None = None

@@ -58,6 +58,18 @@ def test_a_use_that_is_not_told_at_all_is_booked_at_the_most(play: PlayCycle) ->
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        {"total_tokens": 1_360},
+        {"total_tokens": 1_360, "completion_tokens_details": {"reasoning_tokens": 400}},
+        {"completion_tokens": 0, "total_tokens": 0, "completion_tokens_details": {"reasoning_tokens": 460}},
+    ],
+)
+def test_thoughts_that_are_told_apart_are_paid_for(play: PlayCycle, told: dict[str, Any]) -> None:
+    assert play(ok(LONG, usage=usage(**told))).cost_usd == 900 * PROMPT_USD + 460 * ANSWER_USD
+
+
+@pytest.mark.parametrize(
     "details", [None, {}, {"cached_tokens": None}, {"cached_tokens": 5e9}, {"cached_tokens": -4}, "x", 3]
 )
 def test_cached_tokens_that_make_no_sense_are_none(play: PlayCycle, details: object) -> None:

@@ -162,7 +162,12 @@ def test_a_weak_or_empty_entry_is_held_without_blame(text: str, reason: str) -> 
 
 
 def test_size_is_capped_and_rounded_down_to_cents() -> None:
-    assert parse(answer(size_usd=5_000), LIMITS).size_usd == Decimal(1000)
+    capped = parse(answer(size_usd=5_000), LIMITS)
+    assert (capped.size_usd, capped.size_reason) == (
+        Decimal(1000),
+        "5,000.00 USD were wanted, one entry may have 1,000.00 USD",
+    )
+    assert parse(answer(size_usd=10.019), LIMITS).size_reason is None
     assert parse(answer(size_usd=10.019), LIMITS).size_usd == Decimal("10.01")
 
 

@@ -82,11 +82,11 @@ def test_a_draft_is_never_traded_by_anybody(three: Fleet, finish: str) -> None:
     wait_for_all(three, "cut" if finish == "length" else "fault")
     three.order("groq")
     with three.store() as store:
-        rows = [row for row in store.decisions(limit=200) if row.raw_answer == DRAFT]
+        stories = [store.decision_story(row.id) for row in store.decisions(limit=200)]
         sent = store.signals(limit=1_000)
-        stories = [store.decision_story(signal.id) for signal in sent[: len(sent) - before]]
-    assert {row.signal_action for row in rows} == {"HOLD"}
-    assert all(story is not None and story.decision.raw_answer != DRAFT for story in stories)
+    drafts = {story.decision.id: story.decision for story in stories if story and story.decision.raw_answer == DRAFT}
+    assert {decision.signal_action for decision in drafts.values()} == {"HOLD"}
+    assert not drafts.keys() & {signal.id for signal in sent[: len(sent) - before]}
     wait_for_all(three, "ok")
     assert_nobody_is_paused_or_restarted(three)
 

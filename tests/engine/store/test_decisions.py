@@ -138,7 +138,7 @@ def test_the_whole_record_is_kept(desk: Desk, store: Store) -> None:
         notes="<notes>\nmine\n</notes>\n",
         system_sha256="0123456789abcdef",
     )
-    elsewhere = {"action", "confidence", "calls", "notes", "system_sha256"}
+    elsewhere = {"action", "confidence", "calls", "notes", "system_sha256", "size_reason"}
 
     store.record_decision(decision_id, strategy.id, record, None)
 
