@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from engine import decision as decisions
 from engine.attempts import MOST_ATTEMPTS, Attempts, Desk, Model
+from engine.budget import budget_spent
 from engine.commit_gate import CommitGate
 from engine.errors import AnswerCut, Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
@@ -277,18 +278,6 @@ class _Cycle:
             calls=tuple(self.attempts.calls) if self.attempts else (),
             must_pause=self.must_pause,
         )
-
-
-def budget_spent(
-    context: StrategyContext, host_budget_usd: Decimal | None, more_usd: Decimal = _NOTHING
-) -> Skip | None:
-    """Which daily budget is used up by what is recorded today and `more_usd`; None while there is room in both."""
-    budget = context.strategy.daily_llm_budget_usd
-    if budget is not None and context.llm_spent_today_usd + more_usd >= budget:
-        return Skip("budget", f"today's LLM budget of {budget} USD is spent")
-    if host_budget_usd is not None and context.llm_spent_today_by_all_usd + more_usd >= host_budget_usd:
-        return Skip("host_budget", f"today's LLM budget of {host_budget_usd} USD for all strategies is spent")
-    return None
 
 
 def ended(failure: SparkyError, duration_s: float) -> CycleOutcome:

@@ -8,13 +8,10 @@ import io
 import ipaddress
 import json
 import os
-import re
-import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -31,71 +28,12 @@ from pydantic import (
 )
 
 from engine.errors import BadConfiguration
+from engine.setting_values import comma_list, endpoint, header_secret, http_url, model_names
 from engine.vault import parse_keys
 
 # An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
 LONGEST_HOME: Final = 50
 SHORTEST_TOKEN: Final = 24
-
-
-def _comma_list(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _http_url(value: str) -> str:
-    if not value.lower().startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return value.rstrip("/")
-
-
-def _endpoint(value: str) -> str:
-    if value[:1] in _QUOTES or value[-1:] in _QUOTES:
-        raise ValueError("has quotation marks around it: leave them away")
-    url = _http_url(value)
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("holds a space or a character that no address has, perhaps an invisible one: type it again")
-    parts = _split(url)
-    if not parts.hostname or parts.query or parts.fragment or not re.fullmatch(r"[\w.:\[\]-]+", parts.netloc):
-        raise ValueError("is no address of a server, such as https://api.groq.com")
-    if re.search(r"/openai(/v1)?$|/v1$|/openai/v1/|/chat/completions$", parts.path, re.IGNORECASE):
-        raise ValueError("must end before /openai/v1, which is added to it")
-    return url
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises where it is no number
-    except ValueError:
-        raise ValueError("is no address of a server, such as https://api.groq.com") from None
-    return parts
-
-
-def _model_names(value: tuple[str, ...]) -> tuple[str, ...]:
-    for name in value:
-        if not re.fullmatch(r"[A-Za-z0-9@./~][A-Za-z0-9._:/@+~-]*", name):
-            raise ValueError("a model's name has letters, digits and . _ : / @ + - only: leave quotes and spaces away")
-    return value
-
-
-def _header_secret(value: SecretStr) -> SecretStr:
-    """Keys travel in a header: what cannot stand there would fail at every request, and say the key as it does."""
-    text = value.get_secret_value()
-    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
-        raise ValueError("has quotation marks around it: leave them away")
-    if re.match(r"(bearer|basic)[\s:]", text, re.IGNORECASE):
-        raise ValueError("begins with the name of a scheme: give the key alone")
-    if re.match(r"[A-Z][A-Z0-9_]{3,}=", text):
-        raise ValueError("begins with the name of a setting: give the key alone")
-    if re.fullmatch(r"<.*>|\$?\{.*\}", text):
-        raise ValueError("is a placeholder: put the key itself there")
-    odd = next((number for number, char in enumerate(text, 1) if not "!" <= char <= "~"), None)
-    if odd is not None:
-        name = unicodedata.name(text[odd - 1], "a control character").lower()
-        raise ValueError(f"has a character that no key has at place {odd} ({name}): copy it again")
-    return value
 
 
 def _short_path(value: Path) -> Path:
@@ -128,12 +66,11 @@ def _default_home() -> Path:
     return Path("/var/lib/sparky") if os.geteuid() == 0 else Path.home() / ".sparky"
 
 
-_QUOTES: Final = frozenset("\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb")
 Secret = Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")]
-HeaderSecret = Annotated[Secret, AfterValidator(_header_secret)]
-Url = Annotated[str, AfterValidator(_http_url)]
+HeaderSecret = Annotated[Secret, AfterValidator(header_secret)]
+Url = Annotated[str, AfterValidator(http_url)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
-Models = Annotated[tuple[str, ...], BeforeValidator(_comma_list), Field(min_length=1), AfterValidator(_model_names)]
+Models = Annotated[tuple[str, ...], BeforeValidator(comma_list), Field(min_length=1), AfterValidator(model_names)]
 
 
 Effort = Literal["low", "medium", "high"]
@@ -165,7 +102,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     groq_api_key: HeaderSecret | None = None
-    groq_base_url: Annotated[str, AfterValidator(_endpoint)] | None = None
+    groq_base_url: Annotated[str, AfterValidator(endpoint)] | None = None
     groq_model: Models = ("openai/gpt-oss-120b",)
     supabase_url: Url | None = None
     supabase_service_role_key: HeaderSecret | None = None

@@ -17,12 +17,12 @@ from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
 from engine.llm.availability import PROBE_INTERVAL_S
 from engine.llm.calls import Call, Outcome, cost_usd, worst_case_cost_usd
 from engine.llm.models import MOST_ANSWER_TOKENS, family_of
-from engine.llm.refusals import LEAST_TOKENS, Refusal, classify, classify_error_in, page_title
+from engine.llm.rate_limit_headers import parse_rate_limit_headers
+from engine.llm.refusals import Refusal, classify, classify_error_in, page_title
 from engine.llm.responses import Reading, read_completion, read_json
 from engine.plain_text import one_line
 from engine.prompts import Prompt, estimate_tokens
 from engine.redaction import HIDDEN, Redactor
-from engine.retry_after import duration_s, retry_after_s
 from engine.settings import Effort, Settings
 from engine.types import Completion, Usage
 
@@ -216,7 +216,7 @@ class GroqModel:
             "reason": reason,
             "completion": completion,
             "tokens": usage.total_tokens - usage.cached_tokens if reading.is_usage_told else None,
-            **announced(response.headers, None, datetime.now(UTC)),
+            **parse_rate_limit_headers(response.headers, None, datetime.now(UTC)),
         }
 
     def _refused(self, refusal: Refusal, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class GroqModel:
             "rejected_text": rejected_text,
             "tokens": None if refusal.outcome in _MAY_BE_COUNTED else 0,
             "limit": refusal.limit,
-            **announced(headers, refusal.wait_s, datetime.now(UTC)),
+            **parse_rate_limit_headers(headers, refusal.wait_s, datetime.now(UTC)),
         }
 
     def _without_key(self, content: bytes) -> bytes:
@@ -276,32 +276,6 @@ def _largest_usage(request: Mapping[str, Any], most: Usage) -> Usage:
     and answers end at their allowance."""
     size = len(json.dumps(request["messages"], ensure_ascii=False).encode("utf-8", "replace"))
     return most.model_copy(update={"prompt_tokens": size + _PREAMBLE_TOKENS})
-
-
-def announced(headers: Mapping[str, str], wait_s: float | None, now: datetime) -> dict[str, Any]:
-    """The limits that a response tells (requests per day, tokens per minute), and how many seconds it asks to wait.
-
-    `wait_s` is what its words ask for; where words and header disagree, the longer one counts. Where neither tells it,
-    it is when the limit that is used up begins anew.
-    """
-    in_ms = duration_s(f"{headers.get('retry-after-ms', '').strip()}ms")
-    waits = [wait for wait in (retry_after_s(headers.get("retry-after"), now), in_ms, wait_s) if wait is not None]
-    resets = [
-        retry_after_s(headers.get(f"x-ratelimit-reset-{name}"), now)
-        for name in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
-    ]
-    known = waits or [reset for reset in resets if reset is not None]
-    return {
-        "requests_per_day": _count(headers.get("x-ratelimit-limit-requests")),
-        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens"), LEAST_TOKENS),
-        "retry_after_s": max(known, default=None),
-    }
-
-
-def _count(value: str | None, least: int = 1) -> int | None:
-    text = (value or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least else None
 
 
 def _messages(prompt: Prompt) -> list[dict[str, str]]:

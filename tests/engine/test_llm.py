@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from engine.decision import SCHEMA
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
-from engine.llm.groq_client import SCHEMA_TOKENS, GroqModel, announced
+from engine.llm.groq_client import SCHEMA_TOKENS, GroqModel
+from engine.llm.rate_limit_headers import parse_rate_limit_headers
 from engine.llm.refusals import classify
 from engine.prompts import Prompt, estimate_tokens
 from engine.settings import Settings
@@ -248,7 +249,9 @@ def test_error_bodies_of_any_shape_are_read(body: object) -> None:
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "many", "1.5", "9" * 400, "\uff11"])
 def test_announced_limits_that_make_no_sense_are_ignored(value: str) -> None:
-    told = announced({"x-ratelimit-limit-requests": value, "retry-after": value}, None, datetime.now(UTC))
+    told = parse_rate_limit_headers(
+        {"x-ratelimit-limit-requests": value, "retry-after": value}, None, datetime.now(UTC)
+    )
     assert told["requests_per_day"] is None
 
 

@@ -1,0 +1,34 @@
+"""Reads what a response's headers tell of limits, in the forms of Groq and of those who imitate it. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from engine.llm.refusals import LEAST_TOKENS
+from engine.retry_after import duration_s, retry_after_s
+
+
+def parse_rate_limit_headers(headers: Mapping[str, str], wait_s: float | None, now: datetime) -> dict[str, Any]:
+    """The limits that a response tells (requests per day, tokens per minute), and how many seconds it asks to wait.
+
+    `wait_s` is what its words ask for; where words and header disagree, the longer one counts. Where neither tells it,
+    it is when the limit that is used up begins anew.
+    """
+    in_ms = duration_s(f"{headers.get('retry-after-ms', '').strip()}ms")
+    waits = [wait for wait in (retry_after_s(headers.get("retry-after"), now), in_ms, wait_s) if wait is not None]
+    resets = [
+        retry_after_s(headers.get(f"x-ratelimit-reset-{name}"), now)
+        for name in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
+    ]
+    known = waits or [reset for reset in resets if reset is not None]
+    return {
+        "requests_per_day": _count(headers.get("x-ratelimit-limit-requests")),
+        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens"), LEAST_TOKENS),
+        "retry_after_s": max(known, default=None),
+    }
+
+
+def _count(value: str | None, least: int = 1) -> int | None:
+    text = (value or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least else None
