@@ -12,7 +12,7 @@ from engine.prompts.profiles import SYSTEM
 from engine.prompts.tokens import digits_beyond_groups, text_tokens
 from engine.types import MarketSnapshot, Position, StrategyContext
 
-MOST_TOKENS: Final = 1_250  # of a prompt about one symbol, the owner's notes apart
+MOST_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
 MORE_TOKENS_PER_SYMBOL: Final = 600
 LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens of English
 CANDLES: Final = 10
