@@ -18,7 +18,7 @@ from console.check import Check, fault, ok, skipped
 from console.picture import killed
 from console.session import store_of
 from engine.errors import SparkyError
-from engine.llm.calls import ADVICE
+from engine.llm.calls import ADVICE, Outcome
 from engine.llm.refusals import classify
 from engine.redaction import Redactor
 from engine.settings import Settings
@@ -200,7 +200,9 @@ def monitor(settings: Settings) -> list[Check]:
     if status is None:
         return [fault("sparky", f"process {pid} runs, its monitor does not answer", "see its log, or restart it")]
     if status["problems"]:
-        return [fault("sparky", "; ".join(status["problems"]), "see the log of what is named here")]
+        is_limit = all(problem.startswith("Groq refuses until") for problem in status["problems"])
+        remedy = ADVICE[Outcome.RATE_LIMITED] if is_limit else "see the log of what is named here"
+        return [fault("sparky", "; ".join(status["problems"]), remedy)]
     return [ok("sparky", f"running as process {pid}")]
 
 

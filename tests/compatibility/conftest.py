@@ -38,7 +38,7 @@ class Cycle(NamedTuple):
 PlayCycle = Callable[..., Cycle]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[GroqDouble]:
     with GroqDouble(ok("{}")) as running:
         yield running
