@@ -90,7 +90,7 @@ class StrategyActor(Actor):
 
     def tick(self, now: float) -> float:
         if self._is_changed and not self._has_learned(now):
-            return self._due
+            return now + _LOOK_AGAIN_S
         if self._breaker.must_pause:
             self._pause(self._breaker.pause_reason)
             return now + _LOOK_AGAIN_S
@@ -99,12 +99,16 @@ class StrategyActor(Actor):
         return self._due
 
     def _has_learned(self, now: float) -> bool:
-        """Reads the row between cycles: its cadence, and whether it is wanted at all."""
+        """Reads the row between cycles: its cadence, and whether it is wanted at all.
+
+        Until it can be read nothing is decided: a tick that passes meanwhile is over, as one whose cycle failed.
+        """
         start = time.monotonic()
         try:
             context = self._store.strategy_context(self._id)
         except (StrategyFault, UpstreamUnavailable) as failure:
-            self._due = now + _LOOK_AGAIN_S
+            if now >= self._due:
+                self._ticked, self._due = self._due, self._next(now)
             self._end(ended(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
             return False
         self._is_changed = False
@@ -136,8 +140,11 @@ class StrategyActor(Actor):
         after = time.monotonic()
         if outcome.strategy is not None:
             self._take(outcome.strategy, after)
-        self._due = after + _LOOK_AGAIN_S if self._cadence is None else next_tick(self._cadence, after)
+        self._due = self._next(after)
         self._end(outcome, lateness_s=now - due, missed=missed)
+
+    def _next(self, now: float) -> float:
+        return now + _LOOK_AGAIN_S if self._cadence is None else next_tick(self._cadence, now)
 
     def _missed(self) -> int:
         if self._cadence is None or self._ticked is None:

@@ -1,6 +1,7 @@
 """A strategy's actor with everything real around it: PostgreSQL, limiter, market, and both simulators over HTTP."""
 
 import time
+from contextlib import closing
 from typing import Any, cast
 
 import psycopg
@@ -11,6 +12,7 @@ from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChang
 from actors.strategy import make
 from engine.breaker import Breaker
 from engine.breaker_file import BreakerFile
+from engine.store.store import open_store
 from engine.types import StrategyStatus
 from tests.actors.scene import MakeScene
 from tests.support.groq_double import Answer, GroqDouble, error, ok
@@ -275,3 +277,20 @@ def test_an_automatic_pause_is_a_warning_that_says_how_often_what_failed(
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "strategy_paused" in line]
     assert "warning" in line
     assert "4 \u00d7" in line
+
+
+def test_a_changed_row_that_cannot_be_read_at_first_makes_no_tick_of_its_own(scene: MakeScene) -> None:
+    """Its row is read before the next tick of its grid, which is hours away; nothing is decided before that."""
+    here = scene()
+    strategy_id = here.strategy(cadence_seconds=86_400)
+    actor = make(here.settings, here.peers, str(strategy_id))
+    ref = here.peers.start("strategy", lambda: actor, ticking=False)
+    due = cast("float", ref.ask(Tick()))
+    nowhere = here.settings.model_copy(update={"database_url": SecretStr("host=/nowhere dbname=none")})
+    real = actor._store
+    with closing(open_store(nowhere, keep=False)) as actor._store:
+        ref.tell(StrategyChanged(revision="2"))
+        assert cast("float", ref.ask(Tick())) < due
+    actor._store = real
+    assert cast("float", ref.ask(Tick())) == due
+    assert [cycle.outcome for cycle in here.peers.of(CycleFinished)] == ["upstream_database"]
