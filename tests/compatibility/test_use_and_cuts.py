@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.errors import StrategyFault
+from engine.llm.groq_client import LARGEST_ANSWER_BYTES
 from tests.compatibility.conftest import PlayCycle
 from tests.engine.cycle_world import LONG
 from tests.engine.examples import a_context, a_strategy
@@ -89,7 +90,15 @@ def test_a_budget_stops_requests_whose_use_is_never_told(play: PlayCycle) -> Non
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>hello</html>", b'{"choices": []}', b"null", b"{", b'{"id": "1", "object": "chat']
+    "body",
+    [
+        b"<html>hello</html>",
+        b'{"choices": []}',
+        b"null",
+        b"{",
+        b'{"id": "1", "object": "chat',
+        pytest.param(b" " * (LARGEST_ANSWER_BYTES + 1), id="too large to be read"),
+    ],
 )
 def test_a_200_that_is_no_completion_may_have_cost_the_most(play: PlayCycle, body: bytes) -> None:
     cycle = play(raw(200, body))
