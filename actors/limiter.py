@@ -124,7 +124,7 @@ class Limiter(Actor):
         hold = permits.refusal
         if hold is not None and hold.until > ask.deadline:
             until = refusal_until(time.time() + hold.until - now, hold.reason)
-            return Failed(kind="no_permit", reason=until, retry_after_s=hold.until - now)
+            return Failed(kind="no_permit", reason=until)
         account = self._account.reason_not_to_ask(ACCOUNT, now)
         if account is not None:
             return Failed(kind="account_refused", reason=account)

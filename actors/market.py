@@ -167,7 +167,7 @@ class Market(Actor):
         if failure is None:
             return Failed(kind="no_data", reason=f"{key.symbol}: the venue's last candle is too old")
         kind = failure.kind if failure.kind == "unknown_symbol" else "no_data"
-        return Failed(kind=kind, reason=failure.reason, retry_after_s=failure.retry_after_s)
+        return Failed(kind=kind, reason=failure.reason)
 
     def _fetch(self, key: Key) -> None:
         """On a thread of the pool; whatever happens, the actor hears of it."""

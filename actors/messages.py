@@ -28,11 +28,10 @@ class Tick(Message):
 
 
 class Failed(Message):
-    """Reply to an ask that could not be served; `kind` is ``unavailable`` or ``error``."""
+    """Reply to an ask that could not be served; `kind` is one short word, as that of a `Skip`."""
 
     kind: str
     reason: str
-    retry_after_s: float | None = None
 
 
 class Done(Message):

@@ -88,9 +88,10 @@ class Call:
 
     `reason` says why there is no answer, in the provider's own words where it had some. `tokens` is what the provider
     counts against its limits (cached ones do not count), None when that is unknown. `sent` is False when the request
-    never left. `network_s` is what part of `latency_s` was waiting. `rejected_text` is what the model wrote when the
-    provider itself found it unusable. `unknown_cost_usd` is the most that a request may have cost whose use the
-    provider did not tell. `limit` is the one that refused it.
+    never left, `unreadable` True when something came back that is no completion. `network_s` is what part of
+    `latency_s` was waiting. `rejected_text` is what the model wrote when the provider itself found it unusable.
+    `unknown_cost_usd` is the most that a request may have cost whose use the provider did not tell. `limit` is the one
+    that refused it.
     """
 
     model: str
@@ -103,6 +104,7 @@ class Call:
     retry_after_s: float | None = None
     tokens: int | None = None
     sent: bool = True
+    unreadable: bool = False
     unknown_cost_usd: Decimal = Decimal(0)
     requests_per_day: int | None = None
     tokens_per_minute: int | None = None
@@ -128,13 +130,14 @@ class Call:
         return self.next_step is NextStep.TRY_AGAIN
 
 
-def worst_case_cost_usd(outcome: Outcome, most: Usage, price: Price | None, *, sent: bool, answered: bool) -> Decimal:
+def worst_case_cost_usd(call: Call, most: Usage, price: Price | None) -> Decimal:
     """The most USD that a request may have cost of which no completion came.
 
-    Whatever was `answered` with success, never came whole, or was thrown away by the provider itself may have been paid
-    for. A refusal or an error of the provider costs nothing.
+    Whatever could not be read, never came whole, or was thrown away by the provider itself may have
+    been paid for. A refusal or an error of the provider costs nothing.
     """
-    return cost_usd(most, price) if sent and (answered or outcome in _MAY_BE_BILLED) else Decimal(0)
+    may_be_billed = call.sent and (call.unreadable or call.outcome in _MAY_BE_BILLED)
+    return cost_usd(most, price) if may_be_billed else Decimal(0)
 
 
 def cost_usd(usage: Usage, price: Price | None) -> Decimal:

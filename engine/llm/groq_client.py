@@ -36,7 +36,6 @@ _BY_SCHEMA: Final = {
     "type": "json_schema",
     "json_schema": {"name": "decision", "strict": True, "schema": SCHEMA},
 }
-_NO_COMPLETION: Final = "the answer is no chat completion"
 _AS_JSON: Final = {"type": "json_object"}
 _MAY_BE_COUNTED: Final = frozenset({Outcome.UNUSABLE, Outcome.CUT, Outcome.SERVER_ERROR})
 _NO_ANSWER: Final = {
@@ -150,7 +149,7 @@ class GroqModel:
         except groq.APIConnectionError as error:
             result = self._unanswered(error)
         except Exception as error:  # noqa: BLE001 - whatever bytes a server sends, the strategy must live
-            result = {"outcome": Outcome.SERVER_ERROR, "reason": f"an answer that cannot be read ({error!r})"}
+            result = _unreadable(f"an answer that cannot be read ({error!r})")
         call = Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
         if call.reason is not None:
             call = replace(call, reason=one_line(self._redactor.text(one_line(call.reason, 600)), 400))
@@ -160,10 +159,8 @@ class GroqModel:
             call = replace(call, reason=_cut_reason(call, most))
         if call.completion is not None:
             return call
-        is_answered = (call.reason or "").startswith(_NO_COMPLETION)
         price = self._settings.sparky_llm_prices.get(model)
-        unknown_usd = worst_case_cost_usd(call.outcome, most, price, sent=call.sent, answered=is_answered)
-        return replace(call, unknown_cost_usd=unknown_usd)
+        return replace(call, unknown_cost_usd=worst_case_cost_usd(call, most, price))
 
     def close(self) -> None:
         self._client.close()
@@ -199,7 +196,7 @@ class GroqModel:
             return self._refused(error, response.headers)
         reading = read_completion(body, most, largest)
         if reading is None:
-            return {"outcome": Outcome.SERVER_ERROR, "reason": f"{_NO_COMPLETION}{page_title(content)}"}
+            return _unreadable(f"the answer is no chat completion{page_title(content)}")
         outcome, reason = _classify_finish(reading)
         usage = reading.usage
         completion = Completion(
@@ -238,12 +235,16 @@ class GroqModel:
     def _unanswered(self, error: groq.APIConnectionError) -> dict[str, Any]:
         cause = error.__cause__
         if self._transport.allowance.too_large:
-            return {"outcome": Outcome.SERVER_ERROR, "reason": f"an answer of more than {LARGEST_ANSWER_BYTES} bytes"}
+            return _unreadable(f"an answer of more than {LARGEST_ANSWER_BYTES} bytes")
         if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
             return {"outcome": Outcome.UNREACHABLE, "reason": f"cannot connect ({cause})", "sent": False}
         if isinstance(error, groq.APITimeoutError):
             return {"outcome": Outcome.TIMEOUT, "reason": "no whole answer in time"}
         return {"outcome": Outcome.UNREACHABLE, "reason": f"the connection broke ({cause or error})"}
+
+
+def _unreadable(reason: str) -> dict[str, Any]:
+    return {"outcome": Outcome.SERVER_ERROR, "reason": reason, "unreadable": True}
 
 
 def _prompt_tokens(prompt: Prompt, model: str) -> int:
