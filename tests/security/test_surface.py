@@ -121,6 +121,25 @@ def test_the_webhook_server_guards_its_figures_and_its_answers(webhook: str) -> 
         assert "Access-Control-Allow-Origin" not in headers
 
 
+@pytest.mark.parametrize("is_fronted", [False, True])
+def test_the_webhook_servers_figures_are_not_for_a_name_that_was_made_to_resolve_to_this_host(
+    database_url: str, store: Store, *, is_fronted: bool
+) -> None:
+    settings = Settings(
+        database_url=SecretStr(database_url), sparky_webhook_port=free_port(), sparky_behind_tls=is_fronted
+    )
+    service = make(settings, "")
+    service.start()
+    try:
+        for stranger in ("evil.example.org", "evil.example.org:3000", "127.0.0.1.evil.example.org", "[::1", ""):
+            assert get(f"{service.url}/metrics", Host=stranger).status_code == (200 if is_fronted else 421)
+        for own in ("localhost", "LOCALHOST:3000", "127.0.0.1:3000", "[::1]:3000"):
+            assert get(f"{service.url}/metrics", Host=own).status_code == 200
+        assert get(f"{service.url}/health", Host="sparky.example.org").status_code == 200  # as by a tunnel
+    finally:
+        service.stop(1)
+
+
 def test_no_request_makes_the_server_fetch_an_address(webhook: str) -> None:
     """Every text of a request that could be taken for an address names a listener, on which nobody must ever knock."""
     with socket.create_server(("127.0.0.1", 0)) as trap:
