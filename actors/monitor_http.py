@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar, Final
-from urllib.parse import urlsplit
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -20,7 +19,7 @@ from pydantic import SecretStr
 
 from actors.monitor_facts import Facts
 from engine.errors import BadConfiguration
-from engine.settings import is_loopback
+from engine.settings import is_loopback, names_loopback
 
 Answer = tuple[HTTPStatus, str, bytes]
 
@@ -96,7 +95,7 @@ class Guard:
 
     def refusal(self, path: str, host: str | None, authorization: str) -> Answer | None:
         """None when the request may have what `path` holds; /healthz is for everybody who may reach it at all."""
-        if self.only_loopback_names and host is not None and not is_loopback(_name(host)):
+        if self.only_loopback_names and host is not None and not names_loopback(host):
             return _json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this is not the host you asked for"})
         if self.token is None or path == "/healthz":
             return None
@@ -104,14 +103,6 @@ class Guard:
         if hmac.compare_digest(authorization.encode("utf-8", "replace"), wanted):
             return None
         return _json(HTTPStatus.UNAUTHORIZED, {"error": "send SPARKY_ADMIN_TOKEN as a bearer token"})
-
-
-def _name(host: str) -> str:
-    """The name in a Host header, without the port; empty when it makes no sense."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -52,6 +53,14 @@ def _long_token(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value()) < SHORTEST_TOKEN:
         raise ValueError(f"must have at least {SHORTEST_TOKEN} characters; make one with: openssl rand -hex 32")
     return value
+
+
+def names_loopback(authority: str) -> bool:
+    """Whether a Host header (`name` or `name:port`) names this host by a name that only this host has."""
+    try:
+        return is_loopback(urlsplit(f"//{authority}").hostname or "")
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

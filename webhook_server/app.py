@@ -7,11 +7,10 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from engine.settings import Settings
+from engine.settings import Settings, is_loopback
 from engine.store.store import Store
 from webhook_server import page
 from webhook_server.auth import RecentSecrets
@@ -77,7 +76,7 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     health = Health(store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
-        app=_app(Doors(pipeline, store, health, metrics, workers), settings.sparky_admin_token),
+        app=_app(Doors(pipeline, store, health, metrics, workers), settings),
         pipeline=pipeline,
         marks=marks,
         watch=watch,
@@ -96,12 +95,13 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     )
 
 
-def _app(doors: Doors, token: SecretStr | None) -> FastAPI:
+def _app(doors: Doors, settings: Settings) -> FastAPI:
     app = FastAPI(title="Sparky webhook server", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(router(doors))
     app.add_api_route("/docs", partial(_documents, app), include_in_schema=False)
     app.add_exception_handler(HTTPException, _in_our_words)
-    app.add_middleware(Hardened, token=token)
+    is_local = is_loopback(settings.sparky_webhook_host) and not settings.sparky_behind_tls
+    app.add_middleware(Hardened, token=settings.sparky_admin_token, only_loopback_names=is_local)
     return app
 
 

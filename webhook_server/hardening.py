@@ -1,11 +1,13 @@
 """Around every answer of the webhook server: headers for browsers that stray here, and a token before its figures."""
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from pydantic import SecretStr
 from starlette.responses import JSONResponse
+
+from engine.settings import names_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -24,10 +26,15 @@ _HEADERS: Final = (
 
 
 class Hardened:
-    """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one."""
+    """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one.
 
-    def __init__(self, inner: Application, token: SecretStr | None) -> None:
+    With `only_loopback_names` /metrics is answered to requests that name a loopback host, so that no web page reads it
+    by a name that it made resolve to this host.
+    """
+
+    def __init__(self, inner: Application, token: SecretStr | None, *, only_loopback_names: bool) -> None:
         self._inner = inner
+        self._only_loopback_names = only_loopback_names
         self._wanted = None if token is None else f"Bearer {token.get_secret_value()}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,14 +49,21 @@ class Hardened:
                 message = {**message, "headers": [*message.get("headers", ()), *more]}
             await send(message)
 
-        inner = self._inner if self._may_see(scope) else _refused
+        inner = self._guarded(dict(scope["headers"])) if scope["path"] == GUARDED else self._inner
         await inner(scope, receive, send_with_headers)
 
-    def _may_see(self, scope: Scope) -> bool:
-        if self._wanted is None or scope["path"] != GUARDED:
-            return True
-        offered = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(offered, self._wanted)
+    def _guarded(self, headers: Mapping[bytes, bytes]) -> Application:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._only_loopback_names and not names_loopback(host):
+            return _misdirected
+        if self._wanted is None or hmac.compare_digest(headers.get(b"authorization", b""), self._wanted):
+            return self._inner
+        return _refused
+
+
+async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
+    body = {"success": False, "error": "This is not the host you asked for"}
+    await JSONResponse(body, status_code=421)(scope, receive, send)
 
 
 async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
