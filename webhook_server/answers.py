@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from engine.store.webhook_rows import BookedFill, Fill
+from engine.types import Position
 from webhook_server.decide import Plan
 from webhook_server.risk import Refusal
+from webhook_server.sizing import increased
 
 HOW_TO_PROVE = "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks."
 NO_CREDENTIALS_HINT = "Add credentials of this exchange for the user, or leave `environment` out to trade on paper."
+REPEATED: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answer that is given again
 RETRY_SOON_S = 1
 RETRY_LATER_S = 5
 
@@ -108,21 +111,56 @@ def rejected(reason: str, **more: Any) -> dict[str, Any]:
     return {"success": False, "action": "rejected", "error": reason, "reason": reason, **more}
 
 
-def opened(fill: Fill, closed: Answer | None) -> dict[str, Any]:
-    """200: a position was opened or increased; `closed` is the first half of a reversal."""
-    size_usd = round(fill.quantity * fill.price, 8)
-    position = {
+@dataclass(frozen=True)
+class Entry:
+    """An entry that was made: its fill, what its side held before, and `closed`, the first half of a reversal.
+
+    Of `requested_usd` limits allowed `allowed_usd`; `reduced_by` names what made the fill less than was requested.
+    """
+
+    fill: Fill
+    before: Position | None
+    requested_usd: Decimal
+    allowed_usd: Decimal
+    reduced_by: tuple[str, ...] = ()
+    closed: Answer | None = None
+
+
+def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
+    """200: a position was opened or increased. `position` is the whole of it as the books have it, when that is known;
+    `quantity`, `fill_price` and `position_size_usd` beside it are of this order alone."""
+    fill = entry.fill
+    body = {
+        "success": True,
+        "action": "opened",
+        "position": _whole(entry, position),
+        **_traded(fill),
+        "position_size_usd": round(fill.quantity * fill.price, 8),
+        "requested_usd": entry.requested_usd,
+        "allowed_usd": entry.allowed_usd,
+        "reduced_by": list(entry.reduced_by),
+    }
+    return half_done(body, entry.closed)
+
+
+def _whole(entry: Entry, position: Position | None) -> dict[str, Any]:
+    fill, before = entry.fill, entry.before
+    quantity, entry_price, cost_usd = increased(before, fill)
+    stop = fill.stop_loss_price or (before and before.stop_loss_price)
+    target = fill.take_profit_price or (before and before.take_profit_price)
+    if position is not None:
+        quantity, entry_price, cost_usd = position.quantity, position.entry_price, position.position_size_usd
+        stop, target = position.stop_loss_price, position.take_profit_price
+    return {
         "symbol": fill.symbol,
         "side": fill.side.value,
-        "quantity": fill.quantity,
-        "entry_price": fill.price,
-        "position_size_usd": size_usd,
+        "quantity": quantity,
+        "entry_price": entry_price,
+        "position_size_usd": cost_usd,
         "leverage": fill.leverage,
-        "stop_loss_price": fill.stop_loss_price,
-        "take_profit_price": fill.take_profit_price,
+        "stop_loss_price": stop,
+        "take_profit_price": target,
     }
-    body = {"success": True, "action": "opened", "position": position, **_traded(fill), "position_size_usd": size_usd}
-    return body if closed is None else body | {"closed": _first_half(closed)}
 
 
 def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[str, Any]:
@@ -142,9 +180,10 @@ def unprotected(fill: Fill, reason: str, closed: Answer | None) -> dict[str, Any
     )
 
 
-def closed(fill: Fill, plan: Plan) -> dict[str, Any]:
+def closed(fill: Fill, held: Position, plan: Plan) -> dict[str, Any]:
     """200: a position was closed, wholly or in part; `plan` says why an entry closed only. The store adds `pnl`."""
     body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
+    body["remaining_quantity"] = held.quantity - fill.quantity
     body["closeOrder"] = {"orderId": fill.order_id, "price": fill.price, "quantity": fill.quantity}
     if plan.refusal is not None:
         body["entryRefused"] = over_limit(plan.refusal).body

@@ -16,13 +16,15 @@ from webhook_server.schemas import Order
 class Plan:
     """The legs of one order: first close what is held (if `close`), then open `open_usd` of notional (if above 0).
 
-    `refusal` says why an entry has no open leg, `reason` why there is nothing to do.
+    `refusal` says why an entry has no open leg, `reason` why there is nothing to do, `reduced_by` which limits made
+    `open_usd` less than was asked.
     """
 
     close: bool = False
     open_usd: Decimal = Decimal(0)
     refusal: Refusal | None = None
     reason: str | None = None
+    reduced_by: tuple[str, ...] = ()
 
 
 def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datetime) -> Plan:
@@ -37,7 +39,7 @@ def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datet
         return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
     if verdict.size_usd <= 0:
         return Plan(close=closes, reason=f"the position in {order.symbol} has its largest size")
-    return Plan(close=closes, open_usd=verdict.size_usd)
+    return Plan(close=closes, open_usd=verdict.size_usd, reduced_by=verdict.reduced_by)
 
 
 def after_closing(portfolio: Portfolio, gone: Position | None) -> Portfolio:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import AliasChoices
 
+from webhook_server import proof_headers
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S
 from webhook_server.risk import LimitType
 from webhook_server.schemas import SET_BY_ROUTE, Order
@@ -31,7 +32,6 @@ _WRITTEN: Final[dict[str, Schema]] = {  # what stands before pydantic's own chec
     "expires_at": _MOMENT,
 }
 _SECRET: Final = {"type": "string", "description": "The user's webhook secret; not needed when the request is signed"}
-PROOFS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _RETRY_AFTER: Final = {
     "Retry-After": {"required": True, "description": "seconds", "schema": {"type": "integer", "minimum": 1}}
 }
@@ -46,7 +46,7 @@ def signal(model: type[Order]) -> Schema:
             "required": True,
             "content": {"application/json": {"schema": body}, "text/plain": {"schema": as_text}},
         },
-        "parameters": [_header(name) for name in PROOFS],
+        "parameters": [_header(name) for name in proof_headers.NAMES],
     }
 
 
@@ -121,12 +121,46 @@ _OVER: Final = _no(error={"const": "Risk limit exceeded"}, message=_TEXT, data=_
 _PNL: Final = _object({"usd": _NUMBER, "percent": _NUMBER})
 _HALF: Final = _object({"order_id": _TEXT, "fill_price": _NUMBER, "quantity": _NUMBER, "fee_usd": _NUMBER, "pnl": _PNL})
 _MADE: Final = {"success": {"const": True}}
+_PRICE: Final[Schema] = {"type": ["number", "null"]}
+_WHOLE: Final = _object(
+    {
+        "symbol": _TEXT,
+        "side": _FILL["side"],
+        "quantity": _NUMBER,
+        "entry_price": _NUMBER,
+        "position_size_usd": _NUMBER,
+        "leverage": {"type": "integer", "minimum": 1},
+        "stop_loss_price": _PRICE,
+        "take_profit_price": _PRICE,
+    }
+)
 _OPENED: Final = _object(
-    {**_MADE, "action": {"const": "opened"}, **_TRADED, "position_size_usd": _NUMBER, "position": {"type": "object"}},
+    {
+        **_MADE,
+        "action": {"const": "opened"},
+        **_TRADED,
+        "position_size_usd": _NUMBER,
+        "position": _WHOLE,
+        "requested_usd": _NUMBER,
+        "allowed_usd": _NUMBER,
+        "reduced_by": {
+            "type": "array",
+            "items": {
+                "enum": ["max_entry_percent", "max_position_usd", "max_position_size_usd", "lot_step", "partial_fill"]
+            },
+        },
+    },
     {"closed": _HALF},
 )
 _CLOSED: Final = _object(
-    {**_MADE, "action": {"const": "closed"}, **_TRADED, "exitPrice": _NUMBER, "pnl": _PNL},
+    {
+        **_MADE,
+        "action": {"const": "closed"},
+        **_TRADED,
+        "exitPrice": _NUMBER,
+        "remaining_quantity": _NUMBER,
+        "pnl": _PNL,
+    },
     {"entryRefused": _object({"success": {"const": False}, "message": _TEXT})},
 )
 _SKIPPED: Final = _object({**_MADE, "action": {"const": "skipped"}, "reason": _TEXT, **_ENDED}, {"closed": _HALF})

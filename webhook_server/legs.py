@@ -64,12 +64,17 @@ class Legs:
         reason, result = fired
         return self._fill(CLOSE, result, held.leverage, (None, None), reason)
 
-    def open(self, size_usd: Decimal) -> Fill:
-        """Enters with at most `size_usd` of notional."""
+    def open(self, size_usd: Decimal) -> tuple[Fill, tuple[str, ...]]:
+        """Enters with at most `size_usd` of notional. The fill, and what made it less."""
         order = self.trade.order
         instrument = self.venue.instrument(order.symbol)
-        result = self.sent(OPEN) or self._entered(size_usd, instrument)
-        return self._fill(OPEN, result, order.leverage, sizing.protective_prices(order, result.price, instrument.tick))
+        result = self.sent(OPEN)
+        if result is not None:
+            reduced_by = sizing.reduced_by(size_usd / result.price, result.quantity, instrument.lot)
+        else:
+            result, reduced_by = self._entered(size_usd, instrument)
+        prices = sizing.protective_prices(order, result.price, instrument.tick)
+        return self._fill(OPEN, result, order.leverage, prices), reduced_by
 
     def undo(self, opened: Fill) -> Fill:
         """Takes back what OPEN filled, protection that may have been placed first."""
@@ -122,25 +127,30 @@ class Legs:
             raise NothingToDo(f"{percent} % of the position is less than one lot")
         return quantity
 
-    def _entered(self, size_usd: Decimal, instrument: Instrument) -> OrderResult:
+    def _entered(self, size_usd: Decimal, instrument: Instrument) -> tuple[OrderResult, tuple[str, ...]]:
         order = self.trade.order
-        quantity = self._entry_quantity(size_usd, self.venue.quote(order.symbol), instrument)
+        wanted = size_usd / self._worst_price(self.venue.quote(order.symbol), instrument)
+        quantity = self._entry_quantity(size_usd, wanted, instrument)
         try:
-            return self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False)
+            result = self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False)
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
             raise
+        return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
 
-    def _entry_quantity(self, size_usd: Decimal, quote: Quote, instrument: Instrument) -> Decimal:
-        """Sized at the worst price that slippage may make, so that the notional stays within its cap."""
+    def _worst_price(self, quote: Quote, instrument: Instrument) -> Decimal:
+        """What slippage may make of the price; sized at this the notional stays within its cap."""
+        if self.trade.order.side is Side.LONG:
+            return fill_price(quote, instrument, is_buy=True, slippage_percent=self.slippage_percent)
+        return quote.bid
+
+    def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
+        """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
         order = self.trade.order
         if instrument.max_leverage is not None and order.leverage > instrument.max_leverage:
             raise VenueRefused(f"leverage {order.leverage} is above the {instrument.max_leverage} of {order.symbol}")
-        worst = quote.bid
-        if order.side is Side.LONG:
-            worst = fill_price(quote, instrument, is_buy=True, slippage_percent=self.slippage_percent)
-        quantity = instrument.floored(size_usd / worst)
+        quantity, worst = instrument.floored(wanted), size_usd / wanted
         if self.trade.adds() and quantity * worst < max(instrument.min_notional, instrument.lot * worst):
             raise NothingToDo(f"the position in {order.symbol} has its largest size")
         if quantity <= 0:

@@ -3,7 +3,7 @@
 Entries only: closing is always allowed and never comes here. A limit that cannot be read refuses (fails closed).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -50,9 +50,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Allowance:
-    """An entry may go ahead with up to `size_usd` of notional; 0 when the position has no room left."""
+    """An entry may go ahead with up to `size_usd` of notional; 0 when the position has no room left.
+
+    `reduced_by` names the limits that made it less than was asked, the last of them the smallest.
+    """
 
     size_usd: Decimal
+    reduced_by: tuple[str, ...] = ()
 
 
 def judge(order: Order, portfolio: Portfolio, held: Position | None, now: datetime) -> Refusal | Allowance:
@@ -67,7 +71,7 @@ def judge(order: Order, portfolio: Portfolio, held: Position | None, now: dateti
     allowed = _allowed_by_rules(order, portfolio, held)
     if isinstance(allowed, Refusal):
         return allowed
-    allowance = Allowance(_room(allowed, order, portfolio, held))
+    allowance = _within_caps(allowed, order, portfolio, held)
     return _leverage(order, portfolio, allowance) or allowance
 
 
@@ -223,20 +227,23 @@ def _leverage(order: Order, portfolio: Portfolio, allowance: Allowance) -> Refus
     return Refusal(LimitType.LEVERAGE, message, current, limit)
 
 
-def _room(asked: Decimal, order: Order, portfolio: Portfolio, held: Position | None) -> Decimal:
-    """`asked` USD, cut to what the caps leave above what is held on the same side."""
+def _within_caps(allowed: Decimal, order: Order, portfolio: Portfolio, held: Position | None) -> Allowance:
+    """`allowed` USD, cut to what the caps leave above what is held on the same side."""
+    asked = order.position_size_usd or Decimal(0)
+    reduced_by = ["max_entry_percent"] if allowed < asked else []
     has = held.position_size_usd if held is not None and not _reverses(order, held) else Decimal(0)
-    rooms = [cap - has for cap in _caps(portfolio)]
-    return max(Decimal(0), min([asked, *rooms]))
+    for name, cap in _caps(portfolio):
+        if cap - has < allowed:
+            allowed = cap - has
+            reduced_by.append(name)
+    return Allowance(max(Decimal(0), allowed), tuple(reduced_by))
 
 
-def _caps(portfolio: Portfolio) -> Sequence[Decimal]:
-    caps = []
+def _caps(portfolio: Portfolio) -> Iterator[tuple[str, Decimal]]:
     if portfolio.strategy is not None:
-        caps.append(portfolio.strategy.max_position_usd)
+        yield "max_position_usd", portfolio.strategy.max_position_usd
     if portfolio.settings is not None and portfolio.settings.max_position_size_usd:
-        caps.append(portfolio.settings.max_position_size_usd)
-    return caps
+        yield "max_position_size_usd", portfolio.settings.max_position_size_usd
 
 
 def _reverses(order: Order, position: Position) -> bool:

@@ -47,7 +47,8 @@ class Settlement:
             return self._open(legs, plan, None)
         fill, plan = self._closed(legs, plan)
         opens = plan.open_usd > 0
-        closed = self._book(legs.trade, fill, answers.closed(fill, plan), is_last=not opens)
+        body = answers.closed(fill, _held(legs.trade), plan)
+        closed = self._book(legs.trade, fill, body, is_last=not opens)
         if not opens:
             return closed
         with kept_open("the exit is booked, and the entry neither made nor refused yet"):
@@ -62,15 +63,14 @@ class Settlement:
     def _closed(self, legs: Legs, plan: Plan) -> tuple[Fill, Plan]:
         """The exit of what is held, and what is left of the plan: nothing opens while a part is still held."""
         trade = legs.trade
-        if trade.held is None:
-            raise AssertionError("only what is held is closed")
+        held = _held(trade)
         try:
             with faults_of(trade.order.exchange):
-                fill = legs.close(trade.held)
+                fill = legs.close(held)
         except NothingToDo as reason:
             raise self.skipped(trade.request, str(reason), is_paper=trade.is_paper) from None
-        if plan.open_usd > 0 and fill.quantity < trade.held.quantity:
-            part = f"the venue closed only {fill.quantity} of {trade.held.quantity}"
+        if plan.open_usd > 0 and fill.quantity < held.quantity:
+            part = f"the venue closed only {fill.quantity} of {held.quantity}"
             return fill, replace(plan, open_usd=Decimal(0), reason=part)
         return fill, plan
 
@@ -78,27 +78,30 @@ class Settlement:
         trade = legs.trade
         try:
             with faults_of(trade.order.exchange):
-                fill = legs.open(plan.open_usd)
+                fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
             raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
         except VenueRefused as error:
             raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
+        requested_usd = trade.order.position_size_usd or plan.open_usd
+        reasons = (*plan.reduced_by, *reduced_by)
+        entry = answers.Entry(fill, trade.held, requested_usd, plan.open_usd, reasons, closed)
         if not trade.is_protected:
-            return self._book(trade, fill, answers.opened(fill, closed), is_last=True)
+            return self._book(trade, fill, answers.opened(entry), is_last=True)
         with kept_open("the entry is booked, and neither protected nor undone yet"):
-            return self._protected(legs, fill, closed)
+            return self._protected(legs, entry)
 
-    def _protected(self, legs: Legs, fill: Fill, closed: Answer | None) -> Answer:
+    def _protected(self, legs: Legs, entry: answers.Entry) -> Answer:
         """Books the entry, then places its protection, or undoes the entry and says so.
 
         Dying in between leaves a request that is `filled`: the next attempt goes on from here.
         """
-        trade, request = legs.trade, legs.trade.request
-        entry = _without_prices(fill) if trade.adds() else fill  # until its own wait, what was held keeps its prices
-        booked = self._store.book_fill(request.id, request.user_id, entry, status=None, answer=None)
+        trade, request, fill, closed = legs.trade, legs.trade.request, entry.fill, entry.closed
+        kept = _without_prices(fill) if trade.adds() else fill  # until its own wait, what was held keeps its prices
+        booked = self._store.book_fill(request.id, request.user_id, kept, status=None, answer=None)
         position = self._position(trade, booked.position_id, fill)
         if position is None or not _has_a_price(position):  # out of the books, or its only target lies below nothing
-            return self._noted(trade, booked.position_id, PlacedProtection(), answers.opened(fill, closed))
+            return self._noted(trade, booked.position_id, PlacedProtection(), answers.opened(entry, position))
         if _was_undone(legs):
             return self._undone(legs, position, fill, closed, "it was undone before")
         try:
@@ -107,9 +110,9 @@ class Settlement:
             return self._undone(legs, position, fill, closed, str(error))
         if fired is not None:
             self._stopped(legs, position, fired)
-            return self._protected(legs, fill, closed)
+            return self._protected(legs, entry)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return self._noted(trade, position.id, placed, answers.opened(_with_prices(fill, placed), closed))
+        return self._noted(trade, position.id, placed, answers.opened(entry, _with_prices(position, placed)))
 
     def _stopped(self, legs: Legs, position: Position, fired: Fired) -> None:
         """What protected the position before this request added to it has been filled: books that exit. The new
@@ -240,8 +243,14 @@ def _at_prices_of(entry: Fill, position: Position) -> Position:
     return position.model_copy(update=prices)
 
 
-def _with_prices(fill: Fill, placed: PlacedProtection) -> Fill:
-    """The fill with the prices at which its position is protected, for the answer."""
-    return fill.model_copy(
+def _with_prices(position: Position, placed: PlacedProtection) -> Position:
+    """The position with the prices at which it is protected, for the answer."""
+    return position.model_copy(
         update={"stop_loss_price": placed.stop_loss_price, "take_profit_price": placed.take_profit_price}
     )
+
+
+def _held(trade: Trade) -> Position:
+    if trade.held is None:
+        raise AssertionError("only what is held is closed")
+    return trade.held

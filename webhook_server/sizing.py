@@ -1,8 +1,9 @@
 """How much is traded, at which protective prices, and what it earned: exact arithmetic and nothing else."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
+from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server.schemas import Order
 
@@ -28,6 +29,22 @@ def protective_prices(order: Order, entry: Decimal, tick: Decimal) -> tuple[Deci
     return stop, target
 
 
+def reduced_by(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...]:
+    """Why `filled` of the base asset is less than `wanted`: no whole lots, or a venue that filled a part only."""
+    if filled >= wanted:
+        return ()
+    return ("lot_step",) if filled >= floor_to(wanted, lot) else ("partial_fill",)
+
+
+def increased(held: Position | None, fill: Fill) -> tuple[Decimal, Decimal, Decimal]:
+    """Quantity, average entry price and cost in USD of the position after an entry, rounded as the books round."""
+    cost = _booked(fill.quantity * fill.price)
+    if held is None:
+        return fill.quantity, fill.price, cost
+    quantity, whole = held.quantity + fill.quantity, held.position_size_usd + cost
+    return quantity, _booked(whole / quantity), whole
+
+
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` that is not above `value`."""
     return (value / step).to_integral_value(ROUND_FLOOR) * step
@@ -41,6 +58,10 @@ def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_
     if position.take_profit_price is not None and (price - position.take_profit_price) * sign >= 0:
         return "take_profit"
     return None
+
+
+def _booked(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("1e-8"), ROUND_HALF_EVEN)
 
 
 def _moved(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:

@@ -18,7 +18,7 @@ def test_an_addition_tells_the_whole_position(site: Site) -> None:
     assert told["entry_price"] == pytest.approx(float(held.entry_price), abs=1e-8)
     assert told["position_size_usd"] == pytest.approx(float(held.position_size_usd), abs=1e-8)
     assert told["stop_loss_price"] == pytest.approx(float(held.stop_loss_price or 0))
-    assert (body["quantity"], body["fill_price"]) == (0.009, 30006.1)
+    assert (body["quantity"], body["fill_price"]) == (0.009, 30006.2)
 
 
 def test_a_live_addition_tells_the_whole_position(site: Site) -> None:
