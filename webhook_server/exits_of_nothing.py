@@ -1,0 +1,78 @@
+"""An exit that finds nothing to close: did its sender name what exists, and may it have meant a position elsewhere?"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from engine.errors import BadConfiguration, StrategyFault
+from engine.store.store import Store
+from engine.store.webhook_rows import PortfolioStrategy
+from engine.types import Position
+from webhook_server import answers
+from webhook_server.schemas import Order
+from webhook_server.settling import faults_of
+from webhook_server.trade import Ended, Request
+from webhook_server.venues import Venues
+
+MOST_NAMED: Final = 5
+
+
+def reason(request: Request, store: Store, venues: Venues) -> str:
+    """Why nothing is closed, for the answer `skipped`.
+
+    Raises Ended (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
+    that the exchange does not list: an exit under a wrong name must not look like a success. Raises
+    UpstreamUnavailable when the venue cannot say what it lists.
+    """
+    order = request.order
+    _check_strategy(request, store)
+    held = [each for each in store.open_positions(user_id=request.user_id) if each.symbol == order.symbol]
+    if not any(each.exchange.lower() == order.exchange for each in held):
+        _check_listed(order, venues)
+    return _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
+
+
+def _check_strategy(request: Request, store: Store) -> None:
+    order = request.order
+    if order.strategy_id is None:
+        return
+    try:
+        strategy = _strategy(request, store)
+    except BadConfiguration:  # a limit of the exchange that cannot be read is no reason to doubt the strategy
+        return
+    if strategy is None:
+        raise _refused("strategy_id", "this user has no such strategy")
+    if strategy.exchange.lower() != order.exchange:
+        raise _refused("exchange", f"this strategy trades on {strategy.exchange}")
+
+
+def _strategy(request: Request, store: Store) -> PortfolioStrategy | None:
+    order = request.order
+    return store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=True).strategy
+
+
+def _check_listed(order: Order, venues: Venues) -> None:
+    with faults_of(order.exchange):
+        quotes = venues.quotes(order.exchange)
+        try:
+            quotes.instrument(order.symbol)
+        except StrategyFault as fault:
+            raise _refused("symbol", str(fault)) from fault
+
+
+def _sentence(order: Order, held: Sequence[Position]) -> str:
+    told = f"no open position in {order.symbol}"
+    if not held:
+        return told
+    named = "; ".join(_described(each) for each in held[:MOST_NAMED])
+    more = f"; and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else ""
+    return f"{told} under this exchange, strategy_id and environment; there is {named}{more}"
+
+
+def _described(position: Position) -> str:
+    book = "paper" if position.is_paper else "production"
+    whose = "without a strategy" if position.strategy_id is None else f"of strategy_id {position.strategy_id}"
+    return f"{position.side.value} {position.quantity.normalize():f} {whose} on {position.exchange}, {book}"
+
+
+def _refused(field: str, message: str) -> Ended:
+    return Ended("refused", answers.malformed(field, message), message)
