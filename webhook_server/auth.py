@@ -11,12 +11,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from engine.errors import SparkyError
+from webhook_server import proof_headers
 from webhook_server.intake import Envelope
 from webhook_server.schemas import FieldError
 
 KEPT_S: Final = 1.0
 MOST_KEPT: Final = 10_000
-SIGNATURE_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 # Compared against when the user has no secret, so that an unknown user costs the same time as a wrong signature.
 _NOBODYS_SECRET = SecretStr("whsec_bm8gdXNlciBoYXMgdGhpcyBzZWNyZXQgb2Ygb3Vycw==")
 
@@ -106,7 +106,7 @@ def _verified(envelope: Envelope, claimed: UUID | None, book: SecretBook) -> UUI
     if claimed is None:
         raise FieldError("user_id", "a signed body must say whose secret signed it")
     secrets = book.webhook_secrets(claimed) or (_NOBODYS_SECRET,)
-    headers = {name: envelope.headers.get(name, "") for name in SIGNATURE_HEADERS}
+    headers = {name: envelope.headers.get(name, "") for name in proof_headers.NAMES}
     matches = [_matches(secret, envelope.raw, headers) for secret in secrets]  # all are always tried
     if not any(matches):
         raise Unauthenticated("Invalid webhook signature")

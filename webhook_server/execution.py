@@ -12,7 +12,7 @@ from engine.errors import BadConfiguration, OutcomeUnknown
 from engine.exchanges.venue import Venue
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, Portfolio
-from webhook_server import answers, risk
+from webhook_server import answers, exits_of_nothing, risk
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan, after_closing, decide, held_by, to_exit
@@ -69,7 +69,10 @@ class Desk:
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
         trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
-        plan = self._found(trade) or self._judged(trade)
+        plan = None
+        if trade.may_have_been_sent:
+            trade, plan = self._found(trade)
+        plan = plan or self._judged(trade)
         return self._settlement.traded(self._legs(trade), plan)
 
     def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
@@ -104,24 +107,32 @@ class Desk:
             positions = tuple(each for each in positions if each.id == request.position_id)
         held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
         if held is None:
-            raise self._settlement.skipped(request, f"no open position in {order.symbol}")
+            raise self._settlement.skipped(request, self._nothing_held(request))
         return Trade(request, held.is_paper, held, other_sides=began.other_sides)
 
-    def _found(self, trade: Trade) -> Plan | None:
+    def _nothing_held(self, request: Request) -> str:
+        """Why there is nothing to close. Raises Ended when the sender named what does not exist."""
+        if request.position_id is not None:
+            return f"no open position in {request.order.symbol}"
+        return exits_of_nothing.reason(request, self._store, self._venues)
+
+    def _found(self, trade: Trade) -> tuple[Trade, Plan | None]:
         """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now.
 
         Raises OutcomeUnknown when the venue may not be asked.
         """
-        if not trade.may_have_been_sent:
-            return None
         try:
             found = found_at_venue(self._legs(trade))
+            if found is None:  # before 2026-11-28 orders were named otherwise: one of those may be under way
+                released = trade.with_released_names()
+                found = found_at_venue(self._legs(released))
+                trade = released if found is not None else trade
         except (BadConfiguration, Ended) as error:
             raise OutcomeUnknown(f"the venue cannot be asked about {trade.request.id}: {error}") from error
         if found is None or trade.portfolio is None or found.open_usd > 0:
-            return found
+            return trade, found
         # The exit of a reversal was made and has to be booked; its entry is judged as any that was not sent.
-        return replace(self._decided(trade, trade.portfolio), close=True)
+        return trade, replace(self._decided(trade, trade.portfolio), close=True)
 
     def _judged(self, trade: Trade) -> Plan:
         """The legs that risk allows. Raises Ended when none is left."""

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from pydantic import SecretStr
 
 from engine.errors import SparkyError
+from webhook_server.proof_headers import with_standard_names
 from webhook_server.schemas import FieldError
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -71,7 +72,7 @@ def open_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
     secret = body.pop("secret", None)
     if secret is not None and not isinstance(secret, str):
         raise FieldError("secret", "must be text")
-    return Envelope(raw, body, SecretStr(secret) if secret else None, headers)
+    return Envelope(raw, body, SecretStr(secret) if secret else None, with_standard_names(headers))
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:

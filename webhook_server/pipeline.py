@@ -1,6 +1,5 @@
 """The way of one signal, in order: authenticate, parse, pace, deduplicate, risk, execute, book, answer."""
 
-import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
@@ -20,7 +19,8 @@ from webhook_server.intake import Envelope
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.pace import Crowd, Pace
-from webhook_server.schemas import REQUEST_ID, FieldError, Order, parse, restored, unknown_fields
+from webhook_server.schemas import FieldError, Order, parse, restored, unknown_fields
+from webhook_server.signal_ids import DERIVED, signal_id
 from webhook_server.trade import Ended, HeldBack, Request, Standby
 
 logger = structlog.get_logger()
@@ -64,7 +64,8 @@ class Pipeline:
             wait_s = self._pace.wait_s(user_id, started) if order.is_entry else 0.0  # nothing limits an exit
             if wait_s > 0:
                 return answers.too_many(wait_s)
-            request = Request(request_id(envelope, order), user_id, order, self._clock.now(), started)
+            now = self._clock.now()
+            request = Request(signal_id(envelope, order, user_id, self._store, now), user_id, order, now, started)
             with self._crowd.joined(user_id, is_entry=order.is_entry) as has_room:  # no entries are in an exit's way
                 return self._performed(request, envelope) if has_room else answers.crowded()
         except FieldError as error:
@@ -113,7 +114,10 @@ class Pipeline:
         request = Request(
             row.request_id, row.user_id, order, row.created_at, self._clock.monotonic(), is_recovered=True
         )
-        return self.perform(request, row.fingerprint or "")
+        answer = self.perform(request, row.fingerprint or "")
+        if row.request_id.startswith(DERIVED):
+            self._store.ended_unheard(row.request_id, row.user_id)
+        return answer
 
     def _after(self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str) -> Answer:
         """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
@@ -153,7 +157,7 @@ class Pipeline:
                 return answers.conflict(request.id)
             if began.state == "done":
                 self._metrics.repeats.inc()
-                return Answer(began.status or 200, began.answer or {})
+                return Answer(began.status or 200, began.answer or {}, answers.REPEATED)
             if began.state == "held":
                 raise HeldBack(began.unsettled)
             # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
@@ -209,19 +213,6 @@ class Pipeline:
             error=end.error,
         )
         return end.answer
-
-
-def request_id(envelope: Envelope, order: Order) -> str:
-    """The sender's id of the signal: `webhook-id` and `signal_id` are the same thing; a new one when it gave none.
-
-    Raises FieldError when it gave two different ones, or one that cannot be kept.
-    """
-    header = envelope.headers.get("webhook-id", "").strip()
-    if header and not REQUEST_ID.fullmatch(header):
-        raise FieldError("webhook-id", "must be 1 to 100 letters, digits and . _ : ~ -")
-    if header and order.signal_id and header != order.signal_id:
-        raise FieldError("signal_id", "differs from the webhook-id header")
-    return order.signal_id or header or str(uuid.uuid4())
 
 
 def _told(answer: Answer) -> dict[str, object]:

@@ -76,7 +76,7 @@ class Guard:
 
     def _own(self, position: Position) -> Protection:
         return Protection(
-            signal_id=self.trade.request.id,
+            signal_id=self.trade.request.order_name,
             symbol=position.symbol,
             side=position.side,
             quantity=position.quantity,

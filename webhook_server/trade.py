@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from engine.errors import SparkyError
 from engine.exchanges.venue import client_order_id
@@ -23,7 +23,8 @@ class Request:
 
     `is_resumed` says that an earlier attempt may have reached a venue, `is_recovered` that it is ours to finish, for a
     sender that may be gone; `exit_reason` is what the trade will show;
-    `position_id` narrows a CLOSE to one position.
+    `position_id` narrows a CLOSE to one position. `has_released_names` says that its orders were sent by a release
+    that named them by the signal's id alone.
     """
 
     id: str
@@ -35,6 +36,12 @@ class Request:
     is_recovered: bool = False
     exit_reason: str = "signal"
     position_id: UUID | None = None
+    has_released_names: bool = False
+
+    @property
+    def order_name(self) -> UUID | str:
+        """Names its orders at the venue: two people's signals of one id may meet on one account."""
+        return self.id if self.has_released_names else uuid5(self.user_id, self.id)
 
     def stamp(self, now: float) -> dict[str, object]:
         """What every answer that ends it says of it; `now` is a monotonic second."""
@@ -69,7 +76,10 @@ class Trade:
         return self.request.is_resumed and not self.is_paper
 
     def client_order_id(self, leg: str) -> str:
-        return client_order_id(self.request.id, leg)
+        return client_order_id(self.request.order_name, leg)
+
+    def with_released_names(self) -> "Trade":
+        return replace(self, request=replace(self.request, has_released_names=True))
 
     def adds(self) -> bool:
         return self.held is not None and self.held.side is self.order.side

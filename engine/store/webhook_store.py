@@ -71,6 +71,16 @@ class WebhookStore:
             reason = f"The risk limits on {exchange} are invalid: {faults(error).replace('portfolio.', '')}"
             return BeganExecution.model_validate({**began, "portfolio": None, "unreadable": reason})
 
+    def repeated_request(self, user_id: UUID, fingerprint: str, least_s: float) -> str | None:
+        """The id of the request that a body without id and moment repeats: one that has been under way for longer than
+        `least_s`, or whose end its sender has not heard. None: it repeats nothing."""
+        found = self.rpc.call("repeated_request", user_id=user_id, fingerprint=fingerprint, least_s=least_s)
+        return None if found is None else str(found)
+
+    def ended_unheard(self, request_id: str, user_id: UUID) -> bool:
+        """Notes that a request ended while its sender was not there to hear it; False while it has not ended."""
+        return bool(self.rpc.call("ended_unheard", request_id=request_id, user_id=user_id))
+
     def submit_request(self, server: str | None, request_id: str, user_id: UUID) -> bool:
         """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""
         return bool(self.rpc.call("submit_request", server=server, request_id=request_id, user_id=user_id))

@@ -85,6 +85,12 @@ def killed_while(product: Sparky, store: Store, name: str, symbol: str) -> Itera
     product.wait_for(lambda: all_settled(store), "every request having ended", SETTLED_S)
 
 
+def stop_of(store: Store, name: str) -> str:
+    """The client order id of the stop that the entry `name` places."""
+    (account,) = store.live_accounts()
+    return client_order_id(uuid.uuid5(account.user_id, name), "l")
+
+
 def stops_at_venue(product: Sparky, store: Store) -> set[str | None]:
     (account,) = store.live_accounts()
     credentials = store.venue_credentials(account.user_id, "aster")
@@ -101,7 +107,7 @@ def test_killed_between_an_entry_and_its_protection_the_next_server_protects_it(
     product.control("aster", "faults", [HANG | {"after": 1, "accept": accept}])
     with killed_while(product, books, name, symbol):
         pass
-    assert client_order_id(name, "l") in stops_at_venue(product, books)
+    assert stop_of(books, name) in stops_at_venue(product, books)
     assert enter(product, books, name, symbol)["action"] == "opened"
     check_books(product, books, least=0)
 
@@ -130,7 +136,7 @@ def test_killed_before_the_undo_an_entry_that_can_be_protected_by_then_stays(pro
     product.control("aster", "faults", [HANG | {"after": 2}])
     with killed_while(product, books, name, "SOLUSDT"):
         product.control("aster", "market", {"refused_kinds": []})
-    assert client_order_id(name, "l") in stops_at_venue(product, books)
+    assert stop_of(books, name) in stops_at_venue(product, books)
     assert enter(product, books, name, "SOLUSDT")["action"] == "opened"
     check_books(product, books, least=0)
 

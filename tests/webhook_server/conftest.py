@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from engine.entry_rules import UNRESTRICTED
+from engine.exchanges.venue import client_order_id
 from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.embedded import dsn
@@ -56,6 +57,10 @@ class Sender:
 
     def engine(self, **fields: Any) -> requests.Response:
         return self.post("/webhook/ai-signal", **fields)
+
+    def order_id(self, name: str, leg: str) -> str:
+        """The client order id of a leg of the signal `name`."""
+        return client_order_id(uuid.uuid5(self.user_id, name), leg)
 
     def signed(self, body: str, name: str, at: datetime | None = None, key: str | None = None) -> dict[str, str]:
         at = at or datetime.now(UTC)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import UpstreamUnavailable, VenueRefused
-from engine.exchanges.venue import OrderRequest, client_order_id
+from engine.exchanges.venue import OrderRequest
 from engine.types import StrategyStatus
 from tests.webhook_server.conftest import Site
 
@@ -28,7 +28,7 @@ def test_a_live_entry_goes_out_under_the_signals_own_order_id(live: Site) -> Non
     body = enter(live, "a", leverage=3)
     assert (body["action"], body["paper"], body["order_id"]) == ("opened", False, "1000")
     (sent,) = live.account.requests
-    assert sent.client_order_id == client_order_id("a", "o")
+    assert sent.client_order_id == live.sender.order_id("a", "o")
     assert (sent.is_buy, sent.reduce_only, sent.leverage) == (True, False, 3)
     assert sent.quantity * Decimal("25005.2") <= 1000
     (position,) = live.store.open_positions()
@@ -39,7 +39,11 @@ def test_a_live_exit_is_reduce_only(live: Site) -> None:
     enter(live, "a")
     assert live.sender.post(action="close", signal_id="b").json()["action"] == "closed"
     closing = live.account.requests[-1]
-    assert (closing.is_buy, closing.reduce_only, closing.client_order_id) == (False, True, client_order_id("b", "c"))
+    assert (closing.is_buy, closing.reduce_only, closing.client_order_id) == (
+        False,
+        True,
+        live.sender.order_id("b", "c"),
+    )
     assert live.store.open_positions() == ()
 
 
@@ -94,7 +98,7 @@ def waiting(live: Site) -> dict[str, tuple[Any, ...]]:
 def test_protection_waits_at_the_venue_from_the_entry_to_the_exit(live: Site) -> None:
     body = enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
     assert body["action"] == "opened"
-    assert set(waiting(live)) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert set(waiting(live)) == {live.sender.order_id("a", "l"), live.sender.order_id("a", "t")}
     (position,) = live.store.open_positions()
     assert (position.stop_loss_price, position.take_profit_price) == (Decimal(24_500), Decimal(26_000))
     assert live.request("a")[0] == "booked"
@@ -119,7 +123,7 @@ def test_adding_to_a_protected_position_protects_all_of_it_at_the_old_prices(liv
     enter(live, "b", position_size_usd=500)
     (position,) = live.store.open_positions()
     (only,) = waiting(live).values()
-    assert set(waiting(live)) == {client_order_id("b", "l")}
+    assert set(waiting(live)) == {live.sender.order_id("b", "l")}
     assert only == (position.side, position.quantity, Decimal(24_500), None)
 
 
@@ -135,13 +139,13 @@ def test_an_exit_that_the_venue_refuses_leaves_the_position_protected(live: Site
     enter(live, "a", stop_loss_percent=2)
     live.account.mood = "refuse"
     assert not live.sender.post(action="close", environment="production").json()["success"]
-    assert set(waiting(live)) == {client_order_id("a", "l")}
+    assert set(waiting(live)) == {live.sender.order_id("a", "l")}
 
 
 def test_a_stop_that_the_venue_filled_is_booked_as_the_exit_and_nothing_is_sold_twice(live: Site) -> None:
     enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
     live.move("BTCUSDT", "24400.0")
-    live.account.trigger(client_order_id("a", "l"))
+    live.account.trigger(live.sender.order_id("a", "l"))
     live.server.watch.run()
     (trade,) = live.store.trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(24_400))
@@ -247,9 +251,9 @@ def test_a_lost_reversal_is_finished_leg_by_leg(live: Site) -> None:
     body = live.sender.post(**turn).json()
     assert (body["action"], body["side"]) == ("opened", "SHORT")
     assert [order.client_order_id for order in live.account.orders] == [
-        client_order_id("a", "o"),
-        client_order_id("turn", "c"),
-        client_order_id("turn", "o"),
+        live.sender.order_id("a", "o"),
+        live.sender.order_id("turn", "c"),
+        live.sender.order_id("turn", "o"),
     ]
     (position,) = live.store.open_positions()
     assert position.side == "SHORT"
@@ -273,7 +277,7 @@ def test_a_reversal_whose_exit_is_booked_is_finished_before_anything_else_is_don
     assert (body["action"], body["side"], "closed" in body) == ("opened", "LONG", True)
     assert live.sender.post(environment="production", action="SELL", signal_id="turn").json()["action"] == "opened"
     legs = [("a", "o"), ("turn", "c"), ("turn", "o"), ("b", "c"), ("b", "o")]
-    assert [order.client_order_id for order in live.account.orders] == [client_order_id(*leg) for leg in legs]
+    assert [order.client_order_id for order in live.account.orders] == [live.sender.order_id(*leg) for leg in legs]
     assert live.request("turn")[0] == live.request("b")[0] == "booked"
 
 

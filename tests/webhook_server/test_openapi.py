@@ -23,7 +23,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks as openapi
 
 from tests.webhook_server.conftest import Sender, Site
-from webhook_server import described
+from webhook_server import proof_headers
 from webhook_server.routes import Doors, router
 from webhook_server.schemas import REQUEST_ID
 
@@ -88,7 +88,7 @@ class Traffic:
             given: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
             body, auth = self._proven(given, mark // 6, mark % 6 if isinstance(case.body, dict) else 5)
             case.body = body if isinstance(case.body, dict) else json.dumps(body)  # as charting services send it
-            for name in described.PROOFS:
+            for name in proof_headers.NAMES:
                 case.headers.pop(name, None)
         if case.path == "/positions" and mark % 2:
             case.headers["X-Webhook-Secret"] = self._site.sender.secret.get_secret_value()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engine.exchanges.venue import OrderRequest, client_order_id
+from engine.exchanges.venue import OrderRequest
 from tests.webhook_server.conftest import Site
 from webhook_server.schemas import Order
 
@@ -82,7 +82,7 @@ def test_a_live_order_that_the_venue_filled_is_booked_however_late(site: Site) -
     site.credentials()
     begun(site, "a", age_s=3_600, is_sent=True, environment="production")
     site.account.market_order(
-        OrderRequest(client_order_id=client_order_id("a", "o"), symbol="BTCUSDT", is_buy=True, quantity="0.02")
+        OrderRequest(client_order_id=site.sender.order_id("a", "o"), symbol="BTCUSDT", is_buy=True, quantity="0.02")
     )
     assert site.server.recovery.run() == 1
     (position,) = site.store.open_positions()
@@ -96,7 +96,7 @@ def test_the_exit_of_a_live_reversal_is_booked_though_its_entry_comes_too_late(s
     begun(site, "turn", age_s=3_600, is_sent=True, environment="production", action="SELL")
     site.account.market_order(
         OrderRequest(
-            client_order_id=client_order_id("turn", "c"),
+            client_order_id=site.sender.order_id("turn", "c"),
             symbol="BTCUSDT",
             is_buy=False,
             quantity=str(held["quantity"]),
@@ -161,7 +161,7 @@ def test_an_order_that_senders_may_not_write_any_more_is_booked_once_it_was_sent
     begun(site, "kept", environment="production", action="SELL", symbol="ETHUSDT")
     site.sql("update webhook_requests set payload = payload || '{\"take_profit_percent\": 136.7}'")
     site.account.market_order(
-        OrderRequest(client_order_id=client_order_id("sent", "o"), symbol="BTCUSDT", is_buy=False, quantity="0.02")
+        OrderRequest(client_order_id=site.sender.order_id("sent", "o"), symbol="BTCUSDT", is_buy=False, quantity="0.02")
     )
     assert site.server.recovery.run() == 2
     (position,) = site.store.open_positions()

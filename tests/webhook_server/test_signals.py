@@ -146,6 +146,7 @@ def test_the_documented_examples_work_as_they_are_written(site: Site, example: s
         "whsec_…": site.sender.secret.get_secret_value(),
         "{{exchange}}": "BINANCE",
         "{{ticker}}": "BTCUSDT.P",
+        "{{interval}}": "15",
         "{{timenow}}": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     for placeholder, value in filled_in.items():
