@@ -57,6 +57,17 @@ def test_what_is_held_in_the_other_book_is_told(site: Site) -> None:
     assert (answer["action"], "paper" in answer["reason"]) == ("skipped", True)
 
 
+def test_an_exit_of_one_book_tells_what_stays_open_in_the_other(site: Site) -> None:
+    site.credentials()
+    site.sender.post()
+    site.sender.post(environment="production")
+    first = site.sender.post(action="CLOSE").json()
+    assert (first["action"], first["paper"]) == ("closed", False)
+    assert first["still_open"] == [{"side": "LONG", "quantity": 0.039, "paper": True}]
+    second = site.sender.post(action="CLOSE").json()
+    assert (second["action"], second["paper"], "still_open" in second) == ("closed", True, False)
+
+
 def test_a_venue_that_is_away_cannot_say_whether_it_lists_the_symbol(site: Site) -> None:
     site.market.away = UpstreamUnavailable("venue", "no connection")
     answer = site.sender.post(action="CLOSE", signal_id="a")
