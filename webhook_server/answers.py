@@ -1,7 +1,7 @@
 """Every answer a sender can get, in the words its clients already know; the pipeline only chooses among them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -180,10 +180,17 @@ def unprotected(fill: Fill, reason: str, closed: Answer | None) -> dict[str, Any
     )
 
 
-def closed(fill: Fill, held: Position, plan: Plan) -> dict[str, Any]:
-    """200: a position was closed, wholly or in part; `plan` says why an entry closed only. The store adds `pnl`."""
+def closed(fill: Fill, held: Position, plan: Plan, still_open: Sequence[Position] = ()) -> dict[str, Any]:
+    """200: a position was closed, wholly or in part; `plan` says why an entry closed only. The store adds `pnl`.
+
+    `still_open` are the sender's other positions in the symbol, in the other book.
+    """
     body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
     body["remaining_quantity"] = held.quantity - fill.quantity
+    if still_open:
+        body["still_open"] = [
+            {"side": each.side.value, "quantity": each.quantity, "paper": each.is_paper} for each in still_open
+        ]
     body["closeOrder"] = {"orderId": fill.order_id, "price": fill.price, "quantity": fill.quantity}
     if plan.refusal is not None:
         body["entryRefused"] = over_limit(plan.refusal).body

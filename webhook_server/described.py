@@ -105,17 +105,19 @@ def _no(optional: Schema | None = None, **required: Schema) -> Schema:
 
 
 _ENDED: Final[Schema] = {"signal_id": _TEXT, "duration": {"type": "integer", "minimum": 0}}
+_SIDE: Final[Schema] = {"enum": ["LONG", "SHORT"]}
+_BOOLEAN: Final[Schema] = {"type": "boolean"}
 _FILL: Final[Schema] = {
     "exchange": _TEXT,
     "symbol": _TEXT,
-    "side": {"enum": ["LONG", "SHORT"]},
+    "side": _SIDE,
     "order_id": _TEXT,
     "orderId": _TEXT,
     "fill_price": _NUMBER,
     "quantity": _NUMBER,
     "fee_usd": _NUMBER,
 }
-_TRADED: Final[Schema] = {**_FILL, "paper": {"type": "boolean"}, **_ENDED}
+_TRADED: Final[Schema] = {**_FILL, "paper": _BOOLEAN, **_ENDED}
 _LIMIT: Final = _object({"limitType": {"enum": [each.value for each in LimitType]}, "current": {}, "limit": {}})
 _OVER: Final = _no(error={"const": "Risk limit exceeded"}, message=_TEXT, data=_LIMIT)
 _PNL: Final = _object({"usd": _NUMBER, "percent": _NUMBER})
@@ -125,7 +127,7 @@ _PRICE: Final[Schema] = {"type": ["number", "null"]}
 _WHOLE: Final = _object(
     {
         "symbol": _TEXT,
-        "side": _FILL["side"],
+        "side": _SIDE,
         "quantity": _NUMBER,
         "entry_price": _NUMBER,
         "position_size_usd": _NUMBER,
@@ -161,7 +163,10 @@ _CLOSED: Final = _object(
         "remaining_quantity": _NUMBER,
         "pnl": _PNL,
     },
-    {"entryRefused": _object({"success": {"const": False}, "message": _TEXT})},
+    {
+        "entryRefused": _object({"success": {"const": False}, "message": _TEXT}),
+        "still_open": {"type": "array", "items": _object({"side": _SIDE, "quantity": _NUMBER, "paper": _BOOLEAN})},
+    },
 )
 _SKIPPED: Final = _object({**_MADE, "action": {"const": "skipped"}, "reason": _TEXT, **_ENDED}, {"closed": _HALF})
 _UNDONE: Final = _object({**_FILL, "exitPrice": _NUMBER, "exit_order_id": _TEXT})

@@ -108,7 +108,8 @@ class Desk:
         held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
         if held is None:
             raise self._settlement.skipped(request, self._nothing_held(request))
-        return Trade(request, held.is_paper, held, other_sides=began.other_sides)
+        still_open = tuple(each for each in positions if each.id != held.id)
+        return Trade(request, held.is_paper, held, other_sides=began.other_sides, still_open=still_open)
 
     def _nothing_held(self, request: Request) -> str:
         """Why there is nothing to close. Raises Ended when the sender named what does not exist."""

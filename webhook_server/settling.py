@@ -47,7 +47,7 @@ class Settlement:
             return self._open(legs, plan, None)
         fill, plan = self._closed(legs, plan)
         opens = plan.open_usd > 0
-        body = answers.closed(fill, _held(legs.trade), plan)
+        body = answers.closed(fill, _held(legs.trade), plan, legs.trade.still_open)
         closed = self._book(legs.trade, fill, body, is_last=not opens)
         if not opens:
             return closed

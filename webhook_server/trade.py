@@ -61,6 +61,7 @@ class Trade:
     held: Position | None
     portfolio: Portfolio | None = None  # read for entries only: exits ask no limit
     other_sides: frozenset[Side] = frozenset()  # held live in the symbol by others of the account
+    still_open: tuple[Position, ...] = ()  # of its sender in the symbol, beside what is closed
 
     @property
     def order(self) -> Order:
