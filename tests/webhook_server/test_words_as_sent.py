@@ -1,0 +1,110 @@
+"""Words for what to do: a position that is to be flat is closed, and nothing is opened that was not asked for."""
+
+from typing import Any
+
+import pytest
+
+from engine.types import SignalAction
+from tests.webhook_server.conftest import Site
+from webhook_server.schemas import FieldError, Order, parse, restored
+
+BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
+ENTRY = BODY | {"position_size_usd": 100}
+
+
+@pytest.mark.parametrize(("entry", "exit_with"), [("buy", "sell"), ("sell", "buy")])
+@pytest.mark.parametrize("name", ["market_position", "marketPosition", "sentiment"])
+def test_a_position_that_is_to_be_flat_is_closed_and_none_is_opened(
+    site: Site, entry: str, exit_with: str, name: str
+) -> None:
+    site.sender.post(action=entry)
+    body = site.sender.post(action=exit_with, **{name: "flat"}).json()
+    assert (body["action"], site.store.open_positions()) == ("closed", ())
+
+
+@pytest.mark.parametrize("word", ["exit", "EXIT", "flat", " Flat ", "close"])
+def test_the_words_for_an_exit_close(site: Site, word: str) -> None:
+    site.sender.post()
+    body = site.sender.post(action=word, position_size_usd=None, market_position="{{strategy.market_position}}").json()
+    assert (body["action"], site.store.open_positions()) == ("closed", ())
+
+
+@pytest.mark.parametrize(
+    ("action", "position", "meant"),
+    [
+        ("buy", "long", "BUY"),
+        ("sell", "short", "SELL"),
+        ("LONG", "Long", "BUY"),
+        ("short", "SHORT", "SELL"),
+        ("buy", "bullish", "BUY"),
+        ("sell", "flat", "CLOSE"),
+        ("buy", " FLAT ", "CLOSE"),
+        ("long", "flat", "CLOSE"),
+        ("buy", "", "BUY"),
+        ("sell", None, "SELL"),
+        ("close", "long", "CLOSE"),
+        ("exit", 7, "CLOSE"),
+    ],
+)
+def test_what_action_and_market_position_mean_together(action: str, position: object, meant: str) -> None:
+    body = ENTRY | {"action": action, "market_position": position, "prev_market_position": "long"}
+    assert parse(body, Order).action is SignalAction(meant)
+
+
+@pytest.mark.parametrize(("action", "position"), [("sell", "long"), ("buy", "short")])
+def test_part_of_a_position_is_closed_by_its_percentage_only(action: str, position: str) -> None:
+    body = ENTRY | {"action": action, "market_position": position}
+    order = parse(body | {"sell_percentage": "25"}, Order)
+    assert (order.action, order.sell_percentage) == (SignalAction.CLOSE, 25)
+    with pytest.raises(FieldError, match="sell_percentage") as refusal:
+        parse(body, Order)
+    assert refusal.value.where == "market_position"
+
+
+@pytest.mark.parametrize(
+    ("action", "position"),
+    [
+        ("long", "short"),
+        ("short", "long"),
+        ("buy", "{{strategy.market_position}}"),
+        ("sell", "neutral"),
+        ("buy", 0),
+        ("sell", -1),
+        ("buy", ["flat"]),
+        ("sell", "fl\u0430t"),
+        ("sell", "NaN"),
+    ],
+)
+def test_a_market_position_that_contradicts_or_is_unknown_is_refused(action: str, position: object) -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"action": action, "market_position": position}, Order)
+    assert refusal.value.where == "market_position"
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["close_long", "exit_long", "ENTER_LONG", "EXIT_SHORT", "closelong", "{{strategy.order.action}}", "", None, "hold"],
+)
+@pytest.mark.parametrize("position", ["flat", "long", None])
+def test_no_action_and_an_unknown_one_are_refused(action: str | None, position: str | None) -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"action": action, "market_position": position}, Order)
+    assert refusal.value.where == "action"
+
+
+def test_two_market_positions_must_be_the_same() -> None:
+    with pytest.raises(FieldError) as refusal:
+        parse(ENTRY | {"action": "buy", "market_position": "long", "marketPosition": "flat"}, Order)
+    assert refusal.value.where == "marketPosition"
+
+
+def test_the_stored_order_keeps_what_was_meant() -> None:
+    order = parse(BODY | {"action": "sell", "market_position": "flat"}, Order)
+    again = restored(order.model_dump(mode="json", exclude_none=True), may_have_traded=False)
+    assert (again, again.action) == (order, SignalAction.CLOSE)
+
+
+def test_what_an_older_version_stored_is_still_read() -> None:
+    stored = ENTRY | {"action": "BUY", "symbol": "BTC", "position_size_usd": "1E+2", "trailing_stop_percent": "1"}
+    order = restored(stored, may_have_traded=False)
+    assert (order.symbol, order.position_size_usd) == ("BTC", 100)
