@@ -18,7 +18,9 @@ PROMISES = {
     **dict.fromkeys(
         ("trailing_stop", "trailingStop", "trail", "callbackRate", "trailingStopPercent"), "stop_loss_percent"
     ),
-    **dict.fromkeys(("quantity", "qty", "contracts", "amount", "lots", "positionSize", "Size"), "position_size_usd"),
+    **dict.fromkeys(
+        ("quantity", "qty", "contracts", "amount", "lots", "positionSize", "positionSizeUsd"), "position_size_usd"
+    ),
     **dict.fromkeys(("reduceOnly", "reduce_only", "closePosition"), "CLOSE"),
     **dict.fromkeys(("strategyId", "Strategy_ID"), "strategy_id"),
     **dict.fromkeys(("expiresAt", "expiry"), "expires_at"),
@@ -26,16 +28,24 @@ PROMISES = {
     "limitPrice": "price",
 }
 SENSELESS = {
-    **{
-        "size": "NaN",
-        "position_size_usd": -5,
-        "stop_loss_percent": "{{plot_1}}",
-        "take_profit_percent": [],
-        "qty": "x",
-    },
-    **{"useTrailingStop": "maybe", "trailing_stop_percent": 1, "leverage": 1e300, "price": "NaN", "order_type": "STOP"},
-    **{"orderType": "LIMIT", "stopLoss": 5, "reduceOnly": True, "timestamp": "{{timenow}}", "ai_confidence": "high"},
-    **{"market_position": "{{strategy.market_position}}", "expires_at": "soon", "expiresAt": 1},
+    "size": "NaN",
+    "position_size_usd": -5,
+    "stop_loss_percent": "{{plot_1}}",
+    "take_profit_percent": [],
+    "qty": "x",
+    "useTrailingStop": "maybe",
+    "trailing_stop_percent": 1,
+    "leverage": 1e300,
+    "price": "NaN",
+    "order_type": "STOP",
+    "orderType": "LIMIT",
+    "stopLoss": 5,
+    "reduceOnly": True,
+    "timestamp": "{{timenow}}",
+    "ai_confidence": "high",
+    "market_position": "{{strategy.market_position}}",
+    "expires_at": "soon",
+    "expiresAt": 1,
 }
 
 
@@ -72,9 +82,7 @@ def test_no_field_of_an_entry_decides_over_an_exit(name: str) -> None:
 
 def test_an_exit_with_every_senseless_field_at_once_closes(site: Site) -> None:
     site.sender.post()
-    text = json.dumps(
-        site.sender.body(action="sell", position_size_usd=None, **SENSELESS | {"market_position": "flat"})
-    )
+    text = json.dumps(site.sender.body(**SENSELESS | {"action": "sell", "market_position": "flat"}))
     body = text[:-1] + ', "plot": NaN, "size_usd": NaN, "leverage ": 1e999999999, "x": [1e999999999]}'
     answer = requests.post(f"{site.url}/webhook", data=body, timeout=60)
     assert (answer.status_code, answer.json().get("action")) == (200, "closed"), answer.text

@@ -1,5 +1,6 @@
 """Words for what to do: a position that is to be flat is closed, and nothing is opened that was not asked for."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_what_action_and_market_position_mean_together(action: str, position: ob
 def test_part_of_a_position_is_closed_by_its_percentage_only(action: str, position: str) -> None:
     body = ENTRY | {"action": action, "market_position": position}
     order = parse(body | {"sell_percentage": "25"}, Order)
-    assert (order.action, order.sell_percentage) == (SignalAction.CLOSE, 25)
+    assert (order.action, order.sell_percentage) == (SignalAction.CLOSE, Decimal(25))
     with pytest.raises(FieldError, match="sell_percentage") as refusal:
         parse(body, Order)
     assert refusal.value.where == "market_position"
@@ -107,4 +108,4 @@ def test_the_stored_order_keeps_what_was_meant() -> None:
 def test_what_an_older_version_stored_is_still_read() -> None:
     stored = ENTRY | {"action": "BUY", "symbol": "BTC", "position_size_usd": "1E+2", "trailing_stop_percent": "1"}
     order = restored(stored, may_have_traded=False)
-    assert (order.symbol, order.position_size_usd) == ("BTC", 100)
+    assert (order.symbol, order.position_size_usd) == ("BTC", Decimal(100))
