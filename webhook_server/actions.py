@@ -1,5 +1,6 @@
 """What a signal asks for, out of its words: an entry on a side, or an exit. Nothing opens that was not asked for."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from engine.types import SignalAction
@@ -34,25 +35,33 @@ def action_of(word: object) -> SignalAction:
     return ENTRIES[upper]
 
 
-def resolved(word: object, position: object, *, names_share: bool) -> SignalAction:
-    """The action of a signal that also tells the position that is wanted after it; None tells nothing.
+@dataclass(frozen=True)
+class Intent:
+    """What a signal asks for; `is_flat` says that nothing of the position is to stay, whatever part else is named."""
+
+    action: SignalAction
+    is_flat: bool = False
+
+
+def intent_of(word: object, position: object, *, names_share: bool) -> Intent:
+    """What a signal asks for that also tells the position that is wanted after it; None tells nothing.
 
     `names_share` says whether the signal names the part of a position to close. A word for an exit is one whatever
     `position` says. Raises ValueError about `position`, and what `action_of` raises.
     """
     action = action_of(word)
     if action is SignalAction.CLOSE or position is None:
-        return action
+        return Intent(action)
     wanted = POSITIONS.get(_upper(position))
     if wanted is None:
         raise ValueError("must be long, short or flat")
     if wanted in {action, SignalAction.CLOSE}:
-        return wanted
+        return Intent(wanted, is_flat=wanted is SignalAction.CLOSE)
     if _upper(word) in _SIDES:
         raise ValueError("contradicts the action")
     if not names_share:
         raise ValueError("tells a partial exit; send sell_percentage, the part of the position to close")
-    return SignalAction.CLOSE
+    return Intent(SignalAction.CLOSE)
 
 
 def _upper(word: object) -> str:

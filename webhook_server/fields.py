@@ -61,7 +61,7 @@ def _moment(value: object) -> object:
         text = value.strip(numerals.BLANKS)
         if _ISO.fullmatch(text):
             return text
-        value = numerals.from_text(text)
+        value = numerals.from_text(text, wanted="must be ISO 8601, or seconds or milliseconds since 1970")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     if value < 0:

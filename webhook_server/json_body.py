@@ -102,7 +102,7 @@ def _fault(text: str, error: json.JSONDecodeError) -> FieldError:
         return _not_json(_by_message(error.msg), *_place(text, error.pos))
     at = _first_after(text, error.pos)
     if (comma := _needless_comma(text, at)) is not None:
-        return _not_json("the comma here is one too many, since nothing follows it", *_place(text, comma))
+        return _not_json("the comma here is one too many", *_place(text, comma))
     if text.startswith("{{", at - 1):
         at -= 1
     return _not_json(_reason(text, at, error.msg), *_place(text, at))
@@ -110,7 +110,10 @@ def _fault(text: str, error: json.JSONDecodeError) -> FieldError:
 
 def _needless_comma(text: str, at: int) -> int | None:
     """Where the comma before a closing bracket at or after `at` is. Versions of the parser differ in what they tell."""
-    comma = at if text.startswith(",", at) else _last_before(text, at)
+    before = _last_before(text, at)
+    comma = at if text.startswith(",", at) else before
+    if comma == at and text.startswith(",", before):
+        return at
     return comma if text.startswith(",", comma) and text.startswith(("}", "]"), _first_after(text, comma + 1)) else None
 
 

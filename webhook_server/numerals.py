@@ -42,14 +42,14 @@ def from_constant(word: str) -> Unusable:
     return Unusable(word, "has NaN or Infinity where a number belongs")
 
 
-def from_text(value: object) -> object:
-    """A numeral in text as Decimal; anything else that is no bool as it is. Raises ValueError."""
-    return _from_text(value, _NUMERAL, "digits with at most one point")
+def from_text(value: object, wanted: str = "must be a number; in text, digits with at most one point") -> object:
+    """A numeral in text as Decimal; anything else that is no bool as it is. Raises ValueError that says `wanted`."""
+    return _from_text(value, _NUMERAL, wanted)
 
 
 def whole_from_text(value: object) -> object:
     """As `from_text`, for whole numbers only."""
-    return _from_text(value, _WHOLE, "digits")
+    return _from_text(value, _WHOLE, "must be a whole number; in text, digits only")
 
 
 def reason_unusable(value: Any) -> str | None:
@@ -60,16 +60,16 @@ def reason_unusable(value: Any) -> str | None:
     return next((reason for reason in map(reason_unusable, inner) if reason is not None), None)
 
 
-def _from_text(value: object, pattern: re.Pattern[str], expected: str) -> object:
+def _from_text(value: object, pattern: re.Pattern[str], wanted: str) -> object:
     if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueErrors only
+        raise ValueError(wanted)  # noqa: TRY004 - pydantic collects ValueErrors only
     if not isinstance(value, str):
         return value
     text = value.strip(BLANKS)
-    if not pattern.fullmatch(text) or len(text) > MOST_DIGITS_IN_TEXT + 1:
-        raise ValueError(f"must be a number: in text, at most {MOST_DIGITS_IN_TEXT} of {expected}")
-    if sum(map(str.isdigit, text)) > MOST_DIGITS_IN_TEXT:
-        raise ValueError(f"must be a number of at most {MOST_DIGITS_IN_TEXT} digits")
+    if not pattern.fullmatch(text):
+        raise ValueError(wanted)
+    if len(text.replace(".", "")) > MOST_DIGITS_IN_TEXT:
+        raise ValueError(f"must have at most {MOST_DIGITS_IN_TEXT} digits")
     return Decimal(text)
 
 

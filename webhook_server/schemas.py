@@ -24,6 +24,7 @@ from webhook_server import actions, fields, numerals, unheeded
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
 SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
 MOST_TOLD: Final = 30
+ALL: Final = Decimal(100)
 _OWN_WORDS: Final = {"missing": "is missing", "uuid_parsing": "must be a UUID"}  # pydantic's own repeat what was sent
 
 
@@ -73,7 +74,7 @@ class Order(BaseModel):
     position_size_usd: fields.Usd | None = Field(
         default=None, validate_default=True, validation_alias=AliasChoices("position_size_usd", "size", "size_usd")
     )
-    sell_percentage: fields.Share = Decimal(100)
+    sell_percentage: fields.Share = ALL
     stop_loss_percent: fields.Percent | None = None
     take_profit_percent: fields.Gain | None = None
     use_trailing_stop: bool = Field(
@@ -158,8 +159,8 @@ def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
     """
     given = _without_blanks(body)
     told: dict[str, str] = {}
-    action = _action_in(given, told)
-    is_exit = action is SignalAction.CLOSE
+    intent = _intent_of(given, told)
+    is_exit = intent is not None and intent.action is SignalAction.CLOSE
     for name, reason in _faults(given, is_exit=is_exit):
         told.setdefault(name if is_tellable(name) else "body", reason)
     used = {
@@ -167,7 +168,8 @@ def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
         for name, value in given.items()
         if name in _FIELD_OF and name not in told and not (is_exit and _FIELD_OF[name] in _OF_ENTRIES)
     }
-    return _validated(used if action is None else used | {"action": action}, schema, told, is_exit=is_exit)
+    order = _validated(used if intent is None else used | {"action": intent.action}, schema, told, is_exit=is_exit)
+    return order.model_copy(update={"sell_percentage": ALL}) if intent is not None and intent.is_flat else order
 
 
 def restored(payload: Mapping[str, Any], *, may_have_traded: bool) -> Order:
@@ -199,20 +201,20 @@ def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _action_in(given: Mapping[str, Any], told: dict[str, str]) -> SignalAction | None:
+def _intent_of(given: Mapping[str, Any], told: dict[str, str]) -> actions.Intent | None:
     """What the words in `given` ask for; None when no action does. What is wrong with the position goes to `told`."""
     try:
-        alone = actions.action_of(given.get("action"))
+        alone = actions.intent_of(given.get("action"), None, names_share=False)
     except ValueError:
         return None
     names = [name for name in actions.POSITION_NAMES if name in given]
-    differing = _differing(given, names) if alone is not SignalAction.CLOSE else None
+    differing = _differing(given, names) if alone.action is not SignalAction.CLOSE else None
     if differing is not None:
         told[names[-1]] = differing
         return alone
     position = given[names[0]] if names else None
     try:
-        return actions.resolved(given["action"], position, names_share="sell_percentage" in given)
+        return actions.intent_of(given["action"], position, names_share="sell_percentage" in given)
     except ValueError as error:
         told[names[0]] = str(error)
         return alone
@@ -228,7 +230,7 @@ def _faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[str, s
                 yield name, reason
         if name not in _KNOWN:
             advice = None if is_exit else unheeded.advice(name, value)
-            advice = advice or unheeded.spelling_advice(name, value, heeded)
+            advice = advice or unheeded.spelling_advice(name, value, _SPELLINGS[is_exit])
             if advice is not None:
                 yield name, advice
     for choices in _CHOICES:
@@ -287,3 +289,4 @@ _OF_ENTRIES: Final = frozenset(
 )
 _OF_ALL: Final = frozenset(name for name in _ORDER if _FIELD_OF.get(name) not in _INFORMING)
 _OF_EXITS: Final = frozenset(name for name in _OF_ALL if _FIELD_OF.get(name, "price") not in _OF_ENTRIES)
+_SPELLINGS: Final = {False: unheeded.spellings(_OF_ALL), True: unheeded.spellings(_OF_EXITS)}

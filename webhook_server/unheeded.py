@@ -4,7 +4,7 @@ The names are those of other bots, of exchanges and of charting services, and ou
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 _STOP: Final = "means nothing here; send stop_loss_percent instead"
@@ -47,7 +47,7 @@ _ADVICE: Final = {  # names without case and separators
         ("reduceonly closeposition closeonly exitonly", _REDUCE),
         (_HEDGE_NAMES, _HEDGE),
         ("expiry expires expiration validuntil goodtilldate maxlag", _EXPIRY),
-        ("limitprice orderprice", _LIMIT),
+        ("limit limitprice orderprice", _LIMIT),
         ("triggerprice stoplimitprice", _TRIGGER),
         ("lev", _LEVERAGE),
     )
@@ -60,9 +60,14 @@ def advice(name: str, value: object) -> str | None:
     return _ADVICE.get(_bare(name)) if _is_asked(value) else None
 
 
-def spelling_advice(name: str, value: object, known: Iterable[str]) -> str | None:
-    """The same for `name` as another spelling of one of the `known` names, all of which mean something."""
-    meant = next((each for each in known if _bare(each) == _bare(name)), None)
+def spellings(names: Iterable[str]) -> Mapping[str, str]:
+    """`names`, all of which mean something, by what all spellings of each have in common."""
+    return {_bare(name): name for name in names}
+
+
+def spelling_advice(name: str, value: object, known: Mapping[str, str]) -> str | None:
+    """As `advice`, for `name` as another spelling of one of the `known` names (see `spellings`)."""
+    meant = known.get(_bare(name))
     return None if meant is None or not _is_asked(value) else f"means nothing in this spelling; send {meant} instead"
 
 

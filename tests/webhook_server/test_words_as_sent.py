@@ -93,6 +93,15 @@ def test_no_action_and_an_unknown_one_are_refused(action: str | None, position: 
     assert refusal.value.where == "action"
 
 
+def test_flat_leaves_nothing_whatever_part_the_template_names(site: Site) -> None:
+    site.sender.post()
+    site.sender.post(action="sell", market_position="long", sell_percentage="50")
+    (half,) = site.store.open_positions()
+    assert half.quantity == Decimal("0.020")
+    assert site.sender.post(action="sell", market_position="flat", sell_percentage="50").json()["action"] == "closed"
+    assert site.store.open_positions() == ()
+
+
 def test_two_market_positions_must_be_the_same() -> None:
     with pytest.raises(FieldError) as refusal:
         parse(ENTRY | {"action": "buy", "market_position": "long", "marketPosition": "flat"}, Order)
