@@ -1,9 +1,13 @@
 """Words for what to do: a position that is to be flat is closed, and nothing is opened that was not asked for."""
 
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from engine.types import SignalAction
 from tests.webhook_server.conftest import Site
@@ -100,6 +104,50 @@ def test_flat_leaves_nothing_whatever_part_the_template_names(site: Site) -> Non
     assert half.quantity == Decimal("0.020")
     assert site.sender.post(action="sell", market_position="flat", sell_percentage="50").json()["action"] == "closed"
     assert site.store.open_positions() == ()
+
+
+TEMPLATE = next(
+    text
+    for text in re.findall(
+        r"\{\s*\"secret\".*?\}(?=\n```)", (Path(__file__).parents[2] / "docs/webhooks.md").read_text(), re.DOTALL
+    )
+    if "strategy.market_position" in text
+)
+
+
+def rendered(site: Site, action: str, market_position: str, position_size: str) -> str:
+    """The documented alert of a strategy as TradingView fills it in."""
+    filled_in = {
+        "whsec_\u2026": site.sender.secret.get_secret_value(),
+        "{{exchange}}": "BYBIT",
+        "{{ticker}}": "BTCUSDT.P",
+        "{{interval}}": "1D",
+        "{{strategy.order.action}}": action,
+        "{{strategy.market_position}}": market_position,
+        "{{strategy.position_size}}": position_size,
+        "{{timenow}}": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    text = TEMPLATE
+    for placeholder, value in filled_in.items():
+        text = text.replace(placeholder, value)
+    assert "{{" not in text
+    return text
+
+
+def test_the_documented_alert_of_a_strategy_enters_reverses_and_exits(site: Site) -> None:
+    did = []
+    for action, position, size in (
+        ("buy", "long", "0.01"),
+        ("sell", "short", "-0.01"),
+        ("buy", "flat", "0"),
+        ("sell", "short", "-0.0000015"),
+    ):
+        text = rendered(site, action, position, size).encode()
+        first = requests.post(f"{site.url}/webhook", data=text, timeout=60)
+        again = requests.post(f"{site.url}/webhook", data=text, timeout=60)
+        assert (again.status_code, again.json()) == (200, first.json())
+        did.append((first.json()["action"], [held.side.value for held in site.store.open_positions()]))
+    assert did == [("opened", ["LONG"]), ("opened", ["SHORT"]), ("closed", []), ("opened", ["SHORT"])]
 
 
 def test_two_market_positions_must_be_the_same() -> None:
