@@ -53,7 +53,7 @@ def spellings(base: str, quote: str) -> set[str]:
     if quote != "USD":
         apart |= {f"{base}-{quote}-SWAP", f"{base}-{quote}-PERP", f"{base}_{quote}_PERP"}
     if not pair.endswith("USD"):
-        apart |= {f"{pair}.P", f"{pair}PERP", f"{pair}_PERP"}
+        apart |= {f"{pair}.P", f"{pair}PERP", f"{pair}_PERP", f"{pair}-PERP"}
     return apart
 
 

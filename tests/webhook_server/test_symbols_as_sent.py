@@ -11,7 +11,7 @@ ENTRY: dict[str, Any] = {"exchange": "aster", "action": "BUY", "position_size_us
 SPELLINGS = (
     *("BTCUSDT", "btcusdt", " BTCUSDT ", "BTC/USDT:USDT", "btc/usdt:usdt", "BTC/USDT", "BTC-USDT", "BTC_USDT"),
     *("BTCUSDTPERP", "BTCUSDT.P", "BINANCE:BTCUSDT", "BINANCE:BTCUSDT.P", "BYBIT:btcusdt.p", "BTC-USDT-SWAP"),
-    *("BTC-USDT-PERP", "BTCUSDT_PERP", "BTC_USDT_PERP", "BINANCE:BTCUSDTPERP", "BINANCE:BTC/USDT:USDT"),
+    *("BTC-USDT-PERP", "BTCUSDT_PERP", "BTC_USDT_PERP", "BTCUSDT-PERP", "BINANCE:BTCUSDTPERP", "BINANCE:BTC/USDT:USDT"),
 )
 OTHERS = (
     *(

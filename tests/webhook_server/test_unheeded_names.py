@@ -25,7 +25,8 @@ PROMISES = {
     **dict.fromkeys(("strategyId", "Strategy_ID"), "strategy_id"),
     **dict.fromkeys(("expiresAt", "expiry"), "expires_at"),
     **dict.fromkeys(("hedge", "hedge_mode", "positionSide", "position_side"), "position"),
-    "limitPrice": "price",
+    **dict.fromkeys(("limitPrice", "limit", "maxSlippage", "slippage_percent"), "price"),
+    **dict.fromkeys(("dry_run", "paper", "testMode", "is_test"), "environment"),
 }
 SENSELESS = {
     "size": "NaN",

@@ -106,7 +106,7 @@ def test_flat_leaves_nothing_whatever_part_the_template_names(site: Site) -> Non
     assert site.store.open_positions() == ()
 
 
-TEMPLATE = next(
+TEMPLATE: str = next(
     text
     for text in re.findall(
         r"\{\s*\"secret\".*?\}(?=\n```)", (Path(__file__).parents[2] / "docs/webhooks.md").read_text(), re.DOTALL
@@ -148,6 +148,20 @@ def test_the_documented_alert_of_a_strategy_enters_reverses_and_exits(site: Site
         assert (again.status_code, again.json()) == (200, first.json())
         did.append((first.json()["action"], [held.side.value for held in site.store.open_positions()]))
     assert did == [("opened", ["LONG"]), ("opened", ["SHORT"]), ("closed", []), ("opened", ["SHORT"])]
+
+
+@pytest.mark.parametrize("share", ["50", 0.5, "NaN"])
+def test_a_sale_of_a_part_is_no_entry(share: object) -> None:
+    body = ENTRY | {"action": "sell", "sell_percentage": share}
+    with pytest.raises(FieldError) as refusal:
+        parse(body, Order)
+    assert refusal.value.where == "sell_percentage"
+    assert parse(body | {"market_position": "short"}, Order).action is SignalAction.SELL
+
+
+@pytest.mark.parametrize(("action", "share"), [("sell", 100), ("sell", "100.0"), ("buy", 50), ("short", 50)])
+def test_a_part_that_no_entry_has_is_ignored_elsewhere(action: str, share: object) -> None:
+    assert parse(ENTRY | {"action": action, "sell_percentage": share}, Order).is_entry
 
 
 def test_two_market_positions_must_be_the_same() -> None:
