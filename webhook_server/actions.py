@@ -35,6 +35,11 @@ def action_of(word: object) -> SignalAction:
     return ENTRIES[upper]
 
 
+def is_sale(word: object) -> bool:
+    """Whether an entry is asked for by the word that other bots have for selling a part of what is held."""
+    return _upper(word) == "SELL"
+
+
 @dataclass(frozen=True)
 class Intent:
     """What a signal asks for; `is_flat` says that nothing of the position is to stay, whatever part else is named."""

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Final
 
 from webhook_server import numerals
-from webhook_server.schemas import FieldError, is_tellable
+from webhook_server.faults import FieldError, is_tellable
 
 DEEPEST: Final = 32  # the interpreter's own limit differs from version to version
 SEND_ONE_OBJECT: Final = "send one JSON object"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -17,46 +17,16 @@ from pydantic import (
     field_validator,
 )
 
-from engine.errors import SparkyError
 from engine.types import Side, SignalAction
 from webhook_server import actions, fields, numerals, unheeded
+from webhook_server.faults import FieldError, is_tellable
+
+__all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "FieldError", "Order", "parse", "restored", "unknown_fields"]
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
 SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
-MOST_TOLD: Final = 30
 ALL: Final = Decimal(100)
 _OWN_WORDS: Final = {"missing": "is missing", "uuid_parsing": "must be a UUID"}  # pydantic's own repeat what was sent
-
-
-class FieldError(SparkyError, ValueError):
-    """Fields that cannot be used. `where` is the first one's name as the sender writes it, `fields` are all of them.
-
-    `message` continues `where` and tells every field's own reason. `line` and `column` (from 1) are where the body
-    stops being JSON, None when it does not.
-    """
-
-    def __init__(
-        self,
-        where: str,
-        message: str,
-        fields: tuple[str, ...] = (),
-        *,
-        line: int | None = None,
-        column: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.where = where
-        self.message = message
-        self.fields = fields or (where,)
-        self.line = line
-        self.column = column
-
-    @classmethod
-    def of(cls, told: Mapping[str, str]) -> Self:
-        """One error for all fields in `told`, which has each one's reason, the first first."""
-        (where, message), *others = list(told.items())[:MOST_TOLD]
-        told_after = "".join(f"; {name}: {reason}" for name, reason in others)
-        return cls(where, message + told_after, (where, *(name for name, _ in others)))
 
 
 class Order(BaseModel):
@@ -185,11 +155,6 @@ def unknown_fields(body: Mapping[str, Any]) -> list[str]:
     return sorted(repr(name[:60]) for name in body if name not in _KNOWN)
 
 
-def is_tellable(name: str) -> bool:
-    """Whether an answer may repeat `name`, which a sender wrote: it looks like a field's name, and like no secret."""
-    return len(name) <= 40 and name.isascii() and name.isidentifier() and "whsec" not in name.lower()
-
-
 def _is_checked_entry(info: ValidationInfo) -> bool:
     return info.context is not fields.WAS_SENT and info.data.get("action") in {SignalAction.BUY, SignalAction.SELL}
 
@@ -208,6 +173,8 @@ def _intent_of(given: Mapping[str, Any], told: dict[str, str]) -> actions.Intent
     except ValueError:
         return None
     names = [name for name in actions.POSITION_NAMES if name in given]
+    if not names and actions.is_sale(given["action"]) and not _is_all(given.get("sell_percentage", ALL)):
+        told["sell_percentage"] = "is of exits; send action CLOSE to close a part of a position"
     differing = _differing(given, names) if alone.action is not SignalAction.CLOSE else None
     if differing is not None:
         told[names[-1]] = differing
@@ -238,6 +205,13 @@ def _faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[str, s
         reason = _differing(given, names)
         if reason is not None:
             yield names[-1], reason
+
+
+def _is_all(share: object) -> bool:
+    try:
+        return numerals.from_text(share) == ALL
+    except ValueError:
+        return False
 
 
 def _differing(given: Mapping[str, Any], names: list[str]) -> str | None:

@@ -25,7 +25,7 @@ _DATED: Final = re.compile(f"{_BASE}{_QUOTE}_[0-9]{{6}}")  # Binance's own name 
 _PREFIX: Final = re.compile(r"[A-Z0-9_.]{2,20}")
 _SEPARATED: Final = re.compile(f"{_BASE}[/_-]{_QUOTE}")
 _SETTLED: Final = re.compile(f"{_BASE}/{_QUOTE}:(?P=quote)")
-_MARKED: Final = re.compile(rf"{_BASE}{_QUOTE}(?:\.P|_?PERP)")
+_MARKED: Final = re.compile(rf"{_BASE}{_QUOTE}(?:\.P|[_-]?PERP)")
 _MARKED_APART: Final = (re.compile(f"{_BASE}-{_QUOTE}-(?:SWAP|PERP)"), re.compile(f"{_BASE}_{_QUOTE}_PERP"))
 
 

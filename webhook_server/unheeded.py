@@ -15,6 +15,7 @@ _REDUCE: Final = "means nothing here; send action CLOSE to reduce a position"
 _HEDGE: Final = "means nothing here: a strategy holds one position in a symbol; send action and market_position"
 _EXPIRY: Final = "means nothing here; send expires_at instead"
 _LIMIT: Final = "means nothing here; send price with order_type LIMIT"
+_PAPER: Final = "means nothing here; a strategy is paper by its own setting, and without one by environment"
 _LEVERAGE: Final = "means nothing here; send leverage instead"
 _TRIGGER: Final = "means nothing here: an entry is made at once; send price with order_type LIMIT"
 
@@ -47,7 +48,8 @@ _ADVICE: Final = {  # names without case and separators
         ("reduceonly closeposition closeonly exitonly", _REDUCE),
         (_HEDGE_NAMES, _HEDGE),
         ("expiry expires expiration validuntil goodtilldate maxlag", _EXPIRY),
-        ("limit limitprice orderprice", _LIMIT),
+        ("limit limitprice orderprice slippage slippagepercent slippagepct maxslippage slippagetolerance", _LIMIT),
+        ("dryrun paper papertrading ispaper sandbox testnet testmode test istest simulate simulated", _PAPER),
         ("triggerprice stoplimitprice", _TRIGGER),
         ("lev", _LEVERAGE),
     )
