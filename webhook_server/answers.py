@@ -30,9 +30,9 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def malformed(where: str, message: str, hint: str | None = None) -> Answer:
-    """400: the sender must change `where`, a field's name or ``body``."""
-    body = {"success": False, "error": f"{where}: {message}", "field": where}
+def malformed(where: str, message: str, hint: str | None = None, fields: tuple[str, ...] = ()) -> Answer:
+    """400: the sender must change `where`, a field's name or ``body``: the first of `fields`, if there are more."""
+    body = {"success": False, "error": f"{where}: {message}", "field": where, "fields": list(fields or (where,))}
     return Answer(400, body | ({"hint": hint} if hint else {}))
 
 

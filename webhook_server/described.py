@@ -3,11 +3,12 @@
 Schemas are JSON Schema 2020-12, as OpenAPI 3.1 has them.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import AliasChoices
 
-from webhook_server import proof_headers
+from webhook_server import actions, proof_headers, symbols
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S
 from webhook_server.risk import LimitType
 from webhook_server.schemas import SET_BY_ROUTE, Order
@@ -15,21 +16,27 @@ from webhook_server.schemas import SET_BY_ROUTE, Order
 Schema = dict[str, Any]
 
 _BOUNDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-NUMERAL: Final = {"type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *$"}
+_DECIMAL: Final = {"type": "string", "pattern": r"^ *[0-9]{1,15}(\.[0-9]{1,15})? *$"}
+_WHOLE: Final = {"type": "string", "pattern": "^ *[0-9]{1,30} *$"}
+NUMERALS: Final = (_DECIMAL, _WHOLE)
 _TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "number"}
 _MOMENT: Final[Schema] = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}]}
-_ACTIONS: Final = ("BUY", "SELL", "CLOSE", "LONG", "SHORT")
 _WRITTEN: Final[dict[str, Schema]] = {  # what stands before pydantic's own checks, and pydantic cannot tell
     "exchange": {"type": "string", "pattern": "^[A-Za-z0-9]{2,30}$", "examples": ["aster"]},
     "symbol": {
         "type": "string",
-        "pattern": r"^([A-Za-z0-9_]+:)*[A-Za-z0-9_]{2,30}(\.P)?$",
-        "examples": ["BTCUSDT", "BINANCE:BTCUSDT"],
+        "pattern": r"^ *[A-Za-z0-9_.:/-]{2,50} *$",
+        "examples": ["BTCUSDT", "BINANCE:BTCUSDT.P", "BTC/USDT:USDT"],
+        "description": f"A linear perpetual; {symbols.FORMS}",
     },
-    "action": {"type": "string", "enum": _ACTIONS, "description": "In any case"},
+    "action": {"type": "string", "enum": actions.WORDS, "description": "In any case"},
     "timestamp": _MOMENT,
     "expires_at": _MOMENT,
+}
+_POSITION: Final[Schema] = {
+    "anyOf": [{"type": "string", "enum": tuple(actions.POSITIONS)}, {"type": "null"}],
+    "description": "The position that is wanted after the signal, in any case; flat makes it an exit",
 }
 _SECRET: Final = {"type": "string", "description": "The user's webhook secret; not needed when the request is signed"}
 _RETRY_AFTER: Final = {
@@ -72,8 +79,15 @@ def _properties(model: type[Order]) -> Schema:
         alias = field.validation_alias
         names = [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [name]
         found[names[0]] = _WRITTEN.get(name) or _bounded(told[names[0]])
-        found |= {other: {**found[names[0]], "description": f"As {names[0]}"} for other in names[1:]}
+        found |= _also_called(names, found[names[0]])
+        if name == "action":
+            found[actions.POSITION_NAMES[0]] = _POSITION
+            found |= _also_called(actions.POSITION_NAMES, _POSITION)
     return found
+
+
+def _also_called(names: Sequence[str], told: Schema) -> Schema:
+    return {other: {**told, "description": f"As {names[0]}"} for other in names[1:]}
 
 
 def _bounded(told: Schema) -> Schema:
@@ -88,7 +102,8 @@ def _bounded(told: Schema) -> Schema:
     if kept[0].get("type") not in {"number", "integer"}:
         return {"anyOf": kept} if len(kept) > 1 else kept[0]
     others = [each for each in kept[1:] if each != _TEXT]
-    return {"anyOf": [{"type": kept[0]["type"], **bounds}, NUMERAL, *others]}
+    numeral = _WHOLE if kept[0]["type"] == "integer" else _DECIMAL
+    return {"anyOf": [{"type": kept[0]["type"], **bounds}, numeral, *others]}
 
 
 def _object(required: Schema, optional: Schema | None = None) -> Schema:
@@ -178,7 +193,10 @@ SIGNAL_ANSWERS: Final[dict[int | str, Schema]] = {
         "Done, skipped, or refused by the venue (`success` says which)",
         {"oneOf": [_OPENED, _CLOSED, _SKIPPED, _REJECTED, _UNPROTECTED]},
     ),
-    400: _answer("A field is missing or wrong; `field` names it", _no({"hint": _TEXT}, field=_TEXT)),
+    400: _answer(
+        "Fields are missing or wrong; `fields` names all of them, `field` the first, `error` each one's reason",
+        _no({"hint": _TEXT}, field=_TEXT, fields={"type": "array", "items": _TEXT, "minItems": 1}),
+    ),
     401: _answer("No valid secret or signature", _no(hint=_TEXT)),
     408: _answer(f"The body took longer than {BODY_TIMEOUT_S:g} s", _no()),
     409: _answer("The same signal_id with another body", _no(message=_TEXT)),
@@ -210,8 +228,8 @@ ENGINE_HEALTH: Final[dict[int | str, Schema]] = {
     200: _answer("Strategies decide, or none runs", _OF_ENGINE),
     503: _answer("Running strategies have stopped deciding, or nobody knows", {"anyOf": [_OF_ENGINE, _BLIND]}),
 }
-_POSITION: Final = {"symbol": _TEXT, "side": {"enum": ["LONG", "SHORT"]}, "quantity": _NUMBER, "entry_price": _NUMBER}
-_POSITIONS: Final = {"type": "array", "items": _object(_POSITION)}
+_HELD: Final = {"symbol": _TEXT, "side": {"enum": ["LONG", "SHORT"]}, "quantity": _NUMBER, "entry_price": _NUMBER}
+_POSITIONS: Final = {"type": "array", "items": _object(_HELD)}
 POSITIONS: Final[dict[int | str, Schema]] = {
     200: _answer(
         "What the owner of the secret holds",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
-from webhook_server.described import NUMERAL
+from webhook_server.described import NUMERALS
 
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
@@ -71,9 +71,14 @@ def _kind(told: Mapping[str, Any]) -> str:
     if "enum" in told:
         return ", ".join(str(each) for each in told["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {told[name]:.0f}" for name, sign in limits.items() if name in told]
-    kind = "number as text" if told.get("pattern") == NUMERAL["pattern"] else told["type"]
+    bounds = [f"{sign} {_plain(told[name])}" for name, sign in limits.items() if name in told]
+    kind = "number as text" if told in NUMERALS else told["type"]
     return " ".join([str(told.get("format", kind)), *bounds])
+
+
+def _plain(bound: float) -> str:
+    """Without an exponent and without zeros at its end."""
+    return f"{bound:.8f}".rstrip("0").rstrip(".")
 
 
 def _table(head: tuple[str, str, str], rows: list[tuple[str, str, str]]) -> str:

@@ -69,7 +69,7 @@ class Pipeline:
             with self._crowd.joined(user_id, is_entry=order.is_entry) as has_room:  # no entries are in an exit's way
                 return self._performed(request, envelope) if has_room else answers.crowded()
         except FieldError as error:
-            return answers.malformed(error.where, error.message)
+            return answers.malformed(error.where, error.message, fields=error.fields)
         except Unauthenticated as error:
             return answers.unauthenticated(str(error))
         except UpstreamUnavailable as error:

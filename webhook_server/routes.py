@@ -62,7 +62,7 @@ class Doors:
         except TooSlow:
             return answers.too_slow(self._body_s)
         except FieldError as error:
-            return answers.malformed(error.where, error.message)
+            return answers.malformed(error.where, error.message, fields=error.fields)
         with self.metrics.duration.labels(route).time():
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._workers, self.pipeline.receive, envelope, schema)

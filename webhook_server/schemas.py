@@ -1,114 +1,32 @@
 """What a sender may write, and the one `Order` that all of it becomes: bounded, normalised, nothing guessed."""
 
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
     ValidationInfo,
-    model_validator,
+    field_validator,
 )
 
-from engine.errors import SparkyError
 from engine.types import Side, SignalAction
+from webhook_server import actions, fields, numerals, unheeded
+from webhook_server.faults import FieldError, is_tellable
 
-LARGEST_USD = Decimal(1_000_000_000)
-SECONDS_END = 100_000_000_000  # numbers below are seconds since 1970 (year 5138), those above milliseconds (1973)
+__all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "FieldError", "Order", "parse", "restored", "unknown_fields"]
+
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
-_WAS_SENT = object()  # as validation context: whether senders may still write this is no question any more
-_ACTIONS = {"LONG": "BUY", "SHORT": "SELL"}
 SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
-
-
-class FieldError(SparkyError, ValueError):
-    """A field that cannot be used; `where` is its name as the sender writes it."""
-
-    def __init__(self, where: str, message: str) -> None:
-        super().__init__(message)
-        self.where = where
-        self.message = message
-
-
-def _action(value: object) -> object:
-    word = _upper(value)
-    return _ACTIONS.get(word, word) if isinstance(word, str) else word
-
-
-def _symbol(value: object) -> object:
-    """Charting services write BINANCE:BTCUSDT, and BTCUSDT.P for a perpetual."""
-    word = _upper(value)
-    return word.rsplit(":", 1)[-1].removesuffix(".P") if isinstance(word, str) else word
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) and value.isascii() else value
-
-
-def _upper(value: object) -> object:
-    """Letters of other alphabets stay as they are, and are refused: some become ASCII when their case changes."""
-    return value.strip().upper() if isinstance(value, str) and value.isascii() else value
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueErrors only
-    return value.strip() if isinstance(value, str) else value
-
-
-def _moment(value: object) -> object:
-    """Milliseconds or seconds since 1970, as number or text, or ISO 8601."""
-    if isinstance(value, str):
-        text = value.strip()
-        if not text.replace(".", "", 1).isdecimal():
-            return text
-        value = Decimal(text)
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return value
-    try:
-        seconds = float(value)
-        return datetime.fromtimestamp(seconds if seconds < SECONDS_END else seconds / 1000, UTC)
-    except (OverflowError, OSError, ValueError):
-        raise ValueError("is not a moment in time") from None
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:  # the first or last hours of the calendar, with an offset
-        raise ValueError("is not a moment in time") from None
-
-
-def _storable(value: str) -> str:
-    """PostgreSQL keeps neither NUL nor half of a surrogate pair."""
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError("has characters that cannot be stored")
-    return value
-
-
-def _shortened(limit: int) -> AfterValidator:
-    return AfterValidator(lambda value: _storable(value)[:limit])
-
-
-Usd = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, le=LARGEST_USD)]
-Price = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=LARGEST_USD)]
-Percent = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, lt=100)]
-Gain = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=1000)]
-Share = Annotated[Decimal, BeforeValidator(_number), Field(gt=0, le=100)]
-Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
-Symbol = Annotated[str, BeforeValidator(_symbol), StringConstraints(pattern=r"^[A-Z0-9_]{2,30}$")]
-Exchange = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
-RequestId = Annotated[str, StringConstraints(strip_whitespace=True, pattern=REQUEST_ID)]
+ALL: Final = Decimal(100)
+_OWN_WORDS: Final = {"missing": "is missing", "uuid_parsing": "must be a UUID"}  # pydantic's own repeat what was sent
 
 
 class Order(BaseModel):
@@ -119,34 +37,34 @@ class Order(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
-    exchange: Exchange
-    symbol: Symbol
-    action: Annotated[SignalAction, BeforeValidator(_action)]
     user_id: UUID | None = Field(default=None, validation_alias=AliasChoices("user_id", "userId"))
-    position_size_usd: Usd | None = Field(
-        default=None, validation_alias=AliasChoices("position_size_usd", "size", "size_usd")
+    exchange: fields.Exchange
+    symbol: fields.Symbol
+    action: fields.Action
+    position_size_usd: fields.Usd | None = Field(
+        default=None, validate_default=True, validation_alias=AliasChoices("position_size_usd", "size", "size_usd")
     )
-    sell_percentage: Share = Decimal(100)
-    stop_loss_percent: Percent | None = None
-    take_profit_percent: Gain | None = None
+    sell_percentage: fields.Share = ALL
+    stop_loss_percent: fields.Percent | None = None
+    take_profit_percent: fields.Gain | None = None
     use_trailing_stop: bool = Field(
         default=False, validation_alias=AliasChoices("useTrailingStop", "use_trailing_stop")
     )
-    trailing_stop_percent: Percent | None = None
-    strategy_id: UUID | None = None
-    strategy: Annotated[str, _shortened(200)] | None = None
-    order_type: Annotated[Literal["MARKET", "LIMIT"], BeforeValidator(_upper)] = Field(
+    trailing_stop_percent: fields.Percent | None = None
+    order_type: Annotated[Literal["MARKET", "LIMIT"], fields.UPPER] = Field(
         default="MARKET", validation_alias=AliasChoices("order_type", "orderType")
     )
-    price: Price | None = None
-    leverage: Annotated[int, BeforeValidator(_number), Field(ge=1, le=125)] = 1
-    environment: Annotated[Literal["production", "testnet", "paper"], BeforeValidator(_lower)] | None = None
-    timestamp: Moment | None = None
-    expires_at: Moment | None = None
-    signal_id: RequestId | None = None
-    source: Annotated[str, _shortened(100)] | None = None
-    ai_confidence: Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)] | None = None
-    ai_reasoning: Annotated[str, _shortened(1000)] | None = None
+    price: fields.Price | None = Field(default=None, validate_default=True)
+    leverage: fields.Leverage = 1
+    strategy_id: UUID | None = None
+    environment: Annotated[Literal["production", "testnet", "paper"], fields.LOWER] | None = None
+    timestamp: fields.Moment | None = None
+    expires_at: fields.Moment | None = None
+    signal_id: Annotated[str, StringConstraints(strip_whitespace=True, pattern=REQUEST_ID)] | None = None
+    strategy: Annotated[str, fields.shortened(200)] | None = None
+    source: Annotated[str, fields.shortened(100)] | None = None
+    ai_confidence: fields.Confidence | None = None
+    ai_reasoning: Annotated[str, fields.shortened(1000)] | None = None
     is_ai_signal: bool = False  # kept in the payload, so that a resumed request knows it too
 
     @property
@@ -158,19 +76,43 @@ class Order(BaseModel):
         """The side of the position that an entry makes."""
         return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
 
-    @model_validator(mode="after")
-    def _whole(self, info: ValidationInfo) -> Self:
-        if info.context is _WAS_SENT:
-            return self
-        if self.is_entry and not self.position_size_usd:
-            raise FieldError("position_size_usd", "an entry needs a size above 0")
-        if self.is_entry and self.order_type == "LIMIT" and self.price is None:
-            raise FieldError("price", "a LIMIT order needs a price")
-        if self.action is SignalAction.SELL and (self.take_profit_percent or 0) >= 100:
-            raise FieldError("take_profit_percent", "must be below 100 for a short, whose price ends at 0")
-        if self.use_trailing_stop:
-            raise FieldError("useTrailingStop", "trailing stops are not kept; send stop_loss_percent instead")
-        return self
+    # Rules across fields are validators of one field each, so that all that is wrong is told at once.
+
+    @field_validator("position_size_usd")
+    @classmethod
+    def _sized(cls, size_usd: Any, info: ValidationInfo) -> Any:
+        if _is_checked_entry(info) and (size_usd or 0) < fields.SMALLEST:
+            raise ValueError("an entry needs a size above 0")
+        return size_usd
+
+    @field_validator("take_profit_percent")
+    @classmethod
+    def _within_the_price(cls, percent: Any, info: ValidationInfo) -> Any:
+        if _is_checked_entry(info) and info.data["action"] is SignalAction.SELL and (percent or 0) >= 100:
+            raise ValueError("must be below 100 for a short, whose price ends at 0")
+        return percent
+
+    @field_validator("use_trailing_stop")
+    @classmethod
+    def _not_trailing(cls, is_used: Any, info: ValidationInfo) -> Any:
+        if is_used and info.context is not fields.WAS_SENT:
+            raise ValueError(unheeded.TRAILING)
+        return is_used
+
+    @field_validator("trailing_stop_percent")
+    @classmethod
+    def _no_distance(cls, percent: Any, info: ValidationInfo) -> Any:
+        """Older versions stored it without using it."""
+        if percent is not None and info.context is fields.FROM_SENDER:
+            raise ValueError(unheeded.TRAILING)
+        return percent
+
+    @field_validator("price")
+    @classmethod
+    def _limited(cls, price: Any, info: ValidationInfo) -> Any:
+        if _is_checked_entry(info) and info.data.get("order_type") == "LIMIT" and price is None:
+            raise ValueError("a LIMIT order needs a price")
+        return price
 
 
 class AiSignal(Order):
@@ -181,16 +123,23 @@ class AiSignal(Order):
 
 
 def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
-    """The order in `body` (no secret in it). Raises FieldError with the name of the first field that is wrong."""
-    try:
-        return schema.model_validate(_of_one_mind(_without_blanks(body)))
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        cause = fault.get("ctx", {}).get("error")
-        if isinstance(cause, FieldError):
-            raise cause from None
-        where = str(fault["loc"][0]) if fault["loc"] else "body"
-        raise FieldError(where, str(fault["msg"]).removeprefix("Value error, ")) from None
+    """The order in `body` (no secret in it). Raises FieldError that names every field that is missing or wrong.
+
+    For an exit only what concerns an exit is looked at.
+    """
+    given = _without_blanks(body)
+    told: dict[str, str] = {}
+    intent = _intent_of(given, told)
+    is_exit = intent is not None and intent.action is SignalAction.CLOSE
+    for name, reason in _faults(given, is_exit=is_exit):
+        told.setdefault(name if is_tellable(name) else "body", reason)
+    used = {
+        name: value
+        for name, value in given.items()
+        if name in _FIELD_OF and name not in told and not (is_exit and _FIELD_OF[name] in _OF_ENTRIES)
+    }
+    order = _validated(used if intent is None else used | {"action": intent.action}, schema, told, is_exit=is_exit)
+    return order.model_copy(update={"sell_percentage": ALL}) if intent is not None and intent.is_flat else order
 
 
 def restored(payload: Mapping[str, Any], *, may_have_traded: bool) -> Order:
@@ -198,12 +147,16 @@ def restored(payload: Mapping[str, Any], *, may_have_traded: bool) -> Order:
 
     What an older version accepted and sent is read whatever is asked of senders by now: it has to be booked.
     """
-    return Order.model_validate(payload, context=_WAS_SENT if may_have_traded else None)
+    return Order.model_validate(payload, context=fields.WAS_SENT if may_have_traded else None)
 
 
 def unknown_fields(body: Mapping[str, Any]) -> list[str]:
     """Names in `body` that mean nothing to us, shortened for the log."""
     return sorted(repr(name[:60]) for name in body if name not in _KNOWN)
+
+
+def _is_checked_entry(info: ValidationInfo) -> bool:
+    return info.context is not fields.WAS_SENT and info.data.get("action") in {SignalAction.BUY, SignalAction.SELL}
 
 
 def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,18 +166,101 @@ def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_one_mind(body: dict[str, Any]) -> dict[str, Any]:
-    """`body`, unless it says two things under two names of one field."""
+def _intent_of(given: Mapping[str, Any], told: dict[str, str]) -> actions.Intent | None:
+    """What the words in `given` ask for; None when no action does. What is wrong with the position goes to `told`."""
+    try:
+        alone = actions.intent_of(given.get("action"), None, names_share=False)
+    except ValueError:
+        return None
+    names = [name for name in actions.POSITION_NAMES if name in given]
+    if not names and actions.is_sale(given["action"]) and not _is_all(given.get("sell_percentage", ALL)):
+        told["sell_percentage"] = "is of exits; send action CLOSE to close a part of a position"
+    differing = _differing(given, names) if alone.action is not SignalAction.CLOSE else None
+    if differing is not None:
+        told[names[-1]] = differing
+        return alone
+    position = given[names[0]] if names else None
+    try:
+        return actions.intent_of(given["action"], position, names_share="sell_percentage" in given)
+    except ValueError as error:
+        told[names[0]] = str(error)
+        return alone
+
+
+def _faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[str, str]]:
+    """Names in `given` that cannot be used, each with the reason, for what no single field's type can tell."""
+    heeded = _OF_EXITS if is_exit else _OF_ALL
+    for name, value in given.items():
+        if name in heeded or not is_exit:
+            reason = numerals.reason_unusable(value)
+            if reason is not None:
+                yield name, reason
+        if name not in _KNOWN:
+            advice = None if is_exit else unheeded.advice(name, value)
+            advice = advice or unheeded.spelling_advice(name, value, _SPELLINGS[is_exit])
+            if advice is not None:
+                yield name, advice
     for choices in _CHOICES:
-        given = [name for name in choices if name in body]
-        if len({str(body[name]) for name in given}) > 1:
-            raise FieldError(given[-1], f"differs from {given[0]}, which means the same")
-    return body
+        names = [name for name in choices if name in given and name in heeded]
+        reason = _differing(given, names)
+        if reason is not None:
+            yield names[-1], reason
 
 
-_CHOICES = [
-    [str(choice) for choice in field.validation_alias.choices]
-    for field in Order.model_fields.values()
-    if isinstance(field.validation_alias, AliasChoices)
-]
-_KNOWN = set(Order.model_fields).union(*_CHOICES) - SET_BY_ROUTE
+def _is_all(share: object) -> bool:
+    try:
+        return numerals.from_text(share) == ALL
+    except ValueError:
+        return False
+
+
+def _differing(given: Mapping[str, Any], names: list[str]) -> str | None:
+    is_one = len({str(given[name]) for name in names}) < 2
+    return None if is_one else f"differs from {names[0]}, which means the same"
+
+
+def _validated(used: Mapping[str, Any], schema: type[Order], told: dict[str, str], *, is_exit: bool) -> Order:
+    order = None
+    try:
+        order = schema.model_validate(used, context=fields.FROM_SENDER)
+    except ValidationError as error:
+        found = dict(_reasons(error, used))
+        senseless = {name for name in found if _FIELD_OF[name] in _INFORMING}
+        if is_exit and senseless:
+            rest = {name: value for name, value in used.items() if name not in senseless}
+            return _validated(rest, schema, told, is_exit=True)
+        named = {_FIELD_OF.get(name) for name in told}
+        told |= {name: reason for name, reason in found.items() if _FIELD_OF[name] not in named}
+    if told or order is None:
+        places = {name: place for place, name in enumerate(_ORDER)}
+        raise FieldError.of(dict(sorted(told.items(), key=lambda each: places.get(each[0], len(places))))) from None
+    return order
+
+
+def _reasons(error: ValidationError, used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each faulty field under the name that the sender used, or should have used."""
+    for fault in error.errors(include_url=False, include_input=False):
+        field = _FIELD_OF[str(fault["loc"][0])]
+        names = [name for name in _FIELD_OF if _FIELD_OF[name] == field]
+        reason = _OWN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        yield next((name for name in names if name in used), names[0]), reason
+
+
+def _names(field: str) -> list[str]:
+    alias = Order.model_fields[field].validation_alias
+    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [field]
+
+
+_FIELD_OF: Final = {name: field for field in Order.model_fields if field not in SET_BY_ROUTE for name in _names(field)}
+_CHOICES: Final = [names for names in map(_names, Order.model_fields) if len(names) > 1]
+_AFTER_ACTION: Final = [*_FIELD_OF].index("action") + 1
+_ORDER: Final = [*[*_FIELD_OF][:_AFTER_ACTION], *actions.POSITION_NAMES, *[*_FIELD_OF][_AFTER_ACTION:]]
+_KNOWN: Final = frozenset(_ORDER)
+_INFORMING: Final = frozenset({"strategy", "source", "ai_confidence", "ai_reasoning"})
+_OF_ENTRIES: Final = frozenset(
+    {"position_size_usd", "stop_loss_percent", "take_profit_percent", "use_trailing_stop", "trailing_stop_percent"}
+    | {"order_type", "price", "leverage", "timestamp", "expires_at"}
+)
+_OF_ALL: Final = frozenset(name for name in _ORDER if _FIELD_OF.get(name) not in _INFORMING)
+_OF_EXITS: Final = frozenset(name for name in _OF_ALL if _FIELD_OF.get(name, "price") not in _OF_ENTRIES)
+_SPELLINGS: Final = {False: unheeded.spellings(_OF_ALL), True: unheeded.spellings(_OF_EXITS)}

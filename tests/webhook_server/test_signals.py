@@ -135,8 +135,8 @@ def examples() -> list[str]:
     return re.findall(r"(?<=[\n'])\{\s*\"secret\".*?\}(?=\n```|'\n```)", text, re.DOTALL)
 
 
-def test_there_is_an_example_for_people_and_one_for_charting_services() -> None:
-    assert len(examples()) == 2
+def test_there_are_examples_for_people_for_charting_services_and_for_their_strategies() -> None:
+    assert len(examples()) == 3
 
 
 @pytest.mark.parametrize("example", examples())
@@ -148,6 +148,10 @@ def test_the_documented_examples_work_as_they_are_written(site: Site, example: s
         "{{ticker}}": "BTCUSDT.P",
         "{{interval}}": "15",
         "{{timenow}}": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "{{interval}}": "15",
+        "{{strategy.order.action}}": "buy",
+        "{{strategy.market_position}}": "long",
+        "{{strategy.position_size}}": "0.01",
     }
     for placeholder, value in filled_in.items():
         example = example.replace(placeholder, value)

@@ -1,0 +1,20 @@
+"""What the books could not hold is never sent."""
+
+from decimal import Decimal
+
+import pytest
+
+from engine.errors import VenueRefused
+from engine.exchanges.venue import OrderRequest
+from tests.webhook_server.market import LiveAccount, Market
+from webhook_server.clock import SystemClock
+from webhook_server.placing import place
+
+
+@pytest.mark.parametrize("quantity", ["1000000000000", "1E+14", "0.000000001"])
+def test_a_quantity_that_the_books_cannot_hold_is_refused_before_it_is_sent(quantity: str) -> None:
+    account = LiveAccount(Market())
+    order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(quantity))
+    with pytest.raises(VenueRefused, match="books"):
+        place(account, order, SystemClock())
+    assert account.requests == []
