@@ -65,6 +65,10 @@ def crowded() -> Answer:
     return _try_again("Too many signals are under way", RETRY_SOON_S)
 
 
+def stopping() -> Answer:
+    return _try_again("This webhook server is stopping", RETRY_SOON_S)
+
+
 def standby() -> Answer:
     return _try_again("Another webhook server executes; this one stands by", RETRY_SOON_S)
 

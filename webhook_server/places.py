@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from uuid import UUID
 
 
@@ -127,9 +128,8 @@ class Places:
 
     def _filled(self) -> Iterator[Ticket]:
         for is_entry, queue in self._queues.items():
-            while (
-                ticket := queue.next(lambda user_id, kind=is_entry: self._has_room(user_id, is_entry=kind))
-            ) is not None:  # type: ignore[misc]
+            may_run = partial(self._has_room, is_entry=is_entry)
+            while (ticket := queue.next(may_run)) is not None:
                 self._run(ticket)
                 yield ticket
 

@@ -12,7 +12,7 @@ from engine.settings import Settings
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site
 from tests.webhook_server.market import Venues
-from webhook_server.app import WORKERS_OF_ENTRIES, WORKERS_OF_ONE, Server, build
+from webhook_server.app import PLACES, Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import NAME, Lease, owner_of
 from webhook_server.pace import Pace
@@ -119,12 +119,12 @@ def test_one_persons_flood_of_entries_is_slowed_and_says_when_to_come_again(
     slow.workers.shutdown()
 
 
-@pytest.mark.parametrize(("people", "entries"), [(1, WORKERS_OF_ONE), (3, WORKERS_OF_ENTRIES)])
+@pytest.mark.parametrize(("people", "entries"), [(1, PLACES.of_one), (3, PLACES.entries)])
 def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
     site: Site, people: int, entries: int
 ) -> None:
     senders = [site.sender, *(site.user() for _ in range(people - 1))]
-    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(WORKERS_OF_ONE)]
+    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(PLACES.of_one)]
     more = [(site.sender, str(site.strategy())) for _ in range(6)]
     site.market.gate = threading.Event()
     with ThreadPoolExecutor(len(strategies + more)) as threads:

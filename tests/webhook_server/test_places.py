@@ -1,9 +1,17 @@
-"""Who executes and who waits, as a model: never over a limit, in order, exits first, and nobody waits beside a place."""
+"""Who executes and who waits, as a model: within all limits, in order, exits first, and nobody waits beside a place."""
 
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
 
 from webhook_server.places import Limits, Places, State, Ticket
 
@@ -27,7 +35,7 @@ class Model(RuleBasedStateMachine):
         self.waiting: list[Ticket] = []
 
     @rule(target=tickets, user_id=st.sampled_from(PERSONS), is_entry=st.booleans(), may_wait=st.booleans())
-    def enter(self, user_id: UUID, *, is_entry: bool, may_wait: bool) -> object:
+    def enter(self, user_id: UUID, *, is_entry: bool, may_wait: bool) -> Ticket | MultipleResults[Ticket]:
         new = ticket(user_id, is_entry=is_entry)
         has_room = self.has_room(new)
         state = self.places.enter(new, may_wait=may_wait)
