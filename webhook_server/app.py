@@ -40,7 +40,7 @@ PLACES: Final = Limits(  # most of them wait: for a venue, or for their account'
     of_one=14,  # our own dispatcher sends 12 at once
     entries=24,
     signals=48,  # so that exits have places left, whoever's venue hangs
-    waiting_of_one=200,
+    waiting_of_one=500,
     waiting=1_000,
 )
 WORKERS: Final = PLACES.signals + 8  # whatever executes, new signals are authenticated

@@ -24,10 +24,14 @@ _REASONS: Final = {  # of answers whose reason no route has told
 
 
 class RefusalLog:
-    """Writes the lines. On the event loop's thread, except `close`, which comes after its end."""
+    """Writes the lines. On the event loop's thread, except `close`, which comes after its end.
 
-    def __init__(self, clock: Clock) -> None:
+    What was left out is told `quiet_s` later, unless a line has told it by then.
+    """
+
+    def __init__(self, clock: Clock, quiet_s: float = OF_ONE_EVERY_S) -> None:
         self._clock = clock
+        self._quiet_s = quiet_s
         self._limit = LineLimit()
         self._due: asyncio.TimerHandle | None = None
 
@@ -64,7 +68,7 @@ class RefusalLog:
 
     def _tell_later(self) -> None:
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(OF_ONE_EVERY_S, self._tell_untold)
+            self._due = asyncio.get_running_loop().call_later(self._quiet_s, self._tell_untold)
 
     def _tell_untold(self) -> None:
         """After a while without a line that could tell it."""

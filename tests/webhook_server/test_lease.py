@@ -10,7 +10,7 @@ import pytest
 
 from engine.settings import Settings
 from engine.store.store import Store
-from tests.webhook_server.conftest import Front, Site
+from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import PLACES, Server, build
 from webhook_server.clock import SystemClock
@@ -84,6 +84,30 @@ def test_asking_whether_the_lease_is_held_does_not_take_it_back(pair: tuple[Serv
     assert not lease.is_confirmed()
     assert store.hold_lease(NAME, "two", 60)
     assert not lease.is_confirmed()
+
+
+def test_what_waits_for_a_place_is_sent_to_the_server_that_took_over(
+    site: Site, store: Store, pair: tuple[Server, Server], front: tuple[Front, str]
+) -> None:
+    one = pair[0]
+    lease_of(one).start()
+    front[0].app = one.app
+    strategies = [str(site.strategy()) for _ in range(PLACES.of_one)]
+    site.market.gate = threading.Event()
+    admission = one.reception.admission
+    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
+        first = [senders.submit(site.sender.engine, strategy_id=strategy) for strategy in strategies]
+        until(lambda: admission.running == PLACES.of_one)
+        waits = senders.submit(site.sender.post)
+        until(lambda: admission.waiting == 1)
+        store.release_lease(NAME, "one")
+        assert store.hold_lease(NAME, "two", 60)
+        away = waits.result(60)
+        assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
+        assert away.json()["error"] == "Another webhook server executes; this one stands by"
+        site.market.gate.set()
+        assert {future.result().status_code for future in first} <= {200, 503}
+    lease_of(one).stop()
 
 
 def test_a_successor_on_the_same_address_has_the_same_name() -> None:

@@ -1,6 +1,8 @@
 """A refused alert leaves one line in the log, which says why and never repeats what was sent."""
 
+import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +12,16 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from engine.errors import UpstreamUnavailable
+from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.store import Store
-from tests.webhook_server.conftest import Front, Site
+from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.intake import BODY_LIMIT_BYTES
+from webhook_server.refusal_log import RefusalLog
+from webhook_server.routes import LIVE
 
 Lines = list[EventDict]
 
@@ -28,7 +33,8 @@ def lines() -> Iterator[Lines]:
 
 
 def refused(lines: Lines) -> Lines:
-    return [line for line in lines if line["event"] == "signal_refused"]
+    """The lines of single refusals: what others have left to be told may come at any time."""
+    return [line for line in lines if line["event"] == "signal_refused" and line.keys() & {"status", "address"}]
 
 
 def only(lines: Lines) -> EventDict:
@@ -145,6 +151,105 @@ def test_a_flood_leaves_a_few_lines(site: Site, lines: Lines) -> None:
     for _ in range(50):
         assert site.sender.post(secret="whsec_wrong").status_code == 401
     assert 1 <= len(refused(lines)) <= 10
+
+
+def test_what_a_flood_left_out_is_told_when_it_is_over(lines: Lines) -> None:
+    async def flood() -> None:
+        log = RefusalLog(SystemClock(), quiet_s=0.01)
+        for _ in range(50):
+            log.connection(("192.0.2.1", 1), 400, "this is no request")
+        await asyncio.to_thread(until, lambda: any("suppressed" in line for line in lines))
+        log.close()
+
+    asyncio.run(flood())
+    *shown, last = lines
+    assert {(line["status"], line["address"]) for line in shown} == {(400, "192.0.2.1")}
+    assert (last["event"], last["address"]) == ("signal_refused", "192.0.2.1")
+    assert len(shown) + last["suppressed"] == 50
+
+
+def test_what_is_not_told_yet_when_the_server_ends_is_told_then(lines: Lines) -> None:
+    async def flood() -> RefusalLog:
+        log = RefusalLog(SystemClock())
+        for _ in range(50):
+            log.connection(None, None, "this is no request")
+        return log
+
+    asyncio.run(flood()).close()
+    assert len(lines) - 1 + lines[-1]["suppressed"] == 50
+
+
+@pytest.fixture
+def listening(site: Site) -> Iterator[tuple[str, int]]:
+    """Where the site's server listens as it does in production, but with a second for headers."""
+    connection = site.server.refusals.connection
+    http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE, headers_s=1.0, on_refused=connection)
+    http.start()
+    yield "127.0.0.1", http.port
+    http.stop(5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "reason"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01hush", 400, "https"),
+        (b"POST /webhook hush\r\n\r\n", 400, "HTTP/1.1"),
+        (b"POST /webhook HTTP/1.1\r\nhost: x\r\nhush: " + b"x" * 20_000, 400, "16 KiB"),
+        (b"POST /webhook HTTP/1.1\r\nhush: x", None, "in time"),
+    ],
+)
+def test_what_is_no_request_leaves_a_line_of_its_connection(
+    listening: tuple[str, int],
+    lines: Lines,
+    caplog: pytest.LogCaptureFixture,
+    sent: bytes,
+    status: int | None,
+    reason: str,
+) -> None:
+    with socket.create_connection(listening, timeout=30) as connection:
+        connection.sendall(sent)
+        while connection.recv(1000):
+            pass
+    line = only(lines)
+    assert (line.get("status"), line["address"]) == (status, "127.0.0.1")
+    assert reason in line["reason"]
+    assert "hush" not in str(lines)
+    assert caplog.records == [], "uvicorn's own lines have no limit"
+
+
+def test_a_sender_that_hangs_up_in_mid_body_leaves_one_line_and_no_traceback(
+    listening: tuple[str, int], lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(listening, timeout=30) as connection:
+        connection.sendall(b'POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"hush')
+    until(lambda: lines)
+    assert only(lines)["reason"] == "the sender hung up before its body was whole"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("is_fronted", "told", "address"),
+    [
+        (False, "203.0.113.9", "127.0.0.1"),
+        (True, "203.0.113.9", "203.0.113.9"),
+        (True, "10.0.0.1, 203.0.113.9", "203.0.113.9"),
+        (True, "hush;hush", "unknown"),
+        (True, "fe80::1%hush", "fe80::1"),
+    ],
+)
+def test_a_proxy_is_believed_where_one_is_set_up_and_only_an_address(
+    site: Site, lines: Lines, told: str, address: str, *, is_fronted: bool
+) -> None:
+    http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE, is_fronted=is_fronted)
+    http.start()
+    try:
+        with socket.create_connection(("127.0.0.1", http.port), timeout=30) as connection:
+            head = f"POST /webhook HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {told}\r\ncontent-length: 0\r\n\r\n"
+            connection.sendall(head.encode())
+            assert b" 400 " in connection.recv(1000)
+    finally:
+        http.stop(5)
+    assert only(lines)["address"] == address
 
 
 def test_an_address_that_a_sender_makes_up_is_not_believed(site: Site, lines: Lines) -> None:
