@@ -58,7 +58,7 @@ def over_limit(refusal: Refusal) -> Answer:
 
 
 def in_progress() -> Answer:
-    return _try_again("This signal is being executed", RETRY_SOON_S)
+    return _try_again("This signal, or one before it of the same strategy or account, is being executed", RETRY_SOON_S)
 
 
 def crowded() -> Answer:
