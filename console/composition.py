@@ -48,6 +48,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
         "sparky_webhook_host",
         "sparky_webhook_port",
         "sparky_webhook_rate_per_s",
+        "sparky_behind_tls",
         "sparky_market",
         "sparky_market_url",
         "sparky_mark_interval_s",

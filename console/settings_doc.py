@@ -22,7 +22,8 @@ MEANING: Final = {
     "sparky_encryption_key": "Seals secrets in the database: 32 random bytes in base64 (`openssl rand -base64 32`); "
     "two, comma-separated, while rotating. `sparky up` makes `<SPARKY_HOME>/encryption.key` where it is unset.",
     "sparky_admin_token": "When set, /metrics and /status ask for it (`Authorization: Bearer …`).",
-    "sparky_behind_tls": "`true` when a TLS terminator stands in front; other addresses than loopback need it.",
+    "sparky_behind_tls": "`true` when a TLS terminator stands in front; other addresses than loopback need it. "
+    "Of one on this host, X-Forwarded-For is believed.",
     "sparky_home": "State directory: embedded database, sockets, locks. `/var/lib/sparky` for root, else `~/.sparky`.",
     "sparky_market": "Venue, by ccxt's name, or `simulator`. Unset: `aster` with a Groq key, else simulated.",
     "sparky_market_url": "Another base address of that venue.",

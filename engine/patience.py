@@ -1,6 +1,9 @@
 """uvicorn's HTTP/1.1 protocol with limits it lacks: on headers, their size and time, and on bodies nobody wants."""
 
+import logging
+import sys
 from asyncio import TimerHandle, Transport
+from collections.abc import Callable
 from typing import Any, Final
 
 import h11
@@ -10,20 +13,35 @@ HEADERS_S: Final = 10.0
 HEADERS_BYTES: Final = 16 * 1024
 PIECE_BYTES: Final = 1024  # h11 measures headers that are not whole yet; what comes at once would be whole at once
 
+Client = tuple[str, int] | None
+OnRefused = Callable[[Client, int | None, str], None]  # the peer, the status of the answer if there was one, why
+
+TOO_LARGE: Final = f"the headers are over {HEADERS_BYTES // 1024} KiB"
+NOT_HTTP: Final = "this is no HTTP/1.1 request; https is for the proxy in front, if there is one"
+TOO_SLOW: Final = "the headers did not arrive in time"
+
+# uvicorn tells of each such connection, at any rate, and not whose it was.
+_errors_only: Final = logging.getLogger("uvicorn.error.request")
+_errors_only.setLevel(logging.ERROR)
+
 
 class PatientProtocol(H11Protocol):
-    """Hangs up on who has not sent whole headers HEADERS_S after connecting, or after beginning to.
+    """Hangs up on who has not sent whole headers `headers_s` after connecting, or after beginning to.
 
     A kept connection between two requests is idle, not slow: uvicorn's own keep-alive limit is for that. Who was
     answered before the body was whole gets as long to stop sending.
     """
 
-    headers_s = HEADERS_S
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, headers_s: float = HEADERS_S, on_refused: OnRefused | None = None, **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
+        self._headers_s = headers_s
+        self._on_refused = on_refused
         self.conn = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_BYTES)
         self._due: TimerHandle | None = None
+        if self._on_refused is not None:
+            self.logger = _errors_only
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # uvicorn's own signature
         super().connection_made(transport)
@@ -43,6 +61,11 @@ class PatientProtocol(H11Protocol):
         elif not self._is_unwanted():
             self._stop_waiting()
 
+    def send_400_response(self, msg: str) -> None:
+        is_too_large = getattr(sys.exception(), "error_status_hint", None) == 431
+        self._tell(400, TOO_LARGE if is_too_large else NOT_HTTP)
+        super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._is_unwanted():
@@ -54,7 +77,16 @@ class PatientProtocol(H11Protocol):
 
     def _hang_up_later(self) -> None:
         if self._due is None:
-            self._due = self.loop.call_later(self.headers_s, self.transport.close)
+            self._due = self.loop.call_later(self._headers_s, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:  # else nothing came, or has its answer
+            self._tell(None, TOO_SLOW)
+        self.transport.close()
+
+    def _tell(self, status: int | None, reason: str) -> None:
+        if self._on_refused is not None:
+            self._on_refused(self.client, status, reason)
 
     def _stop_waiting(self) -> None:
         if self._due is not None:

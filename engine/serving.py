@@ -1,17 +1,19 @@
 """One way to run an HTTP application in a process that has its own main loop: uvicorn on a thread, drained on stop."""
 
+import asyncio
 import contextlib
 import errno
 import http.client
 import math
 import socket
 import threading
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import uvicorn
 
 from engine.errors import BadConfiguration
-from engine.patience import HEADERS_S, PatientProtocol
+from engine.patience import HEADERS_S, OnRefused, PatientProtocol
 
 BACKLOG: Final = 512
 KEEP_ALIVE_S: Final = (
@@ -24,11 +26,22 @@ class HttpService:
     """An ASGI `app` on `host:port`. Port 0 takes a free one; `port` says which.
 
     `port_setting` is the setting a person would change when the port is taken, and `health_path` answers 200 while the
-    application is well. Who has not sent whole headers within `headers_s` is hung up on.
+    application is well. Who has not sent whole headers within `headers_s` is hung up on. `on_refused` hears, on the
+    event loop's thread, of connections on which no request came. Only with `is_fronted` the addresses that a proxy on
+    this host tells (X-Forwarded-For) are believed.
     """
 
     def __init__(
-        self, app: Any, host: str, port: int, port_setting: str, health_path: str, headers_s: float = HEADERS_S
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        port_setting: str,
+        health_path: str,
+        headers_s: float = HEADERS_S,
+        *,
+        on_refused: OnRefused | None = None,
+        is_fronted: bool = False,
     ) -> None:
         self._app = app
         self._host = host
@@ -36,6 +49,8 @@ class HttpService:
         self._port_setting = port_setting
         self._health_path = health_path
         self._headers_s = headers_s
+        self._on_refused = on_refused
+        self._is_fronted = is_fronted
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -56,13 +71,15 @@ class HttpService:
         """
         self._socket = self._listen()
         self._bound_port = int(self._socket.getsockname()[1])
+        protocol = partial(PatientProtocol, headers_s=self._headers_s, on_refused=self._on_refused)
         config = uvicorn.Config(
             self._app,
             log_config=None,
             log_level="warning",
             access_log=False,
             ws="none",
-            http=type("Patient", (PatientProtocol,), {"headers_s": self._headers_s}),
+            http=cast("type[asyncio.Protocol]", protocol),  # uvicorn only ever calls it
+            proxy_headers=self._is_fronted,
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,

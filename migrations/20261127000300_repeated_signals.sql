@@ -7,28 +7,27 @@ create index if not exists webhook_requests_derived_idx on public.webhook_reques
   where starts_with(request_id, 'body/');
 
 -- The id of the request that a body without a moment of its own repeats: one with that body that has been under way for
--- longer than p_least_s, or whose end its sender has not heard (told now, so it counts once). Null when there is none.
+-- longer than p_least_s, or whose end its sender has not heard. Null when there is none.
 create or replace function public.repeated_request(p_user_id uuid, p_fingerprint text, p_least_s double precision) returns jsonb
-language sql security definer set search_path = '' as $$
-  update public.webhook_requests r set is_unheard = false
-  where r.id = (
-    select q.id from public.webhook_requests q
-    where q.user_id = p_user_id and q.fingerprint = p_fingerprint and starts_with(q.request_id, 'body/')
-      and (q.is_unheard or (
-        q.status in ('received', 'submitted', 'filled')
-        and q.created_at < clock_timestamp() - make_interval(secs => p_least_s)
+language sql stable security definer set search_path = '' as $$
+  select to_jsonb((
+    select r.request_id from public.webhook_requests r
+    where r.user_id = p_user_id and r.fingerprint = p_fingerprint and starts_with(r.request_id, 'body/')
+      and (r.is_unheard or (
+        r.status in ('received', 'submitted', 'filled')
+        and r.created_at < clock_timestamp() - make_interval(secs => p_least_s)
       ))
-    order by q.created_at desc limit 1
-  )
-  returning to_jsonb(r.request_id)
+    order by r.created_at desc limit 1
+  ))
 $$;
 
--- Notes that a request ended while its sender was not there to hear it.
-create or replace function public.ended_unheard(p_request_id text, p_user_id uuid) returns jsonb
+-- Notes whether the sender of an ended request was there to hear its end.
+create or replace function public.note_heard(p_request_id text, p_user_id uuid, p_is_heard boolean) returns jsonb
 language sql security definer set search_path = '' as $$
-  update public.webhook_requests r set is_unheard = true
+  update public.webhook_requests r set is_unheard = not p_is_heard
   where r.user_id = p_user_id and r.request_id = p_request_id and r.status not in ('received', 'submitted', 'filled')
-  returning to_jsonb(true)
+    and r.is_unheard = p_is_heard;
+  select 'true'::jsonb
 $$;
 
 do $$
@@ -36,7 +35,7 @@ declare
   v_function regprocedure;
 begin
   foreach v_function in array array[
-    'public.repeated_request(uuid, text, double precision)', 'public.ended_unheard(text, uuid)'
+    'public.repeated_request(uuid, text, double precision)', 'public.note_heard(text, uuid, boolean)'
   ]::regprocedure[]
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);

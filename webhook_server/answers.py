@@ -61,11 +61,15 @@ def over_limit(refusal: Refusal) -> Answer:
 
 
 def in_progress() -> Answer:
-    return _try_again("This signal is being executed", RETRY_SOON_S)
+    return _try_again("This signal, or one before it of the same strategy or account, is being executed", RETRY_SOON_S)
 
 
 def crowded() -> Answer:
     return _try_again("Too many signals are under way", RETRY_SOON_S)
+
+
+def stopping() -> Answer:
+    return _try_again("This webhook server is stopping", RETRY_SOON_S)
 
 
 def standby() -> Answer:

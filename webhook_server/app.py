@@ -13,6 +13,7 @@ from starlette.requests import Request
 from engine.settings import Settings, is_loopback
 from engine.store.store import Store
 from webhook_server import page
+from webhook_server.admission import Admission
 from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
@@ -23,17 +24,25 @@ from webhook_server.housekeeping import Housekeeping, on_accounts, on_the_market
 from webhook_server.lease import Lease
 from webhook_server.marks import Marks
 from webhook_server.metrics import Metrics
-from webhook_server.pace import Crowd, Pace
+from webhook_server.pace import Pace
 from webhook_server.pipeline import Pipeline
+from webhook_server.places import Limits
+from webhook_server.reception import Reception
 from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
+from webhook_server.refusal_log import Logged, RefusalLog
 from webhook_server.routes import Doors, router
 from webhook_server.venues import Venues
 from webhook_server.watch import Watch
 
-WORKERS: Final = 32  # most of them wait: for a venue, or for their account's turn
-WORKERS_OF_ONE: Final = 14  # for the entries of one person, and for the exits; our own dispatcher sends 12 at once
-WORKERS_OF_ENTRIES: Final = WORKERS - 8  # for everybody's entries: whoever's venue hangs, exits have workers left
+PLACES: Final = Limits(  # most of them wait: for a venue, or for their account's turn
+    of_one=14,  # our own dispatcher sends 12 at once
+    entries=24,
+    signals=48,  # so that exits have places left, whoever's venue hangs
+    waiting_of_one=500,
+    waiting=1_000,
+)
+WORKERS: Final = PLACES.signals + 8  # whatever executes, new signals are authenticated
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Server:
 
     app: FastAPI
     pipeline: Pipeline
+    reception: Reception
+    refusals: RefusalLog
     marks: Marks
     watch: Watch
     recovery: Recovery
@@ -60,14 +71,19 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     metrics = Metrics()
     desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner)
     secrets = RecentSecrets(store, clock.monotonic)
-    pace, crowd = Pace(settings.sparky_webhook_rate_per_s), Crowd(WORKERS_OF_ONE, WORKERS_OF_ENTRIES)
-    pipeline = Pipeline(store, desk, clock, metrics, secrets, pace, crowd)
+    pipeline = Pipeline(store, desk, clock, metrics)
     lease = None if owner is None else Lease(store, owner, metrics)
     reconciliation = Reconciliation(store, venues, metrics)
 
     def is_active() -> bool:
         return lease is None or lease.is_held
 
+    admission = Admission(PLACES, is_active)
+    metrics.waiting.set_function(lambda: admission.waiting)
+    if lease is not None:
+        lease.on_lost = admission.dismiss
+    reception = Reception(pipeline, store, clock, secrets, Pace(settings.sparky_webhook_rate_per_s), admission)
+    refusals = RefusalLog(clock)
     exits = Exits(pipeline, clock, metrics)
     marks = Marks(store, venues, exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.is_confirmed
@@ -76,8 +92,10 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     health = Health(store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
-        app=_app(Doors(pipeline, store, health, metrics, workers), settings),
+        app=_app(Doors(reception, store, health, metrics, workers), settings, refusals),
         pipeline=pipeline,
+        reception=reception,
+        refusals=refusals,
         marks=marks,
         watch=watch,
         recovery=recovery,
@@ -95,13 +113,14 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     )
 
 
-def _app(doors: Doors, settings: Settings) -> FastAPI:
+def _app(doors: Doors, settings: Settings, refusals: RefusalLog) -> FastAPI:
     app = FastAPI(title="Sparky webhook server", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(router(doors))
     app.add_api_route("/docs", partial(_documents, app), include_in_schema=False)
     app.add_exception_handler(HTTPException, _in_our_words)
     is_local = is_loopback(settings.sparky_webhook_host) and not settings.sparky_behind_tls
     app.add_middleware(Hardened, token=settings.sparky_admin_token, only_loopback_names=is_local)
+    app.add_middleware(Logged, log=refusals)  # around the one before
     return app
 
 

@@ -138,8 +138,8 @@ _OVER: Final = _no(error={"const": "Risk limit exceeded"}, message=_TEXT, data=_
 _PNL: Final = _object({"usd": _NUMBER, "percent": _NUMBER})
 _HALF: Final = _object({"order_id": _TEXT, "fill_price": _NUMBER, "quantity": _NUMBER, "fee_usd": _NUMBER, "pnl": _PNL})
 _MADE: Final = {"success": {"const": True}}
-_PRICE: Final[Schema] = {"type": ["number", "null"]}
-_WHOLE: Final = _object(
+_PRICE_OR_NONE: Final[Schema] = {"type": ["number", "null"]}
+_WHOLE_POSITION: Final = _object(
     {
         "symbol": _TEXT,
         "side": _SIDE,
@@ -147,8 +147,8 @@ _WHOLE: Final = _object(
         "entry_price": _NUMBER,
         "position_size_usd": _NUMBER,
         "leverage": {"type": "integer", "minimum": 1},
-        "stop_loss_price": _PRICE,
-        "take_profit_price": _PRICE,
+        "stop_loss_price": _PRICE_OR_NONE,
+        "take_profit_price": _PRICE_OR_NONE,
     }
 )
 _OPENED: Final = _object(
@@ -157,7 +157,7 @@ _OPENED: Final = _object(
         "action": {"const": "opened"},
         **_TRADED,
         "position_size_usd": _NUMBER,
-        "position": _WHOLE,
+        "position": _WHOLE_POSITION,
         "requested_usd": _NUMBER,
         "allowed_usd": _NUMBER,
         "reduced_by": {

@@ -6,6 +6,7 @@ through its end sends nothing.
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -30,6 +31,7 @@ class Lease:
         self._store = store
         self._metrics = metrics
         self._is_held: bool | None = None  # nothing is known yet
+        self.on_lost: Callable[[], None] = lambda: None  # called on the lease's thread
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -68,7 +70,10 @@ class Lease:
             return
         if is_held != self._is_held and not (is_held and self._is_held is None):  # a first server needs no word
             logger.info("executing" if is_held else "standing_by", owner=self.owner)
+        has_lost = self._is_held is True and not is_held
         self._is_held = is_held
+        if has_lost:
+            self.on_lost()
         self._metrics.is_active.set(is_held)
 
 

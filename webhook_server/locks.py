@@ -1,6 +1,7 @@
-"""One at a time per key: requests of one account wait for each other, those of different accounts do not."""
+"""One at a time per key, first come, first served: requests of one account wait for each other, others do not."""
 
 import threading
+from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
@@ -12,37 +13,49 @@ class Busy(SparkyError):
 
 
 class KeyedLocks:
-    """Locks by key, made when first wanted and forgotten when nobody holds or awaits them."""
+    """A queue per key, made when first wanted and forgotten when it is empty; the first in it holds the key.
+
+    `threading.Lock` promises no order: a thread that gives it back and takes it again may pass all that wait.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._locks: dict[Hashable, tuple[threading.Lock, int]] = {}
+        self._queues: dict[Hashable, deque[threading.Event]] = {}
 
     @contextmanager
     def hold(self, key: Hashable, timeout_s: float) -> Iterator[None]:
         """Holds `key`. Raises Busy when it is not free within `timeout_s` seconds."""
-        lock = self._join(key)
+        turn = self._join(key)
         try:
-            if not lock.acquire(timeout=timeout_s):
+            if not turn.wait(timeout_s):
                 raise Busy(str(key))
-            try:
-                yield
-            finally:
-                lock.release()
+            yield
         finally:
-            self._leave(key)
+            self._leave(key, turn)
 
     def __len__(self) -> int:
-        return len(self._locks)
+        return len(self._queues)
 
-    def _join(self, key: Hashable) -> threading.Lock:
+    def waiting(self, key: Hashable) -> int:
+        """How many wait for `key`."""
         with self._guard:
-            lock, users = self._locks.get(key, (threading.Lock(), 0))
-            self._locks[key] = (lock, users + 1)
-            return lock
+            return max(0, len(self._queues.get(key, ())) - 1)
 
-    def _leave(self, key: Hashable) -> None:
+    def _join(self, key: Hashable) -> threading.Event:
+        turn = threading.Event()
         with self._guard:
-            lock, users = self._locks.pop(key)
-            if users > 1:
-                self._locks[key] = (lock, users - 1)
+            queue = self._queues.setdefault(key, deque())
+            queue.append(turn)
+            if len(queue) == 1:
+                turn.set()
+        return turn
+
+    def _leave(self, key: Hashable, turn: threading.Event) -> None:
+        """Also of a turn that came while its thread gave up: the next one has it then."""
+        with self._guard:
+            queue = self._queues[key]
+            queue.remove(turn)
+            if queue:
+                queue[0].set()
+            else:
+                del self._queues[key]

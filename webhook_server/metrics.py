@@ -20,6 +20,9 @@ class Metrics:
             registry=self.registry,
             buckets=_SECONDS,
         )
+        self.waiting = Gauge(
+            "sparky_webhook_waiting_signals", "Signals that wait for a place to execute.", registry=self.registry
+        )
         self.fills = self._counter("fills", "Fills booked; kind is open or close, book paper or live.", "kind", "book")
         self.refusals = self._counter("risk_refusals", "Entries refused by a risk limit.", "limit_type")
         self.venue_failures = self._counter("venue_failures", "Orders that the venue did not fill.", "kind")

@@ -1,4 +1,4 @@
-"""The way of one signal, in order: authenticate, parse, pace, deduplicate, risk, execute, book, answer."""
+"""What becomes of a signal that has its place, in order: deduplicate, risk, execute, book, answer."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,15 +12,12 @@ from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, UnfinishedRequest
 from webhook_server import answers
 from webhook_server.answers import Answer
-from webhook_server.auth import SecretBook, Unauthenticated, authenticate
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
-from webhook_server.intake import Envelope
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.pace import Crowd, Pace
-from webhook_server.schemas import FieldError, Order, parse, restored, unknown_fields
-from webhook_server.signal_ids import DERIVED, signal_id
+from webhook_server.schemas import restored
+from webhook_server.signal_ids import DERIVED
 from webhook_server.trade import Ended, HeldBack, Request, Standby
 
 logger = structlog.get_logger()
@@ -37,56 +34,19 @@ _TOLD: Final = {
 }
 
 STALE_AFTER: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
+NOT_EXECUTED: Final = (answers.in_progress(), answers.standby(), answers.held_back())
 REPEAT_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
 
 
 class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
-    def __init__(
-        self, store: Store, desk: Desk, clock: Clock, metrics: Metrics, secrets: SecretBook, pace: Pace, crowd: Crowd
-    ) -> None:
+    def __init__(self, store: Store, desk: Desk, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._desk = desk
         self._clock = clock
         self._metrics = metrics
-        self._secrets = secrets
-        self._pace = pace
-        self._crowd = crowd
         self._in_progress = KeyedLocks()
-
-    def receive(self, envelope: Envelope, schema: type[Order]) -> Answer:
-        """The answer to one signal as it came over the wire; never raises."""
-        started = self._clock.monotonic()
-        try:
-            user_id = authenticate(envelope, self._secrets)
-            order = parse(envelope.body, schema)
-            wait_s = self._pace.wait_s(user_id, started) if order.is_entry else 0.0  # nothing limits an exit
-            if wait_s > 0:
-                return answers.too_many(wait_s)
-            now = self._clock.now()
-            request = Request(signal_id(envelope, order, user_id, self._store, now), user_id, order, now, started)
-            with self._crowd.joined(user_id, is_entry=order.is_entry) as has_room:  # no entries are in an exit's way
-                return self._performed(request, envelope) if has_room else answers.crowded()
-        except FieldError as error:
-            return answers.malformed(error.where, error.message, fields=error.fields)
-        except Unauthenticated as error:
-            return answers.unauthenticated(str(error))
-        except UpstreamUnavailable as error:
-            return answers.unavailable(error.service, error.retry_after_s)
-        except Exception:
-            logger.exception("signal_failed")
-            return answers.failed(round((self._clock.monotonic() - started) * 1000))
-
-    def _performed(self, request: Request, envelope: Envelope) -> Answer:
-        order = request.order
-        log = logger.bind(signal=request.id, user=str(request.user_id), strategy=str(order.strategy_id))
-        unknown = unknown_fields(envelope.body)
-        if unknown:
-            log.info("signal_has_unknown_fields", fields=unknown)
-        answer = self.perform(request, envelope.fingerprint)
-        log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **_told(answer))
-        return answer
 
     def perform(self, request: Request, fingerprint: str) -> Answer:
         """Executes `request` unless it was before; then the first answer is given again.
@@ -116,7 +76,7 @@ class Pipeline:
         )
         answer = self.perform(request, row.fingerprint or "")
         if row.request_id.startswith(DERIVED):
-            self._store.ended_unheard(row.request_id, row.user_id)
+            self._store.note_heard(row.request_id, row.user_id, is_heard=False)
         return answer
 
     def _after(self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str) -> Answer:
@@ -157,6 +117,8 @@ class Pipeline:
                 return answers.conflict(request.id)
             if began.state == "done":
                 self._metrics.repeats.inc()
+                if request.id.startswith(DERIVED):
+                    self._store.note_heard(request.id, request.user_id, is_heard=True)
                 return Answer(began.status or 200, began.answer or {}, answers.REPEATED)
             if began.state == "held":
                 raise HeldBack(began.unsettled)
@@ -215,7 +177,7 @@ class Pipeline:
         return end.answer
 
 
-def _told(answer: Answer) -> dict[str, object]:
+def told(answer: Answer) -> dict[str, object]:
     """What a person at the log wants of an answer: what was done, how much of it, at what price, and what it earned."""
     body = answer.body
     told = {key: body.get(name) for key, name in _TOLD.items()}

@@ -2,25 +2,39 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Final
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
+from starlette.requests import ClientDisconnect
 
 from engine.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server import answers, auth, described
+from webhook_server.admission import Wakeup
 from webhook_server.answers import Answer
 from webhook_server.health import Health
-from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S, TooLarge, TooSlow, open_envelope, read_body
+from webhook_server.intake import (
+    BODY_LIMIT_BYTES,
+    BODY_TIMEOUT_S,
+    Envelope,
+    TooLarge,
+    TooSlow,
+    open_envelope,
+    read_body,
+)
 from webhook_server.metrics import Metrics
-from webhook_server.pipeline import Pipeline
+from webhook_server.places import Ticket
+from webhook_server.reception import Admitted, Outcome, Reception, malformed
+from webhook_server.refused import Refused
 from webhook_server.schemas import AiSignal, FieldError, Order
 
 LIVE: Final = "/health/live"
+Result = TypeVar("Result")
 
 
 class Doors:
@@ -28,17 +42,17 @@ class Doors:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        reception: Reception,
         store: Store,
         health: Health,
         metrics: Metrics,
         workers: Executor,
         body_s: float = BODY_TIMEOUT_S,
     ) -> None:
-        self.pipeline = pipeline
         self.store = store
         self.health = health
         self.metrics = metrics
+        self._reception = reception
         self._workers = workers
         self._body_s = body_s
 
@@ -49,23 +63,69 @@ class Doors:
     async def signal(self, request: Request, schema: type[Order]) -> Response:
         """One signal, from its bytes to its answer."""
         route = request.url.path
-        answer = await self._answer(request, schema, route)
-        self.metrics.requests.labels(route, str(answer.status)).inc()
-        return sent(answer)
+        outcome = await self._outcome(request, schema, route)
+        self.metrics.requests.labels(route, str(outcome.answer.status)).inc()
+        request.state.refused = outcome.refused
+        return sent(outcome.answer)
 
-    async def _answer(self, request: Request, schema: type[Order], route: str) -> Answer:
+    async def _outcome(self, request: Request, schema: type[Order], route: str) -> Outcome:
+        wakeup = Wakeup(asyncio.get_running_loop())
         try:
-            raw = await read_body(request.stream(), request.headers.get("content-length"), self._body_s)
-            envelope = open_envelope(raw, dict(request.headers))
+            receive = partial(self._reception.receive, await self._envelope(request), schema, wakeup)
         except TooLarge:
-            return answers.too_large(BODY_LIMIT_BYTES)
+            return _unread(answers.too_large(BODY_LIMIT_BYTES))
         except TooSlow:
-            return answers.too_slow(self._body_s)
+            return _unread(answers.too_slow(self._body_s))
+        except ClientDisconnect:
+            return _unread(answers.too_slow(self._body_s), "the sender hung up before its body was whole")
         except FieldError as error:
-            return answers.malformed(error.where, error.message, fields=error.fields)
+            return Outcome(malformed(error), Refused.of_field(error))
         with self.metrics.duration.labels(route).time():
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._workers, self.pipeline.receive, envelope, schema)
+            received = await self._run(receive)
+            del receive  # a body is large, and may wait with many others
+            return received if isinstance(received, Outcome) else await self._waited(request, received, wakeup)
+
+    async def _envelope(self, request: Request) -> Envelope:
+        raw = await read_body(request.stream(), request.headers.get("content-length"), self._body_s)
+        return open_envelope(raw, dict(request.headers))
+
+    async def _waited(self, request: Request, admitted: Admitted, wakeup: Wakeup) -> Outcome:
+        gone = asyncio.ensure_future(_hung_up(request))
+        try:
+            has_place = await self._reception.admission.wait(admitted.ticket, wakeup, gone)
+            if gone.done():
+                return admitted.refused(answers.crowded(), "the sender hung up before the signal had a place")
+        finally:
+            gone.cancel()
+        if not has_place:
+            return self._reception.turned_away(admitted)
+        return await self._run(partial(self._reception.execute, admitted), admitted.ticket)
+
+    async def _run(self, work: Callable[[], Result], ticket: Ticket | None = None) -> Result:
+        """`work` in a worker; when that is cancelled, which the end of the server does, no place stays taken."""
+        future = self._workers.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(partial(self._abandoned, ticket))
+            raise
+
+    def _abandoned(self, ticket: Ticket | None, future: "Future[Result]") -> None:
+        if not future.cancelled():
+            result = future.result()
+            ticket = result.ticket if isinstance(result, Admitted) else None
+        if ticket is not None:
+            self._reception.admission.leave(ticket)
+
+
+def _unread(answer: Answer, reason: str | None = None) -> Outcome:
+    return Outcome(answer, Refused(reason or str(answer.body["error"])))
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the sender of a wholly read request closes its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def router(doors: Doors) -> APIRouter:
@@ -109,7 +169,7 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
     @routes.get("/health/executing", responses=described.ROLE, tags=["health"])
     async def of_role() -> Response:
         """503 while this server stands by: for whoever spreads requests over several of them."""
-        return await doors.look(doors.health.role)
+        return sent(doors.health.role())  # asks nothing, so it answers while the database keeps threads waiting
 
     @routes.get("/health/ai-worker", responses=described.ENGINE_HEALTH, tags=["health"])
     async def of_engine() -> Response:

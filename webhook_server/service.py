@@ -39,8 +39,13 @@ class WebhookService:
         return all(thread.is_alive() for thread in self._server.housekeeping) and self._http.healthy()
 
     def stop(self, grace_s: float) -> None:
-        """Lets requests under way finish; what they had not booked is recovered at the next start."""
+        """Lets requests under way finish, and refuses those that wait for a place.
+
+        What is not booked then is recovered at the next start.
+        """
+        self._server.reception.admission.close()
         self._http.stop(grace_s)
+        self._server.refusals.close()
         self._end_housekeeping(time.monotonic() + min(grace_s, HOUSEKEEPING_GRACE_S))
         self._server.workers.shutdown(wait=False, cancel_futures=True)
         if self._server.lease is not None:
@@ -60,5 +65,13 @@ def make(settings: Settings, _argument: str) -> WebhookService:
     store = open_store(settings, keep=True)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
     server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port))
-    http = HttpService(server.app, host, port, "SPARKY_WEBHOOK_PORT", LIVE)
+    http = HttpService(
+        server.app,
+        host,
+        port,
+        "SPARKY_WEBHOOK_PORT",
+        LIVE,
+        on_refused=server.refusals.connection,
+        is_fronted=settings.sparky_behind_tls,
+    )
     return WebhookService(http, server, store)

@@ -51,7 +51,7 @@ def _without_exchange(word: str) -> str:
 
 
 def _understood(word: str) -> str | None:
-    if _DATED.fullmatch(word):
+    if _DATED.fullmatch(word) and word.partition("_")[0] not in QUOTES:
         return word
     if word in QUOTES:
         return None

@@ -77,9 +77,9 @@ class WebhookStore:
         found = self.rpc.call("repeated_request", user_id=user_id, fingerprint=fingerprint, least_s=least_s)
         return None if found is None else str(found)
 
-    def ended_unheard(self, request_id: str, user_id: UUID) -> bool:
-        """Notes that a request ended while its sender was not there to hear it; False while it has not ended."""
-        return bool(self.rpc.call("ended_unheard", request_id=request_id, user_id=user_id))
+    def note_heard(self, request_id: str, user_id: UUID, *, is_heard: bool) -> None:
+        """Notes whether the sender of an ended request was there to hear its end."""
+        self.rpc.call("note_heard", request_id=request_id, user_id=user_id, is_heard=is_heard)
 
     def submit_request(self, server: str | None, request_id: str, user_id: UUID) -> bool:
         """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""

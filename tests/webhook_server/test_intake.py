@@ -100,7 +100,7 @@ def impatient(site: Site) -> Iterator[HttpService]:
     server = site.server
     health = Health(site.store, SystemClock(), server.metrics, lambda: True)
     app = FastAPI()
-    app.include_router(router(Doors(server.pipeline, site.store, health, server.metrics, server.workers, body_s=0.2)))
+    app.include_router(router(Doors(server.reception, site.store, health, server.metrics, server.workers, body_s=0.2)))
     http = HttpService(app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", LIVE, headers_s=3.0)
     http.start()
     yield http

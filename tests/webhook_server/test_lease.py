@@ -10,9 +10,9 @@ import pytest
 
 from engine.settings import Settings
 from engine.store.store import Store
-from tests.webhook_server.conftest import Front, Site
+from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
-from webhook_server.app import WORKERS_OF_ENTRIES, WORKERS_OF_ONE, Server, build
+from webhook_server.app import PLACES, Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import NAME, Lease, owner_of
 from webhook_server.pace import Pace
@@ -86,6 +86,30 @@ def test_asking_whether_the_lease_is_held_does_not_take_it_back(pair: tuple[Serv
     assert not lease.is_confirmed()
 
 
+def test_what_waits_for_a_place_is_sent_to_the_server_that_took_over(
+    site: Site, store: Store, pair: tuple[Server, Server], front: tuple[Front, str]
+) -> None:
+    one = pair[0]
+    lease_of(one).start()
+    front[0].app = one.app
+    strategies = [str(site.strategy()) for _ in range(PLACES.of_one)]
+    site.market.gate = threading.Event()
+    admission = one.reception.admission
+    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
+        first = [senders.submit(site.sender.engine, strategy_id=strategy) for strategy in strategies]
+        until(lambda: admission.running == PLACES.of_one)
+        waits = senders.submit(site.sender.post)
+        until(lambda: admission.waiting == 1)
+        store.release_lease(NAME, "one")
+        assert store.hold_lease(NAME, "two", 60)
+        away = waits.result(60)
+        assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
+        assert away.json()["error"] == "Another webhook server executes; this one stands by"
+        site.market.gate.set()
+        assert {future.result().status_code for future in first} <= {200, 503}
+    lease_of(one).stop()
+
+
 def test_a_successor_on_the_same_address_has_the_same_name() -> None:
     assert owner_of("127.0.0.1", 3000) == owner_of("127.0.0.1", 3000) != owner_of("127.0.0.1", 3001)
 
@@ -119,12 +143,12 @@ def test_one_persons_flood_of_entries_is_slowed_and_says_when_to_come_again(
     slow.workers.shutdown()
 
 
-@pytest.mark.parametrize(("people", "entries"), [(1, WORKERS_OF_ONE), (3, WORKERS_OF_ENTRIES)])
+@pytest.mark.parametrize(("people", "entries"), [(1, PLACES.of_one), (3, PLACES.entries)])
 def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
     site: Site, people: int, entries: int
 ) -> None:
     senders = [site.sender, *(site.user() for _ in range(people - 1))]
-    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(WORKERS_OF_ONE)]
+    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(PLACES.of_one)]
     more = [(site.sender, str(site.strategy())) for _ in range(6)]
     site.market.gate = threading.Event()
     with ThreadPoolExecutor(len(strategies + more)) as threads:

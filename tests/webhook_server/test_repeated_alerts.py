@@ -27,7 +27,7 @@ RENDERED = {
     "timenow": "2026-11-27T12:30:00Z",
     "strategy.order.action": "buy",
     "strategy.market_position": "long",
-    "strategy.prev_market_position": "flat",
+    "strategy.position_size": "0.25",
 }
 
 

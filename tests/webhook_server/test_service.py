@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -10,15 +12,22 @@ import requests
 from eth_account import Account
 
 from engine.errors import BadConfiguration
+from engine.serving import HttpService
 from engine.settings import Settings
+from engine.store.postgres import PostgresRpc
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
 from tests.support.directories import short_directory
+from tests.support.keys import vault
 from tests.support.ports import free_port
 from tests.support.sql import Sql
-from tests.webhook_server.conftest import Sender, until
-from webhook_server.service import make
+from tests.webhook_server.conftest import Sender, Site, until
+from tests.webhook_server.market import Venues
+from webhook_server.app import PLACES, build
+from webhook_server.clock import SystemClock
+from webhook_server.routes import LIVE
+from webhook_server.service import WebhookService, make
 
 
 @pytest.fixture
@@ -124,3 +133,24 @@ def test_it_recovers_at_start_what_a_dead_server_left(settings: Callable[..., Se
         until(lambda: not store.unfinished_requests())
     finally:
         service.stop(5)
+
+
+def test_stop_sends_away_what_waits_for_a_place_and_lets_what_runs_finish(site: Site, database_url: str) -> None:
+    store = Store(PostgresRpc(database_url, keep=True), vault())
+    server = build(Settings(), store, Venues(site.market, site.account), SystemClock())
+    service = WebhookService(HttpService(server.app, "127.0.0.1", 0, "NONE", LIVE), server, store)
+    service.start()
+    sender, admission = Sender(service.url, site.sender.user_id, site.sender.secret), server.reception.admission
+    site.market.gate = threading.Event()
+    with ThreadPoolExecutor(PLACES.of_one + 2) as threads:
+        strategies = [str(site.strategy()) for _ in range(PLACES.of_one)]
+        first = [threads.submit(sender.engine, strategy_id=strategy) for strategy in strategies]
+        until(lambda: admission.running == PLACES.of_one)
+        waits = threads.submit(sender.post)
+        until(lambda: admission.waiting == 1)
+        stopped = threads.submit(service.stop, 60.0)
+        away = waits.result(60)
+        assert (away.status_code, away.json()["error"]) == (503, "This webhook server is stopping")
+        site.market.gate.set()
+        assert {future.result(60).status_code for future in first} == {200}
+        stopped.result(60)

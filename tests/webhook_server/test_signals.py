@@ -146,7 +146,6 @@ def test_the_documented_examples_work_as_they_are_written(site: Site, example: s
         "whsec_…": site.sender.secret.get_secret_value(),
         "{{exchange}}": "BINANCE",
         "{{ticker}}": "BTCUSDT.P",
-        "{{interval}}": "15",
         "{{timenow}}": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "{{interval}}": "15",
         "{{strategy.order.action}}": "buy",

@@ -1,0 +1,198 @@
+"""Many signals of one person at once: each takes milliseconds, so each waits for a place and nobody is sent away."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+import requests
+from structlog.testing import capture_logs
+
+from tests.webhook_server.conftest import Sender, Site, until
+from webhook_server.app import PLACES
+
+
+def at_once(posts: Sequence[Callable[[], requests.Response]]) -> list[requests.Response]:
+    """The answers to requests that leave at the same moment, in the order of `posts`."""
+    start = threading.Barrier(len(posts))
+
+    def send(post: Callable[[], requests.Response]) -> requests.Response:
+        start.wait(60)
+        return post()
+
+    with ThreadPoolExecutor(len(posts)) as senders:
+        return list(senders.map(send, posts))
+
+
+def entry(site: Site, **fields: Any) -> Callable[[], requests.Response]:
+    return lambda: site.sender.engine(**fields)
+
+
+def told(answers: Sequence[requests.Response]) -> set[tuple[int, str]]:
+    return {(answer.status_code, answer.json().get("action") or answer.json()["error"]) for answer in answers}
+
+
+def test_sixty_entries_of_one_person_for_as_many_strategies_are_all_made(site: Site) -> None:
+    strategies = [str(site.strategy()) for _ in range(60)]
+    answers = at_once([entry(site, strategy_id=strategy) for strategy in strategies])
+    assert told(answers) == {(200, "opened")}
+    assert {str(each.strategy_id) for each in site.store.open_positions()} == set(strategies)
+
+
+def test_sixty_entries_of_one_strategy_are_all_made(site: Site) -> None:
+    strategy = str(site.strategy(max_position_usd=1_000_000))
+    answers = at_once([entry(site, strategy_id=strategy, position_size_usd=100) for _ in range(60)])
+    assert told(answers) == {(200, "opened")}
+    assert site.sql("select count(*) from fills") == [(60,)]
+
+
+def test_thirty_exits_of_one_person_are_all_made(site: Site) -> None:
+    strategies = [str(site.strategy()) for _ in range(30)]
+    for strategy in strategies:
+        site.sender.engine(strategy_id=strategy)
+    answers = at_once([entry(site, strategy_id=strategy, action="CLOSE") for strategy in strategies])
+    assert told(answers) == {(200, "closed")}
+    assert site.store.open_positions() == ()
+
+
+def hanging(site: Site, senders: ThreadPoolExecutor, sender: Sender, entries: int) -> list[Future[requests.Response]]:
+    """That many entries of `sender`, which reach a venue that does not answer before the gate opens."""
+    running = site.server.reception.admission.running
+    strategies = [str(site.strategy(user_id=sender.user_id)) for _ in range(entries)]
+    posts = [senders.submit(sender.engine, strategy_id=strategy) for strategy in strategies]
+    until(lambda: site.server.reception.admission.running == running + entries)
+    return posts
+
+
+def test_thirty_exits_that_all_meet_before_the_first_is_made_are_all_made(site: Site) -> None:
+    strategies = [str(site.strategy()) for _ in range(30)]
+    for strategy in strategies:
+        site.sender.engine(strategy_id=strategy)
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    with ThreadPoolExecutor(30) as senders:
+        exits = [senders.submit(site.sender.engine, strategy_id=each, action="CLOSE") for each in strategies]
+        until(lambda: (admission.running, admission.waiting) == (PLACES.of_one, 30 - PLACES.of_one))
+        site.market.gate.set()
+        assert told([each.result() for each in exits]) == {(200, "closed")}
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+def test_entries_that_wait_are_made_in_the_order_in_which_they_came(site: Site) -> None:
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    with ThreadPoolExecutor(PLACES.of_one + 5) as senders:
+        first = hanging(site, senders, site.sender, PLACES.of_one)
+        strategy = str(site.strategy(max_position_usd=1_000_000))
+        for number in range(5):
+            senders.submit(site.sender.engine, strategy_id=strategy, signal_id=f"w{number}", position_size_usd=100)
+            until(lambda wanted=number + 1: admission.waiting == wanted)  # type: ignore[misc]
+        site.market.gate.set()
+        assert told([each.result() for each in first]) == {(200, "opened")}
+    order = site.sql("select request_id from webhook_requests where request_id like 'w%%' order by created_at")
+    assert [name for (name,) in order] == [f"w{number}" for number in range(5)]
+
+
+def test_exits_are_made_while_the_entries_of_the_same_and_of_other_persons_hang_or_wait(site: Site) -> None:
+    people = [site.sender, site.user(), site.user()]
+    mine = str(site.strategy())
+    site.sender.engine(strategy_id=mine)
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    with ThreadPoolExecutor(100) as senders:
+        per_person = (PLACES.of_one, PLACES.entries - PLACES.of_one, 0)
+        crowd = [post for each, n in zip(people, per_person, strict=True) for post in hanging(site, senders, each, n)]
+        more = [senders.submit(each.engine, strategy_id=str(site.strategy(user_id=each.user_id))) for each in people]
+        until(lambda: admission.waiting == len(more))
+        for each in people:
+            assert each.post(action="CLOSE", symbol="ETHUSDT").json()["action"] == "skipped"
+        site.market.gate.set()
+        assert told([each.result() for each in crowd + more]) == {(200, "opened")}
+    assert site.sender.engine(strategy_id=mine, action="CLOSE").json()["action"] == "closed"
+
+
+def test_hanging_exits_of_several_persons_leave_workers_for_who_sends_next(site: Site) -> None:
+    people = [site.user() for _ in range(4)]
+    for each in people:
+        for _ in range(PLACES.of_one):
+            strategy = str(site.strategy(user_id=each.user_id))
+            each.engine(strategy_id=strategy)
+    held: dict[UUID, list[str]] = {each.user_id: [] for each in people}
+    for position in site.store.open_positions():
+        held[position.user_id].append(str(position.strategy_id))
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    with ThreadPoolExecutor(100) as senders:
+        exits = [senders.submit(p.engine, strategy_id=each, action="CLOSE") for p in people for each in held[p.user_id]]
+        until(lambda: admission.running == PLACES.signals)
+        until(lambda: admission.waiting == len(exits) - PLACES.signals)
+        assert site.sender.post(secret="whsec_wrong").status_code == 401, "a worker is left to find that out"
+        site.market.gate.set()
+        assert told([each.result() for each in exits]) == {(200, "closed")}
+
+
+def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and_no_order(site: Site) -> None:
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    where = urlsplit(site.url)
+    with ThreadPoolExecutor(PLACES.of_one) as senders:
+        first = hanging(site, senders, site.sender, PLACES.of_one)
+        body = json.dumps(site.sender.body(signal_id="gone")).encode()
+        with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
+            head = f"POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            until(lambda: admission.waiting == 1)
+        until(lambda: admission.waiting == 0)
+        site.market.gate.set()
+        assert told([each.result() for each in first]) == {(200, "opened")}
+    assert admission.running == 0
+    assert site.sql("select count(*) from webhook_requests where request_id = 'gone'") == [(0,)]
+
+
+def test_what_waits_too_long_is_sent_away_with_the_reason(site: Site) -> None:
+    site.market.gate = threading.Event()
+    with ThreadPoolExecutor(PLACES.of_one) as senders, capture_logs() as lines:
+        first = hanging(site, senders, site.sender, PLACES.of_one)
+        away = site.sender.post(signal_id="late")
+        assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
+        (line,) = [line for line in lines if line["event"] == "signal_refused"]
+        assert (line["status"], line["signal"], line["user"]) == (503, "late", str(site.sender.user_id))
+        assert line["reason"] == away.json()["error"] == "Too many signals are under way"
+        site.market.gate.set()
+        assert told([each.result() for each in first]) == {(200, "opened")}
+    assert site.sender.post(signal_id="late").json()["action"] == "opened"
+
+
+@pytest.mark.parametrize("end", ["stopping", "standing by"])
+def test_a_server_that_stops_or_loses_its_lease_sends_away_what_waits(site: Site, end: str) -> None:
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
+        first = hanging(site, senders, site.sender, PLACES.of_one)
+        waits = senders.submit(site.sender.post, signal_id="a")
+        until(lambda: admission.waiting == 1)
+        (admission.close if end == "stopping" else admission.dismiss)()
+        assert waits.result().status_code == 503
+        assert not site.market.gate.is_set()
+        site.market.gate.set()
+        assert told([each.result() for each in first]) == {(200, "opened")}
+
+
+def test_an_entry_that_expires_while_it_waits_is_refused_as_stale(site: Site) -> None:
+    site.market.gate = threading.Event()
+    admission = site.server.reception.admission
+    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
+        first = hanging(site, senders, site.sender, PLACES.of_one)
+        expires = datetime.now(UTC) + timedelta(seconds=1)
+        waits = senders.submit(site.sender.post, expires_at=expires.isoformat())
+        until(lambda: admission.waiting == 1 or waits.done())
+        until(lambda: datetime.now(UTC) > expires)
+        site.market.gate.set()
+        assert waits.result().json()["data"]["limitType"] == "stale_signal"
+        assert told([each.result() for each in first]) == {(200, "opened")}

@@ -1,0 +1,146 @@
+"""From an envelope to an outcome: authenticate, parse, pace, find a place, and execute once there is one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from engine.errors import UpstreamUnavailable
+from engine.store.store import Store
+from webhook_server import answers
+from webhook_server.admission import Admission
+from webhook_server.answers import Answer
+from webhook_server.auth import SecretBook, Unauthenticated, authenticate
+from webhook_server.clock import Clock
+from webhook_server.intake import Envelope
+from webhook_server.pace import Pace
+from webhook_server.pipeline import NOT_EXECUTED, Pipeline, told
+from webhook_server.places import State, Ticket
+from webhook_server.refused import Refused
+from webhook_server.schemas import FieldError, Order, parse, unknown_fields
+from webhook_server.signal_ids import given_id, signal_id
+from webhook_server.trade import Request
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is answered; `refused` says why nothing was done, when that is so."""
+
+    answer: Answer
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A signal of a proven sender with its claim to a place. It keeps nothing else of the body, which may be large."""
+
+    request: Request
+    fingerprint: str
+    unknown: Sequence[str]
+    ticket: Ticket
+
+    def refused(self, answer: Answer, reason: str | None = None) -> Outcome:
+        """An outcome without execution."""
+        return refused(answer, self.request, reason)
+
+
+class Reception:
+    """Takes signals in any thread; what waits in between holds none. Never raises."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        clock: Clock,
+        secrets: SecretBook,
+        pace: Pace,
+        admission: Admission,
+    ) -> None:
+        self._pipeline = pipeline
+        self._store = store
+        self._clock = clock
+        self._secrets = secrets
+        self._pace = pace
+        self.admission = admission
+
+    def receive(self, envelope: Envelope, schema: type[Order], wake: Callable[[], None]) -> Outcome | Admitted:
+        """The outcome of a signal that finds a place at once, or is refused; one that waits is called for by `wake`."""
+        started = self._clock.monotonic()
+        user_id = None
+        try:
+            user_id = authenticate(envelope, self._secrets)
+            order = parse(envelope.body, schema)
+            wait_s = self._pace.wait_s(user_id, started) if order.is_entry else 0.0  # nothing limits an exit
+            if wait_s > 0:
+                answer = answers.too_many(wait_s)
+                return Outcome(answer, Refused(_error(answer), user=user_id, signal=given_id(envelope.headers, order)))
+            now = self._clock.now()
+            name = signal_id(envelope, order, user_id, self._store, now)
+            admitted = self._admitted(Request(name, user_id, order, now, started), envelope, wake)
+        except FieldError as error:
+            return Outcome(malformed(error), Refused.of_field(error, user_id, envelope.body))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer
+            return self._failed(error, started, user_id)
+        return admitted if admitted.ticket.state is State.WAITING else self._answered(admitted)
+
+    def execute(self, admitted: Admitted) -> Outcome:
+        """Only for one that has a place, which is given back."""
+        request = admitted.request
+        try:
+            return self._performed(admitted)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(error, request.started, request.user_id, request.id)
+        finally:
+            self.admission.leave(admitted.ticket)
+
+    def _admitted(self, request: Request, envelope: Envelope, wake: Callable[[], None]) -> Admitted:
+        fingerprint, unknown = envelope.fingerprint, unknown_fields(envelope.body)
+        ticket = self.admission.enter(request.user_id, wake, is_entry=request.order.is_entry)
+        return Admitted(request, fingerprint, unknown, ticket)
+
+    def _answered(self, admitted: Admitted) -> Outcome:
+        return self.execute(admitted) if admitted.ticket.state is State.RUNNING else self.turned_away(admitted)
+
+    def turned_away(self, admitted: Admitted) -> Outcome:
+        """For one that got no place in time: another server executes, this one ends, or there are too many."""
+        if self.admission.is_closed:
+            return admitted.refused(answers.stopping())
+        return admitted.refused(answers.crowded() if self.admission.is_active else answers.standby())
+
+    def _performed(self, admitted: Admitted) -> Outcome:
+        request = admitted.request
+        order = request.order
+        log = logger.bind(signal=request.id, user=str(request.user_id), strategy=str(order.strategy_id))
+        if admitted.unknown:
+            log.info("signal_has_unknown_fields", fields=list(admitted.unknown))
+        answer = self._pipeline.perform(request, admitted.fingerprint)
+        if answer in NOT_EXECUTED or answer.status == 409:
+            return admitted.refused(answer)
+        log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **told(answer))
+        return Outcome(answer)
+
+    def _failed(self, error: Exception, started: float, user_id: UUID | None, signal_id: str | None = None) -> Outcome:
+        if isinstance(error, Unauthenticated):
+            return Outcome(answers.unauthenticated(str(error)), Refused(str(error)))
+        if isinstance(error, UpstreamUnavailable):
+            answer = answers.unavailable(error.service, error.retry_after_s)
+            return Outcome(answer, Refused(_error(answer), user=user_id, signal=signal_id))
+        logger.error("signal_failed", exc_info=error)
+        return Outcome(answers.failed(round((self._clock.monotonic() - started) * 1000)))
+
+
+def malformed(error: FieldError) -> Answer:
+    """400 for a body or a field that cannot be used."""
+    return answers.malformed(error.where, error.message, fields=error.fields)
+
+
+def refused(answer: Answer, request: Request, reason: str | None = None) -> Outcome:
+    """`answer` to a signal that was read and not executed."""
+    return Outcome(answer, Refused(reason or _error(answer), user=request.user_id, signal=request.id))
+
+
+def _error(answer: Answer) -> str:
+    return str(answer.body["error"])

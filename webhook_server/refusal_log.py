@@ -1,0 +1,107 @@
+"""One line in the log for each refused request, `signal_refused`, and no more lines than a flood may cost."""
+
+import asyncio
+import ipaddress
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import structlog
+
+from webhook_server.clock import Clock
+from webhook_server.hardening import Application, Receive, Scope, Send
+from webhook_server.line_limit import OF_ONE_EVERY_S, LineLimit
+from webhook_server.refused import UNSHOWN, Refused, familiar_path
+
+logger = structlog.get_logger()
+
+EVENT: Final = "signal_refused"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_REASONS: Final = {  # of answers whose reason no route has told
+    401: "the secret or token is missing or wrong",
+    404: "there is nothing at this path; signals go to /webhook or /webhook/ai-signal",
+    405: "this path has another method; signals are POSTed",
+}
+
+
+class RefusalLog:
+    """Writes the lines. On the event loop's thread, except `close`, which comes after its end.
+
+    What was left out is told `quiet_s` later, unless a line has told it by then.
+    """
+
+    def __init__(self, clock: Clock, quiet_s: float = OF_ONE_EVERY_S) -> None:
+        self._clock = clock
+        self._quiet_s = quiet_s
+        self._limit = LineLimit()
+        self._due: asyncio.TimerHandle | None = None
+
+    def request(self, scope: Scope, status: int) -> None:
+        """A request that was answered with `status`. Those that were not refused leave no line."""
+        refused = scope.get("state", {}).get("refused")
+        if not isinstance(refused, Refused):
+            if status not in _REASONS:
+                return
+            refused = Refused(_REASONS[status])
+        method = scope["method"] if scope["method"] in _METHODS else UNSHOWN
+        self._write(
+            _host(scope.get("client")),
+            status=status,
+            method=method,
+            route=familiar_path(scope["path"]),
+            **refused.shown(),
+        )
+
+    def connection(self, client: tuple[str, int] | None, status: int | None, reason: str) -> None:
+        """What came was no request; `status` is None when there was no answer either."""
+        self._write(_host(client), **({} if status is None else {"status": status}), reason=reason)
+
+    def close(self) -> None:
+        """Tells what is not told yet."""
+        self._tell_untold()
+
+    def _write(self, address: str, **fields: object) -> None:
+        suppressed = self._limit.ask(address, self._clock.monotonic())
+        if suppressed is None:
+            self._tell_later()
+            return
+        logger.warning(EVENT, **fields, address=address, **({"suppressed": suppressed} if suppressed else {}))
+
+    def _tell_later(self) -> None:
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._quiet_s, self._tell_untold)
+
+    def _tell_untold(self) -> None:
+        """After a while without a line that could tell it."""
+        self._due = None
+        untold = self._limit.untold()
+        if untold is not None:
+            address = {} if untold.address is None else {"address": untold.address}
+            logger.warning(EVENT, reason="more were refused than are shown", suppressed=untold.suppressed, **address)
+
+
+class Logged:
+    """ASGI middleware: `inner`, whose refusals leave a line before the answer leaves."""
+
+    def __init__(self, inner: Application, log: RefusalLog) -> None:
+        self._inner = inner
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+
+        async def send_and_log(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self._log.request(scope, message["status"])
+            await send(message)
+
+        await self._inner(scope, receive, send_and_log)
+
+
+def _host(client: Any) -> str:
+    """The address of the socket's peer, or what a proxy that uvicorn trusts says of it: that may be any text."""
+    try:
+        return str(ipaddress.ip_address(str(client[0]).partition("%")[0]))
+    except (TypeError, IndexError, ValueError):
+        return "unknown"
