@@ -1,0 +1,342 @@
+"""Every command over a database whose every text is hostile: nothing reaches the terminal but words."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import pykka
+import pytest
+import typer
+from rich.cells import cell_len
+from typer.testing import Result
+
+from actors import messages
+from console.commands import app
+from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
+from engine.store.people_rows import NewStrategy
+from engine.store.store import Store
+from engine.store.webhook_rows import Fill
+from engine.types import Action, Side, SignalAction, StrategyStatus
+from tests.console.conftest import Sparky, home, own_logging, sparky
+from tests.support.hostile import HOSTILE, ORDINARY, forged, unsafe
+from tests.support.monitored import Running, child, cycle, report
+from tests.support.sql import Sql
+
+__all__ = ["home", "own_logging", "sparky"]
+
+DECISION: Final = uuid.UUID("11111111-1111-4111-8111-111111111111")
+OTHER: Final = uuid.UUID("22222222-2222-4222-8222-222222222222")
+MARK: Final = "[bold]x[/b]:smile:"
+# What the database itself holds to a set of words, what joins one row to another, and what is sealed.
+FIXED: Final = {"request_id", "fingerprint", "webhook_secret_sha256", "webhook_secret", "side", "status", "kind"}
+
+
+def market() -> dict[str, Any]:
+    symbol = {
+        "symbol": HOSTILE,
+        "last_price": 100.5,
+        "change_24h_percent": -1.5,
+        "as_of_ms": 1_700_000_060_000,
+        "candles": [],
+        "indicators": {HOSTILE: 1.0},
+        "context": {HOSTILE: None},
+    }
+    held = {"side": HOSTILE, "quantity": HOSTILE, "symbol": HOSTILE, "entry_price": HOSTILE}
+    limits = {HOSTILE: HOSTILE}
+    return {"symbols": [symbol], "positions": [held], "risk_profile": HOSTILE, "equity_usd": HOSTILE, "limits": limits}
+
+
+@pytest.fixture
+def hostile(store: Store, sql: Sql) -> Sql:
+    """A strategy with everything that can be told of it, then every text of every row made hostile."""
+    user = store.ensure_user("a@example.org")
+    new = NewStrategy(user_id=user, name="one", status=StrategyStatus.RUNNING, target_assets=("BTCUSDT",))
+    strategy = store.create_strategy(new)
+    call = CallRecord(model=HOSTILE, outcome=HOSTILE, reason=HOSTILE, latency_s=1, answer=HOSTILE)
+    record = DecisionRecord(
+        action=Action.LONG, size_usd=Decimal(200), market=market(), calls=(call,), notes=HOSTILE, size_reason=HOSTILE
+    )
+    signal = NewSignal(action=SignalAction.BUY, symbol="B", exchange="aster", size_usd=Decimal(2), confidence=1, ttl_s=60)
+    store.record_decision(DECISION, strategy.id, record, signal)
+    store.record_decision(OTHER, strategy.id, record, None)
+    details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
+    for request, kind, quantity in ((str(DECISION), "open", 2), ("r", "close", 1)):
+        store.begin_execution(None, request, action="BUY", fingerprint=request, payload={}, is_paper=True, **details)
+        filled = {"kind": kind, "quantity": Decimal(quantity), "price": Decimal(100), "fee_usd": Decimal(0), "side": Side.LONG}
+        fill = Fill.model_validate(filled | {"is_paper": True} | {k: v for k, v in details.items() if k != "user_id"})
+        store.book_fill(request, user, fill, 200, {"success": True})
+    sql(
+        "insert into signal_attempts (signal_id, attempt, outcome, status) values (%s, 1, 'retry', 500)",
+        DECISION,
+    )
+    store.set_kill_switch(None, strategy.id, is_on=True, reason="r")
+    store.set_kill_switch(user, None, is_on=True, reason="r")
+    sql("insert into bot_credentials (user_id, exchange, label) values (%s, 'aster', 'mine')", user)
+    sql("update ai_strategies set status = 'paused'")
+    make_hostile(sql)
+    return sql
+
+
+def make_hostile(sql: Sql) -> None:
+    """As rows are that an older version wrote, before anything checked them."""
+    sql("set session_replication_role = replica")
+    columns = sql(
+        "select c.table_schema, c.table_name, c.column_name, c.data_type from information_schema.columns c "
+        "join information_schema.tables t using (table_schema, table_name) "
+        "where t.table_type = 'BASE TABLE' and c.data_type in ('text', 'ARRAY') and ("
+        "(c.table_schema = 'public' and c.table_name not in ('sparky_migrations', 'leases')) "
+        "or (c.table_schema = 'auth' and c.table_name = 'users' and c.column_name = 'email'))"
+    )
+    done = set()
+    for schema, table, column, kind in columns:
+        if column in FIXED or (table, column) in CHECKED:
+            continue
+        value: Any = [HOSTILE] if kind == "ARRAY" else HOSTILE
+        sql(f"update {schema}.{table} set {column} = %s", value)  # noqa: S608 - names are the catalogue's
+        done.add((table, column))
+    assert {("ai_strategies", "name"), ("ai_trade_log", "reasoning"), ("kill_switches", "reason")} <= done
+    answer = json.dumps({"success": False, "error": HOSTILE, HOSTILE: {HOSTILE: HOSTILE}})
+    sql("update webhook_requests set answer = %s, payload = %s", answer, answer)
+    sql("update signal_outbox set payload = %s", answer)
+    sql("set session_replication_role = origin")
+
+
+CHECKED: Final = {
+    ("ai_strategies", "risk_profile"),
+    ("ai_strategies", "context_intervals"),
+    ("ai_strategies", "adding"),
+    ("signal_outbox", "action"),
+    ("signal_attempts", "outcome"),
+    ("trades", "exit_reason"),
+}
+
+# How each command is given what it needs. A new command must be added to one of the three.
+READS: Final[dict[str, tuple[str, ...]]] = {
+    "strategy list": (),
+    "strategy show": ("{strategy}",),
+    "credentials list": (),
+    "decisions list": (),
+    "decisions show": (str(DECISION),),
+    "signals list": (),
+    "signals show": (str(DECISION),),
+    "status": ("--once",),
+    "doctor": (),
+    "positions": (),
+    "trades": (),
+    "kill": ("--show",),
+    "version": (),
+    "migrate": (),
+}
+WRITES: Final[dict[str, tuple[str, ...]]] = {
+    "strategy start": ("{strategy}",),
+    "strategy pause": ("{strategy}",),
+    "strategy restart": ("{strategy}",),
+    "signals retry": (str(DECISION),),
+    "signals drop": (str(DECISION), "--reason", HOSTILE),
+    "credentials rotate": (),
+    "credentials set": (HOSTILE, "--user", HOSTILE),
+    "strategy create": ("--name", HOSTILE, "--user", HOSTILE),
+    "strategy delete": ("{strategy}",),
+}
+RUNS: Final = {"up", "supervise", "serve"}
+NOT_JSON: Final = {"credentials set"}
+
+
+def leaves(group: Any, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, f"{name} ")
+        else:
+            yield before + name
+
+
+def words(command: str, arguments: tuple[str, ...], strategy: str) -> list[str]:
+    return [*command.split(), *(each.replace("{strategy}", strategy) for each in arguments)]
+
+
+def shown(result: Result) -> str:
+    """Every byte that was written, as a terminal gets it."""
+    return result.stdout_bytes.decode() + result.stderr_bytes.decode()
+
+
+@pytest.fixture
+def monitor(home: Path, sparky: Sparky) -> Iterator[Running]:
+    running = Running(home)
+    sparky.environment["SPARKY_MONITOR_PORT"] = str(running.port)
+    yield running
+    running.actor.close(1)
+    pykka.ActorRegistry.stop_all()
+
+
+@pytest.fixture
+def at_width(sparky: Sparky, request: pytest.FixtureRequest) -> Sparky:
+    """The command at a terminal of that many columns that knows no colours, so that every escape sequence is foreign."""
+    size = {"COLUMNS": str(request.param), "LINES": "50", "TERM": "dumb", "FORCE_COLOR": "1"}
+    sparky.environment |= size
+    return sparky
+
+
+def test_every_command_is_tried_with_hostile_text() -> None:
+    assert {*READS, *WRITES, *RUNS} == set(leaves(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("at_width", [80, 100, 160], indirect=True)
+def test_what_is_read_is_words_only_at_every_width(at_width: Sparky, hostile: Sql) -> None:
+    ((strategy,),) = hostile("select id::text from ai_strategies")
+    for command, arguments in READS.items():
+        result = at_width(*words(command, arguments, strategy))
+        assert result.exit_code == int(command in ("status", "doctor")), (command, result.output, result.exception)
+        assert unsafe(shown(result)) == [], command
+        assert forged(shown(result)) == [], command
+        width = int(at_width.environment["COLUMNS"])
+        if command.endswith("list") or command in ("positions", "trades", "kill"):
+            assert all(cell_len(line) <= width for line in shown(result).split("\n")), command
+            assert width < 160 or "[bold]" in shown(result), (command, result.output)
+
+
+def test_the_words_of_hostile_text_are_seen_as_they_were_written(sparky: Sparky, hostile: Sql) -> None:
+    ((strategy,),) = hostile("select id::text from ai_strategies")
+    for command in set(READS) - {"version", "migrate"}:
+        assert MARK in shown(sparky(*words(command, READS[command], strategy))), command
+
+
+def test_json_keeps_all_the_data_and_escapes_it(sparky: Sparky, hostile: Sql) -> None:
+    ((strategy,),) = hostile("select id::text from ai_strategies")
+    for command, arguments in READS.items():
+        result = sparky(*words(command, arguments, strategy), "--json")
+        text = result.stdout_bytes.decode()
+        assert text.isascii(), command
+        assert unsafe(shown(result)) == [], command
+        data = json.loads(text)
+        assert command in ("version", "migrate", "doctor") or HOSTILE in json.dumps(data, ensure_ascii=False) or any(
+            HOSTILE in strings(data) for _ in "1"
+        ), command
+
+
+def strings(data: object) -> list[str]:
+    if isinstance(data, dict):
+        return [*data, *(each for value in data.values() for each in strings(value))]
+    if isinstance(data, list):
+        return [each for value in data for each in strings(value)]
+    return [data] if isinstance(data, str) else []
+
+
+def test_what_changes_rows_tells_it_in_words_only(sparky: Sparky, hostile: Sql) -> None:
+    ((strategy,),) = hostile("select id::text from ai_strategies")
+    for command, arguments in WRITES.items():
+        result = sparky(*words(command, arguments, strategy), stdin="n\n")
+        assert unsafe(shown(result)) == [], command
+        assert forged(shown(result)) == [], command
+        assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit), command
+
+
+def test_an_old_name_that_breaks_the_rule_never_hinders_pausing_or_ending_its_strategy(
+    sparky: Sparky, hostile: Sql
+) -> None:
+    ((strategy,),) = hostile("select id::text from ai_strategies")
+    for verb, status in (("start", "running"), ("pause", "paused"), ("delete", "terminated")):
+        sparky.ok("strategy", verb, strategy, *(["--yes"] if verb == "delete" else []))
+        assert hostile("select status from ai_strategies") == [(status,)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("strategy", "show", HOSTILE),
+        ("decisions", "show", HOSTILE),
+        ("signals", "list", "--status", HOSTILE),
+        ("trades", "--limit", HOSTILE),
+        ("kill", "--user", HOSTILE),
+        ("strategy", "create", "--from-json", HOSTILE),
+        (HOSTILE,),
+        ("positions", HOSTILE),
+        (f"--{HOSTILE}",),
+        ("trades", f"--{HOSTILE}"),
+    ],
+)
+def test_a_refusal_repeats_no_argument_as_it_came(sparky: Sparky, arguments: tuple[str, ...]) -> None:
+    result = sparky(*arguments)
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert unsafe(shown(result)) == []
+    assert forged(shown(result)) == []
+
+
+def test_settings_that_cannot_be_used_are_told_in_words_only(sparky: Sparky) -> None:
+    sparky.environment |= {"SPARKY_MARKET": HOSTILE, "GROQ_BASE_URL": HOSTILE, "SPARKY_LOG_LEVEL": HOSTILE}
+    for command in (["doctor"], ["status"]):
+        result = sparky(*command)
+        assert unsafe(shown(result)) == []
+        assert forged(shown(result)) == []
+
+
+def test_a_database_that_speaks_in_escape_sequences_is_told_in_words_only(sparky: Sparky, sql: Sql) -> None:
+    sql("drop function public.list_strategies()")
+    raised = HOSTILE.replace("'", "''").replace("%", "%%")
+    sql(
+        "create function public.list_strategies() returns jsonb language plpgsql as "
+        f"$$ begin raise exception '{raised}' using errcode = 'SK400'; end $$"
+    )
+    result = sparky("strategy", "list")
+    assert result.exit_code == 1
+    assert unsafe(shown(result)) == []
+    assert result.stderr.count("\n") == 1
+
+
+def test_status_shows_what_the_monitor_was_told_in_words_only(
+    sparky: Sparky, hostile: Sql, monitor: Running
+) -> None:
+    ((strategy,),) = hostile("select id::text from ai_strategies")
+    name = f"strategy-{strategy}"
+    monitor.tell(
+        report(child("market", "backoff", title=HOSTILE), child(name, kind="strategy", title=HOSTILE)),
+        cycle(strategy_id=strategy, name=HOSTILE, symbol=HOSTILE, outcome="fault", reason=HOSTILE),
+        messages.LimiterState(
+            model=HOSTILE,
+            queue_length=0,
+            oldest_wait_s=0,
+            used={HOSTILE: 1},
+            limit={HOSTILE: 2},
+            need_rpm=1,
+            gone=HOSTILE,
+            account_refused=HOSTILE,
+            refused_by=HOSTILE,
+            refused_until=9e9,
+        ),
+        messages.MarketFetched(venue=HOSTILE, symbol=HOSTILE, outcome="ok", duration_s=0.1),
+    )
+    for words_ in (["status", "--once"], ["status", "--json"], ["doctor"]):
+        result = sparky(*words_)
+        assert unsafe(shown(result)) == [], words_
+        assert forged(shown(result)) == [], words_
+        assert MARK in shown(result)
+    for path in ("/healthz", "/status", "/metrics"):
+        text = monitor.get(path).content.decode()
+        assert unsafe(text) == [], path
+        assert "FORGED" in text, path
+    assert monitor.samples()
+
+
+def test_ordinary_text_of_every_language_is_shown_as_it_is(sparky: Sparky, store: Store) -> None:
+    name = ORDINARY
+    sparky.ok("strategy", "create", "--name", name, "--prompt", f"{ORDINARY}\nsecond line")
+    assert name in sparky.ok("strategy", "list")
+    told = sparky.ok("strategy", "show", name)
+    assert f"{ORDINARY}\n" in told
+    assert "second line" in told
+
+
+@pytest.mark.parametrize("at_width", [80, 100, 160], indirect=True)
+def test_columns_stay_straight_behind_wide_combining_and_long_names(at_width: Sparky, store: Store, sql: Sql) -> None:
+    user = store.ensure_user("a@example.org")
+    for name in ("plain", "漢字漢字", "e\u0301" * 4, "🚀🚀", "x" * 100, "漢" * 100):
+        store.create_strategy(NewStrategy(user_id=user, name=name))
+    sql("update ai_strategies set created_at = now()")
+    header, *rows = at_width.ok("strategy", "list").rstrip("\n").split("\n")
+    starts = cell_len(header[: header.index("status")])
+    first = [row for row in rows if row.strip() and row[0] != " "]
+    assert len(first) == 6
+    assert {cell_len(row[: row.index(" pause") + 1]) if " pause" in row else starts for row in first} == {starts}
