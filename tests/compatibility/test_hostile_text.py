@@ -59,13 +59,21 @@ def hostile(store: Store, sql: Sql) -> Sql:
     record = DecisionRecord(
         action=Action.LONG, size_usd=Decimal(200), market=market(), calls=(call,), notes=HOSTILE, size_reason=HOSTILE
     )
-    signal = NewSignal(action=SignalAction.BUY, symbol="B", exchange="aster", size_usd=Decimal(2), confidence=1, ttl_s=60)
+    signal = NewSignal(
+        action=SignalAction.BUY, symbol="B", exchange="aster", size_usd=Decimal(2), confidence=1, ttl_s=60
+    )
     store.record_decision(DECISION, strategy.id, record, signal)
     store.record_decision(OTHER, strategy.id, record, None)
     details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
     for request, kind, quantity in ((str(DECISION), "open", 2), ("r", "close", 1)):
         store.begin_execution(None, request, action="BUY", fingerprint=request, payload={}, is_paper=True, **details)
-        filled = {"kind": kind, "quantity": Decimal(quantity), "price": Decimal(100), "fee_usd": Decimal(0), "side": Side.LONG}
+        filled = {
+            "kind": kind,
+            "quantity": Decimal(quantity),
+            "price": Decimal(100),
+            "fee_usd": Decimal(0),
+            "side": Side.LONG,
+        }
         fill = Fill.model_validate(filled | {"is_paper": True} | {k: v for k, v in details.items() if k != "user_id"})
         store.book_fill(request, user, fill, 200, {"success": True})
     sql(
@@ -211,8 +219,10 @@ def test_json_keeps_all_the_data_and_escapes_it(sparky: Sparky, hostile: Sql) ->
         assert text.isascii(), command
         assert unsafe(shown(result)) == [], command
         data = json.loads(text)
-        assert command in ("version", "migrate", "doctor") or HOSTILE in json.dumps(data, ensure_ascii=False) or any(
-            HOSTILE in strings(data) for _ in "1"
+        assert (
+            command in ("version", "migrate", "doctor")
+            or HOSTILE in json.dumps(data, ensure_ascii=False)
+            or any(HOSTILE in strings(data) for _ in "1")
         ), command
 
 
@@ -286,9 +296,7 @@ def test_a_database_that_speaks_in_escape_sequences_is_told_in_words_only(sparky
     assert result.stderr.count("\n") == 1
 
 
-def test_status_shows_what_the_monitor_was_told_in_words_only(
-    sparky: Sparky, hostile: Sql, monitor: Running
-) -> None:
+def test_status_shows_what_the_monitor_was_told_in_words_only(sparky: Sparky, hostile: Sql, monitor: Running) -> None:
     ((strategy,),) = hostile("select id::text from ai_strategies")
     name = f"strategy-{strategy}"
     monitor.tell(

@@ -14,7 +14,9 @@ ORDINARY: Final = "Zürich 漢字 한국어 العربية עברית हिन�
 
 def unsafe(shown: str) -> list[str]:
     """Each character of `shown` that commands a terminal, breaks a line, turns text round or is not seen."""
-    return sorted({hex(ord(char)) for char in shown if char != "\n" and not char.isprintable() or char in "\u115f\u3164"})
+    return sorted(
+        {hex(ord(char)) for char in shown if (char != "\n" and not char.isprintable()) or char in "\u115f\u3164"}
+    )
 
 
 def forged(shown: str) -> list[str]:
