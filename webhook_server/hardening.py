@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from pydantic import SecretStr
-from starlette.responses import JSONResponse
+
+from webhook_server.ascii_json import AsciiJson
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,4 +55,4 @@ class Hardened:
 
 async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
     body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
-    await JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+    await AsciiJson(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)

@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
@@ -14,6 +13,7 @@ from engine.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server import answers, auth, described
 from webhook_server.answers import Answer
+from webhook_server.ascii_json import AsciiJson
 from webhook_server.health import Health
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S, TooLarge, TooSlow, open_envelope, read_body
 from webhook_server.metrics import Metrics
@@ -104,7 +104,7 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
     @routes.get(LIVE, responses=described.LIVE, tags=["health"])
     async def of_process() -> Response:
         """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
-        return JSONResponse({"status": "ok"})
+        return AsciiJson({"status": "ok"})
 
     @routes.get("/health/executing", responses=described.ROLE, tags=["health"])
     async def of_role() -> Response:
@@ -140,4 +140,4 @@ def positions_of(store: Store, secret: str | None) -> Answer:
 
 
 def sent(answer: Answer) -> Response:
-    return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))
+    return AsciiJson(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

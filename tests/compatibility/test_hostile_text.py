@@ -181,7 +181,7 @@ def monitor(home: Path, sparky: Sparky) -> Iterator[Running]:
 
 @pytest.fixture
 def at_width(sparky: Sparky, request: pytest.FixtureRequest) -> Sparky:
-    """The command at a terminal of that many columns that knows no colours, so that every escape sequence is foreign."""
+    """The command at a terminal of that many columns without colours, so that every escape sequence is foreign."""
     size = {"COLUMNS": str(request.param), "LINES": "50", "TERM": "dumb", "FORCE_COLOR": "1"}
     sparky.environment |= size
     return sparky
@@ -219,11 +219,7 @@ def test_json_keeps_all_the_data_and_escapes_it(sparky: Sparky, hostile: Sql) ->
         assert text.isascii(), command
         assert unsafe(shown(result)) == [], command
         data = json.loads(text)
-        assert (
-            command in ("version", "migrate", "doctor")
-            or HOSTILE in json.dumps(data, ensure_ascii=False)
-            or any(HOSTILE in strings(data) for _ in "1")
-        ), command
+        assert command in ("version", "migrate", "doctor") or HOSTILE in strings(data), command
 
 
 def strings(data: object) -> list[str]:
@@ -314,7 +310,7 @@ def test_status_shows_what_the_monitor_was_told_in_words_only(sparky: Sparky, ho
             refused_by=HOSTILE,
             refused_until=9e9,
         ),
-        messages.MarketFetched(venue=HOSTILE, symbol=HOSTILE, outcome="ok", duration_s=0.1),
+        messages.MarketFetched(venue=HOSTILE, symbol=HOSTILE, interval="1m", outcome="ok", duration_s=0.1),
     )
     for words_ in (["status", "--once"], ["status", "--json"], ["doctor"]):
         result = sparky(*words_)
@@ -324,7 +320,7 @@ def test_status_shows_what_the_monitor_was_told_in_words_only(sparky: Sparky, ho
     for path in ("/healthz", "/status", "/metrics"):
         text = monitor.get(path).content.decode()
         assert unsafe(text) == [], path
-        assert "FORGED" in text, path
+        assert MARK in text, path
     assert monitor.samples()
 
 
@@ -342,9 +338,10 @@ def test_columns_stay_straight_behind_wide_combining_and_long_names(at_width: Sp
     user = store.ensure_user("a@example.org")
     for name in ("plain", "漢字漢字", "e\u0301" * 4, "🚀🚀", "x" * 100, "漢" * 100):
         store.create_strategy(NewStrategy(user_id=user, name=name))
-    sql("update ai_strategies set created_at = now()")
-    header, *rows = at_width.ok("strategy", "list").rstrip("\n").split("\n")
-    starts = cell_len(header[: header.index("status")])
-    first = [row for row in rows if row.strip() and row[0] != " "]
-    assert len(first) == 6
-    assert {cell_len(row[: row.index(" pause") + 1]) if " pause" in row else starts for row in first} == {starts}
+    lines = at_width.ok("strategy", "list").split("\n")
+    starts = {cell_len(line[: line.index("paused")]) for line in lines if " paused " in line and line[0] != " "}
+    (header,) = [line for line in lines if "status" in line]
+    assert starts == {header.index("status")}
+    assert sum(" paused " in line and line[0] != " " for line in lines) == 6
+    assert all(cell_len(line) <= int(at_width.environment["COLUMNS"]) for line in lines)
+    assert all(word in "\n".join(lines) for word in ("10,000.00", "45", "漢字漢字", "xxxxxxx"))

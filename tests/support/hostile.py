@@ -1,9 +1,9 @@
-"""Text that hides, forges lines, turns words round, or commands a terminal, and the look at what people were shown of it."""
+"""Text that hides, forges lines, turns words round or commands a terminal, and the look at what was shown of it."""
 
 from typing import Final
 
-# Rich's markup and emoji, then what a terminal obeys: OSC 52 and OSC 8, CSI and DCS in 7 and in 8 bits, a line of its own
-# by every line break that some reader knows, bidirectional controls, what has no width, tags, DEL.
+# Rich's markup and emoji, then what a terminal obeys: OSC 52 and OSC 8, CSI and DCS in 7 and in 8 bits, a line of its
+# own by every line break that some reader knows, bidirectional controls, what has no width, tags, DEL.
 HOSTILE: Final = (
     "[bold]x[/b]:smile: a\x1b]52;c;aGk=\x07b\x1b]8;;http://e.example\x1b\\c\x9b2Jd\x90q\x9c\x1b[1A\x1b[2K"
     "\nFORGED\r\nFORGED\rFORGED\x0bFORGED\x0cFORGED\x85FORGED\u2028FORGED\u2029FORGED"

@@ -1,4 +1,4 @@
-"""An answer is read with curl in a terminal: what a sender or a venue wrote comes back escaped, and is the same JSON."""
+"""An answer is read with curl in a terminal: what others wrote comes back escaped, and is the same JSON."""
 
 import pytest
 import requests

@@ -99,7 +99,8 @@ def test_a_row_that_was_there_before_is_paused_started_and_ended_whatever_its_te
     desk: Desk, store: Store, sql: Sql
 ) -> None:
     strategy = desk.strategy()
-    _as_before(sql, lambda: sql("update ai_strategies set name = %s, model = %s, target_assets = %s, custom_prompt = %s", HOSTILE, HOSTILE, [HOSTILE], "x" * 9_000))  # fmt: skip
+    change = "update ai_strategies set name = %s, model = %s, target_assets = %s, custom_prompt = %s"
+    _as_before(sql, lambda: sql(change, HOSTILE, HOSTILE, [HOSTILE], "x" * 9_000))
     for status in (StrategyStatus.PAUSED, StrategyStatus.RUNNING, StrategyStatus.TERMINATED):
         assert store.set_strategy_status(strategy.id, status).status == status
     sql("update ai_strategies set name = name, model = 'm', status = 'paused'")
