@@ -1,18 +1,22 @@
 """What people write is bounded and plain, whichever way it comes; what was there before goes on working."""
 
+import unicodedata
 from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from engine.errors import BadConfiguration
+from engine.plain_text import is_plain
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.types import StrategyStatus
 from tests.support.hostile import HOSTILE, ORDINARY
-from tests.support.sql import Sql
+from tests.support.sql import Sql, as_owner
 
 from .conftest import Desk
+
+ACCEPTED = "select name from unnest(%s::text[]) name where public.is_plain(name, 100)"
 
 BAD_NAMES = [
     "",
@@ -54,6 +58,18 @@ def test_a_name_that_cannot_be_shown_is_refused_by_the_command_and_by_the_table(
     assert store.get_strategy(row.id) == row
 
 
+def test_the_database_and_the_command_agree_on_every_character(postgres_database_url: str) -> None:
+    around = ("a{}b", "م{}م", "漢{}", "1{}", "{}", "🚀{}🚀")
+    known = [char for char in map(chr, range(1, 0x110000)) if unicodedata.category(char) not in ("Cn", "Cs", "Co")]
+    with as_owner(postgres_database_url) as sql:
+        for form in around:
+            taken = {name for (name,) in sql(ACCEPTED, [form.format(char) for char in known])}
+            differing = [
+                hex(ord(char)) for char in known if is_plain(form.format(char)) != (form.format(char) in taken)
+            ]
+            assert differing == [], form
+
+
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_a_name_of_any_language_is_taken(name: str, desk: Desk, store: Store, sql: Sql) -> None:
     assert desk.strategy(name).name == name
@@ -64,7 +80,7 @@ def test_a_name_of_any_language_is_taken(name: str, desk: Desk, store: Store, sq
 
 def test_the_store_refuses_what_the_command_would(desk: Desk, store: Store) -> None:
     new = NewStrategy.model_construct(**{**NewStrategy(user_id=desk.user_id, name="x").__dict__, "name": "a\x1bb"})
-    with pytest.raises(BadConfiguration, match="name of a strategy"):
+    with pytest.raises(BadConfiguration, match="the name of ai_strategies must be one line"):
         store.create_strategy(new)
 
 
