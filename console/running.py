@@ -21,7 +21,7 @@ from actors.messages import Done, RestartStrategy
 from actors.specs import ChildSpec, Plan
 from actors.systemd import Notifier
 from console import composition, home_key, instance
-from console.output import say, say_lines
+from console.output import LONGEST_SENTENCE, say, say_lines
 from console.progress import Progress
 from console.rereading import Reread, Rereading
 from engine import logs
@@ -177,8 +177,8 @@ def header(settings: Settings, resolved: Settings, command: str, hint: str) -> s
         ),
         ("kept in", str(settings.sparky_home)),
     ]
-    shown = "\n".join(f"  {name:<14} {one_line(value)}" for name, value in lines)
-    return f"{command}\n{shown}\n  {one_line(hint)}\n"
+    shown = "\n".join(f"  {name:<14} {one_line(value, LONGEST_SENTENCE)}" for name, value in lines)
+    return f"{command}\n{shown}\n  {one_line(hint, LONGEST_SENTENCE)}\n"
 
 
 def _groq(settings: Settings) -> str:

@@ -1,6 +1,12 @@
 """Every command over a database whose every text is hostile: nothing reaches the terminal but words."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -29,6 +35,7 @@ __all__ = ["home", "own_logging", "sparky"]
 
 DECISION: Final = uuid.UUID("11111111-1111-4111-8111-111111111111")
 OTHER: Final = uuid.UUID("22222222-2222-4222-8222-222222222222")
+ROOT: Final = str(Path(__file__).parent.parent.parent)
 MARK: Final = "[bold]x[/b]:smile:"
 # What the database itself holds to a set of words, what joins one row to another, and what is sealed.
 FIXED: Final = {"request_id", "fingerprint", "webhook_secret_sha256", "webhook_secret", "side", "status", "kind"}
@@ -345,3 +352,58 @@ def test_columns_stay_straight_behind_wide_combining_and_long_names(at_width: Sp
     assert sum(" paused " in line and line[0] != " " for line in lines) == 6
     assert all(cell_len(line) <= int(at_width.environment["COLUMNS"]) for line in lines)
     assert all(word in "\n".join(lines) for word in ("10,000.00", "45", "漢字漢字", "xxxxxxx"))
+
+
+CRASHING: Final = """
+import sys
+from console.commands import app
+from tests.support.hostile import HOSTILE
+
+@app.command()
+def crash() -> None:
+    raise RuntimeError(HOSTILE)
+
+app(["crash"])
+"""
+
+
+def test_a_command_that_crashes_before_it_has_settings_tells_it_in_words_only(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHING], env=os.environ | {"PYTHONPATH": ROOT}, capture_output=True, check=False
+    )
+    text = done.stderr.decode()
+    assert done.returncode == 1
+    assert "RuntimeError: [bold]x[/b]" in text
+    assert unsafe(text) == []
+    assert forged(text) == []
+
+
+@pytest.mark.parametrize("command", [("strategy", "list"), ("decisions", "list"), ("kill", "--show")])
+def test_a_terminal_gets_the_escape_sequences_of_our_own_styles_only(
+    sparky: Sparky, hostile: Sql, command: tuple[str, ...]
+) -> None:
+    text = on_a_terminal(sparky, "import cli; cli.main()", *command)
+    assert "\x1b[1m" in text  # it takes the terminal for one
+    assert unsafe(re.sub("\x1b\\[[0-9;]*m", "", text)) == []
+    assert forged(text) == []
+    assert "[bold" in text
+
+
+def on_a_terminal(sparky: Sparky, program: str, *words_: str) -> str:
+    """What a terminal of 100 columns gets of a command that runs on it."""
+    ours, theirs = pty.openpty()
+    size = {"COLUMNS": "100", "LINES": "50", "TERM": "xterm", "PYTHONPATH": ROOT}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *words_],
+        env=os.environ | sparky.environment | size,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # so the end of a terminal is told
+        while more := os.read(ours, 65_536):
+            written += more
+    os.close(ours)
+    assert process.wait() == 0, written
+    return written.decode().replace("\r\n", "\n")
