@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
+from engine import logs
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, FaultySettings, SparkyError
 from engine.plain_text import one_line
 
@@ -89,11 +90,12 @@ def _tell_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its own callback has used it
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """See the help of the command itself: this only takes its options."""
+    """See the help of the command itself: this only takes its options, and has a crash told like everything else."""
+    logs.configure("warning", actor="sparky")
 
 
 app.add_typer(strategies.app, name="strategy")

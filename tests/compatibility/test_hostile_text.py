@@ -7,9 +7,7 @@ import pty
 import re
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,116 +15,28 @@ import pykka
 import pytest
 import typer
 from rich.cells import cell_len
-from typer.testing import Result
 
 from actors import messages
 from console.commands import app
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
-from engine.store.webhook_rows import Fill
-from engine.types import Action, Side, SignalAction, StrategyStatus
-from tests.console.conftest import Sparky, home, own_logging, sparky
+from tests.console.conftest import Sparky, home, own_logging, shown, sparky
 from tests.support.hostile import HOSTILE, ORDINARY, forged, unsafe
+from tests.support.hostile_rows import DECISION, fill_with_hostile_text
 from tests.support.monitored import Running, child, cycle, report
 from tests.support.sql import Sql
 
 __all__ = ["home", "own_logging", "sparky"]
 
-DECISION: Final = uuid.UUID("11111111-1111-4111-8111-111111111111")
-OTHER: Final = uuid.UUID("22222222-2222-4222-8222-222222222222")
 ROOT: Final = str(Path(__file__).parent.parent.parent)
 MARK: Final = "[bold]x[/b]:smile:"
-# What the database itself holds to a set of words, what joins one row to another, and what is sealed.
-FIXED: Final = {"request_id", "fingerprint", "webhook_secret_sha256", "webhook_secret", "side", "status", "kind"}
-
-
-def market() -> dict[str, Any]:
-    symbol = {
-        "symbol": HOSTILE,
-        "last_price": 100.5,
-        "change_24h_percent": -1.5,
-        "as_of_ms": 1_700_000_060_000,
-        "candles": [],
-        "indicators": {HOSTILE: 1.0},
-        "context": {HOSTILE: None},
-    }
-    held = {"side": HOSTILE, "quantity": HOSTILE, "symbol": HOSTILE, "entry_price": HOSTILE}
-    limits = {HOSTILE: HOSTILE}
-    return {"symbols": [symbol], "positions": [held], "risk_profile": HOSTILE, "equity_usd": HOSTILE, "limits": limits}
 
 
 @pytest.fixture
 def hostile(store: Store, sql: Sql) -> Sql:
-    """A strategy with everything that can be told of it, then every text of every row made hostile."""
-    user = store.ensure_user("a@example.org")
-    new = NewStrategy(user_id=user, name="one", status=StrategyStatus.RUNNING, target_assets=("BTCUSDT",))
-    strategy = store.create_strategy(new)
-    call = CallRecord(model=HOSTILE, outcome=HOSTILE, reason=HOSTILE, latency_s=1, answer=HOSTILE)
-    record = DecisionRecord(
-        action=Action.LONG, size_usd=Decimal(200), market=market(), calls=(call,), notes=HOSTILE, size_reason=HOSTILE
-    )
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="B", exchange="aster", size_usd=Decimal(2), confidence=1, ttl_s=60
-    )
-    store.record_decision(DECISION, strategy.id, record, signal)
-    store.record_decision(OTHER, strategy.id, record, None)
-    details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
-    for request, kind, quantity in ((str(DECISION), "open", 2), ("r", "close", 1)):
-        store.begin_execution(None, request, action="BUY", fingerprint=request, payload={}, is_paper=True, **details)
-        filled = {
-            "kind": kind,
-            "quantity": Decimal(quantity),
-            "price": Decimal(100),
-            "fee_usd": Decimal(0),
-            "side": Side.LONG,
-        }
-        fill = Fill.model_validate(filled | {"is_paper": True} | {k: v for k, v in details.items() if k != "user_id"})
-        store.book_fill(request, user, fill, 200, {"success": True})
-    sql(
-        "insert into signal_attempts (signal_id, attempt, outcome, status) values (%s, 1, 'retry', 500)",
-        DECISION,
-    )
-    store.set_kill_switch(None, strategy.id, is_on=True, reason="r")
-    store.set_kill_switch(user, None, is_on=True, reason="r")
-    sql("insert into bot_credentials (user_id, exchange, label) values (%s, 'aster', 'mine')", user)
-    sql("update ai_strategies set status = 'paused'")
-    make_hostile(sql)
+    fill_with_hostile_text(store, sql)
     return sql
 
-
-def make_hostile(sql: Sql) -> None:
-    """As rows are that an older version wrote, before anything checked them."""
-    sql("set session_replication_role = replica")
-    columns = sql(
-        "select c.table_schema, c.table_name, c.column_name, c.data_type from information_schema.columns c "
-        "join information_schema.tables t using (table_schema, table_name) "
-        "where t.table_type = 'BASE TABLE' and c.data_type in ('text', 'ARRAY') and ("
-        "(c.table_schema = 'public' and c.table_name not in ('sparky_migrations', 'leases')) "
-        "or (c.table_schema = 'auth' and c.table_name = 'users' and c.column_name = 'email'))"
-    )
-    done = set()
-    for schema, table, column, kind in columns:
-        if column in FIXED or (table, column) in CHECKED:
-            continue
-        value: Any = [HOSTILE] if kind == "ARRAY" else HOSTILE
-        sql(f"update {schema}.{table} set {column} = %s", value)  # noqa: S608 - names are the catalogue's
-        done.add((table, column))
-    assert {("ai_strategies", "name"), ("ai_trade_log", "reasoning"), ("kill_switches", "reason")} <= done
-    answer = json.dumps({"success": False, "error": HOSTILE, HOSTILE: {HOSTILE: HOSTILE}})
-    sql("update webhook_requests set answer = %s, payload = %s", answer, answer)
-    sql("update signal_outbox set payload = %s", answer)
-    sql("set session_replication_role = origin")
-
-
-CHECKED: Final = {
-    ("ai_strategies", "risk_profile"),
-    ("ai_strategies", "context_intervals"),
-    ("ai_strategies", "adding"),
-    ("signal_outbox", "action"),
-    ("signal_attempts", "outcome"),
-    ("trades", "exit_reason"),
-}
 
 # How each command is given what it needs. A new command must be added to one of the three.
 READS: Final[dict[str, tuple[str, ...]]] = {
@@ -157,7 +67,6 @@ WRITES: Final[dict[str, tuple[str, ...]]] = {
     "strategy delete": ("{strategy}",),
 }
 RUNS: Final = {"up", "supervise", "serve"}
-NOT_JSON: Final = {"credentials set"}
 
 
 def leaves(group: Any, before: str = "") -> Iterator[str]:
@@ -170,11 +79,6 @@ def leaves(group: Any, before: str = "") -> Iterator[str]:
 
 def words(command: str, arguments: tuple[str, ...], strategy: str) -> list[str]:
     return [*command.split(), *(each.replace("{strategy}", strategy) for each in arguments)]
-
-
-def shown(result: Result) -> str:
-    """Every byte that was written, as a terminal gets it."""
-    return result.stdout_bytes.decode() + result.stderr_bytes.decode()
 
 
 @pytest.fixture
@@ -255,50 +159,6 @@ def test_an_old_name_that_breaks_the_rule_never_hinders_pausing_or_ending_its_st
         assert hostile("select status from ai_strategies") == [(status,)]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("strategy", "show", HOSTILE),
-        ("decisions", "show", HOSTILE),
-        ("signals", "list", "--status", HOSTILE),
-        ("trades", "--limit", HOSTILE),
-        ("kill", "--user", HOSTILE),
-        ("strategy", "create", "--from-json", HOSTILE),
-        (HOSTILE,),
-        ("positions", HOSTILE),
-        (f"--{HOSTILE}",),
-        ("trades", f"--{HOSTILE}"),
-    ],
-)
-def test_a_refusal_repeats_no_argument_as_it_came(sparky: Sparky, arguments: tuple[str, ...]) -> None:
-    result = sparky(*arguments)
-    assert result.exit_code in (1, 2)
-    assert isinstance(result.exception, SystemExit)
-    assert unsafe(shown(result)) == []
-    assert forged(shown(result)) == []
-
-
-def test_settings_that_cannot_be_used_are_told_in_words_only(sparky: Sparky) -> None:
-    sparky.environment |= {"SPARKY_MARKET": HOSTILE, "GROQ_BASE_URL": HOSTILE, "SPARKY_LOG_LEVEL": HOSTILE}
-    for command in (["doctor"], ["status"]):
-        result = sparky(*command)
-        assert unsafe(shown(result)) == []
-        assert forged(shown(result)) == []
-
-
-def test_a_database_that_speaks_in_escape_sequences_is_told_in_words_only(sparky: Sparky, sql: Sql) -> None:
-    sql("drop function public.list_strategies()")
-    raised = HOSTILE.replace("'", "''").replace("%", "%%")
-    sql(
-        "create function public.list_strategies() returns jsonb language plpgsql as "
-        f"$$ begin raise exception '{raised}' using errcode = 'SK400'; end $$"
-    )
-    result = sparky("strategy", "list")
-    assert result.exit_code == 1
-    assert unsafe(shown(result)) == []
-    assert result.stderr.count("\n") == 1
-
-
 def test_status_shows_what_the_monitor_was_told_in_words_only(sparky: Sparky, hostile: Sql, monitor: Running) -> None:
     ((strategy,),) = hostile("select id::text from ai_strategies")
     name = f"strategy-{strategy}"
@@ -352,30 +212,6 @@ def test_columns_stay_straight_behind_wide_combining_and_long_names(at_width: Sp
     assert sum(" paused " in line and line[0] != " " for line in lines) == 6
     assert all(cell_len(line) <= int(at_width.environment["COLUMNS"]) for line in lines)
     assert all(word in "\n".join(lines) for word in ("10,000.00", "45", "漢字漢字", "xxxxxxx"))
-
-
-CRASHING: Final = """
-import sys
-from console.commands import app
-from tests.support.hostile import HOSTILE
-
-@app.command()
-def crash() -> None:
-    raise RuntimeError(HOSTILE)
-
-app(["crash"])
-"""
-
-
-def test_a_command_that_crashes_before_it_has_settings_tells_it_in_words_only(home: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CRASHING], env=os.environ | {"PYTHONPATH": ROOT}, capture_output=True, check=False
-    )
-    text = done.stderr.decode()
-    assert done.returncode == 1
-    assert "RuntimeError: [bold]x[/b]" in text
-    assert unsafe(text) == []
-    assert forged(text) == []
 
 
 @pytest.mark.parametrize("command", [("strategy", "list"), ("decisions", "list"), ("kill", "--show")])
