@@ -84,7 +84,7 @@ app = typer.Typer(
 
 def _tell_version(value: bool) -> None:
     if value:
-        typer.echo(f"sparky {installed_version('sparky-trading')}")
+        output.say(f"sparky {installed_version('sparky-trading')}")
         raise typer.Exit
 
 
@@ -183,4 +183,4 @@ def version(as_json: AsJson = False) -> None:
     if as_json:
         output.print_json({"version": number})
     else:
-        typer.echo(f"sparky {number}")
+        output.say(f"sparky {number}")

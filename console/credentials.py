@@ -57,7 +57,7 @@ def put(
     with _sealing_store() as store:
         store.put_credentials(people.person(store, user), exchange, values, environment)
     if new:
-        typer.echo(values["webhook_secret"].get_secret_value())
+        output.say(values["webhook_secret"].get_secret_value())
     output.say(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)
 
 
