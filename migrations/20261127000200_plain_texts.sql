@@ -79,11 +79,11 @@ create or replace trigger check_notes before insert or update of custom_prompt o
 create or replace trigger check_plain_texts
   before insert or update of label, exchange, environment, account_id on public.bot_credentials
   for each row execute function public.check_plain_texts(
-    'label', '100', 'exchange', '30', 'environment', '30', 'account_id', '200'
+    'label', '100', 'exchange', '100', 'environment', '100', 'account_id', '200'
   );
 
 create or replace trigger check_plain_texts before insert or update of exchange on public.trade_settings_exchange
-  for each row execute function public.check_plain_texts('exchange', '30');
+  for each row execute function public.check_plain_texts('exchange', '100');
 
 -- A kill switch goes on whatever its reason holds: the reason is cut, and nothing is refused.
 create or replace function public.shorten_reason() returns trigger
