@@ -29,6 +29,7 @@ from actors.link import Door, Link
 from actors.messages import Failed, Message, Tick
 from engine import logs
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Skip, SparkyError
+from engine.plain_text import one_line
 from engine.settings import Settings
 
 logger = structlog.get_logger()
@@ -169,7 +170,7 @@ class Host:
 
 def run(request: dict[str, Any]) -> NoReturn:
     """The whole life of a freshly forked child; `request` is the supervisor's spawn request. Never returns."""
-    setproctitle.setproctitle(f"sparky: {request['title'] or request['name']}")
+    setproctitle.setproctitle(f"sparky: {one_line(request['title'] or request['name'])}")  # seen in ps and top
     last_words = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
     with last_words.open("w") as file:
         faulthandler.enable(file=file)

@@ -20,7 +20,7 @@ from actors.messages import (
     SupervisorReport,
 )
 from engine.sentences import not_served, refusal_until
-from engine.telemetry import BREAKER_STATES, PARKED, Metrics
+from engine.telemetry import BREAKER_STATES, PARKED, Metrics, label
 from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
@@ -120,8 +120,8 @@ class Facts:
         before = self._cycles.get(strategy, {})
         if before.get("name") != cycle.name:
             if before:
-                self._metrics.strategy_info.remove(strategy, before["name"])
-            self._metrics.strategy_info.labels(strategy, cycle.name).set(1)
+                self._metrics.strategy_info.remove(strategy, label(before["name"]))
+            self._metrics.strategy_info.labels(strategy, label(cycle.name)).set(1)
         facts = cycle.model_dump(mode="json", exclude={"strategy_id", "action", "symbol", "confidence", "signal_id"})
         if cycle.breaker != before.get("breaker", "closed"):
             self._metrics.breaker_turns.labels(strategy, cycle.breaker).inc()
@@ -137,7 +137,7 @@ class Facts:
 
     def llm_called(self, call: LlmCalled) -> None:
         strategy, metrics = str(call.strategy_id), self._metrics
-        metrics.llm_requests.labels(call.model, call.outcome).inc()
+        metrics.llm_requests.labels(label(call.model), call.outcome).inc()
         metrics.llm_duration.observe(call.duration_s)
         metrics.llm_tokens.labels(strategy, "prompt").inc(call.prompt_tokens)
         metrics.llm_tokens.labels(strategy, "cached").inc(call.cached_tokens)
@@ -164,21 +164,22 @@ class Facts:
             self._outbox_pending = state.pending
 
     def limiter_state(self, state: LimiterState) -> None:
+        model = label(state.model)
         for limit, used in state.used.items():
-            self._metrics.limiter_used.labels(state.model, limit).set(used)
+            self._metrics.limiter_used.labels(model, label(limit)).set(used)
         for limit, value in state.limit.items():
-            self._metrics.limiter_limit.labels(state.model, limit).set(value)
+            self._metrics.limiter_limit.labels(model, label(limit)).set(value)
         if state.need_rpm is not None:
-            self._metrics.limiter_need.labels(state.model).set(state.need_rpm)
+            self._metrics.limiter_need.labels(model).set(state.need_rpm)
         if state.limit_rpm is not None:
-            self._metrics.limiter_carries.labels(state.model).set(state.limit_rpm)
+            self._metrics.limiter_carries.labels(model).set(state.limit_rpm)
         with self._lock:
             self._limiter[state.model] = state
             self._metrics.limiter_queue.set(sum(each.queue_length for each in self._limiter.values()))
             self._metrics.limiter_oldest.set(max(each.oldest_wait_s for each in self._limiter.values()))
 
     def market_fetched(self, fetch: MarketFetched) -> None:
-        self._metrics.fetches.labels(fetch.venue, fetch.symbol, fetch.outcome).inc()
+        self._metrics.fetches.labels(label(fetch.venue), label(fetch.symbol), fetch.outcome).inc()
         self._metrics.fetch_duration.observe(fetch.duration_s)
 
     # readings
@@ -262,4 +263,4 @@ class Facts:
             gauge.remove(strategy)
         for state in BREAKER_STATES:
             self._metrics.breaker.remove(strategy, state)
-        self._metrics.strategy_info.remove(strategy, facts["name"])
+        self._metrics.strategy_info.remove(strategy, label(facts["name"]))

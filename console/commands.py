@@ -3,16 +3,21 @@
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
-from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, SparkyError
+from engine import logs
+from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, FaultySettings, SparkyError
+from engine.plain_text import one_line
 
 _CANNOT_BE_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -20,12 +25,20 @@ _CANNOT_BE_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, 
 class _Group(TyperGroup):
     """Turns every failure that we raise on purpose, and an answer that nobody takes, into one sentence and a code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _told_in_words():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _told_in_words():
+                return super().invoke(ctx)
         except Declined as error:
             text = str(error).rstrip(".")
             raise _ended(f"{text[:1].upper()}{text[1:]}.", 1) from error
+        except FaultySettings as error:
+            output.say_lines(f"sparky: {error}", err=True)
+            raise typer.Exit(EXIT_CONFIGURATION) from error
         except SparkyError as error:
             raise _ended(str(error), EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1) from error
         except BrokenPipeError:
@@ -37,8 +50,19 @@ class _Group(TyperGroup):
             raise _ended(f"The answer cannot be written: {error.strerror}.", 1) from error
 
 
+@contextmanager
+def _told_in_words() -> Iterator[None]:
+    """What is wrong with the words of a command line repeats them, and they may come from anywhere."""
+    try:
+        yield
+    except TyperException as error:
+        if isinstance(said := getattr(error, "message", None), str):
+            vars(error)["message"] = one_line(said, output.LONGEST_SENTENCE)
+        raise
+
+
 def _ended(sentence: str, code: int) -> typer.Exit:
-    typer.echo(f"sparky: {sentence}", err=True)
+    output.say(f"sparky: {sentence}", err=True)
     return typer.Exit(code)
 
 
@@ -60,17 +84,18 @@ app = typer.Typer(
 
 def _tell_version(value: bool) -> None:
     if value:
-        typer.echo(f"sparky {installed_version('sparky-trading')}")
+        output.say(f"sparky {installed_version('sparky-trading')}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its own callback has used it
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """See the help of the command itself: this only takes its options."""
+    """See the help of the command itself: this only takes its options, and has a crash told like everything else."""
+    logs.configure("warning", actor="sparky")
 
 
 app.add_typer(strategies.app, name="strategy")
@@ -116,7 +141,7 @@ def migrate(as_json: AsJson = False) -> None:
         output.print_json({"applied": list(applied)})
     else:
         lines = [f"Applied {name}" for name in applied] or ["The schema is current; nothing to do."]
-        typer.echo("\n".join(lines))
+        output.say_lines("\n".join(one_line(line) for line in lines))
 
 
 @app.command("status")
@@ -143,7 +168,7 @@ def restart(which: Which, as_json: AsJson = False) -> None:
     if as_json:
         output.answer_one(row, as_json=True)
     else:
-        typer.echo(f"{row.name} gets a new process.")
+        output.say(f"{row.name} gets a new process.")
 
 
 app.command("kill")(kill.kill)
@@ -158,4 +183,4 @@ def version(as_json: AsJson = False) -> None:
     if as_json:
         output.print_json({"version": number})
     else:
-        typer.echo(f"sparky {number}")
+        output.say(f"sparky {number}")

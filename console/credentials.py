@@ -57,8 +57,8 @@ def put(
     with _sealing_store() as store:
         store.put_credentials(people.person(store, user), exchange, values, environment)
     if new:
-        typer.echo(values["webhook_secret"].get_secret_value())
-    typer.echo(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)
+        output.say(values["webhook_secret"].get_secret_value())
+    output.say(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)
 
 
 @app.command("list")
@@ -79,7 +79,7 @@ def rotate(as_json: AsJson = False) -> None:
     if as_json:
         output.answer_one(done, as_json=True)
     else:
-        typer.echo(f"{done.sealed} sealed now, {done.current} were already, {done.changed} changed meanwhile.")
+        output.say(f"{done.sealed} sealed now, {done.current} were already, {done.changed} changed meanwhile.")
     if done.unreadable:
         raise SparkyError(
             f"{done.unreadable} of the secrets do not open: name the key that sealed them second in "

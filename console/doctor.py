@@ -1,6 +1,7 @@
 """`sparky doctor`: what is well, what is not, and what to do about it."""
 
-import typer
+from typing import Final
+
 from rich.table import Table
 from rich.text import Text
 
@@ -9,7 +10,9 @@ from console.check import Check, fault
 from console.checks import examine
 from console.session import settings_here
 from engine.errors import BadConfiguration
+from engine.plain_text import many_lines, one_line
 
+_SETTINGS: Final = "settings"
 _MARKS = {"ok": Text("✓", style="green"), "fault": Text("✗", style="red"), "skipped": Text("-", style="dim")}
 
 
@@ -18,9 +21,7 @@ def doctor(*, as_json: bool) -> int:
     try:
         checks = examine(settings_here())
     except BadConfiguration as error:
-        checks = [
-            fault("settings", str(error), "correct the environment or .env; docs/settings.md explains every name")
-        ]
+        checks = [fault(_SETTINGS, str(error), "correct the environment or .env; docs/settings.md explains every name")]
     if as_json:
         output.print_json([check.model_dump() for check in checks])
     else:
@@ -33,9 +34,15 @@ def _print(checks: list[Check]) -> None:
     for _ in range(3):
         table.add_column()
     for check in checks:
-        table.add_row(_MARKS[check.state], check.name, Text(check.found))
+        table.add_row(_MARKS[check.state], Text(one_line(check.name)), _cell(check, check.found))
         if check.remedy is not None:
-            table.add_row("", "", Text(f"→ {check.remedy}", style="yellow"))
+            table.add_row("", "", _cell(check, f"→ {check.remedy}", "yellow"))
     output.screen().print(table)
     faults = sum(check.state == "fault" for check in checks)
-    typer.echo("All is well." if faults == 0 else f"{faults} fault{'s' if faults > 1 else ''} found.")
+    output.say("All is well." if faults == 0 else f"{faults} fault{'s' if faults > 1 else ''} found.")
+
+
+def _cell(check: Check, text: str, style: str = "") -> Text:
+    """One line, but for the faults of the settings, which are told all at once."""
+    words = many_lines if check.name == _SETTINGS else one_line
+    return Text(words(text, output.LONGEST_SENTENCE), style=style)

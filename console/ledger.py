@@ -98,7 +98,7 @@ def show_decision(
     if as_json:
         output.print_json(story.pop("decision") | story)
     else:
-        typer.echo(told(story))
+        output.say_lines(told(story))
 
 
 @signals.command("list")
@@ -175,7 +175,7 @@ def _told(signal: SignalHistory | None, sentence: str, *, as_json: bool) -> None
     if as_json:
         output.answer_one(signal, as_json=True)
     else:
-        typer.echo(sentence)
+        output.say(sentence)
 
 
 def _signal_id(store: Store, which: str) -> UUID:

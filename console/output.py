@@ -4,14 +4,26 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, OverflowMethod
 from rich.table import Table
+from rich.text import Text
+
+from console.widths import Need, fitted
+from engine.plain_text import many_lines, one_line
 
 UNBOUNDED: Final = 400
+_GAP: Final = 2
+_OVERFLOW: Final[dict[bool, OverflowMethod]] = {True: "fold", False: "ellipsis"}
+LONGEST_CELL: Final = 200  # in a column that does not wrap
+LONGEST_WRAPPED: Final = 1_000
+LONGEST_SENTENCE: Final = 4_000
+LONGEST_TEXT: Final = 1_000_000
+SEVERAL_LINES: Final = frozenset({"custom_prompt", "paused_traceback", "raw_answer", "answer", "notes"})
 
 Cell = Callable[[dict[str, Any]], object]
 
@@ -24,8 +36,20 @@ class Column(NamedTuple):
     is_number: bool = False
     wraps: bool = False
 
-    def text(self, row: dict[str, Any]) -> str:
-        return shown(self.value(row) if callable(self.value) else row.get(self.value))
+    def text(self, row: dict[str, Any]) -> Text:
+        """What fills the cell, which is never read as markup."""
+        said = shown(self.value(row) if callable(self.value) else row.get(self.value))
+        return Text(one_line(said, LONGEST_WRAPPED if self.wraps else LONGEST_CELL))
+
+
+def say(sentence: str, *, err: bool = False) -> None:
+    """Prints one line for people; whatever words of others it repeats, it stays one line and commands no terminal."""
+    typer.echo(one_line(sentence, LONGEST_SENTENCE), err=err)
+
+
+def say_lines(text: str, *, err: bool = False) -> None:
+    """As `say`, for text of several lines, whose single values must be one line each before they come into it."""
+    typer.echo(many_lines(text, LONGEST_TEXT), err=err)
 
 
 def plain(row: object) -> Any:
@@ -43,9 +67,10 @@ def answer(rows: Iterable[object], columns: Sequence[Column], *, as_json: bool, 
     if as_json:
         print_json(data)
     elif data:
-        screen().print(table(data, columns))
+        console = screen()
+        console.print(table(data, columns, console.width))
     else:
-        typer.echo(empty)
+        say(empty)
 
 
 def answer_one(row: object, *, as_json: bool) -> None:
@@ -57,27 +82,49 @@ def answer_one(row: object, *, as_json: bool) -> None:
     width = max(len(key) for key in data)
     for key, value in data.items():
         is_nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(x, dict) for x in value))
-        text = json.dumps(value, indent=2) if is_nested and value else shown(value)
-        typer.echo(f"{key:<{width}}  {text.replace(chr(10), chr(10) + ' ' * (width + 2))}")
+        text = json.dumps(value, indent=2) if is_nested and value else _words(key, value)
+        say_lines(f"{key:<{width}}  {text.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
 def screen() -> Console:
     """Where tables go: as wide as the terminal, and as wide as it takes when a program reads."""
-    console = Console()
-    return console if console.is_terminal else Console(width=UNBOUNDED)
+    console = _console()
+    return console if console.is_terminal else _console(UNBOUNDED)
+
+
+def _console(width: int | None = None) -> Console:
+    """Text stays what it is: no markup, no names of emoji, no colours by what it looks like."""
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def print_json(data: object) -> None:
+    """All the data, in ASCII: what a program reads loses nothing, and a terminal has nothing to obey."""
     typer.echo(json.dumps(data, indent=2, default=str))
 
 
-def table(data: Iterable[dict[str, Any]], columns: Sequence[Column]) -> Table:
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column.header, justify="right" if column.is_number else "left", no_wrap=not column.wraps)
-    for row in data:
-        grid.add_row(*(column.text(row) for column in columns))
+def table(data: Sequence[dict[str, Any]], columns: Sequence[Column], width: int = UNBOUNDED) -> Table:
+    """The rows under the columns' headers, which are ours, in `width` columns of the terminal."""
+    rows = [[column.text(row) for column in columns] for row in data]
+    widths, gap = _fitted(rows, columns, width)
+    grid = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    for column, most in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        grid.add_column(
+            column.header, justify=justify, no_wrap=not column.wraps, width=most, overflow=_OVERFLOW[column.wraps]
+        )
+    for row in rows:
+        grid.add_row(*row)
     return grid
+
+
+def _fitted(rows: Sequence[Sequence[Text]], columns: Sequence[Column], width: int) -> tuple[list[int], int]:
+    """The columns' widths and the gap between them, which is narrower where that helps."""
+    needs = [
+        Need(max(cell_len(column.header), *(cells[at].cell_len for cells in rows)), column.is_number, column.wraps)
+        for at, column in enumerate(columns)
+    ]
+    gap = _GAP if sum(need.widest for need in needs) + _GAP * (len(needs) - 1) <= width else 1
+    return fitted(needs, width - gap * (len(needs) - 1)), gap
 
 
 def shown(value: object) -> str:
@@ -89,6 +136,11 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def _words(field: str, value: object) -> str:
+    """A value without structure; lines of its own it has only where people write or read several."""
+    return many_lines(shown(value)) if field in SEVERAL_LINES else one_line(shown(value), LONGEST_SENTENCE)
 
 
 def usd(field: str) -> Cell:

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
-import typer
-
+from console.output import say
 from engine.errors import SparkyError
+from engine.plain_text import is_plain
 from engine.store.seed import DEMO_USER
 from engine.store.store import Store
 
@@ -12,11 +12,11 @@ from engine.store.store import Store
 def person(store: Store, email: str) -> UUID:
     """The person with this address; a new one is made and told on stderr. Raises SparkyError for what is no address."""
     name, _, domain = email.strip().partition("@")
-    if not name or not domain or any(letter.isspace() for letter in email.strip()):
+    if not name or not domain or " " in email.strip() or not is_plain(email.strip()):
         raise SparkyError(f"{email!r} is no e-mail address, as --user needs it.")
     known = store.user_of(email.strip())
     if known is not None:
         return known
     if email.strip() != DEMO_USER:
-        typer.echo(f"{email.strip()} is a new person here.", err=True)
+        say(f"{email.strip()} is a new person here.", err=True)
     return store.ensure_user(email.strip())

@@ -6,22 +6,25 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from console import output
+from engine.plain_text import is_plain, one_line, safe
 from engine.sentences import not_served
 
 _STYLES: Final = {"running": "green", "done": "dim", "paused": "yellow", "parked": "red", "backoff": "red"}
 _WELL: Final = frozenset({"running", "done"})
 _GAP: Final = 2
+_INDENT: Final = 2
 _LONGEST_NAME: Final = 30
 _LONGEST_STATE: Final = 18
 _SHORTEST_NAME: Final = 18
 _SHORTEST_POSITION: Final = 18
 _FRAME_LINES: Final = 4  # two headers, two empty lines
 _LOST_TO_WORDS: Final = 8
+_LONGEST_WORDS: Final = 500
 
 
 class _Column(NamedTuple):
@@ -48,6 +51,9 @@ def picture(view: dict[str, Any], width: int = output.UNBOUNDED, height: int | N
     When `height` is said it is that many lines at most: long cells are cut, shared processes told in one line, and
     strategies that run well left out.
     """
+    view = safe(view, longest=_LONGEST_WORDS) | {
+        "kill_switches": view["kill_switches"]
+    }  # `killed` needs the name itself
     footer = _footer(view)
     strategies, shared = view["strategies"], view["shared"]
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
@@ -56,18 +62,30 @@ def picture(view: dict[str, Any], width: int = output.UNBOUNDED, height: int | N
     if shared:
         parts += [_shared_in_short(shared) if is_tight else _table("process", shared, _SHARED, width), Text()]
     if not strategies:
-        return Group(*parts, Text("There are no strategies."), Text(), *footer)
+        return Group(*parts, Text("There are no strategies."), Text(), *map(_Hanging, footer))
     if is_tight and height is not None:
         left = height - (lines - len(shared) - len(strategies)) - _lines(_shared_in_short(shared), width)
         strategies, rest = _worst_first(strategies, max(1, left - 1))
         footer = [*rest, *footer]
     table = _table("strategy", strategies, _STRATEGY, width, wraps=height is None)
-    return Group(*parts, table, Text(), *footer)
+    return Group(*parts, table, Text(), *map(_Hanging, footer))
+
+
+class _Hanging(NamedTuple):
+    """Words of which every further line is indented, so that none of them can pass for a line of its own."""
+
+    words: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first, *rest = self.words.wrap(console, max(1, options.max_width - _INDENT))
+        yield first
+        for line in rest:
+            yield Text(" " * _INDENT).append_text(line)
 
 
 def _lines(text: Text, width: int) -> int:
     """How many lines it takes, or one more: words do not break where the width would like it."""
-    return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // max(1, width - _LOST_TO_WORDS))
+    return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // max(1, width - _INDENT - _LOST_TO_WORDS))
 
 
 def _shared_in_short(rows: list[dict[str, Any]]) -> Text:
@@ -153,12 +171,14 @@ def _warnings(view: dict[str, Any]) -> list[str]:
 
 
 def killed(switch: dict[str, Any]) -> str:
-    """One kill switch as a sentence."""
+    """One kill switch as a sentence with the command that lifts it, by its id where a name cannot be typed."""
     name, email = switch["strategy_name"], switch["email"]
-    narrowed = f" --strategy {shlex.quote(name)}" if name else f" --user {email}" if email else ""
-    reason = f" ({switch['reason']})" if switch["reason"] else ""
-    whom = name or email or "everybody"
-    return f"the kill switch is on for {whom}{reason}: no entries; `sparky kill --off{narrowed}` lifts it"
+    typed = name if name and is_plain(name) else switch["strategy_id"]
+    narrowed = f" --strategy {shlex.quote(str(typed))}" if name else f" --user {shlex.quote(email)}" if email else ""
+    reason = f" ({one_line(switch['reason'])})" if switch["reason"] else ""
+    whom = one_line(name or email or "everybody", _LONGEST_WORDS)
+    said = f"the kill switch is on for {whom}{reason}: no entries; `sparky kill --off{narrowed}` lifts it"
+    return one_line(said, 4 * _LONGEST_WORDS)
 
 
 def _limits(model: str, state: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-import typer
 import zmq
 
 from actors.home import prepare_run_dir
@@ -22,10 +21,12 @@ from actors.messages import Done, RestartStrategy
 from actors.specs import ChildSpec, Plan
 from actors.systemd import Notifier
 from console import composition, home_key, instance
+from console.output import LONGEST_SENTENCE, say, say_lines
 from console.progress import Progress
 from console.rereading import Reread, Rereading
 from engine import logs
 from engine.errors import BadConfiguration, SparkyError
+from engine.plain_text import one_line
 from engine.settings import Settings
 from engine.store import embedded
 from engine.store.postgres import connect
@@ -75,14 +76,14 @@ def _run(
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     prepare_run_dir(settings.run_dir)
-    typer.echo(header(settings, resolved, command, hint))
+    say_lines(header(settings, resolved, command, hint))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
     plan = composition.plan(settings, specs)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
     if progress.reason is not None and code != 0:
-        typer.echo(f"sparky: {progress.reason.strip().splitlines()[-1]}", err=True)
+        say(f"sparky: {progress.reason.strip().splitlines()[-1]}", err=True)
     elif code == 0:
-        typer.echo("Sparky has stopped; nothing is left running.", err=True)
+        say("Sparky has stopped; nothing is left running.", err=True)
     return code
 
 
@@ -176,8 +177,8 @@ def header(settings: Settings, resolved: Settings, command: str, hint: str) -> s
         ),
         ("kept in", str(settings.sparky_home)),
     ]
-    shown = "\n".join(f"  {name:<14} {value}" for name, value in lines)
-    return f"{command}\n{shown}\n  {hint}\n"
+    shown = "\n".join(f"  {name:<14} {one_line(value, LONGEST_SENTENCE)}" for name, value in lines)
+    return f"{command}\n{shown}\n  {one_line(hint, LONGEST_SENTENCE)}\n"
 
 
 def _groq(settings: Settings) -> str:

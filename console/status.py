@@ -4,7 +4,6 @@ import sys
 import time
 from typing import Any, Final
 
-import typer
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -13,6 +12,7 @@ from console import instance, output, overview
 from console.picture import picture
 from console.session import settings_here, store_of
 from engine.errors import SparkyError
+from engine.plain_text import one_line
 from engine.settings import Settings
 
 REFRESH_S: Final = 1.0
@@ -33,7 +33,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
         screen = output.screen()
         screen.print(picture(view, screen.width))
     if not view["running"]:
-        typer.echo(nothing_runs(settings, view), err=True)
+        output.say(nothing_runs(settings, view), err=True)
     return 0 if view["running"] else 1
 
 
@@ -47,7 +47,7 @@ def _show_live(settings: Settings) -> int:
             while True:
                 time.sleep(REFRESH_S)
                 view = look(settings)
-                shown = _fitted(screen, view) if view["running"] else Text(nothing_runs(settings, view))
+                shown = _fitted(screen, view) if view["running"] else Text(one_line(nothing_runs(settings, view)))
                 live.update(shown, refresh=True)
         except KeyboardInterrupt:
             return 0

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from console import output
+from engine.plain_text import safe
 
 _INDENT: Final = "  "
 _LONGEST_ANSWER: Final = 2_000
@@ -14,6 +15,7 @@ _LONGEST_ANSWER: Final = 2_000
 
 def told(story: dict[str, Any]) -> str:
     """The whole story in plain lines; `story` is a `DecisionStory` as JSON data."""
+    story = safe(story, output.SEVERAL_LINES)
     decision = story["decision"]
     parts = [
         (f"Decision {decision['id']} of {decision['strategy_name']}, {_at(decision['created_at'])}", iter(())),
@@ -78,7 +80,7 @@ def _said(decision: dict[str, Any]) -> Iterator[str]:
 
 def _quoted(answer: str | None) -> list[str]:
     text = "(nothing)" if answer is None else answer[:_LONGEST_ANSWER]
-    return [f"| {line}" for line in text.splitlines() or [""]]
+    return [f"| {line}" for line in text.split("\n")]
 
 
 def _made(decision: dict[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from console import output, people
 from console.output import Column
 from console.session import database_here, settings_here
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
+from engine.plain_text import one_line
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
 from engine.types import Adding, EntryRules, RiskProfile, StrategyStatus
@@ -127,7 +128,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     if as_json:
         output.answer_one(row, as_json=True)
     else:
-        typer.echo(f"Created {row.name} ({row.id}), {row.status}.")
+        output.say(f"Created {row.name} ({row.id}), {row.status}.")
 
 
 @app.command()
@@ -152,7 +153,7 @@ def delete(
     with database_here() as store:
         row = find(store, which)
         if not yes:
-            typer.confirm(f"End {row.name} for good?", abort=True, err=True)
+            typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
         ended = store.delete_strategy(row.id)
     _told(ended, as_json=as_json)
 
@@ -192,7 +193,7 @@ def _told(row: StrategyRow, *, as_json: bool) -> None:
     if as_json:
         output.answer_one(row, as_json=True)
     else:
-        typer.echo(f"{row.name} is {row.status}.")
+        output.say(f"{row.name} is {row.status}.")
 
 
 def find(store: Store, which: str) -> StrategyRow:

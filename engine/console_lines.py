@@ -4,6 +4,8 @@ import re
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+from engine.plain_text import many_lines, one_line, padded
+
 _RESET: Final = "\x1b[0m"
 _STYLES: Final = {
     "dim": "\x1b[2m",
@@ -17,8 +19,12 @@ _STYLES: Final = {
 _MARKS: Final = {"debug": ".", "info": " ", "warning": "!", "error": "x", "critical": "x"}
 _UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 _IDS: Final = frozenset({"signal", "strategy", "user", "cycle"})
+_TRACE: Final = "  | "  # stands before every line of a traceback, so that none of them can pass for an event
 ACTOR_WIDTH: Final = 17
 EVENT_WIDTH: Final = 28
+LONGEST_NAME: Final = 100  # of an actor or a key
+LONGEST_DETAIL: Final = 2_000
+LONGEST_TRACE: Final = 200_000
 
 
 class ConsoleLines:
@@ -30,25 +36,29 @@ class ConsoleLines:
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> str:
         level = str(event.pop("level", "info"))
         clock = str(event.pop("timestamp", ""))[11:19]
-        actor = _short(str(event.pop("actor", None) or "sparky"))
-        text = _one_line(event.pop("event", "")).replace("_", " ")
+        actor = one_line(_short(str(event.pop("actor", None) or "sparky")), LONGEST_NAME)
+        text = _shown(event.pop("event", "")).replace("_", " ")
         trace = event.pop("exception", None)
         told = sorted(event.items(), key=lambda item: item[0] in _IDS)  # stable: what happened first, to whom last
-        details = " ".join(f"{key}={_one_line(value)}" for key, value in told if value is not None)
+        details = " ".join(f"{one_line(key, LONGEST_NAME)}={_shown(value)}" for key, value in told if value is not None)
         mark = self._styled(level, _MARKS.get(level, " "))
-        said = self._styled(level if level in ("warning", "error", "critical") else "bold", text.ljust(EVENT_WIDTH))
-        line = f"{self._styled('dim', clock)} {mark} {self._styled('actor', actor.ljust(ACTOR_WIDTH))} {said}"
+        said = self._styled(level if level in ("warning", "error", "critical") else "bold", padded(text, EVENT_WIDTH))
+        line = f"{self._styled('dim', clock)} {mark} {self._styled('actor', padded(actor, ACTOR_WIDTH))} {said}"
         line = f"{line} {self._styled('dim', details)}" if details else line.rstrip()
-        return f"{line}\n{trace}" if trace else line
+        return f"{line}\n{_marked(str(trace))}" if trace else line
 
     def _styled(self, style: str, text: str) -> str:
         return f"{_STYLES[style]}{text}{_RESET}" if self._has_colour and style in _STYLES else text
 
 
-def _one_line(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return _short(" ".join(str(value).split()) if isinstance(value, str) else str(value))
+    return one_line(_short(str(value)), LONGEST_DETAIL)
+
+
+def _marked(trace: str) -> str:
+    return "\n".join(_TRACE + line for line in many_lines(trace, LONGEST_TRACE).split("\n"))
 
 
 def _short(text: str) -> str:

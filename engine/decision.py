@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 
 from engine.entry_rules import BrokenRule, Entry, allowed_size
 from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.plain_text import storable
 from engine.types import Action, Decision, EntryRules, Frozen, Position, Side, StrategyContext
 
 LONGEST_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
@@ -83,11 +84,6 @@ def unusable(reason: str) -> Decision:
 def blameless_hold(reason: str) -> Decision:
     """The HOLD that is recorded where there is no answer and the strategy cannot help it."""
     return Decision(action=Action.HOLD, reason=reason)
-
-
-def clean(text: str) -> str:
-    """`text` without what PostgreSQL cannot store: NUL and halves of surrogate pairs."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _bounded(decision: Decision, limits: Limits) -> Decision:
@@ -178,7 +174,7 @@ def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | No
 def _reasoning(value: object) -> str:
     if not isinstance(value, str):
         raise _UnusableError(f"reasoning is {_shown(value)}")
-    return clean(value)[:LONGEST_REASONING]
+    return storable(value)[:LONGEST_REASONING]
 
 
 def _within(value: object, name: str, low: Decimal, high: Decimal) -> Decimal:
@@ -262,7 +258,7 @@ def _constant(name: str) -> NoReturn:
 
 def _shown(value: object) -> str:
     kind = {dict: "an object", list: "a list", Decimal: str(value)}.get(type(value))
-    return kind or clean(repr(value))[:60]
+    return kind or storable(repr(value))[:60]
 
 
 _DECODER: Final = json.JSONDecoder(

@@ -49,6 +49,10 @@ class BadConfiguration(SparkyError):
     """Only a person can mend this. One clear sentence; the process exits with 78 and is parked at once."""
 
 
+class FaultySettings(BadConfiguration):
+    """All faults of the settings at once, one line each below a first one."""
+
+
 class Declined(BadConfiguration):
     """What a person asked for cannot be, and the sentence says why; nothing is configured wrong."""
 

@@ -99,7 +99,7 @@ def processors(form: Format, actor: str | None, redactor: Redactor, stream: Text
 
     def as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
         first = {key: event.pop(key) for key in ("timestamp", "level", "actor", "event") if key in event}
-        return json.dumps(first | dict(event), ensure_ascii=False, default=str)
+        return json.dumps(first | dict(event), default=str)  # ASCII: nothing in it commands a terminal or ends a line
 
     return [
         structlog.contextvars.merge_contextvars,

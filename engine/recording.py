@@ -4,8 +4,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.attempts import Attempts
-from engine.decision import clean
 from engine.llm.calls import Call
+from engine.plain_text import storable
 from engine.prompts import fingerprint, shown_notes
 from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
 from engine.types import SIGNAL_OF_ACTION, Decision, Strategy, Usage
@@ -51,7 +51,7 @@ def record_of(
 
 def _kept(call: Call) -> str | None:
     said = call.completion.text if call.completion else call.rejected_text
-    return None if said is None else clean(said)[:LONGEST_RAW_ANSWER]
+    return None if said is None else storable(said)[:LONGEST_RAW_ANSWER]
 
 
 def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
@@ -59,7 +59,7 @@ def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
     return CallRecord(
         model=call.model,
         outcome=call.outcome.value,
-        reason=None if call.reason is None else clean(call.reason),
+        reason=None if call.reason is None else storable(call.reason),
         latency_s=call.latency_s,
         cost_usd=call.cost_usd,
         is_usage_told=call.completion.is_usage_told if call.completion else call.cost_usd == 0,

@@ -28,7 +28,8 @@ from pydantic import (
     model_validator,
 )
 
-from engine.errors import BadConfiguration
+from engine.errors import FaultySettings
+from engine.plain_text import one_line
 from engine.setting_values import comma_list, endpoint, header_secret, http_url, model_names
 from engine.vault import parse_keys
 
@@ -238,7 +239,7 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     except ValidationError as error:
         faults += [_fault(entry) for entry in error.errors(include_url=False, include_input=False)]
     if faults:
-        raise BadConfiguration("The settings have faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        raise FaultySettings("The settings have faults:\n" + "\n".join(f"  - {one_line(fault)}" for fault in faults))
     return settings
 
 

@@ -1,5 +1,6 @@
 """The two modules that import-linter cannot read, since they are not packages: what they import, in a fresh process."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,14 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
         sorted(name for name in ("ccxt", "groq", "numpy", "fastapi", "uvicorn", "supabase") if name in loaded_by("cli"))
         == []
     )
+
+
+def test_what_people_read_is_printed_in_the_one_place_that_makes_it_safe() -> None:
+    printing = re.compile(r"typer\.s?echo\(|\bprint\(|Console\(|sys\.std(?:out|err)\.write")
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("actors", "console", "engine", "simulator", "webhook_server")
+        for path in (ROOT / folder).rglob("*.py")
+        if printing.search(re.sub(r"screen(\(\))?\.print\(", "", path.read_text()))
+    }
+    assert found == {"console/output.py"}

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -14,6 +14,7 @@ from engine.settings import Settings, is_loopback
 from engine.store.store import Store
 from webhook_server import page
 from webhook_server.admission import Admission
+from webhook_server.ascii_json import AsciiJson
 from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
 from webhook_server.execution import Desk
@@ -114,7 +115,14 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
 
 
 def _app(doors: Doors, settings: Settings, refusals: RefusalLog) -> FastAPI:
-    app = FastAPI(title="Sparky webhook server", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Sparky webhook server",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        default_response_class=AsciiJson,
+    )
     app.include_router(router(doors))
     app.add_api_route("/docs", partial(_documents, app), include_in_schema=False)
     app.add_exception_handler(HTTPException, _in_our_words)
@@ -128,9 +136,9 @@ async def _documents(app: FastAPI) -> HTMLResponse:
     return HTMLResponse(page.rendered(app.openapi()), headers={"Content-Security-Policy": page.POLICY})
 
 
-async def _in_our_words(_request: Request, error: Exception) -> JSONResponse:
+async def _in_our_words(_request: Request, error: Exception) -> AsciiJson:
     """404 and 405 look like every other refusal."""
     if not isinstance(error, HTTPException):
         raise error
     body = {"success": False, "error": error.detail}
-    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+    return AsciiJson(body, status_code=error.status_code, headers=error.headers)

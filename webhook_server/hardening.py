@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from pydantic import SecretStr
-from starlette.responses import JSONResponse
 
 from engine.settings import names_loopback
+from webhook_server.ascii_json import AsciiJson
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -63,9 +63,9 @@ class Hardened:
 
 async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
     body = {"success": False, "error": "This is not the host you asked for"}
-    await JSONResponse(body, status_code=421)(scope, receive, send)
+    await AsciiJson(body, status_code=421)(scope, receive, send)
 
 
 async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
     body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
-    await JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+    await AsciiJson(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)

@@ -12,6 +12,7 @@ import structlog
 
 from engine.errors import SparkyError
 from engine.store.store import Store
+from engine.telemetry import label
 from engine.types import Position
 from webhook_server import sizing
 from webhook_server.clock import Clock
@@ -49,7 +50,7 @@ class Marks:
         try:
             price = self._venues.quotes(exchange).quote(symbol).last
         except SparkyError as error:
-            self._metrics.mark_errors.labels(exchange, symbol).inc()
+            self._metrics.mark_errors.labels(label(exchange), label(symbol)).inc()
             if key not in self._unpriced:
                 logger.warning("no_price", exchange=exchange, symbol=symbol, reason=str(error))
             self._unpriced.add(key)

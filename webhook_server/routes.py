@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 from starlette.requests import ClientDisconnect
@@ -17,6 +16,7 @@ from engine.store.store import Store
 from webhook_server import answers, auth, described
 from webhook_server.admission import Wakeup
 from webhook_server.answers import Answer
+from webhook_server.ascii_json import AsciiJson
 from webhook_server.health import Health
 from webhook_server.intake import (
     BODY_LIMIT_BYTES,
@@ -164,7 +164,7 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
     @routes.get(LIVE, responses=described.LIVE, tags=["health"])
     async def of_process() -> Response:
         """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
-        return JSONResponse({"status": "ok"})
+        return AsciiJson({"status": "ok"})
 
     @routes.get("/health/executing", responses=described.ROLE, tags=["health"])
     async def of_role() -> Response:
@@ -200,4 +200,4 @@ def positions_of(store: Store, secret: str | None) -> Answer:
 
 
 def sent(answer: Answer) -> Response:
-    return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))
+    return AsciiJson(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

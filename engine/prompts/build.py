@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from engine.decision import clean
 from engine.entry_rules import largest_entry_usd
+from engine.plain_text import storable
 from engine.prompts.profiles import SYSTEM
 from engine.prompts.tokens import digits_beyond_groups, text_tokens
 from engine.types import MarketSnapshot, Position, StrategyContext
@@ -171,7 +171,7 @@ def _short(value: float | None) -> float | None:
 
 def shown_notes(custom_prompt: str | None) -> str:
     """The owner's text between fences that it cannot close: its angle brackets become other characters."""
-    text = clean(custom_prompt or "").strip()[:LONGEST_NOTES]
+    text = storable(custom_prompt or "").strip()[:LONGEST_NOTES]
     if not text:
         return ""
     harmless = text.replace("<", "\u2039").replace(">", "\u203a")

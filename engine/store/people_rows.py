@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from engine.errors import Declined
+from engine.plain_text import is_plain
 from engine.store.values import Document, faults
 from engine.types import (
     Adding,
@@ -23,6 +24,15 @@ from engine.types import (
 )
 
 
+def _plain(text: str) -> str:
+    if not is_plain(text):
+        raise ValueError("must be one line of visible characters")
+    return text
+
+
+Plain = Annotated[str, AfterValidator(_plain)]
+
+
 class NewStrategy(Frozen):
     """A strategy to be created; the defaults are those of the table.
 
@@ -30,13 +40,13 @@ class NewStrategy(Frozen):
     """
 
     user_id: UUID
-    name: str = Field(min_length=1, max_length=100)
+    name: Plain = Field(min_length=1, max_length=100)
     status: StrategyStatus = StrategyStatus.PAUSED
     risk_profile: RiskProfile = RiskProfile.BALANCED
     target_assets: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{2,30}$")], ...] = Field(
-        default=("BTCUSDT", "ETHUSDT", "SOLUSDT"), min_length=1
+        default=("BTCUSDT", "ETHUSDT", "SOLUSDT"), min_length=1, max_length=100
     )
-    exchange: str = Field(default="aster", pattern=r"^[a-z0-9]+$")
+    exchange: str = Field(default="aster", pattern=r"^[a-z0-9]{1,30}$")
     is_paper_trading: bool = True
     cadence_seconds: float = Field(default=45, ge=1, le=86_400)
     min_confidence: float = Field(default=0.6, ge=0, le=1)
@@ -45,7 +55,7 @@ class NewStrategy(Frozen):
     max_position_usd: Decimal = Field(default=Decimal(1000), gt=0, le=1_000_000_000)
     capital_usd: Decimal = Field(default=Decimal(10_000), gt=0, le=1_000_000_000)
     daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
-    model: str | None = None
+    model: Annotated[Plain, Field(max_length=200)] | None = None
     custom_prompt: str | None = Field(default=None, max_length=4_000)
     context_intervals: tuple[ContextInterval, ...] = Field(default=(), max_length=2)
     stop_loss_required: bool | None = None

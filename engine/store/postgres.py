@@ -17,8 +17,8 @@ from psycopg.types.json import set_json_loads
 from pydantic import SecretStr
 
 from engine.errors import SparkyError, UpstreamUnavailable
+from engine.plain_text import storable
 from engine.store import sqlstates
-from engine.store.rpc import storable
 
 KEPT_CONNECTIONS: Final = 8
 

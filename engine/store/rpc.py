@@ -16,17 +16,3 @@ class Rpc(Protocol):
     def call(self, function: str, /, **arguments: object) -> Any: ...
 
     def close(self) -> None: ...
-
-
-def storable(value: Any) -> Any:
-    """`value` with the characters replaced that PostgreSQL cannot store (NUL, lone surrogates), however deep they are.
-
-    A model's answer or a stranger's request may hold them, and neither may break the record of itself.
-    """
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {storable(key): storable(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [storable(inner) for inner in value]
-    return value

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 from engine.deadline_transport import DeadlineTransport
 from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.plain_text import storable
 from engine.retry_after import retry_after_s
 from engine.store import sqlstates
-from engine.store.rpc import storable
 
 KEPT_CONNECTIONS: Final = 8
 LARGEST_ANSWER_BYTES: Final = 64 * 1024 * 1024

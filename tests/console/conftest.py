@@ -68,3 +68,8 @@ class Sparky:
 @pytest.fixture
 def sparky(home: Path, database_url: str) -> Sparky:
     return Sparky({"SPARKY_HOME": str(home), "DATABASE_URL": database_url})
+
+
+def shown(result: Result) -> str:
+    """Every byte that was written, as a terminal gets it."""
+    return result.stdout_bytes.decode() + result.stderr_bytes.decode()

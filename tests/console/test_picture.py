@@ -107,8 +107,8 @@ def test_a_shared_process_that_is_not_well_is_named_when_there_is_no_room_for_al
 
 def test_switches_and_models_that_are_gone_are_warned_of() -> None:
     switches = [
-        {"strategy_name": None, "email": None, "reason": "news"},
-        {"strategy_name": "too bold", "email": None, "reason": None},
+        {"strategy_name": None, "strategy_id": None, "email": None, "reason": "news"},
+        {"strategy_name": "too bold", "strategy_id": "0b7d", "email": None, "reason": None},
     ]
     gone = {"used": {}, "limit": {}, "queue_length": 0, "gone": "404 model_not_found"}
     lines = drawn(a_view([a_strategy("bold")], kill_switches=switches, limiter={"llama": gone}), 170)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decision import SCHEMA, Limits, clean, parse
+from engine.decision import SCHEMA, Limits, parse
 from engine.entry_rules import UNRESTRICTED
+from engine.plain_text import storable
 from engine.types import Action, Decision
 
 LIMITS = Limits(
@@ -251,7 +252,7 @@ def mutated_answers(draw: st.DrawFn) -> str:
 
 
 def bounded(decision: Decision) -> None:
-    clean(decision.reasoning).encode()
+    storable(decision.reasoning).encode()
     assert decision.symbol in (None, *LIMITS.target_assets)
     assert 0 <= decision.confidence <= 1
     assert 0 <= decision.size_usd <= LIMITS.max_position_usd

@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.hostile import HOSTILE, forged, unsafe
 
 PRELUDE = """
 import logging, threading, warnings
@@ -143,3 +146,51 @@ def test_concurrent_processes_never_mix_their_lines() -> None:
         """
     )
     assert len(found) == 800
+
+
+HOSTILE_EVENT = """
+        import os
+        from tests.support.hostile import HOSTILE
+        logs.configure("info", os.environ["FORM"], HOSTILE)
+        structlog.get_logger().info(HOSTILE, name=HOSTILE, deep={HOSTILE: [HOSTILE]}, **{HOSTILE: "value"})
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            structlog.get_logger().exception("failed")
+        logging.getLogger("library").warning("said %s", HOSTILE)
+        warnings.warn(HOSTILE)
+        raise RuntimeError(HOSTILE)
+        """
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_text_of_others_commands_the_reader_of_a_log_or_forges_a_line_of_it(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORM", form)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    text = logged(HOSTILE_EVENT)
+    assert unsafe(text) == []
+    assert forged(text) == []
+    assert "FORGED" in text
+
+
+def test_the_json_form_loses_nothing_of_what_it_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORM", "json")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    found = events(HOSTILE_EVENT)
+    assert len(found) == 5
+    assert found[0]["name"] == found[0]["event"] == found[0]["actor"] == HOSTILE
+    assert found[0]["deep"] == {HOSTILE: [HOSTILE]}
+
+
+def test_the_lines_of_a_traceback_are_marked_as_belonging_to_their_event() -> None:
+    first, *rest = logged(
+        """
+        logs.configure("info", "console")
+        raise ValueError("12:00:00 x supervisor        all is lost")
+        """
+    ).splitlines()
+    assert "uncaught exception" in first
+    assert rest
+    assert all(line.startswith("  | ") for line in rest)

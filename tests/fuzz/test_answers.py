@@ -11,8 +11,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.decision import Limits, clean, parse
+from engine.decision import Limits, parse
 from engine.entry_rules import UNRESTRICTED
+from engine.plain_text import storable
 from engine.types import Action, Decision
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000"))
@@ -179,5 +180,5 @@ def check(text: str, decision: Decision) -> None:
         return
     assert decision.confidence == float(said["confidence"])
     assert decision.size_usd <= said["size_usd"]
-    assert decision.reasoning == clean(said["reasoning"])[:100]
+    assert decision.reasoning == storable(said["reasoning"])[:100]
     decision.model_dump_json()

@@ -24,6 +24,7 @@ CONTRACT = {
     "test_requests",
     "test_secrets",
     "test_seed",
+    "test_texts",
 }
 
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
