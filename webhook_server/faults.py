@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from engine.errors import SparkyError
 
-MOST_TOLD: Final = 30
+MOST_NAMED: Final = 30
 
 
 class FieldError(SparkyError, ValueError):
@@ -32,13 +32,13 @@ class FieldError(SparkyError, ValueError):
         self.column = column
 
     @classmethod
-    def of(cls, told: Mapping[str, str]) -> Self:
-        """One error for all fields in `told`, which has each one's reason, the first first."""
-        (where, message), *others = list(told.items())[:MOST_TOLD]
-        told_after = "".join(f"; {name}: {reason}" for name, reason in others)
-        return cls(where, message + told_after, (where, *(name for name, _ in others)))
+    def of(cls, reasons: Mapping[str, str]) -> Self:
+        """One error for all fields in `reasons`, which has each one's reason, the first first."""
+        (where, message), *others = list(reasons.items())[:MOST_NAMED]
+        others_text = "".join(f"; {name}: {reason}" for name, reason in others)
+        return cls(where, message + others_text, (where, *(name for name, _ in others)))
 
 
-def is_tellable(name: str) -> bool:
+def is_safe_to_repeat(name: str) -> bool:
     """Whether an answer may repeat `name`, which a sender wrote: it looks like a field's name, and like no secret."""
     return len(name) <= 40 and name.isascii() and name.isidentifier() and "whsec" not in name.lower()

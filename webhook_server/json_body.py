@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Final
 
 from webhook_server import numerals
-from webhook_server.faults import FieldError, is_tellable
+from webhook_server.faults import FieldError, is_safe_to_repeat
 
 DEEPEST: Final = 32  # the interpreter's own limit differs from version to version
 SEND_ONE_OBJECT: Final = "send one JSON object"
@@ -92,8 +92,8 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        told = {name if is_tellable(name) else "body": "is there more than once" for name in names}
-        raise FieldError.of(told)
+        reasons = {name if is_safe_to_repeat(name) else "body": "is there more than once" for name in names}
+        raise FieldError.of(reasons)
     return found
 
 

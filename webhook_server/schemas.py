@@ -18,8 +18,8 @@ from pydantic import (
 )
 
 from engine.types import Side, SignalAction
-from webhook_server import actions, fields, numerals, unheeded
-from webhook_server.faults import FieldError, is_tellable
+from webhook_server import actions, fields, numerals, unknown_names
+from webhook_server.faults import FieldError, is_safe_to_repeat
 
 __all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "FieldError", "Order", "parse", "restored", "unknown_fields"]
 
@@ -76,7 +76,7 @@ class Order(BaseModel):
         """The side of the position that an entry makes."""
         return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
 
-    # Rules across fields are validators of one field each, so that all that is wrong is told at once.
+    # Rules across fields are validators of one field each, so that all that is wrong is reasons at once.
 
     @field_validator("position_size_usd")
     @classmethod
@@ -96,7 +96,7 @@ class Order(BaseModel):
     @classmethod
     def _not_trailing(cls, is_used: Any, info: ValidationInfo) -> Any:
         if is_used and info.context is not fields.WAS_SENT:
-            raise ValueError(unheeded.TRAILING)
+            raise ValueError(unknown_names.TRAILING)
         return is_used
 
     @field_validator("trailing_stop_percent")
@@ -104,7 +104,7 @@ class Order(BaseModel):
     def _no_distance(cls, percent: Any, info: ValidationInfo) -> Any:
         """Older versions stored it without using it."""
         if percent is not None and info.context is fields.FROM_SENDER:
-            raise ValueError(unheeded.TRAILING)
+            raise ValueError(unknown_names.TRAILING)
         return percent
 
     @field_validator("price")
@@ -128,17 +128,17 @@ def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
     For an exit only what concerns an exit is looked at.
     """
     given = _without_blanks(body)
-    told: dict[str, str] = {}
-    intent = _intent_of(given, told)
+    reasons: dict[str, str] = {}
+    intent = _intent_of(given, reasons)
     is_exit = intent is not None and intent.action is SignalAction.CLOSE
     for name, reason in _faults(given, is_exit=is_exit):
-        told.setdefault(name if is_tellable(name) else "body", reason)
+        reasons.setdefault(name if is_safe_to_repeat(name) else "body", reason)
     used = {
         name: value
         for name, value in given.items()
-        if name in _FIELD_OF and name not in told and not (is_exit and _FIELD_OF[name] in _OF_ENTRIES)
+        if name in _FIELD_OF and name not in reasons and not (is_exit and _FIELD_OF[name] in _OF_ENTRIES)
     }
-    order = _validated(used if intent is None else used | {"action": intent.action}, schema, told, is_exit=is_exit)
+    order = _validated(used if intent is None else used | {"action": intent.action}, schema, reasons, is_exit=is_exit)
     return order.model_copy(update={"sell_percentage": ALL}) if intent is not None and intent.is_flat else order
 
 
@@ -166,42 +166,42 @@ def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _intent_of(given: Mapping[str, Any], told: dict[str, str]) -> actions.Intent | None:
-    """What the words in `given` ask for; None when no action does. What is wrong with the position goes to `told`."""
+def _intent_of(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.Intent | None:
+    """What the words in `given` ask for; None when no action does. What is wrong with them is added to `reasons`."""
     try:
         alone = actions.intent_of(given.get("action"), None, names_share=False)
     except ValueError:
         return None
     names = [name for name in actions.POSITION_NAMES if name in given]
     if not names and actions.is_sale(given["action"]) and not _is_all(given.get("sell_percentage", ALL)):
-        told["sell_percentage"] = "is of exits; send action CLOSE to close a part of a position"
+        reasons["sell_percentage"] = "is of exits; send action CLOSE to close a part of a position"
     differing = _differing(given, names) if alone.action is not SignalAction.CLOSE else None
     if differing is not None:
-        told[names[-1]] = differing
+        reasons[names[-1]] = differing
         return alone
     position = given[names[0]] if names else None
     try:
         return actions.intent_of(given["action"], position, names_share="sell_percentage" in given)
     except ValueError as error:
-        told[names[0]] = str(error)
+        reasons[names[0]] = str(error)
         return alone
 
 
 def _faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[str, str]]:
     """Names in `given` that cannot be used, each with the reason, for what no single field's type can tell."""
-    heeded = _OF_EXITS if is_exit else _OF_ALL
+    looked_at = _OF_EXITS if is_exit else _OF_ALL
     for name, value in given.items():
-        if name in heeded or not is_exit:
+        if name in looked_at or not is_exit:
             reason = numerals.reason_unusable(value)
             if reason is not None:
                 yield name, reason
         if name not in _KNOWN:
-            advice = None if is_exit else unheeded.advice(name, value)
-            advice = advice or unheeded.spelling_advice(name, value, _SPELLINGS[is_exit])
+            advice = None if is_exit else unknown_names.advice(name, value)
+            advice = advice or unknown_names.spelling_advice(name, value, _SPELLINGS[is_exit])
             if advice is not None:
                 yield name, advice
     for choices in _CHOICES:
-        names = [name for name in choices if name in given and name in heeded]
+        names = [name for name in choices if name in given and name in looked_at]
         reason = _differing(given, names)
         if reason is not None:
             yield names[-1], reason
@@ -219,25 +219,25 @@ def _differing(given: Mapping[str, Any], names: list[str]) -> str | None:
     return None if is_one else f"differs from {names[0]}, which means the same"
 
 
-def _validated(used: Mapping[str, Any], schema: type[Order], told: dict[str, str], *, is_exit: bool) -> Order:
+def _validated(used: Mapping[str, Any], schema: type[Order], reasons: dict[str, str], *, is_exit: bool) -> Order:
     order = None
     try:
         order = schema.model_validate(used, context=fields.FROM_SENDER)
     except ValidationError as error:
-        found = dict(_reasons(error, used))
+        found = dict(_reasons_of(error, used))
         senseless = {name for name in found if _FIELD_OF[name] in _INFORMING}
         if is_exit and senseless:
             rest = {name: value for name, value in used.items() if name not in senseless}
-            return _validated(rest, schema, told, is_exit=True)
-        named = {_FIELD_OF.get(name) for name in told}
-        told |= {name: reason for name, reason in found.items() if _FIELD_OF[name] not in named}
-    if told or order is None:
+            return _validated(rest, schema, reasons, is_exit=True)
+        named = {_FIELD_OF.get(name) for name in reasons}
+        reasons |= {name: reason for name, reason in found.items() if _FIELD_OF[name] not in named}
+    if reasons or order is None:
         places = {name: place for place, name in enumerate(_ORDER)}
-        raise FieldError.of(dict(sorted(told.items(), key=lambda each: places.get(each[0], len(places))))) from None
+        raise FieldError.of(dict(sorted(reasons.items(), key=lambda each: places.get(each[0], len(places))))) from None
     return order
 
 
-def _reasons(error: ValidationError, used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _reasons_of(error: ValidationError, used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each faulty field under the name that the sender used, or should have used."""
     for fault in error.errors(include_url=False, include_input=False):
         field = _FIELD_OF[str(fault["loc"][0])]
@@ -263,4 +263,4 @@ _OF_ENTRIES: Final = frozenset(
 )
 _OF_ALL: Final = frozenset(name for name in _ORDER if _FIELD_OF.get(name) not in _INFORMING)
 _OF_EXITS: Final = frozenset(name for name in _OF_ALL if _FIELD_OF.get(name, "price") not in _OF_ENTRIES)
-_SPELLINGS: Final = {False: unheeded.spellings(_OF_ALL), True: unheeded.spellings(_OF_EXITS)}
+_SPELLINGS: Final = {False: unknown_names.spellings(_OF_ALL), True: unknown_names.spellings(_OF_EXITS)}
