@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-MOST_REMEMBERED: Final = 256  # addresses
+MOST_REMEMBERED: Final = 256  # sources
 OF_ONE_AT_ONCE: Final = 5
 OF_ONE_EVERY_S: Final = 10.0
 AT_ONCE: Final = 20
@@ -26,16 +26,17 @@ class _Bucket:
 
 @dataclass(frozen=True)
 class Untold:
-    """Lines that were left out and that no line has told of; `address` when they are all of one."""
+    """Lines that were left out and that no line has told of; `source` when they are all of one."""
 
     suppressed: int
-    address: str | None
+    source: str | None
 
 
 class LineLimit:
-    """For each address OF_ONE_AT_ONCE lines and then one every OF_ONE_EVERY_S; AT_ONCE and EVERY_S for all together.
+    """For each source OF_ONE_AT_ONCE lines and then one every OF_ONE_EVERY_S; AT_ONCE and EVERY_S for all together.
 
-    Of MOST_REMEMBERED addresses the count is kept apart. Not safe for threads. `now` is monotonic, in seconds.
+    A source is an address, or a user who proved to be the sender. Of MOST_REMEMBERED sources the count is kept apart.
+    Not safe for threads. `now` is monotonic, in seconds.
     """
 
     def __init__(self) -> None:
@@ -46,9 +47,9 @@ class LineLimit:
     def __len__(self) -> int:
         return len(self._of)
 
-    def ask(self, address: str, now: float) -> int | None:
-        """None leaves this line out; else how many of this address were left out since its last one, now told."""
-        bucket = self._bucket(address, now)
+    def ask(self, source: str, now: float) -> int | None:
+        """None leaves this line out; else how many of this source were left out since its last one, now told."""
+        bucket = self._bucket(source, now)
         bucket.refill(now)
         self._all.refill(now)
         if bucket.tokens < 1 or self._all.tokens < 1:
@@ -61,7 +62,7 @@ class LineLimit:
 
     def untold(self) -> Untold | None:
         """What was left out and not told so far, which counts as told from now on."""
-        left_out = {address: bucket.left_out for address, bucket in self._of.items() if bucket.left_out}
+        left_out = {source: bucket.left_out for source, bucket in self._of.items() if bucket.left_out}
         suppressed = sum(left_out.values()) + self._forgotten
         if suppressed == 0:
             return None
@@ -71,10 +72,10 @@ class LineLimit:
         self._forgotten = 0
         return Untold(suppressed, next(iter(left_out)) if is_of_one else None)
 
-    def _bucket(self, address: str, now: float) -> _Bucket:
-        if address not in self._of:
-            self._of[address] = _Bucket(OF_ONE_AT_ONCE, OF_ONE_EVERY_S, now, OF_ONE_AT_ONCE)
+    def _bucket(self, source: str, now: float) -> _Bucket:
+        if source not in self._of:
+            self._of[source] = _Bucket(OF_ONE_AT_ONCE, OF_ONE_EVERY_S, now, OF_ONE_AT_ONCE)
             if len(self._of) > MOST_REMEMBERED:
                 self._forgotten += self._of.popitem(last=False)[1].left_out
-        self._of.move_to_end(address)
-        return self._of[address]
+        self._of.move_to_end(source)
+        return self._of[source]

@@ -44,7 +44,9 @@ class RefusalLog:
             refused = Refused(_REASONS[status])
         method = scope["method"] if scope["method"] in _METHODS else UNSHOWN
         self._write(
-            _host(scope.get("client")),
+            # A sender who is known has lines of its own: behind a proxy all may have one address, a flood too.
+            None if refused.user is None else f"user {refused.user}",
+            address=_host(scope.get("client")),
             status=status,
             method=method,
             route=familiar_path(scope["path"]),
@@ -53,14 +55,14 @@ class RefusalLog:
 
     def connection(self, client: tuple[str, int] | None, status: int | None, reason: str) -> None:
         """What came was no request; `status` is None when there was no answer either."""
-        self._write(_host(client), **({} if status is None else {"status": status}), reason=reason)
+        self._write(None, address=_host(client), **({} if status is None else {"status": status}), reason=reason)
 
     def close(self) -> None:
         """Tells what is not told yet."""
         self._tell_untold()
 
-    def _write(self, address: str, **fields: object) -> None:
-        suppressed = self._limit.ask(address, self._clock.monotonic())
+    def _write(self, source: str | None, *, address: str, **fields: object) -> None:
+        suppressed = self._limit.ask(source or address, self._clock.monotonic())
         if suppressed is None:
             self._tell_later()
             return
@@ -75,8 +77,8 @@ class RefusalLog:
         self._due = None
         untold = self._limit.untold()
         if untold is not None:
-            address = {} if untold.address is None else {"address": untold.address}
-            logger.warning(EVENT, reason="more were refused than are shown", suppressed=untold.suppressed, **address)
+            source = {} if untold.source is None else {"source": untold.source}
+            logger.warning(EVENT, reason="more were refused than are shown", suppressed=untold.suppressed, **source)
 
 
 class Logged:

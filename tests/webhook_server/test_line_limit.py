@@ -55,7 +55,7 @@ def test_many_addresses_cost_no_more_memory_and_their_counts_are_kept() -> None:
     assert sum(each is not None for each in asked) == AT_ONCE
     untold = limit.untold()
     assert untold is not None
-    assert (untold.suppressed, untold.address) == (len(asked) - AT_ONCE, None)
+    assert (untold.suppressed, untold.source) == (len(asked) - AT_ONCE, None)
 
 
 def test_a_clock_that_stands_still_or_goes_back_gives_no_line_more() -> None:

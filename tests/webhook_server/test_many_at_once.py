@@ -148,6 +148,7 @@ def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and
             head = f"POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
             until(lambda: admission.waiting == 1)
+            assert "\nsparky_webhook_waiting_signals 1.0\n" in requests.get(f"{site.url}/metrics", timeout=60).text
         until(lambda: admission.waiting == 0)
         site.market.gate.set()
         assert told([each.result() for each in first]) == {(200, "opened")}

@@ -153,6 +153,13 @@ def test_a_flood_leaves_a_few_lines(site: Site, lines: Lines) -> None:
     assert 1 <= len(refused(lines)) <= 10
 
 
+def test_the_flood_of_a_stranger_leaves_the_lines_of_a_known_sender(site: Site, lines: Lines) -> None:
+    for _ in range(20):
+        site.sender.post(secret="whsec_wrong")
+    assert site.sender.post(leverage=1000).status_code == 400
+    assert refused(lines)[-1]["user"] == str(site.sender.user_id)
+
+
 def test_what_a_flood_left_out_is_told_when_it_is_over(lines: Lines) -> None:
     async def flood() -> None:
         log = RefusalLog(SystemClock(), quiet_s=0.01)
@@ -164,7 +171,7 @@ def test_what_a_flood_left_out_is_told_when_it_is_over(lines: Lines) -> None:
     asyncio.run(flood())
     *shown, last = lines
     assert {(line["status"], line["address"]) for line in shown} == {(400, "192.0.2.1")}
-    assert (last["event"], last["address"]) == ("signal_refused", "192.0.2.1")
+    assert (last["event"], last["source"]) == ("signal_refused", "192.0.2.1")
     assert len(shown) + last["suppressed"] == 50
 
 
