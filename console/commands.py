@@ -1,7 +1,5 @@
 """All that the `sparky` command can do: options are read here, the work is done elsewhere."""
 
-import errno
-import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -12,13 +10,29 @@ from typer.core import TyperGroup
 
 from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
+from console.streams import AnswerLost
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, SparkyError
+from engine.showable import is_unicode
 
-_CANNOT_BE_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_EXIT_USAGE: Final = 2
 
 
 class _Group(TyperGroup):
-    """Turns every failure that we raise on purpose, and an answer that nobody takes, into one sentence and a code."""
+    """Turns every failure that we raise on purpose into one sentence and a code."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        """As typer's; help, too, may be an answer that cannot be written."""
+        try:
+            return super().main(*args, **more)
+        except AnswerLost as error:
+            sys.exit(_ended(str(error), 1).exit_code)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer's, of words that are text; one that is not is not shown, since it may be a secret."""
+        for number, word in enumerate(args, 1):
+            if not is_unicode(word):
+                raise _ended(f"Word {number} of the command is no UTF-8 text.", _EXIT_USAGE)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -28,23 +42,11 @@ class _Group(TyperGroup):
             raise _ended(f"{text[:1].upper()}{text[1:]}.", 1) from error
         except SparkyError as error:
             raise _ended(str(error), EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1) from error
-        except BrokenPipeError:
-            raise  # the reader has had enough, which is no failure
-        except OSError as error:
-            if error.filename is not None or error.errno not in _CANNOT_BE_WRITTEN:
-                raise
-            _discard_output()
-            raise _ended(f"The answer cannot be written: {error.strerror}.", 1) from error
 
 
 def _ended(sentence: str, code: int) -> typer.Exit:
     typer.echo(f"sparky: {sentence}", err=True)
     return typer.Exit(code)
-
-
-def _discard_output() -> None:
-    """What is left in the buffer must not be tried again when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from console.streams import encoding_of_answers
+from engine.showable import showable
+
 UNBOUNDED: Final = 400
 
 Cell = Callable[[dict[str, Any]], object]
@@ -43,7 +46,7 @@ def answer(rows: Iterable[object], columns: Sequence[Column], *, as_json: bool, 
     if as_json:
         print_json(data)
     elif data:
-        screen().print(table(data, columns))
+        screen().print(table(showable(data, encoding_of_answers()), columns))
     else:
         typer.echo(empty)
 
