@@ -138,6 +138,7 @@ class Embedded:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env=cluster.plain_locale(os.environ),
                 start_new_session=True,  # Ctrl-C at the terminal is for its owner to pass on
             )
 
