@@ -25,7 +25,7 @@ from engine.types import Action, Side, SignalAction, SignalOutcome, StrategyStat
 
 ROOT = Path(__file__).parents[2]
 SPARKY = [sys.executable, "-c", "import cli; cli.main()"]
-NAME = "стратегия 策略 🚀 – … · ✓"
+NAME = "стратегия 策略 🚀 \u2013 … · ✓"
 NOTES = "покупать 只在上升趋势中买入 매수 ✓"
 DECISION = uuid.UUID("11111111-1111-4111-8111-111111111111")
 PATIENCE_S = 120
@@ -92,7 +92,9 @@ def run(words: Sequence[str | bytes], environ: Mapping[str, str], cwd: Path, **m
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
     if "input" in more:
         del streams["stdin"]
-    done = subprocess.run([*SPARKY, *words], check=False, env=dict(environ), cwd=cwd, timeout=PATIENCE_S, **streams)
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        [*SPARKY, *words], check=False, env=dict(environ), cwd=cwd, timeout=PATIENCE_S, **streams
+    )
     return Done(done.returncode, done.stdout or b"", done.stderr or b"")
 
 
