@@ -139,7 +139,7 @@ def end_orphan(data: Path) -> None:
     pid_file = data / "postmaster.pid"
     if not pid_file.exists():
         return
-    first = next(iter(pid_file.read_text().splitlines()), "")
+    first = next(iter(pid_file.read_text(encoding="utf-8", errors="replace").splitlines()), "")
     with suppress(ValueError, psutil.NoSuchProcess):
         process = psutil.Process(int(first))
         if process.name() == "postgres" and process.cwd() == str(data.resolve()):
