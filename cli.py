@@ -7,7 +7,14 @@ import sys
 def main() -> None:
     """The console script. Ctrl-C while modules still load ends it at once, without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from console import streams
+
+    streams.prepare()  # before anything is opened
     from console.commands import app
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(app(prog_name="sparky"))
+
+
+if __name__ == "__main__":
+    main()

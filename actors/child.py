@@ -172,7 +172,7 @@ def run(request: dict[str, Any]) -> NoReturn:
     """The whole life of a freshly forked child; `request` is the supervisor's spawn request. Never returns."""
     setproctitle.setproctitle(f"sparky: {one_line(request['title'] or request['name'])}")  # seen in ps and top
     last_words = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
-    with last_words.open("w") as file:
+    with last_words.open("w", encoding="utf-8") as file:
         faulthandler.enable(file=file)
         code = _live(request, last_words)
     os._exit(code)
@@ -202,7 +202,7 @@ def _live(request: dict[str, Any], last_words: Path) -> int:
 
 def _leave(last_words: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # a full disk; the log has it too, and the exit code must still say what it was
-        last_words.write_text(text)
+        last_words.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _host(request: dict[str, Any], settings: Settings) -> None:

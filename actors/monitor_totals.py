@@ -56,7 +56,7 @@ class Totals:
     def open(self) -> None:
         """Reads what an earlier monitor left; a damaged file, or that of another run, counts as none."""
         try:
-            run, families = json.loads(self._path.read_text())
+            run, families = json.loads(self._path.read_text(encoding="utf-8"))
             if run == self._run:
                 self._left = {family: [Sample(*sample) for sample in samples] for family, samples in families.items()}
         except FileNotFoundError:

@@ -1,7 +1,5 @@
 """All that the `sparky` command can do: options are read here, the work is done elsewhere."""
 
-import errno
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +13,30 @@ from typer.exceptions import TyperException
 
 from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson, Which
+from console.streams import AnswerLost
 from engine import logs
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, FaultySettings, SparkyError
 from engine.plain_text import one_line
+from engine.showable import is_unicode
 
-_CANNOT_BE_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_EXIT_USAGE: Final = 2
 
 
 class _Group(TyperGroup):
-    """Turns every failure that we raise on purpose, and an answer that nobody takes, into one sentence and a code."""
+    """Turns every failure that we raise on purpose into one sentence and a code."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        """As typer's; help, too, may be an answer that cannot be written."""
+        try:
+            return super().main(*args, **more)
+        except AnswerLost as error:
+            sys.exit(_ended(str(error), 1).exit_code)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer's, of words that are text; one that is not is not shown, since it may be a secret."""
+        for number, word in enumerate(args, 1):
+            if not is_unicode(word):
+                raise _ended(f"Word {number} of the command is no UTF-8 text.", _EXIT_USAGE)
         with _told_in_words():
             return super().parse_args(ctx, args)
 
@@ -41,13 +52,6 @@ class _Group(TyperGroup):
             raise typer.Exit(EXIT_CONFIGURATION) from error
         except SparkyError as error:
             raise _ended(str(error), EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1) from error
-        except BrokenPipeError:
-            raise  # the reader has had enough, which is no failure
-        except OSError as error:
-            if error.filename is not None or error.errno not in _CANNOT_BE_WRITTEN:
-                raise
-            _discard_output()
-            raise _ended(f"The answer cannot be written: {error.strerror}.", 1) from error
 
 
 @contextmanager
@@ -64,11 +68,6 @@ def _told_in_words() -> Iterator[None]:
 def _ended(sentence: str, code: int) -> typer.Exit:
     output.say(f"sparky: {sentence}", err=True)
     return typer.Exit(code)
-
-
-def _discard_output() -> None:
-    """What is left in the buffer must not be tried again when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -14,7 +14,9 @@ from console import home_key, output, people
 from console.output import Column
 from console.session import settings_here, store_of
 from console.strategies import AsJson
+from console.streams import read_stdin
 from engine.errors import SparkyError
+from engine.showable import decoded
 from engine.store.secrets_store import PLAIN_FIELDS, SECRET_FIELDS, WEBHOOK
 from engine.store.seed import DEMO_USER, new_webhook_secret
 from engine.store.store import Store
@@ -102,8 +104,16 @@ def _asked(exchange: str) -> dict[str, SecretStr]:
             for field in fields
         }
     else:
-        given = _parsed(sys.stdin.read().strip(), exchange)
+        given = _parsed(_written(), exchange)
     return {field: SecretStr(value.strip()) for field, value in given.items() if value.strip()}
+
+
+def _written() -> str:
+    """What stdin holds; the fault is told without it, for it is a secret. Raises SparkyError."""
+    try:
+        return decoded(read_stdin()).strip()
+    except UnicodeDecodeError:
+        raise SparkyError("stdin is no UTF-8 text.") from None
 
 
 def _parsed(text: str, exchange: str) -> dict[str, str]:

@@ -13,8 +13,10 @@ from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
+from console.streams import encoding_of_answers
 from console.widths import Need, fitted
 from engine.plain_text import many_lines, one_line
+from engine.showable import showable
 
 UNBOUNDED: Final = 400
 _GAP: Final = 2
@@ -68,7 +70,7 @@ def answer(rows: Iterable[object], columns: Sequence[Column], *, as_json: bool, 
         print_json(data)
     elif data:
         console = screen()
-        console.print(table(data, columns, console.width))
+        console.print(table(showable(data, encoding_of_answers()), columns, console.width))
     else:
         say(empty)
 

@@ -1,7 +1,6 @@
 """SIGHUP: the settings are read again, and the supervisor restarts whoever uses one that has changed."""
 
 import os
-import signal
 from collections.abc import Callable
 
 import structlog
@@ -20,7 +19,7 @@ Reread = Callable[[], Settings]
 class Rereading:
     """Called by the supervisor for a new plan; None leaves everything as it is.
 
-    A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops.
+    A terminal that hangs up sends the same signal; Sparky goes on, with its settings as they are.
     """
 
     def __init__(self, settings: Settings, read: Reread, compose: Callable[[Settings], list[ChildSpec]]) -> None:
@@ -31,7 +30,8 @@ class Rereading:
 
     def __call__(self) -> Plan | None:
         if self._had_terminal and not _has_terminal():
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._had_terminal = False
+            logger.warning("terminal_gone", reason="Sparky goes on without it; SIGTERM stops it")
             return None
         try:
             return self._plan(self._read())

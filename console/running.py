@@ -1,5 +1,6 @@
 """`sparky up` and `sparky supervise`: check everything that can be checked first, then hand over to the supervisor."""
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -24,6 +25,7 @@ from console import composition, home_key, instance
 from console.output import LONGEST_SENTENCE, say, say_lines
 from console.progress import Progress
 from console.rereading import Reread, Rereading
+from console.streams import AnswerLost
 from engine import logs
 from engine.errors import BadConfiguration, SparkyError
 from engine.plain_text import one_line
@@ -73,10 +75,12 @@ def supervise(read: Reread) -> int:
 def _run(
     settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None], hint: str
 ) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes stops nobody; the supervisor hears it later
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     prepare_run_dir(settings.run_dir)
-    say_lines(header(settings, resolved, command, hint))
+    with contextlib.suppress(AnswerLost):  # Sparky is here to trade, not to tell
+        say_lines(header(settings, resolved, command, hint))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
     plan = composition.plan(settings, specs)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
@@ -91,6 +95,7 @@ def serve(settings: Settings) -> int:
     """Runs the webhook server in this process until told to stop; returns the exit code. Raises BadConfiguration."""
     from webhook_server.service import make
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes stops no server
     resolved = composition.resolve(settings)
     if settings.embeds_database and not embedded.is_running(settings.sparky_home):
         raise BadConfiguration("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")

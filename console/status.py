@@ -11,9 +11,11 @@ from rich.text import Text
 from console import instance, output, overview
 from console.picture import picture
 from console.session import settings_here, store_of
+from console.streams import encoding_of_answers
 from engine.errors import SparkyError
 from engine.plain_text import one_line
 from engine.settings import Settings
+from engine.showable import showable
 
 REFRESH_S: Final = 1.0
 
@@ -31,7 +33,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
         output.print_json(view)
     elif view["running"] or view["strategies"]:
         screen = output.screen()
-        screen.print(picture(view, screen.width))
+        screen.print(picture(_showable(view), screen.width))
     if not view["running"]:
         output.say(nothing_runs(settings, view), err=True)
     return 0 if view["running"] else 1
@@ -54,7 +56,13 @@ def _show_live(settings: Settings) -> int:
 
 
 def _fitted(screen: Console, view: dict[str, Any]) -> Any:
-    return picture(view, screen.width, screen.height - 1)
+    return picture(_showable(view), screen.width, screen.height - 1)
+
+
+def _showable(view: dict[str, Any]) -> dict[str, Any]:
+    """As it will be written, before it is laid out by its width."""
+    shown: dict[str, Any] = showable(view, encoding_of_answers())
+    return shown
 
 
 def look(settings: Settings) -> dict[str, Any]:

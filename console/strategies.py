@@ -13,8 +13,10 @@ import typer
 from console import output, people
 from console.output import Column
 from console.session import database_here, settings_here
+from console.streams import read_stdin
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
 from engine.plain_text import one_line
+from engine.showable import decoded, is_unicode
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
 from engine.types import Adding, EntryRules, RiskProfile, StrategyStatus
@@ -153,9 +155,16 @@ def delete(
     with database_here() as store:
         row = find(store, which)
         if not yes:
+            _check_terminal(row)
             typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
         ended = store.delete_strategy(row.id)
     _told(ended, as_json=as_json)
+
+
+def _check_terminal(row: StrategyRow) -> None:
+    """Raises SparkyError where nobody can be asked: a program that waits for an answer would wait for ever."""
+    if not sys.stdin.isatty():
+        raise SparkyError(f"Ending {row.name} for good must be confirmed: at a terminal, or with --yes.")
 
 
 def _rules(store: Store, row: StrategyRow) -> EntryRules | None:
@@ -221,13 +230,17 @@ def _ids(rows: list[StrategyRow]) -> str:
 def read_fields(source: str) -> dict[str, Any]:
     """The JSON object in a file, or on stdin for ``-``. Raises SparkyError with one sentence."""
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        text = decoded(read_stdin() if source == "-" else Path(source).read_bytes())
     except OSError as error:
         raise SparkyError(f"{source} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise SparkyError(f"{source} is no UTF-8 text: save it as UTF-8.") from None
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SparkyError(f"{source} is not JSON: {error}.") from error
+    if not is_unicode(json.dumps(data, ensure_ascii=False)):
+        raise SparkyError(f"{source} holds half a character, which is no text.")
     if not isinstance(data, dict):
         raise SparkyError(f"{source} must hold one JSON object with a strategy's fields.")
     return data

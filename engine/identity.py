@@ -22,5 +22,7 @@ def this_process(pid: int) -> str:
     By field 22 of proc(5)'s stat, its start in clock ticks since the boot, which stays as it is when the wall clock is
     set. Raises OSError when there is no such process.
     """
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]  # the name may hold spaces and brackets
+    after_name = (
+        Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2]
+    )  # the name may hold spaces and brackets
     return f"{this_boot()}/{pid}/{after_name.split()[19]}"

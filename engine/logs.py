@@ -7,6 +7,7 @@ exceptions) goes through the same pipeline: contextvars, time, traceback as text
 import json
 import logging
 import os
+import select
 import sys
 import threading
 import traceback
@@ -21,8 +22,10 @@ from structlog.typing import Processor
 
 from engine.console_lines import ConsoleLines
 from engine.redaction import Redactor
+from engine.showable import UTF8, encoded
 
 Format = Literal["auto", "console", "json"]
+ROOM_S: Final = 1.0
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _current: Final = [Redactor()]  # this process's redactor; `configure` puts another in its place
@@ -127,14 +130,29 @@ class _Stderr:
     """The end of the pipeline: a line leaves in one write, so lines of several processes never mix."""
 
     def msg(self, line: str) -> None:
-        data = (line + "\n").encode("utf-8", "backslashreplace")
+        data = encoded(line + "\n", _encoding(sys.stderr))
         try:
             while data:
-                data = data[os.write(2, data) :]
+                data = data[_write(data) :]
         except OSError:
             return  # whoever read our stderr has gone; there is nobody left to tell
 
     debug = info = warning = warn = error = critical = fatal = exception = log = msg
+
+
+def _write(data: bytes) -> int:
+    """How much was written. Raises OSError, also when there is no room for `ROOM_S` on a stream that does not block."""
+    try:
+        return os.write(2, data)
+    except BlockingIOError:
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        poll.poll(ROOM_S * 1000)
+        return os.write(2, data)
+
+
+def _encoding(stream: TextIO | None) -> str:
+    return getattr(stream, "encoding", None) or UTF8
 
 
 class _ToStructlog(logging.Handler):

@@ -112,7 +112,7 @@ class PermitJournal:
     def _recent(self, now: float, unix_now: float) -> Iterator[Sent]:
         if not self._path.exists():
             return
-        for line in filter(None, self._path.read_text(errors="replace").splitlines()):
+        for line in filter(None, self._path.read_text(encoding="utf-8", errors="replace").splitlines()):
             sent = self._parsed(line, now, unix_now)
             if sent is not None and now - sent.at < DAY_S + MARGIN_S:
                 yield sent

@@ -31,6 +31,7 @@ from pydantic import (
 from engine.errors import FaultySettings
 from engine.plain_text import one_line
 from engine.setting_values import comma_list, endpoint, header_secret, http_url, model_names
+from engine.showable import decoded, is_unicode
 from engine.vault import parse_keys
 
 # An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
@@ -38,8 +39,14 @@ LONGEST_HOME: Final = 50
 SHORTEST_TOKEN: Final = 24
 
 
+def _unicode_path(value: Path) -> Path:
+    if not is_unicode(str(value)):
+        raise ValueError("must be UTF-8 text, as must the directory that it stands in")
+    return value
+
+
 def _short_path(value: Path) -> Path:
-    path = value.expanduser().absolute()
+    path = _unicode_path(value.expanduser().absolute())
     if len(os.fsencode(path)) > LONGEST_HOME:
         raise ValueError(f"must be at most {LONGEST_HOME} bytes long, since Unix sockets live below it: {path}")
     return path
@@ -127,7 +134,7 @@ class Settings(BaseModel):
     sparky_market: Annotated[str, Field(pattern=r"^[a-z0-9]+$")] | None = None
     sparky_market_url: Url | None = None
 
-    sparky_candles: Path | None = None
+    sparky_candles: Annotated[Path, AfterValidator(_unicode_path)] | None = None
     sparky_sim_speed: float = Field(default=60.0, gt=0, le=100_000)
     sparky_sim_seed: int = 1
     sparky_sim_groq_port: Port = 3901
@@ -233,7 +240,9 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     given = {**written, **environ}
     known = {name.upper(): name for name in Settings.model_fields}
     faults += [_unknown(name, known) for name in sorted(given) if name.startswith("SPARKY_") and name not in known]
-    values = {known[name]: _parsed(name, text) for name, text in given.items() if name in known and text.strip() != ""}
+    faults += [f"{name}: is no UTF-8 text" for name in sorted(known) if not is_unicode(given.get(name, ""))]
+    readable = {name: text for name, text in given.items() if name in known and is_unicode(text)}
+    values = {known[name]: _parsed(name, text) for name, text in readable.items() if text.strip() != ""}
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -246,7 +255,7 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
 def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
     """What stands in the file, and a fault for each line that is no setting; none is shown, for it may be a secret."""
     try:
-        text = path.read_text("utf-8")
+        text = decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         return {}, [f"{path} cannot be read: {reason}"]

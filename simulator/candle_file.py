@@ -35,7 +35,7 @@ def read_candles(path: Path) -> FileSeries:
     Raises BadConfiguration naming file, line and fault.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return _series(path, csv.reader(file))
     except OSError as error:
         raise BadConfiguration(f"{path}: the candles cannot be read: {error.strerror}.") from error

@@ -15,6 +15,7 @@ from webhook_server.refused import UNSHOWN, Refused, familiar_path
 logger = structlog.get_logger()
 
 EVENT: Final = "signal_refused"
+LEFT_OUT: Final = "more were refused than are shown"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _REASONS: Final = {  # of answers whose reason no route has told
     401: "the secret or token is missing or wrong",
@@ -78,7 +79,7 @@ class RefusalLog:
         untold = self._limit.untold()
         if untold is not None:
             source = {} if untold.source is None else {"source": untold.source}
-            logger.warning(EVENT, reason="more were refused than are shown", suppressed=untold.suppressed, **source)
+            logger.warning(EVENT, reason=LEFT_OUT, suppressed=untold.suppressed, **source)
 
 
 class Logged:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -57,10 +58,17 @@ def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
     if user is not None:
         os.chown(fresh, user.pw_uid, user.pw_gid)
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    made = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **identity)
+    made = subprocess.run(command, check=False, capture_output=True, env=plain_locale(os.environ), cwd="/", **identity)
     if made.returncode != 0:
-        raise BadConfiguration(f"The embedded database cannot be made in {fresh}: {last_line(made.stderr)}.")
+        raise BadConfiguration(
+            f"The embedded database cannot be made in {fresh}: {last_line(made.stderr.decode(errors='replace'))}."
+        )
     fresh.rename(data)
+
+
+def plain_locale(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` for PostgreSQL's programs: their messages are read here, and one that names no locale stops them."""
+    return {**environ, "LC_ALL": "C"}
 
 
 class OwnedByAnother(BadConfiguration):
@@ -131,7 +139,7 @@ def end_orphan(data: Path) -> None:
     pid_file = data / "postmaster.pid"
     if not pid_file.exists():
         return
-    first = next(iter(pid_file.read_text().splitlines()), "")
+    first = next(iter(pid_file.read_text(encoding="utf-8", errors="replace").splitlines()), "")
     with suppress(ValueError, psutil.NoSuchProcess):
         process = psutil.Process(int(first))
         if process.name() == "postgres" and process.cwd() == str(data.resolve()):

@@ -138,12 +138,13 @@ class Embedded:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env=cluster.plain_locale(os.environ),
                 start_new_session=True,  # Ctrl-C at the terminal is for its owner to pass on
             )
 
     def _pause(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            reason = cluster.last_line(self._log.read_text(errors="replace"))
+            reason = cluster.last_line(self._log.read_text(encoding="utf-8", errors="replace"))
             raise BadConfiguration(f"The embedded database does not start: {reason}; {self._log} has the rest.")
         time.sleep(cluster.POLL_S)
 

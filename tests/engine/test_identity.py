@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -22,3 +23,13 @@ def test_a_process_whatever_it_calls_itself_is_named_by_boot_pid_and_the_ticks_o
         assert abs(began_s + psutil.boot_time() - psutil.Process(process.pid).create_time()) < 2
         assert this_process(process.pid) == this_process(process.pid)
         assert this_process(process.pid) != this_process(os.getpid())
+
+
+def test_a_process_is_known_whose_name_was_cut_within_a_character() -> None:
+    name, usual = Path("/proc/self/comm"), this_process(os.getpid())
+    before = name.read_bytes()
+    name.write_bytes("стратегия".encode()[:15])
+    try:
+        assert this_process(os.getpid()) == usual
+    finally:
+        name.write_bytes(before)

@@ -20,7 +20,7 @@ from tests.webhook_server.market import Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.intake import BODY_LIMIT_BYTES
-from webhook_server.refusal_log import RefusalLog
+from webhook_server.refusal_log import LEFT_OUT, RefusalLog
 from webhook_server.routes import LIVE
 
 Lines = list[EventDict]
@@ -34,7 +34,7 @@ def lines() -> Iterator[Lines]:
 
 def refused(lines: Lines) -> Lines:
     """The lines of single refusals: what others have left to be told may come at any time."""
-    return [line for line in lines if line["event"] == "signal_refused" and line.keys() & {"status", "address"}]
+    return [line for line in lines if line["event"] == "signal_refused" and line["reason"] != LEFT_OUT]
 
 
 def only(lines: Lines) -> EventDict:

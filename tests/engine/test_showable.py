@@ -1,0 +1,50 @@
+"""What becomes of text where a stream lacks its characters, and of bytes that people save as text."""
+
+import pytest
+
+from engine.showable import decoded, encoded, is_unicode, showable
+
+TEXT = "naïve \u2013 стратегия 策略 🚀 … · ✓"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["ascii", "latin-1", "cp437", "cp1252", "koi8-r", "gb18030", "shift_jis", "euc_kr", "utf-8"]
+)
+def test_text_is_written_in_every_encoding_and_keeps_what_that_has(encoding: str) -> None:
+    shown = encoded(TEXT, encoding).decode(encoding)
+    for char in TEXT:
+        try:
+            char.encode(encoding)
+        except UnicodeEncodeError:
+            assert char not in shown
+        else:
+            assert char in shown
+
+
+def test_typography_takes_one_cell_and_other_characters_say_what_they_are() -> None:
+    assert encoded("a \u2013 b … · ✓ →", "ascii") == b"a - b ~ . + >"
+    assert encoded("策🚀\udce9", "ascii") == b"\\u7b56\\U0001f680\\udce9"
+    assert encoded("half \ud83d", "utf-8") == b"half \\ud83d"
+
+
+def test_rows_are_shown_as_they_will_be_written() -> None:
+    row = {"name": "策", "parts": ["é", 1, None], "more": {"is": True}}
+    assert showable(row, "ascii") == {"name": "\\u7b56", "parts": ["\\xe9", 1, None], "more": {"is": True}}
+    assert showable(row, "utf-8") == row
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_are_read_in_every_unicode_form(form: str) -> None:
+    assert decoded(TEXT.encode(form)) == TEXT
+
+
+@pytest.mark.parametrize("form", ["koi8-r", "gbk"])
+def test_files_in_other_encodings_are_not_guessed_at(form: str) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        decoded("стратегия".encode(form))
+
+
+def test_half_a_character_is_no_text() -> None:
+    assert is_unicode(TEXT)
+    assert not is_unicode("\ud83d")
+    assert not is_unicode("caf\udce9")
