@@ -3,9 +3,7 @@
 import fcntl
 import json
 import os
-import pty
 import signal
-import struct
 import subprocess
 import termios
 import threading
@@ -22,6 +20,7 @@ from tests.support.commands import COMMANDS, NAME, ROOT, SPARKY, environment, ru
 from tests.support.directories import short_directory
 from tests.support.sparky import Sparky
 from tests.support.supervised import wait_for
+from tests.support.terminal import Terminal
 
 CLOSED = {"<&-": (0,), ">&-": (1,), "2>&-": (2,), "<&- >&- 2>&-": (0, 1, 2)}
 FULL = "/dev/full"
@@ -139,32 +138,6 @@ def _large(user: Any, number: int) -> Any:
 
 
 # terminals
-
-
-class Terminal:
-    """A pseudo-terminal of so many columns, and what was written to it."""
-
-    def __init__(self, columns: int) -> None:
-        self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.told = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                told = os.read(self.master, 65_536)
-            except OSError:
-                return
-            self.told += told
-
-    def hang_up(self) -> None:
-        os.close(self.master)
-
-    def close(self) -> None:
-        os.close(self.slave)
-        self._reader.join(10)
 
 
 @pytest.mark.parametrize(

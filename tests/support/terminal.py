@@ -1,0 +1,34 @@
+"""A pseudo-terminal that a test looks at from its other end."""
+
+import fcntl
+import os
+import pty
+import struct
+import termios
+import threading
+
+
+class Terminal:
+    """A pseudo-terminal of so many columns, and what was written to it."""
+
+    def __init__(self, columns: int) -> None:
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.told = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                told = os.read(self.master, 65_536)
+            except OSError:
+                return
+            self.told += told
+
+    def hang_up(self) -> None:
+        os.close(self.master)
+
+    def close(self) -> None:
+        os.close(self.slave)
+        self._reader.join(10)
