@@ -1,6 +1,7 @@
 """SIGHUP: the settings are read again, and the supervisor restarts whoever uses one that has changed."""
 
 import os
+import signal
 from collections.abc import Callable
 
 import structlog
@@ -19,7 +20,8 @@ Reread = Callable[[], Settings]
 class Rereading:
     """Called by the supervisor for a new plan; None leaves everything as it is.
 
-    A terminal that hangs up sends the same signal; Sparky goes on, with its settings as they are.
+    A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops, unless it
+    was started to outlive its terminal (``nohup``).
     """
 
     def __init__(self, settings: Settings, read: Reread, compose: Callable[[Settings], list[ChildSpec]]) -> None:
@@ -27,11 +29,14 @@ class Rereading:
         self._read = read
         self._compose = compose
         self._had_terminal = _has_terminal()
+        self._outlives_terminal = outlives_terminal()
 
     def __call__(self) -> Plan | None:
         if self._had_terminal and not _has_terminal():
             self._had_terminal = False
-            logger.warning("terminal_gone", reason="Sparky goes on without it; SIGTERM stops it")
+            logger.warning("terminal_gone", stops=not self._outlives_terminal)
+            if not self._outlives_terminal:
+                os.kill(os.getpid(), signal.SIGTERM)
             return None
         try:
             return self._plan(self._read())
@@ -55,6 +60,11 @@ class Rereading:
 def _log_as_supervisor(settings: Settings) -> None:
     secrets = logs.secrets_of(composition.resolve(settings))
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", secrets)
+
+
+def outlives_terminal() -> bool:
+    """Whether the signal of a terminal that hangs up is to be ignored: so ``nohup`` starts a program."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def _has_terminal() -> bool:

@@ -24,7 +24,7 @@ from actors.systemd import Notifier
 from console import composition, home_key, instance
 from console.output import LONGEST_SENTENCE, say, say_lines
 from console.progress import Progress
-from console.rereading import Reread, Rereading
+from console.rereading import Reread, Rereading, outlives_terminal
 from console.streams import AnswerLost
 from engine import logs
 from engine.errors import BadConfiguration, SparkyError
@@ -75,7 +75,7 @@ def supervise(read: Reread) -> int:
 def _run(
     settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None], hint: str
 ) -> int:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes stops nobody; the supervisor hears it later
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor hears it
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     prepare_run_dir(settings.run_dir)
@@ -95,15 +95,15 @@ def serve(settings: Settings) -> int:
     """Runs the webhook server in this process until told to stop; returns the exit code. Raises BadConfiguration."""
     from webhook_server.service import make
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes stops no server
     resolved = composition.resolve(settings)
     if settings.embeds_database and not embedded.is_running(settings.sparky_home):
         raise BadConfiguration("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.secrets_of(resolved))
     service = make(composition.for_child(resolved, "webhook"), "")
     told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or not outlives_terminal():
+            signal.signal(number, lambda *_: told.set())
     service.start()
     logger.info("listening", host=settings.sparky_webhook_host, port=settings.sparky_webhook_port)
     while not told.wait(HEALTH_EVERY_S):

@@ -232,14 +232,14 @@ def test_up_starts_trades_and_stops_as_usual_without_its_streams() -> None:
                 sparky.close()
 
 
-def test_up_goes_on_when_its_terminal_its_reader_or_its_disk_is_gone() -> None:
+def test_up_goes_on_when_its_terminal_after_nohup_its_reader_or_its_disk_is_gone() -> None:
     terminal = Terminal(80)
     reader, writer = os.pipe()
     with short_directory() as root, Path(FULL).open("wb") as full:
         made = [Sparky(root / f"h{number}", SPARKY_SIM_SPEED="120", SPARKY_LOG_FORMAT="auto") for number in range(3)]
         try:
             on_terminal = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.slave)
-            started(made[0], "up", **on_terminal, preexec_fn=with_terminal(terminal.slave))
+            started(made[0], "up", **on_terminal, preexec_fn=after_nohup(with_terminal(terminal.slave)))
             started(made[1], "up", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
             started(made[2], "up", stdin=subprocess.DEVNULL, stdout=full, stderr=full)
             os.close(writer)
@@ -258,13 +258,41 @@ def test_up_goes_on_when_its_terminal_its_reader_or_its_disk_is_gone() -> None:
             terminal.close()
 
 
+def after_nohup(prepare: Callable[[], None]) -> Callable[[], None]:
+    """As ``nohup`` starts a program: it is not to hear of its terminal's end."""
+
+    def ignoring() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        prepare()
+
+    return ignoring
+
+
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_what_a_terminal_runs_stops_in_order_when_it_hangs_up(database_url: str, command: str) -> None:
+    terminal = Terminal(80)
+    with short_directory() as root:
+        sparky = Sparky(root / "home", DATABASE_URL=database_url)
+        try:
+            on_terminal = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.slave)
+            started(sparky, command, **on_terminal, preexec_fn=with_terminal(terminal.slave))
+            process = sparky.process
+            assert process is not None
+            sparky.wait_for(lambda: _answers(sparky), "the webhook server")
+            terminal.hang_up()
+            assert process.wait(60) == 0
+        finally:
+            sparky.close()
+            terminal.close()
+
+
 def _decided(sparky: Sparky) -> int:
     with sparky.store() as store:
         return len(store.decisions(limit=1_000))
 
 
 @pytest.mark.parametrize("closed", [(), (2,)])
-def test_serve_goes_on_when_its_terminal_is_gone(database_url: str, closed: Sequence[int]) -> None:
+def test_serve_goes_on_after_nohup_when_its_terminal_is_gone(database_url: str, closed: Sequence[int]) -> None:
     terminal = Terminal(80)
     with short_directory() as root:
         sparky = Sparky(root / "home", DATABASE_URL=database_url)
@@ -272,7 +300,7 @@ def test_serve_goes_on_when_its_terminal_is_gone(database_url: str, closed: Sequ
             on_terminal = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.slave)
 
             def prepare() -> None:
-                with_terminal(terminal.slave)()
+                after_nohup(with_terminal(terminal.slave))()
                 closing(*closed)()
 
             started(sparky, "serve", **on_terminal, preexec_fn=prepare)
@@ -280,7 +308,6 @@ def test_serve_goes_on_when_its_terminal_is_gone(database_url: str, closed: Sequ
             assert process is not None
             sparky.wait_for(lambda: _answers(sparky), "the webhook server")
             terminal.hang_up()
-            process.send_signal(signal.SIGHUP)
             wait_for(lambda: process.poll() is not None or not _is_pending(process.pid, signal.SIGHUP), "the signal")
             assert _answers(sparky)
             assert stopped(sparky) == 0

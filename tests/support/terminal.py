@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import select
 import struct
 import termios
 import threading
@@ -15,18 +16,21 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.told = b""
+        self._ends = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
+        while not self._ends.is_set():
             try:
-                told = os.read(self.master, 65_536)
+                if select.select([self.master], [], [], 0.05)[0]:
+                    self.told += os.read(self.master, 65_536)
             except OSError:
                 return
-            self.told += told
 
     def hang_up(self) -> None:
+        self._ends.set()
+        self._reader.join(10)  # while it reads, the terminal is not closed
         os.close(self.master)
 
     def close(self) -> None:
