@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from webhook_server.app import build
 from webhook_server.clock import SystemClock
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "webhooks.md"
+MOMENT = datetime.now(UTC).replace(microsecond=0)
 RENDERED = {
     "exchange": "ASTER",
     "ticker": "BTCUSDT",
     "interval": "15",
-    "timenow": "2026-11-27T12:30:00Z",
+    "timenow": MOMENT.strftime("%Y-%m-%dT%H:%M:%SZ"),
     "strategy.order.action": "buy",
     "strategy.market_position": "long",
     "strategy.position_size": "0.25",
@@ -52,7 +53,7 @@ def live(site: Site) -> Site:
 
 def alert(site: Site, **fields: Any) -> str:
     """An entry of a charting service into the live book; None removes a field."""
-    given = {"environment": "production", "timestamp": "2026-11-27T12:30:00Z"} | fields
+    given = {"environment": "production", "timestamp": MOMENT.isoformat()} | fields
     return json.dumps(site.sender.body(user_id=None, **given))
 
 
@@ -89,7 +90,7 @@ def test_an_alert_with_its_moment_is_one_signal_however_late_it_is_repeated(live
     first = post(live.sender, alert(live)).json()
     aged(live, 3600)
     assert post(live.sender, alert(live)).json() == first
-    later = post(live.sender, alert(live, timestamp="2026-11-27T12:30:01Z")).json()
+    later = post(live.sender, alert(live, timestamp=(MOMENT + timedelta(seconds=1)).isoformat())).json()
     assert (later["action"], later["signal_id"] == first["signal_id"]) == ("opened", False)
     assert len(live.account.orders) == 2
 
@@ -137,6 +138,31 @@ def test_a_whole_exit_without_id_or_moment_is_made_each_time(site: Site) -> None
         assert site.sender.post(position_size_usd=size).json()["action"] == "opened"
         assert post(site.sender, close).json()["action"] == "closed"
     assert site.store.open_positions() == ()
+
+
+@pytest.mark.parametrize("name", ["Long Exit", "x" * 101, 7, "caf\u00e9", ["a"]])
+def test_an_id_that_cannot_be_kept_stops_no_exit(site: Site, name: Any) -> None:
+    site.sender.post()
+    body = site.sender.body(action="CLOSE", signal_id=name, position_size_usd=None)
+    headers = {"webhook-id": "not one either"}
+    assert requests.post(f"{site.url}/webhook", json=body, headers=headers, timeout=60).json()["action"] == "closed"
+    assert site.sender.post(signal_id=name).json()["field"] == "signal_id"
+
+
+def test_half_an_exit_with_its_moment_is_made_once(site: Site) -> None:
+    site.sender.post()
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    close = alert(site, action="CLOSE", sell_percentage=50, environment=None, timestamp=moment)
+    first = post(site.sender, close).json()
+    assert (first["action"], post(site.sender, close).json()) == ("closed", first)
+
+
+def test_a_moment_that_is_long_past_tells_no_signal_from_the_next(site: Site) -> None:
+    """As in a message that was copied with its example: a repetition after a final answer is meant."""
+    text = alert(site, environment=None, timestamp="2024-01-01T00:00:00Z", position_size_usd=100)
+    first, second = (post(site.sender, text).json() for _ in range(2))
+    assert first["signal_id"] != second["signal_id"]
+    assert second["position"]["quantity"] > first["position"]["quantity"]
 
 
 def test_half_an_exit_is_not_made_twice(live: Site) -> None:
