@@ -131,6 +131,8 @@ def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
     reasons: dict[str, str] = {}
     intent = _intent_of(given, reasons)
     is_exit = intent is not None and intent.action is SignalAction.CLOSE
+    if is_exit and not _is_id(given.get("signal_id")):
+        given.pop("signal_id", None)  # an id that cannot be kept stops no exit
     for name, reason in _faults(given, is_exit=is_exit):
         reasons.setdefault(name if is_safe_to_repeat(name) else "body", reason)
     used = {
@@ -164,6 +166,10 @@ def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in body.items() if value is not None and value != "" and name not in SET_BY_ROUTE
     }
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and REQUEST_ID.fullmatch(value.strip()) is not None
 
 
 def _intent_of(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.Intent | None:

@@ -2,35 +2,41 @@
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from pydantic import TypeAdapter, ValidationError
+
 from engine.store.store import Store
+from webhook_server import fields
 from webhook_server.intake import Envelope
 from webhook_server.schemas import REQUEST_ID, FieldError, Order
 
 DERIVED: Final = "body/"  # no sender's id has a slash; `repeated_request` in the database knows the prefix too
+LATEST_REPETITION: Final = timedelta(days=1)
 SHORTEST_RETRY_S: Final = 1.0  # equal bodies that come closer together are a crowd of alerts, not one that is repeated
+
+_MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(fields.Moment)
 
 
 def signal_id(envelope: Envelope, order: Order, user_id: UUID, store: Store, now: datetime) -> str:
     """The id under which the signal is executed once.
 
-    A body with a `timestamp` and no id is one signal for ever. A body with neither repeats an equal one that has not
-    ended yet, or whose end its sender has not heard: after a final answer it is a new signal. Only a CLOSE of the whole
-    position is new each time: to make it twice does no harm, and to take it for a repetition would leave open what was
-    entered in between.
+    A body without an id is one signal for ever when its `timestamp` is of the last day. Otherwise it repeats an equal
+    one that has not ended yet, or whose end its sender has not heard: after a final answer it is a new signal. Only a
+    CLOSE of the whole position is new each time: to make it twice does no harm, and to take it for a repetition would
+    leave open what was entered in between.
 
     Raises FieldError and UpstreamUnavailable.
     """
     given = given_id(envelope.headers, order)
     if given is not None:
         return given
-    if order.timestamp is not None:
-        return derived_id(envelope.fingerprint)
     if not order.is_entry and order.sell_percentage >= 100:
         return str(uuid.uuid4())
+    if _is_of_today(envelope.body.get("timestamp"), now):
+        return derived_id(envelope.fingerprint)
     known = store.repeated_request(user_id, envelope.fingerprint, SHORTEST_RETRY_S)
     return known or f"{derived_id(envelope.fingerprint)}/{now.timestamp():.3f}-{uuid.uuid4().hex[:8]}"
 
@@ -38,14 +44,25 @@ def signal_id(envelope: Envelope, order: Order, user_id: UUID, store: Store, now
 def given_id(headers: Mapping[str, str], order: Order) -> str | None:
     """The sender's id of the signal, None if it gave none: `webhook-id` and `signal_id` are the same thing.
 
-    Raises FieldError when it gave two different ones, or one that cannot be kept.
+    Raises FieldError when it gave two different ones, or, for an entry, one that cannot be kept.
     """
     header = headers.get("webhook-id", "").strip()
     if header and not REQUEST_ID.fullmatch(header):
-        raise FieldError("webhook-id", "must be 1 to 100 letters, digits and . _ : ~ -")
+        if order.is_entry:
+            raise FieldError("webhook-id", "must be 1 to 100 letters, digits and . _ : ~ -")
+        header = ""
     if header and order.signal_id and header != order.signal_id:
         raise FieldError("signal_id", "differs from the webhook-id header")
     return order.signal_id or header or None
+
+
+def _is_of_today(timestamp: object, now: datetime) -> bool:
+    """One of long ago was copied with its example, or is the same in every message."""
+    try:
+        moment = _MOMENT.validate_python(timestamp)
+    except ValidationError:
+        return False
+    return abs(now - moment) < LATEST_REPETITION
 
 
 def derived_id(fingerprint: str) -> str:
