@@ -23,7 +23,8 @@ from webhook_server.settling import Settlement, faults_of
 from webhook_server.trade import CLOSE, OPEN, Ended, Request, Standby, Trade
 from webhook_server.venues import Venues
 
-TURN_WAIT_S: Final = 8.0  # below the 10 s that our own dispatcher waits for an answer
+TURN_WAIT_S: Final = 8.0  # since a signal came; below the 10 s that our own dispatcher waits for an answer
+SHORTEST_TURN_WAIT_S: Final = 1.0
 Turn = tuple[UUID, str, UUID | None]  # person, exchange, strategy
 
 
@@ -56,12 +57,17 @@ class Desk:
         """One request of a strategy at a time. `execute` may put the whole account's turn on the stack: always in this
         order. Raises Busy."""
         with ExitStack() as held_locks:
-            held_locks.enter_context(self.turn_of((*_account(request), request.order.strategy_id), TURN_WAIT_S))
+            who = (*_account(request), request.order.strategy_id)
+            held_locks.enter_context(self.turn_of(who, self._patience_s(request)))
             yield held_locks
 
     def turn_of(self, who: Turn, wait_s: float) -> AbstractContextManager[None]:
         """The turn of one strategy (or, without one, of the person) on an account. Raises Busy."""
         return self._turns.hold(who, wait_s)
+
+    def _patience_s(self, request: Request) -> float:
+        """How long a request may wait for its turn, after what it has waited for its place."""
+        return max(SHORTEST_TURN_WAIT_S, TURN_WAIT_S - (self._clock.monotonic() - request.started))
 
     def execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
         """Risk, execution, booking; the answer is stored together with the last fill. Only within `turn`.
@@ -82,7 +88,7 @@ class Desk:
             answer = answers.malformed("strategy_id", "this user has no such strategy")
             raise Ended("refused", answer, "no such strategy")
         if risk.counts_all(portfolio):  # then it is read again when the whole account's turn has come
-            held_locks.enter_context(self._turns.hold(_account(request), TURN_WAIT_S))
+            held_locks.enter_context(self._turns.hold(_account(request), self._patience_s(request)))
             portfolio = self._portfolio(request, is_paper=began.is_paper)
         held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
         return Trade(request, began.is_paper, held, portfolio, began.other_sides)
