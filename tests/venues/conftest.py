@@ -11,7 +11,7 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.exchanges.venue import Account, OpenOrder
+from engine.exchanges.venue import Account, OpenOrder, client_order_id
 from engine.serving import HttpService
 from engine.settings import Settings
 from engine.store.people_rows import NewStrategy
@@ -59,6 +59,10 @@ class Floor:
         answer = requests.post(f"{self.url}/webhook", json=body | fields, timeout=60)
         told: dict[str, Any] = answer.json()
         return told | {"status": answer.status_code}
+
+    def order_id(self, name: str, leg: str) -> str:
+        """The client order id of a leg of the signal `name`."""
+        return client_order_id(uuid.uuid5(self.user_id, name), leg)
 
     def strategy(self, **fields: Any) -> str:
         row = {"user_id": self.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING}

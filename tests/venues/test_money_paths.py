@@ -3,7 +3,6 @@
 from decimal import Decimal
 from typing import Any
 
-from engine.exchanges.venue import client_order_id
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -40,7 +39,7 @@ def test_an_order_that_is_taken_and_expires_without_a_fill_is_no_entry_and_no_ex
     floor.send("b", **STOP)
     floor.direct(fill_percent=0.001)
     assert floor.send(action="close")["success"] is False
-    assert {order.client_order_id for order in floor.waiting()} == {client_order_id("b", "l")}
+    assert {order.client_order_id for order in floor.waiting()} == {floor.order_id("b", "l")}
     floor.check_books()
 
 

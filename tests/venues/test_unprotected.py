@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import requests
 
-from engine.exchanges.venue import client_order_id
 from engine.settings import Settings
 from simulator.exchange import Exchange
 from simulator.ledger import Order
@@ -93,15 +92,15 @@ def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later
         assert time.monotonic() < deadline, told
         time.sleep(0.1)
     assert told["action"] == "opened"
-    assert names(floor) == {client_order_id("a", "l")}
+    assert names(floor) == {floor.order_id("a", "l")}
     floor.check_books()
 
 
 def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: Floor) -> None:
     floor.send("a", **STOP, take_profit_percent=4)
-    floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
+    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
     floor.server.watch.run()
-    assert names(floor) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.metric("protection_restored_total") == 1
     assert floor.metric("unprotected_positions") == 0
 
@@ -119,7 +118,7 @@ def test_what_was_closed_by_hand_at_the_venue_is_told_and_not_protected_again(fl
     floor.sql("update fills set created_at = now() - interval '1 minute'")
     account = floor.exchange.account(*floor.exchange._accounts)
     account.holding("BTCUSDT").amount = Decimal(0)  # or liquidated
-    floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
+    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
     floor.server.watch.run()
     assert floor.waiting() == []
     assert floor.metric("unprotected_positions") == 1
@@ -131,7 +130,7 @@ def test_what_was_closed_by_hand_at_the_venue_is_told_and_not_protected_again(fl
 
 def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     floor.send("a", **STOP)
-    floor.account.cancel("BTCUSDT", client_order_id("a", "l"))
+    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
     venues = VenuesOf(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
     server = build(Settings(), floor.store, venues, SystemClock(), owner="this one")
     assert floor.store.hold_lease(NAME, "this one", 600)
@@ -140,7 +139,7 @@ def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     assert floor.waiting() == []
     assert floor.store.hold_lease(NAME, "this one", 600)
     server.watch.run()
-    assert [order.client_order_id for order in floor.waiting()] == [client_order_id("a", "l")]
+    assert [order.client_order_id for order in floor.waiting()] == [floor.order_id("a", "l")]
     floor.store.release_lease(NAME, "this one")
 
 
@@ -162,7 +161,7 @@ def test_an_exit_that_is_refused_is_protected_again_or_alerted(floor: Floor) -> 
     floor.send("a", **STOP)
     floor.direct(refused_kinds=["MARKET"])
     assert floor.send(action="close")["success"] is False
-    assert names(floor) == {client_order_id("a", "l")}
+    assert names(floor) == {floor.order_id("a", "l")}
     floor.direct(refused_kinds=["MARKET", *PROTECTIVE])
     assert floor.send(action="close")["success"] is False
     assert floor.metric("protection_failures_total", after="exit") == 1
@@ -194,16 +193,23 @@ def test_a_stop_that_fired_unseen_is_booked_before_the_position_is_added_to(floo
     (trade,) = floor.store.trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
     (order,) = floor.waiting()
-    assert (order.client_order_id, order.quantity) == (client_order_id("b", "l"), floor.net())
+    assert (order.client_order_id, order.quantity) == (floor.order_id("b", "l"), floor.net())
     floor.check_books()
 
 
+SECOND = 2
+
+
 class Ambush(Exchange):
-    """The price falls by 5 % right after the second order to buy."""
+    """The price falls by 5 % right after the second entry."""
+
+    entries = 0
 
     def place(self, user: str, given: Any) -> Order:
         order = super().place(user, given)
-        if order.client_order_id == client_order_id("b", "o"):
+        self.entries += (order.client_order_id or "").startswith("so-")
+        if self.entries == SECOND:
+            self.entries += 1
             self.markets["BTCUSDT"].jump(self.clock.now_ms(), -5)
         return order
 
@@ -219,7 +225,7 @@ class TestWhileItIsAddedTo:
         assert told["action"] == "opened"
         assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
         (order,) = floor.waiting()
-        assert (order.client_order_id, order.quantity) == (client_order_id("b", "l"), floor.net())
+        assert (order.client_order_id, order.quantity) == (floor.order_id("b", "l"), floor.net())
         floor.check_books()
 
     def test_an_addition_beyond_the_stop_is_undone(self, floor: Floor) -> None:

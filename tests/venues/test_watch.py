@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from engine.exchanges.venue import client_order_id
 from simulator.exchange import Exchange
 from simulator.ledger import Order
 from tests.venues.conftest import Floor
@@ -30,11 +29,11 @@ def test_a_stop_that_is_refused_does_not_keep_the_target_from_its_place(floor: F
         floor.account.cancel("BTCUSDT", order.client_order_id or "")
     floor.direct(refused_kinds=["STOP_MARKET"])
     floor.server.watch.run()
-    assert names(floor) == {client_order_id("a", "t")}
+    assert names(floor) == {floor.order_id("a", "t")}
     assert floor.metric("unprotected_positions") == 1
     floor.direct(refused_kinds=[])
     floor.server.watch.run()
-    assert names(floor) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.metric("unprotected_positions") == 0
 
 
@@ -42,7 +41,7 @@ def test_an_order_that_the_books_do_not_know_is_noted_before_it_is_placed(floor:
     floor.send("a", **STOP)
     floor.sql("update positions set take_profit_price = 30000")
     floor.server.watch.run()
-    assert names(floor) == {client_order_id("a", "l"), client_order_id("a", "t")}
+    assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.send(action="close")["action"] == "closed"
     assert floor.waiting() == []
     floor.check_books()
@@ -85,7 +84,7 @@ def test_an_addition_that_is_undone_leaves_what_was_held_at_its_own_stop_and_tar
     assert held_at(floor) == before
     floor.direct(refused_kinds=[])
     floor.server.watch.run()
-    assert names(floor) == {client_order_id("a", "l")}
+    assert names(floor) == {floor.order_id("a", "l")}
     floor.check_books()
 
 
@@ -94,7 +93,7 @@ def test_an_addition_has_its_own_stop_and_target_once_they_wait(floor: Floor) ->
     assert floor.send("b", stop_loss_percent=1, take_profit_percent=4)["action"] == "opened"
     assert held_at(floor) == (Decimal("27721.4"), Decimal("29121.4"))
     assert {order.quantity for order in floor.waiting()} == {floor.net()}
-    assert names(floor) == {client_order_id("b", "l"), client_order_id("b", "t")}
+    assert names(floor) == {floor.order_id("b", "l"), floor.order_id("b", "t")}
 
 
 def test_of_an_addition_that_is_undone_in_part_the_rest_is_protected_as_it_asked(floor: Floor) -> None:
