@@ -69,3 +69,23 @@ def test_part_of_a_position_that_stays_is_told(site: Site) -> None:
     (held,) = site.store.open_positions()
     assert Decimal(str(body["remaining_quantity"])) == held.quantity
     assert site.sender.post(action="CLOSE").json()["remaining_quantity"] == 0
+
+
+def test_an_addition_that_is_too_small_is_told_so_and_not_that_the_position_is_full(site: Site) -> None:
+    site.sender.post(position_size_usd=100)
+    small = site.sender.post(position_size_usd=5).json()
+    assert (small["success"], "less than" in small["reason"]) == (False, True)
+    site.limits(max_position_size_usd=100)
+    full = site.sender.post(position_size_usd=500).json()
+    assert (full["action"], "largest size" in full["reason"]) == ("skipped", True)
+
+
+def test_a_fill_that_is_found_later_is_said_to_be_cut_by_what_cut_it(site: Site) -> None:
+    site.credentials()
+    plain = site.sender.post(environment="production").json()
+    site.sender.post(action="CLOSE", environment="production")
+    site.account.mood = "lost"
+    assert site.sender.post(environment="production", signal_id="q").status_code == 503
+    site.account.mood = "fill"
+    found = site.sender.post(environment="production", signal_id="q").json()
+    assert (found["quantity"], found["reduced_by"]) == (plain["quantity"], plain["reduced_by"])
