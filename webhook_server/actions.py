@@ -35,9 +35,9 @@ def action_of(word: object) -> SignalAction:
     return ENTRIES[upper]
 
 
-def is_sale(word: object) -> bool:
-    """Whether an entry is asked for by the word that other bots have for selling a part of what is held."""
-    return _upper(word) == "SELL"
+def is_order_word(word: object) -> bool:
+    """Whether an entry is asked for by the words that other bots also have for closing a part of what is held."""
+    return _upper(word) in {"BUY", "SELL"}
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def intent_of(word: object, position: object, *, names_share: bool) -> Intent:
     `position` says. Raises ValueError about `position`, and what `action_of` raises.
     """
     action = action_of(word)
-    if action is SignalAction.CLOSE or position is None:
-        return Intent(action)
     wanted = POSITIONS.get(_upper(position))
+    if action is SignalAction.CLOSE or position is None:
+        return Intent(action, is_flat=wanted is SignalAction.CLOSE)
     if wanted is None:
         raise ValueError("must be long, short or flat")
     if wanted in {action, SignalAction.CLOSE}:

@@ -58,7 +58,8 @@ class Desk:
         order. Raises Busy."""
         with ExitStack() as held_locks:
             who = (*_account(request), request.order.strategy_id)
-            held_locks.enter_context(self.turn_of(who, self._patience_s(request)))
+            is_exit = not request.order.is_entry
+            held_locks.enter_context(self._turns.hold(who, self._patience_s(request), is_urgent=is_exit))
             yield held_locks
 
     def turn_of(self, who: Turn, wait_s: float) -> AbstractContextManager[None]:

@@ -1,13 +1,15 @@
 """An exit that finds nothing to close: did its sender name what exists, and may it have meant a position elsewhere?"""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
 
-from engine.errors import BadConfiguration, StrategyFault
+from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
 from engine.types import Position
 from webhook_server import answers
+from webhook_server.fields import SYMBOL
 from webhook_server.schemas import Order
 from webhook_server.settling import faults_of
 from webhook_server.trade import Ended, Request
@@ -20,15 +22,26 @@ def reason(request: Request, store: Store, venues: Venues) -> str:
     """Why nothing is closed, for the answer `skipped`.
 
     Raises Ended (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
-    that the exchange does not list: an exit under a wrong name must not look like a success. Raises
-    UpstreamUnavailable when the venue cannot say what it lists.
+    that the exchange does not list: an exit under a wrong name must not look like a success.
     """
     order = request.order
     _check_strategy(request, store)
     held = [each for each in store.open_positions(user_id=request.user_id) if each.symbol == order.symbol]
-    if not any(each.exchange.lower() == order.exchange for each in held):
-        _check_listed(order, venues)
-    return _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
+    is_known = any(each.exchange.lower() == order.exchange for each in held) or _is_listed(order, venues)
+    told = _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
+    return told if is_known else f"{told}; whether {order.exchange} lists it is not known while it does not answer"
+
+
+def as_held(order: Order, body: Mapping[str, Any], user_id: UUID, store: Store) -> Order:
+    """An exit of what is held under the very symbol that was written, where that is understood as another.
+
+    Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
+    """
+    written = str(body.get("symbol", "")).strip().upper()
+    if order.is_entry or written == order.symbol or not SYMBOL.fullmatch(written):
+        return order
+    held = store.own_positions(user_id, order.exchange, order.strategy_id, written)
+    return order.model_copy(update={"symbol": written}) if held else order
 
 
 def _check_strategy(request: Request, store: Store) -> None:
@@ -50,13 +63,17 @@ def _strategy(request: Request, store: Store) -> PortfolioStrategy | None:
     return store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=True).strategy
 
 
-def _check_listed(order: Order, venues: Venues) -> None:
+def _is_listed(order: Order, venues: Venues) -> bool:
+    """False when that is not known. Raises Ended for a symbol that the exchange does not list."""
     with faults_of(order.exchange):
         quotes = venues.quotes(order.exchange)
         try:
             quotes.instrument(order.symbol)
         except StrategyFault as fault:
             raise _refused("symbol", str(fault)) from fault
+        except UpstreamUnavailable:  # no order was wanted of it, so that this is no failure of the venue to count
+            return False
+    return True
 
 
 def _sentence(order: Order, held: Sequence[Position]) -> str:

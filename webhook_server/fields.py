@@ -22,6 +22,9 @@ _ISO: Final = re.compile(
 
 # As validation context, where an order comes from. Without one it is made by us, or stored and not sent to a venue.
 FROM_SENDER: Final = object()  # as it came: spellings are understood, and everything is checked
+EXIT_FROM_SENDER: Final = object()
+_SENT: Final = (FROM_SENDER, EXIT_FROM_SENDER)
+SYMBOL: Final = re.compile(r"[A-Z0-9_]{2,30}")
 WAS_SENT: Final = (
     object()
 )  # stored, and may be at a venue: whether senders may still write this is no question any more
@@ -32,9 +35,15 @@ def _action(value: object) -> object:
 
 
 def _symbol(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, str) and info.context is FROM_SENDER:
+    if not isinstance(value, str) or info.context not in _SENT:
+        return _upper(value)
+    try:
         return symbols.canonical(value)
-    return _upper(value)
+    except ValueError:
+        written = _upper(value)
+        if info.context is EXIT_FROM_SENDER and isinstance(written, str) and SYMBOL.fullmatch(written):
+            return written  # it may be held under the exchange's own name; if not, it is refused as not listed
+        raise
 
 
 def _lower(value: object) -> object:
@@ -48,11 +57,11 @@ def _upper(value: object) -> object:
 
 def _number(value: object, info: ValidationInfo) -> object:
     """What is stored may have an exponent in its text."""
-    return numerals.from_text(value) if info.context is FROM_SENDER else value
+    return numerals.from_text(value) if info.context in _SENT else value
 
 
 def _whole_number(value: object, info: ValidationInfo) -> object:
-    return numerals.whole_from_text(value) if info.context is FROM_SENDER else value
+    return numerals.whole_from_text(value) if info.context in _SENT else value
 
 
 def _moment(value: object) -> object:

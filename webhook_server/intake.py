@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from engine.errors import SparkyError
 from webhook_server.json_body import read_object
+from webhook_server.numerals import Unusable
 from webhook_server.proof_headers import with_standard_names
 from webhook_server.schemas import FieldError
 
@@ -69,6 +70,8 @@ def open_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
     """
     body = read_object(raw)
     secret = body.pop("secret", None)
+    if isinstance(secret, Unusable):
+        raise FieldError("secret", secret.reason)
     if secret is not None and not isinstance(secret, str):
         raise FieldError("secret", "must be text")
     return Envelope(raw, body, SecretStr(secret) if secret else None, with_standard_names(headers))

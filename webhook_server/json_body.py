@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Final
 
 from webhook_server import numerals
-from webhook_server.faults import FieldError, is_safe_to_repeat
+from webhook_server.faults import FieldError
 
 DEEPEST: Final = 32  # the interpreter's own limit differs from version to version
 SEND_ONE_OBJECT: Final = "send one JSON object"
@@ -91,10 +91,13 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """JSON leaves open which of two fields of one name counts; where money moves, neither does."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        reasons = {name if is_safe_to_repeat(name) else "body": "is there more than once" for name in names}
-        raise FieldError.of(reasons)
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        found |= {name: numerals.Unusable(_all_of(pairs, name), "is there more than once") for name in twice}
     return found
+
+
+def _all_of(pairs: list[tuple[str, Any]], name: str) -> str:
+    return str([str(value) for other, value in pairs if other == name])
 
 
 def _fault(text: str, error: json.JSONDecodeError) -> FieldError:

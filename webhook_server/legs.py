@@ -70,11 +70,18 @@ class Legs:
         instrument = self.venue.instrument(order.symbol)
         result = self.sent(OPEN)
         if result is not None:
-            reduced_by = sizing.reduced_by(size_usd / result.price, result.quantity, instrument.lot)
+            reduced_by = self._reduced_by(size_usd, result, instrument.lot)
         else:
             result, reduced_by = self._entered(size_usd, instrument)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
         return self._fill(OPEN, result, order.leverage, prices), reduced_by
+
+    def _reduced_by(self, size_usd: Decimal, found: OrderResult, lot: Decimal) -> tuple[str, ...]:
+        """What made the fill of an earlier attempt less than `size_usd`, whose sizing price is not stored."""
+        wanted = size_usd / found.price
+        least = wanted * (1 - self.slippage_percent / 100)
+        reasons = sizing.reduced_by(wanted, found.quantity, lot)
+        return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(least, lot) else reasons
 
     def undo(self, opened: Fill) -> Fill:
         """Takes back what OPEN filled, protection that may have been placed first."""
@@ -151,10 +158,14 @@ class Legs:
         if instrument.max_leverage is not None and order.leverage > instrument.max_leverage:
             raise VenueRefused(f"leverage {order.leverage} is above the {instrument.max_leverage} of {order.symbol}")
         quantity, worst = instrument.floored(wanted), size_usd / wanted
-        if self.trade.adds() and quantity * worst < max(instrument.min_notional, instrument.lot * worst):
+        lot_usd = instrument.lot * worst
+        is_little = quantity * worst < max(instrument.min_notional, lot_usd)
+        if self.trade.adds() and is_little and size_usd < (order.position_size_usd or size_usd):
             raise NothingToDo(f"the position in {order.symbol} has its largest size")
         if quantity <= 0:
-            raise VenueRefused(f"{size_usd} USD is less than one lot of {order.symbol}")
+            raise VenueRefused(
+                f"{size_usd} USD is less than one lot of {order.symbol}, which is worth {lot_usd:.2f} USD"
+            )
         return quantity
 
     def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult:

@@ -17,7 +17,6 @@ from webhook_server.execution import Desk
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.schemas import restored
-from webhook_server.signal_ids import DERIVED
 from webhook_server.trade import Ended, HeldBack, Request, Standby
 
 logger = structlog.get_logger()
@@ -74,10 +73,7 @@ class Pipeline:
         request = Request(
             row.request_id, row.user_id, order, row.created_at, self._clock.monotonic(), is_recovered=True
         )
-        answer = self.perform(request, row.fingerprint or "")
-        if row.request_id.startswith(DERIVED):
-            self._store.note_heard(row.request_id, row.user_id, is_heard=False)
-        return answer
+        return self.perform(request, row.fingerprint or "")
 
     def _after(self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str) -> Answer:
         """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
@@ -117,8 +113,6 @@ class Pipeline:
                 return answers.conflict(request.id)
             if began.state == "done":
                 self._metrics.repeats.inc()
-                if request.id.startswith(DERIVED):
-                    self._store.note_heard(request.id, request.user_id, is_heard=True)
                 return Answer(began.status or 200, began.answer or {}, answers.REPEATED)
             if began.state == "held":
                 raise HeldBack(began.unsettled)

@@ -1,8 +1,10 @@
 """From an envelope to an outcome: authenticate, parse, pace, find a place, and execute once there is one."""
 
+import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -13,13 +15,14 @@ from webhook_server.admission import Admission
 from webhook_server.answers import Answer
 from webhook_server.auth import SecretBook, Unauthenticated, authenticate
 from webhook_server.clock import Clock
+from webhook_server.exits_of_nothing import as_held
 from webhook_server.intake import Envelope
 from webhook_server.pace import Pace
 from webhook_server.pipeline import NOT_EXECUTED, Pipeline, told
 from webhook_server.places import State, Ticket
 from webhook_server.refused import Refused
 from webhook_server.schemas import FieldError, Order, parse, unknown_fields
-from webhook_server.signal_ids import given_id, signal_id
+from webhook_server.signal_ids import given_id, is_known_by_its_answer, signal_id
 from webhook_server.trade import Request
 
 logger = structlog.get_logger()
@@ -31,6 +34,7 @@ class Outcome:
 
     answer: Answer
     refused: Refused | None = None
+    request: Request | None = None  # one that was read
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Reception:
         self._secrets = secrets
         self._pace = pace
         self.admission = admission
+        self._under_way = WeakValueDictionary[tuple[UUID, str], Request]()  # for as long as one is executed or waits
 
     def receive(self, envelope: Envelope, schema: type[Order], wake: Callable[[], None]) -> Outcome | Admitted:
         """The outcome of a signal that finds a place at once, or is refused; one that waits is called for by `wake`."""
@@ -78,8 +83,11 @@ class Reception:
                 answer = answers.too_many(wait_s)
                 return Outcome(answer, Refused(_error(answer), user=user_id, signal=given_id(envelope.headers, order)))
             now = self._clock.now()
-            name = signal_id(envelope, order, user_id, self._store, now)
-            admitted = self._admitted(Request(name, user_id, order, now, started), envelope, wake)
+            order = as_held(order, envelope.body, user_id, self._store)
+            known = signal_id(envelope, order, user_id, self._store, now, self._under_way)
+            request = Request(known.name, user_id, order, now, started, is_repetition=known.is_repetition)
+            self._under_way.setdefault((user_id, envelope.fingerprint), request)
+            admitted = self._admitted(request, envelope, wake)
         except FieldError as error:
             return Outcome(malformed(error), Refused.of_field(error, user_id, envelope.body))
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer
@@ -92,7 +100,7 @@ class Reception:
         try:
             return self._performed(admitted)
         except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(error, request.started, request.user_id, request.id)
+            return replace(self._failed(error, request.started, request.user_id, request.id), request=request)
         finally:
             self.admission.leave(admitted.ticket)
 
@@ -113,14 +121,30 @@ class Reception:
     def _performed(self, admitted: Admitted) -> Outcome:
         request = admitted.request
         order = request.order
-        log = logger.bind(signal=request.id, user=str(request.user_id), strategy=str(order.strategy_id))
+        log = logger.bind(
+            signal=request.id, user=str(request.user_id), strategy=order.strategy_id and str(order.strategy_id)
+        )
         if admitted.unknown:
             log.info("signal_has_unknown_fields", fields=list(admitted.unknown))
         answer = self._pipeline.perform(request, admitted.fingerprint)
+        if answer.status == 409 and order.is_whole_exit:  # its id is of another signal: an exit is stopped by no id
+            answer = self._pipeline.perform(replace(request, id=str(uuid.uuid4())), admitted.fingerprint)
         if answer in NOT_EXECUTED or answer.status == 409:
             return admitted.refused(answer)
         log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **told(answer))
-        return Outcome(answer)
+        return Outcome(answer, request=request)
+
+    def note(self, outcome: Outcome, *, was_sent: bool) -> None:
+        """Notes what the sender of a signal that is known by its answer was told, when it was there to hear it."""
+        request, is_final = outcome.request, outcome.answer.status < 500
+        if request is None or not is_known_by_its_answer(request.id) or (is_final and not was_sent):
+            return
+        try:
+            self._store.note_answered(
+                request.id, request.user_id, is_final=is_final, is_repetition=request.is_repetition
+            )
+        except UpstreamUnavailable as error:  # then an equal body within ten minutes gets this answer
+            logger.warning("answer_not_noted", signal=request.id, reason=str(error))
 
     def _failed(self, error: Exception, started: float, user_id: UUID | None, signal_id: str | None = None) -> Outcome:
         if isinstance(error, Unauthenticated):
@@ -139,7 +163,7 @@ def malformed(error: FieldError) -> Answer:
 
 def refused(answer: Answer, request: Request, reason: str | None = None) -> Outcome:
     """`answer` to a signal that was read and not executed."""
-    return Outcome(answer, Refused(reason or _error(answer), user=request.user_id, signal=request.id))
+    return Outcome(answer, Refused(reason or _error(answer), user=request.user_id, signal=request.id), request)
 
 
 def _error(answer: Answer) -> str:

@@ -32,6 +32,7 @@ from webhook_server.places import Ticket
 from webhook_server.reception import Admitted, Outcome, Reception, malformed
 from webhook_server.refused import Refused
 from webhook_server.schemas import AiSignal, FieldError, Order
+from webhook_server.signal_ids import is_known_by_its_answer
 
 LIVE: Final = "/health/live"
 Result = TypeVar("Result")
@@ -65,6 +66,9 @@ class Doors:
         route = request.url.path
         outcome = await self._outcome(request, schema, route)
         self.metrics.requests.labels(route, str(outcome.answer.status)).inc()
+        if outcome.request is not None and is_known_by_its_answer(outcome.request.id):
+            was_sent = not await request.is_disconnected()
+            await self._run(partial(self._reception.note, outcome, was_sent=was_sent))
         request.state.refused = outcome.refused
         return sent(outcome.answer)
 
@@ -90,7 +94,8 @@ class Doors:
         return open_envelope(raw, dict(request.headers))
 
     async def _waited(self, request: Request, admitted: Admitted, wakeup: Wakeup) -> Outcome:
-        gone = asyncio.ensure_future(_hung_up(request))
+        is_entry = admitted.request.order.is_entry  # an exit keeps its place: senders that hang up may not come back
+        gone: asyncio.Future[None] = asyncio.ensure_future(_hung_up(request)) if is_entry else asyncio.Future()
         try:
             has_place = await self._reception.admission.wait(admitted.ticket, wakeup, gone)
             if gone.done():

@@ -72,6 +72,10 @@ class Order(BaseModel):
         return self.action is not SignalAction.CLOSE
 
     @property
+    def is_whole_exit(self) -> bool:
+        return not self.is_entry and self.sell_percentage >= ALL
+
+    @property
     def side(self) -> Side:
         """The side of the position that an entry makes."""
         return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
@@ -131,6 +135,8 @@ def parse(body: Mapping[str, Any], schema: type[Order]) -> Order:
     reasons: dict[str, str] = {}
     intent = _intent_of(given, reasons)
     is_exit = intent is not None and intent.action is SignalAction.CLOSE
+    if intent is not None and intent.is_flat:
+        given.pop("sell_percentage", None)  # all of it is closed, whatever part is named
     if is_exit and not _is_id(given.get("signal_id")):
         given.pop("signal_id", None)  # an id that cannot be kept stops no exit
     for name, reason in _faults(given, is_exit=is_exit):
@@ -164,7 +170,9 @@ def _is_checked_entry(info: ValidationInfo) -> bool:
 def _without_blanks(body: Mapping[str, Any]) -> dict[str, Any]:
     """Alert templates leave fields that they cannot fill empty: that is absence, as null is."""
     return {
-        name: value for name, value in body.items() if value is not None and value != "" and name not in SET_BY_ROUTE
+        name: value
+        for name, value in body.items()
+        if value is not None and not (isinstance(value, str) and not value.strip()) and name not in SET_BY_ROUTE
     }
 
 
@@ -179,7 +187,7 @@ def _intent_of(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.Int
     except ValueError:
         return None
     names = [name for name in actions.POSITION_NAMES if name in given]
-    if not names and actions.is_sale(given["action"]) and not _is_all(given.get("sell_percentage", ALL)):
+    if not names and actions.is_order_word(given["action"]) and not _is_all(given.get("sell_percentage", ALL)):
         reasons["sell_percentage"] = "is of exits; send action CLOSE to close a part of a position"
     differing = _differing(given, names) if alone.action is not SignalAction.CLOSE else None
     if differing is not None:
@@ -228,7 +236,7 @@ def _differing(given: Mapping[str, Any], names: list[str]) -> str | None:
 def _validated(used: Mapping[str, Any], schema: type[Order], reasons: dict[str, str], *, is_exit: bool) -> Order:
     order = None
     try:
-        order = schema.model_validate(used, context=fields.FROM_SENDER)
+        order = schema.model_validate(used, context=fields.EXIT_FROM_SENDER if is_exit else fields.FROM_SENDER)
     except ValidationError as error:
         found = dict(_reasons_of(error, used))
         senseless = {name for name in found if _FIELD_OF[name] in _INFORMING}

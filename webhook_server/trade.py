@@ -24,7 +24,7 @@ class Request:
     `is_resumed` says that an earlier attempt may have reached a venue, `is_recovered` that it is ours to finish, for a
     sender that may be gone; `exit_reason` is what the trade will show;
     `position_id` narrows a CLOSE to one position. `has_released_names` says that its orders were sent by a release
-    that named them by the signal's id alone.
+    that named them by the signal's id alone, `is_repetition` that an equal body came before without an id.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Request:
     exit_reason: str = "signal"
     position_id: UUID | None = None
     has_released_names: bool = False
+    is_repetition: bool = False
 
     @property
     def order_name(self) -> UUID | str:

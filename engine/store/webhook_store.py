@@ -71,15 +71,27 @@ class WebhookStore:
             reason = f"The risk limits on {exchange} are invalid: {faults(error).replace('portfolio.', '')}"
             return BeganExecution.model_validate({**began, "portfolio": None, "unreadable": reason})
 
-    def repeated_request(self, user_id: UUID, fingerprint: str, least_s: float) -> str | None:
-        """The id of the request that a body without id and moment repeats: one that has been under way for longer than
-        `least_s`, or whose end its sender has not heard. None: it repeats nothing."""
-        found = self.rpc.call("repeated_request", user_id=user_id, fingerprint=fingerprint, least_s=least_s)
+    def repeated_request(self, user_id: UUID, fingerprint: str, derived_id: str | None, least_s: float) -> str | None:
+        """The id of the request that a body without an id repeats; None when it repeats nothing.
+
+        `derived_id` is that of a body with a moment of its own. Without one, a request is repeated that is under way,
+        or that ended within ten minutes and was not answered; in both cases only if it came more than `least_s`
+        seconds ago, or its sender was told to come back.
+        """
+        found = self.rpc.call(
+            "repeated_request", user_id=user_id, fingerprint=fingerprint, derived_id=derived_id, least_s=least_s
+        )
         return None if found is None else str(found)
 
-    def note_heard(self, request_id: str, user_id: UUID, *, is_heard: bool) -> None:
-        """Notes whether the sender of an ended request was there to hear its end."""
-        self.rpc.call("note_heard", request_id=request_id, user_id=user_id, is_heard=is_heard)
+    def note_answered(self, request_id: str, user_id: UUID, *, is_final: bool, is_repetition: bool) -> None:
+        """Notes what the sender of a request was told: its end, or (not `is_final`) to come back."""
+        self.rpc.call(
+            "note_answered",
+            request_id=request_id,
+            user_id=user_id,
+            is_final=is_final,
+            is_repetition=is_repetition,
+        )
 
     def submit_request(self, server: str | None, request_id: str, user_id: UUID) -> bool:
         """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""

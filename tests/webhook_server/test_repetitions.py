@@ -1,5 +1,4 @@
-"""Alerts without an id and without a moment: what a sender repeats because it was not answered is made once, and what it
-sends after an answer is made again."""
+"""Alerts without an id and without a moment: what is repeated without an answer is made once, what follows one anew."""
 
 import threading
 from collections.abc import Callable
@@ -40,10 +39,10 @@ def venue_lost(site: Site) -> Callable[[], None]:
     def away(symbol: str, client_order_id: str) -> OrderResult | None:
         raise UpstreamUnavailable("venue", "connection refused")
 
-    site.account.market_order, site.account.order_by_client_id = lost, away  # type: ignore[method-assign]
+    vars(site.account).update(market_order=lost, order_by_client_id=away)
 
     def back() -> None:
-        site.account.market_order, site.account.order_by_client_id = order, ask  # type: ignore[method-assign]
+        vars(site.account).update(market_order=order, order_by_client_id=ask)
 
     return back
 

@@ -68,12 +68,19 @@ def test_a_position_is_closed_under_every_spelling_of_its_symbol(site: Site, wri
 
 
 @pytest.mark.parametrize("written", OTHERS)
-@pytest.mark.parametrize("action", ["BUY", "CLOSE"])
-def test_another_contract_or_none_is_refused(action: str, written: str) -> None:
+def test_another_contract_or_none_is_refused(written: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"action": action, "symbol": written}, Order)
+        parse(ENTRY | {"symbol": written}, Order)
     assert refusal.value.where == "symbol"
     assert "BTC/USDT:USDT" in str(refusal.value)
+
+
+def test_an_exit_of_another_contract_or_none_is_refused_unless_it_is_held(site: Site) -> None:
+    site.sender.post()
+    for written in OTHERS:
+        answer = site.sender.post(action="close", symbol=written)
+        assert (answer.status_code, answer.json()["field"]) == (400, "symbol"), written
+    assert len(site.store.open_positions()) == 1
 
 
 @pytest.mark.parametrize("written", ["BTCUSDT_260327", "1000PEPEUSDT", "PERPUSDT", "SWAPUSDT", "BTCUSD1", "XPUSDT"])

@@ -158,10 +158,11 @@ def test_a_sale_of_a_part_is_no_entry(share: object) -> None:
     assert refusal.value.where == "sell_percentage"
 
 
-@pytest.mark.parametrize(("action", "share"), [("sell", 100), ("sell", "100.0"), ("buy", 50), ("short", "50")])
+@pytest.mark.parametrize(("action", "share"), [("sell", 100), ("sell", "100.0"), ("long", 50), ("short", "50")])
 def test_a_part_that_no_entry_has_is_ignored_elsewhere(action: str, share: object) -> None:
     assert parse(ENTRY | {"action": action, "sell_percentage": share}, Order).is_entry
-    assert parse(ENTRY | {"action": "sell", "market_position": "short", "sell_percentage": share}, Order).is_entry
+    for word, position in (("sell", "short"), ("buy", "long")):
+        assert parse(ENTRY | {"action": word, "market_position": position, "sell_percentage": share}, Order).is_entry
 
 
 def test_two_market_positions_must_be_the_same() -> None:

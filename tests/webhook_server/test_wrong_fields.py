@@ -40,8 +40,8 @@ def test_a_single_fault_has_the_same_shape(site: Site) -> None:
 
 def test_every_field_that_is_there_twice_is_named() -> None:
     with pytest.raises(FieldError) as refusal:
-        open_envelope(b'{"action":"BUY","size":1,"size":2,"action":"SELL"}', {})
-    assert refusal.value.fields == ("action", "size")
+        parse(open_envelope(b'{"action":"BUY","size":1,"size":2,"action":"SELL"}', {}).body, Order)
+    assert {"action", "size"} < set(refusal.value.fields)
 
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoaXMgdGVzdA=="
