@@ -26,6 +26,7 @@ __all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "FieldError", "Order", "par
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
 SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
 ALL: Final = Decimal(100)
+MOST_NAMED: Final = 20
 _OWN_WORDS: Final = {"missing": "is missing", "uuid_parsing": "must be a UUID"}  # pydantic's own repeat what was sent
 
 
@@ -159,8 +160,8 @@ def restored(payload: Mapping[str, Any], *, may_have_traded: bool) -> Order:
 
 
 def unknown_fields(body: Mapping[str, Any]) -> list[str]:
-    """Names in `body` that mean nothing to us, shortened for the log."""
-    return sorted(repr(name[:60]) for name in body if name not in _KNOWN)
+    """Names in `body` that mean nothing to us, for the log: MOST_NAMED of them, shortened."""
+    return sorted(repr(name[:60]) for name in body if name not in _KNOWN)[:MOST_NAMED]
 
 
 def _is_checked_entry(info: ValidationInfo) -> bool:
