@@ -16,8 +16,10 @@ PROGRAM = """
 import signal, sys
 from console import composition
 from console.rereading import Rereading
+from engine import logs
 from engine.settings import read_environment
 
+logs.configure()
 signal.signal(signal.SIGTERM, lambda *_: print("stops", flush=True))
 settings = read_environment({"SPARKY_HOME": sys.argv[1]})
 changed = read_environment({"SPARKY_HOME": sys.argv[1], "SPARKY_ROSTER_POLL_S": "1"})
