@@ -58,13 +58,13 @@ def test_a_list_cuts_no_time_and_no_number_and_fits_the_terminal(full: Sparky, w
     told = full.ok(*LISTS[what])
     lines = told.splitlines()
     assert max(cell_len(line) for line in lines) <= width, told
-    has_time = "(UTC)" in lines[0]
+    has_time = "(UTC)" in told
     assert has_time or what == "strategies", told
-    starts = [line for line in lines[1:] if not line.startswith(" ")]
+    starts = [line for line in lines if not line.startswith(" ") and "(UTC)" not in line]
     assert not has_time or all(TIME.search(line) for line in starts), told
     assert not re.search(r"\d\u2026", told), told
     if width == 160:
-        assert not has_time or "2026-" in told or re.search(r"20\d\d-", told), told
+        assert not has_time or re.search(r"20\d\d-", told), told
     if what in ("trades", "positions"):
-        assert "P&L USD" in lines[0], told
+        assert "P&L USD" in told, told
         assert "98765.4321" in told or width < 160, told
