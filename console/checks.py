@@ -17,6 +17,7 @@ from console import composition, guarding, instance, output
 from console.check import Check, fault, ok, skipped
 from console.picture import killed
 from console.session import store_of
+from console.streams import encoding_of_answers
 from engine.errors import SparkyError
 from engine.llm.calls import ADVICE, Outcome
 from engine.llm.refusals import classify
@@ -98,7 +99,7 @@ def database(settings: Settings) -> list[Check]:
 
 def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
     """A switch that is on is no fault, but who asks why nothing is traded must see it."""
-    return [skipped("kill switch", killed(output.plain(switch))) for switch in switches]
+    return [skipped("kill switch", killed(output.plain(switch), encoding_of_answers())) for switch in switches]
 
 
 def _edited(settings: Settings) -> MigrationStatus | None:

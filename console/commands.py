@@ -17,6 +17,7 @@ from console.streams import AnswerLost
 from engine import logs
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, FaultySettings, SparkyError
 from engine.plain_text import one_line
+from engine.sentences import VALUE_ERROR
 from engine.showable import is_unicode
 
 _EXIT_USAGE: Final = 2
@@ -37,12 +38,12 @@ class _Group(TyperGroup):
         for number, word in enumerate(args, 1):
             if not is_unicode(word):
                 raise _ended(f"Word {number} of the command is no UTF-8 text.", _EXIT_USAGE)
-        with _told_in_words():
+        with _with_safe_messages():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _told_in_words():
+            with _with_safe_messages():
                 return super().invoke(ctx)
         except Declined as error:
             text = str(error).rstrip(".")
@@ -55,13 +56,13 @@ class _Group(TyperGroup):
 
 
 @contextmanager
-def _told_in_words() -> Iterator[None]:
-    """What is wrong with the words of a command line repeats them, and they may come from anywhere."""
+def _with_safe_messages() -> Iterator[None]:
+    """Makes what typer says of wrong words safe to show: it repeats the words, and they may come from anywhere."""
     try:
         yield
     except TyperException as error:
         if isinstance(said := getattr(error, "message", None), str):
-            vars(error)["message"] = one_line(said, output.LONGEST_SENTENCE)
+            vars(error)["message"] = one_line(said.replace(VALUE_ERROR, ""), output.LONGEST_SENTENCE)
         raise
 
 

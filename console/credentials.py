@@ -33,7 +33,7 @@ COLUMNS = (
     Column("environment", "environment"),
     Column("label", "label"),
     Column("secrets (and the key that seals them)", lambda row: _kept(row["secrets"]), wraps=True),
-    Column("changed (UTC)", output.moment("updated_at")),
+    Column("changed (UTC)", output.moment("updated_at"), is_time=True),
 )
 
 Exchange = Annotated[str, typer.Argument(metavar="EXCHANGE", help="A venue such as aster, or webhook.")]
@@ -53,7 +53,9 @@ def put(
     """
     exchange = exchange.strip().lower()
     if new and exchange != WEBHOOK:
-        raise SparkyError("--new makes webhook secrets; the keys of a venue are made there.")
+        raise SparkyError(
+            f"--new is for `webhook` only; {exchange} is taken for a venue, whose keys are made at the venue."
+        )
     values = {"webhook_secret": new_webhook_secret()} if new else _asked(exchange)
     _check(exchange, values)
     with _sealing_store() as store:

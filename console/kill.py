@@ -11,9 +11,11 @@ import typer
 from pydantic import SecretStr
 
 from console import composition, output
+from console.naming import can_be_typed
 from console.output import Column
 from console.session import settings_here, store_of
 from console.strategies import AsJson, find
+from console.streams import encoding_of_answers
 from engine import delivery
 from engine.errors import SparkyError
 from engine.sending import Sender
@@ -25,9 +27,18 @@ from engine.types import Position, Signal, SignalOutcome
 ATTEMPTS: Final = 5
 UNDER_WAY_S: Final = 30.0  # what was begun before the switch has ended by then, or waits for its venue
 
+
+def _covered(row: dict[str, Any]) -> str:
+    """A strategy whose name cannot be shown has the beginning of its id here, which every command takes."""
+    name = row["strategy_name"]
+    if not name:
+        return str(row["email"] or "everybody")
+    return str(name if can_be_typed(name, encoding_of_answers()) else row["strategy_id"][:8])
+
+
 SWITCHES: Final = (
-    Column("since (UTC)", output.moment("created_at")),
-    Column("entries refused to", lambda row: row["strategy_name"] or row["email"] or "everybody"),
+    Column("since (UTC)", output.moment("created_at"), is_time=True),
+    Column("entries refused to", _covered),
     Column("reason", "reason", wraps=True),
 )
 CLOSED: Final = (

@@ -23,22 +23,22 @@ signals = typer.Typer(no_args_is_help=True, help="What was sent to the webhook s
 
 DECISIONS = (
     Column("id", output.short_id("id")),
-    Column("at (UTC)", output.moment("created_at")),
+    Column("at (UTC)", output.moment("created_at"), is_time=True),
     Column("strategy", "strategy_name"),
     Column("action", "signal_action"),
     Column("symbol", "symbol"),
     Column("size USD", output.usd("size_usd"), is_number=True),
-    Column("confidence", "confidence_score", is_number=True),
+    Column("confidence", "confidence_score", is_number=True, goes=1),
     Column("reasoning", lambda row: row["suppressed"] or row["reason"] or row["reasoning"], wraps=True),
 )
 SIGNALS = (
     Column("id", output.short_id("id")),
-    Column("at (UTC)", output.moment("created_at")),
+    Column("at (UTC)", output.moment("created_at"), is_time=True),
     Column("strategy", "strategy_name"),
     Column("action", "action"),
     Column("symbol", "symbol"),
     Column("status", "status"),
-    Column("attempts", "attempts", is_number=True),
+    Column("attempts", "attempts", is_number=True, goes=1),
     Column("reason", "last_reason", wraps=True),
 )
 POSITIONS = (
@@ -46,21 +46,21 @@ POSITIONS = (
     Column("symbol", "symbol"),
     Column("side", "side"),
     Column("quantity", output.price("quantity"), is_number=True),
-    Column("entry", output.price("entry_price"), is_number=True),
-    Column("now", output.price("current_price"), is_number=True),
+    Column("entry", output.price("entry_price"), is_number=True, goes=2),
+    Column("now", output.price("current_price"), is_number=True, goes=1),
     Column("P&L USD", output.usd("unrealized_pnl_usd"), is_number=True),
-    Column("since (UTC)", output.moment("entry_time")),
+    Column("since (UTC)", output.moment("entry_time"), is_time=True),
     Column("paper", "is_paper"),
 )
 TRADES = (
-    Column("closed (UTC)", output.moment("exit_time")),
+    Column("closed (UTC)", output.moment("exit_time"), is_time=True),
     Column("strategy", "strategy_name"),
     Column("symbol", "symbol"),
     Column("side", "side"),
     Column("quantity", output.price("quantity"), is_number=True),
-    Column("entry", output.price("entry_price"), is_number=True),
-    Column("exit", output.price("exit_price"), is_number=True),
-    Column("fees USD", output.usd("fees_usd"), is_number=True),
+    Column("entry", output.price("entry_price"), is_number=True, goes=2),
+    Column("exit", output.price("exit_price"), is_number=True, goes=3),
+    Column("fees USD", output.usd("fees_usd"), is_number=True, goes=1),
     Column("P&L USD", output.usd("pnl_usd"), is_number=True),
     Column("paper", "is_paper"),
 )

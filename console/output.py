@@ -1,6 +1,7 @@
 """How commands answer: a table for people, JSON for programs, the same rows in both."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -14,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from console.streams import encoding_of_answers
-from console.widths import Need, fitted
+from console.widths import Need, cut, fitted
 from engine.plain_text import many_lines, one_line
-from engine.showable import showable
+from engine.showable import UTF8, showable
 
 UNBOUNDED: Final = 400
+_YEAR: Final = re.compile(r"^\d{4}-")
 _GAP: Final = 2
 _OVERFLOW: Final[dict[bool, OverflowMethod]] = {True: "fold", False: "ellipsis"}
 LONGEST_CELL: Final = 200  # in a column that does not wrap
@@ -31,17 +33,22 @@ Cell = Callable[[dict[str, Any]], object]
 
 
 class Column(NamedTuple):
-    """A column of a table: its header and the field (or function) that fills it."""
+    """A column of a table: its header and the field (or function) that fills it.
+
+    Numbers and times are never cut. `goes` says in which order columns are left out of a narrow terminal, 0 for never.
+    """
 
     header: str
     value: str | Cell
     is_number: bool = False
     wraps: bool = False
+    is_time: bool = False
+    goes: int = 0
 
-    def text(self, row: dict[str, Any]) -> Text:
-        """What fills the cell, which is never read as markup."""
+    def text(self, row: dict[str, Any], encoding: str) -> str:
+        """What fills the cell, as a stream of that `encoding` shows it."""
         said = shown(self.value(row) if callable(self.value) else row.get(self.value))
-        return Text(one_line(said, LONGEST_WRAPPED if self.wraps else LONGEST_CELL))
+        return one_line(showable(said, encoding), LONGEST_WRAPPED if self.wraps else LONGEST_CELL)
 
 
 def say(sentence: str, *, err: bool = False) -> None:
@@ -70,7 +77,7 @@ def answer(rows: Iterable[object], columns: Sequence[Column], *, as_json: bool, 
         print_json(data)
     elif data:
         console = screen()
-        console.print(table(showable(data, encoding_of_answers()), columns, console.width))
+        console.print(table(data, columns, console.width, encoding_of_answers()))
     else:
         say(empty)
 
@@ -104,29 +111,57 @@ def print_json(data: object) -> None:
     typer.echo(json.dumps(data, indent=2, default=str))
 
 
-def table(data: Sequence[dict[str, Any]], columns: Sequence[Column], width: int = UNBOUNDED) -> Table:
-    """The rows under the columns' headers, which are ours, in `width` columns of the terminal."""
-    rows = [[column.text(row) for column in columns] for row in data]
-    widths, gap = _fitted(rows, columns, width)
+class _Filled(NamedTuple):
+    """A column with the texts of its cells."""
+
+    column: Column
+    cells: list[str]
+
+    @property
+    def need(self) -> Need:
+        widest = max(cell_len(text) for text in (self.column.header, *self.cells))
+        return Need(widest, self.column.is_number or self.column.is_time, self.column.wraps)
+
+    def without_year(self) -> "_Filled":
+        return self._replace(cells=[_YEAR.sub("", cell) for cell in self.cells]) if self.column.is_time else self
+
+
+def table(
+    data: Sequence[dict[str, Any]], columns: Sequence[Column], width: int = UNBOUNDED, encoding: str = UTF8
+) -> Table:
+    """The rows under the columns' headers, which are ours, in `width` columns of the terminal.
+
+    No cell is read as markup. Where times and numbers do not fit as a whole, the year is left out, then columns are.
+    """
+    filled = _fitting([_Filled(column, [column.text(row, encoding) for row in data]) for column in columns], width)
+    needs = [each.need for each in filled]
+    gap = _GAP if sum(need.widest for need in needs) + _GAP * (len(needs) - 1) <= width else 1
+    widths = fitted(needs, width - gap * (len(needs) - 1))
     grid = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
-    for column, most in zip(columns, widths, strict=True):
+    for (column, _), most in zip(filled, widths, strict=True):
         justify: Literal["left", "right"] = "right" if column.is_number else "left"
         grid.add_column(
             column.header, justify=justify, no_wrap=not column.wraps, width=most, overflow=_OVERFLOW[column.wraps]
         )
-    for row in rows:
-        grid.add_row(*row)
+    for cells in zip(*(each.cells for each in filled), strict=True):
+        shrunk = zip(filled, cells, widths, strict=True)
+        grid.add_row(*(Text(cell if each.column.wraps else cut(cell, most)) for each, cell, most in shrunk))
     return grid
 
 
-def _fitted(rows: Sequence[Sequence[Text]], columns: Sequence[Column], width: int) -> tuple[list[int], int]:
-    """The columns' widths and the gap between them, which is narrower where that helps."""
-    needs = [
-        Need(max(cell_len(column.header), *(cells[at].cell_len for cells in rows)), column.is_number, column.wraps)
-        for at, column in enumerate(columns)
-    ]
-    gap = _GAP if sum(need.widest for need in needs) + _GAP * (len(needs) - 1) <= width else 1
-    return fitted(needs, width - gap * (len(needs) - 1)), gap
+def _fitting(filled: list[_Filled], width: int) -> list[_Filled]:
+    """The columns that fit beside each other; what goes first is what helps least at a glance."""
+    if _least(filled) > width:
+        filled = [each.without_year() for each in filled]
+    for leaving in sorted((each for each in filled if each.column.goes), key=lambda each: each.column.goes):
+        if _least(filled) <= width:
+            break
+        filled = [each for each in filled if each is not leaving]
+    return filled
+
+
+def _least(filled: Sequence[_Filled]) -> int:
+    return sum(each.need.least for each in filled) + len(filled) - 1
 
 
 def shown(value: object) -> str:

@@ -11,8 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from console import output
-from engine.plain_text import is_plain, one_line, safe
+from console.naming import typed_name
+from console.widths import cut
+from engine.plain_text import one_line, safe
 from engine.sentences import not_served
+from engine.showable import UTF8, showable
 
 _STYLES: Final = {"running": "green", "done": "dim", "paused": "yellow", "parked": "red", "backoff": "red"}
 _WELL: Final = frozenset({"running", "done"})
@@ -45,15 +48,16 @@ class _Column(NamedTuple):
         return widest if self.least is None else min(widest, self.least)
 
 
-def picture(view: dict[str, Any], width: int = output.UNBOUNDED, height: int | None = None) -> RenderableType:
-    """Shared processes, strategies and footer in `width` columns.
+def picture(
+    view: dict[str, Any], width: int = output.UNBOUNDED, height: int | None = None, encoding: str = UTF8
+) -> RenderableType:
+    """Shared processes, strategies and footer in `width` columns, as a stream of that `encoding` shows them.
 
     When `height` is said it is that many lines at most: long cells are cut, shared processes told in one line, and
     strategies that run well left out.
     """
-    view = safe(view, longest=_LONGEST_WORDS) | {
-        "kill_switches": view["kill_switches"]
-    }  # `killed` needs the name itself
+    switches = [killed(switch, encoding) for switch in view["kill_switches"]]  # which needs the names themselves
+    view = safe(showable(view, encoding), longest=_LONGEST_WORDS) | {"kill_switches": showable(switches, encoding)}
     footer = _footer(view)
     strategies, shared = view["strategies"], view["shared"]
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
@@ -113,7 +117,8 @@ def _table(
     shown = _fitting(columns, rows, width - min(name, _SHORTEST_NAME) - state - _GAP)
     needed = sum(column.width(rows) + _GAP for column in shown) + state + _GAP
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, width=max(_SHORTEST_NAME, min(name, width - needed)), no_wrap=True, overflow="ellipsis")
+    name_width = max(_SHORTEST_NAME, min(name, width - needed))
+    table.add_column(first, width=name_width, no_wrap=True, overflow="ellipsis")
     table.add_column("state", min_width=state, no_wrap=True, overflow="ellipsis")
     spare = max(0, width - needed - min(name, width - needed) - _GAP)
     for column in shown:
@@ -128,7 +133,7 @@ def _table(
         )
     for row in rows:
         styled = Text(row["state"], style=_STYLES.get(row["state"], "yellow"))
-        table.add_row(Text(row["name"]), styled, *(Text(column.cell(row)) for column in shown))
+        table.add_row(Text(cut(row["name"], name_width)), styled, *(Text(column.cell(row)) for column in shown))
     return table
 
 
@@ -164,17 +169,18 @@ def _warnings(view: dict[str, Any]) -> list[str]:
     warnings = list(view["problems"])
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
-    warnings += [killed(switch) for switch in view["kill_switches"]]
+    warnings += view["kill_switches"]
     gone = {model: state["gone"] for model, state in view["limiter"].items() if state.get("gone")}
     told = (not_served(model, reason) for model, reason in gone.items())
     return warnings + [sentence for sentence in told if sentence not in warnings]
 
 
-def killed(switch: dict[str, Any]) -> str:
-    """One kill switch as a sentence with the command that lifts it, by its id where a name cannot be typed."""
+def killed(switch: dict[str, Any], encoding: str = UTF8) -> str:
+    """One kill switch as a sentence with the command that lifts it, as it can be typed at a stream of `encoding`."""
     name, email = switch["strategy_name"], switch["email"]
-    typed = name if name and is_plain(name) else switch["strategy_id"]
-    narrowed = f" --strategy {shlex.quote(str(typed))}" if name else f" --user {shlex.quote(email)}" if email else ""
+    narrowed = f" --user {shlex.quote(email)}" if email else ""
+    if name:
+        narrowed = f" --strategy {shlex.quote(typed_name(switch, encoding))}"
     reason = f" ({one_line(switch['reason'])})" if switch["reason"] else ""
     whom = one_line(name or email or "everybody", _LONGEST_WORDS)
     said = f"the kill switch is on for {whom}{reason}: no entries; `sparky kill --off{narrowed}` lifts it"

@@ -21,7 +21,7 @@ class Rereading:
     """Called by the supervisor for a new plan; None leaves everything as it is.
 
     A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops, unless it
-    was started to outlive its terminal (``nohup``).
+    was started to outlive its terminal (``nohup``): then the settings are read as ever.
     """
 
     def __init__(self, settings: Settings, read: Reread, compose: Callable[[Settings], list[ChildSpec]]) -> None:
@@ -37,7 +37,7 @@ class Rereading:
             logger.warning("terminal_gone", stops=not self._outlives_terminal)
             if not self._outlives_terminal:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return None
+                return None
         try:
             return self._plan(self._read())
         except BadConfiguration as error:

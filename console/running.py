@@ -75,11 +75,11 @@ def supervise(read: Reread) -> int:
 def _run(
     settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None], hint: str
 ) -> int:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor hears it
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor handles it
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     prepare_run_dir(settings.run_dir)
-    with contextlib.suppress(AnswerLost):  # Sparky is here to trade, not to tell
+    with contextlib.suppress(AnswerLost):  # the header is information only
         say_lines(header(settings, resolved, command, hint))
     progress = Progress([spec.name for spec in specs], settings.run_dir)
     plan = composition.plan(settings, specs)

@@ -15,7 +15,6 @@ from console.streams import encoding_of_answers
 from engine.errors import SparkyError
 from engine.plain_text import one_line
 from engine.settings import Settings
-from engine.showable import showable
 
 REFRESH_S: Final = 1.0
 
@@ -33,7 +32,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
         output.print_json(view)
     elif view["running"] or view["strategies"]:
         screen = output.screen()
-        screen.print(picture(_showable(view), screen.width))
+        screen.print(picture(view, screen.width, encoding=encoding_of_answers()))
     if not view["running"]:
         output.say(nothing_runs(settings, view), err=True)
     return 0 if view["running"] else 1
@@ -43,26 +42,22 @@ def _show_live(settings: Settings) -> int:
     first = look(settings)
     if not first["running"]:
         return _show_once(settings, as_json=False)
-    screen = output.screen()
-    with Live(_fitted(screen, first), console=screen, auto_refresh=False) as live:
+    screen, encoding = output.screen(), encoding_of_answers()  # while `Live` runs, its own stream stands in the way
+    with Live(_fitted(screen, first, encoding), console=screen, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(REFRESH_S)
                 view = look(settings)
-                shown = _fitted(screen, view) if view["running"] else Text(one_line(nothing_runs(settings, view)))
+                shown = (
+                    _fitted(screen, view, encoding) if view["running"] else Text(one_line(nothing_runs(settings, view)))
+                )
                 live.update(shown, refresh=True)
         except KeyboardInterrupt:
             return 0
 
 
-def _fitted(screen: Console, view: dict[str, Any]) -> Any:
-    return picture(_showable(view), screen.width, screen.height - 1)
-
-
-def _showable(view: dict[str, Any]) -> dict[str, Any]:
-    """As it will be written, before it is laid out by its width."""
-    shown: dict[str, Any] = showable(view, encoding_of_answers())
-    return shown
+def _fitted(screen: Console, view: dict[str, Any], encoding: str) -> Any:
+    return picture(view, screen.width, screen.height - 1, encoding)
 
 
 def look(settings: Settings) -> dict[str, Any]:

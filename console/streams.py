@@ -8,13 +8,13 @@ import codecs
 import errno
 import io
 import os
-import select
 import sys
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, TextIO
 
 from engine.errors import SparkyError
 from engine.showable import ERRORS, UTF8, register_errors
+from engine.streams import await_room, encoding_of
 
 STDIN, STDOUT, STDERR = range(3)
 _UTF8_MODE: Final = "PYTHONUTF8"
@@ -47,7 +47,7 @@ class Output(io.RawIOBase):
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
-                _await_room(self._descriptor)
+                await_room(self._descriptor)
             except OSError as error:
                 self._drop(error)
         return length
@@ -74,15 +74,15 @@ def prepare() -> None:
     and settings are then read as what they are. The streams keep their encoding.
     """
     open_missing()
-    replacement = in_utf8_mode(sys.orig_argv, os.environ, _encoding(sys.stdout))
+    replacement = in_utf8_mode(sys.orig_argv, os.environ, encoding_of(sys.stdout))
     if replacement is not None and sys.executable:
         os.execve(sys.executable, *replacement)  # noqa: S606 - ourselves
     register_errors()
     codecs.register(_find_plain_ascii)
     if sys.stdin is None:
         sys.stdin = os.fdopen(STDIN, encoding=UTF8, closefd=False)
-    sys.stdout = _text(STDOUT, _encoding(sys.stdout), is_optional=False)
-    sys.stderr = _text(STDERR, _encoding(sys.stderr), is_optional=True)
+    sys.stdout = _text(STDOUT, encoding_of(sys.stdout), is_optional=False)
+    sys.stderr = _text(STDERR, encoding_of(sys.stderr), is_optional=True)
 
 
 def open_missing() -> None:
@@ -112,12 +112,8 @@ def read_stdin() -> bytes:
 
 
 def encoding_of_answers() -> str:
-    """The encoding in which answers are written."""
-    return _encoding(sys.stdout)
-
-
-def _encoding(stream: TextIO | None) -> str:
-    return getattr(stream, "encoding", None) or UTF8
+    """The encoding in which answers are written. Ask before rich's `Live` begins, which hides it."""
+    return encoding_of(sys.stdout)
 
 
 def _text(descriptor: int, encoding: str, *, is_optional: bool) -> TextIO:
@@ -146,9 +142,3 @@ def _find_plain_ascii(name: str) -> codecs.CodecInfo | None:
         streamreader=known.streamreader,
         streamwriter=known.streamwriter,
     )
-
-
-def _await_room(descriptor: int) -> None:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    poll.poll()

@@ -18,6 +18,9 @@ _STYLES: Final = {
 }
 _MARKS: Final = {"debug": ".", "info": " ", "warning": "!", "error": "x", "critical": "x"}
 _UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_DERIVED: Final = re.compile(
+    r"(?<![\w/])(body/[0-9a-f]{8})[0-9a-f]{32}(?![\w])(/\d+\.\d{3}-[0-9a-f]{8})?"
+)  # of a body's digest
 _IDS: Final = frozenset({"signal", "strategy", "user", "cycle"})
 _TRACE: Final = "  | "  # stands before every line of a traceback, so that none of them can pass for an event
 ACTOR_WIDTH: Final = 17
@@ -62,4 +65,4 @@ def _marked(trace: str) -> str:
 
 
 def _short(text: str) -> str:
-    return _UUID.sub(r"\1", text)
+    return _DERIVED.sub(r"\1", _UUID.sub(r"\1", text))

@@ -7,7 +7,6 @@ exceptions) goes through the same pipeline: contextvars, time, traceback as text
 import json
 import logging
 import os
-import select
 import sys
 import threading
 import traceback
@@ -22,7 +21,8 @@ from structlog.typing import Processor
 
 from engine.console_lines import ConsoleLines
 from engine.redaction import Redactor
-from engine.showable import UTF8, encoded
+from engine.showable import encoded
+from engine.streams import await_room, encoding_of
 
 Format = Literal["auto", "console", "json"]
 ROOM_S: Final = 1.0
@@ -130,12 +130,12 @@ class _Stderr:
     """The end of the pipeline: a line leaves in one write, so lines of several processes never mix."""
 
     def msg(self, line: str) -> None:
-        data = encoded(line + "\n", _encoding(sys.stderr))
+        data = encoded(line + "\n", encoding_of(sys.stderr))
         try:
             while data:
                 data = data[_write(data) :]
         except OSError:
-            return  # whoever read our stderr has gone; there is nobody left to tell
+            return  # the reader of stderr has gone, and there is no other place for the line
 
     debug = info = warning = warn = error = critical = fatal = exception = log = msg
 
@@ -145,14 +145,8 @@ def _write(data: bytes) -> int:
     try:
         return os.write(2, data)
     except BlockingIOError:
-        poll = select.poll()
-        poll.register(2, select.POLLOUT)
-        poll.poll(ROOM_S * 1000)
+        await_room(2, ROOM_S)
         return os.write(2, data)
-
-
-def _encoding(stream: TextIO | None) -> str:
-    return getattr(stream, "encoding", None) or UTF8
 
 
 class _ToStructlog(logging.Handler):

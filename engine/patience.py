@@ -20,9 +20,8 @@ TOO_LARGE: Final = f"the headers are over {HEADERS_BYTES // 1024} KiB"
 NOT_HTTP: Final = "this is no HTTP/1.1 request; https is for the proxy in front, if there is one"
 TOO_SLOW: Final = "the headers did not arrive in time"
 
-# uvicorn tells of each such connection, at any rate, and not whose it was.
-_errors_only: Final = logging.getLogger("uvicorn.error.request")
-_errors_only.setLevel(logging.ERROR)
+# Its warnings are those of uvicorn about connections that `OnRefused` reports with their address and within limits.
+REQUEST_LOGGER: Final = "uvicorn.error.request"
 
 
 class PatientProtocol(H11Protocol):
@@ -41,7 +40,7 @@ class PatientProtocol(H11Protocol):
         self.conn = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_BYTES)
         self._due: TimerHandle | None = None
         if self._on_refused is not None:
-            self.logger = _errors_only
+            self.logger = logging.getLogger(REQUEST_LOGGER)
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # uvicorn's own signature
         super().connection_made(transport)

@@ -113,12 +113,12 @@ def _visible(line: str) -> str:
             shown.append("\ufffd" if marks == MOST_MARKS + 1 else "")
             continue
         before = line[at - 1] if shown and shown[-1] == line[at - 1] else ""
-        shown.append(_seen(before, char, line[at + 1 : at + 2]))
+        shown.append(_escaped_unless_visible(before, char, line[at + 1 : at + 2]))
     return "".join(shown)
 
 
-def _seen(before: str, char: str, after: str) -> str:
-    """What people see for `char`; `before` is empty where its own character was not shown as it is."""
+def _escaped_unless_visible(before: str, char: str, after: str) -> str:
+    """`char`, or its escape text; `before` is empty where its own character was not shown as it is."""
     if char.isspace():
         return " "
     if _has_ink(char) or _SELECTED.fullmatch(before + char):

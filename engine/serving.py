@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import http.client
+import logging
 import math
 import socket
 import threading
@@ -13,7 +14,7 @@ from typing import Any, Final, cast
 import uvicorn
 
 from engine.errors import BadConfiguration
-from engine.patience import HEADERS_S, OnRefused, PatientProtocol
+from engine.patience import HEADERS_S, REQUEST_LOGGER, OnRefused, PatientProtocol
 
 BACKLOG: Final = 512
 KEEP_ALIVE_S: Final = (
@@ -71,6 +72,7 @@ class HttpService:
         """
         self._socket = self._listen()
         self._bound_port = int(self._socket.getsockname()[1])
+        logging.getLogger(REQUEST_LOGGER).setLevel(logging.ERROR)
         protocol = partial(PatientProtocol, headers_s=self._headers_s, on_refused=self._on_refused)
         config = uvicorn.Config(
             self._app,

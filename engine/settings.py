@@ -30,6 +30,7 @@ from pydantic import (
 
 from engine.errors import FaultySettings
 from engine.plain_text import one_line
+from engine.sentences import fault_message
 from engine.setting_values import comma_list, endpoint, header_secret, http_url, model_names
 from engine.showable import decoded, is_unicode
 from engine.vault import parse_keys
@@ -285,5 +286,5 @@ def _unknown(name: str, known: Mapping[str, str]) -> str:
 def _fault(entry: Any) -> str:
     setting, *inside = (str(part) for part in entry["loc"] or ("",))
     where = ".".join([setting.upper(), *inside])
-    message = str(entry["msg"]).removeprefix("Value error, ")
+    message = fault_message(entry)
     return f"{where}: {message}" if where else message

@@ -27,7 +27,7 @@ _REASONS: Final = {  # of answers whose reason no route has told
 class RefusalLog:
     """Writes the lines. On the event loop's thread, except `close`, which comes after its end.
 
-    What was left out is told `quiet_s` later, unless a line has told it by then.
+    What was left out is reported `quiet_s` later, unless a line has reported it by then.
     """
 
     def __init__(self, clock: Clock, quiet_s: float = OF_ONE_EVERY_S) -> None:
@@ -59,27 +59,27 @@ class RefusalLog:
         self._write(None, address=_host(client), **({} if status is None else {"status": status}), reason=reason)
 
     def close(self) -> None:
-        """Tells what is not told yet."""
-        self._tell_untold()
+        """Reports what is not reported yet."""
+        self._report_left_out()
 
-    def _write(self, source: str | None, *, address: str, **fields: object) -> None:
-        suppressed = self._limit.ask(source or address, self._clock.monotonic())
+    def _write(self, sender: str | None, *, address: str, **fields: object) -> None:
+        suppressed = self._limit.allow(sender or address, self._clock.monotonic(), is_user=sender is not None)
         if suppressed is None:
-            self._tell_later()
+            self._report_later()
             return
         logger.warning(EVENT, **fields, address=address, **({"suppressed": suppressed} if suppressed else {}))
 
-    def _tell_later(self) -> None:
+    def _report_later(self) -> None:
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(self._quiet_s, self._tell_untold)
+            self._due = asyncio.get_running_loop().call_later(self._quiet_s, self._report_left_out)
 
-    def _tell_untold(self) -> None:
-        """After a while without a line that could tell it."""
+    def _report_left_out(self) -> None:
+        """Called when no line has reported it for a while."""
         self._due = None
-        untold = self._limit.untold()
-        if untold is not None:
-            source = {} if untold.source is None else {"source": untold.source}
-            logger.warning(EVENT, reason=LEFT_OUT, suppressed=untold.suppressed, **source)
+        unreported = self._limit.unreported()
+        if unreported is not None:
+            source = {} if unreported.source is None else {"source": unreported.source}
+            logger.warning(EVENT, reason=LEFT_OUT, suppressed=unreported.suppressed, **source)
 
 
 class Logged:

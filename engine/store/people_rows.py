@@ -1,5 +1,6 @@
 """What people give and get: strategies to create, and rows to read, right or wrong."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -30,7 +31,27 @@ def _plain(text: str) -> str:
     return text
 
 
+def _symbol(text: str) -> str:
+    if not re.fullmatch(r"[A-Z0-9]{2,30}", text):
+        raise ValueError("must be written like BTCUSDT: 2 to 30 capital letters and digits")
+    return text
+
+
+def _exchange(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,30}", text):
+        raise ValueError("must be written like aster: 1 to 30 small letters and digits")
+    return text
+
+
+def _counted(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """Runs when each symbol is right: pydantic's own lengths do not count the wrong ones, and say there are none."""
+    if not 1 <= len(symbols) <= 100:
+        raise ValueError("must name 1 to 100 symbols, such as BTCUSDT")
+    return symbols
+
+
 Plain = Annotated[str, AfterValidator(_plain)]
+Symbol = Annotated[str, AfterValidator(_symbol)]
 
 
 class NewStrategy(Frozen):
@@ -43,10 +64,8 @@ class NewStrategy(Frozen):
     name: Plain = Field(min_length=1, max_length=100)
     status: StrategyStatus = StrategyStatus.PAUSED
     risk_profile: RiskProfile = RiskProfile.BALANCED
-    target_assets: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{2,30}$")], ...] = Field(
-        default=("BTCUSDT", "ETHUSDT", "SOLUSDT"), min_length=1, max_length=100
-    )
-    exchange: str = Field(default="aster", pattern=r"^[a-z0-9]{1,30}$")
+    target_assets: Annotated[tuple[Symbol, ...], AfterValidator(_counted)] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    exchange: Annotated[str, AfterValidator(_exchange)] = "aster"
     is_paper_trading: bool = True
     cadence_seconds: float = Field(default=45, ge=1, le=86_400)
     min_confidence: float = Field(default=0.6, ge=0, le=1)

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 
+from engine.sentences import fault_message
+
 # Prices, quantities and money are booked to 8 places, half-even.
 _EIGHT_PLACES = Decimal("0.00000001")
 
@@ -35,5 +37,5 @@ def faults(error: ValidationError, unknown: str = "is unknown") -> str:
     found = []
     for entry in error.errors(include_url=False, include_input=False):
         where = ".".join(str(part) for part in entry["loc"])
-        found.append(f"{where}: {unknown if entry['type'] == 'extra_forbidden' else entry['msg']}")
+        found.append(f"{where}: {unknown if entry['type'] == 'extra_forbidden' else fault_message(entry)}")
     return "; ".join(found)

@@ -84,7 +84,11 @@ def test_without_a_key_nothing_is_stored_on_a_named_database(sparky: Sparky, sto
         (("aster",), "hunter2hunter2==", "The fields of credentials are"),
         (("aster",), '{"api_key": "hunter2hunter2"', "not JSON"),
         (("aster",), '{"api_key": ["hunter2hunter2"]}', "values are strings"),
-        (("aster", "--new"), "", "--new makes webhook secrets"),
+        (
+            ("webhok", "--new"),
+            "",
+            "--new is for `webhook` only; webhok is taken for a venue, whose keys are made at the venue.",
+        ),
     ],
 )
 def test_what_cannot_be_stored_is_said_without_repeating_it(

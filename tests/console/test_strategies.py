@@ -110,6 +110,38 @@ def test_a_faulty_strategy_is_refused_in_one_sentence_and_nothing_is_created(
     assert sparky.json("strategy", "list") == []
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("--symbols", "BTC-USDT"),
+            "target_assets.0: must be written like BTCUSDT: 2 to 30 capital letters and digits.",
+        ),
+        (
+            ("--symbols", "BTCUSDT,eth"),
+            "target_assets.1: must be written like BTCUSDT: 2 to 30 capital letters and digits.",
+        ),
+        (("--symbols", ","), "target_assets: must name 1 to 100 symbols, such as BTCUSDT."),
+        (("--exchange", "Aster!"), "exchange: must be written like aster: 1 to 30 small letters and digits."),
+        (("--name", "[bold]x \x1b[31m"), "name: must be one line of visible characters."),
+        (("--model", "\x07"), "model: must be one line of visible characters."),
+    ],
+)
+def test_a_fault_is_told_once_in_our_words(sparky: Sparky, words: tuple[str, ...], sentence: str) -> None:
+    given = words if "--name" in words else ("--name", "x", *words)
+    assert sparky.refused("strategy", "create", *given) == f"The strategy cannot be created: {sentence}"
+
+
+@pytest.mark.parametrize("words", [("--risk", "careful"), ("--adding", "sometimes")])
+def test_a_word_that_an_option_does_not_take_is_told_without_a_librarys_prefix(
+    sparky: Sparky, words: tuple[str, ...]
+) -> None:
+    done = sparky("strategy", "create", "--name", "x", *words)
+    assert done.exit_code == 2
+    assert words[1] in done.stderr
+    assert "Value error" not in done.stderr
+
+
 def test_a_file_that_is_not_there_is_one_sentence(sparky: Sparky) -> None:
     assert "nowhere.json cannot be read" in sparky.refused("strategy", "create", "--from-json", "nowhere.json")
 

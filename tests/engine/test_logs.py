@@ -103,6 +103,21 @@ def test_the_console_form_is_one_readable_line_with_short_ids() -> None:
     assert line.endswith("symbol=BTCUSDT price=22000.1 api_key=[hidden]")
 
 
+DERIVED = "body/b0400826405b77aa10c5b0400826405b77aa10c5"
+
+
+@pytest.mark.parametrize("signal", [DERIVED, f"{DERIVED}/1795787483.052-58b77615"])
+def test_the_id_that_was_derived_from_a_body_is_short_on_the_console_and_whole_in_json(signal: str) -> None:
+    program = f"""
+        logs.configure("info", {{!r}})
+        structlog.get_logger().info("signal_executed", symbol="BTCUSDT", signal={signal!r}, url="/body/{"a" * 40}x")
+        """
+    shown = logged(program.format("console")).rstrip("\n")
+    assert shown.endswith(f"symbol=BTCUSDT url=/body/{'a' * 40}x signal=body/b0400826")
+    [event] = events(program.format("json"))
+    assert event["signal"] == signal
+
+
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_the_level_holds_for_both_kinds_of_loggers(level: str) -> None:
     program = f"""

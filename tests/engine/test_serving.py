@@ -1,6 +1,8 @@
 """An HTTP service inside our own process: found, drained, and honest about a port it cannot have."""
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -124,3 +126,11 @@ def test_requests_in_a_row_on_one_connection_are_all_answered_in_order(service: 
             told = answers.read()
     assert told.count(b"HTTP/1.1 200") == 20
     assert told.count(b"HTTP/1.1 404") == 1
+
+
+def test_importing_the_protocol_leaves_every_logger_as_it_was() -> None:
+    program = (
+        "import logging; import uvicorn; before = logging.getLogger('uvicorn.error.request').level; "
+        "import engine.patience; assert logging.getLogger('uvicorn.error.request').level == before"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

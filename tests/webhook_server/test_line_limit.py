@@ -1,5 +1,6 @@
 """How many lines a flood costs, and that every one of them is told in the end, as a model with time passed in."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from webhook_server.line_limit import (
     LineLimit,
 )
 
+USERS = "fghij"
 STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.0, 0.0, 0.5, 5.0, 20.0, 500.0]), st.sampled_from("abcdefghij"), st.booleans()),
     max_size=300,
@@ -24,17 +26,18 @@ def test_there_are_never_more_lines_than_that_and_none_is_forgotten(steps: list[
     lines: list[tuple[float, str]] = []
     for after_s, address, is_quiet_over in steps:
         now += after_s
-        suppressed = limit.ask(address, now)
+        suppressed = limit.allow(address, now, is_user=address in USERS)
         if suppressed is not None:
             lines.append((now, address))
             told += 1 + suppressed
-        if is_quiet_over and (untold := limit.untold()) is not None:
-            told += untold.suppressed
-    untold = limit.untold()
-    assert told + (untold.suppressed if untold else 0) == len(steps)
-    assert limit.untold() is None
-    for whose, most, every_s in [("", AT_ONCE, EVERY_S), *((a, OF_ONE_AT_ONCE, OF_ONE_EVERY_S) for a in "abcj")]:
-        times = [at for at, address in lines if whose in address]
+        if is_quiet_over and (unreported := limit.unreported()) is not None:
+            told += unreported.suppressed
+    unreported = limit.unreported()
+    assert told + (unreported.suppressed if unreported else 0) == len(steps)
+    assert limit.unreported() is None
+    kinds = [(kind, AT_ONCE, EVERY_S) for kind in ("abcde", USERS)]
+    for of, most, every_s in [*kinds, *((each, OF_ONE_AT_ONCE, OF_ONE_EVERY_S) for each in "abcj")]:
+        times = [at for at, address in lines if address in of]
         for first, begin in enumerate(times):
             for count, end in enumerate(times[first:], 1):
                 assert count <= most + (end - begin) / every_s + 1e-6
@@ -42,22 +45,38 @@ def test_there_are_never_more_lines_than_that_and_none_is_forgotten(steps: list[
 
 def test_the_next_line_of_an_address_tells_how_many_of_it_were_left_out() -> None:
     limit = LineLimit()
-    assert [limit.ask("a", 0.0) for _ in range(OF_ONE_AT_ONCE + 7)] == [0] * OF_ONE_AT_ONCE + [None] * 7
-    assert limit.ask("b", 0.0) == 0
-    assert limit.ask("a", OF_ONE_EVERY_S) == 7
-    assert limit.ask("a", 3 * OF_ONE_EVERY_S) == 0
+    assert [limit.allow("a", 0.0) for _ in range(OF_ONE_AT_ONCE + 7)] == [0] * OF_ONE_AT_ONCE + [None] * 7
+    assert limit.allow("b", 0.0) == 0
+    assert limit.allow("a", OF_ONE_EVERY_S) == 7
+    assert limit.allow("a", 3 * OF_ONE_EVERY_S) == 0
 
 
 def test_many_addresses_cost_no_more_memory_and_their_counts_are_kept() -> None:
     limit = LineLimit()
-    asked = [limit.ask(f"192.0.2.{n % 256}/{n}", 0.0) for n in range(10 * MOST_REMEMBERED)]
-    assert len(limit) == MOST_REMEMBERED
+    asked = [limit.allow(f"192.0.2.{n % 256}/{n}", 0.0) for n in range(10 * MOST_REMEMBERED)]
     assert sum(each is not None for each in asked) == AT_ONCE
-    untold = limit.untold()
-    assert untold is not None
-    assert (untold.suppressed, untold.source) == (len(asked) - AT_ONCE, None)
+    unreported = limit.unreported()
+    assert unreported is not None
+    assert (unreported.suppressed, unreported.source) == (len(asked) - AT_ONCE, None)
+
+
+@pytest.mark.parametrize(("others", "then"), [(MOST_REMEMBERED - 1, None), (MOST_REMEMBERED, 0)])
+def test_so_many_addresses_are_remembered_and_no_more(others: int, then: int | None) -> None:
+    limit = LineLimit()
+    assert [limit.allow("a", 0.0) for _ in range(OF_ONE_AT_ONCE + 1)][-1] is None
+    for number in range(others):
+        limit.allow(f"192.0.2.{number}", 0.0)
+    assert limit.allow("a", EVERY_S) == then  # one line for all again, of an address that is known half of one
+
+
+def test_the_flood_of_many_addresses_leaves_users_their_lines_and_the_other_way_round() -> None:
+    for is_user in (False, True):
+        limit = LineLimit()
+        flood = [limit.allow(f"source {n % 10}", 0.0, is_user=is_user) for n in range(10 * OF_ONE_AT_ONCE)]
+        assert sum(each is not None for each in flood) == AT_ONCE
+        assert limit.allow("source 0", 0.0, is_user=not is_user) == 0
 
 
 def test_a_clock_that_stands_still_or_goes_back_gives_no_line_more() -> None:
     limit = LineLimit()
-    assert sum(limit.ask("a", now) is not None for now in (5.0, 4.0, 3.0, 5.0, 1.0, 5.0, 0.0, 5.0)) == OF_ONE_AT_ONCE
+    assert sum(limit.allow("a", now) is not None for now in (5.0, 4.0, 3.0, 5.0, 1.0, 5.0, 0.0, 5.0)) == OF_ONE_AT_ONCE

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.intake import BODY_LIMIT_BYTES
 from webhook_server.refusal_log import LEFT_OUT, RefusalLog
+from webhook_server.refused import Refused
 from webhook_server.routes import LIVE
 
 Lines = list[EventDict]
@@ -158,6 +160,22 @@ def test_the_flood_of_a_stranger_leaves_the_lines_of_a_known_sender(site: Site, 
         site.sender.post(secret="whsec_wrong")
     assert site.sender.post(leverage=1000).status_code == 400
     assert refused(lines)[-1]["user"] == str(site.sender.user_id)
+
+
+def test_the_flood_of_many_addresses_leaves_the_lines_of_a_known_sender(lines: Lines) -> None:
+    user = uuid4()
+
+    async def flood() -> None:
+        log = RefusalLog(SystemClock())
+        for number in range(10):
+            for _ in range(5):
+                log.connection((f"192.0.2.{number}", 1), 400, "this is no request")
+        state = {"refused": Refused("leverage: is too large", user=user)}
+        log.request({"method": "POST", "path": "/webhook", "client": ("192.0.2.77", 1), "state": state}, 400)
+        log.close()
+
+    asyncio.run(flood())
+    assert [line["address"] for line in refused(lines) if line.get("user") == str(user)] == ["192.0.2.77"]
 
 
 def test_what_a_flood_left_out_is_told_when_it_is_over(lines: Lines) -> None:
