@@ -142,8 +142,8 @@ def test_the_sentence_about_symbols_names_every_form_and_each_is_understood() ->
 def test_an_unknown_exchange_is_told_the_near_one(written: str, near: str | None) -> None:
     with pytest.raises(BadConfiguration) as refusal:
         open_exchange(written)
-    assert str(refusal.value).startswith(f"no exchange is called {written}")
-    assert (f"did you mean {near}?" in str(refusal.value)) is (near is not None)
+    assert str(refusal.value).startswith(f"No exchange is called '{written}'")
+    assert (f"did you mean '{near}'?" in str(refusal.value)) is (near is not None)
 
 
 def test_an_unknown_exchange_gets_no_hint_about_credentials(site: Site) -> None:

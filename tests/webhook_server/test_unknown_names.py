@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
-from webhook_server.schemas import FieldError, Order, parse
+from webhook_server.faults import FieldError
+from webhook_server.schemas import Order, parse
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"action": "BUY", "position_size_usd": 100}
