@@ -24,7 +24,7 @@ PROMISES = {
     ),
     **dict.fromkeys(("reduceOnly", "reduce_only", "closePosition"), "CLOSE"),
     **dict.fromkeys(("strategyId", "Strategy_ID"), "strategy_id"),
-    **dict.fromkeys(("expiresAt", "expiry"), "expires_at"),
+    **dict.fromkeys(("expiresAt", "expiry", "ttl"), "expires_at"),
     **dict.fromkeys(("hedge", "hedge_mode", "positionSide", "position_side"), "position"),
     **dict.fromkeys(("limitPrice", "limit", "maxSlippage", "slippage_percent"), "price"),
     **dict.fromkeys(("dry_run", "paper", "testMode", "is_test"), "environment"),
