@@ -46,7 +46,7 @@ OTHERS = (
         "BTC-USDT-",
         "-USDT",
     ),
-    *("BTC/USDT/USDT", "BTC--USDT", "BTC USDT", "BTCUSDT*2", "BINANCE:BTCUSDT/BINANCE:ETHUSDT", "{{ticker}}", "USDT"),
+    *("BTC/USDT/USDT", "BTC--USDT", "BTC USDT", "BTCUSDT*2", "BINANCE:BTCUSDT/BINANCE:ETHUSDT", "USDT"),
     *(
         "BTCU\u017fDT",
         "\uff22TCUSDT",

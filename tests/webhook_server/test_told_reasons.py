@@ -107,6 +107,11 @@ def test_a_placeholder_that_was_not_filled_in_is_told_as_one(name: str) -> None:
     assert told(**{name: "{{strategy.order.x}}"}) == f"{name}: holds a placeholder that was not filled in"
 
 
+@pytest.mark.parametrize("name", ["symbol", "exchange", "sell_percentage", "strategy_id", "environment"])
+def test_a_placeholder_in_what_concerns_an_exit_is_told_as_one(name: str) -> None:
+    assert told(action="close", **{name: "{{x}}"}) == f"{name}: holds a placeholder that was not filled in"
+
+
 def test_a_placeholder_as_user_is_told_as_one(site: Site) -> None:
     answer = site.sender.post(user_id="{{user}}").json()
     assert answer["error"] == "user_id: holds a placeholder that was not filled in"
