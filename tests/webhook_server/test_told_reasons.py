@@ -1,6 +1,7 @@
 """What a sender is told about a field, an address or a secret: our sentences, each with the next step."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from engine.errors import BadConfiguration
 from engine.exchanges.client import open_exchange
 from tests.webhook_server.conftest import Site
-from webhook_server import symbols
+from webhook_server import described, symbols
 from webhook_server.faults import FieldError
 from webhook_server.schemas import AiSignal, Order, parse
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "webhooks.md"
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 100}
 NAMES = sorted(
     {
@@ -140,7 +142,25 @@ def test_two_names_of_a_field_with_two_values_are_refused(other: dict[str, Any])
 def test_the_sentence_about_symbols_names_every_form_and_each_is_understood() -> None:
     forms = re.findall(r"[A-Z][A-Z0-9./:_-]+", symbols.FORMS)
     assert {symbols.canonical(form) for form in forms} == {"BTCUSDT"}
-    assert {"BTCUSDT-PERP", "BTC_USDT_PERP"} <= set(forms)
+    paragraph = next(each for each in DOCUMENT.read_text("utf-8").split("\n\n") if each.startswith("**Symbols.**"))
+    documented = re.findall(r"`([^`]+)`", paragraph.partition(" in any case")[0])
+    assert set(forms) == {*documented, "BINANCE:BTCUSDT"}
+
+
+def test_the_page_says_that_entries_with_a_trailing_stop_are_refused(site: Site) -> None:
+    page = requests.get(f"{site.url}/docs", timeout=60).text
+    for name in ("useTrailingStop", "trailing_stop_percent"):
+        row = page.partition(f"<code>{name}</code>")[2].partition("</tr>")[0]
+        assert "Every entry with it is refused" in row
+
+
+def test_every_field_on_the_page_is_in_the_document() -> None:
+    table = DOCUMENT.read_text("utf-8").partition("\n| field | meaning |")[2].partition("\n\n**Symbols.**")[0]
+    assert {
+        name
+        for name in described.signal(Order)["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        if f"`{name}`" not in table
+    } == {"use_trailing_stop"}
 
 
 @pytest.mark.parametrize(("written", "near"), [("astr", "aster"), ("binanse", "binance"), ("qqqqqq", None)])
