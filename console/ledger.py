@@ -19,7 +19,10 @@ Strategy = Annotated[str | None, typer.Option("--strategy", "-s", help="Only of 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")]
 
 decisions = typer.Typer(no_args_is_help=True, help="What the strategies decided, HOLDs too.")
-signals = typer.Typer(no_args_is_help=True, help="What was sent to the webhook server, and where it ended.")
+signals = typer.Typer(
+    no_args_is_help=True,
+    help="What the strategies sent, and where it ended; signals of people are in the log (`executed`).",
+)
 
 DECISIONS = (
     Column("id", output.short_id("id")),

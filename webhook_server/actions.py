@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.types import SignalAction
+from webhook_server import ascii_words, reasons
 
 EXITS: Final = ("CLOSE", "EXIT", "FLAT")
 ENTRIES: Final = {
@@ -22,12 +23,13 @@ POSITIONS: Final = {
     "BEARISH": SignalAction.SELL,
     "FLAT": SignalAction.CLOSE,
 }
+_POSITION_FORM: Final = "must be long (or bullish), short (or bearish) or flat"
 _SIDES: Final = ("LONG", "SHORT")  # words that name the side itself, which an order's direction does not
 
 
 def action_of(word: object) -> SignalAction:
     """The action that `word` alone asks for, in any case. Raises ValueError."""
-    upper = _upper(word)
+    upper = ascii_words.upper(word)
     if upper in EXITS:
         return SignalAction.CLOSE
     if upper not in ENTRIES:
@@ -37,7 +39,7 @@ def action_of(word: object) -> SignalAction:
 
 def is_order_word(word: object) -> bool:
     """Whether an entry is asked for by the words that other bots also have for closing a part of what is held."""
-    return _upper(word) in {"BUY", "SELL"}
+    return ascii_words.upper(word) in {"BUY", "SELL"}
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,15 @@ def intent_of(word: object, position: object, *, names_share: bool) -> Intent:
     `position` says. Raises ValueError about `position`, and what `action_of` raises.
     """
     action = action_of(word)
-    wanted = POSITIONS.get(_upper(position))
+    wanted = POSITIONS.get(ascii_words.upper(position) or "")
     if action is SignalAction.CLOSE or position is None:
         return Intent(action, is_flat=wanted is SignalAction.CLOSE)
     if wanted is None:
-        raise ValueError("must be long, short or flat")
+        raise ValueError(reasons.UNFILLED if reasons.is_unfilled(position) else _POSITION_FORM)
     if wanted in {action, SignalAction.CLOSE}:
         return Intent(wanted, is_flat=wanted is SignalAction.CLOSE)
-    if _upper(word) in _SIDES:
+    if ascii_words.upper(word) in _SIDES:
         raise ValueError("contradicts the action")
     if not names_share:
         raise ValueError("tells a partial exit; send sell_percentage, the part of the position to close")
     return Intent(SignalAction.CLOSE)
-
-
-def _upper(word: object) -> str:
-    """Letters of other alphabets are no words of ours: some become ASCII when their case changes."""
-    return word.strip().upper() if isinstance(word, str) and word.isascii() else ""

@@ -14,9 +14,21 @@ from webhook_server.decide import Plan
 from webhook_server.risk import Refusal
 from webhook_server.sizing import increased
 
-HOW_TO_PROVE = "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks."
-NO_CREDENTIALS_HINT = "Add credentials of this exchange for the user, or leave `environment` out to trade on paper."
+_HOW_TO_MAKE_ONE: Final = "`sparky credentials set webhook --new` makes one."
+HOW_TO_PROVE: Final = (
+    "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks. " + _HOW_TO_MAKE_ONE
+)
+HOW_TO_READ: Final = "Send the webhook secret in the header X-Webhook-Secret. " + _HOW_TO_MAKE_ONE
+NO_CREDENTIALS_HINT: Final = (
+    "Add credentials of this exchange for the user (`sparky credentials set EXCHANGE`), or leave `environment` out to "
+    "trade on paper."
+)
+WRONG_ADDRESS: Final = {  # by status, for the sender and for the log
+    404: "there is nothing at this path; signals go to /webhook or /webhook/ai-signal by POST",
+    405: "this path has another method; signals go to /webhook or /webhook/ai-signal by POST",
+}
 REPEATED: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answer that is given again
+USED_ID: Final = "its id was used before for another body"  # the log's reason of a 409, which tells the id beside it
 RETRY_SOON_S = 1
 RETRY_LATER_S = 5
 
@@ -36,8 +48,9 @@ def malformed(where: str, message: str, hint: str | None = None, fields: tuple[s
     return Answer(400, body | ({"hint": hint} if hint else {}))
 
 
-def unauthenticated(error: str) -> Answer:
-    return Answer(401, {"success": False, "error": error, "hint": HOW_TO_PROVE})
+def unauthenticated(error: str, hint: str = HOW_TO_PROVE) -> Answer:
+    """401: `hint` says how to prove who asks."""
+    return Answer(401, {"success": False, "error": error, "hint": hint})
 
 
 def conflict(request_id: str) -> Answer:

@@ -14,6 +14,7 @@ from engine.settings import Settings, is_loopback
 from engine.store.store import Store
 from webhook_server import page
 from webhook_server.admission import Admission
+from webhook_server.answers import WRONG_ADDRESS
 from webhook_server.ascii_json import AsciiJson
 from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
@@ -137,8 +138,9 @@ async def _documents(app: FastAPI) -> HTMLResponse:
 
 
 async def _in_our_words(_request: Request, error: Exception) -> AsciiJson:
-    """404 and 405 look like every other refusal."""
+    """Answers 404 and 405 in the shape of every other refusal."""
     if not isinstance(error, HTTPException):
         raise error
-    body = {"success": False, "error": error.detail}
+    hint = WRONG_ADDRESS.get(error.status_code)
+    body = {"success": False, "error": error.detail} | ({} if hint is None else {"hint": hint})
     return AsciiJson(body, status_code=error.status_code, headers=error.headers)

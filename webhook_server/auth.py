@@ -11,10 +11,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from engine.errors import SparkyError
-from webhook_server import proof_headers
+from webhook_server import proof_headers, reasons
+from webhook_server.faults import FieldError
 from webhook_server.intake import Envelope
-from webhook_server.schemas import FieldError
 
+NO_PROOF: Final = "No webhook secret was sent"
 KEPT_S: Final = 1.0
 MOST_KEPT: Final = 10_000
 # Compared against when the user has no secret, so that an unknown user costs the same time as a wrong signature.
@@ -70,7 +71,7 @@ def authenticate(envelope: Envelope, book: SecretBook) -> UUID:
     claimed = claimed_user(envelope.body)
     signed = "webhook-signature" in envelope.headers
     if not signed and envelope.secret is None:
-        raise Unauthenticated("No webhook secret was sent")
+        raise Unauthenticated(NO_PROOF)
     if signed:
         claimed = _verified(envelope, claimed, book)
     if envelope.secret is None and claimed is not None:
@@ -99,7 +100,7 @@ def claimed_user(body: Mapping[str, Any]) -> UUID | None:
     try:
         return UUID(claim)
     except (ValueError, AttributeError, TypeError):
-        raise FieldError("user_id", "must be a UUID") from None
+        raise FieldError("user_id", reasons.UNFILLED if reasons.is_unfilled(claim) else "must be a UUID") from None
 
 
 def _verified(envelope: Envelope, claimed: UUID | None, book: SecretBook) -> UUID:

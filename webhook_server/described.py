@@ -12,6 +12,7 @@ from webhook_server import actions, proof_headers, symbols
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S
 from webhook_server.risk import LimitType
 from webhook_server.schemas import SET_BY_ROUTE, Order
+from webhook_server.sizing import ReducedBy
 
 Schema = dict[str, Any]
 
@@ -33,6 +34,12 @@ _WRITTEN: Final[dict[str, Schema]] = {  # what stands before pydantic's own chec
     "action": {"type": "string", "enum": actions.WORDS, "description": "In any case"},
     "timestamp": _MOMENT,
     "expires_at": _MOMENT,
+}
+_REFUSED: Final = "Every entry with it is refused: trailing stops are not kept"
+_NOTES: Final = {
+    "use_trailing_stop": f"{_REFUSED}; false is the same as none",
+    "trailing_stop_percent": _REFUSED,
+    **dict.fromkeys(("strategy", "source", "ai_confidence", "ai_reasoning"), "A note, kept with the signal"),
 }
 _POSITION: Final[Schema] = {
     "anyOf": [{"type": "string", "enum": tuple(actions.POSITIONS)}, {"type": "null"}],
@@ -78,12 +85,16 @@ def _properties(model: type[Order]) -> Schema:
             continue
         alias = field.validation_alias
         names = [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [name]
-        found[names[0]] = _WRITTEN.get(name) or _bounded(told[names[0]])
+        found[names[0]] = _WRITTEN.get(name) or _bounded(told[names[0]]) | _noted(name)
         found |= _also_called(names, found[names[0]])
         if name == "action":
             found[actions.POSITION_NAMES[0]] = _POSITION
             found |= _also_called(actions.POSITION_NAMES, _POSITION)
     return found
+
+
+def _noted(name: str) -> Schema:
+    return {"description": _NOTES[name]} if name in _NOTES else {}
 
 
 def _also_called(names: Sequence[str], told: Schema) -> Schema:
@@ -162,9 +173,7 @@ _OPENED: Final = _object(
         "allowed_usd": _NUMBER,
         "reduced_by": {
             "type": "array",
-            "items": {
-                "enum": ["max_entry_percent", "max_position_usd", "max_position_size_usd", "lot_step", "partial_fill"]
-            },
+            "items": {"enum": [each.value for each in ReducedBy]},
         },
     },
     {"closed": _HALF},

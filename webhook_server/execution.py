@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from engine.errors import BadConfiguration, OutcomeUnknown
+from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown
 from engine.exchanges.venue import Venue
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, Portfolio
@@ -184,7 +184,7 @@ class Desk:
                 return self._venues.paper(exchange)
             credentials = self._store.venue_credentials(trade.request.user_id, exchange)
             if credentials is None:
-                raise BadConfiguration(f"this user has no credentials for {exchange}")
+                raise CredentialsRefused(f"this user has no credentials for {exchange}")
             return self._venues.live(exchange, credentials)
 
 

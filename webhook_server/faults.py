@@ -9,34 +9,41 @@ MOST_NAMED: Final = 30
 
 
 class FieldError(SparkyError, ValueError):
-    """Fields that cannot be used. `where` is the first one's name as the sender writes it, `fields` are all of them.
+    """Fields that cannot be used: `reasons` has each one's name, as the sender writes it, and its reason.
 
-    `message` continues `where` and tells every field's own reason. `line` and `column` (from 1) are where the body
-    stops being JSON, None when it does not.
+    A reason is a sentence of ours, which repeats nothing of what was sent. `line` and `column` (from 1) are where the
+    body stops being JSON, None when it does not.
     """
 
     def __init__(
-        self,
-        where: str,
-        message: str,
-        fields: tuple[str, ...] = (),
-        *,
-        line: int | None = None,
-        column: int | None = None,
+        self, where: str, reason: str, *others: tuple[str, str], line: int | None = None, column: int | None = None
     ) -> None:
-        super().__init__(message)
-        self.where = where
-        self.message = message
-        self.fields = fields or (where,)
+        self.reasons = ((where, reason), *others)
         self.line = line
         self.column = column
+        super().__init__(self.message)
+
+    @property
+    def where(self) -> str:
+        """The name of the first field."""
+        return self.reasons[0][0]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of all fields."""
+        return tuple(name for name, _ in self.reasons)
+
+    @property
+    def message(self) -> str:
+        """Every field's own reason; continues `where`."""
+        (_, first), *others = self.reasons
+        return first + "".join(f"; {name}: {reason}" for name, reason in others)
 
     @classmethod
     def of(cls, reasons: Mapping[str, str]) -> Self:
         """One error for all fields in `reasons`, which has each one's reason, the first first."""
-        (where, message), *others = list(reasons.items())[:MOST_NAMED]
-        others_text = "".join(f"; {name}: {reason}" for name, reason in others)
-        return cls(where, message + others_text, (where, *(name for name, _ in others)))
+        (where, reason), *others = list(reasons.items())[:MOST_NAMED]
+        return cls(where, reason, *others)
 
 
 def is_safe_to_repeat(name: str) -> bool:

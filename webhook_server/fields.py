@@ -1,33 +1,34 @@
 """The types of a signal's fields: what may stand in each, and what it is understood as."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
+from engine import booked
+from engine.plain_text import storable
 from engine.types import SignalAction
-from webhook_server import actions, numerals, symbols
+from webhook_server import actions, ascii_words, numerals, reasons, symbols
 
 LARGEST_USD: Final = Decimal(1_000_000_000)
-SMALLEST: Final = Decimal("0.00000001")  # what the books tell apart
-SECONDS_END: Final = (
-    100_000_000_000  # numbers below are seconds since 1970 (year 5138), those above milliseconds (1973)
-)
+# Numbers below are seconds since 1970 (up to the year 5138), those above are milliseconds (from 1973).
+SECONDS_END: Final = 100_000_000_000
 _ISO: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?( ?(Z|[+-][0-9]{2}:?[0-9]{2}))?)?",
     re.IGNORECASE,
 )
 
 # As validation context, where an order comes from. Without one it is made by us, or stored and not sent to a venue.
-FROM_SENDER: Final = object()  # as it came: spellings are understood, and everything is checked
+# As it came: spellings are understood, and everything is checked.
+FROM_SENDER: Final = object()
 EXIT_FROM_SENDER: Final = object()
 _SENT: Final = (FROM_SENDER, EXIT_FROM_SENDER)
+# Stored, and may be at a venue: whether senders may still write this is no question any more.
+WAS_SENT: Final = object()
 SYMBOL: Final = re.compile(r"[A-Z0-9_]{2,30}")
-WAS_SENT: Final = (
-    object()
-)  # stored, and may be at a venue: whether senders may still write this is no question any more
 
 
 def _action(value: object) -> object:
@@ -47,12 +48,14 @@ def _symbol(value: object, info: ValidationInfo) -> object:
 
 
 def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) and value.isascii() else value
+    word = ascii_words.lower(value)
+    return value if word is None else word
 
 
 def _upper(value: object) -> object:
-    """Letters of other alphabets stay as they are, and are refused: some become ASCII when their case changes."""
-    return value.strip().upper() if isinstance(value, str) and value.isascii() else value
+    """Letters of other alphabets stay as they are, and are refused."""
+    word = ascii_words.upper(value)
+    return value if word is None else word
 
 
 def _number(value: object, info: ValidationInfo) -> object:
@@ -70,7 +73,7 @@ def _moment(value: object) -> object:
         text = value.strip(numerals.BLANKS)
         if _ISO.fullmatch(text):
             return text
-        value = numerals.from_text(text, wanted="must be ISO 8601, or seconds or milliseconds since 1970")
+        value = numerals.from_text(text, wanted=reasons.NO_MOMENT)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     if value < 0:
@@ -90,22 +93,36 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def _storable(value: str) -> str:
-    """PostgreSQL keeps neither NUL nor half of a surrogate pair."""
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError("has characters that cannot be stored")
+    if storable(value) != value:
+        raise ValueError(reasons.NOT_STORABLE)
     return value
 
 
-def shortened(limit: int) -> AfterValidator:
+def text_up_to(limit: int) -> AfterValidator:
     """Text that can be stored, cut after `limit` characters."""
     return AfterValidator(lambda value: _storable(value)[:limit])
 
 
+def are_one(values: Iterable[object]) -> bool:
+    """Whether all `values`, as read from JSON, say the same: 100 is "100.0", and long is LONG."""
+    return len({_compared(value) for value in values}) < 2
+
+
+def _compared(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).casefold()
+    try:
+        number = numerals.from_text(value)
+    except ValueError:
+        number = None
+    return Decimal(str(number)) if isinstance(number, int | float | Decimal) else str(value).strip().casefold()
+
+
 _NUMBER: Any = BeforeValidator(_number)
 Usd = Annotated[Decimal, _NUMBER, Field(ge=0, le=LARGEST_USD)]
-Price = Annotated[Decimal, _NUMBER, Field(ge=SMALLEST, le=LARGEST_USD)]
-Percent = Annotated[Decimal, _NUMBER, Field(ge=SMALLEST, lt=100)]
-Gain = Annotated[Decimal, _NUMBER, Field(ge=SMALLEST, le=1000)]
+Price = Annotated[Decimal, _NUMBER, Field(ge=booked.LEAST, le=LARGEST_USD)]
+Percent = Annotated[Decimal, _NUMBER, Field(ge=booked.LEAST, lt=100)]
+Gain = Annotated[Decimal, _NUMBER, Field(ge=booked.LEAST, le=1000)]
 Share = Annotated[Decimal, _NUMBER, Field(gt=0, le=100)]
 Confidence = Annotated[float, _NUMBER, Field(ge=0, le=1)]
 Leverage = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=125)]

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from engine.errors import SparkyError
+from webhook_server.faults import FieldError
 from webhook_server.json_body import read_object
 from webhook_server.numerals import Unusable
 from webhook_server.proof_headers import with_standard_names
-from webhook_server.schemas import FieldError
 
 BODY_LIMIT_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0

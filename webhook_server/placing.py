@@ -3,15 +3,12 @@
 from decimal import Decimal
 from typing import Final
 
+from engine import booked
 from engine.errors import OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import OrderRequest, OrderResult, OrderStatus, Venue
 from webhook_server.clock import Clock
 
 ASK_AGAIN_S: Final = (0.1, 0.3, 0.8, 1.5)
-LEAST_BOOKED, MOST_BOOKED = (
-    Decimal("0.00000001"),
-    Decimal(1_000_000_000_000),
-)  # of numeric(20, 8), the latter not itself
 
 
 def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None = None) -> OrderResult:
@@ -20,7 +17,7 @@ def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None
     Raises what the venue raises, VenueRefused when it took the order and rejected it later or when the books could not
     hold its quantity, and OutcomeUnknown when it does not tell within 3 s what became of it.
     """
-    if not LEAST_BOOKED <= order.quantity < MOST_BOOKED:
+    if not booked.LEAST <= order.quantity < booked.BEYOND:
         raise VenueRefused(f"{order.symbol}: quantity {order.quantity} is more, or less, than the books hold", "filter")
     try:
         result = venue.market_order(order) if limit is None else venue.limit_order(order, limit)

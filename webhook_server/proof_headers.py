@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from webhook_server.schemas import FieldError
+from webhook_server.faults import FieldError
 
 NAMES: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 

@@ -16,12 +16,13 @@ from webhook_server.answers import Answer
 from webhook_server.auth import SecretBook, Unauthenticated, authenticate
 from webhook_server.clock import Clock
 from webhook_server.exits_of_nothing import as_held
+from webhook_server.faults import FieldError
 from webhook_server.intake import Envelope
 from webhook_server.pace import Pace
 from webhook_server.pipeline import NOT_EXECUTED, Pipeline, told
 from webhook_server.places import State, Ticket
 from webhook_server.refused import Refused
-from webhook_server.schemas import FieldError, Order, parse, unknown_fields
+from webhook_server.schemas import Order, parse, unknown_fields
 from webhook_server.signal_ids import given_id, is_known_by_its_answer, signal_id
 from webhook_server.trade import Request
 
@@ -89,7 +90,7 @@ class Reception:
             self._under_way.setdefault((user_id, envelope.fingerprint), request)
             admitted = self._admitted(request, envelope, wake)
         except FieldError as error:
-            return Outcome(malformed(error), Refused.of_field(error, user_id, envelope.body))
+            return Outcome(malformed(error), Refused.of_field(error, user_id))
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer
             return self._failed(error, started, user_id)
         return admitted if admitted.ticket.state is State.WAITING else self._answered(admitted)
@@ -167,4 +168,4 @@ def refused(answer: Answer, request: Request, reason: str | None = None) -> Outc
 
 
 def _error(answer: Answer) -> str:
-    return str(answer.body["error"])
+    return answers.USED_ID if answer.status == 409 else str(answer.body["error"])

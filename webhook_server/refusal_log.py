@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import structlog
 
+from webhook_server.answers import WRONG_ADDRESS
 from webhook_server.clock import Clock
 from webhook_server.hardening import Application, Receive, Scope, Send
 from webhook_server.line_limit import OF_ONE_EVERY_S, LineLimit
-from webhook_server.refused import UNSHOWN, Refused, familiar_path
+from webhook_server.refused import UNSHOWN, Refused, known_words_of_path
 
 logger = structlog.get_logger()
 
@@ -19,8 +20,7 @@ LEFT_OUT: Final = "more were refused than are shown"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _REASONS: Final = {  # of answers whose reason no route has told
     401: "the secret or token is missing or wrong",
-    404: "there is nothing at this path; signals go to /webhook or /webhook/ai-signal",
-    405: "this path has another method; signals are POSTed",
+    **WRONG_ADDRESS,
 }
 
 
@@ -50,7 +50,7 @@ class RefusalLog:
             address=_host(scope.get("client")),
             status=status,
             method=method,
-            route=familiar_path(scope["path"]),
+            route=known_words_of_path(scope["path"]),
             **refused.shown(),
         )
 

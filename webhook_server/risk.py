@@ -14,6 +14,7 @@ from engine.entry_rules import BrokenRule, Entry, allowed_size
 from engine.store.webhook_rows import Portfolio
 from engine.types import Position, StrategyStatus
 from webhook_server.schemas import Order
+from webhook_server.sizing import ReducedBy
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
@@ -56,7 +57,7 @@ class Allowance:
     """
 
     size_usd: Decimal
-    reduced_by: tuple[str, ...] = ()
+    reduced_by: tuple[ReducedBy, ...] = ()
 
 
 def judge(order: Order, portfolio: Portfolio, held: Position | None, now: datetime) -> Refusal | Allowance:
@@ -230,7 +231,7 @@ def _leverage(order: Order, portfolio: Portfolio, allowance: Allowance) -> Refus
 def _within_caps(allowed: Decimal, order: Order, portfolio: Portfolio, held: Position | None) -> Allowance:
     """`allowed` USD, cut to what the caps leave above what is held on the same side."""
     asked = order.position_size_usd or Decimal(0)
-    reduced_by = ["max_entry_percent"] if allowed < asked else []
+    reduced_by = [ReducedBy.MAX_ENTRY_PERCENT] if allowed < asked else []
     has = held.position_size_usd if held is not None and not _reverses(order, held) else Decimal(0)
     for name, cap in _caps(portfolio):
         if cap - has < allowed:
@@ -239,11 +240,11 @@ def _within_caps(allowed: Decimal, order: Order, portfolio: Portfolio, held: Pos
     return Allowance(max(Decimal(0), allowed), tuple(reduced_by))
 
 
-def _caps(portfolio: Portfolio) -> Iterator[tuple[str, Decimal]]:
+def _caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
     if portfolio.strategy is not None:
-        yield "max_position_usd", portfolio.strategy.max_position_usd
+        yield ReducedBy.MAX_POSITION_USD, portfolio.strategy.max_position_usd
     if portfolio.settings is not None and portfolio.settings.max_position_size_usd:
-        yield "max_position_size_usd", portfolio.settings.max_position_size_usd
+        yield ReducedBy.MAX_POSITION_SIZE_USD, portfolio.settings.max_position_size_usd
 
 
 def _reverses(order: Order, position: Position) -> bool:

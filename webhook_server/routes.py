@@ -17,6 +17,7 @@ from webhook_server import answers, auth, described
 from webhook_server.admission import Wakeup
 from webhook_server.answers import Answer
 from webhook_server.ascii_json import AsciiJson
+from webhook_server.faults import FieldError
 from webhook_server.health import Health
 from webhook_server.intake import (
     BODY_LIMIT_BYTES,
@@ -31,7 +32,7 @@ from webhook_server.metrics import Metrics
 from webhook_server.places import Ticket
 from webhook_server.reception import Admitted, Outcome, Reception, malformed
 from webhook_server.refused import Refused
-from webhook_server.schemas import AiSignal, FieldError, Order
+from webhook_server.schemas import AiSignal, Order
 from webhook_server.signal_ids import is_known_by_its_answer
 
 LIVE: Final = "/health/live"
@@ -194,10 +195,12 @@ def _add_views(routes: APIRouter, doors: Doors) -> None:
 def positions_of(store: Store, secret: str | None) -> Answer:
     """The positions of the secret's owner."""
     try:
-        user_id = auth.owner(SecretStr(secret) if secret else None, None, store)
+        if not secret:
+            return answers.unauthenticated(auth.NO_PROOF, answers.HOW_TO_READ)
+        user_id = auth.owner(SecretStr(secret), None, store)
         found = store.open_positions(user_id=user_id)
     except auth.Unauthenticated as error:
-        return answers.unauthenticated(str(error))
+        return answers.unauthenticated(str(error), answers.HOW_TO_READ)
     except UpstreamUnavailable as error:
         return answers.unavailable(error.service, error.retry_after_s)
     rows = [position.model_dump(exclude={"user_id"}) for position in found]

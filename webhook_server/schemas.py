@@ -17,17 +17,18 @@ from pydantic import (
     field_validator,
 )
 
+from engine import booked
 from engine.types import Side, SignalAction
 from webhook_server import actions, fields, numerals, unknown_names
+from webhook_server import reasons as told
 from webhook_server.faults import FieldError, is_safe_to_repeat
 
-__all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "FieldError", "Order", "parse", "restored", "unknown_fields"]
+__all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "Order", "parse", "restored", "unknown_fields"]
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
 SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
 ALL: Final = Decimal(100)
 MOST_NAMED: Final = 20
-_OWN_WORDS: Final = {"missing": "is missing", "uuid_parsing": "must be a UUID"}  # pydantic's own repeat what was sent
 
 
 class Order(BaseModel):
@@ -62,10 +63,10 @@ class Order(BaseModel):
     timestamp: fields.Moment | None = None
     expires_at: fields.Moment | None = None
     signal_id: Annotated[str, StringConstraints(strip_whitespace=True, pattern=REQUEST_ID)] | None = None
-    strategy: Annotated[str, fields.shortened(200)] | None = None
-    source: Annotated[str, fields.shortened(100)] | None = None
+    strategy: Annotated[str, fields.text_up_to(200)] | None = None
+    source: Annotated[str, fields.text_up_to(100)] | None = None
     ai_confidence: fields.Confidence | None = None
-    ai_reasoning: Annotated[str, fields.shortened(1000)] | None = None
+    ai_reasoning: Annotated[str, fields.text_up_to(1000)] | None = None
     is_ai_signal: bool = False  # kept in the payload, so that a resumed request knows it too
 
     @property
@@ -86,8 +87,8 @@ class Order(BaseModel):
     @field_validator("position_size_usd")
     @classmethod
     def _sized(cls, size_usd: Any, info: ValidationInfo) -> Any:
-        if _is_checked_entry(info) and (size_usd or 0) < fields.SMALLEST:
-            raise ValueError("an entry needs a size above 0")
+        if _is_checked_entry(info) and (size_usd or 0) < booked.LEAST:
+            raise ValueError("is missing; an entry needs it, above 0" if size_usd is None else told.ABOVE_0)
         return size_usd
 
     @field_validator("take_profit_percent")
@@ -116,7 +117,7 @@ class Order(BaseModel):
     @classmethod
     def _limited(cls, price: Any, info: ValidationInfo) -> Any:
         if _is_checked_entry(info) and info.data.get("order_type") == "LIMIT" and price is None:
-            raise ValueError("a LIMIT order needs a price")
+            raise ValueError("is missing; a LIMIT order needs it")
         return price
 
 
@@ -207,19 +208,25 @@ def _faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[str, s
     looked_at = _OF_EXITS if is_exit else _OF_ALL
     for name, value in given.items():
         if name in looked_at or not is_exit:
-            reason = numerals.reason_unusable(value)
-            if reason is not None:
-                yield name, reason
+            yield from _each(name, numerals.reason_unusable(value))
+        if name in looked_at and told.is_unfilled(value):
+            yield name, told.UNFILLED
         if name not in _KNOWN:
-            advice = None if is_exit else unknown_names.advice(name, value)
-            advice = advice or unknown_names.spelling_advice(name, value, _SPELLINGS[is_exit])
-            if advice is not None:
-                yield name, advice
+            yield from _each(name, _advice(name, value, is_exit=is_exit))
     for choices in _CHOICES:
         names = [name for name in choices if name in given and name in looked_at]
-        reason = _differing(given, names)
-        if reason is not None:
-            yield names[-1], reason
+        yield from _each(names[-1] if names else "", _differing(given, names))
+
+
+def _each(name: str, reason: str | None) -> Iterator[tuple[str, str]]:
+    if reason is not None:
+        yield name, reason
+
+
+def _advice(name: str, value: object, *, is_exit: bool) -> str | None:
+    """What to send in place of a field `name` that means nothing to us."""
+    advice = None if is_exit else unknown_names.advice(name, value)
+    return advice or unknown_names.spelling_advice(name, value, _SPELLINGS[is_exit])
 
 
 def _is_all(share: object) -> bool:
@@ -230,8 +237,7 @@ def _is_all(share: object) -> bool:
 
 
 def _differing(given: Mapping[str, Any], names: list[str]) -> str | None:
-    is_one = len({str(given[name]) for name in names}) < 2
-    return None if is_one else f"differs from {names[0]}, which means the same"
+    return None if fields.are_one(given[name] for name in names) else f"differs from {names[0]}, which means the same"
 
 
 def _validated(used: Mapping[str, Any], schema: type[Order], reasons: dict[str, str], *, is_exit: bool) -> Order:
@@ -257,8 +263,7 @@ def _reasons_of(error: ValidationError, used: Mapping[str, Any]) -> Iterator[tup
     for fault in error.errors(include_url=False, include_input=False):
         field = _FIELD_OF[str(fault["loc"][0])]
         names = [name for name in _FIELD_OF if _FIELD_OF[name] == field]
-        reason = _OWN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-        yield next((name for name in names if name in used), names[0]), reason
+        yield next((name for name in names if name in used), names[0]), told.reason_of(fault, field)
 
 
 def _names(field: str) -> list[str]:

@@ -186,11 +186,12 @@ class Settlement:
 
 @contextmanager
 def faults_of(exchange: str) -> Iterator[None]:
-    """An exchange that nobody knows, credentials that are missing or not accepted: the sender must mend that."""
+    """Ends a request whose sender must mend it: an unknown exchange, or credentials that are missing or refused."""
     try:
         yield
     except BadConfiguration as error:
-        answer = answers.malformed("exchange", str(error), answers.NO_CREDENTIALS_HINT)
+        hint = answers.NO_CREDENTIALS_HINT if isinstance(error, CredentialsRefused) else None
+        answer = answers.malformed("exchange", str(error), hint)
         raise Ended("refused", answer, f"{exchange}: {error}") from error
 
 

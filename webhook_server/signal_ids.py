@@ -11,8 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.store.store import Store
 from webhook_server import fields
+from webhook_server.faults import FieldError
 from webhook_server.intake import Envelope
-from webhook_server.schemas import REQUEST_ID, FieldError, Order
+from webhook_server.reasons import ID_FORM
+from webhook_server.schemas import REQUEST_ID, Order
 from webhook_server.trade import Request
 
 DERIVED: Final = "body/"  # no sender's id has a slash; `repeated_request` in the database knows the prefix too
@@ -74,7 +76,7 @@ def given_id(headers: Mapping[str, str], order: Order) -> str | None:
     header = headers.get("webhook-id", "").strip()
     if header and not REQUEST_ID.fullmatch(header):
         if order.is_entry:
-            raise FieldError("webhook-id", "must be 1 to 100 letters, digits and . _ : ~ -")
+            raise FieldError("webhook-id", ID_FORM)
         header = ""
     if header and order.signal_id and header != order.signal_id and order.is_entry:
         raise FieldError("signal_id", "differs from the webhook-id header")

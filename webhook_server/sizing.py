@@ -1,13 +1,25 @@
 """How much is traded, at which protective prices, and what it earned: exact arithmetic and nothing else."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from enum import StrEnum
 from typing import Literal
 
+from engine import booked
 from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server.schemas import Order
 
 HUNDRED = Decimal(100)
+
+
+class ReducedBy(StrEnum):
+    """What made an entry less than was asked for: a limit, the size of a lot, or a venue that filled a part only."""
+
+    MAX_ENTRY_PERCENT = "max_entry_percent"
+    MAX_POSITION_USD = "max_position_usd"
+    MAX_POSITION_SIZE_USD = "max_position_size_usd"
+    LOT_STEP = "lot_step"
+    PARTIAL_FILL = "partial_fill"
 
 
 def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal) -> Decimal:
@@ -33,16 +45,16 @@ def reduced_by(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...
     """Why `filled` of the base asset is less than `wanted`: no whole lots, or a venue that filled a part only."""
     if filled >= wanted:
         return ()
-    return ("lot_step",) if filled >= floor_to(wanted, lot) else ("partial_fill",)
+    return (ReducedBy.LOT_STEP if filled >= floor_to(wanted, lot) else ReducedBy.PARTIAL_FILL,)
 
 
 def increased(held: Position | None, fill: Fill) -> tuple[Decimal, Decimal, Decimal]:
     """Quantity, average entry price and cost in USD of the position after an entry, rounded as the books round."""
-    cost = _booked(fill.quantity * fill.price)
+    cost = booked.rounded(fill.quantity * fill.price)
     if held is None:
         return fill.quantity, fill.price, cost
     quantity, whole = held.quantity + fill.quantity, held.position_size_usd + cost
-    return quantity, _booked(whole / quantity), whole
+    return quantity, booked.rounded(whole / quantity), whole
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
@@ -58,10 +70,6 @@ def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_
     if position.take_profit_price is not None and (price - position.take_profit_price) * sign >= 0:
         return "take_profit"
     return None
-
-
-def _booked(value: Decimal) -> Decimal:
-    return value.quantize(Decimal("1e-8"), ROUND_HALF_EVEN)
 
 
 def _moved(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:

@@ -7,14 +7,16 @@ The spellings are those of ccxt (BASE/QUOTE:SETTLE), TradingView (EXCHANGE:PAIR,
 import re
 from typing import Final
 
+from webhook_server import ascii_words
+
 QUOTES: Final = (
     *("USDT", "USDC", "USD1", "FDUSD", "BUSD", "TUSD", "USDE", "USDF", "USDS", "USDD", "USDP", "DAI", "USD"),
     *("EUR", "GBP", "JPY", "TRY", "BRL", "AUD", "BTC", "ETH", "BNB"),
 )
 IN_COIN: Final = "USD"  # exchanges call PAIR_PERP and BASE-QUOTE-SWAP of it what is settled in the base: BTCUSD_PERP
 FORMS: Final = (
-    "send BTCUSDT, BTC/USDT:USDT, BTC/USDT, BTC-USDT, BTC_USDT, BTCUSDT.P, BTCUSDTPERP, BTCUSDT_PERP, BTC-USDT-SWAP, "
-    "BTC-USDT-PERP or BINANCE:BTCUSDT"
+    "send BTCUSDT, BTC/USDT:USDT, BTC/USDT, BTC-USDT, BTC_USDT, BTCUSDT.P, BTCUSDTPERP, BTCUSDT_PERP, BTCUSDT-PERP, "
+    "BTC-USDT-SWAP, BTC-USDT-PERP, BTC_USDT_PERP or BINANCE:BTCUSDT"
 )
 _ANY_QUOTE: Final = "|".join(sorted(QUOTES, key=len, reverse=True))
 _BASE: Final = "(?P<base>[A-Z0-9]{1,20}?)"
@@ -34,7 +36,7 @@ def canonical(written: str) -> str:
 
     Raises ValueError for another contract, for what can be read in two ways, and for what is no symbol.
     """
-    word = written.strip().upper() if written.isascii() else ""
+    word = ascii_words.upper(written) or ""
     if _PLAIN.fullmatch(word) and word not in QUOTES and not word.endswith("PERP"):
         return word  # also a quote that is new to us: the exchange knows what it lists
     found = _understood(_without_exchange(word))

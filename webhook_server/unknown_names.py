@@ -47,7 +47,7 @@ _ADVICE: Final = {  # names without case and separators
         (_SIZE_NAMES, _SIZE),
         ("reduceonly closeposition closeonly exitonly", _REDUCE),
         (_HEDGE_NAMES, _HEDGE),
-        ("expiry expires expiration validuntil goodtilldate maxlag", _EXPIRY),
+        ("expiry expires expiration validuntil goodtilldate maxlag ttl validfor expiresin expirein", _EXPIRY),
         ("limit limitprice orderprice slippage slippagepercent slippagepct maxslippage slippagetolerance", _LIMIT),
         ("dryrun paper papertrading ispaper sandbox testnet testmode test istest simulate simulated", _PAPER),
         ("triggerprice stoplimitprice", _TRIGGER),

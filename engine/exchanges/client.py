@@ -1,5 +1,6 @@
 """ccxt as we want it: another base URL at will, bounded time and size, no retries of its own, perpetuals only."""
 
+import difflib
 import re
 import time
 from datetime import UTC, datetime
@@ -92,7 +93,7 @@ def open_exchange(
     """
     family = Aster if venue == "aster" else getattr(ccxt, venue, None) if venue in ccxt.exchanges else None
     if family is None:
-        raise BadConfiguration(f"No venue is called {venue!r}; see the list of exchanges that ccxt supports.")
+        raise BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
     exchange = type(venue, (Plain, family), {})(_config(timeout_s, credentials))
     shared = backoff or backoff_of(base_url or venue)
     exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
@@ -100,6 +101,11 @@ def open_exchange(
     if base_url is not None:
         exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)
     return exchange
+
+
+def _suggestion(venue: str) -> str:
+    near = difflib.get_close_matches(venue, ["aster", *ccxt.exchanges], 1)
+    return f"did you mean {near[0]!r}?" if near else "see the list of exchanges that ccxt supports."
 
 
 def elsewhere(addresses: Any, base_url: str) -> Any:

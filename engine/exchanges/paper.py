@@ -1,12 +1,10 @@
 """The venue where nothing is at stake: real quotes, fills made up by one honest rule."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
-from typing import Final
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from engine import booked
 from engine.errors import VenueRefused
 from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection, Quote, Quotes
-
-FEE_STEP: Final = Decimal("1e-8")  # what the books keep of fees
 
 
 def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
@@ -63,7 +61,7 @@ class PaperVenue:
         if limit_price is not None:
             _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
         quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
-        fee_usd = (quantity * price * self._fee_percent / 100).quantize(FEE_STEP, ROUND_HALF_EVEN)
+        fee_usd = booked.rounded(quantity * price * self._fee_percent / 100)
         return OrderResult(
             order_id=f"paper-{order.client_order_id}",
             client_order_id=order.client_order_id,

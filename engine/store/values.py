@@ -1,18 +1,16 @@
 """How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 
+from engine import booked
 from engine.sentences import fault_message
-
-# Prices, quantities and money are booked to 8 places, half-even.
-_EIGHT_PLACES = Decimal("0.00000001")
 
 
 def _booked(value: object) -> object:
-    return value.quantize(_EIGHT_PLACES, ROUND_HALF_EVEN) if isinstance(value, Decimal) and value.is_finite() else value
+    return booked.rounded(value) if isinstance(value, Decimal) and value.is_finite() else value
 
 
 Booked = Annotated[Decimal, BeforeValidator(_booked)]

@@ -4,7 +4,14 @@ import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from engine.errors import BadConfiguration, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
+from engine.errors import (
+    BadConfiguration,
+    CredentialsRefused,
+    OutcomeUnknown,
+    StrategyFault,
+    UpstreamUnavailable,
+    VenueRefused,
+)
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
     Account,
@@ -83,7 +90,7 @@ class LiveAccount:
             "refuse": VenueRefused("Margin is insufficient. (-2019)"),
             "away": UpstreamUnavailable("venue", "no connection"),
             "silent": OutcomeUnknown("timed out"),
-            "forbidden": BadConfiguration("The venue does not accept the credentials: key revoked."),
+            "forbidden": CredentialsRefused("The venue does not accept the credentials: key revoked."),
         }
         if self.mood in failures:
             raise failures[self.mood]
@@ -207,7 +214,7 @@ class Venues:
 
     def quotes(self, exchange: str) -> Market:
         if exchange != "aster":
-            raise BadConfiguration(f"No venue is called {exchange!r}; see the list of exchanges that ccxt supports.")
+            raise BadConfiguration(f"No exchange is called {exchange!r}; see the list of exchanges that ccxt supports.")
         return self.market
 
     def paper(self, exchange: str) -> Venue:

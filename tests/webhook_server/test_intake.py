@@ -12,10 +12,11 @@ from fastapi import FastAPI
 from engine.serving import HttpService
 from tests.webhook_server.conftest import Site
 from webhook_server.clock import SystemClock
+from webhook_server.faults import FieldError
 from webhook_server.health import Health
 from webhook_server.intake import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
 from webhook_server.routes import LIVE, Doors, router
-from webhook_server.schemas import FieldError, Order, parse
+from webhook_server.schemas import Order, parse
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,16 @@ def test_what_pydantic_repeats_of_a_value_is_left_out(site: Site, lines: Lines) 
     assert "\u2603" not in str(lines)
 
 
+def test_a_reason_stays_whole_whatever_other_fields_say(site: Site, lines: Lines) -> None:
+    assert site.sender.post(leverage=1000, comment="must be at most", note="leverage").status_code == 400
+    assert only(lines)["reason"] == "leverage: must be at most 125"
+
+
+def test_an_id_that_was_used_before_is_the_reason(site: Site, lines: Lines) -> None:
+    assert [site.sender.post(signal_id="a", size=size).status_code for size in (None, 1000)] == [200, 409]
+    assert only(lines)["reason"] == "its id was used before for another body"
+
+
 def test_a_body_that_is_too_large_leaves_a_line(site: Site, lines: Lines) -> None:
     assert requests.post(f"{site.url}/webhook", data=b" " * (BODY_LIMIT_BYTES + 1), timeout=60).status_code == 413
     assert only(lines)["status"] == 413

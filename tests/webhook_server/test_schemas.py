@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from engine.types import SignalAction
-from webhook_server.schemas import AiSignal, FieldError, Order, parse, restored, unknown_fields
+from webhook_server.faults import FieldError
+from webhook_server.schemas import AiSignal, Order, parse, restored, unknown_fields
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 

@@ -136,12 +136,12 @@ def examples() -> list[str]:
 
 
 def test_there_are_examples_for_people_for_charting_services_and_for_their_strategies() -> None:
-    assert len(examples()) == 3
+    assert len(examples()) == 4
+    assert sum("CLOSE" in each for each in examples()) == 1
 
 
-@pytest.mark.parametrize("example", examples())
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", None])
-def test_the_documented_examples_work_as_they_are_written(site: Site, example: str, content_type: str | None) -> None:
+def posted(site: Site, example: str, content_type: str | None = None) -> requests.Response:
+    """The answer to `example` with its placeholders filled in."""
     filled_in = {
         "whsec_…": site.sender.secret.get_secret_value(),
         "{{exchange}}": "BINANCE",
@@ -155,12 +155,24 @@ def test_the_documented_examples_work_as_they_are_written(site: Site, example: s
     for placeholder, value in filled_in.items():
         example = example.replace(placeholder, value)
     headers = {"content-type": content_type} if content_type else {}
-    answer = requests.post(f"{site.url}/webhook", data=example.encode(), headers=headers, timeout=60)
+    return requests.post(f"{site.url}/webhook", data=example.encode(), headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize("example", [each for each in examples() if "CLOSE" not in each])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", None])
+def test_the_documented_examples_work_as_they_are_written(site: Site, example: str, content_type: str | None) -> None:
+    answer = posted(site, example, content_type)
     assert (answer.status_code, answer.json()["action"]) == (200, "opened"), answer.text
     (position,) = site.store.open_positions(user_id=site.sender.user_id)
     assert (position.symbol, position.side, position.is_paper) == ("BTCUSDT", "LONG", True)
     assert 200 < position.position_size_usd <= 250
     assert position.stop_loss_price == Decimal("24505.1")
+
+
+def test_the_documented_closing_alert_closes_what_the_documented_entry_opened(site: Site) -> None:
+    _, entry, closing, _ = examples()
+    assert [posted(site, each).json()["action"] for each in (entry, closing)] == ["opened", "closed"]
+    assert site.store.open_positions() == ()
 
 
 def test_a_limit_order_is_filled_within_its_price_or_skipped(site: Site) -> None:

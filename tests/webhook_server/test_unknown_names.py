@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
-from webhook_server.schemas import FieldError, Order, parse
+from webhook_server.faults import FieldError
+from webhook_server.schemas import Order, parse
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"action": "BUY", "position_size_usd": 100}
@@ -23,7 +24,7 @@ PROMISES = {
     ),
     **dict.fromkeys(("reduceOnly", "reduce_only", "closePosition"), "CLOSE"),
     **dict.fromkeys(("strategyId", "Strategy_ID"), "strategy_id"),
-    **dict.fromkeys(("expiresAt", "expiry"), "expires_at"),
+    **dict.fromkeys(("expiresAt", "expiry", "ttl"), "expires_at"),
     **dict.fromkeys(("hedge", "hedge_mode", "positionSide", "position_side"), "position"),
     **dict.fromkeys(("limitPrice", "limit", "maxSlippage", "slippage_percent"), "price"),
     **dict.fromkeys(("dry_run", "paper", "testMode", "is_test"), "environment"),

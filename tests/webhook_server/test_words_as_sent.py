@@ -11,7 +11,8 @@ import requests
 
 from engine.types import SignalAction
 from tests.webhook_server.conftest import Site
-from webhook_server.schemas import FieldError, Order, parse, restored
+from webhook_server.faults import FieldError
+from webhook_server.schemas import Order, parse, restored
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"position_size_usd": 100}
