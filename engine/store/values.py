@@ -1,9 +1,12 @@
 """How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
 
+from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+
+from engine.types import Row
 
 # Prices, quantities and money are booked to 8 places, half-even.
 _EIGHT_PLACES = Decimal("0.00000001")
@@ -28,6 +31,18 @@ def plain(value: Any) -> Any:
 
 
 Document = Annotated[dict[str, Any], BeforeValidator(plain)]
+
+
+AnyDocument = Annotated[Any, BeforeValidator(plain)]  # whatever JSON a column holds
+
+# PostgreSQL knows infinity and years that Python lacks: those stay the text that the database gave.
+Moment = Annotated[datetime | str, Field(union_mode="left_to_right")]
+
+
+class ShownRow(Row):
+    """Base of rows that people are shown, right or wrong: a figure may be NaN or infinite."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
 
 def faults(error: ValidationError, unknown: str = "is unknown") -> str:
