@@ -126,12 +126,13 @@ class PermitJournal:
         try:
             boot, monotonic, unix, tokens, requests, model = line.split(" ", 5)
             at = float(monotonic) if boot == self._boot else now - (unix_now - float(unix))
-            if not math.isfinite(at):
-                raise ValueError("no moment")
-            return Sent(_model(model), min(at, now), int(tokens), int(requests))
+            sent = Sent(_model(model), min(at, now), int(tokens), int(requests))
         except ValueError:  # the last line of a process that was killed while writing it
+            sent = None
+        if sent is None or not math.isfinite(at):
             logger.warning("permit_journal_line_ignored", line=line[:80])
             return None
+        return sent
 
 
 def _model(written: str) -> str:

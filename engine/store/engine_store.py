@@ -13,7 +13,6 @@ from engine.store.rpc import Rpc
 from engine.store.values import faults, plain
 from engine.types import Position, Signal, StrategyContext
 
-
 logger = structlog.get_logger()
 
 

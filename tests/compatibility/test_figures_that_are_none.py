@@ -1,5 +1,6 @@
-"""NaN, infinity and years that Python lacks, written by SQL: people read such rows, and only their strategy is faulted."""
+"""NaN, infinity, years that Python lacks, written by SQL: people read such rows, only their strategy is faulted."""
 
+import contextlib
 import json
 from decimal import Decimal
 from typing import Any, Final
@@ -19,35 +20,25 @@ from tests.support.sql import Sql
 
 __all__ = ["home", "own_logging", "sparky"]
 
-READS: Final = (
-    ("strategy", "list"),
-    ("strategy", "show", "{strategy}"),
-    ("decisions", "list"),
-    ("decisions", "show", str(DECISION)),
-    ("signals", "list"),
-    ("signals", "show", str(DECISION)),
-    ("positions",),
-    ("trades",),
-    ("kill", "--show"),
-    ("status", "--once"),
-)
-TABLES: Final = (
-    "ai_strategies",
-    "ai_trade_log",
-    "trades",
-    "positions",
-    "fills",
-    "signal_outbox",
-    "signal_attempts",
-    "kill_switches",
-    "webhook_requests",
-    "strategy_ledger",
-    "llm_spend",
-)
+STATUS: Final = ("status", "--once")
+SHOW: Final = ("decisions", "show", str(DECISION))
+READS: Final = {
+    "ai_strategies": (("strategy", "list"), ("strategy", "show", "{strategy}"), STATUS),
+    "ai_trade_log": (("decisions", "list"), SHOW, STATUS),
+    "trades": (("trades",), SHOW, STATUS),
+    "positions": (("positions",), SHOW, STATUS),
+    "fills": (SHOW,),
+    "signal_outbox": (("signals", "list"), ("signals", "show", str(DECISION)), SHOW),
+    "signal_attempts": (("signals", "show", str(DECISION)), SHOW),
+    "kill_switches": (("kill", "--show"), STATUS),
+    "webhook_requests": (SHOW,),
+    "strategy_ledger": (STATUS,),
+    "llm_spend": (STATUS,),
+}
 ODD: Final = {
-    "numeric": ("NaN", "Infinity", "-Infinity", "1e300"),
+    "numeric": ("NaN", "Infinity", "1e300"),
     "double precision": ("NaN", "Infinity", "1e300"),
-    "timestamp with time zone": ("infinity", "-infinity", "20000-01-01", "0044-03-15 BC"),
+    "timestamp with time zone": ("infinity", "20000-01-01", "0044-03-15 BC"),
 }
 NUMBERS: Final = ("capital_usd", "max_position_usd", "daily_llm_budget_usd", "max_drawdown_percent")
 
@@ -65,28 +56,26 @@ def as_before(sql: Sql, statement: str, *values: object) -> None:
         sql("set session_replication_role = origin")
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", READS)
 def test_a_row_with_any_figure_or_moment_is_shown(table: str, store: Store, sql: Sql, sparky: Sparky) -> None:
     fill_with_hostile_text(store, sql)
     ((strategy,),) = sql("select id::text from ai_strategies")
     columns = sql(
-        "select column_name, data_type from information_schema.columns where table_schema = 'public' and table_name = %s",
+        "select column_name, data_type from information_schema.columns "
+        "where table_schema = 'public' and table_name = %s and data_type = any(%s)",
         table,
+        list(ODD),
     )
-    for kind, values in ODD.items():
-        for value in values:
-            for column in (name for name, data_type in columns if data_type == kind):
-                try:
-                    as_before(sql, f"update {table} set {column} = %s", value)  # noqa: S608 - the catalogue's names
-                except psycopg.Error:
-                    continue  # the type or its check has no such value
-            for words in READS:
-                typed = [word.replace("{strategy}", strategy) for word in words]
-                done = sparky(*typed)
-                assert done.exception is None or isinstance(done.exception, SystemExit), (kind, value, words, done)
-                assert done.exit_code == int(words[0] == "status"), (kind, value, words, done.output)
-                told = sparky(*typed, "--json")
-                json.loads(told.stdout, parse_constant=never)
+    for number in range(3):
+        for column, kind in columns:
+            with contextlib.suppress(psycopg.Error):  # the type or its check has no such value
+                as_before(sql, f"update {table} set {column} = %s", ODD[kind][number])  # noqa: S608 - the catalogue's
+        for words in READS[table]:
+            typed = [word.replace("{strategy}", strategy) for word in words]
+            done = sparky(*typed)
+            assert done.exception is None or isinstance(done.exception, SystemExit), (number, words, done)
+            assert done.exit_code == int(words[0] == "status"), (number, words, done.output)
+            json.loads(sparky(*typed, "--json").stdout, parse_constant=never)
 
 
 @pytest.mark.parametrize("column", NUMBERS)
@@ -100,7 +89,8 @@ def test_a_strategy_without_a_figure_is_faulted_alone(column: str, store: Store,
     with pytest.raises(StrategyFault, match=column):
         store.strategy_context(ill.id)
     found = store.strategy_context(well.id)
-    assert found is not None and found.strategy.id == well.id
+    assert found is not None
+    assert found.strategy.id == well.id
     assert {row.id for row in store.running_strategies()} == {ill.id, well.id}
     assert seed_demo(store, Settings()) == ()
     sparky.ok("strategy", "pause", "well")

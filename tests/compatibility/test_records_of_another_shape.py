@@ -1,11 +1,11 @@
-"""`decisions show` over JSON that another version, or somebody's SQL, wrote: every part is shown, whatever its shape."""
+"""`decisions show` over JSON that another version, or SQL by hand, wrote: every part is shown, whatever its shape."""
 
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from console import output
@@ -62,7 +62,8 @@ def test_a_decision_is_shown_whatever_the_shape_of_its_records(
         sql(f"update ai_trade_log set {column} = %s::jsonb", shape)  # noqa: S608 - these names
         shown = sparky.ok("decisions", "show", str(DECISION))
         assert "What became of it" in shown, shape
-        assert ("marked" in shown) == ("marked" in shape), shape
+        is_read = ("calls" if column == "market" else "symbols") not in shape
+        assert ("marked" in shown) == ("marked" in shape and is_read), shape
         assert unsafe(shown) == [], shape
         assert len(sparky.json("decisions", "list")) == 2, shape
         sparky.json("decisions", "show", str(DECISION))
@@ -93,6 +94,7 @@ def _spoilt(value: Any, draw: Callable[[Any], Any]) -> Any:
     return value
 
 
+@settings(max_examples=40, phases=[Phase.generate])
 @given(st.data())
 def test_any_part_of_a_record_may_be_any_json(data: st.DataObject) -> None:
     call = {"model": "m", "outcome": "ok", "reason": None, "latency_s": 1.0, "prompt_tokens": 1, "cached_tokens": 0}
@@ -107,6 +109,6 @@ def test_any_part_of_a_record_may_be_any_json(data: st.DataObject) -> None:
     decision |= dict.fromkeys(("raw_answer", "cost_usd", "request_id", "stop_loss_percent", "take_profit_percent"))
     decision |= {"signal_action": "HOLD", "is_fault": False}
     decision |= {"market": _spoilt(seen, data.draw), "decision_json": _spoilt(record, data.draw)}
-    story = {"decision": decision, "signal": None, "attempts": [], "request": None, "fills": []}
+    story: dict[str, Any] = {"decision": decision, "signal": None, "attempts": [], "request": None, "fills": []}
     shown = told(output.plain(json.loads(json.dumps(story | {"positions": [], "trades": []}))))
     assert "What became of it" in shown
