@@ -11,6 +11,7 @@ import structlog
 from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Demand, Demanded, Message, StrategyChanged, Wanted, WantedStrategy
 from engine.errors import UpstreamUnavailable
+from engine.setting_values import model_name
 from engine.settings import Settings
 from engine.store.engine_rows import WantedRow
 from engine.store.store import Store, open_store
@@ -85,10 +86,18 @@ class Roster(Actor):
 
 
 def _demands(rows: Iterable[WantedRow]) -> tuple[Demand, ...]:
-    counts = Counter((row.model, float(row.cadence_seconds)) for row in rows)
+    """Without rows whose model no provider has: their strategies are faulted and never ask."""
+    counts = Counter((row.model, float(row.cadence_seconds)) for row in rows if _can_be_asked(row.model))
     return tuple(
         Demand(model=model, cadence_s=cadence_s, strategies=count) for (model, cadence_s), count in counts.items()
     )
+
+
+def _can_be_asked(model: str | None) -> bool:
+    try:
+        return model is None or bool(model_name(model))
+    except ValueError:
+        return False
 
 
 def make(settings: Settings, peers: Peers, _argument: str) -> Roster:

@@ -96,9 +96,9 @@ def _closed(settings: Settings, store: Store, user_id: UUID | None, strategy_id:
     under_way = {row.request_id for row in store.unfinished_requests()}
     sender, seen = Sender(1), set[UUID]()
     try:
-        closed = _closed_now(sender, url, store, store.open_positions(user_id, strategy_id), seen)
+        closed = _closed_now(sender, url, store, store.held_positions(user_id, strategy_id), seen)
         waiting = _awaited(store, under_way)
-        closed += _closed_now(sender, url, store, store.open_positions(user_id, strategy_id), seen)
+        closed += _closed_now(sender, url, store, store.held_positions(user_id, strategy_id), seen)
     finally:
         sender.close()
     closed += [_unknown(row) for row in waiting if user_id in {None, row.user_id}]

@@ -1,10 +1,11 @@
 """How commands answer: a table for people, JSON for programs, the same rows in both."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any, Final, Literal, NamedTuple
 
 import typer
@@ -62,12 +63,22 @@ def say_lines(text: str, *, err: bool = False) -> None:
 
 
 def plain(row: object) -> Any:
-    """`row` as JSON data; decimals become strings, so that no digit is lost."""
+    """`row` as JSON data; decimals become strings, so that no digit is lost, and so do floats that JSON lacks."""
     if isinstance(row, BaseModel):
-        return row.model_dump(mode="json")
+        return _finite(row.model_dump(mode="json"))
     if isinstance(row, (list, tuple)):
         return [plain(item) for item in row]
     return json.loads(json.dumps(row, default=str))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return data
 
 
 def answer(rows: Iterable[object], columns: Sequence[Column], *, as_json: bool, empty: str) -> None:
@@ -186,8 +197,11 @@ def usd(field: str) -> Cell:
 
 
 def cents(amount: Decimal, form: str = ",.2f") -> str:
-    """An amount to the cent; less than half a cent of loss is no loss."""
-    return format(amount.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + Decimal(0), form)
+    """An amount to the cent; less than half a cent of loss is no loss. What has no cents is told as it is."""
+    try:
+        return format(amount.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + Decimal(0), form)
+    except InvalidOperation:  # infinite, or of more digits than are counted with
+        return str(amount)
 
 
 def price(field: str) -> Cell:
@@ -196,13 +210,21 @@ def price(field: str) -> Cell:
 
 
 def moment(field: str) -> Cell:
-    """A time in UTC to the second."""
+    """A time in UTC to the second; a moment that Python lacks is told in the database's words."""
 
     def cell(row: dict[str, Any]) -> str | None:
         text = row.get(field)
-        return None if text is None else f"{datetime.fromisoformat(str(text)):%Y-%m-%d %H:%M:%S}"
+        return None if text is None else utc(str(text))
 
     return cell
+
+
+def utc(text: str) -> str:
+    """A moment in ISO 8601 in UTC to the second; what is none is told as it is."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return text
 
 
 def short_id(field: str) -> Cell:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 STRATEGY_PREFIX: Final = "strategy-"
+_MOST_DIGITS: Final = 15  # before the point
 
 
 def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]], now: float) -> dict[str, Any]:
@@ -89,7 +90,14 @@ def llm(rows: list[dict[str, Any]], daily_budget_usd: Decimal | None) -> dict[st
 
 
 def _each(cost_usd: str | None, decisions: int | None) -> str | None:
-    return None if cost_usd is None or not decisions else str(round(Decimal(cost_usd) / decisions, 8))
+    cost = _finite(cost_usd)
+    return None if cost_usd is None or not decisions else str(round(cost / decisions, 8))
+
+
+def _finite(amount: object) -> Decimal:
+    """0 for what is no amount of money: one row without a figure must not hide the sum of all others."""
+    value = Decimal(str(amount or 0))
+    return value if value.is_finite() and value.adjusted() < _MOST_DIGITS else Decimal(0)
 
 
 def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any]) -> str:
@@ -109,12 +117,15 @@ def _recorded(decision: dict[str, Any] | None, now: float) -> dict[str, Any] | N
     """The database's last decision in the monitor's terms, for a strategy that the monitor has not heard of since."""
     if decision is None:
         return None
-    at = datetime.fromisoformat(decision["at"]).timestamp()
     said = {name: decision[name] for name in ("action", "symbol", "confidence")}
+    try:
+        at = datetime.fromisoformat(decision["at"]).timestamp()
+    except (ValueError, OverflowError):  # a moment that Python lacks
+        return said | {"at": None, "age_s": None}
     return said | {"at": at, "age_s": round(now - at, 3)}
 
 
 def _money(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over all strategies; decimals arrive as text and leave as text, exact to the digit."""
     fields = ("realized_pnl_usd", "unrealized_pnl_usd", "equity_usd", "llm_cost_today_usd")
-    return {field: str(sum((Decimal(str(row.get(field) or 0)) for row in rows), Decimal(0))) for field in fields}
+    return {field: str(sum((_finite(row.get(field)) for row in rows), Decimal(0))) for field in fields}

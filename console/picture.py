@@ -240,7 +240,10 @@ def _positions(positions: list[dict[str, Any]]) -> str:
 def _pnl(row: dict[str, Any]) -> str:
     if row["realized_pnl_usd"] is None:
         return "-"
-    return output.cents(Decimal(str(row["realized_pnl_usd"])) + Decimal(str(row["unrealized_pnl_usd"] or 0)), "+,.2f")
+    realized, unrealized = Decimal(str(row["realized_pnl_usd"])), Decimal(str(row["unrealized_pnl_usd"] or 0))
+    if not (realized.is_finite() and unrealized.is_finite()):
+        return "NaN"
+    return output.cents(realized + unrealized, "+,.2f")
 
 
 def _usd(text: str, places: int = 2) -> str:

@@ -85,10 +85,18 @@ def _run(
     plan = composition.plan(settings, specs)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
     if progress.reason is not None and code != 0:
-        say(f"sparky: {progress.reason.strip().splitlines()[-1]}", err=True)
+        say(f"sparky: {first_sentence(progress.reason)}", err=True)
     elif code == 0:
         say("Sparky has stopped; nothing is left running.", err=True)
     return code
+
+
+def first_sentence(words: str) -> str:
+    """What a child's last words say first; of a traceback its error, without what a library adds below it."""
+    lines = words.strip().splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    return next((line for line in after if line and not line.startswith(" ")), lines[-1] if lines else "")
 
 
 def serve(settings: Settings) -> int:

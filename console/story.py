@@ -1,7 +1,7 @@
 """A decision told to people: what the model saw, what it said, what code made of it, and what became of it. Pure."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -28,16 +28,45 @@ def told(story: dict[str, Any]) -> str:
 
 
 def _saw(decision: dict[str, Any]) -> Iterator[str]:
-    market, record = decision["market"] or {}, decision["decision_json"] or {}
+    market, record = _fields(decision["market"]), _fields(decision["decision_json"])
+    yield from _odd("market", decision["market"])
+    yield from _odd("record", decision["decision_json"])
     if record.get("system_sha256"):
-        yield f"the rules of the profile {market.get('risk_profile')} (text {record['system_sha256']})"
+        yield f"the rules of the profile {_plain(market.get('risk_profile'))} (text {_plain(record['system_sha256'])})"
     if record.get("notes"):
-        yield from record["notes"].strip().splitlines()
-    for symbol in market.get("symbols", []):
-        yield from _symbol(symbol)
-    held = [_position(row) for row in market.get("positions", [])]
-    yield f"held {', '.join(held) or 'nothing'}; equity {output.shown(market.get('equity_usd'))} USD"
-    yield "limits: " + ", ".join(f"{name} {output.shown(value)}" for name, value in market.get("limits", {}).items())
+        yield from _plain(record["notes"]).strip().splitlines()
+    for symbol in _entries(market.get("symbols")):
+        yield from _shown(_symbol, symbol)
+    held = [line for row in _entries(market.get("positions")) for line in _shown(_position, row)]
+    yield f"held {', '.join(held) or 'nothing'}; equity {_plain(output.shown(market.get('equity_usd')))} USD"
+    limits = market.get("limits") or {}
+    known = isinstance(limits, dict)
+    yield "limits: " + (", ".join(f"{n} {output.shown(v)}" for n, v in limits.items()) if known else _plain(limits))
+
+
+def _fields(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _entries(value: object) -> list[Any]:
+    """The entries of a list; what is no list is one entry."""
+    if isinstance(value, list):
+        return value
+    return [] if value is None or value in ("", {}) else [value]
+
+
+def _odd(name: str, value: object) -> Iterator[str]:
+    """A record that is no JSON object, in one line."""
+    if value is not None and not isinstance(value, dict):
+        yield f"{name}: {_plain(value)}"
+
+
+def _shown(form: Callable[[dict[str, Any]], Iterable[str]], part: Any) -> list[str]:
+    """The lines that `form` makes of a part; one line of JSON where another version wrote it in another shape."""
+    try:
+        return list(form(part))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, OSError):
+        return [_plain(part)]
 
 
 def _symbol(symbol: dict[str, Any]) -> Iterator[str]:
@@ -57,25 +86,31 @@ def _figures(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {'absent' if value is None else f'{value:.6g}'}" for name, value in values.items())
 
 
-def _position(row: dict[str, Any]) -> str:
-    return f"{row['side']} {row['quantity']} {row['symbol']} from {row['entry_price']}"
+def _position(row: dict[str, Any]) -> list[str]:
+    return [f"{row['side']} {row['quantity']} {row['symbol']} from {row['entry_price']}"]
 
 
 def _said(decision: dict[str, Any]) -> Iterator[str]:
-    calls = (decision["decision_json"] or {}).get("calls", [])
+    calls = _entries(_fields(decision["decision_json"]).get("calls"))
     for number, call in enumerate(calls, 1):
-        reason = f": {call['reason']}" if call["reason"] else ""
-        tokens = f"{call['prompt_tokens']} tokens ({call['cached_tokens']} cached) in, {call['completion_tokens']} out"
-        if not call.get("is_usage_told", True):
-            most = tokens if call["completion_tokens"] else f"{_usd(call['cost_usd'])} USD"
-            tokens = f"what it used was not told, counted at the most: {most}"
-        yield f"{number}. {call['model']} {call['outcome']} in {call['latency_s']:.2f} s{reason}; {tokens}"
-        if call["answer"] is not None:
-            yield from _quoted(call["answer"])
+        first, *rest = _shown(_call, call)
+        yield f"{number}. {first}"
+        yield from rest
     if not calls:
         yield output.shown(decision["model"])
     yield from _quoted(decision["raw_answer"])
     yield f"cost {_usd(decision['cost_usd'])} USD; request {output.shown(decision['request_id'])}"
+
+
+def _call(call: dict[str, Any]) -> Iterator[str]:
+    reason = f": {call['reason']}" if call["reason"] else ""
+    tokens = f"{call['prompt_tokens']} tokens ({call['cached_tokens']} cached) in, {call['completion_tokens']} out"
+    if not call.get("is_usage_told", True):
+        most = tokens if call["completion_tokens"] else f"{_usd(call['cost_usd'])} USD"
+        tokens = f"what it used was not told, counted at the most: {most}"
+    yield f"{call['model']} {call['outcome']} in {call['latency_s']:.2f} s{reason}; {tokens}"
+    if call["answer"] is not None:
+        yield from _quoted(call["answer"])
 
 
 def _quoted(answer: str | None) -> list[str]:
@@ -90,15 +125,15 @@ def _made(decision: dict[str, Any]) -> Iterator[str]:
     if decision["signal_action"] in ("LONG", "SHORT"):
         wanted.append(f"for {output.cents(Decimal(str(decision['size_usd'] or 0)))} USD")
     stops = [
-        f"{name} {decision[field]:g} %"
+        f"{name} {float(decision[field]):g} %"
         for name, field in (("stop", "stop_loss_percent"), ("target", "take_profit_percent"))
         if decision[field] is not None
     ]
-    confidence = f"confidence {decision['confidence_score'] or 0:g}"
+    confidence = f"confidence {float(decision['confidence_score'] or 0):g}"
     yield ", ".join([" ".join(wanted), confidence, *stops])
-    size_reason = (decision["decision_json"] or {}).get("size_reason")
+    size_reason = _fields(decision["decision_json"]).get("size_reason")
     if size_reason:
-        yield size_reason
+        yield _plain(size_reason)
     if decision["reasoning"]:
         yield f"its reasoning: {decision['reasoning']}"
     if decision["reason"]:
@@ -140,7 +175,9 @@ def _became(story: dict[str, Any]) -> Iterator[str]:
         yield f"earned {_pnl(story['decision']['actual_pnl'])} USD"
 
 
-def _answer(answer: dict[str, Any] | None) -> str:
+def _answer(answer: Any) -> str:
+    if answer is not None and not isinstance(answer, dict):
+        return _plain(answer)
     return ", ".join(f"{name}={_plain(value)}" for name, value in (answer or {}).items() if value is not None) or "-"
 
 
@@ -149,7 +186,10 @@ def _plain(value: object) -> str:
 
 
 def _usd(amount: object) -> str:
-    return "-" if amount is None else f"{Decimal(str(amount)):.8f}".rstrip("0").rstrip(".")
+    if amount is None:
+        return "-"
+    value = Decimal(str(amount))
+    return f"{value:.8f}".rstrip("0").rstrip(".") if value.is_finite() else str(value)
 
 
 def _number(text: str) -> str:
@@ -161,7 +201,7 @@ def _pnl(text: str | None) -> str:
 
 
 def _at(text: str) -> str:
-    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{output.utc(text)} UTC"
 
 
 def _moment(unix_ms: int) -> str:

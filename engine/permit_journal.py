@@ -1,5 +1,7 @@
 """What the limiter has granted, kept on disk: a restarted limiter must not grant the same minute twice."""
 
+import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from io import FileIO
@@ -29,6 +31,8 @@ class Sent(NamedTuple):
 
 class PermitJournal:
     """An append-only file: boot, monotonic and Unix seconds, tokens, requests and model of each grant.
+
+    The model is JSON in ASCII, so that a grant is one line whatever its model is called; older versions wrote it bare.
 
     A grant counts with all that it reserved until a second line of the same time says how much less was used. The
     monotonic clock is right within one boot, however the wall clock is set; after a reboot the wall clock must do. Each
@@ -107,12 +111,13 @@ class PermitJournal:
 
     def _line(self, sent: Sent) -> str:
         unix = time.time() - (time.monotonic() - sent.at)
-        return f"{self._boot} {sent.at:.3f} {unix:.3f} {sent.tokens} {sent.requests} {sent.model}\n"
+        return f"{self._boot} {sent.at:.3f} {unix:.3f} {sent.tokens} {sent.requests} {json.dumps(sent.model)}\n"
 
     def _recent(self, now: float, unix_now: float) -> Iterator[Sent]:
         if not self._path.exists():
             return
-        for line in filter(None, self._path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        # Of all line breaks only LF ends a line: an older version wrote the others inside a model's name.
+        for line in filter(None, self._path.read_bytes().decode("utf-8", "replace").split("\n")):
             sent = self._parsed(line, now, unix_now)
             if sent is not None and now - sent.at < DAY_S + MARGIN_S:
                 yield sent
@@ -121,10 +126,18 @@ class PermitJournal:
         try:
             boot, monotonic, unix, tokens, requests, model = line.split(" ", 5)
             at = float(monotonic) if boot == self._boot else now - (unix_now - float(unix))
-            return Sent(model, min(at, now), int(tokens), int(requests))
+            sent = Sent(_model(model), min(at, now), int(tokens), int(requests))
         except ValueError:  # the last line of a process that was killed while writing it
+            sent = None
+        if sent is None or not math.isfinite(at):
             logger.warning("permit_journal_line_ignored", line=line[:80])
             return None
+        return sent
+
+
+def _model(written: str) -> str:
+    """The name as `_line` wrote it, or bare. Raises ValueError for a name that was torn."""
+    return str(json.loads(written)) if written.startswith('"') else written
 
 
 def _by_moment(sents: Iterable[Sent]) -> list[Sent]:

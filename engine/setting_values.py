@@ -51,8 +51,14 @@ def _split(url: str) -> SplitResult:
 def model_names(value: tuple[str, ...]) -> tuple[str, ...]:
     """Names as providers write them. Raises ValueError for quotes, spaces and invisible characters."""
     for name in value:
-        if not re.fullmatch(r"[A-Za-z0-9@./~][A-Za-z0-9._:/@+~-]*", name):
-            raise ValueError("a model's name has letters, digits and . _ : / @ + - only: leave quotes and spaces away")
+        model_name(name)
+    return value
+
+
+def model_name(value: str) -> str:
+    """One name; raises as `model_names`."""
+    if not re.fullmatch(r"[A-Za-z0-9@./~][A-Za-z0-9._:/@+~-]*", value):
+        raise ValueError("a model's name has letters, digits and . _ : / @ + - only: leave quotes and spaces away")
     return value
 
 

@@ -3,10 +3,12 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from engine.setting_values import model_name
 
 
 class Frozen(BaseModel):
@@ -143,6 +145,7 @@ class MarketSnapshot(Frozen):
 
 
 ContextInterval = Literal["15m", "1h"]
+ModelName = Annotated[str, AfterValidator(model_name)]
 
 
 class Strategy(Row):
@@ -163,7 +166,7 @@ class Strategy(Row):
     max_position_usd: Decimal = Field(gt=0)
     capital_usd: Decimal = Field(gt=0)
     daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)
-    model: str | None = None
+    model: ModelName | None = None
     custom_prompt: str | None = None
     context_intervals: tuple[ContextInterval, ...] = ()
     rules: EntryRules = EntryRules()

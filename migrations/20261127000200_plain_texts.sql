@@ -73,6 +73,29 @@ create or replace trigger check_plain_texts
   before insert or update of name, model, exchange, target_assets on public.ai_strategies
   for each row execute function public.check_plain_texts('name', '100', 'model', '200', 'exchange', '30', 'target_assets', '30');
 
+-- NaN is greater than every number in PostgreSQL, so that a check for "above 0" takes it.
+create or replace function public.check_figures() returns trigger
+language plpgsql set search_path = '' as $$
+declare
+  v_new jsonb := to_jsonb(new);
+  v_old jsonb := case when tg_op = 'UPDATE' then to_jsonb(old) else '{}' end;
+  v_column text;
+begin
+  foreach v_column in array tg_argv loop
+    if v_new ->> v_column in ('NaN', 'Infinity', '-Infinity') and v_new -> v_column is distinct from v_old -> v_column then
+      raise exception 'the % of % must be a number', v_column, tg_table_name using errcode = 'SK400';
+    end if;
+  end loop;
+  return new;
+end
+$$;
+
+create or replace trigger check_figures before insert or update on public.ai_strategies
+  for each row execute function public.check_figures(
+    'cadence_seconds', 'min_confidence', 'max_drawdown_percent', 'max_position_usd', 'capital_usd', 'daily_llm_budget_usd',
+    'max_entry_percent', 'min_stop_loss_percent'
+  );
+
 create or replace trigger check_notes before insert or update of custom_prompt on public.ai_strategies
   for each row execute function public.check_notes();
 
@@ -123,7 +146,7 @@ begin
   for v_function in
     select p.oid::regprocedure from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
-      and p.proname = any (array['is_plain', 'check_plain_texts', 'check_notes', 'shorten_reason', 'ensure_user'])
+      and p.proname = any (array['is_plain', 'check_plain_texts', 'check_notes', 'check_figures', 'shorten_reason', 'ensure_user'])
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);
     execute format('grant execute on function %s to service_role', v_function);

@@ -51,7 +51,8 @@ class Health:
             pending = self._store.outbox_pending()
         except SparkyError:
             return Answer(503, {"status": "unhealthy", "error": "database unavailable", "timestamp": now.isoformat()})
-        last_at = last[0].created_at if last else None
+        at = last[0].created_at if last else None
+        last_at = at if isinstance(at, datetime) else None  # text is a moment that Python lacks
         status = worker_status(now, last_at, [row.cadence_seconds for row in running])
         body = {
             "status": status,

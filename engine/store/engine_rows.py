@@ -1,12 +1,17 @@
 """What the engine gives to the store and gets from it: strategies that should run, decisions, signals on their way."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from engine.types import Action, Frozen, Row, SignalAction, SignalOutcome
+
+
+def _revision(value: object) -> object:
+    """PostgreSQL has no text for an infinite moment."""
+    return "" if value is None else value
 
 
 class WantedRow(Row):
@@ -16,7 +21,7 @@ class WantedRow(Row):
     user_id: UUID
     name: str
     cadence_seconds: float
-    revision: str
+    revision: Annotated[str, BeforeValidator(_revision)]
     model: str | None = None
 
 

@@ -1,8 +1,10 @@
 """The engine's part of the store: what runs, what a cycle needs, its decision, and the outbox."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
+import structlog
 from pydantic import ValidationError
 
 from engine.errors import StrategyFault
@@ -10,6 +12,8 @@ from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.rpc import Rpc
 from engine.store.values import faults, plain
 from engine.types import Position, Signal, StrategyContext
+
+logger = structlog.get_logger()
 
 
 class EngineStore:
@@ -80,6 +84,17 @@ class EngineStore:
     def open_positions(
         self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None
     ) -> tuple[Position, ...]:
-        """Open positions, oldest first, of everybody or as narrowed; paper and live."""
+        """Open positions, oldest first, of everybody or as narrowed; paper and live.
+
+        One whose row is invalid is left out, which is logged: it must hide no other.
+        """
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=exchange)
-        return tuple(Position.model_validate(row) for row in rows)
+        return tuple(position for position in map(_readable, rows) if position is not None)
+
+
+def _readable(row: dict[str, Any]) -> Position | None:
+    try:
+        return Position.model_validate(row)
+    except ValidationError as error:
+        logger.warning("position_unreadable", position=str(row.get("id")), reason=faults(error))
+        return None

@@ -7,15 +7,16 @@ from decimal import Decimal
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from engine.errors import Declined
 from engine.plain_text import is_plain
-from engine.store.values import Document, faults
+from engine.store.values import AnyDocument, Moment, ShownRow, faults
 from engine.types import (
     Adding,
     ContextInterval,
     Frozen,
+    ModelName,
     Position,
     RiskProfile,
     Row,
@@ -74,7 +75,7 @@ class NewStrategy(Frozen):
     max_position_usd: Decimal = Field(default=Decimal(1000), gt=0, le=1_000_000_000)
     capital_usd: Decimal = Field(default=Decimal(10_000), gt=0, le=1_000_000_000)
     daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
-    model: Annotated[Plain, Field(max_length=200)] | None = None
+    model: Annotated[ModelName, Field(max_length=200)] | None = None
     custom_prompt: str | None = Field(default=None, max_length=4_000)
     context_intervals: tuple[ContextInterval, ...] = Field(default=(), max_length=2)
     stop_loss_required: bool | None = None
@@ -91,7 +92,7 @@ class NewStrategy(Frozen):
             raise Declined(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
 
 
-class StrategyRow(Row):
+class StrategyRow(ShownRow):
     """A strategy as it stands in the table, right or wrong: people must see a row to mend it."""
 
     id: UUID
@@ -117,14 +118,22 @@ class StrategyRow(Row):
     adding: str | None = None
     min_stop_loss_percent: Decimal | None = None
     paused_reason: str | None = None
-    paused_at: datetime | None = None
+    paused_at: Moment | None = None
     paused_traceback: str | None = None
-    running_since: datetime | None = None
-    created_at: datetime
-    updated_at: datetime
+    running_since: Moment | None = None
+    created_at: Moment
+    updated_at: Moment
 
 
-class DecisionRow(Row):
+class HeldPosition(Position):
+    """A position as it stands in the table, for those who look at it or get rid of it."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    entry_time: Moment  # type: ignore[assignment]  # its base is what the engine trades by
+
+
+class DecisionRow(ShownRow):
     """A decision of `ai_trade_log`; `raw_answer` and `market` are filled only when one decision is asked for."""
 
     id: UUID
@@ -149,12 +158,12 @@ class DecisionRow(Row):
     stop_loss_percent: float | None = None
     take_profit_percent: float | None = None
     raw_answer: str | None = None
-    market: Document | None = None
-    decision_json: Document | None = None
-    created_at: datetime
+    market: AnyDocument | None = None
+    decision_json: AnyDocument | None = None
+    created_at: Moment
 
 
-class SignalRow(Row):
+class SignalRow(ShownRow):
     """A signal of the outbox, open or ended."""
 
     id: UUID
@@ -165,16 +174,16 @@ class SignalRow(Row):
     action: SignalAction
     status: str
     attempts: int
-    next_attempt_at: datetime
+    next_attempt_at: Moment
     last_status: int | None
     last_reason: str | None
-    created_at: datetime
-    expires_at: datetime
-    settled_at: datetime | None
-    payload: Document
+    created_at: Moment
+    expires_at: Moment
+    settled_at: Moment | None
+    payload: AnyDocument
 
 
-class SignalAttempt(Row):
+class SignalAttempt(ShownRow):
     """One attempt to deliver a signal, or what else happened to it."""
 
     attempt: int
@@ -182,8 +191,8 @@ class SignalAttempt(Row):
     outcome: str
     status: int | None
     reason: str | None
-    started_at: datetime | None
-    ended_at: datetime
+    started_at: Moment | None
+    ended_at: Moment
 
 
 class SignalHistory(SignalRow):
@@ -192,7 +201,7 @@ class SignalHistory(SignalRow):
     history: tuple[SignalAttempt, ...] = ()
 
 
-class TradeRow(Row):
+class TradeRow(ShownRow):
     """A closed position (or the closed part of one). `pnl_usd` is net of `fees_usd`; percent is of the entry cost."""
 
     id: UUID
@@ -204,9 +213,9 @@ class TradeRow(Row):
     side: Side
     quantity: Decimal
     entry_price: Decimal
-    entry_time: datetime | None
+    entry_time: Moment | None
     exit_price: Decimal | None
-    exit_time: datetime | None
+    exit_time: Moment | None
     fees_usd: Decimal
     pnl_usd: Decimal | None
     pnl_percent: Decimal | None
@@ -218,29 +227,29 @@ class TradeRow(Row):
     exit_market_time_ms: int | None = None
 
 
-class AttemptRow(Row):
+class AttemptRow(ShownRow):
     """One delivery of a signal to the webhook server."""
 
     attempt: int
     outcome: str
     status: int | None
     reason: str | None
-    started_at: datetime | None
-    ended_at: datetime
+    started_at: Moment | None
+    ended_at: Moment
 
 
-class RequestRow(Row):
+class RequestRow(ShownRow):
     """What the webhook server made of a signal; `answer` is what every repetition of it is told."""
 
     status: str | None
     answer_status: int | None
-    answer: Document | None
+    answer: AnyDocument | None
     error_message: str | None
-    created_at: datetime
-    processed_at: datetime | None
+    created_at: Moment
+    processed_at: Moment | None
 
 
-class FillRow(Row):
+class FillRow(ShownRow):
     kind: str
     symbol: str
     side: Side
@@ -250,10 +259,10 @@ class FillRow(Row):
     is_paper: bool
     order_id: str | None
     pnl_usd: Decimal | None
-    created_at: datetime
+    created_at: Moment
 
 
-class DecisionStory(Row):
+class DecisionStory(ShownRow):
     """A decision and all that followed from it; `trades` are those that it opened or closed."""
 
     decision: DecisionRow
@@ -261,31 +270,31 @@ class DecisionStory(Row):
     attempts: tuple[AttemptRow, ...]
     request: RequestRow | None
     fills: tuple[FillRow, ...]
-    positions: tuple[Position, ...]
+    positions: tuple[HeldPosition, ...]
     trades: tuple[TradeRow, ...]
 
 
-class LastDecision(Row):
+class LastDecision(ShownRow):
     id: UUID
     action: str | None
     symbol: str | None
     confidence: float | None
     reason: str | None
-    at: datetime
+    at: Moment
 
 
-class OverviewRow(Row):
+class OverviewRow(ShownRow):
     """One strategy at a glance. Equity is capital plus both P&Ls; the unrealised one is net of entry fees."""
 
     id: UUID
     name: str
     status: str
     paused_reason: str | None
-    paused_at: datetime | None
+    paused_at: Moment | None
     exchange: str
     is_paper_trading: bool
     last_decision: LastDecision | None
-    positions: tuple[Position, ...]
+    positions: tuple[HeldPosition, ...]
     realized_pnl_usd: Decimal
     unrealized_pnl_usd: Decimal
     equity_usd: Decimal | None

@@ -6,6 +6,7 @@ from engine.store.people_rows import (
     DatabaseHealth,
     DecisionRow,
     DecisionStory,
+    HeldPosition,
     NewStrategy,
     OverviewRow,
     SignalHistory,
@@ -81,6 +82,11 @@ class PeopleStore:
     def strategy_overview(self) -> tuple[OverviewRow, ...]:
         """Every strategy that is not terminated, in order of creation."""
         return tuple(OverviewRow.model_validate(row) for row in self.rpc.call("strategy_overview"))
+
+    def held_positions(self, user_id: UUID | None = None, strategy_id: UUID | None = None) -> tuple[HeldPosition, ...]:
+        """As `open_positions`, and those whose figures are none too: people must see them to get rid of them."""
+        rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=None)
+        return tuple(HeldPosition.model_validate(row) for row in rows)
 
     def user_of(self, email: str) -> UUID | None:
         """The person with this address; nobody is created."""

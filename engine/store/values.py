@@ -1,12 +1,14 @@
 """How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine import booked
 from engine.sentences import fault_message
+from engine.types import Row
 
 
 def _booked(value: object) -> object:
@@ -28,6 +30,18 @@ def plain(value: Any) -> Any:
 
 
 Document = Annotated[dict[str, Any], BeforeValidator(plain)]
+
+
+AnyDocument = Annotated[Any, BeforeValidator(plain)]  # whatever JSON a column holds
+
+# PostgreSQL knows infinity and years that Python lacks: those stay the text that the database gave.
+Moment = Annotated[datetime | str, Field(union_mode="left_to_right")]
+
+
+class ShownRow(Row):
+    """Base of rows that people are shown, right or wrong: a figure may be NaN or infinite."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
 
 def faults(error: ValidationError, unknown: str = "is unknown") -> str:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from engine.store.values import Booked, Document
+from engine.store.values import Booked, Document, Moment, ShownRow
 from engine.types import EntryRules, Frozen, Position, Row, Side, StrategyStatus
 
 
@@ -113,7 +113,7 @@ class BeganExecution(Row):
     unsettled: tuple[UnfinishedRequest, ...] = ()
 
 
-class KillSwitch(Row):
+class KillSwitch(ShownRow):
     """Entries are refused: everybody's, or those of one person or strategy."""
 
     user_id: UUID | None
@@ -121,7 +121,7 @@ class KillSwitch(Row):
     strategy_id: UUID | None
     strategy_name: str | None
     reason: str | None
-    created_at: datetime
+    created_at: Moment
 
 
 class Fill(Frozen):

@@ -155,7 +155,7 @@ for granted in range(1, 5_000):
         if path.read_text() != held:
             break
         time.sleep(0.02)
-assert path.read_text().count(" 1 1 m") == granted + 1
+assert path.read_text().count(' 1 1 "m"') == granted + 1
 print("elapsed", time.monotonic() - began_at)
 """
 

@@ -7,6 +7,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,10 +133,13 @@ class Fleet(Sparky):
         """Waits until every strategy has completed one more cycle from now on; how long that took."""
         began, now = time.monotonic(), time.time()
 
+        def is_after(at: datetime | str, unix_s: float) -> bool:
+            return isinstance(at, datetime) and at.timestamp() > unix_s
+
         def all_again() -> bool:
             with self.store() as store:
                 last = {str(row.id): row.last_decision for row in store.strategy_overview()}
-            return all((decision := last[key]) is not None and decision.at.timestamp() > now for key in self.ids)
+            return all((decision := last[key]) is not None and is_after(decision.at, now) for key in self.ids)
 
         self.wait_for(all_again, "another decision of every strategy", patience_s)
         return time.monotonic() - began

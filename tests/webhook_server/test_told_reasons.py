@@ -77,7 +77,6 @@ def test_no_value_of_any_field_is_refused_in_pydantics_words_or_repeated(
         ("stop_loss_percent", 0, "must be at least 0.00000001"),
         ("stop_loss_percent", 100, "must be below 100"),
         ("take_profit_percent", 2000, "must be at most 1000"),
-        ("sell_percentage", 0, "must be above 0"),
         ("leverage", 126, "must be at most 125"),
         ("leverage", 1.5, "must be a whole number"),
         ("leverage", [], "must be a whole number"),
@@ -99,6 +98,10 @@ def test_no_value_of_any_field_is_refused_in_pydantics_words_or_repeated(
 def test_a_wrong_value_is_told_what_is_right(field: str, value: object, reason: str) -> None:
     name = "position_size_usd" if value is None else field
     assert told(**{field: value}) == f"{name}: {reason}"
+
+
+def test_a_share_of_nothing_is_told_what_is_right() -> None:
+    assert told(action="CLOSE", sell_percentage=0) == "sell_percentage: must be above 0"
 
 
 @pytest.mark.parametrize(

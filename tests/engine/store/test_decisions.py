@@ -33,6 +33,8 @@ def test_an_entry_leaves_a_record_and_a_signal_of_the_same_id(desk: Desk, store:
     assert signal.payload["strategy_id"] == str(strategy.id)
     assert signal.payload["signal_id"] == str(recorded.signal_id)
     assert datetime.fromisoformat(str(signal.payload["expires_at"])) == signal.expires_at
+    assert isinstance(signal.expires_at, datetime)
+    assert isinstance(signal.created_at, datetime)
     assert 59 < (signal.expires_at - signal.created_at).total_seconds() < 61
     assert "secret" not in signal.payload
 
@@ -166,7 +168,7 @@ def test_llm_cost_counts_from_midnight_utc(desk: Desk, store: Store, sql: Sql) -
     assert context is not None
     assert context.llm_spent_today_usd == Decimal("0.50000001")
     assert store.strategy_overview()[0].llm_cost_today_usd == Decimal("0.50000001")
-    assert datetime.now(UTC) >= store.decisions()[0].created_at
+    assert datetime.now(UTC) >= datetime.fromisoformat(str(store.decisions()[0].created_at))
 
 
 def test_an_invalid_row_is_a_fault_of_its_strategy_that_names_the_column(desk: Desk, store: Store, sql: Sql) -> None:
