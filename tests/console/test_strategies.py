@@ -124,7 +124,10 @@ def test_a_faulty_strategy_is_refused_in_one_sentence_and_nothing_is_created(
         (("--symbols", ","), "target_assets: must name 1 to 100 symbols, such as BTCUSDT."),
         (("--exchange", "Aster!"), "exchange: must be written like aster: 1 to 30 small letters and digits."),
         (("--name", "[bold]x \x1b[31m"), "name: must be one line of visible characters."),
-        (("--model", "\x07"), "model: must be one line of visible characters."),
+        (
+            ("--model", "\x07"),
+            "model: a model's name has letters, digits and . _ : / @ + - only: leave quotes and spaces away.",
+        ),
     ],
 )
 def test_a_fault_is_told_once_in_our_words(sparky: Sparky, words: tuple[str, ...], sentence: str) -> None:
