@@ -31,6 +31,9 @@ _JOINED: Final = re.compile(
     f"[\u0600-\u1cff][{_JOINERS}][\u0600-\u1cff]|[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]\u200d[\u2190-\u2bff\U0001f000-\U0001faff]"
 )
 
+# The viramas of these scripts: canonical combining class 9, as in the database's `is_plain`.
+_VIRAMAS: Final = "\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d3b\u0d3c\u0d4d\u0dca\u1039\u103a\u17d2"
+
 # Variation selectors choose the form of the one character before them; more of them carry hidden text.
 _SELECTORS: Final = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _SELECTOR: Final = re.compile(f"[{_SELECTORS}]")
@@ -123,9 +126,24 @@ def _escaped_unless_visible(before: str, char: str, after: str) -> str:
         return " "
     if _has_ink(char) or _SELECTED.fullmatch(before + char):
         return char
-    if _JOINED.fullmatch(before + char + after) and _has_ink(after) and not _is_mark(after):
+    if _joins(before, char, after):
         return char
     return char.encode("unicode_escape").decode("ascii")
+
+
+def _joins(before: str, char: str, after: str) -> bool:
+    """Whether `char` is a joiner where a script or an emoji needs it.
+
+    In the scripts of India it may stand before a virama, and a zero-width joiner behind one ends a word (Unicode 12.1).
+    """
+    if char == _JOINERS[1] and _is_virama(before) and (not after or after.isspace()):
+        return True
+    is_joined = _JOINED.fullmatch(before + char + after) is not None
+    return is_joined and _has_ink(after) and (not _is_mark(after) or _is_virama(after))
+
+
+def _is_virama(char: str) -> bool:
+    return char != "" and char in _VIRAMAS
 
 
 def _has_ink(char: str) -> bool:

@@ -1,6 +1,7 @@
 """Text for streams that show less than Unicode, and text from files in the encodings that people save them in."""
 
 import codecs
+import re
 from typing import Any, Final
 
 ERRORS: Final = "sparky.showable"  # for `str.encode`, once it is registered
@@ -39,17 +40,21 @@ def register_errors() -> None:
 
 def encoded(text: str, encoding: str) -> bytes:
     """`text` in `encoding`: typography as plain signs, every other character that it lacks as ``\\u4e2d``."""
+    register_errors()
     try:
-        return text.encode(encoding)
-    except UnicodeEncodeError:
-        register_errors()
         return text.encode(encoding, ERRORS)
+    except UnicodeError:  # a codec of names and not of text ("idna"), or none at all ("undefined")
+        return text.encode("ascii", ERRORS)
 
 
 def showable(value: Any, encoding: str) -> Any:
     """`value`, JSON data, as a stream of that `encoding` will show it: for whatever is laid out by its width."""
     if isinstance(value, str):
-        return encoded(value, encoding).decode(encoding)
+        data = encoded(value, encoding)
+        try:
+            return data.decode(encoding)
+        except UnicodeError:
+            return data.decode("ascii", "replace")
     if isinstance(value, dict):
         return {key: showable(inner, encoding) for key, inner in value.items()}
     if isinstance(value, list):
@@ -72,11 +77,13 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
-def _stand_in(error: UnicodeError) -> tuple[str, int]:
+def _stand_in(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    return "".join(_STAND_INS.get(char) or _escaped(char) for char in lacking), error.end
+    if error.object[error.start].isascii():  # no escape helps: cp864 lacks "%"
+        return b"?", error.start + 1
+    lacking = re.split(r"[\x00-\x7f]", error.object[error.start : error.end])[0]
+    return "".join(_STAND_INS.get(char) or _escaped(char) for char in lacking), error.start + len(lacking)
 
 
 def _escaped(char: str) -> str:

@@ -19,6 +19,7 @@ language sql immutable set search_path = '' as $$
     and regexp_replace(
       p_text,
       '(?<=[\u0600-\u1cff])[\u200c\u200d](?=[\u0600-\u1cff])|'
+      '(?<=[\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d3b\u0d3c\u0d4d\u0dca\u1039\u103a\u17d2])\u200d(?= |$)|'
       '(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d(?=[\u2190-\u2bff\U0001f000-\U0001faff])|'
       '(?<=[0-9#*\u00a9\u00ae])[\ufe0e\ufe0f]|'
       '(?<=[\u1800-\u180a\u1810-\ufdff\ufe10-\U000e00ff\U000e01f0-\U0010ffff])'

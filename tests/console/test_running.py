@@ -57,3 +57,10 @@ def test_only_a_task_that_ended_by_itself_is_ready_when_it_is_done(
     child.state = State.DONE
     Progress(["one"], tmp_path)(child)
     assert capsys.readouterr().out.count("ready") == (word == "ready")
+
+
+def test_what_a_child_said_last_is_told_by_its_error_and_not_by_what_a_library_adds_to_it() -> None:
+    told = 'Traceback:\n  File "a.py", line 1, in f\n    g()\n    ^^^\nValueError: 1 fault\nrow\n  x [y]'
+    assert running.first_sentence(told) == "ValueError: 1 fault"
+    assert running.first_sentence("The port is taken.\n") == "The port is taken."
+    assert not running.first_sentence("")

@@ -63,6 +63,19 @@ def test_the_text_of_every_language_and_its_emoji_stay() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["\u09b0\u200d\u09cd\u09af\u09be\u09ae", "\u0d05\u0d35\u0d28\u0d4d\u200d", "\u0d28\u0d4d\u200d x"]
+)
+def test_the_joiners_of_bengali_and_malayalam_stay(name: str) -> None:
+    assert is_plain(name)
+    assert one_line(name) == name
+
+
+@pytest.mark.parametrize("name", ["a\u200d", "\u0d28\u200d", "\u0d28\u0d4d\u200c", "\u0d28\u0d4d\u200da"])
+def test_a_joiner_that_joins_nothing_is_seen(name: str) -> None:
+    assert not is_plain(name)
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("a\x1b[2Jb", "a\\x1b[2Jb"),

@@ -48,3 +48,13 @@ def test_half_a_character_is_no_text() -> None:
     assert is_unicode(TEXT)
     assert not is_unicode("\ud83d")
     assert not is_unicode("caf\udce9")
+
+
+@pytest.mark.parametrize("text", ["100 %", "%\\", "策略 100 %", "é%", "\ud83d%", "".join(map(chr, range(32, 127)))])
+def test_an_encoding_that_lacks_a_sign_of_ascii_shows_a_question_mark(text: str) -> None:
+    assert encoded(text, "cp864").count(b"?") >= 1
+
+
+@pytest.mark.parametrize("encoding", ["idna", "undefined"])
+def test_a_codec_that_takes_no_text_shows_ascii(encoding: str) -> None:
+    assert encoded("a" * 100 + " 策", encoding) == b"a" * 100 + b" \\u7b56"

@@ -39,7 +39,18 @@ BAD_NAMES = [
     "a\u00adb",
     "\ue000",
 ]
-GOOD_NAMES = [ORDINARY, "x" * 100, "[bold]x[/b]", "漢字", "e\u0301", "👩‍💻", "می‌خواهم", 'it\'s "quoted" \\ {} %s']
+INDIC = ["\u09b0\u200d\u09cd\u09af\u09be\u09ae", "\u0d05\u0d35\u0d28\u0d4d\u200d", "\u0d05\u0d35\u0d28\u0d4d\u200d x"]
+GOOD_NAMES = [
+    ORDINARY,
+    "x" * 100,
+    "[bold]x[/b]",
+    "漢字",
+    "e\u0301",
+    "👩‍💻",
+    *INDIC,
+    "می‌خواهم",
+    'it\'s "quoted" \\ {} %s',
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
