@@ -65,6 +65,18 @@ def test_every_frame_of_a_live_table_is_as_wide_as_the_terminal(home: Path, worl
     assert not [row for row in rows if CUT_ESCAPE.search(row)]
 
 
+def test_a_terminal_that_cannot_be_drawn_on_gets_the_state_once(home: Path, world: dict[str, str]) -> None:
+    terminal = Terminal(COLUMNS)
+    streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.slave)
+    process = subprocess.Popen([*SPARKY, "status"], env=world | {"TERM": "dumb"}, cwd=home, **streams)
+    try:
+        assert process.wait(60) == 0
+        wait_for(lambda: b"model today" in terminal.told, "the state")
+    finally:
+        process.kill()
+        terminal.close()
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_name_that_the_terminal_cannot_show_is_replaced_by_the_id_where_it_is_to_be_typed(
     home: Path, world: dict[str, str], store: Store, encoding: str
