@@ -20,7 +20,7 @@ REFRESH_S: Final = 1.0
 
 
 def status(settings: Settings, *, as_json: bool, once: bool) -> int:
-    """Shows how everything is; refreshes until Ctrl-C on a terminal that can be drawn on. Returns 1 when nothing runs."""
+    """Shows how everything is; refreshes until Ctrl-C on a terminal with a cursor. Returns 1 when nothing runs."""
     if as_json or once or not sys.stdout.isatty() or output.screen().is_dumb_terminal:
         return _show_once(settings, as_json=as_json)
     return _show_live(settings)
