@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: up test check audit faults fuzz bench format lock clean
+.PHONY: up test check audit commands faults fuzz bench format lock clean
 
 up: $(STAMP)
 	@exec $(BIN)/sparky up $(ARGS)
@@ -23,6 +23,11 @@ faults: $(STAMP)
 	@set -x; $(BIN)/pytest tests/faults --ignore $(THOUSAND) -n 2 --dist loadfile --timeout 1800 $(ARGS) \
 	  || test $$? -eq $(if $(ARGS),5,0)
 	@set -x; $(BIN)/pytest $(THOUSAND) --timeout 1800 $(ARGS) || test $$? -eq $(if $(ARGS),5,0)
+
+# Every command as a process of its own: on streams that are closed, full or show less than Unicode, in other locales, and
+# with rows that hold hostile text.
+commands: $(STAMP)
+	$(BIN)/pytest tests/commands -n 4 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
