@@ -25,9 +25,9 @@ faults: $(STAMP)
 	@set -x; $(BIN)/pytest $(THOUSAND) --timeout 1800 $(ARGS) || test $$? -eq $(if $(ARGS),5,0)
 
 # Every command as a process of its own: on streams that are closed, full or show less than Unicode, in other locales, and
-# with rows that hold hostile text.
+# with rows that hold hostile text; and the whole product, started by its command.
 commands: $(STAMP)
-	$(BIN)/pytest tests/commands -n 4 $(ARGS)
+	$(BIN)/pytest tests/commands tests/e2e -n 4 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
