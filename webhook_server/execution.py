@@ -131,7 +131,7 @@ class Desk:
         """
         try:
             found = found_at_venue(self._legs(trade))
-            if found is None:  # before 2026-11-28 orders were named otherwise: one of those may be under way
+            if found is None:  # older releases named orders otherwise: one of those may be under way
                 released = trade.with_released_names()
                 found = found_at_venue(self._legs(released))
                 trade = released if found is not None else trade
