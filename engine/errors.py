@@ -3,6 +3,7 @@
 from typing import Final, Literal
 
 EXIT_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a restart cannot help
+EXIT_TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h: the same may be well in a while
 
 
 class SparkyError(Exception):

@@ -1,0 +1,227 @@
+"""Two engines on one database: one runs strategies, whatever is killed or frozen; the other one refuses, or stands by."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psutil
+import psycopg
+import pytest
+
+from engine.errors import EXIT_TRY_AGAIN
+from engine.store.engine_rows import DecisionRecord, NewSignal
+from engine.store.store import Store
+from engine.types import Action, SignalAction
+from tests.faults.conftest import Note
+from tests.support.directories import short_directory
+from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
+from tests.support.sparky import PATIENCE_S, Sparky
+
+CADENCE_S = 2.0
+
+
+class Hosts:
+    """Homes that name one database, as on two machines."""
+
+    def __init__(self, root: Path, database_url: str) -> None:
+        self._root = root
+        self._database_url = database_url
+        self.made: list[Sparky] = []
+
+    def host(self, name: str, **more: str) -> Sparky:
+        made = Sparky(
+            self._root / name,
+            DATABASE_URL=self._database_url,
+            SPARKY_DEMO_CADENCE_S=f"{CADENCE_S:g}",
+            SPARKY_SIM_SPEED="1",
+            **{"SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value()} | more,
+        )
+        self.made.append(made)
+        return made
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def decisions(self) -> int:
+        return int(self.sql("select count(*) from ai_trade_log")[0][0])
+
+    def epoch(self) -> tuple[int, str]:
+        """Of the engine, and where it runs."""
+        return self.sql("select epoch, told from leases where name = 'engine'")[0]  # type: ignore[return-value]
+
+    def doubled(self) -> list[tuple[Any, ...]]:
+        """Decisions that came too soon after the one before of the same strategy to be another tick's."""
+        return self.sql(f"""
+            select * from (
+              select ai_strategy_id, created_at - lag(created_at) over (partition by ai_strategy_id order by created_at) as gap
+              from ai_trade_log
+            ) g where gap < interval '{CADENCE_S / 4} s'""")
+
+
+@pytest.fixture
+def hosts(postgres_database_url: str) -> Iterator[Hosts]:
+    with short_directory() as root, ExitStack() as closing:
+        made = Hosts(root, postgres_database_url)
+        closing.callback(lambda: [host.close() for host in made.made])
+        yield made
+
+
+def at_work(hosts: Hosts, host: Sparky) -> None:
+    before = hosts.decisions()
+    host.wait_for(lambda: hosts.decisions() >= before + 3, "decisions")
+
+
+def engine(host: Sparky) -> dict[str, Any]:
+    """What `status` says of it."""
+    found: dict[str, Any] = host.json("status", "--once")["engine"]
+    return found
+
+
+def kill_supervisor(host: Sparky) -> None:
+    """Returns when nobody is left of its processes, which end with it."""
+    assert host.process is not None
+    family = host.family()
+    host.process.kill()
+    host.process.wait(PATIENCE_S)
+    psutil.wait_procs(family, PATIENCE_S)
+
+
+def kill_everything(host: Sparky) -> None:
+    """At once, as when a host loses its power."""
+    family = freeze(host)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert host.process is not None
+    host.process.wait(PATIENCE_S)
+    psutil.wait_procs(family, PATIENCE_S)
+
+
+def freeze(host: Sparky) -> list[psutil.Process]:
+    """Stops every process of it; the supervisor first, which would replace the others."""
+    family = host.family()
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            os.kill(process.pid, signal.SIGSTOP)
+    return family
+
+
+def leave_signal(store: Store) -> UUID:
+    """A decision of one strategy with a signal that lives for ten minutes."""
+    row = store.list_strategies()[0]
+    record = DecisionRecord(action=Action.CLOSE, symbol="BTCUSDT", confidence=0.9)
+    signal = NewSignal(
+        action=SignalAction.CLOSE, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(0), confidence=0.9, ttl_s=600
+    )
+    decision_id = uuid4()
+    store.record_decision(decision_id, row.id, record, signal)
+    return decision_id
+
+
+def test_a_second_engine_is_refused_with_a_code_that_is_tried_again_and_the_first_one_goes_on(hosts: Hosts) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.start()
+    at_work(hosts, first)
+    epoch, told = hosts.epoch()
+    refused = second.run("up", timeout_s=PATIENCE_S)
+    assert refused.returncode == EXIT_TRY_AGAIN
+    said = refused.stderr.strip().splitlines()[-1]
+    assert "another engine runs on this database" in said
+    assert str(first.home) in said
+    assert "--standby" in said
+    assert str(first.home) in told
+    at_work(hosts, first)
+    assert hosts.epoch()[0] == epoch
+    assert hosts.doubled() == []
+
+
+def test_the_same_home_takes_its_lease_back_after_a_kill(hosts: Hosts) -> None:
+    first = hosts.host("first")
+    first.start()
+    at_work(hosts, first)
+    epoch, _ = hosts.epoch()
+    kill_supervisor(first)
+    # As if nobody had been heard of for an hour: who waits for its end would wait for ever.
+    hosts.sql("update leases set until = clock_timestamp() + interval '1 hour' where name = 'engine' returning 1")
+    first.start()
+    at_work(hosts, first)
+    assert hosts.epoch()[0] == epoch + 1
+    assert hosts.doubled() == []
+
+
+def test_a_standby_takes_over_from_an_engine_that_was_killed(hosts: Hosts, measured: Note) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.start()
+    at_work(hosts, first)
+    second.start("--standby")
+    second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
+    assert second.json("status", "--once")["healthy"]
+    at_work(hosts, first)
+    epoch, _ = hosts.epoch()
+    kill_everything(first)
+    (killed_at,) = hosts.sql("select clock_timestamp()")[0]
+    second.wait_for(lambda: str(second.home) in hosts.epoch()[1], "the standby taking over")
+    at_work(hosts, second)
+    (taken_at,) = hosts.sql("select taken_at from leases where name = 'engine'")[0]
+    measured(f"a standby has the lease {(taken_at - killed_at).total_seconds():.1f} s after the kill")
+    assert hosts.epoch()[0] == epoch + 1
+    assert engine(second)["state"] == "running"
+    assert hosts.doubled() == []
+
+
+def test_a_frozen_engine_that_wakes_records_nothing_and_leaves(hosts: Hosts) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.start()
+    at_work(hosts, first)
+    second.start("--standby")
+    second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
+    frozen = freeze(first)
+    second.wait_for(lambda: str(second.home) in hosts.epoch()[1], "the standby taking over")
+    at_work(hosts, second)
+    epoch, _ = hosts.epoch()
+    for process in frozen:
+        process.send_signal(signal.SIGCONT)
+    assert first.process is not None
+    assert first.process.wait(PATIENCE_S) == EXIT_TRY_AGAIN
+    at_work(hosts, second)
+    assert hosts.epoch()[0] == epoch
+    assert hosts.doubled() == []
+    assert hosts.sql("select * from ai_strategies where status <> 'running'") == []
+
+
+def test_an_engine_that_is_stopped_hands_over_at_once(hosts: Hosts) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.start()
+    at_work(hosts, first)
+    second.start("--standby")
+    second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
+    first.press_ctrl_c()
+    second.wait_for(lambda: str(second.home) in hosts.epoch()[1], "the standby taking over")
+    at_work(hosts, second)
+    assert hosts.doubled() == []
+
+
+def test_an_engine_with_another_key_ends_no_signal_of_the_one_that_can_open_the_secrets(hosts: Hosts) -> None:
+    right, wrong = hosts.host("right"), hosts.host("wrong", SPARKY_ENCRYPTION_KEY=OTHER_KEY.get_secret_value())
+    right.start()
+    at_work(hosts, right)
+    kill_everything(right)
+    wrong.start("--standby")
+    wrong.wait_for(lambda: str(wrong.home) in hosts.epoch()[1], "the other engine taking over")
+    with right.store() as store:
+        store.engine = hosts.sql("select run from leases where name = 'engine'")[0][0]
+        signal_id = leave_signal(store)
+    attempts = f"select count(*) from signal_attempts where signal_id = '{signal_id}' and reason like '%sealed with key%'"
+    wrong.wait_for(lambda: hosts.sql(attempts)[0][0] >= 2, "attempts that end nothing")
+    assert hosts.sql(f"select status from signal_outbox where id = '{signal_id}'") == [("pending",)]
+    kill_everything(wrong)
+    right.start()
+    ended = f"select status from signal_outbox where id = '{signal_id}' and status <> 'pending'"
+    right.wait_for(lambda: hosts.sql(ended), "the signal's end")
+    assert hosts.sql(ended) == [("delivered",)]
