@@ -17,12 +17,11 @@ from actors import supervision
 from actors.equipment import equipped
 from actors.home import HomeLock
 from actors.link import Door
-from actors.messages import Done, RestartStrategy, Wanted, WantedStrategy
+from actors.messages import Done, EngineHeld, RestartStrategy, Wanted, WantedStrategy
 from actors.specs import ChildSpec, Plan
 from actors.supervision import Child, State, Verdict
 from actors.systemd import Notifier
 from actors.wakeups import Orders, Wakeups
-from engine.errors import EXIT_CONFIGURATION
 
 logger = structlog.get_logger()
 
@@ -56,6 +55,7 @@ class Supervisor:
         self._specs: dict[str, ChildSpec] = {}
         self._orders = Orders()
         self._pardoned_until = 0.0
+        self._leased_until = 0.0
         self._exit_code = 0
 
     def run(self) -> int:
@@ -74,6 +74,7 @@ class Supervisor:
                 self._reap()
                 self._note_ready()
                 self._kill_overdue()
+                self._stop_unleased()
                 self._stop_due()
                 self._start_due()
                 self._report(equipment.lock)
@@ -95,6 +96,8 @@ class Supervisor:
             if isinstance(message, Wanted):
                 self._wanted = {f"strategy-{wanted.id}": wanted for wanted in message.strategies}
                 self._refit()
+            elif isinstance(message, EngineHeld):
+                self._leased_until = message.stop_by
             elif isinstance(message, RestartStrategy):
                 self._stop(self._children.get(f"strategy-{message.strategy_id}"))
             else:
@@ -131,6 +134,12 @@ class Supervisor:
             elif supervision.is_overdue(child, now, hurried=self._orders.hurry):
                 self._brood.kill(child)
 
+    def _stop_unleased(self) -> None:
+        if not self._is_leased():
+            for child in self._children.values():
+                if child.spec.needs_lease:
+                    self._stop(child)
+
     def _stop_due(self) -> None:
         stage = supervision.closing_stage(self._children.values()) if self._orders.stop else None
         for child in self._children.values():
@@ -138,7 +147,9 @@ class Supervisor:
                 self._stop(child)
 
     def _start_due(self) -> None:
-        due = supervision.startable(self._children.values(), time.monotonic(), MOST_STARTING)
+        due = supervision.startable(
+            self._children.values(), time.monotonic(), MOST_STARTING, is_leased=self._is_leased()
+        )
         for child in [] if self._orders.stop else due:
             if self._brood.start(child):
                 self._become(child, State.STARTING)
@@ -147,7 +158,7 @@ class Supervisor:
 
     def _report(self, lock: HomeLock) -> None:
         everyone = self._children.values()
-        self._bulletin.turned(everyone, is_stopping=self._orders.stop)
+        self._bulletin.turned(everyone, is_stopping=self._orders.stop, is_leased=self._is_leased())
         if self._orders.dump:
             self._orders.dump = False
             self._bulletin.dump(everyone)
@@ -220,13 +231,15 @@ class Supervisor:
         if verdict is not Verdict.DONE:
             self._bulletin.died(child, status)
         if verdict is Verdict.GIVE_UP:
-            code = EXIT_CONFIGURATION if supervision.is_configuration_exit(status) else 1
-            self._leave(code, f"{child.spec.name} can never run: {child.cause}")
+            self._leave(supervision.code_to_leave_with(status), f"{child.spec.name} cannot run: {child.cause}")
         elif verdict is Verdict.AGAIN:
             child.due_at = now + supervision.wait_before_restart(len(child.deaths), random.random())  # noqa: S311 - jitter
         self._become(child, supervision.STATE_AFTER[verdict])
         if verdict is Verdict.PARK:
             self._bulletin.parked(child)
+
+    def _is_leased(self) -> bool:
+        return time.monotonic() < self._leased_until
 
     def _lay_aside(self, child: Child, status: int) -> None:
         """After an end that we asked for: started again when it is still wanted, forgotten when it is not."""

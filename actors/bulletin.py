@@ -5,7 +5,6 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import structlog
 
@@ -28,9 +27,9 @@ class Bulletin:
         self._run_dir = run_dir
         self._reported_at = float("-inf")
 
-    def turned(self, children: Collection[Child], *, is_stopping: bool) -> None:
+    def turned(self, children: Collection[Child], *, is_stopping: bool, is_leased: bool) -> None:
         """After every completed turn of the supervisor's loop."""
-        is_ready, status = supervision.summary(children)
+        is_ready, status = supervision.summary(children, is_leased=is_leased)
         if is_stopping:
             self._notifier.stopping()
         self._notifier.turned(is_ready=is_ready, status=status)
@@ -46,7 +45,7 @@ class Bulletin:
     def ended(self, child: Child) -> None:
         """So that the limiter keeps nothing for a process that is no more."""
         if child.spec.kind == "strategy":
-            message = StrategyEnded(strategy_id=UUID(child.spec.argument), at=time.monotonic())
+            message = StrategyEnded(strategy_id=child.spec.strategy_id, at=time.monotonic())
             self._link.tell("limiter", message)
 
     def died(self, child: Child, status: int) -> None:
@@ -58,8 +57,9 @@ class Bulletin:
         """The roster writes it into the row, the monitor raises the alarm. Repeated until the row says so."""
         reason = supervision.reason_to_park(child)
         words = read_last_words(self._run_dir, child.spec.name)
-        strategy_id = UUID(child.spec.argument)
-        message = ChildParked(strategy_id=strategy_id, revision=child.revision, reason=reason, traceback=words)
+        message = ChildParked(
+            strategy_id=child.spec.strategy_id, revision=child.revision, reason=reason, traceback=words
+        )
         for name in ("roster", "monitor"):
             self._link.tell(name, message)
 

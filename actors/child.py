@@ -28,7 +28,7 @@ from actors.board import Board
 from actors.link import Door, Link
 from actors.messages import Failed, Message, Tick
 from engine import logs
-from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Skip, SparkyError
+from engine.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN, AnotherEngineRuns, BadConfiguration, Skip, SparkyError
 from engine.plain_text import one_line
 from engine.settings import Settings
 
@@ -192,7 +192,7 @@ def _live(request: dict[str, Any], last_words: Path) -> int:
     except SparkyError as error:
         _leave(last_words, str(error))
         logger.error("cannot_go_on", reason=str(error))  # noqa: TRY400 - an expected failure, whose sentence says it all
-        return 1
+        return EXIT_TRY_AGAIN if isinstance(error, AnotherEngineRuns) else 1
     except BaseException as error:  # the boundary of the process: whatever it was, it is told and the process ends
         _leave(last_words, logs.redact(traceback.format_exc()))
         logger.exception("crashed", reason=f"{type(error).__name__}: {error}")

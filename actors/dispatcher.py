@@ -16,8 +16,7 @@ from actors.actor import Actor, Peers
 from actors.messages import Message, OutboxState, SignalAttempted, SignalReady
 from engine import delivery
 from engine.delivery import Attempt
-from engine.errors import CredentialsRefused, UpstreamUnavailable
-from engine.identity import this_boot
+from engine.errors import CredentialsRefused, SealedElsewhere, Superseded, UpstreamUnavailable
 from engine.sending import Sender
 from engine.settings import Settings
 from engine.store.engine_rows import Settlement
@@ -31,6 +30,7 @@ MOST_CLAIMED: Final = 2 * WORKERS  # some wait here already, so that claims come
 LEASE_S: Final = 30.0  # longer than two attempts after each other, so that nobody else sends what we are sending
 SECRET_KEPT_S: Final = 1.0
 RETRY_STORE_S: Final = 0.2
+RETRY_SECRET_S: Final = 5.0
 LINGER_S: Final = 0.25  # with a full hand nothing waits for the outbox, and one call settles many
 
 Ended = tuple[Signal, Attempt]
@@ -41,16 +41,17 @@ class Dispatcher(Actor):
 
     The claim hands out only the oldest open signal of each (strategy, symbol), so their order is kept while others
     go in parallel. One thread, the clerk, speaks to the outbox: it settles all that has ended meanwhile in one call,
-    then claims; workers deliver. `home` tells this dispatcher's predecessors, whose leases it ends.
+    then claims; workers deliver. An engine's only dispatcher, which `is_alone`, ends the leases of all others: they are
+    dead, or of an engine that was superseded.
     """
 
-    def __init__(self, store: Store, peers: Peers, webhook_url: str, home: str | None = None) -> None:
+    def __init__(self, store: Store, peers: Peers, webhook_url: str, *, is_alone: bool = False) -> None:
         super().__init__()
         self._store = store
         self._peers = peers
         self._url = webhook_url
-        self._home = home
-        self._owner = f"{home or 'dispatcher'}:{uuid.uuid4().hex[:12]}"
+        self._is_alone = is_alone
+        self._owner = f"dispatcher:{uuid.uuid4().hex[:12]}"
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()  # None: look into the outbox
         self._claimed: set[UUID] = set()
         self._secrets: dict[UUID, tuple[float, SecretStr | None]] = {}
@@ -60,8 +61,8 @@ class Dispatcher(Actor):
         self._outbox_is_up = True  # as the clerk sees it
 
     def open(self) -> None:
-        if self._home is not None:
-            released = self._store.release_signals(f"{self._home}:")
+        if self._is_alone:
+            released = self._store.release_signals("")
             if released:
                 logger.info("leases_taken_over", count=released)
         self._sender = Sender(WORKERS)
@@ -108,7 +109,7 @@ class Dispatcher(Actor):
                 unsettled = self._settled(unsettled)
                 started = self._claim()
                 self._note_outbox(up=True)
-            except UpstreamUnavailable as error:
+            except (UpstreamUnavailable, Superseded) as error:
                 self._note_outbox(up=False, reason=str(error), unsettled=len(unsettled))
                 started = 0
                 if self._stopping.is_set():
@@ -172,6 +173,8 @@ class Dispatcher(Actor):
     def _deliver(self, signal: Signal) -> None:
         try:
             attempt = self._attempt(signal)
+        except SealedElsewhere as error:  # an engine with the key may come before the signal's end
+            attempt = Attempt(SignalOutcome.RETRY, None, str(error), RETRY_SECRET_S)
         except UpstreamUnavailable as error:
             attempt = Attempt(SignalOutcome.RETRY, None, str(error), RETRY_STORE_S)
         except Exception as error:
@@ -221,8 +224,9 @@ class Dispatcher(Actor):
         )
 
 
-def make(settings: Settings, peers: Peers, _argument: str) -> Dispatcher:
+def make(settings: Settings, peers: Peers, argument: str) -> Dispatcher:
+    """`argument` is the run of the engine."""
     if settings.webhook_url is None:
         raise ValueError("the composition always names a webhook URL")
-    home = f"{this_boot()}/{settings.sparky_home}"
-    return Dispatcher(open_store(settings, keep=True), peers, settings.webhook_url, home)
+    store = open_store(settings, keep=True, engine=UUID(argument))
+    return Dispatcher(store, peers, settings.webhook_url, is_alone=True)

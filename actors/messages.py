@@ -135,6 +135,27 @@ class Wanted(Message):
     strategies: tuple[WantedStrategy, ...]
 
 
+class EngineHeld(Message):
+    """Lease actor to supervisor: whoever needs the lease may run until `stop_by` (monotonic seconds), then no more.
+
+    0 once it is lost.
+    """
+
+    stop_by: float
+
+
+class EngineState(Message):
+    """Lease actor to monitor: whether this engine holds the database's lease, and who does otherwise.
+
+    `state` is running, standing by, or waiting (for the database).
+    """
+
+    state: Literal["running", "standing by", "waiting"]
+    epoch: int | None = None
+    told: str | None = None
+    reason: str | None = None
+
+
 class StrategyChanged(Message):
     """Roster to a strategy: its row is another; read it now."""
 

@@ -10,6 +10,7 @@ from actors.actor import Actor, Peers
 from actors.messages import (
     ChildParked,
     CycleFinished,
+    EngineState,
     LimiterState,
     LlmCalled,
     MarketFetched,
@@ -53,6 +54,7 @@ class MonitorActor(Actor):
             OutboxState: self.facts.outbox_state,
             LimiterState: self.facts.limiter_state,
             MarketFetched: self.facts.market_fetched,
+            EngineState: self.facts.engine_state,
         }
 
     def open(self) -> None:

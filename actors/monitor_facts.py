@@ -12,6 +12,7 @@ from actors.messages import (
     ChildParked,
     ChildReport,
     CycleFinished,
+    EngineState,
     LimiterState,
     LlmCalled,
     MarketFetched,
@@ -41,6 +42,7 @@ class Facts:
         self._cycles: dict[str, dict[str, Any]] = {}
         self._limiter: dict[str, LimiterState] = {}
         self._outbox_pending: int | None = None
+        self._engine: EngineState | None = None
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
         self._cost_usd = 0.0
@@ -163,6 +165,13 @@ class Facts:
         with self._lock:
             self._outbox_pending = state.pending
 
+    def engine_state(self, state: EngineState) -> None:
+        self._metrics.engine_held.set(state.state == "running")
+        if state.epoch is not None:
+            self._metrics.engine_epoch.set(state.epoch)
+        with self._lock:
+            self._engine = state
+
     def limiter_state(self, state: LimiterState) -> None:
         model = label(state.model)
         for limit, used in state.used.items():
@@ -193,8 +202,17 @@ class Facts:
             if silence_s > REPORT_LASTS_S:
                 return [f"the supervisor has not reported for {silence_s:.0f} s"]
             shared = (child for child in self._children.values() if child.kind != "strategy")
-            ill = [f"{child.name} is {child.state}" for child in shared if child.state not in WELL]
-            return ill + self._refusals(unix_now)
+            is_waiting = self._engine is not None and self._engine.state != "running"
+            well = WELL | {"waiting"} if is_waiting else WELL  # who needs the lease waits for it
+            ill = [f"{child.name} is {child.state}" for child in shared if child.state not in well]
+            return ill + self._waits_for_database() + self._refusals(unix_now)
+
+    def _waits_for_database(self) -> list[str]:
+        """Told of an engine that has not begun; one at work keeps its strategies, which tell of it themselves."""
+        roster, engine = self._children.get("roster"), self._engine
+        if engine is None or engine.state != "waiting" or roster is None or roster.state != "waiting":
+            return []
+        return [f"the engine waits for its database: {engine.reason}"]
 
     def _refusals(self, unix_now: float) -> list[str]:
         """What the provider refuses: everything, a model for a while, or a model that is wanted for good."""
@@ -221,6 +239,7 @@ class Facts:
                 },
                 "children": [child.model_dump(mode="json") for child in self._children.values()],
                 "strategies": {key: self._seen(facts, unix_now) for key, facts in self._cycles.items()},
+                "engine": None if self._engine is None else self._engine.model_dump(),
                 "limiter": {model: state.model_dump(exclude={"model"}) for model, state in self._limiter.items()},
                 "outbox_pending": self._outbox_pending,
                 "totals": {**self._total(), "signals": dict(self._signals), "llm_cost_usd": round(self._cost_usd, 8)},

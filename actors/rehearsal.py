@@ -99,7 +99,7 @@ def rehearse() -> None:
 
 
 def _cycle(settings: Settings) -> CycleOutcome:
-    store = open_store(settings, keep=False)
+    store = open_store(settings, keep=False, engine=NOBODY)
     model = GroqModel(settings, httpcore.MockBackend([_completion(settings.groq_model[0])]))
     ports = Ports(
         records=store,

@@ -10,7 +10,7 @@ import structlog
 
 from actors.actor import Actor, Peers
 from actors.messages import ChildParked, Demand, Demanded, Message, StrategyChanged, Wanted, WantedStrategy
-from engine.errors import UpstreamUnavailable
+from engine.errors import Superseded, UpstreamUnavailable
 from engine.setting_values import model_name
 from engine.settings import Settings
 from engine.store.engine_rows import WantedRow
@@ -39,7 +39,7 @@ class Roster(Actor):
             parked = self._write_parked(rows, now + _WRITING_S)
             self._publish([row for row in rows if row.id not in parked])
             self._note_store(up=True)
-        except UpstreamUnavailable as error:
+        except (UpstreamUnavailable, Superseded) as error:
             self._note_store(up=False, reason=str(error))
         return now + self._poll_s
 
@@ -100,5 +100,6 @@ def _can_be_asked(model: str | None) -> bool:
         return False
 
 
-def make(settings: Settings, peers: Peers, _argument: str) -> Roster:
-    return Roster(open_store(settings, keep=True), peers, settings.sparky_roster_poll_s)
+def make(settings: Settings, peers: Peers, argument: str) -> Roster:
+    """`argument` is the run of the engine."""
+    return Roster(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)

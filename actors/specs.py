@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+from uuid import UUID
 
 from pydantic import SecretStr
 
@@ -31,7 +32,8 @@ class ChildSpec:
     (settings, argument) for services. `settings` is `Settings.sealed()` of what this child may know, `heeds` the part
     of them that it uses: specs that differ in nothing but the rest are equal, and so is a child that has been renamed.
     Children of a stage start when all of the stage before are ready, and stop after all of the stages above;
-    `closes_at` names another stage to stop in. Deadlines and grace are seconds.
+    `closes_at` names another stage to stop in. Who `needs_lease` runs only while this engine holds the database's.
+    Deadlines and grace are seconds.
     """
 
     name: str
@@ -49,6 +51,12 @@ class ChildSpec:
     death_signal: int = signal.SIGKILL  # what the kernel sends to the child when the supervisor dies
     heeds: SecretStr | None = None
     closes_at: int | None = None
+    needs_lease: bool = False
+
+    @property
+    def strategy_id(self) -> UUID:
+        """Of a strategy, whose argument begins with it."""
+        return UUID(self.argument.partition("/")[0])
 
     @property
     def closing_stage(self) -> int:

@@ -17,7 +17,7 @@ from engine.breaker_file import BreakerFile
 from engine.cadence import Cadence, cadence_of, missed_ticks, next_tick
 from engine.commit_gate import CommitGate
 from engine.cycle import CycleOutcome, Ports, ended, run_cycle
-from engine.errors import Skip, SparkyError, StrategyFault, UpstreamUnavailable
+from engine.errors import Skip, SparkyError, StrategyFault, Superseded, UpstreamUnavailable
 from engine.llm.calls import Call
 from engine.llm.groq_client import GroqModel
 from engine.settings import Settings
@@ -36,8 +36,9 @@ _FIGURES: Final = re.compile(r"[0-9][0-9.:]*")
 class StrategyActor(Actor):
     """Runs one cycle per tick of its grid. `tick_deadline_s` is the longest that a tick takes."""
 
-    def __init__(self, settings: Settings, peers: Peers, strategy_id: UUID) -> None:
+    def __init__(self, settings: Settings, peers: Peers, strategy_id: UUID, engine: UUID | None = None) -> None:
         super().__init__()
+        self._engine = engine
         self._settings = settings
         self._peers = peers
         self._id = strategy_id
@@ -57,7 +58,7 @@ class StrategyActor(Actor):
     def open(self) -> None:
         kept = self._file.load()
         self._breaker, self._running_since = kept.breaker, kept.running_since
-        self._store = open_store(self._settings, keep=False)
+        self._store = open_store(self._settings, keep=False, engine=self._engine)
         self._model = GroqModel(self._settings)
         self._ports = Ports(
             records=self._store,
@@ -106,7 +107,7 @@ class StrategyActor(Actor):
         start = time.monotonic()
         try:
             context = self._store.strategy_context(self._id)
-        except (StrategyFault, UpstreamUnavailable) as failure:
+        except (Superseded, StrategyFault, UpstreamUnavailable) as failure:
             if now >= self._due:
                 self._ticked, self._due = self._due, self._next(now)
             self._end(ended(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
@@ -169,7 +170,7 @@ class StrategyActor(Actor):
         """Until it can be written, the verdict stands in the breaker, or is come to again by the next cycle."""
         try:
             self._store.pause_strategy(self._id, reason)
-        except UpstreamUnavailable as failure:
+        except (UpstreamUnavailable, Superseded) as failure:
             self._log.warning("pause_not_written", reason=str(failure))
             return
         advice = f"`sparky decisions list --strategy {self._id}`, then `sparky strategy start {self._id}`"
@@ -263,4 +264,6 @@ def _called(strategy_id: UUID, call: Call) -> LlmCalled:
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> StrategyActor:
-    return StrategyActor(settings, peers, UUID(argument))
+    """`argument` is the strategy's id and the run of its engine, if there is one."""
+    strategy_id, _, engine = argument.partition("/")
+    return StrategyActor(settings, peers, UUID(strategy_id), UUID(engine) if engine else None)

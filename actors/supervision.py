@@ -15,7 +15,7 @@ from typing import Final
 from actors.board import Pulse
 from actors.messages import ChildReport
 from actors.specs import ChildSpec, Restart
-from engine.errors import EXIT_CONFIGURATION
+from engine.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 
 MAX_RESTARTS: Final = 5
 WINDOW_S: Final = 300.0
@@ -42,7 +42,7 @@ class Verdict(StrEnum):
     DONE = "done"
     AGAIN = "again"
     PARK = "park"
-    GIVE_UP = "give_up"  # a shared child that never became ready: the whole system cannot run
+    GIVE_UP = "give_up"  # a shared child without which the whole system cannot run
 
 
 STATE_AFTER: Final = {
@@ -99,10 +99,18 @@ def is_configuration_exit(status: int) -> bool:
     return status == EXIT_CONFIGURATION << 8
 
 
+def code_to_leave_with(status: int) -> int:
+    """The supervisor's exit code after a child whose end is the end of all."""
+    code = status >> 8
+    return code if code in (EXIT_CONFIGURATION, EXIT_TRY_AGAIN) else 1
+
+
 def verdict(child: Child, status: int, now: float) -> Verdict:
     """What to do about a child that ended with wait `status`; deaths that left the window are forgotten here."""
     if child.spec.restart is Restart.TRANSIENT and status == 0 and child.cause is None:
         return Verdict.DONE
+    if child.spec.kind != "strategy" and status == EXIT_TRY_AGAIN << 8:  # somebody else does what this system is for
+        return Verdict.GIVE_UP
     child.deaths.append(now)
     while now - child.deaths[0] > WINDOW_S:
         child.deaths.popleft()
@@ -148,9 +156,12 @@ def is_overdue(child: Child, now: float, *, hurried: bool) -> bool:
     return now >= child.kill_at - max(0.0, patience)
 
 
-def startable(children: Iterable[Child], now: float, most_starting: int) -> list[Child]:
-    """Who may start now: due, in a stage whose predecessors are all ready, and no more than `most_starting` at once."""
-    everyone = list(children)
+def startable(children: Iterable[Child], now: float, most_starting: int, *, is_leased: bool = True) -> list[Child]:
+    """Who may start now: due, in a stage whose predecessors are all ready, and no more than `most_starting` at once.
+
+    Who needs the lease waits until it `is_leased`.
+    """
+    everyone = [child for child in children if is_leased or not child.spec.needs_lease]
     stage = min((child.spec.stage for child in everyone if child.state not in _READY), default=0)
     room = most_starting - sum(child.state is State.STARTING for child in everyone)
     due = (c for c in everyone if c.state in (State.WAITING, State.BACKOFF) and c.due_at <= now)
@@ -188,12 +199,17 @@ def reason_to_park(child: Child) -> str:
     return f"parked after {deaths}, the last by {child.cause}"
 
 
-def summary(children: Iterable[Child]) -> tuple[bool, str]:
-    """Whether all that is shared is ready, and one line on everybody."""
+def summary(children: Iterable[Child], *, is_leased: bool) -> tuple[bool, str]:
+    """Whether all that is shared and may run is ready, and one line on everybody."""
     everyone = list(children)
     states = Counter(child.state.value for child in everyone)
-    is_ready = all(child.state in _READY for child in everyone if child.spec.kind != "strategy")
-    return is_ready, ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    shared = (
+        child for child in everyone if child.spec.kind != "strategy" and (is_leased or not child.spec.needs_lease)
+    )
+    is_ready = all(child.state in _READY for child in shared)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    is_waiting = not is_leased and any(child.spec.needs_lease for child in everyone)
+    return is_ready, f"without the database's lease: {told}" if is_waiting else told
 
 
 def report(child: Child, now: float) -> ChildReport:

@@ -22,6 +22,10 @@ from engine.showable import is_unicode
 
 _EXIT_USAGE: Final = 2
 
+Standby = Annotated[
+    bool, typer.Option("--standby", help="While another engine runs on the database: wait, and take over when it ends.")
+]
+
 
 class _Group(TyperGroup):
     """Turns every failure that we raise on purpose into one sentence and a code."""
@@ -114,17 +118,21 @@ def up(
     ] = None,
     home: Annotated[Path | None, typer.Option(help="State directory (SPARKY_HOME).")] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Create no demo strategies in an empty database.")] = False,
+    standby: Standby = False,
 ) -> None:
     """Run everything on this host: database, webhook server, engine, and simulators of what has no key."""
     overrides = {"SPARKY_CANDLES": candles, "SPARKY_SIM_SPEED": speed, "SPARKY_HOME": home}
     given = {name: None if value is None else str(value) for name, value in overrides.items()}
-    raise typer.Exit(running.up(lambda: session.settings_here(given), has_demo=not no_demo, elsewhere=home is not None))
+    elsewhere = home is not None
+    raise typer.Exit(
+        running.up(lambda: session.settings_here(given), has_demo=not no_demo, is_standby=standby, elsewhere=elsewhere)
+    )
 
 
 @app.command()
-def supervise() -> None:
+def supervise(standby: Standby = False) -> None:
     """Run the engine alone, as in production: the database and the webhook server are units of their own."""
-    raise typer.Exit(running.supervise(session.settings_here))
+    raise typer.Exit(running.supervise(session.settings_here, is_standby=standby))
 
 
 @app.command()

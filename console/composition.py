@@ -2,12 +2,14 @@
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pydantic import SecretStr
 
+from actors.engine_lease import STANDBY
 from actors.messages import WantedStrategy
 from actors.specs import ChildSpec, Kind, Plan, Restart
 from engine.errors import BadConfiguration
@@ -24,6 +26,7 @@ SECRETS: Final[Mapping[str, frozenset[str]]] = {
     "monitor": _ADMIN,
     "prepare": DATABASE_SECRETS | _VAULT,
     "webhook": DATABASE_SECRETS | _VAULT | _ADMIN,
+    "engine-lease": DATABASE_SECRETS,
     "dispatcher": DATABASE_SECRETS | _VAULT,
     "roster": DATABASE_SECRETS,
     "strategy": DATABASE_SECRETS | {"groq_api_key"},
@@ -55,6 +58,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
         "sparky_paper_fee_percent",
         "sparky_paper_slippage_percent",
     },
+    "engine-lease": _DATABASE,
     "limiter": _PROVIDER_LIMITS | {"groq_base_url", "groq_model", "sparky_llm_concurrency", "sparky_llm_timeout_s"},
     "market": frozenset({"sparky_market", "sparky_market_url"}),
     "dispatcher": _DATABASE | _VAULT | {"webhook_url"},
@@ -73,6 +77,15 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
         "sparky_strategy_memory_mb",
     },
 }
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One start of a supervisor: its run, by which the database knows it, and whether it waits for another's end."""
+
+    run: UUID
+    is_standby: bool = False
+
 
 WEBHOOK_PATH: Final = "/webhook/ai-signal"
 KEYLESS: Final = SecretStr(
@@ -119,7 +132,7 @@ def for_child(settings: Settings, kind: str) -> Settings:
     return settings.model_copy(update=dict.fromkeys(withheld))
 
 
-def everything(settings: Settings, *, has_demo: bool) -> list[ChildSpec]:
+def everything(settings: Settings, engine: Engine, *, has_demo: bool) -> list[ChildSpec]:
     """All fixed children of `sparky up` in boot order. Children of one stage start together."""
     resolved = resolve(settings)
     # The embedded database migrates as it starts.
@@ -131,12 +144,12 @@ def everything(settings: Settings, *, has_demo: bool) -> list[ChildSpec]:
         _actor(resolved, 0, "monitor"),
         _prepare(resolved, ",".join(tasks)) if tasks else None,
         _service(resolved, 2, "webhook", "webhook_server.service:make") if serves_webhook(settings) else None,
-        *_shared(resolved),
+        *_shared(resolved, engine),
     ]
     return [child for child in children if child is not None]
 
 
-def production(settings: Settings) -> list[ChildSpec]:
+def production(settings: Settings, engine: Engine) -> list[ChildSpec]:
     """The fixed children of `sparky supervise`: the engine alone; the database and the webhook server are other units.
 
     Raises BadConfiguration when a service it would need is only simulated.
@@ -150,10 +163,10 @@ def production(settings: Settings) -> list[ChildSpec]:
             "SPARKY_MARKET or SPARKY_CANDLES asks for the simulated market, which only `sparky up` brings."
         )
     resolved = resolve(settings)
-    return [_actor(resolved, 0, "monitor"), *_shared(resolved)]
+    return [_actor(resolved, 0, "monitor"), *_shared(resolved, engine)]
 
 
-def plan(settings: Settings, fixed: Sequence[ChildSpec]) -> Plan:
+def plan(settings: Settings, engine: Engine, fixed: Sequence[ChildSpec]) -> Plan:
     """The whole of it: `fixed` children and, by the same settings, the strategies."""
     resolved = resolve(settings)
     sealed, heeds = _sealed(resolved, "strategy"), _heeded(resolved, "strategy")
@@ -165,12 +178,13 @@ def plan(settings: Settings, fixed: Sequence[ChildSpec]) -> Plan:
             kind="strategy",
             stage=5,
             settings=sealed,
-            argument=str(wanted.id),
+            argument=f"{wanted.id}/{engine.run}",
             title=wanted.name,
             restart=Restart.TRANSIENT,
             tick_deadline_s=resolved.sparky_cycle_deadline_s + 1,
             memory_mb=resolved.sparky_strategy_memory_mb,
             heeds=heeds,
+            needs_lease=True,
         )
 
     return Plan(tuple(fixed), of)
@@ -196,13 +210,19 @@ def listeners(settings: Settings) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _shared(settings: Settings) -> list[ChildSpec]:
+def _shared(settings: Settings, engine: Engine) -> list[ChildSpec]:
+    run = str(engine.run)
+    lease = replace(
+        _actor(settings, 2, "engine-lease", "actors.engine_lease:make"),
+        argument=f"{run}/{STANDBY}" if engine.is_standby else run,
+    )
     # Nobody needs the limiter and the market any more once the strategies have stopped; the dispatcher still flushes.
     return [
+        lease,
         replace(_actor(settings, 2, "limiter"), closes_at=4),
         replace(_actor(settings, 2, "market"), closes_at=4),
-        _actor(settings, 3, "dispatcher"),
-        _actor(settings, 4, "roster"),
+        replace(_actor(settings, 3, "dispatcher"), argument=run, needs_lease=True),
+        replace(_actor(settings, 4, "roster"), argument=run, needs_lease=True),
     ]
 
 

@@ -29,6 +29,7 @@ def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]], now: floa
         "supervisor": seen.get("supervisor"),
         "shared": [child for child in children.values() if child["kind"] != "strategy"],
         "strategies": strategies,
+        "engine": seen.get("engine"),
         "limiter": seen.get("limiter", {}),
         "outbox_pending": seen.get("outbox_pending"),
         "totals": {**seen.get("totals", {}), **_money(rows), "restarts": sum(c["restarts"] for c in children.values())},

@@ -24,8 +24,15 @@ class Rereading:
     was started to outlive its terminal (``nohup``): then the settings are read as ever.
     """
 
-    def __init__(self, settings: Settings, read: Reread, compose: Callable[[Settings], list[ChildSpec]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: composition.Engine,
+        read: Reread,
+        compose: Callable[[Settings], list[ChildSpec]],
+    ) -> None:
         self._settings = settings
+        self._engine = engine
         self._read = read
         self._compose = compose
         self._had_terminal = _has_terminal()
@@ -49,7 +56,7 @@ class Rereading:
     def _plan(self, settings: Settings) -> Plan:
         if settings.sparky_home != self._settings.sparky_home:
             raise BadConfiguration("SPARKY_HOME cannot change while Sparky runs; stop it first.")
-        plan = composition.plan(settings, self._compose(settings))
+        plan = composition.plan(settings, self._engine, self._compose(settings))
         changed = [name for name, value in settings if value != getattr(self._settings, name)]
         self._settings = settings
         _log_as_supervisor(settings)

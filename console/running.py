@@ -8,10 +8,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 import zmq
@@ -19,7 +19,7 @@ import zmq
 from actors.home import prepare_run_dir
 from actors.link import Link
 from actors.messages import Done, RestartStrategy
-from actors.specs import ChildSpec, Plan
+from actors.specs import ChildSpec
 from actors.systemd import Notifier
 from console import composition, home_key, instance
 from console.output import LONGEST_SENTENCE, say, say_lines
@@ -42,38 +42,49 @@ GRACE_S: Final = 5.0
 ASK_S: Final = 5.0
 
 
-def up(read: Reread, *, has_demo: bool, elsewhere: bool = False) -> int:
+def up(read: Reread, *, has_demo: bool, is_standby: bool = False, elsewhere: bool = False) -> int:
     """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration.
 
-    `read` reads the settings, now and again at SIGHUP. `elsewhere`: the home is one that other commands must be told.
+    `read` reads the settings, now and again at SIGHUP. `is_standby`: while another engine runs on the database, wait.
+    `elsewhere`: the home is one that other commands must be told.
     """
-    settings = read()
+    settings, engine = read(), composition.Engine(uuid4(), is_standby)
 
     def compose(now: Settings) -> list[ChildSpec]:
         _check_candles(now)
-        return composition.everything(now, has_demo=has_demo)
+        return composition.everything(now, engine, has_demo=has_demo)
 
     compose(settings)  # its faults are told before anything is made
     _check_alone(settings, composition.listeners(settings))
     _check_database(settings)
     settings = home_key.made(settings)
     hint = look_around(sys.argv[0], settings.sparky_home if elsewhere else None)
-    return _run(settings, compose(settings), "sparky up", Rereading(settings, read, compose), hint)
+    return _run(settings, engine, compose, "sparky up", read, hint)
 
 
-def supervise(read: Reread) -> int:
-    """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration. `read` as in `up`."""
-    settings = read()
-    specs = composition.production(settings)
+def supervise(read: Reread, *, is_standby: bool = False) -> int:
+    """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration. The rest as in `up`.
+
+    The database may come later.
+    """
+    settings, engine = read(), composition.Engine(uuid4(), is_standby)
+
+    def compose(now: Settings) -> list[ChildSpec]:
+        return composition.production(now, engine)
+
+    compose(settings)
     monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
     _check_alone(settings, monitor)
-    _check_database(settings)
-    reread = Rereading(settings, read, composition.production)
-    return _run(settings, specs, "sparky supervise", reread, look_around(sys.argv[0]))
+    return _run(settings, engine, compose, "sparky supervise", read, look_around(sys.argv[0]))
 
 
 def _run(
-    settings: Settings, specs: Sequence[ChildSpec], command: str, reread: Callable[[], Plan | None], hint: str
+    settings: Settings,
+    engine: composition.Engine,
+    compose: Callable[[Settings], list[ChildSpec]],
+    command: str,
+    read: Reread,
+    hint: str,
 ) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor handles it
     resolved = composition.resolve(settings)
@@ -81,8 +92,9 @@ def _run(
     prepare_run_dir(settings.run_dir)
     with contextlib.suppress(AnswerLost):  # the header is information only
         say_lines(header(settings, resolved, command, hint))
+    specs = compose(settings)
     progress = Progress([spec.name for spec in specs], settings.run_dir)
-    plan = composition.plan(settings, specs)
+    plan, reread = composition.plan(settings, engine, specs), Rereading(settings, engine, read, compose)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
     if progress.reason is not None and code != 0:
         say(f"sparky: {first_sentence(progress.reason)}", err=True)

@@ -24,8 +24,8 @@ class Skip(SparkyError):
 class UpstreamUnavailable(SparkyError):
     """A shared service is down or refuses us for now: opens the breaker for a cool-down, never pauses a row.
 
-    `service` is ``groq``, ``venue``, ``database`` or ``webhook``; `retry_after_s` is the peer's own wish, if it said
-    one.
+    `service` is ``groq``, ``venue``, ``database``, ``webhook`` or ``key`` (of sealed secrets); `retry_after_s` is the
+    peer's own wish, if it said one.
     """
 
     def __init__(self, service: str, reason: str, retry_after_s: float | None = None) -> None:
@@ -34,8 +34,26 @@ class UpstreamUnavailable(SparkyError):
         self.retry_after_s = retry_after_s
 
 
+class SealedElsewhere(UpstreamUnavailable):
+    """A secret is sealed with a key that this process does not hold. Whoever holds it can go on: nothing ends here."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("key", reason)
+
+
 class AnswerCut(UpstreamUnavailable):
     """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
+
+
+class Superseded(Skip):
+    """Another engine holds the database's lease: what this one asks for or wants to record is refused, for good."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("superseded", reason)
+
+
+class AnotherEngineRuns(SparkyError):
+    """Another engine holds the database's lease; in a while it may not. The process exits with 75."""
 
 
 class ModelGone(SparkyError):

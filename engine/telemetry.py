@@ -105,6 +105,8 @@ class Metrics:
         )
 
     def _actors(self) -> None:
+        self.engine_held = self._gauge("sparky_engine_lease_held", "1 while this engine holds the database's lease.")
+        self.engine_epoch = self._gauge("sparky_engine_epoch", "Epoch of the database's engine, this one or another.")
         self.actor_up = self._gauge("sparky_actor_up", "1 while the process does its work.", "actor")
         self.actor_restarts = self._counter("sparky_actor_restarts_total", "Restarts by reason.", "actor", "reason")
         self.actor_memory = self._gauge("sparky_actor_memory_bytes", "Private memory of the process.", "actor")

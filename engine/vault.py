@@ -7,11 +7,12 @@ value copied into another person's row, or another column, does not open.
 import base64
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, CredentialsRefused
+from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
 
 if TYPE_CHECKING:  # the library is loaded where something is sealed or opened, and nowhere else
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,6 +22,7 @@ KEY_BYTES: Final = 32
 MOST_KEYS: Final = 2  # the one that seals, and while rotating the one before it
 _NONCE_BYTES: Final = 12
 _LEAST_DISTINCT_BYTES: Final = 16  # of 32; random ones have about 30, fewer than 16 once in 10**20 keys
+_KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
 _HOW: Final = "make one with: openssl rand -base64 32"
 
 
@@ -77,19 +79,17 @@ class Vault:
     def open(self, stored: str, place: str) -> SecretStr:
         """What was sealed, or `stored` itself if it never was.
 
-        Raises CredentialsRefused if the key is not there, or the value was made for another place or changed.
+        Raises SealedElsewhere if the key is not there, CredentialsRefused if the value was made for another place or
+        changed.
         """
         if not is_sealed(stored):
             return SecretStr(stored)
         name, _, text = stored.removeprefix(PREFIX).partition(":")
-        key = self._keys.get(name)
-        if key is None:
-            raise CredentialsRefused(
-                f"{place} is sealed with key {name[:8]}, which SPARKY_ENCRYPTION_KEY does not hold"
-            )
+        if name not in self._keys and _KEY_ID.fullmatch(name):
+            raise SealedElsewhere(f"{place} is sealed with key {name}, which SPARKY_ENCRYPTION_KEY does not hold")
         try:
             raw = base64.urlsafe_b64decode(text)
-            return SecretStr(_opened(key, raw, place))
+            return SecretStr(_opened(self._keys.get(name, b""), raw, place))
         except ValueError:
             raise CredentialsRefused(f"{place} was changed since it was sealed, or sealed for another place") from None
 

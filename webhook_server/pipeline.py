@@ -142,8 +142,8 @@ class Pipeline:
             logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
             return answers.outcome_unknown()  # the request stays open, so the next attempt asks the venue first
         except UpstreamUnavailable as error:
-            if error.service == "database" or request.is_resumed:
-                raise
+            if error.service in ("database", "key") or request.is_resumed:
+                raise  # what we lack ourselves is no failure of the venue to count
             answer = answers.unavailable(error.service, error.retry_after_s)
             return self._ended(request, Ended("failed", answer, str(error)))
         except Ended as end:

@@ -1,5 +1,6 @@
 """What the engine gives to the store and gets from it: strategies that should run, decisions, signals on their way."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -86,6 +87,19 @@ class NewSignal(Frozen):
     stop_loss_percent: float | None = None
     take_profit_percent: float | None = None
     ttl_s: float = Field(gt=0)
+
+
+class EngineTenure(Row):
+    """Which engine holds the database's lease since when: its run, its epoch, and where it runs, for people.
+
+    `left_s` are the seconds until the lease can be taken by others; 0 once it can.
+    """
+
+    run: UUID
+    epoch: int
+    told: str
+    since: datetime
+    left_s: float
 
 
 class RecordedDecision(Row):

@@ -8,7 +8,14 @@ import structlog
 from pydantic import ValidationError
 
 from engine.errors import StrategyFault
-from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision, Settlement, WantedRow
+from engine.store.engine_rows import (
+    DecisionRecord,
+    EngineTenure,
+    NewSignal,
+    RecordedDecision,
+    Settlement,
+    WantedRow,
+)
 from engine.store.rpc import Rpc
 from engine.store.values import faults, plain
 from engine.types import Position, Signal, StrategyContext
@@ -17,7 +24,28 @@ logger = structlog.get_logger()
 
 
 class EngineStore:
+    """Whatever an engine alone may do raises Superseded when another one holds the lease."""
+
     rpc: Rpc
+    engine: UUID | None
+
+    def engine_tenure(self) -> EngineTenure | None:
+        """The engine that holds the lease, or held it last; None if none ever did."""
+        found = self.rpc.call("engine_tenure")
+        return EngineTenure.model_validate(found) if found else None
+
+    def hold_engine(self, home: str, told: str, ttl_s: float, *, is_new: bool) -> EngineTenure:
+        """Takes or keeps the lease for this store's `engine`; whose it is then.
+
+        `home` names the home in its boot, whose lock lets one supervisor run: a new engine takes the lease from its
+        predecessor there, and from anybody whose lease has run out. An engine that is not new keeps what it has.
+        """
+        held = self.rpc.call("hold_engine", run=self.engine, home=home, told=told, ttl_s=ttl_s, is_new=is_new)
+        return EngineTenure.model_validate(held)
+
+    def release_engine(self) -> bool:
+        """Lets another engine take the lease at once; False if it was not this engine's."""
+        return bool(self.rpc.call("release_engine", run=self.engine))
 
     def running_strategies(self) -> tuple[WantedRow, ...]:
         """The strategies whose status is running, in order of creation."""
@@ -28,7 +56,7 @@ class EngineStore:
 
         Raises StrategyFault naming each column that fails validation.
         """
-        found = self.rpc.call("strategy_context", strategy_id=strategy_id)
+        found = self.rpc.call("strategy_context", strategy_id=strategy_id, engine=self.engine)
         if found is None:
             return None
         try:
@@ -50,19 +78,21 @@ class EngineStore:
             strategy_id=strategy_id,
             record=record.model_dump(mode="json"),
             signal=signal.model_dump(mode="json") if signal else None,
+            engine=self.engine,
         )
         return RecordedDecision.model_validate(recorded)
 
     def pause_strategy(self, strategy_id: UUID, reason: str, traceback: str | None = None) -> bool:
         """Pauses a running strategy; False if it was not running."""
-        return bool(self.rpc.call("pause_strategy", strategy_id=strategy_id, reason=reason, traceback=traceback))
+        told = {"strategy_id": strategy_id, "reason": reason, "traceback": traceback}
+        return bool(self.rpc.call("pause_strategy", **told, engine=self.engine))
 
     def claim_signals(self, owner: str, limit: int, lease_s: float) -> tuple[Signal, ...]:
         """Leases up to `limit` due signals, oldest first, one per (strategy, symbol); expires those that are overdue.
 
         `attempts` counts the claims of a signal, this one included.
         """
-        rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s)
+        rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s, engine=self.engine)
         return tuple(Signal.model_validate({**row, "payload": plain(row["payload"])}) for row in rows)
 
     def settle_signals(self, owner: str, settlements: Sequence[Settlement]) -> frozenset[UUID]:

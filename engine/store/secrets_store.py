@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
+from engine.errors import BadConfiguration, SealedElsewhere, UpstreamUnavailable
 from engine.store.rpc import Rpc
 from engine.store.secrets_rows import CredentialsRow, GuardReport, Resealed, StoredSecret, VenueCredentials
 from engine.vault import Vault, is_sealed
@@ -21,6 +21,8 @@ WEBHOOK: Final = "webhook"
 
 
 class SecretsStore:
+    """Whatever opens a secret raises SealedElsewhere when it is sealed with a key that is not ours."""
+
     rpc: Rpc
     vault: Vault
 
@@ -97,7 +99,7 @@ class SecretsStore:
         place = _place(one.user_id, one.exchange, one.field)
         try:
             secret = self.vault.open(one.stored, place)
-        except BadConfiguration as error:
+        except (BadConfiguration, SealedElsewhere) as error:
             logger.warning("secret_does_not_open", reason=str(error))
             return "unreadable"
         after = self.vault.seal(secret, place)

@@ -1,6 +1,7 @@
 """The one typed way to the database: a method per function; values of engine/types.py and the rows go in and out."""
 
 from typing import Self
+from uuid import UUID
 
 from engine.errors import BadConfiguration
 from engine.settings import Settings
@@ -16,11 +17,13 @@ class Store(EngineStore, WebhookStore, PeopleStore, SecretsStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
     Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration
-    for what only a person can mend. Without a `vault` that holds a key no secret can be stored.
+    for what only a person can mend. Without a `vault` that holds a key no secret can be stored. `engine` is the run of
+    the engine in whose name is asked and recorded; without one, such methods are refused while any engine runs.
     """
 
-    def __init__(self, rpc: Rpc, vault: Vault | None = None) -> None:
+    def __init__(self, rpc: Rpc, vault: Vault | None = None, engine: UUID | None = None) -> None:
         self.rpc = rpc
+        self.engine = engine
         self.vault = vault or Vault(None)
 
     def close(self) -> None:
@@ -33,18 +36,20 @@ class Store(EngineStore, WebhookStore, PeopleStore, SecretsStore):
         self.close()
 
 
-def open_store(settings: Settings, *, keep: bool) -> Store:
+def open_store(settings: Settings, *, keep: bool, engine: UUID | None = None, timeout_s: float = 10.0) -> Store:
     """A store on the database that the settings name; nothing is connected before the first call.
 
-    `keep` keeps connections between calls: for servers, not for strategies. Raises BadConfiguration if none is named.
+    `keep` keeps connections between calls: for servers, not for strategies. `engine` is as in `Store`; a call ends
+    within about `timeout_s`. Raises BadConfiguration if no database is named.
     """
     vault = Vault(settings.sparky_encryption_key)
     if settings.database_url is not None:
         from engine.store.postgres import PostgresRpc
 
-        return Store(PostgresRpc(settings.database_url, keep=keep), vault)
+        return Store(PostgresRpc(settings.database_url, timeout_s=timeout_s, keep=keep), vault, engine)
     if settings.supabase_url is not None and settings.supabase_service_role_key is not None:
         from engine.store.supabase import SupabaseRpc
 
-        return Store(SupabaseRpc(settings.supabase_url, settings.supabase_service_role_key, keep=keep), vault)
+        key = settings.supabase_service_role_key
+        return Store(SupabaseRpc(settings.supabase_url, key, timeout_s=timeout_s, keep=keep), vault, engine)
     raise BadConfiguration("No database is named: set DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.")

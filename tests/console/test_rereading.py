@@ -14,6 +14,7 @@ from tests.support.terminal import Terminal
 
 PROGRAM = """
 import signal, sys
+from uuid import UUID
 from console import composition
 from console.rereading import Rereading
 from engine import logs
@@ -23,7 +24,8 @@ logs.configure()
 signal.signal(signal.SIGTERM, lambda *_: print("stops", flush=True))
 settings = read_environment({"SPARKY_HOME": sys.argv[1]})
 changed = read_environment({"SPARKY_HOME": sys.argv[1], "SPARKY_ROSTER_POLL_S": "1"})
-reread = Rereading(settings, lambda: changed, lambda now: composition.everything(now, has_demo=False))
+engine = composition.Engine(UUID(int=7))
+reread = Rereading(settings, engine, lambda: changed, lambda now: composition.everything(now, engine, has_demo=False))
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the terminal sends is not in the way
 print("ready", flush=True)
 sys.stdin.readline()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, CredentialsRefused
+from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
 from engine.vault import Vault, is_sealed, key_id, new_key, parse_keys
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 
@@ -70,7 +70,7 @@ def test_two_keys_open_and_the_first_seals() -> None:
     assert new.open(sealed, PLACE) == SecretStr("kept")
     assert not new.is_current(sealed)
     assert new.is_current(new.seal(SecretStr("kept"), PLACE))
-    with pytest.raises(CredentialsRefused, match=f"sealed with key {old.sealing_id}"):
+    with pytest.raises(SealedElsewhere, match=f"sealed with key {old.sealing_id}"):
         Vault(ENCRYPTION_KEY).open(sealed, PLACE)
 
 

@@ -1,4 +1,4 @@
-"""Two engines on one database: one runs strategies, whatever is killed or frozen; the other one refuses, or stands by."""
+"""Two engines on one database: one runs strategies, whatever is killed or frozen; the other refuses, or stands by."""
 
 import os
 import signal
@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psutil
-import psycopg
 import pytest
 
 from engine.errors import EXIT_TRY_AGAIN
@@ -21,6 +20,7 @@ from tests.faults.conftest import Note
 from tests.support.directories import short_directory
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 from tests.support.sparky import PATIENCE_S, Sparky
+from tests.support.sql import as_owner
 
 CADENCE_S = 2.0
 
@@ -44,31 +44,39 @@ class Hosts:
         self.made.append(made)
         return made
 
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self._database_url, autocommit=True) as connection:
-            return connection.execute(statement.encode()).fetchall()
+    def close(self) -> None:
+        for host in self.made:
+            host.close()
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with as_owner(self._database_url) as run:
+            return run(statement, *values)
 
     def decisions(self) -> int:
         return int(self.sql("select count(*) from ai_trade_log")[0][0])
 
     def epoch(self) -> tuple[int, str]:
         """Of the engine, and where it runs."""
-        return self.sql("select epoch, told from leases where name = 'engine'")[0]  # type: ignore[return-value]
+        ((epoch, told),) = self.sql("select epoch, told from leases where name = 'engine'")
+        return epoch, told
 
     def doubled(self) -> list[tuple[Any, ...]]:
         """Decisions that came too soon after the one before of the same strategy to be another tick's."""
-        return self.sql(f"""
-            select * from (
-              select ai_strategy_id, created_at - lag(created_at) over (partition by ai_strategy_id order by created_at) as gap
-              from ai_trade_log
-            ) g where gap < interval '{CADENCE_S / 4} s'""")
+        return self.sql(
+            """select * from (
+                 select ai_strategy_id,
+                   created_at - lag(created_at) over (partition by ai_strategy_id order by created_at) as gap
+                 from ai_trade_log
+               ) g where gap < make_interval(secs => %s)""",
+            CADENCE_S / 4,
+        )
 
 
 @pytest.fixture
 def hosts(postgres_database_url: str) -> Iterator[Hosts]:
     with short_directory() as root, ExitStack() as closing:
         made = Hosts(root, postgres_database_url)
-        closing.callback(lambda: [host.close() for host in made.made])
+        closing.callback(made.close)
         yield made
 
 
@@ -217,11 +225,11 @@ def test_an_engine_with_another_key_ends_no_signal_of_the_one_that_can_open_the_
     with right.store() as store:
         store.engine = hosts.sql("select run from leases where name = 'engine'")[0][0]
         signal_id = leave_signal(store)
-    attempts = f"select count(*) from signal_attempts where signal_id = '{signal_id}' and reason like '%sealed with key%'"
-    wrong.wait_for(lambda: hosts.sql(attempts)[0][0] >= 2, "attempts that end nothing")
-    assert hosts.sql(f"select status from signal_outbox where id = '{signal_id}'") == [("pending",)]
+    attempts = "select count(*) from signal_attempts where signal_id = %s and reason like '%%sealed with key%%'"
+    wrong.wait_for(lambda: hosts.sql(attempts, signal_id)[0][0] >= 2, "attempts that end nothing")
+    status = "select status from signal_outbox where id = %s"
+    assert hosts.sql(status, signal_id) == [("pending",)]
     kill_everything(wrong)
     right.start()
-    ended = f"select status from signal_outbox where id = '{signal_id}' and status <> 'pending'"
-    right.wait_for(lambda: hosts.sql(ended), "the signal's end")
-    assert hosts.sql(ended) == [("delivered",)]
+    right.wait_for(lambda: hosts.sql(status, signal_id) != [("pending",)], "the signal's end")
+    assert hosts.sql(status, signal_id) == [("delivered",)]

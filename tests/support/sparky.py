@@ -17,6 +17,7 @@ import requests
 from pydantic import SecretStr
 
 from console import home_key
+from engine.errors import SparkyError
 from engine.settings import read_environment
 from engine.store.embedded import data_dir, dsn
 from engine.store.store import Store, open_store
@@ -79,11 +80,12 @@ class Sparky:
         return json.loads(done.stdout)
 
     def store(self) -> Store:
-        """A store on the database that this product keeps everything in, with its key."""
+        """A store on the database that this product keeps everything in, with its key, in the name of its engine."""
         settings = home_key.known(read_environment(self.environ))
         if settings.embeds_database:
             settings = settings.model_copy(update={"database_url": SecretStr(dsn(self.home))})
-        return open_store(settings, keep=False)
+        store = open_store(settings, keep=False)
+        return named_for_engine(store)
 
     def url(self, service: str) -> str:
         """Where ``webhook``, ``monitor``, ``sim_aster`` or ``sim_groq`` listens."""
@@ -169,6 +171,14 @@ def without_strategies(**more: str) -> Iterator[Sparky]:
             yield made
         finally:
             made.close()
+
+
+def named_for_engine(store: Store) -> Store:
+    """What the store records from now on counts as the present engine's; what cannot be asked leaves it as it is."""
+    with suppress(SparkyError):
+        tenure = store.engine_tenure()
+        store.engine = None if tenure is None else tenure.run
+    return store
 
 
 def command_lines(processes: Iterable[psutil.Process]) -> Iterator[tuple[psutil.Process, str]]:

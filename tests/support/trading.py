@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 
 from engine.cadence import cadence_of, next_tick
 from engine.entry_rules import UNRESTRICTED
-from engine.errors import UpstreamUnavailable
+from engine.errors import Superseded, UpstreamUnavailable
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import Action, SignalAction, StrategyStatus
 from tests.support.keys import aster_keys
-from tests.support.sparky import Sparky
+from tests.support.sparky import Sparky, named_for_engine
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 PROTECTIVE = ("STOP_MARKET", "TAKE_PROFIT_MARKET")
@@ -74,6 +74,9 @@ def record(product: Sparky, store: Store, strategy_id: UUID, dice: random.Random
         try:
             store.record_decision(decision_id, strategy_id, decided, signal)
         except UpstreamUnavailable:
+            return False
+        except Superseded:  # the engine was killed meanwhile, and another one runs
+            named_for_engine(store)
             return False
         return True
 

@@ -19,6 +19,7 @@ from tests.support.keys import ENCRYPTION_KEY
 CONTRACT = {
     "test_booking",
     "test_decisions",
+    "test_engine_lease",
     "test_outbox",
     "test_people",
     "test_requests",

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, CredentialsRefused
+from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
 from engine.store.store import Store
 from engine.vault import Vault, is_sealed
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
@@ -119,7 +119,7 @@ def test_rotation_seals_everything_with_the_first_key_and_the_order_of_secrets_s
     renewed = other_keys(store, OTHER_KEY.get_secret_value())
     assert renewed.webhook_secrets(user) == before == (SecretStr("second"), SecretStr("first"))
     assert renewed.venue_credentials(user, "aster") is not None
-    with pytest.raises(CredentialsRefused):
+    with pytest.raises(SealedElsewhere):
         store.webhook_secret(user)
 
 

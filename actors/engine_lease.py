@@ -1,0 +1,115 @@
+"""Holds the lease of the one engine that runs on a database, and tells the supervisor how long it may rely on it.
+
+The database has the last word: what an engine without the lease wants to record is refused there. What it cannot
+refuse, the model's work, ends with the processes that the supervisor stops.
+"""
+
+import socket
+import time
+from datetime import UTC
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from actors.actor import Actor, Peers
+from actors.messages import EngineHeld, EngineState
+from engine.errors import AnotherEngineRuns, SparkyError, UpstreamUnavailable
+from engine.identity import this_boot
+from engine.settings import Settings
+from engine.store.engine_rows import EngineTenure
+from engine.store.store import Store, open_store
+
+logger = structlog.get_logger()
+
+TTL_S: Final = 4.0  # a standby has taken over, and its strategies tick, within 6 s
+RENEW_S: Final = 1.0
+LOOK_S: Final = 0.5  # how often a standby looks whether it can have the lease
+CALL_S: Final = 3.0
+# Longer than the lease lasts: a missed renewal that nobody takes advantage of stops no strategy.
+STOP_AFTER_S: Final = 15.0
+
+STANDBY: Final = "standby"
+
+
+class EngineLease(Actor):
+    """Takes the lease and keeps it. `home` names the engine's home, `told` says to people where it runs.
+
+    When another engine holds it, a standby waits; any other ends the process with AnotherEngineRuns.
+    """
+
+    def __init__(self, store: Store, peers: Peers, home: str, told: str, *, is_standby: bool) -> None:
+        super().__init__()
+        self._store = store
+        self._peers = peers
+        self._home = home
+        self._told = told
+        self._is_standby = is_standby
+        self._state: EngineState | None = None
+        self._is_held = False
+
+    def tick(self, now: float) -> float:
+        try:
+            tenure = self._store.hold_engine(self._home, self._told, TTL_S, is_new=not self._is_held)
+        except UpstreamUnavailable as error:
+            self._wait_for_database(str(error))
+        else:
+            self._note(tenure, asked_at=now)
+        return time.monotonic() + (LOOK_S if self._is_standby and not self._is_held else RENEW_S)
+
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - one call, with a patience of its own
+        """Lets a standby have the lease at once."""
+        if not self._is_held:
+            return
+        try:
+            self._store.release_engine()
+        except SparkyError as error:
+            logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
+
+    def _note(self, tenure: EngineTenure, asked_at: float) -> None:
+        if tenure.run == self._store.engine:
+            self._is_held = True
+            self._may_run_until(asked_at + STOP_AFTER_S)
+            self._tell(EngineState(state="running", epoch=tenure.epoch, told=self._told))
+            return
+        was_held, self._is_held = self._is_held, False
+        self._may_run_until(0.0)
+        reason = f"another engine runs on this database: {tenure.told}"
+        if not self._is_standby:
+            lost = "this engine's lease was taken: " if was_held else ""
+            since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            how = "stop it first, or start this one with --standby, to take over when that one ends"
+            raise AnotherEngineRuns(f"{lost}{reason}, since {since}; {how}.")
+        self._tell(EngineState(state="standing by", epoch=tenure.epoch, told=tenure.told, reason=reason))
+
+    def _wait_for_database(self, reason: str) -> None:
+        """Without the database nothing is decided or delivered, by this engine or another: strategies may stay."""
+        if self._is_held:
+            self._may_run_until(time.monotonic() + STOP_AFTER_S)
+        self._tell(EngineState(state="waiting", reason=reason))
+
+    def _may_run_until(self, stop_by: float) -> None:
+        self._peers.tell("supervisor", EngineHeld(stop_by=stop_by))
+
+    def _tell(self, state: EngineState) -> None:
+        """The monitor hears it each time, since it may be a new one; people when it is another one."""
+        self._peers.tell("monitor", state)
+        if self._state is None or (state.state, state.epoch) != (self._state.state, self._state.epoch):
+            words = {"running": "engine_lease_held", "standing by": "standing_by", "waiting": "waiting_for_database"}
+            log = logger.warning if state.state == "waiting" else logger.info
+            log(words[state.state], epoch=state.epoch, engine=state.told, reason=state.reason)
+        self._state = state
+
+
+def home_identity(home: Path) -> str:
+    """Names a home within this boot, under whatever path it is seen: a copy of it is another one. Raises OSError."""
+    found = home.stat()
+    return f"{this_boot()}/{found.st_dev}/{found.st_ino}"
+
+
+def make(settings: Settings, peers: Peers, argument: str) -> EngineLease:
+    run, _, standby = argument.partition("/")
+    store = open_store(settings, keep=True, engine=UUID(run), timeout_s=CALL_S)
+    told = f"{settings.sparky_home} on {socket.gethostname()}"
+    return EngineLease(store, peers, home_identity(settings.sparky_home), told, is_standby=standby == STANDBY)

@@ -1,0 +1,158 @@
+-- One engine per database. Who holds the lease `engine` runs strategies and carries signals; every change of hands begins an
+-- epoch, and what an engine of an earlier epoch wants to record is refused with SQLSTATE SK423, however late it comes.
+--
+-- An epoch is known by its run, the id of one start of a supervisor. A lease that was not renewed in time can be taken; until
+-- somebody takes it, its run may go on, so that an outage of the database costs nobody a decision.
+
+alter table public.leases add column if not exists run uuid;
+alter table public.leases add column if not exists epoch bigint not null default 0;
+alter table public.leases add column if not exists told text not null default ''; -- where it runs, for people
+
+create or replace function public.engine_tenure() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce((
+    select jsonb_build_object(
+      'run', l.run, 'epoch', l.epoch, 'told', l.told, 'since', l.taken_at,
+      'left_s', greatest(0, extract(epoch from l.until - clock_timestamp()))
+    )
+    from public.leases l where l.name = 'engine' and l.run is not null
+  ), 'null')
+$$;
+
+-- Takes the lease for a run, or keeps it; whose it is then. p_home names the home and the boot it is used in: its lock lets one
+-- supervisor run there, so that a new one (p_is_new) need not wait for the end of one that was killed. A renewal is the run's
+-- alone: one that was on its way when its sender died takes nothing from its successor.
+create or replace function public.hold_engine(
+  p_run uuid, p_home text, p_told text, p_ttl_s double precision, p_is_new boolean
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  insert into public.leases as l (name, owner, until, run, epoch, told, taken_at)
+    values ('engine', p_home, v_now + make_interval(secs => p_ttl_s), p_run, 1, left(p_told, 300), v_now)
+    on conflict (name) do update
+      set owner = excluded.owner, until = excluded.until, run = excluded.run, told = excluded.told,
+          epoch = case when l.run = excluded.run then l.epoch else l.epoch + 1 end,
+          taken_at = case when l.run = excluded.run then l.taken_at else v_now end
+      where l.run = excluded.run or (p_is_new and (l.owner = excluded.owner or l.until <= v_now));
+  return public.engine_tenure();
+end
+$$;
+
+-- Lets others take it at once. The row stays, and with it the epoch.
+create or replace function public.release_engine(p_run uuid) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.leases l set until = least(l.until, clock_timestamp()) where l.name = 'engine' and l.run = p_run;
+  return to_jsonb(found);
+end
+$$;
+
+-- Raises unless p_run is the present epoch's. Without a run (an engine of an older release, or a tool) while nobody's lease lasts.
+-- The row stays locked against whoever would take the lease, so that what the caller has done ends before that.
+create or replace function public.check_engine(p_run uuid) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_lease public.leases;
+begin
+  select * into v_lease from public.leases l where l.name = 'engine' for share;
+  if v_lease.run is distinct from p_run and (p_run is not null or v_lease.until > clock_timestamp()) then
+    raise exception 'another engine runs on this database: %', coalesce(nullif(v_lease.told, ''), 'nobody says where')
+      using errcode = 'SK423';
+  end if;
+end
+$$;
+
+-- What an engine asks and records, each for the present epoch alone. The functions inside are what they were.
+
+do $$
+begin
+  if to_regprocedure('public.record_decision_unchecked(uuid, uuid, jsonb, jsonb)') is null then
+    alter function public.record_decision(uuid, uuid, jsonb, jsonb) rename to record_decision_unchecked;
+    alter function public.claim_signals(text, integer, double precision) rename to claim_signals_unchecked;
+    alter function public.pause_strategy(uuid, text, text) rename to pause_strategy_unchecked;
+    alter function public.strategy_context(uuid) rename to strategy_context_unchecked;
+  end if;
+end
+$$;
+
+-- The check comes last: a record that waits for its strategy's row must not keep the lease from being renewed.
+create or replace function public.record_decision(
+  p_decision_id uuid, p_strategy_id uuid, p_record jsonb, p_signal jsonb default null, p_engine uuid default null
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_recorded jsonb := public.record_decision_unchecked(p_decision_id, p_strategy_id, p_record, p_signal);
+begin
+  perform public.check_engine(p_engine);
+  return v_recorded;
+end
+$$;
+
+create or replace function public.claim_signals(
+  p_owner text, p_limit integer, p_lease_s double precision, p_engine uuid default null
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_claimed jsonb := public.claim_signals_unchecked(p_owner, p_limit, p_lease_s);
+begin
+  perform public.check_engine(p_engine);
+  return v_claimed;
+end
+$$;
+
+create or replace function public.pause_strategy(
+  p_strategy_id uuid, p_reason text, p_traceback text default null, p_engine uuid default null
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_paused jsonb := public.pause_strategy_unchecked(p_strategy_id, p_reason, p_traceback);
+begin
+  perform public.check_engine(p_engine);
+  return v_paused;
+end
+$$;
+
+-- Checked without a lock: an engine that is not the present one pays no model. People's commands name no engine.
+create or replace function public.strategy_context(p_strategy_id uuid, p_engine uuid default null) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_told text;
+begin
+  if p_engine is not null then
+    select l.told into v_told from public.leases l where l.name = 'engine' and l.run is distinct from p_engine;
+    if found then
+      raise exception 'another engine runs on this database: %', coalesce(nullif(v_told, ''), 'nobody says where')
+        using errcode = 'SK423';
+    end if;
+  end if;
+  return public.strategy_context_unchecked(p_strategy_id);
+end
+$$;
+
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname = any (array[
+        'engine_tenure', 'hold_engine', 'release_engine', 'check_engine', 'record_decision', 'claim_signals', 'pause_strategy',
+        'strategy_context'
+      ])
+  loop
+    execute format('revoke execute on function %s from public, anon, authenticated', v_function);
+    execute format('grant execute on function %s to service_role', v_function);
+  end loop;
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname like '%\_unchecked'
+  loop
+    execute format('revoke execute on function %s from public, anon, authenticated, service_role', v_function);
+  end loop;
+end
+$$;
+
+notify pgrst, 'reload schema';

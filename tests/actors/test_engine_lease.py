@@ -1,0 +1,132 @@
+"""The lease's actor: what it tells the supervisor and the monitor, and when it gives up."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.engine_lease import STOP_AFTER_S, EngineLease, home_identity
+from actors.messages import Ask, EngineHeld, EngineState, Message
+from engine.errors import AnotherEngineRuns, UpstreamUnavailable
+from engine.store.store import Store
+from tests.support.sql import as_owner
+
+
+class Ear:
+    """Hears what is told, by the name of the peer."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Message]] = []
+
+    def ask(self, name: str, _message: Ask, _reply: type[Any]) -> Any:
+        raise AssertionError(f"nobody is asked, not {name}")
+
+    def tell(self, name: str, message: Message) -> None:
+        self.told.append((name, message))
+
+    def last(self) -> tuple[float, str]:
+        """Until when who needs the lease may run, and how the monitor is told that it stands."""
+        held = [message for name, message in self.told if name == "supervisor" and isinstance(message, EngineHeld)]
+        states = [message for name, message in self.told if name == "monitor" and isinstance(message, EngineState)]
+        return (held[-1].stop_by if held else 0.0), states[-1].state
+
+
+class Lost:
+    """A database that can be away."""
+
+    def __init__(self, store: Store) -> None:
+        self.rpc = store.rpc
+        self.is_away = False
+
+    def call(self, function: str, /, **arguments: object) -> Any:
+        if self.is_away:
+            raise UpstreamUnavailable("database", "connection refused")
+        return self.rpc.call(function, **arguments)
+
+    def close(self) -> None:
+        self.rpc.close()
+
+
+Make = Callable[..., tuple[EngineLease, Ear]]
+
+
+@pytest.fixture
+def line(store: Store) -> Lost:
+    return Lost(store)
+
+
+@pytest.fixture
+def make(line: Lost) -> Make:
+    def made(home: str, *, is_standby: bool = False, run: UUID | None = None) -> tuple[EngineLease, Ear]:
+        ear = Ear()
+        return EngineLease(Store(line, engine=run or uuid4()), ear, home, f"{home} on host", is_standby=is_standby), ear
+
+    return made
+
+
+def test_an_engine_with_the_lease_may_run_for_a_while_after_each_renewal(make: Make) -> None:
+    lease, ear = make("one")
+    before = time.monotonic()
+    assert lease.tick(before) > before
+    assert ear.last() == (before + STOP_AFTER_S, "running")
+
+
+def test_a_second_engine_ends_with_a_sentence_that_says_where_the_first_runs(make: Make) -> None:
+    first, _ = make("one")
+    first.tick(time.monotonic())
+    second, _ = make("two")
+    with pytest.raises(
+        AnotherEngineRuns, match=r"another engine runs on this database: one on host, since .* UTC; stop"
+    ):
+        second.tick(time.monotonic())
+
+
+def test_a_standby_waits_and_takes_over_what_was_given_back(make: Make) -> None:
+    first, _ = make("one")
+    first.tick(time.monotonic())
+    second, ear = make("two", is_standby=True)
+    second.tick(time.monotonic())
+    assert ear.last() == (0.0, "standing by")
+    first.close(1.0)
+    second.tick(time.monotonic())
+    assert ear.last()[1] == "running"
+
+
+def test_an_engine_that_lost_its_lease_leaves_and_a_standby_stands_by_again(make: Make, database_url: str) -> None:
+    for is_standby in (False, True):
+        loser, ear = make(f"loser {is_standby}", is_standby=is_standby)
+        with as_owner(database_url) as sql:
+            sql("update leases set until = clock_timestamp() where name = 'engine'")
+            loser.tick(time.monotonic())
+            sql("update leases set until = clock_timestamp() where name = 'engine'")
+            make("winner")[0].tick(time.monotonic())
+        if is_standby:
+            loser.tick(time.monotonic())
+        else:
+            with pytest.raises(AnotherEngineRuns, match="this engine's lease was taken"):
+                loser.tick(time.monotonic())
+        assert ear.last()[0] == 0.0
+
+
+def test_without_the_database_an_engine_that_runs_goes_on_and_one_that_begins_waits(make: Make, line: Lost) -> None:
+    running, ear = make("one")
+    running.tick(time.monotonic())
+    line.is_away = True
+    before = time.monotonic()
+    running.tick(before)
+    stop_by, state = ear.last()
+    assert stop_by >= before + STOP_AFTER_S
+    assert state == "waiting"
+    beginning, its_ear = make("two")
+    beginning.tick(time.monotonic())
+    assert its_ear.last() == (0.0, "waiting")
+
+
+def test_a_home_is_itself_under_every_path_and_a_copy_is_another_one(tmp_path: Any) -> None:
+    home, copy, link = tmp_path / "home", tmp_path / "copy", tmp_path / "link"
+    home.mkdir()
+    copy.mkdir()
+    link.symlink_to(home)
+    assert home_identity(home) == home_identity(link) != home_identity(copy)

@@ -1,0 +1,156 @@
+"""The lease of the one engine: who has it, who may take it, and whose records are refused."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from threading import Thread
+from uuid import UUID, uuid4
+
+import pytest
+
+from engine.errors import Superseded
+from engine.store.engine_rows import DecisionRecord, NewSignal
+from engine.store.store import Store
+from engine.types import Action, SignalAction
+from tests.engine.store.conftest import Desk
+from tests.support.sql import as_owner
+from tests.support.supervised import wait_for
+
+HOME, OTHER_HOME = "boot/1/1", "boot/1/2"
+TTL_S = 3_600.0
+
+Engine = Callable[[], Store]
+
+
+@pytest.fixture
+def engine(store: Store) -> Engine:
+    """Makes the store of another engine, which has a run of its own."""
+    return lambda: Store(store.rpc, store.vault, uuid4())
+
+
+@pytest.fixture
+def strategy_id(desk: Desk) -> UUID:
+    return desk.strategy().id
+
+
+def take(engine: Store, home: str = HOME, *, is_new: bool = True) -> bool:
+    return engine.hold_engine(home, f"home {home}", TTL_S, is_new=is_new).run == engine.engine
+
+
+def run_out(database_url: str) -> None:
+    with as_owner(database_url) as sql:
+        sql("update leases set until = clock_timestamp() where name = 'engine'")
+
+
+def record(store: Store, strategy_id: UUID) -> UUID:
+    decided = DecisionRecord(action=Action.CLOSE, symbol="BTCUSDT", confidence=0.9)
+    signal = NewSignal(
+        action=SignalAction.CLOSE, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(0), confidence=0.9, ttl_s=60
+    )
+    return store.record_decision(uuid4(), strategy_id, decided, signal).decision_id
+
+
+def test_one_engine_has_the_lease_and_keeps_it(engine: Engine) -> None:
+    first, second = engine(), engine()
+    assert take(first)
+    assert not take(second, OTHER_HOME)
+    assert take(first, is_new=False)
+    tenure = second.engine_tenure()
+    assert tenure is not None
+    assert (tenure.run, tenure.epoch, tenure.told) == (first.engine, 1, f"home {HOME}")
+    assert 0 < tenure.left_s <= TTL_S
+
+
+def test_nobody_has_a_lease_that_no_engine_ever_took(store: Store) -> None:
+    assert store.engine_tenure() is None
+
+
+def test_who_comes_from_the_same_home_takes_it_at_once_and_a_late_renewal_takes_nothing_back(engine: Engine) -> None:
+    killed, successor = engine(), engine()
+    assert take(killed)
+    assert take(successor)
+    assert not take(killed, is_new=False)
+    tenure = successor.engine_tenure()
+    assert tenure is not None
+    assert (tenure.run, tenure.epoch) == (successor.engine, 2)
+
+
+def test_a_lease_that_ran_out_or_was_given_back_is_anybodys_and_the_epoch_goes_on(
+    engine: Engine, database_url: str
+) -> None:
+    first, second, third = engine(), engine(), engine()
+    assert take(first)
+    run_out(database_url)
+    assert take(second, OTHER_HOME)
+    assert not first.release_engine()
+    assert second.release_engine()
+    assert take(third)
+    tenure = third.engine_tenure()
+    assert tenure is not None
+    assert tenure.epoch == 3
+
+
+def test_what_an_engine_of_an_earlier_epoch_records_claims_or_pauses_is_refused(
+    engine: Engine, store: Store, strategy_id: UUID, database_url: str
+) -> None:
+    frozen, present = engine(), engine()
+    assert take(frozen)
+    record(frozen, strategy_id)
+    run_out(database_url)
+    assert take(present, OTHER_HOME)
+    refused: list[Callable[[], object]] = [
+        lambda: record(frozen, strategy_id),
+        lambda: frozen.claim_signals("frozen", 10, 60.0),
+        lambda: frozen.pause_strategy(strategy_id, "it was killed"),
+        lambda: frozen.strategy_context(strategy_id),
+    ]
+    for attempt in refused:
+        with pytest.raises(Superseded, match=f"another engine runs on this database: home {OTHER_HOME}"):
+            attempt()
+    assert len(store.decisions()) == 1
+    assert [row.attempts for row in store.signals()] == [0]
+    assert store.list_strategies()[0].status == "running"
+    assert len(present.claim_signals("present", 10, 60.0)) == 1
+
+
+def test_an_engine_whose_lease_ran_out_goes_on_until_somebody_takes_it(
+    engine: Engine, strategy_id: UUID, database_url: str
+) -> None:
+    only = engine()
+    assert take(only)
+    run_out(database_url)
+    record(only, strategy_id)
+    assert len(only.claim_signals("only", 10, 60.0)) == 1
+    assert take(only, is_new=False)
+
+
+def test_who_names_no_engine_may_record_only_while_none_runs(
+    engine: Engine, store: Store, strategy_id: UUID, database_url: str
+) -> None:
+    record(store, strategy_id)
+    assert take(engine())
+    with pytest.raises(Superseded):
+        record(store, strategy_id)
+    assert store.strategy_context(strategy_id) is not None
+    run_out(database_url)
+    record(store, strategy_id)
+
+
+def test_a_record_that_waits_for_its_row_keeps_nobody_from_renewing_the_lease(
+    engine: Engine, strategy_id: UUID, database_url: str
+) -> None:
+    only = engine()
+    assert take(only)
+    with as_owner(database_url) as sql:
+        sql("begin")
+        sql("select from ai_strategies where id = %s for update", strategy_id)
+        waiting = Thread(target=record, args=(only, strategy_id))
+        waiting.start()
+        try:
+            with as_owner(database_url) as other:
+                waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+                wait_for(lambda: bool(other(waits)), "a record that waits")
+            assert take(only, is_new=False)
+        finally:
+            sql("commit")
+            waiting.join()
+    assert len(only.decisions()) == 1
