@@ -204,7 +204,10 @@ def monitor(settings: Settings) -> list[Check]:
         is_limit = all(problem.startswith("Groq refuses until") for problem in status["problems"])
         remedy = ADVICE[Outcome.RATE_LIMITED] if is_limit else "see the log of what is named here"
         return [fault("sparky", "; ".join(status["problems"]), remedy)]
-    return [ok("sparky", f"running as process {pid}")]
+    engine = status["engine"] or {}
+    if engine.get("state") == "standing by":
+        return [ok("sparky", f"process {pid} stands by: {engine['reason']}")]
+    return [ok("sparky", f"running as process {pid}, epoch {engine.get('epoch', '-')} of its database")]
 
 
 def ports(settings: Settings) -> list[Check]:

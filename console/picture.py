@@ -167,6 +167,8 @@ def _footer(view: dict[str, Any]) -> list[Text]:
 def _warnings(view: dict[str, Any]) -> list[str]:
     """What a person should know before anything else."""
     warnings = list(view["problems"])
+    if (view["engine"] or {}).get("state") == "standing by":
+        warnings.append(f"this engine stands by: {one_line(view['engine']['reason'], 4 * _LONGEST_WORDS)}")
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
     warnings += view["kill_switches"]

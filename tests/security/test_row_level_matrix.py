@@ -293,7 +293,7 @@ def test_people_pause_resume_edit_and_end_their_strategies_and_what_has_ended_st
         assert connection.execute(change.encode(), ["running", project.owner]).rowcount == 0
 
 
-def test_every_function_is_the_service_roles_alone_and_pins_its_search_path(project: Project) -> None:
+def test_every_function_is_the_service_roles_alone_or_nobodys_and_pins_its_search_path(project: Project) -> None:
     with psycopg.connect(project.address) as connection:
         found = connection.execute(
             "select proname, coalesce(proconfig @> array['search_path=\"\"'], false), "
@@ -303,7 +303,9 @@ def test_every_function_is_the_service_roles_alone_and_pins_its_search_path(proj
         ).fetchall()
 
     assert len(found) > 50
-    assert [row for row in found if row[1:] != (True, False, False, True)] == []
+    # What checks no engine is called by the function that does, which is its owner's.
+    wrong = [row for row in found if row[1:] != (True, False, False, not row[0].endswith("_unchecked"))]
+    assert wrong == []
 
 
 def test_no_sequence_is_open_to_people(project: Project) -> None:

@@ -8,11 +8,11 @@ from typing import Self
 
 
 class Forwarder:
-    """Listens on a free port of 127.0.0.1 and passes every connection on to the socket at `path`."""
+    """Listens on `port` (0: a free one) of 127.0.0.1 and passes every connection on to the socket at `path`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, port: int = 0) -> None:
         self._path = str(path)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.port = int(self._listener.getsockname()[1])
