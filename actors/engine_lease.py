@@ -14,9 +14,10 @@ from uuid import UUID
 import structlog
 
 from actors.actor import Actor, Peers
-from actors.messages import EngineHeld, EngineState
+from actors.messages import Asked, AskedElsewhere, EngineHeld, EngineState
 from engine.errors import AnotherEngineRuns, SparkyError, UpstreamUnavailable
 from engine.identity import this_boot
+from engine.permits import MARGIN_S, MINUTE_S
 from engine.settings import Settings
 from engine.store.engine_rows import EngineTenure
 from engine.store.store import Store, open_store
@@ -69,6 +70,8 @@ class EngineLease(Actor):
 
     def _note(self, tenure: EngineTenure, asked_at: float) -> None:
         if tenure.run == self._store.engine:
+            if tenure.is_taken_over:
+                self._tell_limiter()
             self._is_held = True
             self._may_run_until(asked_at + STOP_AFTER_S)
             self._tell(EngineState(state="running", epoch=tenure.epoch, told=self._told))
@@ -82,6 +85,16 @@ class EngineLease(Actor):
             how = "stop it first, or start this one with --standby, to take over when that one ends"
             raise AnotherEngineRuns(f"{lost}{reason}, since {since}; {how}.")
         self._tell(EngineState(state="standing by", epoch=tenure.epoch, told=tenure.told, reason=reason))
+
+    def _tell_limiter(self) -> None:
+        """What the other home's engine asked counts in the provider's minute. A day's limit is left to its refusals."""
+        try:
+            now, use = time.monotonic(), self._store.model_use(MINUTE_S + MARGIN_S)
+        except UpstreamUnavailable as error:
+            logger.warning("use_of_models_unknown", reason=str(error))
+            return
+        asked = (Asked(model=u.model, at=now - u.age_s, requests=u.requests, tokens=u.tokens) for u in use)
+        self._peers.tell("limiter", AskedElsewhere(asked=tuple(asked)))
 
     def _wait_for_database(self, reason: str) -> None:
         """Without the database nothing is decided or delivered, by this engine or another: strategies may stay."""

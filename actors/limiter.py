@@ -9,6 +9,7 @@ import structlog
 from actors.actor import Actor, Peers, Reply
 from actors.messages import (
     AcquirePermit,
+    AskedElsewhere,
     Demand,
     Demanded,
     Failed,
@@ -92,6 +93,9 @@ class Limiter(Actor):
         if isinstance(message, Demanded):
             self._demands = message.demands
             return None
+        if isinstance(message, AskedElsewhere):
+            self._count(message)
+            return None
         if isinstance(message, StrategyEnded):
             self._free(message)
             return None
@@ -130,6 +134,11 @@ class Limiter(Actor):
             return Failed(kind="account_refused", reason=account)
         gone = self._available.reason_not_to_ask(ask.model, now)
         return None if gone is None else Failed(kind="model_gone", reason=gone)
+
+    def _count(self, message: AskedElsewhere) -> None:
+        for asked in message.asked:
+            self._of(asked.model).count(asked.at, asked.tokens, asked.requests)
+            self._journal.sent(asked.model, asked.at, asked.tokens, asked.requests)
 
     def _free(self, message: StrategyEnded) -> None:
         for model, permits in self._permits.items():

@@ -91,6 +91,21 @@ class ReleasePermit(Message):
     retry_after_s: float | None = None
 
 
+class Asked(Frozen):
+    """`requests` to `model` at `at` (monotonic seconds), for `tokens` together."""
+
+    model: str
+    at: float
+    requests: int
+    tokens: int
+
+
+class AskedElsewhere(Message):
+    """Lease actor to limiter: what another home's engine asked of models before this one took over, oldest first."""
+
+    asked: tuple[Asked, ...]
+
+
 class StrategyEnded(Message):
     """Supervisor to limiter: the strategy's process was gone at `at` (monotonic seconds), however it ended."""
 

@@ -19,16 +19,19 @@ language sql stable security definer set search_path = '' as $$
   ), 'null')
 $$;
 
--- Takes the lease for a run, or keeps it; whose it is then. p_home names the home and the boot it is used in: its lock lets one
--- supervisor run there, so that a new one (p_is_new) need not wait for the end of one that was killed. A renewal is the run's
--- alone: one that was on its way when its sender died takes nothing from its successor.
+-- Takes the lease for a run, or keeps it; whose it is then, and whether it was another home's until now. p_home names the home and
+-- the boot it is used in: its lock lets one supervisor run there, so that a new one (p_is_new) need not wait for the end of one
+-- that was killed. A renewal is the run's alone: one that was on its way when its sender died takes nothing from its successor.
 create or replace function public.hold_engine(
   p_run uuid, p_home text, p_told text, p_ttl_s double precision, p_is_new boolean
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
+  v_before public.leases;
+  v_tenure jsonb;
 begin
+  select * into v_before from public.leases l where l.name = 'engine';
   insert into public.leases as l (name, owner, until, run, epoch, told, taken_at)
     values ('engine', p_home, v_now + make_interval(secs => p_ttl_s), p_run, 1, left(p_told, 300), v_now)
     on conflict (name) do update
@@ -36,8 +39,37 @@ begin
           epoch = case when l.run = excluded.run then l.epoch else l.epoch + 1 end,
           taken_at = case when l.run = excluded.run then l.taken_at else v_now end
       where l.run = excluded.run or (p_is_new and (l.owner = excluded.owner or l.until <= v_now));
-  return public.engine_tenure();
+  v_tenure := public.engine_tenure();
+  return v_tenure || jsonb_build_object(
+    'is_taken_over',
+    coalesce(v_tenure -> 'run' = to_jsonb(p_run) and v_before.run <> p_run and v_before.owner <> p_home, false)
+  );
 end
+$$;
+
+-- What was asked of models in the last p_seconds for decisions that were recorded, per model and second: whoever takes the lease
+-- over from another home knows of it in no other way, and the provider's limits go on.
+create or replace function public.model_use(p_seconds double precision) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(to_jsonb(u)), '[]') from (
+    select c.call ->> 'model' as model,
+      round(extract(epoch from clock_timestamp() - d.created_at))::integer as age_s,
+      count(*)::integer as requests,
+      sum(t.prompt + t.completion) as tokens
+    from public.ai_trade_log d
+    cross join lateral jsonb_array_elements(
+      case when jsonb_typeof(d.decision_json -> 'calls') = 'array' then d.decision_json -> 'calls' else '[]' end
+    ) as c(call)
+    cross join lateral (
+      select
+        case when c.call ->> 'prompt_tokens' ~ '^\d{1,9}$' then (c.call ->> 'prompt_tokens')::bigint else 0 end as prompt,
+        case when c.call ->> 'completion_tokens' ~ '^\d{1,9}$' then (c.call ->> 'completion_tokens')::bigint else 0 end
+          as completion
+    ) t
+    where d.created_at > clock_timestamp() - make_interval(secs => p_seconds) and c.call ->> 'model' is not null
+    group by 1, 2
+    order by 2 desc
+  ) u
 $$;
 
 -- Lets others take it at once. The row stays, and with it the epoch.
@@ -49,7 +81,7 @@ begin
 end
 $$;
 
--- Raises unless p_run is the present epoch's. Without a run (an engine of an older release, or a tool) while nobody's lease lasts.
+-- Raises unless p_run is the present epoch's, or there is no run (an engine of an older release, a tool) and no lease that lasts.
 -- The row stays locked against whoever would take the lease, so that what the caller has done ends before that.
 create or replace function public.check_engine(p_run uuid) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -139,8 +171,8 @@ begin
     select p.oid::regprocedure from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
-        'engine_tenure', 'hold_engine', 'release_engine', 'check_engine', 'record_decision', 'claim_signals', 'pause_strategy',
-        'strategy_context'
+        'engine_tenure', 'hold_engine', 'release_engine', 'check_engine', 'model_use', 'record_decision', 'claim_signals',
+        'pause_strategy', 'strategy_context'
       ])
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);

@@ -92,7 +92,8 @@ class NewSignal(Frozen):
 class EngineTenure(Row):
     """Which engine holds the database's lease since when: its run, its epoch, and where it runs, for people.
 
-    `left_s` are the seconds until the lease can be taken by others; 0 once it can.
+    `left_s` are the seconds until the lease can be taken by others; 0 once it can. `is_taken_over` says of a lease that
+    was just taken that another home's engine held it before.
     """
 
     run: UUID
@@ -100,6 +101,16 @@ class EngineTenure(Row):
     told: str
     since: datetime
     left_s: float
+    is_taken_over: bool = False
+
+
+class ModelUse(Row):
+    """Requests to one model that ended in recorded decisions `age_s` seconds ago, and their tokens together."""
+
+    model: str
+    age_s: float
+    requests: int
+    tokens: int
 
 
 class RecordedDecision(Row):

@@ -11,6 +11,7 @@ from engine.errors import StrategyFault
 from engine.store.engine_rows import (
     DecisionRecord,
     EngineTenure,
+    ModelUse,
     NewSignal,
     RecordedDecision,
     Settlement,
@@ -42,6 +43,10 @@ class EngineStore:
         """
         held = self.rpc.call("hold_engine", run=self.engine, home=home, told=told, ttl_s=ttl_s, is_new=is_new)
         return EngineTenure.model_validate(held)
+
+    def model_use(self, seconds: float) -> tuple[ModelUse, ...]:
+        """What models were asked for decisions of the last `seconds`, by whatever engine; oldest first."""
+        return tuple(ModelUse.model_validate(row) for row in self.rpc.call("model_use", seconds=seconds))
 
     def release_engine(self) -> bool:
         """Lets another engine take the lease at once; False if it was not this engine's."""

@@ -8,9 +8,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.engine_lease import STOP_AFTER_S, EngineLease, home_identity
-from actors.messages import Ask, EngineHeld, EngineState, Message
+from actors.messages import Ask, AskedElsewhere, EngineHeld, EngineState, Message
 from engine.errors import AnotherEngineRuns, UpstreamUnavailable
+from engine.store.engine_rows import CallRecord, DecisionRecord
+from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
+from engine.types import Action, StrategyStatus
 from tests.support.sql import as_owner
 
 
@@ -130,3 +133,21 @@ def test_a_home_is_itself_under_every_path_and_a_copy_is_another_one(tmp_path: A
     copy.mkdir()
     link.symlink_to(home)
     assert home_identity(home) == home_identity(link) != home_identity(copy)
+
+
+def test_who_takes_over_from_another_home_tells_the_limiter_what_models_were_asked(
+    make: Make, store: Store, database_url: str
+) -> None:
+    user = store.ensure_user("trader@example.org")
+    strategy_id = store.create_strategy(NewStrategy(user_id=user, name="one", status=StrategyStatus.RUNNING)).id
+    make("one")[0].tick(time.monotonic())
+    call = CallRecord(model="llama", outcome="ok", latency_s=0.1, prompt_tokens=100, completion_tokens=20)
+    with as_owner(database_url) as sql:
+        sql("update leases set until = clock_timestamp() where name = 'engine'")
+    store.record_decision(uuid4(), strategy_id, DecisionRecord(action=Action.HOLD, calls=(call,)), None)
+    second, ear = make("two")
+    second.tick(time.monotonic())
+    second.tick(time.monotonic())
+    [(name, told)] = [(name, message) for name, message in ear.told if isinstance(message, AskedElsewhere)]
+    assert name == "limiter"
+    assert [(asked.model, asked.requests, asked.tokens) for asked in told.asked] == [("llama", 1, 120)]

@@ -8,7 +8,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.limiter import make
-from actors.messages import AcquirePermit, Demand, Demanded, LimiterState, Permit, ReleasePermit, StrategyEnded
+from actors.messages import (
+    AcquirePermit,
+    Asked,
+    AskedElsewhere,
+    Demand,
+    Demanded,
+    LimiterState,
+    Permit,
+    ReleasePermit,
+    StrategyEnded,
+)
 from engine.errors import Skip
 from engine.settings import Settings
 from tests.support.local_peers import LocalPeers
@@ -182,3 +192,17 @@ def test_a_restarted_limiter_counts_what_was_used_and_not_what_was_reserved(peer
     peers.stop_one("limiter")
     start(peers, home)
     assert state(peers).used["tpd"] == 900
+
+
+def test_what_another_hosts_engine_asked_counts_in_the_minute_and_outlives_the_limiter(
+    peers: LocalPeers, home: Path
+) -> None:
+    start(peers, home, sparky_llm_rpm=2)
+    asked = Asked(model=MODEL, at=time.monotonic() - 10, requests=2, tokens=100)
+    peers.tell("limiter", AskedElsewhere(asked=(asked,)))
+    with pytest.raises(Skip, match="no permit"):
+        ask(peers, within_s=0.3)
+    peers.stop_one("limiter")
+    start(peers, home, sparky_llm_rpm=2)
+    with pytest.raises(Skip, match="no permit"):
+        ask(peers, within_s=0.3)

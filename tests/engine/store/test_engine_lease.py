@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from engine.errors import Superseded
-from engine.store.engine_rows import DecisionRecord, NewSignal
+from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.types import Action, SignalAction
 from tests.engine.store.conftest import Desk
@@ -87,6 +87,26 @@ def test_a_lease_that_ran_out_or_was_given_back_is_anybodys_and_the_epoch_goes_o
     tenure = third.engine_tenure()
     assert tenure is not None
     assert tenure.epoch == 3
+
+
+def test_who_takes_over_from_another_home_is_told_and_learns_what_models_were_asked(
+    engine: Engine, strategy_id: UUID, database_url: str
+) -> None:
+    first, same, other = engine(), engine(), engine()
+    assert take(first)
+    assert not same.hold_engine(HOME, "", TTL_S, is_new=True).is_taken_over
+    call = CallRecord(model="llama", outcome="ok", latency_s=0.1, prompt_tokens=100, completion_tokens=20)
+    decided = DecisionRecord(action=Action.HOLD, calls=(call, call))
+    same.record_decision(uuid4(), strategy_id, decided, None)
+    run_out(database_url)
+    assert other.hold_engine(OTHER_HOME, "", TTL_S, is_new=True).is_taken_over
+    assert not other.hold_engine(OTHER_HOME, "", TTL_S, is_new=False).is_taken_over
+    (use,) = other.model_use(60.0)
+    assert (use.model, use.requests, use.tokens) == ("llama", 2, 240)
+    with as_owner(database_url) as sql:
+        sql("""update ai_trade_log set decision_json = '{"calls": [1, {"model": "m", "prompt_tokens": "many"}]}'""")
+    (use,) = other.model_use(60.0)
+    assert (use.model, use.requests, use.tokens) == ("m", 1, 0)
 
 
 def test_what_an_engine_of_an_earlier_epoch_records_claims_or_pauses_is_refused(
