@@ -219,7 +219,7 @@ class Supervisor:
         child.note_death(status, verdict)
         if verdict is not Verdict.DONE:
             self._bulletin.died(child, status)
-        if verdict is Verdict.GIVE_UP:
+        if verdict is Verdict.GIVE_UP and not self._orders.stop:
             code = EXIT_CONFIGURATION if supervision.is_configuration_exit(status) else 1
             self._leave(code, f"{child.spec.name} can never run: {child.cause}")
         elif verdict is Verdict.AGAIN:
