@@ -61,6 +61,25 @@ def ended_cleanly(fleet: Fleet) -> bool:
     return any("cluster state" in line and line.endswith(" shut down") for line in told.splitlines())
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_a_record_that_loses_its_session_is_made_all_the_same(fleet_of: FleetMaker, seed: int) -> None:
+    fleet = fleet_of(COUNT, 1.0)
+    fleet.launch()
+    with (
+        suppress(psycopg.OperationalError),  # our own sessions end as well
+        psycopg.connect(dsn(fleet.home)) as holding,
+        psycopg.connect(dsn(fleet.home), autocommit=True) as looking,
+    ):
+        holding.execute("lock table ai_trade_log in exclusive mode")
+        fleet.wait_for(lambda: recording(looking) == COUNT, "every strategy in mid-record")
+        before = recorded(holding)
+        to_each(signal.SIGTERM, seed)(fleet)
+    assert fleet.process is not None
+    assert fleet.process.wait(PATIENCE_S) == 0, fleet.log()
+    with embedded.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+        assert recorded(connection) == before + COUNT
+
+
 @pytest.mark.parametrize(
     "send",
     [
