@@ -230,7 +230,7 @@ class Supervisor:
         child.note_death(status, verdict)
         if verdict is not Verdict.DONE:
             self._bulletin.died(child, status)
-        if verdict is Verdict.GIVE_UP:
+        if verdict is Verdict.GIVE_UP and not self._orders.stop:
             self._leave(supervision.code_to_leave_with(status), f"{child.spec.name} cannot run: {child.cause}")
         elif verdict is Verdict.AGAIN:
             child.due_at = now + supervision.wait_before_restart(len(child.deaths), random.random())  # noqa: S311 - jitter

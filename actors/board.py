@@ -11,7 +11,7 @@ import os
 from typing import Final, NamedTuple
 
 SLOTS: Final = 4_096
-_CELLS: Final = 4  # incarnation, promise, beats, spare: 8 bytes each, so that one store is never torn
+_CELLS: Final = 4  # incarnation, promise, beats, asked to end: 8 bytes each, so that one store is never torn
 _SIZE: Final = SLOTS * _CELLS * 8
 
 
@@ -42,6 +42,7 @@ class Board:
     def reset(self, slot: int, incarnation: int, promise: float) -> None:
         """Before a start: nobody has beaten yet, and the first beat is due at `promise`."""
         base = slot * _CELLS
+        self._cells[base + 3] = 0
         self._cells[base + 2] = 0
         self._cells[base + 1] = promise
         self._cells[base] = incarnation
@@ -51,6 +52,13 @@ class Board:
         base = slot * _CELLS
         self._cells[base + 1] = promise
         self._cells[base + 2] += 1
+
+    def ask_to_end(self, slot: int) -> None:
+        """Stands until the next `reset`. It wakes nobody: a signal follows."""
+        self._cells[slot * _CELLS + 3] = 1
+
+    def is_asked_to_end(self, slot: int) -> bool:
+        return bool(self._cells[slot * _CELLS + 3])
 
     def read(self, slot: int) -> Pulse:
         base = slot * _CELLS

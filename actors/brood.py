@@ -106,6 +106,8 @@ class Brood:
         return ended
 
     def ask_to_end(self, child: Child) -> None:
+        """The board says it; the signal is for the child to look there."""
+        self._board.ask_to_end(child.slot)
         child.kill_at = time.monotonic() + child.spec.grace_s
         self._signal(child, signal.SIGTERM)
 

@@ -10,7 +10,6 @@ import importlib
 import math
 import os
 import resource
-import signal
 import socket
 import time
 import traceback
@@ -25,6 +24,7 @@ import zmq
 
 from actors.actor import Actor, Reply
 from actors.board import Board
+from actors.ending import EndRequest
 from actors.link import Door, Link
 from actors.messages import Failed, Message, Tick
 from engine import logs
@@ -97,7 +97,7 @@ class Host:
         self.stopping = False
 
     def stop(self) -> None:
-        """Asks the loop to end; safe from a signal handler and from any thread."""
+        """Asks the loop to end; safe from a signal handler and from any thread, more than once."""
         self.stopping = True
         self._wake()
 
@@ -168,23 +168,29 @@ class Host:
         return None if self._next_tick is None else max(0, math.ceil((self._next_tick - time.monotonic()) * 1000))
 
 
-def run(request: dict[str, Any]) -> NoReturn:
-    """The whole life of a freshly forked child; `request` is the supervisor's spawn request. Never returns."""
+def run(request: dict[str, Any], supervisor: int) -> NoReturn:
+    """The whole life of a freshly forked child; `request` is the spawn request of `supervisor`. Never returns.
+
+    SIGTERM is blocked until it can be told whether the supervisor sent it.
+    """
+    board = Board(request["board"])
+    end_request = EndRequest(board, request["slot"], supervisor)
+    end_request.listen()
     setproctitle.setproctitle(f"sparky: {one_line(request['title'] or request['name'])}")  # seen in ps and top
     last_words = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
     with last_words.open("w", encoding="utf-8") as file:
         faulthandler.enable(file=file)
-        code = _live(request, last_words)
+        code = _live(request, board, end_request, last_words)
     os._exit(code)
 
 
-def _live(request: dict[str, Any], last_words: Path) -> int:
+def _live(request: dict[str, Any], board: Board, end_request: EndRequest, last_words: Path) -> int:
     settings = Settings.unsealed(request["settings"])
     secrets = logs.secrets_of(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["title"], secrets)
     _limit_resources(request["memory_mb"])
     try:
-        _host(request, settings)
+        _host(request, settings, board, end_request)
     except BadConfiguration as error:
         _leave(last_words, str(error))
         logger.error("cannot_run", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
@@ -205,16 +211,13 @@ def _leave(last_words: Path, text: str) -> None:
         last_words.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _host(request: dict[str, Any], settings: Settings) -> None:
+def _host(request: dict[str, Any], settings: Settings, board: Board, end_request: EndRequest) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_dir = Path(request["run_dir"])
-    board = Board(request["board"])
     door = Door(context, run_dir, request["name"])
     actor = _actor(request, settings, Link(context, run_dir))
     host = Host(actor, door, lambda promise: board.beat(request["slot"], promise), request["tick_deadline_s"])
-    signal.signal(signal.SIGTERM, lambda *_: host.stop())
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but in which order is the supervisor's
+    end_request.pass_to(host.stop)
     try:
         host.run(request["lifeline"])
     finally:

@@ -16,7 +16,14 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, Final, NoReturn
+
+import structlog
+
+from actors.ending import ignore_signals
+
+logger = structlog.get_logger()
 
 REQUEST_LIMIT: Final = 64 * 1024
 _PRELOAD: Final = ("actors.child", "actors.strategy", "engine.store.supabase")
@@ -24,6 +31,8 @@ _REHEARSALS: Final = 10  # the interpreter rewrites a function when it has been 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _M_ARENA_MAX: Final = -8
+_THREADS_END_S: Final = 5.0  # a thread that was joined may be the kernel's for another moment
+_LOOK_AGAIN_S: Final = 0.005
 
 
 def prctl(option: int, value: int) -> None:
@@ -53,11 +62,9 @@ def main(requests: socket.socket, supervisor: int) -> None:
     The answer is ``{"error": …}`` when the kernel has no room for another process now.
     """
     die_with_parent(signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # the terminal's Ctrl-C reaches the whole group; the supervisor decides
-    # Blocked, not ignored: a child that is told to end before it can listen hears of it as soon as it can.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    ignore_signals()
     warm_up()
+    await_single_thread(_THREADS_END_S)
     requests.send(b"{}")
     while request := requests.recv(REQUEST_LIMIT):
         try:
@@ -78,6 +85,19 @@ def warm_up() -> None:
         importlib.import_module(module)
     importlib.import_module("actors.rehearsal").rehearse_often(_REHEARSALS)
     gc.freeze()
+
+
+def await_single_thread(within_s: float) -> bool:
+    """Whether this process has one thread, at the latest after `within_s`. Others are told of: a fork may copy a lock
+    that one of them holds, and leave it locked for ever."""
+    until = time.monotonic() + within_s
+    while len(threads := list(Path("/proc/self/task").iterdir())) > 1:
+        if time.monotonic() > until:
+            names = [(thread / "comm").read_text().strip() for thread in threads]
+            logger.warning("fork_server_has_threads", threads=len(names), names=", ".join(names))
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True
 
 
 def _fork_twice(requests: socket.socket, request: dict[str, Any], supervisor: int) -> int:
@@ -112,7 +132,6 @@ def _run_child(
     requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], between: int, supervisor: int
 ) -> NoReturn:
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         requests.close()
         for descriptor in pipe:
             os.close(descriptor)
@@ -124,7 +143,7 @@ def _run_child(
             _leave_at_once(1)
         from actors import child
 
-        child.run(request)
+        child.run(request, supervisor)
     except BaseException:  # noqa: BLE001 - the end of a forked process: nothing may return into the server's loop
         traceback.print_exc()
     _leave_at_once(1)

@@ -92,6 +92,8 @@ def rehearse() -> None:
         Settings.unsealed(settings.sealed())
         logs.configure(secrets=logs.secrets_of(settings))
         setproctitle.setproctitle("sparky: fork server")
+        # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
+        setproctitle.setthreadtitle("sparky-fork")
         outcome = _cycle(settings)
     if outcome.signal_id is None:
         raise RuntimeError(f"the rehearsal ended with {outcome.outcome}: {outcome.reason}")

@@ -6,15 +6,19 @@ While a new server warms up nobody can be born, but everybody alive is watched a
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
 
 from actors import supervision
+from actors.ending import ENDING_SIGNALS
 from actors.environment import inherited
 from actors.forkserver import REQUEST_LIMIT
 
@@ -100,7 +104,7 @@ class Spawner:
     def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(0)
-        with theirs:
+        with theirs, _signals_held():
             self._server = subprocess.Popen(
                 [sys.executable, "-P", "-m", "actors.forkserver", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(), *self._descriptors),
@@ -122,3 +126,13 @@ class Spawner:
         requests.settimeout(FORK_DEADLINE_S)
         self._warm_by = None
         return True
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A process started meanwhile inherits that they are blocked, until it has said what is to become of each."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *ENDING_SIGNALS})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

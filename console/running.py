@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 import zmq
 
+from actors.ending import ENDING_SIGNALS
 from actors.home import prepare_run_dir
 from actors.link import Link
 from actors.messages import Done, RestartStrategy
@@ -121,7 +122,7 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.secrets_of(resolved))
     service = make(composition.for_child(resolved, "webhook"), "")
     told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, *ENDING_SIGNALS):
         if number != signal.SIGHUP or not outlives_terminal():
             signal.signal(number, lambda *_: told.set())
     service.start()
@@ -130,6 +131,8 @@ def serve(settings: Settings) -> int:
         if not service.healthy():
             logger.error("unhealthy", reason="the server does not answer its own health check")
     service.stop(GRACE_S)
+    for number in (signal.SIGTERM, *ENDING_SIGNALS):
+        signal.signal(number, signal.SIG_IGN)  # the process is about to end, with the exit code of its stop
     return 0
 
 

@@ -58,6 +58,7 @@ def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
     if user is not None:
         os.chown(fresh, user.pw_uid, user.pw_gid)
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    identity |= {"start_new_session": True}  # as the server: a stop that is sent to our group is not for it
     made = subprocess.run(command, check=False, capture_output=True, env=plain_locale(os.environ), cwd="/", **identity)
     if made.returncode != 0:
         raise BadConfiguration(
@@ -113,6 +114,18 @@ class Users:
                 time.sleep(POLL_S)
             else:
                 return True
+
+
+def is_shutting_down(data: Path) -> bool:
+    """Whether a running server has been told to end: it takes no more sessions then, and may wait long for old ones.
+
+    Its status is the eighth line of its pid file.
+    """
+    with suppress(OSError, IndexError):
+        return (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()[
+            7
+        ].strip() == "stopping"
+    return False
 
 
 def take_lock(path: Path, patience_s: float) -> IO[str]:

@@ -4,6 +4,7 @@ import os
 import pwd
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +13,15 @@ from typing import IO, Final
 from urllib.parse import quote
 
 import psycopg
+import structlog
 
 from engine.errors import BadConfiguration, UpstreamUnavailable
 from engine.settings import Settings
 from engine.store import cluster, postmaster
 from engine.store.migrate import migrate
 from engine.store.postgres import connect
+
+logger = structlog.get_logger()
 
 DATABASE: Final = "sparky"
 START_TIMEOUT_S: Final = 60.0
@@ -106,6 +110,13 @@ class Embedded:
         """True if a query is answered now."""
         return self._process is not None and self._process.poll() is None and _answers(self.dsn)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server that was started has ended, or was told to end, by somebody else."""
+        if self._process is None:
+            return False
+        return self._process.poll() is not None or cluster.is_shutting_down(self._data)
+
     def stop(self, grace_s: float = 3.0) -> None:
         """Fast shutdown (open transactions roll back), harder after `grace_s`. The data stay."""
         if self._process is not None:
@@ -150,10 +161,16 @@ class Embedded:
 
 
 class DatabaseService:
-    """The embedded server as a child of the supervisor; it migrates as it starts."""
+    """The embedded server as a child of the supervisor; it migrates as it starts.
+
+    A server that others tell to end (a signal to all processes of a control group or of a tree) is started again at
+    once: there may be records to finish.
+    """
 
     def __init__(self, home: Path) -> None:
         self._server = Embedded(home)
+        self._is_stopping = False
+        self._starting_again = threading.Lock()
 
     def start(self) -> None:
         """Raises BadConfiguration if the server cannot start or a migration was edited after it ran."""
@@ -165,10 +182,20 @@ class DatabaseService:
             raise
 
     def healthy(self) -> bool:
+        with self._starting_again:
+            if self._server.is_lost and not self._is_stopping:
+                logger.warning("database_ended_by_others", effect="it is started again")
+                self._server.stop()
+                self._server.start()
         return self._server.healthy()
 
     def stop(self, grace_s: float) -> None:
-        self._server.stop(grace_s)
+        self._is_stopping = True
+        began_at = time.monotonic()
+        is_free = self._starting_again.acquire(timeout=grace_s)
+        self._server.stop(max(0.0, grace_s - (time.monotonic() - began_at)))
+        if is_free:
+            self._starting_again.release()
 
 
 def make(settings: Settings, argument: str) -> DatabaseService:  # noqa: ARG001 - the shape of every service's entry

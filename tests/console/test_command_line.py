@@ -112,7 +112,8 @@ def test_an_unknown_command_and_a_wrong_option_are_usage_errors(home: Path) -> N
     assert run(home, "trades", "--limit", "0").returncode == 2
 
 
-def test_the_webhook_server_alone_serves_until_told_to_stop(home: Path, database_url: str) -> None:
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR2", "SIGHUP"])
+def test_the_webhook_server_alone_serves_until_told_to_stop(home: Path, database_url: str, number: str) -> None:
     port = str(free_port())
     given = {"DATABASE_URL": database_url, "SPARKY_WEBHOOK_PORT": port}
     server = subprocess.Popen(
@@ -122,7 +123,7 @@ def test_the_webhook_server_alone_serves_until_told_to_stop(home: Path, database
         assert server.stderr is not None
         assert '"listening"' in server.stderr.readline()
         assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
-        server.terminate()
+        server.send_signal(signal.Signals[number])
         assert server.wait(20) == 0
     finally:
         server.kill()

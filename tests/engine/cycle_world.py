@@ -56,6 +56,8 @@ class World:
     deadlines: list[float] = field(default_factory=list)
     released: list[tuple[Granted, Call]] = field(default_factory=list)
     records: list[DecisionRecord] = field(default_factory=list)
+    record_ids: list[UUID] = field(default_factory=list)
+    failing_records: int = 1_000_000
     signals: list[NewSignal | None] = field(default_factory=list)
 
     # the store
@@ -70,7 +72,8 @@ class World:
         self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
     ) -> RecordedDecision:
         self.now += 0.01
-        if self.record_error is not None:
+        self.record_ids.append(decision_id)
+        if self.record_error is not None and len(self.record_ids) <= self.failing_records:
             raise self.record_error
         self.records.append(record)
         self.signals.append(signal)
@@ -78,6 +81,9 @@ class World:
         return RecordedDecision(
             decision_id=decision_id, signal_id=decision_id if left else None, suppressed=self.suppressed
         )
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
 
     # market and limiter
 
@@ -155,6 +161,7 @@ class World:
                 surroundings=self,
                 gate=self.gate,
                 clock=lambda: self.now,
+                pause=self.pause,
                 jitter=lambda: 0.5,
                 new_id=lambda: UUID(int=99),
                 **values,

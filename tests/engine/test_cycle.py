@@ -327,3 +327,25 @@ def test_a_cut_is_recorded_as_a_hold_that_nobody_is_to_blame_for() -> None:
     (record,) = world.records
     assert (record.action, record.is_fault) == (Action.HOLD, False)
     assert world.signals == [None]
+
+
+def test_a_record_that_the_database_did_not_take_is_tried_again_for_a_moment_under_the_same_id() -> None:
+    world = World(record_error=UpstreamUnavailable("database", "it restarts"), failing_records=3)
+    outcome = world.run()
+    assert (outcome.outcome, outcome.signal_id) == ("ok", UUID(int=99))
+    assert world.record_ids == [UUID(int=99)] * 4
+    assert len(world.records) == 1
+
+
+def test_a_record_is_not_tried_for_so_long_that_its_decision_is_old() -> None:
+    world = World(record_error=UpstreamUnavailable("database", "away"))
+    outcome = world.run()
+    assert outcome.outcome == "upstream_database"
+    assert 1 < len(world.record_ids) < 20
+    assert outcome.duration_s < 1.2 + 4.0
+
+
+def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
+    world = World(record_error=UpstreamUnavailable("database", "away"))
+    world.run(deadline_s=1.3, llm_timeout_s=1.3)
+    assert len(world.record_ids) <= 2

@@ -85,6 +85,18 @@ class Deaf(Steady):
         time.sleep(600)
 
 
+class Slow(Steady):
+    """Needs a second and a half to end, and writes the monotonic time at which it has ended into a file."""
+
+    def __init__(self, told: Path) -> None:
+        super().__init__()
+        self._told = told
+
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - its grace is longer
+        time.sleep(1.5)
+        self._told.write_text(str(time.monotonic()))
+
+
 class Hungry(Steady):
     """Takes 200 MiB and keeps them."""
 
@@ -213,6 +225,10 @@ def make_finishing(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
 
 def make_deaf(_settings: Settings, _peers: Peers, _argument: str) -> Actor:
     return Deaf()
+
+
+def make_slow(_settings: Settings, _peers: Peers, argument: str) -> Actor:
+    return Slow(Path(argument))
 
 
 def make_hungry(_settings: Settings, _peers: Peers, _argument: str) -> Actor:

@@ -37,7 +37,10 @@ def spec(name: str, make: str, **more: Any) -> dict[str, Any]:
 
 
 class Supervised:
-    """Runs a supervisor as a subprocess and waits for what it tells."""
+    """Runs a supervisor as a subprocess, at the head of a process group of its own, and waits for what it tells.
+
+    `launcher` is a command that starts the supervisor and waits for it, such as ``timeout 60``.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Supervised:
         specs: Sequence[dict[str, Any]],
         strategy_make: str = "steady",
         environ: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
         prepare_run_dir(run_dir)
         self.run_dir = run_dir
@@ -53,12 +57,13 @@ class Supervised:
         self._lines: Queue[dict[str, Any] | None] = Queue()
         self._log = (run_dir / "stderr.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.supervised", str(run_dir), strategy_make],
+            [*launcher, sys.executable, "-m", "tests.support.supervised", str(run_dir), strategy_make],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environ or {}),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -102,6 +107,11 @@ class Supervised:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
+
+    def family(self) -> list[psutil.Process]:
+        """Every process that descends from the one that was started, and that one first."""
+        first = psutil.Process(self.process.pid)
+        return [first, *first.children(recursive=True)]
 
     def plan(self, specs: Sequence[dict[str, Any]]) -> None:
         """What a supervisor reads when it starts, and again at SIGHUP."""
