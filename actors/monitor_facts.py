@@ -24,6 +24,7 @@ from engine.telemetry import BREAKER_STATES, PARKED, Metrics, label
 from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
+OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every few seconds while the database answers
 WELL: Final = frozenset({"running", "done"})
 REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
 STRATEGY_PREFIX: Final = "strategy-"
@@ -41,6 +42,7 @@ class Facts:
         self._cycles: dict[str, dict[str, Any]] = {}
         self._limiter: dict[str, LimiterState] = {}
         self._outbox_pending: int | None = None
+        self._outbox_counted_at = 0.0
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
         self._cost_usd = 0.0
@@ -158,10 +160,10 @@ class Facts:
             if facts is not None:
                 facts["signals"][attempt.outcome] = facts["signals"].get(attempt.outcome, 0) + 1
 
-    def outbox_state(self, state: OutboxState) -> None:
+    def outbox_state(self, state: OutboxState, now: float) -> None:
         self._metrics.outbox_pending.set(state.pending)
         with self._lock:
-            self._outbox_pending = state.pending
+            self._outbox_pending, self._outbox_counted_at = state.pending, now
 
     def limiter_state(self, state: LimiterState) -> None:
         model = label(state.model)
@@ -208,7 +210,7 @@ class Facts:
         return found
 
     def status(self, now: float, unix_now: float) -> dict[str, Any]:
-        """Everything a person or a program may want to see, as JSON data."""
+        """Everything a person or a program may want to see, as JSON; null is what nobody has told, or not lately."""
         with self._lock:
             problems = self.problems(now, unix_now)
             return {
@@ -219,12 +221,18 @@ class Facts:
                     "pid": self._supervisor_pid,
                     "report_age_s": None if self._reported_at is None else round(now - self._reported_at, 3),
                 },
-                "children": [child.model_dump(mode="json") for child in self._children.values()],
+                "children": self._reported(),
                 "strategies": {key: self._seen(facts, unix_now) for key, facts in self._cycles.items()},
-                "limiter": {model: state.model_dump(exclude={"model"}) for model, state in self._limiter.items()},
-                "outbox_pending": self._outbox_pending,
+                "limiter": self._limits(),
+                "outbox_pending": self._outbox_pending if now - self._outbox_counted_at <= OUTBOX_LASTS_S else None,
                 "totals": {**self._total(), "signals": dict(self._signals), "llm_cost_usd": round(self._cost_usd, 8)},
             }
+
+    def _reported(self) -> list[dict[str, Any]] | None:
+        return None if self._reported_at is None else [each.model_dump(mode="json") for each in self._children.values()]
+
+    def _limits(self) -> dict[str, dict[str, Any]] | None:
+        return {model: each.model_dump(exclude={"model"}) for model, each in self._limiter.items()} or None
 
     def _total(self) -> dict[str, int]:
         return {name: self._totals[name] for name in ("cycles", "decisions", "faults", "llm_requests", "llm_tokens")}

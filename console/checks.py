@@ -23,7 +23,7 @@ from engine.llm.calls import ADVICE, Outcome
 from engine.llm.refusals import classify
 from engine.redaction import Redactor
 from engine.settings import Settings
-from engine.store import embedded
+from engine.store import borrowed, embedded
 from engine.store.migrate import MigrationStatus, read_migrations, status
 from engine.store.webhook_rows import KillSwitch
 
@@ -104,8 +104,10 @@ def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
 
 def _edited(settings: Settings) -> MigrationStatus | None:
     """What a database of ours knows beyond names; a Supabase project keeps no checksums, and has others' migrations."""
-    dsn = composition.resolve(settings).database_url
-    return None if settings.supabase_url is not None or dsn is None else status(dsn.get_secret_value())
+    if settings.supabase_url is not None:
+        return None
+    with borrowed.database(settings) as dsn:
+        return status(dsn)
 
 
 def _migrations(applied: set[str], ours: MigrationStatus | None) -> Check:
@@ -210,13 +212,15 @@ def monitor(settings: Settings) -> list[Check]:
 def ports(settings: Settings) -> list[Check]:
     ours = instance.own_ports(instance.supervisor_pid(settings))
     wanted = composition.listeners(settings).items()
-    return [_port(name, host, number, is_ours=number in ours) for name, (host, number) in wanted]
+    return [_port(name, host, number, ours) for name, (host, number) in wanted]
 
 
-def _port(setting: str, host: str, number: int, *, is_ours: bool) -> Check:
-    if is_ours:
+def _port(setting: str, host: str, number: int, ours: instance.OwnPorts) -> Check:
+    if number in ours.numbers:
         return ok(f"port {number}", "ours")
     refusal = instance.refusal_to_listen(host, number)
+    if refusal is not None and not ours.is_all:
+        return skipped(f"port {number}", f"{host}: {refusal}; this user may not see whether Sparky itself holds it")
     if refusal is not None:
         remedy = f"stop what holds it, or set {setting} to another port"
         return fault(f"port {number}", f"{host}: {refusal}", remedy)

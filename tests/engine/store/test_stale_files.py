@@ -80,7 +80,9 @@ def give_to_the_server(path: Path, home: Path) -> None:
 
 
 def as_second_user(*words: str) -> list[str]:
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *words]
+    """Which may pass through directories of root, where the interpreter may be, and nothing more."""
+    passes = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *passes, *words]
 
 
 @pytest.mark.parametrize(
