@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from actors.messages import (
     SignalAttempted,
     SupervisorReport,
 )
+from actors.monitor_counts import Left, counted
 from engine.sentences import not_served, refusal_until
 from engine.telemetry import BREAKER_STATES, PARKED, Metrics, label
 from engine.types import SignalOutcome
@@ -45,16 +46,18 @@ class Facts:
         self._outbox_counted_at = 0.0
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
+        self._cycles_before: Counter[str] = Counter()
         self._cost_usd = 0.0
         self._parked: set[str] = set()
         self._restarts_before: dict[tuple[str, str], float] = {}
 
-    def go_on_from(self, left: Callable[[str], Iterable[tuple[dict[str, str], float]]]) -> None:
+    def go_on_from(self, left: Left) -> None:
         """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
         for labels, total in left(REPORTED_RESTARTS):
             self._restarts_before[labels["actor"], labels["reason"]] = total
         for labels, since in left(PARKED):
             self._park(labels["strategy"], since)
+        self._totals, self._signals, self._cycles_before, self._cost_usd = counted(left)
 
     @contextmanager
     def restarts_reported(self) -> Iterator[list[Sample]]:
@@ -127,7 +130,7 @@ class Facts:
         facts = cycle.model_dump(mode="json", exclude={"strategy_id", "action", "symbol", "confidence", "signal_id"})
         if cycle.breaker != before.get("breaker", "closed"):
             self._metrics.breaker_turns.labels(strategy, cycle.breaker).inc()
-        facts["cycles"] = before.get("cycles", 0) + 1
+        facts["cycles"] = before.get("cycles", self._cycles_before[strategy]) + 1
         facts["missed_ticks"] += before.get("missed_ticks", 0)
         facts["signals"] = before.get("signals", {})
         decision = cycle.model_dump(mode="json", include={"action", "symbol", "confidence", "signal_id", "at"})

@@ -44,7 +44,7 @@ class OwnPorts(NamedTuple):
 
 def own_ports(pid: int | None) -> OwnPorts:
     """Those of the supervisor `pid`, as far as we may look."""
-    if pid is None:
+    if not pid:  # and below 0, the kernel, is everything
         return OwnPorts(frozenset(), is_all=True)
     found = [_ports_of(each) for each in (pid, *processes.descendants_of(pid))]
     known = frozenset(port for ports in found for port in ports or ())
