@@ -65,7 +65,7 @@ def home(settings: Settings) -> list[Check]:
 
 def _home_rights(settings: Settings) -> Check:
     run_dir = settings.run_dir
-    if run_dir.exists() and stat.S_IMODE(run_dir.stat().st_mode) & 0o077:
+    if os.access(run_dir, os.F_OK) and stat.S_IMODE(run_dir.stat().st_mode) & 0o077:
         return fault("home directory", f"others may enter {run_dir}", f"chmod 700 {run_dir}")
     return ok("home directory", str(settings.sparky_home))
 

@@ -18,6 +18,11 @@ def supervisor_pid(settings: Settings) -> int | None:
     return home_lock.holder(settings.run_dir)
 
 
+def is_hidden(settings: Settings) -> bool:
+    """True if this user may not look whether a supervisor holds the home."""
+    return home_lock.is_hidden(settings.run_dir)
+
+
 def monitor_url(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.sparky_monitor_host, settings.sparky_monitor_host)  # noqa: S104 - asked about, not bound
     return f"http://{host}:{settings.sparky_monitor_port}"

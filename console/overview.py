@@ -5,7 +5,7 @@ Pure: both sides are passed in, either may be missing. What only the missing sid
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 STRATEGY_PREFIX: Final = "strategy-"
 UNKNOWN: Final = "unknown"
@@ -16,21 +16,27 @@ _COUNTED: Final = ("cycles", "decisions", "faults", "llm_requests", "llm_tokens"
 Rows = list[dict[str, Any]] | None
 
 
-def joined(monitor: dict[str, Any] | None, rows: Rows, now: float, supervisor_pid: int | None = None) -> dict[str, Any]:
+class Unheard(NamedTuple):
+    """What is known of the supervisor where no monitor answers: its pid, and whether it may run at all."""
+
+    pid: int | None = None
+    may_run: bool = False
+
+
+def joined(monitor: dict[str, Any] | None, rows: Rows, now: float, unheard: Unheard = Unheard()) -> dict[str, Any]:  # noqa: B008 - frozen
     """`monitor` is its /status or None, `rows` those of `strategy_overview` or None where they could not be read.
 
-    `now` is Unix seconds; ages are seconds. `supervisor_pid` is of the supervisor that holds the home, if any does:
-    while its monitor is silent nobody knows what runs.
+    `now` is Unix seconds; ages are seconds. `unheard` counts where `monitor` is None: nobody knows then what runs.
     """
     seen = monitor or {}
     children = seen.get("children")
     return {
-        "running": True if monitor is not None else None if supervisor_pid is not None else False,
+        "running": True if monitor is not None else None if unheard.may_run else False,
         "healthy": seen.get("healthy"),
         "problems": seen.get("problems"),
-        "supervisor": seen.get("supervisor") or _silent(supervisor_pid),
+        "supervisor": seen.get("supervisor") or _silent(unheard.pid),
         "shared": None if children is None else [child for child in children if child["kind"] != "strategy"],
-        "strategies": _strategies(seen, rows, now, is_supervised=monitor is not None or supervisor_pid is not None),
+        "strategies": _strategies(seen, rows, now, is_supervised=monitor is not None or unheard.may_run),
         "limiter": seen.get("limiter"),
         "outbox_pending": seen.get("outbox_pending"),
         "totals": dict.fromkeys(_COUNTED)
@@ -40,8 +46,8 @@ def joined(monitor: dict[str, Any] | None, rows: Rows, now: float, supervisor_pi
     }
 
 
-def _silent(supervisor_pid: int | None) -> dict[str, Any] | None:
-    return None if supervisor_pid is None else {"pid": supervisor_pid, "report_age_s": None}
+def _silent(pid: int | None) -> dict[str, Any] | None:
+    return None if pid is None else {"pid": pid, "report_age_s": None}
 
 
 def _strategies(seen: dict[str, Any], rows: Rows, now: float, *, is_supervised: bool) -> Rows:

@@ -63,5 +63,9 @@ def migrate_here() -> tuple[str, ...]:
 
 
 def _check_made(settings: Settings) -> None:
-    if not embedded.data_dir(settings.sparky_home).exists():
+    try:
+        is_made = embedded.data_dir(settings.sparky_home).exists()
+    except OSError as error:
+        raise BadConfiguration(f"The database in {settings.sparky_home} cannot be used: {error.strerror}.") from None
+    if not is_made:
         raise BadConfiguration(f"There is no database in {settings.sparky_home} yet; `sparky up` makes it.")

@@ -70,8 +70,9 @@ def look(settings: Settings) -> dict[str, Any]:
     """
     monitor = instance.monitor_status(settings)
     books = _books(settings)
-    supervisor_pid = instance.supervisor_pid(settings) if monitor is None else None
-    view = overview.joined(monitor, books.rows, time.time(), supervisor_pid)
+    pid = instance.supervisor_pid(settings) if monitor is None else None
+    unheard = overview.Unheard(pid, may_run=pid is not None or instance.is_hidden(settings))
+    view = overview.joined(monitor, books.rows, time.time(), unheard)
     return view | {
         "database": books.trouble or "ok",
         "kill_switches": books.switches,
@@ -112,6 +113,8 @@ def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:
     pid = instance.supervisor_pid(settings)
     if pid is not None:
         return f"Sparky runs as process {pid}, but its monitor does not answer at {instance.monitor_url(settings)}."
+    if instance.is_hidden(settings):
+        return f"Whether Sparky runs on {settings.sparky_home} cannot be seen by this user: Permission denied."
     # An embedded database stops with Sparky: that it does not run either is no news.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""

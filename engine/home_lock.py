@@ -8,6 +8,17 @@ from typing import Final
 FILE_NAME: Final = "supervisor.lock"
 
 
+def is_hidden(run_dir: Path) -> bool:
+    """True if this user may not look whether the lock is held."""
+    try:
+        (run_dir / FILE_NAME).stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(run_dir / FILE_NAME, os.R_OK)
+
+
 def is_held(run_dir: Path) -> bool:
     """True while a supervisor runs on the state directory of `run_dir`."""
     return _looked_at(run_dir)[0]

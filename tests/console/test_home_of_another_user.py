@@ -60,6 +60,15 @@ def test_a_command_says_what_it_may_not_read(words: str, key: str, theirs: Spark
     assert words == "serve" or "Permission denied" in err
 
 
+def test_the_doctor_goes_on_behind_what_it_may_not_look_at(theirs: Sparky) -> None:
+    theirs.environment["SPARKY_ENCRYPTION_KEY"] = KEY
+    code, out, _, exception = as_nobody(theirs, "doctor", "--json")
+    assert code == 1, exception
+    states = {check["name"]: check["state"] for check in json.loads(out)}
+    assert (states["home directory"], states["database"]) == ("fault", "fault")
+    assert any(name.startswith("port ") for name in states)
+
+
 def test_status_does_not_say_that_nothing_runs_where_it_may_not_look(theirs: Sparky) -> None:
     theirs.environment["SPARKY_ENCRYPTION_KEY"] = KEY
     code, out, err, exception = as_nobody(theirs, "status", "--json")
