@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from console import composition, guarding, instance, output
 from console.check import Check, fault, ok, skipped
@@ -25,6 +25,7 @@ from engine.redaction import Redactor
 from engine.settings import Settings
 from engine.store import borrowed, embedded
 from engine.store.migrate import MigrationStatus, read_migrations, status
+from engine.store.values import faults
 from engine.store.webhook_rows import KillSwitch
 
 TIMEOUT_S: Final = 10.0
@@ -49,8 +50,21 @@ def examine(settings: Settings) -> list[Check]:
     ]
     return [
         ok("settings", "all names known, all values valid"),
-        *(found for check in checks for found in check(settings)),
+        *(found for check in checks for found in _looked(check, settings)),
     ]
+
+
+def _looked(check: Callable[[Settings], list[Check]], settings: Settings) -> list[Check]:
+    """What one check finds; that it cannot look at something is a finding too, and keeps no other from looking."""
+    name = check.__name__.replace("_", " ")
+    try:
+        return check(settings)
+    except OSError as error:
+        remedy = "run this as the user that Sparky runs as"
+        return [fault(name, f"cannot be looked at: {error.strerror or error}", remedy)]
+    except ValidationError as error:
+        remedy = "mend the row, or install the version of Sparky that wrote it"
+        return [fault(name, f"what the database holds cannot be read: {faults(error)}", remedy)]
 
 
 def home(settings: Settings) -> list[Check]:
