@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import psutil
 import structlog
 
 from actors.board import SLOTS, Board, Pulse, new_board
@@ -18,6 +17,7 @@ from actors.forkserver import become_subreaper
 from actors.reserve import Reserve
 from actors.spawner import Spawner
 from actors.supervision import Child
+from engine import processes
 
 logger = structlog.get_logger()
 
@@ -187,12 +187,13 @@ class Brood:
         for pid, since in self._orphans.items():
             if now - since >= ORPHAN_GRACE_S:
                 logger.warning("orphan_killed", pid=pid)
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(PermissionError):  # a program of another user, which is not ours to end
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _children() -> set[int]:
     """The pids of all children of this process, ended ones that nobody has reaped included."""
-    return {child.pid for child in psutil.Process().children()}
+    return processes.children_of(os.getpid())
 
 
 def _children_at_a_glance() -> set[int]:

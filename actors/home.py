@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from engine import home_lock
 from engine.errors import BadConfiguration
 
 _LOCK_PATIENCE_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
@@ -28,7 +29,7 @@ class HomeLock:
     """Held while a supervisor runs. The kernel drops it with the process, so a crash leaves nothing to clean up."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / "supervisor.lock"
+        self._path = run_dir / home_lock.FILE_NAME
         self._descriptor = -1
 
     def __enter__(self) -> Self:

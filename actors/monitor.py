@@ -51,7 +51,7 @@ class MonitorActor(Actor):
             CycleFinished: self.facts.cycle_finished,
             LlmCalled: self.facts.llm_called,
             SignalAttempted: self.facts.signal_attempted,
-            OutboxState: self.facts.outbox_state,
+            OutboxState: lambda message: self.facts.outbox_state(message, time.monotonic()),
             LimiterState: self.facts.limiter_state,
             MarketFetched: self.facts.market_fetched,
             EngineState: self.facts.engine_state,

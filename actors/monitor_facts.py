@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -20,11 +20,13 @@ from actors.messages import (
     SignalAttempted,
     SupervisorReport,
 )
+from actors.monitor_counts import Left, counted
 from engine.sentences import not_served, refusal_until
 from engine.telemetry import BREAKER_STATES, PARKED, Metrics, label
 from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
+OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every few seconds while the database answers
 WELL: Final = frozenset({"running", "done"})
 REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
 STRATEGY_PREFIX: Final = "strategy-"
@@ -43,18 +45,21 @@ class Facts:
         self._limiter: dict[str, LimiterState] = {}
         self._outbox_pending: int | None = None
         self._engine: EngineState | None = None
+        self._outbox_counted_at = 0.0
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
+        self._cycles_before: Counter[str] = Counter()
         self._cost_usd = 0.0
         self._parked: set[str] = set()
         self._restarts_before: dict[tuple[str, str], float] = {}
 
-    def go_on_from(self, left: Callable[[str], Iterable[tuple[dict[str, str], float]]]) -> None:
+    def go_on_from(self, left: Left) -> None:
         """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
         for labels, total in left(REPORTED_RESTARTS):
             self._restarts_before[labels["actor"], labels["reason"]] = total
         for labels, since in left(PARKED):
             self._park(labels["strategy"], since)
+        self._totals, self._signals, self._cycles_before, self._cost_usd = counted(left)
 
     @contextmanager
     def restarts_reported(self) -> Iterator[list[Sample]]:
@@ -127,7 +132,7 @@ class Facts:
         facts = cycle.model_dump(mode="json", exclude={"strategy_id", "action", "symbol", "confidence", "signal_id"})
         if cycle.breaker != before.get("breaker", "closed"):
             self._metrics.breaker_turns.labels(strategy, cycle.breaker).inc()
-        facts["cycles"] = before.get("cycles", 0) + 1
+        facts["cycles"] = before.get("cycles", self._cycles_before[strategy]) + 1
         facts["missed_ticks"] += before.get("missed_ticks", 0)
         facts["signals"] = before.get("signals", {})
         decision = cycle.model_dump(mode="json", include={"action", "symbol", "confidence", "signal_id", "at"})
@@ -160,10 +165,10 @@ class Facts:
             if facts is not None:
                 facts["signals"][attempt.outcome] = facts["signals"].get(attempt.outcome, 0) + 1
 
-    def outbox_state(self, state: OutboxState) -> None:
+    def outbox_state(self, state: OutboxState, now: float) -> None:
         self._metrics.outbox_pending.set(state.pending)
         with self._lock:
-            self._outbox_pending = state.pending
+            self._outbox_pending, self._outbox_counted_at = state.pending, now
 
     def engine_state(self, state: EngineState) -> None:
         self._metrics.engine_held.set(state.state == "running")
@@ -226,7 +231,7 @@ class Facts:
         return found
 
     def status(self, now: float, unix_now: float) -> dict[str, Any]:
-        """Everything a person or a program may want to see, as JSON data."""
+        """Everything a person or a program may want to see, as JSON; null is what nobody has told, or not lately."""
         with self._lock:
             problems = self.problems(now, unix_now)
             return {
@@ -237,13 +242,19 @@ class Facts:
                     "pid": self._supervisor_pid,
                     "report_age_s": None if self._reported_at is None else round(now - self._reported_at, 3),
                 },
-                "children": [child.model_dump(mode="json") for child in self._children.values()],
+                "children": self._reported(),
                 "strategies": {key: self._seen(facts, unix_now) for key, facts in self._cycles.items()},
                 "engine": None if self._engine is None else self._engine.model_dump(),
-                "limiter": {model: state.model_dump(exclude={"model"}) for model, state in self._limiter.items()},
-                "outbox_pending": self._outbox_pending,
+                "limiter": self._limits(),
+                "outbox_pending": self._outbox_pending if now - self._outbox_counted_at <= OUTBOX_LASTS_S else None,
                 "totals": {**self._total(), "signals": dict(self._signals), "llm_cost_usd": round(self._cost_usd, 8)},
             }
+
+    def _reported(self) -> list[dict[str, Any]] | None:
+        return None if self._reported_at is None else [each.model_dump(mode="json") for each in self._children.values()]
+
+    def _limits(self) -> dict[str, dict[str, Any]] | None:
+        return {model: each.model_dump(exclude={"model"}) for model, each in self._limiter.items()} or None
 
     def _total(self) -> dict[str, int]:
         return {name: self._totals[name] for name in ("cycles", "decisions", "faults", "llm_requests", "llm_tokens")}

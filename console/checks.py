@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from console import composition, guarding, instance, output
 from console.check import Check, fault, ok, skipped
@@ -23,8 +23,9 @@ from engine.llm.calls import ADVICE, Outcome
 from engine.llm.refusals import classify
 from engine.redaction import Redactor
 from engine.settings import Settings
-from engine.store import embedded
+from engine.store import borrowed, embedded
 from engine.store.migrate import MigrationStatus, read_migrations, status
+from engine.store.values import faults
 from engine.store.webhook_rows import KillSwitch
 
 TIMEOUT_S: Final = 10.0
@@ -49,8 +50,21 @@ def examine(settings: Settings) -> list[Check]:
     ]
     return [
         ok("settings", "all names known, all values valid"),
-        *(found for check in checks for found in check(settings)),
+        *(found for check in checks for found in _looked(check, settings)),
     ]
+
+
+def _looked(check: Callable[[Settings], list[Check]], settings: Settings) -> list[Check]:
+    """What one check finds; that it cannot look at something is a finding too, and keeps no other from looking."""
+    name = check.__name__.replace("_", " ")
+    try:
+        return check(settings)
+    except OSError as error:
+        remedy = "run this as the user that Sparky runs as"
+        return [fault(name, f"cannot be looked at: {error.strerror or error}", remedy)]
+    except ValidationError as error:
+        remedy = "mend the row, or install the version of Sparky that wrote it"
+        return [fault(name, f"what the database holds cannot be read: {faults(error)}", remedy)]
 
 
 def home(settings: Settings) -> list[Check]:
@@ -65,7 +79,7 @@ def home(settings: Settings) -> list[Check]:
 
 def _home_rights(settings: Settings) -> Check:
     run_dir = settings.run_dir
-    if run_dir.exists() and stat.S_IMODE(run_dir.stat().st_mode) & 0o077:
+    if os.access(run_dir, os.F_OK) and stat.S_IMODE(run_dir.stat().st_mode) & 0o077:
         return fault("home directory", f"others may enter {run_dir}", f"chmod 700 {run_dir}")
     return ok("home directory", str(settings.sparky_home))
 
@@ -104,8 +118,10 @@ def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
 
 def _edited(settings: Settings) -> MigrationStatus | None:
     """What a database of ours knows beyond names; a Supabase project keeps no checksums, and has others' migrations."""
-    dsn = composition.resolve(settings).database_url
-    return None if settings.supabase_url is not None or dsn is None else status(dsn.get_secret_value())
+    if settings.supabase_url is not None:
+        return None
+    with borrowed.database(settings) as dsn:
+        return status(dsn)
 
 
 def _migrations(applied: set[str], ours: MigrationStatus | None) -> Check:
@@ -213,13 +229,15 @@ def monitor(settings: Settings) -> list[Check]:
 def ports(settings: Settings) -> list[Check]:
     ours = instance.own_ports(instance.supervisor_pid(settings))
     wanted = composition.listeners(settings).items()
-    return [_port(name, host, number, is_ours=number in ours) for name, (host, number) in wanted]
+    return [_port(name, host, number, ours) for name, (host, number) in wanted]
 
 
-def _port(setting: str, host: str, number: int, *, is_ours: bool) -> Check:
-    if is_ours:
+def _port(setting: str, host: str, number: int, ours: instance.OwnPorts) -> Check:
+    if number in ours.numbers:
         return ok(f"port {number}", "ours")
     refusal = instance.refusal_to_listen(host, number)
+    if refusal is not None and not ours.is_all:
+        return skipped(f"port {number}", f"{host}: {refusal}; this user may not see whether Sparky itself holds it")
     if refusal is not None:
         remedy = f"stop what holds it, or set {setting} to another port"
         return fault(f"port {number}", f"{host}: {refusal}", remedy)

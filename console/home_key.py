@@ -25,9 +25,11 @@ def known(settings: Settings) -> Settings:
     Raises BadConfiguration if others may read the file, or it holds no key.
     """
     path = path_of(settings)
-    if settings.sparky_encryption_key is not None or not path.exists():
+    if settings.sparky_encryption_key is not None:
         return settings
     try:
+        if not path.exists():
+            return settings
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise BadConfiguration(f"Others may read {path}: chmod 600 it, and rotate the key if they are strangers.")
         text = path.read_text("ascii")[:_LARGEST_BYTES].strip()

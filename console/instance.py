@@ -1,14 +1,13 @@
 """Finds the Sparky that runs on this home, if any: by the lock its supervisor holds and by what its monitor says."""
 
 import contextlib
-import fcntl
-import os
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import requests
 
+from engine import home_lock, processes
 from engine.settings import Settings
 
 TIMEOUT_S = 3.0
@@ -16,18 +15,12 @@ TIMEOUT_S = 3.0
 
 def supervisor_pid(settings: Settings) -> int | None:
     """The process that holds this home's lock; None when nobody does."""
-    try:
-        descriptor = os.open(settings.run_dir / "supervisor.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 20).decode().strip()
-        return int(text) if text.isdigit() else None
-    finally:
-        os.close(descriptor)
-    return None
+    return home_lock.holder(settings.run_dir)
+
+
+def is_hidden(settings: Settings) -> bool:
+    """True if this user may not look whether a supervisor holds the home."""
+    return home_lock.is_hidden(settings.run_dir)
 
 
 def monitor_url(settings: Settings) -> str:
@@ -47,17 +40,31 @@ def monitor_status(settings: Settings) -> dict[str, Any] | None:
     return None
 
 
-def own_ports(pid: int | None) -> set[int]:
-    """TCP ports on which the supervisor `pid` or any process below it listens, as far as we may look."""
-    ports: set[int] = set()
-    if pid is None:
-        return ports
-    with contextlib.suppress(psutil.Error):
-        supervisor = psutil.Process(pid)
-        for process in [supervisor, *supervisor.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    return ports
+class OwnPorts(NamedTuple):
+    """TCP ports on which a supervisor or a process below it listens; `is_all` says that none was hidden from us."""
+
+    numbers: frozenset[int]
+    is_all: bool
+
+
+def own_ports(pid: int | None) -> OwnPorts:
+    """Those of the supervisor `pid`, as far as we may look."""
+    if not pid:  # and below 0, the kernel, is everything
+        return OwnPorts(frozenset(), is_all=True)
+    found = [_ports_of(each) for each in (pid, *processes.descendants_of(pid))]
+    known = frozenset(port for ports in found for port in ports or ())
+    return OwnPorts(known, is_all=None not in found)
+
+
+def _ports_of(pid: int) -> set[int] | None:
+    """None when the process may not be looked into; none for one that has ended."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return set()
+    except (psutil.Error, OSError):
+        return None
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
 def refusal_to_listen(host: str, port: int) -> str | None:

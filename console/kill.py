@@ -66,6 +66,7 @@ def kill(
     if sum((email is not None and strategy is not None, is_off and close_all)):
         raise SparkyError("Choose --user or --strategy, and --off or --close-all.")
     settings = settings_here()
+    closed: list[dict[str, Any]] | None = None
     with store_of(settings) as store:
         user_id = None if email is None else _known(store, email)
         strategy_id = None if strategy is None else find(store, strategy).id
@@ -73,12 +74,17 @@ def kill(
             store.set_kill_switch(user_id, strategy_id, is_on=not is_off, reason=reason)
         if close_all and not show:
             closed = _closed(settings, store, user_id, strategy_id)
-            output.answer(closed, CLOSED, as_json=as_json, empty="The kill switch is on; nothing was held.")
-            if any(each["outcome"] != SignalOutcome.DELIVERED.value for each in closed):
-                raise SparkyError("Not everything is closed; the kill switch stays on. Run it again.")
-            return
-        rows = store.kill_switches()
+        rows = store.kill_switches() if closed is None else ()
+    if closed is not None:
+        _tell_closed(closed, as_json=as_json)
+        return
     output.answer(rows, SWITCHES, as_json=as_json, empty="No kill switch is on; entries are open.")
+
+
+def _tell_closed(closed: list[dict[str, Any]], *, as_json: bool) -> None:
+    output.answer(closed, CLOSED, as_json=as_json, empty="The kill switch is on; nothing was held.")
+    if any(each["outcome"] != SignalOutcome.DELIVERED.value for each in closed):
+        raise SparkyError("Not everything is closed; the kill switch stays on. Run it again.")
 
 
 def _known(store: Store, email: str) -> UUID:

@@ -1,39 +1,70 @@
 """One view of everything: what the monitor sees of the processes joined with what the database knows of the money.
 
-Pure: both sides are passed in, either may be missing.
+Pure: both sides are passed in, either may be missing. What only the missing side knows is None: never 0, never empty.
 """
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 STRATEGY_PREFIX: Final = "strategy-"
+UNKNOWN: Final = "unknown"
 _MOST_DIGITS: Final = 15  # before the point
+_MONEY: Final = ("realized_pnl_usd", "unrealized_pnl_usd", "equity_usd", "llm_cost_today_usd")
+_COUNTED: Final = ("cycles", "decisions", "faults", "llm_requests", "llm_tokens", "signals", "llm_cost_usd")
+
+Rows = list[dict[str, Any]] | None
 
 
-def joined(monitor: dict[str, Any] | None, rows: list[dict[str, Any]], now: float) -> dict[str, Any]:
-    """`monitor` is its /status or None, `rows` those of `strategy_overview`, `now` Unix seconds; ages are seconds."""
+class Unheard(NamedTuple):
+    """What is known of the supervisor where no monitor answers: its pid, and whether it may run at all."""
+
+    pid: int | None = None
+    may_run: bool = False
+
+
+def joined(monitor: dict[str, Any] | None, rows: Rows, now: float, unheard: Unheard = Unheard()) -> dict[str, Any]:  # noqa: B008 - frozen
+    """`monitor` is its /status or None, `rows` those of `strategy_overview` or None where they could not be read.
+
+    `now` is Unix seconds; ages are seconds. `unheard` counts where `monitor` is None: nobody knows then what runs.
+    """
     seen = monitor or {}
-    children = {child["name"]: child for child in seen.get("children", [])}
-    cycles = seen.get("strategies", {})
-    known = {str(row["id"]): row for row in rows}
+    children = seen.get("children")
+    return {
+        "running": True if monitor is not None else None if unheard.may_run else False,
+        "healthy": seen.get("healthy"),
+        "problems": seen.get("problems"),
+        "supervisor": seen.get("supervisor") or _silent(unheard.pid),
+        "shared": None if children is None else [child for child in children if child["kind"] != "strategy"],
+        "strategies": _strategies(seen, rows, now, is_supervised=monitor is not None or unheard.may_run),
+        "engine": seen.get("engine"),
+        "limiter": seen.get("limiter"),
+        "outbox_pending": seen.get("outbox_pending"),
+        "totals": dict.fromkeys(_COUNTED)
+        | (seen.get("totals") or {})
+        | _money(rows)
+        | {"restarts": _restarts(children)},
+    }
+
+
+def _silent(pid: int | None) -> dict[str, Any] | None:
+    return None if pid is None else {"pid": pid, "report_age_s": None}
+
+
+def _strategies(seen: dict[str, Any], rows: Rows, now: float, *, is_supervised: bool) -> Rows:
+    """None where it is not known which there are: the database alone knows those without a process."""
+    children = {child["name"]: child for child in seen.get("children") or []}
+    cycles = seen.get("strategies") or {}
+    known = {str(row["id"]): row for row in rows or []}
     names = {STRATEGY_PREFIX + key: key for key in known}
     names |= {name: name.removeprefix(STRATEGY_PREFIX) for name, c in children.items() if c["kind"] == "strategy"}
-    strategies = [
-        strategy(key, children.get(name), cycles.get(key), known.get(key), now) for name, key in names.items()
+    if rows is None and not names:
+        return None
+    knows_processes = seen.get("children") is not None or not is_supervised
+    return [
+        strategy(key, children.get(name), cycles.get(key), known.get(key), now, knows_processes=knows_processes)
+        for name, key in names.items()
     ]
-    return {
-        "running": monitor is not None,
-        "healthy": seen.get("healthy", False),
-        "problems": seen.get("problems", []),
-        "supervisor": seen.get("supervisor"),
-        "shared": [child for child in children.values() if child["kind"] != "strategy"],
-        "strategies": strategies,
-        "engine": seen.get("engine"),
-        "limiter": seen.get("limiter", {}),
-        "outbox_pending": seen.get("outbox_pending"),
-        "totals": {**seen.get("totals", {}), **_money(rows), "restarts": sum(c["restarts"] for c in children.values())},
-    }
 
 
 def strategy(
@@ -42,6 +73,8 @@ def strategy(
     cycle: dict[str, Any] | None,
     row: dict[str, Any] | None,
     now: float,
+    *,
+    knows_processes: bool = True,
 ) -> dict[str, Any]:
     """One strategy: its process, its last cycle, its books."""
     child, cycle, row = child or {}, cycle or {}, row or {}
@@ -49,7 +82,7 @@ def strategy(
         "id": key,
         "name": row.get("name") or child.get("title") or key,
         "status": row.get("status"),
-        "state": state(child, cycle, row),
+        "state": state(child, cycle, row, knows_processes=knows_processes),
         "paused_reason": row.get("paused_reason"),
         "pid": child.get("pid"),
         "last_decision": cycle.get("last_decision") or _recorded(row.get("last_decision"), now),
@@ -62,10 +95,10 @@ def strategy(
         "failures": cycle.get("failures"),
         "breaker": cycle.get("breaker"),
         "restarts": child.get("restarts"),
-        "restart_reasons": child.get("restart_reasons", {}),
+        "restart_reasons": child.get("restart_reasons"),
         "memory_bytes": child.get("memory_bytes"),
-        "signals": cycle.get("signals", {}),
-        "positions": row.get("positions", []),
+        "signals": cycle.get("signals"),
+        "positions": row.get("positions"),
         "equity_usd": row.get("equity_usd"),
         "realized_pnl_usd": row.get("realized_pnl_usd"),
         "unrealized_pnl_usd": row.get("unrealized_pnl_usd"),
@@ -75,13 +108,15 @@ def strategy(
         "llm_cost_per_decision_usd": _each(row.get("llm_cost_today_usd"), row.get("llm_decisions_today")),
         "daily_llm_budget_usd": row.get("daily_llm_budget_usd"),
         "is_paper_trading": row.get("is_paper_trading"),
+        "unreadable": row.get("unreadable", []),
     }
 
 
-def llm(rows: list[dict[str, Any]], daily_budget_usd: Decimal | None) -> dict[str, Any]:
+def llm(rows: Rows, daily_budget_usd: Decimal | None) -> dict[str, Any]:
     """What the model has cost today (UTC) for all strategies together; money as text."""
     cost_usd = _money(rows)["llm_cost_today_usd"]
-    decisions = sum(int(row.get("llm_decisions_today") or 0) for row in rows)
+    counts = None if rows is None else [row.get("llm_decisions_today") for row in rows]
+    decisions = None if counts is None or None in counts else sum(int(count or 0) for count in counts)
     return {
         "cost_today_usd": cost_usd,
         "decisions_today": decisions,
@@ -91,23 +126,29 @@ def llm(rows: list[dict[str, Any]], daily_budget_usd: Decimal | None) -> dict[st
 
 
 def _each(cost_usd: str | None, decisions: int | None) -> str | None:
-    cost = _finite(cost_usd)
-    return None if cost_usd is None or not decisions else str(round(cost / decisions, 8))
+    cost = _amount(cost_usd)
+    return None if cost is None or not decisions else str(round(cost / decisions, 8))
 
 
-def _finite(amount: object) -> Decimal:
-    """0 for what is no amount of money: one row without a figure must not hide the sum of all others."""
-    value = Decimal(str(amount or 0))
-    return value if value.is_finite() and value.adjusted() < _MOST_DIGITS else Decimal(0)
+def _amount(told: object) -> Decimal | None:
+    """None for what is no amount of money: null, NaN, infinite, or of more digits than are counted with."""
+    if told is None:
+        return None
+    value = Decimal(str(told))
+    return value if value.is_finite() and value.adjusted() < _MOST_DIGITS else None
 
 
-def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any]) -> str:
+def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any], *, knows_processes: bool = True) -> str:
     """One word for how a strategy is: its process's state, or its row's when it has no process."""
     if child:
         is_open = child["state"] == "running" and cycle.get("breaker") in ("open", "half_open")
         return f"breaker {cycle['breaker'].replace('_', ' ')}" if is_open else str(child["state"])
-    status = str(row.get("status", "gone"))
-    return "not started" if status == "running" else status
+    status = row.get("status")
+    if status is None:
+        return UNKNOWN
+    if status == "running":
+        return "not started" if knows_processes else UNKNOWN
+    return str(status)
 
 
 def _until(next_tick_at: float | None, now: float) -> float | None:
@@ -126,7 +167,18 @@ def _recorded(decision: dict[str, Any] | None, now: float) -> dict[str, Any] | N
     return said | {"at": at, "age_s": round(now - at, 3)}
 
 
-def _money(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _restarts(children: list[dict[str, Any]] | None) -> int | None:
+    return None if children is None else sum(child["restarts"] for child in children)
+
+
+def _money(rows: Rows) -> dict[str, Any]:
     """Sums over all strategies; decimals arrive as text and leave as text, exact to the digit."""
-    fields = ("realized_pnl_usd", "unrealized_pnl_usd", "equity_usd", "llm_cost_today_usd")
-    return {field: str(sum((_finite(row.get(field)) for row in rows), Decimal(0))) for field in fields}
+    return {field: _sum(rows, field) for field in _MONEY}
+
+
+def _sum(rows: Rows, field: str) -> str | None:
+    """None when one of the amounts is unknown: the sum of the others is no total."""
+    amounts = None if rows is None else [_amount(row.get(field)) for row in rows]
+    if amounts is None or None in amounts:
+        return None
+    return str(sum((amount for amount in amounts if amount is not None), Decimal(0)))

@@ -56,17 +56,19 @@ def picture(
     When `height` is said it is that many lines at most: long cells are cut, shared processes told in one line, and
     strategies that run well left out.
     """
-    switches = [killed(switch, encoding) for switch in view["kill_switches"]]  # which needs the names themselves
+    # Which needs the names themselves.
+    switches = None if view["kill_switches"] is None else [killed(each, encoding) for each in view["kill_switches"]]
     view = safe(showable(view, encoding), longest=_LONGEST_WORDS) | {"kill_switches": showable(switches, encoding)}
     footer = _footer(view)
-    strategies, shared = view["strategies"], view["shared"]
+    strategies, shared = view["strategies"] or [], view["shared"] or []
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
     is_tight = height is not None and lines > height
     parts: list[RenderableType] = []
     if shared:
         parts += [_shared_in_short(shared) if is_tight else _table("process", shared, _SHARED, width), Text()]
     if not strategies:
-        return Group(*parts, Text("There are no strategies."), Text(), *map(_Hanging, footer))
+        none = "There are no strategies." if view["strategies"] is not None else "Which strategies exist is not known."
+        return Group(*parts, Text(none), Text(), *map(_Hanging, footer))
     if is_tight and height is not None:
         left = height - (lines - len(shared) - len(strategies)) - _lines(_shared_in_short(shared), width)
         strategies, rest = _worst_first(strategies, max(1, left - 1))
@@ -148,31 +150,41 @@ def _fitting(columns: tuple[_Column, ...], rows: list[dict[str, Any]], width: in
 
 
 def _footer(view: dict[str, Any]) -> list[Text]:
-    totals, signals = view["totals"], view["totals"].get("signals", {})
+    totals = view["totals"]
     lines = [Text(f"! {warning}", style="red") for warning in _warnings(view)]
-    sent = ", ".join(f"{count} {outcome}" for outcome, count in sorted(signals.items())) or "none"
     money = f"equity {_usd(totals['equity_usd'])}, realised {_usd(totals['realized_pnl_usd'])}"
     lines.append(
         Text(
-            f"{totals.get('cycles', 0)} cycles, {totals.get('decisions', 0)} decisions; "
-            f"signals: {sent}, {view['outbox_pending'] or 0} pending; "
+            f"{output.shown(totals.get('cycles'))} cycles, {output.shown(totals.get('decisions'))} decisions; "
+            f"signals: {_sent(totals.get('signals'))}, {output.shown(view['outbox_pending'])} pending; "
             f"{money} USD; {_model_cost(view)}",
             style="dim",
         )
     )
-    lines += [Text(_limits(model, state), style="dim") for model, state in view["limiter"].items()]
+    lines += [Text(_limits(model, state), style="dim") for model, state in (view["limiter"] or {}).items()]
     return lines
+
+
+def _sent(signals: dict[str, int] | None) -> str:
+    if signals is None:
+        return "-"
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(signals.items())) or "none"
 
 
 def _warnings(view: dict[str, Any]) -> list[str]:
     """What a person should know before anything else."""
-    warnings = list(view["problems"])
+    warnings = list(view["problems"] or [])
     if (view["engine"] or {}).get("state") == "standing by":
         warnings.append(f"this engine stands by: {one_line(view['engine']['reason'], 4 * _LONGEST_WORDS)}")
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
-    warnings += view["kill_switches"]
-    gone = {model: state["gone"] for model, state in view["limiter"].items() if state.get("gone")}
+    warnings += ["whether a kill switch is on is not known"] if view["kill_switches"] is None else view["kill_switches"]
+    warnings += [
+        f"{row['name']}: {', '.join(row['unreadable'])} cannot be read"
+        for row in view["strategies"] or []
+        if row.get("unreadable")
+    ]
+    gone = {model: state["gone"] for model, state in (view["limiter"] or {}).items() if state.get("gone")}
     told = (not_served(model, reason) for model, reason in gone.items())
     return warnings + [sentence for sentence in told if sentence not in warnings]
 
@@ -233,23 +245,25 @@ def _decision(row: dict[str, Any]) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _positions(positions: list[dict[str, Any]]) -> str:
+def _positions(positions: list[dict[str, Any]] | None) -> str:
+    if positions is None:
+        return "-"
     return (
         ", ".join(f"{p['side']} {Decimal(str(p['quantity'])).normalize():f} {p['symbol']}" for p in positions) or "flat"
     )
 
 
 def _pnl(row: dict[str, Any]) -> str:
-    if row["realized_pnl_usd"] is None:
+    if row["realized_pnl_usd"] is None or row["unrealized_pnl_usd"] is None:
         return "-"
-    realized, unrealized = Decimal(str(row["realized_pnl_usd"])), Decimal(str(row["unrealized_pnl_usd"] or 0))
+    realized, unrealized = Decimal(str(row["realized_pnl_usd"])), Decimal(str(row["unrealized_pnl_usd"]))
     if not (realized.is_finite() and unrealized.is_finite()):
         return "NaN"
     return output.cents(realized + unrealized, "+,.2f")
 
 
-def _usd(text: str, places: int = 2) -> str:
-    return f"{Decimal(text):,.{places}f}"
+def _usd(text: str | None, places: int = 2) -> str:
+    return "-" if text is None else f"{Decimal(text):,.{places}f}"
 
 
 def _mb(size_bytes: int | None) -> str:

@@ -12,6 +12,7 @@ from engine import logs
 from engine.errors import BadConfiguration
 from engine.settings import Settings, read_environment
 from engine.store import embedded
+from engine.store.borrowed import Borrowed, InUse, database
 from engine.store.migrate import migrate
 from engine.store.store import Store, open_store
 
@@ -30,24 +31,26 @@ def settings_here(overrides: Mapping[str, str | None] | None = None) -> Settings
 
 @contextmanager
 def database_here() -> Iterator[Store]:
-    """The store of this directory's settings; an embedded database is started for the while when it is not running.
-
-    Raises BadConfiguration or UpstreamUnavailable.
-    """
+    """The store of this directory's settings, as `store_of`."""
     with store_of(settings_here()) as store:
         yield store
 
 
 @contextmanager
 def store_of(settings: Settings, *, may_start: bool = True) -> Iterator[Store]:
-    """The store that `settings` name. With `may_start` an embedded database is started for the while if it must be."""
-    if settings.supabase_url is not None:
-        yield from _opened(settings)
+    """The store that `settings` name; every call of it may raise ServerAway where the database is embedded.
+
+    With `may_start` an embedded database is started for the while unless Sparky runs, whose own it is to start. Read
+    all that is needed, leave, then print or ask: a Sparky that starts meanwhile waits for what is under way.
+    """
+    if not settings.embeds_database:
+        with open_store(settings, keep=False) as store:
+            yield store
         return
-    if settings.embeds_database:
-        _check_embedded(settings, may_start=may_start)
-    with embedded.database(settings) as dsn:
-        yield from _opened(settings.model_copy(update={"database_url": SecretStr(dsn)}))
+    _check_made(settings)
+    named = settings.model_copy(update={"database_url": SecretStr(embedded.dsn(settings.sparky_home))})
+    with Borrowed(settings, may_start=may_start) as server, open_store(named, keep=False) as store:
+        yield Store(InUse(store.rpc, server), store.vault)
 
 
 def migrate_here() -> tuple[str, ...]:
@@ -55,20 +58,14 @@ def migrate_here() -> tuple[str, ...]:
     settings = settings_here()
     if settings.supabase_url is not None:
         raise BadConfiguration("Supabase takes migrations from its own command: supabase db push, or set DATABASE_URL.")
-    with embedded.database(settings) as dsn:
+    with database(settings) as dsn:
         return migrate(dsn)
 
 
-def _opened(settings: Settings) -> Iterator[Store]:
-    store = open_store(settings, keep=False)
+def _check_made(settings: Settings) -> None:
     try:
-        yield store
-    finally:
-        store.close()
-
-
-def _check_embedded(settings: Settings, *, may_start: bool) -> None:
-    if not embedded.data_dir(settings.sparky_home).exists():
+        is_made = embedded.data_dir(settings.sparky_home).exists()
+    except OSError as error:
+        raise BadConfiguration(f"The database in {settings.sparky_home} cannot be used: {error.strerror}.") from None
+    if not is_made:
         raise BadConfiguration(f"There is no database in {settings.sparky_home} yet; `sparky up` makes it.")
-    if not may_start and not embedded.is_running(settings.sparky_home):
-        raise BadConfiguration("The embedded database does not run now.")

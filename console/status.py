@@ -2,8 +2,10 @@
 
 import sys
 import time
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -15,6 +17,7 @@ from console.streams import encoding_of_answers
 from engine.errors import SparkyError
 from engine.plain_text import one_line
 from engine.settings import Settings
+from engine.store.values import faults
 
 REFRESH_S: Final = 1.0
 
@@ -61,30 +64,57 @@ def _fitted(screen: Console, view: dict[str, Any], encoding: str) -> Any:
 
 
 def look(settings: Settings) -> dict[str, Any]:
-    """What the monitor and the database say now; a database that cannot be read leaves its part out and says why."""
+    """What the monitor and the database say now; None is what the one that knows it does not say.
+
+    `database` is ``ok`` or says why something could not be read there.
+    """
     monitor = instance.monitor_status(settings)
-    rows, switches, trouble = _rows(settings)
-    view = overview.joined(monitor, rows, time.time())
+    books = _books(settings)
+    pid = instance.supervisor_pid(settings) if monitor is None else None
+    unheard = overview.Unheard(pid, may_run=pid is not None or instance.is_hidden(settings))
+    view = overview.joined(monitor, books.rows, time.time(), unheard)
     return view | {
-        "database": trouble or "ok",
-        "kill_switches": switches,
-        "llm": overview.llm(rows, settings.sparky_daily_llm_budget_usd),
+        "database": books.trouble or "ok",
+        "kill_switches": books.switches,
+        "llm": overview.llm(books.rows, settings.sparky_daily_llm_budget_usd),
     }
 
 
-def _rows(settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+class _Books(NamedTuple):
+    """What the database knows; None for a reading that failed, of which `trouble` tells the reason."""
+
+    rows: list[dict[str, Any]] | None
+    switches: list[dict[str, Any]] | None
+    trouble: str | None
+
+
+def _books(settings: Settings) -> _Books:
+    """Each reading by itself: one that fails takes no other with it."""
     try:
         with store_of(settings, may_start=False) as store:
-            rows, switches = output.plain(store.strategy_overview()), output.plain(store.kill_switches())
-            return rows, switches, None
+            rows, first = _read(store.strategy_overview)
+            switches, second = _read(store.kill_switches)
     except SparkyError as error:
-        return [], [], str(error)
+        return _Books(None, None, str(error))
+    troubles = dict.fromkeys(trouble for trouble in (first, second) if trouble is not None)
+    return _Books(rows, switches, "; ".join(troubles) or None)
+
+
+def _read(reading: Callable[[], Sequence[BaseModel]]) -> tuple[list[dict[str, Any]] | None, str | None]:
+    try:
+        return output.plain(reading()), None
+    except SparkyError as error:
+        return None, str(error)
+    except ValidationError as error:
+        return None, f"what the database holds cannot be read: {faults(error)}"
 
 
 def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:
     pid = instance.supervisor_pid(settings)
     if pid is not None:
         return f"Sparky runs as process {pid}, but its monitor does not answer at {instance.monitor_url(settings)}."
+    if instance.is_hidden(settings):
+        return f"Whether Sparky runs on {settings.sparky_home} cannot be seen by this user: Permission denied."
     # An embedded database stops with Sparky: that it does not run either is no news.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""

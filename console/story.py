@@ -37,11 +37,17 @@ def _saw(decision: dict[str, Any]) -> Iterator[str]:
         yield from _plain(record["notes"]).strip().splitlines()
     for symbol in _entries(market.get("symbols")):
         yield from _shown(_symbol, symbol)
-    held = [line for row in _entries(market.get("positions")) for line in _shown(_position, row)]
-    yield f"held {', '.join(held) or 'nothing'}; equity {_plain(output.shown(market.get('equity_usd')))} USD"
+    yield f"{_held(market)}; equity {_plain(output.shown(market.get('equity_usd')))} USD"
     limits = market.get("limits") or {}
     known = isinstance(limits, dict)
     yield "limits: " + (", ".join(f"{n} {output.shown(v)}" for n, v in limits.items()) if known else _plain(limits))
+
+
+def _held(market: dict[str, Any]) -> str:
+    if market.get("positions") is None:
+        return "held: not recorded"
+    held = [line for row in _entries(market["positions"]) for line in _shown(_position, row)]
+    return f"held {', '.join(held) or 'nothing'}"
 
 
 def _fields(value: object) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def _call(call: dict[str, Any]) -> Iterator[str]:
 
 
 def _quoted(answer: str | None) -> list[str]:
-    text = "(nothing)" if answer is None else answer[:_LONGEST_ANSWER]
+    text = "(no answer recorded)" if answer is None else answer[:_LONGEST_ANSWER]
     return [f"| {line}" for line in text.split("\n")]
 
 
@@ -123,13 +129,14 @@ def _made(decision: dict[str, Any]) -> Iterator[str]:
     if decision["symbol"]:
         wanted.append(str(decision["symbol"]))
     if decision["signal_action"] in ("LONG", "SHORT"):
-        wanted.append(f"for {output.cents(Decimal(str(decision['size_usd'] or 0)))} USD")
+        wanted.append(f"for {_size(decision['size_usd'])}")
     stops = [
         f"{name} {float(decision[field]):g} %"
         for name, field in (("stop", "stop_loss_percent"), ("target", "take_profit_percent"))
         if decision[field] is not None
     ]
-    confidence = f"confidence {float(decision['confidence_score'] or 0):g}"
+    score = decision["confidence_score"]
+    confidence = "confidence not recorded" if score is None else f"confidence {float(score):g}"
     yield ", ".join([" ".join(wanted), confidence, *stops])
     size_reason = _fields(decision["decision_json"]).get("size_reason")
     if size_reason:
@@ -141,6 +148,10 @@ def _made(decision: dict[str, Any]) -> Iterator[str]:
         yield f"because {decision['reason']}{fault}"
     if decision["suppressed"]:
         yield f"no signal: {decision['suppressed']}"
+
+
+def _size(size_usd: object) -> str:
+    return "a size that is not recorded" if size_usd is None else f"{output.cents(Decimal(str(size_usd)))} USD"
 
 
 def _became(story: dict[str, Any]) -> Iterator[str]:

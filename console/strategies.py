@@ -154,9 +154,10 @@ def delete(
     """End a strategy for good; its decisions and trades are kept."""
     with database_here() as store:
         row = find(store, which)
-        if not yes:
-            _check_terminal(row)
-            typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
+    if not yes:
+        _check_terminal(row)
+        typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
+    with database_here() as store:
         ended = store.delete_strategy(row.id)
     _told(ended, as_json=as_json)
 

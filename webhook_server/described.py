@@ -218,7 +218,7 @@ SIGNAL_ANSWERS: Final[dict[int | str, Schema]] = {
     503: _answer("Send again after Retry-After seconds", _no(), _RETRY_AFTER),
 }
 _UPTIME: Final = {"status": _TEXT, "uptime": _NUMBER, "uptimeFormatted": _TEXT, "apiStatus": _TEXT}
-_OF_SERVER: Final = _object({**_UPTIME, "openPositions": {"type": "integer"}, "timestamp": _TEXT})
+_OF_SERVER: Final = _object({**_UPTIME, "openPositions": {"type": ["integer", "null"]}, "timestamp": _TEXT})
 SERVER_HEALTH: Final[dict[int | str, Schema]] = {
     200: _answer("The database answers", _OF_SERVER),
     503: _answer("The database does not answer", _OF_SERVER),
@@ -229,10 +229,15 @@ ROLE: Final[dict[int | str, Schema]] = {
     200: _answer("This server executes", _object(_ROLE)),
     503: _answer("Another server executes, or nobody does yet", _object(_ROLE)),
 }
-_STATED: Final = {"status": {"enum": ["idle", "waiting", "ok", "stalled"]}, "activeStrategies": {"type": "integer"}}
+_STATES: Final = ["idle", "waiting", "ok", "stalled", "unknown"]
+_STATED: Final = {"status": {"enum": _STATES}, "activeStrategies": {"type": "integer"}}
 _LAST: Final = {"lastCycle": {"type": ["string", "null"]}, "metrics": {"type": "object"}, "timestamp": _TEXT}
 _OF_ENGINE: Final = _object({**_STATED, **_LAST})
-_BLIND: Final = _object({"status": {"const": "unhealthy"}, "error": _TEXT, "timestamp": _TEXT})
+_NONE: Final = {"type": "null"}
+_BLIND: Final = _object(
+    {"status": {"const": "unhealthy"}, "error": _TEXT, "timestamp": _TEXT}
+    | {"activeStrategies": _NONE, "lastCycle": _NONE, "metrics": {"type": "object"}}
+)
 ENGINE_HEALTH: Final[dict[int | str, Schema]] = {
     200: _answer("Strategies decide, or none runs", _OF_ENGINE),
     503: _answer("Running strategies have stopped deciding, or nobody knows", {"anyOf": [_OF_ENGINE, _BLIND]}),

@@ -1,6 +1,5 @@
-"""The embedded server's surroundings: its programs, its system user, its lock, and what dead predecessors left."""
+"""The embedded server's surroundings: its programs, its system user, its directory and its log."""
 
-import fcntl
 import importlib.util
 import os
 import pwd
@@ -8,15 +7,15 @@ import re
 import shutil
 import signal
 import subprocess
-import time
+import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
-
-import psutil
+from typing import IO, Final
 
 from engine.errors import BadConfiguration
+from engine.store import postmaster
 
 POLL_S: Final = 0.02
 _SYSTEM_USER: Final = "pgserver"  # PostgreSQL refuses to run as root
@@ -49,17 +48,23 @@ def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
     """Makes a new cluster in `data` unless there is one; an interrupted attempt leaves nothing half-made."""
     if (data / "PG_VERSION").exists():
         return
-    fresh = data.with_suffix(".new")
+    for draft in data.parent.glob(f"{data.name}.new*"):
+        shutil.rmtree(draft, ignore_errors=True)
+    # A name of its own: programs of an attempt that was killed may still write into theirs.
+    fresh = Path(tempfile.mkdtemp(prefix=f"{data.name}.new.", dir=data.parent))
     command = [binary("initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-instructions"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", f"--pgdata={fresh}"]
-    identity: dict[str, Any] = {}
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
     if user is not None:
         os.chown(fresh, user.pw_uid, user.pw_gid)
-        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    identity |= {"start_new_session": True}  # as the server: a stop that is sent to our group is not for it
-    made = subprocess.run(command, check=False, capture_output=True, env=plain_locale(os.environ), cwd="/", **identity)
+    environ = plain_locale(os.environ)
+    made = subprocess.run(
+        tied(command, user),
+        check=False,
+        capture_output=True,
+        env=environ,
+        cwd="/",
+        start_new_session=True,  # as the server: a stop that is sent to our group is not for it
+    )
     if made.returncode != 0:
         raise BadConfiguration(
             f"The embedded database cannot be made in {fresh}: {last_line(made.stderr.decode(errors='replace'))}."
@@ -67,53 +72,15 @@ def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
     fresh.rename(data)
 
 
+def tied(command: list[str], user: pwd.struct_passwd | None) -> list[str]:
+    """What runs `command` as `user` and gives it SIGINT when the thread that starts it ends."""
+    uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
+    return [sys.executable, "-I", "-S", postmaster.__file__, str(os.getpid()), str(uid), str(gid), *command]
+
+
 def plain_locale(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` for PostgreSQL's programs: their messages are read here, and one that names no locale stops them."""
     return {**environ, "LC_ALL": "C"}
-
-
-class OwnedByAnother(BadConfiguration):
-    """The server of this directory belongs to another process, which starts, runs or stops it."""
-
-    def __init__(self, home: Path) -> None:
-        super().__init__(f"Another Sparky runs the database in {home}: stop it first.")
-
-
-class Users:
-    """Who uses the server of one directory now, so that the command that started it stops it after the last of them."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._file: IO[str] | None = None
-
-    def enter(self, deadline: float) -> None:
-        """Waits until nobody stops the server. Raises OwnedByAnother at the monotonic `deadline`, OSError."""
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = (self._home / "postgres.users").open("a")
-        if not self._locked(fcntl.LOCK_SH, deadline):
-            self.leave()
-            raise OwnedByAnother(self._home)
-
-    def stay_last(self, deadline: float) -> None:
-        """Waits for all others to leave, and keeps new ones out; not beyond the monotonic `deadline`."""
-        self._locked(fcntl.LOCK_EX, deadline)
-
-    def leave(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _locked(self, kind: int, deadline: float) -> bool:
-        assert self._file is not None  # noqa: S101 - entered before
-        while True:
-            try:
-                fcntl.flock(self._file, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(POLL_S)
-            else:
-                return True
 
 
 def is_shutting_down(data: Path) -> bool:
@@ -122,52 +89,9 @@ def is_shutting_down(data: Path) -> bool:
     Its status is the eighth line of its pid file.
     """
     with suppress(OSError, IndexError):
-        return (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()[
-            7
-        ].strip() == "stopping"
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[7].strip() == "stopping"
     return False
-
-
-def take_lock(path: Path, patience_s: float) -> IO[str]:
-    """The exclusive lock of the server's owner, gone when its process is, however it ends.
-
-    Waits `patience_s`, for a command that started the server for itself is about to end. Raises OwnedByAnother then.
-    """
-    file = path.open("w")
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.close()
-                raise OwnedByAnother(path.parent) from None
-            time.sleep(POLL_S)
-        else:
-            return file
-
-
-def end_orphan(data: Path) -> None:
-    """For the holder of the lock: a server that still runs lost its owner; a pid file without a server is litter."""
-    pid_file = data / "postmaster.pid"
-    if not pid_file.exists():
-        return
-    first = next(iter(pid_file.read_text(encoding="utf-8", errors="replace").splitlines()), "")
-    with suppress(ValueError, psutil.NoSuchProcess):
-        process = psutil.Process(int(first))
-        if process.name() == "postgres" and process.cwd() == str(data.resolve()):
-            _end_orphan(process)
-    for litter in (pid_file, data / ".s.PGSQL.5432", data / ".s.PGSQL.5432.lock"):
-        litter.unlink(missing_ok=True)
-
-
-def _end_orphan(process: psutil.Process) -> None:
-    process.send_signal(signal.SIGINT)
-    with suppress(psutil.TimeoutExpired):
-        process.wait(5)
-        return
-    process.kill()
-    process.wait(5)
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -3,11 +3,9 @@
 import os
 import pwd
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
@@ -17,7 +15,7 @@ import structlog
 
 from engine.errors import BadConfiguration, UpstreamUnavailable
 from engine.settings import Settings
-from engine.store import cluster, postmaster
+from engine.store import cluster, sharing, stale_files
 from engine.store.migrate import migrate
 from engine.store.postgres import connect
 
@@ -26,6 +24,7 @@ logger = structlog.get_logger()
 DATABASE: Final = "sparky"
 START_TIMEOUT_S: Final = 60.0
 LOCK_TIMEOUT_S: Final = 10.0
+EVICTION_TIMEOUT_S: Final = 30.0  # with START_TIMEOUT_S of a child this must leave time to start
 
 _OPTIONS: Final = {
     "listen_addresses": "",
@@ -57,26 +56,39 @@ def data_dir(home: Path) -> Path:
 
 def is_running(home: Path) -> bool:
     """True if the server of `home` answers a query, whoever owns it."""
-    return data_dir(home).exists() and _answers(dsn(home, "postgres"))
+    return os.access(data_dir(home), os.F_OK) and answers(dsn(home, "postgres"))
+
+
+def never() -> bool:
+    return False
 
 
 class Embedded:
     """The server of one state directory. Its starter owns it: when the owner dies, however, the server shuts down.
 
-    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end. `start`
-    must be called on a thread that lives as long as the server shall: the kernel ties the two.
+    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end, and with
+    `evicts` it ends one that stays. Once the server is ours to start, `is_forbidden` is asked a last time. `start` must
+    be called on a thread that lives as long as the server shall: the kernel ties the two.
     """
 
     def __init__(
-        self, home: Path, options: Mapping[str, str] | None = None, *, patience_s: float = LOCK_TIMEOUT_S
+        self,
+        home: Path,
+        options: Mapping[str, str] | None = None,
+        *,
+        patience_s: float = LOCK_TIMEOUT_S,
+        evicts: bool = False,
+        is_forbidden: Callable[[], bool] = never,
     ) -> None:
         self._home = home
         self._patience_s = patience_s
+        self._evicts = evicts
+        self._is_forbidden = is_forbidden
         self._data = data_dir(home)
         self._log = home / "postgres.log"
         self._options = {**_OPTIONS, "unix_socket_directories": str(self._data), **(options or {})}
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
 
     @property
     def dsn(self) -> str:
@@ -89,26 +101,28 @@ class Embedded:
     def start(self) -> None:
         """Returns when queries are answered and the database exists.
 
-        Raises BadConfiguration if another process owns this directory or the server cannot be started.
+        Raises BadConfiguration if the server cannot be started, OwnedByAnother if another process owns this directory
+        or may alone start it.
         """
         try:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = cluster.take_lock(self._home / "postgres.lock", self._patience_s)
+            self._take_lock()
             user = cluster.server_user(self._home)
-            cluster.end_orphan(self._data)
+            stale_pid = stale_files.cleared(self._data, os.getuid() if user is None else user.pw_uid)
             cluster.make_data_dir(self._data, user)
-            self._run(user, time.monotonic() + START_TIMEOUT_S)
+            self._run(user, stale_pid, time.monotonic() + START_TIMEOUT_S)
             _ensure_database(self._home)
         except OSError as error:
             self.stop()
-            raise BadConfiguration(f"The embedded database cannot start in {self._home}: {error.strerror}.") from None
+            where = self._home if error.filename is None else error.filename
+            raise BadConfiguration(f"The embedded database cannot start in {where}: {error.strerror}.") from None
         except BaseException:
             self.stop()
             raise
 
     def healthy(self) -> bool:
         """True if a query is answered now."""
-        return self._process is not None and self._process.poll() is None and _answers(self.dsn)
+        return self._process is not None and self._process.poll() is None and answers(self.dsn)
 
     @property
     def is_lost(self) -> bool:
@@ -126,30 +140,36 @@ class Embedded:
             self._lock.close()
             self._lock = None
 
-    def _run(self, user: pwd.struct_passwd | None, deadline: float) -> None:
+    def _take_lock(self) -> None:
+        self._lock = sharing.take_lock(self._home / "postgres.lock", self._patience_s, evicts=self._evicts)
+        if self._is_forbidden():
+            raise sharing.OwnedByAnother(self._home)
+
+    def _run(self, user: pwd.struct_passwd | None, stale_pid: int | None, deadline: float) -> None:
         """Starts the server, again if it ends at once: what a killed predecessor left takes a moment to go."""
         while True:
-            self._process = self._spawned(user)
+            self._process = self._spawned(user, stale_pid)
             while self._process.poll() is None:
-                if _answers(dsn(self._home, "postgres")):
+                if answers(dsn(self._home, "postgres")):
                     return
                 self._pause(deadline)
             self._pause(deadline)
 
-    def _spawned(self, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
-        uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
-        launch = [sys.executable, "-I", "-S", postmaster.__file__, str(os.getpid()), str(uid), str(gid)]
-        launch += [cluster.binary("postgres"), "-D", str(self._data)]
+    def _spawned(self, user: pwd.struct_passwd | None, stale_pid: int | None) -> subprocess.Popen[bytes]:
+        command = [cluster.binary("postgres"), "-D", str(self._data)]
         for name, value in self._options.items():
-            launch += ["-c", f"{name}={value}"]
+            command += ["-c", f"{name}={value}"]
+        environ = cluster.plain_locale(os.environ)
+        if stale_pid is not None:
+            environ["PG_GRANDPARENT_PID"] = str(stale_pid)  # a pid in the pid file that PostgreSQL is to disregard
         with cluster.log_file(self._log) as log:
             return subprocess.Popen(
-                launch,
+                cluster.tied(command, user),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=cluster.plain_locale(os.environ),
+                env=environ,
                 start_new_session=True,  # Ctrl-C at the terminal is for its owner to pass on
             )
 
@@ -168,7 +188,7 @@ class DatabaseService:
     """
 
     def __init__(self, home: Path) -> None:
-        self._server = Embedded(home)
+        self._server = Embedded(home, patience_s=EVICTION_TIMEOUT_S, evicts=True)
         self._is_stopping = False
         self._starting_again = threading.Lock()
 
@@ -202,50 +222,8 @@ def make(settings: Settings, argument: str) -> DatabaseService:  # noqa: ARG001 
     return DatabaseService(settings.sparky_home)
 
 
-@contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """The DSN for one command: the named database, the embedded server if it runs, else one started for the duration.
-
-    A server that one command started serves others too, and ends after the last of them. Raises BadConfiguration if the
-    embedded server cannot be started.
-    """
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    home, users = settings.sparky_home, cluster.Users(settings.sparky_home)
-    server: Embedded | None = None
-    try:
-        server = _server_for(home, users)
-        yield dsn(home)
-    finally:
-        if server is not None:
-            users.stay_last(time.monotonic() + LOCK_TIMEOUT_S)
-            server.stop()
-        users.leave()
-
-
-def _server_for(home: Path, users: cluster.Users) -> Embedded | None:
-    """A server started now, or None when another process has one that answers; `users` has been entered."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            users.enter(deadline)
-            if _answers(dsn(home)):
-                return None
-            server = Embedded(home, patience_s=0)
-            server.start()
-        except cluster.OwnedByAnother:
-            users.leave()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(cluster.POLL_S)
-        except OSError as error:
-            raise BadConfiguration(f"The embedded database cannot be used in {home}: {error.strerror}.") from None
-        else:
-            return server
-
-
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """True if the server at `address` answers a query now."""
     try:
         with connect(address, timeout_s=2.0) as connection:
             return connection.execute("select 1").fetchone() == (1,)

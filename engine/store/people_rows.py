@@ -274,37 +274,6 @@ class DecisionStory(ShownRow):
     trades: tuple[TradeRow, ...]
 
 
-class LastDecision(ShownRow):
-    id: UUID
-    action: str | None
-    symbol: str | None
-    confidence: float | None
-    reason: str | None
-    at: Moment
-
-
-class OverviewRow(ShownRow):
-    """One strategy at a glance. Equity is capital plus both P&Ls; the unrealised one is net of entry fees."""
-
-    id: UUID
-    name: str
-    status: str
-    paused_reason: str | None
-    paused_at: Moment | None
-    exchange: str
-    is_paper_trading: bool
-    last_decision: LastDecision | None
-    positions: tuple[HeldPosition, ...]
-    realized_pnl_usd: Decimal
-    unrealized_pnl_usd: Decimal
-    equity_usd: Decimal | None
-    peak_equity_usd: Decimal | None
-    drawdown_percent: float | None
-    llm_cost_today_usd: Decimal
-    llm_decisions_today: int = 0
-    daily_llm_budget_usd: Decimal | None = None
-
-
 class DatabaseHealth(Row):
     """`migrations` are the names that `sparky migrate` applied; `now` is the database's clock."""
 

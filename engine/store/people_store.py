@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
+from engine.store.overview_rows import OverviewRow
 from engine.store.people_rows import (
     DatabaseHealth,
     DecisionRow,
     DecisionStory,
     HeldPosition,
     NewStrategy,
-    OverviewRow,
     SignalHistory,
     SignalRow,
     StrategyRow,
@@ -81,7 +81,7 @@ class PeopleStore:
 
     def strategy_overview(self) -> tuple[OverviewRow, ...]:
         """Every strategy that is not terminated, in order of creation."""
-        return tuple(OverviewRow.model_validate(row) for row in self.rpc.call("strategy_overview"))
+        return tuple(OverviewRow.of(row) for row in self.rpc.call("strategy_overview"))
 
     def held_positions(self, user_id: UUID | None = None, strategy_id: UUID | None = None) -> tuple[HeldPosition, ...]:
         """As `open_positions`, and those whose figures are none too: people must see them to get rid of them."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,6 +47,38 @@ def test_what_was_scraped_once_is_never_less_after_the_monitor_was_killed(
     assert (before["sparky_cycles_total" + labels], after["sparky_cycles_total" + labels]) == (2, 3)
     assert after["sparky_cycle_duration_seconds_count{}"] == 5
     assert after["sparky_cycles_total" + json.dumps({"outcome": "ok", "strategy": str(other)})] == 1
+
+
+def test_the_totals_that_people_read_go_on_as_well(killed_and_replaced: Callable[[], Running]) -> None:
+    first = killed_and_replaced()
+    call = messages.LlmCalled(
+        strategy_id=STRATEGY,
+        model="m",
+        outcome="ok",
+        duration_s=1,
+        prompt_tokens=900,
+        cached_tokens=100,
+        completion_tokens=50,
+        cost_usd=Decimal("0.25"),
+    )
+    attempt = messages.SignalAttempted(
+        signal_id=uuid4(), strategy_id=STRATEGY, outcome="delivered", status=200, reason=None, age_s=0.1
+    )
+    first.tell(cycle(), cycle(outcome="fault", action=None), call, attempt)
+    before = first.status()["totals"]
+    assert (before["cycles"], before["decisions"], before["llm_tokens"], before["signals"]) == (
+        2,
+        1,
+        950,
+        {"delivered": 1},
+    )
+    first.samples()
+    second = killed_and_replaced()
+    assert second.status()["totals"] == before
+    second.tell(cycle())
+    after = second.status()
+    assert (after["totals"]["cycles"], after["totals"]["faults"]) == (3, 1)
+    assert after["strategies"][str(STRATEGY)]["cycles"] == 3
 
 
 def test_restarts_are_counted_once_by_the_monitor_and_its_successor(

@@ -97,6 +97,19 @@ def test_a_kill_switch_that_is_on_is_seen(patient: Sparky) -> None:
     assert "everybody" in patient.ok("kill", "--show")
 
 
+def test_switches_that_cannot_be_read_are_a_fault_and_end_no_doctor(patient: Sparky, database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("alter function public.kill_switches() rename to whole_switches")
+        told = b"""'[{"is_on": 1}]'::jsonb"""
+        connection.execute(
+            b"create function public.kill_switches() returns jsonb language sql as $$ select " + told + b" $$"
+        )
+    found = examined(patient)
+    assert found["database"]["state"] == "fault"
+    assert "cannot be read" in found["database"]["found"]
+    assert "sparky" in found
+
+
 def test_faulty_settings_are_the_only_finding(patient: Sparky) -> None:
     [check] = examined(patient, SPARKY_LLM_RPM="many", SPARKY_LLM_RPN="1").values()
     assert check["name"] == "settings"

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import html
 import re
+import time
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,8 +14,10 @@ from pydantic import SecretStr
 
 from engine.serving import HttpService
 from engine.settings import Settings
+from engine.store.engine_rows import DecisionRecord
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
+from engine.types import Action
 from tests.webhook_server.conftest import Site
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import build
@@ -29,6 +33,23 @@ def test_health_is_ok_while_the_database_answers(site: Site) -> None:
     assert answer.json()["status"] == "ok"
 
 
+def test_health_tells_no_number_of_positions_that_it_has_not_counted_lately(site: Site) -> None:
+    fresh = requests.get(f"{site.url}/health", timeout=60)
+    assert (fresh.status_code, fresh.json()["openPositions"]) == (200, None)
+    site.server.marks.round()
+    assert requests.get(f"{site.url}/health", timeout=60).json()["openPositions"] == 0
+    site.server.metrics.last_mark.set(time.time() - 3_600)
+    assert requests.get(f"{site.url}/health", timeout=60).json()["openPositions"] is None
+
+
+def test_a_last_decision_at_a_moment_that_python_lacks_is_no_missing_one(site: Site) -> None:
+    strategy = site.strategy()
+    site.store.record_decision(uuid.uuid4(), strategy, DecisionRecord(action=Action.HOLD), None)
+    site.sql("update ai_trade_log set created_at = 'infinity'")
+    answer = requests.get(f"{site.url}/health/ai-worker", timeout=60)
+    assert (answer.status_code, answer.json()["status"]) == (503, "unknown")
+
+
 def test_without_its_database_the_server_is_unhealthy_and_asks_senders_to_come_again() -> None:
     with Store(PostgresRpc(SecretStr("postgresql://nobody@/none?host=/nowhere"), keep=True, timeout_s=1)) as gone:
         market = Market()
@@ -36,8 +57,11 @@ def test_without_its_database_the_server_is_unhealthy_and_asks_senders_to_come_a
         http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
         http.start()
         try:
-            assert requests.get(f"{http.url}/health", timeout=60).status_code == 503
-            assert requests.get(f"{http.url}/health/ai-worker", timeout=60).status_code == 503
+            health = requests.get(f"{http.url}/health", timeout=60)
+            assert (health.status_code, health.json()["openPositions"]) == (503, None)
+            worker = requests.get(f"{http.url}/health/ai-worker", timeout=60)
+            unknown = {"activeStrategies": None, "lastCycle": None, "metrics": {"signalsPending": None}}
+            assert (worker.status_code, unknown.items() <= worker.json().items()) == (503, True)
             assert not http.healthy()
             assert requests.get(f"{http.url}{LIVE}", timeout=60).status_code == 200  # what its supervisor asks
             signal = requests.post(f"{http.url}/webhook", json={"secret": "x"}, timeout=60)

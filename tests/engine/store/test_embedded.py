@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from engine.errors import BadConfiguration
 from engine.settings import Settings
 from engine.store import cluster
-from engine.store.embedded import Embedded, data_dir, database, dsn, is_running, make
+from engine.store.borrowed import database
+from engine.store.embedded import Embedded, data_dir, dsn, is_running, make
 from engine.store.migrate import read_migrations
 from engine.store.store import open_store
 from tests.support.directories import short_directory

@@ -170,8 +170,10 @@ def test_an_overview_shows_each_strategy_at_a_glance(desk: Desk, store: Store) -
     last = rows[busy.id].last_decision
     assert last is not None
     assert (last.action, last.symbol, last.confidence) == ("LONG", "ETHUSDT", 0.7)
-    assert [row.symbol for row in rows[busy.id].positions] == ["ETHUSDT"]
+    assert [row.symbol for row in rows[busy.id].positions or ()] == ["ETHUSDT"]
     row = rows[busy.id]
+    assert row.realized_pnl_usd is not None
+    assert row.unrealized_pnl_usd is not None
     assert row.equity_usd == 10_000 + row.realized_pnl_usd + row.unrealized_pnl_usd
 
 

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from engine.settings import Settings
-from engine.store.cluster import OwnedByAnother, Users
-from engine.store.embedded import database, is_running
+from engine.store.borrowed import database
+from engine.store.embedded import is_running
+from engine.store.sharing import Users
 from tests.support.directories import short_directory
 
 
@@ -43,10 +44,9 @@ def test_commands_at_once_share_one_server_that_ends_after_the_last(fresh_home: 
 
 def test_who_comes_while_the_server_is_being_stopped_waits_until_it_is(fresh_home: Path) -> None:
     last, late = Users(fresh_home), Users(fresh_home)
-    last.enter(time.monotonic() + 60)
-    last.stay_last(time.monotonic() + 60)
-    with pytest.raises(OwnedByAnother):
-        late.enter(time.monotonic())
+    assert last.enter_alone(time.monotonic() + 60)
+    assert not late.enter()
     last.leave()
-    late.enter(time.monotonic() + 60)
+    assert late.enter()
+    assert not last.enter_alone(time.monotonic())
     late.leave()
