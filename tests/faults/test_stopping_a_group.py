@@ -76,7 +76,7 @@ def test_a_record_that_loses_its_session_is_made_all_the_same(fleet_of: FleetMak
         to_each(signal.SIGTERM, seed)(fleet)
     assert fleet.process is not None
     assert fleet.process.wait(PATIENCE_S) == 0, fleet.log()
-    with embedded.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with borrowed.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
         assert recorded(connection) == before + COUNT
 
 
@@ -105,7 +105,7 @@ def test_every_strategy_in_mid_record_finishes_and_the_database_ends_last(fleet_
     assert ended_cleanly(fleet)
     log = fleet.log_path.read_text()
     assert [word for word in DEATHS if f'"{word}"' in log] == []
-    with embedded.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with borrowed.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
         assert recorded(connection) == before + COUNT
         assert leased(connection) == 0
 
@@ -125,7 +125,7 @@ def test_a_signal_to_each_process_in_any_order_ends_everything_well(
     assert ended_cleanly(fleet)
     log = fleet.log_path.read_text()
     assert [word for word in DEATHS if f'"{word}"' in log] == []
-    with embedded.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with borrowed.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
         assert leased(connection) == 0
 
 
