@@ -17,6 +17,7 @@ from actors.messages import (
     OutboxState,
     SignalAttempted,
     SupervisorReport,
+    UnattendedPositions,
 )
 from actors.monitor_facts import Facts
 from actors.monitor_http import MonitorServer
@@ -51,6 +52,7 @@ class MonitorActor(Actor):
             LlmCalled: self.facts.llm_called,
             SignalAttempted: self.facts.signal_attempted,
             OutboxState: self.facts.outbox_state,
+            UnattendedPositions: self.facts.positions_unattended,
             LimiterState: self.facts.limiter_state,
             MarketFetched: self.facts.market_fetched,
         }

@@ -169,7 +169,7 @@ def _warnings(view: dict[str, Any]) -> list[str]:
     warnings = list(view["problems"])
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
-    warnings += view["kill_switches"]
+    warnings += [*view["kill_switches"], *view.get("warnings", ())]
     gone = {model: state["gone"] for model, state in view["limiter"].items() if state.get("gone")}
     told = (not_served(model, reason) for model, reason in gone.items())
     return warnings + [sentence for sentence in told if sentence not in warnings]
@@ -221,6 +221,8 @@ def _cost(row: dict[str, Any]) -> str:
 
 def _decision(row: dict[str, Any]) -> str:
     decision = row["last_decision"]
+    if row.get("probe_in_s") is not None:
+        return f"probe in {output.duration(row['probe_in_s'])}: {output.shown(row['breaker_reason'])}"
     if row["state"] == "paused" and row["paused_reason"]:
         return output.shown(row["paused_reason"])
     if decision is None:

@@ -263,3 +263,9 @@ def running_one(which: str) -> StrategyRow:
     if row.status != StrategyStatus.RUNNING:
         raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
     return row
+
+
+def running_ones() -> list[StrategyRow]:
+    """Every strategy that is to run, from this directory's database."""
+    with database_here() as store:
+        return [row for row in store.list_strategies() if row.status == StrategyStatus.RUNNING]
