@@ -99,7 +99,7 @@ class StrategyActor(Actor):
         return self._due
 
     def next_look(self, now: float) -> float:
-        """Each strategy has moments of its own for that: a database that is back is not asked by all of them at once."""
+        """Each has moments of its own for that: a database that is back is not asked by all of them at once."""
         return next_tick(cadence_of(self._id, _LOOK_AGAIN_S), now)
 
     def _has_learned(self, now: float) -> bool:

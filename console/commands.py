@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
+from console import credentials, doctor, ending, kill, ledger, output, running, session, status, strategies
 from console.strategies import AsJson
 from console.streams import AnswerLost
 from engine import logs
@@ -182,6 +182,8 @@ def restart(
         output.say("No strategy is to run.")
 
 
+strategies.app.command("pause")(ending.pause)
+strategies.app.command("delete")(ending.delete)
 app.command("kill")(kill.kill)
 app.command("positions")(ledger.positions)
 app.command("trades")(ledger.trades)

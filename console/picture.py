@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from console import output
+from console import output, unattended
 from console.naming import typed_name
 from console.widths import cut
 from engine.plain_text import one_line, safe
@@ -57,7 +57,9 @@ def picture(
     strategies that run well left out.
     """
     switches = [killed(switch, encoding) for switch in view["kill_switches"]]  # which needs the names themselves
-    view = safe(showable(view, encoding), longest=_LONGEST_WORDS) | {"kill_switches": showable(switches, encoding)}
+    alone = unattended.warnings(view.get("unattended", ()), encoding)  # which needs the names themselves, too
+    view = safe(showable(view, encoding), longest=_LONGEST_WORDS)
+    view |= {"kill_switches": showable(switches, encoding), "unattended": showable(alone, encoding)}
     footer = _footer(view)
     strategies, shared = view["strategies"], view["shared"]
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
@@ -169,7 +171,7 @@ def _warnings(view: dict[str, Any]) -> list[str]:
     warnings = list(view["problems"])
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
-    warnings += [*view["kill_switches"], *view.get("warnings", ())]
+    warnings += [*view["kill_switches"], *view["unattended"]]
     gone = {model: state["gone"] for model, state in view["limiter"].items() if state.get("gone")}
     told = (not_served(model, reason) for model, reason in gone.items())
     return warnings + [sentence for sentence in told if sentence not in warnings]

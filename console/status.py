@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from console import instance, output, overview
+from console import instance, output, overview, unattended
 from console.picture import picture
 from console.session import settings_here, store_of
 from console.streams import encoding_of_answers
@@ -17,6 +17,7 @@ from engine.plain_text import one_line
 from engine.settings import Settings
 
 REFRESH_S: Final = 1.0
+Rows = list[dict[str, Any]]
 
 
 def status(settings: Settings, *, as_json: bool, once: bool) -> int:
@@ -63,22 +64,25 @@ def _fitted(screen: Console, view: dict[str, Any], encoding: str) -> Any:
 def look(settings: Settings) -> dict[str, Any]:
     """What the monitor and the database say now; a database that cannot be read leaves its part out and says why."""
     monitor = instance.monitor_status(settings)
-    rows, switches, trouble = _rows(settings)
-    view = overview.joined(monitor, rows, time.time())
+    rows, switches, alone, trouble = _rows(settings)
+    now = time.time()
+    view = overview.joined(monitor, rows, now)
     return view | {
         "database": trouble or "ok",
         "kill_switches": switches,
+        "unattended": alone + unattended.unsteered(view["strategies"], now, is_running=view["running"]),
         "llm": overview.llm(rows, settings.sparky_daily_llm_budget_usd),
     }
 
 
-def _rows(settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+def _rows(settings: Settings) -> tuple[Rows, Rows, Rows, str | None]:
+    """Strategies, kill switches, positions that nobody steers; and why they cannot be read."""
     try:
         with store_of(settings, may_start=False) as store:
             rows, switches = output.plain(store.strategy_overview()), output.plain(store.kill_switches())
-            return rows, switches, None
+            return rows, switches, output.plain(store.unattended_positions()), None
     except SparkyError as error:
-        return [], [], str(error)
+        return [], [], [], str(error)
 
 
 def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:

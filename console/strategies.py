@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,6 @@ from console.output import Column
 from console.session import database_here, settings_here
 from console.streams import read_stdin
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
-from engine.plain_text import one_line
 from engine.showable import decoded, is_unicode
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
@@ -137,34 +135,6 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
 def start(which: Which, as_json: AsJson = False) -> None:
     """Let a strategy run; a running Sparky follows within 5 s."""
     _set_status(which, StrategyStatus.RUNNING, as_json=as_json)
-
-
-@app.command()
-def pause(which: Which, as_json: AsJson = False) -> None:
-    """Pause a strategy; what it holds stays open."""
-    _set_status(which, StrategyStatus.PAUSED, as_json=as_json)
-
-
-@app.command()
-def delete(
-    which: Which,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """End a strategy for good; its decisions and trades are kept."""
-    with database_here() as store:
-        row = find(store, which)
-        if not yes:
-            _check_terminal(row)
-            typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
-        ended = store.delete_strategy(row.id)
-    _told(ended, as_json=as_json)
-
-
-def _check_terminal(row: StrategyRow) -> None:
-    """Raises SparkyError where nobody can be asked: a program that waits for an answer would wait for ever."""
-    if not sys.stdin.isatty():
-        raise SparkyError(f"Ending {row.name} for good must be confirmed: at a terminal, or with --yes.")
 
 
 def _rules(store: Store, row: StrategyRow) -> EntryRules | None:

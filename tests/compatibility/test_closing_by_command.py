@@ -55,7 +55,7 @@ class Trading:
         self.user, self.secret = store.ensure_user("owner@example.com"), new_webhook_secret()
         store.set_webhook_secret(self.user, self.secret)
         store.put_credentials(self.user, "aster", aster_keys())
-        sparky.environment |= {"WEBHOOK_URL": self.url, "SPARKY_ENCRYPTION_KEY": given["sparky_encryption_key"]}
+        sparky.environment |= {"WEBHOOK_URL": self.url, "SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value()}
         self.is_serving = True
 
     def strategy(self, name: str, *, is_paper: bool = True) -> uuid.UUID:
@@ -93,7 +93,9 @@ def trading(sparky: Sparky, store: Store, home: Path, database_url: str) -> Iter
 
 
 @pytest.mark.parametrize("is_paper", [True, False])
-def test_a_pause_closes_what_it_holds_and_nothing_of_others(trading: Trading, sparky: Sparky, is_paper: bool) -> None:
+def test_a_pause_closes_what_it_holds_and_nothing_of_others(
+    trading: Trading, sparky: Sparky, *, is_paper: bool
+) -> None:
     bold, other = trading.strategy("bold", is_paper=is_paper), trading.strategy("other", is_paper=is_paper)
     trading.enter(bold, "BTCUSDT")
     trading.enter(bold, "ETHUSDT", action="SELL")
@@ -178,7 +180,7 @@ def test_a_person_whose_secret_cannot_be_read_is_told_and_stops_nobody_elses_exi
 ) -> None:
     bold = trading.strategy("bold")
     trading.enter(bold)
-    sql("update bot_credentials set webhook_secret = 'sealed:1:nonsense' where exchange = 'webhook'")
+    sql("update bot_credentials set webhook_secret = 'enc:v1:00000000:bm9uc2Vuc2U=' where exchange = 'webhook'")
     done = sparky("strategy", "pause", "bold", "--close", "--json")
     assert done.exit_code == 1
     (each,) = json.loads(done.stdout)["closed"]

@@ -11,12 +11,12 @@ import pytest
 
 from actors.messages import Tick, UnattendedPositions
 from actors.roster import Roster
+from console.unattended import sentence, unsteered
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.console.test_picture import a_strategy, a_view, drawn
 from tests.support.events import Ear
 from tests.support.monitored import Running
 from tests.support.sql import Sql
@@ -62,7 +62,7 @@ def whys(store: Store) -> list[tuple[str | None, str]]:
 @pytest.mark.parametrize("status", ["paused", "terminated", "backtesting"])
 @pytest.mark.parametrize("is_paper", [True, False])
 def test_what_a_strategy_holds_that_does_not_run_is_unattended(
-    status: str, is_paper: bool, store: Store, sql: Sql
+    status: str, store: Store, sql: Sql, *, is_paper: bool
 ) -> None:
     row = strategy(store, is_paper_trading=is_paper)
     hold(sql, row.user_id, row.id, is_paper=is_paper)
@@ -185,21 +185,14 @@ def test_of_many_a_few_are_named_and_the_rest_counted(store: Store, sql: Sql, sp
     ],
 )
 def test_a_running_row_that_decides_nothing_is_told_with_what_it_holds(facts: dict[str, Any], words: str) -> None:
-    from console.unattended import unsteered
-
     row = {"id": "abc", "name": "bold", "status": "running"} | facts
     row["positions"] = [{"side": "LONG", "quantity": "0.5", "symbol": "BTCUSDT", "is_paper": True, "entry_price": "1"}]
-    (sentence,) = unsteered([row], now=10_000.0, is_running=True)
-    assert words in sentence
-    assert "LONG 0.5 BTCUSDT (paper)" in sentence
+    (alone,) = unsteered([row], now=10_000.0, is_running=True)
+    assert words in sentence(alone)
+    assert "LONG 0.5 BTCUSDT (paper)" in sentence(alone)
     assert unsteered([row | {"positions": []}], now=10_000.0, is_running=True) == []
     assert unsteered([row | {"breaker_since": 9_990.0, "state": "running"}], now=10_000.0, is_running=True) == []
     assert unsteered([row], now=10_000.0, is_running=False) == []  # that nothing runs is said anyway
-
-
-def test_the_picture_shows_what_is_said_of_them() -> None:
-    text = "\n".join(drawn(a_view([a_strategy("bold")], warnings=["bold is paused and still holds"]), 120))
-    assert "! bold is paused and still holds" in text
 
 
 def test_doctor_calls_it_a_fault_that_a_person_must_mend(store: Store, sql: Sql, sparky: Sparky) -> None:
