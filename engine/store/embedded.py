@@ -22,6 +22,7 @@ from engine.store.postgres import connect
 DATABASE: Final = "sparky"
 START_TIMEOUT_S: Final = 60.0
 LOCK_TIMEOUT_S: Final = 10.0
+SHARED_TIMEOUT_S: Final = 180.0  # for another command to make the cluster, which may take any time, and to start it
 
 _OPTIONS: Final = {
     "listen_addresses": "",
@@ -199,7 +200,7 @@ def database(settings: Settings) -> Iterator[str]:
 
 def _server_for(home: Path, users: cluster.Users) -> Embedded | None:
     """A server started now, or None when another process has one that answers; `users` has been entered."""
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + SHARED_TIMEOUT_S
     while True:
         try:
             users.enter(deadline)
