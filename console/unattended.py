@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -68,8 +69,9 @@ def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_running: b
     for row in strategies if is_running else ():
         why = _trouble(row, now)
         since = row.get("breaker_since") if why == "breaker open" else None
-        of_whom = {"strategy_id": row["id"], "strategy_name": row["name"], "why": why, "since": since}
         lasting_s = None if since is None else round(now - since, 3)
+        at = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
+        of_whom = {"strategy_id": row["id"], "strategy_name": row["name"], "why": why, "since": at}
         found += [each | of_whom | {"lasting_s": lasting_s} for each in row["positions"] if why is not None]
     return found
 

@@ -165,6 +165,13 @@ def test_status_warns_of_each_with_the_command_that_closes_it(store: Store, sql:
     assert "`sparky strategy pause 'too bold' --close` closes it" in shown
 
 
+def test_that_nothing_runs_is_told_with_how_much_is_held(store: Store, sql: Sql, sparky: Sparky) -> None:
+    row = strategy(store)
+    assert "open positions" not in sparky("status").stderr
+    hold(sql, row.user_id, row.id)
+    assert "Nobody steers what running strategies hold meanwhile (open positions: 1)." in sparky("status").stderr
+
+
 def test_of_many_a_few_are_named_and_the_rest_counted(store: Store, sql: Sql, sparky: Sparky) -> None:
     row = strategy(store)
     for number in range(30):
