@@ -28,7 +28,11 @@ def pause(which: Which, is_to_close: Closes = False, as_json: AsJson = False) ->
     """Pause a strategy; what it holds stays open, unless --close is given."""
     settings = settings_here()
     with store_of(settings) as store:
-        row = store.set_strategy_status(strategies.find(store, which).id, StrategyStatus.PAUSED)
+        if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
+            return
+        row = strategies.find(store, which)
+        if not (is_to_close and row.status == StrategyStatus.TERMINATED):  # which may hold something all the same
+            row = store.set_strategy_status(row.id, StrategyStatus.PAUSED)
         if is_to_close:
             _tell_closed(settings, output.plain(row), close_held(settings, store, None, row.id), as_json=as_json)
         else:
@@ -47,12 +51,10 @@ def delete(
     """
     settings = settings_here()
     with store_of(settings) as store:
-        if is_to_close and (left := _left_behind(store, which)) is not None:
-            told = {"id": str(left), "name": str(left), "status": "gone"}
-            _tell_closed(settings, told, close_held(settings, store, None, left), as_json=as_json)
+        if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
             return
         row = strategies.find(store, which)
-        if not yes:
+        if not yes and row.status != StrategyStatus.TERMINATED:
             _check_terminal(row)
             typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
         if is_to_close:
@@ -72,15 +74,18 @@ def _close_and_end(settings: Settings, store: Store, row: StrategyRow, *, as_jso
     _tell_closed(settings, output.plain(row), closing, as_json=as_json)
 
 
-def _left_behind(store: Store, which: str) -> UUID | None:
-    """The id of a strategy whose row was deleted by hand while it held something; None for any other."""
+def _has_closed_for_no_row(settings: Settings, store: Store, which: str, *, as_json: bool) -> bool:
+    """Closes what the strategy of the id `which` holds, when its row was deleted by hand; False for any other."""
     try:
         strategy_id = UUID(which.strip())
     except ValueError:
-        return None
-    if any(row.id == strategy_id for row in store.list_strategies()):
-        return None
-    return strategy_id if store.held_positions(None, strategy_id) else None
+        return False
+    is_known = any(row.id == strategy_id for row in store.list_strategies())
+    if is_known or not store.held_positions(None, strategy_id):
+        return False
+    told = {"id": str(strategy_id), "name": str(strategy_id), "status": "gone"}
+    _tell_closed(settings, told, close_held(settings, store, None, strategy_id), as_json=as_json)
+    return True
 
 
 def _tell_closed(settings: Settings, told: dict[str, Any], closing: Closing, *, as_json: bool) -> None:

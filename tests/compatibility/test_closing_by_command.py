@@ -126,17 +126,18 @@ def test_an_end_closes_first_and_ends_then(trading: Trading, sparky: Sparky, sql
     assert "terminated" in again
 
 
+@pytest.mark.parametrize("command", ["pause", "delete"])
 def test_what_a_strategy_held_that_ended_or_lost_its_row_can_still_be_closed(
-    trading: Trading, sparky: Sparky, sql: Sql
+    command: str, trading: Trading, sparky: Sparky, sql: Sql
 ) -> None:
     ended, gone = trading.strategy("ended"), trading.strategy("gone")
     trading.enter(ended, "BTCUSDT")
     trading.enter(gone, "ETHUSDT")
     sparky.ok("strategy", "delete", "ended", "--yes")
     sql("delete from ai_strategies where name = 'gone'")
-    assert "terminated" in sparky.ok("strategy", "delete", str(ended)[:8], "--close", "--yes")
+    assert "terminated" in sparky.ok("strategy", command, str(ended)[:8], "--close")
     assert trading.held() == {"ETHUSDT"}
-    sparky.ok("strategy", "delete", str(gone), "--close", "--yes")
+    sparky.ok("strategy", command, str(gone), "--close")
     assert trading.held() == set()
 
 
