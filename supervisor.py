@@ -96,7 +96,7 @@ class Supervisor:
                 self._wanted = {f"strategy-{wanted.id}": wanted for wanted in message.strategies}
                 self._refit()
             elif isinstance(message, RestartStrategy):
-                self._restart(self._children.get(f"strategy-{message.strategy_id}"))
+                self._stop(self._children.get(f"strategy-{message.strategy_id}"))
             else:
                 logger.warning("message_refused", reason=f"the supervisor does not know {type(message).__name__}")
             if answer is not None:
@@ -207,12 +207,6 @@ class Supervisor:
         if child is not None and child.pid is not None and child.state is not State.STOPPING:
             self._brood.ask_to_end(child)
             self._become(child, State.STOPPING)
-
-    def _restart(self, child: Child | None) -> None:
-        """One that waits to be started again after a death is started at once."""
-        if child is not None and child.state is State.BACKOFF:
-            child.due_at = 0.0
-        self._stop(child)
 
     def _bury(self, child: Child, status: int) -> None:
         child.pid = child.memory_bytes = child.kill_at = None
