@@ -120,7 +120,7 @@ class Site:
         return self.sql("select status, answer_status, payload from webhook_requests where request_id = %s", name)[0]
 
 
-def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     """Waits for `condition`; fails the test when it does not come."""
     deadline = time.monotonic() + timeout_s
     while not condition():
