@@ -171,6 +171,13 @@ class EngineState(Message):
     reason: str | None = None
 
 
+class UnattendedPositions(Message):
+    """Roster to monitor, now and then: how many positions no strategy steers, in each book."""
+
+    paper: int
+    live: int
+
+
 class StrategyChanged(Message):
     """Roster to a strategy: its row is another; read it now."""
 
@@ -220,7 +227,11 @@ class SupervisorReport(Message):
 
 
 class CycleFinished(Message):
-    """`outcome` is ok, skip_<kind>, fault, cut, upstream_<service> or abandoned; `next_tick_at` is Unix seconds."""
+    """`outcome` is ok, skip_<kind>, fault, cut, upstream_<service> or abandoned; `next_tick_at` is Unix seconds.
+
+    Of a breaker that is not closed: when a cycle next runs as its probe, when it was last closed (Unix seconds), and
+    the failure that opened it.
+    """
 
     strategy_id: UUID
     name: str
@@ -234,6 +245,9 @@ class CycleFinished(Message):
     next_tick_at: float
     failures: int
     breaker: Literal["closed", "open", "half_open"]
+    probe_at: float | None = None
+    breaker_since: float | None = None
+    breaker_reason: str | None = None
     action: str | None = None
     symbol: str | None = None
     confidence: float | None = None

@@ -18,6 +18,7 @@ from actors.messages import (
     OutboxState,
     SignalAttempted,
     SupervisorReport,
+    UnattendedPositions,
 )
 from actors.monitor_facts import Facts
 from actors.monitor_http import MonitorServer
@@ -52,6 +53,7 @@ class MonitorActor(Actor):
             LlmCalled: self.facts.llm_called,
             SignalAttempted: self.facts.signal_attempted,
             OutboxState: lambda message: self.facts.outbox_state(message, time.monotonic()),
+            UnattendedPositions: self.facts.positions_unattended,
             LimiterState: self.facts.limiter_state,
             MarketFetched: self.facts.market_fetched,
             EngineState: self.facts.engine_state,

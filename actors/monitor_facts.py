@@ -19,6 +19,7 @@ from actors.messages import (
     OutboxState,
     SignalAttempted,
     SupervisorReport,
+    UnattendedPositions,
 )
 from actors.monitor_counts import Left, counted
 from engine.sentences import not_served, refusal_until
@@ -113,6 +114,10 @@ class Facts:
         metrics.failures.labels(strategy).set(cycle.failures)
         for state in BREAKER_STATES:
             metrics.breaker.labels(strategy, state).set(state == cycle.breaker)
+        if cycle.probe_at is not None:
+            metrics.breaker_probe.labels(strategy).set(cycle.probe_at)
+        else:
+            metrics.breaker_probe.remove(strategy)
         if cycle.waited_permit_s is not None:
             metrics.limiter_wait.observe(cycle.waited_permit_s)
         if cycle.action is not None:
@@ -176,6 +181,11 @@ class Facts:
             self._metrics.engine_epoch.set(state.epoch)
         with self._lock:
             self._engine = state
+
+    def positions_unattended(self, counted: UnattendedPositions) -> None:
+        """The last count stands while the database is away: what nobody steers is not steered by that."""
+        self._metrics.unattended.labels("paper").set(counted.paper)
+        self._metrics.unattended.labels("live").set(counted.live)
 
     def limiter_state(self, state: LimiterState) -> None:
         model = label(state.model)
@@ -289,7 +299,7 @@ class Facts:
         facts = self._cycles.pop(strategy, None)
         if facts is None:
             return
-        for gauge in (self._metrics.last_decision, self._metrics.failures):
+        for gauge in (self._metrics.last_decision, self._metrics.failures, self._metrics.breaker_probe):
             gauge.remove(strategy)
         for state in BREAKER_STATES:
             self._metrics.breaker.remove(strategy, state)

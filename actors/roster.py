@@ -9,8 +9,17 @@ from uuid import UUID
 import structlog
 
 from actors.actor import Actor, Peers
-from actors.messages import ChildParked, Demand, Demanded, Message, StrategyChanged, Wanted, WantedStrategy
-from engine.errors import Superseded, UpstreamUnavailable
+from actors.messages import (
+    ChildParked,
+    Demand,
+    Demanded,
+    Message,
+    StrategyChanged,
+    UnattendedPositions,
+    Wanted,
+    WantedStrategy,
+)
+from engine.errors import BadConfiguration, Superseded, UpstreamUnavailable
 from engine.setting_values import model_name
 from engine.settings import Settings
 from engine.store.engine_rows import WantedRow
@@ -18,6 +27,7 @@ from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
 
+UNATTENDED_EVERY_S: Final = 15.0
 _WRITING_S: Final = 5.0  # within a tick: a thousand rows to pause must not keep this actor from its promise
 
 
@@ -32,12 +42,15 @@ class Roster(Actor):
         self._revisions: dict[UUID, str] = {}
         self._parked: dict[UUID, ChildParked] = {}
         self._store_is_up = True
+        self._count_at = 0.0
+        self._counts = True
 
     def tick(self, now: float) -> float:
         try:
             rows = self._store.running_strategies()
             parked = self._write_parked(rows, now + _WRITING_S)
             self._publish([row for row in rows if row.id not in parked])
+            self._count_unattended(now)
             self._note_store(up=True)
         except (UpstreamUnavailable, Superseded) as error:
             self._note_store(up=False, reason=str(error))
@@ -78,6 +91,23 @@ class Roster(Actor):
             if self._revisions.get(row.id, row.revision) != row.revision:
                 self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
         self._revisions = {row.id: row.revision for row in rows}
+
+    def _count_unattended(self, now: float) -> None:
+        """Now and then. While the database is away the monitor hears nothing, and what it was told last stands.
+
+        A schema without the function (it comes with a migration) is no reason to end: strategies run without it.
+        """
+        if now < self._count_at:
+            return
+        try:
+            books = Counter(each.is_paper for each in self._store.unattended_positions())
+        except BadConfiguration as error:
+            if self._counts:
+                logger.warning("unattended_positions_not_counted", reason=str(error))
+            self._counts, self._count_at = False, now + UNATTENDED_EVERY_S
+            return
+        self._counts, self._count_at = True, now + UNATTENDED_EVERY_S
+        self._peers.tell("monitor", UnattendedPositions(paper=books[True], live=books[False]))
 
     def _note_store(self, *, up: bool, reason: str | None = None) -> None:
         if up != self._store_is_up:

@@ -26,7 +26,7 @@ from engine.types import Action, Decision, Strategy, StrategyStatus
 
 logger = structlog.get_logger()
 
-# How soon to look again while there is no row to take a cadence from, or while a pause could not be written.
+# How soon to look again while the row could not be read, or while a pause could not be written.
 _LOOK_AGAIN_S: Final = 5.0
 _COOLING: Final = "skip_breaker_open"
 _MOST_TOLD: Final = 100
@@ -91,13 +91,17 @@ class StrategyActor(Actor):
 
     def tick(self, now: float) -> float:
         if self._is_changed and not self._has_learned(now):
-            return now + _LOOK_AGAIN_S
+            return self.next_look(now)
         if self._breaker.must_pause:
             self._pause(self._breaker.pause_reason)
-            return now + _LOOK_AGAIN_S
+            return self.next_look(now)
         if now >= self._due:
             self._run(now)
         return self._due
+
+    def next_look(self, now: float) -> float:
+        """Each has moments of its own for that: a database that is back is not asked by all of them at once."""
+        return next_tick(cadence_of(self._id, _LOOK_AGAIN_S), now)
 
     def _has_learned(self, now: float) -> bool:
         """Reads the row between cycles: its cadence, and whether it is wanted at all.
@@ -145,7 +149,7 @@ class StrategyActor(Actor):
         self._end(outcome, lateness_s=now - due, missed=missed)
 
     def _next(self, now: float) -> float:
-        return now + _LOOK_AGAIN_S if self._cadence is None else next_tick(self._cadence, now)
+        return self.next_look(now) if self._cadence is None else next_tick(self._cadence, now)
 
     def _missed(self) -> int:
         if self._cadence is None or self._ticked is None:
@@ -234,14 +238,25 @@ class StrategyActor(Actor):
             signal_id=outcome.signal_id,
             waited_permit_s=outcome.waited_permit_s,
         )
-        self._peers.tell("monitor", event)
+        waiting = self._waiting(time.time() - time.monotonic())
+        self._peers.tell("monitor", event.model_copy(update=waiting))
+
+    def _waiting(self, unix_s: float) -> dict[str, object]:
+        """Why no cycle runs and until when, for people; `unix_s` added to a monotonic moment is its Unix time."""
+        if self._breaker.state == "closed":
+            return {}
+        is_open = self._breaker.state == "open"
+        probe = max(self._due, self._next(self._breaker.until)) if is_open else self._due
+        since = min(self._breaker.opened_at, time.monotonic())  # of a boot before this one
+        reason = self._breaker.reason
+        return {"probe_at": unix_s + probe, "breaker_since": unix_s + since, "breaker_reason": reason}
 
 
 def _after(breaker: Breaker, failure: SparkyError | None, now: float) -> Breaker:
     if failure is None:
         return succeeded(breaker)
     if isinstance(failure, UpstreamUnavailable):
-        return upstream_failed(breaker, now, str(failure), failure.retry_after_s)
+        return upstream_failed(breaker, now, str(failure), failure.retry_after_s, service=failure.service)
     return faulted(breaker, now, str(failure)) if isinstance(failure, StrategyFault) else breaker
 
 

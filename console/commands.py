@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from console import credentials, doctor, kill, ledger, output, running, session, status, strategies
-from console.strategies import AsJson, Which
+from console import credentials, doctor, ending, kill, ledger, output, running, session, status, strategies
+from console.strategies import AsJson
 from console.streams import AnswerLost
 from engine import logs
 from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, FaultySettings, SparkyError
@@ -168,17 +168,30 @@ def examine(as_json: AsJson = False) -> None:
 
 
 @strategies.app.command()
-def restart(which: Which, as_json: AsJson = False) -> None:
-    """Give a running strategy a new process."""
+def restart(
+    which: Annotated[
+        str | None, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.", show_default=False)
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Every running strategy.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a running strategy a new process, which waits for no breaker; its own faults still count."""
+    if (which is None) is not everyone:
+        raise SparkyError("Name one strategy, or give --all.")
     settings = session.settings_here()
-    row = strategies.running_one(which)
-    running.restart_strategy(settings, row.id)
+    rows = [strategies.running_one(which)] if which is not None else strategies.running_ones()
+    running.restart_strategies(settings, [row.id for row in rows])
     if as_json:
-        output.answer_one(row, as_json=True)
-    else:
+        output.print_json(output.plain(rows) if everyone else output.plain(rows[0]))
+        return
+    for row in rows:
         output.say(f"{row.name} gets a new process.")
+    if not rows:
+        output.say("No strategy is to run.")
 
 
+strategies.app.command("pause")(ending.pause)
+strategies.app.command("delete")(ending.delete)
 app.command("kill")(kill.kill)
 app.command("positions")(ledger.positions)
 app.command("trades")(ledger.trades)

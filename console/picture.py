@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from console import output
+from console import output, unattended
 from console.naming import typed_name
 from console.widths import cut
 from engine.plain_text import one_line, safe
@@ -56,9 +56,11 @@ def picture(
     When `height` is said it is that many lines at most: long cells are cut, shared processes told in one line, and
     strategies that run well left out.
     """
-    # Which needs the names themselves.
+    # Which need the names themselves.
     switches = None if view["kill_switches"] is None else [killed(each, encoding) for each in view["kill_switches"]]
-    view = safe(showable(view, encoding), longest=_LONGEST_WORDS) | {"kill_switches": showable(switches, encoding)}
+    alone = unattended.warnings(view.get("unattended") or (), encoding)
+    view = safe(showable(view, encoding), longest=_LONGEST_WORDS)
+    view |= {"kill_switches": showable(switches, encoding), "unattended": showable(alone, encoding)}
     footer = _footer(view)
     strategies, shared = view["strategies"] or [], view["shared"] or []
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
@@ -174,11 +176,12 @@ def _sent(signals: dict[str, int] | None) -> str:
 def _warnings(view: dict[str, Any]) -> list[str]:
     """What a person should know before anything else."""
     warnings = list(view["problems"] or [])
-    if (view["engine"] or {}).get("state") == "standing by":
+    if (view.get("engine") or {}).get("state") == "standing by":
         warnings.append(f"this engine stands by: {one_line(view['engine']['reason'], 4 * _LONGEST_WORDS)}")
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
     warnings += ["whether a kill switch is on is not known"] if view["kill_switches"] is None else view["kill_switches"]
+    warnings += view["unattended"]
     warnings += [
         f"{row['name']}: {', '.join(row['unreadable'])} cannot be read"
         for row in view["strategies"] or []
@@ -235,6 +238,8 @@ def _cost(row: dict[str, Any]) -> str:
 
 def _decision(row: dict[str, Any]) -> str:
     decision = row["last_decision"]
+    if row.get("probe_in_s") is not None:
+        return f"probe in {output.duration(row['probe_in_s'])}: {output.shown(row['breaker_reason'])}"
     if row["state"] == "paused" and row["paused_reason"]:
         return output.shown(row["paused_reason"])
     if decision is None:

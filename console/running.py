@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -28,6 +28,7 @@ from console.progress import Progress
 from console.rereading import Reread, Rereading, outlives_terminal
 from console.streams import AnswerLost
 from engine import logs
+from engine.breaker_file import BreakerFile
 from engine.errors import BadConfiguration, SparkyError
 from engine.plain_text import one_line
 from engine.settings import Settings
@@ -136,16 +137,34 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def restart_strategy(settings: Settings, strategy_id: UUID) -> None:
-    """Asks the running supervisor to give a strategy a new process. Raises SparkyError when none does it."""
+def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None:
+    """Asks the running supervisor to give strategies new processes, which begin with breakers that wait for nothing.
+
+    Raises SparkyError when none does it.
+    """
     if instance.supervisor_pid(settings) is None:
         raise SparkyError(f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        message = RestartStrategy(strategy_id=strategy_id, deadline=time.monotonic() + ASK_S)
-        Link(context, settings.run_dir).ask("supervisor", message, Done)
+        link = Link(context, settings.run_dir)
+        for strategy_id in strategy_ids:
+            _restart(link, BreakerFile(settings.sparky_home, strategy_id), strategy_id)
     finally:
         context.destroy(linger=0)
+
+
+def _restart(link: Link, file: BreakerFile, strategy_id: UUID) -> None:
+    try:
+        file.ask_for_reset()
+    except OSError as error:
+        raise SparkyError(f"The breaker of {strategy_id} cannot be reset: {error.strerror}.") from error
+    try:
+        message = RestartStrategy(strategy_id=strategy_id, deadline=time.monotonic() + ASK_S)
+        link.ask("supervisor", message, Done)
+    except SparkyError:
+        with contextlib.suppress(OSError):
+            file.take_reset_back()
+        raise
 
 
 def _check_alone(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:

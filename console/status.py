@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from console import instance, output, overview
+from console import instance, output, overview, unattended
 from console.picture import picture
 from console.session import settings_here, store_of
 from console.streams import encoding_of_answers
@@ -20,6 +20,7 @@ from engine.settings import Settings
 from engine.store.values import faults
 
 REFRESH_S: Final = 1.0
+Rows = list[dict[str, Any]]
 
 
 def status(settings: Settings, *, as_json: bool, once: bool) -> int:
@@ -72,19 +73,28 @@ def look(settings: Settings) -> dict[str, Any]:
     books = _books(settings)
     pid = instance.supervisor_pid(settings) if monitor is None else None
     unheard = overview.Unheard(pid, may_run=pid is not None or instance.is_hidden(settings))
-    view = overview.joined(monitor, books.rows, time.time(), unheard)
+    now = time.time()
+    view = overview.joined(monitor, books.rows, now, unheard)
     return view | {
         "database": books.trouble or "ok",
         "kill_switches": books.switches,
+        "unattended": _unattended(books.alone, view, now),
         "llm": overview.llm(books.rows, settings.sparky_daily_llm_budget_usd),
     }
+
+
+def _unattended(alone: Rows | None, view: dict[str, Any], now: float) -> Rows | None:
+    """None where it is not known; what strategies with a process hold is told as far as it is."""
+    unsteered = unattended.unsteered(view["strategies"] or (), now, is_running=bool(view["running"]))
+    return unsteered or None if alone is None else alone + unsteered
 
 
 class _Books(NamedTuple):
     """What the database knows; None for a reading that failed, of which `trouble` tells the reason."""
 
-    rows: list[dict[str, Any]] | None
-    switches: list[dict[str, Any]] | None
+    rows: Rows | None
+    switches: Rows | None
+    alone: Rows | None
     trouble: str | None
 
 
@@ -92,15 +102,17 @@ def _books(settings: Settings) -> _Books:
     """Each reading by itself: one that fails takes no other with it."""
     try:
         with store_of(settings, may_start=False) as store:
-            rows, first = _read(store.strategy_overview)
-            switches, second = _read(store.kill_switches)
+            readings = [
+                _read(each) for each in (store.strategy_overview, store.kill_switches, store.unattended_positions)
+            ]
     except SparkyError as error:
-        return _Books(None, None, str(error))
-    troubles = dict.fromkeys(trouble for trouble in (first, second) if trouble is not None)
-    return _Books(rows, switches, "; ".join(troubles) or None)
+        return _Books(None, None, None, str(error))
+    troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
+    rows, switches, alone = (found for found, _ in readings)
+    return _Books(rows, switches, alone, "; ".join(troubles) or None)
 
 
-def _read(reading: Callable[[], Sequence[BaseModel]]) -> tuple[list[dict[str, Any]] | None, str | None]:
+def _read(reading: Callable[[], Sequence[BaseModel]]) -> tuple[Rows | None, str | None]:
     try:
         return output.plain(reading()), None
     except SparkyError as error:
@@ -118,7 +130,9 @@ def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:
     # An embedded database stops with Sparky: that it does not run either is no news.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""
-    return f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.{known}"
+    held = sum(len(row["positions"]) for row in view["strategies"] if row["status"] == "running")
+    alone = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
+    return f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.{alone}{known}"
 
 
 def here(*, as_json: bool, once: bool) -> int:

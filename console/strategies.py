@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,6 @@ from console.output import Column
 from console.session import database_here, settings_here
 from console.streams import read_stdin
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
-from engine.plain_text import one_line
 from engine.showable import decoded, is_unicode
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
@@ -139,35 +137,6 @@ def start(which: Which, as_json: AsJson = False) -> None:
     _set_status(which, StrategyStatus.RUNNING, as_json=as_json)
 
 
-@app.command()
-def pause(which: Which, as_json: AsJson = False) -> None:
-    """Pause a strategy; what it holds stays open."""
-    _set_status(which, StrategyStatus.PAUSED, as_json=as_json)
-
-
-@app.command()
-def delete(
-    which: Which,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """End a strategy for good; its decisions and trades are kept."""
-    with database_here() as store:
-        row = find(store, which)
-    if not yes:
-        _check_terminal(row)
-        typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
-    with database_here() as store:
-        ended = store.delete_strategy(row.id)
-    _told(ended, as_json=as_json)
-
-
-def _check_terminal(row: StrategyRow) -> None:
-    """Raises SparkyError where nobody can be asked: a program that waits for an answer would wait for ever."""
-    if not sys.stdin.isatty():
-        raise SparkyError(f"Ending {row.name} for good must be confirmed: at a terminal, or with --yes.")
-
-
 def _rules(store: Store, row: StrategyRow) -> EntryRules | None:
     """The entry rules in force; None for a row that is invalid, which enters nothing."""
     try:
@@ -264,3 +233,9 @@ def running_one(which: str) -> StrategyRow:
     if row.status != StrategyStatus.RUNNING:
         raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
     return row
+
+
+def running_ones() -> list[StrategyRow]:
+    """Every strategy that is to run, from this directory's database."""
+    with database_here() as store:
+        return [row for row in store.list_strategies() if row.status == StrategyStatus.RUNNING]

@@ -63,6 +63,11 @@ class Metrics:
             "strategy",
             "state",
         )
+        self.breaker_probe = self._gauge(
+            "sparky_breaker_probe_timestamp_seconds",
+            "Unix time of the next cycle of a strategy whose breaker is not closed; gone when it closes.",
+            "strategy",
+        )
         self.failures = self._gauge("sparky_consecutive_failures", "Failures since the last success.", "strategy")
         self.decisions = self._counter("sparky_decisions_total", "Recorded decisions.", "strategy", "action")
         self.confidence = self._histogram("sparky_decision_confidence", "Confidence of decisions, 0 to 1.", _CONFIDENCE)
@@ -97,6 +102,11 @@ class Metrics:
         self.signals = self._counter("sparky_signals_total", "Delivery attempts by outcome.", "outcome")
         self.delivery = self._histogram("sparky_signal_delivery_seconds", "Decision to delivered signal.", _SLOW)
         self.outbox_pending = self._gauge("sparky_outbox_pending", "Signals that have not reached an end.")
+        self.unattended = self._gauge(
+            "sparky_unattended_positions",
+            "Open positions that no running strategy steers, as last counted: paper or live.",
+            "book",
+        )
         self.fetches = self._counter(
             "sparky_market_fetches_total", "Fetches of market data.", "venue", "symbol", "outcome"
         )

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
@@ -13,12 +13,12 @@ from starlette.requests import Request
 from engine.settings import Settings, is_loopback
 from engine.store.store import Store
 from webhook_server import page
-from webhook_server.admission import Admission
+from webhook_server.admission import PLACE_WAIT_S, Admission
 from webhook_server.answers import WRONG_ADDRESS
 from webhook_server.ascii_json import AsciiJson
 from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
-from webhook_server.execution import Desk
+from webhook_server.execution import TURN_WAIT_S, Desk
 from webhook_server.exits import Exits
 from webhook_server.hardening import Hardened
 from webhook_server.health import Health
@@ -65,13 +65,30 @@ class Server:
     reconciliation: Reconciliation
 
 
-def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner: str | None = None) -> Server:
+class Patience(NamedTuple):
+    """How long a signal waits for its place, and, since it came, for the turn of its strategy; both in seconds."""
+
+    place_s: float = PLACE_WAIT_S
+    turn_s: float = TURN_WAIT_S
+
+
+PATIENCE: Final = Patience()
+
+
+def build(
+    settings: Settings,
+    store: Store,
+    venues: Venues,
+    clock: Clock,
+    owner: str | None = None,
+    patience: Patience = PATIENCE,
+) -> Server:
     """Everything on the given edges; starts nothing.
 
     With `owner` the server executes only while it holds the lease under that name.
     """
     metrics = Metrics()
-    desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner)
+    desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner, patience.turn_s)
     secrets = RecentSecrets(store, clock.monotonic)
     pipeline = Pipeline(store, desk, clock, metrics)
     lease = None if owner is None else Lease(store, owner, metrics)
@@ -80,7 +97,7 @@ def build(settings: Settings, store: Store, venues: Venues, clock: Clock, owner:
     def is_active() -> bool:
         return lease is None or lease.is_held
 
-    admission = Admission(PLACES, is_active)
+    admission = Admission(PLACES, is_active, patience.place_s)
     metrics.waiting.set_function(lambda: admission.waiting)
     if lease is not None:
         lease.on_lost = admission.dismiss

@@ -42,6 +42,7 @@ class Desk:
         metrics: Metrics,
         slippage_percent: Decimal,
         server: str | None = None,
+        turn_wait_s: float = TURN_WAIT_S,
     ) -> None:
         self._store = store
         self._venues = venues
@@ -51,6 +52,7 @@ class Desk:
         self._turns = KeyedLocks()
         self._settlement = Settlement(store, clock, metrics)
         self.server = server
+        self._turn_wait_s = turn_wait_s
 
     @contextmanager
     def turn(self, request: Request) -> Iterator[ExitStack]:
@@ -68,7 +70,7 @@ class Desk:
 
     def _patience_s(self, request: Request) -> float:
         """How long a request may wait for its turn, after what it has waited for its place."""
-        return max(SHORTEST_TURN_WAIT_S, TURN_WAIT_S - (self._clock.monotonic() - request.started))
+        return max(SHORTEST_TURN_WAIT_S, self._turn_wait_s - (self._clock.monotonic() - request.started))
 
     def execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
         """Risk, execution, booking; the answer is stored together with the last fill. Only within `turn`.

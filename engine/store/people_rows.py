@@ -130,6 +130,7 @@ class HeldPosition(Position):
 
     model_config = ConfigDict(allow_inf_nan=True)
 
+    side: Annotated[Side | str, Field(union_mode="left_to_right")]  # type: ignore[assignment]  # as for `entry_time`
     entry_time: Moment  # type: ignore[assignment]  # its base is what the engine trades by
 
 

@@ -15,6 +15,7 @@ from engine.store.people_rows import (
     TradeRow,
 )
 from engine.store.rpc import Rpc
+from engine.store.unattended_rows import UnattendedPosition
 from engine.types import StrategyStatus
 
 
@@ -87,6 +88,10 @@ class PeopleStore:
         """As `open_positions`, and those whose figures are none too: people must see them to get rid of them."""
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=None)
         return tuple(HeldPosition.model_validate(row) for row in rows)
+
+    def unattended_positions(self) -> tuple[UnattendedPosition, ...]:
+        """Open positions of strategies, past and present, that no running strategy steers; live ones first."""
+        return tuple(UnattendedPosition.model_validate(row) for row in self.rpc.call("unattended_positions"))
 
     def user_of(self, email: str) -> UUID | None:
         """The person with this address; nobody is created."""

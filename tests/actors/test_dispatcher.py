@@ -59,7 +59,7 @@ class Running:
         self.tick()
 
     def tick(self) -> None:
-        self.ref.ask(Tick(), timeout=20)
+        self.ref.ask(Tick(), timeout=60)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def running_strategy(store: Store, name: str) -> uuid.UUID:
 
 
 def wanted_now(roster: pykka.ActorRef[Roster], ear: Ear) -> set[str]:
-    roster.ask(Tick(), timeout=20)
+    roster.ask(Tick(), timeout=60)
     return {strategy.name for strategy in ear.of(Wanted)[-1].strategies}
 
 
@@ -86,7 +86,7 @@ def test_while_the_database_is_away_the_supervisor_hears_nothing(ear: Ear, tmp_p
     away = Store(PostgresRpc(SecretStr(f"postgresql:///none?host={tmp_path}"), keep=True))
     ref = Roster(away, ear, 1.0).launch()
     ref.tell(ChildParked(strategy_id=uuid.uuid4(), revision="1", reason="kept until it can be written"))
-    ref.ask(Tick(), timeout=20)
+    ref.ask(Tick(), timeout=60)
     assert ear.told == []
     ref.stop()
     away.close()

@@ -222,9 +222,9 @@ def test_a_database_that_is_away_is_waited_for(scene: MakeScene, database_url: s
 
 def test_a_row_that_is_not_running_ends_its_actor(scene: MakeScene) -> None:
     here = scene()
-    actor = here.run(here.strategy(status="paused"))
-    here.peers.stop()
-    assert actor.finished
+    strategy_id = here.strategy(status="paused")
+    here.run(strategy_id)
+    here.peers.wait_for_end(f"strategy-{strategy_id}")
     assert here.peers.of(CycleFinished) == []
 
 

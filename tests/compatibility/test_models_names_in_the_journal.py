@@ -94,6 +94,6 @@ def test_the_limiter_is_told_of_no_model_that_cannot_be_asked(store: Store, sql:
         store.create_strategy(NewStrategy(user_id=user, name=str(number), status=StrategyStatus.RUNNING))
         sql("update ai_strategies set model = %s where name = %s", model, str(number))
     roster = Roster(store, ear, 1.0).launch()
-    roster.ask(Tick(), timeout=20)
+    roster.ask(Tick(), timeout=60)
     roster.stop()
     assert {demand.model for demand in ear.of(Demanded)[-1].demands} == {"openai/gpt-oss-120b", None}

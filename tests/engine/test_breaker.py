@@ -15,6 +15,8 @@ from engine.breaker import (
     LONGEST_COOL_DOWN_S,
     Breaker,
     admitted,
+    after_restart,
+    cool_down_for,
     faulted,
     succeeded,
     upstream_failed,
@@ -65,12 +67,22 @@ class BreakerMachine(RuleBasedStateMachine):
             self.faults += 1
 
     @precondition(lambda self: not self.breaker.must_pause)
-    @rule(retry_after_s=st.none() | st.floats(min_value=0, max_value=100_000))
-    def a_cycle_ends_in_an_upstreams_failure(self, retry_after_s: float | None) -> None:
+    @rule(
+        service=st.sampled_from(["groq", "venue", "database"]),
+        retry_after_s=st.none() | st.floats(min_value=0, max_value=100_000),
+    )
+    def a_cycle_ends_in_an_upstreams_failure(self, service: str, retry_after_s: float | None) -> None:
         if self._cycle():
-            self.breaker = upstream_failed(self.breaker, self.now, "groq is down", retry_after_s)
+            self.breaker = upstream_failed(self.breaker, self.now, f"{service} is down", retry_after_s, service=service)
             self.failures += 1
             assert not self.breaker.must_pause
+            assert self.breaker.until <= self.now + cool_down_for(service).longest_s
+
+    @rule()
+    def a_person_asks_for_another_process(self) -> None:
+        self.breaker = after_restart(self.breaker)
+        self.failures = 0
+        assert admitted(self.breaker, self.now)[1]
 
     @precondition(lambda self: not self.breaker.must_pause)
     @rule()

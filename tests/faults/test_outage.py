@@ -1,5 +1,6 @@
 """The model's provider away from many strategies at once: each says so once, none is paused, and all come back."""
 
+import json
 import time
 
 from tests.faults.conftest import FleetMaker, Note
@@ -70,4 +71,21 @@ def test_an_outage_with_100_strategies_pauses_none_and_ends_with_probes_not_a_st
         f"after its end with at most {most:.0f} requests a second (the cadence alone makes {100 / cadence_s:g})"
     )
     assert most <= 5 * 100 / cadence_s
+    assert_nobody_is_paused_or_restarted(fleet)
+
+
+def test_a_restart_by_hand_ends_every_wait_after_an_outage(fleet_of: FleetMaker) -> None:
+    """The provider asks for more patience than this test has: only new processes can be well in time."""
+    fleet = fleet_of(4, 2.0, **QUICK)
+    fleet.launch()
+    refusing(fleet, 503, "over_capacity", **{"Retry-After": "900"})
+    fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", PATIENCE_S)
+    told = facts(fleet)
+    assert all(each["probe_at"] > time.time() + PATIENCE_S for each in told.values()), told
+    assert all("503" in each["breaker_reason"] for each in told.values()), told
+    fleet.order("groq")
+    done = fleet.run("strategy", "restart", "--all", "--json")
+    assert (done.returncode, len(json.loads(done.stdout))) == (0, fleet.count), done.stderr
+    wait_for_all(fleet, "ok")
+    assert not fleet.samples("sparky_breaker_probe_timestamp_seconds")
     assert_nobody_is_paused_or_restarted(fleet)

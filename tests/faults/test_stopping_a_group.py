@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from engine.settings import Settings
-from engine.store import cluster, embedded
+from engine.store import borrowed, cluster
 from engine.store.embedded import data_dir, dsn
 from tests.faults.conftest import FleetMaker
 from tests.support.fleet import Fleet

@@ -39,7 +39,7 @@ def monitor(token: SecretStr | None = None, *, is_fronted: bool = False) -> Iter
 
 
 def get(url: str, **headers: str) -> requests.Response:
-    return requests.get(url, headers=headers, timeout=10)
+    return requests.get(url, headers=headers, timeout=60)
 
 
 @pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.168.1.5", "sparky.example.org"])
@@ -147,7 +147,7 @@ def test_no_request_makes_the_server_fetch_an_address(webhook: str) -> None:
         url = f"http://127.0.0.1:{trap.getsockname()[1]}/"
         body = dict.fromkeys(FIELDS, url)
         for path in ("/webhook", "/webhook/ai-signal", f"/docs?url={url}", f"/health?next={url}"):
-            requests.post(webhook + path, json=body | {"url": url, "callback": url}, timeout=10)
+            requests.post(webhook + path, json=body | {"url": url, "callback": url}, timeout=60)
             get(webhook + path, Referer=url, Origin=url, **{"X-Forwarded-Host": url, "X-Webhook-Secret": url})
 
         with pytest.raises(TimeoutError):

@@ -10,7 +10,7 @@ import pykka
 from actors.actor import Actor, M
 from actors.messages import Ask, Failed, Message, Tick
 from engine.errors import Skip
-from tests.support.events import Ear
+from tests.support.events import PATIENCE_S, Ear
 
 
 class LocalPeers(Ear):
@@ -48,6 +48,10 @@ class LocalPeers(Ear):
         if name in self.refs:
             self.refs[name].tell(message)
 
+    def wait_for_end(self, name: str) -> None:
+        """Until the actor that was started under `name` has finished by itself."""
+        assert self._drivers[name].has_ended(PATIENCE_S), f"{name} never finished"
+
     def stop(self) -> None:
         for name in list(self.refs):
             self.stop_one(name)
@@ -72,6 +76,10 @@ class Driver:
         while not self._stopping.is_set() and not self._actor.finished:
             due = cast("float", self._ref.ask(Tick()))
             self._stopping.wait(max(0.0, due - time.monotonic()))
+
+    def has_ended(self, patience_s: float) -> bool:
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
 
     def stop(self) -> None:
         self._stopping.set()

@@ -36,15 +36,15 @@ class Running:
         self.settings = Settings(sparky_home=home, sparky_monitor_port=self.port)
         self.actor = monitor.make(self.settings, NoPeers(), "")
         self.ref = self.actor.launch()
-        self.ref.ask(Tick(), timeout=10)
+        self.ref.ask(Tick(), timeout=60)
 
     def tell(self, *told: messages.Message) -> None:
         for message in told:
             self.ref.tell(message)
-        self.ref.ask(Tick(), timeout=10)  # the mailbox is in order: all told before is done
+        self.ref.ask(Tick(), timeout=60)  # the mailbox is in order: all told before is done
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=60)
 
     def samples(self) -> dict[str, float]:
         """Every sample, keyed as Prometheus would write it."""

@@ -27,7 +27,7 @@ from engine.store.store import Store
 from engine.types import StrategyStatus
 from tests.support.sql import Sql, as_owner
 from tests.webhook_server.market import LiveAccount, Market, Venues
-from webhook_server.app import Server, build
+from webhook_server.app import Patience, Server, build
 from webhook_server.clock import SystemClock
 
 
@@ -120,7 +120,7 @@ class Site:
         return self.sql("select status, answer_status, payload from webhook_requests where request_id = %s", name)[0]
 
 
-def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     """Waits for `condition`; fails the test when it does not come."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -174,10 +174,16 @@ def front() -> Iterator[tuple[Front, str]]:
 
 
 @pytest.fixture
-def site(front: tuple[Front, str], store: Store, sql: Sql) -> Iterator[Site]:
+def patience() -> Patience:
+    """How long signals wait for each other."""
+    return Patience()
+
+
+@pytest.fixture
+def site(front: tuple[Front, str], store: Store, sql: Sql, patience: Patience) -> Iterator[Site]:
     market = Market()
     account = LiveAccount(market)
-    server = build(Settings(), store, Venues(market, account), SystemClock())
+    server = build(Settings(), store, Venues(market, account), SystemClock(), patience=patience)
     front[0].app = server.app
     nobody = Sender(front[1], uuid.uuid4(), SecretStr(""))
     made = Site(front[1], server, store, market, account, sql, nobody)

@@ -1,0 +1,226 @@
+"""`sparky strategy pause --close` and `delete --close`, through a webhook server that trades on a simulated venue."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from engine.entry_rules import UNRESTRICTED
+from engine.settings import Settings
+from engine.store.people_rows import NewStrategy
+from engine.store.seed import new_webhook_secret
+from engine.store.store import Store
+from engine.types import StrategyStatus
+from simulator.service import make_aster
+from tests.console.conftest import Sparky, home, own_logging, sparky
+from tests.support.keys import ENCRYPTION_KEY, aster_keys
+from tests.support.ports import free_port
+from tests.support.sql import Sql
+from tests.webhook_server.conftest import until
+from webhook_server.service import make
+
+__all__ = ["home", "own_logging", "sparky"]
+
+
+class Trading:
+    """A person with strategies, a venue, and a webhook server; `sparky` is the command that knows them."""
+
+    def __init__(self, sparky: Sparky, store: Store, home: Path, database_url: str) -> None:
+        given = {
+            "sparky_home": home,
+            "database_url": database_url,
+            "sparky_market": "aster",
+            "sparky_webhook_port": free_port(),
+            "sparky_sim_aster_port": free_port(),
+            "sparky_sim_speed": 1.0,
+            "sparky_encryption_key": ENCRYPTION_KEY.get_secret_value(),
+        }
+        self.store = store
+        settings = Settings.model_validate(given)
+        self.venue = make_aster(settings, "")
+        self.venue.start()
+        self.settings = settings.model_copy(update={"sparky_market_url": self.venue.url})
+        self.service = make(self.settings, "")
+        self.service.start()
+        until(self.service.healthy, 120)
+        self.url = f"{self.service.url}/webhook/ai-signal"
+        self.user, self.secret = store.ensure_user("owner@example.com"), new_webhook_secret()
+        store.set_webhook_secret(self.user, self.secret)
+        store.put_credentials(self.user, "aster", aster_keys())
+        sparky.environment |= {"WEBHOOK_URL": self.url, "SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value()}
+        self.is_serving = True
+
+    def strategy(self, name: str, *, is_paper: bool = True) -> uuid.UUID:
+        row = {"user_id": self.user, "name": name, "status": StrategyStatus.RUNNING, "is_paper_trading": is_paper}
+        return self.store.create_strategy(NewStrategy.of(row | UNRESTRICTED.model_dump())).id
+
+    def enter(self, strategy_id: uuid.UUID | None, symbol: str = "BTCUSDT", **fields: Any) -> None:
+        body = {
+            "user_id": str(self.user),
+            "secret": self.secret.get_secret_value(),
+            "exchange": "aster",
+            "symbol": symbol,
+            "action": "BUY",
+            "position_size_usd": 100,
+            "strategy_id": strategy_id and str(strategy_id),
+        } | fields
+        answer = requests.post(self.url, json={k: v for k, v in body.items() if v is not None}, timeout=60)
+        assert answer.json().get("action") == "opened", answer.text
+
+    def stop(self) -> None:
+        if self.is_serving:
+            self.is_serving = False
+            self.service.stop(5)
+
+    def held(self, strategy_id: uuid.UUID | None = None) -> set[str]:
+        return {each.symbol for each in self.store.held_positions(None, strategy_id)}
+
+
+@pytest.fixture
+def trading(sparky: Sparky, store: Store, home: Path, database_url: str) -> Iterator[Trading]:
+    made = Trading(sparky, store, home, database_url)
+    yield made
+    made.stop()
+    made.venue.stop(5)
+
+
+@pytest.mark.parametrize("is_paper", [True, False])
+def test_a_pause_closes_what_it_holds_and_nothing_of_others(
+    trading: Trading, sparky: Sparky, *, is_paper: bool
+) -> None:
+    bold, other = trading.strategy("bold", is_paper=is_paper), trading.strategy("other", is_paper=is_paper)
+    trading.enter(bold, "BTCUSDT")
+    trading.enter(bold, "ETHUSDT", action="SELL")
+    trading.enter(other)
+    done = sparky("strategy", "pause", "bold", "--close", "--json")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert (answer["status"], answer["still_open"]) == ("paused", [])
+    assert [(each["symbol"], each["outcome"]) for each in answer["closed"]] == [
+        ("BTCUSDT", "delivered"),
+        ("ETHUSDT", "delivered"),
+    ]
+    assert trading.held(bold) == set()
+    assert trading.held(other) == {"BTCUSDT"}
+    again = sparky.ok("strategy", "pause", "bold", "--close")
+    assert "bold is paused" in again
+    assert "nothing" in again.lower()
+    assert len(sparky.json("trades")) == 2
+
+
+def test_an_end_closes_first_and_ends_then(trading: Trading, sparky: Sparky, sql: Sql) -> None:
+    bold = trading.strategy("bold")
+    trading.enter(bold)
+    answer = json.loads(sparky("strategy", "delete", "bold", "--close", "--yes", "--json").stdout)
+    assert (answer["status"], [each["outcome"] for each in answer["closed"]]) == ("terminated", ["delivered"])
+    assert trading.held() == set()
+    again = sparky.ok("strategy", "delete", str(bold), "--close", "--yes")
+    assert "terminated" in again
+
+
+@pytest.mark.parametrize("command", ["pause", "delete"])
+def test_what_a_strategy_held_that_ended_or_lost_its_row_can_still_be_closed(
+    command: str, trading: Trading, sparky: Sparky, sql: Sql
+) -> None:
+    ended, gone = trading.strategy("ended"), trading.strategy("gone")
+    trading.enter(ended, "BTCUSDT")
+    trading.enter(gone, "ETHUSDT")
+    sparky.ok("strategy", "delete", "ended", "--yes")
+    sql("delete from ai_strategies where name = 'gone'")
+    assert "terminated" in sparky.ok("strategy", command, str(ended)[:8], "--close")
+    assert trading.held() == {"ETHUSDT"}
+    sparky.ok("strategy", command, str(gone), "--close")
+    assert trading.held() == set()
+
+
+def test_without_a_webhook_server_it_says_what_does_not_run_and_what_stays_open(
+    trading: Trading, sparky: Sparky
+) -> None:
+    bold = trading.strategy("bold")
+    trading.enter(bold)
+    trading.enter(bold, "ETHUSDT")
+    trading.stop()
+    for words in (("pause", "bold"), ("delete", "bold", "--yes")):
+        done = sparky("strategy", *words, "--close", "--json")
+        assert done.exit_code == 1
+        assert "`sparky serve`" in done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["status"] == "paused"  # one that holds something is not ended
+        assert {each["symbol"] for each in answer["still_open"]} == {"BTCUSDT", "ETHUSDT"}
+        assert all("no answer" in each["reason"] for each in answer["closed"])
+
+
+def test_a_position_that_cannot_be_closed_is_named_and_the_others_are_closed(
+    trading: Trading, sparky: Sparky, sql: Sql
+) -> None:
+    bold = trading.strategy("bold")
+    trading.enter(bold, "BTCUSDT")
+    trading.enter(bold, "ETHUSDT")
+    sql("update positions set exchange = 'nosuchvenue' where symbol = 'BTCUSDT'")
+    done = sparky("strategy", "pause", "bold", "--close", "--json")
+    assert done.exit_code == 1
+    closed = {each["symbol"]: each["outcome"] for each in json.loads(done.stdout)["closed"]}
+    assert closed["ETHUSDT"] == "delivered"
+    assert closed["BTCUSDT"] != "delivered"
+    assert trading.held() == {"BTCUSDT"}
+    sql("update positions set exchange = 'aster'")
+    sparky.ok("strategy", "pause", "bold", "--close")
+    assert trading.held() == set()
+
+
+def test_a_person_whose_secret_cannot_be_read_is_told_and_stops_nobody_elses_exit(
+    trading: Trading, sparky: Sparky, sql: Sql
+) -> None:
+    bold = trading.strategy("bold")
+    trading.enter(bold)
+    sql("update bot_credentials set webhook_secret = 'enc:v1:00000000:bm9uc2Vuc2U=' where exchange = 'webhook'")
+    done = sparky("strategy", "pause", "bold", "--close", "--json")
+    assert done.exit_code == 1
+    (each,) = json.loads(done.stdout)["closed"]
+    assert each["outcome"] == "dead"
+    sql("delete from bot_credentials where exchange = 'webhook'")
+    (each,) = json.loads(sparky("strategy", "pause", "bold", "--close", "--json").stdout)["closed"]
+    assert "sparky credentials set webhook" in each["reason"]
+
+
+def test_a_command_that_is_killed_in_between_leaves_nothing_that_a_second_one_does_not_finish(
+    trading: Trading, sparky: Sparky
+) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    bold = trading.strategy("bold", is_paper=False)
+    for symbol in symbols:
+        trading.enter(bold, symbol)
+    command = [str(Path(sys.executable).with_name("sparky")), "strategy", "pause", "bold", "--close"]
+    given = {name: value for name, value in sparky.environment.items() if value}
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | given
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: len(trading.held(bold)) < 3 or process.poll() is not None, 120)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "bold is paused" in sparky.ok("strategy", "pause", "bold", "--close")
+    assert trading.held() == set()
+    assert sorted(row["symbol"] for row in sparky.json("trades")) == sorted(symbols)
+
+
+def test_a_kill_switch_for_one_strategy_does_not_wait_for_a_request_of_another(
+    trading: Trading, sparky: Sparky, sql: Sql
+) -> None:
+    bold, other = trading.strategy("bold"), trading.strategy("other")
+    trading.enter(bold)
+    sql(
+        "insert into webhook_requests (user_id, request_id, strategy_id, exchange, symbol, action, status, payload) "
+        "values (%s, 'stuck', %s, 'elsewhere', 'BTCUSDT', 'BUY', 'received', '{}')",
+        trading.user,
+        other,
+    )
+    done = sparky("kill", "--strategy", "bold", "--close-all", "--json")
+    assert done.exit_code == 0, done.output
+    assert [each["outcome"] for each in json.loads(done.stdout)] == ["delivered"]
