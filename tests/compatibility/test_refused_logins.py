@@ -74,7 +74,7 @@ def test_a_server_that_cannot_serve_now_is_waited_for_in_any_language(state: str
 
 def test_a_host_or_file_named_like_a_refusal_is_an_outage() -> None:
     with pytest.raises(UpstreamUnavailable):
-        PostgresRpc("postgresql://me@/x?host=/nowhere/does not exist").call("health")
+        PostgresRpc("postgresql://me@/x?host=/nowhere/does%20not%20exist").call("health")
 
 
 @pytest.mark.parametrize(

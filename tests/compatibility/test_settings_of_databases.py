@@ -20,10 +20,10 @@ from tests.support.sql import Sql, as_owner
 EVERYTHING = tuple(migration.name for migration in read_migrations())
 SETTINGS = [
     ("standard_conforming_strings", "off"),
-    ("statement_timeout", "'1ms'"),
+    ("statement_timeout", "'1s'"),
     ("lock_timeout", "'1ms'"),
     ("idle_in_transaction_session_timeout", "'1ms'"),
-    ("transaction_timeout", "'1ms'"),
+    ("transaction_timeout", "'1s'"),
     ("default_transaction_isolation", "'serializable'"),
     ("default_transaction_isolation", "'repeatable read'"),
     ("datestyle", "'German, DMY'"),

@@ -192,7 +192,12 @@ def test_a_pool_that_is_full_is_unavailability_within_the_calls_own_time(
     waited = threading.Event()
     with psycopg.connect(address) as holder:
         holder.execute("select 1")  # in a transaction: the pool's only server connection is taken
-        late = threading.Timer(60, lambda: (waited.set(), holder.cancel(), holder.close()))
+
+        def give_up() -> None:
+            waited.set()
+            holder.cancel()
+
+        late = threading.Timer(60, give_up)
         late.start()
         with pytest.raises(UpstreamUnavailable):
             rpc.call("pid")
