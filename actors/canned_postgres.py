@@ -16,7 +16,6 @@ from typing import Final
 
 _JSONB: Final = 3802
 _SIMPLE_QUERY: Final = b"Q"
-_SYNC: Final = b"S\0\0\0\x04"
 _GOODBYE: Final = b"X\0\0\0\x04"
 _LARGEST_QUERY: Final = 64 * 1024
 _PATIENCE_S: Final = 10.0  # with a client that falls silent: nobody may be left talking to it
@@ -53,25 +52,29 @@ def _converse(connection: socket.socket, rows: Mapping[bytes, bytes]) -> None:
     connection.sendall(_welcome())
     while (asked := connection.recv(_LARGEST_QUERY)) and not asked.endswith(_GOODBYE):
         if asked.startswith(_SIMPLE_QUERY):
-            connection.sendall(_message(b"C", b"SET\0") + _ready())
-        elif asked.endswith(_SYNC):
             connection.sendall(next(found for name, found in rows.items() if name in asked))
 
 
 def _welcome() -> bytes:
-    settings = {"server_version": "16.0", "client_encoding": "UTF8", "standard_conforming_strings": "on"}
+    settings = {
+        "server_version": "16.0",
+        "server_encoding": "UTF8",
+        "client_encoding": "UTF8",
+        "standard_conforming_strings": "on",
+        "TimeZone": "UTC",
+    }
     told = b"".join(_message(b"S", f"{name}\0{value}\0".encode()) for name, value in settings.items())
     return _message(b"R", struct.pack("!i", 0)) + told + _message(b"K", struct.pack("!ii", 1, 1)) + _ready()
 
 
 def _rows(answer: bytes) -> bytes:
-    """What follows a Sync: parsed, bound, one column described, one row, done."""
+    """What follows a query of several statements: settings made, one column described, one row, done."""
     column = b"answer\0" + struct.pack("!ihihih", 0, 0, _JSONB, -1, -1, 0)
     row = struct.pack("!hi", 1, len(answer)) + answer
     return b"".join(
         [
-            _message(b"1", b""),
-            _message(b"2", b""),
+            _message(b"C", b"SET\0"),
+            _message(b"C", b"SET\0"),
             _message(b"T", struct.pack("!h", 1) + column),
             _message(b"D", row),
             _message(b"C", b"SELECT 1\0"),

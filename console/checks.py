@@ -25,6 +25,7 @@ from engine.redaction import Redactor
 from engine.settings import Settings
 from engine.store import borrowed, embedded
 from engine.store.migrate import MigrationStatus, read_migrations, status
+from engine.store.people_rows import DatabaseHealth
 from engine.store.unattended_rows import UnattendedPosition
 from engine.store.values import faults
 from engine.store.webhook_rows import KillSwitch
@@ -34,6 +35,22 @@ GROQ_URL: Final = "https://api.groq.com"
 LARGEST_SKEW_S: Final = 1.0  # signed requests are refused well before 10 s; NTP keeps a host within milliseconds
 LEAST_DISK_MB: Final = 500
 PROBE_SYMBOL: Final = "BTCUSDT"
+
+# By SQLSTATE: what a person does about a database that refuses.
+DATABASE_ADVICE: Final = {
+    "25006": (
+        "name the primary in DATABASE_URL, not a replica; or switch default_transaction_read_only off for the role and "
+        "the database, which a host may have switched on for a full disk"
+    ),
+    "28P01": "correct the user and the password in DATABASE_URL",
+    "28000": "correct the user in DATABASE_URL, or let it in (pg_hba.conf, alter role ... login)",
+    "3D000": "correct the database's name in DATABASE_URL, or make it: create database NAME encoding 'UTF8'",
+    "42501": "grant service_role to the login, or use the login that ran `sparky migrate`; it must also be let connect",
+    "53100": "make room on the database's disk",
+    "53300": "end other connections, raise the limit (connection limit of the role, max_connections), or use a pooler",
+    "57P01": "wait: the server is shutting down or restarting",
+    "57P03": "wait: the server is starting, stopping or recovering; its log says which",
+}
 
 
 def examine(settings: Settings) -> list[Check]:
@@ -104,13 +121,30 @@ def database(settings: Settings) -> list[Check]:
             switches = [] if migrations.state == "fault" else _switches(store.kill_switches())
             held = [] if migrations.state == "fault" else [_positions(store.unattended_positions())]
     except SparkyError as error:
-        remedy = (
-            "see the sentence before; `sparky migrate` mends a missing schema"
-            if settings.embeds_database
-            else ("check that the server runs, that the address, user and password are right, and run `sparky migrate`")
-        )
-        return [fault("database", f"{where}: {error}", remedy)]
-    return [ok("database", f"{where}, PostgreSQL {health.version}"), migrations, *guards, *switches, *held]
+        return [fault("database", f"{where}: {error}", _database_remedy(settings, error))]
+    return [_written(health, where), migrations, *_unreadable(health), *guards, *switches, *held]
+
+
+def _database_remedy(settings: Settings, error: SparkyError) -> str:
+    if settings.embeds_database:
+        return "see the sentence before; `sparky migrate` mends a missing schema"
+    return DATABASE_ADVICE.get(
+        getattr(error, "state", ""),
+        "check that the server runs, that the address, user and password are right, and run `sparky migrate`; "
+        "against a wrong encoding only another helps: create database NAME encoding 'UTF8' template template0",
+    )
+
+
+def _written(health: DatabaseHealth, where: str) -> Check:
+    if health.read_only:
+        found = f"{where}, PostgreSQL {health.version}: it is read-only, so that nothing can be recorded or traded"
+        return fault("database", found, DATABASE_ADVICE["25006"])
+    return ok("database", f"{where}, PostgreSQL {health.version}")
+
+
+def _unreadable(health: DatabaseHealth) -> list[Check]:
+    """No fault where the schema is known to be current, and an explanation where it is not."""
+    return [skipped("record of migrations", f"cannot be read: {reason}") for reason in health.unreadable]
 
 
 def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:

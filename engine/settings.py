@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from engine.database_address import database_address
 from engine.errors import FaultySettings
 from engine.plain_text import one_line
 from engine.sentences import fault_message
@@ -124,7 +125,7 @@ class Settings(BaseModel):
     groq_model: Models = ("openai/gpt-oss-120b",)
     supabase_url: Url | None = None
     supabase_service_role_key: HeaderSecret | None = None
-    database_url: Secret | None = None
+    database_url: Annotated[Secret, AfterValidator(database_address)] | None = None
     webhook_url: Url | None = None
 
     sparky_encryption_key: Annotated[Secret, AfterValidator(_encryption_keys)] | None = None

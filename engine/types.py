@@ -1,6 +1,6 @@
 """The values that travel from market to booked fill: frozen, validated, in the field's own words."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final, Literal, NamedTuple
@@ -21,6 +21,18 @@ class Row(BaseModel):
     """Base of values read from the database: immutable; columns a newer schema adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def in_utc(value: datetime) -> datetime:
+    """The same moment in UTC. Raises ValueError for one that lies beyond Python's years there."""
+    try:
+        return value if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies beyond the years that are counted with") from None
+
+
+# A database tells moments in its own zone, or in that of a role: they become UTC where rows become values.
+Utc = Annotated[datetime, AfterValidator(in_utc)]
 
 
 class RiskProfile(StrEnum):
@@ -171,9 +183,9 @@ class Strategy(Row):
     context_intervals: tuple[ContextInterval, ...] = ()
     rules: EntryRules = EntryRules()
     paused_reason: str | None = None
-    paused_at: datetime | None = None
-    running_since: datetime | None = None  # when the row was last resumed
-    updated_at: datetime
+    paused_at: Utc | None = None
+    running_since: Utc | None = None  # when the row was last resumed
+    updated_at: Utc
 
 
 class Position(Row):
@@ -187,7 +199,7 @@ class Position(Row):
     side: Side
     quantity: Decimal
     entry_price: Decimal
-    entry_time: datetime
+    entry_time: Utc
     position_size_usd: Decimal
     fees_usd: Decimal = Decimal(0)
     leverage: int = 1
@@ -276,5 +288,5 @@ class Signal(Row):
     symbol: str
     payload: dict[str, object]
     attempts: int
-    created_at: datetime
-    expires_at: datetime
+    created_at: Utc
+    expires_at: Utc

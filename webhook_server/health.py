@@ -25,7 +25,7 @@ class Health:
         self._started = clock.monotonic()
 
     def server(self) -> Answer:
-        """200 while the database answers a query, else 503."""
+        """200 while the database answers a query and can be written, else 503."""
         uptime_s = round(self._clock.monotonic() - self._started, 3)
         body: dict[str, Any] = {
             "status": "ok",
@@ -36,11 +36,13 @@ class Health:
             "timestamp": self._clock.now().isoformat(),
         }
         try:
-            self._store.health()
+            is_read_only = self._store.health().read_only
         except SparkyError:
             return Answer(
                 503, body | {"status": "unhealthy", "apiStatus": "database unavailable", "openPositions": None}
             )
+        if is_read_only:
+            return Answer(503, body | {"status": "unhealthy", "apiStatus": "database is read-only"})
         return Answer(200, body)
 
     def _open_positions(self) -> int | None:

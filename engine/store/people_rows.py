@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Self
 from uuid import UUID
@@ -23,6 +22,7 @@ from engine.types import (
     Side,
     SignalAction,
     StrategyStatus,
+    Utc,
 )
 
 
@@ -276,9 +276,13 @@ class DecisionStory(ShownRow):
 
 
 class DatabaseHealth(Row):
-    """`migrations` are the names that `sparky migrate` applied; `now` is the database's clock."""
+    """`migrations` are the names that were applied; `now` is the database's clock.
+
+    `unreadable` are records of migrations that are there and cannot be read, each with the database's reason.
+    """
 
     version: str
     migrations: tuple[str, ...]
-    now: datetime
+    now: Utc
     read_only: bool = False
+    unreadable: tuple[str, ...] = ()

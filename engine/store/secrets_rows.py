@@ -1,11 +1,10 @@
 """Secrets as the store gives them: opened for those who trade with them, and told about without telling them."""
 
-from datetime import datetime
 from uuid import UUID
 
 from pydantic import SecretStr
 
-from engine.types import Frozen, Row
+from engine.types import Frozen, Row, Utc
 
 
 class VenueCredentials(Row):
@@ -28,8 +27,8 @@ class CredentialsRow(Row):
     environment: str
     label: str | None
     secrets: dict[str, str]
-    last_tested: datetime | None
-    updated_at: datetime
+    last_tested: Utc | None
+    updated_at: Utc
 
 
 class StoredSecret(Row):

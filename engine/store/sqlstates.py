@@ -2,18 +2,39 @@
 
 from typing import Final
 
-from engine.errors import BadConfiguration, Declined, SparkyError, Superseded
+from engine.errors import BadConfiguration, Declined, SparkyError, Superseded, UpstreamUnavailable
 
 ABSENT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
 OURS: Final = {"SK400", "SK404", "SK409", "P0001"}  # raised by our own functions, with a sentence for people
 SUPERSEDED: Final = "SK423"  # raised by our own functions towards an engine that does not hold the lease
+
+_NO_DATABASE: Final = "3D000"
+_NO_RIGHT: Final = "42501"
+
+
+class DatabaseUnavailable(UpstreamUnavailable):
+    """The database cannot serve now, and its SQLSTATE says why; empty if it said none."""
+
+    def __init__(self, reason: str, state: str) -> None:
+        super().__init__("database", reason)
+        self.state = state
+
+
+class LoginRefused(BadConfiguration):
+    """The database refuses the login, or the login may not do what was asked; `state` is its SQLSTATE."""
+
+    def __init__(self, sentence: str, state: str) -> None:
+        super().__init__(sentence)
+        self.state = state
 
 
 def failure(state: str, mend: str) -> SparkyError:
     """`mend`, what a person must do, as the error that it is."""
     if state == SUPERSEDED:
         return Superseded(mend)
-    return Declined(mend) if state in OURS else BadConfiguration(mend)
+    if state in OURS:
+        return Declined(mend)
+    return LoginRefused(mend, state) if _refuses_login(state) else BadConfiguration(mend)
 
 
 def to_mend(state: str, reason: str) -> str | None:
@@ -24,6 +45,15 @@ def to_mend(state: str, reason: str) -> str | None:
         return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
     if state.startswith(("22", "23")):
         return f"The database refuses the value: {reason}."
-    if state == "42501" or state.startswith("28"):
+    if state == _NO_RIGHT:
+        return (
+            f"The database's login lacks a right ({reason}): grant service_role to it, "
+            "or use the login that ran `sparky migrate`."
+        )
+    if _refuses_login(state):
         return f"The database refuses this login: {reason}."
     return None
+
+
+def _refuses_login(state: str) -> bool:
+    return state in {_NO_DATABASE, _NO_RIGHT} or state.startswith("28")

@@ -1,6 +1,5 @@
 """How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine import booked
 from engine.sentences import fault_message
-from engine.types import Row
+from engine.types import Row, Utc
 
 
 def _booked(value: object) -> object:
@@ -35,7 +34,7 @@ Document = Annotated[dict[str, Any], BeforeValidator(plain)]
 AnyDocument = Annotated[Any, BeforeValidator(plain)]  # whatever JSON a column holds
 
 # PostgreSQL knows infinity and years that Python lacks: those stay the text that the database gave.
-Moment = Annotated[datetime | str, Field(union_mode="left_to_right")]
+Moment = Annotated[Utc | str, Field(union_mode="left_to_right")]
 
 
 class ShownRow(Row):

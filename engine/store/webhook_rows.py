@@ -1,6 +1,5 @@
 """What the webhook server gives to the store and gets from it: requests, what is at risk, fills, and the books."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
@@ -8,7 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from engine.store.values import Booked, Document, Moment, ShownRow
-from engine.types import EntryRules, Frozen, Position, Row, Side, StrategyStatus
+from engine.types import EntryRules, Frozen, Position, Row, Side, StrategyStatus, Utc
 
 
 class UnfinishedRequest(Row):
@@ -24,7 +23,7 @@ class UnfinishedRequest(Row):
     fingerprint: str | None = None
     payload: Document
     attempts: int
-    created_at: datetime
+    created_at: Utc
 
     @property
     def may_have_traded(self) -> bool:
@@ -76,7 +75,7 @@ class Portfolio(Row):
     this user's.
     """
 
-    now: datetime
+    now: Utc
     killed_by: Literal["global", "user", "strategy"] | None = None
     settings: TradeSettings | None
     realized_pnl_today_usd: Decimal | None
@@ -184,14 +183,14 @@ class Difference(Row):
     symbol: str
     booked: Decimal
     at_venue: Decimal
-    first_seen_at: datetime
-    last_seen_at: datetime
+    first_seen_at: Utc
+    last_seen_at: Utc
 
 
 class EquityPoint(Row):
     """One strategy's equity at one moment, in one book."""
 
-    at: datetime
+    at: Utc
     equity_usd: Decimal
     realized_pnl_usd: Decimal
     unrealized_pnl_usd: Decimal

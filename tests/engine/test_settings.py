@@ -48,7 +48,7 @@ def test_names_of_others_are_none_of_our_business() -> None:
 
 def test_two_databases_or_half_a_supabase_are_refused() -> None:
     assert "set both or neither" in faults(SUPABASE_URL="https://x.supabase.co")[0]
-    both = {"SUPABASE_URL": "https://x.co", "SUPABASE_SERVICE_ROLE_KEY": "k", "DATABASE_URL": "postgresql://x"}
+    both = {"SUPABASE_URL": "https://x.co", "SUPABASE_SERVICE_ROLE_KEY": "k", "DATABASE_URL": "postgresql://x/y"}
     assert "set one of them" in faults(**both)[0]
 
 

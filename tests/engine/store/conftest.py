@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from engine.store.store import Store, open_store
 from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Action, Side, SignalAction, StrategyStatus
 from tests.support.keys import ENCRYPTION_KEY
+from tests.support.pgbouncer import PgBouncer, pgbouncer
 
 # What the store promises is promised on every transport.
 CONTRACT = {
@@ -32,9 +34,9 @@ ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of the contract run on PostgreSQL and on Supabase's API."""
+    """Tests of the contract run on PostgreSQL, through a pool of its connections, and on Supabase's API."""
     if metafunc.module.__name__.rpartition(".")[2] in CONTRACT and "store" in metafunc.fixturenames:
-        metafunc.parametrize("transport", ["postgres", "supabase"], indirect=True)
+        metafunc.parametrize("transport", ["postgres", "pooler", "supabase"], indirect=True)
 
 
 @pytest.fixture
@@ -50,11 +52,21 @@ def database_url(transport: str, request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("postgres_database_url"))
 
 
+@pytest.fixture(scope="session")
+def transaction_pooler(postgres_home: Path) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode with two server connections for each database."""
+    with pgbouncer(postgres_home, default_pool_size="2", server_idle_timeout="2") as pooler:
+        yield pooler
+
+
 @pytest.fixture
 def store(transport: str, database_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
     """A store on `database_url`, keeping its connections."""
     if transport == "supabase":
         settings = request.getfixturevalue("supabase").server.settings
+    elif transport == "pooler":
+        pooled = request.getfixturevalue("transaction_pooler").dsn(database_url)
+        settings = Settings(database_url=SecretStr(pooled))
     else:
         settings = Settings(database_url=SecretStr(database_url))
     sealing = settings.model_copy(update={"sparky_encryption_key": ENCRYPTION_KEY})
