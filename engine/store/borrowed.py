@@ -19,6 +19,8 @@ from engine.store.rpc import Rpc
 from engine.store.sharing import POLL_S, OwnedByAnother, Users
 
 PATIENCE_S: Final = 5.0  # with the server of a running Sparky, which may be starting again
+# With another command, which may be making the cluster, for as long as that takes on a busy machine.
+_SHARED_PATIENCE_S: Final = 180.0
 _USERS_PATIENCE_S: Final = 10.0  # a call ends within that time
 _WATCH_EVERY_S: Final = 0.1
 
@@ -84,7 +86,7 @@ class Borrowed:
             return True
         if is_supervised or not self._may_start:
             self._check_patience(waited_s, is_supervised=is_supervised)
-        elif waited_s > START_TIMEOUT_S:
+        elif waited_s > _SHARED_PATIENCE_S:
             raise OwnedByAnother(self._home)
         elif users.enter():
             with suppress(OwnedByAnother):
