@@ -101,7 +101,8 @@ class Limiter(Actor):
             return None
         return super().receive(message)
 
-    def close(self, grace_s: float) -> None:  # noqa: ARG002 - every grant is in the file already
+    def on_stop(self) -> None:
+        """On the thread that writes: a permit that comes back meanwhile would open the journal again."""
         self._journal.close()
 
     def _acquire(self, ask: AcquirePermit) -> Message | Reply:

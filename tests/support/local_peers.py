@@ -53,7 +53,8 @@ class LocalPeers(Ear):
         assert self._drivers[name].has_ended(PATIENCE_S), f"{name} never finished"
 
     def stop(self) -> None:
-        for name in list(self.refs):
+        """Those that ask first, as a supervisor does: what they ask of others is answered to the end."""
+        for name in reversed(list(self.refs)):
             self.stop_one(name)
 
     def stop_one(self, name: str) -> None:
