@@ -111,8 +111,7 @@ class Borrowed:
             return
         if is_supervised:
             raise ServerAway(
-                f"Sparky's database does not answer now, though Sparky runs on {self._home}: try again in a moment; "
-                "`sparky status` shows how it is."
+                f"Sparky runs on {self._home}, but Sparky's database does not answer now: try again in a moment."
             )
         raise ServerAway("The embedded database does not run now.")
 

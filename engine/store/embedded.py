@@ -24,7 +24,7 @@ logger = structlog.get_logger()
 DATABASE: Final = "sparky"
 START_TIMEOUT_S: Final = 60.0
 LOCK_TIMEOUT_S: Final = 10.0
-EVICTION_TIMEOUT_S: Final = 30.0  # with START_TIMEOUT_S of a child this must leave time to start
+EVICTION_TIMEOUT_S: Final = 30.0  # of the 60 s that the database child has for its start
 
 _OPTIONS: Final = {
     "listen_addresses": "",
