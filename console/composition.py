@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from actors.messages import WantedStrategy
 from actors.specs import ChildSpec, Kind, Plan, Restart
 from engine.errors import BadConfiguration
+from engine.recording import AGAIN_FOR_S
 from engine.settings import Settings
 from engine.store import embedded
 
@@ -169,6 +170,7 @@ def plan(settings: Settings, fixed: Sequence[ChildSpec]) -> Plan:
             title=wanted.name,
             restart=Restart.TRANSIENT,
             tick_deadline_s=resolved.sparky_cycle_deadline_s + 1,
+            grace_s=AGAIN_FOR_S + 1,
             memory_mb=resolved.sparky_strategy_memory_mb,
             heeds=heeds,
         )

@@ -167,6 +167,8 @@ class DatabaseService:
     once: there may be records to finish.
     """
 
+    check_every_s = 0.25
+
     def __init__(self, home: Path) -> None:
         self._server = Embedded(home)
         self._is_stopping = False
