@@ -44,7 +44,10 @@ _ROOM_FOR_STACKS_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as 
 
 
 class Service(Protocol):
-    """A server with a wire protocol of its own, hosted by a child: database, webhook server, simulator."""
+    """A server with a wire protocol of its own, hosted by a child: database, webhook server, simulator.
+
+    One that is to be looked at more often than every second has `check_every_s`.
+    """
 
     def start(self) -> None: ...
 
@@ -62,6 +65,7 @@ class ServiceActor(Actor):
     def __init__(self, service: Service) -> None:
         super().__init__()
         self._service = service
+        self.tick_every_s = getattr(service, "check_every_s", self.tick_every_s)
         self._failed = 0
 
     def open(self) -> None:

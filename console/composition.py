@@ -13,6 +13,7 @@ from actors.engine_lease import STANDBY
 from actors.messages import WantedStrategy
 from actors.specs import ChildSpec, Kind, Plan, Restart
 from engine.errors import BadConfiguration
+from engine.recording import AGAIN_FOR_S
 from engine.settings import Settings
 from engine.store import embedded
 
@@ -182,6 +183,7 @@ def plan(settings: Settings, engine: Engine, fixed: Sequence[ChildSpec]) -> Plan
             title=wanted.name,
             restart=Restart.TRANSIENT,
             tick_deadline_s=resolved.sparky_cycle_deadline_s + 1,
+            grace_s=AGAIN_FOR_S + 1,
             memory_mb=resolved.sparky_strategy_memory_mb,
             heeds=heeds,
             needs_lease=True,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
@@ -16,16 +17,9 @@ from engine.commit_gate import CommitGate
 from engine.errors import AnswerCut, Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
 from engine.prompts import View, build, market_block
-from engine.recording import record_of, signal_of
+from engine.recording import record_of, signal_of, tried_again
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
-from engine.types import (
-    Action,
-    Decision,
-    MarketSnapshot,
-    Strategy,
-    StrategyContext,
-    StrategyStatus,
-)
+from engine.types import Action, Decision, MarketSnapshot, Strategy, StrategyContext, StrategyStatus
 from engine.unrecorded import Unrecorded
 
 # Left of the cycle's deadline for the database, which must never be caught by the supervisor in mid-record.
@@ -54,7 +48,7 @@ class Surroundings(Desk, Protocol):
 
 @dataclass(frozen=True)
 class Ports:
-    """All that one strategy's cycles reach beyond themselves; clock, rest, jitter and ids are passed in for tests."""
+    """All that one strategy's cycles reach beyond themselves; clock, pause, jitter and ids are passed in for tests."""
 
     records: Records
     surroundings: Surroundings
@@ -66,6 +60,7 @@ class Ports:
     host_budget_usd: Decimal | None = None
     unrecorded: Unrecorded = field(default_factory=Unrecorded)
     clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], UUID] = uuid4
 
@@ -241,7 +236,8 @@ class _Cycle:
         assert self.context is not None  # noqa: S101 - a decision was made in it
         signal = signal_of(decision, self.context.strategy, self.ports.signal_ttl_s)
         with self._waiting(), self.ports.gate:
-            recorded = self.ports.records.record_decision(self.ports.new_id(), self.strategy_id, record, signal)
+            keep = partial(self.ports.records.record_decision, self.ports.new_id(), self.strategy_id, record, signal)
+            recorded = tried_again(keep, self._llm_deadline(), self.ports.clock, self.ports.pause)
         self.is_recorded = True
         self.signal_id = recorded.signal_id
         if recorded.suppressed:

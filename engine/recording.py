@@ -1,16 +1,42 @@
 """How a decision is kept: the record of what was seen, said and made of it, and the signal that follows from it."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
 from engine.attempts import Attempts
+from engine.errors import UpstreamUnavailable
 from engine.llm.calls import Call
 from engine.plain_text import storable
 from engine.prompts import fingerprint, shown_notes
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
+from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal, RecordedDecision
 from engine.types import SIGNAL_OF_ACTION, Decision, Strategy, Usage
 
 LONGEST_RAW_ANSWER: Final = 16_384
+
+# How long a record that failed is tried again: a database that was restarted is back by then. Not longer, since a
+# decision grows old. A strategy that is stopped has a second more.
+AGAIN_FOR_S: Final = 5.0
+_AGAIN_AFTER_S: Final = 0.25
+
+
+def tried_again(
+    keep: Callable[[], RecordedDecision], deadline: float, clock: Callable[[], float], pause: Callable[[float], None]
+) -> RecordedDecision:
+    """What `keep` returns: under one id a decision is recorded once, however often that is tried.
+
+    Raises UpstreamUnavailable when it fails `AGAIN_FOR_S` after its first failure. None is begun after `deadline`.
+    """
+    until: float | None = None
+    while True:
+        try:
+            return keep()
+        except UpstreamUnavailable:
+            now = clock()
+            until = min(deadline, now + AGAIN_FOR_S) if until is None else until
+            if now + _AGAIN_AFTER_S > until:
+                raise
+        pause(_AGAIN_AFTER_S)
 
 
 def record_of(

@@ -187,6 +187,8 @@ class DatabaseService:
     once: there may be records to finish.
     """
 
+    check_every_s = 0.25
+
     def __init__(self, home: Path) -> None:
         self._server = Embedded(home, patience_s=EVICTION_TIMEOUT_S, evicts=True)
         self._is_stopping = False

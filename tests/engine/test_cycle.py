@@ -341,8 +341,8 @@ def test_a_record_is_not_tried_for_so_long_that_its_decision_is_old() -> None:
     world = World(record_error=UpstreamUnavailable("database", "away"))
     outcome = world.run()
     assert outcome.outcome == "upstream_database"
-    assert 1 < len(world.record_ids) < 20
-    assert outcome.duration_s < 1.2 + 4.0
+    assert 1 < len(world.record_ids) <= 20
+    assert outcome.duration_s < 1.2 + 6.0
 
 
 def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
