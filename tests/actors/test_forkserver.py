@@ -1,10 +1,12 @@
 """The fork server forks as a single-threaded process, and an interpreter that counts threads sees it so."""
 
 import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from actors import forkserver
 from tests.support.supervised import Supervised, fork_servers, spec
@@ -36,18 +38,14 @@ def test_no_fork_is_called_multi_threaded(run_dir: Path) -> None:
         assert "multi-threaded" not in running.log()
 
 
-def test_a_thread_that_stays_is_told_by_name(capfd: pytest.CaptureFixture[str]) -> None:
-    import threading
-
-    from engine import logs
-
-    logs.configure()
+def test_a_thread_that_stays_is_told_by_name() -> None:
     held = threading.Event()
     thread = threading.Thread(target=held.wait, name="left")
     thread.start()
     try:
-        assert not forkserver.await_single_thread(0.1)
+        with capture_logs() as told:
+            assert not forkserver.await_single_thread(0.1)
     finally:
         held.set()
         thread.join()
-    assert "fork_server_has_threads" in capfd.readouterr().err
+    assert [line["event"] for line in told] == ["fork_server_has_threads"]
