@@ -15,7 +15,7 @@ import structlog
 
 from actors.actor import Actor, Peers
 from actors.messages import Asked, AskedElsewhere, EngineHeld, EngineState
-from engine.errors import AnotherEngineRuns, SparkyError, UpstreamUnavailable
+from engine.errors import AnotherEngineRuns, UpstreamUnavailable
 from engine.identity import this_boot
 from engine.permits import MARGIN_S, MINUTE_S
 from engine.settings import Settings
@@ -35,61 +35,54 @@ STANDBY: Final = "standby"
 
 
 class EngineLease(Actor):
-    """Takes the lease and keeps it. `home` names the engine's home, `told` says to people where it runs.
+    """Takes the lease and keeps it. `home` names the engine's home, `location` says to people where it runs.
 
-    When another engine holds it, a standby waits; any other ends the process with AnotherEngineRuns.
+    A standby waits for it while another engine holds it. Without standby, or once it was held and is lost, the process
+    ends with AnotherEngineRuns: whoever starts Sparky again gives it another run, so that a run has one epoch. It is not
+    given back here, where nobody knows whether a process ends for good: see `console.running`.
     """
 
-    def __init__(self, store: Store, peers: Peers, home: str, told: str, *, is_standby: bool) -> None:
+    def __init__(self, store: Store, peers: Peers, home: str, location: str, *, is_standby: bool) -> None:
         super().__init__()
-        self._store = store
+        self.store = store
         self._peers = peers
         self._home = home
-        self._told = told
+        self._location = location
         self._is_standby = is_standby
         self._state: EngineState | None = None
         self._is_held = False
 
     def tick(self, now: float) -> float:
         try:
-            tenure = self._store.hold_engine(self._home, self._told, TTL_S, is_new=not self._is_held)
+            tenure = self.store.hold_engine(self._home, self._location, TTL_S, is_new=not self._is_held)
         except UpstreamUnavailable as error:
             self._wait_for_database(str(error))
         else:
             self._note(tenure, asked_at=now)
         return time.monotonic() + (LOOK_S if self._is_standby and not self._is_held else RENEW_S)
 
-    def close(self, grace_s: float) -> None:  # noqa: ARG002 - one call, with a patience of its own
-        """Lets a standby have the lease at once."""
-        if not self._is_held:
-            return
-        try:
-            self._store.release_engine()
-        except SparkyError as error:
-            logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
-
     def _note(self, tenure: EngineTenure, asked_at: float) -> None:
-        if tenure.run == self._store.engine:
+        if tenure.run == self.store.engine:
             if tenure.is_taken_over:
                 self._tell_limiter()
             self._is_held = True
             self._may_run_until(asked_at + STOP_AFTER_S)
-            self._tell(EngineState(state="running", epoch=tenure.epoch, told=self._told))
+            self._tell(EngineState(state="running", is_held=True, epoch=tenure.epoch, location=self._location))
             return
         was_held, self._is_held = self._is_held, False
         self._may_run_until(0.0)
-        reason = f"another engine runs on this database: {tenure.told}"
-        if not self._is_standby:
+        reason = f"another engine runs on this database: {tenure.location}"
+        if was_held or not self._is_standby:
             lost = "this engine's lease was taken: " if was_held else ""
             since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
             how = "stop it first, or start this one with --standby, to take over when that one ends"
             raise AnotherEngineRuns(f"{lost}{reason}, since {since}; {how}.")
-        self._tell(EngineState(state="standing by", epoch=tenure.epoch, told=tenure.told, reason=reason))
+        self._tell(EngineState(state="standing by", epoch=tenure.epoch, location=tenure.location, reason=reason))
 
     def _tell_limiter(self) -> None:
         """What the other home's engine asked counts in the provider's minute. A day's limit is left to its refusals."""
         try:
-            now, use = time.monotonic(), self._store.model_use(MINUTE_S + MARGIN_S)
+            now, use = time.monotonic(), self.store.model_use(MINUTE_S + MARGIN_S)
         except UpstreamUnavailable as error:
             logger.warning("use_of_models_unknown", reason=str(error))
             return
@@ -100,7 +93,8 @@ class EngineLease(Actor):
         """Without the database nothing is decided or delivered, by this engine or another: strategies may stay."""
         if self._is_held:
             self._may_run_until(time.monotonic() + STOP_AFTER_S)
-        self._tell(EngineState(state="waiting", reason=reason))
+        epoch = self._state.epoch if self._state is not None else None
+        self._tell(EngineState(state="waiting", is_held=self._is_held, epoch=epoch, reason=reason))
 
     def _may_run_until(self, stop_by: float) -> None:
         self._peers.tell("supervisor", EngineHeld(stop_by=stop_by))
@@ -111,7 +105,7 @@ class EngineLease(Actor):
         if self._state is None or (state.state, state.epoch) != (self._state.state, self._state.epoch):
             words = {"running": "engine_lease_held", "standing by": "standing_by", "waiting": "waiting_for_database"}
             log = logger.warning if state.state == "waiting" else logger.info
-            log(words[state.state], epoch=state.epoch, engine=state.told, reason=state.reason)
+            log(words[state.state], epoch=state.epoch, engine=state.location, reason=state.reason)
         self._state = state
 
 
@@ -124,5 +118,5 @@ def home_identity(home: Path) -> str:
 def make(settings: Settings, peers: Peers, argument: str) -> EngineLease:
     run, _, standby = argument.partition("/")
     store = open_store(settings, keep=True, engine=UUID(run), timeout_s=CALL_S)
-    told = f"{settings.sparky_home} on {socket.gethostname()}"
-    return EngineLease(store, peers, home_identity(settings.sparky_home), told, is_standby=standby == STANDBY)
+    location = f"{settings.sparky_home} on {socket.gethostname()}"
+    return EngineLease(store, peers, home_identity(settings.sparky_home), location, is_standby=standby == STANDBY)

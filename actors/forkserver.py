@@ -93,11 +93,18 @@ def await_single_thread(within_s: float) -> bool:
     until = time.monotonic() + within_s
     while len(threads := list(Path("/proc/self/task").iterdir())) > 1:
         if time.monotonic() > until:
-            names = [(thread / "comm").read_text().strip() for thread in threads]
+            names = [_name_of(thread) for thread in threads]
             logger.warning("fork_server_has_threads", threads=len(names), names=", ".join(names))
             return False
         time.sleep(_LOOK_AGAIN_S)
     return True
+
+
+def _name_of(thread: Path) -> str:
+    try:
+        return (thread / "comm").read_text().strip()
+    except OSError:
+        return "ended"
 
 
 def _fork_twice(requests: socket.socket, request: dict[str, Any], supervisor: int) -> int:

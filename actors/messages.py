@@ -162,12 +162,13 @@ class EngineHeld(Message):
 class EngineState(Message):
     """Lease actor to monitor: whether this engine holds the database's lease, and who does otherwise.
 
-    `state` is running, standing by, or waiting (for the database).
+    `state` is running, standing by, or waiting (for the database, which an engine that holds the lease does as well).
     """
 
     state: Literal["running", "standing by", "waiting"]
+    is_held: bool = False
     epoch: int | None = None
-    told: str | None = None
+    location: str | None = None
     reason: str | None = None
 
 

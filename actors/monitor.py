@@ -56,7 +56,7 @@ class MonitorActor(Actor):
             UnattendedPositions: self.facts.positions_unattended,
             LimiterState: self.facts.limiter_state,
             MarketFetched: self.facts.market_fetched,
-            EngineState: self.facts.engine_state,
+            EngineState: lambda message: self.facts.engine_state(message, time.monotonic()),
         }
 
     def open(self) -> None:

@@ -28,6 +28,7 @@ from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
 OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every few seconds while the database answers
+ENGINE_LASTS_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
 WELL: Final = frozenset({"running", "done"})
 REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
 STRATEGY_PREFIX: Final = "strategy-"
@@ -46,6 +47,7 @@ class Facts:
         self._limiter: dict[str, LimiterState] = {}
         self._outbox_pending: int | None = None
         self._engine: EngineState | None = None
+        self._engine_told_at = 0.0
         self._outbox_counted_at = 0.0
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
@@ -175,12 +177,12 @@ class Facts:
         with self._lock:
             self._outbox_pending, self._outbox_counted_at = state.pending, now
 
-    def engine_state(self, state: EngineState) -> None:
-        self._metrics.engine_held.set(state.state == "running")
+    def engine_state(self, state: EngineState, now: float) -> None:
+        self._metrics.engine_held.set(state.is_held)
         if state.epoch is not None:
             self._metrics.engine_epoch.set(state.epoch)
         with self._lock:
-            self._engine = state
+            self._engine, self._engine_told_at = state, now
 
     def positions_unattended(self, counted: UnattendedPositions) -> None:
         """The last count stands while the database is away: what nobody steers is not steered by that."""
@@ -217,7 +219,7 @@ class Facts:
             if silence_s > REPORT_LASTS_S:
                 return [f"the supervisor has not reported for {silence_s:.0f} s"]
             shared = (child for child in self._children.values() if child.kind != "strategy")
-            is_waiting = self._engine is not None and self._engine.state != "running"
+            is_waiting = self._engine is not None and not self._engine.is_held
             well = WELL | {"waiting"} if is_waiting else WELL  # who needs the lease waits for it
             ill = [f"{child.name} is {child.state}" for child in shared if child.state not in well]
             return ill + self._waits_for_database() + self._refusals(unix_now)
@@ -254,7 +256,7 @@ class Facts:
                 },
                 "children": self._reported(),
                 "strategies": {key: self._seen(facts, unix_now) for key, facts in self._cycles.items()},
-                "engine": None if self._engine is None else self._engine.model_dump(),
+                "engine": self._engine_seen(now),
                 "limiter": self._limits(),
                 "outbox_pending": self._outbox_pending if now - self._outbox_counted_at <= OUTBOX_LASTS_S else None,
                 "totals": {**self._total(), "signals": dict(self._signals), "llm_cost_usd": round(self._cost_usd, 8)},
@@ -265,6 +267,12 @@ class Facts:
 
     def _limits(self) -> dict[str, dict[str, Any]] | None:
         return {model: each.model_dump(exclude={"model"}) for model, each in self._limiter.items()} or None
+
+    def _engine_seen(self, now: float) -> dict[str, Any] | None:
+        """None when the lease's actor has told nothing lately."""
+        if self._engine is None or now - self._engine_told_at > ENGINE_LASTS_S:
+            return None
+        return self._engine.model_dump()
 
     def _total(self) -> dict[str, int]:
         return {name: self._totals[name] for name in ("cycles", "decisions", "faults", "llm_requests", "llm_tokens")}

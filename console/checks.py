@@ -271,7 +271,10 @@ def monitor(settings: Settings) -> list[Check]:
     engine = status.get("engine") or {}
     if engine.get("state") == "standing by":
         return [ok("sparky", f"process {pid} stands by: {engine['reason']}")]
-    return [ok("sparky", f"running as process {pid}, epoch {engine.get('epoch', '-')} of its database")]
+    if engine.get("state") == "waiting":
+        return [fault("sparky", f"process {pid} waits for its database: {engine['reason']}", "see the database above")]
+    epoch = "" if engine.get("epoch") is None else f", epoch {engine['epoch']} of its database"
+    return [ok("sparky", f"running as process {pid}{epoch}")]
 
 
 def ports(settings: Settings) -> list[Check]:

@@ -42,6 +42,7 @@ logger = structlog.get_logger()
 HEALTH_EVERY_S: Final = 5.0
 GRACE_S: Final = 5.0
 ASK_S: Final = 5.0
+RELEASE_S: Final = 2.0
 
 
 def up(read: Reread, *, has_demo: bool, is_standby: bool = False, elsewhere: bool = False) -> int:
@@ -98,11 +99,23 @@ def _run(
     progress = Progress([spec.name for spec in specs], settings.run_dir)
     plan, reread = composition.plan(settings, engine, specs), Rereading(settings, engine, read, compose)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
+    _release(resolved, engine)
     if progress.reason is not None and code != 0:
         say(f"sparky: {first_sentence(progress.reason)}", err=True)
     elif code == 0:
         say("Sparky has stopped; nothing is left running.", err=True)
     return code
+
+
+def _release(resolved: Settings, engine: composition.Engine) -> None:
+    """Lets a standby take the database's lease at once; an embedded database has ended with everything else."""
+    if resolved.embeds_database:
+        return
+    try:
+        with open_store(resolved, keep=False, engine=engine.run, timeout_s=RELEASE_S) as store:
+            store.release_engine()
+    except SparkyError as error:
+        logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
 
 
 def first_sentence(words: str) -> str:

@@ -130,7 +130,7 @@ def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:
     # An embedded database stops with Sparky: that it does not run either is no news.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""
-    held = sum(len(row["positions"]) for row in view["strategies"] if row["status"] == "running")
+    held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if row["status"] == "running")
     alone = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
     return f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.{alone}{known}"
 

@@ -72,7 +72,7 @@ def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_running: b
         lasting_s = None if since is None else round(now - since, 3)
         at = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
         of_whom = {"strategy_id": row["id"], "strategy_name": row["name"], "why": why, "since": at}
-        found += [each | of_whom | {"lasting_s": lasting_s} for each in row["positions"] if why is not None]
+        found += [each | of_whom | {"lasting_s": lasting_s} for each in row["positions"] or () if why is not None]
     return found
 
 

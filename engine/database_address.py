@@ -18,6 +18,9 @@ _ESCAPES: Final = {"@": "%40", "#": "%23", "/": "%2F", "?": "%3F"}
 _SCHEMES: Final = {"postgresql", "postgres"}
 _LARGEST_PORT: Final = 65_535
 _PORT: Final = "has a port that is no number from 1 to 65535"
+_PASSWORD_PLACEHOLDER: Final = re.compile(
+    r"\[[A-Z][A-Z_ -]*\]|<[A-Za-z][A-Za-z _-]*>|\$?\{[A-Za-z_]+\}|\{\{.*\}\}|\$[A-Z][A-Z0-9_]{2,}|\*{3,}"
+)
 _PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z_ -]*\]|<[^>]*>|\$\{[^}]*\}|\{\{[^}]*\}\}")
 
 _URL: Final = re.compile(
@@ -117,8 +120,12 @@ def _of_placeholders(parts: Mapping[str, str]) -> str | None:
     password = parts["password"]
     if password == "[YOUR-PASSWORD]":  # noqa: S105 - nobody's
         return "still says [YOUR-PASSWORD]: put the database's password there"
-    if re.fullmatch(r"\[.*\]|<.*>|\$?\{.*\}|\$[A-Za-z_]+|\*{3,}", password):
-        return "has a placeholder for the password: put the password itself there"
+    if _PASSWORD_PLACEHOLDER.fullmatch(password):
+        first = password[0]
+        return (
+            "has a placeholder for the password: put the password itself there; "
+            f"one that looks so has its first {first} written %{ord(first):02X}"
+        )
     if any(_PLACEHOLDER.search(parts[name]) for name in ("user", "hosts", "database")):
         return "has a placeholder in it, such as [YOUR-PROJECT-REF]: put the value itself there"
     return None
@@ -176,7 +183,7 @@ def _of_parameters(given: Mapping[str, str]) -> str | None:
 def _of_parameter(name: str, value: str) -> str | None:
     if name not in _known():
         return _unknown(name)
-    if name in _CHOICES and value not in _CHOICES[name]:
+    if name in _CHOICES and value and value not in _CHOICES[name]:
         return f"has a wrong {name}, which is one of {', '.join(_CHOICES[name])}"
     if name == "port" and not all(not port or _is_port(port) for port in value.split(",")):
         return _PORT

@@ -1,18 +1,18 @@
 -- One engine per database. Who holds the lease `engine` runs strategies and carries signals; every change of hands begins an
 -- epoch, and what an engine of an earlier epoch wants to record is refused with SQLSTATE SK423, however late it comes.
 --
--- An epoch is known by its run, the id of one start of a supervisor. A lease that was not renewed in time can be taken; until
+-- An epoch is known by its run, the id of one start of a supervisor, which leaves once it has lost the lease. A lease that was not renewed in time can be taken; until
 -- somebody takes it, its run may go on, so that an outage of the database costs nobody a decision.
 
 alter table public.leases add column if not exists run uuid;
 alter table public.leases add column if not exists epoch bigint not null default 0;
-alter table public.leases add column if not exists told text not null default ''; -- where it runs, for people
+alter table public.leases add column if not exists location text not null default ''; -- where it runs, for people
 
 create or replace function public.engine_tenure() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce((
     select jsonb_build_object(
-      'run', l.run, 'epoch', l.epoch, 'told', l.told, 'since', l.taken_at,
+      'run', l.run, 'epoch', l.epoch, 'location', l.location, 'since', l.taken_at,
       'left_s', greatest(0, extract(epoch from l.until - clock_timestamp()))
     )
     from public.leases l where l.name = 'engine' and l.run is not null
@@ -23,7 +23,7 @@ $$;
 -- the boot it is used in: its lock lets one supervisor run there, so that a new one (p_is_new) need not wait for the end of one
 -- that was killed. A renewal is the run's alone: one that was on its way when its sender died takes nothing from its successor.
 create or replace function public.hold_engine(
-  p_run uuid, p_home text, p_told text, p_ttl_s double precision, p_is_new boolean
+  p_run uuid, p_home text, p_location text, p_ttl_s double precision, p_is_new boolean
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -32,10 +32,10 @@ declare
   v_tenure jsonb;
 begin
   select * into v_before from public.leases l where l.name = 'engine';
-  insert into public.leases as l (name, owner, until, run, epoch, told, taken_at)
-    values ('engine', p_home, v_now + make_interval(secs => p_ttl_s), p_run, 1, left(p_told, 300), v_now)
+  insert into public.leases as l (name, owner, until, run, epoch, location, taken_at)
+    values ('engine', p_home, v_now + make_interval(secs => p_ttl_s), p_run, 1, left(p_location, 300), v_now)
     on conflict (name) do update
-      set owner = excluded.owner, until = excluded.until, run = excluded.run, told = excluded.told,
+      set owner = excluded.owner, until = excluded.until, run = excluded.run, location = excluded.location,
           epoch = case when l.run = excluded.run then l.epoch else l.epoch + 1 end,
           taken_at = case when l.run = excluded.run then l.taken_at else v_now end
       where l.run = excluded.run or (p_is_new and (l.owner = excluded.owner or l.until <= v_now));
@@ -90,7 +90,7 @@ declare
 begin
   select * into v_lease from public.leases l where l.name = 'engine' for share;
   if v_lease.run is distinct from p_run and (p_run is not null or v_lease.until > clock_timestamp()) then
-    raise exception 'another engine runs on this database: %', coalesce(nullif(v_lease.told, ''), 'nobody says where')
+    raise exception 'another engine runs on this database: %', coalesce(nullif(v_lease.location, ''), 'nobody says where')
       using errcode = 'SK423';
   end if;
 end
@@ -105,6 +105,7 @@ begin
     alter function public.claim_signals(text, integer, double precision) rename to claim_signals_unchecked;
     alter function public.pause_strategy(uuid, text, text) rename to pause_strategy_unchecked;
     alter function public.strategy_context(uuid) rename to strategy_context_unchecked;
+    alter function public.release_signals(text) rename to release_signals_unchecked;
   end if;
 end
 $$;
@@ -146,16 +147,26 @@ begin
 end
 $$;
 
+create or replace function public.release_signals(p_owners text, p_engine uuid default null) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_released jsonb := public.release_signals_unchecked(p_owners);
+begin
+  perform public.check_engine(p_engine);
+  return v_released;
+end
+$$;
+
 -- Checked without a lock: an engine that is not the present one pays no model. People's commands name no engine.
 create or replace function public.strategy_context(p_strategy_id uuid, p_engine uuid default null) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  v_told text;
+  v_location text;
 begin
   if p_engine is not null then
-    select l.told into v_told from public.leases l where l.name = 'engine' and l.run is distinct from p_engine;
+    select l.location into v_location from public.leases l where l.name = 'engine' and l.run is distinct from p_engine;
     if found then
-      raise exception 'another engine runs on this database: %', coalesce(nullif(v_told, ''), 'nobody says where')
+      raise exception 'another engine runs on this database: %', coalesce(nullif(v_location, ''), 'nobody says where')
         using errcode = 'SK423';
     end if;
   end if;
@@ -172,7 +183,7 @@ begin
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
         'engine_tenure', 'hold_engine', 'release_engine', 'check_engine', 'model_use', 'record_decision', 'claim_signals',
-        'pause_strategy', 'strategy_context'
+        'release_signals', 'pause_strategy', 'strategy_context'
       ])
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);

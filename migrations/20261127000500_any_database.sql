@@ -1,18 +1,24 @@
 -- A record of migrations that cannot be read (no right, other columns, a view that fails) is told, and fails nothing: whether
 -- the database can be used does not depend on it.
 
-create or replace function public.migration_names(p_record text, p_names text) returns jsonb
+-- Of our own record, or of the one that Supabase's command keeps. It takes no text: who may call it is no owner of the schema.
+create or replace function public.migration_names(p_is_pushed boolean) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
+  v_record text := case when p_is_pushed then 'supabase_migrations.schema_migrations' else 'public.sparky_migrations' end;
   v_names jsonb;
 begin
-  if to_regclass(p_record) is null then
-    return jsonb_build_object('names', '[]'::jsonb);
+  if to_regclass(v_record) is null then
+    v_names := '[]';
+  elsif p_is_pushed then
+    select coalesce(jsonb_agg(m.version::text || '_' || m.name::text || '.sql'), '[]') into v_names
+      from supabase_migrations.schema_migrations m;
+  else
+    select coalesce(jsonb_agg(m.name), '[]') into v_names from public.sparky_migrations m;
   end if;
-  execute format('select coalesce(jsonb_agg(%s), ''[]'') from %s', p_names, p_record) into v_names;
   return jsonb_build_object('names', v_names);
 exception when others then
-  return jsonb_build_object('names', '[]'::jsonb, 'unreadable', p_record || ': ' || sqlerrm);
+  return jsonb_build_object('names', '[]'::jsonb, 'unreadable', v_record || ': ' || sqlerrm);
 end
 $$;
 
@@ -20,10 +26,8 @@ $$;
 create or replace function public.health() returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  v_own jsonb := public.migration_names('public.sparky_migrations', 'name');
-  v_pushed jsonb := public.migration_names(
-    'supabase_migrations.schema_migrations', $names$version::text || '_' || name::text || '.sql'$names$
-  );
+  v_own jsonb := public.migration_names(false);
+  v_pushed jsonb := public.migration_names(true);
 begin
   return jsonb_build_object(
     'version', current_setting('server_version'),
@@ -45,7 +49,7 @@ do $$
 declare
   v_function regprocedure;
 begin
-  foreach v_function in array array['public.migration_names(text, text)', 'public.health()']::regprocedure[] loop
+  foreach v_function in array array['public.migration_names(boolean)', 'public.health()']::regprocedure[] loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);
     execute format('grant execute on function %s to service_role', v_function);
   end loop;

@@ -98,7 +98,7 @@ class EngineTenure(Row):
 
     run: UUID
     epoch: int
-    told: str
+    location: str
     since: datetime
     left_s: float
     is_taken_over: bool = False

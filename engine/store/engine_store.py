@@ -35,13 +35,13 @@ class EngineStore:
         found = self.rpc.call("engine_tenure")
         return EngineTenure.model_validate(found) if found else None
 
-    def hold_engine(self, home: str, told: str, ttl_s: float, *, is_new: bool) -> EngineTenure:
+    def hold_engine(self, home: str, location: str, ttl_s: float, *, is_new: bool) -> EngineTenure:
         """Takes or keeps the lease for this store's `engine`; whose it is then.
 
         `home` names the home in its boot, whose lock lets one supervisor run: a new engine takes the lease from its
         predecessor there, and from anybody whose lease has run out. An engine that is not new keeps what it has.
         """
-        held = self.rpc.call("hold_engine", run=self.engine, home=home, told=told, ttl_s=ttl_s, is_new=is_new)
+        held = self.rpc.call("hold_engine", run=self.engine, home=home, location=location, ttl_s=ttl_s, is_new=is_new)
         return EngineTenure.model_validate(held)
 
     def model_use(self, seconds: float) -> tuple[ModelUse, ...]:
@@ -107,7 +107,7 @@ class EngineStore:
 
     def release_signals(self, owners: str) -> int:
         """Ends the leases of all owners whose name begins with `owners`, who must be dead; how many there were."""
-        return int(self.rpc.call("release_signals", owners=owners))
+        return int(self.rpc.call("release_signals", owners=owners, engine=self.engine))
 
     def outbox_pending(self) -> int:
         return int(self.rpc.call("outbox_pending"))

@@ -34,6 +34,8 @@ def sqlstate_of_refusal(dsn: str, deadline: float) -> str | None:
     states: list[str] = []
     with suppress(psycopg.Error, OSError):
         for conninfo in _of_each_host(dsn):
+            if time.monotonic() >= deadline:  # looking up a name takes time of its own
+                return None
             state = _refusal_by_one(conninfo, deadline)
             if state is None or sqlstates.to_mend(state, "") is None:
                 return state

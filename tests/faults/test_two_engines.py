@@ -57,8 +57,8 @@ class Hosts:
 
     def epoch(self) -> tuple[int, str]:
         """Of the engine, and where it runs."""
-        ((epoch, told),) = self.sql("select epoch, told from leases where name = 'engine'")
-        return epoch, told
+        ((epoch, location),) = self.sql("select epoch, location from leases where name = 'engine'")
+        return epoch, location
 
     def doubled(self) -> list[tuple[Any, ...]]:
         """Decisions that came too soon after the one before of the same strategy to be another tick's."""
@@ -136,14 +136,14 @@ def test_a_second_engine_is_refused_with_a_code_that_is_tried_again_and_the_firs
     first, second = hosts.host("first"), hosts.host("second")
     first.start()
     at_work(hosts, first)
-    epoch, told = hosts.epoch()
+    epoch, location = hosts.epoch()
     refused = second.run("up", timeout_s=PATIENCE_S)
     assert refused.returncode == EXIT_TRY_AGAIN
     said = refused.stderr.strip().splitlines()[-1]
     assert "another engine runs on this database" in said
     assert str(first.home) in said
     assert "--standby" in said
-    assert str(first.home) in told
+    assert str(first.home) in location
     at_work(hosts, first)
     assert hosts.epoch()[0] == epoch
     assert hosts.doubled() == []
@@ -201,6 +201,26 @@ def test_a_frozen_engine_that_wakes_records_nothing_and_leaves(hosts: Hosts) -> 
     assert hosts.epoch()[0] == epoch
     assert hosts.doubled() == []
     assert hosts.sql("select * from ai_strategies where status <> 'running'") == []
+
+
+def test_an_engine_that_rereads_its_settings_keeps_the_lease_beside_a_standby(hosts: Hosts) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.home.parent.joinpath(".env").write_text("")
+    first.start()
+    at_work(hosts, first)
+    second.start("--standby")
+    second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
+    epoch, _ = hosts.epoch()
+    before = first.process_of("engine-lease")
+    first.home.parent.joinpath(".env").write_text("SPARKY_LOG_LEVEL=debug\n")
+    assert first.process is not None
+    first.process.send_signal(signal.SIGHUP)
+    first.wait_for(
+        lambda: first.process_of("engine-lease") not in (None, before), "the lease's actor being another one"
+    )
+    at_work(hosts, first)
+    assert engine(second)["state"] == "standing by"
+    assert hosts.epoch()[0] == epoch
 
 
 def test_an_engine_that_is_stopped_hands_over_at_once(hosts: Hosts) -> None:

@@ -42,12 +42,12 @@ def test_a_schema_that_may_not_be_entered_is_no_illness(site: Site, sql: Sql) ->
         sql("grant all on schema public to odd_owner_of_health")
         sql("grant select on public.sparky_migrations to odd_owner_of_health")
         sql("alter function public.health() owner to odd_owner_of_health")
-        sql("alter function public.migration_names(text, text) owner to odd_owner_of_health")
+        sql("alter function public.migration_names(boolean) owner to odd_owner_of_health")
 
         assert requests.get(f"{site.url}/health", timeout=60).status_code == 200
     finally:
         sql("alter function public.health() owner to postgres")
-        sql("alter function public.migration_names(text, text) owner to postgres")
+        sql("alter function public.migration_names(boolean) owner to postgres")
         sql("drop owned by odd_owner_of_health")
         sql("drop role odd_owner_of_health")
 

@@ -56,7 +56,7 @@ def test_one_engine_has_the_lease_and_keeps_it(engine: Engine) -> None:
     assert take(first, is_new=False)
     tenure = second.engine_tenure()
     assert tenure is not None
-    assert (tenure.run, tenure.epoch, tenure.told) == (first.engine, 1, f"home {HOME}")
+    assert (tenure.run, tenure.epoch, tenure.location) == (first.engine, 1, f"home {HOME}")
     assert 0 < tenure.left_s <= TTL_S
 
 
@@ -120,6 +120,7 @@ def test_what_an_engine_of_an_earlier_epoch_records_claims_or_pauses_is_refused(
     refused: list[Callable[[], object]] = [
         lambda: record(frozen, strategy_id),
         lambda: frozen.claim_signals("frozen", 10, 60.0),
+        lambda: frozen.release_signals(""),
         lambda: frozen.pause_strategy(strategy_id, "it was killed"),
         lambda: frozen.strategy_context(strategy_id),
     ]
