@@ -6,7 +6,7 @@ refuse, the model's work, ends with the processes that the supervisor stops.
 
 import socket
 import time
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -15,7 +15,7 @@ import structlog
 
 from actors.actor import Actor, Peers
 from actors.messages import Asked, AskedElsewhere, EngineHeld, EngineState
-from engine.errors import AnotherEngineRuns, UpstreamUnavailable
+from engine.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
 from engine.identity import this_boot
 from engine.permits import MARGIN_S, MINUTE_S
 from engine.settings import Settings
@@ -28,18 +28,46 @@ TTL_S: Final = 4.0  # a standby has taken over, and its strategies tick, within 
 RENEW_S: Final = 1.0
 LOOK_S: Final = 0.5  # how often a standby looks whether it can have the lease
 CALL_S: Final = 3.0
+# After an outage of the database its holder has the first word, which behind a pooler takes some time.
+AFTER_OUTAGE_S: Final = 20.0
+LOOK_AT_SECRETS_S: Final = 10.0
 # Longer than the lease lasts: a missed renewal that nobody takes advantage of stops no strategy.
 STOP_AFTER_S: Final = 15.0
 
 STANDBY: Final = "standby"
 
 
+class Watch:
+    """How long a lease of others has stood unrenewed before our eyes, the database answering all the while.
+
+    Times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._until: datetime | None = None
+        self._since = 0.0
+        self._least_s = TTL_S
+
+    def unrenewed(self, now: float) -> datetime | None:
+        """The lease's end, once it has stood for long enough that its holder is gone."""
+        return self._until if self._until is not None and now - self._since >= self._least_s else None
+
+    def saw(self, until: datetime, now: float) -> None:
+        if until != self._until:
+            self._until, self._since = until, now
+
+    def lost_sight(self) -> None:
+        """The database was away, for the holder too: it is given time to come back."""
+        self._until, self._least_s = None, AFTER_OUTAGE_S
+
+
 class EngineLease(Actor):
     """Takes the lease and keeps it. `home` names the engine's home, `location` says to people where it runs.
 
-    A standby waits for it while another engine holds it. Without standby, or once it was held and is lost, the process
-    ends with AnotherEngineRuns: whoever starts Sparky again gives it another run, so that a run has one epoch. It is not
-    given back here, where nobody knows whether a process ends for good: see `console.running`.
+    A standby waits for it while another engine holds it. What has run out is taken when its holder has not renewed it
+    before our eyes for as long as it lasts. Without standby, or once it was held and is lost, the process ends with
+    AnotherEngineRuns: whoever starts Sparky again gives it another run, so that a run has one epoch. It is not given
+    back here, where nobody knows whether a process ends for good: see `console.running`.
     """
 
     def __init__(self, store: Store, peers: Peers, home: str, location: str, *, is_standby: bool) -> None:
@@ -51,15 +79,44 @@ class EngineLease(Actor):
         self._is_standby = is_standby
         self._state: EngineState | None = None
         self._is_held = False
+        self._watch = Watch()
+        self._secrets_looked_at = float("-inf")
+        self._sealed_elsewhere: str | None = None
 
     def tick(self, now: float) -> float:
         try:
-            tenure = self.store.hold_engine(self._home, self._location, TTL_S, is_new=not self._is_held)
+            if not self._is_held and not self._opens_secrets(now):
+                self._decline()
+            else:
+                self._note(self._asked(now), asked_at=now)
         except UpstreamUnavailable as error:
+            self._watch.lost_sight()
             self._wait_for_database(str(error))
-        else:
-            self._note(tenure, asked_at=now)
         return time.monotonic() + (LOOK_S if self._is_standby and not self._is_held else RENEW_S)
+
+    def _asked(self, now: float) -> EngineTenure:
+        unrenewed = self._watch.unrenewed(now)
+        return self.store.hold_engine(self._home, self._location, TTL_S, is_new=not self._is_held, unrenewed=unrenewed)
+
+    def _opens_secrets(self, now: float) -> bool:
+        """Whether our key opens any of the stored secrets: who opens none could deliver nothing, and close nothing."""
+        if now - self._secrets_looked_at >= LOOK_AT_SECRETS_S:
+            kept = self.store.guard_report().secrets
+            ours = self.store.vault.key_ids | {"clear"}
+            elsewhere = sorted(key for key, count in kept.items() if count and key not in ours)
+            opened = any(count for key, count in kept.items() if key in ours)
+            self._sealed_elsewhere = ", ".join(elsewhere) if elsewhere and not opened else None
+            self._secrets_looked_at = now
+        return self._sealed_elsewhere is None
+
+    def _decline(self) -> None:
+        reason = (
+            f"the stored secrets are sealed with {self._sealed_elsewhere}, which SPARKY_ENCRYPTION_KEY does not hold"
+        )
+        if not self._is_standby:
+            raise BadConfiguration(f"This engine could deliver nothing: {reason}.")
+        self._may_run_until(0.0)
+        self._tell(EngineState(state="standing by", reason=reason))
 
     def _note(self, tenure: EngineTenure, asked_at: float) -> None:
         if tenure.run == self.store.engine:
@@ -70,9 +127,10 @@ class EngineLease(Actor):
             self._tell(EngineState(state="running", is_held=True, epoch=tenure.epoch, location=self._location))
             return
         was_held, self._is_held = self._is_held, False
+        self._watch.saw(tenure.until, time.monotonic())
         self._may_run_until(0.0)
         reason = f"another engine runs on this database: {tenure.location}"
-        if was_held or not self._is_standby:
+        if was_held or (not self._is_standby and tenure.left_s > 0):
             lost = "this engine's lease was taken: " if was_held else ""
             since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
             how = "stop it first, or start this one with --standby, to take over when that one ends"

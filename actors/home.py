@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from engine import home_lock
-from engine.errors import BadConfiguration
+from engine.errors import AnotherEngineRuns, BadConfiguration
 
 _LOCK_PATIENCE_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
 _LAST_WORDS_BYTES: Final = 16_000
@@ -33,12 +33,12 @@ class HomeLock:
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        """Raises BadConfiguration, naming the other's pid, when it is held."""
+        """Raises AnotherEngineRuns, naming the other's pid, when it is held."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not self._take():
             other = os.read(self._descriptor, 20).decode().strip()
             os.close(self._descriptor)
-            raise BadConfiguration(
+            raise AnotherEngineRuns(
                 f"Sparky already runs on {self._path.parent.parent} as process {other}; "
                 "stop it, or set another SPARKY_HOME"
             )

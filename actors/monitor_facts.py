@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from prometheus_client.samples import Sample
@@ -28,6 +28,7 @@ from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
 OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every few seconds while the database answers
+SHORT_OUTAGE_S: Final = 10.0
 ENGINE_LASTS_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
 WELL: Final = frozenset({"running", "done"})
 REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
@@ -48,6 +49,7 @@ class Facts:
         self._outbox_pending: int | None = None
         self._engine: EngineState | None = None
         self._engine_told_at = 0.0
+        self._waiting_since: float | None = None
         self._outbox_counted_at = 0.0
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
@@ -87,7 +89,7 @@ class Facts:
                 self._forget(name)
             for name, child in children.items():
                 self._count_restarts(child)
-                self._metrics.actor_up.labels(name).set(child.state in WELL)
+                self._note_up(child)
                 if child.state == "running":
                     self._note_running(name.removeprefix(STRATEGY_PREFIX))
                 if child.memory_bytes is not None:
@@ -183,6 +185,7 @@ class Facts:
             self._metrics.engine_epoch.set(state.epoch)
         with self._lock:
             self._engine, self._engine_told_at = state, now
+            self._waiting_since = None if state.state != "waiting" else self._waiting_since or now
 
     def positions_unattended(self, counted: UnattendedPositions) -> None:
         """The last count stands while the database is away: what nobody steers is not steered by that."""
@@ -222,12 +225,12 @@ class Facts:
             is_waiting = self._engine is not None and not self._engine.is_held
             well = WELL | {"waiting"} if is_waiting else WELL  # who needs the lease waits for it
             ill = [f"{child.name} is {child.state}" for child in shared if child.state not in well]
-            return ill + self._waits_for_database() + self._refusals(unix_now)
+            return ill + self._waits_for_database(now) + self._refusals(unix_now)
 
-    def _waits_for_database(self) -> list[str]:
-        """Told of an engine that has not begun; one at work keeps its strategies, which tell of it themselves."""
-        roster, engine = self._children.get("roster"), self._engine
-        if engine is None or engine.state != "waiting" or roster is None or roster.state != "waiting":
+    def _waits_for_database(self, now: float) -> list[str]:
+        """Told at once of an engine that has not begun, and of one at work when it lasts."""
+        engine, since = self._engine, self._waiting_since
+        if engine is None or since is None or (engine.is_held and now - since < SHORT_OUTAGE_S):
             return []
         return [f"the engine waits for its database: {engine.reason}"]
 
@@ -286,6 +289,14 @@ class Facts:
 
     # upkeep of series
 
+    def _note_up(self, child: ChildReport) -> None:
+        """Who waits for the database's lease is neither up nor down, and no alarm is due."""
+        if child.state == "waiting" and self._engine is not None and not self._engine.is_held:
+            with suppress(KeyError):
+                self._metrics.actor_up.remove(child.name)
+        else:
+            self._metrics.actor_up.labels(child.name).set(child.state in WELL)
+
     def _count_restarts(self, child: ChildReport) -> None:
         """Turns the report's totals into a counter that never falls, also for a child that was forgotten meanwhile."""
         before = self._children.get(child.name)
@@ -302,7 +313,8 @@ class Facts:
     def _forget(self, name: str) -> None:
         """A child that is gone leaves its counters, which must not fall, and takes its gauges, which would go stale."""
         for gauge in (self._metrics.actor_up, self._metrics.actor_memory):
-            gauge.remove(name)
+            with suppress(KeyError):
+                gauge.remove(name)
         strategy = name.removeprefix(STRATEGY_PREFIX)
         facts = self._cycles.pop(strategy, None)
         if facts is None:

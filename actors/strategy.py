@@ -16,7 +16,7 @@ from engine.breaker import Breaker, admitted, faulted, succeeded, upstream_faile
 from engine.breaker_file import BreakerFile
 from engine.cadence import Cadence, cadence_of, missed_ticks, next_tick
 from engine.commit_gate import CommitGate
-from engine.cycle import CycleOutcome, Ports, ended, run_cycle
+from engine.cycle import CycleOutcome, Ports, ended, refusals_as_outages, run_cycle
 from engine.errors import Skip, SparkyError, StrategyFault, Superseded, UpstreamUnavailable
 from engine.llm.calls import Call
 from engine.llm.groq_client import GroqModel
@@ -110,7 +110,8 @@ class StrategyActor(Actor):
         """
         start = time.monotonic()
         try:
-            context = self._store.strategy_context(self._id)
+            with refusals_as_outages():
+                context = self._store.strategy_context(self._id)
         except (Superseded, StrategyFault, UpstreamUnavailable) as failure:
             if now >= self._due:
                 self._ticked, self._due = self._due, self._next(now)
@@ -173,7 +174,8 @@ class StrategyActor(Actor):
     def _pause(self, reason: str) -> None:
         """Until it can be written, the verdict stands in the breaker, or is come to again by the next cycle."""
         try:
-            self._store.pause_strategy(self._id, reason)
+            with refusals_as_outages():
+                self._store.pause_strategy(self._id, reason)
         except (UpstreamUnavailable, Superseded) as failure:
             self._log.warning("pause_not_written", reason=str(failure))
             return

@@ -15,7 +15,15 @@ from console import credentials, doctor, ending, kill, ledger, output, running, 
 from console.strategies import AsJson
 from console.streams import AnswerLost
 from engine import logs
-from engine.errors import EXIT_CONFIGURATION, BadConfiguration, Declined, FaultySettings, SparkyError
+from engine.errors import (
+    EXIT_CONFIGURATION,
+    EXIT_TRY_AGAIN,
+    AnotherEngineRuns,
+    BadConfiguration,
+    Declined,
+    FaultySettings,
+    SparkyError,
+)
 from engine.plain_text import one_line
 from engine.sentences import VALUE_ERROR
 from engine.showable import is_unicode
@@ -56,7 +64,13 @@ class _Group(TyperGroup):
             output.say_lines(f"sparky: {error}", err=True)
             raise typer.Exit(EXIT_CONFIGURATION) from error
         except SparkyError as error:
-            raise _ended(str(error), EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1) from error
+            raise _ended(str(error), _code_of(error)) from error
+
+
+def _code_of(error: SparkyError) -> int:
+    if isinstance(error, AnotherEngineRuns):
+        return EXIT_TRY_AGAIN
+    return EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1
 
 
 @contextmanager

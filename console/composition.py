@@ -27,7 +27,7 @@ SECRETS: Final[Mapping[str, frozenset[str]]] = {
     "monitor": _ADMIN,
     "prepare": DATABASE_SECRETS | _VAULT,
     "webhook": DATABASE_SECRETS | _VAULT | _ADMIN,
-    "engine-lease": DATABASE_SECRETS,
+    "engine-lease": DATABASE_SECRETS | _VAULT,
     "dispatcher": DATABASE_SECRETS | _VAULT,
     "roster": DATABASE_SECRETS,
     "strategy": DATABASE_SECRETS | {"groq_api_key"},
@@ -59,7 +59,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
         "sparky_paper_fee_percent",
         "sparky_paper_slippage_percent",
     },
-    "engine-lease": _DATABASE,
+    "engine-lease": _DATABASE | _VAULT,
     "limiter": _PROVIDER_LIMITS | {"groq_base_url", "groq_model", "sparky_llm_concurrency", "sparky_llm_timeout_s"},
     "market": frozenset({"sparky_market", "sparky_market_url"}),
     "dispatcher": _DATABASE | _VAULT | {"webhook_url"},
@@ -144,7 +144,7 @@ def everything(settings: Settings, engine: Engine, *, has_demo: bool) -> list[Ch
         _service(resolved, 0, "sim-aster", "simulator.service:make_aster") if settings.simulates_market else None,
         _actor(resolved, 0, "monitor"),
         _prepare(resolved, ",".join(tasks)) if tasks else None,
-        _service(resolved, 2, "webhook", "webhook_server.service:make") if serves_webhook(settings) else None,
+        _webhook(resolved, engine) if serves_webhook(settings) else None,
         *_shared(resolved, engine),
     ]
     return [child for child in children if child is not None]
@@ -232,6 +232,11 @@ def _database(settings: Settings) -> ChildSpec:
     # The first start makes a whole cluster, and PostgreSQL must be shut down also when the supervisor is killed.
     spec = _service(settings, 0, "database", "engine.store.embedded:make")
     return replace(spec, start_deadline_s=60.0, grace_s=5.0, death_signal=signal.SIGTERM)
+
+
+def _webhook(settings: Settings, engine: Engine) -> ChildSpec:
+    """It executes while its engine runs: else an engine might deliver to a server that may not execute."""
+    return replace(_service(settings, 2, "webhook", "webhook_server.service:make"), argument=str(engine.run))
 
 
 def _prepare(settings: Settings, tasks: str) -> ChildSpec:

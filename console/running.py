@@ -29,7 +29,7 @@ from console.rereading import Reread, Rereading, outlives_terminal
 from console.streams import AnswerLost
 from engine import logs
 from engine.breaker_file import BreakerFile
-from engine.errors import BadConfiguration, SparkyError
+from engine.errors import AnotherEngineRuns, BadConfiguration, SparkyError
 from engine.plain_text import one_line
 from engine.settings import Settings
 from engine.store import embedded
@@ -184,7 +184,7 @@ def _check_alone(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -
     """Raises BadConfiguration when another Sparky holds the home, or anybody a port that we shall need."""
     pid = instance.supervisor_pid(settings)
     if pid is not None:
-        raise BadConfiguration(
+        raise AnotherEngineRuns(
             f"Sparky already runs on {settings.sparky_home} as process {pid}; stop it, or set another SPARKY_HOME."
         )
     for setting, (host, port) in listeners.items():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
@@ -19,6 +18,7 @@ from engine.llm.calls import Call, Outcome
 from engine.prompts import View, build, market_block
 from engine.recording import record_of, signal_of, tried_again
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
+from engine.store.sqlstates import LoginRefused
 from engine.types import Action, Decision, MarketSnapshot, Strategy, StrategyContext, StrategyStatus
 from engine.unrecorded import Unrecorded
 
@@ -141,7 +141,7 @@ class _Cycle:
         self._record(record_of(self.decision, call, attempts, market, self.ports.unrecorded.usd), self.decision)
 
     def _context(self) -> StrategyContext:
-        with self._waiting():
+        with self._waiting(), refusals_as_outages():
             context = self.ports.records.strategy_context(self.strategy_id)
         if context is None:
             self.is_wanted = False
@@ -235,8 +235,13 @@ class _Cycle:
     def _record(self, record: DecisionRecord, decision: Decision) -> None:
         assert self.context is not None  # noqa: S101 - a decision was made in it
         signal = signal_of(decision, self.context.strategy, self.ports.signal_ttl_s)
+        decision_id = self.ports.new_id()
+
+        def keep() -> RecordedDecision:
+            with refusals_as_outages():
+                return self.ports.records.record_decision(decision_id, self.strategy_id, record, signal)
+
         with self._waiting(), self.ports.gate:
-            keep = partial(self.ports.records.record_decision, self.ports.new_id(), self.strategy_id, record, signal)
             recorded = tried_again(keep, self._llm_deadline(), self.ports.clock, self.ports.pause)
         self.is_recorded = True
         self.signal_id = recorded.signal_id
@@ -274,6 +279,15 @@ class _Cycle:
             calls=tuple(self.attempts.calls) if self.attempts else (),
             must_pause=self.must_pause,
         )
+
+
+@contextmanager
+def refusals_as_outages() -> Iterator[None]:
+    """For a strategy a database that refuses its login is away: it has served its engine before, and may again."""
+    try:
+        yield
+    except LoginRefused as error:
+        raise UpstreamUnavailable("database", str(error)) from None
 
 
 def ended(failure: SparkyError, duration_s: float) -> CycleOutcome:

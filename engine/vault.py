@@ -65,6 +65,10 @@ class Vault:
         self._keys = {key_id(key): key for key in parsed}
         self.sealing_id = next(iter(self._keys), None)
 
+    @property
+    def key_ids(self) -> frozenset[str]:
+        return frozenset(self._keys)
+
     def seal(self, secret: SecretStr, place: str) -> str:
         """Raises BadConfiguration without a key: no secret is ever written in the clear."""
         if self.sealing_id is None:

@@ -1,10 +1,12 @@
 -- One engine per database. Who holds the lease `engine` runs strategies and carries signals; every change of hands begins an
 -- epoch, and what an engine of an earlier epoch wants to record is refused with SQLSTATE SK423, however late it comes.
 --
--- An epoch is known by its run, the id of one start of a supervisor, which leaves once it has lost the lease. A lease that was not renewed in time can be taken; until
--- somebody takes it, its run may go on, so that an outage of the database costs nobody a decision.
+-- An epoch is known by its run, the id of one start of a supervisor, which leaves once it has lost the lease. A lease that was
+-- not renewed in time can be taken; until somebody takes it, its run may go on, so that an outage of the database costs nobody a
+-- decision.
 
 alter table public.leases add column if not exists run uuid;
+alter table public.leases add column if not exists is_released boolean not null default false;
 alter table public.leases add column if not exists epoch bigint not null default 0;
 alter table public.leases add column if not exists location text not null default ''; -- where it runs, for people
 
@@ -12,7 +14,7 @@ create or replace function public.engine_tenure() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce((
     select jsonb_build_object(
-      'run', l.run, 'epoch', l.epoch, 'location', l.location, 'since', l.taken_at,
+      'run', l.run, 'epoch', l.epoch, 'location', l.location, 'since', l.taken_at, 'until', l.until,
       'left_s', greatest(0, extract(epoch from l.until - clock_timestamp()))
     )
     from public.leases l where l.name = 'engine' and l.run is not null
@@ -22,8 +24,11 @@ $$;
 -- Takes the lease for a run, or keeps it; whose it is then, and whether it was another home's until now. p_home names the home and
 -- the boot it is used in: its lock lets one supervisor run there, so that a new one (p_is_new) need not wait for the end of one
 -- that was killed. A renewal is the run's alone: one that was on its way when its sender died takes nothing from its successor.
+--
+-- Another home's lease is taken when it was given back, or when its end is p_unrenewed: the taker says that it has seen no renewal
+-- for long enough. Its end alone proves nothing where the database itself was away, or had its clock set.
 create or replace function public.hold_engine(
-  p_run uuid, p_home text, p_location text, p_ttl_s double precision, p_is_new boolean
+  p_run uuid, p_home text, p_location text, p_ttl_s double precision, p_is_new boolean, p_unrenewed timestamptz default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -35,15 +40,31 @@ begin
   insert into public.leases as l (name, owner, until, run, epoch, location, taken_at)
     values ('engine', p_home, v_now + make_interval(secs => p_ttl_s), p_run, 1, left(p_location, 300), v_now)
     on conflict (name) do update
-      set owner = excluded.owner, until = excluded.until, run = excluded.run, location = excluded.location,
+      set owner = excluded.owner, until = excluded.until, run = excluded.run, location = excluded.location, is_released = false,
           epoch = case when l.run = excluded.run then l.epoch else l.epoch + 1 end,
           taken_at = case when l.run = excluded.run then l.taken_at else v_now end
-      where l.run = excluded.run or (p_is_new and (l.owner = excluded.owner or l.until <= v_now));
+      where l.run = excluded.run
+        or (p_is_new and (l.owner = excluded.owner or l.is_released or l.until = p_unrenewed));
   v_tenure := public.engine_tenure();
   return v_tenure || jsonb_build_object(
     'is_taken_over',
     coalesce(v_tenure -> 'run' = to_jsonb(p_run) and v_before.run <> p_run and v_before.owner <> p_home, false)
   );
+end
+$$;
+
+-- The lease of a webhook server that belongs to an engine: never while another engine runs, whose server it would keep from
+-- executing. One that has it and may not keep it gives it back.
+create or replace function public.hold_lease_of_engine(
+  p_name text, p_owner text, p_ttl_s double precision, p_engine uuid
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+begin
+  if exists (select from public.leases l where l.name = 'engine' and l.run is distinct from p_engine) then
+    delete from public.leases l where l.name = p_name and l.owner = p_owner;
+    return 'false';
+  end if;
+  return public.hold_lease(p_name, p_owner, p_ttl_s);
 end
 $$;
 
@@ -76,7 +97,8 @@ $$;
 create or replace function public.release_engine(p_run uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
-  update public.leases l set until = least(l.until, clock_timestamp()) where l.name = 'engine' and l.run = p_run;
+  update public.leases l set until = least(l.until, clock_timestamp()), is_released = true
+    where l.name = 'engine' and l.run = p_run;
   return to_jsonb(found);
 end
 $$;
@@ -106,6 +128,12 @@ begin
     alter function public.pause_strategy(uuid, text, text) rename to pause_strategy_unchecked;
     alter function public.strategy_context(uuid) rename to strategy_context_unchecked;
     alter function public.release_signals(text) rename to release_signals_unchecked;
+  else -- earlier files ran once more, as in an editor: what they made again would ask for no engine
+    drop function if exists public.record_decision(uuid, uuid, jsonb, jsonb);
+    drop function if exists public.claim_signals(text, integer, double precision);
+    drop function if exists public.pause_strategy(uuid, text, text);
+    drop function if exists public.strategy_context(uuid);
+    drop function if exists public.release_signals(text);
   end if;
 end
 $$;
@@ -182,8 +210,8 @@ begin
     select p.oid::regprocedure from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
-        'engine_tenure', 'hold_engine', 'release_engine', 'check_engine', 'model_use', 'record_decision', 'claim_signals',
-        'release_signals', 'pause_strategy', 'strategy_context'
+        'engine_tenure', 'hold_engine', 'release_engine', 'check_engine', 'model_use', 'hold_lease_of_engine',
+        'record_decision', 'claim_signals', 'release_signals', 'pause_strategy', 'strategy_context'
       ])
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);

@@ -21,6 +21,7 @@ logger = structlog.get_logger()
 NAME: Final = "webhook"
 TTL_S: Final = 5.0
 RENEW_S: Final = 1.0
+LOOK_S: Final = 0.25  # while another server has it
 
 
 class Lease:
@@ -59,7 +60,7 @@ class Lease:
             logger.warning("lease_not_released", reason=str(error))  # it ends by itself
 
     def _run(self) -> None:
-        while not self._stopping.wait(RENEW_S):
+        while not self._stopping.wait(RENEW_S if self.is_held else LOOK_S):
             self._renew()
 
     def _renew(self) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from typing import Final
+from uuid import UUID
 
 from engine.serving import HttpService
 from engine.settings import Settings
@@ -60,9 +61,12 @@ class WebhookService:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def make(settings: Settings, _argument: str) -> WebhookService:
-    """The service that `settings` describe; nothing is opened before `start`."""
-    store = open_store(settings, keep=True)
+def make(settings: Settings, argument: str) -> WebhookService:
+    """The service that `settings` describe; nothing is opened before `start`.
+
+    `argument` is the run of the engine whose server it is, empty for one that belongs to none.
+    """
+    store = open_store(settings, keep=True, engine=UUID(argument) if argument else None)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
     server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port))
     http = HttpService(

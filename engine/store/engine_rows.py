@@ -1,13 +1,12 @@
 """What the engine gives to the store and gets from it: strategies that should run, decisions, signals on their way."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
-from engine.types import Action, Frozen, Row, SignalAction, SignalOutcome
+from engine.types import Action, Frozen, Row, SignalAction, SignalOutcome, Utc
 
 
 def _revision(value: object) -> object:
@@ -92,14 +91,16 @@ class NewSignal(Frozen):
 class EngineTenure(Row):
     """Which engine holds the database's lease since when: its run, its epoch, and where it runs, for people.
 
-    `left_s` are the seconds until the lease can be taken by others; 0 once it can. `is_taken_over` says of a lease that
+    `until` is the end of the lease, which each renewal puts off, and `left_s` are the seconds until then, 0 once it has
+    run out. `is_taken_over` says of a lease that
     was just taken that another home's engine held it before.
     """
 
     run: UUID
     epoch: int
     location: str
-    since: datetime
+    since: Utc
+    until: Utc
     left_s: float
     is_taken_over: bool = False
 

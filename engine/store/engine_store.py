@@ -1,6 +1,7 @@
 """The engine's part of the store: what runs, what a cycle needs, its decision, and the outbox."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -35,13 +36,24 @@ class EngineStore:
         found = self.rpc.call("engine_tenure")
         return EngineTenure.model_validate(found) if found else None
 
-    def hold_engine(self, home: str, location: str, ttl_s: float, *, is_new: bool) -> EngineTenure:
+    def hold_engine(
+        self, home: str, location: str, ttl_s: float, *, is_new: bool, unrenewed: datetime | None = None
+    ) -> EngineTenure:
         """Takes or keeps the lease for this store's `engine`; whose it is then.
 
         `home` names the home in its boot, whose lock lets one supervisor run: a new engine takes the lease from its
-        predecessor there, and from anybody whose lease has run out. An engine that is not new keeps what it has.
+        predecessor there, from an engine that gave it back, and from one whose lease ended at `unrenewed` and was not
+        renewed since. An engine that is not new keeps what it has.
         """
-        held = self.rpc.call("hold_engine", run=self.engine, home=home, location=location, ttl_s=ttl_s, is_new=is_new)
+        held = self.rpc.call(
+            "hold_engine",
+            run=self.engine,
+            home=home,
+            location=location,
+            ttl_s=ttl_s,
+            is_new=is_new,
+            unrenewed=unrenewed,
+        )
         return EngineTenure.model_validate(held)
 
     def model_use(self, seconds: float) -> tuple[ModelUse, ...]:

@@ -28,6 +28,7 @@ from engine.types import Position, Side
 
 class WebhookStore:
     rpc: Rpc
+    engine: UUID | None
 
     def begin_execution(  # noqa: PLR0913, PLR0917 - the function's own arguments
         self,
@@ -132,8 +133,14 @@ class WebhookStore:
         return frozenset(Side(side) for side in sides)
 
     def hold_lease(self, name: str, owner: str, ttl_s: float) -> bool:
-        """Takes or keeps the lease for `ttl_s` more seconds; False while it is somebody else's."""
-        return bool(self.rpc.call("hold_lease", name=name, owner=owner, ttl_s=ttl_s))
+        """Takes or keeps the lease for `ttl_s` more seconds; False while it is somebody else's.
+
+        A store of an engine neither takes nor keeps it while another engine runs.
+        """
+        lease: dict[str, object] = {"name": name, "owner": owner, "ttl_s": ttl_s}
+        if self.engine is None:
+            return bool(self.rpc.call("hold_lease", **lease))
+        return bool(self.rpc.call("hold_lease_of_engine", **lease, engine=self.engine))
 
     def has_lease(self, owner: str) -> bool:
         """Whether the lease ``webhook`` is the owner's now; takes nothing."""

@@ -19,8 +19,9 @@ from engine.store.postgres import PostgresRpc
 from engine.store.rpc import Rpc
 from engine.store.store import Store
 from engine.types import Action, SignalAction, StrategyStatus
+from engine.vault import Vault
 from tests.support.events import Ear
-from tests.support.keys import vault
+from tests.support.keys import OTHER_KEY, vault
 from tests.support.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -152,6 +153,18 @@ def test_a_user_without_a_webhook_secret_ends_the_signal_with_the_reason(
     (attempt,) = running.ear.wait_for(SignalAttempted)
     assert (attempt.outcome, attempt.reason) == ("dead", "the user has no webhook secret")
     assert receiver.got == []
+
+
+def test_a_secret_that_is_sealed_with_another_key_ends_no_signal(
+    store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    leave_signal(store, strategy_id)
+    running = Running(Store(store.rpc, Vault(OTHER_KEY)), receiver.url)
+    (attempt,) = running.ear.wait_for(SignalAttempted)
+    running.ref.stop()
+    assert (attempt.outcome, attempt.status) == ("retry", None)
+    assert "sealed with key" in str(attempt.reason)
+    assert [row.status for row in store.signals()] == ["pending"]
 
 
 def test_a_successor_goes_on_at_once_with_what_its_predecessor_held(

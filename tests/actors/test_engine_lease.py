@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 
-from actors.engine_lease import LOOK_S, STOP_AFTER_S, TTL_S, EngineLease, home_identity
+from actors.engine_lease import AFTER_OUTAGE_S, LOOK_S, STOP_AFTER_S, TTL_S, EngineLease, Watch, home_identity
 from actors.messages import Ask, AskedElsewhere, EngineHeld, EngineState, Message
-from engine.errors import AnotherEngineRuns, UpstreamUnavailable
+from engine.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
 from engine.store.engine_rows import CallRecord, DecisionRecord
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
 from engine.types import Action, StrategyStatus
+from engine.vault import Vault
+from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 from tests.support.sql import as_owner
 
 
@@ -62,9 +66,11 @@ def line(store: Store) -> Lost:
 
 @pytest.fixture
 def make(line: Lost) -> Make:
-    def made(home: str, *, is_standby: bool = False, run: UUID | None = None) -> tuple[EngineLease, Ear]:
-        ear = Ear()
-        return EngineLease(Store(line, engine=run or uuid4()), ear, home, f"{home} on host", is_standby=is_standby), ear
+    def made(
+        home: str, *, is_standby: bool = False, run: UUID | None = None, key: SecretStr = ENCRYPTION_KEY
+    ) -> tuple[EngineLease, Ear]:
+        ear, opened = Ear(), Store(line, Vault(key), run or uuid4())
+        return EngineLease(opened, ear, home, f"{home} on host", is_standby=is_standby), ear
 
     return made
 
@@ -107,6 +113,41 @@ def test_a_lease_actor_that_is_replaced_keeps_what_its_engine_has(make: Make) ->
     assert ear.last()[1] == "running"
 
 
+def test_a_lease_of_others_is_theirs_until_it_has_stood_unrenewed_before_our_eyes() -> None:
+    watch, end, later = Watch(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    assert watch.unrenewed(0.0) is None
+    watch.saw(end, 10.0)
+    assert watch.unrenewed(10.0 + TTL_S - 0.1) is None
+    watch.saw(end, 12.0)
+    assert watch.unrenewed(10.0 + TTL_S) == end
+    watch.saw(later, 15.0)
+    assert watch.unrenewed(16.0) is None
+
+
+def test_after_an_outage_the_holder_has_the_first_word() -> None:
+    watch, end = Watch(), datetime(2026, 1, 1, tzinfo=UTC)
+    watch.saw(end, 10.0)
+    watch.lost_sight()
+    assert watch.unrenewed(1_000.0) is None
+    watch.saw(end, 1_000.0)
+    assert watch.unrenewed(1_000.0 + TTL_S) is None
+    assert watch.unrenewed(1_000.0 + AFTER_OUTAGE_S) == end
+
+
+def test_an_engine_whose_key_opens_nothing_takes_no_lease(make: Make, store: Store) -> None:
+    store.set_webhook_secret(store.ensure_user("trader@example.org"), SecretStr("whsec_" + "c2VjcmV0" * 4))
+    first, _ = make("one", key=OTHER_KEY)
+    with pytest.raises(BadConfiguration, match="sealed with"):
+        first.tick(time.monotonic())
+    standby, ear = make("two", is_standby=True, key=OTHER_KEY)
+    standby.tick(time.monotonic())
+    assert ear.last() == (0.0, "standing by")
+    assert store.engine_tenure() is None
+    right, its_ear = make("three")
+    right.tick(time.monotonic())
+    assert its_ear.last()[1] == "running"
+
+
 def test_a_standby_waits_and_takes_over_what_was_given_back(make: Make) -> None:
     first, _ = make("one")
     first.tick(time.monotonic())
@@ -122,9 +163,9 @@ def test_an_engine_that_lost_its_lease_leaves_and_so_does_a_standby(make: Make, 
     for is_standby in (False, True):
         loser, ear = make(f"loser {is_standby}", is_standby=is_standby)
         with as_owner(database_url) as sql:
-            sql("update leases set until = clock_timestamp() where name = 'engine'")
+            sql("update leases set until = clock_timestamp(), is_released = true where name = 'engine'")
             loser.tick(time.monotonic())
-            sql("update leases set until = clock_timestamp() where name = 'engine'")
+            sql("update leases set until = clock_timestamp(), is_released = true where name = 'engine'")
             make("winner")[0].tick(time.monotonic())
         with pytest.raises(AnotherEngineRuns, match="this engine's lease was taken"):
             loser.tick(time.monotonic())
@@ -161,7 +202,7 @@ def test_who_takes_over_from_another_home_tells_the_limiter_what_models_were_ask
     make("one")[0].tick(time.monotonic())
     call = CallRecord(model="llama", outcome="ok", latency_s=0.1, prompt_tokens=100, completion_tokens=20)
     with as_owner(database_url) as sql:
-        sql("update leases set until = clock_timestamp() where name = 'engine'")
+        sql("update leases set until = clock_timestamp(), is_released = true where name = 'engine'")
     store.record_decision(uuid4(), strategy_id, DecisionRecord(action=Action.HOLD, calls=(call,)), None)
     second, ear = make("two")
     second.tick(time.monotonic())

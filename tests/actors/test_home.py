@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.home import HomeLock, prepare_run_dir, read_last_words
-from engine.errors import BadConfiguration
+from engine.errors import AnotherEngineRuns
 
 
 def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starting(home: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starti
 def test_a_lock_whose_file_is_gone_or_another_is_void(home: Path) -> None:
     with HomeLock(home) as lock:
         assert not lock.is_void()
-        with pytest.raises(BadConfiguration, match="already runs"), HomeLock(home):
+        with pytest.raises(AnotherEngineRuns, match="already runs"), HomeLock(home):
             pass
         (home / "supervisor.lock").unlink()
         assert lock.is_void()

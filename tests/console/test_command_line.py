@@ -91,7 +91,7 @@ def test_a_home_in_use_is_refused_with_the_others_pid(home: Path) -> None:
         lock.write("4242")
         lock.flush()
         done = run(home, "up")
-    assert (done.returncode, done.stdout) == (78, "")
+    assert (done.returncode, done.stdout) == (75, "")
     assert "already runs" in done.stderr
     assert "4242" in done.stderr
 

@@ -12,6 +12,7 @@ from engine.attempts import Granted
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
 from engine.prompts import market_block
+from engine.store.sqlstates import LoginRefused
 from engine.types import Action, SignalAction
 from engine.unrecorded import Unrecorded
 from tests.engine.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
@@ -349,3 +350,10 @@ def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
     world = World(record_error=UpstreamUnavailable("database", "away"))
     world.run(deadline_s=1.3, llm_timeout_s=1.3)
     assert len(world.record_ids) <= 2
+
+
+def test_a_database_that_refuses_the_login_is_away() -> None:
+    """Its secret may be a minute old; the row is not at fault, and no process ends."""
+    for refused in ("28P01", "28000", "3D000"):
+        outcome = World(record_error=LoginRefused("The database refuses this login: password", refused)).run()
+        assert outcome.outcome == "upstream_database"

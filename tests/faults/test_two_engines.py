@@ -2,17 +2,21 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import psutil
+import psycopg
 import pytest
+from psycopg import sql
 
-from engine.errors import EXIT_TRY_AGAIN
+from actors.engine_lease import TTL_S
+from engine.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.types import Action, SignalAction
@@ -43,6 +47,20 @@ class Hosts:
         )
         self.made.append(made)
         return made
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """While entered no connection to it can be made, and those that were made are ended."""
+        name = psycopg.conninfo.conninfo_to_dict(self._database_url)["dbname"]
+        other = psycopg.conninfo.make_conninfo(self._database_url, dbname="postgres")
+        with psycopg.connect(other, autocommit=True) as connection:
+            allow = sql.SQL("alter database {} with allow_connections {}")
+            connection.execute(allow.format(sql.Identifier(str(name)), sql.SQL("false")))
+            try:
+                connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+                yield
+            finally:
+                connection.execute(allow.format(sql.Identifier(str(name)), sql.SQL("true")))
 
     def close(self) -> None:
         for host in self.made:
@@ -169,7 +187,7 @@ def test_a_standby_takes_over_from_an_engine_that_was_killed(hosts: Hosts, measu
     at_work(hosts, first)
     second.start("--standby")
     second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
-    assert second.json("status", "--once")["healthy"]
+    second.wait_for(lambda: second.json("status", "--once")["healthy"], "a standby that is well")
     at_work(hosts, first)
     epoch, _ = hosts.epoch()
     kill_everything(first)
@@ -235,21 +253,55 @@ def test_an_engine_that_is_stopped_hands_over_at_once(hosts: Hosts) -> None:
     assert hosts.doubled() == []
 
 
-def test_an_engine_with_another_key_ends_no_signal_of_the_one_that_can_open_the_secrets(hosts: Hosts) -> None:
+def test_an_engine_with_another_key_takes_nothing_over_and_leaves_signals_to_who_holds_the_key(hosts: Hosts) -> None:
     right, wrong = hosts.host("right"), hosts.host("wrong", SPARKY_ENCRYPTION_KEY=OTHER_KEY.get_secret_value())
     right.start()
     at_work(hosts, right)
-    kill_everything(right)
     wrong.start("--standby")
-    wrong.wait_for(lambda: str(wrong.home) in hosts.epoch()[1], "the other engine taking over")
+    wrong.wait_for(lambda: "sealed with" in str(engine(wrong)["reason"]), "the standby saying what it lacks")
+    refused = hosts.host("third", SPARKY_ENCRYPTION_KEY=OTHER_KEY.get_secret_value()).run("up")
+    assert refused.returncode == EXIT_CONFIGURATION
+    assert "sealed with" in refused.stderr
+    kill_everything(right)
     with right.store() as store:
-        store.engine = hosts.sql("select run from leases where name = 'engine'")[0][0]
         signal_id = leave_signal(store)
-    attempts = "select count(*) from signal_attempts where signal_id = %s and reason like '%%sealed with key%%'"
-    wrong.wait_for(lambda: hosts.sql(attempts, signal_id)[0][0] >= 2, "attempts that end nothing")
-    status = "select status from signal_outbox where id = %s"
-    assert hosts.sql(status, signal_id) == [("pending",)]
-    kill_everything(wrong)
     right.start()
+    status = "select status from signal_outbox where id = %s"
     right.wait_for(lambda: hosts.sql(status, signal_id) != [("pending",)], "the signal's end")
+    assert hosts.sql(status, signal_id) == [("delivered",)]
+    assert str(right.home) in hosts.epoch()[1]
+
+
+def test_after_an_outage_of_the_database_the_engine_that_ran_goes_on(hosts: Hosts) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.start()
+    at_work(hosts, first)
+    second.start("--standby")
+    second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
+    epoch, _ = hosts.epoch()
+    with hosts.database_away():
+        first.wait_for(lambda: engine(first)["state"] == "waiting", "the database being away")
+        second.wait_for(lambda: engine(second)["state"] == "waiting", "the database being away")
+        time.sleep(2 * TTL_S)  # what is tested is that the lease has run out
+    at_work(hosts, first)
+    assert engine(second)["state"] == "standing by"
+    assert hosts.epoch()[0] == epoch
+
+
+def test_a_webhook_server_that_was_frozen_executes_again_for_its_engine_beside_a_standby(hosts: Hosts) -> None:
+    first, second = hosts.host("first"), hosts.host("second")
+    first.start()
+    at_work(hosts, first)
+    second.start("--standby")
+    second.wait_for(lambda: engine(second)["state"] == "standing by", "standing by")
+    frozen = first.wait_for(lambda: first.process_of("webhook"), "the webhook server")
+    assert frozen is not None
+    frozen.suspend()
+    ended = "select 1 from leases where name = 'webhook' and until < clock_timestamp()"
+    first.wait_for(lambda: hosts.sql(ended), "the end of its lease")
+    frozen.resume()
+    with first.store() as store:
+        signal_id = leave_signal(store)
+    status = "select status from signal_outbox where id = %s"
+    first.wait_for(lambda: hosts.sql(status, signal_id) != [("pending",)], "the signal's end")
     assert hosts.sql(status, signal_id) == [("delivered",)]

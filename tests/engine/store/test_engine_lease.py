@@ -32,8 +32,12 @@ def strategy_id(desk: Desk) -> UUID:
     return desk.strategy().id
 
 
-def take(engine: Store, home: str = HOME, *, is_new: bool = True) -> bool:
-    return engine.hold_engine(home, f"home {home}", TTL_S, is_new=is_new).run == engine.engine
+def take(engine: Store, home: str = HOME, *, is_new: bool = True, watched: bool = True) -> bool:
+    """`watched`: as one that has seen the present lease unrenewed for long enough."""
+    tenure = engine.engine_tenure() if watched else None
+    unrenewed = None if tenure is None or tenure.left_s > 0 else tenure.until
+    held = engine.hold_engine(home, f"home {home}", TTL_S, is_new=is_new, unrenewed=unrenewed)
+    return held.run == engine.engine
 
 
 def run_out(database_url: str) -> None:
@@ -99,7 +103,9 @@ def test_who_takes_over_from_another_home_is_told_and_learns_what_models_were_as
     decided = DecisionRecord(action=Action.HOLD, calls=(call, call))
     same.record_decision(uuid4(), strategy_id, decided, None)
     run_out(database_url)
-    assert other.hold_engine(OTHER_HOME, "", TTL_S, is_new=True).is_taken_over
+    seen = other.engine_tenure()
+    assert seen is not None
+    assert other.hold_engine(OTHER_HOME, "", TTL_S, is_new=True, unrenewed=seen.until).is_taken_over
     assert not other.hold_engine(OTHER_HOME, "", TTL_S, is_new=False).is_taken_over
     (use,) = other.model_use(60.0)
     assert (use.model, use.requests, use.tokens) == ("llama", 2, 240)
@@ -107,6 +113,38 @@ def test_who_takes_over_from_another_home_is_told_and_learns_what_models_were_as
         sql("""update ai_trade_log set decision_json = '{"calls": [1, {"model": "m", "prompt_tokens": "many"}]}'""")
     (use,) = other.model_use(60.0)
     assert (use.model, use.requests, use.tokens) == ("m", 1, 0)
+
+
+def test_a_lease_that_ran_out_is_not_taken_by_who_has_not_seen_it_stand(engine: Engine, database_url: str) -> None:
+    first, second = engine(), engine()
+    assert take(first)
+    run_out(database_url)
+    assert not take(second, OTHER_HOME, watched=False)
+    seen = second.engine_tenure()
+    assert seen is not None
+    assert take(first, is_new=False)
+    assert second.hold_engine(OTHER_HOME, "", TTL_S, is_new=True, unrenewed=seen.until).run == first.engine
+
+
+def test_a_lease_whose_end_lies_far_ahead_is_taken_once_nobody_renews_it(engine: Engine, database_url: str) -> None:
+    first, second = engine(), engine()
+    assert take(first)
+    with as_owner(database_url) as sql:
+        sql("update leases set until = clock_timestamp() + interval '1 day' where name = 'engine'")
+    seen = second.engine_tenure()
+    assert seen is not None
+    assert second.hold_engine(OTHER_HOME, "", TTL_S, is_new=True, unrenewed=seen.until).run == second.engine
+
+
+def test_the_webhook_server_of_an_engine_executes_only_while_that_one_runs(engine: Engine, database_url: str) -> None:
+    first, second = engine(), engine()
+    assert take(first)
+    assert not second.hold_lease("webhook", "second's", 5.0)
+    assert first.hold_lease("webhook", "first's", 5.0)
+    run_out(database_url)
+    assert take(second, OTHER_HOME)
+    assert not first.hold_lease("webhook", "first's", 5.0)
+    assert second.hold_lease("webhook", "second's", 5.0)
 
 
 def test_what_an_engine_of_an_earlier_epoch_records_claims_or_pauses_is_refused(
