@@ -88,12 +88,13 @@ def test_a_stop_that_is_sent_to_each_process_twice_goes_stage_by_stage(
 
 
 def test_a_stop_that_is_repeated_until_the_last_moment_ends_with_0(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("one", "steady"), spec("two", "steady", stage=1)]) as running:
+    specs = [spec("one", "steady", grace_s=60.0), spec("two", "steady", stage=1, grace_s=60.0)]
+    with Supervised(run_dir, specs) as running:
         running.wait_for("two", "running")
         ended = threading.Event()
 
         def repeat() -> None:
-            while not ended.wait(0.001):
+            while not ended.wait(0.01):  # often enough to meet every moment, and leaving the others their time
                 with suppress(ProcessLookupError):
                     os.killpg(running.process.pid, signal.SIGTERM)
 
@@ -164,7 +165,7 @@ def test_a_fork_server_that_is_signalled_while_it_warms_up_is_not_lost(run_dir: 
         stop = threading.Event()
 
         def pester() -> None:
-            while not stop.is_set():
+            while not stop.wait(0.01):
                 with suppress(psutil.NoSuchProcess):
                     for process in psutil.Process(running.process.pid).children():
                         process.send_signal(number)

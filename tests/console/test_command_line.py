@@ -117,9 +117,13 @@ def test_an_unknown_command_and_a_wrong_option_are_usage_errors(home: Path) -> N
 def test_the_webhook_server_alone_serves_until_told_to_stop(home: Path, database_url: str, number: str) -> None:
     port = str(free_port())
     given = {"DATABASE_URL": database_url, "SPARKY_WEBHOOK_PORT": port}
-    server = subprocess.Popen(
-        [*SPARKY, "serve"], stderr=subprocess.PIPE, text=True, cwd=home, env=environment_of(home, given)
-    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite itself may run after nohup, which is inherited
+    try:
+        server = subprocess.Popen(
+            [*SPARKY, "serve"], stderr=subprocess.PIPE, text=True, cwd=home, env=environment_of(home, given)
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
     try:
         assert server.stderr is not None
         assert '"listening"' in server.stderr.readline()
