@@ -54,7 +54,7 @@ def database(settings: Settings) -> list[Check]:
             held = [] if migrations.state == "fault" else _held(store, settings)
         pooler = _pooler(settings)
     except SparkyError as error:
-        return [fault("database", f"{where}: {error}", _remedy(settings, error))]
+        return [fault("database", f"{where}: {error}", remedy(settings, error))]
     return [_written(health, where), *pooler, migrations, *_unreadable(health), *held]
 
 
@@ -68,7 +68,8 @@ def _held(store: Store, settings: Settings) -> list[Check]:
     ]
 
 
-def _remedy(settings: Settings, error: SparkyError) -> str:
+def remedy(settings: Settings, error: SparkyError) -> str:
+    """What a person does about a database that failed so."""
     state = getattr(error, "state", "")
     if settings.supabase_url is not None:
         return _remedy_of_project(error, state)

@@ -3,11 +3,15 @@
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
+from console import database_checks
+from engine.settings import Settings
 from engine.store.embedded import dsn
 from engine.store.store import Store
+from engine.store.supabase import refused
 from tests.console.conftest import Sparky
 from tests.console.test_doctor import examined, patient
 from tests.support.pgbouncer import pgbouncer
@@ -140,3 +144,28 @@ def test_the_engine_of_the_database_is_told(patient: Sparky, store: Store) -> No
     other = Store(store.rpc, store.vault, uuid4())
     epoch = other.hold_engine("boot/9/9", "/var/lib/sparky on other-host", 3_600.0, is_new=True).epoch
     assert f"epoch {epoch} runs at /var/lib/sparky on other-host" in examined(patient)["engine"]["found"]
+
+
+def test_what_a_supabase_project_refuses_is_told_in_its_terms(patient: Sparky) -> None:
+    away = examined(
+        patient,
+        DATABASE_URL="",
+        SUPABASE_URL=f"http://127.0.0.1:{free_port()}",
+        SUPABASE_SERVICE_ROLE_KEY="sb_secret_hunter2hunter2hunter2",
+    )["database"]
+    assert away["state"] == "fault"
+    assert "SUPABASE_URL" in away["remedy"]
+    assert "DATABASE_URL" not in away["remedy"]
+
+
+@pytest.mark.parametrize(("code", "words"), [("42501", "SERVICE_ROLE_KEY"), ("PGRST202", "supabase db push")])
+def test_a_refusal_of_a_supabase_project_has_a_remedy_of_its_own(code: str, words: str) -> None:
+    answer = httpx.Response(400, json={"code": code, "message": "no"})
+    settings = Settings.model_validate(
+        {
+            "supabase_url": "http://127.0.0.1:1",
+            "supabase_service_role_key": "sb_secret_hunter2hunter2hunter2",
+        }
+    )
+    assert words in database_checks.remedy(settings, refused(answer))
+    assert "grant service_role" not in database_checks.remedy(settings, refused(answer))
