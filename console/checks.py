@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,44 +13,22 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import SecretStr, ValidationError
 
-from console import composition, guarding, instance, output, unattended
+from console import composition, guarding, instance
 from console.check import Check, fault, ok, skipped
-from console.picture import killed
-from console.session import store_of
-from console.streams import encoding_of_answers
+from console.database_checks import database
 from engine.errors import SparkyError
 from engine.llm.calls import ADVICE, Outcome
 from engine.llm.refusals import classify
 from engine.redaction import Redactor
 from engine.settings import Settings
-from engine.store import borrowed, embedded
-from engine.store.migrate import MigrationStatus, read_migrations, status
-from engine.store.people_rows import DatabaseHealth
-from engine.store.unattended_rows import UnattendedPosition
 from engine.store.values import faults
-from engine.store.webhook_rows import KillSwitch
 
 TIMEOUT_S: Final = 10.0
 GROQ_URL: Final = "https://api.groq.com"
 LARGEST_SKEW_S: Final = 1.0  # signed requests are refused well before 10 s; NTP keeps a host within milliseconds
 LEAST_DISK_MB: Final = 500
 PROBE_SYMBOL: Final = "BTCUSDT"
-
-# By SQLSTATE: what a person does about a database that refuses.
-DATABASE_ADVICE: Final = {
-    "25006": (
-        "name the primary in DATABASE_URL, not a replica; or switch default_transaction_read_only off for the role and "
-        "the database, which a host may have switched on for a full disk"
-    ),
-    "28P01": "correct the user and the password in DATABASE_URL",
-    "28000": "correct the user in DATABASE_URL, or let it in (pg_hba.conf, alter role ... login)",
-    "3D000": "correct the database's name in DATABASE_URL, or make it: create database NAME encoding 'UTF8'",
-    "42501": "grant service_role to the login, or use the login that ran `sparky migrate`; it must also be let connect",
-    "53100": "make room on the database's disk",
-    "53300": "end other connections, raise the limit (connection limit of the role, max_connections), or use a pooler",
-    "57P01": "wait: the server is shutting down or restarting",
-    "57P03": "wait: the server is starting, stopping or recovering; its log says which",
-}
+_WEBHOOK_PORT: Final = "SPARKY_WEBHOOK_PORT"
 
 
 def examine(settings: Settings) -> list[Check]:
@@ -107,85 +85,6 @@ def _disk(path: Path) -> Check:
     if free_mb < LEAST_DISK_MB:
         return fault("disk space", f"{free_mb} MB free", "make room: the database keeps every decision")
     return ok("disk space", f"{free_mb / 1024:.1f} GB free")
-
-
-def database(settings: Settings) -> list[Check]:
-    where = "embedded" if settings.embeds_database else "Supabase" if settings.supabase_url else "DATABASE_URL"
-    if settings.embeds_database and not embedded.data_dir(settings.sparky_home).exists():
-        return [skipped("database", "embedded; `sparky up` makes it")]
-    try:
-        with store_of(settings) as store:
-            health = store.health()
-            migrations = _migrations(set(health.migrations), _edited(settings))
-            guards = [] if migrations.state == "fault" else guarding.guards(store.guard_report(), settings)
-            switches = [] if migrations.state == "fault" else _switches(store.kill_switches())
-            held = [] if migrations.state == "fault" else [_positions(store.unattended_positions())]
-    except SparkyError as error:
-        return [fault("database", f"{where}: {error}", _database_remedy(settings, error))]
-    return [_written(health, where), migrations, *_unreadable(health), *guards, *switches, *held]
-
-
-def _database_remedy(settings: Settings, error: SparkyError) -> str:
-    if settings.embeds_database:
-        return "see the sentence before; `sparky migrate` mends a missing schema"
-    return DATABASE_ADVICE.get(
-        getattr(error, "state", ""),
-        "check that the server runs, that the address, user and password are right, and run `sparky migrate`; "
-        "against a wrong encoding only another helps: create database NAME encoding 'UTF8' template template0",
-    )
-
-
-def _written(health: DatabaseHealth, where: str) -> Check:
-    if health.read_only:
-        found = f"{where}, PostgreSQL {health.version}: it is read-only, so that nothing can be recorded or traded"
-        return fault("database", found, DATABASE_ADVICE["25006"])
-    return ok("database", f"{where}, PostgreSQL {health.version}")
-
-
-def _unreadable(health: DatabaseHealth) -> list[Check]:
-    """No fault where the schema is known to be current, and an explanation where it is not."""
-    return [skipped("record of migrations", f"cannot be read: {reason}") for reason in health.unreadable]
-
-
-def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
-    """A switch that is on is no fault, but who asks why nothing is traded must see it."""
-    return [skipped("kill switch", killed(output.plain(switch), encoding_of_answers())) for switch in switches]
-
-
-def _positions(alone: Sequence[UnattendedPosition]) -> Check:
-    """A position that nobody steers is a fault: no process will ever mend it, a person has to."""
-    if not alone:
-        return ok("positions", "a running strategy steers each that is a strategy's")
-    encoding, rows = encoding_of_answers(), output.plain(tuple(alone))
-    commands = list(dict.fromkeys(filter(None, (unattended.remedy(row, encoding) for row in rows))))
-    more = "" if len(commands) <= unattended.MOST_NAMED else " (and more)"
-    told = ", ".join(f"`{command}`" for command in commands[: unattended.MOST_NAMED])
-    closes = f"let it run again (`sparky strategy start`), or close it: {told}{more}" if told else "close it by webhook"
-    return fault("positions", "; ".join(unattended.warnings(rows, encoding)), closes)
-
-
-def _edited(settings: Settings) -> MigrationStatus | None:
-    """What a database of ours knows beyond names; a Supabase project keeps no checksums, and has others' migrations."""
-    if settings.supabase_url is not None:
-        return None
-    with borrowed.database(settings) as dsn:
-        return status(dsn)
-
-
-def _migrations(applied: set[str], ours: MigrationStatus | None) -> Check:
-    known = [migration.name for migration in read_migrations()]
-    pending = [name for name in known if name not in applied]
-    if ours is not None and ours.edited:
-        remedy = "restore its text and put the change into a new migration; a database of an older draft must be new"
-        return fault("migrations", f"{ours.edited[0]} was edited after it ran here", remedy)
-    strange = sorted(applied - set(known)) if ours is not None else []
-    if strange:
-        remedy = "install the version of Sparky that migrated this database, or a newer one"
-        return fault("migrations", f"the database is ahead of this version, which does not know {strange[0]}", remedy)
-    if pending:
-        remedy = "run `sparky migrate`; for Supabase with the project's DATABASE_URL, or run `supabase db push`"
-        return fault("migrations", f"{len(pending)} not applied, the first is {pending[0]}", remedy)
-    return ok("migrations", "current")
 
 
 def groq(settings: Settings) -> list[Check]:
@@ -251,7 +150,7 @@ def webhook(settings: Settings) -> list[Check]:
         answer = requests.get(f"{parts.scheme}://{parts.netloc}/health", timeout=TIMEOUT_S)
     except requests.RequestException as error:
         if own and instance.supervisor_pid(settings) is None:
-            return [skipped("webhook", f"{url}: not running; `sparky up` starts it")]
+            return [skipped("webhook", f"{url}: not running; {instance.starters(settings)}")]
         return [fault("webhook", f"{url}: {_cause(error)}", "start it with `sparky serve`, or correct WEBHOOK_URL")]
     if answer.status_code >= 500:
         return [fault("webhook", f"{url}: answers {answer.status_code}", "see the log of the webhook server")]
@@ -261,7 +160,7 @@ def webhook(settings: Settings) -> list[Check]:
 def monitor(settings: Settings) -> list[Check]:
     status, pid = instance.monitor_status(settings), instance.supervisor_pid(settings)
     if pid is None:
-        return [skipped("sparky", "not running on this home; `sparky up` starts it")]
+        return [skipped("sparky", f"not running on this home; {instance.starters(settings)}")]
     if status is None:
         return [fault("sparky", f"process {pid} runs, its monitor does not answer", "see its log, or restart it")]
     if status["problems"]:
@@ -279,8 +178,14 @@ def monitor(settings: Settings) -> list[Check]:
 
 def ports(settings: Settings) -> list[Check]:
     ours = instance.own_ports(instance.supervisor_pid(settings))
-    wanted = composition.listeners(settings).items()
-    return [_port(name, host, number, ours) for name, (host, number) in wanted]
+    found = []
+    for name, (host, number) in composition.listeners(settings).items():
+        check = _port(name, host, number, ours)
+        is_free_or_ours = check.state == "ok"
+        # `sparky serve` is a process of its own, which no supervisor started.
+        is_webhook = name == _WEBHOOK_PORT and not is_free_or_ours and instance.is_webhook_server(host, number)
+        found.append(ok(check.name, "the webhook server") if is_webhook else check)
+    return found
 
 
 def _port(setting: str, host: str, number: int, ours: instance.OwnPorts) -> Check:

@@ -23,7 +23,6 @@ ATTEMPTS: Final = 5
 UNDER_WAY_S: Final = 30.0  # what was begun before has ended by then, or waits for its venue
 DELIVERED: Final = SignalOutcome.DELIVERED.value
 STILL_OPEN: Final = "still_open"
-_NO_ANSWER: Final = "no answer"
 _UNSIGNED: Final = "the person has no webhook secret; `sparky credentials set webhook` gives it one"
 
 COLUMNS: Final = (
@@ -48,7 +47,7 @@ class Closing(NamedTuple):
 
     def hint(self, settings: Settings) -> str:
         """What a person does first, where it is the webhook server that is away."""
-        if any(str(each["reason"]).startswith(_NO_ANSWER) for each in self.closed):
+        if any(each.get("is_unanswered") for each in self.closed):
             url = composition.resolve(settings).webhook_url
             return f" No webhook server answers at {url}: `sparky serve` (or `sparky up`) starts it."
         return ""
@@ -109,8 +108,9 @@ def _facts(position: Position) -> dict[str, Any]:
     return told | {"side": str(position.side), "is_paper": position.is_paper}
 
 
-def _end(outcome: str, reason: str | None) -> dict[str, Any]:
-    return {"outcome": outcome, "reason": reason}
+def _end(outcome: str, reason: str | None, *, is_unanswered: bool = False) -> dict[str, Any]:
+    """`is_unanswered`: no webhook server answered the last attempt."""
+    return {"outcome": outcome, "reason": reason, "is_unanswered": is_unanswered}
 
 
 def _unknown(row: UnfinishedRequest) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _closed(sender: Sender, url: str, store: Store, position: Position) -> dict[
         attempt = _attempt(sender, url, position, secret)
     except (BadConfiguration, SealedElsewhere, ValueError) as error:
         return _end(SignalOutcome.DEAD.value, str(error))
-    return _end(attempt.outcome.value, attempt.reason)
+    return _end(attempt.outcome.value, attempt.reason, is_unanswered=attempt.status is None)
 
 
 def _attempt(sender: Sender, url: str, position: Position, secret: SecretStr) -> delivery.Attempt:

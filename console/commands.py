@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from console import credentials, doctor, ending, kill, ledger, output, running, session, status, strategies
+from console import credentials, doctor, instance, kill, ledger, output, pausing, running, session, status, strategies
 from console.strategies import AsJson
 from console.streams import AnswerLost
 from engine import logs
@@ -194,6 +194,8 @@ def restart(
         raise SparkyError("Name one strategy, or give --all.")
     settings = session.settings_here()
     rows = [strategies.running_one(which)] if which is not None else strategies.running_ones()
+    if instance.supervisor_pid(settings) is None:
+        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {instance.starters(settings)}.")
     running.restart_strategies(settings, [row.id for row in rows])
     if as_json:
         output.print_json(output.plain(rows) if everyone else output.plain(rows[0]))
@@ -204,8 +206,8 @@ def restart(
         output.say("No strategy is to run.")
 
 
-strategies.app.command("pause")(ending.pause)
-strategies.app.command("delete")(ending.delete)
+strategies.app.command("pause")(pausing.pause)
+strategies.app.command("delete")(pausing.delete)
 app.command("kill")(kill.kill)
 app.command("positions")(ledger.positions)
 app.command("trades")(ledger.trades)

@@ -70,9 +70,8 @@ def list_all(as_json: AsJson = False) -> None:
     """List credentials without their secrets."""
     with store_of(settings_here()) as store:
         rows = store.list_credentials()
-    output.answer(
-        rows, COLUMNS, as_json=as_json, empty="There are no credentials; `sparky credentials set` stores some."
-    )
+    stores = "`sparky credentials set aster` (or another venue, or `webhook`) stores some"
+    output.answer(rows, COLUMNS, as_json=as_json, empty=f"There are no credentials; {stores}.")
 
 
 @app.command()

@@ -24,8 +24,22 @@ def is_hidden(settings: Settings) -> bool:
 
 
 def monitor_url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.sparky_monitor_host, settings.sparky_monitor_host)  # noqa: S104 - asked about, not bound
-    return f"http://{host}:{settings.sparky_monitor_port}"
+    return _address(settings.sparky_monitor_host, settings.sparky_monitor_port)
+
+
+def _address(host: str, port: int) -> str:
+    """By which something that listens on `host` is asked from this one."""
+    asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked about, not bound
+    return f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
+
+
+def is_webhook_server(host: str, port: int) -> bool:
+    """True if what listens there answers /health as a webhook server of Sparky, well or ill."""
+    try:
+        body = requests.get(f"{_address(host, port)}/health", timeout=TIMEOUT_S).json()
+    except (requests.RequestException, ValueError):
+        return False
+    return isinstance(body, dict) and "apiStatus" in body
 
 
 def monitor_status(settings: Settings) -> dict[str, Any] | None:
@@ -38,6 +52,13 @@ def monitor_status(settings: Settings) -> dict[str, Any] | None:
         if isinstance(data, dict) and "supervisor" in data:
             return data
     return None
+
+
+def starters(settings: Settings) -> str:
+    """Which command starts Sparky by these settings: all of it, or the engine and the webhook server by themselves."""
+    if settings.embeds_database or settings.simulates_groq or settings.simulates_market:
+        return "`sparky up` starts it"
+    return "`sparky supervise` starts the engine, `sparky serve` the webhook server"
 
 
 class OwnPorts(NamedTuple):

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 
 STRATEGY_PREFIX: Final = "strategy-"
 UNKNOWN: Final = "unknown"
+NOT_STARTED: Final = "not started"
+ELSEWHERE: Final = "elsewhere"  # another engine runs on the database, and its processes are not seen from here
 _MOST_DIGITS: Final = 15  # before the point
 _MONEY: Final = ("realized_pnl_usd", "unrealized_pnl_usd", "equity_usd", "llm_cost_today_usd")
 _COUNTED: Final = ("cycles", "decisions", "faults", "llm_requests", "llm_tokens", "signals", "llm_cost_usd")
@@ -16,28 +18,37 @@ _COUNTED: Final = ("cycles", "decisions", "faults", "llm_requests", "llm_tokens"
 Rows = list[dict[str, Any]] | None
 
 
-class Unheard(NamedTuple):
+class SilentSupervisor(NamedTuple):
     """What is known of the supervisor where no monitor answers: its pid, and whether it may run at all."""
 
     pid: int | None = None
     may_run: bool = False
 
 
-def joined(monitor: dict[str, Any] | None, rows: Rows, now: float, unheard: Unheard = Unheard()) -> dict[str, Any]:  # noqa: B008 - frozen
+def joined(
+    monitor: dict[str, Any] | None,
+    rows: Rows,
+    now: float,
+    silent: SilentSupervisor = SilentSupervisor(),  # noqa: B008 - frozen
+    tenure: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """`monitor` is its /status or None, `rows` those of `strategy_overview` or None where they could not be read.
 
-    `now` is Unix seconds; ages are seconds. `unheard` counts where `monitor` is None: nobody knows then what runs.
+    `now` is Unix seconds; ages are seconds. `silent` counts where `monitor` is None: nobody knows then what runs.
+    `tenure` is the database's `EngineTenure` as JSON, None where there is none or it is not known.
     """
     seen = monitor or {}
     children = seen.get("children")
+    is_idle = monitor is None and not silent.may_run
     return {
-        "running": True if monitor is not None else None if unheard.may_run else False,
+        "running": True if monitor is not None else None if silent.may_run else False,
         "healthy": seen.get("healthy"),
         "problems": seen.get("problems"),
-        "supervisor": seen.get("supervisor") or _silent(unheard.pid),
+        "supervisor": seen.get("supervisor") or _supervisor(silent.pid),
         "shared": None if children is None else [child for child in children if child["kind"] != "strategy"],
-        "strategies": _strategies(seen, rows, now, is_supervised=monitor is not None or unheard.may_run),
+        "strategies": _strategies(seen, rows, now, _without_process(seen, tenure, is_idle=is_idle)),
         "engine": seen.get("engine"),
+        "database_engine": _engine(tenure),
         "limiter": seen.get("limiter"),
         "outbox_pending": seen.get("outbox_pending"),
         "totals": dict.fromkeys(_COUNTED)
@@ -47,11 +58,29 @@ def joined(monitor: dict[str, Any] | None, rows: Rows, now: float, unheard: Unhe
     }
 
 
-def _silent(pid: int | None) -> dict[str, Any] | None:
+def _supervisor(pid: int | None) -> dict[str, Any] | None:
     return None if pid is None else {"pid": pid, "report_age_s": None}
 
 
-def _strategies(seen: dict[str, Any], rows: Rows, now: float, *, is_supervised: bool) -> Rows:
+def _engine(tenure: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if tenure is None else {name: tenure[name] for name in ("epoch", "location", "since", "left_s")}
+
+
+def works_elsewhere(view: dict[str, Any]) -> bool:
+    """Whether nothing runs on this home while an engine holds the lease of its database."""
+    return view["running"] is False and (view["database_engine"] or {}).get("left_s", 0) > 0
+
+
+def _without_process(seen: dict[str, Any], tenure: dict[str, Any] | None, *, is_idle: bool) -> str:
+    """The state of a strategy that should run and has no process here."""
+    if is_idle:
+        return ELSEWHERE if tenure is not None and tenure["left_s"] > 0 else NOT_STARTED
+    if (seen.get("engine") or {}).get("state") == "standing by":
+        return ELSEWHERE
+    return NOT_STARTED if seen.get("children") is not None else UNKNOWN
+
+
+def _strategies(seen: dict[str, Any], rows: Rows, now: float, without_process: str) -> Rows:
     """None where it is not known which there are: the database alone knows those without a process."""
     children = {child["name"]: child for child in seen.get("children") or []}
     cycles = seen.get("strategies") or {}
@@ -60,9 +89,8 @@ def _strategies(seen: dict[str, Any], rows: Rows, now: float, *, is_supervised: 
     names |= {name: name.removeprefix(STRATEGY_PREFIX) for name, c in children.items() if c["kind"] == "strategy"}
     if rows is None and not names:
         return None
-    knows_processes = seen.get("children") is not None or not is_supervised
     return [
-        strategy(key, children.get(name), cycles.get(key), known.get(key), now, knows_processes=knows_processes)
+        strategy(key, children.get(name), cycles.get(key), known.get(key), now, without_process)
         for name, key in names.items()
     ]
 
@@ -73,8 +101,7 @@ def strategy(
     cycle: dict[str, Any] | None,
     row: dict[str, Any] | None,
     now: float,
-    *,
-    knows_processes: bool = True,
+    without_process: str = NOT_STARTED,
 ) -> dict[str, Any]:
     """One strategy: its process, its last cycle, its books."""
     child, cycle, row = child or {}, cycle or {}, row or {}
@@ -82,7 +109,7 @@ def strategy(
         "id": key,
         "name": row.get("name") or child.get("title") or key,
         "status": row.get("status"),
-        "state": state(child, cycle, row, knows_processes=knows_processes),
+        "state": state(child, cycle, row, without_process),
         "paused_reason": row.get("paused_reason"),
         "pid": child.get("pid"),
         "last_decision": cycle.get("last_decision") or _recorded(row.get("last_decision"), now),
@@ -142,17 +169,15 @@ def _amount(told: object) -> Decimal | None:
     return value if value.is_finite() and value.adjusted() < _MOST_DIGITS else None
 
 
-def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any], *, knows_processes: bool = True) -> str:
-    """One word for how a strategy is: its process's state, or its row's when it has no process."""
+def state(child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any], without_process: str = NOT_STARTED) -> str:
+    """How a strategy is: its process's state; its row's, or `without_process` if it should run, when it has none."""
     if child:
         is_open = child["state"] == "running" and cycle.get("breaker") in ("open", "half_open")
         return f"breaker {cycle['breaker'].replace('_', ' ')}" if is_open else str(child["state"])
     status = row.get("status")
     if status is None:
         return UNKNOWN
-    if status == "running":
-        return "not started" if knows_processes else UNKNOWN
-    return str(status)
+    return without_process if status == "running" else str(status)
 
 
 def _until(next_tick_at: float | None, now: float) -> float | None:

@@ -1,6 +1,5 @@
 """The picture that `sparky status` draws: as much as the terminal holds, what is in trouble first. Pure."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from console import output, unattended
-from console.naming import typed_name
+from console.kill_switches import killed
 from console.widths import cut
 from engine.plain_text import one_line, safe
 from engine.sentences import not_served
@@ -58,9 +57,9 @@ def picture(
     """
     # Which need the names themselves.
     switches = None if view["kill_switches"] is None else [killed(each, encoding) for each in view["kill_switches"]]
-    alone = unattended.warnings(view.get("unattended") or (), encoding)
+    unsteered = unattended.warnings(view.get("unattended") or (), encoding)
     view = safe(showable(view, encoding), longest=_LONGEST_WORDS)
-    view |= {"kill_switches": showable(switches, encoding), "unattended": showable(alone, encoding)}
+    view |= {"kill_switches": showable(switches, encoding), "unattended": showable(unsteered, encoding)}
     footer = _footer(view)
     strategies, shared = view["strategies"] or [], view["shared"] or []
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
@@ -164,7 +163,15 @@ def _footer(view: dict[str, Any]) -> list[Text]:
         )
     )
     lines += [Text(_limits(model, state), style="dim") for model, state in (view["limiter"] or {}).items()]
-    return lines
+    return [*lines, *_engine(view.get("engine") or {})]
+
+
+def _engine(engine: dict[str, Any]) -> list[Text]:
+    """Which epoch of its database this engine runs, or waits for the end of."""
+    if engine.get("epoch") is None:
+        return []
+    where = f", at {engine['location']}" if engine["state"] == "standing by" and engine["location"] else ""
+    return [Text(f"engine: epoch {engine['epoch']} of its database{where}", style="dim")]
 
 
 def _sent(signals: dict[str, int] | None) -> str:
@@ -190,18 +197,6 @@ def _warnings(view: dict[str, Any]) -> list[str]:
     gone = {model: state["gone"] for model, state in (view["limiter"] or {}).items() if state.get("gone")}
     told = (not_served(model, reason) for model, reason in gone.items())
     return warnings + [sentence for sentence in told if sentence not in warnings]
-
-
-def killed(switch: dict[str, Any], encoding: str = UTF8) -> str:
-    """One kill switch as a sentence with the command that lifts it, as it can be typed at a stream of `encoding`."""
-    name, email = switch["strategy_name"], switch["email"]
-    narrowed = f" --user {shlex.quote(email)}" if email else ""
-    if name:
-        narrowed = f" --strategy {shlex.quote(typed_name(switch, encoding))}"
-    reason = f" ({one_line(switch['reason'])})" if switch["reason"] else ""
-    whom = one_line(name or email or "everybody", _LONGEST_WORDS)
-    said = f"the kill switch is on for {whom}{reason}: no entries; `sparky kill --off{narrowed}` lifts it"
-    return one_line(said, 4 * _LONGEST_WORDS)
 
 
 def _limits(model: str, state: dict[str, Any]) -> str:

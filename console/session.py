@@ -12,7 +12,7 @@ from engine import logs
 from engine.errors import BadConfiguration
 from engine.settings import Settings, read_environment
 from engine.store import embedded
-from engine.store.borrowed import Borrowed, InUse, database
+from engine.store.borrowed import Borrowed, BorrowedRpc, database
 from engine.store.migrate import migrate
 from engine.store.store import Store, open_store
 
@@ -50,7 +50,7 @@ def store_of(settings: Settings, *, may_start: bool = True) -> Iterator[Store]:
     _check_made(settings)
     named = settings.model_copy(update={"database_url": SecretStr(embedded.dsn(settings.sparky_home))})
     with Borrowed(settings, may_start=may_start) as server, open_store(named, keep=False) as store:
-        yield Store(InUse(store.rpc, server), store.vault)
+        yield Store(BorrowedRpc(store.rpc, server), store.vault)
 
 
 def migrate_here() -> tuple[str, ...]:

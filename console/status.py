@@ -72,21 +72,22 @@ def look(settings: Settings) -> dict[str, Any]:
     monitor = instance.monitor_status(settings)
     books = _books(settings)
     pid = instance.supervisor_pid(settings) if monitor is None else None
-    unheard = overview.Unheard(pid, may_run=pid is not None or instance.is_hidden(settings))
+    silent = overview.SilentSupervisor(pid, may_run=pid is not None or instance.is_hidden(settings))
     now = time.time()
-    view = overview.joined(monitor, books.rows, now, unheard)
+    view = overview.joined(monitor, books.rows, now, silent, books.tenure)
     return view | {
         "database": books.trouble or "ok",
         "kill_switches": books.switches,
-        "unattended": _unattended(books.alone, view, now),
+        "unattended": _unattended(books.unattended, view, now),
         "llm": overview.llm(books.rows, settings.sparky_daily_llm_budget_usd),
     }
 
 
-def _unattended(alone: Rows | None, view: dict[str, Any], now: float) -> Rows | None:
+def _unattended(found: Rows | None, view: dict[str, Any], now: float) -> Rows | None:
     """None where it is not known; what strategies with a process hold is told as far as it is."""
-    unsteered = unattended.unsteered(view["strategies"] or (), now, is_running=bool(view["running"]))
-    return unsteered or None if alone is None else alone + unsteered
+    is_engine_here = bool((view["engine"] or {}).get("is_held"))
+    unsteered = unattended.unsteered(view["strategies"] or (), now, is_engine_here=is_engine_here)
+    return unsteered or None if found is None else found + unsteered
 
 
 class _Books(NamedTuple):
@@ -94,7 +95,8 @@ class _Books(NamedTuple):
 
     rows: Rows | None
     switches: Rows | None
-    alone: Rows | None
+    unattended: Rows | None
+    tenure: dict[str, Any] | None  # also None if no engine ever ran there
     trouble: str | None
 
 
@@ -102,17 +104,16 @@ def _books(settings: Settings) -> _Books:
     """Each reading by itself: one that fails takes no other with it."""
     try:
         with store_of(settings, may_start=False) as store:
-            readings = [
-                _read(each) for each in (store.strategy_overview, store.kill_switches, store.unattended_positions)
-            ]
+            asked = (store.strategy_overview, store.kill_switches, store.unattended_positions, store.engine_tenure)
+            readings = [_read(each) for each in asked]
     except SparkyError as error:
-        return _Books(None, None, None, str(error))
+        return _Books(None, None, None, None, str(error))
     troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
-    rows, switches, alone = (found for found, _ in readings)
-    return _Books(rows, switches, alone, "; ".join(troubles) or None)
+    rows, switches, unsteered, tenure = (found for found, _ in readings)
+    return _Books(rows, switches, unsteered, tenure, "; ".join(troubles) or None)
 
 
-def _read(reading: Callable[[], Sequence[BaseModel]]) -> tuple[Rows | None, str | None]:
+def _read(reading: Callable[[], Sequence[BaseModel] | BaseModel | None]) -> tuple[Any, str | None]:
     try:
         return output.plain(reading()), None
     except SparkyError as error:
@@ -130,9 +131,13 @@ def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:
     # An embedded database stops with Sparky: that it does not run either is no news.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""
+    if overview.works_elsewhere(view):
+        there = view["database_engine"]
+        where = f"the engine of this database runs at {there['location']} (epoch {there['epoch']})"
+        return f"Sparky is not running on {settings.sparky_home}; {where}.{known}"
     held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if row["status"] == "running")
-    alone = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
-    return f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.{alone}{known}"
+    unsteered = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
+    return f"Sparky is not running on {settings.sparky_home}; {instance.starters(settings)}.{unsteered}{known}"
 
 
 def here(*, as_json: bool, once: bool) -> int:

@@ -20,7 +20,6 @@ _WHY: Final = {
     "other exchange": "trades on another exchange now",
     "other symbols": "trades other symbols now",
     "parked": "is parked",
-    "no process": "has no process",
 }
 
 
@@ -60,13 +59,14 @@ def warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[
     return [*told, f"nobody steers {rest} more positions; `sparky status --json` names them"] if rest > 0 else told
 
 
-def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_running: bool) -> list[dict[str, Any]]:
+def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_here: bool) -> list[dict[str, Any]]:
     """What strategies hold that should run and decide nothing, out of the rows of `sparky status` at Unix `now`.
 
-    Nothing while Sparky does not run at all, which is told as such.
+    Nothing unless this home's engine holds the lease: another one may steer what has no process here. A strategy
+    without a process is not meant either, since it may just have been started.
     """
     found = []
-    for row in strategies if is_running else ():
+    for row in strategies if is_engine_here else ():
         why = _trouble(row, now)
         since = row.get("breaker_since") if why == "breaker open" else None
         lasting_s = None if since is None else round(now - since, 3)
@@ -79,8 +79,8 @@ def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_running: b
 def _trouble(row: dict[str, Any], now: float) -> str | None:
     if row["status"] != "running":
         return None
-    if row["state"] in ("parked", "not started"):
-        return {"parked": "parked", "not started": "no process"}[row["state"]]
+    if row["state"] == "parked":
+        return "parked"
     since = row.get("breaker_since")
     return "breaker open" if since is not None and now - since >= LONG_OPEN_S else None
 

@@ -144,7 +144,7 @@ class Borrowed:
         users.leave()
 
 
-class InUse:
+class BorrowedRpc:
     """An `Rpc` whose every call has a server, and keeps it."""
 
     def __init__(self, rpc: Rpc, server: Borrowed) -> None:

@@ -35,6 +35,7 @@ LATENESS_S: Final = 1.0  # a server's own word that a statement took too long is
 
 _ENCODING: Final = "UTF8"
 _LOGIN_REFUSED: Final = "28P01"
+_PROTOCOL_VIOLATION: Final = "08P01"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _Result = TypeVar("_Result")
@@ -160,6 +161,19 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
     connection.patience_s = timeout_s + LATENESS_S
     set_json_loads(_read_json, connection)
     return connection
+
+
+def allows_transactions(dsn: str) -> bool:
+    """False behind a pooler in statement mode, which refuses to begin one. Raises as `connect`."""
+    try:
+        with connect(dsn) as connection:
+            for statement in (b"begin", b"select 1", b"rollback"):
+                connection.execute(statement)
+    except psycopg.Error as error:
+        if error.sqlstate != _PROTOCOL_VIOLATION:
+            raise translated(error) from None
+        return False
+    return True
 
 
 def transaction_settings(connection: Connection, timeout_s: float) -> bytes:

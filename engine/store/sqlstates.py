@@ -20,8 +20,8 @@ class DatabaseUnavailable(UpstreamUnavailable):
         self.state = state
 
 
-class LoginRefused(BadConfiguration):
-    """The database refuses the login, or the login may not do what was asked; `state` is its SQLSTATE."""
+class DatabaseRefuses(BadConfiguration):
+    """The database cannot do what was asked until a person mends something; `state` is its SQLSTATE."""
 
     def __init__(self, sentence: str, state: str) -> None:
         super().__init__(sentence)
@@ -34,7 +34,7 @@ def failure(state: str, mend: str) -> SparkyError:
         return Superseded(mend)
     if state in OURS:
         return Declined(mend)
-    return LoginRefused(mend, state) if _refuses_login(state) else BadConfiguration(mend)
+    return DatabaseRefuses(mend, state)
 
 
 def to_mend(state: str, reason: str) -> str | None:
@@ -50,10 +50,10 @@ def to_mend(state: str, reason: str) -> str | None:
             f"The database's login lacks a right ({reason}): grant service_role to it, "
             "or use the login that ran `sparky migrate`."
         )
-    if _refuses_login(state):
-        return f"The database refuses this login: {reason}."
-    return None
+    return _to_connect(state, reason)
 
 
-def _refuses_login(state: str) -> bool:
-    return state in {_NO_DATABASE, _NO_RIGHT} or state.startswith("28")
+def _to_connect(state: str, reason: str) -> str | None:
+    if state == _NO_DATABASE:
+        return f"The database does not exist ({reason}): make it (create database), or correct its name."
+    return f"The database refuses this login: {reason}." if state.startswith("28") else None

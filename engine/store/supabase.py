@@ -26,6 +26,7 @@ LARGEST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 _SQLSTATE_LENGTH: Final = 5
 _ABSENT: Final = {"PGRST106", "PGRST202", "PGRST203", "PGRST204", "PGRST205"}  # schema, function, column, table
+_ABSENT_FUNCTION: Final = "42883"  # the SQLSTATE that says the same
 _WRONG_KEY: Final = {"PGRST301", "PGRST302", "PGRST303"}
 _MIGRATE: Final = "apply the migrations, by `supabase db push` or by `sparky migrate` with the project's DATABASE_URL."
 _NOT_OURS: Final = "SUPABASE_URL does not name a Supabase project's API"
@@ -127,7 +128,7 @@ def refused(response: httpx.Response) -> SparkyError:
     code, reason = str(said.get("code") or ""), str(said.get("message") or response.reason_phrase).rstrip(".")
     mend = _to_mend(response.status_code, code, reason, is_json=bool(said))
     if mend is not None:
-        return sqlstates.failure(code, mend)
+        return sqlstates.failure(_ABSENT_FUNCTION if code in _ABSENT else code, mend)
     wish_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
     return UpstreamUnavailable("database", reason if code else f"{response.status_code} {reason}", wish_s)
 

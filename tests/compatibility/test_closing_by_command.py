@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from console.closing import Closing
 from engine.entry_rules import UNRESTRICTED
 from engine.settings import Settings
 from engine.store.people_rows import NewStrategy
@@ -224,3 +225,10 @@ def test_a_kill_switch_for_one_strategy_does_not_wait_for_a_request_of_another(
     done = sparky("kill", "--strategy", "bold", "--close-all", "--json")
     assert done.exit_code == 0, done.output
     assert [each["outcome"] for each in json.loads(done.stdout)] == ["delivered"]
+
+
+def test_only_what_no_server_answered_is_told_as_a_server_that_is_away() -> None:
+    ended = {"outcome": "refused", "reason": "no answer was awaited by the venue", "status": 200}
+    assert Closing([ended], []).hint(Settings()) == ""
+    unheard = {"outcome": "retry", "reason": "interrupted", "status": None, "is_unanswered": True}
+    assert "No webhook server answers" in Closing([unheard], []).hint(Settings())

@@ -188,18 +188,17 @@ def test_of_many_a_few_are_named_and_the_rest_counted(store: Store, sql: Sql, sp
     [
         ({"state": "parked", "breaker": None}, "is parked"),
         ({"state": "breaker open", "breaker": "open", "breaker_since": 1_000.0}, "has had its breaker open for"),
-        ({"state": "not started", "breaker": None}, "has no process"),
     ],
 )
 def test_a_running_row_that_decides_nothing_is_told_with_what_it_holds(facts: dict[str, Any], words: str) -> None:
     row = {"id": "abc", "name": "bold", "status": "running"} | facts
     row["positions"] = [{"side": "LONG", "quantity": "0.5", "symbol": "BTCUSDT", "is_paper": True, "entry_price": "1"}]
-    (alone,) = unsteered([row], now=10_000.0, is_running=True)
+    (alone,) = unsteered([row], now=10_000.0, is_engine_here=True)
     assert words in sentence(alone)
     assert "LONG 0.5 BTCUSDT (paper)" in sentence(alone)
-    assert unsteered([row | {"positions": []}], now=10_000.0, is_running=True) == []
-    assert unsteered([row | {"breaker_since": 9_990.0, "state": "running"}], now=10_000.0, is_running=True) == []
-    assert unsteered([row], now=10_000.0, is_running=False) == []  # that nothing runs is said anyway
+    assert unsteered([row | {"positions": []}], now=10_000.0, is_engine_here=True) == []
+    assert unsteered([row | {"breaker_since": 9_990.0, "state": "running"}], now=10_000.0, is_engine_here=True) == []
+    assert unsteered([row], now=10_000.0, is_engine_here=False) == []  # another engine may steer it
 
 
 def test_doctor_calls_it_a_fault_that_a_person_must_mend(store: Store, sql: Sql, sparky: Sparky) -> None:

@@ -105,10 +105,15 @@ def test_without_the_database_it_is_not_said_that_there_are_no_strategies(
     else:
         watched.server.close()
     sparky.environment["DATABASE_URL"] = AWAY
-    done = sparky("status", "--once")
+    done, told = sparky("status", "--once"), sparky("status", "--json")
+    assert (done.exit_code, told.exit_code) == (int(monitor == "away"),) * 2
     assert "There are no strategies" not in done.output
-    assert json.loads(sparky("status", "--json").stdout)["strategies"] is None
-    assert monitor == "away" or "Which strategies exist is not known." in done.output
+    assert json.loads(told.stdout)["strategies"] is None
+    if monitor == "away":
+        assert "Sparky is not running on" in done.stderr
+        assert "The database says: " in done.stderr
+    else:
+        assert "Which strategies exist is not known." in done.output
 
 
 @pytest.mark.parametrize(

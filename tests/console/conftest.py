@@ -45,7 +45,10 @@ class Sparky:
         self.environment = dict.fromkeys((name.upper() for name in Settings.model_fields), "") | dict(environment)
 
     def __call__(self, *words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(app, list(words), env=self.environment, input=stdin, prog_name="sparky")
+        """Raises what the command itself would crash by."""
+        return CliRunner().invoke(
+            app, list(words), env=self.environment, input=stdin, prog_name="sparky", catch_exceptions=False
+        )
 
     def ok(self, *words: str, stdin: str | None = None) -> str:
         done = self(*words, stdin=stdin)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
+import webhook_server.service
 from engine.serving import HttpService
+from engine.settings import Settings
 from engine.store.postgres import connect
 from simulator import aster, groq
 from simulator.candles import synthetic
@@ -209,3 +211,37 @@ def test_a_home_that_others_may_enter_or_that_cannot_be_made_is_a_fault(patient:
     assert "chmod 700" in examined(patient)["home directory"]["remedy"]
     (home / "file").write_text("")
     assert examined(patient, SPARKY_HOME=f"{home}/file/x")["home directory"]["state"] == "fault"
+
+
+def test_the_webhook_server_of_these_settings_is_no_foreign_program(patient: Sparky, home: Path) -> None:
+    names = {name.lower(): value for name, value in patient.environment.items() if value}
+    service = webhook_server.service.make(Settings.model_validate(names | {"sparky_home": home}), "")
+    service.start()
+    try:
+        port = patient.environment["SPARKY_WEBHOOK_PORT"]
+        found = examined(patient)
+        assert found[f"port {port}"] == {
+            "name": f"port {port}",
+            "state": "ok",
+            "found": "the webhook server",
+            "remedy": None,
+        }
+    finally:
+        service.stop(1)
+
+
+def test_a_foreign_program_on_the_port_of_the_webhook_server_is_a_fault(patient: Sparky, serve: Serve) -> None:
+    url = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    port = url.rpartition(":")[2]
+    found = examined(patient, SPARKY_WEBHOOK_PORT=port)[f"port {port}"]
+    assert (found["state"], "SPARKY_WEBHOOK_PORT" in found["remedy"]) == ("fault", True)
+
+
+def test_with_real_services_and_a_named_database_each_unit_is_started_by_its_own_command(
+    patient: Sparky, serve: Serve
+) -> None:
+    url = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    found = examined(patient, GROQ_API_KEY=KEY, GROQ_BASE_URL=url, SPARKY_MARKET="aster", SPARKY_MARKET_URL=url)
+    assert "`sparky supervise`" in found["sparky"]["found"]
+    assert "`sparky serve`" in found["webhook"]["found"]
+    assert "sparky up" not in found["sparky"]["found"] + found["webhook"]["found"]

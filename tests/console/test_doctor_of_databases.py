@@ -1,13 +1,21 @@
 """What `sparky doctor` finds of a database, and what it tells a person to do."""
 
 from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
+from console import database_checks
+from engine.settings import Settings
 from engine.store.embedded import dsn
+from engine.store.store import Store
+from engine.store.supabase import refused
 from tests.console.conftest import Sparky
 from tests.console.test_doctor import examined, patient
+from tests.support.pgbouncer import pgbouncer
+from tests.support.ports import free_port
 from tests.support.refusing_postgres import refusing_postgres, welcoming_postgres
 from tests.support.sql import Sql
 
@@ -82,3 +90,82 @@ def test_a_record_of_migrations_that_cannot_be_read_is_told_and_no_fault(
     assert found["migrations"]["state"] == "ok"
     assert "supabase_migrations.schema_migrations" in str(found)
     assert found["database"]["state"] == "ok"
+
+
+def test_a_login_that_owns_nothing_and_was_granted_the_service_role_is_well(
+    patient: Sparky, postgres_home: Path, database_url: str
+) -> None:
+    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+        connection.execute("create role trades_only login")
+        connection.execute("grant service_role to trades_only")
+    found = examined(patient, DATABASE_URL=database_url.replace("postgres@", "trades_only@", 1))
+    assert {check["state"] for check in found.values()} == {"ok", "skipped"}, found
+    assert found["migrations"]["found"] == "current"
+    assert found["positions"]["state"] == "ok"
+
+
+def test_a_missing_schema_is_told_the_command_that_makes_it_and_nothing_else(
+    patient: Sparky, empty_database_url: str
+) -> None:
+    found = examined(patient, DATABASE_URL=empty_database_url)["database"]
+    assert found["state"] == "fault"
+    assert found["remedy"] == "run `sparky migrate`"
+
+
+def test_a_server_that_does_not_answer_is_told_apart_from_one_without_tls(patient: Sparky, database_url: str) -> None:
+    away = examined(patient, DATABASE_URL=f"postgresql://me:hunter2@127.0.0.1:{free_port()}/shop")["database"]
+    assert "server runs" in away["remedy"]
+    for other in ("migrate", "password", "encoding", "sslmode"):
+        assert other not in away["remedy"]
+    with refusing_postgres("28000", "unused") as address:
+        plain = examined(patient, DATABASE_URL=f"{address}?sslmode=require")["database"]
+    assert "sslmode" in plain["remedy"]
+    for other in ("migrate", "password", "encoding"):
+        assert other not in plain["remedy"]
+
+
+def test_a_database_that_does_not_exist_is_no_refused_login(patient: Sparky, postgres_home: Path) -> None:
+    found = examined(patient, DATABASE_URL=dsn(postgres_home, "nosuch"))["database"]
+    assert "The database does not exist" in found["found"]
+    assert "refuses this login" not in found["found"]
+    assert "create database nosuch" in found["remedy"] or "create database NAME" in found["remedy"]
+
+
+def test_a_pooler_in_statement_mode_is_a_fault(patient: Sparky, postgres_home: Path, database_url: str) -> None:
+    with pgbouncer(postgres_home, pool_mode="statement") as pooler:
+        found = examined(patient, DATABASE_URL=pooler.dsn(database_url))
+    faults = [check for check in found.values() if check["state"] == "fault"]
+    assert len(faults) == 1
+    assert "pool_mode" in faults[0]["remedy"]
+
+
+def test_the_engine_of_the_database_is_told(patient: Sparky, store: Store) -> None:
+    assert examined(patient)["engine"]["state"] == "skipped"
+    other = Store(store.rpc, store.vault, uuid4())
+    epoch = other.hold_engine("boot/9/9", "/var/lib/sparky on other-host", 3_600.0, is_new=True).epoch
+    assert f"epoch {epoch} runs at /var/lib/sparky on other-host" in examined(patient)["engine"]["found"]
+
+
+def test_what_a_supabase_project_refuses_is_told_in_its_terms(patient: Sparky) -> None:
+    away = examined(
+        patient,
+        DATABASE_URL="",
+        SUPABASE_URL=f"http://127.0.0.1:{free_port()}",
+        SUPABASE_SERVICE_ROLE_KEY="sb_secret_hunter2hunter2hunter2",
+    )["database"]
+    assert away["state"] == "fault"
+    assert "SUPABASE_URL" in away["remedy"]
+    assert "DATABASE_URL" not in away["remedy"]
+
+
+@pytest.mark.parametrize(("code", "words"), [("42501", "SERVICE_ROLE_KEY"), ("PGRST202", "supabase db push")])
+def test_a_refusal_of_a_supabase_project_has_a_remedy_of_its_own(code: str, words: str) -> None:
+    answer = httpx.Response(400, json={"code": code, "message": "no"})
+    settings = Settings.model_validate(
+        {
+            "supabase_url": "http://127.0.0.1:1",
+            "supabase_service_role_key": "sb_secret_hunter2hunter2hunter2",
+        }
+    )
+    assert words in database_checks.remedy(settings, refused(answer))
+    assert "grant service_role" not in database_checks.remedy(settings, refused(answer))
