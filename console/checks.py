@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import SecretStr, ValidationError
 
-from console import composition, guarding, instance, output, unattended
+from console import composition, guarding, instance, output, position_checks
 from console.check import Check, fault, ok, skipped
 from console.picture import killed
 from console.session import store_of
@@ -26,7 +26,6 @@ from engine.settings import Settings
 from engine.store import borrowed, embedded
 from engine.store.migrate import MigrationStatus, read_migrations, status
 from engine.store.people_rows import DatabaseHealth
-from engine.store.unattended_rows import UnattendedPosition
 from engine.store.values import faults
 from engine.store.webhook_rows import KillSwitch
 
@@ -119,7 +118,7 @@ def database(settings: Settings) -> list[Check]:
             migrations = _migrations(set(health.migrations), _edited(settings))
             guards = [] if migrations.state == "fault" else guarding.guards(store.guard_report(), settings)
             switches = [] if migrations.state == "fault" else _switches(store.kill_switches())
-            held = [] if migrations.state == "fault" else [_positions(store.unattended_positions())]
+            held = [] if migrations.state == "fault" else [position_checks.positions(settings, store)]
     except SparkyError as error:
         return [fault("database", f"{where}: {error}", _database_remedy(settings, error))]
     return [_written(health, where), migrations, *_unreadable(health), *guards, *switches, *held]
@@ -150,18 +149,6 @@ def _unreadable(health: DatabaseHealth) -> list[Check]:
 def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
     """A switch that is on is no fault, but who asks why nothing is traded must see it."""
     return [skipped("kill switch", killed(output.plain(switch), encoding_of_answers())) for switch in switches]
-
-
-def _positions(alone: Sequence[UnattendedPosition]) -> Check:
-    """A position that nobody steers is a fault: no process will ever mend it, a person has to."""
-    if not alone:
-        return ok("positions", "a running strategy steers each that is a strategy's")
-    encoding, rows = encoding_of_answers(), output.plain(tuple(alone))
-    commands = list(dict.fromkeys(filter(None, (unattended.remedy(row, encoding) for row in rows))))
-    more = "" if len(commands) <= unattended.MOST_NAMED else " (and more)"
-    told = ", ".join(f"`{command}`" for command in commands[: unattended.MOST_NAMED])
-    closes = f"let it run again (`sparky strategy start`), or close it: {told}{more}" if told else "close it by webhook"
-    return fault("positions", "; ".join(unattended.warnings(rows, encoding)), closes)
 
 
 def _edited(settings: Settings) -> MigrationStatus | None:
