@@ -13,15 +13,16 @@ from webhook_server.routes import LIVE
 from webhook_server.venues import VenuesOf
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
+HEALTH_S: Final = 2.0  # of a question to the database for /health; a second more where a connection stands
 
 
 class WebhookService:
     """HTTP, housekeeping and store with one lifecycle."""
 
-    def __init__(self, http: HttpService, server: Server, store: Store) -> None:
+    def __init__(self, http: HttpService, server: Server, *stores: Store) -> None:
         self._http = http
         self._server = server
-        self._store = store
+        self._stores = stores
 
     @property
     def url(self) -> str:
@@ -50,7 +51,8 @@ class WebhookService:
         self._server.workers.shutdown(wait=False, cancel_futures=True)
         if self._server.lease is not None:
             self._server.lease.stop()
-        self._store.close()
+        for store in self._stores:
+            store.close()
 
     def _end_housekeeping(self, deadline: float) -> None:
         """All of it by the one monotonic `deadline`, or without waiting for what a venue holds up still."""
@@ -62,9 +64,9 @@ class WebhookService:
 
 def make(settings: Settings, _argument: str) -> WebhookService:
     """The service that `settings` describe; nothing is opened before `start`."""
-    store = open_store(settings, keep=True)
+    store, asked = open_store(settings, keep=True), open_store(settings, keep=True, timeout_s=HEALTH_S)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
-    server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port))
+    server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port), health_store=asked)
     http = HttpService(
         server.app,
         host,
@@ -74,4 +76,4 @@ def make(settings: Settings, _argument: str) -> WebhookService:
         on_refused=server.refusals.connection,
         is_fronted=settings.sparky_behind_tls,
     )
-    return WebhookService(http, server, store)
+    return WebhookService(http, server, store, asked)
