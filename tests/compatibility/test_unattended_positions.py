@@ -1,6 +1,7 @@
 """Positions that no running strategy steers: who says so, where, and with what remedy."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
+from tests.console.test_status import Watched, child, cycle
 from tests.support.events import Ear
 from tests.support.monitored import Running
 from tests.support.sql import Sql
@@ -255,6 +257,28 @@ def test_when_nothing_runs_doctor_says_that_what_is_held_has_nobody(
         assert left_s > 0
         (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
     assert check["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("process", "breaker", "words"),
+    [("parked", "closed", "bold is parked"), ("running", "open", "bold has had its breaker open for 2h")],
+)
+def test_doctor_tells_what_a_strategy_holds_that_decides_nothing(
+    process: str, breaker: str, words: str, store: Store, sql: Sql, sparky: Sparky
+) -> None:
+    row = strategy(store)
+    hold(sql, row.user_id, row.id)
+    watched = Watched()
+    sparky.environment["SPARKY_MONITOR_PORT"] = str(watched.port)
+    watched.report(child(f"strategy-{row.id}", "strategy", "bold", state=process))
+    watched.facts.cycle_finished(cycle(row.id, breaker=breaker, breaker_since=time.time() - 7_300))
+    try:
+        (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
+    finally:
+        watched.server.close()
+    assert check["state"] == "fault"
+    assert words in check["found"]
+    assert "sparky strategy pause bold --close" in check["remedy"]
 
 
 @contextmanager
