@@ -135,7 +135,8 @@ class Host:
         due = cast("float", done.get(timeout=0))
         self._next_tick = due
         self._bring_forward()
-        self._beat(due + self._deadline_s)
+        # A tick may end after the next one was due, which has its whole time all the same.
+        self._beat(max(due, time.monotonic()) + self._deadline_s)
 
     def _bring_forward(self) -> None:
         """To when a message wanted a tick by; one that came while a tick was under way waits for its end."""

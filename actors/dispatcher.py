@@ -16,7 +16,7 @@ from actors.actor import Actor, Peers
 from actors.messages import Message, OutboxState, SignalAttempted, SignalReady
 from engine import delivery
 from engine.delivery import Attempt
-from engine.errors import CredentialsRefused, SealedElsewhere, Superseded, UpstreamUnavailable
+from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere, Superseded, UpstreamUnavailable
 from engine.sending import Sender
 from engine.settings import Settings
 from engine.store.engine_rows import Settlement
@@ -50,7 +50,6 @@ class Dispatcher(Actor):
         self._store = store
         self._peers = peers
         self._url = webhook_url
-        self._is_alone = is_alone
         self._owner = f"dispatcher:{uuid.uuid4().hex[:12]}"
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()  # None: look into the outbox
         self._claimed: set[UUID] = set()
@@ -59,25 +58,25 @@ class Dispatcher(Actor):
         self._idle = threading.Event()
         self._store_is_up = True
         self._outbox_is_up = True  # as the clerk sees it
+        self._is_to_release = is_alone
+        self._fault: BadConfiguration | None = None  # which ended the clerk
 
     def open(self) -> None:
-        if self._is_alone:
-            released = self._store.release_signals("")
-            if released:
-                logger.info("leases_taken_over", count=released)
         self._sender = Sender(WORKERS)
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver")
-        self._clerk = threading.Thread(target=self._keep_books, name="clerk", daemon=True)
+        self._clerk = threading.Thread(target=self._work, name="clerk", daemon=True)
         self._clerk.start()
 
     def tick(self, now: float) -> float:
+        if self._fault is not None:
+            raise self._fault
         if not self._clerk.is_alive():
             raise RuntimeError("the clerk is gone")
         self._events.put(None)
         try:
             self._peers.tell("monitor", OutboxState(pending=self._store.outbox_pending()))
             self._store_is_up = True
-        except UpstreamUnavailable as error:
+        except (UpstreamUnavailable, Superseded) as error:
             if self._store_is_up:
                 logger.warning("store_is_away", reason=str(error))
             self._store_is_up = False
@@ -100,12 +99,19 @@ class Dispatcher(Actor):
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._sender.close()
 
+    def _work(self) -> None:
+        try:
+            self._keep_books()
+        except BadConfiguration as error:
+            self._fault = error
+
     def _keep_books(self) -> None:
         """Waits for something to do, settles, claims. Ends when told to stop and nothing is left."""
         unsettled: list[Ended] = []
         while True:
             unsettled += self._ended(wait_s=RETRY_STORE_S if unsettled else None)
             try:
+                self._release()
                 unsettled = self._settled(unsettled)
                 started = self._claim()
                 self._note_outbox(up=True)
@@ -117,6 +123,14 @@ class Dispatcher(Actor):
             if self._stopping.is_set() and not (started or unsettled or self._claimed):
                 break
         self._idle.set()
+
+    def _release(self) -> None:
+        """Ends the leases of dispatchers that are gone, once, before the first claim. Raises as the store does."""
+        if self._is_to_release:
+            released = self._store.release_signals("")
+            self._is_to_release = False
+            if released:
+                logger.info("leases_taken_over", count=released)
 
     def _note_outbox(self, *, up: bool, **facts: object) -> None:
         if up != self._outbox_is_up:

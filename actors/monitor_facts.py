@@ -23,11 +23,10 @@ from actors.messages import (
 )
 from actors.monitor_counts import Left, counted
 from engine.sentences import not_served, refusal_until
-from engine.telemetry import BREAKER_STATES, PARKED, Metrics, label
+from engine.telemetry import BREAKER_STATES, OUTBOX_LASTS_S, PARKED, Metrics, label
 from engine.types import SignalOutcome
 
 REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
-OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every few seconds while the database answers
 SHORT_OUTAGE_S: Final = 10.0
 ENGINE_LASTS_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
 WELL: Final = frozenset({"running", "done"})
@@ -175,7 +174,7 @@ class Facts:
                 facts["signals"][attempt.outcome] = facts["signals"].get(attempt.outcome, 0) + 1
 
     def outbox_state(self, state: OutboxState, now: float) -> None:
-        self._metrics.outbox_pending.set(state.pending)
+        self._metrics.outbox_pending.set({(): state.pending})
         with self._lock:
             self._outbox_pending, self._outbox_counted_at = state.pending, now
 
@@ -188,9 +187,7 @@ class Facts:
             self._waiting_since = None if state.state != "waiting" else self._waiting_since or now
 
     def positions_unattended(self, counted: UnattendedPositions) -> None:
-        """The last count stands while the database is away: what nobody steers is not steered by that."""
-        self._metrics.unattended.labels("paper").set(counted.paper)
-        self._metrics.unattended.labels("live").set(counted.live)
+        self._metrics.unattended.set({("paper",): counted.paper, ("live",): counted.live})
 
     def limiter_state(self, state: LimiterState) -> None:
         model = label(state.model)

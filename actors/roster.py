@@ -90,10 +90,13 @@ class Roster(Actor):
         for row in rows:
             if self._revisions.get(row.id, row.revision) != row.revision:
                 self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
-        self._revisions = {row.id: row.revision for row in rows}
+        revisions = {row.id: row.revision for row in rows}
+        if revisions != self._revisions:
+            self._count_at = 0.0  # what a strategy held may have nobody now
+        self._revisions = revisions
 
     def _count_unattended(self, now: float) -> None:
-        """Now and then. While the database is away the monitor hears nothing, and what it was told last stands.
+        """Now and then, and when other rows run. While the database is away the monitor hears nothing.
 
         A schema without the function (it comes with a migration) is no reason to end: strategies run without it.
         """

@@ -65,6 +65,7 @@ class Child:
     pid: int | None = None
     incarnation: int = 0
     ever_ready: bool = False
+    ever_done: bool = False
     began_at: float = 0.0
     due_at: float = 0.0  # when the wait before a restart is over
     kill_at: float | None = None  # when patience with a child told to end is over
@@ -78,6 +79,7 @@ class Child:
     def note_death(self, status: int, verdict: Verdict) -> None:
         """Keeps the history that reports and reasons are made from."""
         if verdict is Verdict.DONE:
+            self.ever_done = True
             return
         self.cause = self.cause or describe_exit(status)
         self.reasons[self.cause] += 1
@@ -118,7 +120,13 @@ def verdict(child: Child, status: int, now: float) -> Verdict:
         return Verdict.AGAIN
     if child.spec.kind == "strategy":
         return Verdict.PARK
-    return Verdict.AGAIN if child.ever_ready else Verdict.GIVE_UP
+    has_served = child.ever_done if is_task(child) else child.ever_ready
+    return Verdict.AGAIN if has_served else Verdict.GIVE_UP
+
+
+def is_task(child: Child) -> bool:
+    """Whether it ends by itself when its work is done. Until then the stages after it wait."""
+    return child.spec.restart is Restart.TRANSIENT and child.spec.kind != "strategy"
 
 
 def wait_before_restart(deaths: int, random: float) -> float:
@@ -162,11 +170,15 @@ def startable(children: Iterable[Child], now: float, most_starting: int, *, is_l
     Who needs the lease waits until it `is_leased`.
     """
     everyone = [child for child in children if is_leased or not child.spec.needs_lease]
-    stage = min((child.spec.stage for child in everyone if child.state not in _READY), default=0)
+    stage = min((child.spec.stage for child in everyone if not _is_ready(child)), default=0)
     room = most_starting - sum(child.state is State.STARTING for child in everyone)
     due = (c for c in everyone if c.state in (State.WAITING, State.BACKOFF) and c.due_at <= now)
     # A shared child that died later must not hold up anybody who was already started once.
     return list(islice((c for c in due if c.spec.stage <= stage or c.ever_ready), max(0, room)))
+
+
+def _is_ready(child: Child) -> bool:
+    return child.state in _READY and not (child.state is State.RUNNING and is_task(child))
 
 
 def closing_stage(children: Iterable[Child]) -> int | None:

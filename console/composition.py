@@ -241,7 +241,7 @@ def _webhook(settings: Settings, engine: Engine) -> ChildSpec:
 
 def _prepare(settings: Settings, tasks: str) -> ChildSpec:
     spec = _actor(settings, 1, "prepare", "console.prepare:make")
-    return replace(spec, argument=tasks, restart=Restart.TRANSIENT, start_deadline_s=60.0)
+    return replace(spec, argument=tasks, restart=Restart.TRANSIENT, start_deadline_s=60.0, tick_deadline_s=60.0)
 
 
 def _actor(settings: Settings, stage: int, name: str, entry: str | None = None) -> ChildSpec:

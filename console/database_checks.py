@@ -1,9 +1,8 @@
 """What `sparky doctor` finds of the database: whether it serves, its schema, its engine, and what it holds."""
 
-from collections.abc import Sequence
 from typing import Final
 
-from console import guarding, output, unattended
+from console import guarding, output, position_checks
 from console.check import Check, fault, ok, skipped
 from console.kill_switches import killed
 from console.session import store_of
@@ -16,7 +15,6 @@ from engine.store.migrate import MigrationStatus, read_migrations, status
 from engine.store.people_rows import DatabaseHealth
 from engine.store.postgres import allows_transactions
 from engine.store.store import Store
-from engine.store.unattended_rows import UnattendedPosition
 from engine.store.webhook_rows import KillSwitch
 
 MIGRATE: Final = "run `sparky migrate`"
@@ -64,7 +62,7 @@ def _held(store: Store, settings: Settings) -> list[Check]:
         *guarding.guards(store.guard_report(), settings),
         *_switches(store.kill_switches()),
         _engine(store.engine_tenure()),
-        _positions(store.unattended_positions()),
+        position_checks.positions(settings, store),
     ]
 
 
@@ -120,18 +118,6 @@ def _engine(tenure: EngineTenure | None) -> Check:
     if tenure is None or tenure.left_s <= 0:
         return skipped("engine", "none runs on this database")
     return ok("engine", f"epoch {tenure.epoch} runs at {tenure.location}")
-
-
-def _positions(found: Sequence[UnattendedPosition]) -> Check:
-    """A position that nobody steers is a fault: no process will ever mend it, a person has to."""
-    if not found:
-        return ok("positions", "a running strategy steers each that is a strategy's")
-    encoding, rows = encoding_of_answers(), output.plain(tuple(found))
-    commands = list(dict.fromkeys(filter(None, (unattended.remedy(row, encoding) for row in rows))))
-    more = "" if len(commands) <= unattended.MOST_NAMED else " (and more)"
-    told = ", ".join(f"`{command}`" for command in commands[: unattended.MOST_NAMED])
-    closes = f"let it run again (`sparky strategy start`), or close it: {told}{more}" if told else "close it by webhook"
-    return fault("positions", "; ".join(unattended.warnings(rows, encoding)), closes)
 
 
 def _edited(settings: Settings) -> MigrationStatus | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import structlog
 
+from actors import supervision
 from actors.home import read_last_words
-from actors.specs import Restart
 from actors.supervision import Child, State
 
 logger = structlog.get_logger()
@@ -25,7 +25,7 @@ class Progress:
 
     def __call__(self, child: Child) -> None:
         name, who = child.spec.name, child.spec.title or child.spec.name
-        if child.state is State.RUNNING or _has_finished_its_task(child):
+        if child.state is (State.DONE if supervision.is_task(child) else State.RUNNING):
             logger.info("ready", actor=who, took_s=round(time.monotonic() - child.began_at, 2))
             self._note_ready(name)
         elif child.state is State.PARKED:
@@ -40,9 +40,3 @@ class Progress:
         self._missing.discard(name)
         if not self._missing:
             logger.info("all_running", took_s=round(time.monotonic() - self._began_at, 2))
-
-
-def _has_finished_its_task(child: Child) -> bool:
-    """Whether it is done by itself; everybody else, strategies too, is done only when told to stop."""
-    is_task = child.spec.restart is Restart.TRANSIENT and child.spec.kind != "strategy"
-    return is_task and child.state is State.DONE

@@ -37,19 +37,20 @@ def database_here() -> Iterator[Store]:
 
 
 @contextmanager
-def store_of(settings: Settings, *, may_start: bool = True) -> Iterator[Store]:
+def store_of(settings: Settings, *, may_start: bool = True, timeout_s: float = 10.0) -> Iterator[Store]:
     """The store that `settings` name; every call of it may raise ServerAway where the database is embedded.
 
     With `may_start` an embedded database is started for the while unless Sparky runs, whose own it is to start. Read
-    all that is needed, leave, then print or ask: a Sparky that starts meanwhile waits for what is under way.
+    all that is needed, leave, then print or ask: a Sparky that starts meanwhile waits for what is under way. A call
+    ends within about `timeout_s`.
     """
     if not settings.embeds_database:
-        with open_store(settings, keep=False) as store:
+        with open_store(settings, keep=False, timeout_s=timeout_s) as store:
             yield store
         return
     _check_made(settings)
     named = settings.model_copy(update={"database_url": SecretStr(embedded.dsn(settings.sparky_home))})
-    with Borrowed(settings, may_start=may_start) as server, open_store(named, keep=False) as store:
+    with Borrowed(settings, may_start=may_start) as server, open_store(named, keep=False, timeout_s=timeout_s) as store:
         yield Store(BorrowedRpc(store.rpc, server), store.vault)
 
 

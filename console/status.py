@@ -14,12 +14,13 @@ from console import instance, output, overview, unattended
 from console.picture import picture
 from console.session import settings_here, store_of
 from console.streams import encoding_of_answers
-from engine.errors import SparkyError
+from engine.errors import SparkyError, UpstreamUnavailable
 from engine.plain_text import one_line
 from engine.settings import Settings
 from engine.store.values import faults
 
 REFRESH_S: Final = 1.0
+DATABASE_S: Final = 3.0  # for each reading
 Rows = list[dict[str, Any]]
 
 
@@ -101,11 +102,12 @@ class _Books(NamedTuple):
 
 
 def _books(settings: Settings) -> _Books:
-    """Each reading by itself: one that fails takes no other with it."""
+    """Each reading by itself: one that fails takes no other with it, unless the database is away."""
+    away: list[str] = []
     try:
-        with store_of(settings, may_start=False) as store:
+        with store_of(settings, may_start=False, timeout_s=DATABASE_S) as store:
             asked = (store.strategy_overview, store.kill_switches, store.unattended_positions, store.engine_tenure)
-            readings = [_read(each) for each in asked]
+            readings = [_read(each, away) for each in asked]
     except SparkyError as error:
         return _Books(None, None, None, None, str(error))
     troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
@@ -113,9 +115,15 @@ def _books(settings: Settings) -> _Books:
     return _Books(rows, switches, unsteered, tenure, "; ".join(troubles) or None)
 
 
-def _read(reading: Callable[[], Sequence[BaseModel] | BaseModel | None]) -> tuple[Any, str | None]:
+def _read(reading: Callable[[], Sequence[BaseModel] | BaseModel | None], away: list[str]) -> tuple[Any, str | None]:
+    """`away` gets the reason why the database is away, and then nothing more is asked there."""
+    if away:
+        return None, away[0]
     try:
         return output.plain(reading()), None
+    except UpstreamUnavailable as error:
+        away.append(str(error))
+        return None, away[0]
     except SparkyError as error:
         return None, str(error)
     except ValidationError as error:

@@ -18,7 +18,7 @@ from engine.llm.calls import Call, Outcome
 from engine.prompts import View, build, market_block
 from engine.recording import record_of, signal_of, tried_again
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
-from engine.store.sqlstates import LoginRefused
+from engine.store.sqlstates import DatabaseRefuses, is_of_value
 from engine.types import Action, Decision, MarketSnapshot, Strategy, StrategyContext, StrategyStatus
 from engine.unrecorded import Unrecorded
 
@@ -283,10 +283,15 @@ class _Cycle:
 
 @contextmanager
 def refusals_as_outages() -> Iterator[None]:
-    """For a strategy a database that refuses its login is away: it has served its engine before, and may again."""
+    """For a strategy a database that refuses is away: it has served its engine before, and may again.
+
+    But for a value that it refuses, which is the strategy's own.
+    """
     try:
         yield
-    except LoginRefused as error:
+    except DatabaseRefuses as error:
+        if is_of_value(error.state):
+            raise
         raise UpstreamUnavailable("database", str(error)) from None
 
 

@@ -4,10 +4,14 @@ Base units throughout: seconds, bytes, USD, ratios. Labels stay few: `strategy` 
 joins them), `actor` is the process name.
 """
 
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from engine.plain_text import one_line
 
@@ -21,18 +25,43 @@ PARKED: Final = "sparky_strategy_parked_timestamp_seconds"
 BREAKER_STATES: Final = ("closed", "open", "half_open")
 
 
+OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every second while the database answers
+UNATTENDED_LASTS_S: Final = 60.0  # the roster counts every 15 s
+
+
 def label(text: str) -> str:
     """A label's value out of text of others, cleaned before it is counted: two series never become one in a scrape."""
     return one_line(text, _LONGEST_LABEL)
 
 
-class Metrics:
-    """All metrics; one instance per registry."""
+class LastCount(Collector):
+    """A gauge of what is counted now and then: no series before the first count, and none when the last is too old."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], lasts_s: float, clock: Callable[[], float]):
+        self._name, self._text, self._labels = name, text, labels
+        self._lasts_s, self._clock = lasts_s, clock
+        self._last: tuple[float, Mapping[tuple[str, ...], float]] | None = None  # replaced whole: threads read it
+
+    def set(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """A new count of all there is, by the values of the labels."""
+        self._last = self._clock(), values
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family, last = GaugeMetricFamily(self._name, self._text, labels=self._labels), self._last
+        if last is not None and self._clock() - last[0] <= self._lasts_s:
+            for labels, value in last[1].items():
+                family.add_metric(labels, value)
+        yield family
+
+
+class Metrics:
+    """All metrics; one instance per registry. `clock` gives monotonic seconds."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         # Creation times would double the number of series, and nothing of ours reads them.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # the library's
         self.registry = registry
+        self._clock = clock
         self._strategies()
         self._model()
         self._signals()
@@ -43,6 +72,11 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
+
+    def _last_count(self, name: str, text: str, lasts_s: float, *labels: str) -> LastCount:
+        made = LastCount(name, text, labels, lasts_s, self._clock)
+        self.registry.register(made)
+        return made
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, buckets=buckets, registry=self.registry)
@@ -101,10 +135,15 @@ class Metrics:
     def _signals(self) -> None:
         self.signals = self._counter("sparky_signals_total", "Delivery attempts by outcome.", "outcome")
         self.delivery = self._histogram("sparky_signal_delivery_seconds", "Decision to delivered signal.", _SLOW)
-        self.outbox_pending = self._gauge("sparky_outbox_pending", "Signals that have not reached an end.")
-        self.unattended = self._gauge(
+        self.outbox_pending = self._last_count(
+            "sparky_outbox_pending",
+            "Signals that have not reached an end; absent while nobody can count them.",
+            OUTBOX_LASTS_S,
+        )
+        self.unattended = self._last_count(
             "sparky_unattended_positions",
-            "Open positions that no running strategy steers, as last counted: paper or live.",
+            "Open positions that no running strategy steers: paper or live; absent while nobody can count them.",
+            UNATTENDED_LASTS_S,
             "book",
         )
         self.fetches = self._counter(

@@ -82,10 +82,12 @@ def build(
     clock: Clock,
     owner: str | None = None,
     patience: Patience = PATIENCE,
+    health_store: Store | None = None,
 ) -> Server:
     """Everything on the given edges; starts nothing.
 
-    With `owner` the server executes only while it holds the lease under that name.
+    With `owner` the server executes only while it holds the lease under that name. `health_store` is asked for /health,
+    which is to be answered sooner than other questions.
     """
     metrics = Metrics()
     desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner, patience.turn_s)
@@ -108,7 +110,7 @@ def build(
     may_send = (lambda: True) if lease is None else lease.is_confirmed
     watch = Watch(store, venues, desk, exits, metrics, may_send)
     recovery = Recovery(store, pipeline, clock, metrics)
-    health = Health(store, clock, metrics, is_active)
+    health = Health(health_store or store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
         app=_app(Doors(reception, store, health, metrics, workers), settings, refusals),

@@ -14,15 +14,16 @@ from webhook_server.routes import LIVE
 from webhook_server.venues import VenuesOf
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
+HEALTH_S: Final = 2.0  # of a question to the database for /health; a second more where a connection stands
 
 
 class WebhookService:
     """HTTP, housekeeping and store with one lifecycle."""
 
-    def __init__(self, http: HttpService, server: Server, store: Store) -> None:
+    def __init__(self, http: HttpService, server: Server, *stores: Store) -> None:
         self._http = http
         self._server = server
-        self._store = store
+        self._stores = stores
 
     @property
     def url(self) -> str:
@@ -51,7 +52,8 @@ class WebhookService:
         self._server.workers.shutdown(wait=False, cancel_futures=True)
         if self._server.lease is not None:
             self._server.lease.stop()
-        self._store.close()
+        for store in self._stores:
+            store.close()
 
     def _end_housekeeping(self, deadline: float) -> None:
         """All of it by the one monotonic `deadline`, or without waiting for what a venue holds up still."""
@@ -67,8 +69,9 @@ def make(settings: Settings, argument: str) -> WebhookService:
     `argument` is the run of the engine whose server it is, empty for one that belongs to none.
     """
     store = open_store(settings, keep=True, engine=UUID(argument) if argument else None)
+    asked = open_store(settings, keep=True, timeout_s=HEALTH_S)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
-    server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port))
+    server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port), health_store=asked)
     http = HttpService(
         server.app,
         host,
@@ -78,4 +81,4 @@ def make(settings: Settings, argument: str) -> WebhookService:
         on_refused=server.refusals.connection,
         is_fronted=settings.sparky_behind_tls,
     )
-    return WebhookService(http, server, store)
+    return WebhookService(http, server, store, asked)

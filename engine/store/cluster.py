@@ -1,21 +1,27 @@
 """The embedded server's surroundings: its programs, its system user, its directory and its log."""
 
 import importlib.util
+import itertools
 import os
 import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+import structlog
+
 from engine.errors import BadConfiguration
 from engine.store import postmaster
+
+logger = structlog.get_logger()
 
 POLL_S: Final = 0.02
 _SYSTEM_USER: Final = "pgserver"  # PostgreSQL refuses to run as root
@@ -104,9 +110,30 @@ def end(process: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def log_file(path: Path) -> IO[bytes]:
-    """The server's log, begun anew when it has grown long."""
+    """The server's log, begun anew when it has grown long; what is no file there is set aside."""
+    if not _can_be_a_log(path):
+        aside = next(each for each in map(path.with_name, _names_beside(path.name)) if not os.path.lexists(each))
+        path.rename(aside)
+        logger.warning("log_set_aside", path=str(path), to=str(aside))
     is_long = path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES
     return path.open("wb" if is_long else "ab")
+
+
+def _can_be_a_log(path: Path) -> bool:
+    """Whether it is a file or a device, or can be made; opening a pipe would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return True  # which opening it tells better
+    except FileNotFoundError:
+        return not path.is_symlink() or path.resolve().parent.is_dir()
+    except OSError:  # a link to itself, or through what is no directory
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISCHR(mode)
+
+
+def _names_beside(name: str) -> Iterator[str]:
+    return (f"{name}.{number}" for number in itertools.count(1))
 
 
 def last_line(text: str) -> str:

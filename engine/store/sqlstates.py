@@ -37,13 +37,18 @@ def failure(state: str, mend: str) -> SparkyError:
     return DatabaseRefuses(mend, state)
 
 
+def is_of_value(state: str) -> bool:
+    """Whether the database refuses a value (classes 22 and 23)."""
+    return state.startswith(("22", "23"))
+
+
 def to_mend(state: str, reason: str) -> str | None:
     """What a person must mend, in one sentence; None if it may pass by itself, or `state` does not say."""
     if state in OURS or state == SUPERSEDED:
         return reason
     if state in ABSENT:
         return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
-    if state.startswith(("22", "23")):
+    if is_of_value(state):
         return f"The database refuses the value: {reason}."
     if state == _NO_RIGHT:
         return (

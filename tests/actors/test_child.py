@@ -74,3 +74,31 @@ def test_an_actor_that_is_flooded_keeps_a_bounded_queue_and_the_rest_is_dropped_
     door.socket.close(linger=0)
     for descriptor in (lifeline, held):
         os.close(descriptor)
+
+
+class Late(Actor):
+    """Its tick took so long that the next one is due already."""
+
+    def tick(self, now: float) -> float:
+        return now - 100.0
+
+
+def test_what_a_long_tick_took_is_not_taken_from_the_time_of_the_next(
+    context: "zmq.Context[zmq.Socket[bytes]]", home: Path
+) -> None:
+    actor, door = Late(), Door(context, home, "late")
+    left_s: list[float] = []
+
+    def beat(promise: float) -> None:
+        left_s.append(promise - began)
+        host.stop()
+
+    began = time.monotonic()
+    host = Host(actor, door, beat, 15.0)
+    lifeline, held = os.pipe()
+    host.run(lifeline)
+    actor.stop()
+    door.socket.close(linger=0)
+    for descriptor in (lifeline, held):
+        os.close(descriptor)
+    assert left_s[0] >= 15.0

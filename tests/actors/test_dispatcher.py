@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from actors.dispatcher import Dispatcher
 from actors.messages import OutboxState, SignalAttempted, SignalReady, Tick
-from engine.errors import UpstreamUnavailable
+from engine.errors import Superseded, UpstreamUnavailable
 from engine.store.engine_rows import DecisionRecord, NewSignal
 from engine.store.people_rows import NewStrategy
 from engine.store.postgres import PostgresRpc
@@ -229,15 +229,16 @@ def test_a_receiver_that_is_gone_for_good_ends_the_signal(
 class Unplugged:
     """A database that can be out of reach."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, failure: Exception | None = None) -> None:
         self._rpc = rpc
+        self._failure = failure or UpstreamUnavailable("database", "unplugged")
         self.is_away = False
         self.refused_claims = 0
 
     def call(self, function: str, /, **arguments: object) -> Any:
         if self.is_away:
             self.refused_claims += function == "claim_signals"
-            raise UpstreamUnavailable("database", "unplugged")
+            raise self._failure
         return self._rpc.call(function, **arguments)
 
     def close(self) -> None:
@@ -263,3 +264,23 @@ def test_an_outbox_that_is_away_is_told_once_and_once_when_it_is_back(
         running.ref.stop()
     told = [line["event"] for line in lines]
     assert (told.count("outbox_away"), told.count("outbox_is_back")) == (1, 1)
+
+
+@pytest.mark.parametrize("failure", [UpstreamUnavailable("database", "away"), Superseded("another engine runs")])
+def test_what_a_predecessor_held_goes_on_once_the_database_is_back_that_was_away_at_the_start(
+    failure: Exception, database_url: str, store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    signal_id = leave_signal(store, strategy_id)
+    store.claim_signals("dead", 1, 3_600)
+    cable = Unplugged(PostgresRpc(database_url, keep=True), failure)
+    cable.is_away = True
+    with Store(cable, vault()) as pluggable:
+        running = Running(pluggable, receiver.url, is_alone=True)
+        running.tick()
+        assert receiver.got == []
+        cable.is_away = False
+        running.tick()
+        (attempt,) = running.ear.wait_for(SignalAttempted)
+        running.actor.close(20.0)
+        running.ref.stop()
+    assert (attempt.signal_id, attempt.outcome) == (signal_id, "delivered")

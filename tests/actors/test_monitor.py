@@ -92,6 +92,7 @@ def test_metrics_carry_the_promised_names_and_values(running: Running) -> None:
             signal_id=uuid4(), strategy_id=STRATEGY, outcome="delivered", status=200, reason=None, age_s=0.1
         ),
         messages.MarketFetched(venue="aster", symbol="BTCUSDT", interval="1m", outcome="ok", duration_s=0.02),
+        messages.OutboxState(pending=4),
     )
     found, strategy = running.samples(), str(STRATEGY)
 
@@ -119,7 +120,7 @@ def test_metrics_carry_the_promised_names_and_values(running: Running) -> None:
     ):
         assert value(f"{histogram}_count") == 1
     assert value("sparky_limiter_queue_length") == 0
-    assert value("sparky_outbox_pending") == 0
+    assert value("sparky_outbox_pending") == 4
 
 
 def test_restart_counters_never_fall_when_a_new_supervisor_counts_from_zero(running: Running) -> None:

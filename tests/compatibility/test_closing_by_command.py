@@ -142,6 +142,35 @@ def test_what_a_strategy_held_that_ended_or_lost_its_row_can_still_be_closed(
     assert trading.held() == set()
 
 
+@pytest.mark.parametrize("command", ["pause", "delete"])
+def test_what_an_ended_strategy_holds_is_closed_by_its_name_too(command: str, trading: Trading, sparky: Sparky) -> None:
+    bold = trading.strategy("bold")
+    trading.enter(bold)
+    sparky.ok("strategy", "delete", "bold", "--yes")
+    other = trading.strategy("other")  # ended as well, and holds nothing
+    sparky.ok("strategy", "delete", str(other), "--yes")
+    assert "There is no strategy other" in sparky.refused("strategy", command, "other", "--close")
+    assert "There is no strategy bold" in sparky.refused("strategy", command, "bold")
+    assert "bold is terminated" in sparky.ok("strategy", command, "bold", "--close")
+    assert trading.held() == set()
+
+
+def test_of_several_ended_strategies_of_a_name_that_hold_something_the_ids_are_told(
+    trading: Trading, sparky: Sparky
+) -> None:
+    ended = []
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        ended.append(trading.strategy("bold"))
+        trading.enter(ended[-1], symbol)
+        sparky.ok("strategy", "delete", str(ended[-1]), "--yes")
+    told = sparky.refused("strategy", "delete", "bold", "--close")
+    assert all(str(each) in told for each in ended)
+    living = trading.strategy("bold")
+    trading.enter(living, "SOLUSDT")
+    sparky.ok("strategy", "pause", "bold", "--close")  # the one that lives has the name
+    assert trading.held() == {"BTCUSDT", "ETHUSDT"}
+
+
 def test_without_a_webhook_server_it_says_what_does_not_run_and_what_stays_open(
     trading: Trading, sparky: Sparky
 ) -> None:

@@ -1,8 +1,10 @@
 """Positions that no running strategy steers: who says so, where, and with what remedy."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
 from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
+from tests.console.test_status import Watched, child, cycle
 from tests.support.events import Ear
 from tests.support.monitored import Running
 from tests.support.sql import Sql
@@ -224,3 +227,61 @@ def test_a_pause_and_an_end_say_what_stays_open(store: Store, sql: Sql, sparky: 
     ended = sparky.ok("strategy", "delete", "bold", "--yes")
     assert f"`sparky strategy delete {str(row.id)[:8]} --close` closes it" in ended
     assert "bold is terminated" in ended
+
+
+def test_what_a_strategy_leaves_when_it_stops_is_counted_at_once(store: Store, sql: Sql) -> None:
+    row = strategy(store)
+    hold(sql, row.user_id, row.id)
+    ear = Ear()
+    ref = Roster(store, ear, 0.01).launch()
+    for status in ("running", "paused", "paused", "running"):
+        sql("update ai_strategies set status = %s", status)
+        ref.ask(Tick(), timeout=60)
+    ref.stop()
+    assert [each.paper for each in ear.of(UnattendedPositions)] == [0, 1, 0]
+
+
+def test_when_nothing_runs_doctor_says_that_what_is_held_has_nobody(
+    store: Store, sql: Sql, sparky: Sparky, home: Path
+) -> None:
+    row = strategy(store)
+    hold(sql, row.user_id, row.id)
+    hold(sql, row.user_id, row.id, symbol="ETHUSDT")
+    (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
+    assert check["state"] == "fault"
+    assert "2 positions of running strategies: nobody steers them" in check["found"]
+    assert "no stops of paper positions are watched" in check["found"]
+    assert "sparky up" in check["remedy"]
+    with running_engine(store, home) as left_s:
+        assert left_s > 0
+        (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
+    assert check["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("process", "breaker", "words"),
+    [("parked", "closed", "bold is parked"), ("running", "open", "bold has had its breaker open for 2h")],
+)
+def test_doctor_tells_what_a_strategy_holds_that_decides_nothing(
+    process: str, breaker: str, words: str, store: Store, sql: Sql, sparky: Sparky
+) -> None:
+    row = strategy(store)
+    hold(sql, row.user_id, row.id)
+    watched = Watched()
+    sparky.environment["SPARKY_MONITOR_PORT"] = str(watched.port)
+    watched.report(child(f"strategy-{row.id}", "strategy", "bold", state=process))
+    watched.facts.cycle_finished(cycle(row.id, breaker=breaker, breaker_since=time.time() - 7_300))
+    try:
+        (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
+    finally:
+        watched.server.close()
+    assert check["state"] == "fault"
+    assert words in check["found"]
+    assert "sparky strategy pause bold --close" in check["remedy"]
+
+
+@contextmanager
+def running_engine(store: Store, home: Path) -> Iterator[float]:
+    """An engine of another home that holds the lease."""
+    store.engine = uuid.uuid4()
+    yield store.hold_engine("elsewhere", f"{home} elsewhere", 60.0, is_new=True).left_s

@@ -11,9 +11,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from actors.messages import LimiterState, OutboxState, SupervisorReport
+from actors.messages import LimiterState, OutboxState, SupervisorReport, UnattendedPositions
+from actors.monitor_facts import Facts
 from console import overview
 from console.picture import picture
 from console.status import look
@@ -21,6 +23,7 @@ from console.story import told
 from engine.settings import read_environment
 from engine.store.people_rows import NewStrategy
 from engine.store.store import Store
+from engine.telemetry import Metrics
 from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.console.test_status import Watched, child, cycle
@@ -258,6 +261,28 @@ def test_pending_signals_that_nobody_has_counted_lately_are_unknown() -> None:
         assert watched.facts.status(now + 60, time.time())["outbox_pending"] is None
     finally:
         watched.server.close()
+
+
+@pytest.mark.parametrize("message", [OutboxState(pending=3), UnattendedPositions(paper=2, live=1)])
+def test_what_nobody_has_counted_lately_is_no_series(message: OutboxState | UnattendedPositions) -> None:
+    now, registry = [1_000.0], CollectorRegistry()
+    facts = Facts(Metrics(registry, clock=lambda: now[0]))
+
+    def told() -> list[float]:
+        names = ("sparky_outbox_pending", "sparky_unattended_positions")
+        return [each.value for family in registry.collect() if family.name in names for each in family.samples]
+
+    assert told() == []
+    if isinstance(message, OutboxState):
+        facts.outbox_state(message, now[0])
+    else:
+        facts.positions_unattended(message)
+    counted = told()
+    assert counted in ([3], [2, 1])
+    now[0] += 20
+    assert told() == counted
+    now[0] += 600
+    assert told() == []
 
 
 def test_before_the_supervisor_has_reported_status_tells_no_process(

@@ -1,17 +1,25 @@
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from actors import supervision
 from actors.actor import M
 from actors.messages import Ask, Message, Tick
+from actors.specs import ChildSpec, Restart
+from actors.supervision import Child, State, Verdict
 from console import prepare
-from engine.errors import SparkyError
+from engine.errors import EXIT_CONFIGURATION, BadConfiguration
 from engine.settings import Settings
+from engine.store.embedded import data_dir
 from engine.store.postgres import PostgresRpc
 from engine.store.store import Store
+from tests.support.forwarder import Forwarder
 from tests.support.keys import ENCRYPTION_KEY
+from tests.support.ports import free_port
 
 
 class NoPeers:
@@ -53,8 +61,52 @@ def test_without_the_demo_task_nothing_is_created(empty_database_url: str) -> No
         assert store.list_strategies() == ()
 
 
-def test_a_database_that_is_down_ends_the_child_with_the_reason() -> None:
-    actor = prepare.make(Settings(database_url=SecretStr("postgresql://x@127.0.0.1:1/x")), NoPeers(), "migrate")
-    with pytest.raises(SparkyError, match="database"):
-        actor.open()
+@pytest.mark.parametrize("tasks", ["migrate", "demo", "migrate,demo"])
+def test_a_database_that_is_away_is_waited_for_and_told_once(
+    tasks: str, database_url: str, postgres_home: Path
+) -> None:
+    name = database_url.rpartition("/")[2].partition("?")[0]
+    port = free_port()
+    settings = Settings(
+        database_url=SecretStr(f"postgresql://postgres@127.0.0.1:{port}/{name}"), sparky_encryption_key=ENCRYPTION_KEY
+    )
+    actor = prepare.make(settings, NoPeers(), tasks)
+    ref = actor.launch()
+    with capture_logs() as lines:
+        for _ in range(3):
+            asked = time.monotonic()
+            assert cast("float", ref.ask(Tick(), timeout=60)) > asked
+            assert not actor.finished
+        with Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432", port):
+            ref.ask(Tick(), timeout=60)
+    assert actor.finished
+    ref.stop()
+    assert [line["event"] for line in lines].count("waiting_for_database") == 1
+
+
+def test_what_only_a_person_can_mend_ends_the_child(database_url: str) -> None:
+    strange = database_url.replace("/test_", "/no_such_")
+    actor = prepare.make(Settings(database_url=SecretStr(strange)), NoPeers(), "migrate")
+    with pytest.raises(BadConfiguration, match="no_such_"):
+        actor.tick(0.0)
     assert not actor.finished
+
+
+def test_nobody_starts_on_a_database_that_is_not_ready_yet() -> None:
+    waiting, later = Child(a_spec("prepare", 1, Restart.TRANSIENT), 0), Child(a_spec("webhook", 2), 1)
+    waiting.state, waiting.ever_ready = State.RUNNING, True
+    assert supervision.startable([waiting, later], 0.0, 8, is_leased=False) == []
+    waiting.state = State.DONE
+    assert supervision.startable([waiting, later], 0.0, 8, is_leased=False) == [later]
+
+
+def test_a_database_that_cannot_be_made_ready_once_it_is_there_ends_sparky() -> None:
+    prepare_child = Child(a_spec("prepare", 1, Restart.TRANSIENT), 0)
+    prepare_child.ever_ready = True  # it has waited
+    assert supervision.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.GIVE_UP
+    prepare_child.note_death(0, Verdict.DONE)  # after a reload it runs again, beside all that works
+    assert supervision.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.AGAIN
+
+
+def a_spec(name: str, stage: int, restart: Restart = Restart.PERMANENT) -> ChildSpec:
+    return ChildSpec(name, "nowhere:make", "actor", stage, SecretStr("{}"), restart=restart)

@@ -12,7 +12,7 @@ from engine.attempts import Granted
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
 from engine.prompts import market_block
-from engine.store.sqlstates import LoginRefused
+from engine.store.sqlstates import DatabaseRefuses
 from engine.types import Action, SignalAction
 from engine.unrecorded import Unrecorded
 from tests.engine.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
@@ -354,6 +354,6 @@ def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
 
 def test_a_database_that_refuses_the_login_is_away() -> None:
     """Its secret may be a minute old; the row is not at fault, and no process ends."""
-    for refused in ("28P01", "28000", "3D000"):
-        outcome = World(record_error=LoginRefused("The database refuses this login: password", refused)).run()
+    for refused in ("28P01", "28000", "3D000", "42501", "42P01"):
+        outcome = World(record_error=DatabaseRefuses("The database refuses this login: password", refused)).run()
         assert outcome.outcome == "upstream_database"

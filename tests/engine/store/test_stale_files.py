@@ -288,3 +288,39 @@ def test_an_interrupted_creation_of_any_draft_leaves_nothing(left: str) -> None:
         (home / left / "base").mkdir(parents=True)
         starts(home)
         assert not list(home.glob("postgres.new*"))
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "socket", "dangling link", "loop"])
+def test_a_log_that_is_no_file_stops_no_start_and_is_kept(kind: str, made_home: Path) -> None:
+    log = made_home / "postgres.log"
+    for left in made_home.glob("postgres.log*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if kind == "directory":
+        log.mkdir()
+        (log / "kept").write_text("theirs")
+    elif kind == "pipe":
+        os.mkfifo(log)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(log))
+    else:
+        log.symlink_to(log if kind == "loop" else made_home / "nowhere" / "postgres.log")
+    server = Embedded(made_home)
+    server.start()
+    server.stop()
+    assert log.is_file()
+    (aside,) = [each for each in made_home.iterdir() if each.name.startswith("postgres.log.")]
+    assert kind != "directory" or (aside / "kept").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["link to a file", "link to nothing yet", "null device"])
+def test_a_log_that_is_linked_to_a_place_to_write_stays_so(kind: str, made_home: Path) -> None:
+    log, elsewhere = made_home / "postgres.log", made_home / "elsewhere.log"
+    log.unlink(missing_ok=True)
+    if kind == "link to a file":
+        elsewhere.write_text("before\n")
+    log.symlink_to("/dev/null" if kind == "null device" else elsewhere)
+    with cluster.log_file(log) as opened:
+        opened.write(b"told\n")
+    assert log.is_symlink()
+    assert kind == "null device" or elsewhere.read_text().endswith("told\n")

@@ -1,0 +1,71 @@
+"""What `sparky doctor` says of positions that nobody steers, or that nobody steers now."""
+
+import time
+from typing import Any, Final
+from urllib.parse import urljoin
+
+import requests
+
+from console import composition, instance, output, overview, unattended
+from console.check import Check, fault, ok
+from console.streams import encoding_of_answers
+from engine.settings import Settings
+from engine.store.store import Store
+
+WEBHOOK_S: Final = 3.0
+START: Final = "start Sparky: `sparky up`, or its unit (`sparky supervise`)"
+
+Rows = list[dict[str, Any]]
+
+
+def positions(settings: Settings, store: Store) -> Check:
+    """A position that nobody steers is a fault: a person has to close it, or to start what steers it."""
+    alone: Rows = output.plain(store.unattended_positions())
+    monitor, now = instance.monitor_status(settings), time.time()
+    strategies = overview.joined(monitor, output.plain(store.strategy_overview()), now)["strategies"] or []
+    is_engine_here = monitor is not None and bool((monitor.get("engine") or {}).get("is_held"))
+    alone += unattended.unsteered(strategies, now, is_engine_here=is_engine_here)
+    held = _held(strategies) if monitor is None and _runs_nowhere(settings, store) else []
+    if not alone and not held:
+        return ok("positions", "a running strategy steers each that is a strategy's")
+    found, remedies = unattended.warnings(alone, encoding_of_answers()), [_closing(alone)] if alone else []
+    if held:
+        found, remedies = [_nobody(settings, held), *found], [START, *remedies]
+    return fault("positions", "; ".join(found), "; ".join(remedies))
+
+
+def _runs_nowhere(settings: Settings, store: Store) -> bool:
+    """Whether no engine is at work: none of this home, and none that holds the database's lease."""
+    if instance.supervisor_pid(settings) is not None or instance.is_hidden(settings):
+        return False
+    tenure = store.engine_tenure()
+    return tenure is None or tenure.left_s <= 0
+
+
+def _held(strategies: Rows) -> Rows:
+    return [each for row in strategies if row["status"] == "running" for each in row["positions"] or ()]
+
+
+def _nobody(settings: Settings, held: Rows) -> str:
+    count = "1 position" if len(held) == 1 else f"{len(held)} positions"
+    told = f"{count} of running strategies: nobody steers {'it' if len(held) == 1 else 'them'}"
+    is_watched = not any(each["is_paper"] for each in held) or _webhook_answers(settings)
+    return told if is_watched else f"{told}, and no stops of paper positions are watched"
+
+
+def _webhook_answers(settings: Settings) -> bool:
+    """Whether a webhook server is there, which watches the stops of paper positions whatever else runs."""
+    url = composition.resolve(settings).webhook_url
+    try:
+        requests.get(urljoin(url or "", "/health"), timeout=WEBHOOK_S)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def _closing(alone: Rows) -> str:
+    encoding = encoding_of_answers()
+    commands = list(dict.fromkeys(filter(None, (unattended.remedy(row, encoding) for row in alone))))
+    more = "" if len(commands) <= unattended.MOST_NAMED else " (and more)"
+    told = ", ".join(f"`{command}`" for command in commands[: unattended.MOST_NAMED])
+    return f"let it run again (`sparky strategy start`), or close it: {told}{more}" if told else "close it by webhook"
