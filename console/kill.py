@@ -50,7 +50,7 @@ def kill(
     closing: Closing | None = None
     with store_of(settings) as store:
         user_id = None if email is None else _known(store, email)
-        strategy_id = None if strategy is None else find(store, strategy).id
+        strategy_id = None if strategy is None else find(store, strategy, may_have_ended=close_all).id
         if not show:
             store.set_kill_switch(user_id, strategy_id, is_on=not is_off, reason=reason)
         if close_all and not show:

@@ -162,7 +162,8 @@ def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
     """List open positions."""
     with database_here() as store:
         names = {row.id: row.name for row in store.list_strategies()}
-        held = store.held_positions(strategy_id=None if strategy is None else find(store, strategy).id)
+        whose = None if strategy is None else find(store, strategy, may_have_ended=True).id
+        held = store.held_positions(strategy_id=whose)
     rows = [output.plain(each) | {"strategy_name": each.strategy_id and names.get(each.strategy_id)} for each in held]
     output.answer(rows, POSITIONS, as_json=as_json, empty="Nothing is held.")
 

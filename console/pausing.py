@@ -30,7 +30,7 @@ def pause(which: Which, is_to_close: Closes = False, as_json: AsJson = False) ->
     with store_of(settings) as store:
         if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
             return
-        row = strategies.find(store, which, is_to_close=is_to_close)
+        row = strategies.find(store, which, may_have_ended=is_to_close)
         if not (is_to_close and row.status == StrategyStatus.TERMINATED):  # which may hold something all the same
             row = store.set_strategy_status(row.id, StrategyStatus.PAUSED)
         if is_to_close:
@@ -53,7 +53,7 @@ def delete(
     with store_of(settings) as store:
         if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
             return
-        row = strategies.find(store, which, is_to_close=is_to_close)
+        row = strategies.find(store, which, may_have_ended=is_to_close)
         if not yes and row.status != StrategyStatus.TERMINATED:
             _check_terminal(row)
             typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)

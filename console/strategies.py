@@ -175,10 +175,10 @@ def _told(row: StrategyRow, *, as_json: bool) -> None:
         output.say(f"{row.name} is {row.status}.")
 
 
-def find(store: Store, which: str, *, is_to_close: bool = False) -> StrategyRow:
+def find(store: Store, which: str, *, may_have_ended: bool = False) -> StrategyRow:
     """The one strategy of that id, name, or beginning of an id (6 digits or more). Raises SparkyError.
 
-    A name is that of a living strategy; with `is_to_close`, where none has it, of an ended one that holds something.
+    A name is that of a living strategy; with `may_have_ended`, where none has it, of an ended one that holds something.
     """
     rows = store.list_strategies()
     wanted = which.strip().lower()
@@ -186,7 +186,7 @@ def find(store: Store, which: str, *, is_to_close: bool = False) -> StrategyRow:
     found = [row for row in rows if str(row.id) == wanted] or [row for row in alive if row.name == which]
     if not found and len(wanted) >= 6:
         found = [row for row in rows if str(row.id).startswith(wanted)]
-    if not found and is_to_close:
+    if not found and may_have_ended:
         found = [row for row in rows if row.name == which and store.held_positions(None, row.id)]
     if len(found) == 1:
         return found[0]

@@ -142,16 +142,26 @@ def test_what_a_strategy_held_that_ended_or_lost_its_row_can_still_be_closed(
     assert trading.held() == set()
 
 
-@pytest.mark.parametrize("command", ["pause", "delete"])
-def test_what_an_ended_strategy_holds_is_closed_by_its_name_too(command: str, trading: Trading, sparky: Sparky) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("strategy", "pause", "{}", "--close"),
+        ("strategy", "delete", "{}", "--close"),
+        ("kill", "--strategy", "{}", "--close-all"),
+    ],
+)
+def test_what_an_ended_strategy_holds_is_closed_by_its_name_too(
+    words: tuple[str, ...], trading: Trading, sparky: Sparky
+) -> None:
     bold = trading.strategy("bold")
     trading.enter(bold)
     sparky.ok("strategy", "delete", "bold", "--yes")
     other = trading.strategy("other")  # ended as well, and holds nothing
     sparky.ok("strategy", "delete", str(other), "--yes")
-    assert "There is no strategy other" in sparky.refused("strategy", command, "other", "--close")
-    assert "There is no strategy bold" in sparky.refused("strategy", command, "bold")
-    assert "bold is terminated" in sparky.ok("strategy", command, "bold", "--close")
+    assert "There is no strategy other" in sparky.refused(*(word.format("other") for word in words))
+    assert "There is no strategy bold" in sparky.refused("strategy", "pause", "bold")
+    assert [each["symbol"] for each in sparky.json("positions", "--strategy", "bold")] == ["BTCUSDT"]
+    sparky.ok(*(word.format("bold") for word in words))
     assert trading.held() == set()
 
 

@@ -260,7 +260,7 @@ def test_when_nothing_runs_doctor_says_that_what_is_held_has_nobody(
 
 @pytest.mark.parametrize(
     ("process", "breaker", "words"),
-    [("parked", "closed", "bold is parked"), ("running", "open", "bold has had its breaker open for 2h")],
+    [("parked", "closed", "bold is parked"), ("running", "open", "bold has had its breaker open for 2 h 1 m")],
 )
 def test_doctor_tells_what_a_strategy_holds_that_decides_nothing(
     process: str, breaker: str, words: str, store: Store, sql: Sql, sparky: Sparky
