@@ -99,7 +99,7 @@ def _run(
     progress = Progress([spec.name for spec in specs], settings.run_dir)
     plan, reread = composition.plan(settings, engine, specs), Rereading(settings, engine, read, compose)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
-    _release(resolved, engine)
+    _release(settings, engine)
     if progress.reason is not None and code != 0:
         say(f"sparky: {first_sentence(progress.reason)}", err=True)
     elif code == 0:
@@ -107,12 +107,12 @@ def _run(
     return code
 
 
-def _release(resolved: Settings, engine: composition.Engine) -> None:
+def _release(settings: Settings, engine: composition.Engine) -> None:
     """Lets a standby take the database's lease at once; an embedded database has ended with everything else."""
-    if resolved.embeds_database:
+    if settings.embeds_database:
         return
     try:
-        with open_store(resolved, keep=False, engine=engine.run, timeout_s=RELEASE_S) as store:
+        with open_store(settings, keep=False, engine=engine.run, timeout_s=RELEASE_S) as store:
             store.release_engine()
     except SparkyError as error:
         logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
@@ -156,7 +156,7 @@ def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None
     Raises SparkyError when none does it.
     """
     if instance.supervisor_pid(settings) is None:
-        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; `sparky up` starts it.")
+        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {instance.starters(settings)}.")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         link = Link(context, settings.run_dir)

@@ -11,7 +11,7 @@ from typing import Any
 import pykka
 import pytest
 
-from actors.messages import Tick, UnattendedPositions
+from actors.messages import EngineState, Tick, UnattendedPositions
 from actors.roster import Roster
 from console.unattended import sentence, unsteered
 from engine.store.people_rows import NewStrategy, StrategyRow
@@ -271,6 +271,7 @@ def test_doctor_tells_what_a_strategy_holds_that_decides_nothing(
     sparky.environment["SPARKY_MONITOR_PORT"] = str(watched.port)
     watched.report(child(f"strategy-{row.id}", "strategy", "bold", state=process))
     watched.facts.cycle_finished(cycle(row.id, breaker=breaker, breaker_since=time.time() - 7_300))
+    watched.facts.engine_state(EngineState(state="running", is_held=True, epoch=1), time.monotonic())
     try:
         (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
     finally:

@@ -30,13 +30,18 @@ CONTRACT = {
     "test_texts",
 }
 
+# A pool changes how a call travels and not what it does: these are enough of each kind of call.
+POOLED = {"test_decisions", "test_engine_lease", "test_outbox"}
+
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of the contract run on PostgreSQL, through a pool of its connections, and on Supabase's API."""
-    if metafunc.module.__name__.rpartition(".")[2] in CONTRACT and "store" in metafunc.fixturenames:
-        metafunc.parametrize("transport", ["postgres", "pooler", "supabase"], indirect=True)
+    """Tests of the contract run on PostgreSQL and on Supabase's API, and those of `POOLED` through a pool as well."""
+    name = metafunc.module.__name__.rpartition(".")[2]
+    if name in CONTRACT and "store" in metafunc.fixturenames:
+        pooler = ["pooler"] if name in POOLED else []
+        metafunc.parametrize("transport", ["postgres", *pooler, "supabase"], indirect=True)
 
 
 @pytest.fixture
