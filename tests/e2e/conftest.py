@@ -1,6 +1,7 @@
 """Homes for whole runs of the product."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,13 @@ from tests.support.directories import short_directory
 from tests.support.sparky import Sparky
 
 SparkyMaker = Callable[..., Sparky]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A state directory whose path is short enough for sockets."""
+    with short_directory() as path:
+        yield path
 
 
 @pytest.fixture
