@@ -89,6 +89,7 @@ def _run(
     read: Reread,
     hint: str,
 ) -> int:
+    reread = Rereading(settings, engine, read, compose)  # which looks whether HUP is ignored, as after nohup
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor handles it
     resolved = composition.resolve(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
@@ -97,7 +98,7 @@ def _run(
         say_lines(header(settings, resolved, command, hint))
     specs = compose(settings)
     progress = Progress([spec.name for spec in specs], settings.run_dir)
-    plan, reread = composition.plan(settings, engine, specs), Rereading(settings, engine, read, compose)
+    plan = composition.plan(settings, engine, specs)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
     _release(settings, engine)
     if progress.reason is not None and code != 0:

@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[list[str], int]] = {
     "serve": (["--help"], 0),
     "migrate": ([], 0),
     "version": ([], 0),
-    "doctor": ([], 0),
+    "doctor": ([], 1),  # something is held, and nothing runs that would steer it
     "status": ([], 1),
     "strategy list": ([], 0),
     "strategy show": ([NAME], 0),
