@@ -54,9 +54,10 @@ def delete(
         if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
             return
         row = strategies.find(store, which, may_have_ended=is_to_close)
-        if not yes and row.status != StrategyStatus.TERMINATED:
-            _check_terminal(row)
-            typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
+    if not yes and row.status != StrategyStatus.TERMINATED:  # outside, since a question must hold no server
+        _check_terminal(row)
+        typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
+    with store_of(settings) as store:
         if is_to_close:
             _close_and_end(settings, store, row, as_json=as_json)
         else:
