@@ -6,6 +6,7 @@ from collections import Counter
 
 import psycopg
 
+from engine.errors import EXIT_TRY_AGAIN
 from engine.store.embedded import dsn
 from tests.faults.conftest import FleetMaker
 from tests.support.crowding import slowed
@@ -65,7 +66,7 @@ def test_a_second_supervisor_on_the_same_home_is_refused_and_the_first_goes_on(f
     fleet.launch()
     assert fleet.process is not None
     done = fleet.run("up")
-    assert done.returncode == 78
+    assert done.returncode == EXIT_TRY_AGAIN
     assert str(fleet.process.pid) in done.stderr
     assert fleet.process.poll() is None
     fleet.wait_for_cycles(180)
