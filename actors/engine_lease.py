@@ -53,8 +53,11 @@ class Watch:
         return self._until if self._until is not None and now - self._since >= self._least_s else None
 
     def saw(self, until: datetime, now: float) -> None:
-        if until != self._until:
-            self._until, self._since = until, now
+        if until == self._until:
+            return
+        if self._until is not None:  # renewed before our eyes: its holder is back
+            self._least_s = TTL_S
+        self._until, self._since = until, now
 
     def lost_sight(self) -> None:
         """The database was away, for the holder too: it is given time to come back."""

@@ -134,6 +134,14 @@ def test_after_an_outage_the_holder_has_the_first_word() -> None:
     assert watch.unrenewed(1_000.0 + AFTER_OUTAGE_S) == end
 
 
+def test_once_the_holder_has_renewed_after_an_outage_a_standby_is_as_quick_as_before() -> None:
+    watch, end, renewed = Watch(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    watch.lost_sight()
+    watch.saw(end, 10.0)
+    watch.saw(renewed, 11.0)
+    assert watch.unrenewed(11.0 + TTL_S) == renewed
+
+
 def test_an_engine_whose_key_opens_nothing_takes_no_lease(make: Make, store: Store) -> None:
     store.set_webhook_secret(store.ensure_user("trader@example.org"), SecretStr("whsec_" + "c2VjcmV0" * 4))
     first, _ = make("one", key=OTHER_KEY)
