@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field, SecretStr, model_validator
 
 from engine.errors import VenueRefused
+from engine.exchanges.account_record import AccountRecord
 from engine.types import Frozen, Side
 
 # The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
@@ -172,7 +173,10 @@ class OpenOrder(Frozen):
 
 
 class VenuePosition(Frozen):
-    """What the account holds of one symbol, net of all strategies; `quantity` in the base asset, always positive."""
+    """What the account holds of one symbol, net of all strategies; `quantity` in the base asset, always positive.
+
+    `changed_ms` is when the venue last changed it, 0 where it does not tell.
+    """
 
     symbol: str
     side: Side
@@ -180,6 +184,7 @@ class VenuePosition(Frozen):
     entry_price: Decimal
     leverage: int | None
     unrealized_pnl_usd: Decimal | None
+    changed_ms: int = 0
 
     @property
     def net(self) -> Decimal:
@@ -247,7 +252,7 @@ class Venue(Quotes, Protocol):
         ...
 
 
-class Account(Venue, Protocol):
+class Account(Venue, AccountRecord, Protocol):
     """A real account, which has a record of its own to compare the books with. Raises as `quote` does, and
     CredentialsRefused."""
 

@@ -1,0 +1,95 @@
+"""What a venue's own record tells of an account: its trades, its forced orders and its income, whoever caused them."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+from pydantic import Field
+
+from engine.types import Frozen
+
+
+class Forced(StrEnum):
+    """Why the venue itself closed a position. The values are exit reasons of trades."""
+
+    LIQUIDATED = "liquidated"
+    ADL = "adl"
+
+
+class AccountTrade(Frozen):
+    """One trade of the account. `quantity` is in the base asset, `fee_usd` what it cost (negative for a rebate).
+
+    `trade_id` grows within a symbol (Binance: ``id`` of ``userTrades``). `fee_usd` is None where the fee was paid in a
+    coin that is no dollar.
+    """
+
+    trade_id: int
+    order_id: str
+    symbol: str
+    is_buy: bool
+    quantity: Decimal = Field(gt=0)
+    price: Decimal = Field(gt=0)
+    fee_usd: Decimal | None
+    at_ms: int
+
+    @property
+    def change(self) -> Decimal:
+        """What it did to the account's net position."""
+        return self.quantity if self.is_buy else -self.quantity
+
+
+class ForcedOrder(Frozen):
+    """An order of the venue's own making (Binance: ``forceOrders``): filled `quantity` at the average `price`."""
+
+    order_id: str
+    symbol: str
+    cause: Forced
+    is_buy: bool
+    quantity: Decimal
+    price: Decimal
+    at_ms: int
+
+
+class Income(Frozen):
+    """One change of the account's balance. `kind` is the venue's word: ``REALIZED_PNL``, ``COMMISSION``,
+    ``INSURANCE_CLEAR`` (what a liquidation cost beyond its commission), ``FUNDING_FEE`` and others.
+
+    `amount` is signed, in `asset`; `trade_id` is None where no trade is named.
+    """
+
+    income_id: str
+    kind: str
+    symbol: str
+    amount: Decimal
+    asset: str
+    trade_id: int | None
+    at_ms: int
+
+
+class AccountRecord(Protocol):
+    """The record of one account. Raises as `engine.exchanges.venue.Account` does."""
+
+    def trades(
+        self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
+    ) -> tuple[AccountTrade, ...]:
+        """All trades of the account in `symbol`, oldest first: those above `after_id`, else those from `since_ms` on.
+
+        Reads page after page until the end. Raises UpstreamUnavailable also where the record is longer than can be
+        read at once.
+        """
+        ...
+
+    def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
+        """What the venue itself closed, oldest first."""
+        ...
+
+    def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:
+        """Oldest first."""
+        ...
+
+    def client_order_id(self, symbol: str, order_id: str) -> str | None:
+        """The client order id of one of the account's plain orders; None when the venue knows none of that number.
+
+        Venues name their own orders: Binance and Aster ``autoclose-…`` a liquidation, ``adl_autoclose`` an ADL.
+        """
+        ...
