@@ -25,15 +25,28 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Exit:
-    """What the legs closed of `held`, as one fill. `booked` is None while it still has to be booked."""
+    """What the legs closed of `held`, as one `fill`. `unbooked` is the leg that is to be booked with the answer, `booked`
+    what booking the leg before it did."""
 
     fill: Fill
     held: Position
+    unbooked: Fill | None
     booked: BookedFill | None = None
 
     @property
     def is_whole(self) -> bool:
         return self.fill.quantity >= self.held.quantity
+
+    def pnl(self, last: BookedFill | None) -> tuple[Decimal, Decimal]:
+        """In USD and in percent of the cost; `last` is what booking the last leg did. Costs are in the proportion of
+        the quantities."""
+        legs = [each for each in (self.booked, last) if each is not None]
+        usd = sum((each.pnl_usd or Decimal(0) for each in legs), Decimal(0))
+        if self.unbooked is None or self.booked is None:
+            return usd, sum((each.pnl_percent or Decimal(0) for each in legs), Decimal(0))
+        share = self.unbooked.quantity / self.fill.quantity
+        percents = [each.pnl_percent or Decimal(0) for each in legs]
+        return usd, percents[0] * (1 - share) + percents[-1] * share
 
 
 class ExitLegs:
@@ -48,12 +61,13 @@ class ExitLegs:
         """Closes what the order names of `held`. Raises NothingToDo, also where the position turns out to have ended at
         the venue, and what the venue and the store raise."""
         if legs.trade.is_paper:
-            return Exit(legs.close(held), held)
+            fill = legs.close(held)
+            return Exit(fill, held, unbooked=fill)
         first = self._first(legs, held)
         if isinstance(first, Position):
             return self._only_rest(legs, first)
-        if not self._may_have_rest(legs.trade, held):
-            return Exit(first, held)
+        if not self._may_have_rest(legs, held, first):
+            return Exit(first, held, unbooked=first)
         return self._with_rest(legs, first)
 
     def _first(self, legs: Legs, held: Position) -> Fill | Position:
@@ -79,7 +93,8 @@ class ExitLegs:
         quantity = self._rest_quantity(legs, left, legs.closing_quantity(left.quantity))
         if quantity <= 0:
             raise VenueRefused(f"the account holds nothing of {left.symbol} on this side", "reduce_only")
-        return Exit(legs.close_rest(left, quantity), left)
+        rest = legs.close_rest(left, quantity)
+        return Exit(rest, left, unbooked=rest)
 
     def _with_rest(self, legs: Legs, first: Fill) -> Exit:
         """Books the reduction, so that books and venue can be compared, and sends what is left to send."""
@@ -87,18 +102,18 @@ class ExitLegs:
         booked = self._book(trade, first)
         left = self._position(trade)
         if left is None:
-            return Exit(first, replace_quantity(_held(trade), first.quantity), booked)
+            return Exit(first, _of_quantity(_held(trade), first.quantity), None, booked)
         original = left.quantity + first.quantity
-        held = replace_quantity(left, original)
+        held = _of_quantity(left, original)
         quantity = self._rest_quantity(legs, left, legs.closing_quantity(original) - first.quantity)
         if quantity <= 0:
-            return Exit(first, held, booked)
+            return Exit(first, held, None, booked)
         try:
             rest = legs.close_rest(left, quantity)
         except VenueRefused as refusal:
             logger.warning("exit_rest_refused", symbol=left.symbol, quantity=str(quantity), reason=str(refusal))
-            return Exit(first, held, booked)
-        return Exit(_sum(first, rest), held, _sum_booked(first, booked, rest, self._book(trade, rest)))
+            return Exit(first, held, None, booked)
+        return Exit(_sum(first, rest), held, rest, booked)
 
     def _rest_quantity(self, legs: Legs, left: Position, wanted: Decimal) -> Decimal:
         """How much of `left` the account holds only net of what others hold on the opposite side."""
@@ -126,9 +141,13 @@ class ExitLegs:
                 raise
             return None
 
-    def _may_have_rest(self, trade: Trade, held: Position) -> bool:
-        """An attempt that was broken off may have booked its reduction already."""
-        return not trade.may_only_reduce(held.side) or trade.may_have_been_sent
+    @staticmethod
+    def _may_have_rest(legs: Legs, held: Position, first: Fill) -> bool:
+        """Whether a second order may be needed: an attempt that was broken off may have booked its first already."""
+        if legs.trade.may_have_been_sent:
+            return True
+        is_opposed = not legs.trade.may_only_reduce(held.side)
+        return is_opposed and first.quantity < legs.closing_quantity(held.quantity)
 
     def _book(self, trade: Trade, fill: Fill) -> BookedFill:
         request = trade.request
@@ -153,7 +172,7 @@ class ExitLegs:
         return f"the position in {held.symbol} had ended at the venue without us ({reason}); that is booked now"
 
 
-def replace_quantity(position: Position, quantity: Decimal) -> Position:
+def _of_quantity(position: Position, quantity: Decimal) -> Position:
     return position.model_copy(update={"quantity": quantity})
 
 
@@ -170,16 +189,6 @@ def _sum(first: Fill, rest: Fill) -> Fill:
     value = first.quantity * first.price + rest.quantity * rest.price
     price = first.price if first.price == rest.price else value / quantity
     return first.model_copy(update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd})
-
-
-def _sum_booked(first: Fill, booked: BookedFill, rest: Fill, rest_booked: BookedFill) -> BookedFill:
-    """P&L of both legs; the percentages, which are of costs in the proportion of the quantities, are weighed by those."""
-    usd = (booked.pnl_usd or Decimal(0)) + (rest_booked.pnl_usd or Decimal(0))
-    weighed = (booked.pnl_percent or Decimal(0)) * first.quantity + (
-        rest_booked.pnl_percent or Decimal(0)
-    ) * rest.quantity
-    percent = weighed / (first.quantity + rest.quantity)
-    return rest_booked.model_copy(update={"pnl_usd": usd, "pnl_percent": percent})
 
 
 def _held(trade: Trade) -> Position:

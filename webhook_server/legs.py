@@ -49,8 +49,8 @@ class Legs:
         return cast("Account", self.venue)
 
     def close(self, held: Position) -> Fill:
-        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as that
-        reduces what the account holds.
+        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
+        that reduces what the account holds.
 
         Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
         position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.

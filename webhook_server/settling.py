@@ -19,7 +19,7 @@ from engine.errors import (
     VenueRefused,
 )
 from engine.store.store import Store
-from engine.store.webhook_rows import Fill, PlacedProtection
+from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
 from engine.types import Position
 from webhook_server import answers
 from webhook_server.answers import Answer
@@ -78,13 +78,23 @@ class Settlement:
     def _told(self, trade: Trade, exit_: Exit, plan: Plan, *, is_last: bool) -> Answer:
         """The answer to an exit, stored if it is the request's last; books the exit unless its legs were booked."""
         body = answers.closed(exit_.fill, exit_.held, plan, trade.still_open)
-        if exit_.booked is None:
-            return self._book(trade, exit_.fill, body, is_last=is_last)
+        if exit_.booked is None and exit_.unbooked is not None:
+            return self._book(trade, exit_.unbooked, body, is_last=is_last)
         request, answer = trade.request, self._answer(trade, body)
         if not is_last:
-            return Answer(200, answers.with_pnl(answer.body, exit_.booked))
+            last = None if exit_.unbooked is None else self._booked(trade, exit_.unbooked)
+            return Answer(200, answers.with_pnl(answer.body, *exit_.pnl(last)))
+        if exit_.unbooked is not None:
+            return self._book(trade, exit_.unbooked, body, is_last=True)
         stored = self._store.end_booked(request.id, request.user_id, answer.status, dict(answer.body))
         return Answer(answer.status, stored)
+
+    def _booked(self, trade: Trade, fill: Fill) -> BookedFill:
+        """Books a fill after which the request goes on."""
+        request = trade.request
+        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
+        self._metrics.fills.labels(fill.kind, trade.book).inc()
+        return booked
 
     def _open(self, legs: Legs, plan: Plan, closed: Answer | None) -> Answer:
         trade = legs.trade
@@ -189,7 +199,7 @@ class Settlement:
         status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
         booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return Answer(200, booked.answer or answers.with_pnl(answer.body, booked))
+        return Answer(200, booked.answer or answers.with_pnl(answer.body, booked.pnl_usd, booked.pnl_percent))
 
     def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
         stamp = trade.request.stamp(self._clock.monotonic())

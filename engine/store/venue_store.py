@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from engine.store.rpc import Rpc
+from engine.store.values import plain
 from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
 from engine.store.webhook_rows import Difference, LiveAccount
 
@@ -73,7 +74,7 @@ class VenueStore:
     def end_booked(self, request_id: str, user_id: UUID, status: int, answer: dict[str, Any]) -> dict[str, Any]:
         """Ends a request whose last fill is in the books; the answer as stored, with the exit's P&L."""
         stored = self.rpc.call("end_booked", request_id=request_id, user_id=user_id, status=status, answer=answer)
-        return dict(stored or answer)
+        return dict(plain(stored or answer))
 
     def exits_of(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
         """Exit reasons of the live trades of one strategy (or, without one, the person) in a symbol, newest first."""

@@ -22,7 +22,7 @@ def by_hand(floor: Floor, side: str, quantity: Decimal, symbol: str = "BTCUSDT")
 def judged(floor: Floor) -> tuple[Decimal, Decimal]:
     """P&L of all trades in the books, and what the account has gained by its own record (nothing is held)."""
     (account,) = floor.exchange._accounts.values()
-    booked = sum((trade.pnl_usd for trade in floor.store.trades()), Decimal(0))
+    booked = sum((trade.pnl_usd or Decimal(0) for trade in floor.store.trades()), Decimal(0))
     return booked, sum((f.realized - f.commission for f in account.fills), Decimal(0))
 
 
@@ -120,7 +120,7 @@ def test_a_position_that_was_closed_and_opened_again_by_hand_is_no_longer_the_st
     assert reasons(floor) == [("closed_at_venue", net)]
     floor.sql("update fills set created_at = now() - interval '1 minute'")
     (difference,) = floor.server.reconciliation.run()
-    assert (difference.booked, difference.at_venue) == (0, net)
+    assert (difference.booked, difference.at_venue) == (Decimal(0), net)
 
 
 def test_a_stop_never_opens_the_other_side_after_a_hand_has_closed(floor: Floor) -> None:

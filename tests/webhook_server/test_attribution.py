@@ -53,14 +53,15 @@ def test_a_net_that_is_closed_is_taken_from_its_side_only() -> None:
     a, b = held(Decimal(5)), held(Decimal(-3))
     found = attribute([a, b], [trade(1, Decimal(-2))], Decimal(0), LOT)
     assert [(part.position.id, part.quantity) for part in found.parts] == [(a.id, Decimal(2))]
-    assert (found.left[a.id], found.left[b.id], found.unbooked_net) == (3, -3, 0)
+    assert found.left == {a.id: Decimal(3), b.id: Decimal(-3)}
+    assert found.unbooked_net == 0
 
 
 def test_what_was_added_by_hand_is_taken_back_first() -> None:
     a = held(Decimal(5))
     found = attribute([a], [trade(1, Decimal(2)), trade(2, Decimal(-3))], Decimal(0), LOT)
     assert [part.quantity for part in found.parts] == [1]
-    assert (found.net, found.unbooked_net) == (4, 0)
+    assert (found.net, found.unbooked_net) == (Decimal(4), Decimal(0))
 
 
 def test_a_trade_beyond_the_net_ends_no_more_than_the_net() -> None:
