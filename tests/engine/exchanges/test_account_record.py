@@ -13,6 +13,7 @@ from engine.errors import StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import Forced
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.venue import OrderRequest
+from simulator import account_events
 from simulator.exchange import Exchange
 from simulator.ledger import Account, Fill
 from tests.support.markets import START_MS
@@ -351,7 +352,7 @@ def test_more_than_a_page_of_forced_orders_and_income_is_read_to_the_end(
     trade(venue, "ours", "0.260")
     for _ in range(250):
         hands.now += 1
-        exchange.force_close("adl", BTC, Decimal("0.001"))
+        account_events.adl(exchange, exchange.users()[0], BTC, Decimal("0.001"))
     assert len(venue.forced_orders(BTC, since_ms=START_MS)) == 250
     rows = venue.income(BTC, since_ms=START_MS)
     assert len(rows) == 501
