@@ -116,9 +116,10 @@ def test_a_symbol_rests_twice_as_long_after_each_undone_entry_and_others_go_on(f
         assert rests_for_s(floor.send(strategy_id=floor.strategy(), **STOP)) > 0
         minutes_pass(floor, minutes)
     floor.direct(refused_kinds=[])
+    assert end(floor.send(**STOP)) == "opened"
+    floor.check_books()
     assert end(floor.send(symbol="ETHUSDT", **STOP)) == "opened"
     assert floor.metric("risk_refusals_total", limit_type="resting_symbol") == 6
-    floor.check_books()
 
 
 def test_an_entry_that_stands_ends_the_rest_of_its_symbol_and_the_row_of_failures(floor: Floor) -> None:

@@ -1,4 +1,4 @@
-"""While the books and the venue disagree about a symbol, nothing is entered there; what is held can always be closed."""
+"""While the books and the venue disagree about a symbol, nothing is entered there; what is held can be closed."""
 
 from typing import Any
 from uuid import UUID

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.types import Adding, EntryRules, Position, StrategyStatus
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
-from webhook_server.risk import Allowance, Refusal, judge
+from webhook_server.refusal import Refusal
+from webhook_server.risk import Allowance, judge
 
 
 def limit_of(verdict: Refusal | Allowance) -> str | None:

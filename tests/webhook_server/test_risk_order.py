@@ -1,4 +1,4 @@
-"""The order of risk checks is written once, in docs/webhooks.md: the code and the server's answers follow that table."""
+"""The order of risk checks is written once, in docs/webhooks.md: code and answers follow that table."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,12 +18,13 @@ from tests.webhook_server.examples import NOW, order, portfolio, position, setti
 from tests.webhook_server.market import Venues
 from tests.webhook_server.test_limits import Saturday
 from webhook_server.app import build
-from webhook_server.risk import LimitType, Refusal, judge
+from webhook_server.refusal import LimitType, Refusal
+from webhook_server.risk import judge
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
-# What reaches each limit, by where it is set: the order, the person's settings, the strategy, or the portfolio. A day on
-# which nothing is entered is a Saturday.
+# What reaches each limit, by where it is set: the order, the person's settings, the strategy, or the portfolio. The day
+# is a Saturday.
 REACHED: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "kill_switch": {"settings": {"kill_switch": True}},
     "strategy_status": {"strategy": {"status": StrategyStatus.PAUSED}},
@@ -108,7 +109,7 @@ def test_the_server_refuses_in_the_order_of_the_documentation(
         "entry_rules": lambda: ordered(stop_loss_percent=2),
         "leverage": lambda: ordered(leverage=1),
     }
-    told = []
+    told: list[str] = []
     while (answer := site.sender.engine(**entry)).status_code == 429 and len(told) < len(lifted):
         told.append(answer.json()["data"]["limitType"])
         lifted[told[-1]]()

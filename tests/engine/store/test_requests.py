@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration
 from engine.store.engine_rows import RecordedDecision
 from engine.store.store import Store
 from engine.types import Side
@@ -161,14 +160,20 @@ def test_a_portfolio_knows_only_the_users_own_strategy(desk: Desk, store: Store)
     assert store.portfolio(desk.user_id, "aster", None, is_paper=True).settings is None
 
 
-def test_a_limit_that_cannot_be_understood_refuses(desk: Desk, store: Store, sql: Sql) -> None:
+def test_a_limit_that_cannot_be_understood_is_named_and_the_rest_is_known(desk: Desk, store: Store, sql: Sql) -> None:
     sql(
         "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 'NaN')",
         desk.user_id,
     )
 
-    with pytest.raises(BadConfiguration, match="max_daily_loss_usd"):
-        store.portfolio(desk.user_id, "aster", None, is_paper=True)
+    desk.fill("open", "50", "1")
+
+    seen = store.portfolio(desk.user_id, "aster", None, is_paper=True)
+
+    assert "settings.max_daily_loss_usd" in (seen.unreadable or "")
+    assert seen.settings is not None
+    assert (seen.settings.kill_switch, seen.settings.max_daily_loss_usd) == (False, None)
+    assert [held.symbol for held in seen.open_positions] == ["BTCUSDT"]
 
 
 def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
