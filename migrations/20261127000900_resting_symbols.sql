@@ -8,18 +8,18 @@ create index if not exists fills_undone_idx on public.fills (user_id, exchange, 
 create index if not exists webhook_requests_unprotected_idx on public.webhook_requests (user_id, exchange, symbol)
   where status = 'booked' and answer ->> 'action' = 'unprotected';
 
--- Whether an entry was undone, or stands without the protection that was asked for: the venue would not protect it.
+-- Whether an entry was undone, or stands without the protection that was asked for. One that is neither protected nor undone yet
+-- (filled) stands without it as well: only another's death or the venue's absence leaves one that is not under way.
 create or replace function public.was_unprotected(p_request public.webhook_requests) returns boolean
 language sql stable set search_path = '' as $$
-  select coalesce(p_request.answer ->> 'action' = 'unprotected', false) or exists (
+  select p_request.status = 'filled' or coalesce(p_request.answer ->> 'action' = 'unprotected', false) or exists (
     select from public.fills u
     where u.user_id = p_request.user_id and u.request_id = p_request.request_id and u.kind = 'undo'
   )
 $$;
 
 -- The live entries of a person on an exchange, of all symbols or of one, that could not be protected, since the last one that
--- stands: how many in a row, and when the last of them ended. Entries follow each other as they were filled. One whose end is
--- not known yet neither counts nor ends the row.
+-- stands: how many in a row, and when the last of them ended. Entries follow each other as they were filled.
 create or replace function public.undone_in_a_row(
   p_user_id uuid, p_exchange text, p_symbol text, out number bigint, out last_at timestamptz
 ) language plpgsql stable set search_path = '' as $$
@@ -34,6 +34,9 @@ begin
     select from public.webhook_requests r
     where r.user_id = p_user_id and r.exchange = p_exchange and r.status = 'booked'
       and r.answer ->> 'action' = 'unprotected' and (p_symbol is null or r.symbol = p_symbol)
+  ) and not exists (
+    select from public.webhook_requests r
+    where r.user_id = p_user_id and r.exchange = p_exchange and r.status = 'filled' and (p_symbol is null or r.symbol = p_symbol)
   ) then
     number := 0;
     return;

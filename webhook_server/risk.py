@@ -130,9 +130,8 @@ def _difference(order: Order, portfolio: Portfolio, _held: Position | None, _now
     if found is None:
         return None
     message = (
-        f"Since {_moment(found.first_seen_at)} the books and {order.exchange} disagree about {order.symbol}: "
-        f"{found.booked.normalize():f} in the books, {found.at_venue.normalize():f} at the venue. "
-        "No entry is made there until `sparky reconcile` has settled it; exits are"
+        f"{order.symbol} is {found.booked.normalize():f} in the books and {found.at_venue.normalize():f} at "
+        f"{order.exchange} since {_moment(found.first_seen_at)}: no entries until `sparky reconcile` settles it"
     )
     return Refusal(LimitType.UNSETTLED_DIFFERENCE, message, found.at_venue, found.booked)
 

@@ -212,6 +212,7 @@ def test_an_entry_that_a_crash_left_between_its_fill_and_its_undoing_counts_once
     assert floor.send("a", **STOP)["status"] == 503
     floor.misbehave()
     floor.direct(refused_kinds=PROTECTIVE)
+    assert rests_for_s(floor.send(strategy_id=floor.strategy(), **STOP)) <= 5 * 60  # it is bare until that is settled
     server: Server = floor.server
     server.recovery.run()
     assert end(floor.send("a", **STOP)) == "undone"
