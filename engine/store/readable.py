@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-# In place of what cannot be read; a limit of the person's is left out. An entry is refused whatever stands here, since a
-# limit is unreadable: these leave the limits before that one their say, and would allow nothing without that check.
+# In place of what cannot be read; a limit of the person's is left out. An entry is refused whatever stands here, since
+# a limit is unreadable: these let the limits before that one refuse, and would allow nothing without that check.
 _NARROWEST: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
