@@ -39,4 +39,4 @@ def _readable(name: str, value: Any, faulty: list[tuple[int | str, ...]]) -> Any
         return {**value, **{field: _NARROWEST.get((name, field)) for field in inner}}
     if isinstance(value, list):
         return [each for index, each in enumerate(value) if index not in inner]
-    return None
+    return value if name in {"settings", "strategy", "open_positions"} else None

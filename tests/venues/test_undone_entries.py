@@ -164,6 +164,16 @@ def test_what_says_nothing_of_protection_does_not_end_the_row(floor: Floor, betw
     assert end(floor.send(**STOP)) == "consecutive_failures"
 
 
+def test_what_works_or_fails_on_paper_says_nothing_of_a_live_account(floor: Floor) -> None:
+    limit(floor, max_consecutive_failures=2)
+    assert end(floor.send(size=1)) == "rejected"
+    assert end(floor.send(environment="paper", size=1)) == "rejected"
+    assert end(floor.send(environment="paper")) == "opened"
+    assert end(floor.send(size=1)) == "rejected"
+    assert end(floor.send()) == "consecutive_failures"
+    assert end(floor.send(environment="paper")) == "opened"
+
+
 def test_orders_that_fail_and_entries_that_are_undone_are_one_row(floor: Floor) -> None:
     limit(floor, max_consecutive_failures=3)
     floor.direct(refused_kinds=PROTECTIVE)
