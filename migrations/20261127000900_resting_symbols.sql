@@ -9,7 +9,7 @@ create index if not exists webhook_requests_unprotected_idx on public.webhook_re
   where status = 'booked' and answer ->> 'action' = 'unprotected';
 
 -- Whether an entry was undone, or stands without the protection that was asked for. One that is neither protected nor undone yet
--- (filled) stands without it as well: only another's death or the venue's absence leaves one that is not under way.
+-- (filled) stands without it as well: a server that crashed, or a venue that was away, left it so.
 create or replace function public.was_unprotected(p_request public.webhook_requests) returns boolean
 language sql stable set search_path = '' as $$
   select p_request.status = 'filled' or coalesce(p_request.answer ->> 'action' = 'unprotected', false) or exists (
