@@ -3,6 +3,7 @@ last digit, however late or incomplete its record is."""
 
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 import requests
@@ -209,6 +210,25 @@ def test_what_a_hand_had_added_bears_its_own_share_of_a_liquidation(floor: Floor
     (cost,) = (-each.amount for each in there(floor).incomes if each.kind == "INSURANCE_CLEAR")
     entry, _, end = there(floor).fills
     assert trade.fees_usd == entry.commission + (end.commission + cost) * trade.quantity / end.quantity
+
+
+@pytest.mark.parametrize("percent", [0, 30, 75])
+def test_a_stop_that_others_cut_short_is_booked_once_and_what_it_left_is_closed(floor: Floor, percent: int) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a, size=560, **STOP)
+    floor.send(strategy_id=b, action="sell")
+    floor.direct(jump_percent=-5)
+    floor.hands.now += 2
+    if percent:
+        assert floor.send(strategy_id=a, action="close", sell_percentage=percent)["action"] == "closed"
+    for _ in range(2):
+        floor.server.watch.run()
+        look(floor)
+        floor.server.marks.round()
+    assert {each.strategy_id for each in floor.store.open_positions()} == {UUID(b)}
+    floor.check_books()
+    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
 
 
 def test_the_daily_loss_limit_sees_a_liquidation_and_refuses_the_next_entry(floor: Floor) -> None:
