@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from simulator.account_settings import with_settings
 from simulator.aster_control import with_control
 from simulator.aster_private import PRIVATE
 from simulator.aster_public import PUBLIC
@@ -41,7 +42,8 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
         async def endpoint(request: Request) -> JSONResponse:
             # Aster takes the signed text as the query or as a form; ccxt sends a form for everything but GET.
             text = (await request.body()).decode("utf-8", "replace") or request.url.query
-            user, given = doorkeeper.admit(text, time.time_ns() // 1_000)
+            exchange.settings.check_access()
+            user, given = doorkeeper.admit(text, exchange.settings.venue_us(time.time_ns() // 1_000))
             try:
                 return JSONResponse(answer(exchange, user, given))
             finally:
@@ -54,7 +56,9 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
     for (method, path), private_answer in PRIVATE.items():
         app.add_route(PREFIX + path, signed(private_answer), methods=[method])
     app.add_exception_handler(AsterRefusal, _refusal)
-    return with_faults(with_control(with_weights(app, exchange.meter, PREFIX), exchange), faults or Faults())
+    return with_faults(
+        with_settings(with_control(with_weights(app, exchange.meter, PREFIX), exchange), exchange), faults or Faults()
+    )
 
 
 async def _refusal(_: Request, error: Exception) -> JSONResponse:

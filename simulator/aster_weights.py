@@ -27,6 +27,7 @@ WEIGHTS: Final = {
     "/positionRisk": 5,
     "/commissionRate": 20,
     "/positionSide/dual": 30,
+    "/multiAssetsMargin": 30,
 }
 WEIGHTS_OF_ALL: Final = {"/openOrders": 40, "/ticker/24hr": 40, "/ticker/price": 2, "/ticker/bookTicker": 2}
 # (up to this many, weight)
