@@ -22,7 +22,7 @@ def orders(floor: Floor) -> int:
 
 
 def state_of(floor: Floor, name: str) -> str:
-    return str(floor.sql("select state from webhook_requests where request_id = %s", name)[0][0])
+    return str(floor.sql("select status from webhook_requests where request_id = %s", name)[0][0])
 
 
 @pytest.mark.parametrize(

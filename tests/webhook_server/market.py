@@ -12,6 +12,7 @@ from engine.errors import (
     UpstreamUnavailable,
     VenueRefused,
 )
+from engine.exchanges.account_state import AccountState
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
     Account,
@@ -191,6 +192,9 @@ class LiveAccount:
 
     def balance(self) -> Balance:
         raise NotImplementedError
+
+    def state(self) -> AccountState:
+        return AccountState()
 
     def _waiting(self, name: str, status: OrderStatus) -> OrderResult:
         zero = Decimal(0)
