@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import SecretStr, ValidationError
 
-from console import composition, guarding, instance
+from console import account_checks, composition, guarding, instance
 from console.check import Check, fault, ok, skipped
 from console.database_checks import database
 from engine.errors import SparkyError
@@ -40,6 +40,7 @@ def examine(settings: Settings) -> list[Check]:
         database,
         groq,
         venue,
+        account_checks.accounts,
         webhook,
         monitor,
         ports,
