@@ -78,7 +78,7 @@ def _with_keys(store: Store, key: Key, email: str, symbols: frozenset[str]) -> U
 
 
 def _checked(used: Used, settings: Settings) -> list[Check]:
-    if settings.simulates_market and used.exchange == "aster":
+    if settings.simulates_market and used.exchange == settings.exchange:
         return [skipped(used.name, "simulated")]
     if used.keys is None:
         remedy = f"`sparky credentials set {used.exchange}`"

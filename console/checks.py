@@ -127,7 +127,7 @@ def venue(settings: Settings) -> list[Check]:
     from engine.exchanges.market_data import MarketData
 
     resolved = composition.resolve(settings)
-    name = resolved.sparky_market or "aster"
+    name = resolved.exchange
     try:
         with contextlib.closing(MarketData(name, resolved.sparky_market_url)) as market:
             _, venue_now_ms = market.candles(PROBE_SYMBOL, "1m", 2)

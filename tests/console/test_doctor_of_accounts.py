@@ -158,7 +158,7 @@ def test_lines_of_people_show_no_secret_and_every_word_at_any_width(
 ) -> None:
     live_strategy(store)
     arrange(venue_url, hedge_mode=True)
-    patient.environment |= {"COLUMNS": str(width), "LINES": "50", "TERM": "dumb"}
+    patient.environment |= {"COLUMNS": str(width), "LINES": "50", "TERM": "dumb", "FORCE_COLOR": "1"}
     shown = patient("doctor").stdout
     assert max(len(line) for line in shown.splitlines()) <= width
     assert "hedge mode" in " ".join(shown.split())
