@@ -10,7 +10,7 @@ from uuid import UUID
 
 from engine.errors import UpstreamUnavailable
 from engine.plain_text import one_line
-from engine.store.webhook_rows import BookedFill, Fill
+from engine.store.webhook_rows import Fill
 from engine.types import Position
 from webhook_server.decide import Plan
 from webhook_server.risk import Refusal
@@ -232,14 +232,11 @@ def half_done(body: dict[str, Any], closed: Answer | None) -> dict[str, Any]:
     return body if closed is None else body | {"closed": _first_half(closed)}
 
 
-def with_pnl(body: Mapping[str, Any], booked: BookedFill) -> dict[str, Any]:
+def with_pnl(body: Mapping[str, Any], usd: Decimal | None, percent: Decimal | None) -> dict[str, Any]:
     """What the store adds to a final answer, for a close that another leg follows."""
-    if booked.pnl_usd is None or booked.pnl_percent is None:
+    if usd is None or percent is None:
         return dict(body)
-    return {
-        **body,
-        "pnl": plain({"usd": _cents(booked.pnl_usd), "percent": _cents(booked.pnl_percent)}),
-    }
+    return {**body, "pnl": plain({"usd": _cents(usd), "percent": _cents(percent)})}
 
 
 def _cents(value: Decimal) -> Decimal:
