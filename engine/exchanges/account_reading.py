@@ -1,10 +1,9 @@
-"""Reads from a venue how an account is set up, part by part."""
+"""Reads from a venue how an account is set up, part by part, so that one answer that fails hides no other."""
 
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from engine.errors import CredentialsRefused, SparkyError
 from engine.exchanges.account_state import AccountState
@@ -12,78 +11,41 @@ from engine.exchanges.listing import exact
 from engine.exchanges.readings import DOLLARS
 
 Asking = Callable[[], AbstractContextManager[None]]
-WITHIN_S: Final = 10.0  # no further part is asked for after that
-
-MODE: Final = "the position mode"
-ASSETS: Final = "the multi-assets mode"
-ACCOUNT: Final = "the balance"
+WITHIN_S: Final = 10.0  # nothing more is asked for after that
 
 
-@dataclass(frozen=True)
-class Endpoints:
-    """ccxt's names of a venue's endpoints."""
+class Source(NamedTuple):
+    """One of ccxt's endpoints, and how fields of AccountState are read from its answer."""
 
-    mode: str
-    assets: str
-    account: str
+    endpoint: str
+    read: Callable[[Any], dict[str, Any]]
 
 
-_BINANCE: Final = Endpoints(
-    "fapiPrivateGetPositionSideDual", "fapiPrivateGetMultiAssetsMargin", "fapiPrivateV2GetAccount"
-)
-ENDPOINTS: Final[Mapping[str, Endpoints]] = {
-    "aster": Endpoints(
-        "fapiPrivateGetV3PositionSideDual", "fapiPrivateGetV3MultiAssetsMargin", "fapiPrivateGetV3Account"
-    ),
-    "binance": _BINANCE,
-    "binanceusdm": _BINANCE,
-}
+def _mode(raw: Any) -> dict[str, Any]:
+    return {"hedge_mode": _truth(raw["dualSidePosition"])}
 
 
-def read_state(exchange: Any, asking: Asking, monotonic: Callable[[], float] = time.monotonic) -> AccountState:
-    """Asks for each part on its own (weights 30, 30 and 5), so that one that fails hides no other. Never raises.
-
-    `asking` translates what ccxt raises, and is left between the parts.
-    """
-    endpoints = ENDPOINTS.get(exchange.id)
-    if endpoints is None:
-        return AccountState(unknown={"the account": f"it cannot be looked at on {exchange.id}"})
-    parts: Mapping[str, Callable[[], dict[str, Any]]] = {
-        MODE: lambda: {"hedge_mode": _truth(getattr(exchange, endpoints.mode)()["dualSidePosition"])},
-        ASSETS: lambda: {"multi_assets": _truth(getattr(exchange, endpoints.assets)()["multiAssetsMargin"])},
-        ACCOUNT: lambda: _account(getattr(exchange, endpoints.account)()),
-    }
-    read: dict[str, Any] = {}
-    unknown: dict[str, SparkyError] = {}
-    started = monotonic()
-    for part, ask in parts.items():
-        if monotonic() - started > WITHIN_S:
-            unknown[part] = SparkyError("not asked, as the venue is slow")
-            continue
-        try:
-            with asking():
-                read |= ask()
-        except SparkyError as error:
-            unknown[part] = error
-    reasons = {part: str(error) for part, error in unknown.items()}
-    is_refused = not read and all(isinstance(error, CredentialsRefused) for error in unknown.values())
-    return AccountState(refusal=reasons[MODE] if is_refused else None, unknown=reasons, **read)
+def _assets(raw: Any) -> dict[str, Any]:
+    return {"multi_assets": _truth(raw["multiAssetsMargin"])}
 
 
-def _account(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises ValueError for an answer that tells nothing of what is looked for."""
-    free = [exact(row["availableBalance"]) for row in raw.get("assets") or () if row["asset"] in DOLLARS]
-    can_trade = None if raw.get("canTrade") is None else _truth(raw["canTrade"])
-    if can_trade is None and not free:
-        raise ValueError("neither a balance nor a right")
-    margin = {str(row["symbol"]): _margin_type(row) for row in raw.get("positions") or ()}
-    return {"can_trade": can_trade, "available_usd": max(free, default=None), "margin": margin}
+def _rights(raw: Any) -> dict[str, Any]:
+    return {"can_trade": _truth(raw["canTrade"])}
 
 
-def _margin_type(position: Mapping[str, Any]) -> str:
-    told = position.get("isolated")
-    is_isolated = str(position.get("marginType")).lower() == "isolated" if told is None else _truth(told)
-    return "isolated" if is_isolated else "cross"
+def _money(raw: Any) -> dict[str, Any]:
+    return {"available_usd": max(exact(row["availableBalance"]) for row in raw["assets"] if row["asset"] in DOLLARS)}
+
+
+def _margin(raw: Any) -> dict[str, Any]:
+    rows = raw["positions"] if isinstance(raw, dict) else raw
+    return {"margin": {str(row["symbol"]): _margin_type(row) for row in rows}}
+
+
+def _margin_type(row: Mapping[str, Any]) -> str:
+    if "isolated" in row:
+        return "isolated" if _truth(row["isolated"]) else "cross"
+    return "isolated" if row["marginType"].lower() == "isolated" else "cross"
 
 
 def _truth(value: Any) -> bool:
@@ -92,3 +54,92 @@ def _truth(value: Any) -> bool:
     if text not in {"true", "false"}:
         raise ValueError("neither true nor false")
     return text == "true"
+
+
+Sources = Mapping[str, tuple[Source, ...]]  # by part, as a sentence names it; of each the first that can be read
+MODE: Final = "the position mode"
+ASSETS: Final = "the multi-assets mode"
+RIGHTS: Final = "whether it may trade"
+MONEY: Final = "the balance"
+MARGIN: Final = "the margin type"
+
+# At Binance accountConfig and symbolConfig weigh 5 each; the two older questions for the modes weigh 30 each.
+_BINANCE: Final[Sources] = {
+    MODE: (Source("fapiPrivateGetAccountConfig", _mode), Source("fapiPrivateGetPositionSideDual", _mode)),
+    ASSETS: (Source("fapiPrivateGetAccountConfig", _assets), Source("fapiPrivateGetMultiAssetsMargin", _assets)),
+    RIGHTS: (Source("fapiPrivateGetAccountConfig", _rights), Source("fapiPrivateV2GetAccount", _rights)),
+    MONEY: (Source("fapiPrivateV3GetAccount", _money), Source("fapiPrivateV2GetAccount", _money)),
+    MARGIN: (Source("fapiPrivateGetSymbolConfig", _margin), Source("fapiPrivateV2GetAccount", _margin)),
+}
+SOURCES: Final[Mapping[str, Sources]] = {
+    "aster": {
+        MODE: (Source("fapiPrivateGetV3PositionSideDual", _mode),),
+        ASSETS: (Source("fapiPrivateGetV3MultiAssetsMargin", _assets),),
+        RIGHTS: (Source("fapiPrivateGetV3Account", _rights),),
+        MONEY: (Source("fapiPrivateGetV3Account", _money),),
+        MARGIN: (Source("fapiPrivateGetV3Account", _margin),),
+    },
+    "binance": _BINANCE,
+    "binanceusdm": _BINANCE,
+}
+
+
+def read_state(exchange: Any, asking: Asking, monotonic: Callable[[], float] = time.monotonic) -> AccountState:
+    """How the account of `exchange`, a ccxt client, is set up. Raises nothing: what cannot be read is not known.
+
+    `asking` translates what ccxt raises; it is left between two questions, so that others who wait for it get in.
+    """
+    sources = SOURCES.get(exchange.id)
+    if sources is None:
+        return AccountState(unknown={"how it is set up": f"that cannot be looked at on {exchange.id}"})
+    reader = _Reader(exchange, asking, monotonic)
+    read: dict[str, Any] = {}
+    unknown: dict[str, SparkyError] = {}
+    for part, choices in sources.items():
+        try:
+            read |= reader.first(choices)
+        except SparkyError as error:
+            unknown[part] = error
+    reasons = {part: str(error) for part, error in unknown.items()}
+    is_refused = not read and all(isinstance(error, CredentialsRefused) for error in unknown.values())
+    return AccountState(refusal=reasons[MODE] if is_refused else None, unknown=reasons, **read)
+
+
+class _Reader:
+    """Asks every endpoint once, and keeps what it answered."""
+
+    def __init__(self, exchange: Any, asking: Asking, monotonic: Callable[[], float]) -> None:
+        self._exchange = exchange
+        self._asking = asking
+        self._monotonic = monotonic
+        self._until = monotonic() + WITHIN_S
+        self._answers: dict[str, Any] = {}
+
+    def first(self, choices: tuple[Source, ...]) -> dict[str, Any]:
+        """What the first source tells that can be read. Raises what the first raised when none can."""
+        failures = []
+        for source in choices:
+            try:
+                answer = self._answer(source.endpoint)
+                with self._asking():
+                    return source.read(answer)
+            except SparkyError as error:
+                failures.append(error)
+        raise failures[0]
+
+    def _answer(self, endpoint: str) -> Any:
+        if endpoint not in self._answers:
+            self._answers[endpoint] = self._asked(endpoint)
+        answer = self._answers[endpoint]
+        if isinstance(answer, SparkyError):
+            raise answer
+        return answer
+
+    def _asked(self, endpoint: str) -> Any:
+        if self._monotonic() > self._until:
+            return SparkyError("not asked, as the venue is slow")
+        try:
+            with self._asking():
+                return getattr(self._exchange, endpoint)()
+        except SparkyError as error:
+            return error

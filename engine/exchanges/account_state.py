@@ -1,6 +1,6 @@
 """How a real account is set up at its venue, and whether it can trade so. Pure; `account_reading` reads it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -57,8 +57,15 @@ def notes_of(state: AccountState, symbols: Iterable[str]) -> tuple[str, ...]:
     money = None if state.available_usd is None else f"{state.available_usd:,.2f} USD available"
     assets = "multi-assets mode: all its coins are margin for each other" if state.multi_assets else None
     told = (mode, money, _margin_note(state.margin, frozenset(symbols)), assets)
-    unknown = (f"{part} is not known ({reason})" for part, reason in state.unknown.items())
-    return (*(each for each in told if each is not None), *unknown)
+    return (*(each for each in told if each is not None), *_unknown_notes(state.unknown))
+
+
+def _unknown_notes(unknown: Mapping[str, str]) -> Iterator[str]:
+    """One sentence for all parts that one reason hides."""
+    for reason in dict.fromkeys(unknown.values()):
+        *parts, last = [part for part, why in unknown.items() if why == reason]
+        named = f"{', '.join(parts)} and {last} are" if parts else f"{last} is"
+        yield f"{named} not known ({reason})"
 
 
 def _margin_note(margin: Mapping[str, str], symbols: frozenset[str]) -> str | None:
