@@ -33,7 +33,7 @@ REPEATED: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answ
 USED_ID: Final = "its id was used before for another body"  # the log's reason of a 409, which tells the id beside it
 RETRY_SOON_S = 1
 RETRY_LATER_S = 5
-LONGEST_REASON: Final = 600
+LONGEST_REASON: Final = 400
 
 
 @dataclass(frozen=True)
