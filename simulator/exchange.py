@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
@@ -9,12 +10,31 @@ from simulator.account_book import AccountBook
 from simulator.account_settings import AccountSettings
 from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
 from simulator.aster_weights import Meter
-from simulator.ledger import KINDS, START_BALANCE, ZERO, Account, Holding, Kind, Order
+from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
 WHOLE: Final = Decimal(100)
+
+
+@dataclass
+class RecordManners:
+    """How what the venue tells of an account's past differs from what happened.
+
+    `lag_ms` of market time pass before trades, income and forced orders are shown. `trades_hidden` keeps the trades of
+    forced orders out of the trades, `forced_hidden` forced orders out of their list. Without `rows_of_flat` a symbol
+    that has neither position nor order is left out of the positions.
+    """
+
+    lag_ms: int = 0
+    trades_hidden: bool = False
+    forced_hidden: bool = False
+    rows_of_flat: bool = True
+
+    def newest_ms(self, now_ms: int) -> int:
+        """Until when the record is shown."""
+        return now_ms - self.lag_ms
 
 
 class Exchange:
@@ -38,9 +58,8 @@ class Exchange:
         self.fill_delay_ms = 0
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
+        self.record = RecordManners()
         self.settings = AccountSettings()
-        self._isolated: frozenset[str] = frozenset()
-        self._balance = START_BALANCE
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -58,6 +77,19 @@ class Exchange:
         market = self.markets[symbol]
         return exact(market.price(self.clock.now_ms()), market.decimals)
 
+    def best(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """Bid and ask now."""
+        market = self.markets[symbol]
+        bid, ask = (exact(price, market.decimals) for price in market.book(self.clock.now_ms()))
+        return bid, ask
+
+    def users(self) -> list[str]:
+        """Everybody with an account here."""
+        return list(self._accounts)
+
+    def new_order_id(self) -> int:
+        return next(self._order_ids)
+
     def account(self, user: str) -> Account:
         """The user's account, opened on first sight, with every held order that the market has reached filled."""
         now_ms = self.clock.now_ms()
@@ -67,18 +99,6 @@ class Exchange:
             account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
-
-    def set_isolated(self, symbols: frozenset[str]) -> None:
-        """From now on `symbols` have isolated margin, in every account; the others are cross."""
-        self._isolated = symbols
-        for account in self._accounts.values():
-            self._set_margin_types(account)
-
-    def set_balance(self, balance: Decimal) -> None:
-        """The balance of every account, also of one that is opened later."""
-        self._balance = balance
-        for account in self._accounts.values():
-            account.balance = balance
 
     def keep(self, user: str, *, has_asked_only: bool) -> None:
         """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
@@ -97,12 +117,10 @@ class Exchange:
         """A new order from Aster's parameters. Raises AsterRefusal."""
         account = self.account(user)
         self.settings.check_order(given)
-        order = self._order(given)
+        order = self.order(given)
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
-        market = self.markets[order.symbol]
-        bid, ask = (exact(price, market.decimals) for price in market.book(order.created_ms))
-        account.accept(order, bid, ask)
+        account.accept(order, *self.best(order.symbol))
         return order
 
     def find(self, user: str, given: Mapping[str, str]) -> Order:
@@ -132,13 +150,10 @@ class Exchange:
         return holding
 
     def _opened(self, user: str, now_ms: int) -> Account:
-        account = self._accounts[user] = Account(balance=self._balance, checked_ms=now_ms)
-        self._set_margin_types(account)
+        account = self._accounts[user] = Account.opened(now_ms)
+        self.settings.set_margin_types(account, self.markets)
+        self.settings.set_balance(account, now_ms)
         return account
-
-    def _set_margin_types(self, account: Account) -> None:
-        for symbol in self.markets:
-            account.holding(symbol).margin_type = "isolated" if symbol in self._isolated else "cross"
 
     def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
         """When and at what price an open order fills between the last look and now; None when it does not."""
@@ -162,14 +177,15 @@ class Exchange:
         bid, ask = market.book(at_ms)
         return at_ms, order.order_id, order, exact(ask if order.is_buy else bid, market.decimals)
 
-    def _order(self, given: Mapping[str, str]) -> Order:
+    def order(self, given: Mapping[str, str]) -> Order:
+        """An order from Aster's parameters, not placed yet. Raises AsterRefusal."""
         market = self.market(given.get("symbol"))
         kind, side = given.get("type", ""), given.get("side", "")
         if kind not in KINDS:
             raise AsterRefusal(-1116, "Invalid orderType.")
         if side not in ("BUY", "SELL"):
             raise AsterRefusal(-1117, "Invalid side.")
-        order_id, now_ms = next(self._order_ids), self.clock.now_ms()
+        order_id, now_ms = self.new_order_id(), self.clock.now_ms()
         client_order_id = given.get("newClientOrderId") or f"web_{order_id}"
         if len(client_order_id) > 36:
             raise AsterRefusal(-4015, "Client order id length should not be more than 36 chars")
