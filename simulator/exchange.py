@@ -21,7 +21,7 @@ class Exchange:
 
     Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
     the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
-    `refused_kinds` are refused.
+    `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Exchange:
         self.fill_delay_ms = 0
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
+        self.triggered_end = "FILLED"
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -60,7 +61,10 @@ class Exchange:
         account = self._accounts.setdefault(user, Account(checked_ms=now_ms))
         due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
-            account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
+            if order.stop_price and self.triggered_end != "FILLED":
+                account.end(order, self.triggered_end, at_ms)
+            else:
+                account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
 
