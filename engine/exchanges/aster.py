@@ -5,17 +5,15 @@ from typing import Any
 
 import ccxt
 
+from engine.exchanges.exchange_info import perpetuals
+
 
 class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
     """ccxt's Aster without its spot side, its builder fee and its millisecond nonces (two in one millisecond clash)."""
 
     def fetch_markets(self, params: Any = None) -> Any:
         """Perpetuals only: one request instead of the three of ccxt. Its rate limit is passed on to the session."""
-        listed = self.fapiPublicGetV3ExchangeInfo(params or {})
-        for rule in listed.get("rateLimits") or []:
-            if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
-                self.session.backoff.learn(int(rule["limit"]) // int(rule["intervalNum"]))
-        return self.parse_markets([row for row in listed["symbols"] if row.get("baseAsset")])
+        return self.parse_markets(perpetuals(self.fapiPublicGetV3ExchangeInfo(params or {}), self.session.backoff))
 
     def fetch_positions(self, symbols: Any = None, params: Any = None) -> Any:
         """ccxt takes an answer of another shape for an empty account; here it is one that cannot be read."""
