@@ -59,8 +59,8 @@ def create_binance(
         app.add_route(f"{PREFIX}/v1{path}", open_to_all(public_answer), methods=["GET"])
     for (method, path), answer in PRIVATE.items():
         app.add_route(PREFIX + path, signed(answer, exchange), methods=[method])
-    for (method, path), answer in ALGO.items():
-        app.add_route(PREFIX + path, signed(answer, algo), methods=[method])
+    for (method, path), algo_answer in ALGO.items():
+        app.add_route(PREFIX + path, signed(algo_answer, algo), methods=[method])
     app.add_exception_handler(AsterRefusal, _refusal)
     weighed = with_weights(app, exchange.meter, PREFIX, weight_of)
     return with_faults(with_algo_control(with_control(weighed, exchange), algo), faults or Faults())

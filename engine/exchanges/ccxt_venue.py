@@ -104,7 +104,7 @@ class CcxtVenue:
         return place_all(self, legs, self._waiting, self._sleep, again=again)
 
     def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:
-        """Sends again what was not heeded: an order accepted late, one that is triggering, an answer without a status."""
+        """Asks again while the order is open: it may have been accepted late, or be triggering."""
         ended = self._cancelled(symbol, client_order_id) or self.order_by_client_id(symbol, client_order_id)
         for wait_s in (0.0, *self._conditional.waits_s(client_order_id)):
             if ended is None or ended.status is not OrderStatus.OPEN:
@@ -150,7 +150,11 @@ class CcxtVenue:
         """Sends a protective order; the one that the venue already has under its id is as good."""
         order, name = leg.order, leg.order.client_order_id
         self._conditional.will_send(name)
-        sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
+        try:
+            sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
+        except VenueRefused:
+            self._conditional.refused(name)
+            raise
         self._conditional.took(name)
         if not sent:
             known = self.order_by_client_id(order.symbol, name)

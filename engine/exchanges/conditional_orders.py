@@ -26,7 +26,8 @@ TRIGGERED: Final = ("TRIGGERED", "FINISHED")
 
 
 class ConditionalOrders:
-    """The conditional orders of one account. Call it under the account's lock; raises ccxt's errors too."""
+    """The conditional orders of one account. What asks the venue is called under the account's lock, and raises ccxt's
+    errors too."""
 
     def __init__(self, exchange: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._exchange = exchange
@@ -46,6 +47,10 @@ class ConditionalOrders:
         """Before it is sent: from now on it may be there without being found."""
         now = self._monotonic()
         self._sent_at = {name: at for name, at in self._sent_at.items() if now - at < NEW_S} | {client_order_id: now}
+
+    def refused(self, client_order_id: str) -> None:
+        """The venue declined it: what is not found now is not there."""
+        self._sent_at.pop(client_order_id, None)
 
     def took(self, client_order_id: str) -> None:
         """The venue says that it has the order, in whatever way."""

@@ -1,4 +1,4 @@
-"""The watch over live positions at a venue whose algo service is slow to show, slow to trigger or drops what triggers."""
+"""The watch over live positions where the algo service is slow to show, slow to trigger or drops what triggers."""
 
 from typing import Any
 

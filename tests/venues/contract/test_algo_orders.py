@@ -102,7 +102,7 @@ def test_a_triggered_order_that_ends_without_a_fill_protects_nobody(long: Bench,
     long.direct(jump_percent=-5)
     found = long.venue.order_by_client_id("BTCUSDT", STOP)
     assert found is not None
-    assert (found.status, found.quantity) == (OrderStatus.REJECTED, 0)
+    assert (found.status, found.quantity) == (OrderStatus.REJECTED, Decimal(0))
     ended = long.venue.cancel("BTCUSDT", STOP)
     assert ended is not None
     assert ended.status is OrderStatus.REJECTED

@@ -49,9 +49,8 @@ def test_a_market_order_that_takes_its_time_is_followed_to_its_end(bench: Bench)
         {"kind": "status", "status": 503, "body": '{"code":-1000,"msg":"Unknown error, please try again later."}'},
         {"kind": "status", "status": 408, "body": '{"code":-1007,"msg":"Timeout waiting for response from backend."}'},
         {"kind": "reset"},
-        {"kind": "hang", "seconds": 60},
     ],
-    ids=["503", "timeout code", "reset", "no answer"],
+    ids=["503", "timeout code", "reset"],
 )
 def test_an_order_whose_answer_is_lost_is_unknown_and_then_found_or_not(
     bench: Bench, fault: dict[str, object], *, accept: bool
@@ -62,6 +61,16 @@ def test_an_order_whose_answer_is_lost_is_unknown_and_then_found_or_not(
         bench.venue.market_order(order())
     found = bench.venue.order_by_client_id("BTCUSDT", client_order_id("1"))
     assert (found is not None and found.status is OrderStatus.FILLED) is accept
+
+
+def test_an_order_that_is_never_answered_is_unknown_and_then_found(bench: Bench) -> None:
+    bench.venue.instrument("BTCUSDT")
+    bench.misbehave(
+        {"kind": "hang", "seconds": 60, "path": bench.simulated.order_path, "method": "POST", "accept": True}
+    )
+    with pytest.raises(OutcomeUnknown):
+        bench.venue.market_order(order())
+    assert bench.venue.order_by_client_id("BTCUSDT", client_order_id("1")) is not None
 
 
 def test_an_order_under_an_id_that_an_open_order_has_is_that_order(bench: Bench) -> None:

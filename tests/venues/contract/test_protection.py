@@ -1,4 +1,4 @@
-"""Stops and targets at every venue: both or none, found again wherever it keeps them, never twice, gone when cancelled."""
+"""Stops and targets at every venue: both or none, found again wherever they are kept, never twice, surely cancelled."""
 
 from decimal import Decimal
 from typing import Any
@@ -27,8 +27,9 @@ def test_both_orders_wait_and_are_listed_with_kind_price_and_quantity(long: Benc
 
 def test_plain_and_conditional_orders_are_listed_together(long: Bench) -> None:
     long.venue.protect(wanted(take_profit_price=None))
-    long.exchange.place(*long.exchange._accounts, {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT",
-                        "quantity": "0.001", "price": "27000", "newClientOrderId": "by-hand"})  # fmt: skip
+    by_hand = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "quantity": "0.001", "price": "27000"}
+    (user,) = long.exchange._accounts
+    long.exchange.place(user, by_hand | {"newClientOrderId": "by-hand"})
     assert set(long.names()) == {STOP, "by-hand"}
 
 
