@@ -120,7 +120,8 @@ class AlgoOrders:
 
     def all(self, user: str, given: Given) -> list[dict[str, Any]]:
         self.exchange.market(given.get("symbol"))
-        return [self._shape(order, is_triggering=False) for order in self._orders(self.exchange.account(user), given)]
+        orders = self._orders(self.exchange.account(user), given)
+        return [self._shape(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
 
     def _orders(self, account: Account, given: Given) -> list[Order]:
         symbol = given.get("symbol")
@@ -136,6 +137,7 @@ class AlgoOrders:
         return None
 
     def _shape(self, order: Order, *, is_triggering: bool) -> dict[str, Any]:
+        is_triggering = is_triggering and order.filled > 0
         is_told = has_plain(order) and not is_triggering
         status = "TRIGGERING" if is_triggering else "FINISHED" if order.status == "FILLED" else order.status
         return {

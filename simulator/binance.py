@@ -15,14 +15,14 @@ from starlette.types import ASGIApp
 
 from simulator.algo_control import with_algo_control
 from simulator.algo_orders import AlgoOrders
-from simulator.aster_control import with_control
 from simulator.aster_public import PUBLIC
 from simulator.aster_weights import with_weights
 from simulator.binance_keys import KEYS, ApiKey, admitted
 from simulator.binance_private import ALGO, PRIVATE
 from simulator.binance_weights import weight_of
+from simulator.controls import with_controls
 from simulator.exchange import Exchange
-from simulator.faults import Faults, with_faults
+from simulator.faults import Faults
 from simulator.refusals import AsterRefusal
 
 PREFIX: Final = "/fapi"
@@ -63,7 +63,7 @@ def create_binance(
         app.add_route(PREFIX + path, signed(algo_answer, algo), methods=[method])
     app.add_exception_handler(AsterRefusal, _refusal)
     weighed = with_weights(app, exchange.meter, PREFIX, weight_of)
-    return with_faults(with_algo_control(with_control(weighed, exchange), algo), faults or Faults())
+    return with_controls(with_algo_control(weighed, algo), exchange, faults)
 
 
 async def _refusal(_: Request, error: Exception) -> JSONResponse:
