@@ -15,6 +15,7 @@ from simulator.refusals import AsterRefusal
 
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
 WHOLE: Final = Decimal(100)
+LATEST_MS: Final = 2**62
 
 
 @dataclass
@@ -32,8 +33,8 @@ class RecordManners:
     rows_of_flat: bool = True
 
     def newest_ms(self, now_ms: int) -> int:
-        """Until when the record is shown."""
-        return now_ms - self.lag_ms
+        """Until when the record is shown. A market that was started over may be behind its accounts."""
+        return now_ms - self.lag_ms if self.lag_ms else LATEST_MS
 
 
 class Exchange:

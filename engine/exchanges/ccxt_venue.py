@@ -12,6 +12,7 @@ import ccxt
 from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
 from engine.exchanges.backoff import Backoff
+from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
@@ -29,14 +30,13 @@ from engine.exchanges.venue import (
     OrderStatus,
     Protection,
     Quote,
-    VenuePosition,
 )
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
 
 
-class CcxtVenue:
+class CcxtVenue(CcxtRecord):
     """One person's account on one venue (see `Account`). Threads take turns, as nonces are counted per signer.
 
     Make one of these per account and keep it: leverage that was set and read back is remembered for a minute.
@@ -99,6 +99,14 @@ class CcxtVenue:
             self._conditional.check_gone(client_order_id)
         return found
 
+    def client_order_id(self, symbol: str, order_id: str) -> str | None:
+        """Of a plain order that a conditional one became, the conditional one's."""
+        name = super().client_order_id(symbol, order_id)
+        if name is None or not self._conditional.may_have_been(name):
+            return name
+        with self._asking():
+            return self._conditional.client_id_of(market_of(self._exchange, symbol), order_id) or name
+
     def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
         legs = legs_of(protection, self.instrument(protection.symbol))
         return place_all(self, legs, self._waiting, self._sleep, again=again)
@@ -123,12 +131,6 @@ class CcxtVenue:
             rows = [*self._exchange.fetch_open_orders(unified), *self._conditional.open(unified)]
             found = [readings.open_order(row, self._exchange.market(row["symbol"])) for row in rows]
         return tuple(sorted(found, key=lambda order: order.at_ms))
-
-    def positions(self) -> tuple[VenuePosition, ...]:
-        with self._asking():
-            rows = self._exchange.fetch_positions()
-            found = [readings.position(row, self._exchange.market(row["symbol"])) for row in rows]
-        return tuple(position for position in found if position is not None)
 
     def balance(self) -> Balance:
         with self._asking():

@@ -7,7 +7,7 @@ between it is TRIGGERING, which may take a while, and a new one may not be found
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import ccxt
@@ -20,6 +20,8 @@ LETTERS: Final = (STOP_LOSS, TAKE_PROFIT)
 TRIGGER: Final = {"trigger": True}
 NEW_S: Final = 5.0  # so long after it was sent an order may not be found though it is there
 TAKEN_S: Final = 60.0  # so long it is believed that an order which the venue took is there, whatever it says
+# Beginnings of client ids that plain orders have from their birth: ours, and those of liquidation and deleveraging.
+NO_CONDITIONAL: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-", "autoclose", "adl_autoclose")
 WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
 FORGOTTEN_MS: Final = 86_400_000  # a plain order without a fill is kept for three days
 TRIGGERED: Final = ("TRIGGERED", "FINISHED")
@@ -42,6 +44,11 @@ class ConditionalOrders:
     def has(self, client_order_id: str) -> bool:
         """Whether the venue keeps the order of that client id apart."""
         return self.are_apart and client_order_id[:1] == "s" and client_order_id[1:2] in LETTERS
+
+    def may_have_been(self, client_order_id: str) -> bool:
+        """Whether a plain order of that client id may be one that a conditional order became: neither of our own
+        making nor of the venue's."""
+        return self.are_apart and not client_order_id.startswith(NO_CONDITIONAL)
 
     def will_send(self, client_order_id: str) -> None:
         """Before it is sent: from now on it may be there without being found."""
@@ -96,15 +103,18 @@ class ConditionalOrders:
         return list(self._exchange.fetch_open_orders(unified, params=TRIGGER)) if self.are_apart else []
 
     def client_id_of(self, market: Mapping[str, Any], order_id: str) -> str | None:
-        """The client id of the conditional order that became the plain order `order_id`; None when there is none."""
-        for raw in self._triggered(market):
+        """The client id of the conditional order that became the plain order `order_id`; None when there is none.
+
+        Raises UpstreamUnavailable while an order of the symbol is being triggered and does not say what it became.
+        """
+        rows = self._exchange.fetch_orders(market["symbol"], params=TRIGGER)
+        for raw in rows:
             if _actual(raw) == order_id:
                 return str(raw["clientOrderId"])
+        becoming = [raw["clientOrderId"] for raw in rows if _is_becoming(raw)]
+        if becoming:
+            raise UpstreamUnavailable("venue", f"order {becoming[0]} is being triggered, and may be {order_id}")
         return None
-
-    def _triggered(self, market: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        if self.are_apart:
-            yield from self._exchange.fetch_orders(market["symbol"], params=TRIGGER)
 
     def _plain(self, raw: dict[str, Any], market: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -117,6 +127,10 @@ class ConditionalOrders:
         at_ms = int(raw.get("lastUpdateTimestamp") or raw.get("timestamp") or 0)
         has_price = float(raw["info"].get("actualPrice") or 0) > 0
         return not has_price and self._exchange.milliseconds() - at_ms > FORGOTTEN_MS
+
+
+def _is_becoming(raw: Mapping[str, Any]) -> bool:
+    return raw["info"].get("algoStatus") in {"TRIGGERING", "TRIGGERED"} and _actual(raw) is None
 
 
 def _actual(raw: Mapping[str, Any]) -> str | None:

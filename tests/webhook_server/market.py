@@ -153,10 +153,12 @@ class LiveAccount:
         )
         self.triggered[client_order_id] = self.market_order(order)
 
-    def positions(self) -> tuple[VenuePosition, ...]:
+    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         """The net of all orders, by symbol."""
         nets: dict[str, Decimal] = {}
         for request in self.requests:
+            if symbol not in (None, request.symbol):
+                continue
             signed = request.quantity if request.is_buy else -request.quantity
             nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
         return tuple(
