@@ -32,14 +32,6 @@ class Binance(ccxt.binance):  # type: ignore[misc] # ccxt has no types
         """Perpetuals only, in one request. Their rate limit is passed on to the session."""
         return self.parse_markets(perpetuals(self.fapiPublicGetExchangeInfo(params or {}), self.session.backoff))
 
-    def fetch_positions(self, symbols: Any = None, params: Any = None) -> Any:
-        """In one request. An answer of another shape is one that cannot be read, and no empty account."""
-        rows = self.fapiPrivateV3GetPositionRisk(params or {})
-        if not isinstance(rows, list) or any("positionAmt" not in row for row in rows):
-            raise ccxt.BadResponse(f"{self.id} sent positions that cannot be read")
-        held = [row for row in rows if float(row["positionAmt"]) != 0]
-        return self.filter_by_array_positions([self.parse_position_risk(row) for row in held], "symbol", symbols)
-
     def fetch_leverages(self, symbols: Any = None, params: Any = None) -> Any:
         """Without the brackets of the one symbol that `params` name, which ccxt would keep as if they were all."""
         return self.parse_leverages(self.fapiPrivateGetSymbolConfig(params or {}), symbols, "symbol")
