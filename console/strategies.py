@@ -72,7 +72,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     leverage: Annotated[int | None, typer.Option(help="Largest leverage.")] = None,
     budget: Annotated[str | None, typer.Option(help="USD that the model may cost per day (UTC).")] = None,
     model: Annotated[str | None, typer.Option(help="Model, if not the first of GROQ_MODEL.")] = None,
-    exchange: Annotated[str | None, typer.Option(help="Venue to trade on.")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Venue to trade on, if not SPARKY_MARKET.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Own instructions, added to those of the profile.")] = None,
     context: Annotated[str | None, typer.Option(help="Longer candles to show as well: 15m, 1h or 15m,1h.")] = None,
     stop_required: Annotated[
@@ -120,6 +120,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     if start:
         fields["status"] = StrategyStatus.RUNNING
     check_names(fields)
+    fields.setdefault("exchange", settings_here().exchange)
     with database_here() as store:
         if "user_id" not in fields:
             fields["user_id"] = people.person(store, user)

@@ -41,7 +41,8 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
         async def endpoint(request: Request) -> JSONResponse:
             # Aster takes the signed text as the query or as a form; ccxt sends a form for everything but GET.
             text = (await request.body()).decode("utf-8", "replace") or request.url.query
-            user, given = doorkeeper.admit(text, time.time_ns() // 1_000)
+            exchange.settings.check_access()
+            user, given = doorkeeper.admit(text, exchange.settings.venue_us(time.time_ns() // 1_000))
             try:
                 return JSONResponse(answer(exchange, user, given))
             finally:

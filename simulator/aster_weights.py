@@ -29,6 +29,7 @@ WEIGHTS: Final = {
     "/positionRisk": 5,
     "/commissionRate": 20,
     "/positionSide/dual": 30,
+    "/multiAssetsMargin": 30,
 }
 WEIGHTS_OF_ALL: Final = {
     "/openOrders": 40,

@@ -47,7 +47,9 @@ def create_binance(
     def signed(answer: Callable[..., object], subject: object) -> Endpoint:
         async def endpoint(request: Request) -> JSONResponse:
             text = request.url.query + (await request.body()).decode("utf-8", "replace")
-            user, given = admitted(text, request.headers.get("X-MBX-APIKEY", ""), known, time.time_ns() // 1_000_000)
+            exchange.settings.check_access()
+            now_ms = exchange.settings.venue_us(time.time_ns() // 1_000) // 1_000
+            user, given = admitted(text, request.headers.get("X-MBX-APIKEY", ""), known, now_ms)
             try:
                 return JSONResponse(answer(subject, user, given))
             finally:

@@ -132,7 +132,14 @@ def account_config(exchange: Exchange, user: str, given: Given) -> object:
         answer = aster_private.PRIVATE.get(("GET", path))
         told: Any = {} if answer is None else answer(exchange, user, given)
         modes |= {name: value for name, value in told.items() if name in modes}
-    return {"feeTier": 0, "canTrade": True, "canDeposit": True, "canWithdraw": True, "tradeGroupId": -1, **modes}
+    return {
+        "feeTier": 0,
+        "canTrade": exchange.settings.can_trade,
+        "canDeposit": True,
+        "canWithdraw": True,
+        "tradeGroupId": -1,
+        **modes,
+    }
 
 
 def _plain_orders(exchange: Exchange, user: str) -> list[Order]:

@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp
 
 from simulator.account_control import with_account_control
+from simulator.account_settings import with_settings
 from simulator.aster_control import with_control
 from simulator.exchange import Exchange
 from simulator.faults import Faults, with_faults
@@ -10,4 +11,5 @@ from simulator.faults import Faults, with_faults
 
 def with_controls(app: ASGIApp, exchange: Exchange, faults: Faults | None) -> ASGIApp:
     """`app` behind what a test or a person may do to its market and accounts, and what it shall do wrong."""
-    return with_faults(with_control(with_account_control(app, exchange), exchange), faults or Faults())
+    settings = with_settings(with_account_control(app, exchange), exchange)
+    return with_faults(with_control(settings, exchange), faults or Faults())

@@ -7,9 +7,10 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
 from simulator.account_book import AccountBook
+from simulator.account_settings import AccountSettings
 from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
 from simulator.aster_weights import Meter
-from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
+from simulator.ledger import KINDS, START_BALANCE, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
@@ -60,6 +61,9 @@ class Exchange:
         self.refused_kinds: frozenset[Kind] = frozenset()
         self.triggered_end = "FILLED"
         self.record = RecordManners()
+        self.settings = AccountSettings()
+        self._isolated: frozenset[str] = frozenset()
+        self._balance = START_BALANCE
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -93,7 +97,7 @@ class Exchange:
     def account(self, user: str) -> Account:
         """The user's account, opened on first sight, with every held order that the market has reached filled."""
         now_ms = self.clock.now_ms()
-        account = self._accounts.get(user) or self._accounts.setdefault(user, Account.opened(now_ms))
+        account = self._accounts.get(user) or self._opened(user, now_ms)
         due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
             if order.stop_price and self.triggered_end != "FILLED":
@@ -102,6 +106,18 @@ class Exchange:
                 account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
+
+    def set_isolated(self, symbols: frozenset[str]) -> None:
+        """From now on `symbols` have isolated margin, in every account; the others are cross."""
+        self._isolated = symbols
+        for account in self._accounts.values():
+            self._set_margin_types(account)
+
+    def set_balance(self, balance: Decimal) -> None:
+        """The balance of every account, also of one that is opened later."""
+        self._balance = balance
+        for account in self._accounts.values():
+            self._transfer(account)
 
     def keep(self, user: str, *, has_asked_only: bool) -> None:
         """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
@@ -119,6 +135,7 @@ class Exchange:
     def place(self, user: str, given: Mapping[str, str]) -> Order:
         """A new order from Aster's parameters. Raises AsterRefusal."""
         account = self.account(user)
+        self.settings.check_order(given)
         order = self.order(given)
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
@@ -150,6 +167,21 @@ class Exchange:
         holding = self.account(user).holding(given["symbol"])
         holding.leverage = int(leverage)
         return holding
+
+    def _opened(self, user: str, now_ms: int) -> Account:
+        account = self._accounts[user] = Account.opened(now_ms)
+        self._transfer(account)
+        self._set_margin_types(account)
+        return account
+
+    def _transfer(self, account: Account) -> None:
+        """Pays in or out what makes the balance what it shall be."""
+        if account.balance != self._balance:
+            account.pay("TRANSFER", "", self._balance - account.balance, self.clock.now_ms())
+
+    def _set_margin_types(self, account: Account) -> None:
+        for symbol in self.markets:
+            account.holding(symbol).margin_type = "isolated" if symbol in self._isolated else "cross"
 
     def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
         """When and at what price an open order fills between the last look and now; None when it does not."""

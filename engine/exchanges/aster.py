@@ -1,11 +1,11 @@
 """What ccxt's Aster does otherwise than we need: one request less, one nonce more."""
 
-import time
 from typing import Any
 
 import ccxt
 
 from engine.exchanges.exchange_info import perpetuals
+from engine.exchanges.venue_clock import venue_us
 
 
 class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
@@ -23,5 +23,5 @@ class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
         return super().sign(path, api, method, given, *rest)
 
     def _next_nonce(self) -> int:
-        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + 1, time.time_ns() // 1_000)
+        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + 1, venue_us(self))
         return int(self.options["lastNonce"])

@@ -11,6 +11,8 @@ import ccxt
 
 from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
+from engine.exchanges.account_reading import read_state
+from engine.exchanges.account_state import AccountState
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
@@ -31,6 +33,7 @@ from engine.exchanges.venue import (
     Protection,
     Quote,
 )
+from engine.exchanges.venue_clock import offset_s
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
@@ -135,6 +138,14 @@ class CcxtVenue(CcxtRecord):
     def balance(self) -> Balance:
         with self._asking():
             return readings.balance(self._exchange.fetch_balance())
+
+    def state(self) -> AccountState:
+        return read_state(self._exchange, self._asking)
+
+    def clock_offset_s(self) -> float:
+        """How many seconds the venue's clock is ahead of this host's. Raises as `quote` does."""
+        with self._asking():
+            return offset_s(self._exchange)
 
     def close(self) -> None:
         self._exchange.session.close()

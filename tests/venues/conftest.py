@@ -77,6 +77,14 @@ class Floor:
         """What the market shall do; see `simulator.aster_control`."""
         requests.post(f"{self.venue_url}/_control/market", json=wishes, timeout=30).raise_for_status()
 
+    def arrange(self, **settings: Any) -> None:
+        """How accounts are set up there; see `simulator.account_settings`."""
+        requests.post(f"{self.venue_url}/_control/settings", json=settings, timeout=30).raise_for_status()
+
+    def forget_checks(self) -> None:
+        """As after ten minutes: the next entry has its account looked at first."""
+        self.server.accounts.forget_all()
+
     def misbehave(self, *faults: dict[str, Any]) -> None:
         """What the venue shall do wrong; see `simulator.faults`."""
         requests.post(f"{self.venue_url}/_control/faults", json=list(faults), timeout=30).raise_for_status()

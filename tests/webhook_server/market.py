@@ -13,6 +13,7 @@ from engine.errors import (
     VenueRefused,
 )
 from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
+from engine.exchanges.account_state import AccountState
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
     Account,
@@ -194,6 +195,9 @@ class LiveAccount:
 
     def balance(self) -> Balance:
         raise NotImplementedError
+
+    def state(self) -> AccountState:
+        return AccountState()
 
     def trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
