@@ -14,6 +14,7 @@ from console.output import Column
 from console.session import database_here, settings_here
 from console.streams import read_stdin
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
+from engine.exchanges.live_venues import why_not_live
 from engine.showable import decoded, is_unicode
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
@@ -125,6 +126,9 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
             fields["user_id"] = people.person(store, user)
         new = NewStrategy.of(fields)
         check_budget(new.model, new.daily_llm_budget_usd)
+        untested = None if new.is_paper_trading else why_not_live(new.exchange)
+        if untested is not None:
+            raise SparkyError(untested)
         row = store.create_strategy(new)
     if as_json:
         output.answer_one(row, as_json=True)

@@ -16,6 +16,7 @@ from simulator.refusals import AsterRefusal
 
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
 WHOLE: Final = Decimal(100)
+LATEST_MS: Final = 2**62
 
 
 @dataclass
@@ -33,8 +34,8 @@ class RecordManners:
     rows_of_flat: bool = True
 
     def newest_ms(self, now_ms: int) -> int:
-        """Until when the record is shown."""
-        return now_ms - self.lag_ms
+        """Until when the record is shown. A market that was started over may be behind its accounts."""
+        return now_ms - self.lag_ms if self.lag_ms else LATEST_MS
 
 
 class Exchange:
@@ -42,7 +43,7 @@ class Exchange:
 
     Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
     the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
-    `refused_kinds` are refused.
+    `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Exchange:
         self.fill_delay_ms = 0
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
+        self.triggered_end = "FILLED"
         self.record = RecordManners()
         self.settings = AccountSettings()
         self._book = book
@@ -96,7 +98,10 @@ class Exchange:
         account = self._accounts.get(user) or self._opened(user, now_ms)
         due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
-            account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
+            if order.stop_price and self.triggered_end != "FILLED":
+                account.end(order, self.triggered_end, at_ms)
+            else:
+                account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
 

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown
+from engine.exchanges.live_venues import check_live
 from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, Portfolio
@@ -90,7 +91,9 @@ class Desk:
         plan = None
         if trade.may_have_been_sent:
             trade, plan = self._found(trade)
-        plan = plan or self._judged(trade)
+        if plan is None:
+            _check_live(trade)
+            plan = self._judged(trade)
         return self._settlement.traded(self._legs(trade), plan)
 
     def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
@@ -203,6 +206,13 @@ def found_at_venue(legs: Legs) -> Plan | None:
     if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
         return Plan(close=True)
     return None
+
+
+def _check_live(trade: Trade) -> None:
+    """An entry at a venue where live trading has not been tested is refused. Raises Ended."""
+    if trade.order.is_entry and not trade.is_paper:
+        with faults_of(trade.order.exchange):
+            check_live(trade.order.exchange)
 
 
 def _account(request: Request) -> tuple[UUID, str]:

@@ -12,8 +12,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from engine.errors import BadConfiguration
-from engine.exchanges.aster import Aster
 from engine.exchanges.backoff import Backoff, backoff_of
+from engine.exchanges.families import family_of
 from engine.exchanges.venue import Credentials
 from engine.exchanges.venue_clock import InStep
 from engine.exchanges.words import NoVerdict, Words
@@ -100,7 +100,7 @@ def open_exchange(
     All clients of one address share its `backoff`; None takes the process's own. A client with credentials is urgent.
     No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
     """
-    family = Aster if venue == "aster" else getattr(ccxt, venue, None) if venue in ccxt.exchanges else None
+    family = family_of(venue)
     if family is None:
         raise BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
     exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))

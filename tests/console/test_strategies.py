@@ -217,6 +217,16 @@ def test_a_strategy_of_a_new_person_says_so_and_needs_an_address(sparky: Sparky)
     assert sparky("strategy", "create", "--name", "b", "--user", "a@b.c").stderr == ""
 
 
+def test_a_live_strategy_is_made_only_where_live_trading_has_been_tested(sparky: Sparky) -> None:
+    told = sparky.refused("strategy", "create", "--name", "real", "--live", "--exchange", "kraken")
+    assert "Live trading at kraken has not been tested" in told
+    assert sparky.json("strategy", "list") == []
+    sparky.ok("strategy", "create", "--name", "paper", "--exchange", "kraken")
+    assert (
+        sparky.json("strategy", "create", "--name", "real", "--live", "--exchange", "binance")["exchange"] == "binance"
+    )
+
+
 @pytest.mark.parametrize(
     ("market", "exchange"), [("", "aster"), ("simulator", "aster"), ("aster", "aster"), ("binance", "binance")]
 )

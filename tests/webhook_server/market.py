@@ -158,6 +158,8 @@ class LiveAccount:
         """The net of all orders, by symbol."""
         nets: dict[str, Decimal] = {}
         for request in self.requests:
+            if symbol not in (None, request.symbol):
+                continue
             signed = request.quantity if request.is_buy else -request.quantity
             nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
         return tuple(
