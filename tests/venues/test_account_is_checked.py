@@ -85,7 +85,7 @@ def test_a_mode_that_changes_after_the_check_is_found_out_by_the_venues_refusal(
 
 @AT_BOTH
 def test_an_entry_is_made_where_the_account_cannot_be_read(floor: Floor) -> None:
-    paths = ("/positionSide/dual", "/multiAssetsMargin", "/account", "/symbolConfig")
+    paths = ("/positionSide/dual", "/multiAssetsMargin", "/account")
     floor.misbehave(*({"kind": "status", "status": 503, "path": path, "times": None} for path in paths))
     assert floor.send("a", **STOP)["action"] == "opened"
 
