@@ -19,12 +19,15 @@ def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None
     """
     if not booked.LEAST <= order.quantity < booked.BEYOND:
         raise VenueRefused(f"{order.symbol}: quantity {order.quantity} is more, or less, than the books hold", "filter")
+    result, said = None, ""
     try:
         result = venue.market_order(order) if limit is None else venue.limit_order(order, limit)
-    except OutcomeUnknown:
-        result = None
+    except OutcomeUnknown as error:
+        said = f": {error}"
     try:
         return _ended(venue, order.symbol, order.client_order_id, result, clock)
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(f"{error}{said}") from error
     except UpstreamUnavailable as error:
         # That the venue cannot be asked now does not mean that it did not take the order.
         raise OutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error

@@ -11,6 +11,7 @@ from engine.errors import BadConfiguration, Skip, UpstreamUnavailable, VenueRefu
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
+from engine.exchanges.families import BINANCE_SHAPED
 from engine.exchanges.listing import exact, instrument_of, market_of
 from engine.exchanges.venue import Instrument, Quote
 from engine.types import Candle, Frozen
@@ -128,7 +129,7 @@ class MarketData:
             unified = market_of(self._exchange, symbol)["symbol"]
             # The time first: a candle that closes between the two requests then counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
-            until = {"until": now_ms} if self._exchange.id == "aster" else {}  # not every venue in ccxt takes it
+            until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN, params=until)
             closed = [Candle(*row) for row in rows if row[0] + interval_ms <= now_ms]
         return closed[-limit:], now_ms

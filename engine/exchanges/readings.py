@@ -33,7 +33,10 @@ def open_order(raw: Raw, market: Raw) -> OpenOrder:
     if raw.get("id") is None or raw.get("side") is None:
         raise ValueError("the answer names no order")
     info = raw.get("info") or {}
-    kind = KINDS.get(str(info.get("origType") or info.get("type") or raw.get("type")).upper(), OrderKind.OTHER)
+    kind = KINDS.get(
+        str(info.get("origType") or info.get("type") or info.get("orderType") or raw.get("type")).upper(),
+        OrderKind.OTHER,
+    )
     price = raw.get("triggerPrice") or raw.get("stopPrice") or raw.get("price")
     return OpenOrder(
         order_id=str(raw["id"]),

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from engine.errors import VenueRefused
 from engine.exchanges.account_record import AccountRecord
+from engine.exchanges.account_state import AccountState
 from engine.types import Frozen, Side
 
 # The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
@@ -265,6 +266,10 @@ class Account(Venue, AccountRecord, Protocol):
         ...
 
     def balance(self) -> Balance: ...
+
+    def state(self) -> AccountState:
+        """How the account is set up there. Raises nothing: what cannot be read is not known."""
+        ...
 
 
 class Credentials(Protocol):
