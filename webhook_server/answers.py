@@ -8,6 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from engine import booked
 from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Position
 from webhook_server.decide import Plan
@@ -152,7 +153,7 @@ def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
         "action": "opened",
         "position": _whole(entry, position),
         **_traded(fill),
-        "position_size_usd": round(fill.quantity * fill.price, 8),
+        "position_size_usd": booked.product(fill.quantity, fill.price),
         "requested_usd": entry.requested_usd,
         "allowed_usd": entry.allowed_usd,
         "reduced_by": list(entry.reduced_by),
@@ -184,7 +185,7 @@ def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[s
     """200 with success false: an entry whose protection could not be placed was taken back."""
     told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
     if undo.quantity < fill.quantity:
-        told += f", but for {fill.quantity - undo.quantity} that the venue did not take back"
+        told += f", but for {booked.digits(fill.quantity - undo.quantity)} that the venue did not take back"
     body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
     return half_done(body, closed)
 
@@ -221,13 +222,13 @@ def half_done(body: dict[str, Any], closed: Answer | None) -> dict[str, Any]:
     return body if closed is None else body | {"closed": _first_half(closed)}
 
 
-def with_pnl(body: Mapping[str, Any], booked: BookedFill) -> dict[str, Any]:
+def with_pnl(body: Mapping[str, Any], done: BookedFill) -> dict[str, Any]:
     """What the store adds to a final answer, for a close that another leg follows."""
-    if booked.pnl_usd is None or booked.pnl_percent is None:
+    if done.pnl_usd is None or done.pnl_percent is None:
         return dict(body)
     return {
         **body,
-        "pnl": plain({"usd": _cents(booked.pnl_usd), "percent": _cents(booked.pnl_percent)}),
+        "pnl": plain({"usd": _cents(done.pnl_usd), "percent": _cents(done.pnl_percent)}),
     }
 
 

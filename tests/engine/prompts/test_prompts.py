@@ -203,6 +203,6 @@ def test_a_price_of_eleven_places_and_a_volume_of_twenty_digits_reach_the_model_
     text = build(a_context(positions=(position,)), [View(snapshot, {})]).user
 
     assert '"last_price":0.00000000001' in text
-    assert "0.00000000001,0.00000000001,0.00000000001,0.00000000001,123456780000000000000.0]" in text
+    assert "0.00000000001,0.00000000001,0.00000000001,0.00000000001,123456780000000000000]" in text
     assert '"quantity":10000000000000.0,"entry_price":0.00000000001' in text
     assert text.count("e-") == 1, "the symbol's name alone"

@@ -159,8 +159,15 @@ def test_an_average_is_rounded_half_even_to_28_digits(store: Store) -> None:
 def test_what_is_no_number_is_kept_out_of_the_books(desk: Desk, store: Store, field: str, value: str) -> None:
     desk.begin("odd")
     fill = {
-        "kind": "open", "exchange": "aster", "symbol": "BTCUSDT", "side": "LONG", "is_paper": True, "leverage": 1,
-        "quantity": "1", "price": "1", "fee_usd": "0",
+        "kind": "open",
+        "exchange": "aster",
+        "symbol": "BTCUSDT",
+        "side": "LONG",
+        "is_paper": True,
+        "leverage": 1,
+        "quantity": "1",
+        "price": "1",
+        "fee_usd": "0",
     }
 
     with pytest.raises(SparkyError):
@@ -181,7 +188,7 @@ def test_a_position_that_is_no_number_spoils_no_ledger_for_good(desk: Desk, stor
     context = store.strategy_context(strategy.id)
 
     assert context is not None
-    assert (context.equity_usd, context.peak_equity_usd) == (10_000, 10_000)
+    assert (context.equity_usd, context.peak_equity_usd) == (Decimal(10_000), Decimal(10_000))
     assert all(point.equity_usd.is_finite() for point in store.equity_series(strategy.id, is_paper=True))
 
 
