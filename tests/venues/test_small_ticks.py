@@ -107,6 +107,16 @@ def test_protective_orders_wait_at_the_tick_and_a_stop_that_fires_is_booked_at_i
     assert (trade.exit_reason, trade.pnl_usd) == ("stop_loss", wallet(floor) - 10_000)
 
 
+def test_an_average_that_the_venue_rounds_is_not_what_is_booked(floor: Floor) -> None:
+    rounded = {"avgPrice": "0.00000005", "cumQuote": "100"}
+    floor.misbehave({"kind": "edit", "path": "/order", "method": "POST", "replace": rounded})
+
+    floor.send(symbol="TINYUSDT", size=100)
+
+    (fill,) = account_fills(floor)
+    assert [(row[1], row[2]) for row in floor.fills()] == [(fill.quantity, fill.price)]
+
+
 def test_a_limit_order_below_a_hundred_millionth_is_taken(floor: Floor) -> None:
     beyond = floor.send(symbol="DUSTUSDT", size=100, order_type="LIMIT", price="0.000000001")
     within = floor.send(symbol="DUSTUSDT", size=100, order_type="LIMIT", price="0.00000000125")
