@@ -237,6 +237,18 @@ def test_the_decision_that_opened_learns_its_pnl(desk: Desk, store: Store) -> No
     assert store.trades()[0].decision_id == opening.decision_id
 
 
+def test_what_a_decision_has_earned_in_parts_is_rounded_once(desk: Desk, store: Store) -> None:
+    strategy = desk.strategy()
+    opening = desk.decide(strategy.id, Action.LONG)
+    desk.fill("open", "100", "3", strategy_id=strategy.id, request_id=str(opening.signal_id))
+
+    for _ in range(3):
+        desk.fill("close", "100.004", "1", strategy_id=strategy.id)
+
+    (decision,) = store.decisions()
+    assert decision.actual_pnl == Decimal("0.01")
+
+
 @pytest.mark.parametrize(
     ("kind", "side", "quantity", "sentence"),
     [
