@@ -2,8 +2,9 @@
 -- nothing.
 
 -- Taking the scale off a numeric column changes the catalogue only: no row is written anew. PostgreSQL refuses it while a view
--- shows the column, so plain views are made again as they were; what else depends on a column is named, and nothing is done.
-create or replace function pg_temp.rounding_columns() returns table (table_oid oid, name text, number smallint)
+-- shows the column, so plain views are made again as they were; what else depends on a column is named, and nothing is done. The
+-- functions for that are dropped below: temporary ones need a right that a login may lack.
+create or replace function public.exact_numbers_rounding_columns() returns table (table_oid oid, name text, number smallint)
 language sql stable as $$
   select c.oid, a.attname::text, a.attnum
   from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
@@ -16,11 +17,11 @@ language sql stable as $$
 $$;
 
 -- Views over these columns, and views over those; a view has a greater depth than all that it shows.
-create or replace function pg_temp.dependent_views() returns table (oid oid, depth integer)
+create or replace function public.exact_numbers_dependent_views() returns table (oid oid, depth integer)
 language sql stable as $$
   with recursive found as (
     select r.ev_class as oid, 1 as depth
-    from pg_temp.rounding_columns() t
+    from public.exact_numbers_rounding_columns() t
     join pg_catalog.pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.table_oid and d.refobjsubid = t.number
     join pg_catalog.pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid and r.ev_class <> t.table_oid
     union
@@ -34,11 +35,11 @@ $$;
 
 -- What cannot be made again: materialized views, and views with triggers, rules, rights on columns or functions of their own;
 -- policies, triggers, functions and publications that name a column.
-create or replace function pg_temp.obstacles() returns text
+create or replace function public.exact_numbers_obstacles() returns text
 language sql stable as $$
   select string_agg(u.what, '; ' order by u.what) from (
     select pg_catalog.pg_describe_object('pg_class'::regclass, v.oid, 0) || ' uses a column of the books' as what
-    from pg_temp.dependent_views() v join pg_catalog.pg_class c on c.oid = v.oid join pg_catalog.pg_type y on y.typrelid = v.oid
+    from public.exact_numbers_dependent_views() v join pg_catalog.pg_class c on c.oid = v.oid join pg_catalog.pg_type y on y.typrelid = v.oid
     where c.relkind <> 'v'
       or exists (select from pg_catalog.pg_attribute a where a.attrelid = v.oid and a.attacl is not null)
       or exists (select from pg_catalog.pg_rewrite r where r.ev_class = v.oid and r.rulename <> '_RETURN')
@@ -50,13 +51,13 @@ language sql stable as $$
       )
     union
     select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ' uses a column of the books'
-    from pg_temp.rounding_columns() t
+    from public.exact_numbers_rounding_columns() t
     join pg_catalog.pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.table_oid and d.refobjsubid = t.number
     where d.classid in ('pg_policy'::regclass, 'pg_trigger'::regclass, 'pg_proc'::regclass, 'pg_publication_rel'::regclass)
   ) u
 $$;
 
-create or replace function pg_temp.described_view(p_oid oid) returns jsonb
+create or replace function public.exact_numbers_described_view(p_oid oid) returns jsonb
 language sql stable as $$
   select jsonb_build_object(
     'name', p_oid::regclass::text, 'options', array_to_string(c.reloptions, ', '),
@@ -79,7 +80,7 @@ language sql stable as $$
   from pg_catalog.pg_class c where c.oid = p_oid
 $$;
 
-create or replace function pg_temp.make_view(p_view jsonb) returns void
+create or replace function public.exact_numbers_make_view(p_view jsonb) returns void
 language plpgsql as $$
 declare
   v_name text := p_view ->> 'name';
@@ -107,37 +108,37 @@ $$;
 
 do $$
 declare
-  v_obstacles text := pg_temp.obstacles();
+  v_obstacles text := public.exact_numbers_obstacles();
   v_views jsonb;
   v_row record;
 begin
   if v_obstacles is not null then
     raise exception '%: drop it, migrate, and make it again', v_obstacles;
   end if;
-  select coalesce(jsonb_agg(pg_temp.described_view(v.oid) order by v.depth, v.oid), '[]') into v_views
-    from pg_temp.dependent_views() v;
+  select coalesce(jsonb_agg(public.exact_numbers_described_view(v.oid) order by v.depth, v.oid), '[]') into v_views
+    from public.exact_numbers_dependent_views() v;
   for v_row in select w.value ->> 'name' as name from jsonb_array_elements(v_views) with ordinality w order by w.ordinality desc
   loop
     execute 'drop view ' || v_row.name;
   end loop;
   for v_row in
     select t.table_oid, string_agg(format('alter %I type numeric', t.name), ', ') as changes
-    from pg_temp.rounding_columns() t group by t.table_oid
+    from public.exact_numbers_rounding_columns() t group by t.table_oid
   loop
     execute format('alter table %s %s', v_row.table_oid::regclass, v_row.changes);
   end loop;
   for v_row in select w.value as told from jsonb_array_elements(v_views) with ordinality w order by w.ordinality
   loop
-    perform pg_temp.make_view(v_row.told);
+    perform public.exact_numbers_make_view(v_row.told);
   end loop;
 end
 $$;
 
-drop function pg_temp.make_view(jsonb);
-drop function pg_temp.described_view(oid);
-drop function pg_temp.obstacles();
-drop function pg_temp.dependent_views();
-drop function pg_temp.rounding_columns();
+drop function public.exact_numbers_make_view(jsonb);
+drop function public.exact_numbers_described_view(oid);
+drop function public.exact_numbers_obstacles();
+drop function public.exact_numbers_dependent_views();
+drop function public.exact_numbers_rounding_columns();
 
 -- A numeric without a scale may be NaN or infinite. A fill is none of them, and all else in the books comes from fills and
 -- prices. Positions and trades have no such rule: rows of the original system may hold anything, and must stay editable.
