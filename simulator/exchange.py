@@ -8,7 +8,7 @@ from typing import Final
 
 from simulator.account_book import AccountBook
 from simulator.account_settings import AccountSettings
-from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
+from simulator.aster_shapes import MOST_LEVERAGE
 from simulator.aster_weights import Meter
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
@@ -199,6 +199,8 @@ class Exchange:
         close_position = given.get("closePosition") == "true"
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
         quantity = ZERO if close_position else _number(given, "quantity", market.lot_decimals)
+        if quantity > market.most_quantity:
+            raise AsterRefusal(-4005, "Quantity greater than max quantity.")
         return Order(
             order_id=order_id,
             client_order_id=client_order_id,
@@ -236,6 +238,4 @@ def _number(given: Mapping[str, str], name: str, decimals: int) -> Decimal:
         raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
     if number != round(number, decimals):
         raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
-    if name == "quantity" and number > MOST_QUANTITY:
-        raise AsterRefusal(-4005, "Quantity greater than max quantity.")
     return number

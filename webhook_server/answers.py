@@ -8,6 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from engine import booked
 from engine.errors import UpstreamUnavailable
 from engine.plain_text import one_line
 from engine.store.webhook_rows import Fill
@@ -163,7 +164,7 @@ def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
         "action": "opened",
         "position": _whole(entry, position),
         **_traded(fill),
-        "position_size_usd": round(fill.quantity * fill.price, 8),
+        "position_size_usd": booked.product(fill.quantity, fill.price),
         "requested_usd": entry.requested_usd,
         "allowed_usd": entry.allowed_usd,
         "reduced_by": list(entry.reduced_by),
@@ -195,7 +196,7 @@ def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[s
     """200 with success false: an entry whose protection could not be placed was taken back."""
     told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
     if undo.quantity < fill.quantity:
-        told += f", but for {fill.quantity - undo.quantity} that the venue did not take back"
+        told += f", but for {booked.digits(fill.quantity - undo.quantity)} that the venue did not take back"
     body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
     return half_done(body, closed)
 
