@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from engine.exchanges.account_state import AccountState, faults_of, notes_of
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_venue import CcxtVenue
-from tests.engine.exchanges.conftest import Keys, Misbehave
+from tests.engine.exchanges.conftest import Misbehave
+from tests.support.simulated import Keys
 
 CONFIG = {"canTrade": True, "dualSidePosition": False, "multiAssetsMargin": False}
 ACCOUNT = {"assets": [{"asset": "BNB", "availableBalance": "9"}, {"asset": "USDT", "availableBalance": "12.5"}]}
