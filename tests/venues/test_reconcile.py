@@ -1,4 +1,4 @@
-"""`sparky reconcile`: what no rule explains is shown, and settled by a person's word; the books then equal the venue."""
+"""`sparky reconcile`: what no rule explains is settled by a person's word, and the books then equal the venue."""
 
 import json
 from decimal import Decimal
@@ -89,7 +89,8 @@ def test_an_open_difference_is_listed_with_the_command_that_settles_it(floor: Fl
         assert words in done.stdout
     assert "sparky reconcile BTCUSDT" in done.stdout
     (row,) = json.loads(sparky("reconcile", "--json").stdout)
-    assert (row["booked"], row["at_venue"], row["difference"]) == ("0.009", "0.005", "-0.004")
+    figures = [Decimal(row[field]) for field in ("booked", "at_venue", "difference")]
+    assert figures == [Decimal("0.009"), Decimal("0.005"), Decimal("-0.004")]
     assert row["held"][0]["strategy_name"] == "bold"
     assert sparky("reconcile", "--user", "trader@example.org").exit_code == 1
     assert "There is no person" in sparky.refused("reconcile", "--user", "nobody@example.org")
