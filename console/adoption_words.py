@@ -18,7 +18,6 @@ from engine.store.adoption_rows import OpenDifference
 
 MOST_TRADES: Final = 10
 MOST_WARNINGS: Final = 5
-NO_STRATEGY: Final = "no strategy (the person's own)"
 _UNEXPLAINED: Final = "nothing has explained it"
 _SOURCES: Final = {
     Source.RECORD: "as the account's record has it",
@@ -151,7 +150,14 @@ def _held(row: dict[str, Any]) -> str:
 def _strategy(name: object, strategy_id: object) -> str:
     if name:
         return one_line(str(name), 60)
-    return NO_STRATEGY if strategy_id is None else f"strategy {strategy_id}"
+    return "the person's own" if strategy_id is None else f"strategy {strategy_id}"
+
+
+def _owner(name: object, strategy_id: object) -> str:
+    """Who holds it, in a sentence."""
+    if strategy_id is None:
+        return "the person (no strategy)"
+    return f"strategy {_strategy(name, None)}" if name else f"strategy {strategy_id}"
 
 
 def _since(seen: Seen) -> str:
@@ -179,14 +185,14 @@ def _trade(trade: AccountTrade) -> str:
 
 def _exit(line: Exit) -> str:
     position = line.position
-    part = "all" if line.ends else "a part"
-    of_whom = _strategy(getattr(position, "strategy_name", None), position.strategy_id)
-    what = f"the exit of {figure(line.quantity)} {position.side} ({part} of what {of_whom} holds)"
+    part = "all that" if line.ends else "a part of what"
+    of_whom = _owner(getattr(position, "strategy_name", None), position.strategy_id)
+    what = f"the exit of {figure(line.quantity)} {position.side} ({part} {of_whom} holds)"
     return one_line(f"{what} {_at(line)}, {_fee(line.fee_usd)}; reason: {line.exit_reason}")
 
 
 def _opening(line: Opening, wishes: Wishes) -> str:
-    whose = _strategy(wishes.strategy_name, line.strategy_id)
+    whose = _owner(wishes.strategy_name, line.strategy_id)
     return one_line(f"a {line.side} of {figure(line.quantity)} for {whose} {_at(line)}, {_fee(line.fee_usd)}, no stop")
 
 

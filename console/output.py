@@ -12,7 +12,6 @@ import typer
 from pydantic import BaseModel
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, OverflowMethod, RenderResult
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -64,26 +63,26 @@ def say_lines(text: str, *, err: bool = False) -> None:
 
 
 class Hanging(NamedTuple):
-    """Words of which every further line is indented, so that none of them can pass for a line of its own."""
+    """Words, `depth` columns in, of which every further line is indented by two more, so that none of them can pass
+    for a line of its own."""
 
     words: Text
-    indent: int = 2
+    depth: int = 0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        first, *rest = self.words.wrap(console, max(1, options.max_width - self.indent)) or [Text()]
-        yield first
+        first, *rest = self.words.wrap(console, max(1, options.max_width - self.depth - _GAP)) or [Text()]
+        yield Text(" " * self.depth).append_text(first)
         for line in rest:
-            yield Text(" " * self.indent).append_text(line)
+            yield Text(" " * (self.depth + _GAP)).append_text(line)
 
 
 def say_hanging(lines: Sequence[str], *, err: bool = False) -> None:
     """Prints lines of our own making, each of which may begin with spaces, as a stream of the answers shows them."""
     console, encoding = screen(err=err), encoding_of_answers()
     for line in lines:
-        text = line.lstrip(" ")
-        depth = len(line) - len(text)
-        shown_text = one_line(showable(text, encoding), LONGEST_SENTENCE)
-        console.print(Padding(Hanging(Text(shown_text)), (0, 0, 0, depth), expand=False))
+        words = line.lstrip(" ")
+        safe = one_line(showable(words, encoding), LONGEST_SENTENCE)
+        console.print(Hanging(Text(safe), len(line) - len(words)))
 
 
 def plain(row: object) -> Any:
