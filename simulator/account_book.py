@@ -14,10 +14,10 @@ from typing import Any, Final
 import structlog
 
 from engine import whole_file
-from simulator.ledger import Account, Fill, Holding, Order
+from simulator.ledger import Account, Fill, Holding, Income, Order
 
 log: Final = structlog.get_logger()
-KEPT: Final = (Order, Holding, Fill)
+KEPT: Final = (Order, Holding, Fill, Income)
 NUMBERS: Final = frozenset(field.name for kind in KEPT for field in fields(kind) if field.type is Decimal)
 
 
@@ -27,7 +27,7 @@ class AccountBook:
     def __init__(self, path: Path, series: str) -> None:
         self._path = path
         self._series = series
-        self._written: dict[str, int] = {}  # fills on file, per user
+        self._written: dict[str, tuple[int, int]] = {}  # fills and incomes on file, per user
 
     def read(self) -> dict[str, Account]:
         """All accounts of this series as they were last written; the file then is written anew, without the past."""
@@ -66,15 +66,16 @@ class AccountBook:
         whole_file.replace(self._path, head + "".join(lines))
 
     def _line(self, user: str, account: Account, orders: list[Order]) -> str:
-        known = self._written.get(user, 0)
-        self._written[user] = len(account.fills)
+        fills, incomes = self._written.get(user, (0, 0))
+        self._written[user] = len(account.fills), len(account.incomes)
         line = {
             "user": user,
             "balance": account.balance,
             "checked_ms": account.checked_ms,
             "holdings": {symbol: asdict(held) for symbol, held in account.holdings.items()},
             "orders": {order.order_id: asdict(order) for order in orders},
-            "fills": [_told(fill) for fill in account.fills[known:]],
+            "fills": [_told(fill) for fill in account.fills[fills:]],
+            "incomes": [asdict(income) for income in account.incomes[incomes:]],
         }
         return json.dumps(line, default=str) + "\n"
 
@@ -91,6 +92,7 @@ def _apply(account: Account, line: dict[str, Any]) -> None:
         account.orders[int(order_id)] = Order(**_exact(told))
     for told in line["fills"]:
         account.fills.append(Fill(**_exact(told) | {"order": account.orders[told["order"]]}))
+    account.incomes.extend(Income(**_exact(told)) for told in line.get("incomes", ()))  # older files have none
 
 
 def _exact(told: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from simulator.account_control import with_account_control
 from simulator.aster_control import with_control
 from simulator.aster_private import PRIVATE
 from simulator.aster_public import PUBLIC
@@ -54,7 +55,8 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
     for (method, path), private_answer in PRIVATE.items():
         app.add_route(PREFIX + path, signed(private_answer), methods=[method])
     app.add_exception_handler(AsterRefusal, _refusal)
-    return with_faults(with_control(with_weights(app, exchange.meter, PREFIX), exchange), faults or Faults())
+    controlled = with_control(with_account_control(with_weights(app, exchange.meter, PREFIX), exchange), exchange)
+    return with_faults(controlled, faults or Faults())
 
 
 async def _refusal(_: Request, error: Exception) -> JSONResponse:

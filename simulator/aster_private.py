@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from simulator import aster_shapes as shapes
-from simulator.aster_public import integer
+from simulator.aster_record import RECORD
 from simulator.exchange import Exchange
 from simulator.ledger import MAKER_RATE, TAKER_RATE
 from simulator.refusals import AsterRefusal
@@ -51,22 +51,17 @@ def cancel_all(exchange: Exchange, user: str, given: Given) -> object:
     return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
-def user_trades(exchange: Exchange, user: str, given: Given) -> object:
-    exchange.market(given.get("symbol"))
-    since_ms, limit = integer(given, "startTime") or 0, integer(given, "limit") or 500
-    fills = [f for f in exchange.account(user).fills if f.order.symbol == given["symbol"] and f.at_ms >= since_ms]
-    return [shapes.user_trade(fill) for fill in fills[-limit:]]
-
-
 def balance(exchange: Exchange, user: str, _: Given) -> object:
     account = exchange.account(user)
     return [shapes.balance(account, exchange.unrealized(account), exchange.clock.now_ms())]
 
 
 def position_risk(exchange: Exchange, user: str, given: Given) -> list[dict[str, Any]]:
-    account, now_ms = exchange.account(user), exchange.clock.now_ms()
+    account = exchange.account(user)
     names = [symbol for symbol in exchange.markets if given.get("symbol") in (None, symbol)]
-    return [shapes.position(name, account.holding(name), exchange.price(name), now_ms) for name in names]
+    if not exchange.record.rows_of_flat:
+        names = [name for name in names if account.holding(name).amount or account.open_orders(name)]
+    return [shapes.position(name, account.holding(name), exchange.price(name)) for name in names]
 
 
 def whole_account(exchange: Exchange, user: str, given: Given) -> object:
@@ -113,7 +108,7 @@ PRIVATE: Final[Mapping[tuple[str, str], Callable[[Exchange, str, Given], object]
     ("GET", "/openOrders"): open_orders,
     ("GET", "/allOrders"): all_orders,
     ("DELETE", "/allOpenOrders"): cancel_all,
-    ("GET", "/userTrades"): user_trades,
+    **RECORD,
     ("GET", "/balance"): balance,
     ("GET", "/positionRisk"): position_risk,
     ("GET", "/account"): whole_account,

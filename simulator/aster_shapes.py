@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from engine.types import Candle
 from simulator.candles import MINUTE_MS
-from simulator.ledger import MIN_NOTIONAL, Account, Fill, Holding, Order
+from simulator.ledger import MIN_NOTIONAL, Account, Fill, Holding, Income, Order
 from simulator.market import Market
 
 ASSET: Final = "USDT"
@@ -186,7 +186,20 @@ def user_trade(fill: Fill) -> dict[str, Any]:
     }
 
 
-def position(symbol: str, holding: Holding, price: Decimal, now_ms: int) -> dict[str, Any]:
+def income(row: Income) -> dict[str, Any]:
+    return {
+        "symbol": row.symbol,
+        "incomeType": row.kind,
+        "income": plain(row.amount),
+        "asset": ASSET,
+        "info": row.kind,
+        "time": row.at_ms,
+        "tranId": row.income_id,
+        "tradeId": "" if row.trade_id is None else str(row.trade_id),
+    }
+
+
+def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
     notional = holding.amount * price
     return {
         "symbol": symbol,
@@ -203,7 +216,7 @@ def position(symbol: str, holding: Holding, price: Decimal, now_ms: int) -> dict
         "positionSide": "BOTH",
         "notional": plain(notional),
         "isolatedWallet": "0",
-        "updateTime": now_ms,
+        "updateTime": holding.changed_ms,
     }
 
 

@@ -22,13 +22,21 @@ BAN_S: Final = 120.0
 WEIGHTS: Final = {
     "/allOrders": 5,
     "/userTrades": 5,
+    "/income": 30,
+    "/forceOrders": 20,
     "/balance": 5,
     "/account": 5,
     "/positionRisk": 5,
     "/commissionRate": 20,
     "/positionSide/dual": 30,
 }
-WEIGHTS_OF_ALL: Final = {"/openOrders": 40, "/ticker/24hr": 40, "/ticker/price": 2, "/ticker/bookTicker": 2}
+WEIGHTS_OF_ALL: Final = {
+    "/openOrders": 40,
+    "/forceOrders": 50,
+    "/ticker/24hr": 40,
+    "/ticker/price": 2,
+    "/ticker/bookTicker": 2,
+}
 # (up to this many, weight)
 CANDLES: Final = ((99, 1), (499, 2), (1_000, 5), (1_500, 10))
 LEVELS: Final = ((50, 2), (100, 5), (500, 10), (1_000, 20))

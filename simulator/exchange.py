@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
@@ -14,6 +15,25 @@ from simulator.refusals import AsterRefusal
 
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
 WHOLE: Final = Decimal(100)
+
+
+@dataclass
+class RecordManners:
+    """How what the venue tells of an account's past differs from what happened.
+
+    `lag_ms` of market time pass before trades, income and forced orders are shown. `trades_hidden` keeps the trades of
+    forced orders out of the trades, `forced_hidden` forced orders out of their list. Without `rows_of_flat` a symbol
+    that has neither position nor order is left out of the positions.
+    """
+
+    lag_ms: int = 0
+    trades_hidden: bool = False
+    forced_hidden: bool = False
+    rows_of_flat: bool = True
+
+    def newest_ms(self, now_ms: int) -> int:
+        """Until when the record is shown."""
+        return now_ms - self.lag_ms
 
 
 class Exchange:
@@ -37,6 +57,7 @@ class Exchange:
         self.fill_delay_ms = 0
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
+        self.record = RecordManners()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -54,10 +75,23 @@ class Exchange:
         market = self.markets[symbol]
         return exact(market.price(self.clock.now_ms()), market.decimals)
 
+    def best(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """Bid and ask now."""
+        market = self.markets[symbol]
+        bid, ask = (exact(price, market.decimals) for price in market.book(self.clock.now_ms()))
+        return bid, ask
+
+    def users(self) -> list[str]:
+        """Everybody with an account here."""
+        return list(self._accounts)
+
+    def new_order_id(self) -> int:
+        return next(self._order_ids)
+
     def account(self, user: str) -> Account:
         """The user's account, opened on first sight, with every held order that the market has reached filled."""
         now_ms = self.clock.now_ms()
-        account = self._accounts.setdefault(user, Account(checked_ms=now_ms))
+        account = self._accounts.get(user) or self._accounts.setdefault(user, Account.opened(now_ms))
         due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
             account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
@@ -80,12 +114,10 @@ class Exchange:
     def place(self, user: str, given: Mapping[str, str]) -> Order:
         """A new order from Aster's parameters. Raises AsterRefusal."""
         account = self.account(user)
-        order = self._order(given)
+        order = self.order(given)
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
-        market = self.markets[order.symbol]
-        bid, ask = (exact(price, market.decimals) for price in market.book(order.created_ms))
-        account.accept(order, bid, ask)
+        account.accept(order, *self.best(order.symbol))
         return order
 
     def find(self, user: str, given: Mapping[str, str]) -> Order:
@@ -136,14 +168,15 @@ class Exchange:
         bid, ask = market.book(at_ms)
         return at_ms, order.order_id, order, exact(ask if order.is_buy else bid, market.decimals)
 
-    def _order(self, given: Mapping[str, str]) -> Order:
+    def order(self, given: Mapping[str, str]) -> Order:
+        """An order from Aster's parameters, not placed yet. Raises AsterRefusal."""
         market = self.market(given.get("symbol"))
         kind, side = given.get("type", ""), given.get("side", "")
         if kind not in KINDS:
             raise AsterRefusal(-1116, "Invalid orderType.")
         if side not in ("BUY", "SELL"):
             raise AsterRefusal(-1117, "Invalid side.")
-        order_id, now_ms = next(self._order_ids), self.clock.now_ms()
+        order_id, now_ms = self.new_order_id(), self.clock.now_ms()
         client_order_id = given.get("newClientOrderId") or f"web_{order_id}"
         if len(client_order_id) > 36:
             raise AsterRefusal(-4015, "Client order id length should not be more than 36 chars")

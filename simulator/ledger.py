@@ -1,8 +1,8 @@
-"""One account of the simulated venue: orders, netted positions, fees and balance, exact to the last digit.
+"""One account of the simulated venue: orders, netted positions, fees, balance and income, exact to the last digit.
 
-Simplifications, on purpose: cross margin, one-way mode, no funding, no liquidation; an order fills in full (a market
-order in part if told so), a market order at once (unless told to take its time) at the best bid or ask whatever its
-size.
+Simplifications, on purpose: cross margin, one-way mode, funding and liquidation on request only; an order fills in full
+(a market order in part if told so), a market order at once (unless told to take its time) at the best bid or ask
+whatever its size.
 """
 
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ ZERO: Final = Decimal(0)
 
 Kind = Literal["MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET"]
 KINDS: Final = ("MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET")
+AutoClose = Literal["LIQUIDATION", "ADL"]
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Order:
     rests: bool = True  # False: immediate or cancel
     fill_at_ms: int | None = None  # when a slow market order fills; None: at once
     unfilled: Decimal = ZERO  # the part of a market order that finds nobody and expires
+    auto_close: AutoClose | None = None  # why the venue itself made the order
 
     @property
     def triggers_above(self) -> bool:
@@ -67,6 +69,7 @@ class Holding:
     entry_price: Decimal = ZERO
     leverage: int = DEFAULT_LEVERAGE
     margin_type: str = "cross"
+    changed_ms: int = 0  # when a trade last changed the amount
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,36 @@ class Fill:
     is_maker: bool
 
 
+@dataclass(frozen=True)
+class Income:
+    """One change of the balance as `income` tells it; `symbol` is empty and `trade_id` None where there is none."""
+
+    income_id: int
+    kind: str
+    symbol: str
+    amount: Decimal
+    trade_id: int | None
+    at_ms: int
+
+
 @dataclass
 class Account:
+    """`balance` is changed by `pay` alone, so it is the sum of `incomes` where the first of them was its deposit."""
+
     balance: Decimal = START_BALANCE
     holdings: dict[str, Holding] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
+    incomes: list[Income] = field(default_factory=list)
     checked_ms: int = 0  # until when held orders have been compared with the market
     changed: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
+
+    @classmethod
+    def opened(cls, at_ms: int) -> "Account":
+        """A new account with its first deposit."""
+        account = cls(balance=ZERO, checked_ms=at_ms)
+        account.pay("TRANSFER", "", START_BALANCE, at_ms)
+        return account
 
     def holding(self, symbol: str) -> Holding:
         return self.holdings.setdefault(symbol, Holding())
@@ -138,14 +163,30 @@ class Account:
         if quantity <= 0:
             order.status = "EXPIRED"
             return
-        commission = quantity * price * (MAKER_RATE if is_maker else TAKER_RATE)
-        realized = _net(self.holding(order.symbol), quantity if order.is_buy else -quantity, price)
-        self.balance += realized - commission
-        order.quantity, order.filled, order.average = quantity + order.unfilled, quantity, price
+        self.trade(order, quantity, price, at_ms, is_maker=is_maker)
+        order.quantity = quantity + order.unfilled
         order.status = "EXPIRED" if order.unfilled else "FILLED"
-        self.fills.append(
-            Fill(len(self.fills) + 1, order, price, quantity, commission, realized, at_ms, is_maker=is_maker)
-        )
+
+    def trade(self, order: Order, quantity: Decimal, price: Decimal, at_ms: int, *, is_maker: bool) -> Fill:
+        """Adds one trade to `order`, to the netted position and to the balance."""
+        commission = quantity * price * (MAKER_RATE if is_maker else TAKER_RATE)
+        holding = self.holding(order.symbol)
+        realized = _net(holding, quantity if order.is_buy else -quantity, price)
+        holding.changed_ms = at_ms
+        filled = order.filled + quantity
+        order.average = price if not order.filled else (order.filled * order.average + quantity * price) / filled
+        order.filled = filled
+        trade_id = len(self.fills) + 1
+        if realized:
+            self.pay("REALIZED_PNL", order.symbol, realized, at_ms, trade_id)
+        self.pay("COMMISSION", order.symbol, -commission, at_ms, trade_id)
+        self.fills.append(Fill(trade_id, order, price, quantity, commission, realized, at_ms, is_maker=is_maker))
+        return self.fills[-1]
+
+    def pay(self, kind: str, symbol: str, amount: Decimal, at_ms: int, trade_id: int | None = None) -> None:
+        """Adds `amount` to the balance (takes it when negative) and tells so in `incomes`."""
+        self.balance += amount
+        self.incomes.append(Income(len(self.incomes) + 1, kind, symbol, amount, trade_id, at_ms))
 
     def _executable(self, order: Order) -> Decimal:
         if not (order.reduce_only or order.close_position):

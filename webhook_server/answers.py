@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from engine.store.webhook_rows import BookedFill, Fill
+from engine.store.webhook_rows import Fill
 from engine.types import Position
 from webhook_server.decide import Plan
 from webhook_server.risk import Refusal
@@ -221,14 +221,11 @@ def half_done(body: dict[str, Any], closed: Answer | None) -> dict[str, Any]:
     return body if closed is None else body | {"closed": _first_half(closed)}
 
 
-def with_pnl(body: Mapping[str, Any], booked: BookedFill) -> dict[str, Any]:
+def with_pnl(body: Mapping[str, Any], usd: Decimal | None, percent: Decimal | None) -> dict[str, Any]:
     """What the store adds to a final answer, for a close that another leg follows."""
-    if booked.pnl_usd is None or booked.pnl_percent is None:
+    if usd is None or percent is None:
         return dict(body)
-    return {
-        **body,
-        "pnl": plain({"usd": _cents(booked.pnl_usd), "percent": _cents(booked.pnl_percent)}),
-    }
+    return {**body, "pnl": plain({"usd": _cents(usd), "percent": _cents(percent)})}
 
 
 def _cents(value: Decimal) -> Decimal:

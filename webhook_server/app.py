@@ -34,6 +34,7 @@ from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
 from webhook_server.refusal_log import Logged, RefusalLog
 from webhook_server.routes import Doors, router
+from webhook_server.venue_changes import VenueChanges
 from webhook_server.venues import Venues
 from webhook_server.watch import Watch
 
@@ -94,7 +95,6 @@ def build(
     secrets = RecentSecrets(store, clock.monotonic)
     pipeline = Pipeline(store, desk, clock, metrics)
     lease = None if owner is None else Lease(store, owner, metrics)
-    reconciliation = Reconciliation(store, venues, metrics)
 
     def is_active() -> bool:
         return lease is None or lease.is_held
@@ -106,6 +106,7 @@ def build(
     reception = Reception(pipeline, store, clock, secrets, Pace(settings.sparky_webhook_rate_per_s), admission)
     refusals = RefusalLog(clock)
     exits = Exits(pipeline, clock, metrics)
+    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), exits, metrics)
     marks = Marks(store, venues, exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.is_confirmed
     watch = Watch(store, venues, desk, exits, metrics, may_send)

@@ -21,6 +21,7 @@ from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.settling import Settlement, faults_of
 from webhook_server.trade import CLOSE, OPEN, Ended, Request, Standby, Trade
+from webhook_server.venue_changes import VenueChanges
 from webhook_server.venues import Venues
 
 TURN_WAIT_S: Final = 8.0  # since a signal came; below the 10 s that our own dispatcher waits for an answer
@@ -50,7 +51,7 @@ class Desk:
         self._metrics = metrics
         self._slippage_percent = slippage_percent
         self._turns = KeyedLocks()
-        self._settlement = Settlement(store, clock, metrics)
+        self._settlement = Settlement(store, clock, metrics, VenueChanges(store, metrics))
         self.server = server
         self._turn_wait_s = turn_wait_s
 
@@ -78,6 +79,12 @@ class Desk:
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
         trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+        if not trade.is_paper and trade.other_sides:
+            # One at a time where an order may need to be compared with what others hold on the account.
+            turn = (*_account(request), request.order.symbol)
+            held_locks.enter_context(
+                self._turns.hold(turn, self._patience_s(request), is_urgent=not trade.order.is_entry)
+            )
         plan = None
         if trade.may_have_been_sent:
             trade, plan = self._found(trade)

@@ -25,6 +25,7 @@ logger = structlog.get_logger()
 
 EQUITY_EVERY_S: Final = 60.0
 SWEEP_EVERY_S: Final = 30.0
+WATCH_EVERY_S: Final = 15.0
 ABANDONED_AFTER_S: Final = 60.0  # a request open for longer has no sender that still retries
 GoesOn = Callable[[], bool]
 
@@ -55,8 +56,8 @@ def on_accounts(recovery: Recovery, watch: Watch, reconciliation_: Reconciliatio
     abandoned = partial(recovery.run, ABANDONED_AFTER_S)
     return (
         Job("recovery", abandoned, SWEEP_EVERY_S, first=partial(recovery.run, 0.0)),
-        Job("watch", watch.run, SWEEP_EVERY_S),
         Job("reconciliation", reconciliation_.run, reconciliation.EVERY_S),
+        Job("watch", watch.run, WATCH_EVERY_S),
     )
 
 

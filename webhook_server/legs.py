@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
-from engine.errors import UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import fill_price
-from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Quote, Venue
+from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Quote, Venue
 from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
@@ -15,9 +15,14 @@ from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
-from webhook_server.trade import CLOSE, OPEN, UNDO, NothingToDo, Trade
+from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade, sign_of
 
-KINDS: Final[dict[str, Literal["open", "close", "undo"]]] = {OPEN: "open", CLOSE: "close", UNDO: "undo"}
+KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
+    OPEN: "open",
+    CLOSE: "close",
+    REST: "rest",
+    UNDO: "undo",
+}
 
 
 @dataclass(frozen=True)
@@ -38,22 +43,39 @@ class Legs:
     def guard(self) -> Guard:
         return Guard(self.trade, self.venue, self.metrics)
 
+    @property
+    def account(self) -> Account:
+        """The account of a live trade."""
+        return cast("Account", self.venue)
+
     def close(self, held: Position) -> Fill:
-        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal.
+        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
+        that reduces what the account holds.
 
         Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
-        position is protected as before.
+        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.
         """
         result = self.sent(CLOSE)
         if result is not None:
             return self._fill(CLOSE, result, held.leverage, (None, None))
-        quantity = self._closing_quantity(held)
+        quantity = self.closing_quantity(held.quantity)
         if not self.trade.is_paper:
             self.submit()
         reason, result = self._taken_down(held) or (None, self._closed(held, quantity))
         if result.quantity < held.quantity:
             self.guard.put_back(held, held.quantity - result.quantity)
         return self._fill(CLOSE, result, held.leverage, (None, None), reason)
+
+    def close_rest(self, left: Position, quantity: Decimal) -> Fill:
+        """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
+        it from being a reduction of the account. Only after books and venue were compared."""
+        result = self.sent(REST)
+        if result is None:
+            self.guard.taken_down(left)
+            result = self._rest(left, quantity)
+        if result.quantity < left.quantity:
+            self.guard.put_back(left, left.quantity - result.quantity)
+        return self._fill(REST, result, left.leverage, (None, None))
 
     def has_fired(self) -> bool:
         """Whether a protective order of what is held has filled, unseen so far."""
@@ -88,15 +110,30 @@ class Legs:
         result = self.sent(UNDO)
         if result is None:
             self.guard.withdrawn()
-            only = self.trade.may_only_reduce(opened.side)
-            result = self._place(UNDO, opened.quantity, is_buy=opened.side is Side.SHORT, reduce_only=only)
+            result = self._place(
+                UNDO, opened.quantity, is_buy=opened.side is Side.SHORT, reduce_only=self._undoes(opened)
+            )
         return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected")
+
+    def _undoes(self, opened: Fill) -> bool:
+        """Whether taking back what was opened is a reduction of the account, which it always is where nobody holds the
+        opposite side."""
+        if self.trade.may_only_reduce(opened.side):
+            return True
+        try:
+            return self._net(opened.symbol) * sign_of(opened.side) >= opened.quantity
+        except (UpstreamUnavailable, CredentialsRefused):
+            return False
 
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
         if not self.trade.may_have_been_sent:
             return None
         return find(self.venue, self.trade.order.symbol, self.trade.client_order_id(leg), self.clock)
+
+    def sent_rest(self) -> bool:
+        """Whether an earlier attempt sent the second order of the exit."""
+        return self.sent(REST) is not None
 
     def _taken_down(self, held: Position) -> Fired | None:
         """What was cancelled before the venue went away is put back, if it can be."""
@@ -114,22 +151,38 @@ class Legs:
             self.guard.put_back(held, held.quantity)
             raise
 
-    def _reduced(self, held: Position, quantity: Decimal) -> OrderResult:
-        """Sells what is held (or buys it back). What is worth less than the venue's least order it takes only as a
-        reduction, however small the account's net."""
-        only = self.trade.is_paper or self.trade.may_only_reduce(held.side)
-        is_buy = held.side is Side.SHORT
+    def _rest(self, left: Position, quantity: Decimal) -> OrderResult:
         try:
-            return self._place(CLOSE, quantity, is_buy=is_buy, reduce_only=only)
-        except VenueRefused as refusal:
-            if only or refusal.kind != "filter":
-                raise
-            return self._place(CLOSE, quantity, is_buy=is_buy, reduce_only=True)
+            return self._place(REST, quantity, is_buy=left.side is Side.SHORT, reduce_only=False)
+        except (VenueRefused, UpstreamUnavailable):
+            self.guard.put_back(left, left.quantity)
+            raise
 
-    def _closing_quantity(self, held: Position) -> Decimal:
+    def _reduced(self, held: Position, quantity: Decimal) -> OrderResult:
+        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
+        if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
+            quantity = min(quantity, self._on_side(held, quantity))
+            if quantity <= 0:
+                raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
+        return self._place(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
+
+    def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
+        """How much the account holds on the side of `held`; `quantity` where the venue does not tell, as it cuts a
+        reduction itself."""
+        try:
+            net = self._net(held.symbol)
+        except (UpstreamUnavailable, CredentialsRefused):
+            return quantity
+        return max(Decimal(0), net * sign_of(held.side))
+
+    def _net(self, symbol: str) -> Decimal:
+        return next((each.net for each in self.account.positions() if each.symbol == symbol), Decimal(0))
+
+    def closing_quantity(self, held: Decimal) -> Decimal:
+        """What the order closes of a position of `held`. Raises NothingToDo when that is less than a lot."""
         order = self.trade.order
         percent = sizing.HUNDRED if order.is_entry else order.sell_percentage
-        quantity = sizing.closing_quantity(held.quantity, percent, self.venue.instrument(order.symbol).lot)
+        quantity = sizing.closing_quantity(held, percent, self.venue.instrument(order.symbol).lot)
         if quantity <= 0:
             raise NothingToDo(f"{percent} % of the position is less than one lot")
         return quantity
@@ -207,6 +260,6 @@ class Legs:
             client_order_id=result.client_order_id,
             stop_loss_price=protection[0],
             take_profit_price=protection[1],
-            exit_reason=exit_reason or (self.trade.request.exit_reason if leg == CLOSE else None),
+            exit_reason=exit_reason or (self.trade.request.exit_reason if leg in {CLOSE, REST} else None),
             market_time_ms=result.at_ms,
         )

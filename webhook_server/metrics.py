@@ -31,6 +31,11 @@ class Metrics:
         self.protective_exits = self._counter(
             "protective_exits", "Stops and targets executed or found filled.", "reason"
         )
+        self.outside_exits = self._counter(
+            "outside_exits",
+            "Positions, or parts of them, that ended at the venue without us (liquidated, adl, closed_at_venue).",
+            "reason",
+        )
         self.undone = Counter(
             "sparky_webhook_entries_undone_total",
             "Live entries taken back because their protection could not be placed.",

@@ -1,5 +1,6 @@
 """Stop-loss and take-profit orders that wait at a live venue: placed with the entry, taken down with the exit."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -7,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.errors import SparkyError
+from engine.errors import SparkyError, VenueRefused
 from engine.exchanges.venue import (
     STOP_LOSS,
     TAKE_PROFIT,
@@ -40,11 +41,17 @@ class Guard:
     def placed(self, position: Position) -> tuple[PlacedProtection, Fired | None]:
         """Protects all of `position`, which this request opened or added to; what protected it before is cancelled.
 
-        When one of those has filled meanwhile, the position is smaller than `position` says: why, and its fill. Raises
-        what `Venue.protect` raises: nothing new waits then, or it is not known.
+        When one of those has filled meanwhile, the position is smaller than `position` says: why, and its fill. Where
+        others' opposite positions leave the account nothing to reduce, nothing waits: the books have the prices, at
+        which the server itself closes. Raises what `Venue.protect` raises: nothing new waits then, or it is not known.
         """
         wanted = self._own(position)
-        orders = self.venue.protect(wanted, again=self.trade.may_have_been_sent)
+        try:
+            orders = self.venue.protect(wanted, again=self.trade.may_have_been_sent)
+        except VenueRefused as refusal:
+            if refusal.kind != "reduce_only":
+                raise
+            orders = ()
         fired = self._cancelled(position, keep=(wanted.stop_loss_id, wanted.take_profit_id))
         return noted(wanted, orders), fired
 
@@ -68,7 +75,7 @@ class Guard:
         what was traded stands."""
         if self.trade.is_paper or ids(held) == (None, None):
             return
-        wanted = protection_of(held, quantity, may_only_reduce=self.trade.may_only_reduce(held.side))
+        wanted = protection_of(held, quantity)
         failures = placed_each(self.venue, wanted)
         if failures:
             self.metrics.protection_failures.labels("exit").inc()
@@ -82,7 +89,6 @@ class Guard:
             quantity=position.quantity,
             stop_loss_price=position.stop_loss_price,
             take_profit_price=position.take_profit_price,
-            reduce_only=self.trade.may_only_reduce(position.side),
         )
 
     def _cancelled(self, held: Position, keep: tuple[str, ...] = ()) -> Fired | None:
@@ -102,8 +108,22 @@ def ids(held: Position) -> tuple[str | None, str | None]:
     return held.stop_loss_client_order_id, held.take_profit_client_order_id
 
 
-def protection_of(held: Position, quantity: Decimal, *, may_only_reduce: bool) -> Protection:
-    """What protects `quantity` of `held`, under the ids that it has, or ids of its own when it has none."""
+def fired_of(account: Venue, position: Position, waiting: Container[str | None]) -> str | None:
+    """Which of its orders has filled, unseen so far; those `waiting` have not."""
+    for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
+        if name is None or name in waiting:
+            continue
+        order = account.order_by_client_id(position.symbol, name)
+        if order is not None and order.status is OrderStatus.FILLED:
+            return reason
+    return None
+
+
+def protection_of(held: Position, quantity: Decimal) -> Protection:
+    """What protects `quantity` of `held`, under the ids that it has, or ids of its own when it has none.
+
+    Always as a reduction: a stop that finds nothing to reduce must not open the other side.
+    """
     name = next((name for name in ids(held) if name is not None), client_order_id(held.id, STOP_LOSS))
     return Protection(
         signal_id=UUID(hex=name.partition("-")[2]),
@@ -112,7 +132,6 @@ def protection_of(held: Position, quantity: Decimal, *, may_only_reduce: bool) -
         quantity=quantity,
         stop_loss_price=held.stop_loss_price,
         take_profit_price=held.take_profit_price,
-        reduce_only=may_only_reduce,
     )
 
 
@@ -123,13 +142,17 @@ def halves(wanted: Protection) -> tuple[Protection, ...]:
 
 
 def placed_each(venue: Venue, wanted: Protection) -> list[str]:
-    """Places stop-loss and take-profit each for itself, since one is better than none; why any could not be placed."""
+    """Places stop-loss and take-profit each for itself, since one is better than none; why any could not be placed.
+
+    That the account has nothing to reduce is no failure: see `Guard.placed`.
+    """
     failures = []
     for half in halves(wanted):
         try:
             venue.protect(half)
         except SparkyError as error:
-            failures.append(str(error))
+            if not isinstance(error, VenueRefused) or error.kind != "reduce_only":
+                failures.append(str(error))
     return failures
 
 

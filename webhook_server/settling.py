@@ -19,16 +19,18 @@ from engine.errors import (
     VenueRefused,
 )
 from engine.store.store import Store
-from engine.store.webhook_rows import Fill, PlacedProtection
+from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
 from engine.types import Position
 from webhook_server import answers
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan
+from webhook_server.exit_legs import Exit, ExitLegs
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import Fired, ids
 from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, Request, Trade
+from webhook_server.venue_changes import VenueChanges
 
 logger = structlog.get_logger()
 
@@ -36,19 +38,19 @@ logger = structlog.get_logger()
 class Settlement:
     """One for all requests; each call is one request's, within its turn."""
 
-    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics, changes: VenueChanges) -> None:
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._exits = ExitLegs(store, changes, metrics)
 
     def traded(self, legs: Legs, plan: Plan) -> Answer:
         """The answer, stored together with the last fill. Raises Ended when there is nothing (more) to book."""
         if not plan.close:
             return self._open(legs, plan, None)
-        fill, plan = self._closed(legs, plan)
+        exit_, plan = self._closed(legs, plan)
         opens = plan.open_usd > 0
-        body = answers.closed(fill, _held(legs.trade), plan, legs.trade.still_open)
-        closed = self._book(legs.trade, fill, body, is_last=not opens)
+        closed = self._told(legs.trade, exit_, plan, is_last=not opens)
         if not opens:
             return closed
         with kept_open("the exit is booked, and the entry neither made nor refused yet"):
@@ -60,19 +62,39 @@ class Settlement:
         body = {**answers.skipped(reason), **request.stamp(self._clock.monotonic()), **book}
         return Ended("skipped", Answer(200, body), reason)
 
-    def _closed(self, legs: Legs, plan: Plan) -> tuple[Fill, Plan]:
+    def _closed(self, legs: Legs, plan: Plan) -> tuple[Exit, Plan]:
         """The exit of what is held, and what is left of the plan: nothing opens while a part is still held."""
         trade = legs.trade
-        held = _held(trade)
         try:
             with faults_of(trade.order.exchange):
-                fill = legs.close(held)
+                exit_ = self._exits.make(legs, _held(trade))
         except NothingToDo as reason:
             raise self.skipped(trade.request, str(reason), is_paper=trade.is_paper) from None
-        if plan.open_usd > 0 and fill.quantity < held.quantity:
-            part = f"the venue closed only {fill.quantity} of {held.quantity}"
-            return fill, replace(plan, open_usd=Decimal(0), reason=part)
-        return fill, plan
+        if plan.open_usd > 0 and not exit_.is_whole:
+            part = f"the venue closed only {exit_.fill.quantity} of {exit_.held.quantity}"
+            return exit_, replace(plan, open_usd=Decimal(0), reason=part)
+        return exit_, plan
+
+    def _told(self, trade: Trade, exit_: Exit, plan: Plan, *, is_last: bool) -> Answer:
+        """The answer to an exit, stored if it is the request's last; books the exit unless its legs were booked."""
+        body = answers.closed(exit_.fill, exit_.held, plan, trade.still_open)
+        if exit_.booked is None and exit_.unbooked is not None:
+            return self._book(trade, exit_.unbooked, body, is_last=is_last)
+        request, answer = trade.request, self._answer(trade, body)
+        if not is_last:
+            last = None if exit_.unbooked is None else self._booked(trade, exit_.unbooked)
+            return Answer(200, answers.with_pnl(answer.body, *exit_.pnl(last)))
+        if exit_.unbooked is not None:
+            return self._book(trade, exit_.unbooked, body, is_last=True)
+        stored = self._store.end_booked(request.id, request.user_id, answer.status, dict(answer.body))
+        return Answer(answer.status, stored)
+
+    def _booked(self, trade: Trade, fill: Fill) -> BookedFill:
+        """Books a fill after which the request goes on."""
+        request = trade.request
+        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
+        self._metrics.fills.labels(fill.kind, trade.book).inc()
+        return booked
 
     def _open(self, legs: Legs, plan: Plan, closed: Answer | None) -> Answer:
         trade = legs.trade
@@ -177,7 +199,7 @@ class Settlement:
         status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
         booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return Answer(200, booked.answer or answers.with_pnl(answer.body, booked))
+        return Answer(200, booked.answer or answers.with_pnl(answer.body, booked.pnl_usd, booked.pnl_percent))
 
     def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
         stamp = trade.request.stamp(self._clock.monotonic())

@@ -14,7 +14,7 @@ from webhook_server.schemas import Order
 
 EndState = Literal["refused", "failed", "skipped"]
 
-CLOSE, OPEN, UNDO = "c", "o", "u"  # the leg's letter in a client order id
+CLOSE, REST, OPEN, UNDO = "c", "r", "o", "u"  # the leg's letter in a client order id
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Trade:
 
     def side_of(self, leg: str) -> Side:
         """The side of the position that the leg closes or opens; UNDO closes what OPEN opened."""
-        return self.held.side if leg == CLOSE and self.held is not None else self.order.side
+        return self.held.side if leg in {CLOSE, REST} and self.held is not None else self.order.side
 
 
 class Ended(SparkyError):
@@ -135,6 +135,11 @@ class NothingToDo(SparkyError):
 def may_only_reduce(side: Side, other_sides: frozenset[Side]) -> bool:
     """See `Trade.may_only_reduce`."""
     return other(side) not in other_sides
+
+
+def sign_of(side: Side) -> int:
+    """What a quantity on that side counts in a net position."""
+    return 1 if side is Side.LONG else -1
 
 
 def other(side: Side) -> Side:

@@ -1,8 +1,8 @@
 """No live position stays unprotected that asked for protection: looks at the venue for it, and places what is missing.
 
 Orders can be missing because the venue dropped them, somebody cancelled them there, an entry could not be undone, or an
-exit failed half way. Restored is only what is surely the books': nothing of it is under way, and the venue holds as
-much as the books say.
+exit failed half way. They are restored as reductions of what the books hold, while nothing of it is under way: also
+where books and venue differ, since a reduction ends at zero.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,7 @@ from webhook_server.execution import Desk
 from webhook_server.exits import Exits
 from webhook_server.locks import Busy
 from webhook_server.metrics import Metrics
-from webhook_server.protecting import STOPPED, TARGET, halves, ids, noted, protection_of
-from webhook_server.trade import may_only_reduce
+from webhook_server.protecting import STOPPED, TARGET, fired_of, halves, ids, noted, protection_of
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
@@ -109,13 +108,17 @@ class Watch:
             return Seen()
         account = self._account(position)
         waiting = {order.client_order_id: order for order in account.orders_open(position.symbol)}
-        missing = [half for half in self._wanted(position) if not _waits(half, waiting)]
-        fired = _fired(account, position, waiting)
+        wanted = halves(protection_of(position, position.quantity))
+        missing = [half for half in wanted if not _waits(half, waiting)]
+        fired = fired_of(account, position, waiting)
         if fired is not None or not missing:
             return Seen(fired=fired)
-        obstacle = self._obstacle(account, position)
+        obstacle = self._obstacle(position)
         if obstacle is not None:
             return Seen(missing=f"not restored, since {obstacle}")
+        net = next((held.net for held in account.positions() if held.symbol == position.symbol), Decimal(0))
+        if net == 0 or (net > 0) is not (position.side is Side.LONG):
+            return Seen()  # others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time
         self._note(position, missing)
         return self._restored(account, position, missing, waiting)
 
@@ -125,16 +128,11 @@ class Watch:
             raise BadConfiguration("there is a live position and there are no credentials")
         return self._venues.live(position.exchange, credentials)
 
-    def _wanted(self, position: Position) -> tuple[Protection, ...]:
-        sides = self._store.other_sides(position.user_id, position.exchange, position.symbol, position.strategy_id)
-        only = may_only_reduce(position.side, sides)
-        return halves(protection_of(position, position.quantity, may_only_reduce=only))
-
     def _note(self, position: Position, missing: list[Protection]) -> None:
         """What is about to wait is in the books first, so that an exit will cancel it."""
         if all(name_of(half) in ids(position) for half in missing):
             return
-        whole = protection_of(position, position.quantity, may_only_reduce=True)
+        whole = protection_of(position, position.quantity)
         self._store.book_protection(None, position.user_id, position.id, noted(whole), status=None, answer=None)
 
     def _restored(
@@ -162,25 +160,12 @@ class Watch:
         logger.warning("protection_restored", symbol=position.symbol, position=str(position.id))
         return Seen()
 
-    def _obstacle(self, account: Account, position: Position) -> str | None:
+    def _obstacle(self, position: Position) -> str | None:
         who = (position.user_id, position.exchange, position.strategy_id, position.symbol)
         for row in self._store.unfinished_requests():
             if (row.user_id, row.exchange, row.strategy_id, row.symbol) == who and row.may_have_traded:
                 return f"what {row.request_id} did is not known yet"
-        net = next((held.net for held in account.positions() if held.symbol == position.symbol), Decimal(0))
-        booked = self._booked(position)
-        if net != booked:
-            return f"the venue holds {net} of {position.symbol} and the books say {booked}"
         return None
-
-    def _booked(self, position: Position) -> Decimal:
-        """The net of all that the account holds in the symbol, as the books have it."""
-        held = [
-            each
-            for each in self._store.open_positions(user_id=position.user_id)
-            if not each.is_paper and (each.exchange, each.symbol) == (position.exchange, position.symbol)
-        ]
-        return sum((each.quantity if each.side is Side.LONG else -each.quantity for each in held), Decimal(0))
 
     def _tell(self, bare: dict[UUID, str]) -> None:
         """Transitions only."""
@@ -204,7 +189,8 @@ def reason_of(half: Protection) -> str:
 
 
 def _has_filled_instead(account: Account, half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:
-    """Places `half`, for an order for less that waits under its name; unless that one has filled meanwhile."""
+    """Places `half`, for an order that waits under its name for another quantity; unless that one has filled
+    meanwhile."""
     if name_of(half) in waiting:
         ended = account.cancel(half.symbol, name_of(half))
         if ended is not None and ended.status is OrderStatus.FILLED:
@@ -214,17 +200,6 @@ def _has_filled_instead(account: Account, half: Protection, waiting: dict[str | 
 
 
 def _waits(half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:
-    """Whether its order is open, for all that is held (0 stands for that)."""
+    """Whether its order is open, as a reduction of just what is held (0 stands for that)."""
     order = waiting.get(name_of(half))
-    return order is not None and (order.quantity == 0 or order.quantity >= half.quantity)
-
-
-def _fired(account: Account, position: Position, waiting: dict[str | None, OpenOrder]) -> str | None:
-    """Which of its orders has filled, unseen so far."""
-    for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
-        if name is None or name in waiting:
-            continue
-        order = account.order_by_client_id(position.symbol, name)
-        if order is not None and order.status is OrderStatus.FILLED:
-            return reason
-    return None
+    return order is not None and order.reduce_only and order.quantity in {0, half.quantity}

@@ -67,20 +67,23 @@ class Income(Frozen):
 
 
 class AccountRecord(Protocol):
-    """The record of one account. Raises as `engine.exchanges.venue.Account` does."""
+    """The record of one account. Raises as `engine.exchanges.venue.Account` does, and UpstreamUnavailable also where a
+    row cannot be read, or where a record is longer than can be read at once.
+
+    What is older than 90 days is not read by time, as venues keep about as much.
+    """
 
     def trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
     ) -> tuple[AccountTrade, ...]:
         """All trades of the account in `symbol`, oldest first: those above `after_id`, else those from `since_ms` on.
 
-        Reads page after page until the end. Raises UpstreamUnavailable also where the record is longer than can be
-        read at once.
+        Reads page after page until the end.
         """
         ...
 
     def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
-        """What the venue itself closed, oldest first."""
+        """What the venue itself closed, oldest first; orders that filled nothing are left out."""
         ...
 
     def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:

@@ -1,4 +1,4 @@
-"""What ccxt's Aster does otherwise than we need: one request less, one empty answer less, one nonce more."""
+"""What ccxt's Aster does otherwise than we need: one request less, one nonce more."""
 
 import time
 from typing import Any
@@ -16,15 +16,6 @@ class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
             if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
                 self.session.backoff.learn(int(rule["limit"]) // int(rule["intervalNum"]))
         return self.parse_markets([row for row in listed["symbols"] if row.get("baseAsset")])
-
-    def fetch_positions(self, symbols: Any = None, params: Any = None) -> Any:
-        """ccxt takes an answer of another shape for an empty account; here it is one that cannot be read."""
-        rows = self.fapiPrivateGetV3PositionRisk(params or {})
-        if not isinstance(rows, list) or any("positionAmt" not in row for row in rows):
-            raise ccxt.BadResponse(f"{self.id} sent positions that cannot be read")
-        held = [row for row in rows if float(row["positionAmt"]) != 0]
-        self.load_leverage_brackets()
-        return self.filter_by_array_positions([self.parse_position_risk(row) for row in held], "symbol", symbols)
 
     def sign(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
         """ccxt lets parameters override the nonce (µs), the user and the signer that it would fill in itself."""

@@ -12,6 +12,7 @@ import ccxt
 from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
 from engine.exchanges.backoff import Backoff
+from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
@@ -28,14 +29,13 @@ from engine.exchanges.venue import (
     OrderStatus,
     Protection,
     Quote,
-    VenuePosition,
 )
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
 
 
-class CcxtVenue:
+class CcxtVenue(CcxtRecord):
     """One person's account on one venue (see `Account`). Threads take turns, as nonces are counted per signer.
 
     Make one of these per account and keep it: leverage that was set and read back is remembered for a minute.
@@ -110,12 +110,6 @@ class CcxtVenue:
             rows = self._exchange.fetch_open_orders(unified)
             found = [readings.open_order(row, self._exchange.market(row["symbol"])) for row in rows]
         return tuple(sorted(found, key=lambda order: order.at_ms))
-
-    def positions(self) -> tuple[VenuePosition, ...]:
-        with self._asking():
-            rows = self._exchange.fetch_positions()
-            found = [readings.position(row, self._exchange.market(row["symbol"])) for row in rows]
-        return tuple(position for position in found if position is not None)
 
     def balance(self) -> Balance:
         with self._asking():

@@ -1,6 +1,7 @@
 """ccxt as we want it: another base URL at will, bounded time and size, no retries of its own, perpetuals only."""
 
 import difflib
+import json
 import re
 import time
 from datetime import UTC, datetime
@@ -71,7 +72,12 @@ def _body(response: requests.Response, deadline: float) -> bytes:
 
 
 class Plain:
-    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order."""
+    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order, and a
+    number with a point keeps the text that the venue wrote."""
+
+    @staticmethod
+    def on_json_response(body: str) -> Any:
+        return json.loads(body, parse_float=str, parse_constant=str)
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
         if code >= 500 or 300 <= code < 400:

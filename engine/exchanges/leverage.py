@@ -43,10 +43,12 @@ class Leverage:
     def _read_back(self, market: Mapping[str, Any], answer: Any) -> int | None:
         symbol, can = market["symbol"], self._exchange.has
         if self._exchange.id == "aster":  # one symbol weighs less than all
-            return leverage_told(self._exchange.fetch_leverages([symbol], {"symbol": market["id"]})[symbol])
-        if can.get("fetchLeverage"):
+            told = self._exchange.fetch_leverages([symbol], {"symbol": market["id"]}).get(symbol)
+            if told is not None:  # a symbol that is not held may be left out; then the answer to the change counts
+                return leverage_told(told)
+        elif can.get("fetchLeverage"):
             return leverage_told(self._exchange.fetch_leverage(symbol))
-        if can.get("fetchLeverages"):
+        elif can.get("fetchLeverages"):
             return leverage_told(self._exchange.fetch_leverages([symbol])[symbol])
         told = answer.get("leverage") if isinstance(answer, dict) else None
         return None if told is None else int(told)

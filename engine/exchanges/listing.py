@@ -22,10 +22,10 @@ def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
     """
     exchange.load_markets()
     for market in exchange.markets_by_id.get(symbol, []):
-        if _is_linear_perpetual(market):
+        if is_linear_perpetual(market):
             return dict(market)
     for market in exchange.markets.values():
-        if _is_linear_perpetual(market) and f"{market['base']}{market['quote']}" == symbol:
+        if is_linear_perpetual(market) and f"{market['base']}{market['quote']}" == symbol:
             return dict(market)
     raise StrategyFault(f"{exchange.id} lists no perpetual called {symbol}")
 
@@ -57,5 +57,6 @@ def _step(exchange: Any, precision: Any) -> Decimal:
     return exact(precision) if exchange.precisionMode == TICK_SIZE else Decimal(1).scaleb(-int(precision))
 
 
-def _is_linear_perpetual(market: dict[str, Any]) -> bool:
+def is_linear_perpetual(market: Mapping[str, Any]) -> bool:
+    """Whether ccxt's market is a perpetual that is settled in its quote."""
     return bool(market.get("swap")) and bool(market.get("linear"))

@@ -260,8 +260,8 @@ class Account(Venue, AccountRecord, Protocol):
         """Oldest first. Asking for all symbols at once weighs as much as 40 single ones on Aster."""
         ...
 
-    def positions(self) -> tuple[VenuePosition, ...]:
-        """What is held now, without empty positions."""
+    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
+        """What is held now, without empty positions; of one symbol, at the same weight, or of all."""
         ...
 
     def balance(self) -> Balance: ...

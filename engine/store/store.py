@@ -10,11 +10,12 @@ from engine.store.engine_store import EngineStore
 from engine.store.people_store import PeopleStore
 from engine.store.rpc import Rpc
 from engine.store.secrets_store import SecretsStore
+from engine.store.venue_store import VenueStore
 from engine.store.webhook_store import WebhookStore
 from engine.vault import Vault
 
 
-class Store(EngineStore, WebhookStore, PeopleStore, SecretsStore, AdoptionStore):
+class Store(EngineStore, WebhookStore, VenueStore, PeopleStore, SecretsStore, AdoptionStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
     Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration

@@ -126,10 +126,10 @@ class KillSwitch(ShownRow):
 class Fill(Frozen):
     """One execution to be booked. `side` is the position's, also for a close; `leverage` counts for an open.
 
-    An `undo` closes what an `open` of the same request opened.
+    An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit.
     """
 
-    kind: Literal["open", "close", "undo"]
+    kind: Literal["open", "close", "rest", "undo"]
     exchange: str
     symbol: str
     side: Side
@@ -176,13 +176,17 @@ class LiveAccount(Row):
 
 
 class Difference(Row):
-    """The books and the venue disagree about a net quantity (base asset, negative when short)."""
+    """The books and the venue disagree about a net quantity (base asset, negative when short).
+
+    `at_venue` is without what the person holds outside Sparky; `reason` says why no rule explained it.
+    """
 
     user_id: UUID
     exchange: str
     symbol: str
     booked: Decimal
     at_venue: Decimal
+    reason: str | None = None
     first_seen_at: Utc
     last_seen_at: Utc
 

@@ -1,8 +1,6 @@
 """The webhook server's part of the store: has it been asked before, what is at risk, what was filled."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -14,11 +12,9 @@ from engine.store.values import faults
 from engine.store.webhook_rows import (
     BeganExecution,
     BookedFill,
-    Difference,
     EquityPoint,
     Fill,
     KillSwitch,
-    LiveAccount,
     PlacedProtection,
     Portfolio,
     UnfinishedRequest,
@@ -226,14 +222,3 @@ class WebhookStore:
         """Oldest first: the newest `limit` points of one book. For dashboards; no part of this product reads it."""
         rows = self.rpc.call("equity_series", strategy_id=strategy_id, is_paper=is_paper, since=since, limit=limit)
         return tuple(EquityPoint.model_validate(row) for row in rows)
-
-    def live_accounts(self) -> tuple[LiveAccount, ...]:
-        return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
-
-    def report_reconciliation(
-        self, user_id: UUID, exchange: str, nets: Mapping[str, Decimal]
-    ) -> tuple[Difference, ...]:
-        """Compares the live book with what the venue holds, by symbol; all differences that are open now."""
-        told = {symbol: str(net) for symbol, net in nets.items()}
-        rows = self.rpc.call("report_reconciliation", user_id=user_id, exchange=exchange, nets=told)
-        return tuple(Difference.model_validate(row) for row in rows)

@@ -12,6 +12,7 @@ from engine.errors import (
     UpstreamUnavailable,
     VenueRefused,
 )
+from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
     Account,
@@ -191,6 +192,36 @@ class LiveAccount:
 
     def balance(self) -> Balance:
         raise NotImplementedError
+
+    def trades(
+        self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
+    ) -> tuple[AccountTrade, ...]:
+        """One per order, in its turn."""
+        assert since_ms is not None or after_id is not None
+        asked = {request.client_order_id: request for request in self.requests}
+        return tuple(
+            AccountTrade(
+                trade_id=number,
+                order_id=order.order_id,
+                symbol=symbol,
+                is_buy=asked[order.client_order_id].is_buy,
+                quantity=order.quantity,
+                price=order.price,
+                fee_usd=order.fee_usd,
+                at_ms=order.at_ms,
+            )
+            for number, order in enumerate(self.orders, 1)
+            if asked[order.client_order_id].symbol == symbol and number > (after_id or 0)
+        )
+
+    def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:  # noqa: ARG002 - the protocol's
+        return ()
+
+    def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
+        return ()
+
+    def client_order_id(self, symbol: str, order_id: str) -> str | None:  # noqa: ARG002 - the protocol's
+        return next((order.client_order_id for order in self.orders if order.order_id == order_id), None)
 
     def _waiting(self, name: str, status: OrderStatus) -> OrderResult:
         zero = Decimal(0)

@@ -65,11 +65,17 @@ def stage() -> Iterator[tuple[Stage, str]]:
 
 
 @pytest.fixture
-def venue_url(stage: tuple[Stage, str], hands: Hands) -> str:
+def exchange(hands: Hands) -> Exchange:
     """BTCUSDT only; market time starts at minute 105 and goes on when the test moves `hands`."""
     series = flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
-    stage[0].app = aster.create_aster(Exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands)))
+    return Exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
+
+
+@pytest.fixture
+def venue_url(stage: tuple[Stage, str], exchange: Exchange) -> str:
+    """The venue of the `exchange` fixture."""
+    stage[0].app = aster.create_aster(exchange)
     return stage[1]
 
 
@@ -119,6 +125,17 @@ def direct(venue_url: str) -> Callable[..., dict[str, Any]]:
 
     def wish(**wishes: object) -> dict[str, Any]:
         answer = httpx.post(f"{venue_url}/_control/market", json=wishes, timeout=30)
+        return dict(answer.raise_for_status().json())
+
+    return wish
+
+
+@pytest.fixture
+def happens(venue_url: str) -> Callable[..., dict[str, Any]]:
+    """What happens at the venue beside the account's API; see `simulator.account_control`."""
+
+    def wish(**wishes: object) -> dict[str, Any]:
+        answer = httpx.post(f"{venue_url}/_control/account", json=wishes, timeout=30)
         return dict(answer.raise_for_status().json())
 
     return wish

@@ -1,0 +1,159 @@
+"""The account's record (see `AccountRecord`) and its positions, as Binance and Aster tell them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import ccxt
+
+from engine.errors import UpstreamUnavailable
+from engine.exchanges import readings
+from engine.exchanges import record_readings as rows
+from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.listing import is_linear_perpetual, market_of
+from engine.exchanges.record_pages import WEEK_MS, Pages, Row, once, windows
+from engine.exchanges.venue import VenuePosition
+
+MOST_ROWS: Final = 1_000
+MOST_FORCED: Final = 100
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """ccxt's names for what a venue is asked."""
+
+    trades: str
+    income: str
+    forced: str
+    order: str
+    positions: str
+
+
+V3: Final = "fapiPrivateGetV3"
+BINANCE: Final = Endpoints(
+    "fapiPrivateGetUserTrades",
+    "fapiPrivateGetIncome",
+    "fapiPrivateGetForceOrders",
+    "fapiPrivateGetOrder",
+    "fapiPrivateV3GetPositionRisk",
+)
+ENDPOINTS: Final[Mapping[str, Endpoints]] = {
+    "aster": Endpoints(f"{V3}UserTrades", f"{V3}Income", f"{V3}ForceOrders", f"{V3}Order", f"{V3}PositionRisk"),
+    "binance": BINANCE,
+    "binanceusdm": BINANCE,
+}
+
+
+class CcxtRecord(ABC):
+    """Every question takes its own turn at the account, so that an exit need not wait for the end of a long record."""
+
+    _exchange: Any
+
+    @abstractmethod
+    def _asking(self) -> AbstractContextManager[None]:
+        """The account's turn, in which ccxt's errors become ours."""
+
+    def trades(
+        self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
+    ) -> tuple[AccountTrade, ...]:
+        pages = Pages(f"trades in {symbol}", MOST_ROWS)
+
+        def ask(**query: int) -> list[AccountTrade]:
+            told = self._told("trades", symbol, limit=MOST_ROWS, **query)
+            return [rows.account_trade(row, symbol) for row in told]
+
+        if after_id is not None:
+            found = pages.above(lambda first: self._turn(lambda: ask(fromId=first)), after_id)
+        elif since_ms is not None:
+            found = self._since(pages, ask, since_ms, WEEK_MS)
+        else:
+            raise ValueError("trades are asked for from a time or from an id on")
+        with self._asking():
+            return tuple(sorted(once(found, lambda trade: trade.trade_id), key=lambda trade: trade.trade_id))
+
+    def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
+        def ask(**query: int) -> list[ForcedOrder]:
+            told = self._told("forced", symbol, limit=MOST_FORCED, **query)
+            adl = self._adl(symbol, query) if any(rows.cause_of(row) is None for row in told) else frozenset()
+            return [rows.forced_order(row, symbol, adl) for row in told]
+
+        found = self._since(Pages(f"forced orders in {symbol}", MOST_FORCED), ask, since_ms, WEEK_MS)
+        with self._asking():
+            return tuple(once((order for order in found if order.quantity), lambda order: order.order_id))
+
+    def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:
+        def ask(**query: int) -> list[Income]:
+            told = self._told("income", symbol, limit=MOST_ROWS, **query)
+            return [rows.income(row, symbol) for row in told]
+
+        found = self._since(Pages(f"income in {symbol}", MOST_ROWS), ask, since_ms, None)
+        with self._asking():
+            return tuple(once(found, lambda row: row.income_id))
+
+    def client_order_id(self, symbol: str, order_id: str) -> str | None:
+        with self._asking():
+            market_id = market_of(self._exchange, symbol)["id"]
+            try:
+                row = self._ask("order", {"symbol": market_id, "orderId": order_id})
+            except ccxt.OrderNotFound:
+                return None
+            if rows.name(row["orderId"]) != order_id:
+                raise ValueError(f"asked about order {order_id}, the venue told of {row['orderId']}")
+            return str(row["clientOrderId"])
+
+    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
+        with self._asking():
+            market = None if symbol is None else market_of(self._exchange, symbol)
+            if self._exchange.id not in ENDPOINTS:
+                found = self._unified_positions(market)
+            else:
+                query = {} if market is None else {"symbol": market["id"]}
+                told = rows.rows_of(self._ask("positions", query), query.get("symbol"))
+                found = [rows.position(row, self._symbol(row["symbol"])) for row in told]
+        return tuple(position for position in found if position is not None)
+
+    def _unified_positions(self, market: Mapping[str, Any] | None) -> list[VenuePosition | None]:
+        told = self._exchange.fetch_positions(None if market is None else [market["symbol"]])
+        return [readings.position(row, self._exchange.market(row["symbol"])) for row in told]
+
+    def _symbol(self, market_id: str) -> str:
+        """Ours for a perpetual; the venue's own for anything else, which may have the same base and quote."""
+        self._exchange.load_markets()
+        listed = self._exchange.markets_by_id.get(market_id, [])
+        return next((readings.symbol_of(market) for market in listed if is_linear_perpetual(market)), market_id)
+
+    def _since(
+        self, pages: Pages, ask: Callable[..., Sequence[Row]], since_ms: int, length_ms: int | None
+    ) -> list[Row]:
+        now_ms = self._turn(lambda: int(self._exchange.fetch_time()))
+
+        def between(start_ms: int, end_ms: int | None) -> Sequence[Row]:
+            until = {} if end_ms is None else {"endTime": end_ms}
+            return self._turn(lambda: ask(startTime=start_ms, **until))
+
+        found: list[Row] = []
+        for start_ms, end_ms in windows(since_ms, now_ms, length_ms):
+            found += pages.between(between, start_ms, end_ms)
+        return [row for row in found if row.at_ms >= since_ms]
+
+    def _adl(self, symbol: str, query: Mapping[str, int]) -> frozenset[str]:
+        """Order ids of the forced orders that the venue itself calls ADL."""
+        told = self._told("forced", symbol, limit=MOST_FORCED, autoCloseType=str(Forced.ADL).upper(), **query)
+        return frozenset(rows.name(row["orderId"]) for row in told)
+
+    def _told(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
+        market_id = market_of(self._exchange, symbol)["id"]
+        return rows.rows_of(self._ask(what, {"symbol": market_id, **query}), market_id)
+
+    def _ask(self, what: str, query: Mapping[str, object]) -> Any:
+        endpoints = ENDPOINTS.get(self._exchange.id)
+        if endpoints is None:
+            raise UpstreamUnavailable("venue", f"{self._exchange.id}'s record of an account cannot be read here")
+        return getattr(self._exchange, getattr(endpoints, what))(query)
+
+    def _turn(self, ask: Callable[[], Answer]) -> Answer:
+        with self._asking():
+            return ask()

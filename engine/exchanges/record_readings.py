@@ -1,0 +1,127 @@
+"""From the rows of a Binance-shaped record to our values: exact from the venue's text, and what cannot be read is an
+error, since a row that is left out would look like something that never happened."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.readings import DOLLARS
+from engine.exchanges.venue import VenuePosition
+from engine.types import Side
+
+Row = Mapping[str, Any]
+SIDES: Final = {"BUY": True, "SELL": False}
+
+
+def rows_of(answer: Any, market_id: str | None) -> list[Row]:
+    """The rows of an answer. Raises ValueError where it is none, or tells of another symbol than `market_id`."""
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+        raise ValueError("the answer is no list of rows")
+    for row in answer:
+        if market_id is not None and row["symbol"] != market_id:
+            raise ValueError(f"asked about {market_id}, the venue told of {row['symbol']}")
+    return answer
+
+
+def account_trade(row: Row, symbol: str) -> AccountTrade:
+    """A row of ``userTrades``. Raises ValueError or KeyError, as all functions here."""
+    return AccountTrade(
+        trade_id=whole(row["id"]),
+        order_id=name(row["orderId"]),
+        symbol=symbol,
+        is_buy=SIDES[row["side"]],
+        quantity=number(row["qty"]),
+        price=number(row["price"]),
+        fee_usd=_fee_usd(row),
+        at_ms=whole(row["time"]),
+    )
+
+
+def forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> ForcedOrder:
+    """A row of ``forceOrders``; `quantity` and `price` are 0 where nothing was filled. ADL where its name says so or
+    `adl_ids` has it, else a liquidation."""
+    order_id = name(row["orderId"])
+    is_adl = order_id in adl_ids or cause_of(row) is Forced.ADL
+    return ForcedOrder(
+        order_id=order_id,
+        symbol=symbol,
+        cause=Forced.ADL if is_adl else Forced.LIQUIDATED,
+        is_buy=SIDES[row["side"]],
+        quantity=number(row["executedQty"]),
+        price=number(row["avgPrice"]),
+        at_ms=whole(row["updateTime"]) or whole(row["time"]),
+    )
+
+
+def cause_of(row: Row) -> Forced | None:
+    """What the order's client id says of its cause; None where it says nothing."""
+    client_id = str(row.get("clientOrderId") or "")
+    if client_id.startswith("adl_autoclose"):
+        return Forced.ADL
+    return Forced.LIQUIDATED if client_id.startswith("autoclose-") else None
+
+
+def income(row: Row, symbol: str) -> Income:
+    """A row of ``income``. Its id is unique within a kind only, and a trade may pay in two assets."""
+    kind, asset, traded = name(row["incomeType"]), name(row["asset"]), row.get("tradeId")
+    trade_id = None if traded in (None, "") else whole(traded)
+    return Income(
+        income_id=f"{kind}:{name(row['tranId'])}:{'' if trade_id is None else trade_id}:{asset}",
+        kind=kind,
+        symbol=symbol,
+        amount=number(row["income"]),
+        asset=asset,
+        trade_id=trade_id,
+        at_ms=whole(row["time"]),
+    )
+
+
+def position(row: Row, symbol: str) -> VenuePosition | None:
+    """A row of ``positionRisk``; None for an empty position."""
+    amount, leverage, profit = number(row["positionAmt"]), row.get("leverage"), row.get("unRealizedProfit")
+    if amount == 0:
+        return None
+    return VenuePosition(
+        symbol=symbol,
+        side=Side.LONG if amount > 0 else Side.SHORT,
+        quantity=abs(amount),
+        entry_price=number(row["entryPrice"]),
+        leverage=None if leverage is None else whole(leverage),
+        unrealized_pnl_usd=None if profit is None else number(profit),
+        changed_ms=whole(row.get("updateTime") or 0),
+    )
+
+
+def number(told: Any) -> Decimal:
+    """The decimal that the venue wrote. Raises ValueError for anything else, an infinite one too."""
+    if not isinstance(told, str | int) or isinstance(told, bool):
+        raise ValueError(f"{told!r} is no number")  # noqa: TRY004 - an answer that cannot be read, whatever it is
+    read = Decimal(told)
+    if not read.is_finite():
+        raise ValueError(f"{told!r} is no finite number")
+    return read
+
+
+def whole(told: Any) -> int:
+    """Raises ValueError for what is no whole number of digits."""
+    text = str(told)
+    if isinstance(told, bool) or not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{told!r} is no whole number")
+    return int(text)
+
+
+def name(told: Any) -> str:
+    """An id or a word, as text. Raises ValueError for an empty one."""
+    if not isinstance(told, str | int) or isinstance(told, bool) or told == "":
+        raise ValueError(f"{told!r} is no name")
+    return str(told)
+
+
+def _fee_usd(row: Row) -> Decimal | None:
+    """What the trade cost. A taker always pays, while Binance's documents write what he pays with a minus and its
+    answers without; only a maker may be paid."""
+    commission = number(row["commission"])
+    if row["commissionAsset"] not in DOLLARS:
+        return None
+    return commission if str(row.get("maker")).lower() == "true" else abs(commission)

@@ -1,0 +1,59 @@
+"""What is read and written to keep the books equal to what an account holds at its venue."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from engine.store.webhook_rows import Fill
+from engine.types import Frozen, Position, Row, Side
+
+
+class VenueFacts(Row):
+    """The books' side of one symbol of a live account; see the SQL function `venue_facts`.
+
+    `positions` are those of all strategies and of the person. `order_ids` are our booked orders at the venue,
+    `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
+    `last_trade_id` is how far the account's record was read (None: never),
+    `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
+    outside Sparky. `first_ms` is when the oldest position was entered, in the venue's time. `is_open` says that a
+    difference is open. `unsettled` are requests whose outcome is not known.
+    """
+
+    positions: tuple[Position, ...]
+    order_ids: frozenset[str]
+    outside_order_ids: frozenset[str]
+    forced_order_ids: frozenset[str]
+    first_ms: int | None
+    last_trade_id: int | None
+    unbooked_net: Decimal
+    costs_until_ms: int
+    outside_net: Decimal
+    is_open: bool
+    unsettled: tuple[str, ...]
+    last_fill_id: int
+
+    @property
+    def net(self) -> Decimal:
+        """What the books hold: positive when long."""
+        return net_of(self.positions)
+
+
+class OutsideExit(Frozen):
+    """A part of one position that ended at the venue without us, ready to be booked under its own `request_id`."""
+
+    position_id: UUID
+    request_id: str
+    fill: Fill
+
+
+class ReadRecord(Frozen):
+    """How far an account's record was read, and what of it is not in the books; see `VenueFacts`."""
+
+    last_trade_id: int
+    unbooked_net: Decimal
+    costs_until_ms: int
+
+
+def net_of(positions: tuple[Position, ...]) -> Decimal:
+    """The sum of quantities, short ones negative."""
+    signed = (each.quantity if each.side is Side.LONG else -each.quantity for each in positions)
+    return sum(signed, Decimal(0))

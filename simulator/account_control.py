@@ -1,0 +1,176 @@
+"""What a test or a person may let happen to accounts of a simulated venue beside their API, and how rude the record is.
+
+``POST /_control/account`` with a JSON object; ``GET`` shows the switches and the accounts. Only from the same host.
+One event: ``{"trade": {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}}`` and ``{"close": "BTCUSDT"}`` are a
+hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` too; ``{"liquidate": "BTCUSDT"}`` and ``{"adl": "BTCUSDT"}`` are
+the venue's own orders, with ``"quantity"`` or ``"percent"`` of a part of the position and ``"pieces"`` of several
+trades, and for a liquidation ``"fee_percent"`` and ``"keeps_orders"``; ``{"funding": {"symbol": "BTCUSDT", "rate":
+"0.0001"}}`` is paid. ``"user"`` names one account (for Aster the address in small letters), else it happens to all.
+
+Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
+``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
+only after so much market time, ``{"rows_of_flat": false}`` leaves symbols without position and order out of
+``positionRisk``.
+"""
+
+import json
+from decimal import Decimal
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engine.types import Frozen
+from simulator import account_events as events
+from simulator.exchange import Exchange
+from simulator.faults import LOOPBACK
+from simulator.refusals import AsterRefusal
+
+CONTROL: Final = "/_control/account"
+EVENTS: Final = ("trade", "close", "liquidate", "adl", "cancel_all", "funding")
+DETAILS: Final = ("quantity", "percent", "pieces", "fee_percent", "keeps_orders")
+
+
+class HandTrade(Frozen):
+    symbol: str
+    side: Literal["BUY", "SELL"]
+    quantity: Decimal = Field(gt=0)
+
+
+class Funding(Frozen):
+    symbol: str
+    rate: Decimal
+
+
+class Happening(Frozen):
+    """At most one event and any switches; None leaves a switch as it is."""
+
+    user: str | None = None
+    trade: HandTrade | None = None
+    close: str | None = None
+    liquidate: str | None = None
+    adl: str | None = None
+    cancel_all: str | None = None
+    funding: Funding | None = None
+    quantity: Decimal | None = Field(default=None, gt=0)
+    percent: Decimal | None = Field(default=None, gt=0, le=100)
+    pieces: int = Field(default=1, ge=1, le=1_000)
+    fee_percent: Decimal = Field(default=events.INSURANCE_PERCENT, ge=0, le=100)
+    keeps_orders: bool = False
+    trades_hidden: bool | None = None
+    forced_hidden: bool | None = None
+    record_lag_s: float | None = Field(default=None, ge=0, le=86_400)
+    rows_of_flat: bool | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if len(self.events) > 1:
+            raise ValueError("one event at a time")
+        if self.model_fields_set.intersection(DETAILS) and not {"liquidate", "adl"}.intersection(self.events):
+            raise ValueError(f"{', '.join(DETAILS)} belong to liquidate and adl")
+        if self.quantity is not None and self.percent is not None:
+            raise ValueError("either a quantity or a percentage")
+        return self
+
+    @property
+    def events(self) -> list[str]:
+        return [name for name in EVENTS if getattr(self, name) is not None]
+
+    @property
+    def symbol(self) -> str | None:
+        """The symbol of the event."""
+        told = [getattr(self, name) for name in self.events]
+        return next((one if isinstance(one, str) else one.symbol for one in told), None)
+
+
+def with_account_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+    """`app` with the control address in front."""
+
+    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == CONTROL:
+            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return controlled
+
+
+async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+    if request.client is None or request.client.host not in LOOPBACK:
+        return JSONResponse({"error": "only from the same host"}, 403)
+    if request.method != "POST":
+        return JSONResponse(_state(exchange))
+    try:
+        happening = Happening.model_validate_json(await request.body())
+        happen(exchange, happening)
+    except ValidationError as error:
+        return JSONResponse({"error": json.loads(error.json(include_url=False, include_context=False))}, 400)
+    except AsterRefusal as refusal:
+        return JSONResponse({"error": str(refusal), "code": refusal.code}, 400)
+    return JSONResponse(_state(exchange))
+
+
+def happen(exchange: Exchange, happening: Happening) -> None:
+    """Changes the switches, and lets the event happen to the accounts. Raises AsterRefusal."""
+    users = [happening.user] if happening.user is not None else exchange.users()
+    if happening.user is not None and happening.user not in exchange.users():
+        raise AsterRefusal(-2015, f"No account of {happening.user}.")
+    if happening.symbol is not None:
+        exchange.market(happening.symbol)
+    for user in users:
+        try:
+            _event(exchange, user, happening)
+        finally:
+            exchange.keep(user, has_asked_only=False)
+    _switch(exchange, happening)
+
+
+def _event(exchange: Exchange, user: str, happening: Happening) -> None:
+    symbol = happening.symbol or ""
+    match happening.events:
+        case ["trade"] if happening.trade is not None:
+            events.trade_by_hand(exchange, user, symbol, happening.trade.side, happening.trade.quantity)
+        case ["close"]:
+            events.close_by_hand(exchange, user, symbol)
+        case ["liquidate"]:
+            fee, keeps = happening.fee_percent, happening.keeps_orders
+            quantity = _quantity(exchange, user, happening)
+            events.liquidate(exchange, user, symbol, quantity, happening.pieces, fee, keeps_orders=keeps)
+        case ["adl"]:
+            events.adl(exchange, user, symbol, _quantity(exchange, user, happening), happening.pieces)
+        case ["cancel_all"]:
+            events.cancel_all(exchange, user, symbol)
+        case ["funding"] if happening.funding is not None:
+            events.pay_funding(exchange, user, symbol, happening.funding.rate)
+
+
+def _quantity(exchange: Exchange, user: str, happening: Happening) -> Decimal | None:
+    if happening.percent is None:
+        return happening.quantity
+    return events.part(exchange, user, happening.symbol or "", happening.percent)
+
+
+def _switch(exchange: Exchange, happening: Happening) -> None:
+    record = exchange.record
+    if happening.trades_hidden is not None:
+        record.trades_hidden = happening.trades_hidden
+    if happening.forced_hidden is not None:
+        record.forced_hidden = happening.forced_hidden
+    if happening.record_lag_s is not None:
+        record.lag_ms = round(happening.record_lag_s * 1_000)
+    if happening.rows_of_flat is not None:
+        record.rows_of_flat = happening.rows_of_flat
+
+
+def _state(exchange: Exchange) -> dict[str, Any]:
+    record = exchange.record
+    return {
+        "market_ms": exchange.clock.now_ms(),
+        "users": exchange.users(),
+        "trades_hidden": record.trades_hidden,
+        "forced_hidden": record.forced_hidden,
+        "record_lag_s": record.lag_ms / 1_000,
+        "rows_of_flat": record.rows_of_flat,
+    }

@@ -1,0 +1,117 @@
+"""The whole of a record from answers that are cut off, whichever rows of a window a venue tells first."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import UpstreamUnavailable
+from engine.exchanges.account_record import AccountTrade
+from engine.exchanges.record_pages import DEPTH_MS, MOST_ANSWERS, WEEK_MS, Pages, once, windows
+
+DAY_MS = 86_400_000
+NOW_MS = 1_700_000_000_000
+TellsFirst = Callable[[Sequence[AccountTrade], int], Sequence[AccountTrade]]
+
+
+def trade(number: int, at_ms: int, quantity: int = 1) -> AccountTrade:
+    one = Decimal(1)
+    return AccountTrade(
+        trade_id=number,
+        order_id="1",
+        symbol="X",
+        is_buy=True,
+        quantity=Decimal(quantity),
+        price=one,
+        fee_usd=None,
+        at_ms=at_ms,
+    )
+
+
+def oldest(rows: Sequence[AccountTrade], limit: int) -> Sequence[AccountTrade]:
+    return rows[:limit]
+
+
+def newest(rows: Sequence[AccountTrade], limit: int) -> Sequence[AccountTrade]:
+    return rows[-limit:]
+
+
+def newest_reversed(rows: Sequence[AccountTrade], limit: int) -> Sequence[AccountTrade]:
+    return rows[-limit:][::-1]
+
+
+def venue(
+    rows: Sequence[AccountTrade], first: TellsFirst, limit: int
+) -> Callable[[int, int | None], Sequence[AccountTrade]]:
+    def ask(since_ms: int, until_ms: int | None) -> Sequence[AccountTrade]:
+        inside = [row for row in rows if since_ms <= row.at_ms and (until_ms is None or row.at_ms <= until_ms)]
+        return first(inside, limit)
+
+    return ask
+
+
+times = st.lists(st.integers(0, 200), max_size=60).map(sorted)
+
+
+@given(times, st.sampled_from([oldest, newest, newest_reversed]), st.integers(0, 100))
+def test_all_rows_are_read_once_whatever_the_venue_tells_first(
+    moments: list[int], first: TellsFirst, since: int
+) -> None:
+    rows = [trade(number, at_ms) for number, at_ms in enumerate(moments, 1)]
+    limit = max([10, *(moments.count(moment) + 1 for moment in moments)])
+    found = Pages("trades", limit).between(venue(rows, first, limit), since, None)
+    assert sorted(row.trade_id for row in found) == [row.trade_id for row in rows if row.at_ms >= since]
+
+
+@pytest.mark.parametrize("first", [oldest, newest])
+def test_more_rows_of_one_moment_than_an_answer_holds_are_said_to_be_too_many(first: TellsFirst) -> None:
+    rows = [trade(number, 7) for number in range(1, 11)]
+    with pytest.raises(UpstreamUnavailable, match="its record of trades is too long"):
+        Pages("trades", 10).between(venue(rows, first, 10), 0, None)
+
+
+def test_a_record_of_more_answers_than_are_asked_for_is_said_to_be_too_long() -> None:
+    rows = [trade(number, number) for number in range(1, MOST_ANSWERS * 10)]
+    with pytest.raises(UpstreamUnavailable, match="too long"):
+        Pages("trades", 10).between(venue(rows, oldest, 10), 0, None)
+    with pytest.raises(UpstreamUnavailable, match="too long"):
+        Pages("trades", 9).above(lambda first: [row for row in rows if row.trade_id >= first][:9], 0)
+
+
+@given(st.lists(st.integers(1, 500), unique=True, max_size=80).map(sorted), st.integers(0, 500), st.integers(3, 9))
+def test_trades_above_an_id_are_read_to_the_end(ids: list[int], above: int, limit: int) -> None:
+    rows = [trade(number, 1) for number in ids]
+    found = Pages("trades", limit).above(lambda first: [r for r in rows if r.trade_id >= first][:limit], above)
+    assert [row.trade_id for row in found] == [number for number in ids if number > above]
+
+
+def test_a_venue_that_tells_the_same_trades_again_and_again_is_not_asked_for_ever() -> None:
+    rows = [trade(number, 1) for number in range(1, 4)]
+    with pytest.raises(UpstreamUnavailable, match="too long"):
+        Pages("trades", 3).above(lambda _: rows, 0)
+
+
+@given(st.integers(0, 100 * DAY_MS))
+def test_windows_follow_each_other_without_a_gap_and_none_is_longer_than_a_week(age_ms: int) -> None:
+    told = list(windows(NOW_MS - age_ms, NOW_MS, WEEK_MS))
+    assert told[0][0] == NOW_MS - min(age_ms, DEPTH_MS)
+    for (start_ms, end_ms), (next_ms, _) in itertools.pairwise(told):
+        assert end_ms is not None
+        assert next_ms == end_ms + 1
+        assert end_ms - start_ms < WEEK_MS
+    assert told[-1][1] is None
+    assert 0 <= NOW_MS - told[-1][0] < WEEK_MS
+
+
+def test_a_time_that_the_venue_has_not_reached_yet_is_one_window() -> None:
+    assert list(windows(NOW_MS + 5, NOW_MS, WEEK_MS)) == list(windows(NOW_MS + 5, NOW_MS, None)) == [(NOW_MS + 5, None)]
+
+
+def test_two_rows_of_one_key_are_one_where_they_agree_and_an_error_where_they_do_not() -> None:
+    first, second = trade(1, 5), trade(2, 3)
+    assert once([first, second, first], lambda row: row.trade_id) == [second, first]
+    with pytest.raises(ValueError, match="two different things"):
+        once([first, trade(1, 5, quantity=2)], lambda row: row.trade_id)

@@ -1,0 +1,132 @@
+"""Which positions ended by trades that were not ours: pure arithmetic over the books and the account's record.
+
+The rule, as docs/venues.md states it. In the venue's order, each outside trade
+1. first takes back what outside trades before it had added and the books do not know;
+2. then, where it reduces the net of the books, ends what is held on the side of the net: of every position there its
+   share by quantity, in whole lots, and no more in all than the net, since the venue holds no more;
+3. what is left of it is the business of whoever made it, and in nobody's books.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+from uuid import UUID
+
+from engine.exchanges.account_record import AccountTrade
+from engine.types import Position, Side
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True)
+class OutsideTrade:
+    """A trade of the account that no order of ours made; `reason` is the exit reason of what it ends."""
+
+    trade: AccountTrade
+    reason: str
+    fee_usd: Decimal
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one outside order ended of one position: `price` is the average, `fee_usd` its share of the fees."""
+
+    position: Position
+    reason: str
+    order_id: str
+    last_trade_id: int
+    quantity: Decimal
+    price: Decimal
+    fee_usd: Decimal
+    at_ms: int
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The parts that ended, what is `left` of each position, and what outside trades did beyond the books."""
+
+    parts: tuple[Part, ...]
+    left: Mapping[UUID, Decimal]
+    unbooked_net: Decimal
+
+    @property
+    def net(self) -> Decimal:
+        """What the books would hold after the parts are booked; positive when long."""
+        return sum(self.left.values(), ZERO)
+
+
+def attribute(
+    positions: Sequence[Position], trades: Iterable[OutsideTrade], unbooked_net: Decimal, lot: Decimal
+) -> Attribution:
+    """Applies the rule to `trades`, oldest first. `unbooked_net` is what outside trades before these left beside the
+    books; `lot` is the step of the instrument."""
+    left = {each.id: each.quantity if each.side is Side.LONG else -each.quantity for each in positions}
+    taken: list[tuple[UUID, OutsideTrade, Decimal, Decimal]] = []
+    for outside in trades:
+        change = outside.trade.change
+        back = _opposite(unbooked_net, change)
+        unbooked_net, change = unbooked_net + back, change - back
+        ended = _opposite(sum(left.values(), ZERO), change)
+        for position_id, quantity in _shares(left, ended, lot).items():
+            left[position_id] += quantity
+            taken.append((position_id, outside, quantity, _fee_share(outside, quantity)))
+        unbooked_net += change - ended
+    by_id = {each.id: each for each in positions}
+    return Attribution(_parts(by_id, taken), left, unbooked_net)
+
+
+def _opposite(net: Decimal, change: Decimal) -> Decimal:
+    """The part of `change` that reduces `net`; 0 where it adds to it."""
+    if net * change >= 0:
+        return ZERO
+    return change if abs(change) <= abs(net) else -net
+
+
+def _shares(left: Mapping[UUID, Decimal], ended: Decimal, lot: Decimal) -> dict[UUID, Decimal]:
+    """`ended` (signed) over the positions on the side that it reduces: by quantity, in whole lots, the rest by the
+    largest fractions; whoever would get more than is left of it gets that."""
+    on_side = {name: abs(quantity) for name, quantity in left.items() if quantity * ended < 0}
+    whole, wanted = sum(on_side.values(), ZERO), abs(ended)
+    if wanted == 0:
+        return {}
+    if wanted == whole:
+        return {name: -left[name] for name in on_side}
+    exact = {name: wanted * quantity / whole for name, quantity in on_side.items()}
+    shares = {name: (share / lot).to_integral_value(ROUND_FLOOR) * lot for name, share in exact.items()}
+    for name in sorted(on_side, key=lambda each: shares[each] - exact[each]):
+        rest = wanted - sum(shares.values(), ZERO)
+        shares[name] += min(lot, rest, on_side[name] - shares[name])
+    for name in on_side:  # dust that is no whole lot
+        shares[name] += min(wanted - sum(shares.values(), ZERO), on_side[name] - shares[name])
+    return {name: share.copy_sign(ended) for name, share in shares.items() if share > 0}
+
+
+def _fee_share(outside: OutsideTrade, quantity: Decimal) -> Decimal:
+    return outside.fee_usd * abs(quantity) / outside.trade.quantity
+
+
+def _parts(
+    positions: Mapping[UUID, Position], taken: Sequence[tuple[UUID, OutsideTrade, Decimal, Decimal]]
+) -> tuple[Part, ...]:
+    """Trades of one order are one exit of a position."""
+    grouped: dict[tuple[UUID, str, str], list[tuple[OutsideTrade, Decimal, Decimal]]] = {}
+    for position_id, outside, quantity, fee_usd in taken:
+        key = (position_id, outside.trade.order_id, outside.reason)
+        grouped.setdefault(key, []).append((outside, abs(quantity), fee_usd))
+    return tuple(_part(positions[key[0]], group) for key, group in grouped.items())
+
+
+def _part(position: Position, group: Sequence[tuple[OutsideTrade, Decimal, Decimal]]) -> Part:
+    last = group[-1][0]
+    quantity = sum((each for _, each, _ in group), ZERO)
+    value = sum((outside.trade.price * each for outside, each, _ in group), ZERO)
+    return Part(
+        position=position,
+        reason=last.reason,
+        order_id=last.trade.order_id,
+        last_trade_id=last.trade.trade_id,
+        quantity=quantity,
+        price=last.trade.price if len(group) == 1 else value / quantity,
+        fee_usd=sum((fee for _, _, fee in group), ZERO),
+        at_ms=last.trade.at_ms,
+    )

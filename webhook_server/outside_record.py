@@ -1,0 +1,137 @@
+"""What others than Sparky did on an account, read from its own record: trades, forced orders and what those cost."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Final
+
+from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income
+from engine.store.venue_rows import VenueFacts
+from webhook_server.attribution import ZERO, Attribution, OutsideTrade, Part
+
+BY_HAND: Final = "closed_at_venue"
+# How Binance-shaped venues name the orders that they make themselves (user data streams, "special client order id").
+NAMED: Final = (("adl_autoclose", Forced.ADL), ("autoclose-", Forced.LIQUIDATED))
+LIQUIDATION_COST: Final = "INSURANCE_CLEAR"
+BEFORE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
+MOST_NAMED: Final = 40  # orders of others whose names are asked for, one request each
+# Binance's taker rate of an account without a discount, for a fee that was paid in another coin.
+ASSUMED_TAKER_RATE: Final = Decimal("0.0005")
+
+
+@dataclass(frozen=True)
+class OutsideRecord:
+    """Trades that no booked order of ours made, oldest first, with the client ids of their orders (`names`).
+
+    `hidden` are trades of forced orders that the record of trades does not show (yet). `costs_usd` is what liquidations
+    cost beyond the fees of their trades, read up to `costs_until_ms`.
+    """
+
+    trades: tuple[OutsideTrade, ...] = ()
+    hidden: tuple[OutsideTrade, ...] = ()
+    names: Mapping[str, str | None] = field(default_factory=dict)
+    last_trade_id: int = 0
+    costs_usd: Decimal = ZERO
+    costs_until_ms: int = 0
+
+    @property
+    def accounts(self) -> Iterator[tuple[OutsideTrade, ...]]:
+        """What may have happened, the simplest first."""
+        yield self.trades
+        if self.hidden:
+            yield tuple(sorted([*self.trades, *self.hidden], key=lambda each: each.trade.at_ms))
+
+
+def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, differs: bool) -> OutsideRecord:
+    """The record since it was last read, else since the oldest position was entered.
+
+    Forced orders are asked for where there is something to explain: what the books say `differs`, or trades of others.
+    Raises what the account raises.
+    """
+    if facts.last_trade_id is not None:
+        trades = account.trades(symbol, after_id=facts.last_trade_id)
+    else:
+        trades = account.trades(symbol, since_ms=facts.first_ms)
+    last_id = max((each.trade_id for each in trades), default=facts.last_trade_id or 0)
+    booked = facts.order_ids | facts.forced_order_ids
+    others = [each for each in trades if each.order_id not in booked]
+    if not others and not differs:
+        return OutsideRecord(last_trade_id=last_id, costs_until_ms=facts.costs_until_ms)
+    since_ms = (others[0].at_ms if others else facts.first_ms or 0) - BEFORE_MS
+    forced = account.forced_orders(symbol, since_ms)
+    incomes = account.income(symbol, since_ms) if forced else ()
+    hidden = _as_trades(_hidden(forced, trades, facts), incomes)
+    names = {order_id: account.client_order_id(symbol, order_id) for order_id in _orders(others)[-MOST_NAMED:]}
+    found = tuple(_outside(each, _cause(each.order_id, forced, names)) for each in others)
+    costs = [each for each in incomes if each.kind == LIQUIDATION_COST and each.at_ms > facts.costs_until_ms]
+    return OutsideRecord(
+        trades=found,
+        hidden=tuple(_outside(each, _cause(each.order_id, forced, names)) for each in hidden),
+        names=names,
+        last_trade_id=last_id,
+        costs_usd=-sum((each.amount for each in costs), ZERO),
+        costs_until_ms=max((each.at_ms for each in costs), default=facts.costs_until_ms),
+    )
+
+
+def costs_shared(found: Attribution, costs_usd: Decimal) -> Attribution:
+    """`found` with what a liquidation cost beyond its trades' fees, by quantity over what it ended."""
+    liquidated = [each for each in found.parts if each.reason == Forced.LIQUIDATED]
+    if not costs_usd or not liquidated:
+        return found
+    whole, rest = sum((each.quantity for each in liquidated), ZERO), costs_usd
+    parts: list[Part] = []
+    for part in found.parts:
+        if part.reason != Forced.LIQUIDATED:
+            parts.append(part)
+            continue
+        share = rest if part is liquidated[-1] else costs_usd * part.quantity / whole
+        rest -= share
+        parts.append(replace(part, fee_usd=part.fee_usd + share))
+    return replace(found, parts=tuple(parts))
+
+
+def _hidden(forced: Sequence[ForcedOrder], trades: Sequence[AccountTrade], facts: VenueFacts) -> list[ForcedOrder]:
+    """Forced orders whose trades the record does not show; some venues keep those apart."""
+    shown = {each.order_id for each in trades} | facts.outside_order_ids | facts.order_ids
+    return [each for each in forced if each.order_id not in shown and each.quantity > 0]
+
+
+def _as_trades(hidden: Iterable[ForcedOrder], incomes: Sequence[Income]) -> list[AccountTrade]:
+    return [
+        AccountTrade(
+            trade_id=0,
+            order_id=order.order_id,
+            symbol=order.symbol,
+            is_buy=order.is_buy,
+            quantity=order.quantity,
+            price=order.price,
+            fee_usd=_commission(order, incomes),
+            at_ms=order.at_ms,
+        )
+        for order in hidden
+    ]
+
+
+def _commission(order: ForcedOrder, incomes: Sequence[Income]) -> Decimal | None:
+    paid = [
+        -each.amount for each in incomes if each.kind == "COMMISSION" and abs(each.at_ms - order.at_ms) <= BEFORE_MS
+    ]
+    return sum(paid, ZERO) if paid else None
+
+
+def _orders(trades: Iterable[AccountTrade]) -> list[str]:
+    return list(dict.fromkeys(each.order_id for each in trades))
+
+
+def _cause(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str | None]) -> str:
+    known = next((each.cause.value for each in forced if each.order_id == order_id), None)
+    name = names.get(order_id) or ""
+    return known or next((cause.value for start, cause in NAMED if name.startswith(start)), BY_HAND)
+
+
+def _outside(trade: AccountTrade, reason: str) -> OutsideTrade:
+    fee_usd = trade.fee_usd
+    if fee_usd is None:
+        fee_usd = trade.quantity * trade.price * ASSUMED_TAKER_RATE
+    return OutsideTrade(trade, reason, fee_usd)

@@ -1,0 +1,188 @@
+"""Books what happened to an account at its venue without us, as far as the account's own record explains it.
+
+A hand on the venue's page, a liquidation, an automatic deleveraging: the books follow, whole positions and parts, at
+the record's prices and fees. What the record does not explain is left as a difference, with the reason.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from engine.exchanges.venue import Account
+from engine.store.store import Store
+from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
+from engine.store.webhook_rows import Fill
+from engine.types import Position
+from webhook_server.attribution import Attribution, Part, attribute
+from webhook_server.metrics import Metrics
+from webhook_server.outside_record import OutsideRecord, costs_shared, read_record
+from webhook_server.protecting import fired_of, ids
+
+logger = structlog.get_logger()
+
+OURS: Final = re.compile(r"s[a-z]-[0-9a-f]{32}")
+UNDER_WAY: Final = "a signal in this symbol is being executed"
+CHANGING: Final = "the books changed while the venue was asked"
+NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
+ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """One symbol of an account: what the books say (`facts`) and the `net` that the venue holds of it, without what the
+    person holds outside Sparky. `reason` is None where both agree, else why no rule explains the difference.
+    `fired` are positions whose protective order has filled and is not booked yet, with the exit reason."""
+
+    facts: VenueFacts
+    net: Decimal
+    reason: str | None = None
+    fired: tuple[tuple[Position, str], ...] = ()
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the difference is of the moment: what is under way ends, and the next look sees more."""
+        return self.reason in {UNDER_WAY, CHANGING} or bool(self.fired)
+
+
+class VenueChanges:
+    """Safe to call from any thread: what is booked is checked against the books in the transaction that books it."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    def settle(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        account: Account,
+        request_id: str | None = None,
+        *,
+        rereads: bool = False,
+    ) -> Look:
+        """Compares, and books what the record explains. `request_id` is the caller's own request, which is under way.
+
+        `rereads` reads the record also where both agree: a position may have been closed and opened again. Raises what
+        the account and the store raise.
+        """
+        for _ in range(ATTEMPTS):
+            look = self._compared(user_id, exchange, symbol, account, request_id)
+            is_equal = look.facts.net == look.net
+            if look.reason is not None or (is_equal and not (rereads and look.facts.positions)):
+                return look
+            found = self._explained(account, symbol, look)
+            if isinstance(found, Look):
+                return found
+            attribution, record = found
+            self._cancel_protection(account, attribution)
+            exits = [_exit(exchange, each) for each in attribution.parts]
+            if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
+                self._tell(symbol, attribution.parts)
+                return self._after(user_id, exchange, symbol, look.net, record)
+        return Look(look.facts, look.net, CHANGING)
+
+    def _compared(self, user_id: UUID, exchange: str, symbol: str, account: Account, request_id: str | None) -> Look:
+        """Both sides, read so that they belong together."""
+        facts = self._store.venue_facts(user_id, exchange, symbol)
+        if set(facts.unsettled) - {request_id}:
+            return Look(facts, facts.net, UNDER_WAY)
+        net = next((held.net for held in account.positions() if held.symbol == symbol), Decimal(0))
+        after = self._store.venue_facts(user_id, exchange, symbol)
+        if after.last_fill_id != facts.last_fill_id or set(after.unsettled) - {request_id}:
+            return Look(after, net - after.outside_net, CHANGING)
+        return Look(after, net - after.outside_net)
+
+    def _explained(self, account: Account, symbol: str, look: Look) -> tuple[Attribution, ReadRecord] | Look:
+        """What the record makes of the difference; a Look with the reason when it does not explain it."""
+        facts = look.facts
+        fired = _fired(account, facts.positions)
+        if fired:
+            return Look(facts, look.net, "a protective order has filled and is not booked yet", fired)
+        if facts.first_ms is None and facts.last_trade_id is None:
+            return Look(facts, look.net, NOT_OURS)
+        record = read_record(account, symbol, facts, differs=facts.net != look.net)
+        ours = _ours_unbooked(record)
+        if ours is not None:
+            return Look(facts, look.net, f"order {ours} is one of ours, and not in the books")
+        lot, told = account.instrument(symbol).lot, Decimal(0)
+        for trades in record.accounts:
+            found = attribute(facts.positions, trades, facts.unbooked_net, lot)
+            told = found.net + found.unbooked_net
+            if told == look.net:
+                return costs_shared(found, record.costs_usd), ReadRecord(
+                    last_trade_id=record.last_trade_id,
+                    unbooked_net=found.unbooked_net,
+                    costs_until_ms=record.costs_until_ms,
+                )
+        return Look(facts, look.net, f"its record explains a position of {told:f}, and it holds {look.net:f}")
+
+    def _cancel_protection(self, account: Account, attribution: Attribution) -> None:
+        """Before anything is booked, so that no crash leaves an order that no position knows. What is left of a
+        position is protected again by `Watch`."""
+        for position in {each.position.id: each.position for each in attribution.parts}.values():
+            for name in ids(position):
+                if name is not None:
+                    account.cancel(position.symbol, name)
+
+    def _after(self, user_id: UUID, exchange: str, symbol: str, net: Decimal, record: ReadRecord) -> Look:
+        facts = self._store.venue_facts(user_id, exchange, symbol)
+        if facts.net == net:
+            return Look(facts, net)
+        told = f"{record.unbooked_net:f} was traded at the venue by others than Sparky, and is nobody's in the books"
+        return Look(facts, net, told)
+
+    def _tell(self, symbol: str, parts: Iterable[Part]) -> None:
+        for part in parts:
+            self._metrics.outside_exits.labels(part.reason).inc()
+            logger.warning(
+                "position_ended_at_venue",
+                symbol=symbol,
+                position=str(part.position.id),
+                reason=part.reason,
+                quantity=str(part.quantity),
+                price=str(part.price),
+                order=part.order_id,
+            )
+
+
+def _fired(account: Account, positions: Sequence[Position]) -> tuple[tuple[Position, str], ...]:
+    found = ((position, fired_of(account, position, {})) for position in positions)
+    return tuple((position, reason) for position, reason in found if reason is not None)
+
+
+def _ours_unbooked(record: OutsideRecord) -> str | None:
+    """The client id of an order that is ours by its name, though the books do not know it."""
+    for order_id in dict.fromkeys(each.trade.order_id for each in record.trades):
+        name = record.names.get(order_id) or ""
+        if OURS.fullmatch(name):
+            return name
+    return None
+
+
+def _exit(exchange: str, part: Part) -> OutsideExit:
+    position = part.position
+    return OutsideExit(
+        position_id=position.id,
+        request_id=f"venue/{part.order_id}/{part.last_trade_id}/{position.id}",
+        fill=Fill(
+            kind="close",
+            exchange=exchange,
+            symbol=position.symbol,
+            side=position.side,
+            quantity=part.quantity,
+            price=part.price,
+            fee_usd=part.fee_usd,
+            leverage=position.leverage,
+            is_paper=False,
+            strategy_id=position.strategy_id,
+            order_id=part.order_id,
+            exit_reason=part.reason,
+            market_time_ms=part.at_ms,
+        ),
+    )
