@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from console import composition
 from console.adoption_plan import ZERO, Place, Plan, Seen, names_of
+from engine import adoption
 from engine.adoption import Exit, Opening, Source
 from engine.errors import BadConfiguration, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import AccountTrade
@@ -14,7 +15,9 @@ from engine.store.adoption_rows import NamedPosition
 from engine.store.store import Store
 from engine.types import Position, Side
 
-RECORD_MS: Final = 7 * 86_400_000  # as far back as venues of Binance's shape tell trades
+DAY_MS: Final = 86_400_000
+RECORD_DAYS: Final = 7  # of trades that are looked at, or as long as something is held, at most
+MOST_DAYS: Final = 30  # a week is a question to the venue
 
 
 def account_of(settings: Settings, store: Store, place: Place) -> Account:
@@ -64,7 +67,7 @@ def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> None:
             raise SparkyError(f"Protective order {name} has filled meanwhile, and nothing was booked: look again.")
     exits = [_row(line) | {"position_id": str(line.position.id)} for line in plan.exits]
     opening = None if plan.opening is None else _row(plan.opening) | _opened(plan.opening)
-    store.adopt_difference(place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening)
+    store.adopt_difference(place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening, seen.record)
 
 
 def _of_venue(account: Account, seen: Seen) -> Seen:
@@ -111,16 +114,23 @@ def _of_record(store: Store, account: Account, seen: Seen) -> Seen:
     trades: tuple[AccountTrade, ...] = ()
     if seen.at_ms is not None:
         try:
-            trades = account.trades(place.symbol, since_ms=seen.at_ms - RECORD_MS)
+            trades = account.trades(place.symbol, since_ms=_since_ms(seen, seen.at_ms))
         except UpstreamUnavailable as error:
             trouble = str(error)
     names = {each.order_id for each in trades} | {each.order_id for each in seen.fired if each.order_id}
     known = store.booked_orders(place.user_id, place.exchange, place.symbol, sorted(names))
     unseen = {each.position.id: each for each in reversed(seen.fired) if each.order_id not in known}
-    last_adopted = max((index for index, each in enumerate(trades) if known.get(each.order_id)), default=-1)
-    ours = {*known, *(each.order_id for each in unseen.values())}
-    foreign = tuple(each for each in trades[last_adopted + 1 :] if each.order_id not in ours)
-    return seen.model_copy(update={"fired": tuple(unseen.values()), "foreign": foreign, "record_trouble": trouble})
+    ours = {each.order_id for each in unseen.values()}
+    foreign = tuple(each for each in adoption.unbooked(trades, known) if each.order_id not in ours)
+    last_trade_id = max((each.trade_id for each in trades), default=None)
+    found = {"fired": tuple(unseen.values()), "foreign": foreign, "last_trade_id": last_trade_id}
+    return seen.model_copy(update=found | {"record_trouble": trouble})
+
+
+def _since_ms(seen: Seen, now_ms: int) -> int:
+    """From when on trades are asked for."""
+    first_ms = seen.books.first_ms or now_ms
+    return max(now_ms - MOST_DAYS * DAY_MS, min(first_ms, now_ms - RECORD_DAYS * DAY_MS))
 
 
 def _in(held: Sequence[VenuePosition], place: Place) -> VenuePosition | None:

@@ -57,6 +57,7 @@ class Seen(Frozen):
     record_trouble: str | None = None
     last_price: Decimal | None = None
     at_ms: int | None = None
+    last_trade_id: int | None = None
     lot: Decimal | None = None
     is_listed: bool = True
 
@@ -72,6 +73,11 @@ class Seen(Frozen):
     def difference(self) -> Decimal:
         """What the venue holds beyond the books, without what the person holds outside Sparky."""
         return self.venue_net - self.books.outside - self.booked
+
+    @property
+    def record(self) -> dict[str, int | None]:
+        """Up to where the account's record was looked at."""
+        return {"last_trade_id": self.last_trade_id, "at_ms": self.at_ms}
 
     @property
     def quantities(self) -> dict[str, Decimal]:

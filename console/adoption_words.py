@@ -171,7 +171,7 @@ def _record(seen: Seen) -> list[str]:
     if seen.record_trouble is not None:
         return [f"  the account's record cannot be read: {one_line(seen.record_trouble)}"]
     if not seen.foreign:
-        return ["  the account's record of the last 7 days has no trade that the books do not know"]
+        return ["  the account's record has no trade of late that the books do not know"]
     more = len(seen.foreign) - MOST_TRADES
     earlier = f" (and {more} before)" if more > 0 else ""
     return [f"  trades that the books do not know{earlier}:", *map(_trade, seen.foreign[-MOST_TRADES:])]

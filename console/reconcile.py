@@ -146,7 +146,7 @@ def _settle(settings: Settings, confirmed: Seen, wishes: Wishes, *, outside: boo
             )
         if outside:
             quantity = seen.difference + seen.books.outside
-            store.note_outside(place.user_id, place.exchange, place.symbol, seen.quantities, quantity)
+            store.note_outside(place.user_id, place.exchange, place.symbol, seen.quantities, quantity, seen.record)
         else:
             adopting.carry_out(store, account, confirmed, plan_of(confirmed, wishes))
 

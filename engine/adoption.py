@@ -3,7 +3,7 @@
 Quantities are in the base asset; a net is negative when short.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from engine.exchanges.account_record import AccountTrade
+from engine.store.adoption_rows import BookedOrder
 from engine.types import Frozen, Position, Side
 
 ADOPTED: Final = "adopted"
@@ -88,24 +89,29 @@ def net_of(held: Sequence[Position]) -> Decimal:
 
 
 def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holder: UUID | None) -> Change:
-    """How `held` comes to `net`.
+    """How `held` comes to `net`, by the rule by which the webhook server books what ended at a venue.
 
-    Where the books' net shrinks or turns, positions on its side end in part, each in proportion to its quantity;
-    positions on the other side stay. The rest is opened by `holder`, whose own opposite position ends first, since a
-    strategy holds one side only.
+    Where the books' net shrinks or turns, positions on its side end in part, each in proportion to its quantity, and no
+    more in all than the net; positions on the other side stay. The rest is opened by `holder`, whose own opposite
+    position ends first, since a strategy holds one side only.
     """
     booked = net_of(held)
     change = net - booked
     if change == 0:
         return Change()
     reduced = Side.SHORT if change > 0 else Side.LONG
+    of_side = [each for each in held if each.side is reduced]
     shrinks = booked != 0 and (booked > 0) is (reduced is Side.LONG)
-    of_side = [each for each in held if each.side is reduced and (shrinks or each.strategy_id == holder)]
+    shared = min(abs(change), abs(booked)) if shrinks else ZERO
     quantities = [each.quantity for each in of_side]
-    ended = min(abs(change), sum(quantities, ZERO))
-    parts = shares(ended, quantities, unit_of([ended, *quantities], lot))
+    parts = shares(shared, quantities, unit_of([shared, *quantities], lot))
+    rest = abs(change) - shared
+    for index, each in enumerate(of_side):
+        if each.strategy_id == holder:
+            own = min(rest, each.quantity - parts[index])
+            parts[index] += own
+            rest -= own
     exits = tuple((each, part) for each, part in zip(of_side, parts, strict=True) if part > 0)
-    rest = abs(change) - ended
     return Change(exits=exits, opened=rest if change > 0 else -rest)
 
 
@@ -132,6 +138,41 @@ def unit_of(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
         return lot
     exponents = [each.normalize().as_tuple().exponent for each in quantities]
     return Decimal(1).scaleb(min(exponent for exponent in exponents if isinstance(exponent, int)))
+
+
+def unbooked(trades: Sequence[AccountTrade], booked: Mapping[str, BookedOrder]) -> list[AccountTrade]:
+    """What of `trades` (oldest first) is not in the books, of orders that are booked in part the rest with its fee.
+
+    Nothing of those up to the newest that a person has adopted: all before is settled.
+    """
+    adopted = {each.order_id for each in booked.values() if each.is_adopted}
+    settled = max((index for index, each in enumerate(trades) if each.order_id in adopted), default=-1)
+    left: list[AccountTrade] = []
+    for order_id, of_order in _by_order(trades[settled + 1 :]).items():
+        known = booked.get(order_id)
+        left += of_order if known is None else _rest(of_order, known)
+    return sorted(left, key=lambda each: each.trade_id)
+
+
+def _by_order(trades: Sequence[AccountTrade]) -> dict[str, list[AccountTrade]]:
+    found: dict[str, list[AccountTrade]] = {}
+    for each in trades:
+        found.setdefault(each.order_id, []).append(each)
+    return found
+
+
+def _rest(trades: Sequence[AccountTrade], known: BookedOrder) -> list[AccountTrade]:
+    """The newest of one order's `trades` beyond the quantity that is booked, which share the fee that is not."""
+    gone, left = known.quantity, list[AccountTrade]()
+    for each in trades:
+        part = min(gone, each.quantity)
+        gone -= part
+        if part < each.quantity:
+            left.append(each.model_copy(update={"quantity": each.quantity - part}))
+    fees = [each.fee_usd for each in trades if each.fee_usd is not None]
+    fee = sum(fees, ZERO) - known.fee_usd if len(fees) == len(trades) else None
+    parts = parts_of_fee(fee, [each.quantity for each in left])
+    return [each.model_copy(update={"fee_usd": part}) for each, part in zip(left, parts, strict=True)]
 
 
 def explaining(trades: Sequence[AccountTrade], change: Decimal) -> tuple[AccountTrade, ...]:

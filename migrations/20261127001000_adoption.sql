@@ -17,9 +17,6 @@ grant select, insert, update, delete on public.outside_holdings to service_role;
 drop policy if exists sparky_service on public.outside_holdings;
 create policy sparky_service on public.outside_holdings to service_role using (true) with check (true);
 
--- Why no rule explains a difference.
-alter table public.reconciliation_differences add column if not exists reason text;
-
 create or replace function public.outside_net(p_user_id uuid, p_exchange text, p_symbol text) returns numeric
 language sql stable security definer set search_path = '' as $$
   select coalesce((
@@ -91,6 +88,10 @@ language sql stable security definer set search_path = '' as $$
     'held', public.live_positions(p_user_id, p_exchange, p_symbol),
     'outside', public.outside_net(p_user_id, p_exchange, p_symbol),
     'is_under_way', public.is_under_way(p_user_id, p_exchange, p_symbol),
+    'first_ms', (
+      select min(coalesce(p.entry_market_time_ms, (extract(epoch from p.created_at) * 1000)::bigint)) from public.positions p
+      where p.user_id = p_user_id and lower(p.exchange) = lower(p_exchange) and p.symbol = p_symbol and not p.is_paper
+    ),
     'difference', (
       select to_jsonb(d) from public.reconciliation_differences d
       where d.user_id = p_user_id and d.exchange = lower(p_exchange) and d.symbol = p_symbol and d.resolved_at is null
@@ -98,11 +99,13 @@ language sql stable security definer set search_path = '' as $$
   )
 $$;
 
--- Which of the venue's orders are in the books: {order id: whether a person adopted it}.
+-- Which of the venue's orders are in the books, with how much of each, for which fees, and whether a person adopted it.
 create or replace function public.booked_orders(p_user_id uuid, p_exchange text, p_symbol text, p_order_ids jsonb) returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select coalesce(jsonb_object_agg(b.order_id, b.is_adopted), '{}') from (
-    select f.order_id, bool_or(starts_with(f.request_id, 'adopted/')) as is_adopted from public.fills f
+  select coalesce(jsonb_agg(to_jsonb(b)), '[]') from (
+    select f.order_id, sum(f.quantity) as quantity, sum(f.fee_usd) as fee_usd,
+      bool_or(starts_with(f.request_id, 'adopted/')) as is_adopted
+    from public.fills f
     where f.user_id = p_user_id and f.exchange = lower(p_exchange) and f.symbol = p_symbol and not f.is_paper
       and p_order_ids ? f.order_id
     group by f.order_id
@@ -110,8 +113,7 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Locks the live books of an account in one symbol, and refuses when they are not what was seen ({position id: quantity}) or
--- when a signal is under way. Adoptions of one symbol follow one another; the strategies' books are locked in the order of their
--- ids, that of p_open (which opens something) among them.
+-- when a signal is under way. Adoptions of one symbol, and bookings of book_outside, follow one another.
 create or replace function public.lock_seen_books(
   p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_open jsonb default null
 ) returns void
@@ -119,13 +121,13 @@ language plpgsql set search_path = '' as $$
 declare
   v_strategy_id uuid;
 begin
-  perform pg_advisory_xact_lock(hashtextextended(concat_ws('/', 'adopt', p_user_id, lower(p_exchange), p_symbol), 0));
+  perform pg_advisory_xact_lock(hashtextextended(concat_ws('/', 'venue', p_user_id, lower(p_exchange), p_symbol), 0));
   for v_strategy_id in
     select p.strategy_id from public.positions p
       where p.user_id = p_user_id and lower(p.exchange) = lower(p_exchange) and p.symbol = p_symbol and not p.is_paper
     union
     select (p_open ->> 'strategy_id')::uuid where jsonb_typeof(p_open) = 'object'
-    order by 1 nulls first
+    order by 1
   loop
     perform public.lock_book(p_user_id, v_strategy_id, false);
   end loop;
@@ -150,10 +152,32 @@ language sql set search_path = '' as $$
     where d.user_id = p_user_id and d.exchange = lower(p_exchange) and d.symbol = p_symbol and d.resolved_at is null
 $$;
 
+-- What others did in the record up to its newest trade ({last_trade_id: null where it shows none, at_ms}) is settled by a
+-- person: of it only what is noted as held outside Sparky is not in the books. No later reading explains anything by it.
+create or replace function public.settle_record(p_user_id uuid, p_exchange text, p_symbol text, p_record jsonb) returns void
+language plpgsql set search_path = '' as $$
+declare
+  v_last_trade_id bigint := (p_record ->> 'last_trade_id')::bigint;
+  v_at_ms bigint := coalesce((p_record ->> 'at_ms')::bigint, 0);
+begin
+  update public.venue_records r
+    set outside_net = public.outside_net(p_user_id, p_exchange, p_symbol), last_trade_id = greatest(r.last_trade_id, v_last_trade_id),
+        costs_until_ms = greatest(r.costs_until_ms, v_at_ms), updated_at = clock_timestamp()
+    where r.user_id = p_user_id and r.exchange = lower(p_exchange) and r.symbol = p_symbol;
+  if not found and v_last_trade_id is not null then
+    insert into public.venue_records (user_id, exchange, symbol, last_trade_id, outside_net, costs_until_ms)
+      values (
+        p_user_id, lower(p_exchange), p_symbol, v_last_trade_id, public.outside_net(p_user_id, p_exchange, p_symbol), v_at_ms
+      );
+  end if;
+end
+$$;
+
 -- Books the venue's state, in one transaction: p_exits are parts of positions that ended, p_open is what the venue holds beyond
--- (null: nothing). p_seen as in lock_seen_books. An exit's own exit_reason comes before p_reason.
+-- (null: nothing). p_seen as in lock_seen_books, p_record as in settle_record. An exit's own exit_reason comes before p_reason.
 create or replace function public.adopt_difference(
-  p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_exits jsonb, p_open jsonb, p_reason text default 'adopted'
+  p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_exits jsonb, p_open jsonb, p_reason text default 'adopted',
+  p_record jsonb default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -192,6 +216,7 @@ begin
     v_fill := public.insert_fill(v_name || '/open', p_user_id, '{"leverage": 1}' || p_open || v_place || '{"kind": "open"}');
     v_booked := v_booked || jsonb_build_array(public.booked_fill(public.book_open(v_fill, '{}'), null));
   end if;
+  perform public.settle_record(p_user_id, p_exchange, p_symbol, p_record);
   perform public.resolve_difference(p_user_id, p_exchange, p_symbol);
   return v_booked;
 end
@@ -199,7 +224,7 @@ $$;
 
 -- Notes p_quantity as a person's own holding outside Sparky; 0 ends the note. Nothing is booked.
 create or replace function public.note_outside(
-  p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_quantity numeric
+  p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_quantity numeric, p_record jsonb default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -212,6 +237,7 @@ begin
       values (p_user_id, lower(p_exchange), p_symbol, p_quantity)
       on conflict (user_id, exchange, symbol) do update set quantity = excluded.quantity, noted_at = clock_timestamp();
   end if;
+  perform public.settle_record(p_user_id, p_exchange, p_symbol, p_record);
   perform public.resolve_difference(p_user_id, p_exchange, p_symbol);
   return to_jsonb(true);
 end
@@ -260,8 +286,9 @@ begin
     'public.accounts_in_symbol(text)', 'public.last_difference_at()', 'public.is_under_way(uuid, text, text)',
     'public.symbol_books(uuid, text, text)', 'public.booked_orders(uuid, text, text, jsonb)',
     'public.lock_seen_books(uuid, text, text, jsonb, jsonb)', 'public.resolve_difference(uuid, text, text)',
-    'public.adopt_difference(uuid, text, text, jsonb, jsonb, jsonb, text)',
-    'public.note_outside(uuid, text, text, jsonb, numeric)', 'public.guard_report()'
+    'public.settle_record(uuid, text, text, jsonb)',
+    'public.adopt_difference(uuid, text, text, jsonb, jsonb, jsonb, text, jsonb)',
+    'public.note_outside(uuid, text, text, jsonb, numeric, jsonb)', 'public.guard_report()'
   ]::regprocedure[]
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);

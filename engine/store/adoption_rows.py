@@ -5,6 +5,7 @@ from uuid import UUID
 
 from engine.store.people_rows import HeldPosition
 from engine.store.values import Moment, ShownRow
+from engine.types import Row
 
 
 class NamedPosition(HeldPosition):
@@ -32,6 +33,15 @@ class OpenDifference(ShownRow):
     held: tuple[NamedPosition, ...] = ()
 
 
+class BookedOrder(Row):
+    """How much of one of the venue's orders is in the live books, and for which fees."""
+
+    order_id: str
+    quantity: Decimal
+    fee_usd: Decimal
+    is_adopted: bool
+
+
 class AccountInSymbol(ShownRow):
     """An account that has to do with a symbol; `is_open` says whether an open difference is known there."""
 
@@ -44,10 +54,12 @@ class AccountInSymbol(ShownRow):
 class SymbolBooks(ShownRow):
     """The live books of one account in one symbol, in one view.
 
-    `is_under_way` says whether what a signal did there is not in the books yet.
+    `is_under_way` says whether what a signal did there is not in the books yet, `first_ms` when the oldest position
+    was entered, in the venue's time.
     """
 
     held: tuple[NamedPosition, ...]
     outside: Decimal
     is_under_way: bool
+    first_ms: int | None
     difference: OpenDifference | None

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.store.adoption_rows import AccountInSymbol, OpenDifference, SymbolBooks
+from engine.store.adoption_rows import AccountInSymbol, BookedOrder, OpenDifference, SymbolBooks
 from engine.store.rpc import Rpc
 
 
@@ -29,14 +29,17 @@ class AdoptionStore:
         found = self.rpc.call("symbol_books", user_id=user_id, exchange=exchange, symbol=symbol)
         return SymbolBooks.model_validate(found)
 
-    def booked_orders(self, user_id: UUID, exchange: str, symbol: str, order_ids: Sequence[str]) -> Mapping[str, bool]:
-        """Those of the venue's orders that are in the live books, and whether a person adopted them."""
+    def booked_orders(
+        self, user_id: UUID, exchange: str, symbol: str, order_ids: Sequence[str]
+    ) -> Mapping[str, BookedOrder]:
+        """Those of the venue's orders that are in the live books, wholly or in part, by their ids."""
         found = self.rpc.call(
             "booked_orders", user_id=user_id, exchange=exchange, symbol=symbol, order_ids=list(order_ids)
         )
-        return {str(order_id): bool(is_adopted) for order_id, is_adopted in found.items()}
+        rows = [BookedOrder.model_validate(each) for each in found]
+        return {each.order_id: each for each in rows}
 
-    def adopt_difference(
+    def adopt_difference(  # noqa: PLR0913, PLR0917 - the function's own arguments
         self,
         user_id: UUID,
         exchange: str,
@@ -44,10 +47,12 @@ class AdoptionStore:
         seen: Mapping[str, Decimal],
         exits: Sequence[Mapping[str, Any]],
         opening: Mapping[str, Any] | None,
+        record: Mapping[str, int | None] | None = None,
     ) -> int:
         """Books a plan in one transaction and resolves the difference; how many fills that were.
 
-        `seen` are the quantities of the plan's positions by their ids. Raises BadConfiguration when the books are
+        `seen` are the quantities of the plan's positions by their ids, `record` its newest trade (``last_trade_id``)
+        and time (``at_ms``): nothing up to there explains a later difference. Raises BadConfiguration when the books are
         others by now, or a signal is under way in the symbol: nothing is booked then.
         """
         return len(
@@ -59,11 +64,18 @@ class AdoptionStore:
                 seen={position: str(quantity) for position, quantity in seen.items()},
                 exits=[dict(each) for each in exits],
                 open=None if opening is None else dict(opening),
+                record=dict(record or {}),
             )
         )
 
     def note_outside(
-        self, user_id: UUID, exchange: str, symbol: str, seen: Mapping[str, Decimal], quantity: Decimal
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        seen: Mapping[str, Decimal],
+        quantity: Decimal,
+        record: Mapping[str, int | None] | None = None,
     ) -> None:
         """Notes `quantity` (0: nothing) as the person's own outside Sparky. Raises as `adopt_difference` does."""
         self.rpc.call(
@@ -73,4 +85,5 @@ class AdoptionStore:
             symbol=symbol,
             seen={position: str(held) for position, held in seen.items()},
             quantity=f"{quantity:f}",
+            record=dict(record or {}),
         )

@@ -7,8 +7,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adoption import ZERO, change_to, explaining, net_of, parts_of_fee, pricing_of, shares, unit_of
+from engine.adoption import ZERO, change_to, explaining, net_of, parts_of_fee, pricing_of, shares, unbooked, unit_of
 from engine.exchanges.account_record import AccountTrade
+from engine.store.adoption_rows import BookedOrder
 from engine.types import Position, Side
 
 USER = uuid.uuid4()
@@ -87,20 +88,23 @@ def test_shares_add_up_and_nobody_gives_more_than_a_lot_beyond_the_exact_share(
 
 
 def test_positions_on_the_other_side_of_the_net_stay() -> None:
-    long, short = position(Side.LONG, 5, uuid.uuid4()), position(Side.SHORT, 3, uuid.uuid4())
+    long, short = position(Side.LONG, "5", uuid.uuid4()), position(Side.SHORT, "3", uuid.uuid4())
     change = change_to([long, short], ZERO, Decimal(1), None)
-    assert [(each.id, part) for each, part in change.exits] == [(long.id, 2)]
+    assert [(each.id, part) for each, part in change.exits] == [(long.id, Decimal(2))]
     assert change.opened == 0
     turned = change_to([long, short], Decimal(-4), Decimal(1), None)
-    assert [(each.id, part) for each, part in turned.exits] == [(long.id, 5)]
-    assert turned.opened == -1
+    assert [(each.id, part) for each, part in turned.exits] == [(long.id, Decimal(2))]
+    assert turned.opened == -4
+    of_its_own = change_to([long, short], Decimal(-4), Decimal(1), long.strategy_id)
+    assert [(each.id, part) for each, part in of_its_own.exits] == [(long.id, Decimal(5))]
+    assert of_its_own.opened == -1
 
 
 def test_an_addition_reduces_the_holders_own_opposite_position_first() -> None:
     bold = uuid.uuid4()
-    long, short = position(Side.LONG, 5, uuid.uuid4()), position(Side.SHORT, 3, bold)
+    long, short = position(Side.LONG, "5", uuid.uuid4()), position(Side.SHORT, "3", bold)
     change = change_to([long, short], Decimal(6), Decimal(1), bold)
-    assert [(each.id, part) for each, part in change.exits] == [(short.id, 3)]
+    assert [(each.id, part) for each, part in change.exits] == [(short.id, Decimal(3))]
     assert change.opened == 1
 
 
@@ -115,6 +119,19 @@ def test_the_newest_trades_that_come_to_the_difference_explain_it() -> None:
     assert [each.trade_id for each in explaining(trades, Decimal(-4))] == [2, 3]
     assert explaining(trades, Decimal(-3)) == ()
     assert explaining([], Decimal(1)) == ()
+
+
+def test_of_an_order_that_is_booked_in_part_the_rest_is_told_with_its_fee() -> None:
+    trades = [trade(1, "-4", "90"), trade(2, "-3", "100", "0.3"), trade(3, "2", "110", "0.2")]
+    ours = BookedOrder(order_id="o1", quantity=Decimal(4), fee_usd=Decimal("0.1"), is_adopted=False)
+    part = BookedOrder(order_id="o2", quantity=Decimal(1), fee_usd=Decimal("0.1"), is_adopted=False)
+    left = unbooked(trades, {"o1": ours, "o2": part})
+    assert [(each.trade_id, each.quantity, each.fee_usd) for each in left] == [
+        (2, Decimal(2), Decimal("0.2")),
+        (3, Decimal(2), Decimal("0.2")),
+    ]
+    adopted = part.model_copy(update={"is_adopted": True})
+    assert [each.trade_id for each in unbooked(trades, {"o2": adopted})] == [3]
 
 
 def test_the_price_of_several_trades_keeps_the_cash_exact() -> None:

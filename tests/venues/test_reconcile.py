@@ -60,8 +60,13 @@ def named(floor: Floor, name: str, *, is_paper: bool = False) -> str:
 def cash(floor: Floor) -> tuple[Decimal, Decimal]:
     """What the live fills in the books have cost and earned, and their fees: to compare with the venue's."""
     rows = floor.sql("select kind, side, quantity, price, fee_usd from fills where not is_paper")
-    signs = {("open", "LONG"): -1, ("close", "LONG"): 1, ("open", "SHORT"): 1, ("close", "SHORT"): -1}
-    flow = sum((signs[kind, side] * quantity * price for kind, side, quantity, price, _ in rows), Decimal(0))
+    flow = sum(
+        (
+            (-1 if (kind == "open") is (side == "LONG") else 1) * quantity * price
+            for kind, side, quantity, price, _ in rows
+        ),
+        Decimal(0),
+    )
     return flow, sum((row[4] for row in rows), Decimal(0))
 
 
@@ -81,16 +86,16 @@ def test_without_a_difference_the_command_says_so_and_ends_with_0(floor: Floor, 
 def test_an_open_difference_is_listed_with_the_command_that_settles_it(floor: Floor, sparky: Sparky) -> None:
     bold = named(floor, "bold")
     floor.send("a", strategy_id=bold)
-    by_hand(floor, "SELL", "0.004")
+    by_hand(floor, "BUY", "0.004")
     assert compared(floor) == 1
     done = sparky("reconcile")
     assert done.exit_code == 1
-    for words in ("trader@example.org", "BTCUSDT", "aster", "0.009", "0.005", "-0.004", "bold", "LONG"):
+    for words in ("trader@example.org", "BTCUSDT", "aster", "0.009", "0.013", "+0.004", "bold", "LONG"):
         assert words in done.stdout
     assert "sparky reconcile BTCUSDT" in done.stdout
     (row,) = json.loads(sparky("reconcile", "--json").stdout)
     figures = [Decimal(row[field]) for field in ("booked", "at_venue", "difference")]
-    assert figures == [Decimal("0.009"), Decimal("0.005"), Decimal("-0.004")]
+    assert figures == [Decimal("0.009"), Decimal("0.013"), Decimal("0.004")]
     assert row["held"][0]["strategy_name"] == "bold"
     assert sparky("reconcile", "--user", "trader@example.org").exit_code == 1
     assert "There is no person" in sparky.refused("reconcile", "--user", "nobody@example.org")
@@ -107,14 +112,13 @@ def test_looking_at_one_difference_shows_the_plan_and_changes_nothing(floor: Flo
     assert (floor.sql("select * from fills"), floor.sql("select * from positions"), len(floor.waiting())) == before
     told = json.loads(sparky("reconcile", "BTCUSDT", "--json").stdout)
     assert told["venue"]["net"] == "0"
-    assert [line["quantity"] for line in told["plan"]["exits"]] == ["0.009"]
+    assert [Decimal(line["quantity"]) for line in told["plan"]["exits"]] == [Decimal("0.009")]
     assert told["plan"]["exits"][0]["source"] == "record"
 
 
 def test_a_position_closed_by_hand_ends_as_an_exit_at_its_true_price_and_fee(floor: Floor, sparky: Sparky) -> None:
     floor.send("a", **STOP, take_profit_percent=4)
     by_hand(floor, "SELL", "0.009")
-    assert compared(floor) == 1
     assert "--yes" in sparky.refused("reconcile", "BTCUSDT", "--adopt")
     sparky.ok(*ADOPT)
     assert floor.store.open_positions() == ()
@@ -223,10 +227,44 @@ def test_a_persons_own_business_is_noted_as_outside_and_entries_go_on(floor: Flo
     assert floor.sql("select count(*) from reconciliation_differences where resolved_at is null") == [(0,)]
     assert floor.sql("select count(*) from fills") == [(1,)]
     assert "outside Sparky" in sparky.ok("reconcile", "BTCUSDT")
-    by_hand(floor, "SELL", "0.005")
-    assert sparky("reconcile", "BTCUSDT").exit_code == 1  # the note is of 0.005 that are there no more
+    assert compared(floor) == 0
+    assert floor.send("b")["action"] == "opened"
+    by_hand(floor, "SELL", "0.002")  # of what is outside, not of what the books hold
+    assert compared(floor) == 1
+    assert floor.booked() == Decimal("0.018")
+    sparky.ok("reconcile", "BTCUSDT", "--outside", "--yes")
+    assert floor.sql("select outside_net(%s, 'aster', 'BTCUSDT')", floor.user_id) == [(Decimal("0.003"),)]
+    assert compared(floor) == 0
+    by_hand(floor, "SELL", "0.003")
     sparky.ok("reconcile", "BTCUSDT", "--outside", "--yes")
     assert floor.sql("select count(*) from outside_holdings") == [(0,)]
+    by_hand(floor, "SELL", "0.018")
+    assert compared(floor) == 0
+    assert floor.store.open_positions() == ()
+
+
+def test_what_is_closed_by_hand_after_an_adoption_is_booked_by_the_server(floor: Floor, sparky: Sparky) -> None:
+    floor.send("a", strategy_id=named(floor, "bold"))
+    by_hand(floor, "BUY", "0.002")
+    by_hand(floor, "BUY", "0.004")
+    assert compared(floor) == 1
+    sparky.ok(*ADOPT)
+    assert compared(floor) == 0
+    by_hand(floor, "SELL", "0.015")
+    assert compared(floor) == 0
+    assert {trade.exit_reason for trade in floor.store.trades()} == {"closed_at_venue"}
+    assert floor.store.open_positions() == ()
+    assert cash(floor) == cash_at_venue(floor)
+
+
+def test_what_the_server_has_booked_of_an_order_is_not_adopted_again(floor: Floor, sparky: Sparky) -> None:
+    floor.send("a", strategy_id=named(floor, "bold"))
+    by_hand(floor, "SELL", "0.012")
+    assert compared(floor) == 1  # 0.009 of it are the exit of what was held, the rest is nobody's
+    assert [trade.exit_reason for trade in floor.store.trades()] == ["closed_at_venue"]
+    sparky.ok(*ADOPT)
+    assert floor.booked() == floor.net() == Decimal("-0.003")
+    assert cash(floor) == cash_at_venue(floor)
 
 
 def test_a_stop_that_fired_unseen_is_booked_as_the_stop_and_not_as_adopted(floor: Floor, sparky: Sparky) -> None:
@@ -323,7 +361,7 @@ class TestASymbolThatTheVenueDoesNotListAnyMore:
 
 def test_status_and_doctor_name_an_open_difference_and_the_command(floor: Floor, sparky: Sparky) -> None:
     floor.send("a")
-    by_hand(floor, "SELL", "0.009")
+    by_hand(floor, "BUY", "0.004")
     assert compared(floor) == 1
     assert "sparky reconcile BTCUSDT" in sparky("status").output
     assert len(json.loads(sparky("status", "--json").stdout)["differences"]) == 1
