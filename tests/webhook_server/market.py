@@ -153,7 +153,7 @@ class LiveAccount:
         )
         self.triggered[client_order_id] = self.market_order(order)
 
-    def positions(self) -> tuple[VenuePosition, ...]:
+    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         """The net of all orders, by symbol."""
         nets: dict[str, Decimal] = {}
         for request in self.requests:
@@ -161,15 +161,15 @@ class LiveAccount:
             nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
         return tuple(
             VenuePosition(
-                symbol=symbol,
+                symbol=name,
                 side=Side.LONG if net > 0 else Side.SHORT,
                 quantity=abs(net),
-                entry_price=self._market.prices[symbol],
+                entry_price=self._market.prices[name],
                 leverage=1,
                 unrealized_pnl_usd=None,
             )
-            for symbol, net in nets.items()
-            if net
+            for name, net in nets.items()
+            if net and symbol in {None, name}
         )
 
     def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
