@@ -52,8 +52,9 @@ def look(store: Store, account: Account, place: Place) -> Seen:
         raise SparkyError(f"{place.exchange} cannot be asked now, so that nothing was changed: {error}") from error
 
 
-def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> None:
-    """Cancels the protective orders of positions that end, then books everything at once.
+def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> tuple[str, ...]:
+    """Cancels the protective orders of positions that end, books everything at once, then protects what has another
+    size now; why that failed, where it did.
 
     Safe to be killed anywhere: the orders are found again by their names, and nothing is booked in part. Raises
     SparkyError when a signal is under way, one of the orders fills meanwhile, or the books are others by now.
@@ -68,6 +69,26 @@ def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> None:
     exits = [_row(line) | {"position_id": str(line.position.id)} for line in plan.exits]
     opening = None if plan.opening is None else _row(plan.opening) | _opened(plan.opening)
     store.adopt_difference(place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening, seen.record)
+    after = store.symbol_books(place.user_id, place.exchange, place.symbol).held
+    resized = [each for each in after if seen.quantities.get(str(each.id)) not in {None, each.quantity}]
+    return tuple(failure for each in resized for failure in _protected_anew(account, each))
+
+
+def _protected_anew(account: Account, position: Position) -> list[str]:
+    """Why stop or target of a position could not be placed for what it holds now. What has filled is left."""
+    from webhook_server.protecting import halves, protection_of
+    from webhook_server.watch import name_of
+
+    failures = []
+    wanted = halves(protection_of(position, position.quantity)) if names_of(position) else ()
+    for half in wanted:
+        try:
+            ended = account.cancel(position.symbol, name_of(half))
+            if ended is None or ended.status is not OrderStatus.FILLED:
+                account.protect(half)
+        except SparkyError as error:
+            failures.append(f"{name_of(half)} could not be placed anew: {error}")
+    return failures
 
 
 def _of_venue(account: Account, seen: Seen) -> Seen:

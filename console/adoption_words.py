@@ -97,6 +97,8 @@ def planned(seen: Seen, plan: Plan, wishes: Wishes) -> list[str]:
     lines += [f"  book {_exit(line)}" for line in plan.exits]
     if plan.opening is not None:
         lines.append(f"  book {_opening(plan.opening, wishes)}")
+    if any(names_of(line.position) and not line.ends for line in plan.exits):
+        lines.append("  place the orders anew that protect what is left")
     return lines
 
 
@@ -203,7 +205,7 @@ def _at(line: Exit | Opening) -> str:
 
 
 def _fee(fee_usd: Decimal | None) -> str:
-    return "no known fee (booked as 0)" if fee_usd is None else f"fee {figure(fee_usd)} USD"
+    return "no known fee (0 is booked; --fee says it)" if fee_usd is None else f"fee {figure(fee_usd)} USD"
 
 
 def _word(reason: str) -> str:

@@ -60,8 +60,10 @@ def reconcile(  # noqa: PLR0913, PLR0917 - its options
         _check_prices(seen, plan)
     if not (yes or _agrees(seen, plan)):
         _confirm(seen, plan, wishes, outside=outside)
-    _settle(settings, seen, wishes, outside=outside)
+    failures = _settle(settings, seen, wishes, outside=outside)
     _tell_settled(seen, plan, outside=outside, as_json=as_json)
+    for failure in failures:
+        output.say(f"Not protected as before, until the webhook server has mended it: {failure}", err=True)
 
 
 def _check_choice(symbol: str | None, *, adopt: bool, outside: bool, has_word: bool) -> None:
@@ -134,8 +136,9 @@ def _confirm(seen: Seen, plan: Plan, wishes: Wishes, *, outside: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def _settle(settings: Settings, confirmed: Seen, wishes: Wishes, *, outside: bool) -> None:
-    """Looks again, since a person may have taken long to answer, and does what was confirmed."""
+def _settle(settings: Settings, confirmed: Seen, wishes: Wishes, *, outside: bool) -> tuple[str, ...]:
+    """Looks again, since a person may have taken long to answer, and does what was confirmed; what of the protection
+    could not be placed anew."""
     place = confirmed.place
     with store_of(settings) as store:
         account = adopting.account_of(settings, store, place)
@@ -147,8 +150,8 @@ def _settle(settings: Settings, confirmed: Seen, wishes: Wishes, *, outside: boo
         if outside:
             quantity = seen.difference + seen.books.outside
             store.note_outside(place.user_id, place.exchange, place.symbol, seen.quantities, quantity, seen.record)
-        else:
-            adopting.carry_out(store, account, confirmed, plan_of(confirmed, wishes))
+            return ()
+        return adopting.carry_out(store, account, seen, plan_of(confirmed, wishes))
 
 
 def _tell_settled(seen: Seen, plan: Plan, *, outside: bool, as_json: bool) -> None:

@@ -39,7 +39,7 @@ class AdoptionStore:
         rows = [BookedOrder.model_validate(each) for each in found]
         return {each.order_id: each for each in rows}
 
-    def adopt_difference(  # noqa: PLR0913, PLR0917 - the function's own arguments
+    def adopt_difference(
         self,
         user_id: UUID,
         exchange: str,
@@ -52,8 +52,8 @@ class AdoptionStore:
         """Books a plan in one transaction and resolves the difference; how many fills that were.
 
         `seen` are the quantities of the plan's positions by their ids, `record` its newest trade (``last_trade_id``)
-        and time (``at_ms``): nothing up to there explains a later difference. Raises BadConfiguration when the books are
-        others by now, or a signal is under way in the symbol: nothing is booked then.
+        and time (``at_ms``): nothing up to there explains a later difference. Raises BadConfiguration when the books
+        are others by now, or a signal is under way in the symbol: nothing is booked then.
         """
         return len(
             self.rpc.call(

@@ -1,6 +1,7 @@
 """`sparky reconcile`: what no rule explains is settled by a person's word, and the books then equal the venue."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from simulator.exchange import Exchange
 from simulator.ledger import Account
 from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
 from tests.support.keys import ENCRYPTION_KEY
+from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -135,8 +137,8 @@ def test_what_the_venue_holds_less_is_shared_over_the_strategies_on_the_side_of_
     floor: Floor, sparky: Sparky
 ) -> None:
     one, two, three = named(floor, "one"), named(floor, "two"), named(floor, "three")
-    floor.send("a", strategy_id=one, size=850)  # 0.03
-    floor.send("b", strategy_id=two, size=430)  # 0.015
+    floor.send("a", strategy_id=one, size=850, **STOP)  # 0.03
+    floor.send("b", strategy_id=two, size=430, **STOP, take_profit_percent=4)  # 0.015
     floor.send("c", strategy_id=three, size=290, action="sell")  # 0.01
     net = floor.net()
     by_hand(floor, "SELL", "0.010")
@@ -144,6 +146,10 @@ def test_what_the_venue_holds_less_is_shared_over_the_strategies_on_the_side_of_
     held = {str(each.strategy_id): each.quantity for each in floor.store.open_positions()}
     assert held == {one: Decimal("0.023"), two: Decimal("0.012"), three: Decimal("0.010")}
     assert floor.booked() == floor.net() == net - Decimal("0.010")
+    protected = sorted((str(order.client_order_id), order.quantity) for order in floor.waiting())
+    assert [quantity for _, quantity in protected if quantity == Decimal("0.023")] == [Decimal("0.023")]
+    assert [quantity for _, quantity in protected if quantity == Decimal("0.012")] == [Decimal("0.012")] * 2
+    assert {name for name, _ in protected} == {floor.order_id(name, leg) for name, leg in ("al", "bl", "bt")}
     assert cash(floor) == cash_at_venue(floor)
 
 
@@ -160,6 +166,19 @@ def test_what_was_added_by_hand_becomes_the_persons_own_position(floor: Floor, s
     assert cash(floor) == cash_at_venue(floor)
 
 
+def test_protection_that_cannot_be_placed_anew_is_told_and_mended_by_the_server(floor: Floor, sparky: Sparky) -> None:
+    floor.send("a", **STOP)
+    by_hand(floor, "SELL", "0.004")
+    floor.direct(refused_kinds=PROTECTIVE)
+    done = sparky(*ADOPT)
+    assert done.exit_code == 0
+    assert "Not protected as before" in done.stderr
+    floor.direct(refused_kinds=[])
+    floor.server.watch.run()
+    assert [order.quantity for order in floor.waiting()] == [floor.net()]
+    floor.check_books()
+
+
 def test_what_was_added_by_hand_is_a_strategys_where_a_person_says_so(floor: Floor, sparky: Sparky) -> None:
     bold = named(floor, "bold")
     floor.send("a", strategy_id=bold, **STOP)
@@ -168,7 +187,6 @@ def test_what_was_added_by_hand_is_a_strategys_where_a_person_says_so(floor: Flo
     (position,) = floor.store.open_positions()
     assert (str(position.strategy_id), position.quantity) == (bold, floor.net())
     floor.check_books()
-    floor.server.watch.run()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
 
 
@@ -306,6 +324,23 @@ def test_books_that_have_changed_since_the_plan_was_made_are_not_adopted(floor: 
     floor.store.adopt_difference(*place, [line], None)
     with pytest.raises(Declined, match="changed"):  # another person's plan of the same books
         floor.store.adopt_difference(*place, [line], None)
+    assert floor.booked() == Decimal("0.008")
+
+
+def test_of_two_people_who_adopt_at_once_one_is_told_to_look_again(floor: Floor) -> None:
+    floor.send("a")
+    (position,) = floor.store.open_positions()
+    line = {"position_id": str(position.id), "quantity": "0.001", "price": "28000", "fee_usd": "0"}
+    seen = {str(position.id): position.quantity}
+
+    def adopt(_: int) -> bool:
+        try:
+            return bool(floor.store.adopt_difference(floor.user_id, "aster", "BTCUSDT", seen, [line], None))
+        except Declined:
+            return False
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(adopt, range(4))) == [False, False, False, True]
     assert floor.booked() == Decimal("0.008")
 
 
