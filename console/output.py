@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import typer
 from pydantic import BaseModel
 from rich.cells import cell_len
-from rich.console import Console, OverflowMethod
+from rich.console import Console, ConsoleOptions, OverflowMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -64,6 +64,29 @@ def say_lines(text: str, *, err: bool = False) -> None:
     typer.echo(many_lines(text, LONGEST_TEXT), err=err)
 
 
+class Hanging(NamedTuple):
+    """Words, `depth` columns in, of which every further line is indented by two more, so that none of them can pass
+    for a line of its own."""
+
+    words: Text
+    depth: int = 0
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first, *rest = self.words.wrap(console, max(1, options.max_width - self.depth - _GAP)) or [Text()]
+        yield Text(" " * self.depth).append_text(first)
+        for line in rest:
+            yield Text(" " * (self.depth + _GAP)).append_text(line)
+
+
+def say_hanging(lines: Sequence[str], *, err: bool = False) -> None:
+    """Prints lines of our own making, each of which may begin with spaces, as a stream of the answers shows them."""
+    console, encoding = screen(err=err), encoding_of_answers()
+    for line in lines:
+        words = line.lstrip(" ")
+        safe = one_line(showable(words, encoding), LONGEST_SENTENCE)
+        console.print(Hanging(Text(safe), len(line) - len(words)))
+
+
 def plain(row: object) -> Any:
     """`row` as JSON data; decimals become strings, so that no digit is lost, and so do floats that JSON lacks."""
     if isinstance(row, BaseModel):
@@ -111,15 +134,15 @@ def answer_one(row: object, *, as_json: bool) -> None:
         say_lines(f"{key:<{width}}  {text.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
-def screen() -> Console:
+def screen(*, err: bool = False) -> Console:
     """Where tables go: as wide as the terminal, and as wide as it takes when a program reads."""
-    console = _console()
-    return console if console.is_terminal else _console(UNBOUNDED)
+    console = _console(err=err)
+    return console if console.is_terminal else _console(UNBOUNDED, err=err)
 
 
-def _console(width: int | None = None) -> Console:
+def _console(width: int | None = None, *, err: bool = False) -> Console:
     """Text stays what it is: no markup, no names of emoji, no colours by what it looks like."""
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Console(width=width, markup=False, emoji=False, highlight=False, stderr=err)
 
 
 def print_json(data: object) -> None:
