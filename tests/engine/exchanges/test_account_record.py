@@ -252,28 +252,29 @@ BAD_TRADES = {
 }
 
 
-@pytest.mark.parametrize("rows", BAD_TRADES.values(), ids=BAD_TRADES.keys())
-def test_a_trade_that_cannot_be_read_is_an_error_and_never_left_out(
-    venue: CcxtVenue, misbehave: Misbehave, rows: str
-) -> None:
-    answers(misbehave, "/userTrades", rows)
-    with pytest.raises(UpstreamUnavailable):
-        venue.trades(BTC, after_id=6)
+def test_a_trade_that_cannot_be_read_is_an_error_and_never_left_out(venue: CcxtVenue, misbehave: Misbehave) -> None:
+    for what, rows in BAD_TRADES.items():
+        answers(misbehave, "/userTrades", rows)
+        try:
+            told = venue.trades(BTC, after_id=6)
+        except UpstreamUnavailable:
+            continue
+        pytest.fail(f"{what} was read as {told}")
 
 
-@pytest.mark.parametrize("body", ["{}", "null", '{"rows":[]}', "<html>", '[{"code":1}]', "[null]", '""'])
 @pytest.mark.parametrize("path", ["/userTrades", "/income", "/forceOrders"])
 def test_an_answer_of_another_shape_is_an_error_and_no_empty_record(
-    venue: CcxtVenue, misbehave: Misbehave, path: str, body: str
+    venue: CcxtVenue, misbehave: Misbehave, path: str
 ) -> None:
-    misbehave({"kind": "status", "status": 200, "path": path, "body": body})
     readings: dict[str, Callable[..., object]] = {
         "/userTrades": venue.trades,
         "/income": venue.income,
         "/forceOrders": venue.forced_orders,
     }
-    with pytest.raises(UpstreamUnavailable):
-        readings[path](BTC, since_ms=1_700_000_000_000)
+    for body in ("{}", "null", '{"rows":[]}', "<html>", '[{"code":1}]', "[null]", '""'):
+        misbehave({"kind": "status", "status": 200, "path": path, "body": body})
+        with pytest.raises(UpstreamUnavailable):
+            readings[path](BTC, since_ms=1_700_000_000_000)
 
 
 def test_rows_come_in_order_and_once_however_the_venue_sends_them(venue: CcxtVenue, misbehave: Misbehave) -> None:
