@@ -157,10 +157,12 @@ $$;
 
 -- Compares the books with `p_nets` ({symbol: net quantity at the venue}) and keeps the differences; those that are open. What a
 -- person holds outside Sparky does not count. `p_reasons` ({symbol: text}) says why no rule explained one.
--- A symbol that is being traded this moment is left for the next time. Nothing in the books is changed.
+-- A symbol that is being traded this moment is left for the next time, unless it is one of `p_checked`, whose books were the same
+-- before and after the venue was asked. Nothing in the books is changed.
+drop function if exists public.report_reconciliation(uuid, text, jsonb, jsonb);
 drop function if exists public.report_reconciliation(uuid, text, jsonb);
 create or replace function public.report_reconciliation(
-  p_user_id uuid, p_exchange text, p_nets jsonb, p_reasons jsonb default '{}'
+  p_user_id uuid, p_exchange text, p_nets jsonb, p_reasons jsonb default '{}', p_checked jsonb default '[]'
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -189,12 +191,11 @@ begin
     continue when exists (
       select from public.webhook_requests r
       where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = v_row.symbol and r.status in ('submitted', 'filled')
-    ) or exists (
+    ) or (not p_checked ? v_row.symbol and exists (
       select from public.fills f
       where f.user_id = p_user_id and f.exchange = p_exchange and f.symbol = v_row.symbol and not f.is_paper
         and f.id > (select max(g.id) - 1000 from public.fills g) and f.created_at > v_now - interval '10 seconds'
-        and not starts_with(f.request_id, 'venue/')
-    );
+    ));
     if v_row.booked = v_row.at_venue then
       update public.reconciliation_differences d set resolved_at = v_now
         where d.user_id = p_user_id and d.exchange = p_exchange and d.symbol = v_row.symbol and d.resolved_at is null;
@@ -294,7 +295,7 @@ begin
   foreach v_function in array array[
     'public.outside_net(uuid, text, text)', 'public.venue_facts(uuid, text, text)',
     'public.book_outside(uuid, text, text, text, jsonb, jsonb, jsonb)',
-    'public.venue_facts_differ(uuid, text, text, text, jsonb)', 'public.report_reconciliation(uuid, text, jsonb, jsonb)',
+    'public.venue_facts_differ(uuid, text, text, text, jsonb)', 'public.report_reconciliation(uuid, text, jsonb, jsonb, jsonb)',
     'public.exit_reasons(uuid, text, text, uuid)', 'public.told_pnl(public.fills)', 'public.end_booked(text, uuid, integer, jsonb)'
   ]::regprocedure[]
   loop

@@ -11,7 +11,7 @@ from uuid import UUID
 from engine.store.webhook_rows import Fill
 from engine.types import Position
 from webhook_server.decide import Plan
-from webhook_server.risk import Refusal
+from webhook_server.refusal import Refusal
 from webhook_server.sizing import increased
 
 _HOW_TO_MAKE_ONE: Final = "`sparky credentials set webhook --new` makes one."
@@ -67,7 +67,7 @@ def too_slow(timeout_s: float) -> Answer:
 
 
 def over_limit(refusal: Refusal) -> Answer:
-    """429: a risk limit of the user; `limitType` is one of `risk.LimitType`."""
+    """429: a risk limit of the user; `limitType` is one of `refusal.LimitType`."""
     data = {"limitType": refusal.limit_type.value, "current": plain(refusal.current), "limit": plain(refusal.limit)}
     message = refusal.message
     return Answer(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})

@@ -1,6 +1,6 @@
 """From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -19,6 +19,7 @@ from webhook_server.decide import Plan, after_closing, decide, held_by, to_exit
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
+from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
 from webhook_server.trade import CLOSE, OPEN, Ended, Request, Standby, Trade
 from webhook_server.venue_changes import VenueChanges
@@ -97,23 +98,34 @@ class Desk:
         if order.strategy_id is not None and portfolio.strategy is None:
             answer = answers.malformed("strategy_id", "this user has no such strategy")
             raise Ended("refused", answer, "no such strategy")
-        if risk.counts_all(portfolio):  # then it is read again when the whole account's turn has come
-            held_locks.enter_context(self._turns.hold(_account(request), self._patience_s(request)))
+        shared = self._shared(request, portfolio, is_paper=began.is_paper)
+        for turn in shared:
+            held_locks.enter_context(self._turns.hold(turn, self._patience_s(request)))
+        if shared:  # what others did until their turn ended is seen now
             portfolio = self._portfolio(request, is_paper=began.is_paper)
         held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
         return Trade(request, began.is_paper, held, portfolio, began.other_sides)
 
+    def _shared(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
+        """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
+        which nothing is entered while it is not known whether the entry before could be protected."""
+        account = _account(request)
+        turns: list[Hashable] = [account] if risk.counts_all(portfolio) else []
+        return turns if is_paper else [*turns, (*account, request.order.symbol, "entries")]
+
     def _portfolio(self, request: Request, *, is_paper: bool) -> Portfolio:
         order = request.order
         try:
-            return self._store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=is_paper)
+            return self._store.portfolio(
+                request.user_id, order.exchange, order.strategy_id, is_paper=is_paper, symbol=order.symbol
+            )
         except BadConfiguration as error:
             return self._readable(None, str(error))
 
     def _readable(self, portfolio: Portfolio | None, unreadable: str | None) -> Portfolio:
         if portfolio is not None:
             return portfolio
-        refusal = risk.unreadable(unreadable or "there is no portfolio")
+        refusal = unreadable_limit(unreadable or "there is no portfolio")
         self._metrics.refusals.labels(refusal.limit_type.value).inc()
         raise Ended("refused", answers.over_limit(refusal), refusal.message)
 

@@ -1,8 +1,8 @@
 """The exit of one position, in the order that keeps the account from crossing zero.
 
-First a reduction, which ends at zero by itself. What is left then belongs to the account only together with what others
-hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue ended without
-us is settled before, and then there may be nothing left to do.
+First a reduction, which ends at zero by itself. What is left then belongs to the account only together with what
+others hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue ended
+without us is settled before, and then there may be nothing left to do.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Exit:
-    """What the legs closed of `held`, as one `fill`. `unbooked` is the leg that is to be booked with the answer, `booked`
-    what booking the leg before it did."""
+    """What the legs closed of `held`, as one `fill`. `unbooked` is the leg that is to be booked with the answer,
+    `booked` what booking the leg before it did."""
 
     fill: Fill
     held: Position

@@ -176,7 +176,7 @@ class Legs:
         return max(Decimal(0), net * sign_of(held.side))
 
     def _net(self, symbol: str) -> Decimal:
-        return next((each.net for each in self.account.positions() if each.symbol == symbol), Decimal(0))
+        return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
 
     def closing_quantity(self, held: Decimal) -> Decimal:
         """What the order closes of a position of `held`. Raises NothingToDo when that is less than a lot."""

@@ -31,10 +31,31 @@ Key = tuple[UUID, str, str]  # person, exchange, symbol
 
 @dataclass
 class _Seen:
-    """What one look at an account brought: net quantities by symbol, and why some are not explained."""
+    """What one look at an account brought: net quantities by symbol, why some are not explained, and which were
+    `checked` against books that did not change meanwhile."""
 
     nets: dict[str, Decimal] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
+
+
+class _Retries:
+    """When a difference that nothing explained is looked into again: soon at first, since a record may lag, then
+    seldom, since reading one weighs much; and at once when it has become another one."""
+
+    def __init__(self) -> None:
+        self._failed: dict[Key, tuple[tuple[Decimal, Decimal], int, int]] = {}
+
+    def is_due(self, key: Key, difference: tuple[Decimal, Decimal], now_round: int) -> bool:
+        known, count, last_round = self._failed.get(key, (None, 0, 0))
+        return known != difference or now_round - last_round >= min(2 ** max(0, count - 3), UNUSED_EVERY)
+
+    def note(self, key: Key, difference: tuple[Decimal, Decimal], now_round: int) -> None:
+        known, count, _ = self._failed.get(key, (None, 0, 0))
+        self._failed[key] = (difference, count + 1 if known == difference else 1, now_round)
+
+    def forget(self, key: Key) -> None:
+        self._failed.pop(key, None)
 
 
 class Reconciliation:
@@ -46,6 +67,7 @@ class Reconciliation:
         self._metrics = metrics
         self._known: dict[Key, tuple[Decimal, Decimal]] = {}
         self._changed_ms: dict[Key, int] = {}
+        self._retries = _Retries()
         self._rounds = -1
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> tuple[Difference, ...]:
@@ -90,7 +112,9 @@ class Reconciliation:
         except SparkyError as error:
             self._not_reconciled(account, error)
             return ()
-        return self._store.report_reconciliation(account.user_id, account.exchange, seen.nets, seen.reasons)
+        return self._store.report_reconciliation(
+            account.user_id, account.exchange, seen.nets, seen.reasons, seen.checked
+        )
 
     def _not_reconciled(self, account: LiveAccount, error: SparkyError) -> None:
         logger.warning("not_reconciled", user=str(account.user_id), exchange=account.exchange, reason=str(error))
@@ -104,20 +128,19 @@ class Reconciliation:
         seen = _Seen({symbol: each.net for symbol, each in there.items()})
         seen.reasons |= dict.fromkeys(there.keys() - own.keys(), NOT_OURS)
         for symbol in own.keys() | self._differing(account):
-            booked = net_of(own.get(symbol, ()))
-            if booked != seen.nets.get(symbol, Decimal(0)) or self._has_changed(account, symbol, there.get(symbol)):
+            key = (account.user_id, account.exchange, symbol)
+            sides = (net_of(own.get(symbol, ())), seen.nets.get(symbol, Decimal(0)))
+            differs = sides[0] != sides[1] and self._retries.is_due(key, sides, self._rounds)
+            if differs or self._has_changed(key, there.get(symbol)):
                 self._settle(account, symbol, venue, seen)
         return seen
 
     def _differing(self, account: LiveAccount) -> set[str]:
         return {key[2] for key in self._known if key[:2] == (account.user_id, account.exchange)}
 
-    def _has_changed(self, account: LiveAccount, symbol: str, position: VenuePosition | None) -> bool:
+    def _has_changed(self, key: Key, position: VenuePosition | None) -> bool:
         """Whether the venue has changed the position since the last look: it may have been closed and opened again."""
-        if position is None or position.changed_ms == 0:
-            return False
-        key = (account.user_id, account.exchange, symbol)
-        return self._changed_ms.get(key) != position.changed_ms
+        return position is not None and position.changed_ms not in {0, self._changed_ms.get(key)}
 
     def _settle(self, account: LiveAccount, symbol: str, venue: Account, seen: _Seen) -> None:
         """Books what the record explains, and what protective orders have done unseen."""
@@ -134,9 +157,13 @@ class Reconciliation:
             seen.nets[symbol] = look.facts.net + look.facts.outside_net
             return
         seen.nets[symbol] = look.net + look.facts.outside_net
+        seen.checked.add(symbol)
         if look.reason is not None:
             seen.reasons[symbol] = look.reason
-        position = next((each for each in venue.positions() if each.symbol == symbol), None)
+            self._retries.note(key, (look.facts.net, seen.nets[symbol]), self._rounds)
+        else:
+            self._retries.forget(key)
+        position = next((each for each in venue.positions(symbol) if each.symbol == symbol), None)
         self._changed_ms[key] = 0 if position is None else position.changed_ms
 
     def _tell(self, found: list[Difference]) -> None:

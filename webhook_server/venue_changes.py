@@ -92,7 +92,7 @@ class VenueChanges:
         facts = self._store.venue_facts(user_id, exchange, symbol)
         if set(facts.unsettled) - {request_id}:
             return Look(facts, facts.net, UNDER_WAY)
-        net = next((held.net for held in account.positions() if held.symbol == symbol), Decimal(0))
+        net = next((held.net for held in account.positions(symbol) if held.symbol == symbol), Decimal(0))
         after = self._store.venue_facts(user_id, exchange, symbol)
         if after.last_fill_id != facts.last_fill_id or set(after.unsettled) - {request_id}:
             return Look(after, net - after.outside_net, CHANGING)

@@ -116,7 +116,9 @@ class Watch:
         obstacle = self._obstacle(position)
         if obstacle is not None:
             return Seen(missing=f"not restored, since {obstacle}")
-        net = next((held.net for held in account.positions() if held.symbol == position.symbol), Decimal(0))
+        net = next(
+            (held.net for held in account.positions(position.symbol) if held.symbol == position.symbol), Decimal(0)
+        )
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
             return Seen()  # others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time
         self._note(position, missing)

@@ -1,6 +1,6 @@
 """The part of the store that compares books and venues: what is held, what ended there, which differences are open."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -60,14 +60,20 @@ class VenueStore:
         exchange: str,
         nets: Mapping[str, Decimal],
         reasons: Mapping[str, str] | None = None,
+        checked: Collection[str] = (),
     ) -> tuple[Difference, ...]:
         """Compares the live book with what the venue holds, by symbol; all differences that are open now.
 
-        `reasons` tell, by symbol, why no rule explained a difference.
+        `reasons` tell, by symbol, why no rule explained a difference. Symbols that were traded in the last 10 s are left
+        out unless they were `checked`: books and venue belong together.
         """
-        told = {symbol: str(net) for symbol, net in nets.items()}
         rows = self.rpc.call(
-            "report_reconciliation", user_id=user_id, exchange=exchange, nets=told, reasons=dict(reasons or {})
+            "report_reconciliation",
+            user_id=user_id,
+            exchange=exchange,
+            nets={symbol: str(net) for symbol, net in nets.items()},
+            reasons=dict(reasons or {}),
+            checked=sorted(checked),
         )
         return tuple(Difference.model_validate(row) for row in rows)
 

@@ -163,15 +163,15 @@ class LiveAccount:
             nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
         return tuple(
             VenuePosition(
-                symbol=symbol,
+                symbol=name,
                 side=Side.LONG if net > 0 else Side.SHORT,
                 quantity=abs(net),
-                entry_price=self._market.prices[symbol],
+                entry_price=self._market.prices[name],
                 leverage=1,
                 unrealized_pnl_usd=None,
             )
-            for symbol, net in nets.items()
-            if net
+            for name, net in nets.items()
+            if net and symbol in {None, name}
         )
 
     def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
