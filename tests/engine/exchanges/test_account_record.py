@@ -235,6 +235,23 @@ def test_fees_are_exact_and_unknown_in_dollars_where_they_were_paid_in_a_coin(
     assert (str(one.price), str(one.quantity)) == ("28000.00000000001", "0.0020")
 
 
+def test_fees_that_the_account_pays_in_a_coin_leave_its_dollars_alone(
+    venue: CcxtVenue, happens: Happens, exchange: Exchange
+) -> None:
+    trade(venue, "dollars", "0.010")
+    before = only_account(exchange).balance
+    happens(fee_coin="BNB")
+    trade(venue, "coin", "0.010")
+    happens(fee_coin="")
+    trade(venue, "dollars-again", "0.010")
+    fees = [one.fee_usd for one in venue.trades(BTC, since_ms=START_MS)]
+    paid = [(row.asset, row.amount) for row in venue.income(BTC, since_ms=START_MS)]
+    fee_usd = Decimal("0.010") * Decimal("28001.4") * TAKER
+    assert fees == [fee_usd, None, fee_usd]
+    assert paid == [("USDT", -fee_usd), ("BNB", Decimal("-0.00016801")), ("USDT", -fee_usd)]
+    assert only_account(exchange).balance == before - fee_usd
+
+
 GOOD = TRADE % (7, "0.02", "USDT", "false")
 BAD_TRADES = {
     "an id that is no integer": GOOD.replace('"id":7', '"id":"7a"'),
