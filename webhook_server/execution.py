@@ -21,7 +21,7 @@ from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
-from webhook_server.trade import CLOSE, OPEN, Ended, Request, Standby, Trade
+from webhook_server.trade import CLOSE, OPEN, Ended, PositionEnded, Request, Standby, Trade
 from webhook_server.venue_changes import VenueChanges
 from webhook_server.venues import Venues
 
@@ -80,17 +80,27 @@ class Desk:
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
         trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
-        if not trade.is_paper and trade.other_sides:
-            # One at a time where an order may need to be compared with what others hold on the account.
+        if not (trade.is_paper or trade.order.is_entry) and trade.other_sides:
+            # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
             turn = (*_account(request), request.order.symbol)
-            held_locks.enter_context(
-                self._turns.hold(turn, self._patience_s(request), is_urgent=not trade.order.is_entry)
-            )
+            held_locks.enter_context(self._turns.hold(turn, self._patience_s(request), is_urgent=True))
         plan = None
         if trade.may_have_been_sent:
             trade, plan = self._found(trade)
         plan = plan or self._judged(trade)
-        return self._settlement.traded(self._legs(trade), plan)
+        try:
+            return self._settlement.traded(self._legs(trade), plan)
+        except PositionEnded as ended:
+            return self._entered_after(trade, ended)
+
+    def _entered_after(self, trade: Trade, ended: PositionEnded) -> Answer:
+        """The entry of a reversal whose position had ended at the venue; judged again, as the books have changed."""
+        if not trade.order.is_entry:
+            raise self._settlement.skipped(trade.request, str(ended), is_paper=trade.is_paper) from ended
+        portfolio = self._portfolio(trade.request, is_paper=trade.is_paper)
+        held = held_by(trade.order, portfolio.open_positions, is_paper=trade.is_paper)
+        trade = replace(trade, held=held, portfolio=portfolio)
+        return self._settlement.traded(self._legs(trade), self._judged(trade))
 
     def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
         order = request.order
@@ -111,7 +121,7 @@ class Desk:
         which nothing is entered while it is not known whether the entry before could be protected."""
         account = _account(request)
         turns: list[Hashable] = [account] if risk.counts_all(portfolio) else []
-        return turns if is_paper else [*turns, (*account, request.order.symbol, "entries")]
+        return turns if is_paper else [*turns, (*account, request.order.symbol)]
 
     def _portfolio(self, request: Request, *, is_paper: bool) -> Portfolio:
         order = request.order
