@@ -80,7 +80,12 @@ class Plain:
 
     @staticmethod
     def on_json_response(body: str) -> Any:
-        return json.loads(body, parse_float=str, parse_constant=str)
+        """Raises ValueError for what is no JSON."""
+        ccxt.Exchange.on_json_response(body)  # stricter than ours: half characters, NaN and deep nests are refused
+        try:
+            return json.loads(body, parse_float=str)
+        except RecursionError as error:
+            raise ValueError("the answer is nested too deeply") from error
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
         if code >= 500 or 300 <= code < 400:
