@@ -28,7 +28,7 @@ COLUMNS = (
     Column("status", "status"),
     Column("profile", "risk_profile"),
     Column("symbols", "target_assets", wraps=True),
-    Column("every s", output.price("cadence_seconds"), is_number=True),
+    Column("every s", output.figure("cadence_seconds"), is_number=True),
     Column("paper", "is_paper_trading"),
     Column("capital USD", output.usd("capital_usd"), is_number=True),
     Column("paused because", "paused_reason", wraps=True),

@@ -15,7 +15,7 @@ only from the same host:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.types import Frozen
 from simulator.faults import LOOPBACK
+from simulator.ledger import Account
 from simulator.refusals import AsterRefusal
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Change(Frozen):
     can_trade: bool = True
     refused_ip: str | None = Field(default=None, max_length=45)
     clock_offset_s: float = Field(default=0.0, ge=-86_400, le=86_400)
-    isolated: tuple[str, ...] = ()
+    isolated: frozenset[str] = frozenset()
     balance: Decimal | None = Field(default=None, ge=0)
 
 
@@ -57,6 +58,17 @@ class AccountSettings:
     can_trade: bool = True
     refused_ip: str | None = None
     clock_offset_s: float = 0.0
+    isolated: frozenset[str] | None = None  # None, as for `balance`: accounts are left as they are
+    balance: Decimal | None = None
+
+    def set_margin_types(self, account: Account, symbols: Iterable[str]) -> None:
+        for symbol in symbols if self.isolated is not None else ():
+            account.holding(symbol).margin_type = "isolated" if symbol in (self.isolated or ()) else "cross"
+
+    def set_balance(self, account: Account, at_ms: int) -> None:
+        """Brings the account to the balance by a transfer, which its record shows."""
+        if self.balance is not None and self.balance != account.balance:
+            account.pay("TRANSFER", "", self.balance - account.balance, at_ms)
 
     def venue_us(self, host_us: int) -> int:
         """The venue's clock when this host's shows `host_us`, both in µs."""
@@ -101,7 +113,7 @@ async def _controlled(request: Request, exchange: "Exchange") -> JSONResponse:
             change = Change.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        unknown = [symbol for symbol in change.isolated if symbol not in exchange.markets]
+        unknown = sorted(change.isolated - exchange.markets.keys())
         if unknown:
             return JSONResponse({"error": f"no such symbol: {unknown[0]}"}, 400)
         _apply(change, exchange)
@@ -110,12 +122,15 @@ async def _controlled(request: Request, exchange: "Exchange") -> JSONResponse:
 
 def _apply(change: Change, exchange: "Exchange") -> None:
     named = change.model_fields_set
-    for name in named & {"hedge_mode", "multi_assets", "can_trade", "refused_ip", "clock_offset_s"}:
+    for name in named:
         setattr(exchange.settings, name, getattr(change, name))
-    if "isolated" in named:
-        exchange.set_isolated(frozenset(change.isolated))
-    if change.balance is not None:
-        exchange.set_balance(change.balance)
+    for user in exchange.users():
+        account = exchange.account(user)
+        if "isolated" in named:
+            exchange.settings.set_margin_types(account, exchange.markets)
+        if "balance" in named:
+            exchange.settings.set_balance(account, exchange.clock.now_ms())
+        exchange.keep(user, has_asked_only=False)
 
 
 def _shown(settings: AccountSettings) -> dict[str, Any]:

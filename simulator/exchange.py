@@ -8,9 +8,9 @@ from typing import Final
 
 from simulator.account_book import AccountBook
 from simulator.account_settings import AccountSettings
-from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
+from simulator.aster_shapes import MOST_LEVERAGE
 from simulator.aster_weights import Meter
-from simulator.ledger import KINDS, START_BALANCE, ZERO, Account, Holding, Kind, Order
+from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
@@ -62,8 +62,6 @@ class Exchange:
         self.triggered_end = "FILLED"
         self.record = RecordManners()
         self.settings = AccountSettings()
-        self._isolated: frozenset[str] = frozenset()
-        self._balance = START_BALANCE
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -106,18 +104,6 @@ class Exchange:
                 account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
-
-    def set_isolated(self, symbols: frozenset[str]) -> None:
-        """From now on `symbols` have isolated margin, in every account; the others are cross."""
-        self._isolated = symbols
-        for account in self._accounts.values():
-            self._set_margin_types(account)
-
-    def set_balance(self, balance: Decimal) -> None:
-        """The balance of every account, also of one that is opened later."""
-        self._balance = balance
-        for account in self._accounts.values():
-            self._transfer(account)
 
     def keep(self, user: str, *, has_asked_only: bool) -> None:
         """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
@@ -170,18 +156,9 @@ class Exchange:
 
     def _opened(self, user: str, now_ms: int) -> Account:
         account = self._accounts[user] = Account.opened(now_ms)
-        self._transfer(account)
-        self._set_margin_types(account)
+        self.settings.set_margin_types(account, self.markets)
+        self.settings.set_balance(account, now_ms)
         return account
-
-    def _transfer(self, account: Account) -> None:
-        """Pays in or out what makes the balance what it shall be."""
-        if account.balance != self._balance:
-            account.pay("TRANSFER", "", self._balance - account.balance, self.clock.now_ms())
-
-    def _set_margin_types(self, account: Account) -> None:
-        for symbol in self.markets:
-            account.holding(symbol).margin_type = "isolated" if symbol in self._isolated else "cross"
 
     def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
         """When and at what price an open order fills between the last look and now; None when it does not."""
@@ -222,6 +199,8 @@ class Exchange:
         close_position = given.get("closePosition") == "true"
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
         quantity = ZERO if close_position else _number(given, "quantity", market.lot_decimals)
+        if quantity > market.most_quantity:
+            raise AsterRefusal(-4005, "Quantity greater than max quantity.")
         return Order(
             order_id=order_id,
             client_order_id=client_order_id,
@@ -259,6 +238,4 @@ def _number(given: Mapping[str, str], name: str, decimals: int) -> Decimal:
         raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
     if number != round(number, decimals):
         raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
-    if name == "quantity" and number > MOST_QUANTITY:
-        raise AsterRefusal(-4005, "Quantity greater than max quantity.")
     return number

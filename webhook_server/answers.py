@@ -8,12 +8,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from engine import booked
 from engine.errors import UpstreamUnavailable
 from engine.plain_text import one_line
 from engine.store.webhook_rows import Fill
 from engine.types import Position
 from webhook_server.decide import Plan
-from webhook_server.risk import Refusal
+from webhook_server.refusal import Refusal
 from webhook_server.sizing import increased
 
 _HOW_TO_MAKE_ONE: Final = "`sparky credentials set webhook --new` makes one."
@@ -70,7 +71,7 @@ def too_slow(timeout_s: float) -> Answer:
 
 
 def over_limit(refusal: Refusal) -> Answer:
-    """429: a risk limit of the user; `limitType` is one of `risk.LimitType`."""
+    """429: a risk limit of the user; `limitType` is one of `refusal.LimitType`."""
     data = {"limitType": refusal.limit_type.value, "current": plain(refusal.current), "limit": plain(refusal.limit)}
     message = refusal.message
     return Answer(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})
@@ -163,7 +164,7 @@ def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
         "action": "opened",
         "position": _whole(entry, position),
         **_traded(fill),
-        "position_size_usd": round(fill.quantity * fill.price, 8),
+        "position_size_usd": booked.product(fill.quantity, fill.price),
         "requested_usd": entry.requested_usd,
         "allowed_usd": entry.allowed_usd,
         "reduced_by": list(entry.reduced_by),
@@ -195,7 +196,7 @@ def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[s
     """200 with success false: an entry whose protection could not be placed was taken back."""
     told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
     if undo.quantity < fill.quantity:
-        told += f", but for {fill.quantity - undo.quantity} that the venue did not take back"
+        told += f", but for {booked.digits(fill.quantity - undo.quantity)} that the venue did not take back"
     body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
     return half_done(body, closed)
 

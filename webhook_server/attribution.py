@@ -96,8 +96,8 @@ def _shares(left: Mapping[UUID, Decimal], ended: Decimal, lot: Decimal) -> dict[
     for name in sorted(on_side, key=lambda each: shares[each] - exact[each]):
         rest = wanted - sum(shares.values(), ZERO)
         shares[name] += min(lot, rest, on_side[name] - shares[name])
-    for name in on_side:  # dust that is no whole lot
-        shares[name] += min(wanted - sum(shares.values(), ZERO), on_side[name] - shares[name])
+    for name, quantity in on_side.items():  # dust that is no whole lot
+        shares[name] += min(wanted - sum(shares.values(), ZERO), quantity - shares[name])
     return {name: share.copy_sign(ended) for name, share in shares.items() if share > 0}
 
 

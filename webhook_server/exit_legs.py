@@ -1,8 +1,8 @@
 """The exit of one position, in the order that keeps the account from crossing zero.
 
 First a reduction, which ends at zero by itself. What is left then belongs to the account only together with what
-others hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue ended
-without us is settled before, and then there may be nothing left to do.
+others hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue
+ended without us is settled before, and then there may be nothing left to do.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Position
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
-from webhook_server.trade import NothingToDo, Trade, sign_of
+from webhook_server.trade import PositionEnded, Trade, sign_of
 from webhook_server.venue_changes import Look, VenueChanges
 
 logger = structlog.get_logger()
@@ -58,8 +58,8 @@ class ExitLegs:
         self._metrics = metrics
 
     def make(self, legs: Legs, held: Position) -> Exit:
-        """Closes what the order names of `held`. Raises NothingToDo, also where the position turns out to have ended at
-        the venue, and what the venue and the store raise."""
+        """Closes what the order names of `held`. Raises PositionEnded where it turns out to have ended at the venue,
+        NothingToDo, and what the venue and the store raise."""
         if legs.trade.is_paper:
             fill = legs.close(held)
             return Exit(fill, held, unbooked=fill)
@@ -81,7 +81,7 @@ class ExitLegs:
                 look = self._look(legs)
                 now = self._of(look, held)
                 if now is None:
-                    raise NothingToDo(self._ended(held)) from refusal
+                    raise PositionEnded(self._ended(held)) from refusal
                 if is_settled or now.quantity == held.quantity:
                     if look is None or look.reason is not None or legs.trade.may_only_reduce(held.side):
                         raise VenueRefused(_unsettled(refusal, look), "reduce_only") from refusal

@@ -30,7 +30,7 @@ from webhook_server.exit_legs import Exit, ExitLegs
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import Fired, ids
-from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, Request, Trade
+from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, PositionEnded, Request, Trade
 from webhook_server.venue_changes import VenueChanges
 
 logger = structlog.get_logger()
@@ -69,6 +69,8 @@ class Settlement:
         try:
             with faults_of(trade.order.exchange):
                 exit_ = self._exits.make(legs, _held(trade))
+        except PositionEnded:
+            raise
         except NothingToDo as reason:
             raise self.skipped(trade.request, str(reason), is_paper=trade.is_paper) from None
         if plan.open_usd > 0 and not exit_.is_whole:

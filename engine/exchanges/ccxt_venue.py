@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import ccxt
 
+from engine.booked import digits, exact, product, quotient, total
 from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
 from engine.exchanges.account_reading import read_state
@@ -19,7 +20,7 @@ from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
-from engine.exchanges.listing import contract_size, exact, instrument_of, market_of
+from engine.exchanges.listing import contract_size, instrument_of, market_of
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.protecting import Leg, legs_of, place_all
 from engine.exchanges.venue import (
@@ -83,7 +84,9 @@ class CcxtVenue(CcxtRecord):
         limit = self.instrument(order.symbol).limit_price(limit_price, is_buy=order.is_buy)
         result = self._ordered(order, "limit", limit, {"timeInForce": "IOC"})
         if result.status is OrderStatus.REJECTED:
-            raise VenueRefused(f"{order.symbol}: the market is beyond the limit price {limit}", "not_marketable")
+            raise VenueRefused(
+                f"{order.symbol}: the market is beyond the limit price {digits(limit)}", "not_marketable"
+            )
         return result
 
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:
@@ -184,7 +187,7 @@ class CcxtVenue(CcxtRecord):
         """ccxt's order as answered; {} when the venue already has one under that id."""
         with self._telling(ordering=True):
             market = market_of(self._exchange, order.symbol)
-            amount = f"{quantity / contract_size(market):f}"
+            amount = f"{quotient(quantity, contract_size(market)):f}"
             side = "buy" if order.is_buy else "sell"
             told = None if price is None else f"{price:f}"
             parameters = {"clientOrderId": order.client_order_id, "reduceOnly": order.reduce_only, **more}
@@ -247,29 +250,35 @@ class CcxtVenue(CcxtRecord):
     def _result(self, raw: dict[str, Any], market: dict[str, Any], client_order_id: str) -> OrderResult:
         if raw.get("id") is None:
             raise ValueError("the answer names no order")
-        filled = exact(raw.get("filled") or 0) * contract_size(market)
+        filled = product(exact(raw.get("filled") or 0), contract_size(market))
         status = readings.status_of(raw, filled)
+        price, fee_usd = exact(raw.get("average") or 0), Decimal(0)
+        if status is OrderStatus.FILLED:
+            price, fee_usd = self._cost(raw, market, price)
         return OrderResult(
             order_id=str(raw["id"]),
             client_order_id=client_order_id,
             status=status,
-            price=exact(raw.get("average") or 0),
+            price=price,
             quantity=filled,
-            fee_usd=self._fee(raw, market) if status is OrderStatus.FILLED else Decimal(0),
+            fee_usd=fee_usd,
             at_ms=int(raw.get("lastUpdateTimestamp") or raw.get("timestamp") or 0),
         )
 
-    def _fee(self, raw: dict[str, Any], market: dict[str, Any]) -> Decimal:
-        """What the venue took: from the order where it says so, from its trades, else the taker rate times the cost."""
+    def _cost(self, raw: dict[str, Any], market: dict[str, Any], told: Decimal) -> tuple[Decimal, Decimal]:
+        """Average price and fee: the order's where it tells its fee, its trades', else the taker rate times the cost.
+
+        Trades come first, since venues round the average that they tell of an order (`told`).
+        """
         fee = raw.get("fee") or {}
         if fee.get("cost") is not None:
-            return exact(fee["cost"])
+            return told, exact(fee["cost"])
         fills = self._exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), 1_000)
         ours = [fill for fill in fills if fill["order"] == raw["id"] and fill["fee"]["currency"] in readings.DOLLARS]
-        if sum((exact(fill["amount"]) for fill in ours), Decimal(0)) == exact(raw["filled"]):
-            return sum((abs(exact(fill["fee"]["cost"])) for fill in ours), Decimal(0))
+        if total(exact(fill["amount"]) for fill in ours) == exact(raw["filled"]):
+            return readings.average_price(ours), total(abs(exact(fill["fee"]["cost"])) for fill in ours)
         rate = exact(self._exchange.fetch_trading_fee(market["symbol"])["taker"])
-        return exact(raw["cost"]) * rate
+        return told, product(exact(raw["cost"]), rate)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

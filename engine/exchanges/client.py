@@ -11,6 +11,7 @@ import ccxt
 import requests
 from urllib3.exceptions import HTTPError
 
+from engine.booked import digits, exact
 from engine.errors import BadConfiguration
 from engine.exchanges.backoff import Backoff, backoff_of
 from engine.exchanges.families import family_of
@@ -74,8 +75,8 @@ def _body(response: requests.Response, deadline: float) -> bytes:
 
 
 class Plain:
-    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order, and a
-    number with a point keeps the text that the venue wrote. What it says is kept for people."""
+    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order (that
+    is for people), and a number with a point keeps the text that the venue wrote."""
 
     @staticmethod
     def on_json_response(body: str) -> Any:
@@ -105,11 +106,22 @@ def open_exchange(
         raise BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
     exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))
     shared = backoff or backoff_of(base_url or venue)
+    exchange.number = number
     exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
     exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
     if base_url is not None:
         exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)
     return exchange
+
+
+def number(told: Any) -> float | str:
+    """A venue's number as ccxt hands it on: a float as ever, and its text where a float would round it.
+
+    ccxt takes both (`Exchange.number`), and no Decimal. Raises ValueError, which ccxt takes for no number at all.
+    """
+    value = exact(told)
+    rounded = float(value)
+    return rounded if exact(rounded) == value else digits(value)
 
 
 def _suggestion(venue: str) -> str:

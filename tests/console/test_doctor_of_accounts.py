@@ -144,7 +144,7 @@ def test_a_venue_that_is_away_is_told_within_its_deadline(patient: Sparky, store
     assert "cannot be looked at" in check["found"]
 
 
-def test_keys_that_do_not_open_are_a_fault_of_their_account_alone(patient: Sparky, store: Store) -> None:
+def test_incomplete_keys_of_another_person_change_nothing_for_this_account(patient: Sparky, store: Store) -> None:
     live_strategy(store)
     other = store.ensure_user("other@example.org")
     store.put_credentials(other, "aster", {"api_key": aster_keys()["private_key"]})

@@ -9,10 +9,12 @@ from engine.errors import UpstreamUnavailable
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from tests.support.markets import flat_then_rising
+from tests.support.simulated import ASTER, BINANCE
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 MINUTE_MS = 60_000
+AT_BOTH = pytest.mark.parametrize("simulated", [ASTER, BINANCE], ids=["aster", "binance"])
 OUTSIDE = '{"code":-1021,"msg":"Timestamp for this request is outside of the recvWindow."}'
 
 
@@ -25,6 +27,7 @@ def state_of(floor: Floor, name: str) -> str:
     return str(floor.sql("select status from webhook_requests where request_id = %s", name)[0][0])
 
 
+@AT_BOTH
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -46,6 +49,7 @@ def test_an_entry_on_an_account_that_cannot_trade_is_refused_in_words_and_sends_
     assert state_of(floor, "a") == "refused"  # nothing was tried, so it is no failure in a row
 
 
+@AT_BOTH
 def test_an_exit_is_sent_from_an_account_whose_entries_are_refused(floor: Floor) -> None:
     floor.send("a", **STOP)
     floor.arrange(can_trade=False)
@@ -65,6 +69,7 @@ def test_the_exit_of_a_reversal_is_made_where_its_entry_is_refused(floor: Floor)
     floor.check_books()
 
 
+@AT_BOTH
 def test_a_mode_that_changes_after_the_check_is_found_out_by_the_venues_refusal(floor: Floor) -> None:
     assert floor.send("a")["action"] == "opened"
     floor.send(action="close")
@@ -78,14 +83,17 @@ def test_a_mode_that_changes_after_the_check_is_found_out_by_the_venues_refusal(
     assert orders(floor) == before
 
 
+@AT_BOTH
 def test_an_entry_is_made_where_the_account_cannot_be_read(floor: Floor) -> None:
-    paths = ("/positionSide/dual", "/multiAssetsMargin", "/fapi/v3/account")
+    paths = ("/positionSide/dual", "/multiAssetsMargin", "/account")
     floor.misbehave(*({"kind": "status", "status": 503, "path": path, "times": None} for path in paths))
     assert floor.send("a", **STOP)["action"] == "opened"
 
 
+@AT_BOTH
 def test_one_part_that_cannot_be_read_hides_no_other(floor: Floor) -> None:
-    floor.misbehave({"kind": "status", "status": 503, "path": "/positionSide/dual", "times": None})
+    paths = ("/positionSide/dual", "/accountConfig")
+    floor.misbehave(*({"kind": "status", "status": 503, "path": path, "times": None} for path in paths))
     floor.arrange(balance="0")
     assert "no money" in floor.send("a")["error"]
 
@@ -98,22 +106,24 @@ def test_the_account_is_read_once_for_many_entries(floor: Floor) -> None:
     assert floor.exchange.meter.used - weight < 30
 
 
+@AT_BOTH
 def test_what_a_busy_venue_says_reaches_the_sender(floor: Floor) -> None:
     busy = '{"code":-1008,"msg":"Server is currently overloaded with other requests."}'
     floor.misbehave({"kind": "status", "status": 503, "path": "/leverage", "body": busy, "times": None})
     told = floor.send("a")
     assert told["status"] == 503
-    assert "aster" in told["error"]
+    assert floor.simulated.name in told["error"]
     assert "overloaded" in told["error"]
     assert "-1008" in told["error"]
 
 
+@AT_BOTH
 def test_what_the_venue_said_of_an_order_that_may_have_been_taken_reaches_the_sender(floor: Floor) -> None:
     busy = '{"code":-1007,"msg":"Timeout waiting for response from backend server."}'
     floor.misbehave({"kind": "status", "status": 408, "path": "/order", "method": "POST", "body": busy})
     told = floor.send("a")
     assert told["status"] == 503
-    assert "aster" in told["error"]
+    assert floor.simulated.name in told["error"]
     assert "Timeout waiting for response from backend server. (-1007)" in told["error"]
 
 
@@ -126,6 +136,7 @@ class InRealTime(Exchange):
         super().__init__({"BTCUSDT": Market(series)}, MarketClock(now_ms, 1.0, None), **more)
 
 
+@AT_BOTH
 @pytest.mark.parametrize("make_exchange", [InRealTime], indirect=False)
 @pytest.mark.parametrize("offset_s", [-15, -3, 3, 15])
 def test_a_clock_that_differs_from_the_venues_stops_no_trading(floor: Floor, offset_s: float) -> None:
@@ -145,6 +156,7 @@ def test_a_clock_that_is_set_while_the_server_runs_stops_no_trading(floor: Floor
     floor.check_books()
 
 
+@AT_BOTH
 @pytest.mark.parametrize("make_exchange", [InRealTime], indirect=False)
 def test_a_clock_that_the_venue_goes_on_refusing_is_told_with_its_difference(floor: Floor) -> None:
     floor.arrange(clock_offset_s=12)
