@@ -19,7 +19,9 @@ APART: Final = ("binance",)  # ids of clients whose venue keeps conditional orde
 LETTERS: Final = (STOP_LOSS, TAKE_PROFIT)
 TRIGGER: Final = {"trigger": True}
 NEW_S: Final = 5.0  # so long after it was sent an order may not be found though it is there
-TAKEN_S: Final = 60.0  # so long it is believed that an order which the venue took is there, whatever it says
+# So long it is believed that an order which the venue took is there, whatever it says: Binance has denied algo orders
+# for tens of seconds. An exit waits as long, since a stop that is left behind would close what comes after it.
+TAKEN_S: Final = 30.0
 # Beginnings of client ids that plain orders have from their birth: ours, and those of liquidation and deleveraging.
 NO_CONDITIONAL: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-", "autoclose", "adl_autoclose")
 WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
@@ -61,6 +63,8 @@ class ConditionalOrders:
 
     def took(self, client_order_id: str) -> None:
         """The venue says that it has the order, in whatever way."""
+        if not self.has(client_order_id):
+            return
         now = self._monotonic()
         self._taken_at = {name: at for name, at in self._taken_at.items() if now - at < TAKEN_S} | {
             client_order_id: now
