@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from console import credentials, doctor, instance, kill, ledger, output, pausing, running, session, status, strategies
+from console import (
+    credentials,
+    doctor,
+    instance,
+    kill,
+    ledger,
+    output,
+    pausing,
+    reconcile,
+    running,
+    session,
+    status,
+    strategies,
+)
 from console.strategies import AsJson
 from console.streams import AnswerLost
 from engine import logs
@@ -209,6 +222,7 @@ def restart(
 strategies.app.command("pause")(pausing.pause)
 strategies.app.command("delete")(pausing.delete)
 app.command("kill")(kill.kill)
+app.command("reconcile")(reconcile.reconcile)
 app.command("positions")(ledger.positions)
 app.command("trades")(ledger.trades)
 

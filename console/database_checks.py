@@ -63,6 +63,7 @@ def _held(store: Store, settings: Settings) -> list[Check]:
         *_switches(store.kill_switches()),
         _engine(store.engine_tenure()),
         position_checks.positions(settings, store),
+        position_checks.differences(store),
     ]
 
 

@@ -5,18 +5,19 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, Literal, NamedTuple
 
 import typer
 from pydantic import BaseModel
 from rich.cells import cell_len
-from rich.console import Console, OverflowMethod
+from rich.console import Console, ConsoleOptions, OverflowMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from console.streams import encoding_of_answers
 from console.widths import Need, cut, fitted
+from engine.booked import digits
 from engine.plain_text import many_lines, one_line
 from engine.showable import UTF8, showable
 
@@ -31,6 +32,7 @@ LONGEST_TEXT: Final = 1_000_000
 SEVERAL_LINES: Final = frozenset({"custom_prompt", "paused_traceback", "raw_answer", "answer", "notes"})
 
 Cell = Callable[[dict[str, Any]], object]
+_AVERAGES: Final = Context(prec=15, rounding=ROUND_HALF_EVEN)
 
 
 class Column(NamedTuple):
@@ -62,22 +64,48 @@ def say_lines(text: str, *, err: bool = False) -> None:
     typer.echo(many_lines(text, LONGEST_TEXT), err=err)
 
 
+class Hanging(NamedTuple):
+    """Words, `depth` columns in, of which every further line is indented by two more, so that none of them can pass
+    for a line of its own."""
+
+    words: Text
+    depth: int = 0
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first, *rest = self.words.wrap(console, max(1, options.max_width - self.depth - _GAP)) or [Text()]
+        yield Text(" " * self.depth).append_text(first)
+        for line in rest:
+            yield Text(" " * (self.depth + _GAP)).append_text(line)
+
+
+def say_hanging(lines: Sequence[str], *, err: bool = False) -> None:
+    """Prints lines of our own making, each of which may begin with spaces, as a stream of the answers shows them."""
+    console, encoding = screen(err=err), encoding_of_answers()
+    for line in lines:
+        words = line.lstrip(" ")
+        safe = one_line(showable(words, encoding), LONGEST_SENTENCE)
+        console.print(Hanging(Text(safe), len(line) - len(words)))
+
+
 def plain(row: object) -> Any:
     """`row` as JSON data; decimals become strings, so that no digit is lost, and so do floats that JSON lacks."""
     if isinstance(row, BaseModel):
-        return _finite(row.model_dump(mode="json"))
+        return _told(row.model_dump(mode="json"), row.model_dump())
     if isinstance(row, (list, tuple)):
         return [plain(item) for item in row]
     return json.loads(json.dumps(row, default=str))
 
 
-def _finite(data: Any) -> Any:
+def _told(data: Any, value: Any) -> Any:
+    """`data` as pydantic tells `value`, with decimals in plain digits and nothing that JSON lacks."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
     if isinstance(data, float) and not math.isfinite(data):
         return str(data)
     if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
+        return {key: _told(told, inner) for (key, told), inner in zip(data.items(), value.values(), strict=True)}
     if isinstance(data, list):
-        return [_finite(value) for value in data]
+        return [_told(told, inner) for told, inner in zip(data, value, strict=True)]
     return data
 
 
@@ -106,15 +134,15 @@ def answer_one(row: object, *, as_json: bool) -> None:
         say_lines(f"{key:<{width}}  {text.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
-def screen() -> Console:
+def screen(*, err: bool = False) -> Console:
     """Where tables go: as wide as the terminal, and as wide as it takes when a program reads."""
-    console = _console()
-    return console if console.is_terminal else _console(UNBOUNDED)
+    console = _console(err=err)
+    return console if console.is_terminal else _console(UNBOUNDED, err=err)
 
 
-def _console(width: int | None = None) -> Console:
+def _console(width: int | None = None, *, err: bool = False) -> Console:
     """Text stays what it is: no markup, no names of emoji, no colours by what it looks like."""
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Console(width=width, markup=False, emoji=False, highlight=False, stderr=err)
 
 
 def print_json(data: object) -> None:
@@ -204,9 +232,19 @@ def cents(amount: Decimal, form: str = ",.2f") -> str:
         return str(amount)
 
 
+def figure(field: str) -> Cell:
+    """A quantity, or a price that was paid, in all its digits."""
+    return lambda row: None if row.get(field) is None else digits(Decimal(str(row[field])))
+
+
 def price(field: str) -> Cell:
-    """A price or quantity without trailing zeros."""
-    return lambda row: None if row.get(field) is None else f"{Decimal(str(row[field])).normalize():f}"
+    """A price that may be an average, to 15 digits; JSON has all of them."""
+    return lambda row: None if row.get(field) is None else average(Decimal(str(row[field])))
+
+
+def average(value: Decimal) -> str:
+    """A price that may be an average, to 15 digits."""
+    return digits(_AVERAGES.plus(value)) if value.is_finite() else str(value)
 
 
 def moment(field: str) -> Cell:

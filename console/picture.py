@@ -5,13 +5,14 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console import output, unattended
+from console import adoption_words, output, unattended
 from console.kill_switches import killed
 from console.widths import cut
+from engine import booked
 from engine.plain_text import one_line, safe
 from engine.sentences import not_served
 from engine.showable import UTF8, showable
@@ -58,8 +59,10 @@ def picture(
     # Which need the names themselves.
     switches = None if view["kill_switches"] is None else [killed(each, encoding) for each in view["kill_switches"]]
     unsteered = unattended.warnings(view.get("unattended") or (), encoding)
+    differences = adoption_words.warnings(view.get("differences") or (), encoding)
     view = safe(showable(view, encoding), longest=_LONGEST_WORDS)
     view |= {"kill_switches": showable(switches, encoding), "unattended": showable(unsteered, encoding)}
+    view |= {"differences": showable(differences, encoding)}
     footer = _footer(view)
     strategies, shared = view["strategies"] or [], view["shared"] or []
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
@@ -69,25 +72,13 @@ def picture(
         parts += [_shared_in_short(shared) if is_tight else _table("process", shared, _SHARED, width), Text()]
     if not strategies:
         none = "There are no strategies." if view["strategies"] is not None else "Which strategies exist is not known."
-        return Group(*parts, Text(none), Text(), *map(_Hanging, footer))
+        return Group(*parts, Text(none), Text(), *map(output.Hanging, footer))
     if is_tight and height is not None:
         left = height - (lines - len(shared) - len(strategies)) - _lines(_shared_in_short(shared), width)
         strategies, rest = _worst_first(strategies, max(1, left - 1))
         footer = [*rest, *footer]
     table = _table("strategy", strategies, _STRATEGY, width, wraps=height is None)
-    return Group(*parts, table, Text(), *map(_Hanging, footer))
-
-
-class _Hanging(NamedTuple):
-    """Words of which every further line is indented, so that none of them can pass for a line of its own."""
-
-    words: Text
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        first, *rest = self.words.wrap(console, max(1, options.max_width - _INDENT))
-        yield first
-        for line in rest:
-            yield Text(" " * _INDENT).append_text(line)
+    return Group(*parts, table, Text(), *map(output.Hanging, footer))
 
 
 def _lines(text: Text, width: int) -> int:
@@ -188,6 +179,7 @@ def _warnings(view: dict[str, Any]) -> list[str]:
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
     warnings += ["whether a kill switch is on is not known"] if view["kill_switches"] is None else view["kill_switches"]
+    warnings += view["differences"]
     warnings += view["unattended"]
     warnings += [
         f"{row['name']}: {', '.join(row['unreadable'])} cannot be read"
@@ -249,7 +241,8 @@ def _positions(positions: list[dict[str, Any]] | None) -> str:
     if positions is None:
         return "-"
     return (
-        ", ".join(f"{p['side']} {Decimal(str(p['quantity'])).normalize():f} {p['symbol']}" for p in positions) or "flat"
+        ", ".join(f"{p['side']} {booked.digits(Decimal(str(p['quantity'])))} {p['symbol']}" for p in positions)
+        or "flat"
     )
 
 

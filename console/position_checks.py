@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import requests
 
-from console import composition, instance, output, overview, unattended
+from console import adoption_words, composition, instance, output, overview, unattended
 from console.check import Check, fault, ok
 from console.streams import encoding_of_answers
 from engine.settings import Settings
@@ -32,6 +32,19 @@ def positions(settings: Settings, store: Store) -> Check:
     if held:
         found, remedies = [_nobody(settings, held), *found], [START, *remedies]
     return fault("positions", "; ".join(found), "; ".join(remedies))
+
+
+def differences(store: Store) -> Check:
+    """An open difference between books and a venue is a fault: a person has to say what it is."""
+    found: Rows = output.plain(store.open_differences())
+    if not found:
+        return ok("books and venues", "no open difference")
+    encoding = encoding_of_answers()
+    commands = list(dict.fromkeys(adoption_words.command(row, found, encoding) for row in found))
+    told = ", ".join(f"`{command}`" for command in commands[: adoption_words.MOST_WARNINGS])
+    return fault(
+        "books and venues", "; ".join(adoption_words.warnings(found, encoding)), f"look at it and settle it: {told}"
+    )
 
 
 def _runs_nowhere(settings: Settings, store: Store) -> bool:

@@ -35,7 +35,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
     view = look(settings)
     if as_json:
         output.print_json(view)
-    elif view["running"] or view["strategies"]:
+    elif view["running"] or view["strategies"] or view["differences"]:
         screen = output.screen()
         screen.print(picture(view, screen.width, encoding=encoding_of_answers()))
     if not view["running"]:
@@ -80,6 +80,7 @@ def look(settings: Settings) -> dict[str, Any]:
         "database": books.trouble or "ok",
         "kill_switches": books.switches,
         "unattended": _unattended(books.unattended, view, now),
+        "differences": books.differences,
         "llm": overview.llm(books.rows, settings.sparky_daily_llm_budget_usd),
     }
 
@@ -97,6 +98,7 @@ class _Books(NamedTuple):
     rows: Rows | None
     switches: Rows | None
     unattended: Rows | None
+    differences: Rows | None
     tenure: dict[str, Any] | None  # also None if no engine ever ran there
     trouble: str | None
 
@@ -106,13 +108,19 @@ def _books(settings: Settings) -> _Books:
     away: list[str] = []
     try:
         with store_of(settings, may_start=False, timeout_s=DATABASE_S) as store:
-            asked = (store.strategy_overview, store.kill_switches, store.unattended_positions, store.engine_tenure)
+            asked = (
+                store.strategy_overview,
+                store.kill_switches,
+                store.unattended_positions,
+                store.open_differences,
+                store.engine_tenure,
+            )
             readings = [_read(each, away) for each in asked]
     except SparkyError as error:
-        return _Books(None, None, None, None, str(error))
+        return _Books(None, None, None, None, None, str(error))
     troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
-    rows, switches, unsteered, tenure = (found for found, _ in readings)
-    return _Books(rows, switches, unsteered, tenure, "; ".join(troubles) or None)
+    rows, switches, unsteered, differences, tenure = (found for found, _ in readings)
+    return _Books(rows, switches, unsteered, differences, tenure, "; ".join(troubles) or None)
 
 
 def _read(reading: Callable[[], Sequence[BaseModel] | BaseModel | None], away: list[str]) -> tuple[Any, str | None]:

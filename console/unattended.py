@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from console import output
 from console.naming import can_be_typed
 from console.output import duration
+from engine.booked import digits
 from engine.plain_text import one_line
 from engine.showable import UTF8
 
@@ -26,11 +28,11 @@ _WHY: Final = {
 def held(position: dict[str, Any]) -> str:
     """What is held, its entry, and what protects it, as in ``LONG 0.5 BTCUSDT (paper), entry 100, stop 95``."""
     book = "paper" if position["is_paper"] else "live"
-    what = f"{position['side']} {_figure(position['quantity'])} {position['symbol']} ({book})"
+    what = f"{position['side']} {figure(position['quantity'])} {position['symbol']} ({book})"
     stop, target = position.get("stop_loss_price"), position.get("take_profit_price")
-    protected = "no stop" if stop is None else f"stop {_figure(stop)}"
-    beyond = "" if target is None else f", target {_figure(target)}"
-    return one_line(f"{what}, entry {_figure(position['entry_price'])}, {protected}{beyond}")
+    protected = "no stop" if stop is None else f"stop {figure(stop)}"
+    beyond = "" if target is None else f", target {figure(target)}"
+    return one_line(f"{what}, entry {output.price('entry_price')(position)}, {protected}{beyond}")
 
 
 def remedy(position: dict[str, Any], encoding: str = UTF8) -> str:
@@ -91,9 +93,9 @@ def _why(position: dict[str, Any]) -> str:
     return _WHY.get(position["why"], f"is {position['why']}")
 
 
-def _figure(value: object) -> str:
+def figure(value: object) -> str:
+    """A number as people read it: without trailing zeros; what is none is told as it is."""
     try:
-        number = Decimal(str(value))
-        return f"{number.normalize():f}" if number.is_finite() else str(number)
-    except InvalidOperation:  # more digits than are counted with
+        return digits(Decimal(str(value)))
+    except InvalidOperation:  # a text that is no number
         return str(value)

@@ -5,7 +5,8 @@ One event: ``{"trade": {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}
 hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` too; ``{"liquidate": "BTCUSDT"}`` and ``{"adl": "BTCUSDT"}`` are
 the venue's own orders, with ``"quantity"`` or ``"percent"`` of a part of the position and ``"pieces"`` of several
 trades, and for a liquidation ``"fee_percent"`` and ``"keeps_orders"``; ``{"funding": {"symbol": "BTCUSDT", "rate":
-"0.0001"}}`` is paid. ``"user"`` names one account (for Aster the address in small letters), else it happens to all.
+"0.0001"}}`` is paid, and ``{"fee_coin": "BNB"}`` has commissions paid in that coin from now on (``""``: in dollars
+again). ``"user"`` names one account (for Aster the address in small letters), else it happens to all.
 
 Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
 ``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
@@ -29,7 +30,7 @@ from simulator.faults import LOOPBACK
 from simulator.refusals import AsterRefusal
 
 CONTROL: Final = "/_control/account"
-EVENTS: Final = ("trade", "close", "liquidate", "adl", "cancel_all", "funding")
+EVENTS: Final = ("trade", "close", "liquidate", "adl", "cancel_all", "funding", "fee_coin")
 DETAILS: Final = ("quantity", "percent", "pieces", "fee_percent", "keeps_orders")
 
 
@@ -54,6 +55,7 @@ class Happening(Frozen):
     adl: str | None = None
     cancel_all: str | None = None
     funding: Funding | None = None
+    fee_coin: str | None = Field(default=None, pattern=r"^[A-Z]*$")
     quantity: Decimal | None = Field(default=None, gt=0)
     percent: Decimal | None = Field(default=None, gt=0, le=100)
     pieces: int = Field(default=1, ge=1, le=1_000)
@@ -81,7 +83,7 @@ class Happening(Frozen):
     @property
     def symbol(self) -> str | None:
         """The symbol of the event."""
-        told = [getattr(self, name) for name in self.events]
+        told = [getattr(self, name) for name in self.events if name != "fee_coin"]
         return next((one if isinstance(one, str) else one.symbol for one in told), None)
 
 
@@ -142,6 +144,8 @@ def _event(exchange: Exchange, user: str, happening: Happening) -> None:
             events.adl(exchange, user, symbol, _quantity(exchange, user, happening), happening.pieces)
         case ["cancel_all"]:
             events.cancel_all(exchange, user, symbol)
+        case ["fee_coin"]:
+            exchange.account(user).fee_coin = happening.fee_coin or None
         case ["funding"] if happening.funding is not None:
             events.pay_funding(exchange, user, symbol, happening.funding.rate)
 

@@ -10,7 +10,6 @@ from simulator.market import Market
 
 ASSET: Final = "USDT"
 MOST_LEVERAGE: Final = 125
-MOST_QUANTITY: Final = 1_000_000
 QUOTES: Final = ("USDT", "USDC", "USD")
 
 
@@ -31,7 +30,7 @@ def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
     base, quote = assets(symbol)
     decimals = market.lot_decimals
     step, tick = text(10.0**-decimals, decimals), text(market.tick, market.decimals)
-    lot = {"minQty": step, "maxQty": str(MOST_QUANTITY), "stepSize": step}
+    lot = {"minQty": step, "maxQty": str(market.most_quantity), "stepSize": step}
     return {
         "symbol": symbol,
         "pair": symbol,
@@ -177,7 +176,7 @@ def user_trade(fill: Fill) -> dict[str, Any]:
         "qty": plain(fill.quantity),
         "quoteQty": plain(fill.price * fill.quantity),
         "commission": plain(fill.commission),
-        "commissionAsset": ASSET,
+        "commissionAsset": fill.asset,
         "realizedPnl": plain(fill.realized),
         "marginAsset": ASSET,
         "maker": fill.is_maker,
@@ -191,7 +190,7 @@ def income(row: Income) -> dict[str, Any]:
         "symbol": row.symbol,
         "incomeType": row.kind,
         "income": plain(row.amount),
-        "asset": ASSET,
+        "asset": row.asset,
         "info": row.kind,
         "time": row.at_ms,
         "tranId": row.income_id,

@@ -14,6 +14,10 @@ from simulator.refusals import AsterRefusal
 START_BALANCE: Final = Decimal(10_000)
 TAKER_RATE: Final = Decimal("0.0004")
 MAKER_RATE: Final = Decimal("0.0002")
+DOLLAR: Final = "USDT"
+COIN_PRICE: Final = Decimal(600)  # of whatever coin fees are paid in, with a discount
+COIN_DISCOUNT: Final = Decimal("0.9")
+COIN_STEP: Final = Decimal("1e-8")
 MIN_NOTIONAL: Final = Decimal(5)
 DEFAULT_LEVERAGE: Final = 20
 ZERO: Final = Decimal(0)
@@ -84,6 +88,7 @@ class Fill:
     realized: Decimal
     at_ms: int
     is_maker: bool
+    asset: str = DOLLAR  # of the commission
 
 
 @dataclass(frozen=True)
@@ -96,17 +101,22 @@ class Income:
     amount: Decimal
     trade_id: int | None
     at_ms: int
+    asset: str = DOLLAR
 
 
 @dataclass
 class Account:
-    """`balance` is changed by `pay` alone, so it is the sum of `incomes` where the first of them was its deposit."""
+    """`balance` is changed by `pay` alone, so it is the sum of `incomes` in dollars where the first was its deposit.
+
+    With a `fee_coin` commissions are paid in that coin, which the balance does not hold.
+    """
 
     balance: Decimal = START_BALANCE
     holdings: dict[str, Holding] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     incomes: list[Income] = field(default_factory=list)
+    fee_coin: str | None = None
     checked_ms: int = 0  # until when held orders have been compared with the market
     changed: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
 
@@ -149,7 +159,11 @@ class Account:
             order.status = "EXPIRED"
 
     def cancel(self, order: Order, at_ms: int) -> None:
-        order.status, order.updated_ms = "CANCELED", at_ms
+        self.end(order, "CANCELED", at_ms)
+
+    def end(self, order: Order, status: str, at_ms: int) -> None:
+        """Ends `order` without a fill."""
+        order.status, order.updated_ms = status, at_ms
         self.changed.append(order)
 
     def fill(self, order: Order, price: Decimal, at_ms: int, *, is_maker: bool) -> None:
@@ -169,7 +183,7 @@ class Account:
 
     def trade(self, order: Order, quantity: Decimal, price: Decimal, at_ms: int, *, is_maker: bool) -> Fill:
         """Adds one trade to `order`, to the netted position and to the balance."""
-        commission = quantity * price * (MAKER_RATE if is_maker else TAKER_RATE)
+        commission, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE))
         holding = self.holding(order.symbol)
         realized = _net(holding, quantity if order.is_buy else -quantity, price)
         holding.changed_ms = at_ms
@@ -179,14 +193,23 @@ class Account:
         trade_id = len(self.fills) + 1
         if realized:
             self.pay("REALIZED_PNL", order.symbol, realized, at_ms, trade_id)
-        self.pay("COMMISSION", order.symbol, -commission, at_ms, trade_id)
-        self.fills.append(Fill(trade_id, order, price, quantity, commission, realized, at_ms, is_maker=is_maker))
+        self.pay("COMMISSION", order.symbol, -commission, at_ms, trade_id, asset)
+        self.fills.append(Fill(trade_id, order, price, quantity, commission, realized, at_ms, is_maker, asset))
         return self.fills[-1]
 
-    def pay(self, kind: str, symbol: str, amount: Decimal, at_ms: int, trade_id: int | None = None) -> None:
-        """Adds `amount` to the balance (takes it when negative) and tells so in `incomes`."""
-        self.balance += amount
-        self.incomes.append(Income(len(self.incomes) + 1, kind, symbol, amount, trade_id, at_ms))
+    def pay(
+        self, kind: str, symbol: str, amount: Decimal, at_ms: int, trade_id: int | None = None, asset: str = DOLLAR
+    ) -> None:
+        """Adds dollars to the balance (takes them when negative), and tells of any asset in `incomes`."""
+        if asset == DOLLAR:
+            self.balance += amount
+        self.incomes.append(Income(len(self.incomes) + 1, kind, symbol, amount, trade_id, at_ms, asset))
+
+    def _commission(self, dollars: Decimal) -> tuple[Decimal, str]:
+        """How much of which asset is taken."""
+        if self.fee_coin is None:
+            return dollars, DOLLAR
+        return (dollars * COIN_DISCOUNT / COIN_PRICE).quantize(COIN_STEP), self.fee_coin
 
     def _executable(self, order: Order) -> Decimal:
         if not (order.reduce_only or order.close_position):

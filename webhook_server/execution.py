@@ -9,10 +9,12 @@ from typing import Final
 from uuid import UUID
 
 from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown
-from engine.exchanges.venue import Venue
+from engine.exchanges.live_venues import check_live
+from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, Portfolio
 from webhook_server import answers, exits_of_nothing, risk
+from webhook_server.account_checks import AccountChecks
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan, after_closing, decide, held_by, to_exit
@@ -53,6 +55,7 @@ class Desk:
         self._slippage_percent = slippage_percent
         self._turns = KeyedLocks()
         self._settlement = Settlement(store, clock, metrics, VenueChanges(store, metrics))
+        self.accounts = AccountChecks(clock)
         self.server = server
         self._turn_wait_s = turn_wait_s
 
@@ -87,7 +90,9 @@ class Desk:
         plan = None
         if trade.may_have_been_sent:
             trade, plan = self._found(trade)
-        plan = plan or self._judged(trade)
+        if plan is None:
+            _check_live(trade)
+            plan = self._judged(trade)
         try:
             return self._settlement.traded(self._legs(trade), plan)
         except PositionEnded as ended:
@@ -194,29 +199,24 @@ class Desk:
         return decide(trade.order, portfolio, trade.held, self._clock.now())
 
     def _legs(self, trade: Trade) -> Legs:
-        return Legs(
-            trade,
-            self._venue(trade),
-            self._clock,
-            self._metrics,
-            self._slippage_percent,
-            partial(self._submit, trade.request),
-        )
+        common = (self._clock, self._metrics, self._slippage_percent, partial(self._submit, trade.request))
+        with faults_of(trade.order.exchange):
+            if trade.is_paper:
+                return Legs(trade, self._venues.paper(trade.order.exchange), *common)
+            account = self._live_account(trade)
+        return Legs(trade, account, *common, partial(self.accounts.entering, account))
 
     def _submit(self, request: Request) -> None:
         """From here on the venue is asked before anything of this request is done again."""
         if not self._store.submit_request(self.server, request.id, request.user_id):
             raise Standby("this server may not send orders (any more)")
 
-    def _venue(self, trade: Trade) -> Venue:
+    def _live_account(self, trade: Trade) -> Account:
         exchange = trade.order.exchange
-        with faults_of(exchange):
-            if trade.is_paper:
-                return self._venues.paper(exchange)
-            credentials = self._store.venue_credentials(trade.request.user_id, exchange)
-            if credentials is None:
-                raise CredentialsRefused(f"this user has no credentials for {exchange}")
-            return self._venues.live(exchange, credentials)
+        credentials = self._store.venue_credentials(trade.request.user_id, exchange)
+        if credentials is None:
+            raise CredentialsRefused(f"this user has no credentials for {exchange}")
+        return self._venues.live(exchange, credentials)
 
 
 def found_at_venue(legs: Legs) -> Plan | None:
@@ -228,6 +228,13 @@ def found_at_venue(legs: Legs) -> Plan | None:
     if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
         return Plan(close=True)
     return None
+
+
+def _check_live(trade: Trade) -> None:
+    """An entry at a venue where live trading has not been tested is refused. Raises Ended."""
+    if trade.order.is_entry and not trade.is_paper:
+        with faults_of(trade.order.exchange):
+            check_live(trade.order.exchange)
 
 
 def _account(request: Request) -> tuple[UUID, str]:

@@ -22,6 +22,7 @@ from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
 from engine.types import Position
 from webhook_server import answers
+from webhook_server.account_checks import AccountFault
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan
@@ -105,6 +106,8 @@ class Settlement:
                 fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
             raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
+        except AccountFault as fault:  # nothing was tried, so that it counts as no failure
+            raise self._without_entry(trade, "refused", answers.rejected(str(fault)), closed) from fault
         except VenueRefused as error:
             raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
         requested_usd = trade.order.position_size_usd or plan.open_usd

@@ -114,9 +114,11 @@ class VenueChanges:
         if ours is not None:
             return Look(facts, look.net, f"order {ours} is one of ours, and not in the books")
         lot, told = account.instrument(symbol).lot, Decimal(0)
+        # What a person has noted as held outside Sparky is not in the books either.
+        unbooked_net = facts.outside_net if facts.last_trade_id is None else facts.unbooked_net
         for trades in record.accounts:
-            found = attribute(facts.positions, trades, facts.unbooked_net, lot)
-            told = found.net + found.unbooked_net
+            found = attribute(facts.positions, trades, unbooked_net, lot)
+            told = found.net + found.unbooked_net - facts.outside_net
             if told == look.net:
                 return costs_shared(found, trades, record.costs_usd), ReadRecord(
                     last_trade_id=record.last_trade_id,

@@ -52,6 +52,7 @@ READS: Final[dict[str, tuple[str, ...]]] = {
     "positions": (),
     "trades": (),
     "kill": ("--show",),
+    "reconcile": (),
     "version": (),
     "migrate": (),
 }
@@ -107,11 +108,15 @@ def test_what_is_read_is_words_only_at_every_width(at_width: Sparky, hostile: Sq
     ((strategy,),) = hostile("select id::text from ai_strategies")
     for command, arguments in READS.items():
         result = at_width(*words(command, arguments, strategy))
-        assert result.exit_code == int(command in ("status", "doctor")), (command, result.output, result.exception)
+        assert result.exit_code == int(command in ("status", "doctor", "reconcile")), (
+            command,
+            result.output,
+            result.exception,
+        )
         assert unsafe(shown(result)) == [], command
         assert forged(shown(result)) == [], command
         width = int(at_width.environment["COLUMNS"])
-        if command.endswith("list") or command in ("positions", "trades", "kill"):
+        if command.endswith("list") or command in ("positions", "trades", "kill", "reconcile"):
             assert all(cell_len(line) <= width for line in shown(result).split("\n")), command
             assert width < 160 or "[bold]" in shown(result), (command, result.output)
 

@@ -45,6 +45,7 @@ TABLES: Final = {
     "kill_switches": ("reason", frozenset()),
     "leases": ("owner", frozenset()),
     "llm_spend": ("decisions", frozenset()),
+    "outside_holdings": ("noted_at", frozenset()),
     "positions": ("notes", READ),
     "reconciliation_differences": ("symbol", frozenset()),
     "signal_attempts": ("reason", frozenset()),
@@ -53,6 +54,7 @@ TABLES: Final = {
     "strategy_ledger": ("updated_at", frozenset()),
     "trade_settings_exchange": ("max_trades_per_week", MANAGE),
     "trades": ("notes", READ),
+    "venue_records": ("updated_at", frozenset()),
     "webhook_requests": ("error_message", frozenset()),
 }
 OWNED_BY: Final = {
@@ -90,6 +92,8 @@ insert into public.leases (name, owner, until) values (%(log)s, 'a server', now(
 insert into public.kill_switches (user_id) values (%(user)s);
 insert into public.reconciliation_differences (user_id, exchange, symbol, booked, at_venue)
   values (%(user)s, 'aster', 'BTCUSDT', 1, 2);
+insert into public.venue_records (user_id, exchange, symbol, last_trade_id) values (%(user)s, 'aster', 'BTCUSDT', 1);
+insert into public.outside_holdings (user_id, exchange, symbol, quantity) values (%(user)s, 'aster', 'BTCUSDT', 1);
 insert into public.equity_points
   (strategy_id, is_paper, equity_usd, realized_pnl_usd, unrealized_pnl_usd, drawdown_percent)
   values (%(strategy)s, true, 1, 0, 0, 0);

@@ -1,6 +1,7 @@
 """An account at the simulated venue beside its API: hands, liquidation, ADL, funding; and the record of it all."""
 
 import asyncio
+import copy
 from decimal import Decimal
 from typing import Any
 
@@ -68,6 +69,10 @@ class Person:
 @pytest.fixture
 def person(aster_url: str) -> Person:
     return Person(aster_url)
+
+
+def market_order(side: str, quantity: str) -> dict[str, str]:
+    return {"symbol": "BTCUSDT", "side": side, "type": "MARKET", "quantity": quantity}
 
 
 def sums(rows: list[Told]) -> dict[str, Decimal]:
@@ -156,11 +161,11 @@ def test_a_liquidation_closes_in_several_trades_costs_the_insurance_fee_and_canc
 )
 @pytest.mark.parametrize("kind", ["liquidate", "adl"])
 def test_a_part_of_a_position_can_be_closed_by_force(
-    person: Person, kind: str, wish: dict[str, object], left: str
+    person: Person, exchange: Exchange, kind: str, wish: dict[str, object], left: str
 ) -> None:
-    person.order("SELL", "0.010")
+    exchange.place("u", market_order("SELL", "0.010"))
     person.happens(**{kind: "BTCUSDT"}, **wish)
-    assert person.amount() == -Decimal(left)
+    assert exchange.account("u").holding("BTCUSDT").amount == -Decimal(left)
 
 
 def test_adl_keeps_the_waiting_orders_and_costs_no_insurance_fee(person: Person) -> None:
@@ -272,11 +277,14 @@ def test_what_happens_to_one_account_leaves_the_others_alone(person: Person, ast
         {"percent": 50},
     ],
 )
-def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(person: Person, wish: dict[str, object]) -> None:
-    person.order("BUY", "0.010")
-    before = person.income(), person.amount(), person.control().json()
+def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(
+    person: Person, exchange: Exchange, wish: dict[str, object]
+) -> None:
+    exchange.place("u", market_order("BUY", "0.010"))
+    state = person.control().json()
+    before = copy.deepcopy(exchange.account("u")), state
     assert person.control(**wish).status_code == 400
-    assert (person.income(), person.amount(), person.control().json()) == before
+    assert (exchange.account("u"), person.control().json()) == before
 
 
 def test_trades_come_oldest_first_from_a_time_or_an_id_and_else_the_newest(person: Person, hands: Any) -> None:

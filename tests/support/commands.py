@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, tuple[list[str], int]] = {
     "signals drop": ([str(DECISION), "--reason", NOTES], 0),
     "positions": ([], 0),
     "trades": ([], 0),
+    "reconcile": ([], 0),
     "kill": (["--strategy", NAME, "--reason", NOTES], 0),
     "credentials set": (["webhook", "--new", "--user", "имя@пример.рф"], 0),
     "credentials list": ([], 0),

@@ -67,6 +67,12 @@ def fill_with_hostile_text(store: Store, sql: Sql) -> None:
     store.set_kill_switch(None, strategy.id, is_on=True, reason="r")
     store.set_kill_switch(user, None, is_on=True, reason="r")
     sql("insert into bot_credentials (user_id, exchange, label) values (%s, 'aster', 'mine')", user)
+    sql(
+        "insert into reconciliation_differences (user_id, exchange, symbol, booked, at_venue, reason) "
+        "values (%s, 'aster', 'BTCUSDT', 1, 2, 'r')",
+        user,
+    )
+    sql("insert into outside_holdings (user_id, exchange, symbol, quantity) values (%s, 'aster', 'BTCUSDT', 1)", user)
     sql("update ai_strategies set status = 'paused'")
     make_hostile(sql)
 

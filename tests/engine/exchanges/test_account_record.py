@@ -235,6 +235,23 @@ def test_fees_are_exact_and_unknown_in_dollars_where_they_were_paid_in_a_coin(
     assert (str(one.price), str(one.quantity)) == ("28000.00000000001", "0.0020")
 
 
+def test_fees_that_the_account_pays_in_a_coin_leave_its_dollars_alone(
+    venue: CcxtVenue, happens: Happens, exchange: Exchange
+) -> None:
+    trade(venue, "dollars", "0.010")
+    before = only_account(exchange).balance
+    happens(fee_coin="BNB")
+    trade(venue, "coin", "0.010")
+    happens(fee_coin="")
+    trade(venue, "dollars-again", "0.010")
+    fees = [one.fee_usd for one in venue.trades(BTC, since_ms=START_MS)]
+    paid = [(row.asset, row.amount) for row in venue.income(BTC, since_ms=START_MS)]
+    fee_usd = Decimal("0.010") * Decimal("28001.4") * TAKER
+    assert fees == [fee_usd, None, fee_usd]
+    assert paid == [("USDT", -fee_usd), ("BNB", Decimal("-0.00016801")), ("USDT", -fee_usd)]
+    assert only_account(exchange).balance == before - fee_usd
+
+
 GOOD = TRADE % (7, "0.02", "USDT", "false")
 BAD_TRADES = {
     "an id that is no integer": GOOD.replace('"id":7', '"id":"7a"'),
@@ -252,28 +269,29 @@ BAD_TRADES = {
 }
 
 
-@pytest.mark.parametrize("rows", BAD_TRADES.values(), ids=BAD_TRADES.keys())
-def test_a_trade_that_cannot_be_read_is_an_error_and_never_left_out(
-    venue: CcxtVenue, misbehave: Misbehave, rows: str
-) -> None:
-    answers(misbehave, "/userTrades", rows)
-    with pytest.raises(UpstreamUnavailable):
-        venue.trades(BTC, after_id=6)
+def test_a_trade_that_cannot_be_read_is_an_error_and_never_left_out(venue: CcxtVenue, misbehave: Misbehave) -> None:
+    for what, rows in BAD_TRADES.items():
+        answers(misbehave, "/userTrades", rows)
+        try:
+            told = venue.trades(BTC, after_id=6)
+        except UpstreamUnavailable:
+            continue
+        pytest.fail(f"{what} was read as {told}")
 
 
-@pytest.mark.parametrize("body", ["{}", "null", '{"rows":[]}', "<html>", '[{"code":1}]', "[null]", '""'])
 @pytest.mark.parametrize("path", ["/userTrades", "/income", "/forceOrders"])
 def test_an_answer_of_another_shape_is_an_error_and_no_empty_record(
-    venue: CcxtVenue, misbehave: Misbehave, path: str, body: str
+    venue: CcxtVenue, misbehave: Misbehave, path: str
 ) -> None:
-    misbehave({"kind": "status", "status": 200, "path": path, "body": body})
     readings: dict[str, Callable[..., object]] = {
         "/userTrades": venue.trades,
         "/income": venue.income,
         "/forceOrders": venue.forced_orders,
     }
-    with pytest.raises(UpstreamUnavailable):
-        readings[path](BTC, since_ms=1_700_000_000_000)
+    for body in ("{}", "null", '{"rows":[]}', "<html>", '[{"code":1}]', "[null]", '""'):
+        misbehave({"kind": "status", "status": 200, "path": path, "body": body})
+        with pytest.raises(UpstreamUnavailable):
+            readings[path](BTC, since_ms=1_700_000_000_000)
 
 
 def test_rows_come_in_order_and_once_however_the_venue_sends_them(venue: CcxtVenue, misbehave: Misbehave) -> None:
@@ -368,6 +386,13 @@ def test_a_symbol_that_is_not_listed_is_the_strategys_fault(venue: CcxtVenue) ->
         venue.trades("NOPEUSDT", after_id=0)
 
 
+def test_a_venue_whose_record_is_not_known_is_unavailable_and_not_empty(make_keys: Callable[..., Any]) -> None:
+    other = CcxtVenue("bybit", make_keys(7), "http://127.0.0.1:9")
+    with pytest.raises(UpstreamUnavailable, match="bybit's record of an account cannot be read"):
+        other.trades(BTC, after_id=0)
+    other.close()
+
+
 acts = st.sampled_from(["buy", "sell", "close", "liquidate", "adl", "fund"])
 
 
@@ -395,6 +420,6 @@ def test_the_balance_is_the_sum_of_all_income_and_the_position_the_sum_of_all_tr
     trades, held = venue.trades(BTC, since_ms=START_MS), venue.positions(BTC)
     assert sum(one.change for one in trades) == sum(one.net for one in held)
     income = venue.income(BTC, since_ms=START_MS)
-    assert venue.balance().wallet_usd == 10_000 + sum((row.amount for row in income), Decimal(0))
+    assert only_account(exchange).balance == sum((row.amount for row in income), Decimal(10_000))
     fees = -sum((row.amount for row in income if row.kind == "COMMISSION"), Decimal(0))
     assert sum((one.fee_usd or Decimal(0) for one in trades), Decimal(0)) == fees

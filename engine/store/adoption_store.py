@@ -1,0 +1,89 @@
+"""The part of the store by which people settle what books and venue differ in."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from engine.store.adoption_rows import AccountInSymbol, BookedOrder, OpenDifference, SymbolBooks
+from engine.store.rpc import Rpc
+
+
+class AdoptionStore:
+    rpc: Rpc
+
+    def open_differences(self) -> tuple[OpenDifference, ...]:
+        """Of everybody, oldest first, with what the books hold there."""
+        return tuple(OpenDifference.model_validate(row) for row in self.rpc.call("open_differences"))
+
+    def last_difference_at(self) -> str | None:
+        """When a difference was last seen or resolved, in ISO 8601; None when there never was one."""
+        found = self.rpc.call("last_difference_at")
+        return None if found is None else str(found)
+
+    def accounts_in_symbol(self, symbol: str) -> tuple[AccountInSymbol, ...]:
+        """The accounts in which it is held live, noted as held outside Sparky, or differs."""
+        return tuple(AccountInSymbol.model_validate(row) for row in self.rpc.call("accounts_in_symbol", symbol=symbol))
+
+    def symbol_books(self, user_id: UUID, exchange: str, symbol: str) -> SymbolBooks:
+        found = self.rpc.call("symbol_books", user_id=user_id, exchange=exchange, symbol=symbol)
+        return SymbolBooks.model_validate(found)
+
+    def booked_orders(
+        self, user_id: UUID, exchange: str, symbol: str, order_ids: Sequence[str]
+    ) -> Mapping[str, BookedOrder]:
+        """Those of the venue's orders that are in the live books, wholly or in part, by their ids."""
+        found = self.rpc.call(
+            "booked_orders", user_id=user_id, exchange=exchange, symbol=symbol, order_ids=list(order_ids)
+        )
+        rows = [BookedOrder.model_validate(each) for each in found]
+        return {each.order_id: each for each in rows}
+
+    def adopt_difference(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        seen: Mapping[str, Decimal],
+        exits: Sequence[Mapping[str, Any]],
+        opening: Mapping[str, Any] | None,
+        record: Mapping[str, int | None] | None = None,
+    ) -> int:
+        """Books a plan in one transaction and resolves the difference; how many fills that were.
+
+        `seen` are the quantities of the plan's positions by their ids, `record` its newest trade (``last_trade_id``)
+        and time (``at_ms``): nothing up to there explains a later difference. Raises BadConfiguration when the books
+        are others by now, or a signal is under way in the symbol: nothing is booked then.
+        """
+        return len(
+            self.rpc.call(
+                "adopt_difference",
+                user_id=user_id,
+                exchange=exchange,
+                symbol=symbol,
+                seen={position: str(quantity) for position, quantity in seen.items()},
+                exits=[dict(each) for each in exits],
+                open=None if opening is None else dict(opening),
+                record=dict(record or {}),
+            )
+        )
+
+    def note_outside(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        seen: Mapping[str, Decimal],
+        quantity: Decimal,
+        record: Mapping[str, int | None] | None = None,
+    ) -> None:
+        """Notes `quantity` (0: nothing) as the person's own outside Sparky. Raises as `adopt_difference` does."""
+        self.rpc.call(
+            "note_outside",
+            user_id=user_id,
+            exchange=exchange,
+            symbol=symbol,
+            seen={position: str(held) for position, held in seen.items()},
+            quantity=f"{quantity:f}",
+            record=dict(record or {}),
+        )
