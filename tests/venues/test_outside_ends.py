@@ -231,6 +231,18 @@ def test_a_stop_that_others_cut_short_is_booked_once_and_what_it_left_is_closed(
     check_nothing_is_left(floor)
 
 
+def test_what_a_hand_had_closed_unseen_is_not_closed_again_by_the_second_order_of_an_exit(floor: Floor) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a, size=560)
+    floor.send(strategy_id=b, action="sell")
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.004"})
+    assert floor.send(strategy_id=a, action="close")["action"] == "closed"
+    assert floor.booked() == floor.net() < 0
+    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    floor.check_books()
+    check_nothing_is_left(floor)
+
+
 def test_the_daily_loss_limit_sees_a_liquidation_and_refuses_the_next_entry(floor: Floor) -> None:
     limited = "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 1)"
     floor.sql(limited, floor.user_id)
