@@ -243,6 +243,22 @@ def test_what_a_hand_had_closed_unseen_is_not_closed_again_by_the_second_order_o
     check_nothing_is_left(floor)
 
 
+@pytest.mark.parametrize("manners", [{}, {"trades_hidden": True}], ids=["plain", "trades hidden"])
+def test_what_ended_before_another_strategy_took_the_other_side_has_ended(
+    floor: Floor, manners: dict[str, Any]
+) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a)
+    happen(floor, **manners)
+    happen(floor, adl="BTCUSDT")
+    floor.send(strategy_id=b, action="sell")
+    assert look(floor) == []
+    assert ends(floor) == [("adl", Decimal("0.009"))]
+    assert {each.strategy_id for each in floor.store.open_positions()} == {UUID(b)}
+    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
+
+
 def test_the_daily_loss_limit_sees_a_liquidation_and_refuses_the_next_entry(floor: Floor) -> None:
     limited = "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 1)"
     floor.sql(limited, floor.user_id)
