@@ -2,8 +2,9 @@
 
 The rule, as docs/venues.md states it. In the venue's order, each outside trade
 1. first takes back what outside trades before it had added and the books do not know;
-2. then, where it reduces the net of the books, ends what is held on the side of the net: of every position there its
-   share by quantity, in whole lots, and no more in all than the net, since the venue holds no more;
+2. then, where it reduces the net of the books as it was at that moment, ends what is held on the side of that net: of
+   every position there its share by quantity, in whole lots, and no more in all than the net, since the venue held no
+   more;
 3. what is left of it is the business of whoever made it, and in nobody's books.
 """
 
@@ -22,11 +23,15 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True)
 class OutsideTrade:
-    """A trade of the account that no order of ours made; `reason` is the exit reason of what it ends."""
+    """A trade of the account that no order of ours made; `reason` is the exit reason of what it ends.
+
+    `own_since` is what booked orders have done to the account's net after it, which the books of now include.
+    """
 
     trade: AccountTrade
     reason: str
     fee_usd: Decimal
+    own_since: Decimal = ZERO
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def attribute(
         change = outside.trade.change
         back = _opposite(unbooked_net, change)
         unbooked_net, change = unbooked_net + back, change - back
-        ended = _opposite(sum(left.values(), ZERO), change)
+        ended = _held(left, _opposite(sum(left.values(), ZERO) - outside.own_since, change))
         for position_id, quantity in _shares(left, ended, lot).items():
             left[position_id] += quantity
             taken.append((position_id, outside, quantity, _fee_share(outside, quantity)))
@@ -82,6 +87,12 @@ def _opposite(net: Decimal, change: Decimal) -> Decimal:
     if net * change >= 0:
         return ZERO
     return change if abs(change) <= abs(net) else -net
+
+
+def _held(left: Mapping[UUID, Decimal], ended: Decimal) -> Decimal:
+    """As much of `ended` as is held still on the side that it reduces."""
+    on_side = sum((abs(quantity) for quantity in left.values() if quantity * ended < 0), ZERO)
+    return min(abs(ended), on_side).copy_sign(ended)
 
 
 def _shares(left: Mapping[UUID, Decimal], ended: Decimal, lot: Decimal) -> dict[UUID, Decimal]:

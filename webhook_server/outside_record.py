@@ -62,7 +62,8 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     since_ms = _since_ms(others, facts) - BEFORE_MS
     forced = account.forced_orders(symbol, since_ms)
     names = {order_id: account.client_order_id(symbol, order_id) for order_id in _orders(others)[-MOST_NAMED:]}
-    found = tuple(_outside(each, _cause(each.order_id, forced, names)) for each in others)
+    own = [each for each in trades if each.order_id in booked]
+    found = tuple(_outside(each, _cause(each.order_id, forced, names), own) for each in others)
     hidden = _hidden(forced, trades, facts)
     is_forced = bool(hidden) or any(each.reason == Forced.LIQUIDATED for each in found)
     incomes = account.income(symbol, since_ms) if is_forced else ()
@@ -70,7 +71,7 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     costs = [each for each in incomes if each.kind == LIQUIDATION_COST and each.at_ms > facts.costs_until_ms]
     return OutsideRecord(
         trades=found,
-        hidden=tuple(_outside(each, _cause(each.order_id, forced, names)) for each in _as_trades(hidden, unshown)),
+        hidden=tuple(_outside(each, _cause(each.order_id, forced, names), own) for each in _as_trades(hidden, unshown)),
         names=names,
         last_trade_id=last_id,
         costs_usd=-sum((each.amount for each in costs), ZERO),
@@ -157,8 +158,13 @@ def _cause(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str
     return known or next((cause.value for start, cause in NAMED if name.startswith(start)), BY_HAND)
 
 
-def _outside(trade: AccountTrade, reason: str) -> OutsideTrade:
+def _outside(trade: AccountTrade, reason: str, own: Iterable[AccountTrade]) -> OutsideTrade:
+    """`trade` with what the booked trades `own` did after it; of a hidden one only the time is known."""
     fee_usd = trade.fee_usd
     if fee_usd is None:
         fee_usd = trade.quantity * trade.price * ASSUMED_TAKER_RATE
-    return OutsideTrade(trade, reason, fee_usd)
+    return OutsideTrade(trade, reason, fee_usd, sum((each.change for each in own if _is_later(each, trade)), ZERO))
+
+
+def _is_later(one: AccountTrade, than: AccountTrade) -> bool:
+    return one.trade_id > than.trade_id if than.trade_id else one.at_ms > than.at_ms

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.exchanges.venue import Account, OrderStatus
+from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
 from engine.store.webhook_rows import Fill
@@ -21,7 +21,7 @@ from engine.types import Position
 from webhook_server.attribution import Attribution, Part, attribute
 from webhook_server.metrics import Metrics
 from webhook_server.outside_record import OutsideRecord, costs_shared, read_record
-from webhook_server.protecting import STOPPED, TARGET, fired_of, ids
+from webhook_server.protecting import STOPPED, TARGET, fired_of, ids, is_new_exit
 
 logger = structlog.get_logger()
 
@@ -160,7 +160,7 @@ def _cancel_protection(account: Account, attribution: Attribution) -> tuple[tupl
     for position in {each.position.id: each.position for each in attribution.parts}.values():
         for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
             ended = None if name is None else account.cancel(position.symbol, name)
-            if ended is not None and ended.status is OrderStatus.FILLED:
+            if is_new_exit(ended, position):
                 fired.append((position, reason))
     return tuple(fired)
 
