@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -32,13 +32,15 @@ class Person:
         """The last answer to a live signal, which is sent again while the server asks for that."""
         body = {"secret": self.secret, "user_id": str(self.user_id), "exchange": "aster", "environment": "production",
                 "strategy_id": str(strategy_id), "signal_id": uuid.uuid4().hex} | fields  # fmt: skip
-        for _ in range(20):
-            answer = requests.post(f"{product.url('webhook')}/webhook", json=body, timeout=PATIENCE_S)
-            if answer.status_code not in {429, 503}:
-                break
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with suppress(requests.ConnectionError):  # it was killed, and is started again
+                answer = requests.post(f"{product.url('webhook')}/webhook", json=body, timeout=PATIENCE_S)
+                if answer.status_code not in {429, 503} or time.monotonic() > deadline:
+                    told: dict[str, Any] = answer.json()
+                    return told
+            assert time.monotonic() < deadline, "no server answers"
             time.sleep(0.5)
-        told: dict[str, Any] = answer.json()
-        return told
 
 
 @contextmanager

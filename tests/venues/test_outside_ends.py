@@ -1,6 +1,7 @@
 """Liquidations, deleveraging and a person's hands end positions at the venue: the books have them, to the account's
 last digit, however late or incomplete its record is."""
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from console.closing import close_held
 from engine.settings import Settings
 from simulator.ledger import START_BALANCE, Account
 from tests.venues.conftest import Floor
+from tests.webhook_server.conftest import until
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 ZERO, LOT = Decimal(0), Decimal("0.001")
@@ -255,6 +257,24 @@ def test_what_ended_before_another_strategy_took_the_other_side_has_ended(
     assert look(floor) == []
     assert ends(floor) == [("adl", Decimal("0.009"))]
     assert {each.strategy_id for each in floor.store.open_positions()} == {UUID(b)}
+    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
+
+
+def test_an_exit_closes_what_is_held_when_its_turn_has_come(floor: Floor) -> None:
+    """While it waits for an exit of another strategy, what a hand has closed of its position is booked."""
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a, size=560)
+    floor.send(strategy_id=b, action="sell")
+    desk, turn = floor.server.watch._desk, (floor.user_id, "aster", "BTCUSDT")
+    with ThreadPoolExecutor(1) as pool:
+        with desk._turns.hold(turn, 10):
+            answer = pool.submit(floor.send, strategy_id=a, action="close")
+            until(lambda: desk._turns.waiting(turn) == 1, 10)
+            happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.002"})
+            assert look(floor) == []
+        assert answer.result(60)["action"] == "closed"
+    assert floor.booked() == floor.net() < 0
     assert floor.send(strategy_id=b, action="close")["action"] == "closed"
     check_nothing_is_left(floor)
 
