@@ -263,19 +263,21 @@ def test_what_ended_before_another_strategy_took_the_other_side_has_ended(
 
 def test_an_exit_closes_what_is_held_when_its_turn_has_come(floor: Floor) -> None:
     """While it waits for an exit of another strategy, what a hand has closed of its position is booked."""
-    a, b = floor.strategy(), floor.strategy()
-    floor.send(strategy_id=a, size=560)
+    a, b, c = floor.strategy(), floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a)
     floor.send(strategy_id=b, action="sell")
+    floor.send(strategy_id=c, size=560)
     desk, turn = floor.server.watch._desk, (floor.user_id, "aster", "BTCUSDT")
     with ThreadPoolExecutor(1) as pool:
         with desk._turns.hold(turn, 10):
             answer = pool.submit(floor.send, strategy_id=a, action="close")
             until(lambda: desk._turns.waiting(turn) == 1, 10)
-            happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.002"})
+            happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.006"})
             assert look(floor) == []
         assert answer.result(60)["action"] == "closed"
-    assert floor.booked() == floor.net() < 0
-    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    assert floor.booked() == floor.net()
+    for each in (b, c):
+        assert floor.send(strategy_id=each, action="close")["action"] == "closed"
     check_nothing_is_left(floor)
 
 
