@@ -64,12 +64,23 @@ class ExitLegs:
         if legs.trade.is_paper:
             fill = legs.close(held)
             return Exit(fill, held, unbooked=fill)
+        held = self._submitted(legs, held)
         first = self._first(legs, held)
         if isinstance(first, Position):
             return self._only_rest(legs, first)
         if not self._may_have_rest(legs, held, first):
             return Exit(first, held, unbooked=first)
         return self._with_rest(legs, first)
+
+    def _submitted(self, legs: Legs, held: Position) -> Position:
+        """`held` as it is once the request is submitted: from then on nothing else books what happened to it."""
+        if legs.trade.may_have_been_sent:
+            return held
+        legs.submit()
+        now = self._position(legs.trade)
+        if now is None:
+            raise PositionEnded(self._ended(held))
+        return now
 
     def _first(self, legs: Legs, held: Position) -> Fill | Position:
         """The reduction; or the position, as it is now, when the account has nothing that it would reduce."""
