@@ -160,3 +160,13 @@ def test_whatever_says_that_nothing_waits_is_believed_of_a_cancellation(long: Be
     ended = long.venue.cancel("BTCUSDT", STOP)
     assert ended is not None
     assert ended.status is OrderStatus.FILLED
+
+
+def test_an_older_order_of_the_same_name_is_not_taken_for_the_new_one(long: Bench) -> None:
+    placed(long)
+    long.venue.cancel("BTCUSDT", STOP)
+    long.direct_algo(unseen_for=3)
+    (new,) = long.venue.protect(wanted(take_profit_price=None))
+    found = long.venue.order_by_client_id("BTCUSDT", STOP)
+    assert found is not None
+    assert (found.status, found.order_id) == (OrderStatus.OPEN, new.order_id)
