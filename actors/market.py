@@ -218,7 +218,7 @@ def _read(key: Key, data: Data) -> Read:
         symbol=key.symbol,
         interval=key.interval,
         as_of_ms=as_of_ms,
-        last_price=ticker.last if ticker else candles[-1].close,
+        last_price=float(ticker.last) if ticker else candles[-1].close,
         change_24h_percent=ticker.change_24h_percent if ticker else None,
         candles=tuple(candles[-SHOWN:]),
         indicators=compute(candles),

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import SecretStr, ValidationError
 
-from console import composition, guarding, instance
+from console import account_checks, composition, guarding, instance
 from console.check import Check, fault, ok, skipped
 from console.database_checks import database
 from engine.errors import SparkyError
@@ -40,6 +40,7 @@ def examine(settings: Settings) -> list[Check]:
         database,
         groq,
         venue,
+        account_checks.accounts,
         webhook,
         monitor,
         ports,
@@ -126,7 +127,7 @@ def venue(settings: Settings) -> list[Check]:
     from engine.exchanges.market_data import MarketData
 
     resolved = composition.resolve(settings)
-    name = resolved.sparky_market or "aster"
+    name = resolved.exchange
     try:
         with contextlib.closing(MarketData(name, resolved.sparky_market_url)) as market:
             _, venue_now_ms = market.candles(PROBE_SYMBOL, "1m", 2)

@@ -44,7 +44,7 @@ HEEDS: Final[Mapping[str, frozenset[str]]] = {
     "sim-groq": _PROVIDER_LIMITS | {"sparky_sim_groq_port", "sparky_sim_seed"},
     "sim-aster": _SIMULATION | {"sparky_sim_aster_port"},
     "monitor": _ADMIN | {"sparky_monitor_host", "sparky_monitor_port", "sparky_behind_tls"},
-    "prepare": _DATABASE | {"sparky_candles", "sparky_demo_cadence_s"},
+    "prepare": _DATABASE | {"sparky_candles", "sparky_demo_cadence_s", "sparky_market"},
     "webhook": _DATABASE
     | _VAULT
     | _ADMIN
@@ -113,10 +113,10 @@ def _model(settings: Settings) -> dict[str, object]:
 
 def _market(settings: Settings) -> dict[str, object]:
     if not settings.simulates_market:
-        return {"sparky_market": settings.sparky_market or "aster"}
+        return {"sparky_market": settings.exchange}
     url = f"http://127.0.0.1:{settings.sparky_sim_aster_port}"
     candles = None if settings.sparky_candles is None else settings.sparky_candles.absolute()
-    return {"sparky_market": "aster", "sparky_market_url": url, "sparky_candles": candles}
+    return {"sparky_market": settings.exchange, "sparky_market_url": url, "sparky_candles": candles}
 
 
 def _places(settings: Settings) -> dict[str, object]:

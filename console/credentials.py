@@ -16,6 +16,7 @@ from console.session import settings_here, store_of
 from console.strategies import AsJson
 from console.streams import read_stdin
 from engine.errors import SparkyError
+from engine.exchanges.live_venues import why_not_live
 from engine.showable import decoded
 from engine.store.secrets_store import PLAIN_FIELDS, SECRET_FIELDS, WEBHOOK
 from engine.store.seed import DEMO_USER, new_webhook_secret
@@ -63,6 +64,9 @@ def put(
     if new:
         output.say(values["webhook_secret"].get_secret_value())
     output.say(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)
+    untested = None if exchange == WEBHOOK else why_not_live(exchange)
+    if untested is not None:
+        output.say(untested, err=True)
 
 
 @app.command("list")

@@ -13,6 +13,7 @@ from engine.errors import BadConfiguration
 from engine.plain_text import many_lines, one_line
 
 _SETTINGS: Final = "settings"
+_WIDEST_NAME: Final = 30  # an account's name has an address in it, and findings need the room
 _MARKS = {"ok": Text("✓", style="green"), "fault": Text("✗", style="red"), "skipped": Text("-", style="dim")}
 
 
@@ -31,8 +32,8 @@ def doctor(*, as_json: bool) -> int:
 
 def _print(checks: list[Check]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(3):
-        table.add_column()
+    for widest in (None, _WIDEST_NAME, None):
+        table.add_column(max_width=widest, overflow="fold")
     for check in checks:
         table.add_row(_MARKS[check.state], Text(one_line(check.name)), _cell(check, check.found))
         if check.remedy is not None:

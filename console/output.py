@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, Literal, NamedTuple
 
 import typer
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from console.streams import encoding_of_answers
 from console.widths import Need, cut, fitted
+from engine.booked import digits
 from engine.plain_text import many_lines, one_line
 from engine.showable import UTF8, showable
 
@@ -31,6 +32,7 @@ LONGEST_TEXT: Final = 1_000_000
 SEVERAL_LINES: Final = frozenset({"custom_prompt", "paused_traceback", "raw_answer", "answer", "notes"})
 
 Cell = Callable[[dict[str, Any]], object]
+_AVERAGES: Final = Context(prec=15, rounding=ROUND_HALF_EVEN)
 
 
 class Column(NamedTuple):
@@ -88,19 +90,22 @@ def say_hanging(lines: Sequence[str], *, err: bool = False) -> None:
 def plain(row: object) -> Any:
     """`row` as JSON data; decimals become strings, so that no digit is lost, and so do floats that JSON lacks."""
     if isinstance(row, BaseModel):
-        return _finite(row.model_dump(mode="json"))
+        return _told(row.model_dump(mode="json"), row.model_dump())
     if isinstance(row, (list, tuple)):
         return [plain(item) for item in row]
     return json.loads(json.dumps(row, default=str))
 
 
-def _finite(data: Any) -> Any:
+def _told(data: Any, value: Any) -> Any:
+    """`data` as pydantic tells `value`, with decimals in plain digits and nothing that JSON lacks."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
     if isinstance(data, float) and not math.isfinite(data):
         return str(data)
     if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
+        return {key: _told(told, inner) for (key, told), inner in zip(data.items(), value.values(), strict=True)}
     if isinstance(data, list):
-        return [_finite(value) for value in data]
+        return [_told(told, inner) for told, inner in zip(data, value, strict=True)]
     return data
 
 
@@ -227,9 +232,19 @@ def cents(amount: Decimal, form: str = ",.2f") -> str:
         return str(amount)
 
 
+def figure(field: str) -> Cell:
+    """A quantity, or a price that was paid, in all its digits."""
+    return lambda row: None if row.get(field) is None else digits(Decimal(str(row[field])))
+
+
 def price(field: str) -> Cell:
-    """A price or quantity without trailing zeros."""
-    return lambda row: None if row.get(field) is None else f"{Decimal(str(row[field])).normalize():f}"
+    """A price that may be an average, to 15 digits; JSON has all of them."""
+    return lambda row: None if row.get(field) is None else average(Decimal(str(row[field])))
+
+
+def average(value: Decimal) -> str:
+    """A price that may be an average, to 15 digits."""
+    return digits(_AVERAGES.plus(value)) if value.is_finite() else str(value)
 
 
 def moment(field: str) -> Cell:

@@ -12,6 +12,7 @@ from rich.text import Text
 from console import adoption_words, output, unattended
 from console.kill_switches import killed
 from console.widths import cut
+from engine import booked
 from engine.plain_text import one_line, safe
 from engine.sentences import not_served
 from engine.showable import UTF8, showable
@@ -240,7 +241,8 @@ def _positions(positions: list[dict[str, Any]] | None) -> str:
     if positions is None:
         return "-"
     return (
-        ", ".join(f"{p['side']} {Decimal(str(p['quantity'])).normalize():f} {p['symbol']}" for p in positions) or "flat"
+        ", ".join(f"{p['side']} {booked.digits(Decimal(str(p['quantity'])))} {p['symbol']}" for p in positions)
+        or "flat"
     )
 
 

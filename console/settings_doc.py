@@ -25,7 +25,8 @@ MEANING: Final = {
     "sparky_behind_tls": "`true` when a TLS terminator stands in front; other addresses than loopback need it. "
     "Of one on this host, X-Forwarded-For is believed.",
     "sparky_home": "State directory: embedded database, sockets, locks. `/var/lib/sparky` for root, else `~/.sparky`.",
-    "sparky_market": "Venue, by ccxt's name, or `simulator`. Unset: `aster` with a Groq key, else simulated.",
+    "sparky_market": "Venue, by ccxt's name, or `simulator`; new strategies trade there. "
+    "Unset: `aster` with a Groq key, else simulated.",
     "sparky_market_url": "Another base address of that venue.",
     "sparky_candles": "CSV of one-minute candles (`open_time_ms,open,high,low,close,volume`) for the simulated venue.",
     "sparky_sim_speed": "Market seconds per real second in the simulated venue.",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from console import output
+from engine.booked import digits, exact
 from engine.plain_text import safe
 
 _INDENT: Final = "  "
@@ -78,22 +79,31 @@ def _shown(form: Callable[[dict[str, Any]], Iterable[str]], part: Any) -> list[s
 def _symbol(symbol: dict[str, Any]) -> Iterator[str]:
     change = symbol.get("change_24h_percent")
     day = "" if change is None else f", {change:+.2f} % in 24 h"
-    yield f"{symbol['symbol']} at {symbol['last_price']}{day}, {_moment(symbol['as_of_ms'])}"
+    yield f"{symbol['symbol']} at {_price(symbol['last_price'])}{day}, {_moment(symbol['as_of_ms'])}"
     if symbol["candles"]:
         yield _INDENT + " " * 21 + "  ".join(f"{name:>12}" for name in ("open", "high", "low", "close", "volume"))
     for at_ms, *values in symbol["candles"]:
-        yield _INDENT + f"{_moment(at_ms)}  " + "  ".join(f"{value:>12}" for value in values)
+        yield _INDENT + f"{_moment(at_ms)}  " + "  ".join(f"{_price(value):>12}" for value in values)
     yield _INDENT + _figures(symbol["indicators"])
     for interval, values in symbol.get("context", {}).items():
         yield _INDENT + f"{interval}: " + ("no data" if values is None else _figures(values))
 
 
+def _price(value: Any) -> str:
+    """A recorded number in plain digits; anything else as it is."""
+    return digits(exact(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
 def _figures(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {'absent' if value is None else f'{value:.6g}'}" for name, value in values.items())
+    return ", ".join(f"{name} {'absent' if value is None else f'{_short(value)}'}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    return digits(exact(f"{value:.6g}"))
 
 
 def _position(row: dict[str, Any]) -> list[str]:
-    return [f"{row['side']} {row['quantity']} {row['symbol']} from {row['entry_price']}"]
+    return [f"{row['side']} {_price(row['quantity'])} {row['symbol']} from {_price(row['entry_price'])}"]
 
 
 def _said(decision: dict[str, Any]) -> Iterator[str]:
@@ -176,10 +186,10 @@ def _became(story: dict[str, Any]) -> Iterator[str]:
         )
     for row in story["positions"]:
         pnl = "" if row["unrealized_pnl_usd"] is None else f", {_pnl(row['unrealized_pnl_usd'])} USD so far"
-        yield f"still open: {row['side']} {_number(row['quantity'])} from {_number(row['entry_price'])}{pnl}"
+        yield f"still open: {row['side']} {_number(row['quantity'])} from {output.price('entry_price')(row)}{pnl}"
     for row in story["trades"]:
         yield (
-            f"trade: {row['side']} {_number(row['quantity'])} from {_number(row['entry_price'])} to "
+            f"trade: {row['side']} {_number(row['quantity'])} from {output.price('entry_price')(row)} to "
             f"{output.price('exit_price')(row)}, {_pnl(row['pnl_usd'])} USD after fees"
         )
     if story["decision"]["actual_pnl"] is not None:
@@ -204,7 +214,7 @@ def _usd(amount: object) -> str:
 
 
 def _number(text: str) -> str:
-    return f"{Decimal(text).normalize():f}"
+    return digits(Decimal(text))
 
 
 def _pnl(text: str | None) -> str:

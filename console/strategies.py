@@ -14,6 +14,7 @@ from console.output import Column
 from console.session import database_here, settings_here
 from console.streams import read_stdin
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
+from engine.exchanges.live_venues import why_not_live
 from engine.showable import decoded, is_unicode
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
@@ -27,7 +28,7 @@ COLUMNS = (
     Column("status", "status"),
     Column("profile", "risk_profile"),
     Column("symbols", "target_assets", wraps=True),
-    Column("every s", output.price("cadence_seconds"), is_number=True),
+    Column("every s", output.figure("cadence_seconds"), is_number=True),
     Column("paper", "is_paper_trading"),
     Column("capital USD", output.usd("capital_usd"), is_number=True),
     Column("paused because", "paused_reason", wraps=True),
@@ -71,7 +72,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     leverage: Annotated[int | None, typer.Option(help="Largest leverage.")] = None,
     budget: Annotated[str | None, typer.Option(help="USD that the model may cost per day (UTC).")] = None,
     model: Annotated[str | None, typer.Option(help="Model, if not the first of GROQ_MODEL.")] = None,
-    exchange: Annotated[str | None, typer.Option(help="Venue to trade on.")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Venue to trade on, if not SPARKY_MARKET.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Own instructions, added to those of the profile.")] = None,
     context: Annotated[str | None, typer.Option(help="Longer candles to show as well: 15m, 1h or 15m,1h.")] = None,
     stop_required: Annotated[
@@ -119,11 +120,15 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     if start:
         fields["status"] = StrategyStatus.RUNNING
     check_names(fields)
+    fields.setdefault("exchange", settings_here().exchange)
     with database_here() as store:
         if "user_id" not in fields:
             fields["user_id"] = people.person(store, user)
         new = NewStrategy.of(fields)
         check_budget(new.model, new.daily_llm_budget_usd)
+        untested = None if new.is_paper_trading else why_not_live(new.exchange)
+        if untested is not None:
+            raise SparkyError(untested)
         row = store.create_strategy(new)
     if as_json:
         output.answer_one(row, as_json=True)

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from console import output
 from console.naming import can_be_typed
 from console.output import duration
+from engine.booked import digits
 from engine.plain_text import one_line
 from engine.showable import UTF8
 
@@ -30,7 +32,7 @@ def held(position: dict[str, Any]) -> str:
     stop, target = position.get("stop_loss_price"), position.get("take_profit_price")
     protected = "no stop" if stop is None else f"stop {figure(stop)}"
     beyond = "" if target is None else f", target {figure(target)}"
-    return one_line(f"{what}, entry {figure(position['entry_price'])}, {protected}{beyond}")
+    return one_line(f"{what}, entry {output.price('entry_price')(position)}, {protected}{beyond}")
 
 
 def remedy(position: dict[str, Any], encoding: str = UTF8) -> str:
@@ -94,7 +96,6 @@ def _why(position: dict[str, Any]) -> str:
 def figure(value: object) -> str:
     """A number as people read it: without trailing zeros; what is none is told as it is."""
     try:
-        number = Decimal(str(value))
-        return f"{number.normalize():f}" if number.is_finite() else str(number)
-    except InvalidOperation:  # more digits than are counted with
+        return digits(Decimal(str(value)))
+    except InvalidOperation:  # a text that is no number
         return str(value)

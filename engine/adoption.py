@@ -6,11 +6,11 @@ Quantities are in the base asset; a net is negative when short.
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
-from fractions import Fraction
 from typing import Final
 from uuid import UUID
 
 from engine.exchanges.account_record import AccountTrade
+from engine.shares import shares, unit_of
 from engine.store.adoption_rows import BookedOrder
 from engine.types import Frozen, Position, Side
 
@@ -113,31 +113,6 @@ def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holde
             rest -= own
     exits = tuple((each, part) for each, part in zip(of_side, parts, strict=True) if part > 0)
     return Change(exits=exits, opened=rest if change > 0 else -rest)
-
-
-def shares(quantity: Decimal, held: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
-    """`quantity` shared in proportion to `held`, in whole units; those with the largest remainders get one unit more.
-
-    `quantity` is at most the sum of `held`, and all of them are multiples of `unit`.
-    """
-    total = sum((Fraction(each) for each in held), Fraction(0))
-    if total == 0:
-        return [ZERO for _ in held]
-    exact = [Fraction(each) * Fraction(quantity) / total / Fraction(unit) for each in held]
-    whole = [int(each) for each in exact]
-    left = int(Fraction(quantity) / Fraction(unit)) - sum(whole)
-    largest = sorted(range(len(held)), key=lambda index: (whole[index] - exact[index], index))
-    for index in largest[:left]:
-        whole[index] += 1
-    return [unit * each for each in whole]
-
-
-def unit_of(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
-    """The lot, where all `quantities` are multiples of it; else the last decimal place that one of them uses."""
-    if lot is not None and all(Fraction(each) / Fraction(lot) % 1 == 0 for each in quantities):
-        return lot
-    exponents = [each.normalize().as_tuple().exponent for each in quantities]
-    return Decimal(1).scaleb(min(exponent for exponent in exponents if isinstance(exponent, int)))
 
 
 def unbooked(trades: Sequence[AccountTrade], booked: Mapping[str, BookedOrder]) -> list[AccountTrade]:

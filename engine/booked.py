@@ -1,13 +1,84 @@
-"""The precision of the books, numeric(20, 8): prices, quantities and money to 8 decimal places, rounded half-even."""
+"""The digits of the books: prices, quantities and money are kept as they came, products and sums are exact.
 
-from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final
+A figure has at most 40 significant digits and lies below 10^20; ticks of 1e-12 and lots of 1e-8 need a part of that.
+The bound is for the machine: a number without end would take the memory and the time of all. A quotient (an average
+price, the share of a partial close) is rounded to 28 significant digits, half-even, as Python's own contexts and the
+SQL function `quotient` do: far beyond any tick, and what remains of cost and fees is the whole less the part, so that
+nothing is lost.
+"""
 
-LEAST: Final = Decimal("0.00000001")
-# What numeric(20, 8) does not hold any more.
-BEYOND: Final = Decimal(1_000_000_000_000)
+import re
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from functools import reduce
+from typing import Any, Final
+
+MOST_DIGITS: Final = 40
+QUOTIENT_DIGITS: Final = 28
+LEAST: Final = Decimal("1E-20")
+BEYOND: Final = Decimal("1E+20")
+
+_TRAPS: Final = (InvalidOperation, DivisionByZero, Overflow)
+_FINEST: Final = Decimal(1).scaleb(-MOST_DIGITS)
+_LONGEST_TEXT: Final = 64
+_LARGEST_EXPONENT: Final = 100
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,4}))?")
 
 
-def rounded(value: Decimal) -> Decimal:
-    """`value` (finite) as the books keep it, whatever rounding the thread's decimal context has."""
-    return value.quantize(LEAST, ROUND_HALF_EVEN)
+def _context(digits: int) -> Context:
+    """Libraries change the thread's context, so every rounding here has a context of its own."""
+    return Context(prec=digits, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=list(_TRAPS))
+
+
+def product(*factors: Decimal) -> Decimal:
+    """The exact product of a few figures."""
+    return reduce(_context(6 * MOST_DIGITS).multiply, factors)
+
+
+def total(values: Iterable[Decimal]) -> Decimal:
+    """The exact sum."""
+    return reduce(_context(6 * MOST_DIGITS).add, values, Decimal(0))
+
+
+def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
+    """`dividend` / `divisor` to 28 significant digits. Raises ZeroDivisionError."""
+    return _context(QUOTIENT_DIGITS).divide(dividend, divisor)
+
+
+def stepped(value: Decimal, step: Decimal, rounding: str) -> Decimal:
+    """The multiple of `step` next to `value`, in the direction of `rounding`, however many steps that are."""
+    context = _context(6 * MOST_DIGITS)
+    return context.multiply(context.divide(value, step).to_integral_value(rounding), step)
+
+
+def kept(value: Decimal) -> Decimal:
+    """`value` as the books keep it: as it is, or rounded half-even to 40 significant digits and 40 places.
+
+    Raises ValueError for what is no number, or 10^20 and more.
+    """
+    if not value.is_finite() or value.adjusted() >= BEYOND.adjusted():
+        raise ValueError("is no figure of the books")
+    rounded = _context(MOST_DIGITS).plus(value)
+    coarser = rounded.quantize(_FINEST, context=_context(3 * MOST_DIGITS))
+    return rounded if coarser == rounded else coarser
+
+
+def exact(number: Any) -> Decimal:
+    """The decimal that a venue or a library wrote, to its last digit; of a float the shortest text that means it.
+
+    Raises ValueError for NaN, infinity, and what has more digits or a larger exponent than any figure.
+    """
+    text = str(number)
+    match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+    if match is None or abs(int(match[1] or 0)) > _LARGEST_EXPONENT:
+        raise ValueError(f"{text[:40]!r} is no figure")
+    return Decimal(text.removesuffix(".0"))
+
+
+def digits(value: Decimal) -> str:
+    """`value` in plain digits: no exponent, no zeros at the end, nothing rounded."""
+    if not value.is_finite():
+        return str(value)
+    text = f"{value:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text

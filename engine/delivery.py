@@ -25,6 +25,7 @@ TOTAL_S: Final = 10.0  # one attempt, whatever the receiver does or leaves undon
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 15.0
 LONGEST_WISH_S: Final = 3_600.0
+LONGEST_REASON: Final = 500  # as much as the database keeps
 _CAN_BE_SENT_AGAIN: Final = frozenset({408, 409, 425, 429})
 
 
@@ -115,7 +116,7 @@ def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
 def _reason(answer: bytes) -> str | None:
     parsed = _parsed(answer)
     said = [str(parsed[key]) for key in ("action", "error", "message") if isinstance(parsed.get(key), str)]
-    return ": ".join(said)[:200] or None
+    return ": ".join(said)[:LONGEST_REASON] or None
 
 
 def _limit_type(answer: bytes) -> str | None:

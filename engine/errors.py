@@ -31,6 +31,7 @@ class UpstreamUnavailable(SparkyError):
     def __init__(self, service: str, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{service}: {reason}")
         self.service = service
+        self.reason = reason
         self.retry_after_s = retry_after_s
 
 
@@ -84,7 +85,9 @@ class CredentialsRefused(BadConfiguration):
     """
 
 
-RefusalKind = Literal["funds", "filter", "leverage", "reduce_only", "would_trigger", "not_marketable", "rejected"]
+RefusalKind = Literal[
+    "funds", "filter", "leverage", "reduce_only", "would_trigger", "not_marketable", "account", "rejected"
+]
 
 
 class VenueRefused(SparkyError):
@@ -93,7 +96,7 @@ class VenueRefused(SparkyError):
     `kind` says why in one word: too little margin (``funds``), a quantity, price or notional that the instrument's
     filters do not take (``filter``), another ``leverage`` than asked for, nothing to reduce (``reduce_only``), a stop
     or target that the market is already beyond (``would_trigger``), a limit price that the market does not reach
-    (``not_marketable``), or any other reason (``rejected``).
+    (``not_marketable``), a setting or a right of the ``account``, or any other reason (``rejected``).
     """
 
     def __init__(self, reason: str, kind: RefusalKind = "rejected") -> None:

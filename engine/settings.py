@@ -39,6 +39,7 @@ from engine.vault import parse_keys
 # An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
 LONGEST_HOME: Final = 50
 SHORTEST_TOKEN: Final = 24
+DEFAULT_EXCHANGE: Final = "aster"
 
 
 def _unicode_path(value: Path) -> Path:
@@ -212,6 +213,11 @@ class Settings(BaseModel):
         if self.sparky_candles is not None or self.sparky_market == "simulator":
             return True
         return self.sparky_market is None and self.simulates_groq
+
+    @property
+    def exchange(self) -> str:
+        """Where a new strategy trades that names no exchange: at the market of the settings; the simulated is Aster."""
+        return DEFAULT_EXCHANGE if self.simulates_market else self.sparky_market or DEFAULT_EXCHANGE
 
     @property
     def embeds_database(self) -> bool:

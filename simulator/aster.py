@@ -12,13 +12,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from simulator.account_control import with_account_control
-from simulator.aster_control import with_control
 from simulator.aster_private import PRIVATE
 from simulator.aster_public import PUBLIC
 from simulator.aster_weights import with_weights
+from simulator.controls import with_controls
 from simulator.exchange import Exchange
-from simulator.faults import Faults, with_faults
+from simulator.faults import Faults
 from simulator.refusals import AsterRefusal
 from simulator.signatures import Doorkeeper
 
@@ -42,7 +41,8 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
         async def endpoint(request: Request) -> JSONResponse:
             # Aster takes the signed text as the query or as a form; ccxt sends a form for everything but GET.
             text = (await request.body()).decode("utf-8", "replace") or request.url.query
-            user, given = doorkeeper.admit(text, time.time_ns() // 1_000)
+            exchange.settings.check_access()
+            user, given = doorkeeper.admit(text, exchange.settings.venue_us(time.time_ns() // 1_000))
             try:
                 return JSONResponse(answer(exchange, user, given))
             finally:
@@ -55,8 +55,7 @@ def create_aster(exchange: Exchange, faults: Faults | None = None) -> ASGIApp:
     for (method, path), private_answer in PRIVATE.items():
         app.add_route(PREFIX + path, signed(private_answer), methods=[method])
     app.add_exception_handler(AsterRefusal, _refusal)
-    controlled = with_control(with_account_control(with_weights(app, exchange.meter, PREFIX), exchange), exchange)
-    return with_faults(controlled, faults or Faults())
+    return with_controls(with_weights(app, exchange.meter, PREFIX), exchange, faults)
 
 
 async def _refusal(_: Request, error: Exception) -> JSONResponse:

@@ -66,7 +66,10 @@ def position_risk(exchange: Exchange, user: str, given: Given) -> list[dict[str,
 
 def whole_account(exchange: Exchange, user: str, given: Given) -> object:
     assets, positions = balance(exchange, user, given), position_risk(exchange, user, {})
-    return {"canTrade": True, "updateTime": exchange.clock.now_ms(), "assets": assets, "positions": positions}
+    for each in positions:
+        each["isolated"] = each.pop("marginType") == "isolated"
+    flags = {"canTrade": exchange.settings.can_trade, "canDeposit": True, "canWithdraw": True, "feeTier": 0}
+    return {**flags, "updateTime": exchange.clock.now_ms(), "assets": assets, "positions": positions}
 
 
 def leverage(exchange: Exchange, user: str, given: Given) -> object:
@@ -80,14 +83,19 @@ def margin_type(exchange: Exchange, user: str, given: Given) -> object:
     wanted = MARGIN_TYPES.get(given.get("marginType", ""))
     if wanted is None:
         raise AsterRefusal(-1102, "Mandatory parameter 'marginType' was not sent, was empty/null, or malformed.")
+    exchange.settings.check_margin_type(wanted)
     if wanted == holding.margin_type:
         raise AsterRefusal(-4046, "No need to change margin type.")
     holding.margin_type = wanted
     return {"code": 200, "msg": "success"}
 
 
-def position_mode(_: Exchange, __: str, ___: Given) -> object:
-    return {"dualSidePosition": False}
+def position_mode(exchange: Exchange, _: str, __: Given) -> object:
+    return {"dualSidePosition": exchange.settings.hedge_mode}
+
+
+def multi_assets_mode(exchange: Exchange, _: str, __: Given) -> object:
+    return {"multiAssetsMargin": exchange.settings.multi_assets}
 
 
 def leverage_bracket(exchange: Exchange, _: str, __: Given) -> object:
@@ -115,6 +123,7 @@ PRIVATE: Final[Mapping[tuple[str, str], Callable[[Exchange, str, Given], object]
     ("POST", "/leverage"): leverage,
     ("POST", "/marginType"): margin_type,
     ("GET", "/positionSide/dual"): position_mode,
+    ("GET", "/multiAssetsMargin"): multi_assets_mode,
     ("GET", "/leverageBracket"): leverage_bracket,
     ("GET", "/commissionRate"): commission_rate,
 }

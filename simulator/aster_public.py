@@ -30,7 +30,7 @@ def ping(_: Exchange, __: Query) -> object:
 
 
 def server_time(exchange: Exchange, _: Query) -> object:
-    return {"serverTime": exchange.clock.now_ms()}
+    return {"serverTime": exchange.settings.venue_us(exchange.clock.now_ms() * 1_000) // 1_000}
 
 
 def exchange_info(exchange: Exchange, _: Query) -> object:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from simulator import aster_shapes as shapes
 from simulator.aster_public import integer
-from simulator.exchange import Exchange
+from simulator.exchange import LATEST_MS, Exchange
 from simulator.ledger import Fill, Income, Order
 from simulator.refusals import AsterRefusal
 
@@ -58,11 +58,7 @@ def income(exchange: Exchange, user: str, given: Given) -> object:
     symbol, kind = given.get("symbol"), given.get("incomeType")
     limit = _limit(given, 100, MOST_ROWS)
     window = _window(exchange, given, limit, longest_ms=None)
-    rows = [
-        row
-        for row in exchange.account(user).incomes
-        if symbol in (None, row.symbol) and kind in (None, row.kind) and not row.at_ms > window.until_ms
-    ]
+    rows = [row for row in exchange.account(user).incomes if symbol in (None, row.symbol) and kind in (None, row.kind)]
     return [shapes.income(row) for row in window.cut(rows, lambda row: row.at_ms)]
 
 
@@ -93,7 +89,7 @@ def _window(exchange: Exchange, given: Given, limit: int, longest_ms: int | None
     now_ms = exchange.clock.now_ms()
     since_ms, until_ms = integer(given, "startTime"), integer(given, "endTime")
     start_ms = since_ms if since_ms is not None else (until_ms if until_ms is not None else now_ms) - WEEK_MS
-    end_ms = until_ms if until_ms is not None else now_ms if longest_ms is None else start_ms + longest_ms
+    end_ms = until_ms if until_ms is not None else start_ms + (longest_ms or LATEST_MS)
     if end_ms < start_ms or (longest_ms is not None and end_ms - start_ms > longest_ms):
         raise AsterRefusal(-4165, "Invalid time interval: the maximum time interval is 7 days.")
     end_ms = min(end_ms, exchange.record.newest_ms(now_ms))

@@ -10,7 +10,6 @@ from simulator.market import Market
 
 ASSET: Final = "USDT"
 MOST_LEVERAGE: Final = 125
-MOST_QUANTITY: Final = 1_000_000
 QUOTES: Final = ("USDT", "USDC", "USD")
 
 
@@ -31,7 +30,7 @@ def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
     base, quote = assets(symbol)
     decimals = market.lot_decimals
     step, tick = text(10.0**-decimals, decimals), text(market.tick, market.decimals)
-    lot = {"minQty": step, "maxQty": str(MOST_QUANTITY), "stepSize": step}
+    lot = {"minQty": step, "maxQty": str(market.most_quantity), "stepSize": step}
     return {
         "symbol": symbol,
         "pair": symbol,

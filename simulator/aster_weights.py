@@ -29,6 +29,7 @@ WEIGHTS: Final = {
     "/positionRisk": 5,
     "/commissionRate": 20,
     "/positionSide/dual": 30,
+    "/multiAssetsMargin": 30,
 }
 WEIGHTS_OF_ALL: Final = {
     "/openOrders": 40,
@@ -39,6 +40,7 @@ WEIGHTS_OF_ALL: Final = {
 }
 # (up to this many, weight)
 CANDLES: Final = ((99, 1), (499, 2), (1_000, 5), (1_500, 10))
+Weigh = Callable[[str, str, Mapping[str, list[str]]], int]
 LEVELS: Final = ((50, 2), (100, 5), (500, 10), (1_000, 20))
 
 
@@ -89,7 +91,7 @@ class Meter:
         return Refusal(429, -1003, reason, self._since + WINDOW_S - now)
 
 
-def with_weights(app: ASGIApp, meter: Meter, prefix: str) -> ASGIApp:
+def with_weights(app: ASGIApp, meter: Meter, prefix: str, weigh: Weigh = weight_of) -> ASGIApp:
     """`app` behind the meter: requests below `prefix` are weighed and each answer tells how much has been used."""
 
     async def metered(scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +105,7 @@ def with_weights(app: ASGIApp, meter: Meter, prefix: str) -> ASGIApp:
             await send(message)
 
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        refusal = meter.admit(weight_of(scope["method"], scope["path"].removeprefix(prefix), query))
+        refusal = meter.admit(weigh(scope["method"], scope["path"].removeprefix(prefix), query))
         answer = app if refusal is None else _refused(refusal)
         await answer(scope, receive, telling)
 

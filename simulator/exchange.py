@@ -7,7 +7,8 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
 from simulator.account_book import AccountBook
-from simulator.aster_shapes import MOST_LEVERAGE, MOST_QUANTITY
+from simulator.account_settings import AccountSettings
+from simulator.aster_shapes import MOST_LEVERAGE
 from simulator.aster_weights import Meter
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
@@ -15,6 +16,7 @@ from simulator.refusals import AsterRefusal
 
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
 WHOLE: Final = Decimal(100)
+LATEST_MS: Final = 2**62
 
 
 @dataclass
@@ -32,8 +34,8 @@ class RecordManners:
     rows_of_flat: bool = True
 
     def newest_ms(self, now_ms: int) -> int:
-        """Until when the record is shown."""
-        return now_ms - self.lag_ms
+        """Until when the record is shown. A market that was started over may be behind its accounts."""
+        return now_ms - self.lag_ms if self.lag_ms else LATEST_MS
 
 
 class Exchange:
@@ -41,7 +43,7 @@ class Exchange:
 
     Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
     the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
-    `refused_kinds` are refused.
+    `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Exchange:
         self.fill_delay_ms = 0
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
+        self.triggered_end = "FILLED"
         self.record = RecordManners()
+        self.settings = AccountSettings()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -91,10 +95,13 @@ class Exchange:
     def account(self, user: str) -> Account:
         """The user's account, opened on first sight, with every held order that the market has reached filled."""
         now_ms = self.clock.now_ms()
-        account = self._accounts.get(user) or self._accounts.setdefault(user, Account.opened(now_ms))
+        account = self._accounts.get(user) or self._opened(user, now_ms)
         due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
-            account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
+            if order.stop_price and self.triggered_end != "FILLED":
+                account.end(order, self.triggered_end, at_ms)
+            else:
+                account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
         account.checked_ms = now_ms
         return account
 
@@ -114,6 +121,7 @@ class Exchange:
     def place(self, user: str, given: Mapping[str, str]) -> Order:
         """A new order from Aster's parameters. Raises AsterRefusal."""
         account = self.account(user)
+        self.settings.check_order(given)
         order = self.order(given)
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
@@ -145,6 +153,12 @@ class Exchange:
         holding = self.account(user).holding(given["symbol"])
         holding.leverage = int(leverage)
         return holding
+
+    def _opened(self, user: str, now_ms: int) -> Account:
+        account = self._accounts[user] = Account.opened(now_ms)
+        self.settings.set_margin_types(account, self.markets)
+        self.settings.set_balance(account, now_ms)
+        return account
 
     def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
         """When and at what price an open order fills between the last look and now; None when it does not."""
@@ -185,6 +199,8 @@ class Exchange:
         close_position = given.get("closePosition") == "true"
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
         quantity = ZERO if close_position else _number(given, "quantity", market.lot_decimals)
+        if quantity > market.most_quantity:
+            raise AsterRefusal(-4005, "Quantity greater than max quantity.")
         return Order(
             order_id=order_id,
             client_order_id=client_order_id,
@@ -222,6 +238,4 @@ def _number(given: Mapping[str, str], name: str, decimals: int) -> Decimal:
         raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
     if number != round(number, decimals):
         raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
-    if name == "quantity" and number > MOST_QUANTITY:
-        raise AsterRefusal(-4005, "Quantity greater than max quantity.")
     return number

@@ -149,7 +149,11 @@ class Account:
             order.status = "EXPIRED"
 
     def cancel(self, order: Order, at_ms: int) -> None:
-        order.status, order.updated_ms = "CANCELED", at_ms
+        self.end(order, "CANCELED", at_ms)
+
+    def end(self, order: Order, status: str, at_ms: int) -> None:
+        """Ends `order` without a fill."""
+        order.status, order.updated_ms = status, at_ms
         self.changed.append(order)
 
     def fill(self, order: Order, price: Decimal, at_ms: int, *, is_maker: bool) -> None:

@@ -100,6 +100,8 @@ class Market:
         self.tick = 10.0**-series.decimals
         # One lot is worth ten to a hundred dollars: 0.001 BTC, 0.01 SOL, whole coins below ten dollars.
         self.lot_decimals = min(3, max(0, math.ceil(math.log10(series.candle(series.start_ms).open)) - 1))
+        # As many lots as are worth ten million dollars and a million at least, in round numbers.
+        self.most_quantity = 10 ** max(6, 7 - math.floor(math.log10(series.candle(series.start_ms).open)))
         self._jumps: list[tuple[int, float]] = []  # when, and the factor from then on
         self._day_until = functools.lru_cache(maxsize=2)(self._merged_day)
 

@@ -8,10 +8,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from engine import booked
+from engine.errors import UpstreamUnavailable
+from engine.plain_text import one_line
 from engine.store.webhook_rows import Fill
 from engine.types import Position
 from webhook_server.decide import Plan
-from webhook_server.risk import Refusal
+from webhook_server.refusal import Refusal
 from webhook_server.sizing import increased
 
 _HOW_TO_MAKE_ONE: Final = "`sparky credentials set webhook --new` makes one."
@@ -31,6 +34,7 @@ REPEATED: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answ
 USED_ID: Final = "its id was used before for another body"  # the log's reason of a 409, which tells the id beside it
 RETRY_SOON_S = 1
 RETRY_LATER_S = 5
+LONGEST_REASON: Final = 400
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def too_slow(timeout_s: float) -> Answer:
 
 
 def over_limit(refusal: Refusal) -> Answer:
-    """429: a risk limit of the user; `limitType` is one of `risk.LimitType`."""
+    """429: a risk limit of the user; `limitType` is one of `refusal.LimitType`."""
     data = {"limitType": refusal.limit_type.value, "current": plain(refusal.current), "limit": plain(refusal.limit)}
     message = refusal.message
     return Answer(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})
@@ -103,14 +107,22 @@ def too_many(retry_after_s: float) -> Answer:
     return Answer(429, body, {"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
-def unavailable(service: str, retry_after_s: float | None = None) -> Answer:
-    """503; why is in our log, not in the answer."""
-    wait_s = RETRY_LATER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
-    return _try_again(f"The {service} is unavailable", wait_s)
+def unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> Answer:
+    """503. What the venue said is told to the sender; why our own services are away is in the log alone."""
+    wait_s = RETRY_LATER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
+    if error.service != "venue":
+        return _try_again(f"The {error.service} is unavailable", wait_s)
+    return _try_again(one_line(f"{_named(exchange)} is unavailable: {error.reason}", LONGEST_REASON), wait_s)
 
 
-def outcome_unknown() -> Answer:
-    return _try_again("The venue did not say whether it took the order; it is asked before anything is sent", 2)
+def outcome_unknown(exchange: str, reason: str | None = None) -> Answer:
+    """503: asked again, the answer to the same signal is what became of the order."""
+    told = f"{_named(exchange)} did not say whether it took the order; it is asked before anything is sent"
+    return _try_again(told if reason is None else one_line(f"{told}: {reason}", LONGEST_REASON), 2)
+
+
+def _named(exchange: str | None) -> str:
+    return "The venue" if exchange is None else f"The venue {exchange}"
 
 
 def failed(duration_ms: int) -> Answer:
@@ -152,7 +164,7 @@ def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
         "action": "opened",
         "position": _whole(entry, position),
         **_traded(fill),
-        "position_size_usd": round(fill.quantity * fill.price, 8),
+        "position_size_usd": booked.product(fill.quantity, fill.price),
         "requested_usd": entry.requested_usd,
         "allowed_usd": entry.allowed_usd,
         "reduced_by": list(entry.reduced_by),
@@ -184,7 +196,7 @@ def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[s
     """200 with success false: an entry whose protection could not be placed was taken back."""
     told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
     if undo.quantity < fill.quantity:
-        told += f", but for {fill.quantity - undo.quantity} that the venue did not take back"
+        told += f", but for {booked.digits(fill.quantity - undo.quantity)} that the venue did not take back"
     body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
     return half_done(body, closed)
 

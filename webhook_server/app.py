@@ -13,6 +13,7 @@ from starlette.requests import Request
 from engine.settings import Settings, is_loopback
 from engine.store.store import Store
 from webhook_server import page
+from webhook_server.account_checks import AccountChecks
 from webhook_server.admission import PLACE_WAIT_S, Admission
 from webhook_server.answers import WRONG_ADDRESS
 from webhook_server.ascii_json import AsciiJson
@@ -64,6 +65,7 @@ class Server:
     workers: ThreadPoolExecutor
     lease: Lease | None
     reconciliation: Reconciliation
+    accounts: AccountChecks
 
 
 class Patience(NamedTuple):
@@ -130,6 +132,7 @@ def build(
         ),
         lease=lease,
         reconciliation=reconciliation,
+        accounts=desk.accounts,
         metrics=metrics,
         workers=workers,
     )

@@ -9,10 +9,12 @@ The rule, as docs/venues.md states it. In the venue's order, each outside trade
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from uuid import UUID
 
+from engine import booked
 from engine.exchanges.account_record import AccountTrade
+from engine.shares import shares, unit_of
 from engine.types import Position, Side
 
 ZERO = Decimal(0)
@@ -83,26 +85,15 @@ def _opposite(net: Decimal, change: Decimal) -> Decimal:
 
 
 def _shares(left: Mapping[UUID, Decimal], ended: Decimal, lot: Decimal) -> dict[UUID, Decimal]:
-    """`ended` (signed) over the positions on the side that it reduces: by quantity, in whole lots, the rest by the
-    largest fractions; whoever would get more than is left of it gets that."""
+    """`ended` (signed) over the positions on the side that it reduces, of which it is at most the whole."""
     on_side = {name: abs(quantity) for name, quantity in left.items() if quantity * ended < 0}
-    whole, wanted = sum(on_side.values(), ZERO), abs(ended)
-    if wanted == 0:
-        return {}
-    if wanted == whole:
-        return {name: -left[name] for name in on_side}
-    exact = {name: wanted * quantity / whole for name, quantity in on_side.items()}
-    shares = {name: (share / lot).to_integral_value(ROUND_FLOOR) * lot for name, share in exact.items()}
-    for name in sorted(on_side, key=lambda each: shares[each] - exact[each]):
-        rest = wanted - sum(shares.values(), ZERO)
-        shares[name] += min(lot, rest, on_side[name] - shares[name])
-    for name in on_side:  # dust that is no whole lot
-        shares[name] += min(wanted - sum(shares.values(), ZERO), on_side[name] - shares[name])
-    return {name: share.copy_sign(ended) for name, share in shares.items() if share > 0}
+    quantities = list(on_side.values())
+    parts = shares(abs(ended), quantities, unit_of([abs(ended), *quantities], lot)) if quantities else []
+    return {name: part.copy_sign(ended) for name, part in zip(on_side, parts, strict=True) if part > 0}
 
 
 def _fee_share(outside: OutsideTrade, quantity: Decimal) -> Decimal:
-    return outside.fee_usd * abs(quantity) / outside.trade.quantity
+    return booked.quotient(booked.product(outside.fee_usd, abs(quantity)), outside.trade.quantity)
 
 
 def _parts(
@@ -119,14 +110,14 @@ def _parts(
 def _part(position: Position, group: Sequence[tuple[OutsideTrade, Decimal, Decimal]]) -> Part:
     last = group[-1][0]
     quantity = sum((each for _, each, _ in group), ZERO)
-    value = sum((outside.trade.price * each for outside, each, _ in group), ZERO)
+    value = booked.total(booked.product(outside.trade.price, each) for outside, each, _ in group)
     return Part(
         position=position,
         reason=last.reason,
         order_id=last.trade.order_id,
         last_trade_id=last.trade.trade_id,
         quantity=quantity,
-        price=last.trade.price if len(group) == 1 else value / quantity,
+        price=last.trade.price if len(group) == 1 else booked.quotient(value, quantity),
         fee_usd=sum((fee for _, _, fee in group), ZERO),
         at_ms=last.trade.at_ms,
     )

@@ -8,7 +8,7 @@ from decimal import Decimal
 from engine.store.webhook_rows import Portfolio
 from engine.types import Position
 from webhook_server import risk
-from webhook_server.risk import LimitType, Refusal
+from webhook_server.refusal import LimitType, Refusal
 from webhook_server.schemas import Order
 
 

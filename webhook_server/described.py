@@ -10,7 +10,7 @@ from pydantic import AliasChoices
 
 from webhook_server import actions, proof_headers, symbols
 from webhook_server.intake import BODY_LIMIT_BYTES, BODY_TIMEOUT_S
-from webhook_server.risk import LimitType
+from webhook_server.refusal import LimitType
 from webhook_server.schemas import SET_BY_ROUTE, Order
 from webhook_server.sizing import ReducedBy
 

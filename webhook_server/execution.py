@@ -1,6 +1,6 @@
 """From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -9,18 +9,21 @@ from typing import Final
 from uuid import UUID
 
 from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown
-from engine.exchanges.venue import Venue
+from engine.exchanges.live_venues import check_live
+from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, Portfolio
 from webhook_server import answers, exits_of_nothing, risk
+from webhook_server.account_checks import AccountChecks
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan, after_closing, decide, held_by, to_exit
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
+from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
-from webhook_server.trade import CLOSE, OPEN, Ended, Request, Standby, Trade
+from webhook_server.trade import CLOSE, OPEN, Ended, PositionEnded, Request, Standby, Trade
 from webhook_server.venue_changes import VenueChanges
 from webhook_server.venues import Venues
 
@@ -52,6 +55,7 @@ class Desk:
         self._slippage_percent = slippage_percent
         self._turns = KeyedLocks()
         self._settlement = Settlement(store, clock, metrics, VenueChanges(store, metrics))
+        self.accounts = AccountChecks(clock)
         self.server = server
         self._turn_wait_s = turn_wait_s
 
@@ -79,17 +83,29 @@ class Desk:
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
         trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
-        if not trade.is_paper and trade.other_sides:
-            # One at a time where an order may need to be compared with what others hold on the account.
+        if not (trade.is_paper or trade.order.is_entry) and trade.other_sides:
+            # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
             turn = (*_account(request), request.order.symbol)
-            held_locks.enter_context(
-                self._turns.hold(turn, self._patience_s(request), is_urgent=not trade.order.is_entry)
-            )
+            held_locks.enter_context(self._turns.hold(turn, self._patience_s(request), is_urgent=True))
         plan = None
         if trade.may_have_been_sent:
             trade, plan = self._found(trade)
-        plan = plan or self._judged(trade)
-        return self._settlement.traded(self._legs(trade), plan)
+        if plan is None:
+            _check_live(trade)
+            plan = self._judged(trade)
+        try:
+            return self._settlement.traded(self._legs(trade), plan)
+        except PositionEnded as ended:
+            return self._entered_after(trade, ended)
+
+    def _entered_after(self, trade: Trade, ended: PositionEnded) -> Answer:
+        """The entry of a reversal whose position had ended at the venue; judged again, as the books have changed."""
+        if not trade.order.is_entry:
+            raise self._settlement.skipped(trade.request, str(ended), is_paper=trade.is_paper) from ended
+        portfolio = self._portfolio(trade.request, is_paper=trade.is_paper)
+        held = held_by(trade.order, portfolio.open_positions, is_paper=trade.is_paper)
+        trade = replace(trade, held=held, portfolio=portfolio)
+        return self._settlement.traded(self._legs(trade), self._judged(trade))
 
     def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
         order = request.order
@@ -97,23 +113,34 @@ class Desk:
         if order.strategy_id is not None and portfolio.strategy is None:
             answer = answers.malformed("strategy_id", "this user has no such strategy")
             raise Ended("refused", answer, "no such strategy")
-        if risk.counts_all(portfolio):  # then it is read again when the whole account's turn has come
-            held_locks.enter_context(self._turns.hold(_account(request), self._patience_s(request)))
+        shared = self._shared(request, portfolio, is_paper=began.is_paper)
+        for turn in shared:
+            held_locks.enter_context(self._turns.hold(turn, self._patience_s(request)))
+        if shared:  # what others did until their turn ended is seen now
             portfolio = self._portfolio(request, is_paper=began.is_paper)
         held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
         return Trade(request, began.is_paper, held, portfolio, began.other_sides)
 
+    def _shared(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
+        """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
+        which nothing is entered while it is not known whether the entry before could be protected."""
+        account = _account(request)
+        turns: list[Hashable] = [account] if risk.counts_all(portfolio) else []
+        return turns if is_paper else [*turns, (*account, request.order.symbol)]
+
     def _portfolio(self, request: Request, *, is_paper: bool) -> Portfolio:
         order = request.order
         try:
-            return self._store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=is_paper)
+            return self._store.portfolio(
+                request.user_id, order.exchange, order.strategy_id, is_paper=is_paper, symbol=order.symbol
+            )
         except BadConfiguration as error:
             return self._readable(None, str(error))
 
     def _readable(self, portfolio: Portfolio | None, unreadable: str | None) -> Portfolio:
         if portfolio is not None:
             return portfolio
-        refusal = risk.unreadable(unreadable or "there is no portfolio")
+        refusal = unreadable_limit(unreadable or "there is no portfolio")
         self._metrics.refusals.labels(refusal.limit_type.value).inc()
         raise Ended("refused", answers.over_limit(refusal), refusal.message)
 
@@ -172,29 +199,24 @@ class Desk:
         return decide(trade.order, portfolio, trade.held, self._clock.now())
 
     def _legs(self, trade: Trade) -> Legs:
-        return Legs(
-            trade,
-            self._venue(trade),
-            self._clock,
-            self._metrics,
-            self._slippage_percent,
-            partial(self._submit, trade.request),
-        )
+        common = (self._clock, self._metrics, self._slippage_percent, partial(self._submit, trade.request))
+        with faults_of(trade.order.exchange):
+            if trade.is_paper:
+                return Legs(trade, self._venues.paper(trade.order.exchange), *common)
+            account = self._live_account(trade)
+        return Legs(trade, account, *common, partial(self.accounts.entering, account))
 
     def _submit(self, request: Request) -> None:
         """From here on the venue is asked before anything of this request is done again."""
         if not self._store.submit_request(self.server, request.id, request.user_id):
             raise Standby("this server may not send orders (any more)")
 
-    def _venue(self, trade: Trade) -> Venue:
+    def _live_account(self, trade: Trade) -> Account:
         exchange = trade.order.exchange
-        with faults_of(exchange):
-            if trade.is_paper:
-                return self._venues.paper(exchange)
-            credentials = self._store.venue_credentials(trade.request.user_id, exchange)
-            if credentials is None:
-                raise CredentialsRefused(f"this user has no credentials for {exchange}")
-            return self._venues.live(exchange, credentials)
+        credentials = self._store.venue_credentials(trade.request.user_id, exchange)
+        if credentials is None:
+            raise CredentialsRefused(f"this user has no credentials for {exchange}")
+        return self._venues.live(exchange, credentials)
 
 
 def found_at_venue(legs: Legs) -> Plan | None:
@@ -206,6 +228,13 @@ def found_at_venue(legs: Legs) -> Plan | None:
     if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
         return Plan(close=True)
     return None
+
+
+def _check_live(trade: Trade) -> None:
+    """An entry at a venue where live trading has not been tested is refused. Raises Ended."""
+    if trade.order.is_entry and not trade.is_paper:
+        with faults_of(trade.order.exchange):
+            check_live(trade.order.exchange)
 
 
 def _account(request: Request) -> tuple[UUID, str]:

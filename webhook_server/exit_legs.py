@@ -1,8 +1,8 @@
 """The exit of one position, in the order that keeps the account from crossing zero.
 
 First a reduction, which ends at zero by itself. What is left then belongs to the account only together with what
-others hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue ended
-without us is settled before, and then there may be nothing left to do.
+others hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue
+ended without us is settled before, and then there may be nothing left to do.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import structlog
 
+from engine import booked
 from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Account
 from engine.store.store import Store
@@ -17,7 +18,7 @@ from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Position
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
-from webhook_server.trade import NothingToDo, Trade, sign_of
+from webhook_server.trade import PositionEnded, Trade, sign_of
 from webhook_server.venue_changes import Look, VenueChanges
 
 logger = structlog.get_logger()
@@ -44,7 +45,7 @@ class Exit:
         usd = sum((each.pnl_usd or Decimal(0) for each in legs), Decimal(0))
         if self.unbooked is None or self.booked is None:
             return usd, sum((each.pnl_percent or Decimal(0) for each in legs), Decimal(0))
-        share = self.unbooked.quantity / self.fill.quantity
+        share = booked.quotient(self.unbooked.quantity, self.fill.quantity)
         percents = [each.pnl_percent or Decimal(0) for each in legs]
         return usd, percents[0] * (1 - share) + percents[-1] * share
 
@@ -58,8 +59,8 @@ class ExitLegs:
         self._metrics = metrics
 
     def make(self, legs: Legs, held: Position) -> Exit:
-        """Closes what the order names of `held`. Raises NothingToDo, also where the position turns out to have ended at
-        the venue, and what the venue and the store raise."""
+        """Closes what the order names of `held`. Raises PositionEnded where it turns out to have ended at the venue,
+        NothingToDo, and what the venue and the store raise."""
         if legs.trade.is_paper:
             fill = legs.close(held)
             return Exit(fill, held, unbooked=fill)
@@ -81,7 +82,7 @@ class ExitLegs:
                 look = self._look(legs)
                 now = self._of(look, held)
                 if now is None:
-                    raise NothingToDo(self._ended(held)) from refusal
+                    raise PositionEnded(self._ended(held)) from refusal
                 if is_settled or now.quantity == held.quantity:
                     if look is None or look.reason is not None or legs.trade.may_only_reduce(held.side):
                         raise VenueRefused(_unsettled(refusal, look), "reduce_only") from refusal
@@ -99,21 +100,21 @@ class ExitLegs:
     def _with_rest(self, legs: Legs, first: Fill) -> Exit:
         """Books the reduction, so that books and venue can be compared, and sends what is left to send."""
         trade = legs.trade
-        booked = self._book(trade, first)
+        done = self._book(trade, first)
         left = self._position(trade)
         if left is None:
-            return Exit(first, _of_quantity(_held(trade), first.quantity), None, booked)
+            return Exit(first, _of_quantity(_held(trade), first.quantity), None, done)
         original = left.quantity + first.quantity
         held = _of_quantity(left, original)
         quantity = self._rest_quantity(legs, left, legs.closing_quantity(original) - first.quantity)
         if quantity <= 0:
-            return Exit(first, held, None, booked)
+            return Exit(first, held, None, done)
         try:
             rest = legs.close_rest(left, quantity)
         except VenueRefused as refusal:
             logger.warning("exit_rest_refused", symbol=left.symbol, quantity=str(quantity), reason=str(refusal))
-            return Exit(first, held, None, booked)
-        return Exit(_sum(first, rest), held, rest, booked)
+            return Exit(first, held, None, done)
+        return Exit(_sum(first, rest), held, rest, done)
 
     def _rest_quantity(self, legs: Legs, left: Position, wanted: Decimal) -> Decimal:
         """How much of `left` the account holds only net of what others hold on the opposite side."""
@@ -151,9 +152,9 @@ class ExitLegs:
 
     def _book(self, trade: Trade, fill: Fill) -> BookedFill:
         request = trade.request
-        booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
+        done = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return booked
+        return done
 
     def _position(self, trade: Trade) -> Position | None:
         order, held = trade.order, _held(trade)
@@ -186,8 +187,8 @@ def _unsettled(refusal: VenueRefused, look: Look | None) -> str:
 def _sum(first: Fill, rest: Fill) -> Fill:
     """Both legs as one fill, for the answer."""
     quantity = first.quantity + rest.quantity
-    value = first.quantity * first.price + rest.quantity * rest.price
-    price = first.price if first.price == rest.price else value / quantity
+    value = booked.total(booked.product(each.quantity, each.price) for each in (first, rest))
+    price = first.price if first.price == rest.price else booked.quotient(value, quantity)
     return first.model_copy(update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd})
 
 

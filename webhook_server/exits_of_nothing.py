@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from engine import booked
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
@@ -88,7 +89,7 @@ def _sentence(order: Order, held: Sequence[Position]) -> str:
 def _described(position: Position) -> str:
     book = "paper" if position.is_paper else "production"
     whose = "without a strategy" if position.strategy_id is None else f"of strategy_id {position.strategy_id}"
-    return f"{position.side.value} {position.quantity.normalize():f} {whose} on {position.exchange}, {book}"
+    return f"{position.side.value} {booked.digits(position.quantity)} {whose} on {position.exchange}, {book}"
 
 
 def _refused(field: str, message: str) -> Ended:

@@ -14,6 +14,8 @@ from engine.types import SignalAction
 from webhook_server import actions, ascii_words, numerals, reasons, symbols
 
 LARGEST_USD: Final = Decimal(1_000_000_000)
+# Less of a size or of a percentage is a mistake; prices may be as small as any tick.
+LEAST_SIZE: Final = Decimal("0.00000001")
 # Numbers below are seconds since 1970 (up to the year 5138), those above are milliseconds (from 1973).
 SECONDS_END: Final = 100_000_000_000
 _ISO: Final = re.compile(
@@ -121,8 +123,8 @@ def _compared(value: object) -> object:
 _NUMBER: Any = BeforeValidator(_number)
 Usd = Annotated[Decimal, _NUMBER, Field(ge=0, le=LARGEST_USD)]
 Price = Annotated[Decimal, _NUMBER, Field(ge=booked.LEAST, le=LARGEST_USD)]
-Percent = Annotated[Decimal, _NUMBER, Field(ge=booked.LEAST, lt=100)]
-Gain = Annotated[Decimal, _NUMBER, Field(ge=booked.LEAST, le=1000)]
+Percent = Annotated[Decimal, _NUMBER, Field(ge=LEAST_SIZE, lt=100)]
+Gain = Annotated[Decimal, _NUMBER, Field(ge=LEAST_SIZE, le=1000)]
 Share = Annotated[Decimal, _NUMBER, Field(gt=0, le=100)]
 Confidence = Annotated[float, _NUMBER, Field(ge=0, le=1)]
 Leverage = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=125)]

@@ -1,6 +1,7 @@
 """The legs of an order at a venue: out of what is held, into what is wanted. Knows no books and no answers."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal, cast
@@ -29,7 +30,8 @@ KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
 class Legs:
     """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises.
 
-    `submit` is called before an order leaves for a live venue; it raises when this server may not send it.
+    `submit` is called before an order leaves for a live venue; it raises when this server may not send it. A new entry
+    is made within `entering`, which raises AccountFault when the account cannot trade.
     """
 
     trade: Trade
@@ -38,6 +40,7 @@ class Legs:
     metrics: Metrics
     slippage_percent: Decimal
     submit: Callable[[], None]
+    entering: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def guard(self) -> Guard:
@@ -94,7 +97,8 @@ class Legs:
         if result is not None:
             reduced_by = self._reduced_by(size_usd, result, instrument.lot)
         else:
-            result, reduced_by = self._entered(size_usd, instrument)
+            with self.entering():
+                result, reduced_by = self._entered(size_usd, instrument)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
         return self._fill(OPEN, result, order.leverage, prices), reduced_by
 

@@ -140,11 +140,12 @@ class Pipeline:
             return self._desk.execute(request, began, held_locks)
         except OutcomeUnknown as error:
             logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
-            return answers.outcome_unknown()  # the request stays open, so the next attempt asks the venue first
+            # The request stays open, so the next attempt asks the venue first.
+            return answers.outcome_unknown(request.order.exchange, str(error))
         except UpstreamUnavailable as error:
             if error.service in ("database", "key") or request.is_resumed:
                 raise  # what we lack ourselves is no failure of the venue to count
-            answer = answers.unavailable(error.service, error.retry_after_s)
+            answer = answers.unavailable(error, request.order.exchange)
             return self._ended(request, Ended("failed", answer, str(error)))
         except Ended as end:
             return self._ended(request, end)

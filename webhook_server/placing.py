@@ -15,19 +15,27 @@ def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None
     """Sends `order` once, at the market or within `limit`, and returns its fill.
 
     Raises what the venue raises, VenueRefused when it took the order and rejected it later or when the books could not
-    hold its quantity, and OutcomeUnknown when it does not tell within 3 s what became of it.
+    hold the quantity of an entry, and OutcomeUnknown when it does not tell within 3 s what became of it.
     """
-    if not booked.LEAST <= order.quantity < booked.BEYOND:
-        raise VenueRefused(f"{order.symbol}: quantity {order.quantity} is more, or less, than the books hold", "filter")
+    if order.leverage is not None and not _is_booked_exactly(order.quantity):
+        quantity = booked.digits(order.quantity)
+        raise VenueRefused(f"{order.symbol}: quantity {quantity} has more digits than the books hold", "filter")
+    result, said = None, ""
     try:
         result = venue.market_order(order) if limit is None else venue.limit_order(order, limit)
-    except OutcomeUnknown:
-        result = None
+    except OutcomeUnknown as error:
+        said = f": {error}"
     try:
         return _ended(venue, order.symbol, order.client_order_id, result, clock)
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(f"{error}{said}") from error
     except UpstreamUnavailable as error:
         # That the venue cannot be asked now does not mean that it did not take the order.
         raise OutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error
+
+
+def _is_booked_exactly(quantity: Decimal) -> bool:
+    return booked.LEAST <= quantity < booked.BEYOND and booked.kept(quantity) == quantity
 
 
 def find(venue: Venue, symbol: str, client_order_id: str, clock: Clock) -> OrderResult | None:

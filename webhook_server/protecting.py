@@ -1,6 +1,6 @@
 """Stop-loss and take-profit orders that wait at a live venue: placed with the entry, taken down with the exit."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -110,10 +110,23 @@ def ids(held: Position) -> tuple[str | None, str | None]:
 
 def fired_of(account: Venue, position: Position, waiting: Container[str | None]) -> str | None:
     """Which of its orders has filled, unseen so far; those `waiting` have not."""
+    return fired_among(position, unlisted(account, position, waiting))
+
+
+def unlisted(account: Venue, position: Position, waiting: Container[str | None]) -> dict[str, OrderResult]:
+    """Its orders that the venue knows though they are not among those `waiting`, by client order id.
+
+    Such a one has ended, is being triggered, or is too new for the venue's list.
+    """
+    names = [name for name in ids(position) if name is not None and name not in waiting]
+    asked = ((name, account.order_by_client_id(position.symbol, name)) for name in names)
+    return {name: order for name, order in asked if order is not None}
+
+
+def fired_among(position: Position, orders: Mapping[str, OrderResult]) -> str | None:
+    """Why the position ended, if one of its `orders` has filled."""
     for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
-        if name is None or name in waiting:
-            continue
-        order = account.order_by_client_id(position.symbol, name)
+        order = orders.get(name or "")
         if order is not None and order.status is OrderStatus.FILLED:
             return reason
     return None

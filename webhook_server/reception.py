@@ -101,7 +101,7 @@ class Reception:
         try:
             return self._performed(admitted)
         except Exception as error:  # noqa: BLE001 - as above
-            return replace(self._failed(error, request.started, request.user_id, request.id), request=request)
+            return self._failed(error, request.started, request.user_id, request)
         finally:
             self.admission.leave(admitted.ticket)
 
@@ -147,14 +147,17 @@ class Reception:
         except UpstreamUnavailable as error:  # then an equal body within ten minutes gets this answer
             logger.warning("answer_not_noted", signal=request.id, reason=str(error))
 
-    def _failed(self, error: Exception, started: float, user_id: UUID | None, signal_id: str | None = None) -> Outcome:
+    def _failed(
+        self, error: Exception, started: float, user_id: UUID | None, request: Request | None = None
+    ) -> Outcome:
         if isinstance(error, Unauthenticated):
             return Outcome(answers.unauthenticated(str(error)), Refused(str(error)))
         if isinstance(error, UpstreamUnavailable):
-            answer = answers.unavailable(error.service, error.retry_after_s)
-            return Outcome(answer, Refused(_error(answer), user=user_id, signal=signal_id))
+            answer = answers.unavailable(error, None if request is None else request.order.exchange)
+            signal = None if request is None else request.id
+            return Outcome(answer, Refused(_error(answer), user=user_id, signal=signal), request)
         logger.error("signal_failed", exc_info=error)
-        return Outcome(answers.failed(round((self._clock.monotonic() - started) * 1000)))
+        return Outcome(answers.failed(round((self._clock.monotonic() - started) * 1000)), request=request)
 
 
 def malformed(error: FieldError) -> Answer:

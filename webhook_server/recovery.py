@@ -57,11 +57,11 @@ class Recovery:
             if error.service == "database":
                 raise
             away.add(row.user_id, row.exchange)
-            return answers.unavailable(error.service, error.retry_after_s)
+            return answers.unavailable(error, row.exchange)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
             if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
-                return answers.outcome_unknown()
+                return answers.outcome_unknown(row.exchange)
             is_unreadable = isinstance(error, ValidationError)
             return self._given_up(
                 row, "its stored payload cannot be read by this version" if is_unreadable else type(error).__name__

@@ -7,46 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from engine.entry_rules import BrokenRule, Entry, allowed_size
 from engine.store.webhook_rows import Portfolio
 from engine.types import Position, StrategyStatus
+from webhook_server.refusal import LimitType, Refusal, unreadable
+from webhook_server.resting import rests_until
 from webhook_server.schemas import Order
 from webhook_server.sizing import ReducedBy
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
 SATURDAY: Final = 5
-
-
-class LimitType(StrEnum):
-    """`data.limitType` of a 429, in the order in which the limits are looked at."""
-
-    KILL_SWITCH = "kill_switch"
-    STRATEGY_STATUS = "strategy_status"
-    STALE_SIGNAL = "stale_signal"
-    WEEKEND = "weekend"
-    DAILY_LOSS = "daily_loss"
-    WEEKLY_LOSS = "weekly_loss"
-    WEEKLY_TRADES = "weekly_trades"
-    CONSECUTIVE_FAILURES = "consecutive_failures"
-    CONCURRENT_POSITIONS = "concurrent_positions"
-    DRAWDOWN = "drawdown"
-    ENTRY_RULES = "entry_rules"
-    LEVERAGE = "leverage"
-    UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One limit that is reached: `current` against `limit`, in the unit that `message` names."""
-
-    limit_type: LimitType
-    message: str
-    current: Any
-    limit: Any
+_Figure = TypeVar("_Figure")
 
 
 @dataclass(frozen=True)
@@ -84,14 +58,17 @@ def counts_all(portfolio: Portfolio) -> bool:
             settings.max_daily_loss_usd,
             settings.max_loss_per_week_usd,
             settings.max_trades_per_week,
+            settings.max_consecutive_failures,
             settings.max_concurrent_positions,
         )
     )
 
 
-def unreadable(reason: str) -> Refusal:
-    """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
-    return Refusal(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
+def _known(figure: _Figure | None) -> _Figure:
+    """What a limit needs, once `_unreadable` has refused an entry for which it is not known."""
+    if figure is None:
+        raise AssertionError("a figure that is not known is refused before a limit looks at it")
+    return figure
 
 
 def _kill_switch(_order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
@@ -124,6 +101,41 @@ def _stale(order: Order, portfolio: Portfolio, _held: Position | None, now: date
     return None
 
 
+def _unreadable(order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
+    """Whatever limit cannot be read, or needs a figure that is not known, refuses before any of them is judged."""
+    if portfolio.unreadable is not None:
+        return unreadable(portfolio.unreadable)
+    missing = next(
+        (name for name, is_needed, figure in _needed(order, portfolio) if is_needed and figure is None), None
+    )
+    return None if missing is None else unreadable(f"{missing} not known")
+
+
+def _needed(order: Order, portfolio: Portfolio) -> Iterator[tuple[str, object, object]]:
+    """What a limit needs: what it is called, whether there is the limit, and what is known of it."""
+    settings, strategy = portfolio.settings, portfolio.strategy
+    if settings is not None:
+        yield "the P&L of today is", settings.max_daily_loss_usd, portfolio.realized_pnl_today_usd
+        yield "the P&L of this week is", settings.max_loss_per_week_usd, portfolio.realized_pnl_week_usd
+        yield "the trades of this week are", settings.max_trades_per_week, portfolio.trades_this_week
+        yield "the failures at the venue are", settings.max_consecutive_failures, portfolio.consecutive_failures
+    yield "the entries that could not be protected are", True, portfolio.undone_in_symbol
+    yield "the last entry that could not be protected is", portfolio.undone_in_symbol, portfolio.last_undone_at
+    if strategy is not None:
+        yield "the strategy's entry rules are", order.is_ai_signal, strategy.rules
+
+
+def _difference(order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
+    found = portfolio.difference
+    if found is None:
+        return None
+    message = (
+        f"{order.symbol} is {found.booked.normalize():f} in the books and {found.at_venue.normalize():f} at "
+        f"{order.exchange} since {_moment(found.first_seen_at)}: no entries until `sparky reconcile` settles it"
+    )
+    return Refusal(LimitType.UNSETTLED_DIFFERENCE, message, found.at_venue, found.booked)
+
+
 def _weekend(_order: Order, portfolio: Portfolio, _held: Position | None, now: datetime) -> Refusal | None:
     settings = portfolio.settings
     if settings is None or settings.allow_weekends or now.weekday() < SATURDAY:
@@ -144,9 +156,7 @@ def _weekly_loss(_order: Order, portfolio: Portfolio, _held: Position | None, _n
 def _loss(limit_type: LimitType, when: str, pnl: Decimal | None, limit: Decimal | None) -> Refusal | None:
     if not limit:
         return None
-    if pnl is None:
-        return unreadable(f"the P&L of {when} is not known")
-    loss = -pnl
+    loss = -_known(pnl)
     if loss < limit:
         return None
     return Refusal(limit_type, f"The loss {when} is {loss:.2f} USD of at most {limit:.2f}", loss, limit)
@@ -156,9 +166,7 @@ def _weekly_trades(_order: Order, portfolio: Portfolio, _held: Position | None, 
     limit = portfolio.settings.max_trades_per_week if portfolio.settings else None
     if not limit:
         return None
-    current = portfolio.trades_this_week
-    if current is None:
-        return unreadable("the trades of this week are not known")
+    current = _known(portfolio.trades_this_week)
     if current < limit:
         return None
     return Refusal(LimitType.WEEKLY_TRADES, f"{current} trades this week of at most {limit}", current, limit)
@@ -168,13 +176,29 @@ def _failures(_order: Order, portfolio: Portfolio, _held: Position | None, _now:
     limit = portfolio.settings.max_consecutive_failures if portfolio.settings else None
     if not limit:
         return None
-    current = portfolio.consecutive_failures
-    if current is None:
-        return unreadable("the failures at the venue are not known")
+    current = _known(portfolio.consecutive_failures)
     if current < limit:
         return None
-    message = f"{current} orders in a row failed at the venue; entries are open again an hour after the last"
+    message = (
+        f"{current} orders in a row failed at the venue or could not be protected there; "
+        "entries are open again an hour after the last"
+    )
     return Refusal(LimitType.CONSECUTIVE_FAILURES, message, current, limit)
+
+
+def _resting(order: Order, portfolio: Portfolio, _held: Position | None, _now: datetime) -> Refusal | None:
+    """By the database's clock, which told when the last entry was undone."""
+    undone = _known(portfolio.undone_in_symbol)
+    until = rests_until(undone, portfolio.last_undone_at)
+    if until is None or portfolio.now >= until:
+        return None
+    entries = "The last entry" if undone == 1 else f"The last {undone} entries"
+    message = f"{entries} into {order.symbol} could not be protected; it rests until {_moment(until)}"
+    return Refusal(LimitType.RESTING_SYMBOL, message, portfolio.now, until)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _concurrent(_order: Order, portfolio: Portfolio, held: Position | None, _now: datetime) -> Refusal | None:
@@ -200,10 +224,8 @@ def _allowed_by_rules(order: Order, portfolio: Portfolio, held: Position | None)
     strategy = portfolio.strategy
     if strategy is None or not order.is_ai_signal:
         return asked
-    if strategy.rules is None:
-        return unreadable("the strategy's entry rules are not known")
     entry = Entry(order.side, asked, order.stop_loss_percent)
-    allowed = allowed_size(entry, strategy.rules, strategy.max_position_usd, held)
+    allowed = allowed_size(entry, _known(strategy.rules), strategy.max_position_usd, held)
     if isinstance(allowed, BrokenRule):
         message = f"The strategy's rules allow no such entry: {allowed.reason}"
         return Refusal(LimitType.ENTRY_RULES, message, allowed.current, allowed.limit)
@@ -256,11 +278,14 @@ _CHECKS: Final[tuple[_Check, ...]] = (
     _kill_switch,
     _status,
     _stale,
+    _unreadable,
+    _difference,
     _weekend,
     _daily_loss,
     _weekly_loss,
     _weekly_trades,
     _failures,
+    _resting,
     _concurrent,
     _drawdown,
 )

@@ -202,7 +202,7 @@ def positions_of(store: Store, secret: str | None) -> Answer:
     except auth.Unauthenticated as error:
         return answers.unauthenticated(str(error), answers.HOW_TO_READ)
     except UpstreamUnavailable as error:
-        return answers.unavailable(error.service, error.retry_after_s)
+        return answers.unavailable(error)
     rows = [position.model_dump(exclude={"user_id"}) for position in found]
     return Answer(200, {"success": True, "count": len(rows), "positions": answers.plain(rows)})
 

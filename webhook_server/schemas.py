@@ -17,7 +17,6 @@ from pydantic import (
     field_validator,
 )
 
-from engine import booked
 from engine.types import Side, SignalAction
 from webhook_server import actions, fields, numerals, unknown_names
 from webhook_server import reasons as told
@@ -87,7 +86,7 @@ class Order(BaseModel):
     @field_validator("position_size_usd")
     @classmethod
     def _sized(cls, size_usd: Any, info: ValidationInfo) -> Any:
-        if _is_checked_entry(info) and (size_usd or 0) < booked.LEAST:
+        if _is_checked_entry(info) and (size_usd or 0) < fields.LEAST_SIZE:
             raise ValueError("is missing; an entry needs it, above 0" if size_usd is None else told.ABOVE_0)
         return size_usd
 

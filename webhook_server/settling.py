@@ -22,6 +22,7 @@ from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
 from engine.types import Position
 from webhook_server import answers
+from webhook_server.account_checks import AccountFault
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan
@@ -29,7 +30,7 @@ from webhook_server.exit_legs import Exit, ExitLegs
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import Fired, ids
-from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, Request, Trade
+from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, PositionEnded, Request, Trade
 from webhook_server.venue_changes import VenueChanges
 
 logger = structlog.get_logger()
@@ -68,6 +69,8 @@ class Settlement:
         try:
             with faults_of(trade.order.exchange):
                 exit_ = self._exits.make(legs, _held(trade))
+        except PositionEnded:
+            raise
         except NothingToDo as reason:
             raise self.skipped(trade.request, str(reason), is_paper=trade.is_paper) from None
         if plan.open_usd > 0 and not exit_.is_whole:
@@ -103,6 +106,8 @@ class Settlement:
                 fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
             raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
+        except AccountFault as fault:  # nothing was tried, so that it counts as no failure
+            raise self._without_entry(trade, "refused", answers.rejected(str(fault)), closed) from fault
         except VenueRefused as error:
             raise self._without_entry(trade, "failed", answers.rejected(str(error)), closed) from error
         requested_usd = trade.order.position_size_usd or plan.open_usd

@@ -10,6 +10,7 @@ from engine.types import Position, Side
 from webhook_server.schemas import Order
 
 HUNDRED = Decimal(100)
+_HUNDREDTH = Decimal("0.01")
 
 
 class ReducedBy(StrEnum):
@@ -26,7 +27,7 @@ def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal) -> Decimal:
     """`percent` of what is held in whole lots, 0 if that is under one; all of it when less than a lot would stay."""
     if percent >= HUNDRED:
         return held
-    part = floor_to(held * percent / HUNDRED, lot)
+    part = floor_to(_percent_of(held, percent), lot)
     return held if part > 0 and held - part < lot else part
 
 
@@ -49,17 +50,18 @@ def reduced_by(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...
 
 
 def increased(held: Position | None, fill: Fill) -> tuple[Decimal, Decimal, Decimal]:
-    """Quantity, average entry price and cost in USD of the position after an entry, rounded as the books round."""
-    cost = booked.rounded(fill.quantity * fill.price)
+    """Quantity, average entry price and cost in USD of the position after an entry, as the books have them."""
+    cost = booked.product(fill.quantity, fill.price)
     if held is None:
         return fill.quantity, fill.price, cost
-    quantity, whole = held.quantity + fill.quantity, held.position_size_usd + cost
-    return quantity, booked.rounded(whole / quantity), whole
+    quantity = booked.total((held.quantity, fill.quantity))
+    whole = booked.total((held.position_size_usd, cost))
+    return quantity, booked.quotient(whole, quantity), whole
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` that is not above `value`."""
-    return (value / step).to_integral_value(ROUND_FLOOR) * step
+    return booked.stepped(value, step, ROUND_FLOOR)
 
 
 def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_profit"] | None:
@@ -75,7 +77,10 @@ def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_
 def _moved(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:
     if percent is None:
         return None
-    moved = entry * (1 + sign * percent / HUNDRED)
-    rounding = ROUND_FLOOR if sign > 0 else ROUND_CEILING
-    price = (moved / tick).to_integral_value(rounding) * tick
+    moved = _percent_of(entry, booked.total((HUNDRED, percent.copy_sign(sign))))
+    price = booked.stepped(moved, tick, ROUND_FLOOR if sign > 0 else ROUND_CEILING)
     return price if price > 0 else None
+
+
+def _percent_of(whole: Decimal, percent: Decimal) -> Decimal:
+    return booked.product(whole, percent, _HUNDREDTH)

@@ -132,6 +132,10 @@ class NothingToDo(SparkyError):
     """The leg needs no order; the text says why and is told to the sender."""
 
 
+class PositionEnded(NothingToDo):
+    """What was to be closed had ended at the venue without us, as is booked now."""
+
+
 def may_only_reduce(side: Side, other_sides: frozenset[Side]) -> bool:
     """See `Trade.may_only_reduce`."""
     return other(side) not in other_sides

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.exchanges.venue import Account
+from engine.exchanges.venue import Account, OrderStatus
 from engine.store.store import Store
 from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
 from engine.store.webhook_rows import Fill
@@ -21,7 +21,7 @@ from engine.types import Position
 from webhook_server.attribution import Attribution, Part, attribute
 from webhook_server.metrics import Metrics
 from webhook_server.outside_record import OutsideRecord, costs_shared, read_record
-from webhook_server.protecting import fired_of, ids
+from webhook_server.protecting import STOPPED, TARGET, fired_of, ids
 
 logger = structlog.get_logger()
 
@@ -29,6 +29,7 @@ OURS: Final = re.compile(r"s[a-z]-[0-9a-f]{32}")
 UNDER_WAY: Final = "a signal in this symbol is being executed"
 CHANGING: Final = "the books changed while the venue was asked"
 NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
+FIRED: Final = "a protective order has filled and is not booked yet"
 ATTEMPTS: Final = 3
 
 
@@ -80,7 +81,9 @@ class VenueChanges:
             if isinstance(found, Look):
                 return found
             attribution, record = found
-            self._cancel_protection(account, attribution)
+            fired = _cancel_protection(account, attribution)
+            if fired:
+                return Look(look.facts, look.net, FIRED, fired)
             exits = [_exit(exchange, each) for each in attribution.parts]
             if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
                 self._tell(symbol, attribution.parts)
@@ -103,7 +106,7 @@ class VenueChanges:
         facts = look.facts
         fired = _fired(account, facts.positions)
         if fired:
-            return Look(facts, look.net, "a protective order has filled and is not booked yet", fired)
+            return Look(facts, look.net, FIRED, fired)
         if facts.first_ms is None and facts.last_trade_id is None:
             return Look(facts, look.net, NOT_OURS)
         record = read_record(account, symbol, facts, differs=facts.net != look.net)
@@ -123,14 +126,6 @@ class VenueChanges:
                     costs_until_ms=record.costs_until_ms,
                 )
         return Look(facts, look.net, f"its record explains a position of {told:f}, and it holds {look.net:f}")
-
-    def _cancel_protection(self, account: Account, attribution: Attribution) -> None:
-        """Before anything is booked, so that no crash leaves an order that no position knows. What is left of a
-        position is protected again by `Watch`."""
-        for position in {each.position.id: each.position for each in attribution.parts}.values():
-            for name in ids(position):
-                if name is not None:
-                    account.cancel(position.symbol, name)
 
     def _after(self, user_id: UUID, exchange: str, symbol: str, net: Decimal, record: ReadRecord) -> Look:
         facts = self._store.venue_facts(user_id, exchange, symbol)
@@ -156,6 +151,18 @@ class VenueChanges:
 def _fired(account: Account, positions: Sequence[Position]) -> tuple[tuple[Position, str], ...]:
     found = ((position, fired_of(account, position, {})) for position in positions)
     return tuple((position, reason) for position, reason in found if reason is not None)
+
+
+def _cancel_protection(account: Account, attribution: Attribution) -> tuple[tuple[Position, str], ...]:
+    """Cancels what protects positions of which something ended, before that is booked, so that no crash leaves an order
+    that no position knows; those whose order turns out to have filled. What is left is protected again by `Watch`."""
+    fired = []
+    for position in {each.position.id: each.position for each in attribution.parts}.values():
+        for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
+            ended = None if name is None else account.cancel(position.symbol, name)
+            if ended is not None and ended.status is OrderStatus.FILLED:
+                fired.append((position, reason))
+    return tuple(fired)
 
 
 def _ours_unbooked(record: OutsideRecord) -> str | None:

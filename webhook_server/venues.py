@@ -48,7 +48,8 @@ class SharedQuotes:
             if answer is None or asked_at < arrived_at - fresh_s:
                 answer = self._ask(symbol)
         if isinstance(answer, UpstreamUnavailable):
-            raise UpstreamUnavailable(answer.service, "it did not answer a moment ago", answer.retry_after_s)
+            told = f"it did not answer a moment ago: {answer.reason}"
+            raise UpstreamUnavailable(answer.service, told, answer.retry_after_s)
         return answer
 
     def instrument(self, symbol: str) -> Instrument:

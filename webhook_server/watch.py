@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
-from engine.exchanges.venue import Account, OpenOrder, OrderStatus, Protection
+from engine.exchanges.venue import Account, OpenOrder, OrderResult, OrderStatus, Protection
 from engine.store.store import Store
 from engine.types import Position, Side
 from webhook_server.away import Away
@@ -21,7 +21,7 @@ from webhook_server.execution import Desk
 from webhook_server.exits import Exits
 from webhook_server.locks import Busy
 from webhook_server.metrics import Metrics
-from webhook_server.protecting import STOPPED, TARGET, fired_of, halves, ids, noted, protection_of
+from webhook_server.protecting import STOPPED, TARGET, fired_among, halves, ids, noted, protection_of, unlisted
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
@@ -109,8 +109,10 @@ class Watch:
         account = self._account(position)
         waiting = {order.client_order_id: order for order in account.orders_open(position.symbol)}
         wanted = halves(protection_of(position, position.quantity))
-        missing = [half for half in wanted if not _waits(half, waiting)]
-        fired = fired_of(account, position, waiting)
+        known = unlisted(account, position, waiting)
+        # An open one that is not listed is being triggered, or new: another in its place would close what others hold.
+        missing = [half for half in wanted if not _waits(half, waiting) and not _is_open(known.get(name_of(half)))]
+        fired = fired_among(position, known)
         if fired is not None or not missing:
             return Seen(fired=fired)
         obstacle = self._obstacle(position)
@@ -199,6 +201,10 @@ def _has_filled_instead(account: Account, half: Protection, waiting: dict[str | 
             return True
     account.protect(half)
     return False
+
+
+def _is_open(order: OrderResult | None) -> bool:
+    return order is not None and order.status is OrderStatus.OPEN
 
 
 def _waits(half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:

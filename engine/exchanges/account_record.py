@@ -76,7 +76,8 @@ class AccountRecord(Protocol):
     def trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
     ) -> tuple[AccountTrade, ...]:
-        """All trades of the account in `symbol`, oldest first: those above `after_id`, else those from `since_ms` on.
+        """All trades of the account in `symbol`, oldest first: those above `after_id`, else those from `since_ms` on,
+        else all that is kept.
 
         Reads page after page until the end.
         """

@@ -1,9 +1,11 @@
 """What ccxt's Aster does otherwise than we need: one request less, one nonce more."""
 
-import time
 from typing import Any
 
 import ccxt
+
+from engine.exchanges.exchange_info import perpetuals
+from engine.exchanges.venue_clock import venue_us
 
 
 class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
@@ -11,11 +13,7 @@ class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
 
     def fetch_markets(self, params: Any = None) -> Any:
         """Perpetuals only: one request instead of the three of ccxt. Its rate limit is passed on to the session."""
-        listed = self.fapiPublicGetV3ExchangeInfo(params or {})
-        for rule in listed.get("rateLimits") or []:
-            if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
-                self.session.backoff.learn(int(rule["limit"]) // int(rule["intervalNum"]))
-        return self.parse_markets([row for row in listed["symbols"] if row.get("baseAsset")])
+        return self.parse_markets(perpetuals(self.fapiPublicGetV3ExchangeInfo(params or {}), self.session.backoff))
 
     def sign(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
         """ccxt lets parameters override the nonce (µs), the user and the signer that it would fill in itself."""
@@ -25,5 +23,5 @@ class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
         return super().sign(path, api, method, given, *rest)
 
     def _next_nonce(self) -> int:
-        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + 1, time.time_ns() // 1_000)
+        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + 1, venue_us(self))
         return int(self.options["lastNonce"])

@@ -67,10 +67,8 @@ class CcxtRecord(ABC):
 
         if after_id is not None:
             found = pages.above(lambda first: self._turn(lambda: ask(fromId=first)), after_id)
-        elif since_ms is not None:
-            found = self._since(pages, ask, since_ms, WEEK_MS)
         else:
-            raise ValueError("trades are asked for from a time or from an id on")
+            found = self._since(pages, ask, since_ms or 0, WEEK_MS)
         with self._asking():
             return tuple(sorted(once(found, lambda trade: trade.trade_id), key=lambda trade: trade.trade_id))
 
@@ -95,9 +93,9 @@ class CcxtRecord(ABC):
 
     def client_order_id(self, symbol: str, order_id: str) -> str | None:
         with self._asking():
-            market_id = market_of(self._exchange, symbol)["id"]
+            ask = self._endpoint("order")
             try:
-                row = self._ask("order", {"symbol": market_id, "orderId": order_id})
+                row = ask({"symbol": market_of(self._exchange, symbol)["id"], "orderId": order_id})
             except ccxt.OrderNotFound:
                 return None
             if rows.name(row["orderId"]) != order_id:
@@ -111,7 +109,7 @@ class CcxtRecord(ABC):
                 found = self._unified_positions(market)
             else:
                 query = {} if market is None else {"symbol": market["id"]}
-                told = rows.rows_of(self._ask("positions", query), query.get("symbol"))
+                told = rows.rows_of(self._endpoint("positions")(query), query.get("symbol"))
                 found = [rows.position(row, self._symbol(row["symbol"])) for row in told]
         return tuple(position for position in found if position is not None)
 
@@ -145,14 +143,16 @@ class CcxtRecord(ABC):
         return frozenset(rows.name(row["orderId"]) for row in told)
 
     def _told(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
+        ask = self._endpoint(what)
         market_id = market_of(self._exchange, symbol)["id"]
-        return rows.rows_of(self._ask(what, {"symbol": market_id, **query}), market_id)
+        return rows.rows_of(ask({"symbol": market_id, **query}), market_id)
 
-    def _ask(self, what: str, query: Mapping[str, object]) -> Any:
+    def _endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)
         if endpoints is None:
             raise UpstreamUnavailable("venue", f"{self._exchange.id}'s record of an account cannot be read here")
-        return getattr(self._exchange, getattr(endpoints, what))(query)
+        ask: Callable[[Mapping[str, object]], Any] = getattr(self._exchange, getattr(endpoints, what))
+        return ask
 
     def _turn(self, ask: Callable[[], Answer]) -> Answer:
         with self._asking():

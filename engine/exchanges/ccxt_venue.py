@@ -9,14 +9,18 @@ from typing import Any, Final
 
 import ccxt
 
+from engine.booked import digits, exact, product, quotient, total
 from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
+from engine.exchanges.account_reading import read_state
+from engine.exchanges.account_state import AccountState
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
+from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
-from engine.exchanges.listing import contract_size, exact, instrument_of, market_of
+from engine.exchanges.listing import contract_size, instrument_of, market_of
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.protecting import Leg, legs_of, place_all
 from engine.exchanges.venue import (
@@ -30,6 +34,7 @@ from engine.exchanges.venue import (
     Protection,
     Quote,
 )
+from engine.exchanges.venue_clock import offset_s
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
@@ -54,6 +59,7 @@ class CcxtVenue(CcxtRecord):
         self._exchange = open_exchange(venue, base_url, credentials, timeout_s, backoff=backoff)
         self._market_data = MarketData(venue, base_url, timeout_s, backoff=backoff)
         self._leverage = Leverage(self._exchange)
+        self._conditional = ConditionalOrders(self._exchange)
         self._sleep = sleep
         self._lock = threading.RLock()
 
@@ -78,26 +84,47 @@ class CcxtVenue(CcxtRecord):
         limit = self.instrument(order.symbol).limit_price(limit_price, is_buy=order.is_buy)
         result = self._ordered(order, "limit", limit, {"timeInForce": "IOC"})
         if result.status is OrderStatus.REJECTED:
-            raise VenueRefused(f"{order.symbol}: the market is beyond the limit price {limit}", "not_marketable")
+            raise VenueRefused(
+                f"{order.symbol}: the market is beyond the limit price {digits(limit)}", "not_marketable"
+            )
         return result
 
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:
-        """The newest order with that client id; None when the venue says that there is none."""
+        """The newest order with that client id; None when the venue says that there is none.
+
+        A conditional order that has fired tells the number and the fill of the plain order that it became. One that
+        was sent a moment ago is asked for again before it is believed not to exist.
+        """
+        found = self._found(symbol, client_order_id)
+        for wait_s in self._conditional.waits_s(client_order_id):
+            if found is not None or not self._conditional.may_be_unseen(client_order_id):
+                break
+            self._sleep(wait_s)
+            found = self._found(symbol, client_order_id)
+        if found is None:
+            self._conditional.check_gone(client_order_id)
+        return found
+
+    def client_order_id(self, symbol: str, order_id: str) -> str | None:
+        """Of a plain order that a conditional one became, the conditional one's."""
+        name = super().client_order_id(symbol, order_id)
+        if name is None or not self._conditional.may_have_been(name):
+            return name
         with self._asking():
-            market = market_of(self._exchange, symbol)
-            try:
-                raw = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
-            except ccxt.OrderNotFound:
-                return None
-            return self._result(raw, market, client_order_id)
+            return self._conditional.client_id_of(market_of(self._exchange, symbol), order_id) or name
 
     def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
         legs = legs_of(protection, self.instrument(protection.symbol))
         return place_all(self, legs, self._waiting, self._sleep, again=again)
 
     def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:
+        """Asks again while the order is open: it may have been accepted late, or be triggering."""
         ended = self._cancelled(symbol, client_order_id) or self.order_by_client_id(symbol, client_order_id)
-        if ended is not None and ended.status is OrderStatus.OPEN:  # accepted late, or an answer without a status
+        for wait_s in (0.0, *self._conditional.waits_s(client_order_id)):
+            if ended is None or ended.status is not OrderStatus.OPEN:
+                return ended
+            if wait_s:
+                self._sleep(wait_s)
             ended = self._cancelled(symbol, client_order_id) or self.order_by_client_id(symbol, client_order_id)
         if ended is not None and ended.status is OrderStatus.OPEN:
             raise UpstreamUnavailable("venue", f"order {client_order_id} is still open after it was cancelled")
@@ -107,13 +134,21 @@ class CcxtVenue(CcxtRecord):
         with self._asking():
             unified = None if symbol is None else market_of(self._exchange, symbol)["symbol"]
             self._exchange.options["fetchOpenOrders"] = {"warnIfNoSymbol": False}  # its weight is the caller's choice
-            rows = self._exchange.fetch_open_orders(unified)
+            rows = [*self._exchange.fetch_open_orders(unified), *self._conditional.open(unified)]
             found = [readings.open_order(row, self._exchange.market(row["symbol"])) for row in rows]
         return tuple(sorted(found, key=lambda order: order.at_ms))
 
     def balance(self) -> Balance:
         with self._asking():
             return readings.balance(self._exchange.fetch_balance())
+
+    def state(self) -> AccountState:
+        return read_state(self._exchange, self._asking)
+
+    def clock_offset_s(self) -> float:
+        """How many seconds the venue's clock is ahead of this host's. Raises as `quote` does."""
+        with self._asking():
+            return offset_s(self._exchange)
 
     def close(self) -> None:
         self._exchange.session.close()
@@ -130,14 +165,21 @@ class CcxtVenue(CcxtRecord):
     def _waiting(self, leg: Leg) -> OrderResult:
         """Sends a protective order; the one that the venue already has under its id is as good."""
         order, name = leg.order, leg.order.client_order_id
-        sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
+        self._conditional.will_send(name)
+        try:
+            sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
+        except VenueRefused:
+            self._conditional.refused(name)
+            raise
+        self._conditional.took(name)
         if not sent:
             known = self.order_by_client_id(order.symbol, name)
             if known is None:
                 raise OutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
             return known
         with self._telling(ordering=True):
-            return self._result(sent, market_of(self._exchange, order.symbol), name)
+            market = market_of(self._exchange, order.symbol)
+            return self._result(self._conditional.as_told(sent), market, name)
 
     def _sent(
         self, order: OrderRequest, quantity: Decimal, kind: str, price: Decimal | None, more: Mapping[str, str]
@@ -145,7 +187,7 @@ class CcxtVenue(CcxtRecord):
         """ccxt's order as answered; {} when the venue already has one under that id."""
         with self._telling(ordering=True):
             market = market_of(self._exchange, order.symbol)
-            amount = f"{quantity / contract_size(market):f}"
+            amount = f"{quotient(quantity, contract_size(market)):f}"
             side = "buy" if order.is_buy else "sell"
             told = None if price is None else f"{price:f}"
             parameters = {"clientOrderId": order.client_order_id, "reduceOnly": order.reduce_only, **more}
@@ -157,11 +199,26 @@ class CcxtVenue(CcxtRecord):
             except ccxt.DuplicateOrderId:
                 return {}
 
+    def _found(self, symbol: str, client_order_id: str) -> OrderResult | None:
+        with self._asking():
+            market = market_of(self._exchange, symbol)
+            if self._conditional.has(client_order_id):
+                raw = self._conditional.found(market, client_order_id)
+                return None if raw is None else self._result(raw, market, client_order_id)
+            try:
+                raw = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id})
+            except ccxt.OrderNotFound:
+                return None
+            return self._result(raw, market, client_order_id)
+
     def _cancelled(self, symbol: str, client_order_id: str) -> OrderResult | None:
         """How the order ended, if the venue had it and says how."""
         with self._asking():
             market = market_of(self._exchange, symbol)
             try:
+                if self._conditional.has(client_order_id):
+                    self._conditional.cancelled(market, client_order_id)
+                    return None
                 raw = self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id})
             except ccxt.OrderNotFound:
                 return None
@@ -193,29 +250,35 @@ class CcxtVenue(CcxtRecord):
     def _result(self, raw: dict[str, Any], market: dict[str, Any], client_order_id: str) -> OrderResult:
         if raw.get("id") is None:
             raise ValueError("the answer names no order")
-        filled = exact(raw.get("filled") or 0) * contract_size(market)
+        filled = product(exact(raw.get("filled") or 0), contract_size(market))
         status = readings.status_of(raw, filled)
+        price, fee_usd = exact(raw.get("average") or 0), Decimal(0)
+        if status is OrderStatus.FILLED:
+            price, fee_usd = self._cost(raw, market, price)
         return OrderResult(
             order_id=str(raw["id"]),
             client_order_id=client_order_id,
             status=status,
-            price=exact(raw.get("average") or 0),
+            price=price,
             quantity=filled,
-            fee_usd=self._fee(raw, market) if status is OrderStatus.FILLED else Decimal(0),
+            fee_usd=fee_usd,
             at_ms=int(raw.get("lastUpdateTimestamp") or raw.get("timestamp") or 0),
         )
 
-    def _fee(self, raw: dict[str, Any], market: dict[str, Any]) -> Decimal:
-        """What the venue took: from the order where it says so, from its trades, else the taker rate times the cost."""
+    def _cost(self, raw: dict[str, Any], market: dict[str, Any], told: Decimal) -> tuple[Decimal, Decimal]:
+        """Average price and fee: the order's where it tells its fee, its trades', else the taker rate times the cost.
+
+        Trades come first, since venues round the average that they tell of an order (`told`).
+        """
         fee = raw.get("fee") or {}
         if fee.get("cost") is not None:
-            return exact(fee["cost"])
+            return told, exact(fee["cost"])
         fills = self._exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), 1_000)
         ours = [fill for fill in fills if fill["order"] == raw["id"] and fill["fee"]["currency"] in readings.DOLLARS]
-        if sum((exact(fill["amount"]) for fill in ours), Decimal(0)) == exact(raw["filled"]):
-            return sum((abs(exact(fill["fee"]["cost"])) for fill in ours), Decimal(0))
+        if total(exact(fill["amount"]) for fill in ours) == exact(raw["filled"]):
+            return readings.average_price(ours), total(abs(exact(fill["fee"]["cost"])) for fill in ours)
         rate = exact(self._exchange.fetch_trading_fee(market["symbol"])["taker"])
-        return exact(raw["cost"]) * rate
+        return told, product(exact(raw["cost"]), rate)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

@@ -11,10 +11,13 @@ import ccxt
 import requests
 from urllib3.exceptions import HTTPError
 
+from engine.booked import digits, exact
 from engine.errors import BadConfiguration
-from engine.exchanges.aster import Aster
 from engine.exchanges.backoff import Backoff, backoff_of
+from engine.exchanges.families import family_of
 from engine.exchanges.venue import Credentials
+from engine.exchanges.venue_clock import InStep
+from engine.exchanges.words import NoVerdict, Words
 from engine.retry_after import retry_after_s
 
 TIMEOUT_S: Final = 10.0
@@ -72,8 +75,8 @@ def _body(response: requests.Response, deadline: float) -> bytes:
 
 
 class Plain:
-    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order, and a
-    number with a point keeps the text that the venue wrote."""
+    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order (that
+    is for people), and a number with a point keeps the text that the venue wrote."""
 
     @staticmethod
     def on_json_response(body: str) -> Any:
@@ -81,7 +84,8 @@ class Plain:
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
         if code >= 500 or 300 <= code < 400:
-            raise ccxt.ExchangeNotAvailable(f"{method} {url.partition('?')[0]} answered {code}")
+            said = Words(self).of_body(body or "")
+            raise NoVerdict(f"{method} {url.partition('?')[0]} answered {code}{said and ': '}{said}")
         return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
 
 
@@ -97,16 +101,27 @@ def open_exchange(
     All clients of one address share its `backoff`; None takes the process's own. A client with credentials is urgent.
     No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
     """
-    family = Aster if venue == "aster" else getattr(ccxt, venue, None) if venue in ccxt.exchanges else None
+    family = family_of(venue)
     if family is None:
         raise BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
-    exchange = type(venue, (Plain, family), {})(_config(timeout_s, credentials))
+    exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))
     shared = backoff or backoff_of(base_url or venue)
+    exchange.number = number
     exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
     exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
     if base_url is not None:
         exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)
     return exchange
+
+
+def number(told: Any) -> float | str:
+    """A venue's number as ccxt hands it on: a float as ever, and its text where a float would round it.
+
+    ccxt takes both (`Exchange.number`), and no Decimal. Raises ValueError, which ccxt takes for no number at all.
+    """
+    value = exact(told)
+    rounded = float(value)
+    return rounded if exact(rounded) == value else digits(value)
 
 
 def _suggestion(venue: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import ccxt
 
 from engine.errors import VenueRefused
+from engine.exchanges.families import BINANCE_SHAPED
 from engine.exchanges.readings import leverage_told
 
 REMEMBERED_S: Final = 60.0
@@ -42,7 +43,7 @@ class Leverage:
 
     def _read_back(self, market: Mapping[str, Any], answer: Any) -> int | None:
         symbol, can = market["symbol"], self._exchange.has
-        if self._exchange.id == "aster":  # one symbol weighs less than all
+        if self._exchange.id in BINANCE_SHAPED:  # one symbol weighs less than all
             told = self._exchange.fetch_leverages([symbol], {"symbol": market["id"]}).get(symbol)
             if told is not None:  # a symbol that is not held may be left out; then the answer to the change counts
                 return leverage_told(told)

@@ -6,13 +6,11 @@ from typing import Any
 
 from ccxt.base.decimal_to_precision import TICK_SIZE
 
+from engine.booked import exact, product
 from engine.errors import StrategyFault
 from engine.exchanges.venue import Instrument
 
-
-def exact(number: Any) -> Decimal:
-    """The decimal that the venue wrote: exact for up to 15 digits, more than any price, tick or quantity has."""
-    return Decimal(str(number).removesuffix(".0"))
+__all__ = ["contract_size", "exact", "instrument_of", "market_of"]
 
 
 def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
@@ -45,9 +43,9 @@ def instrument_of(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrum
     return Instrument(
         symbol=symbol,
         tick=_step(exchange, market["precision"]["price"]),
-        lot=_step(exchange, market["precision"]["amount"]) * size,
-        min_quantity=exact(max(amount["min"] or 0, market_amount.get("min") or 0)) * size,
-        max_quantity=exact(most) * size if most else None,
+        lot=product(_step(exchange, market["precision"]["amount"]), size),
+        min_quantity=product(max(exact(amount["min"] or 0), exact(market_amount.get("min") or 0)), size),
+        max_quantity=product(exact(most), size) if most else None,
         min_notional=exact(limits["cost"]["min"] or 0),
         max_leverage=int(leverage) if leverage else None,
     )

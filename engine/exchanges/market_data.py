@@ -5,13 +5,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
+from engine.booked import exact
 from engine.errors import BadConfiguration, Skip, UpstreamUnavailable, VenueRefused
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
-from engine.exchanges.listing import exact, instrument_of, market_of
+from engine.exchanges.families import BINANCE_SHAPED
+from engine.exchanges.listing import instrument_of, market_of
 from engine.exchanges.venue import Instrument, Quote
 from engine.types import Candle, Frozen
 
@@ -24,9 +27,9 @@ _MARGIN: Final = 20
 class Ticker(Frozen):
     """The venue's 24 h ticker. `bid` and `ask` are None where it has none (Aster), as is a change it does not tell."""
 
-    last: float
-    bid: float | None
-    ask: float | None
+    last: Decimal
+    bid: Decimal | None
+    ask: Decimal | None
     change_24h_percent: float | None
     at_ms: int
 
@@ -57,6 +60,15 @@ def _step_fault(before: Candle, candle: Candle, interval_ms: int) -> str | None:
     if step == interval_ms:
         return None
     return "repeated" if step == 0 else "out of order" if step < 0 else f"a gap of {step} ms before it"
+
+
+def _candle(row: Sequence[Any]) -> Candle:
+    return Candle(int(row[0]), *map(_float, row[1:]))
+
+
+def _float(value: Any) -> Any:
+    """What is not told stays None, which `candle_fault` finds."""
+    return None if value is None else float(value)
 
 
 class MarketData:
@@ -97,23 +109,24 @@ class MarketData:
         """The 24 h ticker, in one request."""
         with self._asking():
             raw = self._exchange.fetch_ticker(market_of(self._exchange, symbol)["symbol"])
-            last, at_ms = raw["last"], raw["timestamp"]
-            change = raw["percentage"]
-        if last is None or not (math.isfinite(last) and last > 0):
+            last, bid, ask = (None if raw[name] is None else exact(raw[name]) for name in ("last", "bid", "ask"))
+            at_ms, change = raw["timestamp"], raw["percentage"]
+            change = None if change is None else float(change)
+        if last is None or last <= 0:
             raise UpstreamUnavailable("venue", f"{symbol}: the ticker has no price")
         at_ms = int(at_ms) if at_ms is not None else self._local_ms()
-        return Ticker(last=last, bid=raw["bid"], ask=raw["ask"], change_24h_percent=change, at_ms=at_ms)
+        return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
 
     def quote(self, symbol: str) -> Quote:
         """Best bid and ask now. One request where the ticker has them, else the order book too."""
         ticker = self.ticker(symbol)
         if ticker.bid and ticker.ask:
-            return Quote(bid=exact(ticker.bid), ask=exact(ticker.ask), last=exact(ticker.last), at_ms=ticker.at_ms)
+            return Quote(bid=ticker.bid, ask=ticker.ask, last=ticker.last, at_ms=ticker.at_ms)
         with self._asking():
             book = self._exchange.fetch_order_book(market_of(self._exchange, symbol)["symbol"], BOOK_LEVELS)
             bid, ask = book["bids"][0][0], book["asks"][0][0]
         at_ms = int(book["timestamp"] or ticker.at_ms)
-        return Quote(bid=exact(bid), ask=exact(ask), last=exact(ticker.last), at_ms=at_ms)
+        return Quote(bid=exact(bid), ask=exact(ask), last=ticker.last, at_ms=at_ms)
 
     def instrument(self, symbol: str) -> Instrument:
         """The venue's filters; asked for once in the life of this object."""
@@ -128,9 +141,9 @@ class MarketData:
             unified = market_of(self._exchange, symbol)["symbol"]
             # The time first: a candle that closes between the two requests then counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
-            until = {"until": now_ms} if self._exchange.id == "aster" else {}  # not every venue in ccxt takes it
+            until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN, params=until)
-            closed = [Candle(*row) for row in rows if row[0] + interval_ms <= now_ms]
+            closed = [_candle(row) for row in rows if row[0] + interval_ms <= now_ms]
         return closed[-limit:], now_ms
 
     def _interval_ms(self, interval: str) -> int:

@@ -1,18 +1,21 @@
 """The venue where nothing is at stake: real quotes, fills made up by one honest rule."""
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Final
 
 from engine import booked
 from engine.errors import VenueRefused
 from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection, Quote, Quotes
 
+_HUNDREDTH: Final = Decimal("0.01")
+
 
 def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
     """The ask (buying) or bid (selling), moved against us by `slippage_percent` and then on to the next tick."""
     side = 1 if is_buy else -1
-    moved = (quote.ask if is_buy else quote.bid) * (1 + side * slippage_percent / 100)
-    ticks = (moved / instrument.tick).to_integral_value(ROUND_CEILING if is_buy else ROUND_FLOOR)
-    return max(ticks, Decimal(1)) * instrument.tick
+    share = 1 + side * booked.product(slippage_percent, _HUNDREDTH)
+    moved = booked.product(quote.ask if is_buy else quote.bid, share)
+    return max(booked.stepped(moved, instrument.tick, ROUND_CEILING if is_buy else ROUND_FLOOR), instrument.tick)
 
 
 class PaperVenue:
@@ -61,7 +64,7 @@ class PaperVenue:
         if limit_price is not None:
             _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
         quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
-        fee_usd = booked.rounded(quantity * price * self._fee_percent / 100)
+        fee_usd = booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
         return OrderResult(
             order_id=f"paper-{order.client_order_id}",
             client_order_id=order.client_order_id,
@@ -76,5 +79,6 @@ class PaperVenue:
 def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
     if (price > limit) if order.is_buy else (price < limit):
         side = "buy at most" if order.is_buy else "sell at least"
-        reason = f"{order.symbol}: the market fills at {price}, and the limit is to {side} at {limit}"
+        reason = f"{order.symbol}: the market fills at {booked.digits(price)}, and the limit is to {side} at "
+        reason += booked.digits(limit)
         raise VenueRefused(reason, "not_marketable")

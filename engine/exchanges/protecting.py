@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final, Literal, Protocol
 
+from engine import booked
 from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable
 from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection
 from engine.types import Side
@@ -47,8 +48,7 @@ def legs_of(protection: Protection, instrument: Instrument) -> tuple[Leg, ...]:
 def trigger_price(instrument: Instrument, side: Side, trigger: Trigger, price: Decimal) -> Decimal:
     """`price` on the tick nearer to the market: a long's stop and a short's target go up, the other two down."""
     goes_up = (trigger == "stopLossPrice") is (side is Side.LONG)
-    ticks = (price / instrument.tick).to_integral_value(ROUND_CEILING if goes_up else ROUND_FLOOR)
-    return max(ticks, Decimal(1)) * instrument.tick
+    return max(booked.stepped(price, instrument.tick, ROUND_CEILING if goes_up else ROUND_FLOOR), instrument.tick)
 
 
 def place_all(

@@ -1,10 +1,11 @@
 """From ccxt's unified answers to our values; exact, and an answer that does not tell is an error and no zero."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.exchanges.listing import contract_size, exact
+from engine.booked import exact, product, quotient, total
+from engine.exchanges.listing import contract_size
 from engine.exchanges.venue import Balance, OpenOrder, OrderKind, OrderStatus, VenuePosition
 from engine.types import Side
 
@@ -33,7 +34,10 @@ def open_order(raw: Raw, market: Raw) -> OpenOrder:
     if raw.get("id") is None or raw.get("side") is None:
         raise ValueError("the answer names no order")
     info = raw.get("info") or {}
-    kind = KINDS.get(str(info.get("origType") or info.get("type") or raw.get("type")).upper(), OrderKind.OTHER)
+    kind = KINDS.get(
+        str(info.get("origType") or info.get("type") or info.get("orderType") or raw.get("type")).upper(),
+        OrderKind.OTHER,
+    )
     price = raw.get("triggerPrice") or raw.get("stopPrice") or raw.get("price")
     return OpenOrder(
         order_id=str(raw["id"]),
@@ -41,8 +45,8 @@ def open_order(raw: Raw, market: Raw) -> OpenOrder:
         symbol=symbol_of(market),
         kind=kind,
         is_buy=raw["side"] == "buy",
-        quantity=exact(raw["amount"] or 0) * contract_size(market),
-        filled=exact(raw.get("filled") or 0) * contract_size(market),
+        quantity=product(exact(raw["amount"] or 0), contract_size(market)),
+        filled=product(exact(raw.get("filled") or 0), contract_size(market)),
         price=exact(price or 0),
         reduce_only=_is_reduce_only(raw, info),
         at_ms=int(raw.get("timestamp") or raw.get("lastUpdateTimestamp") or 0),
@@ -51,7 +55,7 @@ def open_order(raw: Raw, market: Raw) -> OpenOrder:
 
 def position(raw: Raw, market: Raw) -> VenuePosition | None:
     """None for an empty one."""
-    quantity = exact(raw["contracts"] or 0) * contract_size(market)
+    quantity = product(exact(raw["contracts"] or 0), contract_size(market))
     if quantity == 0:
         return None
     leverage, profit = raw.get("leverage"), raw.get("unrealizedPnl")
@@ -73,6 +77,15 @@ def balance(raw: Raw) -> Balance:
         wallet_usd=sum((exact(each["total"] or 0) for each in dollars), Decimal(0)),
         available_usd=max(exact(each["free"] or 0) for each in dollars),
     )
+
+
+def average_price(trades: Sequence[Raw]) -> Decimal:
+    """What ccxt's `trades` were made at, by their quantities; the exact price where they were made at one."""
+    prices = {exact(trade["price"]) for trade in trades}
+    if len(prices) == 1:
+        return prices.pop()
+    value = total(product(exact(trade["price"]), exact(trade["amount"])) for trade in trades)
+    return quotient(value, total(exact(trade["amount"]) for trade in trades))
 
 
 def leverage_told(raw: Raw) -> int | None:

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
 
+from engine import booked
 from engine.errors import VenueRefused
 from engine.exchanges.account_record import AccountRecord
+from engine.exchanges.account_state import AccountState
 from engine.types import Frozen, Side
 
 # The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
@@ -42,16 +44,17 @@ class Instrument(Frozen):
 
     def floored(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the lot that is at most `quantity`."""
-        return (quantity / self.lot).to_integral_value(ROUND_FLOOR) * self.lot
+        return booked.stepped(quantity, self.lot, ROUND_FLOOR)
 
     def whole_lots(self, quantity: Decimal) -> Decimal:
         """`quantity` floored to the lot. Raises VenueRefused when the venue takes no such quantity."""
         floored = self.floored(quantity)
         if floored <= 0 or floored < self.min_quantity:
             least = max(self.lot, self.min_quantity)
-            raise VenueRefused(f"{self.symbol}: quantity {quantity} is below the least of {least}", "filter")
+            raise self._refused(f"quantity {booked.digits(quantity)} is below the least of {booked.digits(least)}")
         if self.max_quantity is not None and floored > self.max_quantity:
-            raise VenueRefused(f"{self.symbol}: quantity {floored} is above the most of {self.max_quantity}", "filter")
+            most = booked.digits(self.max_quantity)
+            raise self._refused(f"quantity {booked.digits(floored)} is above the most of {most}")
         return floored
 
     def accepted(self, quantity: Decimal, price: Decimal, *, reduce_only: bool) -> Decimal:
@@ -60,9 +63,10 @@ class Instrument(Frozen):
         A reduce-only order may be worth less, as on Binance-shaped venues, so that a small rest can always be closed.
         """
         floored = self.whole_lots(quantity)
-        if not reduce_only and floored * price < self.min_notional:
-            reason = f"{self.symbol}: notional {floored * price} is below the minimum of {self.min_notional}"
-            raise VenueRefused(reason, "filter")
+        notional = booked.product(floored, price)
+        if not reduce_only and notional < self.min_notional:
+            least = booked.digits(self.min_notional)
+            raise self._refused(f"notional {booked.digits(notional)} is below the minimum of {least}")
         return floored
 
     def limit_price(self, price: Decimal, *, is_buy: bool) -> Decimal:
@@ -70,10 +74,13 @@ class Instrument(Frozen):
 
         Raises VenueRefused for a buy below the first tick.
         """
-        ticks = (price / self.tick).to_integral_value(ROUND_FLOOR if is_buy else ROUND_CEILING)
-        if ticks <= 0:
-            raise VenueRefused(f"{self.symbol}: price {price} is below the tick of {self.tick}", "filter")
-        return ticks * self.tick
+        limit = booked.stepped(price, self.tick, ROUND_FLOOR if is_buy else ROUND_CEILING)
+        if limit <= 0:
+            raise self._refused(f"price {booked.digits(price)} is below the tick of {booked.digits(self.tick)}")
+        return limit
+
+    def _refused(self, reason: str) -> VenueRefused:
+        return VenueRefused(f"{self.symbol}: {reason}", "filter")
 
 
 class OrderRequest(Frozen):
@@ -265,6 +272,10 @@ class Account(Venue, AccountRecord, Protocol):
         ...
 
     def balance(self) -> Balance: ...
+
+    def state(self) -> AccountState:
+        """How the account is set up there. Raises nothing: what cannot be read is not known."""
+        ...
 
 
 class Credentials(Protocol):

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from engine.booked import digits, exact
 from engine.entry_rules import largest_entry_usd
 from engine.plain_text import storable
 from engine.prompts.profiles import SYSTEM
@@ -20,6 +22,7 @@ FEWEST_CANDLES: Final = 3
 LONGEST_REJECTED: Final = 600
 _CONTEXT_INDICATORS: Final = ("sma_20", "sma_50", "macd_histogram", "rsi_14", "atr_14")
 _SIGNIFICANT_DIGITS: Final = 8
+_TEXT_OR_EXPONENT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+')
 
 
 class Rejected(NamedTuple):
@@ -64,7 +67,7 @@ def build(context: StrategyContext, views: Sequence[View], *, entries_allowed: b
     most = MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
     for candles in range(CANDLES, FEWEST_CANDLES - 1, -1):
         block = market_block(context, views, entries_allowed=entries_allowed, candles=candles)
-        market = f"<market>\n{json.dumps(block, separators=(',', ':'), allow_nan=False)}\n</market>"
+        market = f"<market>\n{_plain_digits(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
         if estimate_tokens(Prompt(system, market)) <= most:
             break
     return Prompt(system, shown_notes(context.strategy.custom_prompt) + market, candles)
@@ -118,6 +121,11 @@ def estimate_tokens(prompt: Prompt, *, each_digit: bool = False) -> int:
         texts += [prompt.rejected.text, prompt.correction]
     more = sum(map(digits_beyond_groups, texts)) if each_digit else 0
     return 16 + 4 * (len(texts) - 2) + sum(map(text_tokens, texts)) + more
+
+
+def _plain_digits(document: str) -> str:
+    """JSON without exponents: models read 1e-11 worse than 0.00000000001, and take it for another size."""
+    return _TEXT_OR_EXPONENT.sub(lambda found: found[0] if found[0][0] == '"' else digits(exact(found[0])), document)
 
 
 @lru_cache(maxsize=8)

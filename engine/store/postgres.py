@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -26,6 +25,7 @@ from engine.database_address import fault_of
 from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
 from engine.plain_text import storable
 from engine.store import sqlstates
+from engine.store.json_numbers import read_json
 from engine.store.refused_login import sqlstate_of_refusal
 
 KEPT_CONNECTIONS: Final = 8
@@ -219,7 +219,7 @@ def _not_connected(dsn: str, error: psycopg.Error, deadline: float) -> SparkyErr
 
 def _read_json(text: str | bytes) -> Any:
     """psycopg keeps a class for every function that it is given, for ever: this is always the same one."""
-    return json.loads(text, parse_float=Decimal)
+    return read_json(text)
 
 
 def translated(error: psycopg.Error, state: str | None = None) -> SparkyError:

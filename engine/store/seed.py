@@ -43,6 +43,7 @@ def seed_demo(store: Store, settings: Settings, symbols: tuple[str, ...] = SYMBO
                 status=StrategyStatus.RUNNING,
                 risk_profile=profile,
                 target_assets=symbols,
+                exchange=settings.exchange,
                 cadence_seconds=settings.sparky_demo_cadence_s,
                 max_position_usd=MAX_POSITION_USD[profile],
             )

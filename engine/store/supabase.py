@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
 from engine.plain_text import storable
 from engine.retry_after import retry_after_s
 from engine.store import sqlstates
+from engine.store.json_numbers import read_json
 
 KEPT_CONNECTIONS: Final = 8
 LARGEST_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -156,7 +156,7 @@ def _said(response: httpx.Response) -> dict[str, Any]:
 
 def _parsed(response: httpx.Response) -> Any:
     try:
-        return json.loads(response.content, parse_float=Decimal) if response.content else None
+        return read_json(response.content) if response.content else None
     except ValueError:
         raise UpstreamUnavailable("database", "what answers at SUPABASE_URL does not speak JSON") from None
 

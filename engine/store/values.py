@@ -11,7 +11,7 @@ from engine.types import Row, Utc
 
 
 def _booked(value: object) -> object:
-    return booked.rounded(value) if isinstance(value, Decimal) and value.is_finite() else value
+    return booked.kept(value) if isinstance(value, Decimal) else value
 
 
 Booked = Annotated[Decimal, BeforeValidator(_booked)]

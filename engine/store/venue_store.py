@@ -64,8 +64,8 @@ class VenueStore:
     ) -> tuple[Difference, ...]:
         """Compares the live book with what the venue holds, by symbol; all differences that are open now.
 
-        `reasons` tell, by symbol, why no rule explained a difference. Symbols that were traded in the last 10 s are left
-        out unless they were `checked`: books and venue belong together.
+        `reasons` tell, by symbol, why no rule explained a difference. Symbols that were traded in the last 10 s are
+        left out unless they were `checked`: books and venue belong together.
         """
         rows = self.rpc.call(
             "report_reconciliation",

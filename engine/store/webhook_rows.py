@@ -1,12 +1,14 @@
 """What the webhook server gives to the store and gets from it: requests, what is at risk, fills, and the books."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from engine.store.values import Booked, Document, Moment, ShownRow
+from engine.store.readable import as_far_as_readable
+from engine.store.values import Booked, Document, Moment, ShownRow, faults
 from engine.types import EntryRules, Frozen, Position, Row, Side, StrategyStatus, Utc
 
 
@@ -59,10 +61,18 @@ class PortfolioStrategy(Row):
     is_paper_trading: bool
     leverage_max: int = Field(ge=1)
     max_position_usd: Decimal = Field(gt=0)
-    max_drawdown_percent: float = Field(gt=0)
+    max_drawdown_percent: float = Field(gt=0, allow_inf_nan=False)
     equity_usd: Decimal
-    drawdown_percent: float
+    drawdown_percent: float = Field(allow_inf_nan=False)
     rules: EntryRules | None = None
+
+
+class UnsettledDifference(Row):
+    """What the books and the venue say of the net quantity in one symbol (base asset, negative when short)."""
+
+    booked: Decimal
+    at_venue: Decimal
+    first_seen_at: Utc
 
 
 class Portfolio(Row):
@@ -73,6 +83,12 @@ class Portfolio(Row):
     looks at them. `open_position_count` is of the whole book, `open_positions` are those of the order's strategy (or,
     without one, the person's own). `now` is the database's clock; `strategy` is None if none was named or it is not
     this user's.
+
+    `undone_in_symbol` counts live entries in a row, of anybody on the account and in the order's symbol, that could not
+    be protected, and `last_undone_at` is when the last of them ended: 0 and None on paper, None where no symbol was
+    named. `difference` is what the books and the venue disagree about in it, never on paper.
+
+    `unreadable` says which limits cannot be read; in their place stands what allows least.
     """
 
     now: Utc
@@ -82,9 +98,21 @@ class Portfolio(Row):
     realized_pnl_week_usd: Decimal | None
     trades_this_week: int | None
     consecutive_failures: int | None
+    undone_in_symbol: int | None = Field(default=None, ge=0)
+    last_undone_at: Utc | None = None
+    difference: UnsettledDifference | None = None
     open_position_count: int
     open_positions: tuple[Position, ...]
     strategy: PortfolioStrategy | None
+    unreadable: str | None = None
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """The portfolio as far as it can be read. Raises ValidationError when not even that goes without a limit."""
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            return cls.model_validate(as_far_as_readable(found, error) | {"unreadable": faults(error)})
 
 
 class BeganExecution(Row):

@@ -1,5 +1,6 @@
 """The webhook server's part of the store: has it been asked before, what is at risk, what was filled."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -62,11 +63,12 @@ class WebhookStore:
             is_paper=is_paper,
             past=list(past),
         )
-        try:
+        if began.get("portfolio") is None:
             return BeganExecution.model_validate(began)
-        except ValidationError as error:
-            reason = f"The risk limits on {exchange} are invalid: {faults(error).replace('portfolio.', '')}"
-            return BeganExecution.model_validate({**began, "portfolio": None, "unreadable": reason})
+        try:
+            return BeganExecution.model_validate({**began, "portfolio": _portfolio(began["portfolio"], exchange)})
+        except BadConfiguration as error:
+            return BeganExecution.model_validate({**began, "portfolio": None, "unreadable": str(error)})
 
     def repeated_request(self, user_id: UUID, fingerprint: str, derived_id: str | None, least_s: float) -> str | None:
         """The id of the request that a body without an id repeats; None when it repeats nothing.
@@ -157,15 +159,22 @@ class WebhookStore:
         """Those that are on, oldest first."""
         return tuple(KillSwitch.model_validate(row) for row in self.rpc.call("kill_switches"))
 
-    def portfolio(self, user_id: UUID, exchange: str, strategy_id: UUID | None, is_paper: bool) -> Portfolio:  # noqa: FBT001 - part of the key
-        """Raises BadConfiguration if a limit or the strategy's row cannot be understood: entries are then refused."""
+    def portfolio(
+        self,
+        user_id: UUID,
+        exchange: str,
+        strategy_id: UUID | None,
+        is_paper: bool,  # noqa: FBT001 - part of the key
+        symbol: str | None = None,
+    ) -> Portfolio:
+        """What limits an entry, into `symbol` if one is named. A limit that cannot be read is in `unreadable`.
+
+        Raises BadConfiguration if the rest cannot be understood either: entries are then refused.
+        """
         found = self.rpc.call(
-            "portfolio", user_id=user_id, exchange=exchange, strategy_id=strategy_id, is_paper=is_paper
+            "portfolio", user_id=user_id, exchange=exchange, strategy_id=strategy_id, is_paper=is_paper, symbol=symbol
         )
-        try:
-            return Portfolio.model_validate(found)
-        except ValidationError as error:
-            raise BadConfiguration(f"The risk limits on {exchange} are invalid: {faults(error)}") from None
+        return _portfolio(found, exchange)
 
     def book_fill(
         self, request_id: str, user_id: UUID, fill: Fill, status: int | None, answer: dict[str, Any] | None
@@ -222,3 +231,13 @@ class WebhookStore:
         """Oldest first: the newest `limit` points of one book. For dashboards; no part of this product reads it."""
         rows = self.rpc.call("equity_series", strategy_id=strategy_id, is_paper=is_paper, since=since, limit=limit)
         return tuple(EquityPoint.model_validate(row) for row in rows)
+
+
+def _portfolio(found: Mapping[str, Any], exchange: str) -> Portfolio:
+    try:
+        seen = Portfolio.of(found)
+    except ValidationError as error:
+        raise BadConfiguration(f"The risk limits on {exchange} are invalid: {faults(error)}") from None
+    if seen.unreadable is None:
+        return seen
+    return seen.model_copy(update={"unreadable": f"The risk limits on {exchange} are invalid: {seen.unreadable}"})

@@ -25,6 +25,7 @@ def test_keys_of_a_venue_are_read_from_stdin(sealing: Sparky, store: Store, form
     assert done.exit_code == 0
     assert "k1" not in done.output
     assert "Stored api_key, api_secret of owner@example.org on bybit, sealed." in done.stderr
+    assert "Live trading at bybit has not been tested" in done.stderr
     found = store.venue_credentials(store.ensure_user("owner@example.org"), "bybit")
     assert found is not None
     assert found.api_secret is not None

@@ -214,3 +214,31 @@ def test_closing_everything_says_what_it_could_not_close(sparky: Sparky, traded:
 def test_an_id_that_nobody_has_is_one_sentence(sparky: Sparky, noun: str) -> None:
     assert "begins with abcdef" in sparky.refused(noun, "show", "abcdef")
     assert "There is no" in sparky.refused(noun, "show", str(uuid.uuid4()))
+
+
+def test_prices_of_eleven_places_are_shown_in_plain_digits(sparky: Sparky, store: Store) -> None:
+    user = store.ensure_user("a@example.org")
+    for number, (kind, quantity, price) in enumerate(
+        (("open", "1e13", "1e-11"), ("open", "2e13", "2.5e-11"), ("close", "1000000000000.5", "3e-11"))
+    ):
+        request = f"r{number}"
+        named: dict[str, Any] = {"exchange": "aster", "symbol": "TINYUSDT"}
+        store.begin_execution(
+            None, request, user, None, action="BUY", fingerprint=request, payload={}, is_paper=True, **named
+        )
+        fill = {"kind": kind, "quantity": Decimal(quantity), "price": Decimal(price), "fee_usd": Decimal("0.04")}
+        filled = Fill.model_validate(fill | named | {"side": Side.LONG, "is_paper": True})
+        store.book_fill(request, user, filled, 200, {"success": True})
+
+    [held], [trade] = sparky.json("positions"), sparky.json("trades")
+    tables = sparky.ok("positions") + sparky.ok("trades")
+
+    assert (held["quantity"], held["entry_price"], held["current_price"]) == (
+        "28999999999999.5",
+        "0.00000000002",
+        "0.00000000003",
+    )
+    assert (trade["quantity"], trade["exit_price"]) == ("1000000000000.5", "0.00000000003")
+    for shown in ("28999999999999.5", "0.00000000002", "0.00000000003", "1000000000000.5"):
+        assert shown in tables
+    assert "E-" not in tables

@@ -110,3 +110,16 @@ def test_a_database_that_cannot_be_made_ready_once_it_is_there_ends_sparky() -> 
 
 def a_spec(name: str, stage: int, restart: Restart = Restart.PERMANENT) -> ChildSpec:
     return ChildSpec(name, "nowhere:make", "actor", stage, SecretStr("{}"), restart=restart)
+
+
+def test_the_demo_trades_at_the_market_that_is_named(database_url: str) -> None:
+    prepared(database_url, "demo", sparky_market="binance")
+    with Store(PostgresRpc(database_url)) as store:
+        assert {row.exchange for row in store.list_strategies()} == {"binance"}
+
+
+@pytest.mark.parametrize("market", [None, "aster", "simulator"])
+def test_the_demo_trades_at_aster_where_no_other_market_is_named(database_url: str, market: str | None) -> None:
+    prepared(database_url, "demo", sparky_market=market)
+    with Store(PostgresRpc(database_url)) as store:
+        assert {row.exchange for row in store.list_strategies()} == {"aster"}

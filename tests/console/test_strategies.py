@@ -215,3 +215,31 @@ def test_a_strategy_of_a_new_person_says_so_and_needs_an_address(sparky: Sparky)
     first = sparky("strategy", "create", "--name", "a", "--user", "a@b.c")
     assert (first.exit_code, first.stderr) == (0, "a@b.c is a new person here.\n")
     assert sparky("strategy", "create", "--name", "b", "--user", "a@b.c").stderr == ""
+
+
+def test_a_live_strategy_is_made_only_where_live_trading_has_been_tested(sparky: Sparky) -> None:
+    told = sparky.refused("strategy", "create", "--name", "real", "--live", "--exchange", "kraken")
+    assert "Live trading at kraken has not been tested" in told
+    assert sparky.json("strategy", "list") == []
+    sparky.ok("strategy", "create", "--name", "paper", "--exchange", "kraken")
+    assert (
+        sparky.json("strategy", "create", "--name", "real", "--live", "--exchange", "binance")["exchange"] == "binance"
+    )
+
+
+@pytest.mark.parametrize(
+    ("market", "exchange"), [("", "aster"), ("simulator", "aster"), ("aster", "aster"), ("binance", "binance")]
+)
+def test_a_strategy_trades_at_the_market_of_the_settings_unless_it_names_another(
+    sparky: Sparky, market: str, exchange: str
+) -> None:
+    sparky.environment["SPARKY_MARKET"] = market
+    assert sparky.json("strategy", "create", "--name", "a")["exchange"] == exchange
+    assert sparky.json("strategy", "create", "--name", "b", "--exchange", "okx")["exchange"] == "okx"
+
+
+def test_the_exchange_that_a_file_names_wins_over_the_market_of_the_settings(sparky: Sparky, tmp_path: Path) -> None:
+    sparky.environment["SPARKY_MARKET"] = "binance"
+    path = tmp_path / "s.json"
+    path.write_text('{"name": "from a file", "exchange": "aster"}')
+    assert sparky.json("strategy", "create", "--from-json", str(path))["exchange"] == "aster"

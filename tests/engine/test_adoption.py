@@ -7,8 +7,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adoption import ZERO, change_to, explaining, net_of, parts_of_fee, pricing_of, shares, unbooked, unit_of
+from engine.adoption import ZERO, change_to, explaining, net_of, parts_of_fee, pricing_of, unbooked
 from engine.exchanges.account_record import AccountTrade
+from engine.shares import shares, unit_of
 from engine.store.adoption_rows import BookedOrder
 from engine.types import Position, Side
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from eth_account import Account as Signer
 from hypothesis import given
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from engine.errors import UpstreamUnavailable
+from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.venue import OrderRequest, OrderStatus, Protection
@@ -79,7 +81,20 @@ def process() -> Iterator[Process]:
         process.kill()
 
 
-def test_a_position_and_its_protection_survive_a_kill_of_the_venue(process: Process) -> None:
+def happens(port: int, **wish: object) -> None:
+    httpx.post(f"http://127.0.0.1:{port}/_control/account", json=wish, timeout=30).raise_for_status()
+
+
+def record_of(venue: CcxtVenue) -> tuple[tuple[AccountTrade, ...], tuple[ForcedOrder, ...], tuple[Income, ...]]:
+    symbol, since_ms = "ETHUSDT", 0
+    return (
+        venue.trades(symbol, since_ms=since_ms),
+        venue.forced_orders(symbol, since_ms),
+        venue.income(symbol, since_ms),
+    )
+
+
+def test_a_position_its_protection_and_its_record_survive_a_kill_of_the_venue(process: Process) -> None:
     process.start()
     venue = CcxtVenue("aster", Keys(), f"http://127.0.0.1:{process.port}", backoff=Backoff())
     entry = venue.market_order(
@@ -90,19 +105,26 @@ def test_a_position_and_its_protection_survive_a_kill_of_the_venue(process: Proc
         signal_id="1", symbol="ETHUSDT", side=Side.LONG, quantity=Decimal("0.5"), stop_loss_price=stop_price
     )
     venue.protect(protection)
+    happens(process.port, funding={"symbol": "ETHUSDT", "rate": "0.0001"})
+    happens(process.port, liquidate="ETHUSDT", quantity="0.1", pieces=2, keeps_orders=True)
+    happens(process.port, adl="ETHUSDT", quantity="0.1")
     before = venue.positions(), venue.balance().wallet_usd, venue.orders_open("ETHUSDT")
+    record = record_of(venue)
     process.kill()
     with pytest.raises(UpstreamUnavailable):
         venue.balance()
     process.start()
     after = venue.positions(), venue.balance().wallet_usd, venue.orders_open("ETHUSDT")
-    assert [position.net for position in after[0]] == [Decimal("0.5")]
+    assert [position.net for position in after[0]] == [Decimal("0.3")]
+    assert record_of(venue) == record
+    assert [len(rows) for rows in record] == [4, 2, 10]
+    assert sum((row.amount for row in record[2]), Decimal(10_000)) == before[1]
     assert after[0][0].entry_price == before[0][0].entry_price == entry.price
     assert after[0][0].leverage == 7
-    assert after[1:] == before[1:]
+    assert after == before
     assert venue.order_by_client_id("ETHUSDT", "entry") == entry
     second = venue.market_order(
-        OrderRequest(client_order_id="exit", symbol="ETHUSDT", is_buy=False, quantity=Decimal("0.5"), reduce_only=True)
+        OrderRequest(client_order_id="exit", symbol="ETHUSDT", is_buy=False, quantity=Decimal("0.3"), reduce_only=True)
     )
     assert second.status is OrderStatus.FILLED
     assert int(second.order_id) > int(after[2][0].order_id) > int(entry.order_id)
@@ -149,6 +171,15 @@ def test_what_is_read_is_what_was_written_in_whatever_steps(
     assert AccountBook(path, "series").read() == {"u": account}
     assert AccountBook(path, "another series").read() == {}
     assert AccountBook(path, "series").read() == {}
+
+
+def test_a_book_from_before_incomes_were_kept_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.jsonl"
+    holding = {"amount": "0.5", "entry_price": "10", "leverage": 7, "margin_type": "cross"}
+    line = {"user": "u", "balance": "90", "checked_ms": 1, "holdings": {"X": holding}, "orders": {}, "fills": []}
+    path.write_text(json.dumps({"series": "series"}) + "\n" + json.dumps(line) + "\n")
+    account = AccountBook(path, "series").read()["u"]
+    assert (account.balance, account.incomes, account.holding("X").changed_ms) == (Decimal(90), [], 0)
 
 
 @pytest.mark.parametrize("rest", [b'{"user": "u", "bal', b"\xff\xfe", b"nonsense\n"])

@@ -18,13 +18,13 @@ class Hands:
         return self.now
 
 
-def flat_then_rising() -> FileSeries:
+def flat_then_rising(start_ms: int = START_MS) -> FileSeries:
     """28,000 for 110 minutes, then 100 more every minute."""
     closes = [28_000.0] * 110 + [28_000.0 + 100 * step for step in range(1, 91)]
     opens = [28_000.0, *closes[:-1]]
     return FileSeries(
         [
-            Candle(START_MS + i * MINUTE_MS, opened, max(opened, close), min(opened, close), close, 1.0 + i)
+            Candle(start_ms + i * MINUTE_MS, opened, max(opened, close), min(opened, close), close, 1.0 + i)
             for i, (opened, close) in enumerate(zip(opens, closes, strict=True))
         ],
         decimals=1,

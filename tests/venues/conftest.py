@@ -1,10 +1,10 @@
-"""A webhook server with a real database that trades, through ccxt and with real V3 signatures, at a simulated Aster."""
+"""A webhook server with a real database that trades, through ccxt and with real signatures, at a simulated venue."""
 
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
@@ -18,17 +18,18 @@ from engine.store.people_rows import NewStrategy
 from engine.store.seed import new_webhook_secret
 from engine.store.store import Store
 from engine.types import Side, StrategyStatus
-from simulator import aster
 from simulator.aster_weights import Meter
 from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
-from tests.support.keys import aster_keys
 from tests.support.markets import START_MS, Hands, flat_then_rising
+from tests.support.simulated import ASTER, VENUES, Simulated
 from tests.support.sql import Sql
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
 from webhook_server.venues import VenuesOf
+
+RUNNING_LIVE: Final = {"status": StrategyStatus.RUNNING, "is_paper_trading": False}
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Floor:
         """What is answered to a live signal: by default to buy for 280 USD. `status` is the HTTP status."""
         body: dict[str, Any] = {
             "secret": self.secret.get_secret_value(),
-            "exchange": "aster",
+            "exchange": self.simulated.name,
             "symbol": "BTCUSDT",
             "action": "buy",
             "size": 280,
@@ -65,12 +66,24 @@ class Floor:
         return client_order_id(uuid.uuid5(self.user_id, name), leg)
 
     def strategy(self, **fields: Any) -> str:
-        row = {"user_id": self.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING}
-        return str(self.store.create_strategy(NewStrategy.of(row | {"is_paper_trading": False} | fields)).id)
+        row = {"user_id": self.user_id, "name": uuid.uuid4().hex, "exchange": self.simulated.name}
+        return str(self.store.create_strategy(NewStrategy.of(row | RUNNING_LIVE | fields)).id)
+
+    def direct_algo(self, **wishes: Any) -> None:
+        """What the algo service of a simulated Binance shall do; see `simulator.algo_control`."""
+        requests.post(f"{self.venue_url}/_control/algo", json=wishes, timeout=30).raise_for_status()
 
     def direct(self, **wishes: Any) -> None:
         """What the market shall do; see `simulator.aster_control`."""
         requests.post(f"{self.venue_url}/_control/market", json=wishes, timeout=30).raise_for_status()
+
+    def arrange(self, **settings: Any) -> None:
+        """How accounts are set up there; see `simulator.account_settings`."""
+        requests.post(f"{self.venue_url}/_control/settings", json=settings, timeout=30).raise_for_status()
+
+    def forget_checks(self) -> None:
+        """As after ten minutes: the next entry has its account looked at first."""
+        self.server.accounts.forget_all()
 
     def misbehave(self, *faults: dict[str, Any]) -> None:
         """What the venue shall do wrong; see `simulator.faults`."""
@@ -95,7 +108,8 @@ class Floor:
     def check_books(self) -> None:
         """Every fill at the venue is in the books once, with its price and fee, and both hold the same."""
         (account,) = self.exchange._accounts.values()
-        there = sorted((str(f.order.order_id), f.quantity, f.price, f.commission) for f in account.fills)
+        number = self.simulated.order_number
+        there = sorted((str(number(f.order)), f.quantity, f.price, f.commission) for f in account.fills)
         assert self.fills() == there
         assert self.booked() == self.net()
 
@@ -104,6 +118,7 @@ class Floor:
         return sorted((row[0], row[1], row[2], row[3]) for row in rows)
 
     sql: Sql = field(repr=False, default=lambda *_: [])
+    simulated: Simulated = ASTER
 
 
 @pytest.fixture
@@ -113,23 +128,29 @@ def make_exchange() -> type[Exchange]:
 
 
 @pytest.fixture
-def floor(make_exchange: type[Exchange], store: Store, sql: Sql) -> Iterator[Floor]:
+def simulated() -> Simulated:
+    """Which venue it is; a directory or a test may name another one."""
+    return VENUES["aster"]
+
+
+@pytest.fixture
+def floor(make_exchange: type[Exchange], simulated: Simulated, store: Store, sql: Sql) -> Iterator[Floor]:
     hands, series = Hands(), flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
     exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
-    venue = HttpService(aster.create_aster(exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", aster.HEALTH)
+    venue = HttpService(simulated.app(exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", simulated.health)
     venue.start()
-    venues = VenuesOf(Settings(sparky_market="aster", sparky_market_url=venue.url))
+    venues = VenuesOf(Settings(sparky_market=simulated.name, sparky_market_url=venue.url))
     server = build(Settings(), store, venues, SystemClock())
     http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
     http.start()
     user_id, secret = store.ensure_user("trader@example.org"), new_webhook_secret()
     store.set_webhook_secret(user_id, secret)
-    store.put_credentials(user_id, "aster", aster_keys())
-    credentials = store.venue_credentials(user_id, "aster")
+    store.put_credentials(user_id, simulated.name, dict(simulated.keys))
+    credentials = store.venue_credentials(user_id, simulated.name)
     assert credentials is not None
-    account = venues.live("aster", credentials)
-    yield Floor(http.url, server, store, exchange, venue.url, account, user_id, secret, hands, sql)
+    account = venues.live(simulated.name, credentials)
+    yield Floor(http.url, server, store, exchange, venue.url, account, user_id, secret, hands, sql, simulated)
     http.stop(5)
     server.workers.shutdown()
     venue.stop(1)

@@ -131,3 +131,25 @@ def test_a_stop_never_opens_the_other_side_after_a_hand_has_closed(floor: Floor)
     floor.server.reconciliation.run()
     floor.server.marks.round()
     assert floor.net() == floor.booked() < 0
+
+
+def test_a_reversal_of_what_has_ended_at_the_venue_enters_all_the_same(floor: Floor) -> None:
+    floor.send("a")
+    by_hand(floor, "SELL", floor.net())
+    told = floor.send("b", action="sell")
+    assert (told["action"], told["side"]) == ("opened", "SHORT")
+    assert reasons(floor) == [("closed_at_venue", Decimal("0.009"))]
+    assert floor.net() == floor.booked() < 0
+
+
+def test_a_reversal_of_what_has_ended_is_judged_by_the_loss_that_it_brought(floor: Floor) -> None:
+    floor.sql(
+        "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 1)",
+        floor.user_id,
+    )
+    floor.send("a")
+    floor.direct(jump_percent=-2)
+    by_hand(floor, "SELL", floor.net())
+    told = floor.send("b", action="sell")
+    assert (told["status"], told["data"]["limitType"]) == (429, "daily_loss")
+    assert floor.net() == 0

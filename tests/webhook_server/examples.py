@@ -57,6 +57,7 @@ def portfolio(**fields: Any) -> Portfolio:
         "realized_pnl_week_usd": Decimal(0),
         "trades_this_week": 0,
         "consecutive_failures": 0,
+        "undone_in_symbol": 0,
         "open_positions": (),
         "strategy": strategy(),
         "open_position_count": len(fields.get("open_positions", ())),

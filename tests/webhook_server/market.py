@@ -13,6 +13,7 @@ from engine.errors import (
     VenueRefused,
 )
 from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
+from engine.exchanges.account_state import AccountState
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
     Account,
@@ -157,6 +158,8 @@ class LiveAccount:
         """The net of all orders, by symbol."""
         nets: dict[str, Decimal] = {}
         for request in self.requests:
+            if symbol not in (None, request.symbol):
+                continue
             signed = request.quantity if request.is_buy else -request.quantity
             nets[request.symbol] = nets.get(request.symbol, Decimal(0)) + signed
         return tuple(
@@ -192,6 +195,9 @@ class LiveAccount:
 
     def balance(self) -> Balance:
         raise NotImplementedError
+
+    def state(self) -> AccountState:
+        return AccountState()
 
     def trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None

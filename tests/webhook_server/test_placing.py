@@ -11,10 +11,24 @@ from webhook_server.clock import SystemClock
 from webhook_server.placing import place
 
 
-@pytest.mark.parametrize("quantity", ["1000000000000", "1E+14", "0.000000001"])
+@pytest.mark.parametrize("quantity", ["1E+20", "1E-21", "1." + "1" * 45])
 def test_a_quantity_that_the_books_cannot_hold_is_refused_before_it_is_sent(quantity: str) -> None:
     account = LiveAccount(Market())
     order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(quantity))
     with pytest.raises(VenueRefused, match="books"):
         place(account, order, SystemClock())
     assert account.requests == []
+
+
+def test_an_exit_of_any_quantity_is_sent() -> None:
+    account = LiveAccount(Market())
+    quantity = Decimal("1." + "1" * 45)
+    order = OrderRequest(client_order_id="sc-1", symbol="BTCUSDT", is_buy=False, quantity=quantity, leverage=None)
+    assert place(account, order, SystemClock()).quantity == quantity
+
+
+@pytest.mark.parametrize("quantity", ["1000000000000", "1E+14", "0.000000001", "12345678901234567.000000000123"])
+def test_quantities_of_cheap_and_of_dear_coins_are_sent(quantity: str) -> None:
+    account = LiveAccount(Market())
+    order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(quantity))
+    assert place(account, order, SystemClock()).quantity == Decimal(quantity)

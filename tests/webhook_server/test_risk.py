@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.types import Adding, EntryRules, Position, StrategyStatus
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
-from webhook_server.risk import Allowance, LimitType, Refusal, judge
+from webhook_server.refusal import Refusal
+from webhook_server.risk import Allowance, judge
 
 
 def limit_of(verdict: Refusal | Allowance) -> str | None:
@@ -116,41 +117,6 @@ def test_more_of_a_position_or_its_reversal_is_no_further_position() -> None:
     assert limit_of(judge(order(symbol="ETHUSDT"), full, None, NOW)) == "concurrent_positions"
 
 
-# What reaches each limit, by where it is set: the order, the user's settings, the strategy, or the portfolio.
-REACHED: dict[LimitType, dict[str, dict[str, Any]]] = {
-    LimitType.KILL_SWITCH: {"settings": {"kill_switch": True}},
-    LimitType.STRATEGY_STATUS: {"strategy": {"status": StrategyStatus.PAUSED}},
-    LimitType.STALE_SIGNAL: {"order": {"expires_at": NOW}},
-    LimitType.WEEKEND: {"settings": {"allow_weekends": False}},
-    LimitType.DAILY_LOSS: {"settings": {"max_daily_loss_usd": 1}, "view": {"realized_pnl_today_usd": Decimal(-2)}},
-    LimitType.WEEKLY_LOSS: {"settings": {"max_loss_per_week_usd": 1}, "view": {"realized_pnl_week_usd": Decimal(-2)}},
-    LimitType.WEEKLY_TRADES: {"settings": {"max_trades_per_week": 1}, "view": {"trades_this_week": 2}},
-    LimitType.CONSECUTIVE_FAILURES: {
-        "settings": {"max_consecutive_failures": 1},
-        "view": {"consecutive_failures": 2},
-    },
-    LimitType.CONCURRENT_POSITIONS: {
-        "settings": {"max_concurrent_positions": 1},
-        "view": {"open_positions": (position(symbol="A1"),)},
-    },
-    LimitType.DRAWDOWN: {"strategy": {"drawdown_percent": 50}},
-    LimitType.ENTRY_RULES: {"order": {"is_ai_signal": True}, "strategy": {"rules": EntryRules()}},
-    LimitType.LEVERAGE: {"order": {"leverage": 11}},
-}
-
-
-@pytest.mark.parametrize("first", REACHED)
-def test_of_all_limits_reached_the_first_in_the_documented_order_speaks(first: LimitType) -> None:
-    in_order = list(REACHED)
-    merged: dict[str, dict[str, Any]] = {"order": {}, "settings": {}, "strategy": {}, "view": {}}
-    for limit in in_order[in_order.index(first) :]:
-        for where, fields in REACHED[limit].items():
-            merged[where] |= fields
-    view = portfolio(settings=settings(**merged["settings"]), strategy=strategy(**merged["strategy"]), **merged["view"])
-    saturday = NOW + timedelta(days=3)
-    assert limit_of(judge(order(**merged["order"]), view, None, saturday)) == first
-
-
 def test_the_size_is_cut_to_what_the_caps_leave() -> None:
     assert room(judge(order(position_size_usd=5000), portfolio(), None, NOW)) == 1000
     capped = portfolio(settings=settings(max_position_size_usd=400))
@@ -241,7 +207,3 @@ def test_a_position_never_outgrows_its_caps(
 def test_a_signal_without_strategy_meets_the_users_limits_only() -> None:
     free = portfolio(strategy=None)
     assert room(judge(order(strategy_id=None, position_size_usd=50_000, leverage=100), free, None, NOW)) == 50_000
-
-
-def test_every_limit_is_known_to_these_tests_in_its_order() -> None:
-    assert [*REACHED, LimitType.UNREADABLE] == list(LimitType)

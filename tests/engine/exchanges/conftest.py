@@ -7,31 +7,21 @@ import httpx
 import pytest
 from eth_account import Account
 from pydantic import SecretStr
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.market_data import MarketData
 from engine.serving import HttpService
-from engine.types import Frozen
 from simulator import aster
 from simulator.aster_weights import Meter
 from simulator.candles import MINUTE_MS
 from simulator.exchange import Exchange
 from simulator.market import Market, MarketClock
 from tests.support.markets import START_MS, Hands, flat_then_rising
+from tests.support.simulated import Keys
+from tests.support.stage import Stage
 
 Misbehave = Callable[..., None]
-
-
-class Keys(Frozen):
-    """Credentials as the store hands them out."""
-
-    api_key: SecretStr | None = None
-    api_secret: SecretStr | None = None
-    user_address: str | None = None
-    signer_address: str | None = None
-    private_key: SecretStr | None = None
 
 
 def keys_of(number: int, **more: str) -> Keys:
@@ -43,16 +33,6 @@ def keys_of(number: int, **more: str) -> Keys:
 @pytest.fixture
 def hands() -> Hands:
     return Hands()
-
-
-class Stage:
-    """One server for all tests, as a server takes a fifth of a second to stop; each test brings its own application."""
-
-    app: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self.app(scope, receive, send)
 
 
 @pytest.fixture(scope="session")

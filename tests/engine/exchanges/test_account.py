@@ -129,7 +129,7 @@ def test_a_refusal_says_of_which_kind_it_is(open_venue: OpenVenue, given: dict[s
         (-4164, "filter"),
         (-4005, "filter"),
         (-4028, "leverage"),
-        (-4061, "rejected"),
+        (-4061, "account"),
         (-9999, "rejected"),
     ],
 )

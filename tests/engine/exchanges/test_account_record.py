@@ -368,6 +368,13 @@ def test_a_symbol_that_is_not_listed_is_the_strategys_fault(venue: CcxtVenue) ->
         venue.trades("NOPEUSDT", after_id=0)
 
 
+def test_a_venue_whose_record_is_not_known_is_unavailable_and_not_empty(make_keys: Callable[..., Any]) -> None:
+    other = CcxtVenue("bybit", make_keys(7), "http://127.0.0.1:9")
+    with pytest.raises(UpstreamUnavailable, match="bybit's record of an account cannot be read"):
+        other.trades(BTC, after_id=0)
+    other.close()
+
+
 acts = st.sampled_from(["buy", "sell", "close", "liquidate", "adl", "fund"])
 
 
@@ -395,6 +402,6 @@ def test_the_balance_is_the_sum_of_all_income_and_the_position_the_sum_of_all_tr
     trades, held = venue.trades(BTC, since_ms=START_MS), venue.positions(BTC)
     assert sum(one.change for one in trades) == sum(one.net for one in held)
     income = venue.income(BTC, since_ms=START_MS)
-    assert venue.balance().wallet_usd == 10_000 + sum((row.amount for row in income), Decimal(0))
+    assert only_account(exchange).balance == sum((row.amount for row in income), Decimal(10_000))
     fees = -sum((row.amount for row in income if row.kind == "COMMISSION"), Decimal(0))
     assert sum((one.fee_usd or Decimal(0) for one in trades), Decimal(0)) == fees

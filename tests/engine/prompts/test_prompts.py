@@ -191,3 +191,18 @@ def test_a_prompt_is_the_one_that_was_reviewed(profile: RiskProfile) -> None:
         reviewed.write_text(text)
         pytest.fail(f"{reviewed.name} was missing and is now written: read it")
     assert text == reviewed.read_text()
+
+
+def test_a_price_of_eleven_places_and_a_volume_of_twenty_digits_reach_the_model_in_plain_digits() -> None:
+    price, volume = 0.00000000001, 123_456_780_000_000_000_000.0
+    snapshot = a_snapshot(last_price=price)
+    candle = snapshot.candles[0]._replace(open=price, high=price, low=price, close=price, volume=volume)
+    snapshot = snapshot.model_copy(update={"candles": (candle,), "symbol": "X1e-5USDT"})
+    position = a_position(entry_price=Decimal("1E-11"), quantity=Decimal("1E+13"))
+
+    text = build(a_context(positions=(position,)), [View(snapshot, {})]).user
+
+    assert '"last_price":0.00000000001' in text
+    assert "0.00000000001,0.00000000001,0.00000000001,0.00000000001,123456780000000000000]" in text
+    assert '"quantity":10000000000000.0,"entry_price":0.00000000001' in text
+    assert text.count("e-") == 1, "the symbol's name alone"

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from engine.booked import product
 from engine.errors import BadConfiguration
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
@@ -236,6 +237,18 @@ def test_the_decision_that_opened_learns_its_pnl(desk: Desk, store: Store) -> No
     assert store.trades()[0].decision_id == opening.decision_id
 
 
+def test_what_a_decision_has_earned_in_parts_is_rounded_once(desk: Desk, store: Store) -> None:
+    strategy = desk.strategy()
+    opening = desk.decide(strategy.id, Action.LONG)
+    desk.fill("open", "100", "3", strategy_id=strategy.id, request_id=str(opening.signal_id))
+
+    for _ in range(3):
+        desk.fill("close", "100.004", "1", strategy_id=strategy.id)
+
+    (decision,) = store.decisions()
+    assert decision.actual_pnl == Decimal("0.01")
+
+
 @pytest.mark.parametrize(
     ("kind", "side", "quantity", "sentence"),
     [
@@ -267,8 +280,8 @@ def test_a_fill_of_a_request_that_was_never_begun_is_refused(desk: Desk, store: 
         store.book_fill("nobody", desk.user_id, fill, 200, {})
 
 
-def test_money_is_rounded_half_even_whatever_rounding_a_library_left_behind(store: Store) -> None:
-    with decimal.localcontext(rounding=decimal.ROUND_HALF_UP):  # as ccxt does
+def test_a_fill_keeps_its_digits_whatever_rounding_a_library_left_behind(store: Store) -> None:
+    with decimal.localcontext(prec=5, rounding=decimal.ROUND_HALF_UP):  # as ccxt does
         fill = Fill(
             kind="open",
             exchange="aster",
@@ -280,7 +293,25 @@ def test_money_is_rounded_half_even_whatever_rounding_a_library_left_behind(stor
             is_paper=True,
         )
 
-    assert (fill.quantity, fill.price, fill.fee_usd) == (Decimal(1), Decimal("2.00000002"), Decimal(0))
+    told = (fill.quantity, fill.price, fill.fee_usd)
+    assert told == (Decimal("1.000000005"), Decimal("2.000000015"), Decimal("-0.000000005"))
+
+
+def test_figures_of_thirty_digits_come_back_from_the_books_as_they_were(desk: Desk, store: Store) -> None:
+    price, quantity = "0.00000001234567890123456789012345678901", "12345678901234567.000000000123"
+    desk.fill("open", price, quantity, fee="0.0000000000123456789")
+
+    store.mark_positions("aster", "BTCUSDT", product(Decimal(price), Decimal(2)))
+
+    position = _position(store)
+    assert (position.entry_price, position.quantity) == (Decimal(price), Decimal(quantity))
+    assert position.position_size_usd == product(Decimal(price), Decimal(quantity))
+    assert position.current_price == product(Decimal(price), Decimal(2))
+    closed = desk.fill("close", price, quantity)
+    assert closed.pnl_usd == Decimal("-0.0000000000123456789")
+
+
+def test_what_people_are_told_is_rounded_half_even(store: Store) -> None:
     rounded = [
         store.rpc.call("round_half_even", value=value, places=2)
         for value in ("0.125", "0.135", "-0.125", "-0.135", "0.1251", "7")

@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration
 from engine.store.engine_rows import RecordedDecision
 from engine.store.store import Store
 from engine.types import Side
@@ -161,14 +160,20 @@ def test_a_portfolio_knows_only_the_users_own_strategy(desk: Desk, store: Store)
     assert store.portfolio(desk.user_id, "aster", None, is_paper=True).settings is None
 
 
-def test_a_limit_that_cannot_be_understood_refuses(desk: Desk, store: Store, sql: Sql) -> None:
+def test_a_limit_that_cannot_be_understood_is_named_and_the_rest_is_known(desk: Desk, store: Store, sql: Sql) -> None:
     sql(
         "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 'NaN')",
         desk.user_id,
     )
 
-    with pytest.raises(BadConfiguration, match="max_daily_loss_usd"):
-        store.portfolio(desk.user_id, "aster", None, is_paper=True)
+    desk.fill("open", "50", "1")
+
+    seen = store.portfolio(desk.user_id, "aster", None, is_paper=True)
+
+    assert "settings.max_daily_loss_usd" in (seen.unreadable or "")
+    assert seen.settings is not None
+    assert (seen.settings.kill_switch, seen.settings.max_daily_loss_usd) == (False, None)
+    assert [held.symbol for held in seen.open_positions] == ["BTCUSDT"]
 
 
 def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
@@ -198,6 +203,34 @@ def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
     assert failures() == 3
     desk.fill("open", "100", side=Side.SHORT)
     assert failures() == 0
+
+
+def test_exits_of_the_servers_own_and_the_other_book_neither_count_nor_end_a_row_of_failures(
+    desk: Desk, store: Store, sql: Sql
+) -> None:
+    sql(
+        "insert into trade_settings_exchange (user_id, exchange, max_consecutive_failures) values (%s, 'aster', 9)",
+        desk.user_id,
+    )
+
+    def failures() -> tuple[int | None, int | None]:
+        books = (store.portfolio(desk.user_id, "aster", None, is_paper=is_paper) for is_paper in (True, False))
+        paper, live = (book.consecutive_failures for book in books)
+        return paper, live
+
+    desk.fill("open", "100", "2")
+    desk.fill("open", "100", is_paper=False)
+    desk.begin("r1")
+    store.finish_request("r1", desk.user_id, "failed", 200, {})
+    assert failures() == (1, 0)
+    desk.fill("close", "100", request_id="exit/stop_loss/1")
+    desk.begin("exit/stop_loss/2")
+    store.finish_request("exit/stop_loss/2", desk.user_id, "failed", 200, {})
+    assert failures() == (1, 0)
+    desk.fill("close", "100", is_paper=False)
+    assert failures() == (1, 0)
+    desk.fill("close", "100")
+    assert failures() == (0, 0)
 
 
 def test_what_was_decided_on_paper_stays_on_paper_when_its_strategy_goes_live(

@@ -1,0 +1,130 @@
+"""What `sparky doctor` finds of people's accounts at their venues: whether each could trade now."""
+
+import contextlib
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from console import composition
+from console.check import Check, fault, ok, skipped
+from console.session import store_of
+from engine.errors import SparkyError
+from engine.exchanges.account_state import AccountState, Fault, faults_of, notes_of
+from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.venue import Credentials
+from engine.exchanges.venue_clock import told
+from engine.settings import Settings
+from engine.store import embedded
+from engine.store.secrets_store import WEBHOOK
+from engine.store.store import Store
+from engine.types import StrategyStatus
+
+TIMEOUT_S: Final = 5.0
+CLOCK_FAULT_S: Final = 5.0  # half of what Aster's nonces and our window at Binance allow
+CLOCK_NOTE_S: Final = 1.0  # Binance allows no more where this host is ahead
+_SYNCHRONISE: Final = "switch time synchronisation on: timedatectl set-ntp true"
+_NOTHING_LIVE: Final = "no live strategy or position is on it"
+
+Key = tuple[UUID, str]  # person and exchange
+
+
+class Used(NamedTuple):
+    """An account, its keys (None: there are none, or `unreadable` says why), and the symbols that are live on it."""
+
+    name: str
+    exchange: str
+    symbols: frozenset[str]
+    keys: Credentials | None
+    unreadable: str | None = None
+
+
+def accounts(settings: Settings) -> list[Check]:
+    """One line per account, or one per fault of it; something is a fault only where the account is used live."""
+    if settings.embeds_database and not embedded.data_dir(settings.sparky_home).exists():
+        return []
+    used: list[Used] = []
+    with contextlib.suppress(SparkyError), store_of(settings) as store:  # what is wrong with it, its own check says
+        used = _used(store)
+    return [check for one in used for check in _checked(one, settings)]
+
+
+def _used(store: Store) -> list[Used]:
+    rows = store.list_credentials()
+    emails = {row.user_id: row.email for row in rows}
+    live = _live_symbols(store)
+    with_keys = dict.fromkeys((row.user_id, row.exchange) for row in rows if row.exchange != WEBHOOK)
+    return [
+        _with_keys(store, key, emails.get(key[0]) or str(key[0]), frozenset(live.get(key, ())))
+        for key in with_keys | dict.fromkeys(live)
+    ]
+
+
+def _live_symbols(store: Store) -> dict[Key, set[str]]:
+    live: dict[Key, set[str]] = {}
+    for row in store.list_strategies():
+        if row.status == StrategyStatus.RUNNING and not row.is_paper_trading:
+            live.setdefault((row.user_id, row.exchange), set()).update(row.target_assets)
+    for held in store.held_positions():
+        if not held.is_paper:
+            live.setdefault((held.user_id, held.exchange), set()).add(held.symbol)
+    return live
+
+
+def _with_keys(store: Store, key: Key, email: str, symbols: frozenset[str]) -> Used:
+    name = f"account of {email} at {key[1]}"
+    try:
+        return Used(name, key[1], symbols, store.venue_credentials(*key))
+    except SparkyError as error:
+        return Used(name, key[1], symbols, None, str(error))
+
+
+def _checked(used: Used, settings: Settings) -> list[Check]:
+    if settings.simulates_market and used.exchange == settings.exchange:
+        return [skipped(used.name, "simulated")]
+    if used.keys is None:
+        remedy = f"`sparky credentials set {used.exchange}`"
+        return _found(used, [Fault(used.unreadable or "there are no credentials for it", remedy)])
+    try:
+        state, clock_s = _looked_at(used.exchange, used.keys, settings)
+    except SparkyError as error:
+        return _found(used, [Fault(f"cannot be looked at: {error}", "correct the exchange or its credentials")])
+    faults = [*_nothing_known(state), *faults_of(state), *_clock_faults(clock_s)]
+    if faults:
+        return _found(used, faults)
+    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *_clock_notes(clock_s))))]
+
+
+def _looked_at(exchange: str, keys: Credentials, settings: Settings) -> tuple[AccountState, float | None]:
+    """What the venue tells, and how far its clock is ahead; None where that is not known."""
+    resolved = composition.resolve(settings)
+    address = resolved.sparky_market_url if exchange == resolved.sparky_market else None
+    with contextlib.closing(CcxtVenue(exchange, keys, address, TIMEOUT_S)) as account:
+        state = account.state()
+        try:
+            return state, account.clock_offset_s()
+        except SparkyError:
+            return state, None
+
+
+def _found(used: Used, faults: list[Fault]) -> list[Check]:
+    if used.symbols:
+        return [fault(used.name, found, remedy) for found, remedy in faults]
+    return [skipped(used.name, "; ".join((*(found for found, _ in faults), _NOTHING_LIVE)))]
+
+
+def _nothing_known(state: AccountState) -> list[Fault]:
+    if state != AccountState(unknown=state.unknown) or not state.unknown:
+        return []
+    reasons = "; ".join(dict.fromkeys(state.unknown.values()))
+    return [Fault(f"cannot be looked at: {reasons}", "check the network, and whether the venue is under maintenance")]
+
+
+def _clock_faults(ahead_s: float | None) -> list[Fault]:
+    if ahead_s is None or abs(ahead_s) <= CLOCK_FAULT_S:
+        return []
+    return [Fault(told(ahead_s), _SYNCHRONISE)]
+
+
+def _clock_notes(ahead_s: float | None) -> list[str]:
+    if ahead_s is None:
+        return ["the venue's time is not known"]
+    return [told(ahead_s)] if abs(ahead_s) > CLOCK_NOTE_S else []

@@ -1,0 +1,69 @@
+"""What the error codes of Binance-shaped venues (Aster too) mean for the caller, and what a person can do about them.
+
+The code decides and not the words, which may be in any language, nor ccxt's class: to ccxt a hedge-mode refusal is an
+ordinary one, and a key that is refused later than at first is a temporary ban. Source: the lists of error codes in
+Binance's and Aster's API documentation.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from engine.errors import RefusalKind
+
+CLOCK: Final = "-1021"  # the request's time is too far from the venue's
+# "The execution status is unknown."
+UNKNOWN: Final = frozenset({"-1000", "-1001", "-1006", "-1007"})
+# Surely not accepted, and worth sending again later: overloaded, over a limit, shutting down, too late for the engine.
+LATER: Final = frozenset({CLOCK, "-1003", "-1008", "-1015", "-1016", "-4188", "-5028"})
+CREDENTIALS: Final = frozenset({"-1002", "-1022", "-2014", "-2015", "-2017", "-4056", "-4057"})
+FILTERS: Final = (
+    -1013,
+    -1111,
+    -4001,
+    -4002,
+    -4003,
+    -4004,
+    -4005,
+    -4006,
+    -4007,
+    -4013,
+    -4014,
+    -4016,
+    -4023,
+    -4024,
+    -4164,
+)
+KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
+    **{str(code): "filter" for code in FILTERS},
+    **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),
+    **dict.fromkeys(("-2022", "-2024", "-4118"), "reduce_only"),
+    **dict.fromkeys(("-2027", "-2028", "-4028"), "leverage"),
+    "-2021": "would_trigger",
+    **dict.fromkeys(
+        ("-2023", "-4060", "-4061", "-4087", "-4088", "-4168", "-4400", "-4401", "-4402", "-4403"), "account"
+    ),
+    # ccxt takes these for rate limits, but waiting does not help: the account has as many open orders as it may have.
+    **dict.fromkeys(("-2025", "-4032", "-4045"), "rejected"),
+}
+
+_TOO_MANY_ORDERS: Final = "cancel orders at the venue that are not needed any more"
+_ONLY_REDUCES: Final = "the venue lets this account only reduce positions: ask the venue why"
+_HEDGED: Final = "the account is in hedge mode: set its position mode to one-way mode at the venue"
+ADVICE: Final[Mapping[str, str]] = {
+    CLOCK: "switch time synchronisation on: timedatectl set-ntp true",
+    "-1003": "other programs at this address use up its limit as well, or too many strategies ask",
+    "-2014": "set the key again: `sparky credentials set`",
+    "-2015": "at the venue, let the key trade futures and allow this host's address, or make a new key",
+    "-2017": "unlock the account's keys at the venue",
+    "-2019": "transfer money to the futures wallet, or trade less",
+    "-2023": "the account is being liquidated: wait until that has ended",
+    "-2027": "the position would be too large for this leverage: lower the leverage or the size",
+    "-4060": _HEDGED,
+    "-4061": _HEDGED,
+    "-4087": _ONLY_REDUCES,
+    "-4088": "the venue lets this account place no orders: ask the venue why",
+    "-4168": "leave multi-assets mode at the venue, or use cross margin",
+    "-4400": _ONLY_REDUCES,
+    "-4401": _ONLY_REDUCES,
+    **dict.fromkeys(("-2025", "-4032", "-4045"), _TOO_MANY_ORDERS),
+}

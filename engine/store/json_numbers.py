@@ -1,0 +1,16 @@
+"""Numbers of the database's JSON, exact: a float in between would round what has more than 15 digits."""
+
+import json
+from decimal import Decimal
+from typing import Any, Final
+
+_MOST_DIGITS_OF_INT: Final = 4_000  # Python refuses longer texts, as their conversion takes time with the square of it
+
+
+def read_json(text: str | bytes) -> Any:
+    """The document with whole numbers as int and all others as Decimal; whole ones without end are Decimals as well."""
+    return json.loads(text, parse_float=Decimal, parse_int=_whole)
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _MOST_DIGITS_OF_INT else Decimal(digits)

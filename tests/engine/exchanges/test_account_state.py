@@ -1,0 +1,142 @@
+"""How an account is set up: read part by part from what venues answer, and judged."""
+
+import json
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from engine.exchanges.account_state import AccountState, faults_of, notes_of
+from engine.exchanges.backoff import Backoff
+from engine.exchanges.ccxt_venue import CcxtVenue
+from tests.engine.exchanges.conftest import Misbehave
+from tests.support.simulated import Keys
+
+CONFIG = {"canTrade": True, "dualSidePosition": False, "multiAssetsMargin": False}
+ACCOUNT = {"assets": [{"asset": "BNB", "availableBalance": "9"}, {"asset": "USDT", "availableBalance": "12.5"}]}
+SYMBOLS = [{"symbol": "BTCUSDT", "marginType": "ISOLATED"}, {"symbol": "ETHUSDT", "marginType": "CROSSED"}]
+GOOD = AccountState(hedge_mode=False, multi_assets=False, can_trade=True, available_usd=Decimal(5))
+
+
+@pytest.fixture
+def binance(venue_url: str, backoff: Backoff) -> Iterator[CcxtVenue]:
+    """An account at Binance whose answers a test decides."""
+    keys = Keys(api_key=SecretStr("key-of-a-test"), api_secret=SecretStr("secret-of-a-test"))
+    venue = CcxtVenue("binance", keys, venue_url, backoff=backoff)
+    yield venue
+    venue.close()
+
+
+def answers(bodies: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Faults that answer with these bodies, by path."""
+    return [
+        {"kind": "status", "status": 200, "path": path, "body": json.dumps(body), "times": None}
+        for path, body in bodies.items()
+    ]
+
+
+def test_an_account_at_binance_is_read_from_three_answers(binance: CcxtVenue, misbehave: Misbehave) -> None:
+    misbehave(
+        *answers(
+            {
+                "/v1/accountConfig": CONFIG | {"dualSidePosition": True},
+                "/v3/account": ACCOUNT,
+                "/v1/symbolConfig": SYMBOLS,
+            }
+        )
+    )
+    state = binance.state()
+    assert state.unknown == {}
+    assert (state.hedge_mode, state.multi_assets, state.can_trade) == (True, False, True)
+    assert state.available_usd == Decimal("12.5")
+    assert state.margin == {"BTCUSDT": "isolated", "ETHUSDT": "cross"}
+
+
+def test_what_a_newer_answer_does_not_tell_is_read_from_an_older_one(binance: CcxtVenue, misbehave: Misbehave) -> None:
+    older = ACCOUNT | {"canTrade": False, "positions": [{"symbol": "BTCUSDT", "isolated": True}]}
+    misbehave(
+        *answers(
+            {
+                "/v1/positionSide/dual": {"dualSidePosition": "true"},
+                "/v1/multiAssetsMargin": {"multiAssetsMargin": "false"},
+                "/v2/account": older,
+                "/v3/account": {"assets": []},
+            }
+        )
+    )
+    state = binance.state()
+    assert state.unknown == {}
+    assert (state.hedge_mode, state.multi_assets, state.can_trade) == (True, False, False)
+    assert (state.available_usd, state.margin) == (Decimal("12.5"), {"BTCUSDT": "isolated"})
+
+
+@pytest.mark.parametrize("body", [{}, [], None, "yes", {"canTrade": "perhaps", "dualSidePosition": None}, [[1]]])
+def test_an_answer_of_another_shape_is_not_known_and_no_fault(
+    binance: CcxtVenue, misbehave: Misbehave, body: object
+) -> None:
+    misbehave(*answers({"/v1/accountConfig": body, "/v3/account": body, "/v1/symbolConfig": body}))
+    state = binance.state()
+    assert faults_of(state) == ()
+    assert "the position mode" in state.unknown
+
+
+def test_keys_without_the_right_to_futures_are_the_one_fault(binance: CcxtVenue, misbehave: Misbehave) -> None:
+    words = "Invalid API-key, IP, or permissions for action, request ip: 203.0.113.7"
+    body = json.dumps({"code": -2015, "msg": words})
+    misbehave({"kind": "status", "status": 401, "path": "/fapi/", "body": body, "times": None})
+    (fault,) = faults_of(binance.state())
+    assert words in fault.found
+    assert "key-of-a-test" not in str(fault)
+
+
+def test_keys_that_are_refused_later_than_at_first_are_no_overload(binance: CcxtVenue, misbehave: Misbehave) -> None:
+    good = answers({"/v1/accountConfig": CONFIG, "/v3/account": ACCOUNT, "/v1/symbolConfig": SYMBOLS})
+    misbehave(*good)
+    assert faults_of(binance.state()) == ()
+    body = json.dumps({"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."})
+    misbehave({"kind": "status", "status": 401, "path": "/fapi/", "body": body, "times": None})
+    assert "-2015" in str(faults_of(binance.state())[0])
+
+
+def test_a_venue_of_another_shape_is_not_known_and_no_fault(venue_url: str, backoff: Backoff) -> None:
+    venue = CcxtVenue("okx", Keys(), venue_url, backoff=backoff)
+    state = venue.state()
+    assert faults_of(state) == ()
+    assert "okx" in " ".join(notes_of(state, ()))
+    venue.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ()),
+        ({"hedge_mode": True}, ("hedge mode",)),
+        ({"can_trade": False, "available_usd": Decimal(0)}, ("may not trade", "no money")),
+        ({"available_usd": Decimal(-1)}, ("no money",)),
+        ({"available_usd": Decimal(0), "multi_assets": True}, ()),  # other coins are margin
+        ({"hedge_mode": None, "can_trade": None, "available_usd": None}, ()),
+        ({"multi_assets": True}, ()),
+    ],
+)
+def test_what_lets_every_entry_fail_is_a_fault_and_what_is_not_known_is_none(
+    change: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    faults = faults_of(GOOD.model_copy(update=change))
+    assert len(faults) == len(words)
+    assert all(word in fault.found and fault.remedy for word, fault in zip(words, faults, strict=True))
+
+
+def test_notes_name_what_one_reason_hides_once() -> None:
+    unknown = {"the balance": "gone", "the margin type": "gone", "the position mode": "slow"}
+    notes = notes_of(AccountState(unknown=unknown), ("BTCUSDT",))
+    assert notes == ("the balance and the margin type are not known (gone)", "the position mode is not known (slow)")
+
+
+def test_notes_tell_margin_only_of_symbols_that_are_traded() -> None:
+    margin = {"BTCUSDT": "isolated", "ETHUSDT": "cross", "SOLUSDT": "cross"}
+    assert "isolated margin in BTCUSDT, cross margin in the others" in notes_of(
+        GOOD.model_copy(update={"margin": margin}), ("BTCUSDT", "ETHUSDT")
+    )
+    assert "cross margin" in notes_of(GOOD.model_copy(update={"margin": margin}), ("ETHUSDT",))

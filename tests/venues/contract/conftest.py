@@ -1,0 +1,123 @@
+"""Every test of this directory runs at each simulated venue: what passes here at a venue may be traded there live."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from engine.exchanges.backoff import Backoff
+from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.venue import OrderRequest, OrderStatus, Protection, client_order_id
+from engine.serving import HttpService
+from engine.types import Side
+from simulator.aster_weights import Meter
+from simulator.candles import MINUTE_MS
+from simulator.exchange import Exchange
+from simulator.market import Market, MarketClock
+from tests.support.markets import START_MS, Hands, flat_then_rising
+from tests.support.simulated import VENUES, Simulated
+from tests.support.stage import Stage
+
+STOP, TARGET = client_order_id("1", "l"), client_order_id("1", "t")
+
+
+@dataclass
+class Bench:
+    """An account at a simulated venue, where BTCUSDT stands at 28,000 until the test moves it. What the account waits
+    passes in no time."""
+
+    venue: CcxtVenue
+    simulated: Simulated
+    exchange: Exchange
+    url: str
+    hands: Hands = field(repr=False)
+
+    def misbehave(self, *faults: dict[str, Any]) -> None:
+        """What the venue shall do wrong; see `simulator.faults`."""
+        httpx.post(f"{self.url}/_control/faults", json=list(faults), timeout=30).raise_for_status()
+
+    def direct(self, **wishes: Any) -> dict[str, Any]:
+        """What the market shall do; see `simulator.aster_control`."""
+        answer = httpx.post(f"{self.url}/_control/market", json=wishes, timeout=30)
+        return dict(answer.raise_for_status().json())
+
+    def direct_algo(self, **wishes: Any) -> None:
+        """What the algo service of a simulated Binance shall do; see `simulator.algo_control`."""
+        httpx.post(f"{self.url}/_control/algo", json=wishes, timeout=30).raise_for_status()
+
+    def buy(self, name: str = "entry", quantity: str = "0.01", *, is_buy: bool = True) -> None:
+        assert self.venue.market_order(order(name, quantity, is_buy=is_buy)).status is OrderStatus.FILLED
+
+    def names(self) -> list[str | None]:
+        return [each.client_order_id for each in self.venue.orders_open("BTCUSDT")]
+
+    def stops(self) -> list[str]:
+        """Client ids of the conditional orders that really wait at the venue, whatever it answers."""
+        (account,) = self.exchange._accounts.values()
+        return [each.client_order_id for each in account.open_orders() if each.stop_price]
+
+    def net(self) -> Decimal:
+        return next((held.net for held in self.venue.positions()), Decimal(0))
+
+    def number_of(self, client_id: str) -> str:
+        """The id that the venue's fill of that order shows."""
+        (account,) = self.exchange._accounts.values()
+        (fill,) = [each for each in account.fills if each.order.client_order_id == client_id]
+        return str(self.simulated.order_number(fill.order))
+
+
+def order(name: str = "1", quantity: str = "0.01", **more: Any) -> OrderRequest:
+    given = {"symbol": "BTCUSDT", "is_buy": True, "leverage": None, **more}
+    return OrderRequest(client_order_id=client_order_id(name), quantity=Decimal(quantity), **given)
+
+
+def wanted(**more: Any) -> Protection:
+    """Of a long of 0.01 BTC: a stop at 27,000 and a target at 28,250."""
+    given = {
+        "signal_id": "1",
+        "symbol": "BTCUSDT",
+        "side": Side.LONG,
+        "quantity": Decimal("0.01"),
+        "stop_loss_price": Decimal(27_000),
+        "take_profit_price": Decimal(28_250),
+    }
+    return Protection(**(given | more))
+
+
+@pytest.fixture(params=sorted(VENUES))
+def simulated(request: pytest.FixtureRequest) -> Simulated:
+    return VENUES[request.param]
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[tuple[Stage, str]]:
+    stage = Stage()
+    service = HttpService(stage, "127.0.0.1", 0, "SPARKY_TEST_PORT", "/")
+    service.start()
+    yield stage, service.url
+    service.stop(1)
+
+
+@pytest.fixture
+def bench(simulated: Simulated, stage: tuple[Stage, str]) -> Iterator[Bench]:
+    hands, series = Hands(), flat_then_rising()
+    clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
+    exchange = Exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
+    stage[0].app = simulated.app(exchange)
+
+    def sleep(seconds: float) -> None:
+        hands.now += seconds
+
+    venue = CcxtVenue(simulated.name, simulated.credentials(), stage[1], 3.0, sleep, Backoff(hands))
+    yield Bench(venue, simulated, exchange, stage[1], hands)
+    venue.close()
+
+
+@pytest.fixture
+def long(bench: Bench) -> Bench:
+    """An account that holds 0.01 BTC, bought at 28,001.4."""
+    bench.buy()
+    return bench

@@ -1,0 +1,141 @@
+"""What only a venue with algo orders can do to a stop: hide it, take its time to trigger it, end it without a fill."""
+
+from decimal import Decimal
+
+import pytest
+import requests
+
+from engine.errors import OutcomeUnknown, VenueRefused
+from engine.exchanges.venue import OrderStatus
+from tests.support.simulated import BINANCE, Simulated
+from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
+
+
+@pytest.fixture
+def simulated() -> Simulated:
+    return BINANCE
+
+
+def placed(bench: Bench) -> None:
+    bench.venue.protect(wanted(take_profit_price=None))
+
+
+def test_the_simulated_venue_knows_algo_orders_at_their_own_endpoints_only(long: Bench) -> None:
+    placed(long)
+    exchange = long.venue._exchange
+    row = exchange.fapiPrivateGetAlgoOrder({"clientAlgoId": STOP})
+    assert (row["algoStatus"], row["actualOrderId"], row["triggerPrice"]) == ("NEW", "", "27000")
+    assert exchange.fapiPrivateGetOpenOrders({"symbol": "BTCUSDT"}) == []
+    with pytest.raises(Exception, match="-2013"):
+        exchange.fapiPrivateGetOrder({"symbol": "BTCUSDT", "origClientOrderId": STOP})
+    stop = {"symbol": "BTCUSDT", "side": "SELL", "type": "STOP_MARKET", "quantity": "0.01", "stopPrice": "26000"}
+    with pytest.raises(Exception, match="-4120"):
+        exchange.fapiPrivatePostOrder(stop)
+    long.direct(jump_percent=-5)
+    row = exchange.fapiPrivateGetAlgoOrder({"clientAlgoId": STOP})
+    plain = exchange.fapiPrivateGetOrder({"symbol": "BTCUSDT", "orderId": row["actualOrderId"]})
+    assert (row["algoStatus"], plain["status"], plain["avgPrice"]) == ("FINISHED", "FILLED", "26600")
+    assert plain["clientOrderId"] != STOP
+    assert plain["orderId"] != row["algoId"]
+
+
+def test_a_new_order_that_is_not_seen_yet_is_there_all_the_same(long: Bench) -> None:
+    long.direct_algo(unseen_for=3)
+    placed(long)
+    found = long.venue.order_by_client_id("BTCUSDT", STOP)
+    assert found is not None
+    assert found.status is OrderStatus.OPEN
+
+
+@pytest.mark.parametrize("unseen_for", [1, 2, 4])
+def test_an_order_whose_answer_is_lost_and_that_is_not_seen_yet_is_placed_once(long: Bench, unseen_for: int) -> None:
+    long.direct_algo(unseen_for=unseen_for)
+    long.misbehave({"kind": "reset", "path": "/algoOrder", "method": "POST", "accept": True})
+    (stop,) = long.venue.protect(wanted(take_profit_price=None))
+    assert stop.status is OrderStatus.OPEN
+    assert long.stops() == [STOP]
+
+
+@pytest.mark.parametrize("unseen_for", [1, 3])
+def test_an_order_that_is_not_seen_yet_is_cancelled_all_the_same(long: Bench, unseen_for: int) -> None:
+    long.direct_algo(unseen_for=unseen_for)
+    placed(long)
+    ended = long.venue.cancel("BTCUSDT", STOP)
+    assert ended is not None
+    assert ended.status is OrderStatus.REJECTED
+    assert long.stops() == []
+
+
+def test_the_first_of_two_is_taken_back_though_it_is_not_seen_yet(long: Bench) -> None:
+    long.direct_algo(unseen_for=2)
+    long.direct(refused_kinds=["TAKE_PROFIT_MARKET"])
+    with pytest.raises(VenueRefused):
+        long.venue.protect(wanted())
+    assert long.stops() == []
+
+
+def test_an_order_that_stays_unseen_is_no_order_that_is_gone(long: Bench) -> None:
+    """The venue refuses its id as taken and knows none: nothing may be undone as if it were gone."""
+    long.direct_algo(unseen_for=1_000)
+    long.misbehave({"kind": "reset", "path": "/algoOrder", "method": "POST", "accept": True})
+    with pytest.raises(OutcomeUnknown):
+        long.venue.protect(wanted(take_profit_price=None))
+
+
+@pytest.mark.parametrize("triggering_for", [1, 3])
+def test_a_stop_that_is_triggering_is_waited_for_and_then_tells_its_fill(long: Bench, triggering_for: int) -> None:
+    placed(long)
+    long.exchange.account(*long.exchange._accounts)
+    long.direct_algo(triggering_for=triggering_for)
+    long.venue.cancel("BTCUSDT", STOP)
+    placed(long)
+    long.direct(jump_percent=-5)
+    ended = long.venue.cancel("BTCUSDT", STOP)
+    assert ended is not None
+    assert (ended.status, ended.price, ended.order_id) == (OrderStatus.FILLED, Decimal(26_600), long.number_of(STOP))
+
+
+@pytest.mark.parametrize("end", ["REJECTED", "EXPIRED", "FINISHED"])
+def test_a_triggered_order_that_ends_without_a_fill_protects_nobody(long: Bench, end: str) -> None:
+    placed(long)
+    long.direct_algo(triggered_end=end)
+    long.direct(jump_percent=-5)
+    found = long.venue.order_by_client_id("BTCUSDT", STOP)
+    assert found is not None
+    assert (found.status, found.quantity) == (OrderStatus.REJECTED, Decimal(0))
+    ended = long.venue.cancel("BTCUSDT", STOP)
+    assert ended is not None
+    assert ended.status is OrderStatus.REJECTED
+    assert long.net() == Decimal("0.01")
+
+
+def test_a_triggered_order_with_nothing_left_to_reduce_has_not_filled(long: Bench) -> None:
+    long.venue.protect(wanted())
+    long.buy("exit", is_buy=False)
+    long.direct(jump_percent=-5)
+    for name in (STOP, TARGET):
+        ended = long.venue.cancel("BTCUSDT", name)
+        assert ended is not None
+        assert ended.status is OrderStatus.REJECTED
+    assert long.venue.positions() == ()
+
+
+def test_a_plain_order_that_is_not_told_yet_leaves_the_stop_open_and_not_refused(long: Bench) -> None:
+    """Its trigger is known and its plain order is not: what it did is asked for again, and never taken for nothing."""
+    placed(long)
+    long.direct(jump_percent=-5)
+    long.misbehave({"kind": "status", "status": 400, "path": "/v1/order", "method": "GET", "times": 2,
+                    "body": '{"code":-2013,"msg":"Order does not exist."}'})  # fmt: skip
+    ended = long.venue.cancel("BTCUSDT", STOP)
+    assert ended is not None
+    assert ended.status is OrderStatus.FILLED
+
+
+def test_requests_are_weighed_as_binance_does(bench: Bench) -> None:
+    bench.buy()
+    answer = requests.get(f"{bench.url}/fapi/v1/time", timeout=10)
+    before = int(answer.headers["X-MBX-USED-WEIGHT-1M"])
+    bench.venue.orders_open("BTCUSDT")
+    assert bench.exchange.meter.used - before == 2
+    bench.venue.orders_open()
+    assert bench.exchange.meter.used - before == 2 + 80

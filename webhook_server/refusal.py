@@ -1,0 +1,40 @@
+"""What a risk check says when it refuses an entry."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class LimitType(StrEnum):
+    """`data.limitType` of a 429, in the order in which the limits are looked at: docs/webhooks.md has it as a table."""
+
+    KILL_SWITCH = "kill_switch"
+    STRATEGY_STATUS = "strategy_status"
+    STALE_SIGNAL = "stale_signal"
+    UNREADABLE = "unreadable"
+    UNSETTLED_DIFFERENCE = "unsettled_difference"
+    WEEKEND = "weekend"
+    DAILY_LOSS = "daily_loss"
+    WEEKLY_LOSS = "weekly_loss"
+    WEEKLY_TRADES = "weekly_trades"
+    CONSECUTIVE_FAILURES = "consecutive_failures"
+    RESTING_SYMBOL = "resting_symbol"
+    CONCURRENT_POSITIONS = "concurrent_positions"
+    DRAWDOWN = "drawdown"
+    ENTRY_RULES = "entry_rules"
+    LEVERAGE = "leverage"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One limit that is reached: `current` against `limit`, in the unit that `message` names."""
+
+    limit_type: LimitType
+    message: str
+    current: Any
+    limit: Any
+
+
+def unreadable(reason: str) -> Refusal:
+    """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
+    return Refusal(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
