@@ -209,6 +209,7 @@ class Position(Row):
     take_profit_price: Decimal | None = None
     stop_loss_client_order_id: str | None = None  # of the orders that wait at a live venue
     take_profit_client_order_id: str | None = None
+    exit_order_ids: frozenset[str] = Field(default=frozenset(), exclude=True)  # the venue's, of exits that are booked
     is_paper: bool
 
 

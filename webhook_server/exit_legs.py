@@ -91,11 +91,13 @@ class ExitLegs:
         raise AssertionError("the second attempt returns or raises")
 
     def _only_rest(self, legs: Legs, left: Position) -> Exit:
-        quantity = self._rest_quantity(legs, left, legs.closing_quantity(left.quantity))
+        now, quantity = self._rest(legs, left, legs.closing_quantity(left.quantity))
+        if now is None:
+            raise PositionEnded(self._ended(left))
         if quantity <= 0:
             raise VenueRefused(f"the account holds nothing of {left.symbol} on this side", "reduce_only")
-        rest = legs.close_rest(left, quantity)
-        return Exit(rest, left, unbooked=rest)
+        rest = legs.close_rest(now, quantity)
+        return Exit(rest, now, unbooked=rest)
 
     def _with_rest(self, legs: Legs, first: Fill) -> Exit:
         """Books the reduction, so that books and venue can be compared, and sends what is left to send."""
@@ -104,9 +106,11 @@ class ExitLegs:
         left = self._position(trade)
         if left is None:
             return Exit(first, _of_quantity(_held(trade), first.quantity), None, done)
-        original = left.quantity + first.quantity
-        held = _of_quantity(left, original)
-        quantity = self._rest_quantity(legs, left, legs.closing_quantity(original) - first.quantity)
+        closing = legs.closing_quantity(left.quantity + first.quantity)
+        left, quantity = self._rest(legs, left, closing - first.quantity)
+        if left is None:
+            return Exit(first, _of_quantity(_held(trade), first.quantity), None, done)
+        held = _of_quantity(left, left.quantity + first.quantity)
         if quantity <= 0:
             return Exit(first, held, None, done)
         try:
@@ -116,18 +120,20 @@ class ExitLegs:
             return Exit(first, held, None, done)
         return Exit(_sum(first, rest), held, rest, done)
 
-    def _rest_quantity(self, legs: Legs, left: Position, wanted: Decimal) -> Decimal:
-        """How much of `left` the account holds only net of what others hold on the opposite side."""
+    def _rest(self, legs: Legs, left: Position, wanted: Decimal) -> tuple[Position | None, Decimal]:
+        """What is `left` once books and venue were compared (None when that was all of it), and how much of it the
+        account holds only net of what others hold on the opposite side."""
         if wanted <= 0 or legs.sent_rest():
-            return max(wanted, Decimal(0))
+            return left, max(wanted, Decimal(0))
         look = self._look(legs)
-        if look is None:
-            return Decimal(0)
-        sign = sign_of(left.side)
+        now = self._of(look, left)
+        if look is None or now is None:
+            return now, Decimal(0)
+        sign = sign_of(now.side)
         if look.net * sign > 0:  # the venue filled a part only: it holds more that can be reduced
-            return Decimal(0)
-        others = look.facts.net - sign * left.quantity
-        return min(wanted, max(Decimal(0), sign * (look.net - others)))
+            return now, Decimal(0)
+        others = look.facts.net - sign * now.quantity
+        return now, min(wanted, now.quantity, max(Decimal(0), sign * (look.net - others)))
 
     def _look(self, legs: Legs) -> Look | None:
         """Books and venue compared, and settled where the record explains it; None where the venue does not tell."""

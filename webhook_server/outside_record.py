@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.readings import DOLLARS
 from engine.store.venue_rows import VenueFacts
 from webhook_server.attribution import ZERO, Attribution, OutsideTrade, Part
 
@@ -13,6 +14,7 @@ BY_HAND: Final = "closed_at_venue"
 # How Binance-shaped venues name the orders that they make themselves (user data streams, "special client order id").
 NAMED: Final = (("adl_autoclose", Forced.ADL), ("autoclose-", Forced.LIQUIDATED))
 LIQUIDATION_COST: Final = "INSURANCE_CLEAR"
+COMMISSION: Final = "COMMISSION"
 BEFORE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
 MOST_NAMED: Final = 40  # orders of others whose names are asked for, one request each
 # Binance's taker rate of an account without a discount, for a fee that was paid in another coin.
@@ -57,16 +59,18 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     others = [each for each in trades if each.order_id not in booked]
     if not others and not differs:
         return OutsideRecord(last_trade_id=last_id, costs_until_ms=facts.costs_until_ms)
-    since_ms = (others[0].at_ms if others else facts.first_ms or 0) - BEFORE_MS
+    since_ms = _since_ms(others, facts) - BEFORE_MS
     forced = account.forced_orders(symbol, since_ms)
-    incomes = account.income(symbol, since_ms) if forced else ()
-    hidden = _as_trades(_hidden(forced, trades, facts), incomes)
     names = {order_id: account.client_order_id(symbol, order_id) for order_id in _orders(others)[-MOST_NAMED:]}
     found = tuple(_outside(each, _cause(each.order_id, forced, names)) for each in others)
+    hidden = _hidden(forced, trades, facts)
+    is_forced = bool(hidden) or any(each.reason == Forced.LIQUIDATED for each in found)
+    incomes = account.income(symbol, since_ms) if is_forced else ()
+    unshown = [each for each in incomes if not _is_shown(each, trades, facts)]
     costs = [each for each in incomes if each.kind == LIQUIDATION_COST and each.at_ms > facts.costs_until_ms]
     return OutsideRecord(
         trades=found,
-        hidden=tuple(_outside(each, _cause(each.order_id, forced, names)) for each in hidden),
+        hidden=tuple(_outside(each, _cause(each.order_id, forced, names)) for each in _as_trades(hidden, unshown)),
         names=names,
         last_trade_id=last_id,
         costs_usd=-sum((each.amount for each in costs), ZERO),
@@ -74,12 +78,14 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     )
 
 
-def costs_shared(found: Attribution, costs_usd: Decimal) -> Attribution:
-    """`found` with what a liquidation cost beyond its trades' fees, by quantity over what it ended."""
+def costs_shared(found: Attribution, trades: Iterable[OutsideTrade], costs_usd: Decimal) -> Attribution:
+    """`found` with what the liquidations among `trades` cost beyond their fees, by quantity: what they ended beyond the
+    books bears its own share."""
     liquidated = [each for each in found.parts if each.reason == Forced.LIQUIDATED]
     if not costs_usd or not liquidated:
         return found
-    whole, rest = sum((each.quantity for each in liquidated), ZERO), costs_usd
+    whole = sum((each.trade.quantity for each in trades if each.reason == Forced.LIQUIDATED), ZERO)
+    rest = costs_usd * sum((each.quantity for each in liquidated), ZERO) / whole
     parts: list[Part] = []
     for part in found.parts:
         if part.reason != Forced.LIQUIDATED:
@@ -91,13 +97,28 @@ def costs_shared(found: Attribution, costs_usd: Decimal) -> Attribution:
     return replace(found, parts=tuple(parts))
 
 
+def _since_ms(others: Sequence[AccountTrade], facts: VenueFacts) -> int:
+    """From when on something may have happened: a forced order whose trades are not shown may be older than all that
+    are."""
+    times = [each.at_ms for each in others] + ([] if facts.first_ms is None else [facts.first_ms])
+    return min(times, default=BEFORE_MS)
+
+
 def _hidden(forced: Sequence[ForcedOrder], trades: Sequence[AccountTrade], facts: VenueFacts) -> list[ForcedOrder]:
     """Forced orders whose trades the record does not show; some venues keep those apart."""
     shown = {each.order_id for each in trades} | facts.outside_order_ids | facts.order_ids
     return [each for each in forced if each.order_id not in shown and each.quantity > 0]
 
 
-def _as_trades(hidden: Iterable[ForcedOrder], incomes: Sequence[Income]) -> list[AccountTrade]:
+def _is_shown(income: Income, trades: Sequence[AccountTrade], facts: VenueFacts) -> bool:
+    """Whether its trade is in the record of trades, so that it belongs to no hidden one."""
+    number = income.trade_id
+    if number is None:
+        return False
+    return number <= (facts.last_trade_id or 0) or any(each.trade_id == number for each in trades)
+
+
+def _as_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income]) -> list[AccountTrade]:
     return [
         AccountTrade(
             trade_id=0,
@@ -106,18 +127,24 @@ def _as_trades(hidden: Iterable[ForcedOrder], incomes: Sequence[Income]) -> list
             is_buy=order.is_buy,
             quantity=order.quantity,
             price=order.price,
-            fee_usd=_commission(order, incomes),
+            fee_usd=_commission(order, hidden, unshown),
             at_ms=order.at_ms,
         )
         for order in hidden
     ]
 
 
-def _commission(order: ForcedOrder, incomes: Sequence[Income]) -> Decimal | None:
-    paid = [
-        -each.amount for each in incomes if each.kind == "COMMISSION" and abs(each.at_ms - order.at_ms) <= BEFORE_MS
-    ]
-    return sum(paid, ZERO) if paid else None
+def _commission(order: ForcedOrder, hidden: Sequence[ForcedOrder], unshown: Sequence[Income]) -> Decimal | None:
+    """What is told of commissions next to `order` rather than to another hidden one; None where that is no dollar."""
+    paid = [each for each in unshown if each.kind == COMMISSION and _nearest(each.at_ms, hidden) is order]
+    if not paid or any(each.asset not in DOLLARS for each in paid):
+        return None
+    return -sum((each.amount for each in paid), ZERO)
+
+
+def _nearest(at_ms: int, hidden: Sequence[ForcedOrder]) -> ForcedOrder | None:
+    near = [each for each in hidden if abs(each.at_ms - at_ms) <= BEFORE_MS]
+    return min(near, key=lambda each: abs(each.at_ms - at_ms), default=None)
 
 
 def _orders(trades: Iterable[AccountTrade]) -> list[str]:

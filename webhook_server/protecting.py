@@ -68,7 +68,7 @@ class Guard:
         """Whether an order that protected `held` has filled, unseen so far."""
         names = () if self.trade.is_paper else [name for name in ids(held) if name is not None]
         orders = [self.venue.order_by_client_id(held.symbol, name) for name in names]
-        return any(order is not None and order.status is OrderStatus.FILLED for order in orders)
+        return any(_is_new_exit(order, held) for order in orders)
 
     def put_back(self, held: Position, quantity: Decimal) -> None:
         """Protects `quantity` that stays of `held`, as before. A failure is said loudly, and `Watch` will try again;
@@ -97,7 +97,7 @@ class Guard:
             for reason, name in zip((STOPPED, TARGET), ids(held), strict=True)
             if name is not None and name not in keep
         ]
-        filled = [(reason, order) for reason, order in ended if order and order.status is OrderStatus.FILLED]
+        filled = [(reason, order) for reason, order in ended if order is not None and _is_new_exit(order, held)]
         if len(filled) > 1:
             logger.error("both_protective_orders_filled", symbol=held.symbol, position=str(held.id))
         return filled[0] if filled else None
@@ -126,10 +126,15 @@ def unlisted(account: Venue, position: Position, waiting: Container[str | None])
 def fired_among(position: Position, orders: Mapping[str, OrderResult]) -> str | None:
     """Why the position ended, if one of its `orders` has filled."""
     for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
-        order = orders.get(name or "")
-        if order is not None and order.status is OrderStatus.FILLED:
+        if _is_new_exit(orders.get(name or ""), position):
             return reason
     return None
+
+
+def _is_new_exit(order: OrderResult | None, held: Position) -> bool:
+    """Whether a protective order of `held` has filled and is not in the books. One that the account's net cut short is
+    found under its name until another waits there."""
+    return order is not None and order.status is OrderStatus.FILLED and order.order_id not in held.exit_order_ids
 
 
 def protection_of(held: Position, quantity: Decimal) -> Protection:

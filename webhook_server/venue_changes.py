@@ -120,7 +120,7 @@ class VenueChanges:
             found = attribute(facts.positions, trades, unbooked_net, lot)
             told = found.net + found.unbooked_net - facts.outside_net
             if told == look.net:
-                return costs_shared(found, record.costs_usd), ReadRecord(
+                return costs_shared(found, trades, record.costs_usd), ReadRecord(
                     last_trade_id=record.last_trade_id,
                     unbooked_net=found.unbooked_net,
                     costs_until_ms=record.costs_until_ms,

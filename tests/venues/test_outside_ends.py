@@ -1,0 +1,277 @@
+"""Liquidations, deleveraging and a person's hands end positions at the venue: the books have them, to the account's
+last digit, however late or incomplete its record is."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+import requests
+
+from console.closing import close_held
+from engine.settings import Settings
+from simulator.ledger import START_BALANCE, Account
+from tests.venues.conftest import Floor
+
+STOP: dict[str, Any] = {"stop_loss_percent": 2}
+ZERO, LOT = Decimal(0), Decimal("0.001")
+LAG_S = 3
+
+
+def happen(floor: Floor, **event: Any) -> None:
+    """What happens to the account beside its API; see `simulator.account_control`. Two seconds of the market pass."""
+    requests.post(f"{floor.venue_url}/_control/account", json=event, timeout=30).raise_for_status()
+    floor.hands.now += 2
+
+
+def look(floor: Floor) -> list[str | None]:
+    """One look at all accounts; why differences that are left are not explained."""
+    floor.sql("update fills set created_at = now() - interval '1 minute'")
+    return [each.reason for each in floor.server.reconciliation.run()]
+
+
+def there(floor: Floor) -> Account:
+    (account,) = floor.exchange._accounts.values()
+    return account
+
+
+def ends(floor: Floor) -> list[tuple[str | None, Decimal]]:
+    return sorted((trade.exit_reason, trade.quantity) for trade in floor.store.trades())
+
+
+def check_nothing_is_left(floor: Floor) -> None:
+    """Nothing is held or waits, and the books have earned what the account has."""
+    assert floor.booked() == floor.net() == 0
+    assert floor.waiting() == []
+    assert abs(earned(floor) - (there(floor).balance - START_BALANCE)) < Decimal("1e-7")
+
+
+def earned(floor: Floor) -> Decimal:
+    return sum((trade.pnl_usd or ZERO for trade in floor.store.trades()), ZERO)
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+@pytest.mark.parametrize(
+    "manners",
+    [{}, {"trades_hidden": True}, {"forced_hidden": True}, {"rows_of_flat": False}],
+    ids=["plain", "trades hidden", "forced orders hidden", "no rows of flat symbols"],
+)
+def test_a_liquidation_is_booked_with_all_that_it_cost(floor: Floor, manners: dict[str, Any], pieces: int) -> None:
+    floor.send("a", **STOP)
+    happen(floor, **manners)
+    happen(floor, liquidate="BTCUSDT", pieces=pieces)
+    assert look(floor) == []
+    assert ends(floor) == [("liquidated", Decimal("0.009"))]
+    check_nothing_is_left(floor)
+    told = floor.send(action="close")
+    assert (told["success"], told["action"]) == (True, "skipped")
+
+
+def test_a_liquidation_in_parts_is_an_exit_each_and_what_is_left_stays_protected(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    happen(floor, liquidate="BTCUSDT", quantity="0.002")
+    assert look(floor) == []
+    happen(floor, liquidate="BTCUSDT", quantity="0.003", pieces=2)
+    assert look(floor) == []
+    floor.server.watch.run()
+    assert ends(floor) == [("liquidated", Decimal("0.002")), ("liquidated", Decimal("0.003"))]
+    assert [order.quantity for order in floor.waiting()] == [floor.net()] == [Decimal("0.004")]
+    assert floor.send(action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
+
+
+def test_two_liquidations_between_two_looks_are_both_booked_with_what_each_cost(floor: Floor) -> None:
+    floor.send("a")
+    happen(floor, trades_hidden=True)
+    happen(floor, liquidate="BTCUSDT", quantity="0.002")
+    happen(floor, liquidate="BTCUSDT")
+    assert look(floor) == []
+    assert ends(floor) == [("liquidated", Decimal("0.002")), ("liquidated", Decimal("0.007"))]
+    check_nothing_is_left(floor)
+
+
+def test_a_deleveraging_ends_a_part_and_the_stop_is_for_the_rest(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    happen(floor, adl="BTCUSDT", percent=50)
+    assert look(floor) == []
+    floor.server.watch.run()
+    assert ends(floor) == [("adl", Decimal("0.004"))]
+    assert [order.quantity for order in floor.waiting()] == [floor.net()]
+    assert floor.send(action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
+
+
+@pytest.mark.parametrize("manners", [{"trades_hidden": True}, {"forced_hidden": True}], ids=str)
+def test_a_deleveraging_is_known_by_its_order_or_by_its_name(floor: Floor, manners: dict[str, Any]) -> None:
+    floor.send("a", **STOP)
+    happen(floor, **manners)
+    happen(floor, adl="BTCUSDT")
+    assert look(floor) == []
+    assert ends(floor) == [("adl", Decimal("0.009"))]
+    check_nothing_is_left(floor)
+
+
+def test_a_hidden_liquidation_before_what_a_hand_then_closed_is_found_as_well(floor: Floor) -> None:
+    floor.send("a")
+    happen(floor, trades_hidden=True)
+    happen(floor, liquidate="BTCUSDT", quantity="0.002")
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.003"})
+    assert look(floor) == []
+    assert ends(floor) == [("closed_at_venue", Decimal("0.003")), ("liquidated", Decimal("0.002"))]
+    assert floor.send(action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
+
+
+def test_the_fee_of_a_hidden_liquidation_is_its_own_and_no_neighbours(floor: Floor) -> None:
+    floor.send("a", size=560)
+    happen(floor, trades_hidden=True)
+    requests.post(f"{floor.venue_url}/_control/account", json={"liquidate": "BTCUSDT", "percent": 50}, timeout=30)
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.001"})  # within the same second
+    assert look(floor) == []
+    floor.send(action="close")
+    check_nothing_is_left(floor)
+
+
+def test_a_liquidation_right_after_an_entry_does_not_pay_its_fee_again(floor: Floor) -> None:
+    happen(floor, trades_hidden=True)
+    floor.send("a")
+    happen(floor, liquidate="BTCUSDT")
+    assert look(floor) == []
+    check_nothing_is_left(floor)
+
+
+def test_a_record_that_lags_is_read_again_until_it_tells(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    happen(floor, record_lag_s=LAG_S)
+    floor.hands.now += LAG_S
+    happen(floor, liquidate="BTCUSDT")
+    (reason,) = look(floor)
+    assert reason is not None
+    assert "0.009" in reason
+    assert floor.store.trades() == ()
+    assert floor.send(action="close")["success"] is False
+    floor.hands.now += LAG_S
+    assert look(floor) == []
+    assert ends(floor) == [("liquidated", Decimal("0.009"))]
+    check_nothing_is_left(floor)
+
+
+def test_what_a_record_does_not_tell_at_all_is_left_as_it_is(floor: Floor) -> None:
+    floor.send("a")
+    happen(floor, trades_hidden=True, forced_hidden=True)
+    happen(floor, liquidate="BTCUSDT")
+    (reason,) = look(floor)
+    assert reason is not None
+    assert floor.store.trades() == ()
+    happen(floor, forced_hidden=False)
+    assert look(floor) == []
+    assert ends(floor) == [("liquidated", Decimal("0.009"))]
+
+
+def three(floor: Floor) -> list[str]:
+    """Two long positions, of 0.018 and 0.009 in two entries, and a short one of 0.009 on one account."""
+    made = [floor.strategy() for _ in range(3)]
+    for strategy, action, size in zip(
+        (*made, made[1]), ("buy", "buy", "sell", "buy"), (560, 140, 280, 140), strict=True
+    ):
+        floor.hands.now += 2
+        assert floor.send(strategy_id=strategy, action=action, size=size)["success"] is True
+    return made
+
+
+@pytest.mark.parametrize("manners", [{}, {"trades_hidden": True}], ids=["plain", "trades hidden"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_liquidation_is_shared_over_the_long_positions_to_the_last_digit(
+    floor: Floor, manners: dict[str, Any], pieces: int
+) -> None:
+    made = three(floor)
+    net, opposite = floor.net(), next(each for each in floor.store.open_positions() if str(each.strategy_id) == made[2])
+    happen(floor, **manners)
+    happen(floor, liquidate="BTCUSDT", pieces=pieces)
+    assert look(floor) == []
+    trades = floor.store.trades()
+    assert {trade.exit_reason for trade in trades} == {"liquidated"}
+    assert sum((trade.quantity for trade in trades), ZERO) == net
+    assert {str(trade.strategy_id) for trade in trades} == set(made[:2])
+    assert [each for each in floor.store.open_positions() if each.id == opposite.id] == [opposite]
+    for strategy in made:
+        floor.send(strategy_id=strategy, action="close")
+    check_nothing_is_left(floor)
+
+
+def test_what_a_hand_had_added_bears_its_own_share_of_a_liquidation(floor: Floor) -> None:
+    floor.send("a")
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.003"})
+    (reason,) = look(floor)
+    assert reason is not None
+    happen(floor, liquidate="BTCUSDT")
+    assert look(floor) == []
+    (trade,) = floor.store.trades()
+    (cost,) = (-each.amount for each in there(floor).incomes if each.kind == "INSURANCE_CLEAR")
+    entry, _, end = there(floor).fills
+    assert trade.fees_usd == entry.commission + (end.commission + cost) * trade.quantity / end.quantity
+
+
+@pytest.mark.parametrize("percent", [0, 30, 75])
+def test_a_stop_that_others_cut_short_is_booked_once_and_what_it_left_is_closed(floor: Floor, percent: int) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a, size=560, **STOP)
+    floor.send(strategy_id=b, action="sell")
+    floor.direct(jump_percent=-5)
+    floor.hands.now += 2
+    if percent:
+        assert floor.send(strategy_id=a, action="close", sell_percentage=percent)["action"] == "closed"
+    for _ in range(2):
+        floor.server.watch.run()
+        look(floor)
+        floor.server.marks.round()
+    assert {each.strategy_id for each in floor.store.open_positions()} == {UUID(b)}
+    floor.check_books()
+    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    check_nothing_is_left(floor)
+
+
+def test_what_a_hand_had_closed_unseen_is_not_closed_again_by_the_second_order_of_an_exit(floor: Floor) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a, size=560)
+    floor.send(strategy_id=b, action="sell")
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.004"})
+    assert floor.send(strategy_id=a, action="close")["action"] == "closed"
+    assert floor.booked() == floor.net() < 0
+    assert floor.send(strategy_id=b, action="close")["action"] == "closed"
+    floor.check_books()
+    check_nothing_is_left(floor)
+
+
+def test_the_daily_loss_limit_sees_a_liquidation_and_refuses_the_next_entry(floor: Floor) -> None:
+    limited = "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 1)"
+    floor.sql(limited, floor.user_id)
+    floor.send("a")
+    happen(floor, liquidate="BTCUSDT")
+    assert look(floor) == []
+    told = floor.send("b")
+    assert (told["success"], told["data"]["limitType"]) == (False, "daily_loss")
+
+
+def settings_of(floor: Floor) -> Settings:
+    """Of a command that sends to the floor's server."""
+    return Settings(webhook_url=f"{floor.url}/webhook/ai-signal")
+
+
+@pytest.mark.parametrize("is_seen", [False, True], ids=["unseen", "booked"])
+def test_closing_all_ends_where_the_venue_has_ended_everything(floor: Floor, *, is_seen: bool) -> None:
+    for each in (floor.strategy(), floor.strategy()):
+        floor.send(strategy_id=each, **STOP)
+    happen(floor, liquidate="BTCUSDT")
+    if is_seen:
+        look(floor)
+    assert close_held(settings_of(floor), floor.store, floor.user_id, None).is_complete
+    assert {trade.exit_reason for trade in floor.store.trades()} == {"liquidated"}
+    check_nothing_is_left(floor)
+
+
+def test_closing_all_ends_where_a_hand_has_closed_the_net_of_two_sides(floor: Floor) -> None:
+    three(floor)
+    happen(floor, close="BTCUSDT")
+    assert close_held(settings_of(floor), floor.store, floor.user_id, None).is_complete
+    check_nothing_is_left(floor)
