@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: up test check audit commands faults fuzz bench format lock clean
+.PHONY: up test check audit commands venues faults fuzz bench format lock clean
 
 up: $(STAMP)
 	@exec $(BIN)/sparky up $(ARGS)
@@ -28,6 +28,10 @@ faults: $(STAMP)
 # with rows that hold hostile text; and the whole product, started by its command.
 commands: $(STAMP)
 	$(BIN)/pytest tests/commands tests/e2e -n 4 $(ARGS)
+
+# A whole webhook server with a real database at simulated venues, and the contract that each venue of live trading has passed.
+venues: $(STAMP)
+	$(BIN)/pytest tests/venues -n 4 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -91,16 +91,17 @@ class AlgoOrders:
         return self._shape(order, is_triggering=False)
 
     def one(self, user: str, given: Given) -> dict[str, Any]:
-        """By `algoId` or `clientAlgoId`."""
-        order = self._find(user, given)
-        if order is None or _counted(self._unseen, order):
+        """By `algoId` or `clientAlgoId`; an older one of that name while the newest is not seen."""
+        shown = (each for each in self._named(user, given) if not _counted(self._unseen, each))
+        order = next(shown, None)
+        if order is None:
             raise AsterRefusal(-2013, "Order does not exist.")
         is_triggering = order.filled > 0 and _counted(self._triggering, order)
         return self._shape(order, is_triggering=is_triggering)
 
     def cancel(self, user: str, given: Given) -> dict[str, Any]:
         """Tells neither the order's status nor its fill."""
-        order = self._find(user, given)
+        order = next(iter(self._named(user, given)), None)
         if order is None or order.status != "NEW" or _counted(self._unseen, order):
             raise AsterRefusal(-2011, "Unknown order sent.")
         self.exchange.account(user).cancel(order, self.exchange.clock.now_ms())
@@ -127,14 +128,16 @@ class AlgoOrders:
         symbol = given.get("symbol")
         return [order for order in account.orders.values() if is_conditional(order) and symbol in (None, order.symbol)]
 
-    def _find(self, user: str, given: Given) -> Order | None:
+    def _named(self, user: str, given: Given) -> list[Order]:
+        """Newest first."""
         number, name = given.get("algoId"), given.get("clientAlgoId")
         if number is None and name is None:
             raise AsterRefusal(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
-        for order in reversed(self._orders(self.exchange.account(user), {})):
-            if str(order.order_id) == number or (number is None and order.client_order_id == name):
-                return order
-        return None
+        return [
+            order
+            for order in reversed(self._orders(self.exchange.account(user), {}))
+            if str(order.order_id) == number or (number is None and order.client_order_id == name)
+        ]
 
     def _shape(self, order: Order, *, is_triggering: bool) -> dict[str, Any]:
         is_triggering = is_triggering and order.filled > 0

@@ -25,6 +25,7 @@ from webhook_server.hardening import Hardened
 from webhook_server.health import Health
 from webhook_server.housekeeping import Housekeeping, on_accounts, on_the_market
 from webhook_server.lease import Lease
+from webhook_server.leftover_orders import LeftoverOrders
 from webhook_server.marks import Marks
 from webhook_server.metrics import Metrics
 from webhook_server.pace import Pace
@@ -59,6 +60,7 @@ class Server:
     refusals: RefusalLog
     marks: Marks
     watch: Watch
+    leftovers: LeftoverOrders
     recovery: Recovery
     housekeeping: tuple[Housekeeping, ...]
     metrics: Metrics
@@ -112,6 +114,7 @@ def build(
     marks = Marks(store, venues, exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.is_confirmed
     watch = Watch(store, venues, desk, exits, metrics, may_send)
+    leftovers = LeftoverOrders(store, venues, clock, metrics, may_send)
     recovery = Recovery(store, pipeline, clock, metrics)
     health = Health(health_store or store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
@@ -122,12 +125,13 @@ def build(
         refusals=refusals,
         marks=marks,
         watch=watch,
+        leftovers=leftovers,
         recovery=recovery,
         housekeeping=tuple(
             Housekeeping(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
             for name, jobs in (
                 ("marks", on_the_market(store, marks)),
-                ("accounts", on_accounts(recovery, watch, reconciliation)),
+                ("accounts", on_accounts(recovery, watch, reconciliation, leftovers)),
             )
         ),
         lease=lease,

@@ -16,6 +16,7 @@ from engine.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server import reconciliation
 from webhook_server.clock import Clock
+from webhook_server.leftover_orders import LeftoverOrders
 from webhook_server.marks import Marks
 from webhook_server.reconciliation import Reconciliation
 from webhook_server.recovery import Recovery
@@ -51,13 +52,16 @@ def on_the_market(store: Store, marks: Marks) -> tuple[Job, ...]:
     )
 
 
-def on_accounts(recovery: Recovery, watch: Watch, reconciliation_: Reconciliation) -> tuple[Job, ...]:
+def on_accounts(
+    recovery: Recovery, watch: Watch, reconciliation_: Reconciliation, leftovers: LeftoverOrders
+) -> tuple[Job, ...]:
     """What asks venues about people's accounts; what a dead server left half done comes first."""
     abandoned = partial(recovery.run, ABANDONED_AFTER_S)
     return (
         Job("recovery", abandoned, SWEEP_EVERY_S, first=partial(recovery.run, 0.0)),
         Job("reconciliation", reconciliation_.run, reconciliation.EVERY_S),
         Job("watch", watch.run, WATCH_EVERY_S),
+        Job("leftover orders", leftovers.run, WATCH_EVERY_S),
     )
 
 

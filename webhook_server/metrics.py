@@ -57,6 +57,11 @@ class Metrics:
             "Live positions whose missing protection was placed again.",
             registry=self.registry,
         )
+        self.leftovers = Counter(
+            "sparky_webhook_leftover_orders_total",
+            "Protective orders that waited at a venue for a position that has ended, and were cancelled.",
+            registry=self.registry,
+        )
         self.differences = Gauge(
             "sparky_webhook_reconciliation_differences",
             "Symbols in which the books and a venue's own record differ, at the last comparison.",

@@ -14,6 +14,7 @@ OPTIONS: Final = {
     "crossMarginPairsData": [],
     "isolatedMarginPairsData": [],
 }
+NOT_THERE: Final = {"-20124": ccxt.OrderNotFound}  # "Invalid algo id or it has been completed."
 DUPLICATES: Final = dict.fromkeys(("-4115", "-4116", "-20132"), ccxt.DuplicateOrderId)  # ccxt: any invalid order
 
 
@@ -21,7 +22,7 @@ class Binance(ccxt.binance):  # type: ignore[misc] # ccxt has no types
     """ccxt's Binance without its spot, margin and coin-margined sides."""
 
     def describe(self) -> Any:
-        more = {"options": OPTIONS, "exceptions": {"linear": {"exact": DUPLICATES}}}
+        more = {"options": OPTIONS, "exceptions": {"linear": {"exact": {**DUPLICATES, **NOT_THERE}}}}
         return self.deep_extend(super().describe(), more)
 
     def get_exceptions_by_url(self, url: Any, exactOrBroad: str) -> Any:  # noqa: ARG002, N803 - ccxt's names

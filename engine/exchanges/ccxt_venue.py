@@ -169,9 +169,9 @@ class CcxtVenue(CcxtRecord):
         try:
             sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
         except VenueRefused:
-            self._conditional.refused(name)
+            self._conditional.gone(name)
             raise
-        self._conditional.took(name)
+        self._conditional.took(name, sent.get("id"))
         if not sent:
             known = self.order_by_client_id(order.symbol, name)
             if known is None:
@@ -179,7 +179,11 @@ class CcxtVenue(CcxtRecord):
             return known
         with self._telling(ordering=True):
             market = market_of(self._exchange, order.symbol)
-            return self._result(self._conditional.as_told(sent), market, name)
+            waiting = self._result(self._conditional.as_told(sent), market, name)
+        if waiting.status is OrderStatus.REJECTED:
+            self._conditional.gone(name)
+            raise VenueRefused(f"the venue rejected order {waiting.order_id} as it took it")
+        return waiting
 
     def _sent(
         self, order: OrderRequest, quantity: Decimal, kind: str, price: Decimal | None, more: Mapping[str, str]

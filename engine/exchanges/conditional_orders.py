@@ -6,6 +6,7 @@ with another id and another client id (`actualOrderId`), and that one has the pr
 between it is TRIGGERING, which may take a while, and a new one may not be found for a moment.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -37,7 +38,7 @@ class ConditionalOrders:
         self._exchange = exchange
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
-        self._taken_at: dict[str, float] = {}
+        self._taken: dict[str, tuple[float, str | None]] = {}  # when, and the number if it was told
 
     @property
     def are_apart(self) -> bool:
@@ -57,18 +58,17 @@ class ConditionalOrders:
         now = self._monotonic()
         self._sent_at = {name: at for name, at in self._sent_at.items() if now - at < NEW_S} | {client_order_id: now}
 
-    def refused(self, client_order_id: str) -> None:
-        """The venue declined it: what is not found now is not there."""
+    def gone(self, client_order_id: str) -> None:
+        """The venue declined it, or cancelled it: what is not found now is not there."""
         self._sent_at.pop(client_order_id, None)
+        self._taken.pop(client_order_id, None)
 
-    def took(self, client_order_id: str) -> None:
-        """The venue says that it has the order, in whatever way."""
-        if not self.has(client_order_id):
-            return
-        now = self._monotonic()
-        self._taken_at = {name: at for name, at in self._taken_at.items() if now - at < TAKEN_S} | {
-            client_order_id: now
-        }
+    def took(self, client_order_id: str, order_id: str | None) -> None:
+        """The venue says that it has the order, in whatever way; with its number where it told one."""
+        if self.has(client_order_id):
+            now = self._monotonic()
+            recent = {name: taken for name, taken in self._taken.items() if now - taken[0] < TAKEN_S}
+            self._taken = recent | {client_order_id: (now, order_id)}
 
     def waits_s(self, client_order_id: str) -> tuple[float, ...]:
         """How long to wait before each further question when an order is not found or has not ended."""
@@ -80,7 +80,8 @@ class ConditionalOrders:
     def check_gone(self, client_order_id: str) -> None:
         """Before an order that is not found is believed not to exist. Raises UpstreamUnavailable when the venue took
         it a moment ago."""
-        if self._monotonic() - self._taken_at.get(client_order_id, -TAKEN_S) < TAKEN_S:
+        at, _ = self._taken.get(client_order_id, (-math.inf, None))
+        if self._monotonic() - at < TAKEN_S:
             raise UpstreamUnavailable("venue", f"it took order {client_order_id} and does not show it")
 
     def found(self, market: Mapping[str, Any], client_order_id: str) -> dict[str, Any] | None:
@@ -89,9 +90,11 @@ class ConditionalOrders:
             raw = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER})
         except ccxt.OrderNotFound:
             return None
+        if self._is_followed(raw, client_order_id):
+            return None
         told = self.as_told(raw)
         if told["status"] in ("canceled", "rejected", "expired"):
-            self._taken_at.pop(client_order_id, None)
+            self.gone(client_order_id)
         return self._plain(raw, market) if _actual(raw) else told
 
     def as_told(self, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +105,7 @@ class ConditionalOrders:
     def cancelled(self, market: Mapping[str, Any], client_order_id: str) -> None:
         """The answer tells nothing but that it was understood. Raises ccxt.OrderNotFound when nothing waits."""
         self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER})
+        self.gone(client_order_id)
 
     def open(self, unified: str | None) -> list[dict[str, Any]]:
         return list(self._exchange.fetch_open_orders(unified, params=TRIGGER)) if self.are_apart else []
@@ -119,6 +123,11 @@ class ConditionalOrders:
         if becoming:
             raise UpstreamUnavailable("venue", f"order {becoming[0]} is being triggered, and may be {order_id}")
         return None
+
+    def _is_followed(self, raw: Mapping[str, Any], client_order_id: str) -> bool:
+        """Whether it is an older order of that name: the one that the venue took a moment ago is not shown yet."""
+        at, newest = self._taken.get(client_order_id, (-math.inf, None))
+        return newest is not None and self._monotonic() - at < TAKEN_S and int(raw["id"]) < int(newest)
 
     def _plain(self, raw: dict[str, Any], market: Mapping[str, Any]) -> dict[str, Any]:
         try:

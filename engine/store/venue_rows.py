@@ -4,7 +4,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from engine.store.webhook_rows import Fill
-from engine.types import Frozen, Position, Row, Side
+from engine.types import Frozen, Position, Row, Side, Utc
 
 
 class VenueFacts(Row):
@@ -35,6 +35,16 @@ class VenueFacts(Row):
     def net(self) -> Decimal:
         """What the books hold: positive when long."""
         return net_of(self.positions)
+
+
+class EndedSymbol(Row):
+    """A symbol of a live account in which something ended lately; `request_ids` are its newest entries' requests."""
+
+    user_id: UUID
+    exchange: str
+    symbol: str
+    last_exit: Utc
+    request_ids: tuple[str, ...]
 
 
 class OutsideExit(Frozen):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from engine.store.rpc import Rpc
 from engine.store.values import plain
-from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
+from engine.store.venue_rows import EndedSymbol, OutsideExit, ReadRecord, VenueFacts
 from engine.store.webhook_rows import Difference, LiveAccount
 
 
@@ -76,6 +76,11 @@ class VenueStore:
             checked=sorted(checked),
         )
         return tuple(Difference.model_validate(row) for row in rows)
+
+    def ended_live_symbols(self, within_s: float) -> tuple[EndedSymbol, ...]:
+        """Where a live position, or a part of one, ended within so many seconds; the longest ago first."""
+        rows = self.rpc.call("ended_live_symbols", within_s=within_s)
+        return tuple(EndedSymbol.model_validate(row) for row in rows)
 
     def end_booked(self, request_id: str, user_id: UUID, status: int, answer: dict[str, Any]) -> dict[str, Any]:
         """Ends a request whose last fill is in the books; the answer as stored, with the exit's P&L."""

@@ -163,6 +163,8 @@ def test_what_was_added_by_hand_becomes_the_persons_own_position(floor: Floor, s
         ("LONG", Decimal("0.005"), Decimal("28001.4"))
     ]
     assert floor.booked() == floor.net()
+    assert floor.send(action="close")["action"] == "closed"
+    assert floor.booked() == floor.net() == Decimal("0.009")
     assert cash(floor) == cash_at_venue(floor)
 
 

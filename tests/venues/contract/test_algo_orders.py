@@ -139,3 +139,34 @@ def test_requests_are_weighed_as_binance_does(bench: Bench) -> None:
     assert bench.exchange.meter.used - before == 2
     bench.venue.orders_open()
     assert bench.exchange.meter.used - before == 2 + 80
+
+
+def test_a_cancelled_order_that_the_venue_forgets_at_once_is_gone(long: Bench) -> None:
+    placed(long)
+    forgotten = {"kind": "status", "status": 400, "path": "/algoOrder", "method": "GET", "times": None,
+                 "body": '{"code":-2013,"msg":"Order does not exist."}'}  # fmt: skip
+    long.misbehave(forgotten)
+    assert long.venue.cancel("BTCUSDT", STOP) is None
+    assert long.stops() == []
+
+
+@pytest.mark.parametrize("code", [-2011, -2013, -20124])
+def test_whatever_says_that_nothing_waits_is_believed_of_a_cancellation(long: Bench, code: int) -> None:
+    body = f'{{"code":{code},"msg":"Invalid algo id or it has been completed."}}'
+    placed(long)
+    long.direct(jump_percent=-5)
+    long.net()
+    long.misbehave({"kind": "status", "status": 400, "path": "/algoOrder", "method": "DELETE", "body": body})
+    ended = long.venue.cancel("BTCUSDT", STOP)
+    assert ended is not None
+    assert ended.status is OrderStatus.FILLED
+
+
+def test_an_older_order_of_the_same_name_is_not_taken_for_the_new_one(long: Bench) -> None:
+    placed(long)
+    long.venue.cancel("BTCUSDT", STOP)
+    long.direct_algo(unseen_for=3)
+    (new,) = long.venue.protect(wanted(take_profit_price=None))
+    found = long.venue.order_by_client_id("BTCUSDT", STOP)
+    assert found is not None
+    assert (found.status, found.order_id) == (OrderStatus.OPEN, new.order_id)

@@ -59,6 +59,19 @@ def test_too_many_stops_is_a_refusal_and_neither_waits(long: Bench) -> None:
     assert long.stops() == []
 
 
+def test_an_order_that_is_taken_and_rejected_in_one_answer_is_a_refusal_and_neither_waits(long: Bench) -> None:
+    """200, and a status that says that it protects nobody."""
+    body = (
+        '{"algoId":1,"orderId":1,"symbol":"BTCUSDT","side":"SELL","orderType":"TAKE_PROFIT_MARKET","quantity":"0.010",'
+        '"origQty":"0.010","executedQty":"0","algoStatus":"REJECTED","status":"REJECTED","positionSide":"BOTH"}'
+    )
+    path = long.simulated.stop_path
+    long.misbehave({"kind": "status", "status": 200, "body": body, "path": path, "method": "POST", "after": 1})
+    with pytest.raises(VenueRefused, match="rejected"):
+        long.venue.protect(wanted())
+    assert long.stops() == []
+
+
 def test_protecting_twice_or_after_a_crash_places_nothing_twice(long: Bench) -> None:
     first = long.venue.protect(wanted())
     assert long.venue.protect(wanted()) == first
