@@ -23,7 +23,7 @@ from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
-from webhook_server.trade import CLOSE, OPEN, Ended, PositionEnded, Request, Standby, Trade
+from webhook_server.trade import CLOSE, OPEN, REST, BookedBefore, Ended, PositionEnded, Request, Standby, Trade
 from webhook_server.venue_changes import VenueChanges
 from webhook_server.venues import Venues
 
@@ -82,7 +82,10 @@ class Desk:
 
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
-        trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+        try:
+            trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+        except BookedBefore as done:
+            return done.answer
         if not (trade.is_paper or trade.order.is_entry) and trade.other_sides:
             # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
             turn = (*_account(request), request.order.symbol)
@@ -150,6 +153,8 @@ class Desk:
             positions = tuple(each for each in positions if each.id == request.position_id)
         held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
         if held is None:
+            if request.is_resumed:
+                self._settlement.check_booked(request)
             raise self._settlement.skipped(request, self._nothing_held(request))
         still_open = tuple(each for each in positions if each.id != held.id)
         return Trade(request, held.is_paper, held, other_sides=began.other_sides, still_open=still_open)
@@ -225,7 +230,7 @@ def found_at_venue(legs: Legs) -> Plan | None:
     reverses = order.is_entry and held is not None and not legs.trade.adds()
     if order.is_entry and legs.sent(OPEN) is not None:
         return Plan(close=reverses, open_usd=order.position_size_usd or Decimal(0))
-    if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
+    if (reverses or not order.is_entry) and (legs.was_sent(REST) or legs.sent(CLOSE) is not None):
         return Plan(close=True)
     return None
 
