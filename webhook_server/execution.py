@@ -1,14 +1,14 @@
 """From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
 
 from collections.abc import Hashable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Final
 from uuid import UUID
 
-from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown
+from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable
 from engine.exchanges.live_venues import check_live
 from engine.exchanges.venue import Account
 from engine.store.store import Store
@@ -116,6 +116,8 @@ class Desk:
         if order.strategy_id is not None and portfolio.strategy is None:
             answer = answers.malformed("strategy_id", "this user has no such strategy")
             raise Ended("refused", answer, "no such strategy")
+        if not began.is_paper:
+            self._look_at_account(request)
         shared = self._shared(request, portfolio, is_paper=began.is_paper)
         for turn in shared:
             held_locks.enter_context(self._turns.hold(turn, self._patience_s(request)))
@@ -123,6 +125,11 @@ class Desk:
             portfolio = self._portfolio(request, is_paper=began.is_paper)
         held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
         return Trade(request, began.is_paper, held, portfolio, began.other_sides)
+
+    def _look_at_account(self, request: Request) -> None:
+        """Before the turns that exits wait for. What is wrong is said where the entry is made."""
+        with suppress(BadConfiguration, UpstreamUnavailable):
+            self.accounts.look(self._live_account(request))
 
     def _shared(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
         """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
@@ -208,7 +215,7 @@ class Desk:
         with faults_of(trade.order.exchange):
             if trade.is_paper:
                 return Legs(trade, self._venues.paper(trade.order.exchange), *common)
-            account = self._live_account(trade)
+            account = self._live_account(trade.request)
         return Legs(trade, account, *common, partial(self.accounts.entering, account))
 
     def _submit(self, request: Request) -> None:
@@ -216,9 +223,9 @@ class Desk:
         if not self._store.submit_request(self.server, request.id, request.user_id):
             raise Standby("this server may not send orders (any more)")
 
-    def _live_account(self, trade: Trade) -> Account:
-        exchange = trade.order.exchange
-        credentials = self._store.venue_credentials(trade.request.user_id, exchange)
+    def _live_account(self, request: Request) -> Account:
+        exchange = request.order.exchange
+        credentials = self._store.venue_credentials(request.user_id, exchange)
         if credentials is None:
             raise CredentialsRefused(f"this user has no credentials for {exchange}")
         return self._venues.live(exchange, credentials)

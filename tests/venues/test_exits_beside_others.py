@@ -1,4 +1,4 @@
-"""Exits and undoings beside what others hold on the account: never more than is ours, and never final for what passes."""
+"""Exits and undoings beside what others hold on the account: no more than is ours, and never final for what passes."""
 
 from decimal import Decimal
 from typing import Any
