@@ -33,7 +33,7 @@ def close_by_hand(exchange: Exchange, user: str, symbol: str) -> Order | None:
 
 
 def trade_with_itself(exchange: Exchange, user: str, symbol: str, quantity: Decimal) -> None:
-    """A person's market order sells into a limit order of the same account: one trade, told under one id on both sides."""
+    """A person's market order sells into a limit order of the same account: one trade, under one id on both sides."""
     account, (bid, _) = exchange.account(user), exchange.best(symbol)
     shared: int | None = None
     for side, kind in (("BUY", "LIMIT"), ("SELL", "MARKET")):

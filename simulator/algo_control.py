@@ -1,7 +1,8 @@
 """What a test or a person may ask the simulated algo service to do, beside `simulator.aster_control`.
 
 ``POST /_control/algo`` with a JSON object: ``{"unseen_for": 2}`` hides algo orders placed from now on from two
-questions, ``{"new_for": 2}`` lets orders cancelled from now on say NEW to two questions, ``{"triggering_for": 2}`` lets orders that have filled say TRIGGERING to two questions, ``{"triggered_end":
+questions, ``{"new_for": 2}`` lets orders cancelled from now on say NEW to two questions, ``{"triggering_for": 2}``
+lets orders that have filled say TRIGGERING to two questions, ``{"triggered_end":
 "REJECTED"}`` (or ``EXPIRED``, or ``FINISHED``: with a plain order that expired) ends orders without a fill when their
 condition is met (``"FILLED"``: fills them again).
 ``GET`` shows them. Only from the same host.

@@ -2,8 +2,8 @@
 
 Source: Aster's API documentation (futures V3), whose record is Binance's. From `startTime` or `fromId` on the oldest
 come first and the rest is cut off; without either, the newest are told. What is not documented but known: codes -1128
-(parameters that exclude each other), -1130 (an unfit value), -4165 (a window of more than seven days) and -4166 (one that
-starts more than 90 days ago).
+(parameters that exclude each other), -1130 (an unfit value), -4165 (a window of more than seven days) and -4166
+(one that starts more than 90 days ago).
 """
 
 from collections.abc import Callable, Iterable, Mapping

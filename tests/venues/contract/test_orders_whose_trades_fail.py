@@ -27,7 +27,9 @@ FAILURES: dict[str, dict[str, Any]] = {
 def test_an_order_is_filled_by_its_own_price_while_its_trades_cannot_be_asked(bench: Bench, failure: str) -> None:
     bench.venue.instrument("BTCUSDT")
     bench.misbehave(FAILURES[failure] | {"path": "/userTrades", "times": None})
-    for told in (bench.venue.market_order(order()), bench.venue.order_by_client_id("BTCUSDT", client_order_id("1"))):
+    first = bench.venue.market_order(order())
+    bench.hands.now += 2
+    for told in (first, bench.venue.order_by_client_id("BTCUSDT", client_order_id("1"))):
         assert told is not None
         assert (told.status, told.price, told.quantity) == (OrderStatus.FILLED, PRICE, Decimal("0.01"))
         assert told.fee_usd == Decimal("0.01") * PRICE * RATE
