@@ -1,5 +1,6 @@
 """At a venue that takes a client order id once for good, a stop that somebody cancelled is placed under another one."""
 
+import time
 from typing import Any
 
 import pytest
@@ -27,10 +28,9 @@ def cancel_one(floor: Floor, name: str) -> None:
 
 
 def hour_passes(floor: Floor) -> None:
-    """So that nothing counts as having been sent a moment ago."""
-    for account in (floor.account,):
-        account._conditional._monotonic = lambda: floor.hands.now  # type: ignore[attr-defined]
-    floor.hands.now += 3_600
+    """For our server alone, so that nothing counts as having been sent a moment ago; the market stands still."""
+    later = time.monotonic() + 3_600
+    floor.account._conditional._monotonic = lambda: later  # type: ignore[attr-defined]
 
 
 def test_both_orders_wait_under_other_ids_and_nothing_is_left_behind(floor: Floor) -> None:
@@ -62,6 +62,7 @@ def test_a_stop_under_another_id_that_fires_is_the_exit(floor: Floor) -> None:
         floor.server.watch.run()
     assert len(floor.waiting()) == 1
     floor.direct(jump_percent=-5)
+    floor.hands.now += 2
     floor.server.watch.run()
     assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
     check_nothing_is_left(floor)
