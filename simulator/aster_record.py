@@ -43,14 +43,14 @@ class Window:
 def user_trades(exchange: Exchange, user: str, given: Given) -> object:
     exchange.market(given.get("symbol"))
     limit, first_id = _limit(given, 500, MOST_ROWS), integer(given, "fromId")
+    if first_id is not None and ("startTime" in given or "endTime" in given):
+        raise AsterRefusal(-1128, "Combination of optional parameters invalid.")
     window = _window(exchange, given, limit)
     fills = [f for f in exchange.account(user).fills if f.order.symbol == given["symbol"]]
     if exchange.record.trades_hidden:
         fills = [fill for fill in fills if fill.order.auto_close is None]
     if first_id is None:
         return [shapes.user_trade(fill) for fill in window.cut(fills, lambda fill: fill.at_ms)]
-    if "startTime" in given or "endTime" in given:
-        raise AsterRefusal(-1128, "Combination of optional parameters invalid.")
     newest_ms = exchange.record.newest_ms(exchange.clock.now_ms())
     return [shapes.user_trade(f) for f in fills if f.trade_id >= first_id and f.at_ms <= newest_ms][:limit]
 
