@@ -104,5 +104,9 @@ class VenueRefused(SparkyError):
         self.kind: RefusalKind = kind
 
 
+class OrderIdTaken(VenueRefused):
+    """The venue refuses the client order id as taken, by an order that has ended: another id is needed."""
+
+
 class OutcomeUnknown(SparkyError):
     """The venue may or may not have accepted the order: ask by client order id before anything else."""

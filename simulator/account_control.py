@@ -2,7 +2,9 @@
 
 ``POST /_control/account`` with a JSON object; ``GET`` shows the switches and the accounts. Only from the same host.
 One event: ``{"trade": {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}}`` and ``{"close": "BTCUSDT"}`` are a
-hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` too; ``{"liquidate": "BTCUSDT"}`` and ``{"adl": "BTCUSDT"}`` are
+hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` and ``{"self_trade": {"symbol": "BTCUSDT", "quantity":
+"0.001"}}`` too (the account trades with itself, one id on both sides); ``{"liquidate": "BTCUSDT"}`` and ``{"adl":
+"BTCUSDT"}`` are
 the venue's own orders, with ``"quantity"`` or ``"percent"`` of a part of the position and ``"pieces"`` of several
 trades, and for a liquidation ``"fee_percent"`` and ``"keeps_orders"``; ``{"funding": {"symbol": "BTCUSDT", "rate":
 "0.0001"}}`` is paid, and ``{"fee_coin": "BNB"}`` has commissions paid in that coin from now on (``""``: in dollars
@@ -30,13 +32,18 @@ from simulator.faults import LOOPBACK
 from simulator.refusals import AsterRefusal
 
 CONTROL: Final = "/_control/account"
-EVENTS: Final = ("trade", "close", "liquidate", "adl", "cancel_all", "funding", "fee_coin")
+EVENTS: Final = ("trade", "self_trade", "close", "liquidate", "adl", "cancel_all", "funding", "fee_coin")
 DETAILS: Final = ("quantity", "percent", "pieces", "fee_percent", "keeps_orders")
 
 
 class HandTrade(Frozen):
     symbol: str
     side: Literal["BUY", "SELL"]
+    quantity: Decimal = Field(gt=0)
+
+
+class SelfTrade(Frozen):
+    symbol: str
     quantity: Decimal = Field(gt=0)
 
 
@@ -50,6 +57,7 @@ class Happening(Frozen):
 
     user: str | None = None
     trade: HandTrade | None = None
+    self_trade: SelfTrade | None = None
     close: str | None = None
     liquidate: str | None = None
     adl: str | None = None
@@ -132,10 +140,8 @@ def happen(exchange: Exchange, happening: Happening) -> None:
 def _event(exchange: Exchange, user: str, happening: Happening) -> None:
     symbol = happening.symbol or ""
     match happening.events:
-        case ["trade"] if happening.trade is not None:
-            events.trade_by_hand(exchange, user, symbol, happening.trade.side, happening.trade.quantity)
-        case ["close"]:
-            events.close_by_hand(exchange, user, symbol)
+        case ["trade" | "self_trade" | "close"]:
+            _hand(exchange, user, happening)
         case ["liquidate"]:
             fee, keeps = happening.fee_percent, happening.keeps_orders
             quantity = _quantity(exchange, user, happening)
@@ -148,6 +154,16 @@ def _event(exchange: Exchange, user: str, happening: Happening) -> None:
             exchange.account(user).fee_coin = happening.fee_coin or None
         case ["funding"] if happening.funding is not None:
             events.pay_funding(exchange, user, symbol, happening.funding.rate)
+
+
+def _hand(exchange: Exchange, user: str, happening: Happening) -> None:
+    symbol = happening.symbol or ""
+    if happening.trade is not None:
+        events.trade_by_hand(exchange, user, symbol, happening.trade.side, happening.trade.quantity)
+    elif happening.self_trade is not None:
+        events.trade_with_itself(exchange, user, symbol, happening.self_trade.quantity)
+    else:
+        events.close_by_hand(exchange, user, symbol)
 
 
 def _quantity(exchange: Exchange, user: str, happening: Happening) -> Decimal | None:

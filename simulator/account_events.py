@@ -32,6 +32,20 @@ def close_by_hand(exchange: Exchange, user: str, symbol: str) -> Order | None:
     return trade_by_hand(exchange, user, symbol, "SELL" if amount > 0 else "BUY", abs(amount))
 
 
+def trade_with_itself(exchange: Exchange, user: str, symbol: str, quantity: Decimal) -> None:
+    """A person's market order sells into a limit order of the same account: one trade, under one id on both sides."""
+    account, (bid, _) = exchange.account(user), exchange.best(symbol)
+    shared: int | None = None
+    for side, kind in (("BUY", "LIMIT"), ("SELL", "MARKET")):
+        given = {"symbol": symbol, "side": side, "type": kind, "quantity": f"{quantity:f}", "price": f"{bid:f}"}
+        order = exchange.order(given)
+        order.fill_at_ms, order.unfilled, order.status = None, ZERO, "FILLED"
+        account.orders[order.order_id] = order
+        account.changed.append(order)
+        fill = account.trade(order, quantity, bid, order.created_ms, is_maker=kind == "LIMIT", trade_id=shared)
+        shared = fill.trade_id
+
+
 def liquidate(
     exchange: Exchange,
     user: str,

@@ -11,6 +11,7 @@ only from the same host:
 - ``{"clock_offset_s": 15}``: the venue's clock is so many seconds ahead of this host's (negative: behind). ``/time``
   tells it, and signed requests are compared with it (-1021).
 - ``{"isolated": ["BTCUSDT"]}``: these symbols have isolated margin (``[]``: none).
+- ``{"ids_stay_taken": true}``: a client order id is refused as taken also after its order has ended.
 - ``{"balance": "0"}``: what every account has, also one that is opened later.
 """
 
@@ -46,6 +47,7 @@ class Change(Frozen):
     refused_ip: str | None = Field(default=None, max_length=45)
     clock_offset_s: float = Field(default=0.0, ge=-86_400, le=86_400)
     isolated: frozenset[str] = frozenset()
+    ids_stay_taken: bool = False
     balance: Decimal | None = Field(default=None, ge=0)
 
 
@@ -58,6 +60,7 @@ class AccountSettings:
     can_trade: bool = True
     refused_ip: str | None = None
     clock_offset_s: float = 0.0
+    ids_stay_taken: bool = False
     isolated: frozenset[str] | None = None  # None, as for `balance`: accounts are left as they are
     balance: Decimal | None = None
 
@@ -86,6 +89,11 @@ class AccountSettings:
             raise AsterRefusal(-4061, "Order's position side does not match user's setting.")
         if not self.can_trade and given.get("reduceOnly", "").lower() != "true":
             raise AsterRefusal(-4087, "User can only place reduce only order")
+
+    def check_name(self, account: Account, client_order_id: str) -> None:
+        """Before a new order is taken under that client order id. Raises AsterRefusal."""
+        if self.ids_stay_taken and any(one.client_order_id == client_order_id for one in account.orders.values()):
+            raise AsterRefusal(-4115, "ClientOrderId is duplicated.")
 
     def check_margin_type(self, wanted: str) -> None:
         """Before a symbol's margin type is changed. Raises AsterRefusal."""
@@ -140,4 +148,5 @@ def _shown(settings: AccountSettings) -> dict[str, Any]:
         "can_trade": settings.can_trade,
         "refused_ip": settings.refused_ip,
         "clock_offset_s": settings.clock_offset_s,
+        "ids_stay_taken": settings.ids_stay_taken,
     }

@@ -1,7 +1,8 @@
 """What a test or a person may ask the simulated algo service to do, beside `simulator.aster_control`.
 
 ``POST /_control/algo`` with a JSON object: ``{"unseen_for": 2}`` hides algo orders placed from now on from two
-questions, ``{"triggering_for": 2}`` lets orders that have filled say TRIGGERING to two questions, ``{"triggered_end":
+questions, ``{"new_for": 2}`` lets orders cancelled from now on say NEW to two questions, ``{"triggering_for": 2}``
+lets orders that have filled say TRIGGERING to two questions, ``{"triggered_end":
 "REJECTED"}`` (or ``EXPIRED``, or ``FINISHED``: with a plain order that expired) ends orders without a fill when their
 condition is met (``"FILLED"``: fills them again).
 ``GET`` shows them. Only from the same host.
@@ -27,6 +28,7 @@ class AlgoWish(Frozen):
 
     unseen_for: int | None = Field(default=None, ge=0)
     triggering_for: int | None = Field(default=None, ge=0)
+    new_for: int | None = Field(default=None, ge=0)
     triggered_end: Literal["FILLED", "REJECTED", "EXPIRED", "FINISHED"] | None = None
 
 
@@ -54,7 +56,9 @@ async def _controlled(request: Request, algo: AlgoOrders) -> JSONResponse:
             algo.unseen_for = wish.unseen_for
         if wish.triggering_for is not None:
             algo.triggering_for = wish.triggering_for
+        if wish.new_for is not None:
+            algo.new_for = wish.new_for
         if wish.triggered_end is not None:
             algo.exchange.triggered_end = wish.triggered_end
-    shown = (algo.unseen_for, algo.triggering_for, algo.exchange.triggered_end)
-    return JSONResponse(dict(zip(("unseen_for", "triggering_for", "triggered_end"), shown, strict=True)))
+    shown = (algo.unseen_for, algo.triggering_for, algo.new_for, algo.exchange.triggered_end)
+    return JSONResponse(dict(zip(("unseen_for", "triggering_for", "new_for", "triggered_end"), shown, strict=True)))

@@ -67,12 +67,15 @@ class AlgoOrders:
 
     - `unseen_for`: a new order is unknown to that many questions after it, though it works.
     - `triggering_for`: an order that has filled says TRIGGERING to that many questions, without its plain order.
+    - `new_for`: an order that was cancelled still says NEW to that many questions, and is listed as open.
     """
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.unseen_for = 0
         self.triggering_for = 0
+        self.new_for = 0
+        self._new: dict[int, int] = {}
         self._unseen: dict[int, int] = {}
         self._triggering: dict[int, int] = {}
 
@@ -97,7 +100,8 @@ class AlgoOrders:
         if order is None:
             raise AsterRefusal(-2013, "Order does not exist.")
         is_triggering = order.filled > 0 and _counted(self._triggering, order)
-        return self._shape(order, is_triggering=is_triggering)
+        told = self._shape(order, is_triggering=is_triggering)
+        return told | {"algoStatus": "NEW"} if self._still_new(order) else told
 
     def cancel(self, user: str, given: Given) -> dict[str, Any]:
         """Tells neither the order's status nor its fill."""
@@ -105,6 +109,7 @@ class AlgoOrders:
         if order is None or order.status != "NEW" or _counted(self._unseen, order):
             raise AsterRefusal(-2011, "Unknown order sent.")
         self.exchange.account(user).cancel(order, self.exchange.clock.now_ms())
+        self._new[order.order_id] = self.new_for
         return {"algoId": order.order_id, "clientAlgoId": order.client_order_id, **DELETED}
 
     def cancel_all(self, user: str, given: Given) -> dict[str, Any]:
@@ -116,13 +121,18 @@ class AlgoOrders:
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def open(self, user: str, given: Given) -> list[dict[str, Any]]:
-        waiting = [order for order in self._orders(self.exchange.account(user), given) if order.status == "NEW"]
-        return [self._shape(order, is_triggering=False) for order in waiting if not _counted(self._unseen, order)]
+        orders = self._orders(self.exchange.account(user), given)
+        waiting = [order for order in orders if order.status == "NEW" or self._still_new(order)]
+        shown = [order for order in waiting if not _counted(self._unseen, order)]
+        return [self._shape(order, is_triggering=False) | {"algoStatus": "NEW"} for order in shown]
 
     def all(self, user: str, given: Given) -> list[dict[str, Any]]:
         self.exchange.market(given.get("symbol"))
         orders = self._orders(self.exchange.account(user), given)
         return [self._shape(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
+
+    def _still_new(self, order: Order) -> bool:
+        return order.status == "CANCELED" and _counted(self._new, order)
 
     def _orders(self, account: Account, given: Given) -> list[Order]:
         symbol = given.get("symbol")

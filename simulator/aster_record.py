@@ -2,7 +2,8 @@
 
 Source: Aster's API documentation (futures V3), whose record is Binance's. From `startTime` or `fromId` on the oldest
 come first and the rest is cut off; without either, the newest are told. What is not documented but known: codes -1128
-(parameters that exclude each other), -1130 (an unfit value) and -4165 (a window of more than seven days).
+(parameters that exclude each other), -1130 (an unfit value), -4165 (a window of more than seven days) and -4166
+(one that starts more than 90 days ago).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from simulator.refusals import AsterRefusal
 Given = Mapping[str, str]
 Row = TypeVar("Row", Fill, Income, Order)
 WEEK_MS: Final = 7 * 86_400_000
+DEPTH_MS: Final = 90 * 86_400_000
 MOST_ROWS: Final = 1_000
 MOST_FORCED: Final = 100
 AUTO_CLOSES: Final = (None, "LIQUIDATION", "ADL")
@@ -41,14 +43,14 @@ class Window:
 def user_trades(exchange: Exchange, user: str, given: Given) -> object:
     exchange.market(given.get("symbol"))
     limit, first_id = _limit(given, 500, MOST_ROWS), integer(given, "fromId")
+    if first_id is not None and ("startTime" in given or "endTime" in given):
+        raise AsterRefusal(-1128, "Combination of optional parameters invalid.")
     window = _window(exchange, given, limit)
     fills = [f for f in exchange.account(user).fills if f.order.symbol == given["symbol"]]
     if exchange.record.trades_hidden:
         fills = [fill for fill in fills if fill.order.auto_close is None]
     if first_id is None:
         return [shapes.user_trade(fill) for fill in window.cut(fills, lambda fill: fill.at_ms)]
-    if "startTime" in given or "endTime" in given:
-        raise AsterRefusal(-1128, "Combination of optional parameters invalid.")
     newest_ms = exchange.record.newest_ms(exchange.clock.now_ms())
     return [shapes.user_trade(f) for f in fills if f.trade_id >= first_id and f.at_ms <= newest_ms][:limit]
 
@@ -85,13 +87,15 @@ def _limit(given: Given, default: int, most: int) -> int:
 
 
 def _window(exchange: Exchange, given: Given, limit: int, longest_ms: int | None = WEEK_MS) -> Window:
-    """Raises AsterRefusal for one that ends before it starts, or that is longer than allowed."""
+    """Raises AsterRefusal for one that ends before it starts, starts too long ago, or is longer than allowed."""
     now_ms = exchange.clock.now_ms()
     since_ms, until_ms = integer(given, "startTime"), integer(given, "endTime")
     start_ms = since_ms if since_ms is not None else (until_ms if until_ms is not None else now_ms) - WEEK_MS
     end_ms = until_ms if until_ms is not None else start_ms + (longest_ms or LATEST_MS)
     if end_ms < start_ms or (longest_ms is not None and end_ms - start_ms > longest_ms):
         raise AsterRefusal(-4165, "Invalid time interval: the maximum time interval is 7 days.")
+    if since_ms is not None and since_ms < now_ms - DEPTH_MS:
+        raise AsterRefusal(-4166, "Search window is restricted to recent 90 days only.")
     end_ms = min(end_ms, exchange.record.newest_ms(now_ms))
     return Window(start_ms, end_ms, limit, is_oldest=since_ms is not None)
 

@@ -125,6 +125,7 @@ class Exchange:
         order = self.order(given)
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
+        self.settings.check_name(account, order.client_order_id)
         account.accept(order, *self.best(order.symbol))
         return order
 

@@ -181,8 +181,20 @@ class Account:
         order.quantity = quantity + order.unfilled
         order.status = "EXPIRED" if order.unfilled else "FILLED"
 
-    def trade(self, order: Order, quantity: Decimal, price: Decimal, at_ms: int, *, is_maker: bool) -> Fill:
-        """Adds one trade to `order`, to the netted position and to the balance."""
+    def trade(
+        self,
+        order: Order,
+        quantity: Decimal,
+        price: Decimal,
+        at_ms: int,
+        *,
+        is_maker: bool,
+        trade_id: int | None = None,
+    ) -> Fill:
+        """Adds one trade to `order`, to the netted position and to the balance.
+
+        `trade_id` is the other side's where the account trades with itself.
+        """
         commission, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE))
         holding = self.holding(order.symbol)
         realized = _net(holding, quantity if order.is_buy else -quantity, price)
@@ -190,7 +202,7 @@ class Account:
         filled = order.filled + quantity
         order.average = price if not order.filled else (order.filled * order.average + quantity * price) / filled
         order.filled = filled
-        trade_id = len(self.fills) + 1
+        trade_id = trade_id or len(self.fills) + 1
         if realized:
             self.pay("REALIZED_PNL", order.symbol, realized, at_ms, trade_id)
         self.pay("COMMISSION", order.symbol, -commission, at_ms, trade_id, asset)

@@ -1,11 +1,14 @@
 """What others than Sparky did on an account, read from its own record: trades, forced orders and what those cost."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
 
+from engine.errors import UpstreamUnavailable
 from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.order_cost import ASSUMED_TAKER_RATE
 from engine.exchanges.readings import DOLLARS
 from engine.store.venue_rows import VenueFacts
 from webhook_server.attribution import ZERO, Attribution, OutsideTrade, Part
@@ -17,8 +20,6 @@ LIQUIDATION_COST: Final = "INSURANCE_CLEAR"
 COMMISSION: Final = "COMMISSION"
 BEFORE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
 MOST_NAMED: Final = 40  # orders of others whose names are asked for, one request each
-# Binance's taker rate of an account without a discount, for a fee that was paid in another coin.
-ASSUMED_TAKER_RATE: Final = Decimal("0.0005")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
         trades = account.trades(symbol, since_ms=facts.first_ms)
     last_id = max((each.trade_id for each in trades), default=facts.last_trade_id or 0)
     booked = facts.order_ids | facts.forced_order_ids
-    others = [each for each in trades if each.order_id not in booked]
+    others = _without_self_trades([each for each in trades if each.order_id not in booked])
     if not others and not differs:
         return OutsideRecord(last_trade_id=last_id, costs_until_ms=facts.costs_until_ms)
     since_ms = _since_ms(others, facts) - BEFORE_MS
@@ -98,6 +99,12 @@ def costs_shared(found: Attribution, trades: Iterable[OutsideTrade], costs_usd: 
     return replace(found, parts=tuple(parts))
 
 
+def _without_self_trades(others: Sequence[AccountTrade]) -> list[AccountTrade]:
+    """Trades of others of which this account was both sides moved nothing: they have one id."""
+    sides = Counter((each.trade_id, each.is_buy) for each in others)
+    return [each for each in others if not sides[each.trade_id, not each.is_buy]]
+
+
 def _since_ms(others: Sequence[AccountTrade], facts: VenueFacts) -> int:
     """From when on something may have happened: a forced order whose trades are not shown may be older than all that
     are."""
@@ -120,6 +127,10 @@ def _is_shown(income: Income, trades: Sequence[AccountTrade], facts: VenueFacts)
 
 
 def _as_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income]) -> list[AccountTrade]:
+    """Raises UpstreamUnavailable where nothing tells a price."""
+    for order in hidden:
+        if not order.price:
+            raise UpstreamUnavailable("venue", f"it tells neither trades nor a price of forced order {order.order_id}")
     return [
         AccountTrade(
             trade_id=0,

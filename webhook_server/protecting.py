@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import structlog
 
@@ -151,6 +151,11 @@ def protection_of(held: Position, quantity: Decimal) -> Protection:
         stop_loss_price=held.stop_loss_price,
         take_profit_price=held.take_profit_price,
     )
+
+
+def under_other_ids(wanted: Protection) -> Protection:
+    """`wanted` under the ids that follow those it has, the same ones every time."""
+    return wanted.model_copy(update={"signal_id": uuid5(UUID(str(wanted.signal_id)), "another id")})
 
 
 def halves(wanted: Protection) -> tuple[Protection, ...]:

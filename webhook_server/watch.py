@@ -5,14 +5,15 @@ exit failed half way. They are restored as reductions of what the books hold, wh
 where books and venue differ, since a reduction ends at zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 import structlog
 
-from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.errors import BadConfiguration, OrderIdTaken, SparkyError, UpstreamUnavailable
 from engine.exchanges.venue import Account, OpenOrder, OrderResult, OrderStatus, Protection
 from engine.store.store import Store
 from engine.types import Position, Side
@@ -21,10 +22,22 @@ from webhook_server.execution import Desk
 from webhook_server.exits import Exits
 from webhook_server.locks import Busy
 from webhook_server.metrics import Metrics
-from webhook_server.protecting import STOPPED, TARGET, fired_among, halves, ids, noted, protection_of, unlisted
+from webhook_server.protecting import (
+    STOPPED,
+    TARGET,
+    fired_among,
+    halves,
+    ids,
+    is_new_exit,
+    noted,
+    protection_of,
+    under_other_ids,
+    unlisted,
+)
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
+ANOTHER_EXECUTES: Final = "not restored, since another server executes"
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class Watch:
         self._metrics = metrics
         self._may_send = may_send
         self._known: dict[UUID, str] = {}
+        self._taken: set[str] = set()  # client order ids that a venue took no second order under
         self._away = Away()
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
@@ -123,6 +137,8 @@ class Watch:
         )
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
             return Seen()  # others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time
+        if any(name_of(half) in self._taken for half in missing):
+            return self._renamed(account, position)
         self._note(position, missing)
         return self._restored(account, position, missing, waiting)
 
@@ -139,24 +155,40 @@ class Watch:
         whole = protection_of(position, position.quantity)
         self._store.book_protection(None, position.user_id, position.id, noted(whole), status=None, answer=None)
 
+    def _renamed(self, account: Account, position: Position) -> Seen:
+        """Places all orders of `position` under other ids. At the look after the one that found an id taken, since a
+        venue may have shown an older order of that id rather than the one that waits."""
+        if not self._may_send():
+            return Seen(missing=ANOTHER_EXECUTES)
+        for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
+            ended = None if name is None else account.cancel(position.symbol, name)
+            if is_new_exit(ended, position):
+                return Seen(fired=reason)
+        wanted = under_other_ids(protection_of(position, position.quantity))
+        self._store.book_protection(None, position.user_id, position.id, noted(wanted), status=None, answer=None)
+        self._taken.difference_update(name for name in ids(position) if name is not None)
+        return self._restored(account, position, halves(wanted), {})
+
     def _restored(
         self,
         account: Account,
         position: Position,
-        missing: list[Protection],
-        waiting: dict[str | None, OpenOrder],
+        missing: Sequence[Protection],
+        waiting: Mapping[str | None, OpenOrder],
     ) -> Seen:
         """Places the missing orders, each for itself, since one is better than none. One that turns out to have filled
         was the exit: nothing more is placed."""
         failures: list[str] = []
         for half in missing:
             if not self._may_send():  # each call may take longer than the lease
-                return Seen(missing="not restored, since another server executes")
+                return Seen(missing=ANOTHER_EXECUTES)
             try:
-                if _has_filled_instead(account, half, waiting):
+                if _has_filled_instead(account, position, half, waiting):
                     return Seen(fired=reason_of(half))
             except SparkyError as error:
                 failures.append(str(error))
+                if isinstance(error, OrderIdTaken):
+                    self._taken.add(name_of(half))
         if failures:
             self._metrics.protection_failures.labels("loss").inc()
             return Seen(missing="; ".join(failures))
@@ -192,15 +224,21 @@ def reason_of(half: Protection) -> str:
     return STOPPED if half.stop_loss_price is not None else TARGET
 
 
-def _has_filled_instead(account: Account, half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:
-    """Places `half`, for an order that waits under its name for another quantity; unless that one has filled
-    meanwhile."""
+def _has_filled_instead(
+    account: Account, position: Position, half: Protection, waiting: Mapping[str | None, OpenOrder]
+) -> bool:
+    """Places `half`, for an order that waits under its name for another quantity; unless one has filled meanwhile.
+
+    Raises OrderIdTaken too where the venue has another order of that id, which has filled and is in the books.
+    """
     if name_of(half) in waiting:
         ended = account.cancel(half.symbol, name_of(half))
         if ended is not None and ended.status is OrderStatus.FILLED:
             return True
-    account.protect(half)
-    return False
+    placed = [order for order in account.protect(half) if order.status is OrderStatus.FILLED]
+    if placed and not any(is_new_exit(order, position) for order in placed):
+        raise OrderIdTaken(f"the venue takes no second order under the id {name_of(half)}, whose order has filled")
+    return bool(placed)
 
 
 def _is_open(order: OrderResult | None) -> bool:

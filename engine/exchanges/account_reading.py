@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from engine.errors import CredentialsRefused, SparkyError
@@ -12,6 +13,9 @@ from engine.exchanges.readings import DOLLARS
 
 Asking = Callable[[], AbstractContextManager[None]]
 WITHIN_S: Final = 10.0  # nothing more is asked for after that
+
+
+AMOUNTS: Final = ("availableBalance", "walletBalance")  # of an asset
 
 
 class Source(NamedTuple):
@@ -34,7 +38,17 @@ def _rights(raw: Any) -> dict[str, Any]:
 
 
 def _money(raw: Any) -> dict[str, Any]:
-    return {"available_usd": max(exact(row["availableBalance"]) for row in raw["assets"] if row["asset"] in DOLLARS)}
+    """Raises ValueError where no asset at all is told."""
+    rows = raw["assets"]
+    if not rows:
+        raise ValueError("the account tells no assets")
+    dollars = [exact(row["availableBalance"]) for row in rows if row["asset"] in DOLLARS]
+    others = [row for row in rows if row["asset"] not in DOLLARS]
+    amounts = [raw.get("availableBalance"), *(row.get(field) for row in others for field in AMOUNTS)]
+    return {
+        "available_usd": max(dollars, default=Decimal(0)),
+        "has_other_assets": any(exact(amount or 0) > 0 for amount in amounts),
+    }
 
 
 def _margin(raw: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Forced(StrEnum):
 class AccountTrade(Frozen):
     """One trade of the account. `quantity` is in the base asset, `fee_usd` what it cost (negative for a rebate).
 
-    `trade_id` grows within a symbol (Binance: ``id`` of ``userTrades``). `fee_usd` is None where the fee was paid in a
+    `trade_id` grows within a symbol (Binance: ``id`` of ``userTrades``), and both sides of a trade of the account with
+    itself have one. `fee_usd` is None where the fee was paid in a
     coin that is no dollar.
     """
 
@@ -39,14 +40,15 @@ class AccountTrade(Frozen):
 
 
 class ForcedOrder(Frozen):
-    """An order of the venue's own making (Binance: ``forceOrders``): filled `quantity` at the average `price`."""
+    """An order of the venue's own making (Binance: ``forceOrders``): filled `quantity` at the average `price`,
+    which is 0 where the venue tells none: then its trades have it."""
 
     order_id: str
     symbol: str
     cause: Forced
     is_buy: bool
-    quantity: Decimal
-    price: Decimal
+    quantity: Decimal = Field(ge=0)
+    price: Decimal = Field(ge=0)
     at_ms: int
 
 
@@ -70,7 +72,7 @@ class AccountRecord(Protocol):
     """The record of one account. Raises as `engine.exchanges.venue.Account` does, and UpstreamUnavailable also where a
     row cannot be read, or where a record is longer than can be read at once.
 
-    What is older than 90 days is not read by time, as venues keep about as much.
+    What is older than 89 days is not read by time, as venues answer for 90.
     """
 
     def trades(

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.types import Frozen
+
+OTHERS: Final = "it has other assets, which may be margin at this venue: the venue itself will say"
 
 
 class AccountState(Frozen):
     """What the venue tells of an account; None is what is not known, and `unknown` says why, by part.
 
-    `available_usd` is the most that is free in one of its dollars; `margin` has ``isolated`` or ``cross`` by symbol;
+    `available_usd` is the most that is free in one of its dollars; `has_other_assets`, whether it has other coins or
+    credits, which may be margin; `margin` has ``isolated`` or ``cross`` by symbol;
     `refusal` is set where the venue accepts none of the account's requests.
     """
 
@@ -19,6 +22,7 @@ class AccountState(Frozen):
     multi_assets: bool | None = None
     can_trade: bool | None = None
     available_usd: Decimal | None = None
+    has_other_assets: bool = False
     margin: Mapping[str, str] = {}
     unknown: Mapping[str, str] = {}
 
@@ -44,7 +48,7 @@ def faults_of(state: AccountState) -> tuple[Fault, ...]:
         )
     if state.can_trade is False:
         found.append(Fault("the account may not trade", "ask the venue why, and let its key trade futures"))
-    if state.available_usd is not None and state.available_usd <= 0 and not state.multi_assets:
+    if _is_without_dollars(state) and not state.multi_assets and not state.has_other_assets:
         found.append(
             Fault("the account has no money to trade with, 0 USD are available", "transfer some to its futures wallet")
         )
@@ -56,8 +60,18 @@ def notes_of(state: AccountState, symbols: Iterable[str]) -> tuple[str, ...]:
     mode = {True: "hedge mode", False: "one-way mode", None: None}[state.hedge_mode]
     money = None if state.available_usd is None else f"{state.available_usd:,.2f} USD available"
     assets = "multi-assets mode: all its coins are margin for each other" if state.multi_assets else None
-    told = (mode, money, _margin_note(state.margin, frozenset(symbols)), assets)
+    told = (
+        mode,
+        money,
+        OTHERS if _is_without_dollars(state) and state.has_other_assets else None,
+        _margin_note(state.margin, frozenset(symbols)),
+        assets,
+    )
     return (*(each for each in told if each is not None), *_unknown_notes(state.unknown))
+
+
+def _is_without_dollars(state: AccountState) -> bool:
+    return state.available_usd is not None and state.available_usd <= 0
 
 
 def _unknown_notes(unknown: Mapping[str, str]) -> Iterator[str]:

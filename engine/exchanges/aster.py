@@ -1,15 +1,20 @@
 """What ccxt's Aster does otherwise than we need: one request less, one nonce more."""
 
-from typing import Any
+from typing import Any, Final
 
 import ccxt
 
 from engine.exchanges.exchange_info import perpetuals
 from engine.exchanges.venue_clock import venue_us
 
+TAKEN: Final = {"-4116": ccxt.DuplicateOrderId}  # ccxt knows -4115
+
 
 class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
     """ccxt's Aster without its spot side, its builder fee and its millisecond nonces (two in one millisecond clash)."""
+
+    def describe(self) -> Any:
+        return self.deep_extend(super().describe(), {"exceptions": {"exact": TAKEN}})
 
     def fetch_markets(self, params: Any = None) -> Any:
         """Perpetuals only: one request instead of the three of ccxt. Its rate limit is passed on to the session."""

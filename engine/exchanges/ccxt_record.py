@@ -70,7 +70,7 @@ class CcxtRecord(ABC):
         else:
             found = self._since(pages, ask, since_ms or 0, WEEK_MS)
         with self._asking():
-            return tuple(sorted(once(found, lambda trade: trade.trade_id), key=lambda trade: trade.trade_id))
+            return tuple(sorted(once(found, _trade_key), key=lambda trade: trade.trade_id))
 
     def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
         def ask(**query: int) -> list[ForcedOrder]:
@@ -157,3 +157,8 @@ class CcxtRecord(ABC):
     def _turn(self, ask: Callable[[], Answer]) -> Answer:
         with self._asking():
             return ask()
+
+
+def _trade_key(trade: AccountTrade) -> tuple[int, str, bool]:
+    """Both sides of a trade of the account with itself have one id."""
+    return trade.trade_id, trade.order_id, trade.is_buy

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.booked import digits, exact, product, quotient, total
-from engine.errors import OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
+from engine.booked import digits, exact, product, quotient
+from engine.errors import OrderIdTaken, OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
 from engine.exchanges.account_reading import read_state
 from engine.exchanges.account_state import AccountState
@@ -22,6 +22,7 @@ from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import contract_size, instrument_of, market_of
 from engine.exchanges.market_data import MarketData
+from engine.exchanges.order_cost import price_and_fee
 from engine.exchanges.protecting import Leg, legs_of, place_all
 from engine.exchanges.venue import (
     Balance,
@@ -163,7 +164,7 @@ class CcxtVenue(CcxtRecord):
         return self._ended(order.symbol, sent, order.client_order_id)
 
     def _waiting(self, leg: Leg) -> OrderResult:
-        """Sends a protective order; the one that the venue already has under its id is as good."""
+        """Sends a protective order; one that the venue already has under its id is as good, unless it was cancelled."""
         order, name = leg.order, leg.order.client_order_id
         self._conditional.will_send(name)
         try:
@@ -173,10 +174,7 @@ class CcxtVenue(CcxtRecord):
             raise
         self._conditional.took(name, sent.get("id"))
         if not sent:
-            known = self.order_by_client_id(order.symbol, name)
-            if known is None:
-                raise OutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
-            return known
+            return self._holder_of(order.symbol, name)
         with self._telling(ordering=True):
             market = market_of(self._exchange, order.symbol)
             waiting = self._result(self._conditional.as_told(sent), market, name)
@@ -184,6 +182,17 @@ class CcxtVenue(CcxtRecord):
             self._conditional.gone(name)
             raise VenueRefused(f"the venue rejected order {waiting.order_id} as it took it")
         return waiting
+
+    def _holder_of(self, symbol: str, name: str) -> OrderResult:
+        """The order for which the venue refused `name` as taken. Raises OrderIdTaken when it was cancelled."""
+        for wait_s in (*self._conditional.waits_s(name), 0.0):  # a newer one may not be shown yet
+            known = self.order_by_client_id(symbol, name)
+            if known is None:
+                raise OutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
+            if known.status is not OrderStatus.REJECTED:
+                return known
+            self._sleep(wait_s)
+        raise OrderIdTaken(f"the venue takes no second order under the id {name}, whose order was cancelled")
 
     def _sent(
         self, order: OrderRequest, quantity: Decimal, kind: str, price: Decimal | None, more: Mapping[str, str]
@@ -258,7 +267,7 @@ class CcxtVenue(CcxtRecord):
         status = readings.status_of(raw, filled)
         price, fee_usd = exact(raw.get("average") or 0), Decimal(0)
         if status is OrderStatus.FILLED:
-            price, fee_usd = self._cost(raw, market, price)
+            price, fee_usd = price_and_fee(self._exchange, raw, market)
         return OrderResult(
             order_id=str(raw["id"]),
             client_order_id=client_order_id,
@@ -268,21 +277,6 @@ class CcxtVenue(CcxtRecord):
             fee_usd=fee_usd,
             at_ms=int(raw.get("lastUpdateTimestamp") or raw.get("timestamp") or 0),
         )
-
-    def _cost(self, raw: dict[str, Any], market: dict[str, Any], told: Decimal) -> tuple[Decimal, Decimal]:
-        """Average price and fee: the order's where it tells its fee, its trades', else the taker rate times the cost.
-
-        Trades come first, since venues round the average that they tell of an order (`told`).
-        """
-        fee = raw.get("fee") or {}
-        if fee.get("cost") is not None:
-            return told, exact(fee["cost"])
-        fills = self._exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), 1_000)
-        ours = [fill for fill in fills if fill["order"] == raw["id"] and fill["fee"]["currency"] in readings.DOLLARS]
-        if total(exact(fill["amount"]) for fill in ours) == exact(raw["filled"]):
-            return readings.average_price(ours), total(abs(exact(fill["fee"]["cost"])) for fill in ours)
-        rate = exact(self._exchange.fetch_trading_fee(market["symbol"])["taker"])
-        return told, product(exact(raw["cost"]), rate)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

@@ -37,11 +37,13 @@ KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **{str(code): "filter" for code in FILTERS},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),
     **dict.fromkeys(("-2022", "-2024", "-4118"), "reduce_only"),
-    **dict.fromkeys(("-2027", "-2028", "-4028"), "leverage"),
+    **dict.fromkeys(("-2027", "-2028", "-4028", "-4161"), "leverage"),
     "-2021": "would_trigger",
     **dict.fromkeys(
-        ("-2023", "-4060", "-4061", "-4087", "-4088", "-4168", "-4400", "-4401", "-4402", "-4403"), "account"
+        ("-1109", "-2023", "-4060", "-4061", "-4087", "-4088", "-4168", "-4192", "-4400", "-4401", "-4402", "-4403"),
+        "account",
     ),
+    "-4411": "account",
     # ccxt takes these for rate limits, but waiting does not help: the account has as many open orders as it may have.
     **dict.fromkeys(("-2025", "-4032", "-4045"), "rejected"),
 }
@@ -50,6 +52,7 @@ _TOO_MANY_ORDERS: Final = "cancel orders at the venue that are not needed any mo
 _ONLY_REDUCES: Final = "the venue lets this account only reduce positions: ask the venue why"
 _HEDGED: Final = "the account is in hedge mode: set its position mode to one-way mode at the venue"
 ADVICE: Final[Mapping[str, str]] = {
+    "-1109": "open the futures account at the venue, or use the key of one that has it",
     CLOCK: "switch time synchronisation on: timedatectl set-ntp true",
     "-1003": "other programs at this address use up its limit as well, or too many strategies ask",
     "-2014": "set the key again: `sparky credentials set`",
@@ -62,8 +65,11 @@ ADVICE: Final[Mapping[str, str]] = {
     "-4061": _HEDGED,
     "-4087": _ONLY_REDUCES,
     "-4088": "the venue lets this account place no orders: ask the venue why",
+    "-4161": "close the position before its leverage is lowered, or use cross margin",
     "-4168": "leave multi-assets mode at the venue, or use cross margin",
+    "-4192": "the account is in a cooling-off period: wait until it has ended, or end it at the venue",
     "-4400": _ONLY_REDUCES,
     "-4401": _ONLY_REDUCES,
+    "-4411": "sign the venue's agreement on contracts of shares and metals (TradFi-Perps) on its page",
     **dict.fromkeys(("-2025", "-4032", "-4045"), _TOO_MANY_ORDERS),
 }

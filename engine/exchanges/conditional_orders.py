@@ -23,6 +23,8 @@ NEW_S: Final = 5.0  # so long after it was sent an order may not be found though
 # So long it is believed that an order which the venue took is there, whatever it says: Binance has denied algo orders
 # for tens of seconds. An exit waits as long, since a stop that is left behind would close what comes after it.
 TAKEN_S: Final = 30.0
+# So long a cancellation that the venue took is believed, whatever the order says but that it triggers: the same lag.
+CANCELLED_S: Final = 30.0
 # Beginnings of client ids that plain orders have from their birth: ours, and those of liquidation and deleveraging.
 NO_CONDITIONAL: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-", "autoclose", "adl_autoclose")
 WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
@@ -39,6 +41,7 @@ class ConditionalOrders:
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
         self._taken: dict[str, tuple[float, str | None]] = {}  # when, and the number if it was told
+        self._cancelled: dict[str, float] = {}  # when, by the venue's number
 
     @property
     def are_apart(self) -> bool:
@@ -98,17 +101,23 @@ class ConditionalOrders:
         return self._plain(raw, market) if _actual(raw) else told
 
     def as_told(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """`raw` with the status of what it may still do: one that has triggered is open until its plain order tells."""
-        is_open = raw["info"].get("algoStatus") in TRIGGERED
-        return {**raw, "status": "open"} if is_open else dict(raw)
+        """`raw` with the status of what it may still do: one that has triggered is open until its plain order tells,
+        one that was cancelled has ended."""
+        if raw["info"].get("algoStatus") in TRIGGERED:
+            return {**raw, "status": "open"}
+        return {**raw, "status": "canceled"} if self._is_cancelled(raw) else dict(raw)
 
     def cancelled(self, market: Mapping[str, Any], client_order_id: str) -> None:
         """The answer tells nothing but that it was understood. Raises ccxt.OrderNotFound when nothing waits."""
-        self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER})
+        told = self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER})
+        now = self._monotonic()
+        recent = {number: at for number, at in self._cancelled.items() if now - at < CANCELLED_S}
+        self._cancelled = recent | {str(told.get("id")): now}
         self.gone(client_order_id)
 
     def open(self, unified: str | None) -> list[dict[str, Any]]:
-        return list(self._exchange.fetch_open_orders(unified, params=TRIGGER)) if self.are_apart else []
+        rows = self._exchange.fetch_open_orders(unified, params=TRIGGER) if self.are_apart else []
+        return [raw for raw in rows if not self._is_cancelled(raw)]
 
     def client_id_of(self, market: Mapping[str, Any], order_id: str) -> str | None:
         """The client id of the conditional order that became the plain order `order_id`; None when there is none.
@@ -128,6 +137,11 @@ class ConditionalOrders:
         """Whether it is an older order of that name: the one that the venue took a moment ago is not shown yet."""
         at, newest = self._taken.get(client_order_id, (-math.inf, None))
         return newest is not None and self._monotonic() - at < TAKEN_S and int(raw["id"]) < int(newest)
+
+    def _is_cancelled(self, raw: Mapping[str, Any]) -> bool:
+        """Whether the venue took its cancellation a moment ago, and it says that it waits as before."""
+        at = self._cancelled.get(str(raw.get("id")), -math.inf)
+        return raw["info"].get("algoStatus") == "NEW" and self._monotonic() - at < CANCELLED_S
 
     def _plain(self, raw: dict[str, Any], market: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -101,4 +101,5 @@ def symbol_of(market: Raw) -> str:
 
 
 def _is_reduce_only(raw: Raw, info: Raw) -> bool:
-    return bool(raw.get("reduceOnly")) or str(info.get("closePosition")).lower() == "true"
+    told = (raw.get("reduceOnly"), info.get("reduceOnly"), info.get("closePosition"))
+    return any(str(each).lower() == "true" for each in told)  # some venues write it as text, which ccxt does not read

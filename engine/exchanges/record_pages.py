@@ -11,7 +11,8 @@ from engine.errors import UpstreamUnavailable
 from engine.exchanges.account_record import AccountTrade
 
 WEEK_MS: Final = 7 * 86_400_000
-DEPTH_MS: Final = 90 * 86_400_000  # venues keep about as much: Binance income of three months, trades of six
+# Binance refuses a question about more than 90 days ago (-4166), and its clock goes on until it reads the question.
+DEPTH_MS: Final = 89 * 86_400_000
 MOST_ANSWERS: Final = 40
 
 
@@ -48,17 +49,21 @@ class Pages:
         return self.between(ask, since_ms, middle_ms) + self.between(ask, middle_ms + 1, until_ms)
 
     def above(self, ask: Callable[[int], Sequence[AccountTrade]], trade_id: int) -> list[AccountTrade]:
-        """All trades with an id above `trade_id`; `ask` tells those from an id on, the lowest first."""
+        """All trades with an id above `trade_id`; `ask` tells those from an id on, the lowest first.
+
+        Trades may be there twice. Two may have one id, of which a full answer may hold one only: the next starts there.
+        """
         found: list[AccountTrade] = []
+        first_id = trade_id + 1
         while True:
-            page = self._counted(ask(trade_id + 1))
+            page = self._counted(ask(first_id))
             found += [trade for trade in page if trade.trade_id > trade_id]
             if len(page) < self._full:
                 return found
             highest = max(trade.trade_id for trade in page)
-            if highest <= trade_id:  # the venue tells the same trades again and again
+            if highest <= first_id:  # the venue tells the same trades again and again
                 raise self._too_long()
-            trade_id = highest
+            first_id = highest
 
     def _counted(self, rows: Sequence[Row]) -> Sequence[Row]:
         self._answers += 1

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from engine.booked import BEYOND, exact, quotient
 from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
 from engine.exchanges.readings import DOLLARS
 from engine.exchanges.venue import VenuePosition
 from engine.types import Side
 
 Row = Mapping[str, Any]
+MOST_DIGITS: Final = 18  # of a number of a trade, which the books keep in 64 bits
+MOMENT_DIGITS: Final = 14
 SIDES: Final = {"BUY": True, "SELL": False}
 
 
@@ -34,24 +37,29 @@ def account_trade(row: Row, symbol: str) -> AccountTrade:
         quantity=number(row["qty"]),
         price=number(row["price"]),
         fee_usd=_fee_usd(row),
-        at_ms=whole(row["time"]),
+        at_ms=moment(row["time"]),
     )
 
 
 def forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> ForcedOrder:
-    """A row of ``forceOrders``; `quantity` and `price` are 0 where nothing was filled. ADL where its name says so or
-    `adl_ids` has it, else a liquidation."""
-    order_id = name(row["orderId"])
+    """A row of ``forceOrders``; `quantity` is 0 where nothing was filled, `price` 0 where none is told. ADL where its
+    name says so or `adl_ids` has it, else a liquidation."""
+    order_id, quantity = name(row["orderId"]), number(row["executedQty"])
     is_adl = order_id in adl_ids or cause_of(row) is Forced.ADL
     return ForcedOrder(
         order_id=order_id,
         symbol=symbol,
         cause=Forced.ADL if is_adl else Forced.LIQUIDATED,
         is_buy=SIDES[row["side"]],
-        quantity=number(row["executedQty"]),
-        price=number(row["avgPrice"]),
-        at_ms=whole(row["updateTime"]) or whole(row["time"]),
+        quantity=quantity,
+        price=number(row["avgPrice"]) or _by_cost(row, quantity),
+        at_ms=moment(row["updateTime"]) or moment(row["time"]),
     )
+
+
+def _by_cost(row: Row, quantity: Decimal) -> Decimal:
+    cost = number(row.get("cumQuote") or 0)
+    return quotient(cost, quantity) if quantity and cost else Decimal(0)
 
 
 def cause_of(row: Row) -> Forced | None:
@@ -73,7 +81,7 @@ def income(row: Row, symbol: str) -> Income:
         amount=number(row["income"]),
         asset=asset,
         trade_id=trade_id,
-        at_ms=whole(row["time"]),
+        at_ms=moment(row["time"]),
     )
 
 
@@ -89,26 +97,31 @@ def position(row: Row, symbol: str) -> VenuePosition | None:
         entry_price=number(row["entryPrice"]),
         leverage=None if leverage is None else whole(leverage),
         unrealized_pnl_usd=None if profit is None else number(profit),
-        changed_ms=whole(row.get("updateTime") or 0),
+        changed_ms=moment(row.get("updateTime") or 0),
     )
 
 
 def number(told: Any) -> Decimal:
-    """The decimal that the venue wrote. Raises ValueError for anything else, an infinite one too."""
+    """The decimal that the venue wrote. Raises ValueError for anything else, and for what no figure can be."""
     if not isinstance(told, str | int) or isinstance(told, bool):
         raise ValueError(f"{told!r} is no number")  # noqa: TRY004 - an answer that cannot be read, whatever it is
-    read = Decimal(told)
-    if not read.is_finite():
-        raise ValueError(f"{told!r} is no finite number")
+    read = exact(told)
+    if abs(read) >= BEYOND:
+        raise ValueError(f"{told!r} is beyond any figure")
     return read
 
 
-def whole(told: Any) -> int:
-    """Raises ValueError for what is no whole number of digits."""
+def whole(told: Any, most_digits: int = MOST_DIGITS) -> int:
+    """Raises ValueError for what is no whole number of up to `most_digits` digits."""
     text = str(told)
-    if isinstance(told, bool) or not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{told!r} is no whole number")
+    if isinstance(told, bool) or not (text.isascii() and text.isdecimal() and len(text) <= most_digits):
+        raise ValueError(f"{text[:40]!r} is no whole number")
     return int(text)
+
+
+def moment(told: Any) -> int:
+    """A time in ms since 1970."""
+    return whole(told, MOMENT_DIGITS)
 
 
 def name(told: Any) -> str:

@@ -12,6 +12,7 @@ from eth_account import Account
 from simulator.aster import create_aster
 from simulator.aster_weights import weight_of
 from simulator.exchange import Exchange
+from tests.support.markets import START_MS
 from tests.support.signing import KEY, USER, refused, signed
 
 DAY_MS = 86_400_000
@@ -148,7 +149,7 @@ def test_a_liquidation_closes_in_several_trades_costs_the_insurance_fee_and_canc
     notional = sum(Decimal(trade["quoteQty"]) for trade in trades)
     assert Decimal(forced["avgPrice"]) == (notional / Decimal("0.01")).quantize(Decimal("1e-8"))
     assert sum(Decimal(trade["qty"]) for trade in trades) == Decimal("0.01")
-    told = sums(person.income(startTime=0, symbol="BTCUSDT"))
+    told = sums(person.income(startTime=START_MS, symbol="BTCUSDT"))
     assert told["INSURANCE_CLEAR"] == -notional * Decimal("0.005")
     fees = sum(Decimal(trade["commission"]) for trade in trades)
     profit = sum(Decimal(trade["realizedPnl"]) for trade in trades)
@@ -311,6 +312,10 @@ def test_a_window_of_the_record_is_seven_days_long(person: Person, exchange: Exc
     assert refused(person.ask("/userTrades", symbol="BTCUSDT", startTime=0, endTime=week + 1)) == (400, -4165)
     assert refused(person.ask("/userTrades", symbol="BTCUSDT", startTime=2, endTime=1)) == (400, -4165)
     assert refused(person.ask("/userTrades", symbol="BTCUSDT", startTime=0, fromId=1)) == (400, -1128)
+    for path in ("/userTrades", "/income", "/forceOrders"):
+        long_ago = trade["time"] - 90 * DAY_MS
+        assert refused(person.ask(path, symbol="BTCUSDT", startTime=long_ago - 1_000)) == (400, -4166)
+        assert person.get(path, symbol="BTCUSDT", startTime=long_ago + 60_000, endTime=long_ago + 61_000) == []
     assert refused(person.ask("/userTrades", symbol="BTCUSDT", limit=1001)) == (400, -1130)
     assert refused(person.ask("/userTrades")) == (400, -1102)
 
@@ -323,7 +328,7 @@ def test_income_and_forced_orders_are_chosen_by_symbol_kind_and_time(person: Per
     person.happens(adl="BTCUSDT")
     late = person.trades()[-1]["time"]
     assert {row["incomeType"] for row in person.income(startTime=late)} == {"REALIZED_PNL", "COMMISSION"}
-    assert [row["incomeType"] for row in person.get("/income", startTime=0, limit=1)] == ["TRANSFER"]
+    assert [row["incomeType"] for row in person.get("/income", startTime=START_MS, limit=1)] == ["TRANSFER"]
     assert person.get("/income", symbol="BTCUSDT", incomeType="TRANSFER") == []
     assert [row["clientOrderId"] for row in person.forced(startTime=late)] == ["adl_autoclose"]
     assert len(person.get("/forceOrders")) == 2

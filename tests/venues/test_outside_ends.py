@@ -313,3 +313,41 @@ def test_closing_all_ends_where_a_hand_has_closed_the_net_of_two_sides(floor: Fl
     happen(floor, close="BTCUSDT")
     assert close_held(settings_of(floor), floor.store, floor.user_id, None).is_complete
     check_nothing_is_left(floor)
+
+
+def test_an_account_that_traded_with_itself_has_ended_nothing(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    happen(floor, self_trade={"symbol": "BTCUSDT", "quantity": "0.001"})
+    assert look(floor) == []
+    assert ends(floor) == []
+    happen(floor, self_trade={"symbol": "BTCUSDT", "quantity": "0.001"})
+    happen(floor, close="BTCUSDT")
+    assert look(floor) == []
+    assert ends(floor) == [("closed_at_venue", Decimal("0.009"))]
+
+
+def test_a_forced_order_whose_price_is_not_told_is_not_booked(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    happen(floor, trades_hidden=True)
+    happen(floor, liquidate="BTCUSDT")
+    priceless = {"0.avgPrice": "0", "0.cumQuote": "0"}
+    floor.misbehave({"kind": "edit", "path": "/forceOrders", "replace": priceless, "times": None})
+    look(floor)
+    assert ends(floor) == []
+    assert floor.booked() == Decimal("0.009")
+    floor.misbehave()
+    assert look(floor) == []
+    assert ends(floor) == [("liquidated", Decimal("0.009"))]
+    check_nothing_is_left(floor)
+
+
+def test_an_entry_and_its_exit_are_booked_while_trades_cannot_be_asked(floor: Floor) -> None:
+    floor.send("first")
+    floor.send(action="close")
+    floor.misbehave({"kind": "status", "status": 503, "path": "/userTrades", "times": None})
+    told = floor.send("a", **STOP)
+    assert (told["success"], told["action"]) == (True, "opened")
+    assert len(floor.waiting()) == 1
+    assert floor.send(action="close")["action"] == "closed"
+    floor.misbehave()
+    check_nothing_is_left(floor)

@@ -140,3 +140,31 @@ def test_notes_tell_margin_only_of_symbols_that_are_traded() -> None:
         GOOD.model_copy(update={"margin": margin}), ("BTCUSDT", "ETHUSDT")
     )
     assert "cross margin" in notes_of(GOOD.model_copy(update={"margin": margin}), ("ETHUSDT",))
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"assets": [{"asset": "USDT", "availableBalance": "0"}, {"asset": "BNFCR", "availableBalance": "250"}]},
+        {"assets": [{"asset": "BNFCR", "availableBalance": "0", "walletBalance": "250"}]},
+        {"assets": [{"asset": "USDT", "availableBalance": "0"}], "availableBalance": "250"},
+    ],
+    ids=["another asset", "no dollar row", "the total alone"],
+)
+def test_an_account_whose_money_is_in_no_dollar_of_ours_is_noted_and_no_fault(
+    binance: CcxtVenue, misbehave: Misbehave, account: object
+) -> None:
+    misbehave(*answers({"/v1/accountConfig": CONFIG, "/v3/account": account, "/v1/symbolConfig": SYMBOLS}))
+    state = binance.state()
+    assert state.unknown == {}
+    assert faults_of(state) == ()
+    assert any("other assets" in note for note in notes_of(state, ()))
+
+
+def test_an_account_without_any_money_is_a_fault(binance: CcxtVenue, misbehave: Misbehave) -> None:
+    rows = [{"asset": asset, "availableBalance": "0", "walletBalance": "0"} for asset in ("USDT", "BNB")]
+    account = {"assets": rows, "availableBalance": "0.00000000"}
+    misbehave(*answers({"/v1/accountConfig": CONFIG, "/v3/account": account, "/v1/symbolConfig": SYMBOLS}))
+    assert [fault.found for fault in faults_of(binance.state())] == [
+        "the account has no money to trade with, 0 USD are available"
+    ]

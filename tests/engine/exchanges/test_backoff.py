@@ -81,10 +81,11 @@ def test_retry_after_is_honoured_by_every_client_of_the_address(
 
 
 def test_a_limit_that_is_reached_after_the_order_was_sent_leaves_it_unknown(
-    open_venue: OpenVenue, misbehave: Callable[..., None], hands: Any
+    open_venue: OpenVenue, misbehave: Callable[..., None], direct: Callable[..., Any], hands: Any
 ) -> None:
     venue = open_venue()
-    misbehave({"kind": "status", "path": "/userTrades", "status": 429, "headers": {"retry-after": "5"}})
+    direct(fill_delay_s=1)
+    misbehave({"kind": "status", "path": "/order", "method": "GET", "status": 429, "headers": {"retry-after": "5"}})
     with pytest.raises(OutcomeUnknown, match="was sent"):
         venue.market_order(order("one"))
     with pytest.raises(UpstreamUnavailable):

@@ -157,10 +157,12 @@ def test_a_fee_that_the_trades_do_not_tell_yet_is_the_taker_rate(open_venue: Ope
 
 
 def test_trouble_after_the_order_was_sent_leaves_its_outcome_unknown(
-    open_venue: OpenVenue, misbehave: Misbehave
+    open_venue: OpenVenue, misbehave: Misbehave, direct: Callable[..., Any]
 ) -> None:
     venue = open_venue()
-    misbehave({"kind": "status", "path": "/userTrades", "status": 429, "body": '{"code":-1003,"msg":"Too many"}'})
+    direct(fill_delay_s=1)
+    body = '{"code":-1003,"msg":"Too many"}'
+    misbehave({"kind": "status", "path": ORDER, "method": "GET", "status": 429, "body": body})
     with pytest.raises(OutcomeUnknown, match="was sent, then"):
         venue.market_order(order())
 

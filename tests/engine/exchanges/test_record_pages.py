@@ -85,13 +85,27 @@ def test_a_record_of_more_answers_than_are_asked_for_is_said_to_be_too_long() ->
 def test_trades_above_an_id_are_read_to_the_end(ids: list[int], above: int, limit: int) -> None:
     rows = [trade(number, 1) for number in ids]
     found = Pages("trades", limit).above(lambda first: [r for r in rows if r.trade_id >= first][:limit], above)
-    assert [row.trade_id for row in found] == [number for number in ids if number > above]
+    assert sorted({row.trade_id for row in found}) == [number for number in ids if number > above]
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5])
+def test_both_sides_of_a_trade_of_the_account_with_itself_are_read(limit: int) -> None:
+    rows = [each for number in range(1, 9) for each in (trade(number, 1), trade(number, 1))]
+    found = Pages("trades", limit).above(lambda first: [r for r in rows if r.trade_id >= first][:limit], 0)
+    assert {row.trade_id for row in found} == set(range(1, 9))
+    odd = [trade(1, 1), trade(2, 1), *rows[4:]]
+    found = Pages("trades", limit).above(lambda first: [r for r in odd if r.trade_id >= first][:limit], 0)
+    assert [sum(row.trade_id == number for row in found) >= 2 for number in range(3, 9)] == [True] * 6
 
 
 def test_a_venue_that_tells_the_same_trades_again_and_again_is_not_asked_for_ever() -> None:
     rows = [trade(number, 1) for number in range(1, 4)]
     with pytest.raises(UpstreamUnavailable, match="too long"):
         Pages("trades", 3).above(lambda _: rows, 0)
+
+
+def test_the_oldest_window_starts_well_within_the_90_days_that_venues_answer() -> None:
+    assert next(windows(0, NOW_MS, WEEK_MS))[0] >= NOW_MS - 89 * DAY_MS
 
 
 @given(st.integers(0, 100 * DAY_MS))

@@ -170,3 +170,26 @@ def test_an_older_order_of_the_same_name_is_not_taken_for_the_new_one(long: Benc
     found = long.venue.order_by_client_id("BTCUSDT", STOP)
     assert found is not None
     assert (found.status, found.order_id) == (OrderStatus.OPEN, new.order_id)
+
+
+def test_a_cancellation_that_was_accepted_is_believed_while_the_order_says_that_it_waits(long: Bench) -> None:
+    long.direct_algo(new_for=1_000)
+    placed(long)
+    began = long.hands.now
+    ended = long.venue.cancel("BTCUSDT", STOP)
+    assert ended is not None
+    assert ended.status is OrderStatus.REJECTED
+    assert long.hands.now - began < 3
+    assert long.venue.cancel("BTCUSDT", STOP) == ended
+    assert long.names() == []
+
+
+def test_one_that_is_placed_anew_after_such_a_cancellation_waits(long: Bench) -> None:
+    long.direct_algo(new_for=4)
+    placed(long)
+    long.venue.cancel("BTCUSDT", STOP)
+    (second,) = long.venue.protect(wanted(take_profit_price=None, stop_loss_price=Decimal(26_900)))
+    assert second.status is OrderStatus.OPEN
+    assert long.names() == [STOP]
+    assert long.venue.order_by_client_id("BTCUSDT", STOP) == second
+    assert long.stops() == [STOP]

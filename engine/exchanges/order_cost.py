@@ -1,0 +1,63 @@
+"""What an order that has filled was made at and what it cost: by its trades, or by its own answer while those fail."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from engine.booked import exact, product, quotient, total
+from engine.errors import SparkyError
+from engine.exchanges import readings
+from engine.exchanges.failures import translated
+from engine.exchanges.listing import contract_size
+
+Raw = Mapping[str, Any]
+MOST_TRADES: Final = 1_000
+# Binance's taker rate of an account without a discount.
+ASSUMED_TAKER_RATE: Final = Decimal("0.0005")
+
+
+def price_and_fee(exchange: Any, raw: Raw, market: Raw) -> tuple[Decimal, Decimal]:
+    """Average price and fee in USD of ccxt's order `raw`: its trades' where all of them are shown; else its cost by its
+    quantity, and the taker rate. Raises ValueError where nothing tells a price.
+
+    A failure of the question about trades says nothing of the order: it is filled all the same. Venues round the
+    average that they tell of an order, so it comes last.
+    """
+    fee = raw.get("fee") or {}
+    trades = () if fee.get("cost") is not None else _trades(exchange, raw, market)
+    quantity = product(exact(raw["filled"]), contract_size(market))
+    price = readings.average_price(trades) if trades else _own_price(raw, quantity)
+    if price <= 0:
+        raise ValueError("the answer tells no price of a filled order")
+    if fee.get("cost") is not None:
+        return price, exact(fee["cost"])
+    if trades and all(trade["fee"]["currency"] in readings.DOLLARS for trade in trades):
+        return price, total(abs(exact(trade["fee"]["cost"])) for trade in trades)
+    return price, product(price, quantity, _taker_rate(exchange, market))
+
+
+def _trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
+    """All trades of the order; none where some are not shown yet, or cannot be asked for or read."""
+    try:
+        with translated(exchange):
+            told = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MOST_TRADES)
+            ours = [trade for trade in told if trade["order"] == raw["id"]]
+            for trade in ours:
+                exact(trade["price"]), exact(trade["fee"]["cost"]), trade["fee"]["currency"]
+            is_whole = total(exact(trade["amount"]) for trade in ours) == exact(raw["filled"])
+    except SparkyError:
+        return ()
+    return ours if is_whole else ()
+
+
+def _own_price(raw: Raw, quantity: Decimal) -> Decimal:
+    cost = exact(raw.get("cost") or 0)
+    return quotient(cost, quantity) if cost > 0 else exact(raw.get("average") or 0)
+
+
+def _taker_rate(exchange: Any, market: Raw) -> Decimal:
+    try:
+        with translated(exchange):
+            return exact(exchange.fetch_trading_fee(market["symbol"])["taker"])
+    except SparkyError:
+        return ASSUMED_TAKER_RATE
