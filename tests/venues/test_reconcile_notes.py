@@ -56,7 +56,7 @@ def test_a_note_shrinks_or_ends_before_anything_is_booked(floor: Floor, sparky: 
     assert "the note of -0.05 ends" in told
     assert "LONG" not in told
     sparky.ok(*ADOPT)
-    assert (noted(floor), floor.store.open_positions()) == (0, ())
+    assert (noted(floor), floor.store.open_positions()) == (Decimal(0), ())
     assert floor.sql("select count(*) from fills") == [(0,)]
 
 
