@@ -214,8 +214,7 @@ def _place(store: Store, symbol: str, email: str | None, exchange: str | None) -
     if len(accounts) != 1:
         raise SparkyError(f"Nothing is known of {symbol.strip()}: name the account by --user and --exchange.")
     (account,) = accounts
-    emails = {each.user_id: each.email for each in store.list_credentials()}
-    whose = emails.get(account.user_id, email)
+    whose = store.email_of(account.user_id)
     return Place(user_id=account.user_id, email=whose, exchange=account.exchange, symbol=_listed_as(symbol))
 
 

@@ -36,12 +36,17 @@ language sql stable security definer set search_path = '' as $$
   ) t where t.exit_time > clock_timestamp() - make_interval(secs => p_within_s)
 $$;
 
+create or replace function public.email_of(p_user_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select to_jsonb((select u.email from auth.users u where u.id = p_user_id))
+$$;
+
 do $$
 declare
   v_function regprocedure;
 begin
   foreach v_function in array array[
-    'public.outside_notes()', 'public.last_exit(uuid, text, text, uuid, double precision)',
+    'public.outside_notes()', 'public.email_of(uuid)', 'public.last_exit(uuid, text, text, uuid, double precision)',
     'public.adopt_beside_note(uuid, text, text, jsonb, jsonb, jsonb, jsonb, numeric, numeric)'
   ]::regprocedure[]
   loop

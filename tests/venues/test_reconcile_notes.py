@@ -136,7 +136,7 @@ def test_a_close_after_the_server_has_booked_what_happened_says_so(floor: Floor)
 
 
 def test_a_hand_on_nothing_that_is_held_is_an_error_of_the_simulated_venue(floor: Floor) -> None:
-    for event in ({"close": "BTCUSDT"}, {"liquidate": "BTCUSDT"}, {"adl": "BTCUSDT"}, {"cancel_all": "BTCUSDT"}):
+    for event in ({"close": "BTCUSDT"}, {"liquidate": "BTCUSDT"}, {"adl": "BTCUSDT"}):
         assert requests.post(f"{floor.venue_url}/_control/account", json=event, timeout=30).status_code == 400
     floor.arrange(refused_ip="203.0.113.7")
     floor.arrange(refused_ip="")
