@@ -91,12 +91,17 @@ def _checked(used: Used, settings: Settings) -> list[Check]:
     faults = [*_nothing_known(state), *faults_of(state), *_clock_faults(clock_s)]
     if faults:
         return _found(used, faults)
-    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *_clock_notes(clock_s))))]
+    clock = [] if _is_simulated(used.exchange, settings) else _clock_notes(clock_s)
+    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *clock)))]
+
+
+def _is_simulated(exchange: str, settings: Settings) -> bool:
+    return settings.simulates_market and exchange == settings.exchange
 
 
 def _is_off(exchange: str, settings: Settings) -> bool:
     """Whether it is a simulated venue that no Sparky runs now."""
-    if not settings.simulates_market or exchange != settings.exchange:
+    if not _is_simulated(exchange, settings):
         return False
     port = settings.sparky_sim_aster_port
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), TIMEOUT_S):
@@ -110,6 +115,8 @@ def _looked_at(exchange: str, keys: Credentials, settings: Settings) -> tuple[Ac
     address = resolved.sparky_market_url if exchange == resolved.sparky_market else None
     with contextlib.closing(CcxtVenue(exchange, keys, address, TIMEOUT_S)) as account:
         state = account.state()
+        if _is_simulated(exchange, settings):
+            return state, None  # its market has a time of its own
         try:
             return state, account.clock_offset_s()
         except SparkyError:
