@@ -1,11 +1,13 @@
 """What `sparky doctor` finds of people's accounts at their venues: whether each could trade now."""
 
 import contextlib
+import socket
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from console import composition
 from console.check import Check, fault, ok, skipped
+from console.exchanges import command_for_keys
 from console.session import store_of
 from engine.errors import SparkyError
 from engine.exchanges.account_state import AccountState, Fault, faults_of, notes_of
@@ -34,6 +36,7 @@ class Used(NamedTuple):
     exchange: str
     symbols: frozenset[str]
     keys: Credentials | None
+    storing: str  # the command
     unreadable: str | None = None
 
 
@@ -49,11 +52,10 @@ def accounts(settings: Settings) -> list[Check]:
 
 def _used(store: Store) -> list[Used]:
     rows = store.list_credentials()
-    emails = {row.user_id: row.email for row in rows}
     live = _live_symbols(store)
     with_keys = dict.fromkeys((row.user_id, row.exchange) for row in rows if row.exchange != WEBHOOK)
     return [
-        _with_keys(store, key, emails.get(key[0]) or str(key[0]), frozenset(live.get(key, ())))
+        _with_keys(store, key, store.email_of(key[0]), frozenset(live.get(key, ())))
         for key in with_keys | dict.fromkeys(live)
     ]
 
@@ -69,20 +71,19 @@ def _live_symbols(store: Store) -> dict[Key, set[str]]:
     return live
 
 
-def _with_keys(store: Store, key: Key, email: str, symbols: frozenset[str]) -> Used:
-    name = f"account of {email} at {key[1]}"
+def _with_keys(store: Store, key: Key, email: str | None, symbols: frozenset[str]) -> Used:
+    name, remedy = f"account of {email or key[0]} at {key[1]}", command_for_keys(key[1], email)
     try:
-        return Used(name, key[1], symbols, store.venue_credentials(*key))
+        return Used(name, key[1], symbols, store.venue_credentials(*key), remedy)
     except SparkyError as error:
-        return Used(name, key[1], symbols, None, str(error))
+        return Used(name, key[1], symbols, None, remedy, str(error))
 
 
 def _checked(used: Used, settings: Settings) -> list[Check]:
-    if settings.simulates_market and used.exchange == settings.exchange:
-        return [skipped(used.name, "simulated")]
+    if used.keys is not None and _is_off(used.exchange, settings):
+        return [skipped(used.name, "simulated, and not asked while Sparky does not run")]
     if used.keys is None:
-        remedy = f"`sparky credentials set {used.exchange}`"
-        return _found(used, [Fault(used.unreadable or "there are no credentials for it", remedy)])
+        return _found(used, [Fault(used.unreadable or "there are no credentials for it", used.storing)])
     try:
         state, clock_s = _looked_at(used.exchange, used.keys, settings)
     except SparkyError as error:
@@ -90,7 +91,22 @@ def _checked(used: Used, settings: Settings) -> list[Check]:
     faults = [*_nothing_known(state), *faults_of(state), *_clock_faults(clock_s)]
     if faults:
         return _found(used, faults)
-    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *_clock_notes(clock_s))))]
+    clock = [] if _is_simulated(used.exchange, settings) else _clock_notes(clock_s)
+    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *clock)))]
+
+
+def _is_simulated(exchange: str, settings: Settings) -> bool:
+    return settings.simulates_market and exchange == settings.exchange
+
+
+def _is_off(exchange: str, settings: Settings) -> bool:
+    """Whether it is a simulated venue that no Sparky runs now."""
+    if not _is_simulated(exchange, settings):
+        return False
+    port = settings.sparky_sim_aster_port
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), TIMEOUT_S):
+        return False
+    return True
 
 
 def _looked_at(exchange: str, keys: Credentials, settings: Settings) -> tuple[AccountState, float | None]:
@@ -99,6 +115,8 @@ def _looked_at(exchange: str, keys: Credentials, settings: Settings) -> tuple[Ac
     address = resolved.sparky_market_url if exchange == resolved.sparky_market else None
     with contextlib.closing(CcxtVenue(exchange, keys, address, TIMEOUT_S)) as account:
         state = account.state()
+        if _is_simulated(exchange, settings):
+            return state, None  # its market has a time of its own
         try:
             return state, account.clock_offset_s()
         except SparkyError:

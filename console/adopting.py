@@ -68,7 +68,10 @@ def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> tuple[s
             raise SparkyError(f"Protective order {name} has filled meanwhile, and nothing was booked: look again.")
     exits = [_row(line) | {"position_id": str(line.position.id)} for line in plan.exits]
     opening = None if plan.opening is None else _row(plan.opening) | _opened(plan.opening)
-    store.adopt_difference(place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening, seen.record)
+    note = None if plan.outside == plan.noted else (plan.noted, plan.outside)
+    store.adopt_difference(
+        place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening, seen.record, note
+    )
     after = store.symbol_books(place.user_id, place.exchange, place.symbol).held
     resized = [each for each in after if seen.quantities.get(str(each.id)) not in {None, each.quantity}]
     return tuple(failure for each in resized for failure in _protected_anew(account, each))

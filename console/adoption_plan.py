@@ -31,14 +31,17 @@ class Place(Frozen):
 class Wishes(Frozen):
     """What a person says of the plan; `strategy_id` is that of the strategy that takes what is opened.
 
-    `named` are the options that name the account, as they were given.
+    `named` are the options that name the account and `given` the others, as they were given. `takes_note` books also
+    what was noted as held outside Sparky.
     """
 
     price: Decimal | None = None
     fee_usd: Decimal | None = None
     strategy_id: UUID | None = None
     strategy_name: str | None = None
+    takes_note: bool = False
     named: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
 
 class Seen(Frozen):
@@ -75,6 +78,22 @@ class Seen(Frozen):
         return self.venue_net - self.books.outside - self.booked
 
     @property
+    def beyond(self) -> Decimal:
+        """What the venue holds beyond the books, which a note would say is held outside Sparky."""
+        return self.venue_net - self.booked
+
+    @property
+    def can_be_noted(self) -> bool:
+        return adoption.can_be_noted(self.beyond, self.venue_net, self.books.outside)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether neither the venue nor the books know anything of the symbol."""
+        books = self.books
+        is_empty = not books.held and books.outside == 0 and books.difference is None
+        return not self.is_listed and self.venue_net == 0 and is_empty
+
+    @property
     def record(self) -> dict[str, int | None]:
         """Up to where the account's record was looked at."""
         return {"last_trade_id": self.last_trade_id, "at_ms": self.at_ms}
@@ -90,15 +109,24 @@ class Seen(Frozen):
 
 
 class Plan(Frozen):
-    """What adopting books, and the protective orders (client ids) that are cancelled at the venue before."""
+    """What adopting books, and the protective orders (client ids) that are cancelled at the venue before.
+
+    `noted` is held outside Sparky as the books have it, and `outside` what stays of it.
+    """
 
     exits: tuple[Exit, ...] = ()
     opening: Opening | None = None
     cancels: tuple[str, ...] = ()
+    noted: Decimal = ZERO
+    outside: Decimal = ZERO
+
+    @property
+    def books(self) -> bool:
+        return bool(self.exits) or self.opening is not None
 
     @property
     def is_empty(self) -> bool:
-        return not self.exits and self.opening is None
+        return not self.books and self.outside == self.noted
 
     @property
     def lacks_a_price(self) -> bool:
@@ -108,7 +136,9 @@ class Plan(Frozen):
 def plan_of(seen: Seen, wishes: Wishes) -> Plan:
     """What adopting the venue's state books. Pure."""
     held = _after(seen.books.held, seen.fired)
-    net = seen.venue_net - seen.books.outside
+    noted = seen.books.outside
+    outside = ZERO if wishes.takes_note else adoption.note_beside(adoption.net_of(held), seen.venue_net, noted)
+    net = seen.venue_net - outside
     change = adoption.change_to(held, net, seen.lot, wishes.strategy_id)
     record = adoption.pricing_of(adoption.explaining(seen.foreign, net - adoption.net_of(held)))
     exit_pricing = _pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, wishes)
@@ -132,7 +162,13 @@ def plan_of(seen: Seen, wishes: Wishes) -> Plan:
             fee_usd=fees[-1],
             **_priced(open_pricing),
         )
-    return Plan(exits=(*seen.fired, *exits), opening=opening, cancels=_cancels(seen, (*seen.fired, *exits)))
+    return Plan(
+        exits=(*seen.fired, *exits),
+        opening=opening,
+        cancels=_cancels(seen, (*seen.fired, *exits)),
+        noted=noted,
+        outside=outside,
+    )
 
 
 def _after(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[NamedPosition]:

@@ -3,18 +3,19 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from console.adoption_plan import Place, Plan, Seen, Wishes, names_of
 from console.naming import can_be_typed
-from console.output import utc
+from console.output import average, plain, utc
 from console.unattended import figure
 from engine.adoption import Exit, Opening, Source
+from engine.booked import digits
 from engine.exchanges.account_record import AccountTrade
 from engine.plain_text import one_line
 from engine.showable import UTF8
-from engine.store.adoption_rows import OpenDifference
+from engine.store.adoption_rows import OpenDifference, OutsideNote
 
 MOST_TRADES: Final = 10
 MOST_WARNINGS: Final = 5
@@ -40,11 +41,13 @@ def command(row: dict[str, Any], rows: Iterable[dict[str, Any]], encoding: str =
     return one_line(" ".join(words))
 
 
-def warnings(rows: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
-    """A sentence for each of the first few open differences, and one that counts the others."""
+def warnings(rows: Sequence[dict[str, Any]], encoding: str = UTF8, *, names_commands: bool = True) -> list[str]:
+    """A sentence for each of the first few open differences, and one that counts the others; with the command that
+    settles it where nothing else `names_commands`."""
     told = [
-        f"{_where(row)}: the books hold {figure(row['booked'])}, the venue {figure(row['at_venue'])}; "
-        f"live entries there are refused until `{command(row, rows, encoding)}` settles it"
+        f"{_where(row)}: the books hold {figure(row['booked'])}, the venue {figure(_venue_net(row))}{_of_which(row)}; "
+        "live entries there are refused"
+        + (f" until `{command(row, rows, encoding)}` settles it" if names_commands else "")
         for row in rows[:MOST_WARNINGS]
     ]
     rest = len(rows) - MOST_WARNINGS
@@ -54,8 +57,7 @@ def warnings(rows: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
 def listed(row: dict[str, Any], rows: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
     """One open difference in several lines; all but the first are indented."""
     held = ", ".join(_held(each) for each in row["held"]) or "nothing"
-    outside = "" if _is_zero(row["outside"]) else f" (besides {figure(row['outside'])} outside Sparky)"
-    nets = f"{figure(row['booked'])} in the books, {figure(row['at_venue'])} at the venue{outside}"
+    nets = f"{figure(row['booked'])} in the books, {figure(_venue_net(row))} at the venue{_of_which(row)}"
     return [
         f"{_where(row)}: {nets}, difference {_signed(row['difference'])}",
         f"  since {utc(str(row['first_seen_at']))} UTC: {one_line(row.get('reason') or _UNEXPLAINED)}",
@@ -65,14 +67,26 @@ def listed(row: dict[str, Any], rows: Sequence[dict[str, Any]], encoding: str = 
 
 
 def as_row(difference: OpenDifference) -> dict[str, Any]:
-    """JSON data of an open difference, with what the venue holds beyond the books."""
-    return {**difference.model_dump(mode="json"), "difference": str(difference.at_venue - difference.booked)}
+    """JSON data of an open difference: `venue_net` is all that the venue holds, `difference` what of it is neither in
+    the books nor noted."""
+    return {
+        **plain(difference),
+        "venue_net": digits(difference.at_venue + difference.outside),
+        "difference": digits(difference.at_venue - difference.booked),
+    }
+
+
+def note(row: OutsideNote) -> str:
+    """One line on what a person has noted."""
+    where = _where(row.model_dump())
+    since = f"noted at {utc(str(row.noted_at))} UTC"
+    return f"{where}: {figure(row.quantity)} is held outside Sparky ({since})"
 
 
 def looked_at(seen: Seen) -> list[str]:
     """What books and venue hold now, and the trades that the books do not know."""
     held = ", ".join(_held(each.model_dump()) for each in seen.books.held) or "nothing"
-    at = "" if seen.position is None else f" at an entry price of {figure(seen.position.entry_price)}"
+    at = "" if seen.position is None else f" at an entry price of {average(seen.position.entry_price)}"
     lines = [
         f"{seen.place.symbol} at {seen.place.exchange}, {one_line(seen.place.person)}",
         f"  in the books: {figure(seen.booked)} ({held})",
@@ -96,21 +110,51 @@ def planned(seen: Seen, plan: Plan, wishes: Wishes) -> list[str]:
     lines += [f"  cancel {orders[name]} at the venue" for name in plan.cancels if seen.is_listed]
     lines += [f"  book {_exit(line)}" for line in plan.exits]
     if plan.opening is not None:
-        lines.append(f"  book {_opening(plan.opening, wishes)}")
+        lines.append(
+            f"  book {_opening(plan.opening, wishes)}{'' if _is_protected(seen, plan.opening) else ', no stop'}"
+        )
+        if _is_protected(seen, plan.opening):
+            lines.append("  place the orders anew that protect the position that it adds to")
     if any(names_of(line.position) and not line.ends for line in plan.exits):
         lines.append("  place the orders anew that protect what is left")
+    if plan.outside != plan.noted:
+        lines.append(f"  note that {_changed(plan.noted, plan.outside)}")
     return lines
 
 
+def _changed(noted: Decimal, outside: Decimal) -> str:
+    if noted == 0:
+        return f"{figure(outside)} is the person's own, outside Sparky"
+    return f"the note of {figure(noted)} {'ends' if outside == 0 else f'becomes {figure(outside)}'}"
+
+
 def ways_on(seen: Seen, plan: Plan, wishes: Wishes) -> list[str]:
-    """The commands that settle it."""
+    """The commands that settle it. --outside is one only where what would be noted can be on the account."""
     base = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named])
+    with_words = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named, *wishes.given])
     price = " --price P" if plan.lacks_a_price else ""
-    outside = figure(seen.difference + seen.books.outside)
-    return [
-        f"`{base} --adopt{price}` books this (--price, --fee and --strategy change it).",
-        f"`{base} --outside` books nothing and notes {outside} as the person's own outside Sparky.",
-    ]
+    does = "books this (--price, --fee and --strategy change it)" if plan.books else "does this, and books nothing"
+    ways = [f"`{with_words} --adopt{price}` {does}."]
+    if seen.can_be_noted and seen.difference != 0 and seen.beyond != plan.outside:
+        ways.append(f"`{base} --outside` books nothing: {_changed(seen.books.outside, seen.beyond)}.")
+    return ways
+
+
+def of_note(seen: Seen, wishes: Wishes) -> list[str]:
+    """What a person can do about a note where books and venue agree."""
+    if seen.books.outside == 0:
+        return []
+    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named])
+    return [f"`{base} --adopt --noted` books what is noted as held outside Sparky, and ends the note."]
+
+
+def not_noted(seen: Seen, wishes: Wishes) -> str:
+    """Why --outside is refused."""
+    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named])
+    return (
+        f"The books hold {figure(seen.booked)} and the venue holds {figure(seen.venue_net)}: {figure(seen.beyond)} "
+        f"cannot be held there outside Sparky, and nothing was noted. `{base} --adopt` books what the venue holds."
+    )
 
 
 def as_json(seen: Seen, plan: Plan) -> dict[str, Any]:
@@ -121,9 +165,10 @@ def as_json(seen: Seen, plan: Plan) -> dict[str, Any]:
         "booked": str(seen.booked),
         "outside": str(seen.books.outside),
         "difference": str(seen.difference),
-        "since": None if seen.books.difference is None else str(seen.books.difference.first_seen_at),
+        "since": None if seen.books.difference is None else plain(seen.books.difference)["first_seen_at"],
         "reason": None if seen.books.difference is None else seen.books.difference.reason,
         "held": [each.model_dump(mode="json") for each in seen.books.held],
+        "can_be_noted": seen.can_be_noted,
         "venue": {
             "net": f"{seen.venue_net:f}",
             "entry_price": None if position is None else str(position.entry_price),
@@ -146,7 +191,7 @@ def _where(row: dict[str, Any]) -> str:
 
 def _held(row: dict[str, Any]) -> str:
     name = _strategy(row.get("strategy_name"), row.get("strategy_id"))
-    return one_line(f"{name} {row['side']} {figure(row['quantity'])} at {figure(row['entry_price'])}")
+    return one_line(f"{name} {row['side']} {figure(row['quantity'])} at {_price(row['entry_price'])}")
 
 
 def _strategy(name: object, strategy_id: object) -> str:
@@ -182,7 +227,8 @@ def _record(seen: Seen) -> list[str]:
 def _trade(trade: AccountTrade) -> str:
     side = "BUY" if trade.is_buy else "SELL"
     at = datetime.fromtimestamp(trade.at_ms / 1000, UTC)
-    return f"    {at:%Y-%m-%d %H:%M:%S} {side} {figure(trade.quantity)} at {figure(trade.price)}, {_fee(trade.fee_usd)}"
+    traded = f"{side} {figure(trade.quantity)} at {figure(trade.price)}"
+    return f"    {at:%Y-%m-%d %H:%M:%S} UTC {traded}, {_fee(trade.fee_usd)}"
 
 
 def _exit(line: Exit) -> str:
@@ -195,17 +241,42 @@ def _exit(line: Exit) -> str:
 
 def _opening(line: Opening, wishes: Wishes) -> str:
     whose = _owner(wishes.strategy_name, line.strategy_id)
-    return one_line(f"a {line.side} of {figure(line.quantity)} for {whose} {_at(line)}, {_fee(line.fee_usd)}, no stop")
+    return one_line(f"a {line.side} of {figure(line.quantity)} for {whose} {_at(line)}, {_fee(line.fee_usd)}")
+
+
+def _is_protected(seen: Seen, line: Opening) -> bool:
+    """Whether it adds to a position with protective orders, which then are for the whole of it."""
+    own = (each for each in seen.books.held if (each.strategy_id, each.side) == (line.strategy_id, line.side))
+    return any(names_of(each) for each in own)
 
 
 def _at(line: Exit | Opening) -> str:
     if line.price is None or line.source is None:
         return "at a price that nothing tells (--price says it)"
-    return f"at {figure(line.price)} ({_SOURCES[line.source]})"
+    return f"at {average(line.price)} ({_SOURCES[line.source]})"
 
 
 def _fee(fee_usd: Decimal | None) -> str:
-    return "no known fee (0 is booked; --fee says it)" if fee_usd is None else f"fee {figure(fee_usd)} USD"
+    if fee_usd is None:
+        return "no known fee (0 is booked; --fee says it)"
+    return f"a rebate of {figure(-fee_usd)} USD" if fee_usd < 0 else f"fee {figure(fee_usd)} USD"
+
+
+def _venue_net(row: dict[str, Any]) -> Decimal:
+    """All that the venue holds, what is noted as held outside Sparky too."""
+    return Decimal(str(row["at_venue"])) + Decimal(str(row["outside"]))
+
+
+def _of_which(row: dict[str, Any]) -> str:
+    return "" if _is_zero(row["outside"]) else f" (of that {figure(row['outside'])} outside Sparky, as noted)"
+
+
+def _price(value: object) -> str:
+    """To 15 digits, as an average has more of them; what is no number is told as it is."""
+    try:
+        return average(Decimal(str(value)))
+    except InvalidOperation:
+        return str(value)
 
 
 def _word(reason: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from pydantic import SecretStr
 
 from console import home_key, output, people
+from console.exchanges import check_exists
 from console.output import Column
 from console.session import settings_here, store_of
 from console.strategies import AsJson
@@ -26,6 +27,11 @@ app = typer.Typer(no_args_is_help=True, help="Store keys of venues and webhook s
 
 SHORTEST_WEBHOOK_SECRET: Final = 24  # a shorter one could be guessed from its digest, by which the database finds it
 _ASTER: Final = ("user_address", "signer_address", "private_key")
+_FORMS: Final = {
+    "user_address": " (the account's wallet, 0x and 40 hex digits)",
+    "signer_address": " (its API wallet, 0x and 40 hex digits)",
+    "private_key": " (of the API wallet, 0x and 64 hex digits)",
+}
 _KEYED: Final = ("api_key", "api_secret", "passphrase")
 
 COLUMNS = (
@@ -50,13 +56,16 @@ def put(
     """Store credentials; fields that are left out stay as they were.
 
     Asks for each at a terminal; elsewhere reads from stdin a JSON object, lines of name=value, or for webhook the
-    secret alone.
+    secret alone. Aster: user_address is the wallet of the account, signer_address that of its API wallet (0x and 40
+    hex digits each), private_key that of the API wallet (0x and 64 hex digits). Others: api_key, api_secret.
     """
     exchange = exchange.strip().lower()
     if new and exchange != WEBHOOK:
         raise SparkyError(
             f"--new is for `webhook` only; {exchange} is taken for a venue, whose keys are made at the venue."
         )
+    if exchange != WEBHOOK:
+        check_exists(exchange)
     values = {"webhook_secret": new_webhook_secret()} if new else _asked(exchange)
     _check(exchange, values)
     with _sealing_store() as store:
@@ -105,7 +114,13 @@ def _asked(exchange: str) -> dict[str, SecretStr]:
     if sys.stdin.isatty():
         fields = ("webhook_secret",) if exchange == WEBHOOK else _ASTER if exchange == "aster" else _KEYED
         given = {
-            field: typer.prompt(field, default="", show_default=False, hide_input=field in SECRET_FIELDS, err=True)
+            field: typer.prompt(
+                f"{field}{_FORMS.get(field, '')}",
+                default="",
+                show_default=False,
+                hide_input=field in SECRET_FIELDS,
+                err=True,
+            )
             for field in fields
         }
     else:

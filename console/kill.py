@@ -63,7 +63,9 @@ def kill(
 
 
 def _tell_closed(closing: Closing, settings: Settings, *, as_json: bool) -> None:
-    output.answer(closing.closed, COLUMNS, as_json=as_json, empty="The kill switch is on; nothing was held.")
+    if closing.closed and not as_json:
+        output.say("The kill switch is on now.")
+    output.answer(closing.closed, COLUMNS, as_json=as_json, empty="The kill switch is on now; nothing was held.")
     if not closing.is_complete:
         hint = closing.hint(settings)
         raise SparkyError(f"Not everything is closed; the kill switch stays on. Run it again.{hint}")

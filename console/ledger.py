@@ -65,6 +65,7 @@ TRADES = (
     Column("exit", output.price("exit_price"), is_number=True, goes=3),
     Column("fees USD", output.usd("fees_usd"), is_number=True, goes=1),
     Column("P&L USD", output.usd("pnl_usd"), is_number=True),
+    Column("reason", "exit_reason", wraps=True, goes=4),
     Column("paper", "is_paper"),
 )
 

@@ -42,9 +42,8 @@ def differences(store: Store) -> Check:
     encoding = encoding_of_answers()
     commands = list(dict.fromkeys(adoption_words.command(row, found, encoding) for row in found))
     told = ", ".join(f"`{command}`" for command in commands[: adoption_words.MOST_WARNINGS])
-    return fault(
-        "books and venues", "; ".join(adoption_words.warnings(found, encoding)), f"look at it and settle it: {told}"
-    )
+    named = "; ".join(adoption_words.warnings(found, encoding, names_commands=False))
+    return fault("books and venues", named, f"look at it and settle it: {told}")
 
 
 def _runs_nowhere(settings: Settings, store: Store) -> bool:

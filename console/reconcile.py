@@ -1,5 +1,6 @@
 """`sparky reconcile`: what books and venue differ in, and how a person settles it."""
 
+import contextlib
 import sys
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -10,13 +11,15 @@ import typer
 from console import adopting, output
 from console.adoption_plan import Place, Plan, Seen, Wishes, plan_of
 from console.adoption_words import as_json as seen_as_json
-from console.adoption_words import as_row, listed, looked_at, of_place, planned, ways_on
+from console.adoption_words import as_row, listed, looked_at, not_noted, note, of_note, of_place, planned, ways_on
 from console.session import settings_here, store_of
 from console.strategies import AsJson, find
 from console.streams import encoding_of_answers
 from engine.errors import SparkyError
 from engine.settings import Settings
+from engine.store.adoption_rows import OpenDifference, OutsideNote
 from engine.store.store import Store
+from webhook_server.symbols import canonical
 
 MOST_USD = Decimal(1_000_000_000_000)
 LONGEST_NUMBER = 40
@@ -37,27 +40,41 @@ def reconcile(  # noqa: PLR0913, PLR0917 - its options
     ] = None,
     price: Annotated[str | None, typer.Option(help="At this price, whatever the record says.")] = None,
     fee: Annotated[str | None, typer.Option(help="For this fee in USD in all, whatever the record says.")] = None,
+    noted: Annotated[
+        bool, typer.Option("--noted", help="With --adopt: book what was noted as held outside Sparky, too.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List what books and venue differ in and no rule explains, or settle it; exit code 1 while something differs."""
     _check_choice(
-        symbol, adopt=adopt, outside=outside, has_word=any(each is not None for each in (price, fee, strategy))
+        symbol,
+        adopt=adopt,
+        outside=outside,
+        has_word=noted or any(each is not None for each in (price, fee, strategy)),
     )
     if symbol is None:
         _list(email, exchange, as_json=as_json)
         return
-    settings, wishes = settings_here(), _wishes(price, fee)
+    settings, wishes = settings_here(), _wishes(price, fee, takes_note=noted)
     with store_of(settings) as store:
         place = _place(store, symbol, email, exchange)
-        wishes = _for_strategy(store, place, wishes.model_copy(update={"named": _named(email, exchange)}), strategy)
+        given = {
+            "named": _named(user=email, exchange=exchange),
+            "given": (*_named(price=price, fee=fee, strategy=strategy), *(["--noted"] if noted else [])),
+        }
+        wishes = _for_strategy(store, place, wishes.model_copy(update=given), strategy)
         seen = adopting.look(store, adopting.account_of(settings, store, place), place)
+    if seen.is_unknown:
+        raise SparkyError(f"{place.exchange} lists no {place.symbol}.")
     plan = plan_of(seen, wishes)
     if not (adopt or outside):
         _show(seen, plan, wishes, as_json=as_json)
         raise typer.Exit(int(not _agrees(seen, plan)))
     if adopt:
         _check_prices(seen, plan)
+    elif seen.difference != 0 and not seen.can_be_noted:
+        raise SparkyError(not_noted(seen, wishes))
     if not (yes or _agrees(seen, plan)):
         _confirm(seen, plan, wishes, outside=outside)
     failures = _settle(settings, seen, wishes, outside=outside)
@@ -67,24 +84,27 @@ def reconcile(  # noqa: PLR0913, PLR0917 - its options
 
 
 def _check_choice(symbol: str | None, *, adopt: bool, outside: bool, has_word: bool) -> None:
+    if symbol is not None and not symbol.strip():
+        raise SparkyError("Name the symbol to look at, as in BTCUSDT; without one, `sparky reconcile` lists all.")
     if symbol is None and (adopt or outside or has_word):
         raise SparkyError("Name the symbol to settle, as `sparky reconcile` lists it.")
     if adopt and outside:
         raise SparkyError("Choose --adopt or --outside.")
     if outside and has_word:
-        raise SparkyError("--outside books nothing: --price, --fee and --strategy go with --adopt.")
+        raise SparkyError("--outside books nothing: --price, --fee, --strategy and --noted go with --adopt.")
 
 
-def _wishes(price: str | None, fee: str | None) -> Wishes:
-    wishes = Wishes(price=_number(price, "--price"), fee_usd=_number(fee, "--fee"))
+def _wishes(price: str | None, fee: str | None, *, takes_note: bool) -> Wishes:
+    wishes = Wishes(price=_number(price, "--price"), fee_usd=_number(fee, "--fee"), takes_note=takes_note)
     if wishes.price is not None and wishes.price <= 0:
         raise SparkyError("--price must be above 0.")
     return wishes
 
 
-def _named(email: str | None, exchange: str | None) -> tuple[str, ...]:
-    given = (("--user", email), ("--exchange", exchange))
-    return tuple(word for option, value in given if value is not None for word in (option, value))
+def _named(**options: str | None) -> tuple[str, ...]:
+    """Options as they were given, to be given again."""
+    given = options.items()
+    return tuple(word for option, value in given if value is not None for word in (f"--{option}", value))
 
 
 def _agrees(seen: Seen, plan: Plan) -> bool:
@@ -94,20 +114,21 @@ def _agrees(seen: Seen, plan: Plan) -> bool:
 def _list(email: str | None, exchange: str | None, *, as_json: bool) -> None:
     with store_of(settings_here()) as store:
         user_id = None if email is None else _person(store, email)
-        found = [
-            as_row(each)
-            for each in store.open_differences()
-            if user_id in {None, each.user_id} and (exchange is None or each.exchange == exchange.strip().lower())
-        ]
+
+        def is_meant(row: OpenDifference | OutsideNote) -> bool:
+            return user_id in {None, row.user_id} and (exchange is None or row.exchange == exchange.strip().lower())
+
+        found = [as_row(each) for each in store.open_differences() if is_meant(each)]
+        notes = [note(each) for each in store.outside_notes() if is_meant(each)]
         last = store.last_difference_at()
     if as_json:
         output.print_json(found)
-    elif found:
-        encoding = encoding_of_answers()
-        output.say_hanging([line for row in found for line in listed(row, found, encoding)])
-    else:
+        raise typer.Exit(int(bool(found)))
+    encoding = encoding_of_answers()
+    if not found:
         known = "" if last is None else f" The last one was seen or settled at {output.utc(last)} UTC."
         output.say(f"There is no open difference between books and venues.{known}")
+    output.say_hanging([*(line for row in found for line in listed(row, found, encoding)), *notes])
     raise typer.Exit(int(bool(found)))
 
 
@@ -115,7 +136,7 @@ def _show(seen: Seen, plan: Plan, wishes: Wishes, *, as_json: bool) -> None:
     if as_json:
         output.print_json(seen_as_json(seen, plan))
         return
-    ways = [] if _agrees(seen, plan) else ways_on(seen, plan, wishes)
+    ways = of_note(seen, wishes) if _agrees(seen, plan) else ways_on(seen, plan, wishes)
     output.say_hanging([*looked_at(seen), *planned(seen, plan, wishes), *ways])
 
 
@@ -132,7 +153,7 @@ def _confirm(seen: Seen, plan: Plan, wishes: Wishes, *, outside: bool) -> None:
     if not sys.stdin.isatty():
         raise SparkyError(f"Settling {of_place(seen.place)} must be confirmed: at a terminal, or with --yes.")
     output.say_hanging([*looked_at(seen), *([] if outside else planned(seen, plan, wishes))], err=True)
-    question = "Note the difference as held outside Sparky?" if outside else "Book this?"
+    question = f"Note {seen.beyond:f} as held outside Sparky?" if outside else "Book this?"
     typer.confirm(question, abort=True, err=True)
 
 
@@ -148,8 +169,8 @@ def _settle(settings: Settings, confirmed: Seen, wishes: Wishes, *, outside: boo
                 f"{of_place(place)} has changed since it was looked at, and nothing was booked: look again."
             )
         if outside:
-            quantity = seen.difference + seen.books.outside
-            store.note_outside(place.user_id, place.exchange, place.symbol, seen.quantities, quantity, seen.record)
+            books = (place.user_id, place.exchange, place.symbol, seen.quantities)
+            store.note_outside(*books, seen.beyond, seen.record)
             return ()
         return adopting.carry_out(store, account, seen, plan_of(confirmed, wishes))
 
@@ -159,10 +180,11 @@ def _tell_settled(seen: Seen, plan: Plan, *, outside: bool, as_json: bool) -> No
     if as_json:
         output.print_json(seen_as_json(seen, plan) | {"settled": done})
     elif outside:
-        quantity = seen.difference + seen.books.outside
-        output.say(f"{quantity:f} of {of_place(seen.place)} is noted as held outside Sparky; nothing was booked.")
+        output.say(f"{seen.beyond:f} of {of_place(seen.place)} is noted as held outside Sparky; nothing was booked.")
     elif plan.is_empty:
         output.say(f"Books and venue agree in {of_place(seen.place)}; there was nothing to book.")
+    elif not plan.books:
+        output.say(f"Of {of_place(seen.place)} {plan.outside:f} is noted as held outside Sparky; nothing was booked.")
     else:
         exits, opened = len(plan.exits), int(plan.opening is not None)
         output.say(f"Adopted {of_place(seen.place)}: exits booked: {exits}, positions opened or added to: {opened}.")
@@ -172,7 +194,8 @@ def _place(store: Store, symbol: str, email: str | None, exchange: str | None) -
     """The one account that is meant. Raises SparkyError that says what to name."""
     user_id = None if email is None else _person(store, email)
     venue = None if exchange is None else exchange.strip().lower()
-    for name in dict.fromkeys((symbol.strip(), symbol.strip().upper())):
+    names = _names(symbol)
+    for name in names:
         rows: list[Any] = [
             each
             for each in store.accounts_in_symbol(name)
@@ -191,7 +214,24 @@ def _place(store: Store, symbol: str, email: str | None, exchange: str | None) -
     if len(accounts) != 1:
         raise SparkyError(f"Nothing is known of {symbol.strip()}: name the account by --user and --exchange.")
     (account,) = accounts
-    return Place(user_id=account.user_id, email=email, exchange=account.exchange, symbol=symbol.strip().upper())
+    whose = store.email_of(account.user_id)
+    return Place(user_id=account.user_id, email=whose, exchange=account.exchange, symbol=_listed_as(symbol))
+
+
+def _names(symbol: str) -> tuple[str, ...]:
+    """What `symbol` may be in the books: as it was written, and as webhooks understand it."""
+    written = symbol.strip()
+    with contextlib.suppress(ValueError):
+        return tuple(dict.fromkeys((written, written.upper(), canonical(written))))
+    return tuple(dict.fromkeys((written, written.upper())))
+
+
+def _listed_as(symbol: str) -> str:
+    """What a venue calls it. Raises SparkyError for what is no symbol."""
+    try:
+        return canonical(symbol)
+    except ValueError as error:
+        raise SparkyError(f"{symbol.strip()} {error}.") from None
 
 
 def _person(store: Store, email: str) -> UUID:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from console import output, people
+from console.exchanges import check_exists, command_for_keys, has_keys
 from console.output import Column
 from console.session import database_here, settings_here
 from console.streams import read_stdin
@@ -129,7 +130,16 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         untested = None if new.is_paper_trading else why_not_live(new.exchange)
         if untested is not None:
             raise SparkyError(untested)
+        check_exists(new.exchange)
         row = store.create_strategy(new)
+        email = store.email_of(row.user_id)
+        is_keyless = not (new.is_paper_trading or has_keys(store, row.user_id, row.exchange))
+    if is_keyless:
+        output.say(
+            f"Its person has no keys for {row.exchange}, without which every entry is refused: "
+            f"{command_for_keys(row.exchange, email)} stores them.",
+            err=True,
+        )
     if as_json:
         output.answer_one(row, as_json=True)
     else:

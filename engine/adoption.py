@@ -115,6 +115,26 @@ def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holde
     return Change(exits=exits, opened=rest if change > 0 else -rest)
 
 
+def note_beside(booked: Decimal, at_venue: Decimal, noted: Decimal) -> Decimal:
+    """What stays of a note of `noted` (held outside Sparky) where books and venue differ: it shrinks towards 0 first.
+
+    A difference on the note's own side leaves it as it is.
+    """
+    difference = at_venue - noted - booked
+    if noted == 0 or difference == 0 or (noted > 0) is (difference > 0):
+        return noted
+    return noted + difference if abs(difference) < abs(noted) else ZERO
+
+
+def can_be_noted(quantity: Decimal, at_venue: Decimal, noted: Decimal) -> bool:
+    """Whether `quantity` can be held outside Sparky by an account that holds `at_venue` in all, `noted` of it so far.
+
+    It is on the account's side and no more than its net, or less of what was noted. 0 ends a note.
+    """
+    within = at_venue if quantity * at_venue > 0 and abs(quantity) <= abs(at_venue) else noted
+    return quantity == 0 or (quantity * within > 0 and abs(quantity) <= abs(within))
+
+
 def unbooked(trades: Sequence[AccountTrade], booked: Mapping[str, BookedOrder]) -> list[AccountTrade]:
     """What of `trades` (oldest first) is not in the books, of orders that are booked in part the rest with its fee.
 

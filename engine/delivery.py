@@ -115,7 +115,8 @@ def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
 
 def _reason(answer: bytes) -> str | None:
     parsed = _parsed(answer)
-    said = [str(parsed[key]) for key in ("action", "error", "message") if isinstance(parsed.get(key), str)]
+    keys = ("action", "error" if parsed.get("error") else "reason", "message")  # beside an error, the reason repeats it
+    said = [str(parsed[key]) for key in keys if isinstance(parsed.get(key), str)]
     return ": ".join(said)[:LONGEST_REASON] or None
 
 

@@ -35,6 +35,13 @@ class UpstreamUnavailable(SparkyError):
         self.retry_after_s = retry_after_s
 
 
+class ClockRefused(UpstreamUnavailable):
+    """A venue that answers, and refuses requests by this host's clock for now."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__("venue", reason, retry_after_s)
+
+
 class SealedElsewhere(UpstreamUnavailable):
     """A secret is sealed with a key that this process does not hold. Whoever holds it can go on: nothing ends here."""
 

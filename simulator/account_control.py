@@ -8,7 +8,8 @@ hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` and ``{"self_trade": {"s
 the venue's own orders, with ``"quantity"`` or ``"percent"`` of a part of the position and ``"pieces"`` of several
 trades, and for a liquidation ``"fee_percent"`` and ``"keeps_orders"``; ``{"funding": {"symbol": "BTCUSDT", "rate":
 "0.0001"}}`` is paid, and ``{"fee_coin": "BNB"}`` has commissions paid in that coin from now on (``""``: in dollars
-again). ``"user"`` names one account (for Aster the address in small letters), else it happens to all.
+again). What closes is answered by 400 where no account holds the symbol. ``"user"`` names one account (for Aster the
+address in small letters), else it happens to all.
 
 Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
 ``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
@@ -17,6 +18,7 @@ only after so much market time, ``{"rows_of_flat": false}`` leaves symbols witho
 """
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, Self
 
@@ -129,12 +131,19 @@ def happen(exchange: Exchange, happening: Happening) -> None:
         raise AsterRefusal(-2015, f"No account of {happening.user}.")
     if happening.symbol is not None:
         exchange.market(happening.symbol)
+    if {"close", "liquidate", "adl"}.intersection(happening.events) and not _is_held(exchange, users, happening):
+        raise AsterRefusal(-2022, f"No position in {happening.symbol} is held.")
     for user in users:
         try:
             _event(exchange, user, happening)
         finally:
             exchange.keep(user, has_asked_only=False)
     _switch(exchange, happening)
+
+
+def _is_held(exchange: Exchange, users: Sequence[str], happening: Happening) -> bool:
+    symbol = happening.symbol or ""
+    return any(exchange.account(user).holding(symbol).amount for user in users)
 
 
 def _event(exchange: Exchange, user: str, happening: Happening) -> None:

@@ -7,7 +7,7 @@ only from the same host:
 - ``{"multi_assets": true}``: no symbol can be set to isolated margin (-4168).
 - ``{"can_trade": false}``: the account says so, and takes reduce-only orders alone (-4087).
 - ``{"refused_ip": "203.0.113.7"}``: every signed request is refused with -2015, as from an address that the key
-  does not allow (``null``: none is).
+  does not allow (``null`` or ``""``: none is).
 - ``{"clock_offset_s": 15}``: the venue's clock is so many seconds ahead of this host's (negative: behind). ``/time``
   tells it, and signed requests are compared with it (-1021).
 - ``{"isolated": ["BTCUSDT"]}``: these symbols have isolated margin (``[]``: none).
@@ -79,7 +79,7 @@ class AccountSettings:
 
     def check_access(self) -> None:
         """Before a signed request is answered. Raises AsterRefusal."""
-        if self.refused_ip is not None:
+        if self.refused_ip:
             words = f"Invalid API-key, IP, or permissions for action, request ip: {self.refused_ip}"
             raise AsterRefusal(-2015, words, status=401)
 
@@ -132,6 +132,7 @@ def _apply(change: Change, exchange: "Exchange") -> None:
     named = change.model_fields_set
     for name in named:
         setattr(exchange.settings, name, getattr(change, name))
+    exchange.settings.refused_ip = exchange.settings.refused_ip or None
     for user in exchange.users():
         account = exchange.account(user)
         if "isolated" in named:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from engine import booked
-from engine.errors import UpstreamUnavailable
+from engine.errors import ClockRefused, UpstreamUnavailable
 from engine.plain_text import one_line
 from engine.store.webhook_rows import Fill
 from engine.types import Position
@@ -112,7 +112,11 @@ def unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> Answ
     wait_s = RETRY_LATER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
     if error.service != "venue":
         return _try_again(f"The {error.service} is unavailable", wait_s)
-    return _try_again(one_line(f"{_named(exchange)} is unavailable: {error.reason}", LONGEST_REASON), wait_s)
+    if isinstance(error, ClockRefused):
+        told = f"{exchange or 'the venue'} refuses this host's clock: {error.reason}"
+    else:
+        told = f"{_named(exchange)} is unavailable: {error.reason}"
+    return _try_again(one_line(told, LONGEST_REASON), wait_s)
 
 
 def outcome_unknown(exchange: str, reason: str | None = None) -> Answer:

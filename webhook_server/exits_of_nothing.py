@@ -6,17 +6,21 @@ from uuid import UUID
 
 from engine import booked
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
+from engine.exchanges.account_record import Forced
 from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
 from engine.types import Position
 from webhook_server import answers
 from webhook_server.fields import SYMBOL
+from webhook_server.outside_record import BY_HAND
 from webhook_server.schemas import Order
 from webhook_server.settling import faults_of
 from webhook_server.trade import Ended, Request
 from webhook_server.venues import Venues
 
 MOST_NAMED: Final = 5
+LATELY_S: Final = 86_400.0
+AT_VENUE: Final = frozenset({*(cause.value for cause in Forced), BY_HAND})
 
 
 def reason(request: Request, store: Store, venues: Venues) -> str:
@@ -30,7 +34,15 @@ def reason(request: Request, store: Store, venues: Venues) -> str:
     held = [each for each in store.open_positions(user_id=request.user_id) if each.symbol == order.symbol]
     is_known = any(each.exchange.lower() == order.exchange for each in held) or _is_listed(order, venues)
     told = _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
+    told += _ended_at_venue(request, store)
     return told if is_known else f"{told}; whether {order.exchange} lists it is not known while it does not answer"
+
+
+def _ended_at_venue(request: Request, store: Store) -> str:
+    """What became of the sender's last live position in the symbol, where its venue ended it lately."""
+    order = request.order
+    ended = store.last_exit(request.user_id, order.exchange, order.symbol, order.strategy_id, LATELY_S)
+    return f"; the last one had ended at the venue ({ended})" if ended in AT_VENUE else ""
 
 
 def as_held(order: Order, body: Mapping[str, Any], user_id: UUID, store: Store) -> Order:

@@ -125,7 +125,7 @@ class VenueChanges:
                     unbooked_net=found.unbooked_net,
                     costs_until_ms=record.costs_until_ms,
                 )
-        return Look(facts, look.net, f"its record explains a position of {told:f}, and it holds {look.net:f}")
+        return Look(facts, look.net, f"by its record the account should hold {told:f}, and it holds {look.net:f}")
 
     def _after(self, user_id: UUID, exchange: str, symbol: str, net: Decimal, record: ReadRecord) -> Look:
         facts = self._store.venue_facts(user_id, exchange, symbol)

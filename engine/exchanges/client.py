@@ -108,7 +108,7 @@ def open_exchange(
     """
     family = family_of(venue)
     if family is None:
-        raise BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
+        raise no_exchange(venue)
     exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))
     shared = backoff or backoff_of(base_url or venue)
     exchange.number = number
@@ -127,6 +127,11 @@ def number(told: Any) -> float | str:
     value = exact(told)
     rounded = float(value)
     return rounded if exact(rounded) == value else digits(value)
+
+
+def no_exchange(venue: str) -> BadConfiguration:
+    """What is wrong with a venue that ccxt does not know, with the name that may be meant."""
+    return BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
 
 
 def _suggestion(venue: str) -> str:

@@ -10,6 +10,7 @@ import ccxt
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from engine.errors import (
+    ClockRefused,
     CredentialsRefused,
     OutcomeUnknown,
     RefusalKind,
@@ -73,6 +74,8 @@ def _by_code(code: str | None, reason: str, wait_s: float | None, *, ordering: b
     """What the venue's code alone decides."""
     if code in codes.UNKNOWN:
         return _silence(reason, ordering=ordering)
+    if code == codes.CLOCK:
+        return ClockRefused(reason, wait_s)
     if code in codes.LATER:
         return UpstreamUnavailable("venue", reason, wait_s)
     if code in codes.CREDENTIALS:

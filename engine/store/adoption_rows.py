@@ -33,6 +33,17 @@ class OpenDifference(ShownRow):
     held: tuple[NamedPosition, ...] = ()
 
 
+class OutsideNote(ShownRow):
+    """What a person has noted as held outside Sparky, net (base asset, negative when short)."""
+
+    user_id: UUID
+    email: str | None = None
+    exchange: str
+    symbol: str
+    quantity: Decimal
+    noted_at: Moment
+
+
 class BookedOrder(Row):
     """How much of one of the venue's orders is in the live books, and for which fees."""
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.store.adoption_rows import AccountInSymbol, BookedOrder, OpenDifference, SymbolBooks
+from engine.store.adoption_rows import AccountInSymbol, BookedOrder, OpenDifference, OutsideNote, SymbolBooks
 from engine.store.rpc import Rpc
 
 
@@ -15,6 +15,10 @@ class AdoptionStore:
     def open_differences(self) -> tuple[OpenDifference, ...]:
         """Of everybody, oldest first, with what the books hold there."""
         return tuple(OpenDifference.model_validate(row) for row in self.rpc.call("open_differences"))
+
+    def outside_notes(self) -> tuple[OutsideNote, ...]:
+        """What people hold outside Sparky, as they have noted it; the oldest first."""
+        return tuple(OutsideNote.model_validate(row) for row in self.rpc.call("outside_notes"))
 
     def last_difference_at(self) -> str | None:
         """When a difference was last seen or resolved, in ISO 8601; None when there never was one."""
@@ -48,25 +52,28 @@ class AdoptionStore:
         exits: Sequence[Mapping[str, Any]],
         opening: Mapping[str, Any] | None,
         record: Mapping[str, int | None] | None = None,
+        note: tuple[Decimal, Decimal] | None = None,
     ) -> int:
         """Books a plan in one transaction and resolves the difference; how many fills that were.
 
         `seen` are the quantities of the plan's positions by their ids, `record` its newest trade (``last_trade_id``)
-        and time (``at_ms``): nothing up to there explains a later difference. Raises BadConfiguration when the books
-        are others by now, or a signal is under way in the symbol: nothing is booked then.
+        and time (``at_ms``): nothing up to there explains a later difference. `note` is what was noted as held outside
+        Sparky, and what is from now on (None: it stays). Raises BadConfiguration when books or note are others by now,
+        or a signal is under way in the symbol: nothing is booked then.
         """
-        return len(
-            self.rpc.call(
-                "adopt_difference",
-                user_id=user_id,
-                exchange=exchange,
-                symbol=symbol,
-                seen={position: str(quantity) for position, quantity in seen.items()},
-                exits=[dict(each) for each in exits],
-                open=None if opening is None else dict(opening),
-                record=dict(record or {}),
-            )
-        )
+        given: dict[str, Any] = {
+            "user_id": user_id,
+            "exchange": exchange,
+            "symbol": symbol,
+            "seen": {position: str(quantity) for position, quantity in seen.items()},
+            "exits": [dict(each) for each in exits],
+            "open": None if opening is None else dict(opening),
+            "record": dict(record or {}),
+        }
+        if note is None:
+            return len(self.rpc.call("adopt_difference", **given))
+        noted, outside = (f"{each:f}" for each in note)
+        return len(self.rpc.call("adopt_beside_note", **given, noted=noted, outside=outside))
 
     def note_outside(
         self,

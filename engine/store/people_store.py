@@ -98,6 +98,11 @@ class PeopleStore:
         found = self.rpc.call("user_of", email=email)
         return UUID(found) if found else None
 
+    def email_of(self, user_id: UUID) -> str | None:
+        """A person's address; None for one who has none, or is gone."""
+        found = self.rpc.call("email_of", user_id=user_id)
+        return None if found is None else str(found)
+
     def ensure_user(self, email: str) -> UUID:
         """The id of the user with this address, created if there is none."""
         return UUID(self.rpc.call("ensure_user", email=email))

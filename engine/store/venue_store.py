@@ -92,6 +92,21 @@ class VenueStore:
         stored = self.rpc.call("end_booked", request_id=request_id, user_id=user_id, status=status, answer=answer)
         return dict(plain(stored or answer))
 
+    def last_exit(
+        self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None, within_s: float
+    ) -> str | None:
+        """Why the last live trade of one strategy (or, without one, the person) in a symbol ended, if it ended within
+        so many seconds."""
+        found = self.rpc.call(
+            "last_exit",
+            user_id=user_id,
+            exchange=exchange,
+            symbol=symbol,
+            strategy_id=strategy_id,
+            within_s=within_s,
+        )
+        return None if found is None else str(found)
+
     def exits_of(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
         """Exit reasons of the live trades of one strategy (or, without one, the person) in a symbol, newest first."""
         found = self.rpc.call(

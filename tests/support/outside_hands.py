@@ -5,7 +5,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Any
+
+import requests
 
 from engine.errors import VenueRefused
 from engine.exchanges.ccxt_venue import CcxtVenue
@@ -103,4 +106,9 @@ class OutsideHands:
         self._product.control("aster", "market", {"symbol": symbol, "jump_percent": self._dice.choice(percents)})
 
     def _tell(self, **event: Any) -> None:
-        self._product.control("aster", "account", event)
+        try:
+            self._product.control("aster", "account", event)
+        except requests.HTTPError as error:
+            if error.response.status_code != HTTPStatus.BAD_REQUEST:
+                raise
+            raise VenueRefused(error.response.text, "reduce_only") from error

@@ -164,6 +164,7 @@ def test_a_clock_that_the_venue_goes_on_refusing_is_told_with_its_difference(flo
     told = floor.send("a")
     assert told["status"] == 503
     assert "-1021" in told["error"]
+    assert told["error"].startswith(f"{floor.simulated.name} refuses this host's clock: ")
     assert "12.0 s behind" in told["error"]
     with pytest.raises(UpstreamUnavailable, match=r"12\.0 s behind"):
         floor.account.order_by_client_id("BTCUSDT", "x")
