@@ -10,8 +10,8 @@ again). ``"user"`` names one account (for Aster the address in small letters), e
 
 Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
 ``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
-only after so much market time, ``{"income_lag_s": 60}`` income alone, ``{"rows_of_flat": false}`` leaves symbols without position and order out of
-``positionRisk``.
+only after so much market time, ``{"income_lag_s": 60}`` income alone, ``{"rows_of_flat": false}`` leaves symbols
+without position and order out of ``positionRisk``.
 """
 
 import json

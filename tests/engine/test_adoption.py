@@ -7,10 +7,11 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adoption import ZERO, change_to, explaining, net_of, parts_of_fee, pricing_of, unbooked
+from engine.adoption import ZERO, change_to, explaining, parts_of_fee, pricing_of, unbooked
 from engine.exchanges.account_record import AccountTrade
 from engine.shares import shares, unit_of
 from engine.store.adoption_rows import BookedOrder
+from engine.store.venue_rows import net_of
 from engine.types import Position, Side
 
 USER = uuid.uuid4()

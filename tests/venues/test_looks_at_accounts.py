@@ -1,4 +1,4 @@
-"""One look at an account: what is being traded meanwhile is no difference, and what cannot be read hides nothing else."""
+"""One look at an account: what is traded meanwhile is no difference, and what cannot be read hides nothing."""
 
 import threading
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ def test_a_symbol_that_cannot_be_read_is_a_difference_with_its_reason_and_hides_
 def test_a_fault_of_ours_in_one_symbol_hides_no_other(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     floor.send()
     unreadable(floor)
-    changes = floor.server.reconciliation._changes
+    changes = floor.server.reconciliation._looks._changes
     real = changes.settle
 
     def settle(user_id: UUID, exchange: str, symbol: str, *rest: Any, **more: Any) -> Any:
@@ -268,4 +268,6 @@ def test_near_the_limit_questions_in_the_background_wait_and_exits_do_not(floor:
         assert floor.send(action="close")["action"] == "closed"
     finally:
         backoff.learn(limit)
+    assert floor.net() == 0
+    assert look(floor) == []
     assert floor.booked() == floor.net() == 0
