@@ -31,5 +31,10 @@ def unit_of(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
     """The lot, where all `quantities` are multiples of it; else the last decimal place that one of them uses."""
     if lot is not None and all(Fraction(each) / Fraction(lot) % 1 == 0 for each in quantities):
         return lot
-    places = [len(booked.digits(each).partition(".")[2]) for each in quantities]
-    return Decimal((0, (1,), -max(places)))
+    return Decimal((0, (1,), min(_exponent(booked.digits(each)) for each in quantities)))
+
+
+def _exponent(text: str) -> int:
+    """Of the last digit that is not 0, in plain digits."""
+    whole, _, fraction = text.partition(".")
+    return -len(fraction) if fraction else len(whole) - len(whole.rstrip("0") or whole)

@@ -17,8 +17,9 @@ class VenueFacts(Row):
     `last_trade_id` is how far the account's record was read (None: never),
     `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
     outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the oldest position was
-    entered, `last_fill_ms` when the newest fill happened, all in the venue's time. `cost_ids` name the income of liquidations
-    that is booked; up to `costs_until_ms` a person has settled it. `unsettled` are requests whose outcome is not known.
+    entered, `last_fill_ms` when the newest fill happened, all in the venue's time. `cost_ids` name the income of
+    liquidations that is booked; up to `costs_until_ms` a person has settled it. `unsettled` are requests whose outcome
+    is not known.
     """
 
     positions: tuple[Position, ...]
