@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from engine.errors import UpstreamUnavailable
+from engine.errors import OrderUnclear, UpstreamUnavailable
 from engine.exchanges.backoff import backoff_of
 from engine.settings import Settings
 from tests.support.sql import Sql
@@ -271,3 +271,24 @@ def test_near_the_limit_questions_in_the_background_wait_and_exits_do_not(floor:
     assert floor.net() == 0
     assert look(floor) == []
     assert floor.booked() == floor.net() == 0
+
+
+def test_one_order_that_is_unclear_does_not_make_its_venue_one_that_is_away(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        floor.send(strategy_id=floor.strategy(), **STOP)
+    for order in floor.waiting():
+        floor.account.cancel("BTCUSDT", order.client_order_id or "")
+    account, real = type(floor.account), type(floor.account).order_by_client_id
+    unclear: list[str] = []
+
+    def order_by_client_id(self: Any, symbol: str, client_order_id: str) -> Any:
+        if not unclear or client_order_id in unclear:
+            unclear.append(client_order_id)
+            raise OrderUnclear("it took the order and does not show it")
+        return real(self, symbol, client_order_id)
+
+    monkeypatch.setattr(account, "order_by_client_id", order_by_client_id)
+    floor.server.watch.run()
+    assert len(floor.waiting()) == 1
