@@ -61,6 +61,10 @@ class AccountChecks:
                 self._forget(account)
             raise
 
+    def look(self, account: Account) -> None:
+        """Looks if it is time, so that `entering`, in a turn that exits wait for, need not."""
+        self._faults(account)
+
     def forget_all(self) -> None:
         """The next entry on any account looks again."""
         with self._lock:

@@ -209,13 +209,14 @@ def unprotected(fill: Fill, reason: str, closed: Answer | None) -> dict[str, Any
     )
 
 
-def closed(fill: Fill, held: Position, plan: Plan, still_open: Sequence[Position] = ()) -> dict[str, Any]:
-    """200: a position was closed, wholly or in part; `plan` says why an entry closed only. The store adds `pnl`.
+def closed(fill: Fill, held: Decimal, plan: Plan, still_open: Sequence[Position] = ()) -> dict[str, Any]:
+    """200: a position of `held` was closed, wholly or in part; `plan` says why an entry closed only. The store adds
+    `pnl`.
 
     `still_open` are the sender's other positions in the symbol, in the other book.
     """
     body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
-    body["remaining_quantity"] = held.quantity - fill.quantity
+    body["remaining_quantity"] = held - fill.quantity
     if still_open:
         body["still_open"] = [
             {"side": each.side.value, "quantity": each.quantity, "paper": each.is_paper} for each in still_open

@@ -1,14 +1,14 @@
 """From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
 
 from collections.abc import Hashable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Final
 from uuid import UUID
 
-from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown
+from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable
 from engine.exchanges.live_venues import check_live
 from engine.exchanges.venue import Account
 from engine.store.store import Store
@@ -23,7 +23,7 @@ from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
-from webhook_server.trade import CLOSE, OPEN, Ended, PositionEnded, Request, Standby, Trade
+from webhook_server.trade import CLOSE, OPEN, REST, BookedBefore, Ended, PositionEnded, Request, Standby, Trade
 from webhook_server.venue_changes import VenueChanges
 from webhook_server.venues import Venues
 
@@ -82,7 +82,10 @@ class Desk:
 
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
-        trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+        try:
+            trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+        except BookedBefore as done:
+            return done.answer
         if not (trade.is_paper or trade.order.is_entry) and trade.other_sides:
             # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
             turn = (*_account(request), request.order.symbol)
@@ -113,6 +116,8 @@ class Desk:
         if order.strategy_id is not None and portfolio.strategy is None:
             answer = answers.malformed("strategy_id", "this user has no such strategy")
             raise Ended("refused", answer, "no such strategy")
+        if not began.is_paper:
+            self._look_at_account(request)
         shared = self._shared(request, portfolio, is_paper=began.is_paper)
         for turn in shared:
             held_locks.enter_context(self._turns.hold(turn, self._patience_s(request)))
@@ -120,6 +125,11 @@ class Desk:
             portfolio = self._portfolio(request, is_paper=began.is_paper)
         held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
         return Trade(request, began.is_paper, held, portfolio, began.other_sides)
+
+    def _look_at_account(self, request: Request) -> None:
+        """Before the turns that exits wait for. What is wrong is said where the entry is made."""
+        with suppress(BadConfiguration, UpstreamUnavailable):
+            self.accounts.look(self._live_account(request))
 
     def _shared(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
         """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
@@ -150,6 +160,8 @@ class Desk:
             positions = tuple(each for each in positions if each.id == request.position_id)
         held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
         if held is None:
+            if request.is_resumed:
+                self._settlement.check_booked(request)
             raise self._settlement.skipped(request, self._nothing_held(request))
         still_open = tuple(each for each in positions if each.id != held.id)
         return Trade(request, held.is_paper, held, other_sides=began.other_sides, still_open=still_open)
@@ -203,7 +215,7 @@ class Desk:
         with faults_of(trade.order.exchange):
             if trade.is_paper:
                 return Legs(trade, self._venues.paper(trade.order.exchange), *common)
-            account = self._live_account(trade)
+            account = self._live_account(trade.request)
         return Legs(trade, account, *common, partial(self.accounts.entering, account))
 
     def _submit(self, request: Request) -> None:
@@ -211,9 +223,9 @@ class Desk:
         if not self._store.submit_request(self.server, request.id, request.user_id):
             raise Standby("this server may not send orders (any more)")
 
-    def _live_account(self, trade: Trade) -> Account:
-        exchange = trade.order.exchange
-        credentials = self._store.venue_credentials(trade.request.user_id, exchange)
+    def _live_account(self, request: Request) -> Account:
+        exchange = request.order.exchange
+        credentials = self._store.venue_credentials(request.user_id, exchange)
         if credentials is None:
             raise CredentialsRefused(f"this user has no credentials for {exchange}")
         return self._venues.live(exchange, credentials)
@@ -225,7 +237,7 @@ def found_at_venue(legs: Legs) -> Plan | None:
     reverses = order.is_entry and held is not None and not legs.trade.adds()
     if order.is_entry and legs.sent(OPEN) is not None:
         return Plan(close=reverses, open_usd=order.position_size_usd or Decimal(0))
-    if (reverses or not order.is_entry) and legs.sent(CLOSE) is not None:
+    if (reverses or not order.is_entry) and (legs.was_sent(REST) or legs.sent(CLOSE) is not None):
         return Plan(close=True)
     return None
 

@@ -5,8 +5,10 @@ others hold on the opposite side: it is sent as a second order, after books and 
 ended without us is settled before, and then there may be nothing left to do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
 
 import structlog
 
@@ -14,11 +16,13 @@ from engine import booked
 from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Account
 from engine.store.store import Store
+from engine.store.venue_rows import RequestFill
 from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Position
+from webhook_server.kept_open import kept_open
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
-from webhook_server.trade import PositionEnded, Trade, sign_of
+from webhook_server.trade import CLOSE, REST, UNDO, PositionEnded, Request, Trade, sign_of
 from webhook_server.venue_changes import Look, VenueChanges
 
 logger = structlog.get_logger()
@@ -64,18 +68,40 @@ class ExitLegs:
         if legs.trade.is_paper:
             fill = legs.close(held)
             return Exit(fill, held, unbooked=fill)
-        held = self._submitted(legs, held)
+        if not legs.trade.may_have_been_sent:
+            return self._sent(legs, self._submitted(legs, held))
+        request = legs.trade.request
+        booked_close = next((each for each in self._fills(request) if each.kind == "close"), None)
+        if booked_close is not None:
+            return self._with_rest(legs, booked_close.fill, booked_close.booked)
+        if not legs.was_sent(CLOSE) and legs.was_sent(REST):
+            return self._only_rest(legs, held)
+        return self._sent(legs, held)
+
+    def undo(self, legs: Legs, opened: Fill, position: Position) -> Fill:
+        """Takes back what was just entered, as far as the account still holds it: a reduction, unless others hold the
+        opposite side. Raises VenueRefused where nothing of it is left, and what the venue raises."""
+        if legs.trade.may_only_reduce(opened.side) or legs.was_sent(UNDO):
+            return legs.undo(opened, opened.quantity, may_only_reduce=True)
+        look = self._look(legs)
+        now = self._of(look, position)
+        if look is None or now is None:
+            return legs.undo(opened, opened.quantity, may_only_reduce=True)
+        ours = min(opened.quantity, now.quantity, _of_ours(look, now))
+        if ours <= 0:
+            raise VenueRefused(f"the account holds nothing of {now.symbol} on this side any more", "reduce_only")
+        return legs.undo(opened, ours, may_only_reduce=_at_venue(look) * sign_of(now.side) >= ours)
+
+    def _sent(self, legs: Legs, held: Position) -> Exit:
         first = self._first(legs, held)
         if isinstance(first, Position):
             return self._only_rest(legs, first)
-        if not self._may_have_rest(legs, held, first):
+        if first.quantity >= legs.closing_quantity(held.quantity):
             return Exit(first, held, unbooked=first)
-        return self._with_rest(legs, first)
+        return self._with_rest(legs, first, self._book(legs.trade, first))
 
     def _submitted(self, legs: Legs, held: Position) -> Position:
         """`held` as it is once the request is submitted: from then on nothing else books what happened to it."""
-        if legs.trade.may_have_been_sent:
-            return held
         legs.submit()
         now = self._position(legs.trade)
         if now is None:
@@ -95,8 +121,7 @@ class ExitLegs:
                 if now is None:
                     raise PositionEnded(self._ended(held)) from refusal
                 if is_settled or now.quantity == held.quantity:
-                    if look is None or look.reason is not None or legs.trade.may_only_reduce(held.side):
-                        raise VenueRefused(_unsettled(refusal, look), "reduce_only") from refusal
+                    _check_explained(refusal, look, is_alone=legs.trade.may_only_reduce(held.side))
                     return now
                 held = now
         raise AssertionError("the second attempt returns or raises")
@@ -110,41 +135,39 @@ class ExitLegs:
         rest = legs.close_rest(now, quantity)
         return Exit(rest, now, unbooked=rest)
 
-    def _with_rest(self, legs: Legs, first: Fill) -> Exit:
-        """Books the reduction, so that books and venue can be compared, and sends what is left to send."""
-        trade = legs.trade
-        done = self._book(trade, first)
-        left = self._position(trade)
+    def _with_rest(self, legs: Legs, first: Fill, done: BookedFill) -> Exit:
+        """Once the reduction is booked, books and venue can be compared, and what is left to send is sent."""
+        whole = Exit(first, _of_quantity(_held(legs.trade), first.quantity), None, done)
+        left = self._position(legs.trade)
         if left is None:
-            return Exit(first, _of_quantity(_held(trade), first.quantity), None, done)
+            return whole
         closing = legs.closing_quantity(left.quantity + first.quantity)
-        left, quantity = self._rest(legs, left, closing - first.quantity)
-        if left is None:
-            return Exit(first, _of_quantity(_held(trade), first.quantity), None, done)
-        held = _of_quantity(left, left.quantity + first.quantity)
-        if quantity <= 0:
-            return Exit(first, held, None, done)
-        try:
-            rest = legs.close_rest(left, quantity)
-        except VenueRefused as refusal:
-            logger.warning("exit_rest_refused", symbol=left.symbol, quantity=str(quantity), reason=str(refusal))
-            return Exit(first, held, None, done)
+        with kept_open("a first part of the exit is booked, and the rest neither sent nor refused yet"):
+            left, quantity = self._rest(legs, left, closing - first.quantity)
+            if left is None:
+                return whole
+            held = _of_quantity(left, left.quantity + first.quantity)
+            if quantity <= 0:
+                return Exit(first, held, None, done)
+            try:
+                rest = legs.close_rest(left, quantity)
+            except VenueRefused as refusal:
+                logger.warning("exit_rest_refused", symbol=left.symbol, quantity=str(quantity), reason=str(refusal))
+                return Exit(first, held, None, done)
         return Exit(_sum(first, rest), held, rest, done)
 
     def _rest(self, legs: Legs, left: Position, wanted: Decimal) -> tuple[Position | None, Decimal]:
         """What is `left` once books and venue were compared (None when that was all of it), and how much of it the
         account holds only net of what others hold on the opposite side."""
-        if wanted <= 0 or legs.sent_rest():
+        if wanted <= 0 or legs.was_sent(REST):
             return left, max(wanted, Decimal(0))
         look = self._look(legs)
         now = self._of(look, left)
         if look is None or now is None:
             return now, Decimal(0)
-        sign = sign_of(now.side)
-        if look.net * sign > 0:  # the venue filled a part only: it holds more that can be reduced
+        if _at_venue(look) * sign_of(now.side) > 0:  # the venue filled a part only: it holds more that can be reduced
             return now, Decimal(0)
-        others = look.facts.net - sign * now.quantity
-        return now, min(wanted, now.quantity, max(Decimal(0), sign * (look.net - others)))
+        return now, min(wanted, now.quantity, max(Decimal(0), _of_ours(look, now)))
 
     def _look(self, legs: Legs) -> Look | None:
         """Books and venue compared, and settled where the record explains it; None where the venue does not tell."""
@@ -159,13 +182,8 @@ class ExitLegs:
                 raise
             return None
 
-    @staticmethod
-    def _may_have_rest(legs: Legs, held: Position, first: Fill) -> bool:
-        """Whether a second order may be needed: an attempt that was broken off may have booked its first already."""
-        if legs.trade.may_have_been_sent:
-            return True
-        is_opposed = not legs.trade.may_only_reduce(held.side)
-        return is_opposed and first.quantity < legs.closing_quantity(held.quantity)
+    def _fills(self, request: Request) -> tuple[RequestFill, ...]:
+        return self._store.request_fills(request.id, request.user_id)
 
     def _book(self, trade: Trade, fill: Fill) -> BookedFill:
         request = trade.request
@@ -194,11 +212,35 @@ def _of_quantity(position: Position, quantity: Decimal) -> Position:
     return position.model_copy(update={"quantity": quantity})
 
 
-def _unsettled(refusal: VenueRefused, look: Look | None) -> str:
-    """What the venue said, and what a person can do where the books are wrong."""
-    if look is None or look.reason is None:
-        return str(refusal)
-    return f"{refusal}; the venue and the books differ ({look.reason}): `sparky reconcile` settles it"
+def whole_exit(fills: Sequence[RequestFill]) -> Fill | None:
+    """All legs of an exit as one fill; None where there is none."""
+    legs = [each.fill for each in fills if each.kind in {"close", "rest"}]
+    return reduce(_sum, legs) if legs else None
+
+
+def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool) -> None:
+    """After an exit that had nothing to reduce: raises UpstreamUnavailable where a later look may tell why, and
+    VenueRefused where only a person can, or where nobody else's position explains it (`is_alone`)."""
+    if look is None or look.is_passing:
+        why = "its record cannot be read now" if look is None else str(look.reason)
+        raise UpstreamUnavailable("venue", f"{refusal}; {why}") from refusal
+    if look.reason is not None:
+        told = f"{refusal}; the venue and the books differ ({look.reason}): `sparky reconcile` settles it"
+        raise VenueRefused(told, "reduce_only") from refusal
+    if is_alone:
+        raise refusal
+
+
+def _at_venue(look: Look) -> Decimal:
+    """The venue's own net, with what the person holds outside Sparky."""
+    return look.net + look.facts.outside_net
+
+
+def _of_ours(look: Look, position: Position) -> Decimal:
+    """How much of `position` the venue leaves when the positions of all others are taken from what it holds."""
+    sign = sign_of(position.side)
+    others = look.facts.net - sign * position.quantity
+    return sign * (look.net - others)
 
 
 def _sum(first: Fill, rest: Fill) -> Fill:

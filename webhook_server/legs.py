@@ -109,25 +109,14 @@ class Legs:
         reasons = sizing.reduced_by(wanted, found.quantity, lot)
         return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(least, lot) else reasons
 
-    def undo(self, opened: Fill) -> Fill:
-        """Takes back what OPEN filled, protection that may have been placed first."""
+    def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
+        """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
         result = self.sent(UNDO)
         if result is None:
             self.guard.withdrawn()
-            result = self._place(
-                UNDO, opened.quantity, is_buy=opened.side is Side.SHORT, reduce_only=self._undoes(opened)
-            )
+            is_buy = opened.side is Side.SHORT
+            result = self._place(UNDO, quantity, is_buy=is_buy, reduce_only=may_only_reduce)
         return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected")
-
-    def _undoes(self, opened: Fill) -> bool:
-        """Whether taking back what was opened is a reduction of the account, which it always is where nobody holds the
-        opposite side."""
-        if self.trade.may_only_reduce(opened.side):
-            return True
-        try:
-            return self._net(opened.symbol) * sign_of(opened.side) >= opened.quantity
-        except (UpstreamUnavailable, CredentialsRefused):
-            return False
 
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
@@ -135,9 +124,12 @@ class Legs:
             return None
         return find(self.venue, self.trade.order.symbol, self.trade.client_order_id(leg), self.clock)
 
-    def sent_rest(self) -> bool:
-        """Whether an earlier attempt sent the second order of the exit."""
-        return self.sent(REST) is not None
+    def was_sent(self, leg: str) -> bool:
+        """Whether an earlier attempt sent the leg and it was filled; one that ended without a fill did nothing."""
+        try:
+            return self.sent(leg) is not None
+        except VenueRefused:
+            return False
 
     def _taken_down(self, held: Position) -> Fired | None:
         """What was cancelled before the venue went away is put back, if it can be."""

@@ -12,10 +12,8 @@ import structlog
 from engine.errors import (
     BadConfiguration,
     CredentialsRefused,
-    OutcomeUnknown,
     SparkyError,
     StrategyFault,
-    UpstreamUnavailable,
     VenueRefused,
 )
 from engine.store.store import Store
@@ -26,11 +24,12 @@ from webhook_server.account_checks import AccountFault
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan
-from webhook_server.exit_legs import Exit, ExitLegs
+from webhook_server.exit_legs import Exit, ExitLegs, whole_exit
+from webhook_server.kept_open import kept_open
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import Fired, ids
-from webhook_server.trade import UNDO, Ended, EndState, NothingToDo, PositionEnded, Request, Trade
+from webhook_server.trade import UNDO, BookedBefore, Ended, EndState, NothingToDo, PositionEnded, Request, Trade
 from webhook_server.venue_changes import VenueChanges
 
 logger = structlog.get_logger()
@@ -63,6 +62,16 @@ class Settlement:
         body = {**answers.skipped(reason), **request.stamp(self._clock.monotonic()), **book}
         return Ended("skipped", Answer(200, body), reason)
 
+    def check_booked(self, request: Request) -> None:
+        """Raises BookedBefore where an attempt that was broken off has booked the request's exit, of which nothing is
+        left."""
+        fill = whole_exit(self._store.request_fills(request.id, request.user_id))
+        if fill is None:
+            return
+        body = answers.closed(fill, fill.quantity, Plan(close=True))
+        told = answers.plain({**body, **request.stamp(self._clock.monotonic()), "paper": fill.is_paper})
+        raise BookedBefore(Answer(200, self._store.end_booked(request.id, request.user_id, 200, dict(told))))
+
     def _closed(self, legs: Legs, plan: Plan) -> tuple[Exit, Plan]:
         """The exit of what is held, and what is left of the plan: nothing opens while a part is still held."""
         trade = legs.trade
@@ -80,7 +89,7 @@ class Settlement:
 
     def _told(self, trade: Trade, exit_: Exit, plan: Plan, *, is_last: bool) -> Answer:
         """The answer to an exit, stored if it is the request's last; books the exit unless its legs were booked."""
-        body = answers.closed(exit_.fill, exit_.held, plan, trade.still_open)
+        body = answers.closed(exit_.fill, exit_.held.quantity, plan, trade.still_open)
         if exit_.booked is None and exit_.unbooked is not None:
             return self._book(trade, exit_.unbooked, body, is_last=is_last)
         request, answer = trade.request, self._answer(trade, body)
@@ -129,7 +138,7 @@ class Settlement:
         position = self._position(trade, booked.position_id, fill)
         if position is None or not _has_a_price(position):  # out of the books, or its only target lies below nothing
             return self._noted(trade, booked.position_id, PlacedProtection(), answers.opened(entry, position))
-        if _was_undone(legs):
+        if legs.was_sent(UNDO):
             return self._undone(legs, position, fill, closed, "it was undone before")
         try:
             placed, fired = legs.guard.placed(position)
@@ -156,7 +165,7 @@ class Settlement:
     def _undone(self, legs: Legs, position: Position, fill: Fill, closed: Answer | None, reason: str) -> Answer:
         symbol, signal = fill.symbol, legs.trade.request.id
         try:
-            undo = legs.undo(fill)
+            undo = self._exits.undo(legs, fill, position)
         except (VenueRefused, StrategyFault) as refusal:
             told = f"{reason}; it could not be undone either: {refusal}"
             self._bare(symbol, position, signal, told)
@@ -220,28 +229,6 @@ def faults_of(exchange: str) -> Iterator[None]:
         hint = answers.NO_CREDENTIALS_HINT if isinstance(error, CredentialsRefused) else None
         answer = answers.malformed("exchange", str(error), hint)
         raise Ended("refused", answer, f"{exchange}: {error}") from error
-
-
-@contextmanager
-def kept_open(reached: str) -> Iterator[None]:
-    """A fill is in the books and the request's end is not: whatever keeps us from the venue, it stays open.
-
-    Ended as failed it would be begun anew, and trade again. `reached` tells how far it came.
-    """
-    try:
-        yield
-    except (UpstreamUnavailable, CredentialsRefused) as error:
-        if isinstance(error, UpstreamUnavailable) and error.service == "database":
-            raise
-        raise OutcomeUnknown(f"{reached}: {error}") from error
-
-
-def _was_undone(legs: Legs) -> bool:
-    """Whether an earlier attempt took the entry back. An undo that the venue rejected took nothing back."""
-    try:
-        return legs.sent(UNDO) is not None
-    except VenueRefused:
-        return False
 
 
 def _has_a_price(position: Position) -> bool:

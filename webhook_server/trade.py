@@ -132,6 +132,14 @@ class NothingToDo(SparkyError):
     """The leg needs no order; the text says why and is told to the sender."""
 
 
+class BookedBefore(SparkyError):
+    """All that the request asked for is in the books, by an attempt that was broken off; `answer` is its end."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("it was booked before")
+        self.answer = answer
+
+
 class PositionEnded(NothingToDo):
     """What was to be closed had ended at the venue without us, as is booked now."""
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Literal
 from uuid import UUID
 
 from engine.booked import total
-from engine.store.webhook_rows import Fill
+from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Frozen, Position, Row, Side, Utc
 
 
@@ -41,6 +42,38 @@ class VenueFacts(Row):
     def net(self) -> Decimal:
         """What the books hold: positive when long."""
         return net_of(self.positions)
+
+
+class RequestFill(Row):
+    """A fill of a request as it was booked, and what that did."""
+
+    kind: Literal["open", "close", "rest", "undo"]
+    exchange: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee_usd: Decimal
+    leverage: int
+    is_paper: bool
+    strategy_id: UUID | None
+    order_id: str | None
+    client_order_id: str | None
+    position_id: UUID | None
+    trade_id: UUID | None
+    pnl_usd: Decimal | None
+    pnl_percent: Decimal | None
+    market_time_ms: int | None
+
+    @property
+    def fill(self) -> Fill:
+        """What was booked."""
+        return Fill.model_validate(self.model_dump(include=set(Fill.model_fields) & set(RequestFill.model_fields)))
+
+    @property
+    def booked(self) -> BookedFill:
+        """What booking it did."""
+        return BookedFill.model_validate(self.model_dump(include=set(BookedFill.model_fields) - {"answer"}))
 
 
 class EndedSymbol(Row):

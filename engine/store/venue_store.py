@@ -13,6 +13,7 @@ from engine.store.venue_rows import (
     OutsideExit,
     ReadRecord,
     RecentLiquidation,
+    RequestFill,
     VenueFacts,
 )
 from engine.store.webhook_rows import Difference, LiveAccount
@@ -112,6 +113,11 @@ class VenueStore:
                 shares=told,
             )
         )
+
+    def request_fills(self, request_id: str, user_id: UUID) -> tuple[RequestFill, ...]:
+        """What a request has booked so far, in that order."""
+        rows = self.rpc.call("request_fills", request_id=request_id, user_id=user_id)
+        return tuple(RequestFill.model_validate(row) for row in rows)
 
     def ended_live_symbols(self, within_s: float) -> tuple[EndedSymbol, ...]:
         """Where a live position, or a part of one, ended within so many seconds; the longest ago first."""

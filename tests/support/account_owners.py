@@ -36,7 +36,7 @@ class Person:
         while True:
             with suppress(requests.ConnectionError):  # it was killed, and is started again
                 answer = requests.post(f"{product.url('webhook')}/webhook", json=body, timeout=PATIENCE_S)
-                if answer.status_code not in {429, 503} or time.monotonic() > deadline:
+                if answer.status_code != 503 or time.monotonic() > deadline:
                     told: dict[str, Any] = answer.json()
                     return told
             assert time.monotonic() < deadline, "no server answers"
