@@ -10,6 +10,7 @@ from engine.adoption import Exit, Opening, Pricing, Source
 from engine.exchanges.account_record import AccountTrade
 from engine.exchanges.venue import VenuePosition
 from engine.store.adoption_rows import NamedPosition, SymbolBooks
+from engine.store.venue_rows import net_of
 from engine.types import Frozen, Position, Side
 
 ZERO: Final = Decimal(0)
@@ -70,7 +71,7 @@ class Seen(Frozen):
 
     @property
     def booked(self) -> Decimal:
-        return adoption.net_of(self.books.held)
+        return net_of(self.books.held)
 
     @property
     def difference(self) -> Decimal:
@@ -137,10 +138,10 @@ def plan_of(seen: Seen, wishes: Wishes) -> Plan:
     """What adopting the venue's state books. Pure."""
     held = _after(seen.books.held, seen.fired)
     noted = seen.books.outside
-    outside = ZERO if wishes.takes_note else adoption.note_beside(adoption.net_of(held), seen.venue_net, noted)
+    outside = ZERO if wishes.takes_note else adoption.note_beside(net_of(held), seen.venue_net, noted)
     net = seen.venue_net - outside
     change = adoption.change_to(held, net, seen.lot, wishes.strategy_id)
-    record = adoption.pricing_of(adoption.explaining(seen.foreign, net - adoption.net_of(held)))
+    record = adoption.pricing_of(adoption.explaining(seen.foreign, net - net_of(held)))
     exit_pricing = _pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, wishes)
     entry = seen.position.entry_price if seen.position is not None and seen.position.entry_price > 0 else None
     open_pricing = _pricing(record, entry, Source.ENTRY_PRICE, seen.at_ms, wishes)

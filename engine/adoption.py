@@ -12,6 +12,7 @@ from uuid import UUID
 from engine.exchanges.account_record import AccountTrade
 from engine.shares import shares, unit_of
 from engine.store.adoption_rows import BookedOrder
+from engine.store.venue_rows import net_of
 from engine.types import Frozen, Position, Side
 
 ADOPTED: Final = "adopted"
@@ -82,10 +83,6 @@ class Change(Frozen):
     def quantity(self) -> Decimal:
         """All that changes hands."""
         return sum((part for _, part in self.exits), abs(self.opened))
-
-
-def net_of(held: Sequence[Position]) -> Decimal:
-    return sum((each.quantity if each.side is Side.LONG else -each.quantity for each in held), ZERO)
 
 
 def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holder: UUID | None) -> Change:

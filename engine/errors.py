@@ -49,6 +49,13 @@ class SealedElsewhere(UpstreamUnavailable):
         super().__init__("key", reason)
 
 
+class OrderUnclear(UpstreamUnavailable):
+    """The venue answers, and contradicts itself about one order: ask again in a moment. All else there can be asked."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("venue", reason)
+
+
 class AnswerCut(UpstreamUnavailable):
     """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
 

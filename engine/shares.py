@@ -5,6 +5,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+from engine import booked
+
 ZERO: Final = Decimal(0)
 
 
@@ -22,12 +24,17 @@ def shares(quantity: Decimal, held: Sequence[Decimal], unit: Decimal) -> list[De
     largest = sorted(range(len(held)), key=lambda index: (whole[index] - exact[index], index))
     for index in largest[:left]:
         whole[index] += 1
-    return [unit * each for each in whole]
+    return [booked.product(unit, Decimal(each)) for each in whole]
 
 
 def unit_of(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
     """The lot, where all `quantities` are multiples of it; else the last decimal place that one of them uses."""
     if lot is not None and all(Fraction(each) / Fraction(lot) % 1 == 0 for each in quantities):
         return lot
-    exponents = [each.normalize().as_tuple().exponent for each in quantities]
-    return Decimal(1).scaleb(min(exponent for exponent in exponents if isinstance(exponent, int)))
+    return Decimal((0, (1,), min(_exponent(booked.digits(each)) for each in quantities)))
+
+
+def _exponent(text: str) -> int:
+    """Of the last digit that is not 0, in plain digits."""
+    whole, _, fraction = text.partition(".")
+    return -len(fraction) if fraction else len(whole) - len(whole.rstrip("0") or whole)

@@ -8,7 +8,8 @@ create table if not exists public.venue_records (
   symbol text not null,
   last_trade_id bigint not null,
   outside_net numeric not null default 0,
-  costs_until_ms bigint not null default 0, -- income beyond commissions (liquidation fees) is booked up to here
+  costs_until_ms bigint not null default 0, -- what liquidations cost beyond commissions is settled by a person up to here
+  read_ms bigint not null default 0, -- the newest moment of the venue's time that the reading knew
   updated_at timestamptz not null default clock_timestamp(),
   primary key (user_id, exchange, symbol)
 );
@@ -18,21 +19,43 @@ grant select, insert, update, delete on public.venue_records to service_role;
 drop policy if exists sparky_service on public.venue_records;
 create policy sparky_service on public.venue_records to service_role using (true) with check (true);
 
+alter table public.venue_records add column if not exists read_ms bigint not null default 0;
+
+-- What liquidations cost beyond the commissions of their trades, by the income that says so: each is booked once.
+create table if not exists public.liquidation_costs (
+  user_id uuid not null references auth.users (id) on delete cascade,
+  exchange text not null,
+  symbol text not null,
+  income_id text not null,
+  booked_at timestamptz not null default clock_timestamp(),
+  primary key (user_id, exchange, symbol, income_id)
+);
+alter table public.liquidation_costs enable row level security;
+revoke all on public.liquidation_costs from public, anon, authenticated;
+grant select, insert, update, delete on public.liquidation_costs to service_role;
+drop policy if exists sparky_service on public.liquidation_costs;
+create policy sparky_service on public.liquidation_costs to service_role using (true) with check (true);
+
 alter table public.reconciliation_differences add column if not exists reason text;
 
 -- A rest is the second leg of an exit: what others hold on the opposite side keeps the venue from taking it as a reduction.
 alter table public.fills drop constraint if exists fills_kind_check;
 alter table public.fills add constraint fills_kind_check check (kind in ('open', 'close', 'rest', 'undo'));
 
--- What a person holds in the symbol outside Sparky, by their own word.
-create or replace function public.outside_net(p_user_id uuid, p_exchange text, p_symbol text) returns numeric
-language sql stable set search_path = '' as $$
-  select 0::numeric
+-- What a person holds in the symbol outside Sparky, by their own word. A later migration says how that is known.
+do $$
+begin
+  if to_regprocedure('public.outside_net(uuid, text, text)') is null then
+    create function public.outside_net(p_user_id uuid, p_exchange text, p_symbol text) returns numeric
+      language sql stable set search_path = '' as 'select 0::numeric';
+  end if;
+end
 $$;
 
 -- All that is needed to compare one symbol of an account with its venue. `order_ids` are the venue's numbers of our orders that
 -- are booked, `outside_order_ids` of orders of others that are,
--- `forced_order_ids` of those whose trades the record did not show; `unsettled` are requests whose outcome is not known, and
+-- `forced_order_ids` of those whose trades the record did not show; `cost_ids` name the income of liquidations that is booked,
+-- `last_fill_ms` is the venue's time of the newest fill; `unsettled` are requests whose outcome is not known, and
 -- `last_fill_id` tells whether something was booked between two looks.
 create or replace function public.venue_facts(p_user_id uuid, p_exchange text, p_symbol text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
@@ -74,10 +97,16 @@ begin
     'unbooked_net', coalesce(v_record.outside_net, 0),
     'costs_until_ms', coalesce(v_record.costs_until_ms, 0),
     'outside_net', public.outside_net(p_user_id, p_exchange, p_symbol),
-    'is_open', exists (
-      select from public.reconciliation_differences d
-      where d.user_id = p_user_id and d.exchange = p_exchange and d.symbol = p_symbol and d.resolved_at is null
-    ),
+    'read_ms', coalesce(v_record.read_ms, 0),
+    'cost_ids', coalesce((
+      select jsonb_agg(c.income_id) from public.liquidation_costs c
+      where c.user_id = p_user_id and c.exchange = p_exchange and c.symbol = p_symbol
+    ), '[]'),
+    'last_fill_ms', coalesce((
+      select f.market_time_ms from public.fills f
+      where f.user_id = p_user_id and f.exchange = p_exchange and f.symbol = p_symbol and not f.is_paper
+      order by f.id desc limit 1
+    ), 0),
     'unsettled', coalesce((
       select jsonb_agg(r.request_id) from public.webhook_requests r
       where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = p_symbol and r.status in ('submitted', 'filled')
@@ -92,6 +121,37 @@ $$;
 
 create index if not exists fills_symbol_idx on public.fills (user_id, exchange, symbol, id) where not is_paper;
 
+-- Locks the live books that hold a symbol of an account, and those of the strategies `p_also`, in the order in which bookings and
+-- mark_positions do: books, then positions, then ledgers, each in the order of strategies. Without that, they wait in a circle.
+create or replace function public.lock_live_books(
+  p_user_id uuid, p_exchange text, p_symbol text, p_also uuid[] default '{}'
+) returns void
+language plpgsql set search_path = '' as $$
+declare
+  v_strategies uuid[];
+  v_strategy_id uuid;
+begin
+  perform pg_advisory_xact_lock(hashtextextended(concat_ws('/', 'venue', p_user_id, p_exchange, p_symbol), 0));
+  select array_agg(b.strategy_id order by b.strategy_id) into v_strategies from (
+    select p.strategy_id from public.positions p
+      where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.symbol = p_symbol and not p.is_paper
+    union
+    select a.strategy_id from unnest(p_also) a (strategy_id)
+  ) b;
+  foreach v_strategy_id in array coalesce(v_strategies, '{}') loop
+    perform public.lock_book(p_user_id, v_strategy_id, false);
+  end loop;
+  perform from public.positions p
+    where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.symbol = p_symbol and not p.is_paper
+    order by p.strategy_id, p.id
+    for update;
+  perform from public.strategy_ledger l
+    where l.strategy_id = any (v_strategies) and not l.is_paper
+    order by l.strategy_id
+    for update;
+end
+$$;
+
 -- Books what ended at the venue, and how far the record was read, at once. False, and nothing is done, when the books are not what
 -- `p_seen` ({position id: quantity}, `last_fill_id`) saw, or a request other than `p_request_id` is under way in the symbol.
 create or replace function public.book_outside(
@@ -99,33 +159,31 @@ create or replace function public.book_outside(
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_book record;
   v_exit jsonb;
   v_fill public.fills;
 begin
-  perform pg_advisory_xact_lock(hashtextextended(concat_ws('/', 'venue', p_user_id, p_exchange, p_symbol), 0));
-  for v_book in
-    select distinct p.strategy_id from public.positions p
-    where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.symbol = p_symbol and not p.is_paper
-    order by p.strategy_id
-  loop
-    perform public.lock_book(p_user_id, v_book.strategy_id, false);
-  end loop;
-  if public.venue_facts_differ(p_user_id, p_exchange, p_symbol, p_request_id, p_seen) then
+  perform public.lock_live_books(p_user_id, p_exchange, p_symbol);
+  if public.venue_facts_differ(p_user_id, p_exchange, p_symbol, p_request_id, p_seen) or exists (
+    select from public.liquidation_costs c
+    where c.user_id = p_user_id and c.exchange = p_exchange and c.symbol = p_symbol and p_record -> 'cost_ids' ? c.income_id
+  ) then
     return to_jsonb(false);
   end if;
   for v_exit in select e.value from jsonb_array_elements(p_exits) e loop
     v_fill := public.insert_fill(v_exit ->> 'request_id', p_user_id, v_exit -> 'fill');
     perform public.book_close(v_fill, v_exit -> 'fill');
   end loop;
-  insert into public.venue_records as r (user_id, exchange, symbol, last_trade_id, outside_net, costs_until_ms)
+  insert into public.liquidation_costs (user_id, exchange, symbol, income_id)
+    select p_user_id, p_exchange, p_symbol, c.income_id from jsonb_array_elements_text(p_record -> 'cost_ids') c (income_id)
+    on conflict do nothing;
+  insert into public.venue_records as r (user_id, exchange, symbol, last_trade_id, outside_net, read_ms)
     values (
       p_user_id, p_exchange, p_symbol, (p_record ->> 'last_trade_id')::bigint, (p_record ->> 'unbooked_net')::numeric,
-      (p_record ->> 'costs_until_ms')::bigint
+      (p_record ->> 'read_ms')::bigint
     )
     on conflict (user_id, exchange, symbol) do update
       set last_trade_id = excluded.last_trade_id, outside_net = excluded.outside_net,
-          costs_until_ms = excluded.costs_until_ms, updated_at = clock_timestamp();
+          read_ms = greatest(r.read_ms, excluded.read_ms), updated_at = clock_timestamp();
   return to_jsonb(true);
 end
 $$;
@@ -157,12 +215,15 @@ $$;
 
 -- Compares the books with `p_nets` ({symbol: net quantity at the venue}) and keeps the differences; those that are open. What a
 -- person holds outside Sparky does not count. `p_reasons` ({symbol: text}) says why no rule explained one.
--- A symbol that is being traded this moment is left for the next time, unless it is one of `p_checked`, whose books were the same
--- before and after the venue was asked. Nothing in the books is changed.
+-- A symbol that is being traded this moment is left for the next time: one of `p_checked` ({symbol: id of its newest fill}) when
+-- anything was booked after that fill, any other when anything was booked since 10 s before the venue was asked, `p_age_s` ago.
+-- Nothing in the books is changed.
+drop function if exists public.report_reconciliation(uuid, text, jsonb, jsonb, jsonb);
 drop function if exists public.report_reconciliation(uuid, text, jsonb, jsonb);
 drop function if exists public.report_reconciliation(uuid, text, jsonb);
 create or replace function public.report_reconciliation(
-  p_user_id uuid, p_exchange text, p_nets jsonb, p_reasons jsonb default '{}', p_checked jsonb default '[]'
+  p_user_id uuid, p_exchange text, p_nets jsonb, p_reasons jsonb default '{}', p_checked jsonb default '{}',
+  p_age_s double precision default 0
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -191,17 +252,22 @@ begin
     continue when exists (
       select from public.webhook_requests r
       where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = v_row.symbol and r.status in ('submitted', 'filled')
-    ) or (not p_checked ? v_row.symbol and exists (
+    ) or exists (
       select from public.fills f
       where f.user_id = p_user_id and f.exchange = p_exchange and f.symbol = v_row.symbol and not f.is_paper
-        and f.id > (select max(g.id) - 1000 from public.fills g) and f.created_at > v_now - interval '10 seconds'
-    ));
+        and f.id > coalesce((p_checked ->> v_row.symbol)::bigint, (select max(g.id) - 1000 from public.fills g))
+        and (p_checked ? v_row.symbol or f.created_at > v_now - make_interval(secs => 10 + p_age_s))
+    );
     if v_row.booked = v_row.at_venue then
       update public.reconciliation_differences d set resolved_at = v_now
         where d.user_id = p_user_id and d.exchange = p_exchange and d.symbol = v_row.symbol and d.resolved_at is null;
       if v_row.at_venue = 0 and not exists (
         select from public.positions p
         where p.user_id = p_user_id and lower(p.exchange) = p_exchange and p.symbol = v_row.symbol and not p.is_paper
+      ) and not exists (
+        select from public.fills f join public.trades t on t.id = f.trade_id
+        where f.user_id = p_user_id and f.exchange = p_exchange and f.symbol = v_row.symbol and not f.is_paper
+          and f.created_at > v_now - interval '15 minutes' and t.exit_reason = 'liquidated'
       ) then -- nothing is left that a later reading would have to go on from
         delete from public.venue_records r
           where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = v_row.symbol;
@@ -295,7 +361,8 @@ begin
   foreach v_function in array array[
     'public.outside_net(uuid, text, text)', 'public.venue_facts(uuid, text, text)',
     'public.book_outside(uuid, text, text, text, jsonb, jsonb, jsonb)',
-    'public.venue_facts_differ(uuid, text, text, text, jsonb)', 'public.report_reconciliation(uuid, text, jsonb, jsonb, jsonb)',
+    'public.venue_facts_differ(uuid, text, text, text, jsonb)', 'public.lock_live_books(uuid, text, text, uuid[])',
+    'public.report_reconciliation(uuid, text, jsonb, jsonb, jsonb, double precision)',
     'public.exit_reasons(uuid, text, text, uuid)', 'public.told_pnl(public.fills)', 'public.end_booked(text, uuid, integer, jsonb)'
   ]::regprocedure[]
   loop

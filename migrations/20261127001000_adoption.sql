@@ -118,19 +118,11 @@ create or replace function public.lock_seen_books(
   p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_open jsonb default null
 ) returns void
 language plpgsql set search_path = '' as $$
-declare
-  v_strategy_id uuid;
 begin
-  perform pg_advisory_xact_lock(hashtextextended(concat_ws('/', 'venue', p_user_id, lower(p_exchange), p_symbol), 0));
-  for v_strategy_id in
-    select p.strategy_id from public.positions p
-      where p.user_id = p_user_id and lower(p.exchange) = lower(p_exchange) and p.symbol = p_symbol and not p.is_paper
-    union
-    select (p_open ->> 'strategy_id')::uuid where jsonb_typeof(p_open) = 'object'
-    order by 1
-  loop
-    perform public.lock_book(p_user_id, v_strategy_id, false);
-  end loop;
+  perform public.lock_live_books(
+    p_user_id, lower(p_exchange), p_symbol,
+    case when jsonb_typeof(p_open) = 'object' then array[(p_open ->> 'strategy_id')::uuid] else '{}' end
+  );
   if public.is_under_way(p_user_id, p_exchange, p_symbol) then
     raise exception 'a signal in % is being executed: try again in a minute', p_symbol using errcode = 'SK409';
   end if;

@@ -13,8 +13,8 @@ address in small letters), else it happens to all.
 
 Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
 ``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
-only after so much market time, ``{"rows_of_flat": false}`` leaves symbols without position and order out of
-``positionRisk``.
+only after so much market time, ``{"income_lag_s": 60}`` income alone, ``{"rows_of_flat": false}`` leaves symbols
+without position and order out of ``positionRisk``.
 """
 
 import json
@@ -74,6 +74,7 @@ class Happening(Frozen):
     trades_hidden: bool | None = None
     forced_hidden: bool | None = None
     record_lag_s: float | None = Field(default=None, ge=0, le=86_400)
+    income_lag_s: float | None = Field(default=None, ge=0, le=86_400)
     rows_of_flat: bool | None = None
 
     @model_validator(mode="after")
@@ -189,6 +190,8 @@ def _switch(exchange: Exchange, happening: Happening) -> None:
         record.forced_hidden = happening.forced_hidden
     if happening.record_lag_s is not None:
         record.lag_ms = round(happening.record_lag_s * 1_000)
+    if happening.income_lag_s is not None:
+        record.income_lag_ms = round(happening.income_lag_s * 1_000)
     if happening.rows_of_flat is not None:
         record.rows_of_flat = happening.rows_of_flat
 
@@ -201,5 +204,6 @@ def _state(exchange: Exchange) -> dict[str, Any]:
         "trades_hidden": record.trades_hidden,
         "forced_hidden": record.forced_hidden,
         "record_lag_s": record.lag_ms / 1_000,
+        "income_lag_s": record.income_lag_ms / 1_000,
         "rows_of_flat": record.rows_of_flat,
     }

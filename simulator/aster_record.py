@@ -60,7 +60,9 @@ def income(exchange: Exchange, user: str, given: Given) -> object:
     symbol, kind = given.get("symbol"), given.get("incomeType")
     limit = _limit(given, 100, MOST_ROWS)
     window = _window(exchange, given, limit, longest_ms=None)
+    newest_ms = exchange.record.newest_income_ms(exchange.clock.now_ms())
     rows = [row for row in exchange.account(user).incomes if symbol in (None, row.symbol) and kind in (None, row.kind)]
+    rows = [row for row in rows if row.at_ms <= newest_ms]
     return [shapes.income(row) for row in window.cut(rows, lambda row: row.at_ms)]
 
 

@@ -23,12 +23,14 @@ LATEST_MS: Final = 2**62
 class RecordManners:
     """How what the venue tells of an account's past differs from what happened.
 
-    `lag_ms` of market time pass before trades, income and forced orders are shown. `trades_hidden` keeps the trades of
+    `lag_ms` of market time pass before trades, income and forced orders are shown; before income at least
+    `income_lag_ms`. `trades_hidden` keeps the trades of
     forced orders out of the trades, `forced_hidden` forced orders out of their list. Without `rows_of_flat` a symbol
     that has neither position nor order is left out of the positions.
     """
 
     lag_ms: int = 0
+    income_lag_ms: int = 0
     trades_hidden: bool = False
     forced_hidden: bool = False
     rows_of_flat: bool = True
@@ -36,6 +38,10 @@ class RecordManners:
     def newest_ms(self, now_ms: int) -> int:
         """Until when the record is shown. A market that was started over may be behind its accounts."""
         return now_ms - self.lag_ms if self.lag_ms else LATEST_MS
+
+    def newest_income_ms(self, now_ms: int) -> int:
+        """Until when income is shown."""
+        return min(self.newest_ms(now_ms), now_ms - self.income_lag_ms if self.income_lag_ms else LATEST_MS)
 
 
 class Exchange:

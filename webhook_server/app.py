@@ -110,7 +110,7 @@ def build(
     reception = Reception(pipeline, store, clock, secrets, Pace(settings.sparky_webhook_rate_per_s), admission)
     refusals = RefusalLog(clock)
     exits = Exits(pipeline, clock, metrics)
-    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), exits, metrics)
+    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), exits, clock, metrics)
     marks = Marks(store, venues, exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.is_confirmed
     watch = Watch(store, venues, desk, exits, metrics, may_send)

@@ -59,7 +59,7 @@ class Attribution:
     @property
     def net(self) -> Decimal:
         """What the books would hold after the parts are booked; positive when long."""
-        return sum(self.left.values(), ZERO)
+        return booked.total(self.left.values())
 
 
 def attribute(
@@ -67,17 +67,17 @@ def attribute(
 ) -> Attribution:
     """Applies the rule to `trades`, oldest first. `unbooked_net` is what outside trades before these left beside the
     books; `lot` is the step of the instrument."""
-    left = {each.id: each.quantity if each.side is Side.LONG else -each.quantity for each in positions}
+    left = {each.id: each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions}
     taken: list[tuple[UUID, OutsideTrade, Decimal, Decimal]] = []
     for outside in trades:
         change = outside.trade.change
         back = _opposite(unbooked_net, change)
-        unbooked_net, change = unbooked_net + back, change - back
-        ended = _held(left, _opposite(sum(left.values(), ZERO) - outside.own_since, change))
+        unbooked_net, change = booked.total((unbooked_net, back)), booked.total((change, back.copy_negate()))
+        ended = _held(left, _opposite(booked.total((*left.values(), outside.own_since.copy_negate())), change))
         for position_id, quantity in _shares(left, ended, lot).items():
-            left[position_id] += quantity
+            left[position_id] = booked.total((left[position_id], quantity))
             taken.append((position_id, outside, quantity, _fee_share(outside, quantity)))
-        unbooked_net += change - ended
+        unbooked_net = booked.total((unbooked_net, change, ended.copy_negate()))
     by_id = {each.id: each for each in positions}
     return Attribution(_parts(by_id, taken), left, unbooked_net)
 
@@ -86,25 +86,26 @@ def _opposite(net: Decimal, change: Decimal) -> Decimal:
     """The part of `change` that reduces `net`; 0 where it adds to it."""
     if net * change >= 0:
         return ZERO
-    return change if abs(change) <= abs(net) else -net
+    return change if change.copy_abs() <= net.copy_abs() else net.copy_negate()
 
 
 def _held(left: Mapping[UUID, Decimal], ended: Decimal) -> Decimal:
     """As much of `ended` as is held still on the side that it reduces."""
-    on_side = sum((abs(quantity) for quantity in left.values() if quantity * ended < 0), ZERO)
-    return min(abs(ended), on_side).copy_sign(ended)
+    on_side = booked.total(quantity.copy_abs() for quantity in left.values() if quantity * ended < 0)
+    return min(ended.copy_abs(), on_side).copy_sign(ended)
 
 
 def _shares(left: Mapping[UUID, Decimal], ended: Decimal, lot: Decimal) -> dict[UUID, Decimal]:
     """`ended` (signed) over the positions on the side that it reduces, of which it is at most the whole."""
-    on_side = {name: abs(quantity) for name, quantity in left.items() if quantity * ended < 0}
+    on_side = {name: quantity.copy_abs() for name, quantity in left.items() if quantity * ended < 0}
     quantities = list(on_side.values())
-    parts = shares(abs(ended), quantities, unit_of([abs(ended), *quantities], lot)) if quantities else []
+    whole = ended.copy_abs()
+    parts = shares(whole, quantities, unit_of([whole, *quantities], lot)) if quantities else []
     return {name: part.copy_sign(ended) for name, part in zip(on_side, parts, strict=True) if part > 0}
 
 
 def _fee_share(outside: OutsideTrade, quantity: Decimal) -> Decimal:
-    return booked.quotient(booked.product(outside.fee_usd, abs(quantity)), outside.trade.quantity)
+    return booked.quotient(booked.product(outside.fee_usd, quantity.copy_abs()), outside.trade.quantity)
 
 
 def _parts(
@@ -114,13 +115,13 @@ def _parts(
     grouped: dict[tuple[UUID, str, str], list[tuple[OutsideTrade, Decimal, Decimal]]] = {}
     for position_id, outside, quantity, fee_usd in taken:
         key = (position_id, outside.trade.order_id, outside.reason)
-        grouped.setdefault(key, []).append((outside, abs(quantity), fee_usd))
+        grouped.setdefault(key, []).append((outside, quantity.copy_abs(), fee_usd))
     return tuple(_part(positions[key[0]], group) for key, group in grouped.items())
 
 
 def _part(position: Position, group: Sequence[tuple[OutsideTrade, Decimal, Decimal]]) -> Part:
     last = group[-1][0]
-    quantity = sum((each for _, each, _ in group), ZERO)
+    quantity = booked.total(each for _, each, _ in group)
     value = booked.total(booked.product(outside.trade.price, each) for outside, each, _ in group)
     return Part(
         position=position,
@@ -129,6 +130,6 @@ def _part(position: Position, group: Sequence[tuple[OutsideTrade, Decimal, Decim
         last_trade_id=last.trade.trade_id,
         quantity=quantity,
         price=last.trade.price if len(group) == 1 else booked.quotient(value, quantity),
-        fee_usd=sum((fee for _, _, fee in group), ZERO),
+        fee_usd=booked.total(fee for _, _, fee in group),
         at_ms=last.trade.at_ms,
     )

@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 import structlog
 
 from engine.errors import SparkyError, UpstreamUnavailable
+from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT, Account, client_order_id
 from engine.store.store import Store
 from engine.store.venue_rows import EndedSymbol
@@ -67,7 +68,8 @@ class LeftoverOrders:
             return True
         account: Account = self._venues.live(ended.exchange, credentials)
         # The orders first: what waited then is of a position, or of a request under way, that the books know now.
-        waiting = account.orders_open(ended.symbol)
+        with leaving_room():
+            waiting = account.orders_open(ended.symbol)
         facts = self._store.venue_facts(ended.user_id, ended.exchange, ended.symbol)
         if facts.unsettled:
             return False

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
 
+from engine import booked
 from engine.errors import UpstreamUnavailable
-from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income, cause_named
 from engine.exchanges.order_cost import ASSUMED_TAKER_RATE
 from engine.exchanges.readings import DOLLARS
 from engine.store.venue_rows import VenueFacts
-from webhook_server.attribution import ZERO, Attribution, OutsideTrade, Part
+from webhook_server.attribution import ZERO, Attribution, OutsideTrade
+from webhook_server.liquidation_costs import shared, unbooked_costs
 
 BY_HAND: Final = "closed_at_venue"
-# How Binance-shaped venues name the orders that they make themselves (user data streams, "special client order id").
-NAMED: Final = (("adl_autoclose", Forced.ADL), ("autoclose-", Forced.LIQUIDATED))
-LIQUIDATION_COST: Final = "INSURANCE_CLEAR"
 COMMISSION: Final = "COMMISSION"
 BEFORE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
 MOST_NAMED: Final = 40  # orders of others whose names are asked for, one request each
@@ -27,7 +26,7 @@ class OutsideRecord:
     """Trades that no booked order of ours made, oldest first, with the client ids of their orders (`names`).
 
     `hidden` are trades of forced orders that the record of trades does not show (yet). `costs_usd` is what liquidations
-    cost beyond the fees of their trades, read up to `costs_until_ms`.
+    cost beyond the fees of their trades, by the income `cost_ids`. `read_ms` is the newest moment that it tells of.
     """
 
     trades: tuple[OutsideTrade, ...] = ()
@@ -35,7 +34,8 @@ class OutsideRecord:
     names: Mapping[str, str | None] = field(default_factory=dict)
     last_trade_id: int = 0
     costs_usd: Decimal = ZERO
-    costs_until_ms: int = 0
+    cost_ids: tuple[str, ...] = ()
+    read_ms: int = 0
 
     @property
     def accounts(self) -> Iterator[tuple[OutsideTrade, ...]]:
@@ -56,27 +56,29 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     else:
         trades = account.trades(symbol, since_ms=facts.first_ms)
     last_id = max((each.trade_id for each in trades), default=facts.last_trade_id or 0)
-    booked = facts.order_ids | facts.forced_order_ids
-    others = _without_self_trades([each for each in trades if each.order_id not in booked])
+    known = facts.order_ids | facts.forced_order_ids
+    others = _without_self_trades([each for each in trades if each.order_id not in known])
+    read_ms = max((each.at_ms for each in trades), default=facts.read_ms)
     if not others and not differs:
-        return OutsideRecord(last_trade_id=last_id, costs_until_ms=facts.costs_until_ms)
+        return OutsideRecord(last_trade_id=last_id, read_ms=read_ms)
     since_ms = _since_ms(others, facts) - BEFORE_MS
     forced = account.forced_orders(symbol, since_ms)
     names = {order_id: account.client_order_id(symbol, order_id) for order_id in _orders(others)[-MOST_NAMED:]}
-    own = [each for each in trades if each.order_id in booked]
+    own = [each for each in trades if each.order_id in known]
     found = tuple(_outside(each, _cause(each.order_id, forced, names), own) for each in others)
     hidden = _hidden(forced, trades, facts)
     is_forced = bool(hidden) or any(each.reason == Forced.LIQUIDATED for each in found)
     incomes = account.income(symbol, since_ms) if is_forced else ()
     unshown = [each for each in incomes if not _is_shown(each, trades, facts)]
-    costs = [each for each in incomes if each.kind == LIQUIDATION_COST and each.at_ms > facts.costs_until_ms]
+    costs = unbooked_costs(incomes, facts.cost_ids, facts.costs_until_ms)
     return OutsideRecord(
         trades=found,
         hidden=tuple(_outside(each, _cause(each.order_id, forced, names), own) for each in _as_trades(hidden, unshown)),
         names=names,
         last_trade_id=last_id,
-        costs_usd=-sum((each.amount for each in costs), ZERO),
-        costs_until_ms=max((each.at_ms for each in costs), default=facts.costs_until_ms),
+        costs_usd=booked.total(each.amount.copy_negate() for each in costs),
+        cost_ids=tuple(each.income_id for each in costs),
+        read_ms=max((each.at_ms for each in hidden), default=read_ms),
     )
 
 
@@ -86,16 +88,12 @@ def costs_shared(found: Attribution, trades: Iterable[OutsideTrade], costs_usd: 
     liquidated = [each for each in found.parts if each.reason == Forced.LIQUIDATED]
     if not costs_usd or not liquidated:
         return found
-    whole = sum((each.trade.quantity for each in trades if each.reason == Forced.LIQUIDATED), ZERO)
-    rest = costs_usd * sum((each.quantity for each in liquidated), ZERO) / whole
-    parts: list[Part] = []
-    for part in found.parts:
-        if part.reason != Forced.LIQUIDATED:
-            parts.append(part)
-            continue
-        share = rest if part is liquidated[-1] else costs_usd * part.quantity / whole
-        rest -= share
-        parts.append(replace(part, fee_usd=part.fee_usd + share))
+    whole = booked.total(each.trade.quantity for each in trades if each.reason == Forced.LIQUIDATED)
+    shares = iter(shared(costs_usd, [each.quantity for each in liquidated], whole))
+    parts = (
+        replace(each, fee_usd=booked.total((each.fee_usd, next(shares)))) if each.reason == Forced.LIQUIDATED else each
+        for each in found.parts
+    )
     return replace(found, parts=tuple(parts))
 
 
@@ -106,9 +104,10 @@ def _without_self_trades(others: Sequence[AccountTrade]) -> list[AccountTrade]:
 
 
 def _since_ms(others: Sequence[AccountTrade], facts: VenueFacts) -> int:
-    """From when on something may have happened: a forced order whose trades are not shown may be older than all that
-    are."""
-    times = [each.at_ms for each in others] + ([] if facts.first_ms is None else [facts.first_ms])
+    """From when on something may have happened that is not booked: a forced order whose trades are not shown may be
+    older than all that are, but not older than a reading that explained all."""
+    start_ms = max(facts.first_ms or 0, facts.read_ms)
+    times = [each.at_ms for each in others] + ([start_ms] if start_ms else [])
     return min(times, default=BEFORE_MS)
 
 
@@ -151,7 +150,7 @@ def _commission(order: ForcedOrder, hidden: Sequence[ForcedOrder], unshown: Sequ
     paid = [each for each in unshown if each.kind == COMMISSION and _nearest(each.at_ms, hidden) is order]
     if not paid or any(each.asset not in DOLLARS for each in paid):
         return None
-    return -sum((each.amount for each in paid), ZERO)
+    return booked.total(each.amount.copy_negate() for each in paid)
 
 
 def _nearest(at_ms: int, hidden: Sequence[ForcedOrder]) -> ForcedOrder | None:
@@ -164,17 +163,16 @@ def _orders(trades: Iterable[AccountTrade]) -> list[str]:
 
 
 def _cause(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str | None]) -> str:
-    known = next((each.cause.value for each in forced if each.order_id == order_id), None)
-    name = names.get(order_id) or ""
-    return known or next((cause.value for start, cause in NAMED if name.startswith(start)), BY_HAND)
+    known = next((each.cause for each in forced if each.order_id == order_id), None) or cause_named(names.get(order_id))
+    return BY_HAND if known is None else known.value
 
 
 def _outside(trade: AccountTrade, reason: str, own: Iterable[AccountTrade]) -> OutsideTrade:
     """`trade` with what the booked trades `own` did after it; of a hidden one only the time is known."""
     fee_usd = trade.fee_usd
     if fee_usd is None:
-        fee_usd = trade.quantity * trade.price * ASSUMED_TAKER_RATE
-    return OutsideTrade(trade, reason, fee_usd, sum((each.change for each in own if _is_later(each, trade)), ZERO))
+        fee_usd = booked.product(trade.quantity, trade.price, ASSUMED_TAKER_RATE)
+    return OutsideTrade(trade, reason, fee_usd, booked.total(each.change for each in own if _is_later(each, trade)))
 
 
 def _is_later(one: AccountTrade, than: AccountTrade) -> bool:

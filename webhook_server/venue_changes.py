@@ -6,13 +6,15 @@ the record's prices and fees. What the record does not explain is left as a diff
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
 import structlog
 
+from engine import booked
+from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
@@ -37,12 +39,14 @@ ATTEMPTS: Final = 3
 class Look:
     """One symbol of an account: what the books say (`facts`) and the `net` that the venue holds of it, without what the
     person holds outside Sparky. `reason` is None where both agree, else why no rule explains the difference.
-    `fired` are positions whose protective order has filled and is not booked yet, with the exit reason."""
+    `fired` are positions whose protective order has filled and is not booked yet, with the exit reason. `changed_ms` is
+    when the venue last changed the position; 0 without one."""
 
     facts: VenueFacts
     net: Decimal
     reason: str | None = None
     fired: tuple[tuple[Position, str], ...] = ()
+    changed_ms: int = 0
 
     @property
     def is_passing(self) -> bool:
@@ -79,60 +83,67 @@ class VenueChanges:
                 return look
             found = self._explained(account, symbol, look)
             if isinstance(found, Look):
-                return found
+                return found if found.fired else self._unless_traded(found, request_id, (user_id, exchange, symbol))
             attribution, record = found
             fired = _cancel_protection(account, attribution)
             if fired:
-                return Look(look.facts, look.net, FIRED, fired)
+                return replace(look, reason=FIRED, fired=fired)
             exits = [_exit(exchange, each) for each in attribution.parts]
             if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
                 self._tell(symbol, attribution.parts)
-                return self._after(user_id, exchange, symbol, look.net, record)
-        return Look(look.facts, look.net, CHANGING)
+                after = replace(look, facts=self._store.venue_facts(user_id, exchange, symbol))
+                return _after(after, attribution, request_id)
+        return replace(look, reason=CHANGING)
 
     def _compared(self, user_id: UUID, exchange: str, symbol: str, account: Account, request_id: str | None) -> Look:
         """Both sides, read so that they belong together."""
         facts = self._store.venue_facts(user_id, exchange, symbol)
         if set(facts.unsettled) - {request_id}:
             return Look(facts, facts.net, UNDER_WAY)
-        net = next((held.net for held in account.positions(symbol) if held.symbol == symbol), Decimal(0))
+        held = next((each for each in account.positions(symbol) if each.symbol == symbol), None)
         after = self._store.venue_facts(user_id, exchange, symbol)
-        if after.last_fill_id != facts.last_fill_id or set(after.unsettled) - {request_id}:
-            return Look(after, net - after.outside_net, CHANGING)
-        return Look(after, net - after.outside_net)
+        net = Decimal(0) if held is None else held.net
+        look = Look(
+            after,
+            booked.total((net, after.outside_net.copy_negate())),
+            changed_ms=0 if held is None else held.changed_ms,
+        )
+        return replace(look, reason=CHANGING) if _is_traded(after, facts.last_fill_id, request_id) else look
+
+    def _unless_traded(self, look: Look, request_id: str | None, place: tuple[UUID, str, str]) -> Look:
+        """`look`, unless its reason may be that something was traded while the record was read: an order of ours that
+        the books did not know then may only have been under way."""
+        facts = self._store.venue_facts(*place)
+        is_traded = _is_traded(facts, look.facts.last_fill_id, request_id)
+        return replace(look, facts=facts, reason=CHANGING) if is_traded else look
 
     def _explained(self, account: Account, symbol: str, look: Look) -> tuple[Attribution, ReadRecord] | Look:
         """What the record makes of the difference; a Look with the reason when it does not explain it."""
         facts = look.facts
         fired = _fired(account, facts.positions)
         if fired:
-            return Look(facts, look.net, FIRED, fired)
+            return replace(look, reason=FIRED, fired=fired)
         if facts.first_ms is None and facts.last_trade_id is None:
-            return Look(facts, look.net, NOT_OURS)
+            return replace(look, reason=NOT_OURS)
         record = read_record(account, symbol, facts, differs=facts.net != look.net)
         ours = _ours_unbooked(record)
         if ours is not None:
-            return Look(facts, look.net, f"order {ours} is one of ours, and not in the books")
+            return replace(look, reason=f"order {ours} is one of ours, and not in the books")
         lot, told = account.instrument(symbol).lot, Decimal(0)
         # What a person has noted as held outside Sparky is not in the books either.
         unbooked_net = facts.outside_net if facts.last_trade_id is None else facts.unbooked_net
         for trades in record.accounts:
             found = attribute(facts.positions, trades, unbooked_net, lot)
-            told = found.net + found.unbooked_net - facts.outside_net
+            told = booked.total((found.net, found.unbooked_net, facts.outside_net.copy_negate()))
             if told == look.net:
                 return costs_shared(found, trades, record.costs_usd), ReadRecord(
                     last_trade_id=record.last_trade_id,
                     unbooked_net=found.unbooked_net,
-                    costs_until_ms=record.costs_until_ms,
+                    cost_ids=record.cost_ids,
+                    read_ms=max(record.read_ms, look.changed_ms),
                 )
-        return Look(facts, look.net, f"by its record the account should hold {told:f}, and it holds {look.net:f}")
-
-    def _after(self, user_id: UUID, exchange: str, symbol: str, net: Decimal, record: ReadRecord) -> Look:
-        facts = self._store.venue_facts(user_id, exchange, symbol)
-        if facts.net == net:
-            return Look(facts, net)
-        told = f"{record.unbooked_net:f} was traded at the venue by others than Sparky, and is nobody's in the books"
-        return Look(facts, net, told)
+        why = f"by its record the account should hold {told:f}, and it holds {look.net:f}"
+        return replace(look, reason=why)
 
     def _tell(self, symbol: str, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -148,6 +159,21 @@ class VenueChanges:
             )
 
 
+def _is_traded(facts: VenueFacts, last_fill_id: int, request_id: str | None) -> bool:
+    """Whether something was booked since the fill of that number, or is under way beside `request_id`."""
+    return facts.last_fill_id != last_fill_id or bool(set(facts.unsettled) - {request_id})
+
+
+def _after(look: Look, attribution: Attribution, request_id: str | None) -> Look:
+    """What is left once `attribution` is booked; the books may have gone on since."""
+    if look.facts.net == look.net:
+        return look
+    if look.facts.net != attribution.net or set(look.facts.unsettled) - {request_id}:
+        return replace(look, reason=CHANGING)
+    others = f"{attribution.unbooked_net:f} was traded at the venue by others than Sparky"
+    return replace(look, reason=f"{others}, and is nobody's in the books")
+
+
 def _fired(account: Account, positions: Sequence[Position]) -> tuple[tuple[Position, str], ...]:
     found = ((position, fired_of(account, position, {})) for position in positions)
     return tuple((position, reason) for position, reason in found if reason is not None)
@@ -157,11 +183,12 @@ def _cancel_protection(account: Account, attribution: Attribution) -> tuple[tupl
     """Cancels what protects positions of which something ended, before that is booked, so that no crash leaves an order
     that no position knows; those whose order turns out to have filled. What is left is protected again by `Watch`."""
     fired = []
-    for position in {each.position.id: each.position for each in attribution.parts}.values():
-        for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
-            ended = None if name is None else account.cancel(position.symbol, name)
-            if is_new_exit(ended, position):
-                fired.append((position, reason))
+    with leaving_room(leaves=False):
+        for position in {each.position.id: each.position for each in attribution.parts}.values():
+            for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
+                ended = None if name is None else account.cancel(position.symbol, name)
+                if is_new_exit(ended, position):
+                    fired.append((position, reason))
     return tuple(fired)
 
 
@@ -177,7 +204,6 @@ def _ours_unbooked(record: OutsideRecord) -> str | None:
 def _exit(exchange: str, part: Part) -> OutsideExit:
     position = part.position
     return OutsideExit(
-        position_id=position.id,
         request_id=f"venue/{part.order_id}/{part.last_trade_id}/{position.id}",
         fill=Fill(
             kind="close",

@@ -13,13 +13,15 @@ from uuid import UUID
 
 import structlog
 
-from engine.errors import BadConfiguration, OrderIdTaken, SparkyError, UpstreamUnavailable
+from engine.errors import BadConfiguration, OrderIdTaken, OrderUnclear, SparkyError, UpstreamUnavailable
+from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import Account, OpenOrder, OrderResult, OrderStatus, Protection
 from engine.store.store import Store
 from engine.types import Position, Side
 from webhook_server.away import Away
 from webhook_server.execution import Desk
 from webhook_server.exits import Exits
+from webhook_server.listed_orders import Listed
 from webhook_server.locks import Busy
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import (
@@ -69,6 +71,7 @@ class Watch:
         self._known: dict[UUID, str] = {}
         self._taken: set[str] = set()  # client order ids that a venue took no second order under
         self._away = Away()
+        self._listed = Listed(())
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
         """Looks at every live position that asked for protection, while it `goes_on`. Raises UpstreamUnavailable for
@@ -78,8 +81,10 @@ class Watch:
         """
         bare: dict[UUID, str] = {}
         away = Away()
-        for position in sorted(self._store.open_positions(), key=self._was_away):
-            if position.is_paper or (position.stop_loss_price or position.take_profit_price) is None:
+        held = [each for each in self._store.open_positions() if not each.is_paper]
+        self._listed = Listed(held)
+        for position in sorted(held, key=self._was_away):
+            if (position.stop_loss_price or position.take_profit_price) is None:
                 continue
             is_asked = goes_on() and not away.covers(position.user_id, position.exchange)
             seen = self._look(position, away) if is_asked else self._as_before(position)
@@ -104,7 +109,8 @@ class Watch:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
                     raise
-                away.add(position.user_id, position.exchange)
+                if not isinstance(error, OrderUnclear):
+                    away.add(position.user_id, position.exchange)
             logger.warning("protection_not_seen", position=str(position.id), reason=str(error))
         except Exception:  # one position's fault is in no other's way
             logger.exception("protection_not_seen", position=str(position.id))
@@ -121,26 +127,34 @@ class Watch:
         if position is None:
             return Seen()
         account = self._account(position)
-        waiting = {order.client_order_id: order for order in account.orders_open(position.symbol)}
-        wanted = halves(protection_of(position, position.quantity))
-        known = unlisted(account, position, waiting)
-        # An open one that is not listed is being triggered, or new: another in its place would close what others hold.
-        missing = [half for half in wanted if not _waits(half, waiting) and not _is_open(known.get(name_of(half)))]
-        fired = fired_among(position, known)
-        if fired is not None or not missing:
-            return Seen(fired=fired)
-        obstacle = self._obstacle(position)
-        if obstacle is not None:
-            return Seen(missing=f"not restored, since {obstacle}")
-        net = next(
-            (held.net for held in account.positions(position.symbol) if held.symbol == position.symbol), Decimal(0)
-        )
+        with leaving_room():
+            fired, missing, waiting = self._state(account, position)
+            if fired is not None or not missing:
+                return Seen(fired=fired)
+            obstacle = self._obstacle(position)
+            if obstacle is not None:
+                return Seen(missing=f"not restored, since {obstacle}")
+            net = next(
+                (held.net for held in account.positions(position.symbol) if held.symbol == position.symbol), Decimal(0)
+            )
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
             return Seen()  # others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time
         if any(name_of(half) in self._taken for half in missing):
             return self._renamed(account, position)
         self._note(position, missing)
         return self._restored(account, position, missing, waiting)
+
+    def _state(
+        self, account: Account, position: Position
+    ) -> tuple[str | None, list[Protection], dict[str | None, OpenOrder]]:
+        """Which of its orders has fired, what of its protection does not wait, and the orders that do. A list that was
+        read for another position is read again before anything is believed to be missing."""
+        waiting, is_fresh = self._listed.orders(account, position)
+        fired, missing = _lacking(account, position, waiting)
+        if missing and fired is None and not is_fresh:
+            waiting = self._listed.read(account, position)
+            fired, missing = _lacking(account, position, waiting)
+        return fired, missing, waiting
 
     def _account(self, position: Position) -> Account:
         credentials = self._store.venue_credentials(position.user_id, position.exchange)
@@ -212,6 +226,17 @@ class Watch:
             logger.info("position_protected_or_closed", position=str(position_id))
         self._known = bare
         self._metrics.unprotected.set(len(bare))
+
+
+def _lacking(
+    account: Account, position: Position, waiting: dict[str | None, OpenOrder]
+) -> tuple[str | None, list[Protection]]:
+    """Which of its orders has fired, and what of its protection does not wait."""
+    known = unlisted(account, position, waiting)
+    wanted = halves(protection_of(position, position.quantity))
+    # An open one that is not listed is being triggered, or new: another in its place would close what others hold.
+    missing = [half for half in wanted if not _waits(half, waiting) and not _is_open(known.get(name_of(half)))]
+    return fired_among(position, known), missing
 
 
 def name_of(half: Protection) -> str:

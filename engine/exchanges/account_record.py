@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import Field
 
@@ -14,6 +14,16 @@ class Forced(StrEnum):
 
     LIQUIDATED = "liquidated"
     ADL = "adl"
+
+
+# How Binance-shaped venues begin the names of the orders that they make themselves (user data streams, "special client
+# order id").
+FORCED_NAMES: Final = (("adl_autoclose", Forced.ADL), ("autoclose-", Forced.LIQUIDATED))
+
+
+def cause_named(client_order_id: str | None) -> Forced | None:
+    """What the client id of an order says of its cause; None for an order that the venue did not make itself."""
+    return next((cause for start, cause in FORCED_NAMES if (client_order_id or "").startswith(start)), None)
 
 
 class AccountTrade(Frozen):
@@ -36,7 +46,7 @@ class AccountTrade(Frozen):
     @property
     def change(self) -> Decimal:
         """What it did to the account's net position."""
-        return self.quantity if self.is_buy else -self.quantity
+        return self.quantity if self.is_buy else self.quantity.copy_negate()
 
 
 class ForcedOrder(Frozen):
@@ -96,6 +106,6 @@ class AccountRecord(Protocol):
     def client_order_id(self, symbol: str, order_id: str) -> str | None:
         """The client order id of one of the account's plain orders; None when the venue knows none of that number.
 
-        Venues name their own orders: Binance and Aster ``autoclose-…`` a liquidation, ``adl_autoclose`` an ADL.
+        Venues name their own orders, see `FORCED_NAMES`.
         """
         ...

@@ -8,7 +8,9 @@ minutes to three days. Elsewhere only 429, 418 and Retry-After apply.
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -90,6 +92,25 @@ class Backoff:
         """The weight per minute that the venue publishes."""
         with self._lock:
             self._load = replace(self._load, limit=limit)
+
+
+_waits_for_room: ContextVar[bool] = ContextVar("waits_for_room", default=False)
+
+
+def may_be_urgent() -> bool:
+    """Whether what this thread asks now may use the share of the limit that is kept for orders."""
+    return not _waits_for_room.get()
+
+
+@contextmanager
+def leaving_room(*, leaves: bool = True) -> Iterator[None]:
+    """Questions within are asked again another time, so near the limit they wait, whoever's client asks them: the room
+    is for orders. With `leaves` False, what is within is an order after all."""
+    before = _waits_for_room.set(leaves)
+    try:
+        yield
+    finally:
+        _waits_for_room.reset(before)
 
 
 @functools.cache

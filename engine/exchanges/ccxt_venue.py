@@ -10,7 +10,7 @@ from typing import Any, Final
 import ccxt
 
 from engine.booked import digits, exact, product, quotient
-from engine.errors import OrderIdTaken, OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
+from engine.errors import OrderIdTaken, OrderUnclear, OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges import readings
 from engine.exchanges.account_reading import read_state
 from engine.exchanges.account_state import AccountState
@@ -128,7 +128,7 @@ class CcxtVenue(CcxtRecord):
                 self._sleep(wait_s)
             ended = self._cancelled(symbol, client_order_id) or self.order_by_client_id(symbol, client_order_id)
         if ended is not None and ended.status is OrderStatus.OPEN:
-            raise UpstreamUnavailable("venue", f"order {client_order_id} is still open after it was cancelled")
+            raise OrderUnclear(f"order {client_order_id} is still open after it was cancelled")
         return ended
 
     def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from engine.booked import digits, exact
 from engine.errors import BadConfiguration
-from engine.exchanges.backoff import Backoff, backoff_of
+from engine.exchanges.backoff import Backoff, backoff_of, may_be_urgent
 from engine.exchanges.families import family_of
 from engine.exchanges.venue import Credentials
 from engine.exchanges.venue_clock import InStep
@@ -42,7 +42,7 @@ class BoundedSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError on a body beyond the bound, and
         UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
-        self.backoff.ask(is_urgent=self._is_urgent)
+        self.backoff.ask(is_urgent=self._is_urgent and may_be_urgent())
         deadline = time.monotonic() + self._timeout_s
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         self._hear(response)

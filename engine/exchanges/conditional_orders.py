@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.errors import UpstreamUnavailable
+from engine.errors import OrderUnclear
+from engine.exchanges.account_record import FORCED_NAMES
 from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT
 
 APART: Final = ("binance",)  # ids of clients whose venue keeps conditional orders apart
@@ -26,7 +27,7 @@ TAKEN_S: Final = 30.0
 # So long a cancellation that the venue took is believed, whatever the order says but that it triggers: the same lag.
 CANCELLED_S: Final = 30.0
 # Beginnings of client ids that plain orders have from their birth: ours, and those of liquidation and deleveraging.
-NO_CONDITIONAL: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-", "autoclose", "adl_autoclose")
+NO_CONDITIONAL: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-", *(start for start, _ in FORCED_NAMES))
 WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
 FORGOTTEN_MS: Final = 86_400_000  # a plain order without a fill is kept for three days
 TRIGGERED: Final = ("TRIGGERED", "FINISHED")
@@ -81,11 +82,11 @@ class ConditionalOrders:
         return self._monotonic() - self._sent_at.get(client_order_id, -NEW_S) < NEW_S
 
     def check_gone(self, client_order_id: str) -> None:
-        """Before an order that is not found is believed not to exist. Raises UpstreamUnavailable when the venue took
-        it a moment ago."""
+        """Before an order that is not found is believed not to exist. Raises OrderUnclear when the venue took it a
+        moment ago."""
         at, _ = self._taken.get(client_order_id, (-math.inf, None))
         if self._monotonic() - at < TAKEN_S:
-            raise UpstreamUnavailable("venue", f"it took order {client_order_id} and does not show it")
+            raise OrderUnclear(f"it took order {client_order_id} and does not show it")
 
     def found(self, market: Mapping[str, Any], client_order_id: str) -> dict[str, Any] | None:
         """The newest order with that client id as ccxt has it: once it has triggered, its plain order."""
@@ -122,7 +123,7 @@ class ConditionalOrders:
     def client_id_of(self, market: Mapping[str, Any], order_id: str) -> str | None:
         """The client id of the conditional order that became the plain order `order_id`; None when there is none.
 
-        Raises UpstreamUnavailable while an order of the symbol is being triggered and does not say what it became.
+        Raises OrderUnclear while an order of the symbol is being triggered and does not say what it became.
         """
         rows = self._exchange.fetch_orders(market["symbol"], params=TRIGGER)
         for raw in rows:
@@ -130,7 +131,7 @@ class ConditionalOrders:
                 return str(raw["clientOrderId"])
         becoming = [raw["clientOrderId"] for raw in rows if _is_becoming(raw)]
         if becoming:
-            raise UpstreamUnavailable("venue", f"order {becoming[0]} is being triggered, and may be {order_id}")
+            raise OrderUnclear(f"order {becoming[0]} is being triggered, and may be {order_id}")
         return None
 
     def _is_followed(self, raw: Mapping[str, Any], client_order_id: str) -> bool:

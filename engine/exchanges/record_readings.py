@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.booked import BEYOND, exact, quotient
-from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income, cause_named
 from engine.exchanges.readings import DOLLARS
 from engine.exchanges.venue import VenuePosition
 from engine.types import Side
@@ -64,10 +64,7 @@ def _by_cost(row: Row, quantity: Decimal) -> Decimal:
 
 def cause_of(row: Row) -> Forced | None:
     """What the order's client id says of its cause; None where it says nothing."""
-    client_id = str(row.get("clientOrderId") or "")
-    if client_id.startswith("adl_autoclose"):
-        return Forced.ADL
-    return Forced.LIQUIDATED if client_id.startswith("autoclose-") else None
+    return cause_named(str(row.get("clientOrderId") or ""))
 
 
 def income(row: Row, symbol: str) -> Income:

@@ -1,9 +1,11 @@
 """What is read and written to keep the books equal to what an account holds at its venue."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from engine.booked import total
 from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Frozen, Position, Row, Side, Utc
 
@@ -15,8 +17,10 @@ class VenueFacts(Row):
     `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
     `last_trade_id` is how far the account's record was read (None: never),
     `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
-    outside Sparky. `first_ms` is when the oldest position was entered, in the venue's time. `is_open` says that a
-    difference is open. `unsettled` are requests whose outcome is not known.
+    outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the oldest position was
+    entered, `last_fill_ms` when the newest fill happened, all in the venue's time. `cost_ids` name the income of
+    liquidations that is booked; up to `costs_until_ms` a person has settled it. `unsettled` are requests whose outcome
+    is not known.
     """
 
     positions: tuple[Position, ...]
@@ -27,8 +31,10 @@ class VenueFacts(Row):
     last_trade_id: int | None
     unbooked_net: Decimal
     costs_until_ms: int
+    cost_ids: frozenset[str]
+    read_ms: int
+    last_fill_ms: int
     outside_net: Decimal
-    is_open: bool
     unsettled: tuple[str, ...]
     last_fill_id: int
 
@@ -83,7 +89,6 @@ class EndedSymbol(Row):
 class OutsideExit(Frozen):
     """A part of one position that ended at the venue without us, ready to be booked under its own `request_id`."""
 
-    position_id: UUID
     request_id: str
     fill: Fill
 
@@ -93,10 +98,37 @@ class ReadRecord(Frozen):
 
     last_trade_id: int
     unbooked_net: Decimal
+    cost_ids: tuple[str, ...] = ()
+    read_ms: int = 0
+
+
+class RecentLiquidation(Row):
+    """A symbol in which liquidations were booked lately: the venue's time of the first, the number of the last fill."""
+
+    user_id: UUID
+    exchange: str
+    symbol: str
+    first_ms: int
+    last_fill_id: int
+
+
+class LiquidatedPart(Row):
+    """A booked exit by liquidation; `order_id` is the venue's."""
+
+    fill_id: int
+    order_id: str | None
+    quantity: Decimal
+    at_ms: int
+
+
+class Liquidated(Row):
+    """Exits by liquidation in a symbol, oldest first; `cost_ids` and `costs_until_ms` as in `VenueFacts`."""
+
+    exits: tuple[LiquidatedPart, ...]
+    cost_ids: frozenset[str]
     costs_until_ms: int
 
 
-def net_of(positions: tuple[Position, ...]) -> Decimal:
+def net_of(positions: Iterable[Position]) -> Decimal:
     """The sum of quantities, short ones negative."""
-    signed = (each.quantity if each.side is Side.LONG else -each.quantity for each in positions)
-    return sum(signed, Decimal(0))
+    return total(each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions)

@@ -1,13 +1,21 @@
 """The part of the store that compares books and venues: what is held, what ended there, which differences are open."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from engine.store.rpc import Rpc
 from engine.store.values import plain
-from engine.store.venue_rows import EndedSymbol, OutsideExit, ReadRecord, RequestFill, VenueFacts
+from engine.store.venue_rows import (
+    EndedSymbol,
+    Liquidated,
+    OutsideExit,
+    ReadRecord,
+    RecentLiquidation,
+    RequestFill,
+    VenueFacts,
+)
 from engine.store.webhook_rows import Difference, LiveAccount
 
 
@@ -60,12 +68,14 @@ class VenueStore:
         exchange: str,
         nets: Mapping[str, Decimal],
         reasons: Mapping[str, str] | None = None,
-        checked: Collection[str] = (),
+        checked: Mapping[str, int] | None = None,
+        age_s: float = 0.0,
     ) -> tuple[Difference, ...]:
         """Compares the live book with what the venue holds, by symbol; all differences that are open now.
 
-        `reasons` tell, by symbol, why no rule explained a difference. Symbols that were traded in the last 10 s are
-        left out unless they were `checked`: books and venue belong together.
+        `reasons` tell, by symbol, why no rule explained a difference. Symbols that were traded since 10 s before the
+        venue was asked, `age_s` ago, are left out; those `checked` when anything was booked after the fill of that
+        number, up to which books and venue were compared.
         """
         rows = self.rpc.call(
             "report_reconciliation",
@@ -73,9 +83,36 @@ class VenueStore:
             exchange=exchange,
             nets={symbol: str(net) for symbol, net in nets.items()},
             reasons=dict(reasons or {}),
-            checked=sorted(checked),
+            checked=dict(checked or {}),
+            age_s=age_s,
         )
         return tuple(Difference.model_validate(row) for row in rows)
+
+    def recent_liquidations(self, within_s: float) -> tuple[RecentLiquidation, ...]:
+        """Where liquidations were booked within so many seconds."""
+        rows = self.rpc.call("recent_liquidations", within_s=within_s)
+        return tuple(RecentLiquidation.model_validate(row) for row in rows)
+
+    def liquidated(self, user_id: UUID, exchange: str, symbol: str, first_ms: int) -> Liquidated:
+        """Exits by liquidation since `first_ms` of the venue's time."""
+        found = self.rpc.call("liquidated", user_id=user_id, exchange=exchange, symbol=symbol, first_ms=first_ms)
+        return Liquidated.model_validate(found)
+
+    def book_liquidation_cost(
+        self, user_id: UUID, exchange: str, symbol: str, income_id: str, shares: Mapping[int, Decimal]
+    ) -> bool:
+        """Adds `shares` (USD by fill) of one income to exits that are booked; False when that was done before."""
+        told = {str(fill_id): str(share) for fill_id, share in shares.items()}
+        return bool(
+            self.rpc.call(
+                "book_liquidation_cost",
+                user_id=user_id,
+                exchange=exchange,
+                symbol=symbol,
+                income_id=income_id,
+                shares=told,
+            )
+        )
 
     def request_fills(self, request_id: str, user_id: UUID) -> tuple[RequestFill, ...]:
         """What a request has booked so far, in that order."""

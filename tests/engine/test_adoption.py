@@ -7,10 +7,12 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adoption import ZERO, change_to, explaining, net_of, parts_of_fee, pricing_of, unbooked
+from engine.adoption import ZERO, change_to, explaining, parts_of_fee, pricing_of, unbooked
+from engine.booked import total
 from engine.exchanges.account_record import AccountTrade
 from engine.shares import shares, unit_of
 from engine.store.adoption_rows import BookedOrder
+from engine.store.venue_rows import net_of
 from engine.types import Position, Side
 
 USER = uuid.uuid4()
@@ -113,6 +115,14 @@ def test_quantities_that_are_no_lots_are_shared_in_their_own_last_place() -> Non
     assert unit_of([Decimal("0.0015"), Decimal(2)], Decimal("0.001")) == Decimal("0.0001")
     assert unit_of([Decimal(20), Decimal(30)], None) == Decimal(10)
     assert unit_of([Decimal("1E+3")], Decimal(7)) == Decimal(1000)
+    assert unit_of([Decimal(0), Decimal(20)], None) == Decimal(1)
+
+
+def test_quantities_of_forty_digits_are_shared_to_the_last_one() -> None:
+    held = [Decimal("12345678901234567890.12345678901234567891"), Decimal("1.00000000000000000001")]
+    unit = unit_of(held, None)
+    assert unit == Decimal("1E-20")
+    assert shares(total(held), held, unit) == held
 
 
 def test_the_newest_trades_that_come_to_the_difference_explain_it() -> None:

@@ -44,6 +44,7 @@ TABLES: Final = {
     "fills": ("order_id", frozenset()),
     "kill_switches": ("reason", frozenset()),
     "leases": ("owner", frozenset()),
+    "liquidation_costs": ("booked_at", frozenset()),
     "llm_spend": ("decisions", frozenset()),
     "outside_holdings": ("noted_at", frozenset()),
     "positions": ("notes", READ),
@@ -93,6 +94,7 @@ insert into public.kill_switches (user_id) values (%(user)s);
 insert into public.reconciliation_differences (user_id, exchange, symbol, booked, at_venue)
   values (%(user)s, 'aster', 'BTCUSDT', 1, 2);
 insert into public.venue_records (user_id, exchange, symbol, last_trade_id) values (%(user)s, 'aster', 'BTCUSDT', 1);
+insert into public.liquidation_costs (user_id, exchange, symbol, income_id) values (%(user)s, 'aster', 'BTCUSDT', '1');
 insert into public.outside_holdings (user_id, exchange, symbol, quantity) values (%(user)s, 'aster', 'BTCUSDT', 1);
 insert into public.equity_points
   (strategy_id, is_paper, equity_usd, realized_pnl_usd, unrealized_pnl_usd, drawdown_percent)

@@ -121,7 +121,7 @@ def test_what_is_gone_at_the_venue_is_not_protected_again(floor: Floor) -> None:
     floor.server.watch.run()
     assert floor.waiting() == []
     (difference,) = floor.server.reconciliation.run()
-    assert "record explains" in (difference.reason or "")
+    assert "by its record" in (difference.reason or "")
     told = floor.send(action="close")
     assert (told["success"], "sparky reconcile" in told["error"]) == (False, True)
     assert floor.waiting() == []

@@ -1,0 +1,52 @@
+"""What liquidations cost beyond the commissions of their trades: which income says so, and which exits bear it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import Final
+
+import structlog
+
+from engine import booked
+from engine.exchanges.account_record import ForcedOrder, Income
+from engine.exchanges.readings import DOLLARS
+from engine.store.venue_rows import LiquidatedPart
+
+logger = structlog.get_logger()
+
+KIND: Final = "INSURANCE_CLEAR"
+
+
+def unbooked_costs(incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int) -> tuple[Income, ...]:
+    """Those of `incomes` that a liquidation cost in dollars, are not among the booked `cost_ids`, and are later than
+    what a person has settled. What was paid in another coin is left out, since its worth is not known here."""
+    found = [each for each in incomes if each.kind == KIND and each.income_id not in cost_ids and each.at_ms > until_ms]
+    for each in found:
+        if each.asset not in DOLLARS:
+            logger.warning("liquidation_cost_in_another_coin", symbol=each.symbol, asset=each.asset)
+    return tuple(each for each in found if each.asset in DOLLARS)
+
+
+def shared(usd: Decimal, quantities: Sequence[Decimal], whole: Decimal) -> list[Decimal]:
+    """The shares of `quantities` in what a liquidation of `whole` cost; the last takes what rounding leaves. What was
+    liquidated beyond the books bears its own share."""
+    rest = booked.quotient(booked.product(usd, booked.total(quantities)), whole)
+    found: list[Decimal] = []
+    for quantity in quantities[:-1]:
+        share = booked.quotient(booked.product(usd, quantity), whole)
+        rest = booked.total((rest, share.copy_negate()))
+        found.append(share)
+    return [*found, rest]
+
+
+def bearers(
+    cost: Income, exits: Iterable[LiquidatedPart], forced: Sequence[ForcedOrder]
+) -> tuple[tuple[LiquidatedPart, ...], Decimal]:
+    """The booked exits of the liquidation that `cost` is about, which is the nearest in time, and how much was
+    liquidated in all. None of them when it was nobody's in the books."""
+    own = tuple(exits)
+    times = {each.order_id: each.at_ms for each in own} | {each.order_id: each.at_ms for each in forced}
+    nearest = min(times, key=lambda order_id: abs(times[order_id] - cost.at_ms), default=None)
+    parts = tuple(each for each in own if each.order_id == nearest)
+    ended = booked.total(each.quantity for each in parts)
+    known = (each.quantity for each in forced if each.order_id == nearest)
+    return parts, max((ended, *known))
