@@ -67,6 +67,7 @@ class Reconciliation:
         self._metrics = metrics
         self._known: dict[Key, tuple[Decimal, Decimal]] = {}
         self._changed_ms: dict[Key, int] = {}
+        self._fired: set[Key] = set()  # where a protective order stayed unbooked at the last look
         self._retries = _Retries()
         self._rounds = -1
 
@@ -83,7 +84,8 @@ class Reconciliation:
             if not goes_on():
                 return tuple(found)
             own = held.get((account.user_id, account.exchange), {})
-            if own or self._rounds % UNUSED_EVERY == 0 or self._has_difference(account):
+            is_used = bool(own) or account.has_record or self._has_difference(account)
+            if is_used or self._rounds % UNUSED_EVERY == 0:
                 found += self._looked_at(account, own)
         self._metrics.differences.set(len(found))
         self._tell(found)
@@ -153,7 +155,9 @@ class Reconciliation:
         self._note(key, symbol, venue, look, seen)
 
     def _note(self, key: Key, symbol: str, venue: Account, look: Look, seen: _Seen) -> None:
-        if look.is_passing:  # as if both agreed: the next look will tell
+        lasts = bool(look.fired) and key in self._fired
+        (self._fired.add if look.fired else self._fired.discard)(key)
+        if look.is_passing and not lasts:  # as if both agreed: the next look will tell
             seen.nets[symbol] = look.facts.net + look.facts.outside_net
             return
         seen.nets[symbol] = look.net + look.facts.outside_net

@@ -60,7 +60,7 @@ def test_a_net_that_is_closed_is_taken_from_its_side_only() -> None:
 
 def test_a_trade_ends_what_was_held_at_its_moment_whatever_our_own_orders_did_since() -> None:
     a, later = held(Decimal(5)), held(Decimal(-8))
-    closed = replace(trade(1, Decimal(-5)), own_since=Decimal(-8))
+    closed = replace(trade(1, Decimal(-5)), own_since={later.id: Decimal(-8)})
     found = attribute([a, later], [closed], Decimal(0), LOT)
     assert found.left == {a.id: Decimal(0), later.id: Decimal(-8)}
     assert found.unbooked_net == 0
@@ -68,7 +68,7 @@ def test_a_trade_ends_what_was_held_at_its_moment_whatever_our_own_orders_did_si
 
 def test_no_more_ends_than_is_held_still() -> None:
     a = held(Decimal(2))
-    closed = replace(trade(1, Decimal(-5)), own_since=Decimal(-3))  # our own exit sold 3 of the 5
+    closed = replace(trade(1, Decimal(-5)), own_since={a.id: Decimal(-3)})  # our own exit sold 3 of the 5
     found = attribute([a], [closed], Decimal(0), LOT)
     assert (found.net, found.unbooked_net) == (Decimal(0), Decimal(-3))
 
