@@ -1,14 +1,13 @@
 -- From when on the account's record of a symbol counts: the first live entry since books and venue were last seen equal and empty. A
 -- position that ends takes nothing of that with it, so that what others did before a younger one was opened is read still.
 
-alter table public.venue_records add column if not exists since_ms bigint; -- null: since the oldest position
-alter table public.venue_records alter column last_trade_id drop not null; -- null: not read yet
+alter table public.venue_records add column if not exists since_ms bigint; -- null: the oldest position
 
--- As before; and the first live entry begins the record of its symbol.
+-- As before; and the first live entry begins the record of its symbol, which is not read yet (up to trade 0).
 create or replace function public.insert_fill(p_request_id text, p_user_id uuid, p_fill jsonb) returns public.fills
 language sql set search_path = '' as $$
-  insert into public.venue_records (user_id, exchange, symbol, outside_net, since_ms)
-    select p_user_id, p_fill ->> 'exchange', p_fill ->> 'symbol',
+  insert into public.venue_records (user_id, exchange, symbol, last_trade_id, outside_net, since_ms)
+    select p_user_id, p_fill ->> 'exchange', p_fill ->> 'symbol', 0,
       public.outside_net(p_user_id, p_fill ->> 'exchange', p_fill ->> 'symbol'),
       coalesce((p_fill ->> 'market_time_ms')::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)
     where p_fill ->> 'kind' = 'open' and not (p_fill ->> 'is_paper')::boolean

@@ -34,7 +34,7 @@ class OutsideRecord:
     trades: tuple[OutsideTrade, ...] = ()
     hidden: tuple[OutsideTrade, ...] = ()
     names: Mapping[str, str | None] = field(default_factory=dict)
-    last_trade_id: int | None = None
+    last_trade_id: int = 0
     costs_usd: Decimal = ZERO
     costs_until_ms: int = 0
 
@@ -56,7 +56,7 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
         trades = account.trades(symbol, after_id=facts.last_trade_id)
     else:
         trades = account.trades(symbol, since_ms=facts.first_ms)
-    last_id = max((each.trade_id for each in trades), default=facts.last_trade_id)
+    last_id = max((each.trade_id for each in trades), default=facts.last_trade_id or 0)
     booked = facts.order_ids | facts.forced_order_ids
     others = [each for each in trades if each.order_id not in booked]
     if not others and not differs:

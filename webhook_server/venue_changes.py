@@ -108,7 +108,7 @@ class VenueChanges:
         fired = _fired(account, facts.positions)
         if fired:
             return Look(facts, look.net, FIRED, fired)
-        if facts.first_ms is None and facts.last_trade_id is None:
+        if facts.first_ms is None and not facts.last_trade_id:
             return Look(facts, look.net, NOT_OURS)
         record = read_record(account, symbol, facts, differs=facts.net != look.net)
         ours = _ours_unbooked(record, facts.positions)

@@ -21,7 +21,7 @@ class VenueFacts(Row):
 
     `positions` are those of all strategies and of the person. `order_ids` are our booked orders at the venue,
     `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
-    `last_trade_id` is how far the account's record was read (None: never),
+    `last_trade_id` is how far the account's record was read (None, 0: never),
     `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
     outside Sparky. `first_ms` is when the first entry since books and venue were seen empty was made, in the venue's
     time. `order_positions` are the positions, held still or ended, that our booked orders traded for, `booked_outside`
@@ -103,7 +103,7 @@ class OutsideExit(Frozen):
 class ReadRecord(Frozen):
     """How far an account's record was read, and what of it is not in the books; see `VenueFacts`."""
 
-    last_trade_id: int | None
+    last_trade_id: int
     unbooked_net: Decimal
     costs_until_ms: int
 
