@@ -9,7 +9,7 @@ from engine import adoption
 from engine.adoption import Exit, Opening, Source
 from engine.errors import BadConfiguration, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import AccountTrade
-from engine.exchanges.venue import Account, OrderResult, OrderStatus, VenuePosition
+from engine.exchanges.venue import Account, OrderResult, VenuePosition
 from engine.settings import Settings
 from engine.store.adoption_rows import NamedPosition
 from engine.store.store import Store
@@ -59,12 +59,14 @@ def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> tuple[s
     Safe to be killed anywhere: the orders are found again by their names, and nothing is booked in part. Raises
     SparkyError when a signal is under way, one of the orders fills meanwhile, or the books are others by now.
     """
+    from webhook_server.protecting import is_new_exit
+
     place = seen.place
     if seen.books.is_under_way:  # before anything is cancelled; the database asks again
         raise SparkyError(f"A signal in {place.symbol} is being executed: try again in a minute.")
+    held = {name: each for each in seen.books.held for _, name in names_of(each)}
     for name in plan.cancels if seen.is_listed else ():
-        ended = account.cancel(place.symbol, name)
-        if ended is not None and ended.status is OrderStatus.FILLED:
+        if is_new_exit(account.cancel(place.symbol, name), held[name]):
             raise SparkyError(f"Protective order {name} has filled meanwhile, and nothing was booked: look again.")
     exits = [_row(line) | {"position_id": str(line.position.id)} for line in plan.exits]
     opening = None if plan.opening is None else _row(plan.opening) | _opened(plan.opening)
@@ -79,15 +81,14 @@ def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> tuple[s
 
 def _protected_anew(account: Account, position: Position) -> list[str]:
     """Why stop or target of a position could not be placed for what it holds now. What has filled is left."""
-    from webhook_server.protecting import halves, protection_of
+    from webhook_server.protecting import halves, is_new_exit, protection_of
     from webhook_server.watch import name_of
 
     failures = []
     wanted = halves(protection_of(position, position.quantity)) if names_of(position) else ()
     for half in wanted:
         try:
-            ended = account.cancel(position.symbol, name_of(half))
-            if ended is None or ended.status is not OrderStatus.FILLED:
+            if not is_new_exit(account.cancel(position.symbol, name_of(half)), position):
                 account.protect(half)
         except SparkyError as error:
             failures.append(f"{name_of(half)} could not be placed anew: {error}")
@@ -107,15 +108,17 @@ def _of_venue(account: Account, seen: Seen) -> Seen:
 
 
 def _fired(account: Account, seen: Seen) -> tuple[Exit, ...]:
-    """The exits that protective orders have made, booked or not."""
+    """The exits that protective orders have made and the position does not know."""
     wanted = [(position, reason, name) for position in seen.books.held for reason, name in names_of(position)]
     orders = [(*each, _ended(account, each[0], each[2])) for each in wanted]
     return tuple(_exit_by(position, reason, name, order) for position, reason, name, order in orders if order)
 
 
 def _ended(account: Account, position: Position, name: str) -> OrderResult | None:
+    from webhook_server.protecting import is_new_exit
+
     order = account.order_by_client_id(position.symbol, name)
-    return order if order is not None and order.status is OrderStatus.FILLED and order.quantity > 0 else None
+    return order if order is not None and order.quantity > 0 and is_new_exit(order, position) else None
 
 
 def _exit_by(position: NamedPosition, reason: str, name: str, order: OrderResult) -> Exit:

@@ -73,6 +73,7 @@ class AccountLooks:
         self._changes = changes
         self._exits = exits
         self._changed_ms: dict[Key, int] = {}
+        self._fired: set[Key] = set()  # where a protective order stayed unbooked at the last look
         self._retries = Retries()
 
     def look(
@@ -95,7 +96,7 @@ class AccountLooks:
                 sides = (net_of(own.get(symbol, ())), seen.nets.get(symbol, Decimal(0)))
                 is_due = sides[0] != sides[1] and self._retries.is_due(key, sides, now_round)
                 if (is_due or self._has_changed(key, there.get(symbol))) and not self._is_left(symbol, differing, seen):
-                    self._look_into(key, venue, seen, sides, now_round)
+                    self._look_into(key, venue, seen, sides, now_round, differing)
             return seen
 
     def _account(self, account: LiveAccount) -> Account:
@@ -121,7 +122,9 @@ class AccountLooks:
         self._changed_ms[key] = position.changed_ms
         return False
 
-    def _look_into(self, key: Key, venue: Account, seen: Seen, sides: Difference, now_round: int) -> None:
+    def _look_into(
+        self, key: Key, venue: Account, seen: Seen, sides: Difference, now_round: int, differing: Collection[str]
+    ) -> None:
         symbol = key[2]
         try:
             look = self._settled(key, venue)
@@ -135,7 +138,7 @@ class AccountLooks:
             logger.exception("symbol_not_reconciled", user=str(key[0]), exchange=key[1], symbol=symbol)
             seen.reasons[symbol] = f"it could not be compared: {type(error).__name__}"
         else:
-            self._note(key, look, seen, now_round)
+            self._note(key, look, seen, now_round, is_known=symbol in differing)
             return
         self._retries.note(key, sides, now_round)
 
@@ -149,10 +152,13 @@ class AccountLooks:
             look = self._changes.settle(*key, venue, rereads=True)
         return look
 
-    def _note(self, key: Key, look: Look, seen: Seen, now_round: int) -> None:
+    def _note(self, key: Key, look: Look, seen: Seen, now_round: int, *, is_known: bool) -> None:
         symbol, outside_net = key[2], look.facts.outside_net
-        if look.is_passing:  # as if both agreed: the next look will tell
-            seen.nets[symbol] = booked.total((look.facts.net, outside_net))
+        lasts = bool(look.fired) and key in self._fired
+        (self._fired.add if look.fired else self._fired.discard)(key)
+        if look.is_passing and not lasts:  # the next look will tell; a difference that is known stays one
+            if not is_known:
+                seen.nets[symbol] = booked.total((look.facts.net, outside_net))
             return
         seen.nets[symbol] = booked.total((look.net, outside_net))
         seen.checked[symbol] = look.facts.last_fill_id

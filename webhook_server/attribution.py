@@ -2,14 +2,14 @@
 
 The rule, as docs/venues.md states it. In the venue's order, each outside trade
 1. first takes back what outside trades before it had added and the books do not know;
-2. then, where it reduces the net of the books as it was at that moment, ends what is held on the side of that net: of
-   every position there its share by quantity, in whole lots, and no more in all than the net, since the venue held no
-   more;
+2. then, where it reduces the net of the books as it was at that moment, ends what was held on the side of that net: of
+   every position there its share by what it held then, in whole lots, and no more in all than the net, since the venue
+   held no more. What has ended since cannot end again: its share falls to the others on that side;
 3. what is left of it is the business of whoever made it, and in nobody's books.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
 
@@ -25,13 +25,14 @@ ZERO = Decimal(0)
 class OutsideTrade:
     """A trade of the account that no order of ours made; `reason` is the exit reason of what it ends.
 
-    `own_since` is what booked orders have done to the account's net after it, which the books of now include.
+    `own_since` is what booked orders have done after it for each position (None: for several), signed; the books of now
+    include that.
     """
 
     trade: AccountTrade
     reason: str
     fee_usd: Decimal
-    own_since: Decimal = ZERO
+    own_since: Mapping[UUID | None, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,24 @@ def attribute(
         change = outside.trade.change
         back = _opposite(unbooked_net, change)
         unbooked_net, change = booked.total((unbooked_net, back)), booked.total((change, back.copy_negate()))
-        ended = _held(left, _opposite(booked.total((*left.values(), outside.own_since.copy_negate())), change))
-        for position_id, quantity in _shares(left, ended, lot).items():
+        then = _then(left, outside.own_since)
+        ended = _held(left, _opposite(booked.total(then.values()), change))
+        for position_id, quantity in _shares(left, then, ended, lot).items():
             left[position_id] = booked.total((left[position_id], quantity))
             taken.append((position_id, outside, quantity, _fee_share(outside, quantity)))
         unbooked_net = booked.total((unbooked_net, change, ended.copy_negate()))
     by_id = {each.id: each for each in positions}
     return Attribution(_parts(by_id, taken), left, unbooked_net)
+
+
+def _then(left: Mapping[UUID, Decimal], own_since: Mapping[UUID | None, Decimal]) -> dict[UUID | None, Decimal]:
+    """What was held before `own_since`, also of positions that have ended."""
+    names: list[UUID | None] = [*left, *(name for name in own_since if name not in left)]
+    return {name: booked.total((_of(left, name), _of(own_since, name).copy_negate())) for name in names}
+
+
+def _of(quantities: Mapping[UUID, Decimal] | Mapping[UUID | None, Decimal], name: UUID | None) -> Decimal:
+    return next((quantity for each, quantity in quantities.items() if each == name), ZERO)
 
 
 def _opposite(net: Decimal, change: Decimal) -> Decimal:
@@ -95,13 +107,22 @@ def _held(left: Mapping[UUID, Decimal], ended: Decimal) -> Decimal:
     return min(ended.copy_abs(), on_side).copy_sign(ended)
 
 
-def _shares(left: Mapping[UUID, Decimal], ended: Decimal, lot: Decimal) -> dict[UUID, Decimal]:
-    """`ended` (signed) over the positions on the side that it reduces, of which it is at most the whole."""
-    on_side = {name: quantity.copy_abs() for name, quantity in left.items() if quantity * ended < 0}
-    quantities = list(on_side.values())
-    whole = ended.copy_abs()
-    parts = shares(whole, quantities, unit_of([whole, *quantities], lot)) if quantities else []
-    return {name: part.copy_sign(ended) for name, part in zip(on_side, parts, strict=True) if part > 0}
+def _shares(
+    left: Mapping[UUID, Decimal], then: Mapping[UUID | None, Decimal], ended: Decimal, lot: Decimal
+) -> dict[UUID, Decimal]:
+    """`ended` (signed) over the positions on the side that it reduces, by what each held `then`; what those do not hold
+    any more, over the others. It is at most the whole that is `left` there."""
+    room = {name: quantity.copy_abs() for name, quantity in left.items() if quantity * ended < 0}
+    taken, whole = dict.fromkeys(room, ZERO), ended.copy_abs()
+    unit = unit_of([whole, *room.values()], lot) if whole else lot
+    while whole > 0:
+        some = {name: quantity for name, quantity in room.items() if quantity > 0}
+        weights = {name: then[name].copy_abs() for name in some if then[name] * ended < 0} or some
+        for name, share in zip(weights, shares(whole, list(weights.values()), unit), strict=True):
+            part = min(share, room[name])
+            room[name], taken[name] = booked.total((room[name], part.copy_negate())), booked.total((taken[name], part))
+        whole = booked.total((ended.copy_abs(), *(each.copy_negate() for each in taken.values())))
+    return {name: part.copy_sign(ended) for name, part in taken.items() if part > 0}
 
 
 def _fee_share(outside: OutsideTrade, quantity: Decimal) -> Decimal:

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 from engine import booked
 from engine.errors import UpstreamUnavailable
 from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income, cause_named
 from engine.exchanges.order_cost import ASSUMED_TAKER_RATE
 from engine.exchanges.readings import DOLLARS
-from engine.store.venue_rows import VenueFacts
+from engine.store.venue_rows import BookedOutside, VenueFacts
 from webhook_server.attribution import ZERO, Attribution, OutsideTrade
 from webhook_server.liquidation_costs import shared, unbooked_costs
 
@@ -46,12 +47,12 @@ class OutsideRecord:
 
 
 def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, differs: bool) -> OutsideRecord:
-    """The record since it was last read, else since the oldest position was entered.
+    """The record since it was last read, else since its start: the first entry after books and venue were empty.
 
     Forced orders are asked for where there is something to explain: what the books say `differs`, or trades of others.
     Raises what the account raises.
     """
-    if facts.last_trade_id is not None:
+    if facts.last_trade_id:
         trades = account.trades(symbol, after_id=facts.last_trade_id)
     else:
         trades = account.trades(symbol, since_ms=facts.first_ms)
@@ -65,7 +66,7 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     forced = account.forced_orders(symbol, since_ms)
     names = {order_id: account.client_order_id(symbol, order_id) for order_id in _orders(others)[-MOST_NAMED:]}
     own = [each for each in trades if each.order_id in known]
-    found = tuple(_outside(each, _cause(each.order_id, forced, names), own) for each in others)
+    found = tuple(_outside(each, _cause(each.order_id, forced, names), own, facts) for each in others)
     hidden = _hidden(forced, trades, facts)
     is_forced = bool(hidden) or any(each.reason == Forced.LIQUIDATED for each in found)
     incomes = account.income(symbol, since_ms) if is_forced else ()
@@ -73,7 +74,9 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     costs = unbooked_costs(incomes, facts.cost_ids, facts.costs_until_ms)
     return OutsideRecord(
         trades=found,
-        hidden=tuple(_outside(each, _cause(each.order_id, forced, names), own) for each in _as_trades(hidden, unshown)),
+        hidden=tuple(
+            _outside(each, _cause(each.order_id, forced, names), own, facts) for each in _as_trades(hidden, unshown)
+        ),
         names=names,
         last_trade_id=last_id,
         costs_usd=booked.total(each.amount.copy_negate() for each in costs),
@@ -112,9 +115,23 @@ def _since_ms(others: Sequence[AccountTrade], facts: VenueFacts) -> int:
 
 
 def _hidden(forced: Sequence[ForcedOrder], trades: Sequence[AccountTrade], facts: VenueFacts) -> list[ForcedOrder]:
-    """Forced orders whose trades the record does not show; some venues keep those apart."""
-    shown = {each.order_id for each in trades} | facts.outside_order_ids | facts.order_ids
-    return [each for each in forced if each.order_id not in shown and each.quantity > 0]
+    """Forced orders whose trades the record does not show, or what those have filled since they were booked; some
+    venues keep such trades apart."""
+    shown = {each.order_id for each in trades} | (facts.outside_order_ids - facts.forced_order_ids) | facts.order_ids
+    rests = (_rest(each, facts.booked_outside.get(each.order_id)) for each in forced if each.order_id not in shown)
+    return [each for each in rests if each.quantity > 0]
+
+
+def _rest(order: ForcedOrder, part: BookedOutside | None) -> ForcedOrder:
+    """What `order` has filled since a `part` of it was booked."""
+    if part is None:
+        return order
+    if part.until_ms is not None and order.at_ms <= part.until_ms:
+        return order.model_copy(update={"quantity": ZERO})
+    quantity = booked.total((order.quantity, part.quantity.copy_negate()))
+    value = booked.total((booked.product(order.quantity, order.price), part.value_usd.copy_negate()))
+    price = booked.quotient(value, quantity) if quantity > 0 and value > 0 else order.price
+    return order.model_copy(update={"quantity": quantity, "price": price})
 
 
 def _is_shown(income: Income, trades: Sequence[AccountTrade], facts: VenueFacts) -> bool:
@@ -167,12 +184,17 @@ def _cause(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str
     return BY_HAND if known is None else known.value
 
 
-def _outside(trade: AccountTrade, reason: str, own: Iterable[AccountTrade]) -> OutsideTrade:
+def _outside(trade: AccountTrade, reason: str, own: Iterable[AccountTrade], facts: VenueFacts) -> OutsideTrade:
     """`trade` with what the booked trades `own` did after it; of a hidden one only the time is known."""
     fee_usd = trade.fee_usd
     if fee_usd is None:
         fee_usd = booked.product(trade.quantity, trade.price, ASSUMED_TAKER_RATE)
-    return OutsideTrade(trade, reason, fee_usd, booked.total(each.change for each in own if _is_later(each, trade)))
+    since: dict[UUID | None, Decimal] = {}
+    for each in own:
+        if _is_later(each, trade):
+            name = facts.order_positions.get(each.order_id)
+            since[name] = booked.total((since.get(name, ZERO), each.change))
+    return OutsideTrade(trade, reason, fee_usd, since)
 
 
 def _is_later(one: AccountTrade, than: AccountTrade) -> bool:

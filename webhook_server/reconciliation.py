@@ -79,7 +79,7 @@ class Reconciliation:
     def _is_due(self, account: LiveAccount) -> bool:
         """Whether an account in which the books hold nothing is looked at in this round."""
         is_its_turn = self._rounds % UNUSED_EVERY == 0
-        return is_its_turn or _name(account) in self._unread or bool(self._differences(account))
+        return is_its_turn or account.has_record or _name(account) in self._unread or bool(self._differences(account))
 
     def _differences(self, account: LiveAccount) -> tuple[Difference, ...]:
         """Those that are known from the last round."""

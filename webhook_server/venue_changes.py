@@ -15,7 +15,7 @@ import structlog
 
 from engine import booked
 from engine.exchanges.backoff import leaving_room
-from engine.exchanges.venue import Account
+from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT, Account
 from engine.store.store import Store
 from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
 from engine.store.webhook_rows import Fill
@@ -28,6 +28,7 @@ from webhook_server.protecting import STOPPED, TARGET, fired_of, ids, is_new_exi
 logger = structlog.get_logger()
 
 OURS: Final = re.compile(r"s[a-z]-[0-9a-f]{32}")
+LEFT_OVER: Final = re.compile(f"s[{STOP_LOSS}{TAKE_PROFIT}]-")
 UNDER_WAY: Final = "a signal in this symbol is being executed"
 CHANGING: Final = "the books changed while the venue was asked"
 NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
@@ -123,17 +124,15 @@ class VenueChanges:
         fired = _fired(account, facts.positions)
         if fired:
             return replace(look, reason=FIRED, fired=fired)
-        if facts.first_ms is None and facts.last_trade_id is None:
+        if facts.first_ms is None and not facts.last_trade_id:
             return replace(look, reason=NOT_OURS)
         record = read_record(account, symbol, facts, differs=facts.net != look.net)
-        ours = _ours_unbooked(record)
+        ours = _ours_unbooked(record, facts.positions)
         if ours is not None:
             return replace(look, reason=f"order {ours} is one of ours, and not in the books")
         lot, told = account.instrument(symbol).lot, Decimal(0)
-        # What a person has noted as held outside Sparky is not in the books either.
-        unbooked_net = facts.outside_net if facts.last_trade_id is None else facts.unbooked_net
         for trades in record.accounts:
-            found = attribute(facts.positions, trades, unbooked_net, lot)
+            found = attribute(facts.positions, trades, facts.unbooked_net, lot)
             told = booked.total((found.net, found.unbooked_net, facts.outside_net.copy_negate()))
             if told == look.net:
                 return costs_shared(found, trades, record.costs_usd), ReadRecord(
@@ -192,19 +191,23 @@ def _cancel_protection(account: Account, attribution: Attribution) -> tuple[tupl
     return tuple(fired)
 
 
-def _ours_unbooked(record: OutsideRecord) -> str | None:
-    """The client id of an order that is ours by its name, though the books do not know it."""
+def _ours_unbooked(record: OutsideRecord, positions: Iterable[Position]) -> str | None:
+    """The client id of an order that is ours by its name, though the books do not know it. A protective order of a
+    position that has ended before is none: what it traded was nobody's wish, and ends what others hold by the rule."""
+    held = {name for each in positions for name in ids(each)}
     for order_id in dict.fromkeys(each.trade.order_id for each in record.trades):
         name = record.names.get(order_id) or ""
-        if OURS.fullmatch(name):
+        if OURS.fullmatch(name) and not (LEFT_OVER.match(name) and name not in held):
             return name
     return None
 
 
 def _exit(exchange: str, part: Part) -> OutsideExit:
     position = part.position
+    # A forced order whose trades are not shown may fill on after it was booked.
+    trade = f"{part.last_trade_id}" if part.last_trade_id else f"0/{part.at_ms}"
     return OutsideExit(
-        request_id=f"venue/{part.order_id}/{part.last_trade_id}/{position.id}",
+        request_id=f"venue/{part.order_id}/{trade}/{position.id}",
         fill=Fill(
             kind="close",
             exchange=exchange,

@@ -10,16 +10,26 @@ from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Frozen, Position, Row, Side, Utc
 
 
+class BookedOutside(Row):
+    """What is booked of an order of others: `quantity`, up to `until_ms` of the venue's time."""
+
+    quantity: Decimal
+    value_usd: Decimal
+    until_ms: int | None
+
+
 class VenueFacts(Row):
-    """The books' side of one symbol of a live account; see the SQL function `venue_facts`.
+    """The books' side of one symbol of a live account; see the SQL function `symbol_facts`.
 
     `positions` are those of all strategies and of the person. `order_ids` are our booked orders at the venue,
     `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
-    `last_trade_id` is how far the account's record was read (None: never),
+    `last_trade_id` is how far the account's record was read (None, 0: never),
     `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
-    outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the oldest position was
-    entered, `last_fill_ms` when the newest fill happened, all in the venue's time. `cost_ids` name the income of
-    liquidations that is booked; up to `costs_until_ms` a person has settled it. `unsettled` are requests whose outcome
+    outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the first entry since books and
+    venue were seen empty was made, `last_fill_ms` when the newest fill happened, all in the venue's time.
+    `order_positions` are the positions, held still or ended, that our booked orders traded for, `booked_outside` what
+    is booked of orders of others. `cost_ids` name the income of liquidations that is booked; up to `costs_until_ms` a
+    person has settled it. `unsettled` are requests whose outcome
     is not known.
     """
 
@@ -27,6 +37,8 @@ class VenueFacts(Row):
     order_ids: frozenset[str]
     outside_order_ids: frozenset[str]
     forced_order_ids: frozenset[str]
+    order_positions: dict[str, UUID]
+    booked_outside: dict[str, BookedOutside]
     first_ms: int | None
     last_trade_id: int | None
     unbooked_net: Decimal

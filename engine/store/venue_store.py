@@ -27,7 +27,7 @@ class VenueStore:
 
     def venue_facts(self, user_id: UUID, exchange: str, symbol: str) -> VenueFacts:
         """All that is needed to compare one symbol of an account with its venue."""
-        found = self.rpc.call("venue_facts", user_id=user_id, exchange=exchange, symbol=symbol)
+        found = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)
         return VenueFacts.model_validate(found)
 
     def book_outside(

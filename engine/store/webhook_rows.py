@@ -197,10 +197,14 @@ class BookedFill(Row):
 
 
 class LiveAccount(Row):
-    """A person's account on a venue: credentials, or live positions, exist."""
+    """A person's account on a venue: credentials, or live positions, exist.
+
+    `has_record` says that something was held there since books and venue were last seen empty.
+    """
 
     user_id: UUID
     exchange: str
+    has_record: bool = False
 
 
 class Difference(Row):

@@ -60,15 +60,24 @@ def test_a_net_that_is_closed_is_taken_from_its_side_only() -> None:
 
 def test_a_trade_ends_what_was_held_at_its_moment_whatever_our_own_orders_did_since() -> None:
     a, later = held(Decimal(5)), held(Decimal(-8))
-    closed = replace(trade(1, Decimal(-5)), own_since=Decimal(-8))
+    closed = replace(trade(1, Decimal(-5)), own_since={later.id: Decimal(-8)})
     found = attribute([a, later], [closed], Decimal(0), LOT)
     assert found.left == {a.id: Decimal(0), later.id: Decimal(-8)}
     assert found.unbooked_net == 0
 
 
+def test_what_was_entered_later_and_what_has_ended_since_share_nothing() -> None:
+    a, later, gone = held(Decimal(5)), held(Decimal(9)), uuid.uuid4()
+    since: dict[uuid.UUID | None, Decimal] = {later.id: Decimal(9), gone: Decimal(-4)}
+    found = attribute([a, later], [replace(trade(1, Decimal(-4)), own_since=since)], Decimal(0), LOT)
+    assert found.left == {a.id: Decimal(1), later.id: Decimal(9)}
+    found = attribute([a, later], [replace(trade(1, Decimal(-7)), own_since=since)], Decimal(0), LOT)
+    assert found.left == {a.id: Decimal(0), later.id: Decimal(7)}
+
+
 def test_no_more_ends_than_is_held_still() -> None:
     a = held(Decimal(2))
-    closed = replace(trade(1, Decimal(-5)), own_since=Decimal(-3))  # our own exit sold 3 of the 5
+    closed = replace(trade(1, Decimal(-5)), own_since={a.id: Decimal(-3)})  # our own exit sold 3 of the 5
     found = attribute([a], [closed], Decimal(0), LOT)
     assert (found.net, found.unbooked_net) == (Decimal(0), Decimal(-3))
 
@@ -94,12 +103,17 @@ changes = st.integers(-40, 40).filter(bool).map(lots)
     positions=st.lists(st.integers(-50, 50).filter(bool).map(lots), max_size=5),
     trades=st.lists(changes, max_size=6),
     unbooked=st.integers(-20, 20).map(lots),
+    since=st.lists(st.integers(-30, 30).map(lots), max_size=6),
 )
 def test_every_trade_is_accounted_for_and_no_position_turns(
-    positions: list[Decimal], trades: list[Decimal], unbooked: Decimal
+    positions: list[Decimal], trades: list[Decimal], unbooked: Decimal, since: list[Decimal]
 ) -> None:
+    """Whatever our own orders have done since, also for positions that have ended."""
     own = [held(each) for each in positions]
-    found = attribute(own, [trade(number, each) for number, each in enumerate(trades, 1)], unbooked, LOT)
+    names = [*(each.id for each in own), None]
+    own_since: dict[uuid.UUID | None, Decimal] = dict(zip(names, since, strict=False))
+    outside = [replace(trade(number, each), own_since=own_since) for number, each in enumerate(trades, 1)]
+    found = attribute(own, outside, unbooked, LOT)
     whole = sum(positions, Decimal(0)) + unbooked + sum(trades, Decimal(0))
     assert found.net + found.unbooked_net == whole
     for each in own:
