@@ -156,14 +156,20 @@ def traded(world: World, seed: int) -> Counter[str]:
 
 
 def added_by_hand(world: World) -> Decimal:
-    """What hands have added and is still there: the only difference, and the server says just that."""
+    """What hands have added and is still there: the only difference, and after a look the server says just that."""
     first = world.persons[0].user_id
-    left = world.differences().get((first, ADDED_TO), Decimal(0))
     query = "select user_id, symbol, at_venue - booked from reconciliation_differences where resolved_at is null"
-    with psycopg.connect(dsn(world.product.home)) as connection:
+
+    def left() -> Decimal:
+        return world.differences().get((first, ADDED_TO), Decimal(0))
+
+    def is_told(connection: psycopg.Connection[Any]) -> bool:
         told = connection.execute(query).fetchall()
-    assert told == ([(first, ADDED_TO, left)] if left else [])
-    return left
+        return told == ([(first, ADDED_TO, left())] if left() else [])
+
+    with psycopg.connect(dsn(world.product.home), autocommit=True) as connection:
+        world.product.wait_for(lambda: is_told(connection), "differences as the server tells them", SETTLED_S)
+    return left()
 
 
 def closed(world: World) -> None:
