@@ -25,8 +25,8 @@ class VenueFacts(Row):
     `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
     `last_trade_id` is how far the account's record was read (None, 0: never),
     `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
-    outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the first entry since books and
-    venue were seen empty was made, `last_fill_ms` when the newest fill happened, all in the venue's time.
+    outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the first entry since books
+    and venue were seen empty was made, `last_fill_ms` when the newest fill happened, all in the venue's time.
     `order_positions` are the positions, held still or ended, that our booked orders traded for, `booked_outside` what
     is booked of orders of others. `cost_ids` name the income of liquidations that is booked; up to `costs_until_ms` a
     person has settled it. `unsettled` are requests whose outcome
