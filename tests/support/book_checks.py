@@ -12,6 +12,7 @@ import psycopg
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.store.embedded import dsn
 from engine.store.store import Store
+from engine.types import Side
 from tests.support.bookkeeping import Book
 from tests.support.sparky import Sparky
 from tests.support.trading import SYMBOLS
@@ -33,6 +34,9 @@ def check_books(product: Sparky, store: Store, least: int) -> int:
         psycopg.connect(dsn(product.home)) as connection,
         closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue,
     ):
+        product.wait_for(
+            lambda: are_protected(store, venue), "each exposed position having its stop, and no other waiting"
+        )
         orders = booked_orders(connection)
         there = venue_orders(venue)
         assert orders == there, orders.items() ^ there.items()
@@ -40,9 +44,24 @@ def check_books(product: Sparky, store: Store, least: int) -> int:
         books = replayed(connection)
         check_positions(connection, books)
         check_trades(connection, books)
-        check_account(store, venue, books)
+        check_account(venue, books)
     assert len(orders) > least
     return len(orders)
+
+
+def are_protected(store: Store, venue: CcxtVenue) -> bool:
+    """Whether the stops at the venue are those of the books; where others' opposite positions cover a position, the
+    account has nothing that its stop could reduce."""
+    nets = {each.symbol: each.net for each in venue.positions()}
+    held = [each for each in store.open_positions() if not each.is_paper and each.stop_loss_client_order_id]
+    exposed = {
+        each.stop_loss_client_order_id
+        for each in held
+        if nets.get(each.symbol, Decimal(0)) * (1 if each.side is Side.LONG else -1) > 0
+    }
+    waiting = Counter(order.client_order_id for order in venue.orders_open())
+    known = {each.stop_loss_client_order_id for each in held}
+    return exposed <= waiting.keys() <= known and waiting.total() == len(waiting)
 
 
 def booked_orders(connection: psycopg.Connection[Any]) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
@@ -129,8 +148,8 @@ def check_trades(connection: psycopg.Connection[Any], books: dict[BookKey, Book]
         assert sorted(booked[key]) == sorted(trades), key
 
 
-def check_account(store: Store, venue: CcxtVenue, books: dict[BookKey, Book]) -> None:
-    """What the venue says of the account as a whole: nets, waiting stops, and its wallet to the cent.
+def check_account(venue: CcxtVenue, books: dict[BookKey, Book]) -> None:
+    """What the venue says of the account as a whole: nets, and its wallet to the cent.
 
     The venue knows one position of a symbol where the books have one of each strategy, so entry prices differ; wallet
     less what is still bound in positions is the same on both sides.
@@ -141,9 +160,6 @@ def check_account(store: Store, venue: CcxtVenue, books: dict[BookKey, Book]) ->
         nets[symbol] = nets.get(symbol, Decimal(0)) + book.quantity
     there = venue.positions()
     assert {symbol: net for symbol, net in nets.items() if net} == {each.symbol: each.net for each in there}
-    held = [position for position in store.open_positions() if not position.is_paper]
-    stops = Counter(position.stop_loss_client_order_id for position in held if position.stop_loss_client_order_id)
-    assert Counter(order.client_order_id for order in venue.orders_open()) == stops
     at_venue = venue.balance().wallet_usd - sum((each.net * each.entry_price for each in there), Decimal(0))
     assert abs(at_venue - CAPITAL - sum(earned(book for _, book in live), Decimal(0))) < Decimal("0.01")
 
