@@ -85,7 +85,7 @@ class ExitLegs:
             return legs.undo(opened, opened.quantity, may_only_reduce=True)
         look = self._look(legs)
         now = self._of(look, position)
-        if look is None or now is None:
+        if look is None or look.is_passing or now is None:
             return legs.undo(opened, opened.quantity, may_only_reduce=True)
         ours = min(opened.quantity, now.quantity, _of_ours(look, now))
         if ours <= 0:
@@ -162,9 +162,12 @@ class ExitLegs:
         if wanted <= 0 or legs.was_sent(REST):
             return left, max(wanted, Decimal(0))
         look = self._look(legs)
+        if look is None or look.is_passing:  # what others hold is not known now: an order beyond zero waits until it is
+            why = "its record cannot be read now" if look is None else str(look.reason)
+            raise UpstreamUnavailable("venue", f"the rest of an exit waits: {why}")
         now = self._of(look, left)
-        if look is None or now is None:
-            return now, Decimal(0)
+        if now is None:
+            return None, Decimal(0)
         if _at_venue(look) * sign_of(now.side) > 0:  # the venue filled a part only: it holds more that can be reduced
             return now, Decimal(0)
         return now, min(wanted, now.quantity, max(Decimal(0), _of_ours(look, now)))
