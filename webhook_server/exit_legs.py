@@ -206,7 +206,7 @@ class ExitLegs:
         return next((each for each in look.facts.positions if each.id == held.id), None)
 
     def _ended(self, held: Position) -> str:
-        trades = self._store.exits_of(held.user_id, held.exchange, held.symbol, held.strategy_id)
+        trades = self._store.exit_reasons(held.user_id, held.exchange, held.symbol, held.strategy_id)
         reason = trades[0] if trades else "ended"
         return f"the position in {held.symbol} had ended at the venue without us ({reason}); that is booked now"
 

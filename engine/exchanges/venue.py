@@ -86,9 +86,8 @@ class Instrument(Frozen):
 class OrderRequest(Frozen):
     """An order. `quantity` is in the base asset; it is floored to the lot, never rounded up.
 
-    `reduce_only` is about the account's net position in the symbol, the only one that the venue knows: where several
-    strategies hold opposite sides of one symbol, the net may be too small to reduce, and the caller's close must go
-    without it (the venue cuts a reduce-only order to the net, and refuses it when there is nothing to reduce).
+    `reduce_only` is about the account's net position in the symbol, the only one that the venue knows: it cuts such an
+    order to the net, and refuses it when there is nothing to reduce.
     `leverage` is set and read back before an order that is not reduce-only; it is the account's for the symbol, and
     None leaves it as it is (what an exit wants, which must not fail over it).
     """

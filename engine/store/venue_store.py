@@ -144,7 +144,7 @@ class VenueStore:
         )
         return None if found is None else str(found)
 
-    def exits_of(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
+    def exit_reasons(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
         """Exit reasons of the live trades of one strategy (or, without one, the person) in a symbol, newest first."""
         found = self.rpc.call(
             "exit_reasons", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
