@@ -78,6 +78,16 @@ class Adding(StrEnum):
     ALWAYS = "always"
 
 
+class MarginMode(StrEnum):
+    """What a position may lose: its own margin (isolated), or all that its account has (cross).
+
+    Where a strategy names none, a live account stays as it is, and on paper a position is isolated.
+    """
+
+    ISOLATED = "isolated"
+    CROSS = "cross"
+
+
 class EntryRules(Row):
     """What an entry of a strategy must satisfy; see `engine.entry_rules`. Percents are 0 to 100.
 
@@ -202,7 +212,9 @@ class Position(Row):
     entry_time: Utc
     position_size_usd: Decimal
     fees_usd: Decimal = Decimal(0)
+    funding_usd: Decimal = Decimal(0)  # since it was opened, positive when received
     leverage: int = 1
+    margin_mode: MarginMode | None = None
     current_price: Decimal | None = None
     unrealized_pnl_usd: Decimal | None = None
     stop_loss_price: Decimal | None = None

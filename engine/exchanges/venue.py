@@ -17,6 +17,9 @@ from engine.types import Frozen, Side
 # The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
 STOP_LOSS: Final = "l"
 TAKE_PROFIT: Final = "t"
+# Statuses of an instrument: what Binance-shaped venues call one that can be traded, and ours for one that vanished.
+TRADING: Final = "TRADING"
+GONE: Final = "GONE"
 
 
 class Quote(Frozen):
@@ -28,10 +31,22 @@ class Quote(Frozen):
     at_ms: int
 
 
+class LotSize(Frozen):
+    """Which quantities (base asset) an order of one kind may have."""
+
+    step: Decimal = Field(gt=0)
+    min_quantity: Decimal = Decimal(0)
+    max_quantity: Decimal | None = None
+
+
 class Instrument(Frozen):
     """What the venue accepts of one symbol. Quantities are in the base asset, `min_notional` in USD.
 
-    `max_leverage` and `max_quantity` are None where the venue does not publish them.
+    `lot`, `min_quantity` and `max_quantity` are those of market orders, protective ones among them; `limit` has those
+    of limit orders where they differ. `max_leverage` and the largest quantities are None where the venue does not
+    publish them. `status` is the venue's word: only a `TRADING` instrument is entered into; `GONE` is one that it
+    listed before and lists no more. `maintenance_rate` is the share of the notional that must be left as margin, as
+    the venue publishes it to anybody.
     """
 
     symbol: str
@@ -41,6 +56,13 @@ class Instrument(Frozen):
     max_quantity: Decimal | None = None
     min_notional: Decimal = Decimal(0)
     max_leverage: int | None = None
+    limit: LotSize | None = None
+    status: str = TRADING
+    maintenance_rate: Decimal | None = None
+
+    @property
+    def is_trading(self) -> bool:
+        return self.status == TRADING
 
     def floored(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the lot that is at most `quantity`."""

@@ -15,6 +15,7 @@ from engine.types import (
     Adding,
     ContextInterval,
     Frozen,
+    MarginMode,
     ModelName,
     Position,
     RiskProfile,
@@ -58,7 +59,8 @@ Symbol = Annotated[str, AfterValidator(_symbol)]
 class NewStrategy(Frozen):
     """A strategy to be created; the defaults are those of the table.
 
-    Of the entry rules (`engine.types.EntryRules`), None means: as the risk profile says.
+    Of the entry rules (`engine.types.EntryRules`), None means: as the risk profile says. Of the limits of spread and
+    slippage None means the default, and of the margin mode what `engine.types.MarginMode` says.
     """
 
     user_id: UUID
@@ -82,6 +84,9 @@ class NewStrategy(Frozen):
     max_entry_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=2)
     adding: Adding | None = None
     min_stop_loss_percent: Decimal | None = Field(default=None, ge=0, lt=50, decimal_places=4)
+    max_spread_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=4)
+    max_slippage_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=4)
+    margin_mode: MarginMode | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
@@ -117,6 +122,9 @@ class StrategyRow(ShownRow):
     max_entry_percent: Decimal | None = None
     adding: str | None = None
     min_stop_loss_percent: Decimal | None = None
+    max_spread_percent: Decimal | None = None
+    max_slippage_percent: Decimal | None = None
+    margin_mode: str | None = None
     paused_reason: str | None = None
     paused_at: Moment | None = None
     paused_traceback: str | None = None
