@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from simulator import aster_shapes as shapes
+from simulator import book_shapes
+from simulator.book_manners import BookManners
 from simulator.candles import DAY_MINUTES
 from simulator.exchange import Exchange
 from simulator.market import Market
@@ -54,15 +56,18 @@ def klines(exchange: Exchange, query: Query) -> object:
 
 def depth(exchange: Exchange, query: Query) -> object:
     levels = min(integer(query, "limit") or 20, MOST_LEVELS)
-    return shapes.depth(exchange.market(query.get("symbol")), exchange.clock.now_ms(), levels)
+    market = exchange.market(query.get("symbol"))
+    return book_shapes.depth(market, exchange.manners(query["symbol"]), exchange.clock.now_ms(), levels)
 
 
-def _one_or_all(shape: Callable[[str, Market, int], dict[str, Any]]) -> Callable[[Exchange, Query], object]:
+def _one_or_all(
+    shape: Callable[[str, Market, BookManners, int], dict[str, Any]],
+) -> Callable[[Exchange, Query], object]:
     def answer(exchange: Exchange, query: Query) -> object:
         now_ms, symbol = exchange.clock.now_ms(), query.get("symbol")
         if symbol is not None:
-            return shape(symbol, exchange.market(symbol), now_ms)
-        return [shape(name, market, now_ms) for name, market in exchange.markets.items()]
+            return shape(symbol, exchange.market(symbol), exchange.manners(symbol), now_ms)
+        return [shape(name, market, exchange.manners(name), now_ms) for name, market in exchange.markets.items()]
 
     return answer
 
@@ -73,8 +78,8 @@ PUBLIC: Final[Mapping[str, Callable[[Exchange, Query], object]]] = {
     "/exchangeInfo": exchange_info,
     "/klines": klines,
     "/depth": depth,
-    "/ticker/24hr": _one_or_all(shapes.ticker_24h),
-    "/ticker/price": _one_or_all(shapes.ticker_price),
-    "/ticker/bookTicker": _one_or_all(shapes.book_ticker),
-    "/premiumIndex": _one_or_all(shapes.premium_index),
+    "/ticker/24hr": _one_or_all(book_shapes.ticker_24h),
+    "/ticker/price": _one_or_all(book_shapes.ticker_price),
+    "/ticker/bookTicker": _one_or_all(book_shapes.book_ticker),
+    "/premiumIndex": _one_or_all(book_shapes.premium_index),
 }

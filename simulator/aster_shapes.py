@@ -116,21 +116,6 @@ def ticker_price(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
     return {"symbol": symbol, "price": text(market.price(now_ms), market.decimals), "time": now_ms}
 
 
-def book_ticker(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    bid, ask = (text(price, market.decimals) for price in market.book(now_ms))
-    best = {"bidPrice": bid, "bidQty": "100", "askPrice": ask, "askQty": "100"}
-    return {"symbol": symbol, **best, "time": now_ms, "lastUpdateId": now_ms}
-
-
-def depth(market: Market, now_ms: int, levels: int) -> dict[str, Any]:
-    """A book of `levels` ticks on each side; the quantities are for show, since every market order fills at the top."""
-    bid, ask = market.book(now_ms)
-    steps = range(levels)
-    bids = [[text(bid - step * market.tick, market.decimals), "100"] for step in steps if bid > step * market.tick]
-    asks = [[text(ask + step * market.tick, market.decimals), "100"] for step in steps]
-    return {"lastUpdateId": now_ms, "E": now_ms, "T": now_ms, "bids": bids, "asks": asks}
-
-
 def premium_index(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
     price = text(market.price(now_ms), market.decimals)
     prices = {"markPrice": price, "indexPrice": price, "estimatedSettlePrice": price}

@@ -10,6 +10,7 @@ from simulator.account_book import AccountBook
 from simulator.account_settings import AccountSettings
 from simulator.aster_shapes import MOST_LEVERAGE
 from simulator.aster_weights import Meter
+from simulator.book_manners import BookManners, Level, best, filled_levels
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
@@ -68,6 +69,7 @@ class Exchange:
         self.triggered_end = "FILLED"
         self.record = RecordManners()
         self.settings = AccountSettings()
+        self.books: dict[str, BookManners] = {}
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -88,8 +90,13 @@ class Exchange:
     def best(self, symbol: str) -> tuple[Decimal, Decimal]:
         """Bid and ask now."""
         market = self.markets[symbol]
-        bid, ask = (exact(price, market.decimals) for price in market.book(self.clock.now_ms()))
+        prices = best(market, self.manners(symbol), self.clock.now_ms())
+        bid, ask = (exact(price, market.decimals) for price in prices)
         return bid, ask
+
+    def manners(self, symbol: str) -> BookManners:
+        """How the symbol is quoted."""
+        return self.books.get(symbol) or BookManners()
 
     def users(self) -> list[str]:
         """Everybody with an account here."""
@@ -132,8 +139,17 @@ class Exchange:
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
         self.settings.check_name(account, order.client_order_id)
-        account.accept(order, *self.best(order.symbol))
+        account.accept(order, *self.best(order.symbol), self._taken(order))
         return order
+
+    def _taken(self, order: Order) -> list[Level] | None:
+        """What a market order takes from each level of the book; None where it fills at the best price."""
+        manners = self.manners(order.symbol)
+        if order.kind != "MARKET" or not manners.fills_through:
+            return None
+        quantity = order.quantity - order.unfilled
+        market = self.markets[order.symbol]
+        return filled_levels(market, manners, self.clock.now_ms(), quantity, is_buy=order.is_buy)
 
     def find(self, user: str, given: Mapping[str, str]) -> Order:
         """The order named by `orderId` or `origClientOrderId`. Raises AsterRefusal when there is none."""
@@ -186,7 +202,7 @@ class Exchange:
 
     def _late(self, order: Order, at_ms: int) -> Event:
         market = self.markets[order.symbol]
-        bid, ask = market.book(at_ms)
+        bid, ask = best(market, self.manners(order.symbol), at_ms)
         return at_ms, order.order_id, order, exact(ask if order.is_buy else bid, market.decimals)
 
     def order(self, given: Mapping[str, str]) -> Order:

@@ -2,7 +2,7 @@
 
 Simplifications, on purpose: cross margin, one-way mode, funding and liquidation on request only; an order fills in full
 (a market order in part if told so), a market order at once (unless told to take its time) at the best bid or ask
-whatever its size.
+whatever its size (through the levels of the book if told so).
 """
 
 from dataclasses import dataclass, field
@@ -142,8 +142,13 @@ class Account:
                 return order
         return None
 
-    def accept(self, order: Order, bid: Decimal, ask: Decimal) -> None:
-        """Takes `order` into the books; a market order is filled. Raises AsterRefusal and then changes nothing."""
+    def accept(
+        self, order: Order, bid: Decimal, ask: Decimal, taken: list[tuple[Decimal, Decimal]] | None = None
+    ) -> None:
+        """Takes `order` into the books; a market order is filled, by `taken` if that is given (prices, quantities).
+
+        Raises AsterRefusal and then changes nothing.
+        """
         if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
             raise AsterRefusal(-4115, "ClientOrderId is duplicated among open orders.")
         is_market = order.kind == "MARKET"
@@ -154,7 +159,8 @@ class Account:
         self.orders[order.order_id] = order
         self.changed.append(order)
         if at_once:
-            self.fill(order, ask if order.is_buy else bid, order.created_ms, is_maker=False)
+            best = ask if order.is_buy else bid
+            self.fill(order, best, order.created_ms, is_maker=False, taken=taken)
         elif not order.rests:
             order.status = "EXPIRED"
 
@@ -166,18 +172,30 @@ class Account:
         order.status, order.updated_ms = status, at_ms
         self.changed.append(order)
 
-    def fill(self, order: Order, price: Decimal, at_ms: int, *, is_maker: bool) -> None:
-        """Executes `order` at `price`: fee, realised profit and the netted position.
+    def fill(
+        self,
+        order: Order,
+        price: Decimal,
+        at_ms: int,
+        *,
+        is_maker: bool,
+        taken: list[tuple[Decimal, Decimal]] | None = None,
+    ) -> None:
+        """Executes `order` at `price`, or by `taken`: fee, realised profit and the netted position.
 
-        A reduction is cut to the position; with nothing to reduce the order expires.
+        A reduction is cut to the position; with nothing to reduce, or where the book ends, the order expires.
         """
-        quantity = self._executable(order) - order.unfilled
+        wanted = self._executable(order) - order.unfilled
+        parts = [(price, wanted)] if taken is None else _cut(taken, wanted)
+        quantity = sum((part for _, part in parts), ZERO)
+        order.unfilled += wanted - quantity
         order.updated_ms = at_ms
         self.changed.append(order)
         if quantity <= 0:
             order.status = "EXPIRED"
             return
-        self.trade(order, quantity, price, at_ms, is_maker=is_maker)
+        for paid, part in parts:
+            self.trade(order, part, paid, at_ms, is_maker=is_maker)
         order.quantity = quantity + order.unfilled
         order.status = "EXPIRED" if order.unfilled else "FILLED"
 
@@ -246,6 +264,17 @@ class Account:
     def margin(self) -> Decimal:
         """Initial margin of all positions, at their entry prices."""
         return sum((abs(h.amount) * h.entry_price / h.leverage for h in self.holdings.values()), ZERO)
+
+
+def _cut(taken: list[tuple[Decimal, Decimal]], wanted: Decimal) -> list[tuple[Decimal, Decimal]]:
+    """`taken` as far as `wanted`."""
+    parts = []
+    for price, quantity in taken:
+        part = min(quantity, wanted)
+        if part > 0:
+            parts.append((price, part))
+            wanted -= part
+    return parts
 
 
 def _net(holding: Holding, change: Decimal, price: Decimal) -> Decimal:
