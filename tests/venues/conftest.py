@@ -77,6 +77,10 @@ class Floor:
         """What the market shall do; see `simulator.aster_control`."""
         requests.post(f"{self.venue_url}/_control/market", json=wishes, timeout=30).raise_for_status()
 
+    def quote_as(self, **wishes: Any) -> None:
+        """How the market shall be quoted; see `simulator.book_control`."""
+        requests.post(f"{self.venue_url}/_control/book", json=wishes, timeout=30).raise_for_status()
+
     def arrange(self, **settings: Any) -> None:
         """How accounts are set up there; see `simulator.account_settings`."""
         requests.post(f"{self.venue_url}/_control/settings", json=settings, timeout=30).raise_for_status()

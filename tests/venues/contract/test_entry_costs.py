@@ -1,0 +1,218 @@
+"""What an entry would cost is known before its order: a wide, thin, old or remote market is not entered into, and is
+always left."""
+
+import threading
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine.types import Side
+from tests.venues.conftest import Floor
+
+BOOKS = ["production", "paper"]
+
+
+def orders_sent(floor: Floor) -> int:
+    """How many orders the account has ever had at the venue."""
+    return sum(len(account.orders) for account in floor.exchange._accounts.values())
+
+
+def refused(floor: Floor, **fields: Any) -> dict[str, Any]:
+    """The data of a refusal by a limit, of an entry that sent nothing."""
+    sent = orders_sent(floor)
+    told = floor.send(**fields)
+    assert told["status"] == 429, told
+    assert orders_sent(floor) == sent
+    data: dict[str, Any] = told["data"]
+    return data
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_a_spread_of_8_percent_is_not_bought(floor: Floor, environment: str) -> None:
+    floor.quote_as(spread_percent=8)
+    for action in ("buy", "sell"):
+        data = refused(floor, environment=environment, action=action)
+        assert (data["limitType"], data["limit"]) == ("max_spread", 1)
+        assert data["current"] == pytest.approx(8, abs=0.01)
+
+
+def test_paper_and_live_answer_the_same_to_the_same_refused_entry(floor: Floor) -> None:
+    for wish in ({"spread_percent": 8}, {"level_quantity": "0.001", "level_step_percent": 5}, {"book_age_s": 90}):
+        floor.quote_as(reset=True, **wish)
+        told = [floor.send(environment=each) for each in BOOKS]
+        live, paper = ({**each, "duration": 0, "signal_id": ""} for each in told)
+        assert live == paper
+        assert live["status"] == 429
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_a_thin_book_is_not_bought_through(floor: Floor, environment: str) -> None:
+    floor.quote_as(level_quantity="0.002", level_step_percent=1, fills_through=True)
+    data = refused(floor, environment=environment)  # 0.009: 2 at 0, 1, 2, 3 % and 1 at 4 %
+    assert (data["limitType"], data["limit"]) == ("max_slippage", 1)
+    assert 1 < data["current"] < 3
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_a_book_that_ends_before_the_quantity_is_not_bought(floor: Floor, environment: str) -> None:
+    floor.quote_as(level_quantity="0.001", most_levels=3)
+    data = refused(floor, environment=environment)
+    assert (data["limitType"], data["current"]) == ("max_slippage", None)
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_levels_beyond_the_first_fifty_are_looked_at_before_a_large_entry_is_refused(
+    floor: Floor, environment: str
+) -> None:
+    floor.quote_as(level_quantity="0.001", fills_through=True)
+    told = floor.send(environment=environment, size=2_800)
+    assert told.get("action") == "opened", told
+    assert told["quantity"] == pytest.approx(0.099)
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_a_size_that_a_limit_has_cut_is_judged_by_what_is_sent(floor: Floor, environment: str) -> None:
+    floor.quote_as(level_quantity="0.003", level_step_percent=20)
+    owner = floor.strategy(max_position_usd=70, is_paper_trading=environment == "paper")
+    told = floor.send(strategy_id=owner)
+    assert (told.get("action"), told["quantity"]) == ("opened", 0.002)
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+@pytest.mark.parametrize("wish", [{"book_age_s": 90}, {"book_age_s": -90}, {"mark_age_s": 90}, {"times_hidden": True}])
+def test_a_quote_whose_time_stands_still_or_is_not_known_is_not_bought(
+    floor: Floor, environment: str, wish: dict[str, Any]
+) -> None:
+    floor.quote_as(**wish)
+    data = refused(floor, environment=environment)
+    assert (data["limitType"], data["limit"]) == ("stale_quote", 30)
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+@pytest.mark.parametrize("wish", [{"mark_percent": 5}, {"mark_percent": -5}, {"mark_hidden": True}])
+def test_a_market_far_from_the_mark_price_is_not_bought(floor: Floor, environment: str, wish: dict[str, Any]) -> None:
+    floor.quote_as(**wish)
+    data = refused(floor, environment=environment)
+    assert (data["limitType"], data["limit"]) == ("mark_distance", 3)
+    if "mark_percent" in wish:
+        assert data["current"] == pytest.approx(5, abs=0.3)
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+@pytest.mark.parametrize(
+    "wish", [{"empty_side": "asks"}, {"empty_side": "bids"}, {"empty_side": "both"}, {"spread_percent": -1}]
+)
+def test_a_book_without_a_side_or_crossed_is_not_bought(floor: Floor, environment: str, wish: dict[str, Any]) -> None:
+    floor.quote_as(**wish)
+    assert refused(floor, environment=environment)["limitType"] == "max_spread"
+
+
+def test_a_venue_that_does_not_tell_its_book_is_a_503_and_no_order(floor: Floor) -> None:
+    floor.misbehave({"kind": "status", "status": 503, "path": "/depth", "times": 2})
+    assert [floor.send(environment=each)["status"] for each in BOOKS] == [503, 503]
+    assert orders_sent(floor) == 0
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_exits_are_made_whatever_the_market_costs(floor: Floor, environment: str) -> None:
+    for wish in ({"spread_percent": 8}, {"mark_percent": 50}, {"book_age_s": 900}, {"level_quantity": "0.001"}):
+        floor.quote_as(reset=True)
+        assert floor.send(environment=environment)["action"] == "opened"
+        floor.quote_as(**wish)
+        told = floor.send(action="close", environment=environment)
+        assert (told.get("action"), told.get("remaining_quantity")) == ("closed", 0), told
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_a_reversal_at_a_spread_of_8_percent_closes_and_does_not_open(floor: Floor, environment: str) -> None:
+    floor.send(environment=environment)
+    floor.quote_as(spread_percent=8)
+    told = floor.send("r", action="sell", environment=environment)
+    assert (told["status"], told["action"]) == (200, "closed"), told
+    assert told["entryRefused"]["data"]["limitType"] == "max_spread"
+    assert "usd" in told["pnl"]
+    assert floor.booked() == 0
+    assert floor.send("r", action="sell", environment=environment) == told
+    assert floor.sql("select status from webhook_requests where request_id = 'r'") == [("booked",)]
+
+
+def test_a_reversal_whose_venue_tells_no_book_is_closed_at_once_and_opens_when_it_does(floor: Floor) -> None:
+    floor.send()
+    floor.misbehave({"kind": "status", "status": 503, "path": "/depth", "times": 1})
+    assert floor.send("r", action="sell")["status"] == 503
+    assert floor.net() == 0
+    assert floor.send("r", action="sell")["action"] == "opened"
+    assert floor.net() == Decimal("-0.010")
+    floor.check_books()
+
+
+def test_a_stop_fires_on_paper_and_live_though_the_book_is_wide_old_and_has_one_side(floor: Floor) -> None:
+    for environment in BOOKS:
+        floor.send(environment=environment, stop_loss_percent=2)
+    floor.quote_as(empty_side="asks", book_age_s=900, mark_percent=50)
+    floor.direct(jump_percent=-5)
+    floor.server.marks.round()
+    floor.server.watch.run()
+    assert {trade.exit_reason for trade in floor.store.trades()} == {"stop_loss"}
+    assert floor.store.open_positions() == ()
+
+
+def test_an_exit_does_not_wait_for_a_venue_that_tells_its_book_late(floor: Floor) -> None:
+    floor.send()
+    floor.misbehave({"kind": "hang", "seconds": 8, "path": "/depth", "times": 1})
+    answers: list[dict[str, Any]] = []
+    owner = floor.strategy(capital_usd=10_000)
+    entry = threading.Thread(target=lambda: answers.append(floor.send(strategy_id=owner)))
+    entry.start()
+    assert floor.send(action="close")["action"] == "closed"
+    assert answers == []  # the entry still waits for the book
+    entry.join()
+    floor.check_books()
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+def test_the_strictest_of_person_and_strategy_counts(floor: Floor, environment: str) -> None:
+    def limit(columns: str, **strategy: Any) -> Any:
+        floor.sql("delete from trade_settings_exchange")
+        floor.sql(
+            f"insert into trade_settings_exchange (user_id, exchange, {columns.partition('=')[0]}) "  # noqa: S608
+            f"values (%s, %s, {columns.partition('=')[2]})",
+            floor.user_id,
+            floor.simulated.name,
+        )
+        owner = floor.strategy(is_paper_trading=environment == "paper", **strategy)
+        return refused(floor, strategy_id=owner)["limit"]
+
+    floor.quote_as(spread_percent=30)
+    assert limit("max_spread_percent=10") == 10
+    assert limit("max_spread_percent=10", max_spread_percent=5) == 5
+    assert limit("max_spread_percent=0.5", max_spread_percent=5) == 0.5
+    assert limit("max_slippage_percent=10", max_spread_percent=20) == 20
+    floor.quote_as(reset=True, level_quantity="0.001", level_step_percent=20)
+    assert limit("max_slippage_percent=10") == 10
+    assert limit("max_slippage_percent=10", max_slippage_percent=5) == 5
+
+
+def test_a_wider_limit_of_a_person_lets_a_wide_market_be_bought(floor: Floor) -> None:
+    floor.quote_as(spread_percent=8)
+    owner = floor.strategy(max_spread_percent=10, max_slippage_percent=10)
+    assert floor.send(strategy_id=owner)["action"] == "opened"
+
+
+def test_paper_and_live_pay_the_same_levels_of_a_thin_book(floor: Floor) -> None:
+    floor.quote_as(level_quantity="0.004", level_step_percent=0.2, fills_through=True)
+    live, paper = (floor.send(environment=each) for each in BOOKS)
+    assert live["quantity"] == paper["quantity"]
+    assert live["fill_price"] <= paper["fill_price"] <= live["fill_price"] * 1.0003
+    assert live["quantity"] * live["fill_price"] <= 280
+    assert paper["quantity"] * paper["fill_price"] <= 280
+    (fill,) = floor.sql("select price from fills where not is_paper")
+    assert fill[0] > Decimal("28001.4")
+
+
+def test_the_book_counts_where_the_ticker_disagrees_with_it(floor: Floor) -> None:
+    floor.quote_as(ticker_percent=-40)
+    told = floor.send(environment="paper")
+    assert told["fill_price"] > 28_000
+    assert told["side"] == Side.LONG.value
