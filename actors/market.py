@@ -11,7 +11,8 @@ import structlog
 from actors.actor import Actor, Peers, Reply
 from actors.messages import Failed, GetSnapshot, MarketFetched, Message, Snapshot
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
-from engine.exchanges.market_data import MarketData, Ticker
+from engine.exchanges.market_data import MarketData
+from engine.exchanges.venue import Ticker
 from engine.freshness import VenueClock, fresh_until, interval_ms, is_too_old
 from engine.indicators import compute
 from engine.settings import Settings

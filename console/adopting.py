@@ -99,9 +99,9 @@ def _of_venue(account: Account, seen: Seen) -> Seen:
     """What the venue says of the symbol and of the orders that protect its positions."""
     try:
         lot = account.instrument(seen.place.symbol).lot
-        quote = account.quote(seen.place.symbol)
+        ticker = account.ticker(seen.place.symbol)
         return seen.model_copy(
-            update={"lot": lot, "last_price": quote.last, "at_ms": quote.at_ms, "fired": _fired(account, seen)}
+            update={"lot": lot, "last_price": ticker.last, "at_ms": ticker.at_ms, "fired": _fired(account, seen)}
         )
     except StrategyFault:
         return seen.model_copy(update={"is_listed": False, "record_trouble": "the venue does not list it any more"})

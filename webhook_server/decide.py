@@ -27,14 +27,21 @@ class Plan:
     reduced_by: tuple[str, ...] = ()
 
 
-def decide(order: Order, portfolio: Portfolio, held: Position | None, now: datetime) -> Plan:
+def decide(
+    order: Order,
+    portfolio: Portfolio,
+    held: Position | None,
+    now: datetime,
+    costs: risk.Costs = risk.without_costs,
+) -> Plan:
     """The legs of an entry. Against what is held it is a reversal: close, then open.
 
     When a limit refuses the entry of a reversal, its exit is still made (exits are never blocked), unless the signal
-    is stale: then nothing in it is to be believed.
+    is stale: then nothing in it is to be believed. What the entry of a reversal costs is judged after its exit, which
+    does not wait for a venue that quotes late or not at all.
     """
     closes = held is not None and held.side is not order.side
-    verdict = risk.judge(order, portfolio, held, now)
+    verdict = risk.judge(order, portfolio, held, now, risk.without_costs if closes else costs)
     if isinstance(verdict, Refusal):
         return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
     if verdict.size_usd <= 0:

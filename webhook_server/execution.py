@@ -18,9 +18,12 @@ from webhook_server.account_checks import AccountChecks
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan, after_closing, decide, held_by, to_exit
+from webhook_server.entry_costs import CostLimits
+from webhook_server.entry_pricing import EntryPricing
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
+from webhook_server.refusal import Refusal
 from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
 from webhook_server.trade import CLOSE, OPEN, REST, BookedBefore, Ended, PositionEnded, Request, Standby, Trade
@@ -194,7 +197,7 @@ class Desk:
         """The legs that risk allows. Raises Ended when none is left."""
         if trade.portfolio is None:
             return Plan(close=True)
-        plan = self._decided(trade, trade.portfolio)
+        plan = self._decided(trade, trade.portfolio, self._costs(trade))
         if plan.open_usd > 0 and trade.adds() and self._legs(trade).has_fired():
             # Its stop or target has been filled at the venue: that is booked first, and what follows is no addition.
             emptied = after_closing(trade.portfolio, trade.held)
@@ -207,12 +210,26 @@ class Desk:
             raise Ended("refused", answers.over_limit(plan.refusal), plan.refusal.message)
         raise self._settlement.skipped(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 
-    def _decided(self, trade: Trade, portfolio: Portfolio) -> Plan:
-        return decide(trade.order, portfolio, trade.held, self._clock.now())
+    def _decided(self, trade: Trade, portfolio: Portfolio, costs: risk.Costs = risk.without_costs) -> Plan:
+        return decide(trade.order, portfolio, trade.held, self._clock.now(), costs)
+
+    def _costs(self, trade: Trade) -> risk.Costs:
+        """Asks the venue when it is called; its faults are told as those of an order."""
+
+        def refusal(size_usd: Decimal) -> Refusal | None:
+            with faults_of(trade.order.exchange):
+                return self._pricing(trade).refusal(size_usd)
+
+        return refusal
+
+    def _pricing(self, trade: Trade) -> EntryPricing:
+        quotes = partial(self._venues.quotes, trade.order.exchange)
+        return EntryPricing(trade.order, quotes, CostLimits.of(trade.portfolio), self._slippage_percent)
 
     def _legs(self, trade: Trade) -> Legs:
-        common = (self._clock, self._metrics, self._slippage_percent, partial(self._submit, trade.request))
+        submit = partial(self._submit, trade.request)
         with faults_of(trade.order.exchange):
+            common = (self._clock, self._metrics, self._pricing(trade), submit)
             if trade.is_paper:
                 return Legs(trade, self._venues.paper(trade.order.exchange), *common)
             account = self._live_account(trade.request)

@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Final, Literal, cast
 
 from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
-from engine.exchanges.paper import fill_price
-from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Quote, Venue
+from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Venue
 from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.clock import Clock
+from webhook_server.entry_pricing import EntryPricing
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
@@ -28,7 +28,8 @@ KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
 
 @dataclass(frozen=True)
 class Legs:
-    """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises.
+    """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises; an entry that
+    `pricing` refuses raises EntryRefused.
 
     `submit` is called before an order leaves for a live venue; it raises when this server may not send it. A new entry
     is made within `entering`, which raises AccountFault when the account cannot trade.
@@ -38,7 +39,7 @@ class Legs:
     venue: Venue
     clock: Clock
     metrics: Metrics
-    slippage_percent: Decimal
+    pricing: EntryPricing
     submit: Callable[[], None]
     entering: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -105,7 +106,7 @@ class Legs:
     def _reduced_by(self, size_usd: Decimal, found: OrderResult, lot: Decimal) -> tuple[str, ...]:
         """What made the fill of an earlier attempt less than `size_usd`, whose sizing price is not stored."""
         wanted = size_usd / found.price
-        least = wanted * (1 - self.slippage_percent / 100)
+        least = wanted * (1 - self.pricing.slippage_percent / 100)
         reasons = sizing.reduced_by(wanted, found.quantity, lot)
         return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(least, lot) else reasons
 
@@ -185,7 +186,7 @@ class Legs:
 
     def _entered(self, size_usd: Decimal, instrument: Instrument) -> tuple[OrderResult, tuple[str, ...]]:
         order = self.trade.order
-        wanted = size_usd / self._worst_price(self.venue.quote(order.symbol), instrument)
+        wanted = self.pricing.quantity(size_usd)
         quantity = self._entry_quantity(size_usd, wanted, instrument)
         try:
             result = self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False)
@@ -194,12 +195,6 @@ class Legs:
                 raise NothingToDo(str(error)) from error
             raise
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
-
-    def _worst_price(self, quote: Quote, instrument: Instrument) -> Decimal:
-        """What slippage may make of the price; sized at this the notional stays within its cap."""
-        if self.trade.order.side is Side.LONG:
-            return fill_price(quote, instrument, is_buy=True, slippage_percent=self.slippage_percent)
-        return quote.bid
 
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""

@@ -48,7 +48,7 @@ class Marks:
     def _price(self, exchange: str, symbol: str) -> Decimal | None:
         key = (exchange, symbol)
         try:
-            price = self._venues.quotes(exchange).quote(symbol).last
+            price = self._venues.quotes(exchange).ticker(symbol).last
         except SparkyError as error:
             self._metrics.mark_errors.labels(label(exchange), label(symbol)).inc()
             if key not in self._unpriced:

@@ -21,6 +21,10 @@ class LimitType(StrEnum):
     RESTING_SYMBOL = "resting_symbol"
     CONCURRENT_POSITIONS = "concurrent_positions"
     DRAWDOWN = "drawdown"
+    STALE_QUOTE = "stale_quote"
+    MAX_SPREAD = "max_spread"
+    MARK_DISTANCE = "mark_distance"
+    MAX_SLIPPAGE = "max_slippage"
     ENTRY_RULES = "entry_rules"
     LEVERAGE = "leverage"
 

@@ -23,6 +23,9 @@ SATURDAY: Final = 5
 _Figure = TypeVar("_Figure")
 
 
+Costs = Callable[[Decimal], Refusal | None]
+
+
 @dataclass(frozen=True)
 class Allowance:
     """An entry may go ahead with up to `size_usd` of notional; 0 when the position has no room left.
@@ -34,19 +37,31 @@ class Allowance:
     reduced_by: tuple[ReducedBy, ...] = ()
 
 
-def judge(order: Order, portfolio: Portfolio, held: Position | None, now: datetime) -> Refusal | Allowance:
+def without_costs(_size_usd: Decimal) -> Refusal | None:
+    """Leaves what an entry costs at the venue to be judged later."""
+    return None
+
+
+def judge(
+    order: Order, portfolio: Portfolio, held: Position | None, now: datetime, costs: Costs = without_costs
+) -> Refusal | Allowance:
     """The first limit that `order` (an entry) meets, or how much of it may be executed.
 
-    `held` is what the same strategy (or person) holds in the order's symbol. `now` is UTC.
+    `held` is what the same strategy (or person) holds in the order's symbol. `now` is UTC. `costs` says why an entry
+    of a size would cost too much at the venue; it is asked for what the caps leave, when no limit before it refuses.
     """
     for check in _CHECKS:
         refusal = check(order, portfolio, held, now)
         if refusal is not None:
             return refusal
     allowed = _allowed_by_rules(order, portfolio, held)
+    asked = order.position_size_usd or Decimal(0)
+    allowance = _within_caps(asked if isinstance(allowed, Refusal) else allowed, order, portfolio, held)
+    costly = costs(allowance.size_usd) if allowance.size_usd > 0 else None
+    if costly is not None:
+        return costly
     if isinstance(allowed, Refusal):
         return allowed
-    allowance = _within_caps(allowed, order, portfolio, held)
     return _leverage(order, portfolio, allowance) or allowance
 
 

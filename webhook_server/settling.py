@@ -24,11 +24,13 @@ from webhook_server.account_checks import AccountFault
 from webhook_server.answers import Answer
 from webhook_server.clock import Clock
 from webhook_server.decide import Plan
+from webhook_server.entry_pricing import EntryRefused
 from webhook_server.exit_legs import Exit, ExitLegs, whole_exit
 from webhook_server.kept_open import kept_open
 from webhook_server.legs import Legs
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import Fired, ids
+from webhook_server.refusal import Refusal
 from webhook_server.trade import UNDO, BookedBefore, Ended, EndState, NothingToDo, PositionEnded, Request, Trade
 from webhook_server.venue_changes import VenueChanges
 
@@ -115,6 +117,8 @@ class Settlement:
                 fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
             raise self._without_entry(trade, "skipped", answers.skipped(str(reason)), closed) from None
+        except EntryRefused as refused:
+            return self._refused(trade, refused.refusal, closed)
         except AccountFault as fault:  # nothing was tried, so that it counts as no failure
             raise self._without_entry(trade, "refused", answers.rejected(str(fault)), closed) from fault
         except VenueRefused as error:
@@ -126,6 +130,15 @@ class Settlement:
             return self._book(trade, fill, answers.opened(entry), is_last=True)
         with kept_open("the entry is booked, and neither protected nor undone yet"):
             return self._protected(legs, entry)
+
+    def _refused(self, trade: Trade, refusal: Refusal, closed: Answer | None) -> Answer:
+        """A limit refused the entry when its price was known; the exit of a reversal is made and booked by then."""
+        self._metrics.refusals.labels(refusal.limit_type.value).inc()
+        answer = answers.over_limit(refusal)
+        if closed is None:
+            raise Ended("refused", answer, refusal.message)
+        request, body = trade.request, {**closed.body, "entryRefused": answer.body}
+        return Answer(200, self._store.end_booked(request.id, request.user_id, 200, body))
 
     def _protected(self, legs: Legs, entry: answers.Entry) -> Answer:
         """Books the entry, then places its protection, or undoes the entry and says so.

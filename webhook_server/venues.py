@@ -3,18 +3,20 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar, cast
 
 from engine.errors import UpstreamUnavailable
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.market_data import MarketData
+from engine.exchanges.order_book import OrderBook
 from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import Account, Credentials, Instrument, Quote, Quotes, Venue
+from engine.exchanges.venue import BOOK_LEVELS, Account, Credentials, Instrument, Quote, Quotes, Ticker, Venue
 from engine.settings import Settings
 
 QUOTE_AGE_S: Final = 0.1  # signals that come at the same moment trade at the same price, for one question to the venue
+_Answer = TypeVar("_Answer", Quote, OrderBook)
 
 
 class Venues(Protocol):
@@ -27,50 +29,86 @@ class Venues(Protocol):
     def live(self, exchange: str, credentials: Credentials) -> Account: ...
 
 
-class SharedQuotes:
-    """`quotes`, asked at most once per symbol and QUOTE_AGE_S. Safe to share between threads.
+class SharedAnswers:
+    """Answers of a venue, asked for at most once per question and `age_s`. Safe to share between threads.
 
     Who waited while another asked shares its answer, also when the answer was that the venue is away: a venue that
     hangs costs a crowd of signals one timeout, not one each.
     """
 
-    def __init__(self, quotes: Quotes, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._quotes = quotes
+    def __init__(self, monotonic: Callable[[], float], age_s: float) -> None:
         self._monotonic = monotonic
+        self._age_s = age_s
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, Quote | UpstreamUnavailable]] = {}
+        self._kept: dict[Hashable, tuple[float, Quote | OrderBook | UpstreamUnavailable]] = {}
 
-    def quote(self, symbol: str) -> Quote:
+    def to(self, question: Hashable, ask: Callable[[], _Answer]) -> _Answer:
+        """What `ask` returns, or has just returned to the same question."""
         arrived_at = self._monotonic()
         with self._lock:
-            asked_at, answer = self._kept.get(symbol, (-math.inf, None))
-            fresh_s = QUOTE_AGE_S if isinstance(answer, Quote) else 0.0
+            asked_at, answer = self._kept.get(question, (-math.inf, None))
+            fresh_s = 0.0 if isinstance(answer, UpstreamUnavailable) else self._age_s
             if answer is None or asked_at < arrived_at - fresh_s:
-                answer = self._ask(symbol)
+                return self._asked(question, ask)
         if isinstance(answer, UpstreamUnavailable):
             told = f"it did not answer a moment ago: {answer.reason}"
             raise UpstreamUnavailable(answer.service, told, answer.retry_after_s)
+        return cast("_Answer", answer)  # kept under this question
+
+    def _asked(self, question: Hashable, ask: Callable[[], _Answer]) -> _Answer:
+        asked_at = self._monotonic()
+        try:
+            answer = ask()
+        except UpstreamUnavailable as error:
+            self._kept[question] = (asked_at, error)
+            raise
+        self._kept[question] = (asked_at, answer)
         return answer
+
+
+class SharedQuotes:
+    """`quotes`, each of its answers shared (see `SharedAnswers`).
+
+    What entries ask for comes from `entries`, a client of its own: an exit on paper never waits for that.
+    """
+
+    def __init__(
+        self,
+        quotes: Quotes,
+        monotonic: Callable[[], float] = time.monotonic,
+        entries: Quotes | None = None,
+        age_s: float = QUOTE_AGE_S,
+    ) -> None:
+        self._quotes = quotes
+        self._entries = entries or quotes
+        self._of_quotes, self._of_entries = SharedAnswers(monotonic, age_s), SharedAnswers(monotonic, age_s)
+
+    def quote(self, symbol: str) -> Quote:
+        return self._of_quotes.to(symbol, lambda: self._quotes.quote(symbol))
+
+    def ticker(self, symbol: str) -> Ticker:
+        """Not shared: one look at prices asks once for each symbol."""
+        return self._quotes.ticker(symbol)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        return self._of_quotes.to(("book", symbol), lambda: self._quotes.order_book(symbol))
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        return self._of_entries.to((symbol, levels), lambda: self._entries.entry_book(symbol, levels))
 
     def instrument(self, symbol: str) -> Instrument:
         return self._quotes.instrument(symbol)
 
-    def _ask(self, symbol: str) -> Quote:
-        asked_at = self._monotonic()
-        try:
-            quote = self._quotes.quote(symbol)
-        except UpstreamUnavailable as error:
-            self._kept[symbol] = (asked_at, error)
-            raise
-        self._kept[symbol] = (asked_at, quote)
-        return quote
-
 
 class VenuesOf:
-    """The venues that `settings` name: the configured market at its address, any other that ccxt knows at its own."""
+    """The venues that `settings` name: the configured market at its address, any other that ccxt knows at its own.
 
-    def __init__(self, settings: Settings) -> None:
+    Signals share a quote for `quote_age_s`.
+    """
+
+    def __init__(self, settings: Settings, quote_age_s: float = QUOTE_AGE_S) -> None:
         self._settings = settings
+        self._quote_age_s = quote_age_s
         self._lock = threading.Lock()
         self._shared: dict[str, SharedQuotes] = {}
         self._live: dict[tuple[str, str], Account] = {}
@@ -78,7 +116,9 @@ class VenuesOf:
     def quotes(self, exchange: str) -> Quotes:
         with self._lock:
             if exchange not in self._shared:
-                self._shared[exchange] = SharedQuotes(MarketData(exchange, self._address(exchange)))
+                address = self._address(exchange)
+                quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
+                self._shared[exchange] = SharedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._shared[exchange]
 
     def paper(self, exchange: str) -> Venue:

@@ -5,12 +5,13 @@ from typing import Any, Final
 import ccxt
 
 from engine.exchanges.exchange_info import perpetuals
+from engine.exchanges.order_book_reading import OlderBookTime
 from engine.exchanges.venue_clock import venue_us
 
 TAKEN: Final = {"-4116": ccxt.DuplicateOrderId}  # ccxt knows -4115
 
 
-class Aster(ccxt.aster):  # type: ignore[misc] # ccxt has no types
+class Aster(OlderBookTime, ccxt.aster):  # type: ignore[misc] # ccxt has no types
     """ccxt's Aster without its spot side, its builder fee and its millisecond nonces (two in one millisecond clash)."""
 
     def describe(self) -> Any:

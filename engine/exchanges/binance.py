@@ -5,6 +5,7 @@ from typing import Any, Final
 import ccxt
 
 from engine.exchanges.exchange_info import perpetuals
+from engine.exchanges.order_book_reading import OlderBookTime
 
 # ccxt loads spot, linear and inverse markets, and margin pairs with the key; here nothing but the futures is asked.
 OPTIONS: Final = {
@@ -18,7 +19,7 @@ NOT_THERE: Final = {"-20124": ccxt.OrderNotFound}  # "Invalid algo id or it has 
 DUPLICATES: Final = dict.fromkeys(("-4115", "-4116", "-20132"), ccxt.DuplicateOrderId)  # ccxt: any invalid order
 
 
-class Binance(ccxt.binance):  # type: ignore[misc] # ccxt has no types
+class Binance(OlderBookTime, ccxt.binance):  # type: ignore[misc] # ccxt has no types
     """ccxt's Binance without its spot, margin and coin-margined sides."""
 
     def describe(self) -> Any:

@@ -22,9 +22,11 @@ from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import contract_size, instrument_of, market_of
 from engine.exchanges.market_data import MarketData
+from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
 from engine.exchanges.protecting import Leg, legs_of, place_all
 from engine.exchanges.venue import (
+    BOOK_LEVELS,
     Balance,
     Credentials,
     Instrument,
@@ -34,6 +36,7 @@ from engine.exchanges.venue import (
     OrderStatus,
     Protection,
     Quote,
+    Ticker,
 )
 from engine.exchanges.venue_clock import offset_s
 
@@ -67,17 +70,23 @@ class CcxtVenue(CcxtRecord):
     def quote(self, symbol: str) -> Quote:
         return self._market_data.quote(symbol)
 
+    def ticker(self, symbol: str) -> Ticker:
+        return self._market_data.ticker(symbol)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        return self._market_data.order_book(symbol)
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        return self._market_data.entry_book(symbol, levels)
+
     def instrument(self, symbol: str) -> Instrument:
         """By the account's own client: an exit must not wait for the share of the limit that prices have."""
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
     def market_order(self, order: OrderRequest) -> OrderResult:
-        """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end.
-
-        OPEN when it had not ended by then. A client id that an open order already has gives that order. Raises as
-        `Venue` says.
-        """
+        """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end: OPEN when it had
+        not ended by then. A client id that an open order already has gives that order. Raises as `Venue` says."""
         return self._ordered(order, "market", None, {})
 
     def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any, Final
 
 from engine.booked import exact
@@ -15,23 +14,14 @@ from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.families import BINANCE_SHAPED
 from engine.exchanges.listing import instrument_of, market_of
-from engine.exchanges.venue import Instrument, Quote
-from engine.types import Candle, Frozen
+from engine.exchanges.order_book import OrderBook
+from engine.exchanges.order_book_reading import levels_of, mark_of
+from engine.exchanges.venue import BOOK_LEVELS, Instrument, Quote, Ticker
+from engine.types import Candle
 
-BOOK_LEVELS: Final = 5
 # Beyond what is asked for: the forming candle, and those that close between the two requests, which are many in a fast
 # simulation. Venues weigh 101 candles as they weigh 120.
 _MARGIN: Final = 20
-
-
-class Ticker(Frozen):
-    """The venue's 24 h ticker. `bid` and `ask` are None where it has none (Aster), as is a change it does not tell."""
-
-    last: Decimal
-    bid: Decimal | None
-    ask: Decimal | None
-    change_24h_percent: float | None
-    at_ms: int
 
 
 def candle_fault(candles: Sequence[Candle], interval_ms: int) -> str | None:
@@ -118,15 +108,45 @@ class MarketData:
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
 
     def quote(self, symbol: str) -> Quote:
-        """Best bid and ask now. One request where the ticker has them, else the order book too."""
-        ticker = self.ticker(symbol)
-        if ticker.bid and ticker.ask:
+        """The last price of the ticker, and the best bid and ask of the order book: a ticker's may be old, none or 0.
+
+        Where the book has a fault, the ticker's, if they have none. Two requests.
+        """
+        ticker, book = self.ticker(symbol), self.order_book(symbol)
+        at_ms = ticker.at_ms if book.at_ms is None else book.at_ms
+        if book.fault is None:
+            bid, ask = book.bids[0].price, book.asks[0].price
+            return Quote(bid=bid, ask=ask, last=ticker.last, at_ms=at_ms)
+        if ticker.bid and ticker.ask and 0 < ticker.bid < ticker.ask:
             return Quote(bid=ticker.bid, ask=ticker.ask, last=ticker.last, at_ms=ticker.at_ms)
+        raise UpstreamUnavailable("venue", f"{symbol}: {book.fault}")
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The book alone, in one request; a side may be empty."""
         with self._asking():
-            book = self._exchange.fetch_order_book(market_of(self._exchange, symbol)["symbol"], BOOK_LEVELS)
-            bid, ask = book["bids"][0][0], book["asks"][0][0]
-        at_ms = int(book["timestamp"] or ticker.at_ms)
-        return Quote(bid=exact(bid), ask=exact(ask), last=ticker.last, at_ms=at_ms)
+            return self._book(symbol, BOOK_LEVELS)
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        """The book; at venues of Binance's shape with their clock, asked for before it, and the mark price, after it:
+        a book that is shown at once is never older than that clock, nor newer than that mark price."""
+        with self._asking():
+            market_of(self._exchange, symbol)  # an unknown symbol costs no request
+            if self._exchange.id not in BINANCE_SHAPED:
+                return self._book(symbol, levels)
+            clock_ms = int(self._exchange.fetch_time())
+            book = self._book(symbol, levels)
+            mark, mark_ms = mark_of(self._exchange, market_of(self._exchange, symbol))
+            return book.model_copy(update={"clock_ms": clock_ms, "mark": mark, "mark_ms": mark_ms})
+
+    def _book(self, symbol: str, levels: int) -> OrderBook:
+        """Other venues than ours take other numbers of levels: they tell as many as they do by themselves."""
+        market = market_of(self._exchange, symbol)
+        limit = levels if self._exchange.id in BINANCE_SHAPED else None
+        raw = self._exchange.fetch_order_book(market["symbol"], limit)
+        bids, asks = (levels_of(raw[name], market, are_bids=name == "bids") for name in ("bids", "asks"))
+        at_ms = None if raw["timestamp"] is None else int(raw["timestamp"])
+        is_cut = limit is not None and max(len(bids), len(asks)) >= limit
+        return OrderBook(bids=bids, asks=asks, is_cut=is_cut, at_ms=at_ms)
 
     def instrument(self, symbol: str) -> Instrument:
         """The venue's filters; asked for once in the life of this object."""

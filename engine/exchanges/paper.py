@@ -1,25 +1,46 @@
 """The venue where nothing is at stake: real quotes, fills made up by one honest rule."""
 
+import time
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from engine import booked
-from engine.errors import VenueRefused
-from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection, Quote, Quotes
+from engine.errors import UpstreamUnavailable, VenueRefused
+from engine.exchanges.order_book import OrderBook, average_price, depth, endless
+from engine.exchanges.venue import (
+    BOOK_LEVELS,
+    DEEP_LEVELS,
+    Instrument,
+    OrderRequest,
+    OrderResult,
+    OrderStatus,
+    Protection,
+    Quote,
+    Quotes,
+    Ticker,
+)
 
 _HUNDREDTH: Final = Decimal("0.01")
 
 
 def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
     """The ask (buying) or bid (selling), moved against us by `slippage_percent` and then on to the next tick."""
+    return moved_price(quote.ask if is_buy else quote.bid, instrument, is_buy=is_buy, slippage_percent=slippage_percent)
+
+
+def moved_price(price: Decimal, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
+    """`price`, moved against a buyer (or seller) by `slippage_percent` and then on to the next tick."""
     side = 1 if is_buy else -1
     share = 1 + side * booked.product(slippage_percent, _HUNDREDTH)
-    moved = booked.product(quote.ask if is_buy else quote.bid, share)
+    moved = booked.product(price, share)
     return max(booked.stepped(moved, instrument.tick, ROUND_CEILING if is_buy else ROUND_FLOOR), instrument.tick)
 
 
 class PaperVenue:
     """Fills an acceptable order at once and in full, or refuses it; taker fee in percent of the notional.
+
+    Its price is the average of the levels of the order book that it takes, moved by the slippage. An entry that the
+    book does not hold is refused; an exit pays the last level's price for what is beyond it.
 
     It keeps nothing: the books are the only record of a paper fill, so an order that was not booked never happened and
     may be sent again, and `order_by_client_id` knows none. It cannot see positions: `reduce_only` is the caller's
@@ -33,6 +54,15 @@ class PaperVenue:
 
     def quote(self, symbol: str) -> Quote:
         return self._quotes.quote(symbol)
+
+    def ticker(self, symbol: str) -> Ticker:
+        return self._quotes.ticker(symbol)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        return self._quotes.order_book(symbol)
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        return self._quotes.entry_book(symbol, levels)
 
     def instrument(self, symbol: str) -> Instrument:
         return self._quotes.instrument(symbol)
@@ -59,8 +89,8 @@ class PaperVenue:
 
     def _filled(self, order: OrderRequest, limit_price: Decimal | None) -> OrderResult:
         instrument = self.instrument(order.symbol)
-        quote = self.quote(order.symbol)
-        price = fill_price(quote, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
+        average, at_ms = self._left_at(order) if order.reduce_only else self._entered_at(order, instrument)
+        price = moved_price(average, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
         if limit_price is not None:
             _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
         quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
@@ -72,8 +102,39 @@ class PaperVenue:
             price=price,
             quantity=quantity,
             fee_usd=fee_usd,
-            at_ms=quote.at_ms,
+            at_ms=at_ms,
         )
+
+    def _left_at(self, order: OrderRequest) -> tuple[Decimal, int]:
+        """What an exit is paid on average, and when; it needs one side of the book. Raises UpstreamUnavailable where
+        that is empty: nobody would take it now."""
+        book = self.order_book(order.symbol)
+        average = average_price(endless(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
+        if average is None:
+            raise UpstreamUnavailable("venue", f"{order.symbol}: {book.fault}")
+        return average, _time_of(book)
+
+    def _entered_at(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
+        """What an entry pays on average, and when. Raises VenueRefused where the book does not hold it."""
+        quantity = instrument.floored(order.quantity) or order.quantity
+        book = self.entry_book(order.symbol)
+        book = deep_enough(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
+        average = average_price(book.side(is_buy=order.is_buy), quantity)
+        if average is None:
+            raise VenueRefused(f"{order.symbol}: the order book ends before {booked.digits(quantity)}")
+        return average, _time_of(book)
+
+
+def _time_of(book: OrderBook) -> int:
+    """The venue's, else this host's."""
+    return book.at_ms or book.clock_ms or time.time_ns() // 1_000_000
+
+
+def deep_enough(book: OrderBook, quotes: Quotes, symbol: str, quantity: Decimal, *, is_buy: bool) -> OrderBook:
+    """`book`, or one with more levels where it was cut off before `quantity`. Raises what `quotes` raises."""
+    if book.is_cut and depth(book.side(is_buy=is_buy)) < quantity:
+        return quotes.entry_book(symbol, DEEP_LEVELS)
+    return book
 
 
 def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:

@@ -12,6 +12,7 @@ from engine import booked
 from engine.errors import VenueRefused
 from engine.exchanges.account_record import AccountRecord
 from engine.exchanges.account_state import AccountState
+from engine.exchanges.order_book import OrderBook
 from engine.types import Frozen, Side
 
 # The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
@@ -22,12 +23,26 @@ TRADING: Final = "TRADING"
 GONE: Final = "GONE"
 
 
+BOOK_LEVELS: Final = 50  # weigh as much as 5
+DEEP_LEVELS: Final = 500  # for an order that is larger than what those hold
+
+
 class Quote(Frozen):
     """Best prices of one symbol at the venue's time `at_ms`."""
 
     bid: Decimal = Field(gt=0)
     ask: Decimal = Field(gt=0)
     last: Decimal = Field(gt=0)
+    at_ms: int
+
+
+class Ticker(Frozen):
+    """The venue's 24 h ticker. `bid` and `ask` are None where it has none (Aster), as is a change it does not tell."""
+
+    last: Decimal
+    bid: Decimal | None
+    ask: Decimal | None
+    change_24h_percent: float | None
     at_ms: int
 
 
@@ -233,6 +248,19 @@ class Quotes(Protocol):
 
     def quote(self, symbol: str) -> Quote:
         """Raises StrategyFault for an unknown symbol and UpstreamUnavailable when the venue cannot say."""
+        ...
+
+    def ticker(self, symbol: str) -> Ticker:
+        """The last price, also of a market that nobody quotes. Raises as `quote` does."""
+        ...
+
+    def order_book(self, symbol: str) -> OrderBook:
+        """The book alone, in one request; a side may be empty. Raises as `quote` does."""
+        ...
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        """The book with the venue's clock and mark price, as far as it offers them: what an entry is judged by and
+        priced at. Raises as `quote` does."""
         ...
 
     def instrument(self, symbol: str) -> Instrument:

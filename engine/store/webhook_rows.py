@@ -34,7 +34,7 @@ class UnfinishedRequest(Row):
 
 
 class TradeSettings(Row):
-    """A row of `trade_settings_exchange`; None or 0 is unlimited."""
+    """A row of `trade_settings_exchange`; None or 0 is unlimited, and of spread and slippage the default."""
 
     kill_switch: bool
     allow_weekends: bool
@@ -45,6 +45,8 @@ class TradeSettings(Row):
     max_consecutive_failures: int | None = Field(default=None, ge=0)
     max_concurrent_positions: int | None = Field(default=None, ge=0)
     max_position_size_usd: Decimal | None = Field(default=None, ge=0)
+    max_spread_percent: Decimal | None = Field(default=None, ge=0)
+    max_slippage_percent: Decimal | None = Field(default=None, ge=0)
 
 
 class PortfolioStrategy(Row):
@@ -65,6 +67,8 @@ class PortfolioStrategy(Row):
     equity_usd: Decimal
     drawdown_percent: float = Field(allow_inf_nan=False)
     rules: EntryRules | None = None
+    max_spread_percent: Decimal | None = Field(default=None, ge=0)
+    max_slippage_percent: Decimal | None = Field(default=None, ge=0)
 
 
 class UnsettledDifference(Row):

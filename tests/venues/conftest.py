@@ -144,7 +144,7 @@ def floor(make_exchange: type[Exchange], simulated: Simulated, store: Store, sql
     exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
     venue = HttpService(simulated.app(exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", simulated.health)
     venue.start()
-    venues = VenuesOf(Settings(sparky_market=simulated.name, sparky_market_url=venue.url))
+    venues = VenuesOf(Settings(sparky_market=simulated.name, sparky_market_url=venue.url), quote_age_s=0)
     server = build(Settings(), store, venues, SystemClock())
     http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
     http.start()

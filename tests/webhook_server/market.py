@@ -14,8 +14,10 @@ from engine.errors import (
 )
 from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
 from engine.exchanges.account_state import AccountState
+from engine.exchanges.order_book import Level, OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
+    BOOK_LEVELS,
     Account,
     Balance,
     Credentials,
@@ -27,6 +29,7 @@ from engine.exchanges.venue import (
     OrderStatus,
     Protection,
     Quote,
+    Ticker,
     Venue,
     VenuePosition,
 )
@@ -52,6 +55,20 @@ class Market:
             raise AssertionError("the gate never opened")
         price = self._price(symbol)
         return Quote(bid=price - TICK, ask=price + TICK, last=price, at_ms=1_700_000_000_000)
+
+    def ticker(self, symbol: str) -> Ticker:
+        quote = self.quote(symbol)
+        return Ticker(last=quote.last, bid=None, ask=None, change_24h_percent=None, at_ms=quote.at_ms)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        return self.entry_book(symbol)
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:  # noqa: ARG002 - it has one on each side
+        """One basis of quotes, with more than anybody orders."""
+        quote, much = self.quote(symbol), Decimal(10**9)
+        bids, asks = (Level(quote.bid, much),), (Level(quote.ask, much),)
+        told = {"at_ms": quote.at_ms, "clock_ms": quote.at_ms, "mark": quote.last, "mark_ms": quote.at_ms}
+        return OrderBook(bids=bids, asks=asks, **told)
 
     def instrument(self, symbol: str) -> Instrument:
         self._price(symbol)
@@ -83,6 +100,15 @@ class LiveAccount:
 
     def quote(self, symbol: str) -> Quote:
         return self._market.quote(symbol)
+
+    def ticker(self, symbol: str) -> Ticker:
+        return self._market.ticker(symbol)
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        return self._market.entry_book(symbol, levels)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        return self._market.order_book(symbol)
 
     def instrument(self, symbol: str) -> Instrument:
         return self._market.instrument(symbol)

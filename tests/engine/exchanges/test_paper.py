@@ -8,13 +8,16 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from engine.errors import VenueRefused
+from engine.exchanges.order_book import Level, OrderBook
 from engine.exchanges.paper import PaperVenue, fill_price
 from engine.exchanges.venue import (
+    BOOK_LEVELS,
     Instrument,
     OrderRequest,
     OrderStatus,
     Protection,
     Quote,
+    Ticker,
     Venue,
     client_order_id,
 )
@@ -29,6 +32,16 @@ class FixedQuotes:
 
     def quote(self, symbol: str) -> Quote:  # noqa: ARG002 - it has one symbol
         return QUOTE
+
+    def ticker(self, symbol: str) -> Ticker:  # noqa: ARG002 - it has one symbol
+        return Ticker(last=QUOTE.last, bid=None, ask=None, change_24h_percent=None, at_ms=QUOTE.at_ms)
+
+    def order_book(self, symbol: str) -> OrderBook:
+        return self.entry_book(symbol)
+
+    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:  # noqa: ARG002 - it has one symbol
+        much = Decimal(10**9)
+        return OrderBook(bids=(Level(QUOTE.bid, much),), asks=(Level(QUOTE.ask, much),), at_ms=QUOTE.at_ms)
 
     def instrument(self, symbol: str) -> Instrument:  # noqa: ARG002 - it has one symbol
         return BTC

@@ -1,0 +1,81 @@
+"""Prices an entry by the venue's order book, and refuses one that would cost too much before anything is sent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from engine import booked
+from engine.errors import SparkyError
+from engine.exchanges.order_book import OrderBook, average_price, endless
+from engine.exchanges.paper import deep_enough, moved_price
+from engine.exchanges.venue import Instrument, Quotes
+from engine.types import Side
+from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage, within
+from webhook_server.refusal import Refusal
+from webhook_server.schemas import Order
+
+
+class EntryRefused(SparkyError):
+    """The entry would cost more than it may; nothing was sent."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True)
+class EntryPricing:
+    """Of one order, by what `quotes` returns, on paper and live alike; exits ask for none. `slippage_percent` is what a
+    price may move meanwhile."""
+
+    order: Order
+    quotes: Callable[[], Quotes]
+    limits: CostLimits
+    slippage_percent: Decimal
+
+    def refusal(self, size_usd: Decimal) -> Refusal | None:
+        """Why an entry of `size_usd` is not made. Raises what the quotes raise."""
+        try:
+            self.quantity(size_usd)
+        except EntryRefused as refused:
+            return refused.refusal
+        return None
+
+    def quantity(self, size_usd: Decimal) -> Decimal:
+        """How much of the base asset `size_usd` is worth at what the book and slippage make of the price, so that the
+        notional stays within it. Raises EntryRefused and what the quotes raise."""
+        quotes, symbol, is_buy = self.quotes(), self.order.symbol, self._is_buy
+        book = quotes.entry_book(symbol)
+        _check(refused_by_book(book, self.limits))
+        instrument = quotes.instrument(symbol)
+        most = booked.quotient(size_usd, book.side(is_buy=is_buy)[0].price)
+        book = deep_enough(book, quotes, symbol, most, is_buy=is_buy)
+        _check(refused_by_book(book, self.limits))  # it may be another one by now
+        quantity = booked.quotient(size_usd, self._price(book, size_usd, instrument))
+        limit = self._limit_price
+        sent = instrument.floored(quantity)
+        _check(refused_by_slippage(book, sent, self.limits, is_buy=is_buy, limit_price=limit))
+        return quantity
+
+    def _price(self, book: OrderBook, size_usd: Decimal, instrument: Instrument) -> Decimal:
+        """Of a purchase what it pays on average, moved by the slippage; of a sale the best bid, as it may get less."""
+        best = book.side(is_buy=self._is_buy)[0]
+        if not self._is_buy:
+            return best.price
+        levels = within(book.asks, self._limit_price, is_buy=True) or (best,)
+        quantity = booked.quotient(size_usd, best.price)
+        average = average_price(endless(levels, quantity), quantity) or best.price
+        return moved_price(average, instrument, is_buy=True, slippage_percent=self.slippage_percent)
+
+    @property
+    def _is_buy(self) -> bool:
+        return self.order.side is Side.LONG
+
+    @property
+    def _limit_price(self) -> Decimal | None:
+        return self.order.price if self.order.order_type == "LIMIT" else None
+
+
+def _check(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise EntryRefused(refusal)
