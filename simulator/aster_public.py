@@ -6,6 +6,7 @@ from typing import Any, Final
 from simulator import aster_shapes as shapes
 from simulator.candles import DAY_MINUTES
 from simulator.exchange import Exchange
+from simulator.funding_public import FUNDING
 from simulator.market import Market
 from simulator.refusals import AsterRefusal
 
@@ -76,5 +77,5 @@ PUBLIC: Final[Mapping[str, Callable[[Exchange, Query], object]]] = {
     "/ticker/24hr": _one_or_all(shapes.ticker_24h),
     "/ticker/price": _one_or_all(shapes.ticker_price),
     "/ticker/bookTicker": _one_or_all(shapes.book_ticker),
-    "/premiumIndex": _one_or_all(shapes.premium_index),
+    **FUNDING,
 }
