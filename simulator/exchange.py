@@ -48,9 +48,9 @@ class RecordManners:
 class Exchange:
     """All that the HTTP routes speak to. One thread at a time: the server's event loop.
 
-    `funding` is what is paid by schedule. Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
-    the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
-    `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
+    Accounts live in `book`, where there is one, and outlive the process; `funding` is paid by schedule.
+    `fill_delay_ms` (of market time) is how long the next market orders stay NEW, `fill_percent` how much of them is
+    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
     """
 
     def __init__(

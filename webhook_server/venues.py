@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from engine.errors import UpstreamUnavailable
 from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.funding_data import FundingData, FundingSource
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import Account, Credentials, Instrument, Quote, Quotes, Venue
@@ -21,6 +22,8 @@ class Venues(Protocol):
     """Where the desk finds its venues. All raise BadConfiguration for an exchange that nobody knows."""
 
     def quotes(self, exchange: str) -> Quotes: ...
+
+    def funding(self, exchange: str) -> FundingSource: ...
 
     def paper(self, exchange: str) -> Venue: ...
 
@@ -73,6 +76,7 @@ class VenuesOf:
         self._settings = settings
         self._lock = threading.Lock()
         self._shared: dict[str, SharedQuotes] = {}
+        self._funding: dict[str, FundingData] = {}
         self._live: dict[tuple[str, str], Account] = {}
 
     def quotes(self, exchange: str) -> Quotes:
@@ -80,6 +84,12 @@ class VenuesOf:
             if exchange not in self._shared:
                 self._shared[exchange] = SharedQuotes(MarketData(exchange, self._address(exchange)))
             return self._shared[exchange]
+
+    def funding(self, exchange: str) -> FundingSource:
+        with self._lock:
+            if exchange not in self._funding:
+                self._funding[exchange] = FundingData(exchange, self._address(exchange))
+            return self._funding[exchange]
 
     def paper(self, exchange: str) -> Venue:
         fee: Decimal = self._settings.sparky_paper_fee_percent
