@@ -139,6 +139,8 @@ def happen(exchange: Exchange, happening: Happening) -> None:
             _event(exchange, user, happening)
         finally:
             exchange.keep(user, has_asked_only=False)
+    if happening.funding is not None:
+        exchange.funding.paid_at_once(happening.funding.symbol, exchange.clock.now_ms(), happening.funding.rate)
     _switch(exchange, happening)
 
 

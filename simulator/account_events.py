@@ -85,8 +85,7 @@ def pay_funding(exchange: Exchange, user: str, symbol: str, rate: Decimal) -> No
     """Longs pay `rate` of the position's worth, shorts receive it; nothing where there is no position."""
     account = exchange.account(user)
     fee = -account.holding(symbol).amount * exchange.price(symbol) * rate
-    if fee:
-        account.pay("FUNDING_FEE", symbol, fee, exchange.clock.now_ms())
+    account.receive_funding(symbol, fee, exchange.clock.now_ms())
 
 
 def part(exchange: Exchange, user: str, symbol: str, percent: Decimal) -> Decimal:

@@ -8,6 +8,7 @@ from simulator import book_shapes
 from simulator.book_manners import BookManners
 from simulator.candles import DAY_MINUTES
 from simulator.exchange import Exchange
+from simulator.funding_public import FUNDING
 from simulator.market import Market
 from simulator.refusals import AsterRefusal
 
@@ -81,5 +82,5 @@ PUBLIC: Final[Mapping[str, Callable[[Exchange, Query], object]]] = {
     "/ticker/24hr": _one_or_all(book_shapes.ticker_24h),
     "/ticker/price": _one_or_all(book_shapes.ticker_price),
     "/ticker/bookTicker": _one_or_all(book_shapes.book_ticker),
-    "/premiumIndex": _one_or_all(book_shapes.premium_index),
+    **FUNDING,
 }

@@ -22,6 +22,7 @@ WEEK_MS: Final = 7 * 86_400_000
 DEPTH_MS: Final = 90 * 86_400_000
 MOST_ROWS: Final = 1_000
 MOST_FORCED: Final = 100
+FUNDING_FEE: Final = "FUNDING_FEE"
 AUTO_CLOSES: Final = (None, "LIQUIDATION", "ADL")
 
 
@@ -63,7 +64,21 @@ def income(exchange: Exchange, user: str, given: Given) -> object:
     newest_ms = exchange.record.newest_income_ms(exchange.clock.now_ms())
     rows = [row for row in exchange.account(user).incomes if symbol in (None, row.symbol) and kind in (None, row.kind)]
     rows = [row for row in rows if row.at_ms <= newest_ms]
-    return [shapes.income(row) for row in window.cut(rows, lambda row: row.at_ms)]
+    told = [_as_told(exchange, row) for row in window.cut(rows, lambda row: row.at_ms)]
+    return [row for row in told for _ in range(_times(exchange, row))][:limit]
+
+
+def _as_told(exchange: Exchange, row: Income) -> dict[str, Any]:
+    """A row of funding with the manners that were asked for."""
+    told, manners = shapes.income(row), exchange.funding.manners
+    if row.kind != FUNDING_FEE:
+        return told
+    symbol = row.symbol.lower() if manners.small_letters else row.symbol
+    return told | {"asset": manners.asset, "symbol": symbol}
+
+
+def _times(exchange: Exchange, told: Mapping[str, Any]) -> int:
+    return 2 if exchange.funding.manners.rows_twice and told["incomeType"] == FUNDING_FEE else 1
 
 
 def force_orders(exchange: Exchange, user: str, given: Given) -> object:

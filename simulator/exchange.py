@@ -11,6 +11,7 @@ from simulator.account_settings import AccountSettings
 from simulator.aster_shapes import MOST_LEVERAGE
 from simulator.aster_weights import Meter
 from simulator.book_manners import BookManners, Level, best, filled_levels
+from simulator.funding import FundingSchedule
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
@@ -48,9 +49,9 @@ class RecordManners:
 class Exchange:
     """All that the HTTP routes speak to. One thread at a time: the server's event loop.
 
-    Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
-    the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
-    `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
+    Accounts live in `book`, where there is one, and outlive the process; `funding` is paid by schedule.
+    `fill_delay_ms` (of market time) is how long the next market orders stay NEW, `fill_percent` how much of them is
+    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Exchange:
         clock: MarketClock,
         book: AccountBook | None = None,
         meter: Meter | None = None,
+        funding: FundingSchedule | None = None,
     ) -> None:
         self.markets = markets
         self.clock = clock
@@ -70,6 +72,7 @@ class Exchange:
         self.record = RecordManners()
         self.settings = AccountSettings()
         self.books: dict[str, BookManners] = {}
+        self.funding = funding or FundingSchedule()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -106,26 +109,30 @@ class Exchange:
         return next(self._order_ids)
 
     def account(self, user: str) -> Account:
-        """The user's account, opened on first sight, with every held order that the market has reached filled."""
+        """The user's account, opened on first sight, with every held order that the market has reached filled and all
+        funding paid that was due, in the order of time."""
         now_ms = self.clock.now_ms()
         account = self._accounts.get(user) or self._opened(user, now_ms)
         due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
+            self._pay_funding(account, at_ms)
             if order.stop_price and self.triggered_end != "FILLED":
                 account.end(order, self.triggered_end, at_ms)
             else:
                 account.fill(order, price, at_ms, is_maker=order.kind == "LIMIT")
+        self._pay_funding(account, now_ms)
         account.checked_ms = now_ms
         return account
 
     def keep(self, user: str, *, has_asked_only: bool) -> None:
         """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
         account = self._accounts.get(user)
-        if account is None or (has_asked_only and not account.changed):
+        if account is None or (has_asked_only and not account.changed and not account.was_funded):
             return
         if self._book is not None:
             self._book.write(user, account)
         account.changed.clear()
+        account.was_funded = False
 
     def unrealized(self, account: Account) -> Decimal:
         pairs = account.holdings.items()
@@ -182,6 +189,16 @@ class Exchange:
         self.settings.set_margin_types(account, self.markets)
         self.settings.set_balance(account, now_ms)
         return account
+
+    def _pay_funding(self, account: Account, until_ms: int) -> None:
+        """What was due since the last look, on what was held at each moment; a second call finds nothing more."""
+        for symbol in self.funding.symbols():
+            amount, since_ms = account.holding(symbol).amount, account.funded_ms.get(symbol, account.checked_ms)
+            for payment in self.funding.due(symbol, since_ms, until_ms) if amount else ():
+                market = self.markets[symbol]
+                fee = -amount * exact(market.price(payment.at_ms), market.decimals) * payment.rate
+                account.receive_funding(symbol, fee, payment.at_ms + self.funding.manners.late_s * 1_000)
+            account.funded_ms[symbol] = max(until_ms, since_ms)
 
     def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
         """When and at what price an open order fills between the last look and now; None when it does not."""

@@ -1,6 +1,6 @@
 """One account of the simulated venue: orders, netted positions, fees, balance and income, exact to the last digit.
 
-Simplifications, on purpose: cross margin, one-way mode, funding and liquidation on request only; an order fills in full
+Simplifications, on purpose: cross margin, one-way mode, liquidation on request only; an order fills in full
 (a market order in part if told so), a market order at once (unless told to take its time) at the best bid or ask
 whatever its size (through the levels of the book if told so).
 """
@@ -118,6 +118,8 @@ class Account:
     incomes: list[Income] = field(default_factory=list)
     fee_coin: str | None = None
     checked_ms: int = 0  # until when held orders have been compared with the market
+    funded_ms: dict[str, int] = field(default_factory=dict)  # until when funding of a symbol has been paid
+    was_funded: bool = False  # whether it was since the account's record was kept
     changed: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
 
     @classmethod
@@ -234,6 +236,12 @@ class Account:
         if asset == DOLLAR:
             self.balance += amount
         self.incomes.append(Income(len(self.incomes) + 1, kind, symbol, amount, trade_id, at_ms, asset))
+
+    def receive_funding(self, symbol: str, amount: Decimal, at_ms: int) -> None:
+        """Adds a payment of funding, or takes it; nothing where it is 0."""
+        if amount:
+            self.pay("FUNDING_FEE", symbol, amount, at_ms)
+            self.was_funded = True
 
     def _commission(self, dollars: Decimal) -> tuple[Decimal, str]:
         """How much of which asset is taken."""

@@ -12,6 +12,7 @@ from simulator.bookmark import Bookmark
 from simulator.candle_file import read_candles, symbol_of
 from simulator.candles import MINUTE_MS, Series, synthetic
 from simulator.exchange import Exchange
+from simulator.funding import FundingSchedule
 from simulator.market import Market, MarketClock, start_of
 
 HOST: Final = "127.0.0.1"
@@ -63,7 +64,8 @@ def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG00
     name = f"synthetic {settings.sparky_sim_seed}" if path is None else f"{path.name} {path.stat().st_size}"
     bookmark = Bookmark(settings.sparky_home / "simulated-market.json", name)
     book = AccountBook(settings.sparky_home / "simulated-accounts.jsonl", name)
-    exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read(), book)
+    schedule = FundingSchedule(settings.sparky_home / "simulated-funding.json")
+    exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read(), book, schedule)
     return AsterService(create_aster(exchange), settings.sparky_sim_aster_port, exchange.clock, bookmark)
 
 
@@ -74,7 +76,11 @@ def series_of(settings: Settings) -> Mapping[str, Series]:
 
 
 def open_exchange(
-    series: Mapping[str, Series], speed: float, left_at_ms: int | None = None, book: AccountBook | None = None
+    series: Mapping[str, Series],
+    speed: float,
+    left_at_ms: int | None = None,
+    book: AccountBook | None = None,
+    funding: FundingSchedule | None = None,
 ) -> Exchange:
     """A venue that trades `series`, its clock starting now.
 
@@ -88,4 +94,4 @@ def open_exchange(
         start_ms = left_at_ms
     clock = MarketClock(start_ms, speed, first.end_ms)
     meter = Meter(round(WEIGHT_PER_MINUTE * max(1.0, speed)))
-    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock, book, meter)
+    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock, book, meter, funding)

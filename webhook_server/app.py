@@ -21,6 +21,7 @@ from webhook_server.auth import RecentSecrets
 from webhook_server.clock import Clock
 from webhook_server.execution import TURN_WAIT_S, Desk
 from webhook_server.exits import Exits
+from webhook_server.funding import Funding
 from webhook_server.hardening import Hardened
 from webhook_server.health import Health
 from webhook_server.housekeeping import Housekeeping, on_accounts, on_the_market
@@ -61,6 +62,7 @@ class Server:
     marks: Marks
     watch: Watch
     leftovers: LeftoverOrders
+    funding: Funding
     recovery: Recovery
     housekeeping: tuple[Housekeeping, ...]
     metrics: Metrics
@@ -115,6 +117,7 @@ def build(
     may_send = (lambda: True) if lease is None else lease.is_confirmed
     watch = Watch(store, venues, desk, exits, metrics, may_send)
     leftovers = LeftoverOrders(store, venues, clock, metrics, may_send)
+    funding = Funding(store, venues, clock, metrics)
     recovery = Recovery(store, pipeline, clock, metrics)
     health = Health(health_store or store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
@@ -126,12 +129,13 @@ def build(
         marks=marks,
         watch=watch,
         leftovers=leftovers,
+        funding=funding,
         recovery=recovery,
         housekeeping=tuple(
             Housekeeping(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
             for name, jobs in (
                 ("marks", on_the_market(store, marks)),
-                ("accounts", on_accounts(recovery, watch, reconciliation, leftovers)),
+                ("accounts", on_accounts(recovery, watch, reconciliation, leftovers, funding)),
             )
         ),
         lease=lease,

@@ -16,6 +16,8 @@ from engine.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server import reconciliation
 from webhook_server.clock import Clock
+from webhook_server.funding import EVERY_S as FUNDING_EVERY_S
+from webhook_server.funding import Funding
 from webhook_server.leftover_orders import LeftoverOrders
 from webhook_server.marks import Marks
 from webhook_server.reconciliation import Reconciliation
@@ -53,7 +55,7 @@ def on_the_market(store: Store, marks: Marks) -> tuple[Job, ...]:
 
 
 def on_accounts(
-    recovery: Recovery, watch: Watch, reconciliation_: Reconciliation, leftovers: LeftoverOrders
+    recovery: Recovery, watch: Watch, reconciliation_: Reconciliation, leftovers: LeftoverOrders, funding: Funding
 ) -> tuple[Job, ...]:
     """What asks venues about people's accounts; what a dead server left half done comes first."""
     abandoned = partial(recovery.run, ABANDONED_AFTER_S)
@@ -62,6 +64,7 @@ def on_accounts(
         Job("reconciliation", reconciliation_.run, reconciliation.EVERY_S),
         Job("watch", watch.run, WATCH_EVERY_S),
         Job("leftover orders", leftovers.run, WATCH_EVERY_S),
+        Job("funding", funding.run, FUNDING_EVERY_S),
     )
 
 

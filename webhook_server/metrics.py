@@ -67,6 +67,14 @@ class Metrics:
             "Symbols in which the books and a venue's own record differ, at the last comparison.",
             registry=self.registry,
         )
+        self.funding_payments = self._counter(
+            "funding_payments", "Payments of funding booked; book paper or live.", "book"
+        )
+        self.funding_unexplained = Counter(
+            "sparky_webhook_funding_unexplained_total",
+            "Payments of funding to an account in which the books held nothing of their symbol.",
+            registry=self.registry,
+        )
         self.is_active = Gauge(
             "sparky_webhook_active", "1 while this server executes, 0 while it stands by.", registry=self.registry
         )

@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 from engine.errors import UpstreamUnavailable
 from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.exchanges.funding_data import FundingData, FundingSource
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.paper import PaperVenue
@@ -23,6 +24,8 @@ class Venues(Protocol):
     """Where the desk finds its venues. All raise BadConfiguration for an exchange that nobody knows."""
 
     def quotes(self, exchange: str) -> Quotes: ...
+
+    def funding(self, exchange: str) -> FundingSource: ...
 
     def paper(self, exchange: str) -> Venue: ...
 
@@ -111,6 +114,7 @@ class VenuesOf:
         self._quote_age_s = quote_age_s
         self._lock = threading.Lock()
         self._shared: dict[str, SharedQuotes] = {}
+        self._funding: dict[str, FundingData] = {}
         self._live: dict[tuple[str, str], Account] = {}
 
     def quotes(self, exchange: str) -> Quotes:
@@ -120,6 +124,12 @@ class VenuesOf:
                 quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
                 self._shared[exchange] = SharedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._shared[exchange]
+
+    def funding(self, exchange: str) -> FundingSource:
+        with self._lock:
+            if exchange not in self._funding:
+                self._funding[exchange] = FundingData(exchange, self._address(exchange))
+            return self._funding[exchange]
 
     def paper(self, exchange: str) -> Venue:
         fee: Decimal = self._settings.sparky_paper_fee_percent

@@ -99,8 +99,8 @@ class AccountRecord(Protocol):
         """What the venue itself closed, oldest first; orders that filled nothing are left out."""
         ...
 
-    def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:
-        """Oldest first."""
+    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
+        """Oldest first, at a weight of 30 a page; without a `symbol` of all, with a `kind` of that alone."""
         ...
 
     def client_order_id(self, symbol: str, order_id: str) -> str | None:

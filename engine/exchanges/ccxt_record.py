@@ -82,14 +82,18 @@ class CcxtRecord(ABC):
         with self._asking():
             return tuple(once((order for order in found if order.quantity), lambda order: order.order_id))
 
-    def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:
-        def ask(**query: int) -> list[Income]:
-            told = self._told("income", symbol, limit=MOST_ROWS, **query)
-            return [rows.income(row, symbol) for row in told]
+    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
+        asked: dict[str, object] = {"limit": MOST_ROWS} | ({} if kind is None else {"incomeType": kind})
 
-        found = self._since(Pages(f"income in {symbol}", MOST_ROWS), ask, since_ms, None)
+        def ask(**query: int) -> list[Income]:
+            if symbol is not None:
+                return [rows.income(row, symbol) for row in self._told("income", symbol, **asked, **query)]
+            told = rows.rows_of(self._endpoint("income")({**asked, **query}), None)
+            return [rows.income(row, self._symbol_told(row)) for row in told]
+
+        found = self._since(Pages(f"income in {symbol or 'all symbols'}", MOST_ROWS), ask, since_ms, None)
         with self._asking():
-            return tuple(once(found, lambda row: row.income_id))
+            return tuple(once(found, lambda row: (row.symbol, row.income_id)))
 
     def client_order_id(self, symbol: str, order_id: str) -> str | None:
         with self._asking():
@@ -122,6 +126,11 @@ class CcxtRecord(ABC):
         self._exchange.load_markets()
         listed = self._exchange.markets_by_id.get(market_id, [])
         return next((readings.symbol_of(market) for market in listed if is_linear_perpetual(market)), market_id)
+
+    def _symbol_told(self, row: rows.Row) -> str:
+        """The symbol of a row of income, in whatever letters; empty where it is about none (a transfer)."""
+        told = row.get("symbol")
+        return self._symbol(str(told).upper()) if told else ""
 
     def _since(
         self, pages: Pages, ask: Callable[..., Sequence[Row]], since_ms: int, length_ms: int | None

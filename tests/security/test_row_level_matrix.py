@@ -42,6 +42,8 @@ TABLES: Final = {
     "bot_credentials": ("label", frozenset({"insert", "update"})),  # and select of its harmless columns
     "equity_points": ("drawdown_percent", frozenset()),
     "fills": ("order_id", frozenset()),
+    "funding_payments": ("reason", frozenset()),
+    "funding_reads": ("updated_at", frozenset()),
     "kill_switches": ("reason", frozenset()),
     "leases": ("owner", frozenset()),
     "liquidation_costs": ("booked_at", frozenset()),
@@ -95,6 +97,9 @@ insert into public.reconciliation_differences (user_id, exchange, symbol, booked
   values (%(user)s, 'aster', 'BTCUSDT', 1, 2);
 insert into public.venue_records (user_id, exchange, symbol, last_trade_id) values (%(user)s, 'aster', 'BTCUSDT', 1);
 insert into public.liquidation_costs (user_id, exchange, symbol, income_id) values (%(user)s, 'aster', 'BTCUSDT', '1');
+insert into public.funding_payments (user_id, exchange, symbol, is_paper, income_id, position_id, at_ms, amount_usd)
+  values (%(user)s, 'aster', 'BTCUSDT', false, '1', gen_random_uuid(), 1, 1);
+insert into public.funding_reads (user_id, exchange, read_ms) values (%(user)s, 'aster', 1);
 insert into public.outside_holdings (user_id, exchange, symbol, quantity) values (%(user)s, 'aster', 'BTCUSDT', 1);
 insert into public.equity_points
   (strategy_id, is_paper, equity_usd, realized_pnl_usd, unrealized_pnl_usd, drawdown_percent)

@@ -27,7 +27,7 @@ from tests.support.simulated import ASTER, VENUES, Simulated
 from tests.support.sql import Sql
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venues import VenuesOf
+from webhook_server.venues import Venues, VenuesOf
 
 RUNNING_LIVE: Final = {"status": StrategyStatus.RUNNING, "is_paper_trading": False}
 
@@ -123,6 +123,13 @@ class Floor:
 
     sql: Sql = field(repr=False, default=lambda *_: [])
     simulated: Simulated = ASTER
+    settings: Settings = field(repr=False, default_factory=Settings)
+    venues: Venues | None = field(repr=False, default=None)
+
+    def start_anew(self) -> None:
+        """As after the server was killed: another one, which remembers nothing, runs beside signals."""
+        assert self.venues is not None
+        self.server = build(self.settings, self.store, self.venues, SystemClock())
 
 
 @pytest.fixture
@@ -154,7 +161,20 @@ def floor(make_exchange: type[Exchange], simulated: Simulated, store: Store, sql
     credentials = store.venue_credentials(user_id, simulated.name)
     assert credentials is not None
     account = venues.live(simulated.name, credentials)
-    yield Floor(http.url, server, store, exchange, venue.url, account, user_id, secret, hands, sql, simulated)
+    yield Floor(
+        http.url,
+        server,
+        store,
+        exchange,
+        venue.url,
+        account,
+        user_id,
+        secret,
+        hands,
+        sql,
+        simulated,
+        venues=venues,
+    )
     http.stop(5)
     server.workers.shutdown()
     venue.stop(1)

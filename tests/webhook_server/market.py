@@ -14,6 +14,7 @@ from engine.errors import (
 )
 from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
 from engine.exchanges.account_state import AccountState
+from engine.exchanges.funding_data import FundingRate, FundingState
 from engine.exchanges.order_book import Level, OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
@@ -249,7 +250,7 @@ class LiveAccount:
     def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:  # noqa: ARG002 - the protocol's
         return ()
 
-    def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
+    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
         return ()
 
     def client_order_id(self, symbol: str, order_id: str) -> str | None:  # noqa: ARG002 - the protocol's
@@ -268,6 +269,19 @@ class LiveAccount:
         return self.triggered.get(client_order_id) or next(named, None)
 
 
+class NoFunding:
+    """A venue that tells nothing of funding."""
+
+    def state(self, symbol: str) -> FundingState | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:  # noqa: ARG002 - see above
+        return None
+
+    def price_at(self, symbol: str, at_ms: int) -> Decimal:
+        raise UpstreamUnavailable("venue", f"no price of {symbol} at {at_ms}")
+
+
 @dataclass
 class Venues:
     """The outermost edge: the venues that the server under test finds."""
@@ -279,6 +293,10 @@ class Venues:
         if exchange != "aster":
             raise BadConfiguration(f"No exchange is called {exchange!r}; see the list of exchanges that ccxt supports.")
         return self.market
+
+    def funding(self, exchange: str) -> "NoFunding":
+        self.quotes(exchange)
+        return NoFunding()
 
     def paper(self, exchange: str) -> Venue:
         return PaperVenue(self.quotes(exchange), Decimal("0.04"), Decimal("0.02"))

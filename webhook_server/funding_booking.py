@@ -1,0 +1,211 @@
+"""Reads the payments of funding of one account, or of one symbol on paper, and books what is not booked yet."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from engine import booked
+from engine.errors import StrategyFault
+from engine.exchanges.account_record import Income
+from engine.exchanges.funding_data import FundingRate, FundingSource
+from engine.exchanges.readings import DOLLARS
+from engine.exchanges.venue import Account
+from engine.store.funding_rows import FundingFacts, FundingPlace, FundingShare
+from engine.store.store import Store
+from webhook_server.clock import Clock
+from webhook_server.funding_shares import HOUR_MS, ZERO, courses, divided, share_of
+from webhook_server.metrics import Metrics
+from webhook_server.venues import Venues
+
+logger = structlog.get_logger()
+
+FUNDING_FEE: Final = "FUNDING_FEE"
+LATE_MS: Final = 8 * HOUR_MS  # a payment may be shown so long after others that are younger
+BEFORE_MS: Final = 2 * HOUR_MS  # what has ended so long before a payment has nothing to do with it
+SETTLED_WITHIN_S: Final = 600.0  # an order whose outcome is not known for longer does not hold a payment up
+TRIES: Final = 3
+# Worth a dollar each: those of orders, and what venues pay funding in besides (Binance: BNFCR in the EU).
+DOLLARS_PAID: Final = (*DOLLARS, "BNFCR", "FDUSD", "BUSD")
+NOTHING_HELD: Final = "nothing of the symbol was held by the books"
+
+
+class Paid(NamedTuple):
+    """A payment in dollars; without a known worth it is 0, for a `reason`."""
+
+    income_id: str
+    at_ms: int
+    usd: Decimal
+    reason: str | None = None
+
+
+class LiveFunding:
+    """Of one live account: all its symbols at once, from where its income was read last."""
+
+    def __init__(self, store: Store, venues: Venues, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._venues = venues
+        self._clock = clock
+        self._metrics = metrics
+        self._held_up: dict[tuple[UUID, str, str], float] = {}
+
+    def book(self, places: Sequence[FundingPlace]) -> dict[str, int]:
+        """The time of the newest payment that is shown, by symbol. Raises what account and store raise."""
+        user_id, exchange = places[0].user_id, places[0].exchange
+        credentials = self._store.venue_credentials(user_id, exchange)
+        if credentials is None:
+            return {}
+        first_ms = min(each.first_ms for each in places)
+        since_ms = max(first_ms, max(each.read_ms for each in places) - LATE_MS)
+        account = self._venues.live(exchange, credentials)
+        shown = account.income(None, since_ms, FUNDING_FEE)
+        rows = self._store.funding_known(user_id, exchange, is_paper=False, since_ms=since_ms)
+        known = {(each.symbol, each.income_id) for each in rows}
+        fresh: dict[str, list[Income]] = {}
+        for income in shown:
+            if income.kind == FUNDING_FEE and (income.symbol, income.income_id) not in known:
+                fresh.setdefault(income.symbol, []).append(income)
+        held_up = [symbol for symbol, own in fresh.items() if not self._book_symbol(places[0], symbol, own, account)]
+        if shown and not held_up:
+            self._store.note_funding_read(user_id, exchange, shown[-1].at_ms)
+        return _newest((each.symbol, each.at_ms) for each in shown)
+
+    def _book_symbol(self, of: FundingPlace, symbol: str, incomes: Sequence[Income], account: Account) -> bool:
+        """Whether all of them are booked now: not while an order in the symbol is under way."""
+        place = of.model_copy(update={"symbol": symbol})
+        since_ms = incomes[0].at_ms - BEFORE_MS
+        facts = _facts(self._store, place, since_ms)
+        if facts.is_unsettled and self._is_held_up(place):
+            return False
+        self._held_up.pop((place.user_id, place.exchange, symbol), None)
+        for income in incomes:
+            self._book_payment(place, _worth(income, account), since_ms)
+        return True
+
+    def _book_payment(self, place: FundingPlace, paid: Paid, since_ms: int) -> None:
+        for _ in range(TRIES):
+            facts = _facts(self._store, place, since_ms)
+            division = divided(paid.usd, paid.at_ms, facts)
+            reason = paid.reason or (None if division.is_explained else NOTHING_HELD)
+            shares = () if paid.reason else division.shares
+            outcome = self._store.book_funding(
+                place, paid.income_id, paid.at_ms, shares, division.others_usd, reason, facts.last_fill_id
+            )
+            if outcome == "changed":
+                continue
+            if outcome == "booked":
+                self._tell(place, paid, reason)
+            return
+
+    def _is_held_up(self, place: FundingPlace) -> bool:
+        now = self._clock.monotonic()
+        since = self._held_up.setdefault((place.user_id, place.exchange, place.symbol), now)
+        return now - since < SETTLED_WITHIN_S
+
+    def _tell(self, place: FundingPlace, paid: Paid, reason: str | None) -> None:
+        told = {"symbol": place.symbol, "income": paid.income_id, "usd": str(paid.usd)}
+        if reason is None:
+            self._metrics.funding_payments.labels("live").inc()
+            logger.info("funding_booked", **told)
+        else:
+            self._metrics.funding_unexplained.inc()
+            logger.warning("funding_unexplained", reason=reason, user=str(place.user_id), **told)
+
+
+class PaperFunding:
+    """Of one symbol, for everybody who holds it on paper: at the venue's rate and mark price of each moment."""
+
+    def __init__(self, store: Store, venues: Venues, metrics: Metrics) -> None:
+        self._store = store
+        self._venues = venues
+        self._metrics = metrics
+        self._told: set[str] = set()
+
+    def book(self, places: Sequence[FundingPlace]) -> dict[str, int]:
+        """The time of the newest payment of the venue's history. Raises what the source and the store raise."""
+        exchange, symbol = places[0].exchange, places[0].symbol
+        source = self._venues.funding(exchange)
+        since = {each.user_id: max(each.first_ms, each.read_ms - LATE_MS) for each in places}
+        history = source.history(symbol, min(since.values()))
+        if history is None:
+            if exchange not in self._told:
+                logger.warning("no_funding_on_paper", exchange=exchange, reason="it does not tell its rates")
+            self._told.add(exchange)
+            return {}
+        prices = _Prices(source, symbol)
+        for place in places:
+            self._book_place(place, [each for each in history if each.at_ms >= since[place.user_id]], prices)
+        return _newest((symbol, each.at_ms) for each in history)
+
+    def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> None:
+        if not rates:
+            return
+        since_ms = rates[0].at_ms
+        rows = self._store.funding_known(place.user_id, place.exchange, is_paper=True, since_ms=since_ms)
+        known = {(each.income_id, each.position_id) for each in rows if each.symbol == place.symbol}
+        facts = _facts(self._store, place, since_ms - BEFORE_MS)
+        for rate in rates:
+            shares = _paper_shares(rate, facts, prices, known)
+            if not shares:
+                continue
+            outcome = self._store.book_funding(
+                place, str(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
+            )
+            if outcome == "changed":
+                return  # at the next look, which the sweep makes at the latest
+            if outcome == "booked":
+                self._metrics.funding_payments.labels("paper").inc()
+
+
+class _Prices:
+    """Of one symbol at the moments of its payments, each asked for once."""
+
+    def __init__(self, source: FundingSource, symbol: str) -> None:
+        self._source = source
+        self._symbol = symbol
+        self._known: dict[int, Decimal] = {}
+
+    def at(self, rate: FundingRate) -> Decimal:
+        if rate.mark_price is not None:
+            return rate.mark_price
+        if rate.at_ms not in self._known:
+            self._known[rate.at_ms] = self._source.price_at(self._symbol, rate.at_ms)
+        return self._known[rate.at_ms]
+
+
+def _paper_shares(
+    rate: FundingRate, facts: FundingFacts, prices: _Prices, known: set[tuple[str, UUID]]
+) -> list[FundingShare]:
+    """What each position pays or gets that is not booked."""
+    found = []
+    for course in courses(facts):
+        net = course.net_at(rate.at_ms)
+        if net and rate.rate and (str(rate.at_ms), course.position_id) not in known:
+            usd = booked.product(net, prices.at(rate), rate.rate).copy_negate()
+            found.append(share_of(booked.kept(usd), course, rate.at_ms))
+    return found
+
+
+def _worth(income: Income, account: Account) -> Paid:
+    """In dollars: what is paid in another coin at its price now."""
+    if income.asset in DOLLARS_PAID:
+        return Paid(income.income_id, income.at_ms, income.amount)
+    try:
+        price = account.quote(f"{income.asset}USDT").last
+    except StrategyFault:
+        amount = f"{booked.digits(income.amount)} {income.asset}"
+        return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
+    return Paid(income.income_id, income.at_ms, booked.kept(booked.product(income.amount, price)))
+
+
+def _facts(store: Store, place: FundingPlace, since_ms: int) -> FundingFacts:
+    return store.funding_facts(place.user_id, place.exchange, place.symbol, is_paper=place.is_paper, since_ms=since_ms)
+
+
+def _newest(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for symbol, at_ms in rows:
+        found[symbol] = max(at_ms, found.get(symbol, at_ms))
+    return found
