@@ -7,9 +7,11 @@ from simulator.account_settings import with_settings
 from simulator.aster_control import with_control
 from simulator.exchange import Exchange
 from simulator.faults import Faults, with_faults
+from simulator.margin_control import with_margin
 
 
 def with_controls(app: ASGIApp, exchange: Exchange, faults: Faults | None) -> ASGIApp:
     """`app` behind what a test or a person may do to its market and accounts, and what it shall do wrong."""
     settings = with_settings(with_account_control(app, exchange), exchange)
-    return with_faults(with_control(settings, exchange), faults or Faults())
+    market = with_control(settings, exchange)
+    return with_faults(with_margin(market, exchange), faults or Faults())

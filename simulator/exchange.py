@@ -11,6 +11,7 @@ from simulator.account_settings import AccountSettings
 from simulator.aster_shapes import MOST_LEVERAGE
 from simulator.aster_weights import Meter
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
+from simulator.margin import MarginManners
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
@@ -68,6 +69,7 @@ class Exchange:
         self.triggered_end = "FILLED"
         self.record = RecordManners()
         self.settings = AccountSettings()
+        self.margin = MarginManners()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())
