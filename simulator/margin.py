@@ -18,7 +18,7 @@ ISOLATED: Final = "isolated"
 
 @dataclass(frozen=True)
 class Tier:
-    """Up to the notional `cap` (USD) a position may have `leverage`; it must keep `rate` of it as margin, less `cum`."""
+    """Up to the notional `cap` (USD) a position may have `leverage`, and keeps `rate` of it as margin, less `cum`."""
 
     floor: int
     cap: int
