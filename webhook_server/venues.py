@@ -13,14 +13,23 @@ from engine.exchanges.market_data import MarketData
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import Account, Credentials, Instrument, Quote, Quotes, Venue
 from engine.settings import Settings
+from engine.types import Candle
 
 QUOTE_AGE_S: Final = 0.1  # signals that come at the same moment trade at the same price, for one question to the venue
+
+
+class History(Protocol):
+    """Where candles come from; see `MarketData`."""
+
+    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]: ...
 
 
 class Venues(Protocol):
     """Where the desk finds its venues. All raise BadConfiguration for an exchange that nobody knows."""
 
     def quotes(self, exchange: str) -> Quotes: ...
+
+    def history(self, exchange: str) -> History: ...
 
     def paper(self, exchange: str) -> Venue: ...
 
@@ -72,14 +81,20 @@ class VenuesOf:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
+        self._data: dict[str, MarketData] = {}
         self._shared: dict[str, SharedQuotes] = {}
         self._live: dict[tuple[str, str], Account] = {}
 
     def quotes(self, exchange: str) -> Quotes:
         with self._lock:
             if exchange not in self._shared:
-                self._shared[exchange] = SharedQuotes(MarketData(exchange, self._address(exchange)))
+                self._data[exchange] = MarketData(exchange, self._address(exchange))
+                self._shared[exchange] = SharedQuotes(self._data[exchange])
             return self._shared[exchange]
+
+    def history(self, exchange: str) -> MarketData:
+        self.quotes(exchange)
+        return self._data[exchange]
 
     def paper(self, exchange: str) -> Venue:
         fee: Decimal = self._settings.sparky_paper_fee_percent

@@ -48,6 +48,18 @@ class PaperVenue:
         """
         return self._filled(order, limit_price)
 
+    def exit_at(self, order: OrderRequest, price: Decimal, at_ms: int, fee_usd: Decimal | None) -> OrderResult:
+        """The exit that the market made of a position at `price` and `at_ms`, whatever it stands at now.
+
+        With a `fee_usd` exactly so (a liquidation); without one as any order at that price, slippage and fee included.
+        """
+        if fee_usd is None:
+            quote = Quote(bid=price, ask=price, last=price, at_ms=at_ms)
+            instrument, slippage = self.instrument(order.symbol), self._slippage_percent
+            price = fill_price(quote, instrument, is_buy=order.is_buy, slippage_percent=slippage)
+            fee_usd = self._fee(order.quantity, price)
+        return _filled(order, order.quantity, price, fee_usd, at_ms)
+
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         return None
 
@@ -64,16 +76,22 @@ class PaperVenue:
         if limit_price is not None:
             _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
         quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
-        fee_usd = booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
-        return OrderResult(
-            order_id=f"paper-{order.client_order_id}",
-            client_order_id=order.client_order_id,
-            status=OrderStatus.FILLED,
-            price=price,
-            quantity=quantity,
-            fee_usd=fee_usd,
-            at_ms=quote.at_ms,
-        )
+        return _filled(order, quantity, price, self._fee(quantity, price), quote.at_ms)
+
+    def _fee(self, quantity: Decimal, price: Decimal) -> Decimal:
+        return booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
+
+
+def _filled(order: OrderRequest, quantity: Decimal, price: Decimal, fee_usd: Decimal, at_ms: int) -> OrderResult:
+    return OrderResult(
+        order_id=f"paper-{order.client_order_id}",
+        client_order_id=order.client_order_id,
+        status=OrderStatus.FILLED,
+        price=price,
+        quantity=quantity,
+        fee_usd=fee_usd,
+        at_ms=at_ms,
+    )
 
 
 def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:

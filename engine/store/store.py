@@ -7,6 +7,7 @@ from engine.errors import BadConfiguration
 from engine.settings import Settings
 from engine.store.adoption_store import AdoptionStore
 from engine.store.engine_store import EngineStore
+from engine.store.margin_store import MarginStore
 from engine.store.people_store import PeopleStore
 from engine.store.rpc import Rpc
 from engine.store.secrets_store import SecretsStore
@@ -15,7 +16,7 @@ from engine.store.webhook_store import WebhookStore
 from engine.vault import Vault
 
 
-class Store(EngineStore, WebhookStore, VenueStore, PeopleStore, SecretsStore, AdoptionStore):
+class Store(EngineStore, WebhookStore, VenueStore, MarginStore, PeopleStore, SecretsStore, AdoptionStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
     Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration
