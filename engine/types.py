@@ -217,6 +217,8 @@ class Position(Row):
     margin_mode: MarginMode | None = None
     current_price: Decimal | None = None
     unrealized_pnl_usd: Decimal | None = None
+    liquidation_price: Decimal | None = None  # on paper computed, live as the venue told it last
+    watched_until_ms: int | None = Field(default=None, exclude=True)  # see the column's comment
     stop_loss_price: Decimal | None = None
     take_profit_price: Decimal | None = None
     stop_loss_client_order_id: str | None = None  # of the orders that wait at a live venue

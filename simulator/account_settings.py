@@ -12,6 +12,7 @@ only from the same host:
   tells it, and signed requests are compared with it (-1021).
 - ``{"isolated": ["BTCUSDT"]}``: these symbols have isolated margin (``[]``: none).
 - ``{"ids_stay_taken": true}``: a client order id is refused as taken also after its order has ended.
+- ``{"liquidates": true}``: what has no more margin than it must keep is liquidated; see `simulator.margin_control`.
 - ``{"balance": "0"}``: what every account has, also one that is opened later.
 """
 
@@ -48,6 +49,7 @@ class Change(Frozen):
     clock_offset_s: float = Field(default=0.0, ge=-86_400, le=86_400)
     isolated: frozenset[str] = frozenset()
     ids_stay_taken: bool = False
+    liquidates: bool = False
     balance: Decimal | None = Field(default=None, ge=0)
 
 
@@ -61,6 +63,7 @@ class AccountSettings:
     refused_ip: str | None = None
     clock_offset_s: float = 0.0
     ids_stay_taken: bool = False
+    liquidates: bool = False
     isolated: frozenset[str] | None = None  # None, as for `balance`: accounts are left as they are
     balance: Decimal | None = None
 
@@ -150,4 +153,5 @@ def _shown(settings: AccountSettings) -> dict[str, Any]:
         "refused_ip": settings.refused_ip,
         "clock_offset_s": settings.clock_offset_s,
         "ids_stay_taken": settings.ids_stay_taken,
+        "liquidates": settings.liquidates,
     }

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from simulator import aster_shapes as shapes
+from simulator import margin
 from simulator.aster_record import RECORD
 from simulator.exchange import Exchange
 from simulator.ledger import MAKER_RATE, TAKER_RATE
+from simulator.margin_types import leverage, leverage_bracket, margin_type
 from simulator.refusals import AsterRefusal
 
 Given = Mapping[str, str]
 ACKNOWLEDGED: Final = {"status": "NEW", "avgPrice": "0", "executedQty": "0", "cumQty": "0", "cumQuote": "0"}
-MARGIN_TYPES: Final = {"CROSSED": "cross", "ISOLATED": "isolated"}
 
 
 def new_order(exchange: Exchange, user: str, given: Given) -> object:
@@ -53,15 +54,19 @@ def cancel_all(exchange: Exchange, user: str, given: Given) -> object:
 
 def balance(exchange: Exchange, user: str, _: Given) -> object:
     account = exchange.account(user)
-    return [shapes.balance(account, exchange.unrealized(account), exchange.clock.now_ms())]
+    return [shapes.balance(account, exchange.price, exchange.clock.now_ms())]
 
 
 def position_risk(exchange: Exchange, user: str, given: Given) -> list[dict[str, Any]]:
     account = exchange.account(user)
     names = [symbol for symbol in exchange.markets if given.get("symbol") in (None, symbol)]
-    if not exchange.record.rows_of_flat:
+    if not exchange.record.rows_of_flat or exchange.margin.shown_only_held:
         names = [name for name in names if account.holding(name).amount or account.open_orders(name)]
-    return [shapes.position(name, account.holding(name), exchange.price(name)) for name in names]
+    return [
+        shapes.position(name, account.holding(name), exchange.price(name))
+        | margin.shown(account, name, exchange.price, exchange.market(name).decimals)
+        for name in names
+    ]
 
 
 def whole_account(exchange: Exchange, user: str, given: Given) -> object:
@@ -72,34 +77,12 @@ def whole_account(exchange: Exchange, user: str, given: Given) -> object:
     return {**flags, "updateTime": exchange.clock.now_ms(), "assets": assets, "positions": positions}
 
 
-def leverage(exchange: Exchange, user: str, given: Given) -> object:
-    holding = exchange.set_leverage(user, given)
-    return {"symbol": given["symbol"], "leverage": holding.leverage, "maxNotionalValue": "100000000"}
-
-
-def margin_type(exchange: Exchange, user: str, given: Given) -> object:
-    exchange.market(given.get("symbol"))
-    holding = exchange.account(user).holding(given["symbol"])
-    wanted = MARGIN_TYPES.get(given.get("marginType", ""))
-    if wanted is None:
-        raise AsterRefusal(-1102, "Mandatory parameter 'marginType' was not sent, was empty/null, or malformed.")
-    exchange.settings.check_margin_type(wanted)
-    if wanted == holding.margin_type:
-        raise AsterRefusal(-4046, "No need to change margin type.")
-    holding.margin_type = wanted
-    return {"code": 200, "msg": "success"}
-
-
 def position_mode(exchange: Exchange, _: str, __: Given) -> object:
     return {"dualSidePosition": exchange.settings.hedge_mode}
 
 
 def multi_assets_mode(exchange: Exchange, _: str, __: Given) -> object:
     return {"multiAssetsMargin": exchange.settings.multi_assets}
-
-
-def leverage_bracket(exchange: Exchange, _: str, __: Given) -> object:
-    return [shapes.bracket(symbol) for symbol in exchange.markets]
 
 
 def commission_rate(exchange: Exchange, _: str, given: Given) -> object:

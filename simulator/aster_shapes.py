@@ -4,8 +4,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.types import Candle
+from simulator import margin
 from simulator.candles import MINUTE_MS
-from simulator.ledger import MIN_NOTIONAL, Account, Fill, Holding, Income, Order
+from simulator.ledger import DEFAULT_LEVERAGE, MIN_NOTIONAL, Account, Fill, Holding, Income, Order
 from simulator.market import Market
 
 ASSET: Final = "USDT"
@@ -38,8 +39,8 @@ def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
         "deliveryDate": 4133404800000,
         "onboardDate": 1569398400000,
         "status": "TRADING",
-        "maintMarginPercent": "2.5000",
-        "requiredMarginPercent": "5.0000",
+        "maintMarginPercent": f"{margin.PUBLIC_RATE * 100:.4f}",
+        "requiredMarginPercent": f"{100 / DEFAULT_LEVERAGE:.4f}",
         "baseAsset": base,
         "quoteAsset": quote,
         "marginAsset": quote,
@@ -204,21 +205,17 @@ def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
     }
 
 
-def balance(account: Account, unrealized: Decimal, now_ms: int) -> dict[str, Any]:
+def balance(account: Account, price: margin.Price, now_ms: int) -> dict[str, Any]:
+    unrealized = margin.cross_unrealized(account, price)  # what isolated positions gain is not free
     available = max(Decimal(0), account.balance + unrealized - account.margin())
     return {
         "accountAlias": "simulator",
         "asset": ASSET,
         "balance": plain(account.balance),
-        "crossWalletBalance": plain(account.balance),
+        "crossWalletBalance": plain(margin.cross_wallet(account)),
         "crossUnPnl": plain(unrealized),
         "availableBalance": plain(available),
         "maxWithdrawAmount": plain(available),
         "marginAvailable": True,
         "updateTime": now_ms,
     }
-
-
-def bracket(symbol: str) -> dict[str, Any]:
-    tier = {"bracket": 1, "initialLeverage": MOST_LEVERAGE, "notionalCap": 100_000_000, "notionalFloor": 0}
-    return {"symbol": symbol, "brackets": [{**tier, "maintMarginRatio": 0.004, "cum": 0.0}]}

@@ -106,12 +106,12 @@ def symbol_config(exchange: Exchange, user: str, given: Given) -> object:
 
 def account_v3(exchange: Exchange, user: str, given: Given) -> object:
     account = exchange.account(user)
-    told = shapes.balance(account, exchange.unrealized(account), exchange.clock.now_ms())
+    told = shapes.balance(account, exchange.price, exchange.clock.now_ms())
     margin = shapes.plain(account.balance + exchange.unrealized(account))
     asset = {
         "asset": told["asset"],
         "walletBalance": told["balance"],
-        "unrealizedProfit": told["crossUnPnl"],
+        "unrealizedProfit": shapes.plain(exchange.unrealized(account)),
         "marginBalance": margin,
         "maintMargin": "0",
         "initialMargin": shapes.plain(account.margin()),

@@ -9,10 +9,12 @@ from simulator.book_control import with_book_control
 from simulator.exchange import Exchange
 from simulator.faults import Faults, with_faults
 from simulator.funding_control import with_funding_control
+from simulator.margin_control import with_margin
 
 
 def with_controls(app: ASGIApp, exchange: Exchange, faults: Faults | None) -> ASGIApp:
     """`app` behind what a test or a person may do to its market and accounts, and what it shall do wrong."""
     settings = with_settings(with_account_control(app, exchange), exchange)
     settings = with_funding_control(with_book_control(settings, exchange), exchange)
-    return with_faults(with_control(settings, exchange), faults or Faults())
+    market = with_control(settings, exchange)
+    return with_faults(with_margin(market, exchange), faults or Faults())

@@ -13,6 +13,7 @@ from simulator.aster_weights import Meter
 from simulator.book_manners import BookManners, Level, best, filled_levels
 from simulator.funding import FundingSchedule
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
+from simulator.margin import MarginManners
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
 
@@ -73,6 +74,7 @@ class Exchange:
         self.settings = AccountSettings()
         self.books: dict[str, BookManners] = {}
         self.funding = funding or FundingSchedule()
+        self.margin = MarginManners()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         newest = (max(account.orders, default=0) for account in self._accounts.values())

@@ -1,6 +1,6 @@
 """One account of the simulated venue: orders, netted positions, fees, balance and income, exact to the last digit.
 
-Simplifications, on purpose: cross margin, one-way mode, liquidation on request only; an order fills in full
+Simplifications, on purpose: one-way mode; an order fills in full
 (a market order in part if told so), a market order at once (unless told to take its time) at the best bid or ask
 whatever its size (through the levels of the book if told so).
 """

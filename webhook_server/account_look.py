@@ -12,6 +12,7 @@ from engine import booked
 from engine.errors import BadConfiguration, SparkyError, UpstreamUnavailable
 from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import Account, VenuePosition
+from engine.store.margin_rows import MarginNote
 from engine.store.store import Store
 from engine.store.venue_rows import net_of
 from engine.store.webhook_rows import LiveAccount
@@ -89,6 +90,7 @@ class AccountLooks:
         with leaving_room():
             venue = self._account(account)
             there = {each.symbol: each for each in venue.positions()}
+            self._note_liquidation_prices(own, there)
             seen = Seen({symbol: each.net for symbol, each in there.items()})
             seen.reasons |= dict.fromkeys(there.keys() - own.keys(), NOT_OURS)
             for symbol in sorted(own.keys() | set(differing)):
@@ -98,6 +100,20 @@ class AccountLooks:
                 if (is_due or self._has_changed(key, there.get(symbol))) and not self._is_left(symbol, differing, seen):
                     self._look_into(key, venue, seen, sides, now_round, differing)
             return seen
+
+    def _note_liquidation_prices(
+        self, own: Mapping[str, tuple[Position, ...]], there: Mapping[str, VenuePosition]
+    ) -> None:
+        """As the venue tells it of the account's net, for the positions on its side."""
+        told = [(held, there.get(symbol)) for symbol, positions in own.items() for held in positions]
+        prices = {
+            held.id: net.liquidation_price if net is not None and net.side is held.side else None for held, net in told
+        }
+        self._store.note_margins(
+            MarginNote(position_id=held.id, liquidation_price=prices[held.id], notes_price=True)
+            for held, _ in told
+            if prices[held.id] != held.liquidation_price
+        )
 
     def _account(self, account: LiveAccount) -> Account:
         credentials = self._store.venue_credentials(account.user_id, account.exchange)

@@ -11,6 +11,7 @@ from uuid import UUID
 from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable
 from engine.exchanges.live_venues import check_live
 from engine.exchanges.venue import Account
+from engine.store.margin_rows import EntryMargin
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, Portfolio
 from webhook_server import answers, exits_of_nothing, risk
@@ -228,12 +229,19 @@ class Desk:
 
     def _legs(self, trade: Trade) -> Legs:
         submit = partial(self._submit, trade.request)
+        margin = partial(self._margin, trade.request)
         with faults_of(trade.order.exchange):
             common = (self._clock, self._metrics, self._pricing(trade), submit)
             if trade.is_paper:
-                return Legs(trade, self._venues.paper(trade.order.exchange), *common)
+                return Legs(trade, self._venues.paper(trade.order.exchange), *common, margin=margin)
             account = self._live_account(trade.request)
-        return Legs(trade, account, *common, partial(self.accounts.entering, account))
+        return Legs(trade, account, *common, partial(self.accounts.entering, account), margin)
+
+    def _margin(self, request: Request) -> EntryMargin:
+        order = request.order
+        if order.strategy_id is None:
+            return EntryMargin()
+        return self._store.entry_margin(request.user_id, order.exchange, order.symbol, order.strategy_id)
 
     def _submit(self, request: Request) -> None:
         """From here on the venue is asked before anything of this request is done again."""

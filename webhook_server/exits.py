@@ -10,12 +10,11 @@ from engine.types import Position, SignalAction
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
 from webhook_server.pipeline import Pipeline
-from webhook_server.schemas import Order
-from webhook_server.trade import Request
+from webhook_server.schemas import ExitTerms, Order
+from webhook_server.trade import OWN_EXIT, Request
 
 logger = structlog.get_logger()
 
-PREFIX: Final = "exit/"  # no sender's id has a slash; `consecutive_failures` in the database knows it too
 REFUSED_FOR_S: Final = 60  # an exit that the venue has refused is not asked for again within the same minute
 
 
@@ -27,15 +26,15 @@ class Exits:
         self._clock = clock
         self._metrics = metrics
 
-    def exit(self, position: Position, reason: str) -> None:
-        """`reason` is what the trade will show. What cannot be done now is tried again in a later round.
+    def exit(self, position: Position, reason: str, terms: ExitTerms | None = None) -> None:
+        """`reason` is what the trade will show; a position on paper ends at `terms` where they are given. What cannot be done now is tried again in a later round.
 
         Raises UpstreamUnavailable when the database is away, and nothing else: one position's fault is in no other's
         way.
         """
         log = logger.bind(position=str(position.id), symbol=position.symbol)
         try:
-            self._performed(self._request(position, reason), reason, log)
+            self._performed(self._request(position, reason, terms), reason, log)
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
@@ -50,7 +49,7 @@ class Exits:
         told = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
         log.info("protective_exit", signal=request.id, **told)
 
-    def _request(self, position: Position, reason: str) -> Request:
+    def _request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
         """The same one in every round of a minute while as much is held: what failed for good fails once a minute."""
         now = self._clock.now()
         order = Order(
@@ -59,9 +58,10 @@ class Exits:
             action=SignalAction.CLOSE,
             strategy_id=position.strategy_id,
             source=reason,
+            exit_terms=terms,
         )
         return Request(
-            f"{PREFIX}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
+            f"{OWN_EXIT}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
             position.user_id,
             order,
             now,

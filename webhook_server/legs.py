@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Final, Literal, cast
 
 from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
+from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Venue
+from engine.store.margin_rows import EntryMargin
 from engine.store.webhook_rows import Fill
-from engine.types import Position, Side
-from webhook_server import sizing
+from engine.types import MarginMode, Position, Side
+from webhook_server import entry_margin, sizing
 from webhook_server.clock import Clock
 from webhook_server.entry_pricing import EntryPricing
 from webhook_server.metrics import Metrics
@@ -32,7 +34,8 @@ class Legs:
     `pricing` refuses raises EntryRefused.
 
     `submit` is called before an order leaves for a live venue; it raises when this server may not send it. A new entry
-    is made within `entering`, which raises AccountFault when the account cannot trade.
+    is made within `entering`, which raises AccountFault when the account cannot trade; `margin` tells what it is to
+    have as margin, and is asked for once the symbol's turn has come.
     """
 
     trade: Trade
@@ -42,6 +45,7 @@ class Legs:
     pricing: EntryPricing
     submit: Callable[[], None]
     entering: Callable[[], AbstractContextManager[None]] = nullcontext
+    margin: Callable[[], EntryMargin] = EntryMargin
 
     @property
     def guard(self) -> Guard:
@@ -94,14 +98,16 @@ class Legs:
         """Enters with at most `size_usd` of notional. The fill, and what made it less."""
         order = self.trade.order
         instrument = self.venue.instrument(order.symbol)
-        result = self.sent(OPEN)
+        result, margin = self.sent(OPEN), self.margin()
+        mode = entry_margin.mode_of(self.trade, margin)
         if result is not None:
             reduced_by = self._reduced_by(size_usd, result, instrument.lot)
         else:
+            entry_margin.check_others(self.trade, margin)
             with self.entering():
-                result, reduced_by = self._entered(size_usd, instrument)
+                result, reduced_by = self._entered(size_usd, instrument, mode)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
-        return self._fill(OPEN, result, order.leverage, prices), reduced_by
+        return self._fill(OPEN, result, order.leverage, prices).model_copy(update={"margin_mode": mode}), reduced_by
 
     def _reduced_by(self, size_usd: Decimal, found: OrderResult, lot: Decimal) -> tuple[str, ...]:
         """What made the fill of an earlier attempt less than `size_usd`, whose sizing price is not stored."""
@@ -156,7 +162,12 @@ class Legs:
             raise
 
     def _reduced(self, held: Position, quantity: Decimal) -> OrderResult:
-        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
+        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero. What the
+        market has ended on paper ends at the price of then."""
+        terms = self.trade.exit_terms
+        if terms is not None:
+            order = self._order(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
+            return cast("PaperVenue", self.venue).exit_at(order, terms.price, terms.at_ms, terms.fee_usd)
         if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
             quantity = min(quantity, self._on_side(held, quantity))
             if quantity <= 0:
@@ -184,12 +195,15 @@ class Legs:
             raise NothingToDo(f"{percent} % of the position is less than one lot")
         return quantity
 
-    def _entered(self, size_usd: Decimal, instrument: Instrument) -> tuple[OrderResult, tuple[str, ...]]:
+    def _entered(
+        self, size_usd: Decimal, instrument: Instrument, mode: MarginMode | None
+    ) -> tuple[OrderResult, tuple[str, ...]]:
         order = self.trade.order
         wanted = self.pricing.quantity(size_usd)
         quantity = self._entry_quantity(size_usd, wanted, instrument)
+        entry_margin.check_stop(self.trade, mode, instrument, quantity, size_usd / wanted)
         try:
-            result = self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False)
+            result = self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False, mode=mode)
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
@@ -212,20 +226,28 @@ class Legs:
             )
         return quantity
 
-    def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult:
+    def _place(
+        self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool, mode: MarginMode | None = None
+    ) -> OrderResult:
         trade = self.trade
         if not trade.is_paper:
             self.submit()
-        order = OrderRequest(
-            client_order_id=trade.client_order_id(leg),
-            symbol=trade.order.symbol,
+        order = self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only, mode=mode)
+        limit = trade.order.price if leg == OPEN and trade.order.order_type == "LIMIT" else None
+        return place(self.venue, order, self.clock, limit)
+
+    def _order(
+        self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool, mode: MarginMode | None = None
+    ) -> OrderRequest:
+        return OrderRequest(
+            client_order_id=self.trade.client_order_id(leg),
+            symbol=self.trade.order.symbol,
             is_buy=is_buy,
             quantity=quantity,
             reduce_only=reduce_only,
-            leverage=trade.order.leverage if leg == OPEN else None,
+            leverage=self.trade.order.leverage if leg == OPEN else None,
+            margin_mode=mode,
         )
-        limit = trade.order.price if leg == OPEN and trade.order.order_type == "LIMIT" else None
-        return place(self.venue, order, self.clock, limit)
 
     def _fill(
         self,

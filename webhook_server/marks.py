@@ -11,6 +11,7 @@ from decimal import Decimal
 import structlog
 
 from engine.errors import SparkyError
+from engine.exchanges.venue import Ticker
 from engine.store.store import Store
 from engine.telemetry import label
 from engine.types import Position
@@ -18,13 +19,16 @@ from webhook_server import sizing
 from webhook_server.clock import Clock
 from webhook_server.exits import Exits
 from webhook_server.metrics import Metrics
+from webhook_server.paper_round import Ended, PaperRound
+from webhook_server.schemas import ExitTerms
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
 
 
 class Marks:
-    """One round: price every symbol that anybody holds, write it to the books, exit what has met its stop or target."""
+    """One round: price every symbol that anybody holds, write it to the books, exit what has met its stop or target, or
+    on paper has no margin left."""
 
     def __init__(self, store: Store, venues: Venues, exits: Exits, clock: Clock, metrics: Metrics) -> None:
         self._store = store
@@ -38,17 +42,22 @@ class Marks:
         """Raises UpstreamUnavailable when the database is away; a symbol without a price is counted and left out."""
         positions = self._store.open_positions()
         self._metrics.open_positions.set(len(positions))
+        has_paper = any(each.is_paper for each in positions)
+        paper = PaperRound(self._venues, positions, self._store.paper_margins() if has_paper else ())
         for (exchange, symbol), held in by_symbol(positions):
-            price = self._price(exchange, symbol)
-            if price is not None:
-                self._store.mark_positions(exchange, symbol, price)
-                self._exit_triggered(held, price)
+            ticker = self._ticker(exchange, symbol)
+            if ticker is not None:
+                self._store.mark_positions(exchange, symbol, ticker.last)
+                self._exit_triggered(held, ticker.last)
+                self._exit_ended(paper.ends(exchange, symbol, held, ticker), ticker)
+        self._exit_ended(paper.ends_together())
+        self._store.note_margins(paper.notes())
         self._metrics.last_mark.set(self._clock.now().timestamp())
 
-    def _price(self, exchange: str, symbol: str) -> Decimal | None:
+    def _ticker(self, exchange: str, symbol: str) -> Ticker | None:
         key = (exchange, symbol)
         try:
-            price = self._venues.quotes(exchange).ticker(symbol).last
+            ticker = self._venues.quotes(exchange).ticker(symbol)
         except SparkyError as error:
             self._metrics.mark_errors.labels(label(exchange), label(symbol)).inc()
             if key not in self._unpriced:
@@ -56,13 +65,23 @@ class Marks:
             self._unpriced.add(key)
             return None
         self._unpriced.discard(key)
-        return price
+        return ticker
 
     def _exit_triggered(self, positions: Iterable[Position], price: Decimal) -> None:
+        """Of live positions, whose orders at the venue come first."""
         for position in positions:
-            reason = sizing.triggered(position, price)
+            reason = None if position.is_paper else sizing.triggered(position, price)
             if reason is not None:
                 self._exits.exit(position, reason)
+
+    def _exit_ended(self, ended: Iterable[Ended], ticker: Ticker | None = None) -> None:
+        """Of paper positions. What is reached only now is closed at the market of now."""
+        for position, end in ended:
+            is_now = (
+                ticker is not None and end.fee_usd is None and (end.price, end.at_ms) == (ticker.last, ticker.at_ms)
+            )
+            terms = None if is_now else ExitTerms(price=end.price, at_ms=end.at_ms, fee_usd=end.fee_usd)
+            self._exits.exit(position, end.reason, terms)
 
 
 def by_symbol(positions: Iterable[Position]) -> Iterator[tuple[tuple[str, str], list[Position]]]:

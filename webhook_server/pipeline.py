@@ -17,7 +17,7 @@ from webhook_server.execution import Desk
 from webhook_server.locks import Busy, KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.schemas import restored
-from webhook_server.trade import Ended, HeldBack, Request, Standby
+from webhook_server.trade import Ended, HeldBack, Request, Standby, own_exit
 
 logger = structlog.get_logger()
 
@@ -70,8 +70,16 @@ class Pipeline:
         order = restored(row.payload, may_have_traded=row.may_have_traded)
         if order.is_entry and order.expires_at is None:
             order = order.model_copy(update={"expires_at": row.created_at + STALE_AFTER})
+        exit_reason, position_id = own_exit(row.request_id, order.source)
         request = Request(
-            row.request_id, row.user_id, order, row.created_at, self._clock.monotonic(), is_recovered=True
+            row.request_id,
+            row.user_id,
+            order,
+            row.created_at,
+            self._clock.monotonic(),
+            is_recovered=True,
+            exit_reason=exit_reason,
+            position_id=position_id,
         )
         return self.perform(request, row.fingerprint or "")
 

@@ -25,9 +25,21 @@ from webhook_server.faults import FieldError, is_safe_to_repeat
 __all__ = ["REQUEST_ID", "SET_BY_ROUTE", "AiSignal", "Order", "parse", "restored", "unknown_fields"]
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
-SET_BY_ROUTE = frozenset({"is_ai_signal"})  # no sender's to write: what was sent under such a name means nothing
+SET_BY_ROUTE = frozenset(
+    {"is_ai_signal", "exit_terms"}
+)  # no sender's to write: what was sent under such a name means nothing
 ALL: Final = Decimal(100)
 MOST_NAMED: Final = 20
+
+
+class ExitTerms(BaseModel):
+    """The price at which the market has ended a paper position, and when, in the venue's time; see `liquidation.End`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    price: Decimal
+    at_ms: int
+    fee_usd: Decimal | None = None
 
 
 class Order(BaseModel):
@@ -67,6 +79,7 @@ class Order(BaseModel):
     ai_confidence: fields.Confidence | None = None
     ai_reasoning: Annotated[str, fields.text_up_to(1000)] | None = None
     is_ai_signal: bool = False  # kept in the payload, so that a resumed request knows it too
+    exit_terms: ExitTerms | None = None  # of the server's own exits on paper; kept likewise
 
     @property
     def is_entry(self) -> bool:

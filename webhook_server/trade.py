@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID, uuid5
 
 from engine.errors import SparkyError
@@ -10,10 +10,11 @@ from engine.exchanges.venue import client_order_id
 from engine.store.webhook_rows import BeganExecution, Portfolio, UnfinishedRequest
 from engine.types import Position, Side
 from webhook_server.answers import Answer
-from webhook_server.schemas import Order
+from webhook_server.schemas import ExitTerms, Order
 
 EndState = Literal["refused", "failed", "skipped"]
 
+OWN_EXIT: Final = "exit/"  # no sender's id has a slash; `consecutive_failures` in the database knows it too
 CLOSE, REST, OPEN, UNDO = "c", "r", "o", "u"  # the leg's letter in a client order id
 
 
@@ -69,6 +70,11 @@ class Trade:
         return self.request.order
 
     @property
+    def exit_terms(self) -> ExitTerms | None:
+        """At what the server's own exit of a paper position is made; None: at the market of now."""
+        return self.order.exit_terms if self.is_paper else None
+
+    @property
     def book(self) -> str:
         return "paper" if self.is_paper else "live"
 
@@ -104,6 +110,13 @@ class Trade:
     def side_of(self, leg: str) -> Side:
         """The side of the position that the leg closes or opens; UNDO closes what OPEN opened."""
         return self.held.side if leg in {CLOSE, REST} and self.held is not None else self.order.side
+
+
+def own_exit(request_id: str, source: str | None) -> tuple[str, UUID | None]:
+    """The exit reason of a request, and the position that it is about where it is the server's own exit."""
+    if source is None or not request_id.startswith(f"{OWN_EXIT}{source}/"):
+        return "signal", None
+    return source, UUID(request_id.removeprefix(f"{OWN_EXIT}{source}/").partition("/")[0])
 
 
 class Ended(SparkyError):

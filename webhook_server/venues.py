@@ -15,9 +15,16 @@ from engine.exchanges.order_book import OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import BOOK_LEVELS, Account, Credentials, Instrument, Quote, Quotes, Ticker, Venue
 from engine.settings import Settings
+from engine.types import Candle
 
 QUOTE_AGE_S: Final = 0.1  # signals that come at the same moment trade at the same price, for one question to the venue
 _Answer = TypeVar("_Answer", Quote, OrderBook)
+
+
+class History(Protocol):
+    """Where candles come from; see `MarketData`."""
+
+    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]: ...
 
 
 class Venues(Protocol):
@@ -26,6 +33,8 @@ class Venues(Protocol):
     def quotes(self, exchange: str) -> Quotes: ...
 
     def funding(self, exchange: str) -> FundingSource: ...
+
+    def history(self, exchange: str) -> History: ...
 
     def paper(self, exchange: str) -> Venue: ...
 
@@ -113,6 +122,7 @@ class VenuesOf:
         self._settings = settings
         self._quote_age_s = quote_age_s
         self._lock = threading.Lock()
+        self._data: dict[str, MarketData] = {}
         self._shared: dict[str, SharedQuotes] = {}
         self._funding: dict[str, FundingData] = {}
         self._live: dict[tuple[str, str], Account] = {}
@@ -122,6 +132,7 @@ class VenuesOf:
             if exchange not in self._shared:
                 address = self._address(exchange)
                 quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
+                self._data[exchange] = quotes
                 self._shared[exchange] = SharedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._shared[exchange]
 
@@ -130,6 +141,10 @@ class VenuesOf:
             if exchange not in self._funding:
                 self._funding[exchange] = FundingData(exchange, self._address(exchange))
             return self._funding[exchange]
+
+    def history(self, exchange: str) -> MarketData:
+        self.quotes(exchange)
+        return self._data[exchange]
 
     def paper(self, exchange: str) -> Venue:
         fee: Decimal = self._settings.sparky_paper_fee_percent

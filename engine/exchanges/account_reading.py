@@ -53,10 +53,11 @@ def _money(raw: Any) -> dict[str, Any]:
 
 def _margin(raw: Any) -> dict[str, Any]:
     rows = raw["positions"] if isinstance(raw, dict) else raw
-    return {"margin": {str(row["symbol"]): _margin_type(row) for row in rows}}
+    return {"margin": {str(row["symbol"]): margin_type(row) for row in rows}}
 
 
-def _margin_type(row: Mapping[str, Any]) -> str:
+def margin_type(row: Mapping[str, Any]) -> str:
+    """``isolated`` or ``cross``, of a row of an account, a position or a symbol's settings."""
     if "isolated" in row:
         return "isolated" if _truth(row["isolated"]) else "cross"
     return "isolated" if row["marginType"].lower() == "isolated" else "cross"

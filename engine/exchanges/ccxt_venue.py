@@ -21,6 +21,7 @@ from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import contract_size, instrument_of, market_of
+from engine.exchanges.margin_mode import MarginModes
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
@@ -63,6 +64,7 @@ class CcxtVenue(CcxtRecord):
         self._exchange = open_exchange(venue, base_url, credentials, timeout_s, backoff=backoff)
         self._market_data = MarketData(venue, base_url, timeout_s, backoff=backoff)
         self._leverage = Leverage(self._exchange)
+        self._margin_modes = MarginModes(self._exchange)
         self._conditional = ConditionalOrders(self._exchange)
         self._sleep = sleep
         self._lock = threading.RLock()
@@ -167,10 +169,17 @@ class CcxtVenue(CcxtRecord):
     def _ordered(self, order: OrderRequest, kind: str, price: Decimal | None, more: Mapping[str, str]) -> OrderResult:
         quantity = self.instrument(order.symbol).whole_lots(order.quantity)
         if order.leverage is not None and not order.reduce_only:
-            with self._telling():
-                self._leverage.ensure(market_of(self._exchange, order.symbol), order.leverage)
+            self._arrange(order, order.leverage)
         sent = self._sent(order, quantity, kind, price, more)
         return self._ended(order.symbol, sent, order.client_order_id)
+
+    def _arrange(self, order: OrderRequest, leverage: int) -> None:
+        """Margin mode and leverage of an entry, in this order: the first may change the second."""
+        with self._telling():
+            market = market_of(self._exchange, order.symbol)
+            if order.margin_mode is not None and self._margin_modes.ensure(market, order.margin_mode):
+                self._leverage.forget(market)
+            self._leverage.ensure(market, leverage)
 
     def _waiting(self, leg: Leg) -> OrderResult:
         """Sends a protective order; one that the venue already has under its id is as good, unless it was cancelled."""

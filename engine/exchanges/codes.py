@@ -37,7 +37,7 @@ KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **{str(code): "filter" for code in FILTERS},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),
     **dict.fromkeys(("-2022", "-2024", "-4118"), "reduce_only"),
-    **dict.fromkeys(("-2027", "-2028", "-4028", "-4161"), "leverage"),
+    **dict.fromkeys(("-2027", "-2028", "-4028", "-4047", "-4048", "-4161"), "leverage"),
     "-2021": "would_trigger",
     **dict.fromkeys(
         ("-1109", "-2023", "-4060", "-4061", "-4087", "-4088", "-4168", "-4192", "-4400", "-4401", "-4402", "-4403"),
@@ -61,6 +61,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "-2019": "transfer money to the futures wallet, or trade less",
     "-2023": "the account is being liquidated: wait until that has ended",
     "-2027": "the position would be too large for this leverage: lower the leverage or the size",
+    "-4047": "cancel the orders that wait in the symbol at the venue, or name the margin mode that it has there",
+    "-4048": "close the position in the symbol first, or name the margin mode that it has there",
     "-4060": _HEDGED,
     "-4061": _HEDGED,
     "-4087": _ONLY_REDUCES,

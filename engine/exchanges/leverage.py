@@ -34,6 +34,10 @@ class Leverage:
             raise VenueRefused(f"{symbol}: leverage {leverage} was asked for and {what}", "leverage")
         self._seen[symbol] = (leverage, self._monotonic())
 
+    def forget(self, market: Mapping[str, Any]) -> None:
+        """It is set and read again before the next entry."""
+        self._seen.pop(str(market["symbol"]), None)
+
     def _set(self, market: Mapping[str, Any], leverage: int) -> int | None:
         try:
             answer = self._exchange.set_leverage(leverage, market["symbol"])

@@ -48,7 +48,17 @@ def instrument_of(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrum
         max_quantity=product(exact(most), size) if most else None,
         min_notional=exact(limits["cost"]["min"] or 0),
         max_leverage=int(leverage) if leverage else None,
+        maintenance_rate=_maintenance_rate(market),
     )
+
+
+def _maintenance_rate(market: Mapping[str, Any]) -> Decimal | None:
+    """What a Binance-shaped venue publishes as a percentage; None where there is none, or it cannot be read."""
+    try:
+        rate = product(exact((market.get("info") or {})["maintMarginPercent"]), Decimal("0.01"))
+    except (KeyError, ValueError):
+        return None
+    return rate if 0 < rate < 1 else None
 
 
 def _step(exchange: Any, precision: Any) -> Decimal:

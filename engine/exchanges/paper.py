@@ -78,6 +78,17 @@ class PaperVenue:
         """
         return self._filled(order, limit_price)
 
+    def exit_at(self, order: OrderRequest, price: Decimal, at_ms: int, fee_usd: Decimal | None) -> OrderResult:
+        """The exit that the market made of a position at `price` and `at_ms`, whatever it stands at now.
+
+        With a `fee_usd` exactly so (a liquidation); without one as any order at that price, slippage and fee included.
+        """
+        if fee_usd is None:
+            instrument, slippage = self.instrument(order.symbol), self._slippage_percent
+            price = moved_price(price, instrument, is_buy=order.is_buy, slippage_percent=slippage)
+            fee_usd = self._fee(order.quantity, price)
+        return _filled(order, order.quantity, price, fee_usd, at_ms)
+
     def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         return None
 
@@ -94,16 +105,10 @@ class PaperVenue:
         if limit_price is not None:
             _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
         quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
-        fee_usd = booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
-        return OrderResult(
-            order_id=f"paper-{order.client_order_id}",
-            client_order_id=order.client_order_id,
-            status=OrderStatus.FILLED,
-            price=price,
-            quantity=quantity,
-            fee_usd=fee_usd,
-            at_ms=at_ms,
-        )
+        return _filled(order, quantity, price, self._fee(quantity, price), at_ms)
+
+    def _fee(self, quantity: Decimal, price: Decimal) -> Decimal:
+        return booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
 
     def _left_at(self, order: OrderRequest) -> tuple[Decimal, int]:
         """What an exit is paid on average, and when; it needs one side of the book. Raises UpstreamUnavailable where
@@ -143,3 +148,15 @@ def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
         reason = f"{order.symbol}: the market fills at {booked.digits(price)}, and the limit is to {side} at "
         reason += booked.digits(limit)
         raise VenueRefused(reason, "not_marketable")
+
+
+def _filled(order: OrderRequest, quantity: Decimal, price: Decimal, fee_usd: Decimal, at_ms: int) -> OrderResult:
+    return OrderResult(
+        order_id=f"paper-{order.client_order_id}",
+        client_order_id=order.client_order_id,
+        status=OrderStatus.FILLED,
+        price=price,
+        quantity=quantity,
+        fee_usd=fee_usd,
+        at_ms=at_ms,
+    )

@@ -95,7 +95,17 @@ def position(row: Row, symbol: str) -> VenuePosition | None:
         leverage=None if leverage is None else whole(leverage),
         unrealized_pnl_usd=None if profit is None else number(profit),
         changed_ms=moment(row.get("updateTime") or 0),
+        liquidation_price=_positive(row.get("liquidationPrice")),
     )
+
+
+def _positive(told: Any) -> Decimal | None:
+    """None where the venue tells none, or 0; what is only for showing makes no answer unreadable."""
+    try:
+        price = number(told)
+    except ValueError:
+        return None
+    return price if price > 0 else None
 
 
 def number(told: Any) -> Decimal:

@@ -13,7 +13,7 @@ from engine.errors import VenueRefused
 from engine.exchanges.account_record import AccountRecord
 from engine.exchanges.account_state import AccountState
 from engine.exchanges.order_book import OrderBook
-from engine.types import Frozen, Side
+from engine.types import Frozen, MarginMode, Side
 
 # The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
 STOP_LOSS: Final = "l"
@@ -126,7 +126,7 @@ class OrderRequest(Frozen):
     `reduce_only` is about the account's net position in the symbol, the only one that the venue knows: it cuts such an
     order to the net, and refuses it when there is nothing to reduce.
     `leverage` is set and read back before an order that is not reduce-only; it is the account's for the symbol, and
-    None leaves it as it is (what an exit wants, which must not fail over it).
+    None leaves it as it is (what an exit wants, which must not fail over it). So does `margin_mode`, before leverage.
     """
 
     client_order_id: str = Field(min_length=1, max_length=36, pattern=r"^[.A-Z:/a-z0-9_-]+$")
@@ -135,6 +135,7 @@ class OrderRequest(Frozen):
     quantity: Decimal = Field(gt=0)
     reduce_only: bool = False
     leverage: int | None = Field(default=1, ge=1, le=125)
+    margin_mode: MarginMode | None = None
 
 
 class OrderStatus(StrEnum):
@@ -218,7 +219,8 @@ class OpenOrder(Frozen):
 class VenuePosition(Frozen):
     """What the account holds of one symbol, net of all strategies; `quantity` in the base asset, always positive.
 
-    `changed_ms` is when the venue last changed it, 0 where it does not tell.
+    `changed_ms` is when the venue last changed it, 0 where it does not tell; `liquidation_price` is None where it tells
+    none.
     """
 
     symbol: str
@@ -228,6 +230,7 @@ class VenuePosition(Frozen):
     leverage: int | None
     unrealized_pnl_usd: Decimal | None
     changed_ms: int = 0
+    liquidation_price: Decimal | None = None
 
     @property
     def net(self) -> Decimal:

@@ -8,6 +8,7 @@ from engine.settings import Settings
 from engine.store.adoption_store import AdoptionStore
 from engine.store.engine_store import EngineStore
 from engine.store.funding_store import FundingStore
+from engine.store.margin_store import MarginStore
 from engine.store.people_store import PeopleStore
 from engine.store.rpc import Rpc
 from engine.store.secrets_store import SecretsStore
@@ -16,7 +17,7 @@ from engine.store.webhook_store import WebhookStore
 from engine.vault import Vault
 
 
-class Store(EngineStore, WebhookStore, VenueStore, PeopleStore, SecretsStore, AdoptionStore, FundingStore):
+class Store(EngineStore, WebhookStore, VenueStore, MarginStore, PeopleStore, SecretsStore, AdoptionStore, FundingStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
     Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration

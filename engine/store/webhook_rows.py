@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from engine.store.readable import as_far_as_readable
 from engine.store.values import Booked, Document, Moment, ShownRow, faults
-from engine.types import EntryRules, Frozen, Position, Row, Side, StrategyStatus, Utc
+from engine.types import EntryRules, Frozen, MarginMode, Position, Row, Side, StrategyStatus, Utc
 
 
 class UnfinishedRequest(Row):
@@ -156,7 +156,7 @@ class KillSwitch(ShownRow):
 
 
 class Fill(Frozen):
-    """One execution to be booked. `side` is the position's, also for a close; `leverage` counts for an open.
+    """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an open.
 
     An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit.
     """
@@ -169,6 +169,7 @@ class Fill(Frozen):
     price: Annotated[Booked, Field(gt=0)]
     fee_usd: Booked
     leverage: int = Field(default=1, ge=1)
+    margin_mode: MarginMode | None = None
     is_paper: bool
     strategy_id: UUID | None = None
     order_id: str | None = None

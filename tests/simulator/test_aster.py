@@ -133,6 +133,9 @@ def test_the_rest_of_the_account_is_told_as_aster_tells_it(trader: Any) -> None:
     trader.create_order(SYMBOL, "limit", "buy", 0.01, 27_000, {"clientOrderId": "one"})
     assert trader.fetch_open_order(None, SYMBOL, {"clientOrderId": "one"})["price"] == 27_000
     assert [order["clientOrderId"] for order in trader.fetch_orders(SYMBOL)] == ["one"]
+    with pytest.raises(ccxt.OperationRejected, match="-4047"):
+        trader.set_margin_mode("isolated", SYMBOL)
+    trader.cancel_all_orders(SYMBOL)
     trader.set_margin_mode("isolated", SYMBOL)
     with pytest.raises(ccxt.NoChange):
         trader.set_margin_mode("isolated", SYMBOL)

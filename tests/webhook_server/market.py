@@ -34,7 +34,7 @@ from engine.exchanges.venue import (
     Venue,
     VenuePosition,
 )
-from engine.types import Side
+from engine.types import Candle, Side
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
@@ -74,6 +74,11 @@ class Market:
     def instrument(self, symbol: str) -> Instrument:
         self._price(symbol)
         return Instrument(symbol=symbol, tick=TICK, lot=LOT, min_notional=MIN_NOTIONAL, max_leverage=50)
+
+    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]:  # noqa: ARG002 - the protocol
+        """It has no past."""
+        self._price(symbol)
+        return [], 1_700_000_000_000
 
     def _price(self, symbol: str) -> Decimal:
         if self.away is not None:
@@ -297,6 +302,9 @@ class Venues:
     def funding(self, exchange: str) -> "NoFunding":
         self.quotes(exchange)
         return NoFunding()
+
+    def history(self, exchange: str) -> Market:
+        return self.quotes(exchange)
 
     def paper(self, exchange: str) -> Venue:
         return PaperVenue(self.quotes(exchange), Decimal("0.04"), Decimal("0.02"))

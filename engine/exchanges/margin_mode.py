@@ -1,0 +1,72 @@
+"""The margin mode of a symbol is read, set where it differs, and read back: a venue may accept a change and drop it."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import ccxt
+
+from engine.errors import VenueRefused
+from engine.exchanges.account_reading import margin_type
+from engine.types import MarginMode
+
+REMEMBERED_S: Final = 60.0
+NO_CHANGE: Final = "-4046"
+# Where one symbol's mode is read: at Binance `symbolConfig`, since its newer positionRisk does not tell it.
+ENDPOINTS: Final[Mapping[str, str]] = {
+    "aster": "fapiPrivateGetV3PositionRisk",
+    "binance": "fapiPrivateGetSymbolConfig",
+    "binanceusdm": "fapiPrivateGetSymbolConfig",
+}
+
+
+class MarginModes:
+    """The margin modes of one account's symbols. Call it under the account's lock; raises ccxt's errors too."""
+
+    def __init__(self, exchange: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._exchange = exchange
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[MarginMode, float]] = {}
+
+    def ensure(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
+        """Whether it had to be changed, which may have changed the symbol's leverage too.
+
+        Raises VenueRefused ``leverage`` unless the venue itself says that it now is `mode`.
+        """
+        symbol = str(market["symbol"])
+        seen, at = self._seen.get(symbol, (None, 0.0))
+        if seen is mode and self._monotonic() - at < REMEMBERED_S:
+            return False
+        self._seen.pop(symbol, None)
+        is_changed = self._read(market) is not mode
+        if is_changed:
+            self._change(market, mode)
+        self._seen[symbol] = (mode, self._monotonic())
+        return is_changed
+
+    def _change(self, market: Mapping[str, Any], mode: MarginMode) -> None:
+        if not self._set(market, mode):
+            return  # it was so, and the venue does not show it
+        actual = self._read(market)
+        # A venue that does not show the mode of what is not held says -4046 to the same change when it was made.
+        is_made = actual is mode if actual is not None else not self._set(market, mode)
+        if not is_made:
+            what = "the venue does not make the change" if actual is None else f"{actual} is set"
+            raise VenueRefused(f"{market['symbol']}: {mode} margin was asked for and {what}", "leverage")
+
+    def _set(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
+        """Whether the venue accepted a change; False where there was none to make."""
+        try:
+            answer = self._exchange.set_margin_mode(mode.value, market["symbol"])
+        except ccxt.NoChange:
+            return False
+        return not (isinstance(answer, dict) and str(answer.get("code")) == NO_CHANGE)  # ccxt makes it an answer
+
+    def _read(self, market: Mapping[str, Any]) -> MarginMode | None:
+        """None where the venue does not tell."""
+        endpoint = ENDPOINTS.get(self._exchange.id)
+        if endpoint is None:
+            return None
+        rows = getattr(self._exchange, endpoint)({"symbol": market["id"]})
+        told = {margin_type(row) for row in rows if row.get("symbol") == market["id"]}
+        return MarginMode(told.pop()) if len(told) == 1 else None

@@ -1,0 +1,38 @@
+"""What is read and written to margin positions: the mode of an entry, and what liquidates on paper."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from engine.types import Frozen, MarginMode, Row
+
+
+class HeldMargin(Row):
+    """The margin mode of a live position of others in a symbol; `strategy_name` is None where a person holds it."""
+
+    margin_mode: MarginMode
+    strategy_name: str | None = None
+
+
+class EntryMargin(Row):
+    """The margin mode that an entry wants (None: as it is), and those that others on its account hold in the symbol."""
+
+    wanted: MarginMode | None = None
+    others: tuple[HeldMargin, ...] = ()
+
+
+class PaperMargin(Row):
+    """What is known beside a paper position: when it was last entered or added to, in the venue's time, and the capital
+    and realised P&L of its strategy (None: it has none)."""
+
+    position_id: UUID
+    entered_ms: int | None = None
+    wallet_usd: Decimal | None = None
+
+
+class MarginNote(Frozen):
+    """What is written to a position; None leaves `watched_until_ms`, and `liquidation_price` where that is not noted."""
+
+    position_id: UUID
+    liquidation_price: Decimal | None = None
+    notes_price: bool = False
+    watched_until_ms: int | None = None

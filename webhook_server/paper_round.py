@@ -1,0 +1,188 @@
+"""One round of comparing paper positions with the market: with the price of now, and with the candles since the last.
+
+What happened between two rounds, or while no server ran, is in the one-minute candles. Each that has closed counts once,
+from the first that opened after the position was entered or added to last; that one's own minute has only the prices
+that rounds see. `watched_until_ms` of the books says how far that went, and is noted after the exits were made, so that
+a server that dies in between leaves nothing out.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from engine import booked, liquidation
+from engine.errors import SparkyError
+from engine.exchanges.venue import Instrument, Ticker
+from engine.liquidation import Bar, End, Stake
+from engine.store.margin_rows import MarginNote, PaperMargin
+from engine.types import Candle, Position
+from webhook_server.venues import Venues
+
+logger = structlog.get_logger()
+
+MINUTE_MS: Final = 60_000
+MOST_MINUTES: Final = 1_440  # what was missed longer ago than a day is not looked at
+Ended = tuple[Position, End]
+
+
+@dataclass
+class _Watched:
+    """A position in this round: `bars` are the closed candles that count, and `now` is the price of now."""
+
+    position: Position
+    stake: Stake
+    tick: Decimal
+    now: Bar
+    wallet_usd: Decimal | None
+    bars: list[Bar] = field(default_factory=list)
+    until_ms: int | None = None
+
+    @property
+    def is_cross(self) -> bool:
+        return liquidation.is_cross(self.position, self.wallet_usd)
+
+    @property
+    def margin_usd(self) -> Decimal | None:
+        """Its own margin; None where it shares one."""
+        return None if self.is_cross else liquidation.isolated_margin(self.position)
+
+
+class PaperRound:
+    """Made anew for every round, with what the books say of all paper positions."""
+
+    def __init__(self, venues: Venues, positions: Iterable[Position], margins: Iterable[PaperMargin]) -> None:
+        self._venues = venues
+        self._positions = [each for each in positions if each.is_paper]
+        self._margins = {each.position_id: each for each in margins}
+        self._watched: dict[UUID, _Watched] = {}
+        self._ended: set[UUID] = set()
+
+    def ends(self, exchange: str, symbol: str, held: Iterable[Position], ticker: Ticker) -> Iterator[Ended]:
+        """Those of the paper positions in a symbol that the market has ended each for itself, at stop, target or
+        isolated margin. Without candles the price of now counts alone; without an instrument, in a later round."""
+        paper = [each for each in held if each.is_paper and each.id in self._margins]
+        for each in self._watch(exchange, symbol, paper, ticker) if paper else ():
+            bars = [*each.bars, each.now]
+            found = (liquidation.end_within(each.position, each.stake, each.margin_usd, bar, each.tick) for bar in bars)
+            end = next((end for end in found if end is not None), None)
+            if end is not None:
+                self._ended.add(each.position.id)
+                yield each.position, end
+
+    def ends_together(self) -> Iterator[Ended]:
+        """Those with cross margin that have used up what their strategy has; once all symbols have their prices."""
+        for book in self._books():
+            ended = _book_ends(book, self._wallet_usd(book[0].position))
+            for each in book:
+                if each.position.id in ended:
+                    self._ended.add(each.position.id)
+                    yield each.position, ended[each.position.id]
+
+    def notes(self) -> Iterator[MarginNote]:
+        """What is new of the positions that go on."""
+        shared = {name: price for book in self._books() for name, price in self._cross_prices(book)}
+        for name, each in self._watched.items():
+            own = None if each.margin_usd is None else each.stake.liquidation_price(each.margin_usd)
+            price = _on_tick(own if each.margin_usd is not None else shared.get(name), each.tick)
+            is_new = price != each.position.liquidation_price
+            if name not in self._ended and (is_new or each.until_ms is not None):
+                yield MarginNote(
+                    position_id=name, liquidation_price=price, notes_price=is_new, watched_until_ms=each.until_ms
+                )
+
+    def _watch(self, exchange: str, symbol: str, held: Sequence[Position], ticker: Ticker) -> list[_Watched]:
+        try:
+            instrument = self._venues.quotes(exchange).instrument(symbol)
+        except SparkyError as error:
+            logger.warning("no_instrument", exchange=exchange, symbol=symbol, reason=str(error))
+            return []
+        watched = [self._of(each, instrument, ticker) for each in held]
+        self._watched |= {each.position.id: each for each in watched}
+        until_ms = ticker.at_ms - ticker.at_ms % MINUTE_MS
+        since = {each.position.id: self._since_ms(each.position, until_ms) for each in watched}
+        candles = self._candles(exchange, symbol, min(since.values()), until_ms)
+        for each in watched if candles else ():
+            each.bars = [_bar(one) for one in candles if one.open_time_ms >= since[each.position.id]]
+            each.until_ms = candles[-1].open_time_ms + MINUTE_MS
+        return watched
+
+    def _of(self, position: Position, instrument: Instrument, ticker: Ticker) -> _Watched:
+        stake = liquidation.stake_of(position, instrument.maintenance_rate)
+        wallet_usd = self._margins[position.id].wallet_usd
+        return _Watched(position, stake, instrument.tick, Bar.of(ticker.last, ticker.at_ms), wallet_usd)
+
+    def _since_ms(self, position: Position, until_ms: int) -> int:
+        """When the first candle opened that counts; all that was before the entry does not."""
+        entered_ms = self._margins[position.id].entered_ms
+        first_ms = until_ms if entered_ms is None else entered_ms + -entered_ms % MINUTE_MS
+        return max(first_ms, position.watched_until_ms or 0)
+
+    def _candles(self, exchange: str, symbol: str, since_ms: int, until_ms: int) -> list[Candle]:
+        """The closed candles from `since_ms` on; none where there is none yet, or the venue tells none."""
+        count = min(MOST_MINUTES, (until_ms - since_ms) // MINUTE_MS)
+        if count <= 0:
+            return []
+        try:
+            found, _ = self._venues.history(exchange).candles(symbol, "1m", count)
+        except SparkyError as error:
+            logger.warning("no_candles_of_the_past", exchange=exchange, symbol=symbol, reason=str(error))
+            return []
+        return [each for each in found if each.open_time_ms >= since_ms]
+
+    def _books(self) -> list[list[_Watched]]:
+        """The cross positions that go on, by strategy; only where all of a strategy's have a price now."""
+        books: dict[UUID, list[Position]] = {}
+        for each in self._positions:
+            wallet_usd = self._margins[each.id].wallet_usd if each.id in self._margins else None
+            if each.strategy_id is not None and liquidation.is_cross(each, wallet_usd) and each.id not in self._ended:
+                books.setdefault(each.strategy_id, []).append(each)
+        priced = [[self._watched[each.id] for each in book if each.id in self._watched] for book in books.values()]
+        return [book for book, whole in zip(priced, books.values(), strict=True) if len(book) == len(whole)]
+
+    def _wallet_usd(self, position: Position) -> Decimal:
+        """What the cross positions of its strategy share."""
+        own = [each for each in self._positions if each.strategy_id == position.strategy_id]
+        wallet_usd = self._margins[position.id].wallet_usd
+        return liquidation.cross_wallet(wallet_usd or Decimal(0), own)
+
+    def _cross_prices(self, book: Sequence[_Watched]) -> Iterator[tuple[UUID, Decimal | None]]:
+        stakes = {each.position.id: each.stake for each in book}
+        prices = {each.position.id: each.now.close for each in book}
+        wallet_usd = self._wallet_usd(book[0].position)
+        for name, stake in stakes.items():
+            yield name, stake.liquidation_price(liquidation.cross_margin(stakes, name, prices, wallet_usd))
+
+
+def _book_ends(book: Sequence[_Watched], wallet_usd: Decimal) -> dict[UUID, End]:
+    """How the book ends, in the first minute in which it does, or now; {} when it goes on."""
+    past = [{each.position.id: bar for each in book for bar in each.bars if bar.at_ms == at} for at in _times(book)]
+    for bars in [*past, {each.position.id: each.now for each in book}]:
+        held = [each for each in book if each.position.id in bars]
+        stakes = {each.position.id: each.stake for each in held}
+        ends = liquidation.cross_ends(stakes, bars, wallet_usd, {each.position.id: each.tick for each in held})
+        if ends:
+            return ends
+    return {}
+
+
+def _times(book: Sequence[_Watched]) -> list[int]:
+    """Minutes for which every position that was held by then has a candle."""
+    firsts = {each.position.id: min((bar.at_ms for bar in each.bars), default=None) for each in book}
+    known = {each.position.id: {bar.at_ms for bar in each.bars} for each in book}
+    times = sorted(set().union(*known.values()))
+    return [
+        at for at in times if all(first is None or at < first or at in known[name] for name, first in firsts.items())
+    ]
+
+
+def _bar(candle: Candle) -> Bar:
+    return Bar(candle.open_time_ms, *(booked.exact(price) for price in candle[1:5]))
+
+
+def _on_tick(price: Decimal | None, tick: Decimal) -> Decimal | None:
+    """For showing."""
+    return None if price is None else booked.kept(booked.stepped(price, tick, ROUND_HALF_EVEN))
