@@ -8,8 +8,10 @@ from typing import Final
 
 from simulator.account_book import AccountBook
 from simulator.account_settings import AccountSettings
-from simulator.aster_shapes import MOST_LEVERAGE
+from simulator.aster_shapes import MOST_LEVERAGE, QUOTES
 from simulator.aster_weights import Meter
+from simulator.commissions import constant_price
+from simulator.kline_faults import KlineFault
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.market import Market, MarketClock
 from simulator.refusals import AsterRefusal
@@ -50,6 +52,7 @@ class Exchange:
     Accounts live in `book`, where there is one, and outlive the process. `fill_delay_ms` (of market time) is how long
     the next market orders stay NEW, `fill_percent` how much of them is filled (the rest expires), and orders of
     `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
+    New orders fill in `trades_per_order` trades.
     """
 
     def __init__(
@@ -66,10 +69,14 @@ class Exchange:
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
         self.triggered_end = "FILLED"
+        self.trades_per_order = 1
+        self.kline_faults: dict[tuple[str, str], list[KlineFault]] = {}  # by symbol and interval
         self.record = RecordManners()
         self.settings = AccountSettings()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
+        for account in self._accounts.values():
+            account.coin_price = self.coin_price
         newest = (max(account.orders, default=0) for account in self._accounts.values())
         self._order_ids = itertools.count(max(newest, default=0) + 1)
 
@@ -90,6 +97,12 @@ class Exchange:
         market = self.markets[symbol]
         bid, ask = (exact(price, market.decimals) for price in market.book(self.clock.now_ms()))
         return bid, ask
+
+    def coin_price(self, coin: str, at_ms: int) -> Decimal:
+        """What a coin in which commissions are paid cost in dollars at `at_ms`: its market's price if one is listed."""
+        listed = (self.markets.get(f"{coin}{quote}") for quote in QUOTES)
+        market = next((each for each in listed if each is not None), None)
+        return constant_price(coin, at_ms) if market is None else exact(market.price(at_ms), market.decimals)
 
     def users(self) -> list[str]:
         """Everybody with an account here."""
@@ -163,6 +176,7 @@ class Exchange:
 
     def _opened(self, user: str, now_ms: int) -> Account:
         account = self._accounts[user] = Account.opened(now_ms)
+        account.coin_price = self.coin_price
         self.settings.set_margin_types(account, self.markets)
         self.settings.set_balance(account, now_ms)
         return account
@@ -224,6 +238,8 @@ class Exchange:
             rests=given.get("timeInForce") != "IOC",
             fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
             unfilled=self._unfilled(quantity, market.lot_decimals) if kind == "MARKET" else ZERO,
+            trades=self.trades_per_order,
+            lot_decimals=market.lot_decimals,
         )
 
     def _unfilled(self, quantity: Decimal, decimals: int) -> Decimal:
