@@ -74,6 +74,7 @@ class AccountBook:
             "checked_ms": account.checked_ms,
             "fee_coin": account.fee_coin,
             "funded_ms": account.funded_ms,
+            "fee_coin_left": account.fee_coin_left,
             "holdings": {symbol: asdict(held) for symbol, held in account.holdings.items()},
             "orders": {order.order_id: asdict(order) for order in orders},
             "fills": [_told(fill) for fill in account.fills[fills:]],
@@ -89,7 +90,8 @@ def _told(fill: Fill) -> dict[str, Any]:
 
 def _apply(account: Account, line: dict[str, Any]) -> None:
     account.balance, account.checked_ms = Decimal(line["balance"]), line["checked_ms"]
-    account.fee_coin = line.get("fee_coin")
+    account.fee_coin, left = line.get("fee_coin"), line.get("fee_coin_left")
+    account.fee_coin_left = None if left is None else Decimal(left)
     account.funded_ms = dict(line.get("funded_ms", {}))
     account.holdings = {symbol: Holding(**_exact(held)) for symbol, held in line["holdings"].items()}
     for order_id, told in line["orders"].items():

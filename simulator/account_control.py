@@ -8,13 +8,14 @@ hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` and ``{"self_trade": {"s
 the venue's own orders, with ``"quantity"`` or ``"percent"`` of a part of the position and ``"pieces"`` of several
 trades, and for a liquidation ``"fee_percent"`` and ``"keeps_orders"``; ``{"funding": {"symbol": "BTCUSDT", "rate":
 "0.0001"}}`` is paid, and ``{"fee_coin": "BNB"}`` has commissions paid in that coin from now on (``""``: in dollars
-again). What closes is answered by 400 where no account holds the symbol. ``"user"`` names one account (for Aster the
-address in small letters), else it happens to all.
+again; at the price of its market if the venue lists one, with a discount), as far as ``"fee_coin_left"`` of it goes,
+then in dollars. What closes is answered by 400 where no account holds the symbol. ``"user"`` names one account (for
+Aster the address in small letters), else it happens to all.
 
 Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
 ``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
 only after so much market time, ``{"income_lag_s": 60}`` income alone, ``{"rows_of_flat": false}`` leaves symbols
-without position and order out of ``positionRisk``.
+without position and order out of ``positionRisk``, ``{"trades_per_order": 3}`` fills new orders in so many trades.
 """
 
 import json
@@ -65,7 +66,8 @@ class Happening(Frozen):
     adl: str | None = None
     cancel_all: str | None = None
     funding: Funding | None = None
-    fee_coin: str | None = Field(default=None, pattern=r"^[A-Z]*$")
+    fee_coin: str | None = Field(default=None, pattern=r"^[A-Z0-9]*$")
+    fee_coin_left: Decimal | None = Field(default=None, ge=0)
     quantity: Decimal | None = Field(default=None, gt=0)
     percent: Decimal | None = Field(default=None, gt=0, le=100)
     pieces: int = Field(default=1, ge=1, le=1_000)
@@ -76,6 +78,7 @@ class Happening(Frozen):
     record_lag_s: float | None = Field(default=None, ge=0, le=86_400)
     income_lag_s: float | None = Field(default=None, ge=0, le=86_400)
     rows_of_flat: bool | None = None
+    trades_per_order: int | None = Field(default=None, ge=1, le=1_000)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -83,6 +86,8 @@ class Happening(Frozen):
             raise ValueError("one event at a time")
         if self.model_fields_set.intersection(DETAILS) and not {"liquidate", "adl"}.intersection(self.events):
             raise ValueError(f"{', '.join(DETAILS)} belong to liquidate and adl")
+        if self.fee_coin_left is not None and not self.fee_coin:
+            raise ValueError("fee_coin_left belongs to fee_coin")
         if self.quantity is not None and self.percent is not None:
             raise ValueError("either a quantity or a percentage")
         return self
@@ -163,7 +168,8 @@ def _event(exchange: Exchange, user: str, happening: Happening) -> None:
         case ["cancel_all"]:
             events.cancel_all(exchange, user, symbol)
         case ["fee_coin"]:
-            exchange.account(user).fee_coin = happening.fee_coin or None
+            account = exchange.account(user)
+            account.fee_coin, account.fee_coin_left = happening.fee_coin or None, happening.fee_coin_left
         case ["funding"] if happening.funding is not None:
             events.pay_funding(exchange, user, symbol, happening.funding.rate)
 
@@ -196,6 +202,8 @@ def _switch(exchange: Exchange, happening: Happening) -> None:
         record.income_lag_ms = round(happening.income_lag_s * 1_000)
     if happening.rows_of_flat is not None:
         record.rows_of_flat = happening.rows_of_flat
+    if happening.trades_per_order is not None:
+        exchange.trades_per_order = happening.trades_per_order
 
 
 def _state(exchange: Exchange) -> dict[str, Any]:
@@ -208,4 +216,5 @@ def _state(exchange: Exchange) -> dict[str, Any]:
         "record_lag_s": record.lag_ms / 1_000,
         "income_lag_s": record.income_lag_ms / 1_000,
         "rows_of_flat": record.rows_of_flat,
+        "trades_per_order": exchange.trades_per_order,
     }

@@ -6,6 +6,7 @@ Refusals, delays and partial fills that `/_control/market` asks for are for orde
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Literal
 
+from simulator.commissions import parts
 from simulator.exchange import Exchange
 from simulator.ledger import ZERO, Account, AutoClose, Order
 
@@ -107,7 +108,7 @@ def _force(
     order = _auto_close(exchange, symbol, cause, ask if is_buy else bid, closed, is_buy=is_buy)
     account.orders[order.order_id] = order
     account.changed.append(order)
-    for step, piece in enumerate(_pieces(closed, pieces, exchange.market(symbol).lot_decimals)):
+    for step, piece in enumerate(parts(closed, pieces, exchange.market(symbol).lot_decimals)):
         price = order.price + step * tick if is_buy else max(tick, order.price - step * tick)
         account.trade(order, piece, price, order.created_ms, is_maker=False)
     order.average, order.status = round(order.average, -AVERAGE_STEP.as_tuple().exponent), "FILLED"  # type: ignore[operator] # finite
@@ -135,11 +136,3 @@ def _auto_close(
         rests=not is_liquidation,
         auto_close=cause,
     )
-
-
-def _pieces(quantity: Decimal, count: int, lot_decimals: int) -> list[Decimal]:
-    """`quantity` in up to `count` parts of whole lots; the last one is the rest."""
-    lot = Decimal(1).scaleb(-lot_decimals)
-    each = max(lot, (quantity / count).quantize(lot, ROUND_FLOOR))
-    parts = [each] * (min(count, int(quantity / each)) - 1)
-    return [*parts, quantity - sum(parts, ZERO)]

@@ -9,6 +9,7 @@ from simulator.book_manners import BookManners
 from simulator.candles import DAY_MINUTES
 from simulator.exchange import Exchange
 from simulator.funding_public import FUNDING
+from simulator.kline_faults import with_faults
 from simulator.market import Market
 from simulator.refusals import AsterRefusal
 
@@ -43,7 +44,8 @@ def exchange_info(exchange: Exchange, _: Query) -> object:
 def klines(exchange: Exchange, query: Query) -> object:
     """The newest candles up to `endTime`, or from `startTime` on; the forming one is the last, as on the real venue."""
     market, now_ms = exchange.market(query.get("symbol")), exchange.clock.now_ms()
-    minutes = MINUTES_OF.get(query.get("interval", ""))
+    interval = query.get("interval", "")
+    minutes = MINUTES_OF.get(interval)
     if minutes is None:
         raise AsterRefusal(-1120, "Invalid interval.")
     limit = min(integer(query, "limit") or 500, MOST_CANDLES)
@@ -51,8 +53,12 @@ def klines(exchange: Exchange, query: Query) -> object:
     if since_ms is not None:
         first_full_ms = since_ms + (limit - 1) * minutes * 60_000
         until_ms = min(first_full_ms, until_ms if until_ms is not None else first_full_ms)
-    candles = market.candles(now_ms, minutes, limit, until_ms)
-    return [shapes.kline(c, minutes, market.decimals) for c in candles if c.open_time_ms >= (since_ms or 0)]
+    faults = exchange.kline_faults.get((query["symbol"], interval), [])
+    missing = sum(fault.most_missing(now_ms, minutes * 60_000) for fault in faults)  # as many as asked for are told
+    candles = market.candles(now_ms, minutes, limit + missing, until_ms)
+    whole = [candle for candle in candles if not any(fault.is_missing(candle.open_time_ms) for fault in faults)]
+    shown = [candle for candle in whole[-limit:] if candle.open_time_ms >= (since_ms or 0)]
+    return with_faults([shapes.kline(candle, minutes, market.decimals) for candle in shown], faults)
 
 
 def depth(exchange: Exchange, query: Query) -> object:

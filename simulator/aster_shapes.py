@@ -106,7 +106,7 @@ def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
         "volume": text(day.volume, 3),
         "quoteVolume": text(day.volume * (day.high + day.low + price) / 3, 2),
         "openTime": day.open_time_ms,
-        "closeTime": now_ms,
+        "closeTime": market.traded_ms(now_ms),
         "firstId": 1,
         "lastId": 2,
         "count": 2,
@@ -114,7 +114,7 @@ def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
 
 
 def ticker_price(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    return {"symbol": symbol, "price": text(market.price(now_ms), market.decimals), "time": now_ms}
+    return {"symbol": symbol, "price": text(market.price(now_ms), market.decimals), "time": market.traded_ms(now_ms)}
 
 
 def premium_index(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:

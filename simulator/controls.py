@@ -6,6 +6,7 @@ from simulator.account_control import with_account_control
 from simulator.account_settings import with_settings
 from simulator.aster_control import with_control
 from simulator.book_control import with_book_control
+from simulator.candle_faults import with_candle_faults
 from simulator.exchange import Exchange
 from simulator.faults import Faults, with_faults
 from simulator.funding_control import with_funding_control
@@ -14,7 +15,7 @@ from simulator.margin_control import with_margin
 
 def with_controls(app: ASGIApp, exchange: Exchange, faults: Faults | None) -> ASGIApp:
     """`app` behind what a test or a person may do to its market and accounts, and what it shall do wrong."""
-    settings = with_settings(with_account_control(app, exchange), exchange)
-    settings = with_funding_control(with_book_control(settings, exchange), exchange)
-    market = with_control(settings, exchange)
+    accounts = with_settings(with_account_control(app, exchange), exchange)
+    funding = with_funding_control(with_book_control(accounts, exchange), exchange)
+    market = with_control(with_candle_faults(funding, exchange), exchange)
     return with_faults(with_margin(market, exchange), faults or Faults())

@@ -8,10 +8,12 @@ from typing import Final
 
 from simulator.account_book import AccountBook
 from simulator.account_settings import AccountSettings
-from simulator.aster_shapes import MOST_LEVERAGE
+from simulator.aster_shapes import MOST_LEVERAGE, QUOTES
 from simulator.aster_weights import Meter
 from simulator.book_manners import BookManners, Level, best, filled_levels
+from simulator.commissions import constant_price
 from simulator.funding import FundingSchedule
+from simulator.kline_faults import KlineFault
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.margin import MarginManners
 from simulator.market import Market, MarketClock
@@ -52,7 +54,8 @@ class Exchange:
 
     Accounts live in `book`, where there is one, and outlive the process; `funding` is paid by schedule.
     `fill_delay_ms` (of market time) is how long the next market orders stay NEW, `fill_percent` how much of them is
-    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
+    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a
+    conditional order ends when it triggers. New orders fill in `trades_per_order` trades.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Exchange:
         self.fill_percent = WHOLE
         self.refused_kinds: frozenset[Kind] = frozenset()
         self.triggered_end = "FILLED"
+        self.trades_per_order = 1
+        self.kline_faults: dict[tuple[str, str], list[KlineFault]] = {}  # by symbol and interval
         self.record = RecordManners()
         self.settings = AccountSettings()
         self.books: dict[str, BookManners] = {}
@@ -77,6 +82,8 @@ class Exchange:
         self.margin = MarginManners()
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
+        for account in self._accounts.values():
+            account.coin_price = self.coin_price
         newest = (max(account.orders, default=0) for account in self._accounts.values())
         self._order_ids = itertools.count(max(newest, default=0) + 1)
 
@@ -102,6 +109,12 @@ class Exchange:
     def manners(self, symbol: str) -> BookManners:
         """How the symbol is quoted."""
         return self.books.get(symbol) or BookManners()
+
+    def coin_price(self, coin: str, at_ms: int) -> Decimal:
+        """What a coin in which commissions are paid cost in dollars at `at_ms`: its market's price if one is listed."""
+        listed = (self.markets.get(f"{coin}{quote}") for quote in QUOTES)
+        market = next((each for each in listed if each is not None), None)
+        return constant_price(coin, at_ms) if market is None else exact(market.price(at_ms), market.decimals)
 
     def users(self) -> list[str]:
         """Everybody with an account here."""
@@ -188,6 +201,7 @@ class Exchange:
 
     def _opened(self, user: str, now_ms: int) -> Account:
         account = self._accounts[user] = Account.opened(now_ms)
+        account.coin_price = self.coin_price
         self.settings.set_margin_types(account, self.markets)
         self.settings.set_balance(account, now_ms)
         return account
@@ -259,6 +273,8 @@ class Exchange:
             rests=given.get("timeInForce") != "IOC",
             fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
             unfilled=self._unfilled(quantity, market.lot_decimals) if kind == "MARKET" else ZERO,
+            trades=self.trades_per_order,
+            lot_decimals=market.lot_decimals,
         )
 
     def _unfilled(self, quantity: Decimal, decimals: int) -> Decimal:

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal
 
+from simulator.commissions import DOLLAR, CoinPrice, commission, constant_price, parts
 from simulator.refusals import AsterRefusal
 
 START_BALANCE: Final = Decimal(10_000)
 TAKER_RATE: Final = Decimal("0.0004")
 MAKER_RATE: Final = Decimal("0.0002")
-DOLLAR: Final = "USDT"
-COIN_PRICE: Final = Decimal(600)  # of whatever coin fees are paid in, with a discount
-COIN_DISCOUNT: Final = Decimal("0.9")
-COIN_STEP: Final = Decimal("1e-8")
 MIN_NOTIONAL: Final = Decimal(5)
 DEFAULT_LEVERAGE: Final = 20
 ZERO: Final = Decimal(0)
@@ -50,6 +47,8 @@ class Order:
     fill_at_ms: int | None = None  # when a slow market order fills; None: at once
     unfilled: Decimal = ZERO  # the part of a market order that finds nobody and expires
     auto_close: AutoClose | None = None  # why the venue itself made the order
+    trades: int = 1  # in how many trades it fills, as far as there are whole lots for them
+    lot_decimals: int = 3
 
     @property
     def triggers_above(self) -> bool:
@@ -108,7 +107,8 @@ class Income:
 class Account:
     """`balance` is changed by `pay` alone, so it is the sum of `incomes` in dollars where the first was its deposit.
 
-    With a `fee_coin` commissions are paid in that coin, which the balance does not hold.
+    With a `fee_coin` commissions are paid in that coin, which the balance does not hold, as long as `fee_coin_left`
+    (None: plenty) is enough for the whole commission of a trade.
     """
 
     balance: Decimal = START_BALANCE
@@ -117,6 +117,8 @@ class Account:
     fills: list[Fill] = field(default_factory=list)
     incomes: list[Income] = field(default_factory=list)
     fee_coin: str | None = None
+    fee_coin_left: Decimal | None = None
+    coin_price: CoinPrice = field(default=constant_price, repr=False, compare=False)
     checked_ms: int = 0  # until when held orders have been compared with the market
     funded_ms: dict[str, int] = field(default_factory=dict)  # until when funding of a symbol has been paid
     was_funded: bool = False  # whether it was since the account's record was kept
@@ -188,16 +190,17 @@ class Account:
         A reduction is cut to the position; with nothing to reduce, or where the book ends, the order expires.
         """
         wanted = self._executable(order) - order.unfilled
-        parts = [(price, wanted)] if taken is None else _cut(taken, wanted)
-        quantity = sum((part for _, part in parts), ZERO)
+        by_price = [(price, wanted)] if taken is None else _cut(taken, wanted)
+        quantity = sum((part for _, part in by_price), ZERO)
         order.unfilled += wanted - quantity
         order.updated_ms = at_ms
         self.changed.append(order)
         if quantity <= 0:
             order.status = "EXPIRED"
             return
-        for paid, part in parts:
-            self.trade(order, part, paid, at_ms, is_maker=is_maker)
+        for paid, part in by_price:
+            for piece in parts(part, order.trades, order.lot_decimals):
+                self.trade(order, piece, paid, at_ms, is_maker=is_maker)
         order.quantity = quantity + order.unfilled
         order.status = "EXPIRED" if order.unfilled else "FILLED"
 
@@ -215,7 +218,7 @@ class Account:
 
         `trade_id` is the other side's where the account trades with itself.
         """
-        commission, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE))
+        paid, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE), at_ms)
         holding = self.holding(order.symbol)
         realized = _net(holding, quantity if order.is_buy else -quantity, price)
         holding.changed_ms = at_ms
@@ -225,8 +228,8 @@ class Account:
         trade_id = trade_id or len(self.fills) + 1
         if realized:
             self.pay("REALIZED_PNL", order.symbol, realized, at_ms, trade_id)
-        self.pay("COMMISSION", order.symbol, -commission, at_ms, trade_id, asset)
-        self.fills.append(Fill(trade_id, order, price, quantity, commission, realized, at_ms, is_maker, asset))
+        self.pay("COMMISSION", order.symbol, -paid, at_ms, trade_id, asset)
+        self.fills.append(Fill(trade_id, order, price, quantity, paid, realized, at_ms, is_maker, asset))
         return self.fills[-1]
 
     def pay(
@@ -243,11 +246,12 @@ class Account:
             self.pay("FUNDING_FEE", symbol, amount, at_ms)
             self.was_funded = True
 
-    def _commission(self, dollars: Decimal) -> tuple[Decimal, str]:
-        """How much of which asset is taken."""
-        if self.fee_coin is None:
-            return dollars, DOLLAR
-        return (dollars * COIN_DISCOUNT / COIN_PRICE).quantize(COIN_STEP), self.fee_coin
+    def _commission(self, dollars: Decimal, at_ms: int) -> tuple[Decimal, str]:
+        """Takes what a trade costs of the coin, where it is paid in that."""
+        paid, asset = commission(dollars, self.fee_coin, self.fee_coin_left, self.coin_price, at_ms)
+        if asset != DOLLAR and self.fee_coin_left is not None:
+            self.fee_coin_left -= paid
+        return paid, asset
 
     def _executable(self, order: Order) -> Decimal:
         if not (order.reduce_only or order.close_position):

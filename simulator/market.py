@@ -1,6 +1,7 @@
 """The simulated market: what a price was and is, and its candle so far, as pure functions of candles and time."""
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from simulator.candles import DAY_MINUTES, MINUTE_MS, Series
 HISTORY_MINUTES: Final = 100
 SPREAD: Final = 0.0001  # 1 basis point between bid and ask
 LEG_MS: Final = MINUTE_MS // 3  # between two corners of a candle
+LATEST_MS: Final = 2**62
 
 
 class MarketClock:
@@ -92,6 +94,7 @@ class Market:
     """One symbol's market. Prices have the decimals of its candles; nothing depends on what was asked before.
 
     `jump` moves the price at one moment and for good: everything after it is scaled, and the candle around it shows it.
+    Between `halt` and `resume` the price stands still, and minutes without any trade have no candle.
     """
 
     def __init__(self, series: Series) -> None:
@@ -103,6 +106,7 @@ class Market:
         # As many lots as are worth ten million dollars and a million at least, in round numbers.
         self.most_quantity = 10 ** max(6, 7 - math.floor(math.log10(series.candle(series.start_ms).open)))
         self._jumps: list[tuple[int, float]] = []  # when, and the factor from then on
+        self._halts: list[tuple[int, int]] = []  # from and until when
         self._day_until = functools.lru_cache(maxsize=2)(self._merged_day)
 
     def price(self, now_ms: int) -> float:
@@ -113,9 +117,25 @@ class Market:
         self._jumps.append((now_ms, 1 + percent / 100))
         self._day_until.cache_clear()
 
+    def halt(self, now_ms: int) -> None:
+        """From `now_ms`, which is not before any earlier halt, on nothing is traded. Twice is once."""
+        if self.traded_ms(now_ms) == now_ms and (not self._halts or self._halts[-1] != (now_ms, LATEST_MS)):
+            self._halts.append((now_ms, LATEST_MS))
+
+    def resume(self, now_ms: int) -> None:
+        """The halt under way, if any, ends."""
+        if self._halts and self._halts[-1][1] == LATEST_MS:
+            self._halts[-1] = (self._halts[-1][0], now_ms)
+            self._day_until.cache_clear()
+
+    def traded_ms(self, now_ms: int) -> int:
+        """The last moment until `now_ms` at which the market traded: itself, or when the halt under way began."""
+        return next((since_ms for since_ms, until_ms in self._halts if since_ms <= now_ms < until_ms), now_ms)
+
     def stretches(self, since_ms: int, until_ms: int) -> Iterator[Stretch]:
         """The price's path from `since_ms` to `until_ms` in order, both included, and a jump at `until_ms` too."""
         bends = {since_ms, until_ms, *(at_ms for at_ms, _ in self._jumps if since_ms < at_ms <= until_ms)}
+        bends |= {at_ms for halt in self._halts for at_ms in halt if since_ms < at_ms < until_ms}
         bends |= set(range(since_ms - since_ms % LEG_MS + LEG_MS, until_ms, LEG_MS))
         times = sorted(bends)
         for at_ms, next_ms in zip(times, [*times[1:], until_ms], strict=True):
@@ -135,29 +155,31 @@ class Market:
         length_ms = minutes * MINUTE_MS
         newest_ms = min(now_ms, until_ms if until_ms is not None else now_ms, self._last_open_ms())
         newest_ms -= newest_ms % length_ms
-        opens = [newest_ms - index * length_ms for index in range(limit)]
         # Only whole candles: a file may begin in the middle of an hour.
-        whole = [open_ms for open_ms in reversed(opens) if open_ms >= self._series.start_ms]
-        return [self._candle(open_ms, minutes, now_ms) for open_ms in whole]
+        opens = range(newest_ms, self._series.start_ms - 1, -length_ms)
+        traded = (open_ms for open_ms in opens if not self._is_halted(open_ms, open_ms + length_ms))
+        return [self._candle(open_ms, minutes, now_ms) for open_ms in itertools.islice(traded, limit)][::-1]
 
     def day(self, now_ms: int) -> Candle:
         """The last 24 hours, or as many as there are, as one candle."""
+        now_ms = self.traded_ms(now_ms)
         newest = self.candles(now_ms, 1, 1)[-1]
         before = self._day_until(newest.open_time_ms)
         return newest if before is None else merged([before, newest])
 
     def _merged_day(self, until_ms: int) -> Candle | None:
         since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self._series.start_ms)
-        opens = range(since_ms, until_ms, MINUTE_MS)
-        return merged([self._minute(open_ms, until_ms) for open_ms in opens]) if opens else None
+        minutes = self._minutes(since_ms, until_ms - MINUTE_MS, until_ms)
+        return merged(minutes) if minutes else None
 
     def _last_open_ms(self) -> int:
         end_ms = self._series.end_ms
-        return 2**62 if end_ms is None else end_ms - MINUTE_MS
+        return LATEST_MS if end_ms is None else end_ms - MINUTE_MS
 
     def _unrounded(self, at_ms: int, scaled_as_ms: int) -> float:
-        """The price at `at_ms`, with the jumps until `scaled_as_ms`."""
-        candle, fraction = self._current(at_ms)
+        """The price at `at_ms`, with the jumps until `scaled_as_ms`, and as it was before a halt that lasts then."""
+        traded_ms = self.traded_ms(scaled_as_ms)
+        candle, fraction = self._current(at_ms if traded_ms == scaled_as_ms else min(at_ms, traded_ms))
         return price_within(candle, fraction) * self._factor(scaled_as_ms)
 
     def _factor(self, at_ms: int) -> float:
@@ -169,12 +191,22 @@ class Market:
 
     def _candle(self, open_ms: int, minutes: int, now_ms: int) -> Candle:
         last_ms = min(open_ms + (minutes - 1) * MINUTE_MS, now_ms - now_ms % MINUTE_MS, self._last_open_ms())
-        parts = [self._minute(at_ms, now_ms) for at_ms in range(open_ms, last_ms + 1, MINUTE_MS)]
+        parts = self._minutes(open_ms, last_ms, now_ms)
         return parts[0] if minutes == 1 else merged(parts)
+
+    def _minutes(self, first_ms: int, last_ms: int, now_ms: int) -> list[Candle]:
+        """The minutes in which there was trade, from the one that opens at `first_ms` to that at `last_ms`."""
+        opens = range(first_ms, last_ms + 1, MINUTE_MS)
+        return [self._minute(at_ms, now_ms) for at_ms in opens if not self._is_halted(at_ms, at_ms + MINUTE_MS)]
+
+    def _is_halted(self, since_ms: int, until_ms: int) -> bool:
+        """Whether there was no trade at all between the two."""
+        return any(since_halt <= since_ms and until_ms <= until_halt for since_halt, until_halt in self._halts)
 
     def _minute(self, open_ms: int, now_ms: int) -> Candle:
         candle = self._series.candle(open_ms)
-        if self._jumps and self._jumps[0][0] < open_ms + MINUTE_MS:
+        is_cut = any(since_ms < open_ms + MINUTE_MS and open_ms < until_ms for since_ms, until_ms in self._halts)
+        if is_cut or (self._jumps and self._jumps[0][0] < open_ms + MINUTE_MS):
             return self._jumped(candle, min(now_ms, open_ms + MINUTE_MS - 1))
         if now_ms >= open_ms + MINUTE_MS:
             return candle

@@ -359,3 +359,23 @@ def test_only_the_same_host_decides_what_happens_to_an_account(exchange: Exchang
             return await client.post("/_control/account", json={"close": "BTCUSDT"})
 
     assert asyncio.run(ask()).status_code == 403
+
+
+def test_commissions_in_a_coin_have_a_discount_and_end_where_the_coin_does(person: Person) -> None:
+    person.get("/balance")
+    person.happens(trades_per_order=3)
+    person.happens(fee_coin="BNB", fee_coin_left="0.0001")
+    person.order("BUY", "0.010")
+    trades, paid = person.trades(), person.income(incomeType="COMMISSION")
+    assert [(trade["qty"], trade["commissionAsset"]) for trade in trades] == [
+        ("0.003", "BNB"),
+        ("0.003", "USDT"),
+        ("0.004", "USDT"),
+    ]
+    dollars = Decimal("0.003") * Decimal("28001.4") * Decimal("0.0004")
+    assert Decimal(trades[0]["commission"]) == (dollars * Decimal("0.9") / 600).quantize(Decimal("1e-8"))
+    assert Decimal(trades[1]["commission"]) == dollars
+    assert [(row["asset"], -Decimal(row["income"])) for row in paid] == [
+        (trade["commissionAsset"], Decimal(trade["commission"])) for trade in trades
+    ]
+    assert person.control(fee_coin_left="1").status_code == 400

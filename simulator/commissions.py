@@ -1,0 +1,34 @@
+"""What a simulated venue takes of a trade, and in which asset: dollars, or a coin at a discount while there is some."""
+
+from collections.abc import Callable
+from decimal import ROUND_FLOOR, Decimal
+from typing import Final
+
+DOLLAR: Final = "USDT"
+COIN_PRICE: Final = Decimal(600)  # of a coin that the venue does not list
+COIN_DISCOUNT: Final = Decimal("0.9")
+COIN_STEP: Final = Decimal("1e-8")
+CoinPrice = Callable[[str, int], Decimal]
+
+
+def constant_price(coin: str, at_ms: int) -> Decimal:  # noqa: ARG001 - what every `CoinPrice` takes
+    """The price in dollars of any coin at any time, where no market tells another."""
+    return COIN_PRICE
+
+
+def commission(
+    dollars: Decimal, coin: str | None, left: Decimal | None, price: CoinPrice, at_ms: int
+) -> tuple[Decimal, str]:
+    """How much of which asset is taken. A coin of which less is `left` (None: plenty) than is due pays nothing."""
+    if coin is None:
+        return dollars, DOLLAR
+    due = (dollars * COIN_DISCOUNT / price(coin, at_ms)).quantize(COIN_STEP)
+    return (dollars, DOLLAR) if left is not None and left < due else (due, coin)
+
+
+def parts(quantity: Decimal, count: int, lot_decimals: int) -> list[Decimal]:
+    """`quantity` in up to `count` parts of whole lots; the last one is the rest."""
+    lot = Decimal(1).scaleb(-lot_decimals)
+    each = max(lot, (quantity / count).quantize(lot, ROUND_FLOOR))
+    found = [each] * (min(count, int(quantity / each)) - 1)
+    return [*found, quantity - sum(found, Decimal(0))]

@@ -1,0 +1,123 @@
+"""A strategy on a feed with holes, duplicates and a halted hour keeps its exits: its own, and its stop."""
+
+import contextlib
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+import requests
+
+from actors.messages import CycleFinished
+from engine.settings import Settings
+from tests.actors.scene import Scene
+from tests.support.directories import short_directory
+from tests.support.groq_double import GroqDouble, ok
+from tests.support.local_peers import LocalPeers
+from tests.support.simulated import VENUES, Simulated
+from tests.venues.conftest import Floor
+
+CLOSE = ok('{"action":"CLOSE","symbol":"BTCUSDT","size_usd":0,"confidence":0.9,"reasoning":"the reason is gone"}')
+STOP: dict[str, Any] = {"stop_loss_percent": 2}
+
+
+@pytest.fixture(params=sorted(VENUES))
+def simulated(request: pytest.FixtureRequest) -> Simulated:
+    return VENUES[request.param]
+
+
+@pytest.fixture
+def scene(floor: Floor, database_url: str) -> Iterator[Scene]:
+    """An engine whose model answers CLOSE, on the venue and the books of `floor`."""
+    with short_directory() as home, GroqDouble(CLOSE) as groq, contextlib.ExitStack() as stack:
+        peers = LocalPeers()
+        stack.callback(peers.stop)  # before their database is dropped
+        values: dict[str, Any] = {
+            "groq_api_key": "gsk_test",
+            "groq_base_url": groq.url,
+            "database_url": database_url,
+            "sparky_home": home,
+            "sparky_market": floor.simulated.name,
+            "sparky_market_url": floor.venue_url,
+        }
+        yield Scene(peers, floor.store, Settings.model_validate(values))
+
+
+def candles(floor: Floor, **wishes: Any) -> None:
+    """What shall be wrong with candles; see `simulator.candle_faults`."""
+    requests.post(f"{floor.venue_url}/_control/candles", json=wishes, timeout=30).raise_for_status()
+
+
+def holder(floor: Floor, **fields: Any) -> UUID:
+    """A strategy that holds BTCUSDT."""
+    strategy_id = floor.strategy(target_assets=("BTCUSDT",), cadence_seconds=1, **fields)
+    assert floor.send("entry", strategy_id=strategy_id, **STOP)["success"]
+    return UUID(strategy_id)
+
+
+def closing(scene: Scene, strategy_id: UUID) -> dict[str, Any]:
+    """What the strategy saw when it decided to close."""
+    finished = scene.peers.wait_for(CycleFinished, lambda c: c.action == "CLOSE")[0]
+    assert (finished.outcome, finished.signal_id is not None) == ("ok", True)
+    story = scene.store.decision_story(finished.signal_id)
+    assert story is not None
+    assert story.decision.market is not None
+    (signal,) = [each for each in scene.store.signals(strategy_id) if each.id == finished.signal_id]
+    assert signal.payload["action"] == "CLOSE"
+    (symbol,) = story.decision.market["symbols"]
+    return dict(symbol)
+
+
+def test_a_strategy_closes_on_a_feed_with_holes_and_duplicates(floor: Floor, scene: Scene) -> None:
+    strategy_id = holder(floor)
+    candles(floor, missing=[1, 3, 60], repeated=[0, 5], half_told=[2], half_told_last=[6], broken={70: "null"})
+    candles(floor, order="mixed", shifted_ms={8: 4})
+    scene.run(strategy_id)
+    seen = closing(scene, strategy_id)
+    opens = [row[0] for row in seen["candles"]]
+    assert [(opens[-1] - open_ms) // 60_000 for open_ms in opens] == list(range(9, -1, -1))
+    assert seen["filled"] == {"shown": [opens[-4], opens[-2]], "in_all": 4}
+
+
+def test_a_strategy_closes_at_once_after_a_halted_hour(floor: Floor, scene: Scene) -> None:
+    strategy_id = holder(floor)
+    floor.hands.now += 59.9
+    candles(floor, halted=True)
+    floor.hands.now += 3_600
+    scene.run(strategy_id)
+    assert scene.peers.wait_for(CycleFinished)[0].outcome == "skip_no_data"
+    candles(floor, halted=False)
+    candles(floor, repeated=[63, 64])
+    floor.hands.now += 60
+    seen = closing(scene, strategy_id)
+    assert (len(seen["filled"]["shown"]), seen["filled"]["in_all"]) == (9, 59)
+
+
+@pytest.mark.parametrize("is_paper", [False, True], ids=["live", "paper"])
+def test_while_candles_are_missing_a_stop_still_ends_the_position(
+    floor: Floor, scene: Scene, *, is_paper: bool
+) -> None:
+    where = {"environment": "paper"} if is_paper else {}
+    strategy_id = UUID(floor.strategy(target_assets=("BTCUSDT",), cadence_seconds=1, is_paper_trading=is_paper))
+    assert floor.send("entry", strategy_id=str(strategy_id), **STOP, **where)["success"]
+    candles(floor, missing=[0], until_told=True)
+    floor.hands.now += 1_200
+    scene.run(strategy_id)
+    assert scene.peers.wait_for(CycleFinished)[0].outcome == "skip_no_data"
+    floor.direct(jump_percent=-5)
+    floor.server.marks.round()
+    floor.server.watch.run()
+    (trade,) = floor.store.trades()
+    assert (trade.exit_reason, floor.net(), floor.booked()) == ("stop_loss", Decimal(0), Decimal(0))
+
+
+def test_while_the_market_is_halted_a_person_can_close_and_the_marks_go_on(floor: Floor) -> None:
+    floor.send("entry", **STOP)
+    candles(floor, halted=True)
+    floor.hands.now += 3_600
+    floor.server.marks.round()
+    (position,) = floor.store.open_positions()
+    assert position.current_price == Decimal(28_000)
+    assert floor.send(action="close")["action"] == "closed"
+    assert (floor.net(), floor.booked()) == (Decimal(0), Decimal(0))
