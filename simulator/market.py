@@ -95,7 +95,7 @@ class Market:
     """
 
     def __init__(self, series: Series) -> None:
-        self._series = series
+        self.series = series
         self.decimals = series.decimals
         self.tick = 10.0**-series.decimals
         # One lot is worth ten to a hundred dollars: 0.001 BTC, 0.01 SOL, whole coins below ten dollars.
@@ -137,7 +137,7 @@ class Market:
         newest_ms -= newest_ms % length_ms
         opens = [newest_ms - index * length_ms for index in range(limit)]
         # Only whole candles: a file may begin in the middle of an hour.
-        whole = [open_ms for open_ms in reversed(opens) if open_ms >= self._series.start_ms]
+        whole = [open_ms for open_ms in reversed(opens) if open_ms >= self.series.start_ms]
         return [self._candle(open_ms, minutes, now_ms) for open_ms in whole]
 
     def day(self, now_ms: int) -> Candle:
@@ -147,12 +147,12 @@ class Market:
         return newest if before is None else merged([before, newest])
 
     def _merged_day(self, until_ms: int) -> Candle | None:
-        since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self._series.start_ms)
+        since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self.series.start_ms)
         opens = range(since_ms, until_ms, MINUTE_MS)
         return merged([self._minute(open_ms, until_ms) for open_ms in opens]) if opens else None
 
     def _last_open_ms(self) -> int:
-        end_ms = self._series.end_ms
+        end_ms = self.series.end_ms
         return 2**62 if end_ms is None else end_ms - MINUTE_MS
 
     def _unrounded(self, at_ms: int, scaled_as_ms: int) -> float:
@@ -165,7 +165,7 @@ class Market:
 
     def _current(self, now_ms: int) -> tuple[Candle, float]:
         open_ms = min(now_ms - now_ms % MINUTE_MS, self._last_open_ms())
-        return self._series.candle(open_ms), min((now_ms - open_ms) / MINUTE_MS, 1.0)
+        return self.series.candle(open_ms), min((now_ms - open_ms) / MINUTE_MS, 1.0)
 
     def _candle(self, open_ms: int, minutes: int, now_ms: int) -> Candle:
         last_ms = min(open_ms + (minutes - 1) * MINUTE_MS, now_ms - now_ms % MINUTE_MS, self._last_open_ms())
@@ -173,7 +173,7 @@ class Market:
         return parts[0] if minutes == 1 else merged(parts)
 
     def _minute(self, open_ms: int, now_ms: int) -> Candle:
-        candle = self._series.candle(open_ms)
+        candle = self.series.candle(open_ms)
         if self._jumps and self._jumps[0][0] < open_ms + MINUTE_MS:
             return self._jumped(candle, min(now_ms, open_ms + MINUTE_MS - 1))
         if now_ms >= open_ms + MINUTE_MS:
