@@ -40,7 +40,7 @@ class Exit:
 
     @property
     def is_whole(self) -> bool:
-        return self.fill.quantity >= self.held.quantity
+        return self.fill.quantity + (self.fill.dust or Decimal(0)) >= self.held.quantity
 
     def pnl(self, last: BookedFill | None) -> tuple[Decimal, Decimal]:
         """In USD and in percent of the cost; `last` is what booking the last leg did. Costs are in the proportion of
@@ -217,8 +217,12 @@ def _of_quantity(position: Position, quantity: Decimal) -> Position:
 
 def whole_exit(fills: Sequence[RequestFill]) -> Fill | None:
     """All legs of an exit as one fill; None where there is none."""
+    dust = [each.fill for each in fills if each.kind == "dust"]
     legs = [each.fill for each in fills if each.kind in {"close", "rest"}]
-    return reduce(_sum, legs) if legs else None
+    if not legs:
+        return dust[0] if dust else None
+    left = booked.total(each.quantity for each in dust) or None
+    return reduce(_sum, legs).model_copy(update={"dust": left})
 
 
 def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool) -> None:
@@ -251,7 +255,9 @@ def _sum(first: Fill, rest: Fill) -> Fill:
     quantity = first.quantity + rest.quantity
     value = booked.total(booked.product(each.quantity, each.price) for each in (first, rest))
     price = first.price if first.price == rest.price else booked.quotient(value, quantity)
-    return first.model_copy(update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd})
+    return first.model_copy(
+        update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd, "dust": rest.dust}
+    )
 
 
 def _held(trade: Trade) -> Position:

@@ -1,21 +1,25 @@
 """The legs of an order at a venue: out of what is held, into what is wanted. Knows no books and no answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal, cast
 
-from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import fill_price
 from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Quote, Venue
 from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.clock import Clock
+from webhook_server.endings import DUST, ended_without_order
+from webhook_server.leg_orders import LegOrders, as_one, found_orders, send_orders
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
+from webhook_server.protection_fit import protectable
+from webhook_server.split_orders import dust_of, least_of, parts_of
 from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade, sign_of
 
 KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
@@ -58,27 +62,29 @@ class Legs:
         Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
         position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.
         """
-        result = self.sent(CLOSE)
-        if result is not None:
-            return self._fill(CLOSE, result, held.leverage, (None, None))
+        before = self._found(CLOSE)
+        if before.orders and not self._is_missing(before, held):
+            return self._exit_of(CLOSE, held, before.orders)
         quantity = self.closing_quantity(held.quantity)
         if not self.trade.is_paper:
             self.submit()
-        reason, result = self._taken_down(held) or (None, self._closed(held, quantity))
-        if result.quantity < held.quantity:
-            self.guard.put_back(held, held.quantity - result.quantity)
-        return self._fill(CLOSE, result, held.leverage, (None, None), reason)
+        fired = self._taken_down(held)
+        if fired is not None:
+            reason, order = fired
+            return self._exit_of(CLOSE, held, (*before.orders, order), reason, puts_back=True)
+        if quantity == 0:
+            return self._dust(held)
+        made = self._closed(held, quantity - before.quantity, before)
+        return self._exit_of(CLOSE, held, made.orders, puts_back=True)
 
     def close_rest(self, left: Position, quantity: Decimal) -> Fill:
         """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
         it from being a reduction of the account. Only after books and venue were compared."""
-        result = self.sent(REST)
-        if result is None:
+        made = self._found(REST)
+        if not made.orders:
             self.guard.taken_down(left)
-            result = self._rest(left, quantity)
-        if result.quantity < left.quantity:
-            self.guard.put_back(left, left.quantity - result.quantity)
-        return self._fill(REST, result, left.leverage, (None, None))
+            made = self._made(left, made, lambda: self._parts(REST, left.side, quantity, made, reduce_only=False))
+        return self._exit_of(REST, left, made.orders, puts_back=True)
 
     def has_fired(self) -> bool:
         """Whether a protective order of what is held has filled, unseen so far."""
@@ -111,12 +117,14 @@ class Legs:
 
     def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
         """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
-        result = self.sent(UNDO)
-        if result is None:
+        made = self._found(UNDO)
+        if not made.orders:
             self.guard.withdrawn()
-            is_buy = opened.side is Side.SHORT
-            result = self._place(UNDO, quantity, is_buy=is_buy, reduce_only=may_only_reduce)
-        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected")
+            made = self._parts(UNDO, opened.side, quantity, made, reduce_only=may_only_reduce)
+            if not made.orders:
+                raise made.failure or VenueRefused(f"{quantity} of {opened.symbol} is too little to be sent", "filter")
+        result = as_one(made.orders)
+        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
 
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
@@ -139,28 +147,79 @@ class Legs:
             self.guard.put_back(held, held.quantity)
             raise
 
-    def _closed(self, held: Position, quantity: Decimal) -> OrderResult:
-        """A position whose exit surely was not made gets its protection back."""
-        try:
-            return self._reduced(held, quantity)
-        except (VenueRefused, UpstreamUnavailable):
-            self.guard.put_back(held, held.quantity)
-            raise
+    def _found(self, leg: str) -> LegOrders:
+        """The orders of a closing leg that an earlier attempt sent. Raises VenueRefused where it ended without any."""
+        return found_orders(self.sent, leg)
 
-    def _rest(self, left: Position, quantity: Decimal) -> OrderResult:
-        try:
-            return self._place(REST, quantity, is_buy=left.side is Side.SHORT, reduce_only=False)
-        except (VenueRefused, UpstreamUnavailable):
-            self.guard.put_back(left, left.quantity)
-            raise
+    def _is_missing(self, made: LegOrders, held: Position) -> bool:
+        """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
+        instrument = self.venue.instrument(held.symbol)
+        wanted = self._wanted(held.quantity, instrument)
+        missing = wanted - made.quantity
+        is_begun = len(made.orders) < len(parts_of(wanted, instrument))
+        return is_begun and not made.is_over and missing >= least_of(instrument)
 
-    def _reduced(self, held: Position, quantity: Decimal) -> OrderResult:
+    def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
+        return self._made(held, before, lambda: self._reduced(held, quantity, before))
+
+    def _made(self, held: Position, before: LegOrders, send: Callable[[], LegOrders]) -> LegOrders:
+        """What `send` made of an exit after `before`. Where nothing was made, or the rest is to follow later, what is
+        left gets its protection back. Raises why nothing was made, and OutcomeUnknown where the rest is to follow."""
+        try:
+            made = send()
+        except (VenueRefused, UpstreamUnavailable) as failure:
+            made = LegOrders(before.orders, failure=failure)
+        if made.failure is None or (made.orders and isinstance(made.failure, VenueRefused)):
+            return made
+        self.guard.put_back(held, held.quantity - made.quantity)
+        if made.orders:
+            raise OutcomeUnknown(f"a part of the exit is made, and the rest is not: {made.failure}") from made.failure
+        raise made.failure
+
+    def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
+        """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
+        parts = parts_of(quantity, self.venue.instrument(self.trade.order.symbol))
+
+        def placed(name: str, part: Decimal) -> OrderResult:
+            return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
+
+        return send_orders(placed, leg, parts, before)
+
+    def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
             quantity = min(quantity, self._on_side(held, quantity))
             if quantity <= 0:
                 raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
-        return self._place(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
+        made = self._parts(CLOSE, held.side, quantity, before, reduce_only=True)
+        if not made.orders and made.failure is None:
+            raise VenueRefused(
+                f"the account holds less of {held.symbol} on this side than an order may be", "reduce_only"
+            )
+        return made
+
+    def _exit_of(
+        self,
+        leg: str,
+        held: Position,
+        orders: tuple[OrderResult, ...],
+        reason: str | None = None,
+        *,
+        puts_back: bool = False,
+    ) -> Fill:
+        """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before."""
+        result = as_one(orders)
+        left = held.quantity - result.quantity
+        dust = dust_of(left, self.venue.instrument(held.symbol))
+        if puts_back and left > 0 and dust is None:
+            self.guard.put_back(held, left)
+        fill = self._fill(leg, result, held.leverage, (None, None), reason, orders=orders)
+        return fill.model_copy(update={"dust": dust})
+
+    def _dust(self, held: Position) -> Fill:
+        """The end of a position that is too little for any order: no order makes it, at the market's last price."""
+        quote = self.venue.quote(held.symbol)
+        return ended_without_order(held, quote.last, DUST, quote.at_ms)
 
     def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
         """How much the account holds on the side of `held`; `quantity` where the venue does not tell, as it cuts a
@@ -175,24 +234,38 @@ class Legs:
         return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
 
     def closing_quantity(self, held: Decimal) -> Decimal:
-        """What the order closes of a position of `held`. Raises NothingToDo when that is less than a lot."""
-        order = self.trade.order
-        percent = sizing.HUNDRED if order.is_entry else order.sell_percentage
-        quantity = sizing.closing_quantity(held, percent, self.venue.instrument(order.symbol).lot)
-        if quantity <= 0:
-            raise NothingToDo(f"{percent} % of the position is less than one lot")
+        """What the order closes of a position of `held`, in whole lots: 0 where all of that is too little to be sent.
+        Raises NothingToDo when a part of it is."""
+        quantity = self._wanted(held, self.venue.instrument(self.trade.order.symbol))
+        if quantity <= 0 and self._percent < sizing.HUNDRED:
+            raise NothingToDo(f"{self._percent} % of the position is less than one lot")
         return quantity
+
+    def _wanted(self, held: Decimal, instrument: Instrument) -> Decimal:
+        return sizing.closing_quantity(held, self._percent, instrument.lot, least_of(instrument))
+
+    @property
+    def _percent(self) -> Decimal:
+        order = self.trade.order
+        return sizing.HUNDRED if order.is_entry else order.sell_percentage
 
     def _entered(self, size_usd: Decimal, instrument: Instrument) -> tuple[OrderResult, tuple[str, ...]]:
         order = self.trade.order
-        wanted = size_usd / self._worst_price(self.venue.quote(order.symbol), instrument)
+        quote = self.venue.quote(order.symbol)
+        wanted = size_usd / self._worst_price(quote, instrument)
         quantity = self._entry_quantity(size_usd, wanted, instrument)
+        fitting = quantity
+        if self.trade.wants_protection:
+            fitting = protectable(order, self.trade.held, quantity, instrument, quote)
         try:
-            result = self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False)
+            result = self._place(OPEN, fitting, is_buy=order.side is Side.LONG, reduce_only=False)
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
             raise
+        if fitting < quantity:
+            partial = sizing.reduced_by(fitting, result.quantity, instrument.lot)
+            return result, (sizing.ReducedBy.MAX_PROTECTED_QUANTITY, *partial)
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
 
     def _worst_price(self, quote: Quote, instrument: Instrument) -> Decimal:
@@ -204,6 +277,8 @@ class Legs:
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
         order = self.trade.order
+        if not instrument.is_trading:
+            raise VenueRefused(f"{order.symbol} takes no entries now: its status is {instrument.status}", "filter")
         if instrument.max_leverage is not None and order.leverage > instrument.max_leverage:
             raise VenueRefused(f"leverage {order.leverage} is above the {instrument.max_leverage} of {order.symbol}")
         quantity, worst = instrument.floored(wanted), size_usd / wanted
@@ -239,6 +314,7 @@ class Legs:
         leverage: int,
         protection: tuple[Decimal | None, Decimal | None],
         exit_reason: str | None = None,
+        orders: Sequence[OrderResult] = (),
     ) -> Fill:
         order = self.trade.order
         return Fill(
@@ -253,6 +329,7 @@ class Legs:
             is_paper=self.trade.is_paper,
             strategy_id=order.strategy_id,
             order_id=result.order_id,
+            order_ids=tuple(each.order_id for each in orders) if len(orders) > 1 else (),
             client_order_id=result.client_order_id,
             stop_loss_price=protection[0],
             take_profit_price=protection[1],

@@ -27,7 +27,7 @@ from webhook_server.protecting import STOPPED, TARGET, fired_of, ids, is_new_exi
 
 logger = structlog.get_logger()
 
-OURS: Final = re.compile(r"s[a-z]-[0-9a-f]{32}")
+OURS: Final = re.compile(r"s[a-z][1-9a-z]?-[0-9a-f]{32}")
 LEFT_OVER: Final = re.compile(f"s[{STOP_LOSS}{TAKE_PROFIT}]-")
 UNDER_WAY: Final = "a signal in this symbol is being executed"
 CHANGING: Final = "the books changed while the venue was asked"
