@@ -199,6 +199,20 @@ begin
 end
 $$;
 
+-- Why the last live trade of one strategy (null: of the person) in a symbol ended, if it ended within p_within_s seconds; also
+-- of a paper trade that ended with its symbol.
+create or replace function public.last_exit(
+  p_user_id uuid, p_exchange text, p_symbol text, p_strategy_id uuid, p_within_s double precision
+) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select to_jsonb(t.exit_reason) from (
+    select x.exit_reason, x.exit_time from public.trades x
+    where x.user_id = p_user_id and lower(x.exchange) = lower(p_exchange) and x.symbol = p_symbol
+      and (not x.is_paper or x.exit_reason = 'delisted') and x.strategy_id is not distinct from p_strategy_id
+    order by x.exit_time desc limit 1
+  ) t where t.exit_time > clock_timestamp() - make_interval(secs => p_within_s)
+$$;
+
 do $$
 declare
   v_function regprocedure;

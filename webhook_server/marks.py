@@ -16,7 +16,9 @@ from engine.telemetry import label
 from engine.types import Position
 from webhook_server import sizing
 from webhook_server.clock import Clock
+from webhook_server.endings import DELISTED
 from webhook_server.exits import Exits
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.venues import Venues
 
@@ -39,6 +41,9 @@ class Marks:
         positions = self._store.open_positions()
         self._metrics.open_positions.set(len(positions))
         for (exchange, symbol), held in by_symbol(positions):
+            if self._is_delisted(exchange, symbol):
+                self._end_delisted(held)
+                continue
             price = self._price(exchange, symbol)
             if price is not None:
                 self._store.mark_positions(exchange, symbol, price)
@@ -57,6 +62,19 @@ class Marks:
             return None
         self._unpriced.discard(key)
         return price
+
+    def _is_delisted(self, exchange: str, symbol: str) -> bool:
+        """False where that is not known."""
+        try:
+            return listed_instrument(self._venues.quotes(exchange), symbol) is None
+        except SparkyError:
+            return False
+
+    def _end_delisted(self, positions: Iterable[Position]) -> None:
+        """Ends paper positions in a symbol that the exchange lists no more; live ones are settled by their venue."""
+        for position in positions:
+            if position.is_paper:
+                self._exits.exit(position, DELISTED)
 
     def _exit_triggered(self, positions: Iterable[Position], price: Decimal) -> None:
         for position in positions:

@@ -25,6 +25,10 @@ class VenueStore:
     def live_accounts(self) -> tuple[LiveAccount, ...]:
         return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
 
+    def forget_outside(self, user_id: UUID, exchange: str, symbol: str) -> None:
+        """Ends the note of what is held outside Sparky of a symbol that the venue lists no more."""
+        self.rpc.call("forget_outside", user_id=user_id, exchange=exchange, symbol=symbol)
+
     def venue_facts(self, user_id: UUID, exchange: str, symbol: str) -> VenueFacts:
         """All that is needed to compare one symbol of an account with its venue."""
         found = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)

@@ -17,9 +17,9 @@ def change(floor: Floor, **wishes: Any) -> None:
 
 def reload(floor: Floor) -> None:
     """As the hourly reading of the list does."""
-    floor.account._exchange.load_markets(True)  # type: ignore[attr-defined]
-    floor.account._market_data._exchange.load_markets(True)  # type: ignore[attr-defined]
-    floor.server.marks._venues.quotes(floor.simulated.name)._quotes._exchange.load_markets(True)  # type: ignore[attr-defined]
+    floor.account._exchange.load_markets(reload=True)  # type: ignore[attr-defined]
+    floor.account._market_data._exchange.load_markets(reload=True)  # type: ignore[attr-defined]
+    floor.server.marks._venues.quotes(floor.simulated.name)._quotes._exchange.load_markets(reload=True)  # type: ignore[attr-defined]
 
 
 def at_venue(floor: Floor) -> list[tuple[str, Decimal]]:

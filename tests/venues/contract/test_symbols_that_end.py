@@ -1,4 +1,4 @@
-"""A symbol that is not traded takes no entries; one that is gone is settled, in both books, and is in no other's way."""
+"""A symbol that is not traded takes no entries; one that is gone is settled, in both books."""
 
 from decimal import Decimal
 from typing import Any
