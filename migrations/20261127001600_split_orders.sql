@@ -7,6 +7,9 @@ comment on column public.fills.order_ids is 'the venue''s numbers of all orders 
 alter table public.fills drop constraint if exists fills_kind_check;
 alter table public.fills add constraint fills_kind_check check (kind in ('open', 'close', 'rest', 'undo', 'dust'));
 
+-- How much of what is noted as held outside Sparky is dust, of the same sign.
+alter table public.outside_holdings add column if not exists dust numeric not null default 0;
+
 -- The venue's numbers of the orders that a fill was made of.
 create or replace function public.orders_of(p_fill public.fills) returns text[]
 language sql immutable set search_path = '' as $$
@@ -111,10 +114,10 @@ begin
   delete from public.outside_holdings o
     where o.user_id = p_fill.user_id and o.exchange = p_fill.exchange and o.symbol = p_fill.symbol and o.quantity = -v_net;
   if not found then
-    insert into public.outside_holdings as o (user_id, exchange, symbol, quantity)
-      values (p_fill.user_id, p_fill.exchange, p_fill.symbol, v_net)
+    insert into public.outside_holdings as o (user_id, exchange, symbol, quantity, dust)
+      values (p_fill.user_id, p_fill.exchange, p_fill.symbol, v_net, v_net)
       on conflict (user_id, exchange, symbol) do update
-        set quantity = o.quantity + excluded.quantity, noted_at = clock_timestamp();
+        set quantity = o.quantity + excluded.quantity, dust = o.dust + excluded.dust, noted_at = clock_timestamp();
   end if;
   update public.venue_records r set outside_net = r.outside_net + v_net, updated_at = clock_timestamp()
     where r.user_id = p_fill.user_id and r.exchange = p_fill.exchange and r.symbol = p_fill.symbol;
@@ -135,6 +138,27 @@ begin
     'kind', 'dust', 'quantity', v_position.quantity, 'fee_usd', 0, 'order_id', null, 'order_ids', null, 'client_order_id', null
   ));
   perform public.note_dust(public.book_close(v_dust, '{"exit_reason": "dust"}'));
+end
+$$;
+
+-- What is noted of dust changes by p_change, towards 0: others have traded it at the venue. False where less is noted.
+create or replace function public.shrink_dust(p_user_id uuid, p_exchange text, p_symbol text, p_change numeric) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_note public.outside_holdings;
+begin
+  select * into v_note from public.outside_holdings o
+    where o.user_id = p_user_id and o.exchange = p_exchange and o.symbol = p_symbol for update;
+  if v_note.dust is null or v_note.dust * p_change >= 0 or abs(p_change) > least(abs(v_note.dust), abs(v_note.quantity)) then
+    return to_jsonb(false);
+  elsif v_note.quantity + p_change = 0 then
+    delete from public.outside_holdings o
+      where o.user_id = p_user_id and o.exchange = p_exchange and o.symbol = p_symbol;
+  else
+    update public.outside_holdings o set quantity = o.quantity + p_change, dust = o.dust + p_change
+      where o.user_id = p_user_id and o.exchange = p_exchange and o.symbol = p_symbol;
+  end if;
+  return to_jsonb(true);
 end
 $$;
 
@@ -220,7 +244,8 @@ begin
   foreach v_function in array array[
     'public.orders_of(public.fills)', 'public.note_dust(public.fills)', 'public.book_dust(public.fills, numeric)',
     'public.symbol_facts(uuid, text, text)', 'public.booked_orders(uuid, text, text, jsonb)',
-    'public.book_fill(text, uuid, jsonb, integer, jsonb)', 'public.forget_outside(uuid, text, text)'
+    'public.book_fill(text, uuid, jsonb, integer, jsonb)', 'public.forget_outside(uuid, text, text)',
+    'public.shrink_dust(uuid, text, text, numeric)'
   ]::regprocedure[]
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);

@@ -4,23 +4,21 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
-from engine.errors import CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
+from engine.errors import VenueRefused
 from engine.exchanges.paper import fill_price
-from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Quote, Venue
+from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Quote, Venue
 from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.clock import Clock
-from webhook_server.endings import DUST, ended_without_order
-from webhook_server.leg_orders import LegOrders, as_one, found_orders, send_orders
+from webhook_server.closing_legs import ClosingLegs
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
 from webhook_server.protection_fit import protectable
-from webhook_server.split_orders import dust_of, least_of, parts_of
-from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade, sign_of
+from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade
 
 KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
     OPEN: "open",
@@ -31,7 +29,7 @@ KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
 
 
 @dataclass(frozen=True)
-class Legs:
+class Legs(ClosingLegs):
     """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises.
 
     `submit` is called before an order leaves for a live venue; it raises when this server may not send it. A new entry
@@ -49,42 +47,6 @@ class Legs:
     @property
     def guard(self) -> Guard:
         return Guard(self.trade, self.venue, self.metrics)
-
-    @property
-    def account(self) -> Account:
-        """The account of a live trade."""
-        return cast("Account", self.venue)
-
-    def close(self, held: Position) -> Fill:
-        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
-        that reduces what the account holds.
-
-        Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
-        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.
-        """
-        before = self._found(CLOSE)
-        if before.orders and not self._is_missing(before, held):
-            return self._exit_of(CLOSE, held, before.orders)
-        quantity = self.closing_quantity(held.quantity)
-        if not self.trade.is_paper:
-            self.submit()
-        fired = self._taken_down(held)
-        if fired is not None:
-            reason, order = fired
-            return self._exit_of(CLOSE, held, (*before.orders, order), reason, puts_back=True)
-        if quantity == 0:
-            return self._dust(held)
-        made = self._closed(held, quantity - before.quantity, before)
-        return self._exit_of(CLOSE, held, made.orders, puts_back=True)
-
-    def close_rest(self, left: Position, quantity: Decimal) -> Fill:
-        """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
-        it from being a reduction of the account. Only after books and venue were compared."""
-        made = self._found(REST)
-        if not made.orders:
-            self.guard.taken_down(left)
-            made = self._made(left, made, lambda: self._parts(REST, left.side, quantity, made, reduce_only=False))
-        return self._exit_of(REST, left, made.orders, puts_back=True)
 
     def has_fired(self) -> bool:
         """Whether a protective order of what is held has filled, unseen so far."""
@@ -115,17 +77,6 @@ class Legs:
         reasons = sizing.reduced_by(wanted, found.quantity, lot)
         return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(least, lot) else reasons
 
-    def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
-        """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
-        made = self._found(UNDO)
-        if not made.orders:
-            self.guard.withdrawn()
-            made = self._parts(UNDO, opened.side, quantity, made, reduce_only=may_only_reduce)
-            if not made.orders:
-                raise made.failure or VenueRefused(f"{quantity} of {opened.symbol} is too little to be sent", "filter")
-        result = as_one(made.orders)
-        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
-
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
         if not self.trade.may_have_been_sent:
@@ -138,116 +89,6 @@ class Legs:
             return self.sent(leg) is not None
         except VenueRefused:
             return False
-
-    def _taken_down(self, held: Position) -> Fired | None:
-        """What was cancelled before the venue went away is put back, if it can be."""
-        try:
-            return self.guard.taken_down(held)
-        except UpstreamUnavailable:
-            self.guard.put_back(held, held.quantity)
-            raise
-
-    def _found(self, leg: str) -> LegOrders:
-        """The orders of a closing leg that an earlier attempt sent. Raises VenueRefused where it ended without any."""
-        return found_orders(self.sent, leg)
-
-    def _is_missing(self, made: LegOrders, held: Position) -> bool:
-        """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
-        instrument = self.venue.instrument(held.symbol)
-        wanted = self._wanted(held.quantity, instrument)
-        missing = wanted - made.quantity
-        is_begun = len(made.orders) < len(parts_of(wanted, instrument))
-        return is_begun and not made.is_over and missing >= least_of(instrument)
-
-    def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
-        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
-        return self._made(held, before, lambda: self._reduced(held, quantity, before))
-
-    def _made(self, held: Position, before: LegOrders, send: Callable[[], LegOrders]) -> LegOrders:
-        """What `send` made of an exit after `before`. Where nothing was made, or the rest is to follow later, what is
-        left gets its protection back. Raises why nothing was made, and OutcomeUnknown where the rest is to follow."""
-        try:
-            made = send()
-        except (VenueRefused, UpstreamUnavailable) as failure:
-            made = LegOrders(before.orders, failure=failure)
-        if made.failure is None or (made.orders and isinstance(made.failure, VenueRefused)):
-            return made
-        self.guard.put_back(held, held.quantity - made.quantity)
-        if made.orders:
-            raise OutcomeUnknown(f"a part of the exit is made, and the rest is not: {made.failure}") from made.failure
-        raise made.failure
-
-    def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
-        """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
-        parts = parts_of(quantity, self.venue.instrument(self.trade.order.symbol))
-
-        def placed(name: str, part: Decimal) -> OrderResult:
-            return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
-
-        return send_orders(placed, leg, parts, before)
-
-    def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
-        if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
-            quantity = min(quantity, self._on_side(held, quantity))
-            if quantity <= 0:
-                raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
-        made = self._parts(CLOSE, held.side, quantity, before, reduce_only=True)
-        if not made.orders and made.failure is None:
-            raise VenueRefused(
-                f"the account holds less of {held.symbol} on this side than an order may be", "reduce_only"
-            )
-        return made
-
-    def _exit_of(
-        self,
-        leg: str,
-        held: Position,
-        orders: tuple[OrderResult, ...],
-        reason: str | None = None,
-        *,
-        puts_back: bool = False,
-    ) -> Fill:
-        """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before."""
-        result = as_one(orders)
-        left = held.quantity - result.quantity
-        dust = dust_of(left, self.venue.instrument(held.symbol))
-        if puts_back and left > 0 and dust is None:
-            self.guard.put_back(held, left)
-        fill = self._fill(leg, result, held.leverage, (None, None), reason, orders=orders)
-        return fill.model_copy(update={"dust": dust})
-
-    def _dust(self, held: Position) -> Fill:
-        """The end of a position that is too little for any order: no order makes it, at the market's last price."""
-        quote = self.venue.quote(held.symbol)
-        return ended_without_order(held, quote.last, DUST, quote.at_ms)
-
-    def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
-        """How much the account holds on the side of `held`; `quantity` where the venue does not tell, as it cuts a
-        reduction itself."""
-        try:
-            net = self._net(held.symbol)
-        except (UpstreamUnavailable, CredentialsRefused):
-            return quantity
-        return max(Decimal(0), net * sign_of(held.side))
-
-    def _net(self, symbol: str) -> Decimal:
-        return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
-
-    def closing_quantity(self, held: Decimal) -> Decimal:
-        """What the order closes of a position of `held`, in whole lots: 0 where all of that is too little to be sent.
-        Raises NothingToDo when a part of it is."""
-        quantity = self._wanted(held, self.venue.instrument(self.trade.order.symbol))
-        if quantity <= 0 and self._percent < sizing.HUNDRED:
-            raise NothingToDo(f"{self._percent} % of the position is less than one lot")
-        return quantity
-
-    def _wanted(self, held: Decimal, instrument: Instrument) -> Decimal:
-        return sizing.closing_quantity(held, self._percent, instrument.lot, least_of(instrument))
-
-    @property
-    def _percent(self) -> Decimal:
-        order = self.trade.order
-        return sizing.HUNDRED if order.is_entry else order.sell_percentage
 
     def _entered(self, size_usd: Decimal, instrument: Instrument) -> tuple[OrderResult, tuple[str, ...]]:
         order = self.trade.order

@@ -99,8 +99,15 @@ class VenueChanges:
             if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
                 self._tell(symbol, attribution.parts)
                 after = replace(look, facts=self._store.venue_facts(user_id, exchange, symbol))
-                return _after(after, attribution, request_id)
+                return self._without_dust(_after(after, attribution, request_id), user_id, exchange, symbol)
         return replace(look, reason=CHANGING)
+
+    def _without_dust(self, look: Look, user_id: UUID, exchange: str, symbol: str) -> Look:
+        """`look`, once less is noted of dust where others have traded that: it is no difference."""
+        gap = booked.total((look.net, look.facts.net.copy_negate()))
+        if gap == 0 or look.is_passing or not self._store.shrink_dust(user_id, exchange, symbol, gap):
+            return look
+        return replace(look, facts=self._store.venue_facts(user_id, exchange, symbol), net=look.facts.net, reason=None)
 
     def _settle_delisted(self, place: tuple[UUID, str, str], account: Account, request_id: str | None) -> Look:
         """Books the end of all that is held of a symbol that the venue lists no more, once it holds nothing of it."""

@@ -37,8 +37,8 @@ TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
 @dataclass
 class Market:
-    """Prices that a test sets: what has none is not listed. Of `unpriced` symbols the venue tells no price; `away` makes
-    it unreachable, `gate` holds every quote back until it is set."""
+    """Prices that a test sets: what has none is not listed. Of `unpriced` symbols no price is told; `away` makes the
+    venue unreachable, `gate` holds every quote back until it is set."""
 
     prices: dict[str, Decimal] = field(
         default_factory=lambda: {"BTCUSDT": Decimal("25000.0"), "ETHUSDT": Decimal("2000.0")}

@@ -7,6 +7,7 @@ import pytest
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import at_venue, change, check_agreement, orders_sent, reload, trades
+from tests.venues.test_changes_at_the_venue import by_hand
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 USD, HELD, DUST = 1_860, Decimal("0.066"), Decimal("0.006")
@@ -45,6 +46,17 @@ def test_dust_is_in_nobodys_way(grown: Floor) -> None:
     told = grown.send("y", action="close")
     assert (told["action"], told["remaining_quantity"], told.get("dust")) == ("closed", 0, None)
     assert grown.net() == DUST
+    check_agreement(grown)
+
+
+def test_dust_that_a_hand_sells_at_the_venue_is_no_difference(grown: Floor) -> None:
+    grown.send("x", action="close")
+    grown.send("b", size=600, **STOP)
+    change(grown, step="0.001")
+    by_hand(grown, "SELL", grown.net())
+    assert grown.server.reconciliation.run() == ()
+    assert grown.sql("select * from outside_holdings") == []
+    assert [reason for reason, _ in trades(grown)] == ["signal", "dust", "closed_at_venue"]
     check_agreement(grown)
 
 
