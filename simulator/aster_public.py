@@ -38,7 +38,8 @@ def server_time(exchange: Exchange, _: Query) -> object:
 
 
 def exchange_info(exchange: Exchange, _: Query) -> object:
-    return shapes.exchange_info(exchange.markets, exchange.clock.now_ms(), exchange.meter.limit)
+    rules = {symbol: exchange.rules(symbol) for symbol in exchange.markets}
+    return shapes.exchange_info(rules, exchange.clock.now_ms(), exchange.meter.limit)
 
 
 def klines(exchange: Exchange, query: Query) -> object:

@@ -42,7 +42,7 @@ class Window:
 
 
 def user_trades(exchange: Exchange, user: str, given: Given) -> object:
-    exchange.market(given.get("symbol"))
+    exchange.check_known(given.get("symbol"))
     limit, first_id = _limit(given, 500, MOST_ROWS), integer(given, "fromId")
     if first_id is not None and ("startTime" in given or "endTime" in given):
         raise AsterRefusal(-1128, "Combination of optional parameters invalid.")

@@ -1,12 +1,14 @@
 """Our values in Aster's JSON: numbers as strings, times in ms, names as in Binance's futures API (as Aster's are)."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from engine.types import Candle
 from simulator import margin
 from simulator.candles import MINUTE_MS
-from simulator.ledger import DEFAULT_LEVERAGE, MIN_NOTIONAL, Account, Fill, Holding, Income, Order
+from simulator.instrument_rules import InstrumentRules, LotRule
+from simulator.ledger import DEFAULT_LEVERAGE, Account, Fill, Holding, Income, Order
 from simulator.market import Market
 
 ASSET: Final = "USDT"
@@ -27,42 +29,56 @@ def assets(symbol: str) -> tuple[str, str]:
     return symbol.removesuffix(quote), quote
 
 
-def symbol_info(symbol: str, market: Market) -> dict[str, Any]:
-    base, quote = assets(symbol)
-    decimals = market.lot_decimals
-    step, tick = text(10.0**-decimals, decimals), text(market.tick, market.decimals)
-    lot = {"minQty": step, "maxQty": str(market.most_quantity), "stepSize": step}
+def _lot(name: str, rule: LotRule) -> dict[str, str]:
+    return {"filterType": name, "minQty": plain(rule.least), "maxQty": plain(rule.most), "stepSize": plain(rule.step)}
+
+
+def _filters(rules: InstrumentRules) -> list[dict[str, Any]]:
+    tick = plain(rules.tick)
+    told: list[dict[str, Any]] = [
+        {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000", "tickSize": tick},
+        _lot("LOT_SIZE", rules.lot),
+        _lot("MARKET_LOT_SIZE", rules.market_lot),
+        {"filterType": "MAX_NUM_ORDERS", "limit": 200},
+        {"filterType": "MIN_NOTIONAL", "notional": plain(rules.min_notional)},
+    ]
+    if rules.most_stops is not None:
+        told.append({"filterType": "MAX_NUM_ALGO_ORDERS", "limit": rules.most_stops})
+    if rules.multiplier_up is not None or rules.multiplier_down is not None:
+        up, down = plain(rules.multiplier_up or Decimal(1000)), plain(rules.multiplier_down or Decimal(0))
+        band = {"multiplierUp": up, "multiplierDown": down, "multiplierDecimal": "4"}
+        told.append({"filterType": "PERCENT_PRICE", **band})
+    return told
+
+
+def symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
+    base, quote = assets(rules.pair)
+    contract = {} if rules.contract_type is None else {"contractType": rules.contract_type}
     return {
         "symbol": symbol,
-        "pair": symbol,
-        "contractType": "PERPETUAL",
+        "pair": rules.pair,
+        **contract,
         "deliveryDate": 4133404800000,
         "onboardDate": 1569398400000,
-        "status": "TRADING",
-        "maintMarginPercent": f"{margin.PUBLIC_RATE * 100:.4f}",
+        "status": rules.status,
+        "maintMarginPercent": f"{rules.maintenance_percent:.4f}",
         "requiredMarginPercent": f"{100 / DEFAULT_LEVERAGE:.4f}",
         "baseAsset": base,
         "quoteAsset": quote,
         "marginAsset": quote,
-        "pricePrecision": market.decimals,
-        "quantityPrecision": decimals,
+        "pricePrecision": rules.price_decimals,
+        "quantityPrecision": max(0, -int(rules.lot.step.normalize().as_tuple().exponent)),
         "baseAssetPrecision": 8,
         "quotePrecision": 8,
         "underlyingType": "COIN",
         "underlyingSubType": [],
         "orderTypes": ["LIMIT", "MARKET", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
         "timeInForce": ["GTC", "IOC"],
-        "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000", "tickSize": tick},
-            {"filterType": "LOT_SIZE", **lot},
-            {"filterType": "MARKET_LOT_SIZE", **lot},
-            {"filterType": "MAX_NUM_ORDERS", "limit": 200},
-            {"filterType": "MIN_NOTIONAL", "notional": str(MIN_NOTIONAL)},
-        ],
+        "filters": _filters(rules),
     }
 
 
-def exchange_info(markets: dict[str, Market], now_ms: int, weight_per_minute: int) -> dict[str, Any]:
+def exchange_info(rules: Mapping[str, InstrumentRules], now_ms: int, weight_per_minute: int) -> dict[str, Any]:
     weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_per_minute}
     return {
         "timezone": "UTC",
@@ -71,7 +87,7 @@ def exchange_info(markets: dict[str, Market], now_ms: int, weight_per_minute: in
         "rateLimits": [weight] if weight_per_minute else [],
         "exchangeFilters": [],
         "assets": [{"asset": ASSET, "marginAvailable": True, "autoAssetExchange": "-10000"}],
-        "symbols": [symbol_info(symbol, market) for symbol, market in markets.items()],
+        "symbols": [symbol_info(symbol, listed) for symbol, listed in rules.items()],
     }
 
 

@@ -148,7 +148,7 @@ def _plain_orders(exchange: Exchange, user: str) -> list[Order]:
 
 def _plain_order(exchange: Exchange, user: str, given: Given) -> Order:
     """By `orderId` or `origClientOrderId` (the newest). Raises AsterRefusal when there is none."""
-    exchange.market(given.get("symbol"))
+    exchange.check_known(given.get("symbol"))
     number, name = given.get("orderId"), given.get("origClientOrderId")
     for order in reversed(_plain_orders(exchange, user)):
         told_name = f"algo-{PLAIN_IDS + order.order_id}" if is_conditional(order) else order.client_order_id

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import Final
 
 from simulator.account_book import AccountBook
@@ -13,6 +13,7 @@ from simulator.aster_weights import Meter
 from simulator.book_manners import BookManners, Level, best, filled_levels
 from simulator.commissions import constant_price
 from simulator.funding import FundingSchedule
+from simulator.instrument_rules import InstrumentRules
 from simulator.kline_faults import KlineFault
 from simulator.ledger import KINDS, ZERO, Account, Holding, Kind, Order
 from simulator.margin import MarginManners
@@ -22,6 +23,7 @@ from simulator.refusals import AsterRefusal
 Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
 WHOLE: Final = Decimal(100)
 LATEST_MS: Final = 2**62
+REDUCTIONS: Final = ("closePosition", "reduceOnly")
 
 
 @dataclass
@@ -80,6 +82,8 @@ class Exchange:
         self.books: dict[str, BookManners] = {}
         self.funding = funding or FundingSchedule()
         self.margin = MarginManners()
+        self.delisted: set[str] = set()  # symbols that were listed: the record of an account still knows them
+        self._rules: dict[str, InstrumentRules] = {}
         self._book = book
         self._accounts: dict[str, Account] = {} if book is None else book.read()
         for account in self._accounts.values():
@@ -94,6 +98,20 @@ class Exchange:
         if symbol not in self.markets:
             raise AsterRefusal(-1121, "Invalid symbol.")
         return self.markets[symbol]
+
+    def rules(self, symbol: str) -> InstrumentRules:
+        """What is listed of a symbol that is traded here; `simulator.instrument_control` changes it."""
+        if symbol not in self._rules:
+            self._rules[symbol] = InstrumentRules.of(symbol, self.markets[symbol])
+        return self._rules[symbol]
+
+    def forget_rules(self, symbol: str) -> None:
+        self._rules.pop(symbol, None)
+
+    def check_known(self, symbol: str | None) -> None:
+        """Before something is told of the past of a symbol. Raises AsterRefusal for one that never was listed."""
+        if symbol not in self.delisted:
+            self.market(symbol)
 
     def price(self, symbol: str) -> Decimal:
         market = self.markets[symbol]
@@ -150,7 +168,7 @@ class Exchange:
         account.was_funded = False
 
     def unrealized(self, account: Account) -> Decimal:
-        pairs = account.holdings.items()
+        pairs = [(symbol, held) for symbol, held in account.holdings.items() if held.amount]
         return sum((held.amount * (self.price(symbol) - held.entry_price) for symbol, held in pairs), ZERO)
 
     def place(self, user: str, given: Mapping[str, str]) -> Order:
@@ -161,7 +179,11 @@ class Exchange:
         if order.kind in self.refused_kinds:
             raise AsterRefusal(-2010, "New order is rejected.")
         self.settings.check_name(account, order.client_order_id)
-        account.accept(order, *self.best(order.symbol), self._taken(order))
+        rules, best_prices = self.rules(order.symbol), self.best(order.symbol)
+        rules.check_band(order, self.price(order.symbol), *best_prices)
+        if order.stop_price:
+            rules.check_stops(sum(1 for each in account.open_orders(order.symbol) if each.stop_price))
+        account.accept(order, *best_prices, self._taken(order), min_notional=rules.min_notional)
         return order
 
     def _taken(self, order: Order) -> list[Level] | None:
@@ -175,7 +197,7 @@ class Exchange:
 
     def find(self, user: str, given: Mapping[str, str]) -> Order:
         """The order named by `orderId` or `origClientOrderId`. Raises AsterRefusal when there is none."""
-        self.market(given.get("symbol"))
+        self.check_known(given.get("symbol"))
         number = given.get("orderId")
         order_id = int(number) if number and number.isdecimal() else None
         order = self.account(user).find(given["symbol"], order_id, given.get("origClientOrderId"))
@@ -241,6 +263,7 @@ class Exchange:
     def order(self, given: Mapping[str, str]) -> Order:
         """An order from Aster's parameters, not placed yet. Raises AsterRefusal."""
         market = self.market(given.get("symbol"))
+        rules = self.rules(given["symbol"])
         kind, side = given.get("type", ""), given.get("side", "")
         if kind not in KINDS:
             raise AsterRefusal(-1116, "Invalid orderType.")
@@ -252,11 +275,10 @@ class Exchange:
             raise AsterRefusal(-4015, "Client order id length should not be more than 36 chars")
         if given.get("timeInForce", "GTC") not in ("GTC", "IOC"):
             raise AsterRefusal(-1115, "Invalid timeInForce.")
-        close_position = given.get("closePosition") == "true"
+        close_position, reduce_only = (given.get(name, "").lower() == "true" for name in REDUCTIONS)
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
-        quantity = ZERO if close_position else _number(given, "quantity", market.lot_decimals)
-        if quantity > market.most_quantity:
-            raise AsterRefusal(-4005, "Quantity greater than max quantity.")
+        rules.check_status(is_reduction=reduce_only or close_position)
+        quantity = ZERO if close_position else rules.quantity(given)
         return Order(
             order_id=order_id,
             client_order_id=client_order_id,
@@ -264,36 +286,23 @@ class Exchange:
             kind=kind,  # type: ignore[arg-type] # one of KINDS, as checked above
             is_buy=side == "BUY",
             quantity=quantity,
-            reduce_only=given.get("reduceOnly", "").lower() == "true",
+            reduce_only=reduce_only,
             close_position=close_position,
-            price=_number(given, "price", market.decimals) if needs_price else ZERO,
-            stop_price=_number(given, "stopPrice", market.decimals) if needs_stop else ZERO,
+            price=rules.price(given, "price") if needs_price else ZERO,
+            stop_price=rules.price(given, "stopPrice") if needs_stop else ZERO,
             created_ms=now_ms,
             updated_ms=now_ms,
             rests=given.get("timeInForce") != "IOC",
             fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
-            unfilled=self._unfilled(quantity, market.lot_decimals) if kind == "MARKET" else ZERO,
+            unfilled=self._unfilled(quantity, rules.step) if kind == "MARKET" else ZERO,
             trades=self.trades_per_order,
             lot_decimals=market.lot_decimals,
         )
 
-    def _unfilled(self, quantity: Decimal, decimals: int) -> Decimal:
+    def _unfilled(self, quantity: Decimal, step: Decimal) -> Decimal:
         """What of a market order finds nobody, in whole lots."""
-        lot = Decimal(1).scaleb(-decimals)
-        return quantity - (quantity * self.fill_percent / WHOLE).quantize(lot, ROUND_FLOOR)
+        return quantity - quantity * self.fill_percent / WHOLE // step * step
 
 
 def exact(price: float, decimals: int) -> Decimal:
     return Decimal(f"{price:.{decimals}f}")
-
-
-def _number(given: Mapping[str, str], name: str, decimals: int) -> Decimal:
-    text = given.get(name, "")
-    if not text.replace(".", "", 1).isdecimal():
-        raise AsterRefusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
-    number = Decimal(text)
-    if number <= 0:
-        raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
-    if number != round(number, decimals):
-        raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
-    return number

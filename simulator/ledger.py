@@ -147,7 +147,13 @@ class Account:
         return None
 
     def accept(
-        self, order: Order, bid: Decimal, ask: Decimal, taken: list[tuple[Decimal, Decimal]] | None = None
+        self,
+        order: Order,
+        bid: Decimal,
+        ask: Decimal,
+        taken: list[tuple[Decimal, Decimal]] | None = None,
+        *,
+        min_notional: Decimal = MIN_NOTIONAL,
     ) -> None:
         """Takes `order` into the books; a market order is filled, by `taken` if that is given (prices, quantities).
 
@@ -159,7 +165,7 @@ class Account:
         at_once = order.fill_at_ms is None if is_market else order.is_reached(high=bid, low=ask)
         if at_once and order.kind not in ("MARKET", "LIMIT"):
             raise AsterRefusal(-2021, "Order would immediately trigger.")
-        self._check(order, ask if order.is_buy else bid)
+        self._check(order, ask if order.is_buy else bid, min_notional)
         self.orders[order.order_id] = order
         self.changed.append(order)
         if at_once:
@@ -260,13 +266,13 @@ class Account:
         opposite = max(ZERO, -amount if order.is_buy else amount)
         return opposite if order.close_position else min(order.quantity, opposite)
 
-    def _check(self, order: Order, price: Decimal) -> None:
+    def _check(self, order: Order, price: Decimal, min_notional: Decimal) -> None:
         if order.reduce_only or order.close_position:
             if self._executable(order) <= 0:
                 raise AsterRefusal(-2022, "ReduceOnly Order is rejected.")
             return
-        if order.quantity * price < MIN_NOTIONAL:
-            raise AsterRefusal(-4164, f"Order's notional must be no smaller than {MIN_NOTIONAL} (unless reduce only).")
+        if order.quantity * price < min_notional:
+            raise AsterRefusal(-4164, f"Order's notional must be no smaller than {min_notional} (unless reduce only).")
         holding = self.holding(order.symbol)
         after = holding.amount + (order.quantity if order.is_buy else -order.quantity)
         more = max(ZERO, abs(after) - abs(holding.amount)) * price / holding.leverage

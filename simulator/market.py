@@ -98,7 +98,7 @@ class Market:
     """
 
     def __init__(self, series: Series) -> None:
-        self._series = series
+        self.series = series
         self.decimals = series.decimals
         self.tick = 10.0**-series.decimals
         # One lot is worth ten to a hundred dollars: 0.001 BTC, 0.01 SOL, whole coins below ten dollars.
@@ -156,7 +156,7 @@ class Market:
         newest_ms = min(now_ms, until_ms if until_ms is not None else now_ms, self._last_open_ms())
         newest_ms -= newest_ms % length_ms
         # Only whole candles: a file may begin in the middle of an hour.
-        opens = range(newest_ms, self._series.start_ms - 1, -length_ms)
+        opens = range(newest_ms, self.series.start_ms - 1, -length_ms)
         traded = (open_ms for open_ms in opens if not self._is_halted(open_ms, open_ms + length_ms))
         return [self._candle(open_ms, minutes, now_ms) for open_ms in itertools.islice(traded, limit)][::-1]
 
@@ -168,12 +168,12 @@ class Market:
         return newest if before is None else merged([before, newest])
 
     def _merged_day(self, until_ms: int) -> Candle | None:
-        since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self._series.start_ms)
+        since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self.series.start_ms)
         minutes = self._minutes(since_ms, until_ms - MINUTE_MS, until_ms)
         return merged(minutes) if minutes else None
 
     def _last_open_ms(self) -> int:
-        end_ms = self._series.end_ms
+        end_ms = self.series.end_ms
         return LATEST_MS if end_ms is None else end_ms - MINUTE_MS
 
     def _unrounded(self, at_ms: int, scaled_as_ms: int) -> float:
@@ -187,7 +187,7 @@ class Market:
 
     def _current(self, now_ms: int) -> tuple[Candle, float]:
         open_ms = min(now_ms - now_ms % MINUTE_MS, self._last_open_ms())
-        return self._series.candle(open_ms), min((now_ms - open_ms) / MINUTE_MS, 1.0)
+        return self.series.candle(open_ms), min((now_ms - open_ms) / MINUTE_MS, 1.0)
 
     def _candle(self, open_ms: int, minutes: int, now_ms: int) -> Candle:
         last_ms = min(open_ms + (minutes - 1) * MINUTE_MS, now_ms - now_ms % MINUTE_MS, self._last_open_ms())
@@ -204,7 +204,7 @@ class Market:
         return any(since_halt <= since_ms and until_ms <= until_halt for since_halt, until_halt in self._halts)
 
     def _minute(self, open_ms: int, now_ms: int) -> Candle:
-        candle = self._series.candle(open_ms)
+        candle = self.series.candle(open_ms)
         is_cut = any(since_ms < open_ms + MINUTE_MS and open_ms < until_ms for since_ms, until_ms in self._halts)
         if is_cut or (self._jumps and self._jumps[0][0] < open_ms + MINUTE_MS):
             return self._jumped(candle, min(now_ms, open_ms + MINUTE_MS - 1))

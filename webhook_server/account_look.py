@@ -18,6 +18,7 @@ from engine.store.venue_rows import net_of
 from engine.store.webhook_rows import LiveAccount
 from engine.types import Position
 from webhook_server.exits import Exits
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.venue_changes import NOT_OURS, Look, VenueChanges
 from webhook_server.venues import Venues
 
@@ -97,7 +98,10 @@ class AccountLooks:
                 key = (account.user_id, account.exchange, symbol)
                 sides = (net_of(own.get(symbol, ())), seen.nets.get(symbol, Decimal(0)))
                 is_due = sides[0] != sides[1] and self._retries.is_due(key, sides, now_round)
-                if (is_due or self._has_changed(key, there.get(symbol))) and not self._is_left(symbol, differing, seen):
+                is_gone = symbol in own and listed_instrument(venue, symbol) is None
+                if (is_due or is_gone or self._has_changed(key, there.get(symbol))) and not self._is_left(
+                    symbol, differing, seen
+                ):
                     self._look_into(key, venue, seen, sides, now_round, differing)
             return seen
 

@@ -220,7 +220,10 @@ def closed(fill: Fill, held: Decimal, plan: Plan, still_open: Sequence[Position]
     `still_open` are the sender's other positions in the symbol, in the other book.
     """
     body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
-    body["remaining_quantity"] = held - fill.quantity
+    dust = fill.quantity if fill.kind == "dust" else fill.dust or Decimal(0)
+    body["remaining_quantity"] = held - fill.quantity - (fill.dust or Decimal(0))
+    if dust:
+        body["dust"] = {"quantity": dust, "usd": _cents(booked.product(dust, fill.price))}
     if still_open:
         body["still_open"] = [
             {"side": each.side.value, "quantity": each.quantity, "paper": each.is_paper} for each in still_open

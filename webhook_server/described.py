@@ -149,6 +149,7 @@ _OVER: Final = _no(error={"const": "Risk limit exceeded"}, message=_TEXT, data=_
 _PNL: Final = _object({"usd": _NUMBER, "percent": _NUMBER})
 _HALF: Final = _object({"order_id": _TEXT, "fill_price": _NUMBER, "quantity": _NUMBER, "fee_usd": _NUMBER, "pnl": _PNL})
 _MADE: Final = {"success": {"const": True}}
+_TEXT_OR_NONE: Final[Schema] = {"type": ["string", "null"]}
 _PRICE_OR_NONE: Final[Schema] = {"type": ["number", "null"]}
 _WHOLE_POSITION: Final = _object(
     {
@@ -183,11 +184,14 @@ _CLOSED: Final = _object(
         **_MADE,
         "action": {"const": "closed"},
         **_TRADED,
+        "order_id": _TEXT_OR_NONE,  # what is too little for any order ends without one
+        "orderId": _TEXT_OR_NONE,
         "exitPrice": _NUMBER,
         "remaining_quantity": _NUMBER,
         "pnl": _PNL,
     },
     {
+        "dust": _object({"quantity": _NUMBER, "usd": _NUMBER}),
         "entryRefused": _object({"success": {"const": False}, "message": _TEXT}),
         "still_open": {"type": "array", "items": _object({"side": _SIDE, "quantity": _NUMBER, "paper": _BOOLEAN})},
     },

@@ -8,7 +8,7 @@ from engine import booked
 from engine.errors import SparkyError
 from engine.exchanges.order_book import OrderBook, average_price, endless
 from engine.exchanges.paper import deep_enough, moved_price
-from engine.exchanges.venue import Instrument, Quotes
+from engine.exchanges.venue import Instrument, Quote, Quotes
 from engine.types import Side
 from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage, within
 from webhook_server.refusal import Refusal
@@ -56,6 +56,15 @@ class EntryPricing:
         sent = instrument.floored(quantity)
         _check(refused_by_slippage(book, sent, self.limits, is_buy=is_buy, limit_price=limit))
         return quantity
+
+    def quote(self) -> Quote:
+        """Best bid and ask of the book, as the last price the one that a stop of the entry is nearer to. Raises what the
+        quotes raise."""
+        book = self.quotes().entry_book(self.order.symbol)
+        _check(refused_by_book(book, self.limits))
+        bid, ask = book.bids[0].price, book.asks[0].price
+        at_ms = book.at_ms or book.clock_ms or 0
+        return Quote(bid=bid, ask=ask, last=bid if self._is_buy else ask, at_ms=at_ms)
 
     def _price(self, book: OrderBook, size_usd: Decimal, instrument: Instrument) -> Decimal:
         """Of a purchase what it pays on average, moved by the slippage; of a sale the best bid, as it may get less."""

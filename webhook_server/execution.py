@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable
+from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, StrategyFault, UpstreamUnavailable
 from engine.exchanges.live_venues import check_live
 from engine.exchanges.venue import Account
 from engine.store.margin_rows import EntryMargin
@@ -187,6 +187,10 @@ class Desk:
                 released = trade.with_released_names()
                 found = found_at_venue(self._legs(released))
                 trade = released if found is not None else trade
+        except StrategyFault:
+            if trade.order.is_entry:
+                raise
+            return trade, None  # the symbol is gone: what was sent is settled by the venue's record
         except (BadConfiguration, Ended) as error:
             raise OutcomeUnknown(f"the venue cannot be asked about {trade.request.id}: {error}") from error
         if found is None or trade.portfolio is None or found.open_usd > 0:

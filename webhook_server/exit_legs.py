@@ -19,8 +19,10 @@ from engine.store.store import Store
 from engine.store.venue_rows import RequestFill
 from engine.store.webhook_rows import BookedFill, Fill
 from engine.types import Position
+from webhook_server.delisting import delisted_exit
 from webhook_server.kept_open import kept_open
 from webhook_server.legs import Legs
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.trade import CLOSE, REST, UNDO, PositionEnded, Request, Trade, sign_of
 from webhook_server.venue_changes import Look, VenueChanges
@@ -40,7 +42,7 @@ class Exit:
 
     @property
     def is_whole(self) -> bool:
-        return self.fill.quantity >= self.held.quantity
+        return self.fill.quantity + (self.fill.dust or Decimal(0)) >= self.held.quantity
 
     def pnl(self, last: BookedFill | None) -> tuple[Decimal, Decimal]:
         """In USD and in percent of the cost; `last` is what booking the last leg did. Costs are in the proportion of
@@ -65,9 +67,12 @@ class ExitLegs:
     def make(self, legs: Legs, held: Position) -> Exit:
         """Closes what the order names of `held`. Raises PositionEnded where it turns out to have ended at the venue,
         NothingToDo, and what the venue and the store raise."""
+        is_listed = listed_instrument(legs.venue, held.symbol) is not None
         if legs.trade.is_paper:
-            fill = legs.close(held)
+            fill = legs.close(held) if is_listed else delisted_exit(held)
             return Exit(fill, held, unbooked=fill)
+        if not is_listed:
+            raise self._settled(legs, held)
         if not legs.trade.may_have_been_sent:
             return self._sent(legs, self._submitted(legs, held))
         request = legs.trade.request
@@ -91,6 +96,15 @@ class ExitLegs:
         if ours <= 0:
             raise VenueRefused(f"the account holds nothing of {now.symbol} on this side any more", "reduce_only")
         return legs.undo(opened, ours, may_only_reduce=_at_venue(look) * sign_of(now.side) >= ours)
+
+    def _settled(self, legs: Legs, held: Position) -> PositionEnded | UpstreamUnavailable | VenueRefused:
+        """What became of a position in a symbol that the venue lists no more."""
+        look = self._look(legs)
+        if look is None or look.is_passing:
+            return UpstreamUnavailable("venue", f"it lists {held.symbol} no more, and its record cannot be read now")
+        if self._of(look, held) is None:
+            return PositionEnded(self._ended(held))
+        return VenueRefused(f"{held.symbol}: {look.reason}", "filter")
 
     def _sent(self, legs: Legs, held: Position) -> Exit:
         first = self._first(legs, held)
@@ -217,8 +231,12 @@ def _of_quantity(position: Position, quantity: Decimal) -> Position:
 
 def whole_exit(fills: Sequence[RequestFill]) -> Fill | None:
     """All legs of an exit as one fill; None where there is none."""
+    dust = [each.fill for each in fills if each.kind == "dust"]
     legs = [each.fill for each in fills if each.kind in {"close", "rest"}]
-    return reduce(_sum, legs) if legs else None
+    if not legs:
+        return dust[0] if dust else None
+    left = booked.total(each.quantity for each in dust) or None
+    return reduce(_sum, legs).model_copy(update={"dust": left})
 
 
 def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool) -> None:
@@ -251,7 +269,9 @@ def _sum(first: Fill, rest: Fill) -> Fill:
     quantity = first.quantity + rest.quantity
     value = booked.total(booked.product(each.quantity, each.price) for each in (first, rest))
     price = first.price if first.price == rest.price else booked.quotient(value, quantity)
-    return first.model_copy(update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd})
+    return first.model_copy(
+        update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd, "dust": rest.dust}
+    )
 
 
 def _held(trade: Trade) -> Position:

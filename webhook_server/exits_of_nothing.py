@@ -11,6 +11,7 @@ from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
 from engine.types import Position
 from webhook_server import answers
+from webhook_server.endings import DELISTED, SETTLED
 from webhook_server.fields import SYMBOL
 from webhook_server.outside_record import BY_HAND
 from webhook_server.schemas import Order
@@ -20,7 +21,7 @@ from webhook_server.venues import Venues
 
 MOST_NAMED: Final = 5
 LATELY_S: Final = 86_400.0
-AT_VENUE: Final = frozenset({*(cause.value for cause in Forced), BY_HAND})
+AT_VENUE: Final = frozenset({*(cause.value for cause in Forced), BY_HAND, SETTLED, DELISTED})
 
 
 def reason(request: Request, store: Store, venues: Venues) -> str:
@@ -32,9 +33,11 @@ def reason(request: Request, store: Store, venues: Venues) -> str:
     order = request.order
     _check_strategy(request, store)
     held = [each for each in store.open_positions(user_id=request.user_id) if each.symbol == order.symbol]
-    is_known = any(each.exchange.lower() == order.exchange for each in held) or _is_listed(order, venues)
+    ended = _ended_at_venue(request, store)
+    is_held = any(each.exchange.lower() == order.exchange for each in held)
+    is_known = is_held or bool(ended) or _is_listed(order, venues)
     told = _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
-    told += _ended_at_venue(request, store)
+    told += ended
     return told if is_known else f"{told}; whether {order.exchange} lists it is not known while it does not answer"
 
 

@@ -18,6 +18,7 @@ from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT, Account, client_order
 from engine.store.store import Store
 from engine.store.venue_rows import EndedSymbol
 from webhook_server.clock import Clock
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import ids
 from webhook_server.venues import Venues
@@ -67,6 +68,8 @@ class LeftoverOrders:
         if credentials is None:
             return True
         account: Account = self._venues.live(ended.exchange, credentials)
+        if listed_instrument(account, ended.symbol) is None:
+            return True  # the venue has cancelled its orders
         # The orders first: what waited then is of a position, or of a request under way, that the books know now.
         with leaving_room():
             waiting = account.orders_open(ended.symbol)

@@ -1,24 +1,25 @@
 """The legs of an order at a venue: out of what is held, into what is wanted. Knows no books and no answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
-from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
-from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Venue
+from engine.errors import VenueRefused
+from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Venue
 from engine.store.margin_rows import EntryMargin
 from engine.store.webhook_rows import Fill
 from engine.types import MarginMode, Position, Side
 from webhook_server import entry_margin, sizing
 from webhook_server.clock import Clock
+from webhook_server.closing_legs import ClosingLegs
 from webhook_server.entry_pricing import EntryPricing
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
-from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade, sign_of
+from webhook_server.protection_fit import protectable
+from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade
 
 KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
     OPEN: "open",
@@ -29,7 +30,7 @@ KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
 
 
 @dataclass(frozen=True)
-class Legs:
+class Legs(ClosingLegs):
     """Executes the legs of `trade` at `venue`. Methods raise NothingToDo and what the venue raises; an entry that
     `pricing` refuses raises EntryRefused.
 
@@ -50,40 +51,6 @@ class Legs:
     @property
     def guard(self) -> Guard:
         return Guard(self.trade, self.venue, self.metrics)
-
-    @property
-    def account(self) -> Account:
-        """The account of a live trade."""
-        return cast("Account", self.venue)
-
-    def close(self, held: Position) -> Fill:
-        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
-        that reduces what the account holds.
-
-        Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
-        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.
-        """
-        result = self.sent(CLOSE)
-        if result is not None:
-            return self._fill(CLOSE, result, held.leverage, (None, None))
-        quantity = self.closing_quantity(held.quantity)
-        if not self.trade.is_paper:
-            self.submit()
-        reason, result = self._taken_down(held) or (None, self._closed(held, quantity))
-        if result.quantity < held.quantity:
-            self.guard.put_back(held, held.quantity - result.quantity)
-        return self._fill(CLOSE, result, held.leverage, (None, None), reason)
-
-    def close_rest(self, left: Position, quantity: Decimal) -> Fill:
-        """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
-        it from being a reduction of the account. Only after books and venue were compared."""
-        result = self.sent(REST)
-        if result is None:
-            self.guard.taken_down(left)
-            result = self._rest(left, quantity)
-        if result.quantity < left.quantity:
-            self.guard.put_back(left, left.quantity - result.quantity)
-        return self._fill(REST, result, left.leverage, (None, None))
 
     def has_fired(self) -> bool:
         """Whether a protective order of what is held has filled, unseen so far."""
@@ -116,15 +83,6 @@ class Legs:
         reasons = sizing.reduced_by(wanted, found.quantity, lot)
         return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(least, lot) else reasons
 
-    def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
-        """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
-        result = self.sent(UNDO)
-        if result is None:
-            self.guard.withdrawn()
-            is_buy = opened.side is Side.SHORT
-            result = self._place(UNDO, quantity, is_buy=is_buy, reduce_only=may_only_reduce)
-        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected")
-
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
         if not self.trade.may_have_been_sent:
@@ -138,81 +96,32 @@ class Legs:
         except VenueRefused:
             return False
 
-    def _taken_down(self, held: Position) -> Fired | None:
-        """What was cancelled before the venue went away is put back, if it can be."""
-        try:
-            return self.guard.taken_down(held)
-        except UpstreamUnavailable:
-            self.guard.put_back(held, held.quantity)
-            raise
-
-    def _closed(self, held: Position, quantity: Decimal) -> OrderResult:
-        """A position whose exit surely was not made gets its protection back."""
-        try:
-            return self._reduced(held, quantity)
-        except (VenueRefused, UpstreamUnavailable):
-            self.guard.put_back(held, held.quantity)
-            raise
-
-    def _rest(self, left: Position, quantity: Decimal) -> OrderResult:
-        try:
-            return self._place(REST, quantity, is_buy=left.side is Side.SHORT, reduce_only=False)
-        except (VenueRefused, UpstreamUnavailable):
-            self.guard.put_back(left, left.quantity)
-            raise
-
-    def _reduced(self, held: Position, quantity: Decimal) -> OrderResult:
-        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero. What the
-        market has ended on paper ends at the price of then."""
-        terms = self.trade.exit_terms
-        if terms is not None:
-            order = self._order(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
-            return cast("PaperVenue", self.venue).exit_at(order, terms.price, terms.at_ms, terms.fee_usd)
-        if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
-            quantity = min(quantity, self._on_side(held, quantity))
-            if quantity <= 0:
-                raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
-        return self._place(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
-
-    def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
-        """How much the account holds on the side of `held`; `quantity` where the venue does not tell, as it cuts a
-        reduction itself."""
-        try:
-            net = self._net(held.symbol)
-        except (UpstreamUnavailable, CredentialsRefused):
-            return quantity
-        return max(Decimal(0), net * sign_of(held.side))
-
-    def _net(self, symbol: str) -> Decimal:
-        return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
-
-    def closing_quantity(self, held: Decimal) -> Decimal:
-        """What the order closes of a position of `held`. Raises NothingToDo when that is less than a lot."""
-        order = self.trade.order
-        percent = sizing.HUNDRED if order.is_entry else order.sell_percentage
-        quantity = sizing.closing_quantity(held, percent, self.venue.instrument(order.symbol).lot)
-        if quantity <= 0:
-            raise NothingToDo(f"{percent} % of the position is less than one lot")
-        return quantity
-
     def _entered(
         self, size_usd: Decimal, instrument: Instrument, mode: MarginMode | None
     ) -> tuple[OrderResult, tuple[str, ...]]:
         order = self.trade.order
         wanted = self.pricing.quantity(size_usd)
         quantity = self._entry_quantity(size_usd, wanted, instrument)
-        entry_margin.check_stop(self.trade, mode, instrument, quantity, size_usd / wanted)
+        fitting = quantity
+        if self.trade.wants_protection:
+            fitting = protectable(order, self.trade.held, quantity, instrument, self.pricing.quote())
+        entry_margin.check_stop(self.trade, mode, instrument, fitting, size_usd / wanted)
         try:
-            result = self._place(OPEN, quantity, is_buy=order.side is Side.LONG, reduce_only=False, mode=mode)
+            result = self._place(OPEN, fitting, is_buy=order.side is Side.LONG, reduce_only=False, mode=mode)
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
             raise
+        if fitting < quantity:
+            partial = sizing.reduced_by(fitting, result.quantity, instrument.lot)
+            return result, (sizing.ReducedBy.MAX_PROTECTED_QUANTITY, *partial)
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
 
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
         order = self.trade.order
+        if not instrument.is_trading:
+            raise VenueRefused(f"{order.symbol} takes no entries now: its status is {instrument.status}", "filter")
         if instrument.max_leverage is not None and order.leverage > instrument.max_leverage:
             raise VenueRefused(f"leverage {order.leverage} is above the {instrument.max_leverage} of {order.symbol}")
         quantity, worst = instrument.floored(wanted), size_usd / wanted
@@ -256,6 +165,7 @@ class Legs:
         leverage: int,
         protection: tuple[Decimal | None, Decimal | None],
         exit_reason: str | None = None,
+        orders: Sequence[OrderResult] = (),
     ) -> Fill:
         order = self.trade.order
         return Fill(
@@ -270,6 +180,7 @@ class Legs:
             is_paper=self.trade.is_paper,
             strategy_id=order.strategy_id,
             order_id=result.order_id,
+            order_ids=tuple(each.order_id for each in orders) if len(orders) > 1 else (),
             client_order_id=result.client_order_id,
             stop_loss_price=protection[0],
             take_profit_price=protection[1],

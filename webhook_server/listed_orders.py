@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
-from engine.exchanges.venue import Account, OpenOrder
+from engine.errors import StrategyFault
+from engine.exchanges.venue import GONE, Account, Instrument, OpenOrder, Quotes
 from engine.types import Position
 
 # At Aster and Binance a list of one symbol weighs 1, and one of all symbols 40.
@@ -41,3 +42,12 @@ class Listed:
         found = {each.client_order_id: each for each in account.orders_open(position.symbol)}
         self._of_symbol[position.user_id, position.exchange, position.symbol] = found
         return found
+
+
+def listed_instrument(quotes: Quotes, symbol: str) -> Instrument | None:
+    """What is listed of `symbol`; None where the venue lists it no more. Raises UpstreamUnavailable."""
+    try:
+        instrument = quotes.instrument(symbol)
+    except StrategyFault:
+        return None
+    return None if instrument.status == GONE else instrument

@@ -17,7 +17,9 @@ from engine.telemetry import label
 from engine.types import Position
 from webhook_server import sizing
 from webhook_server.clock import Clock
+from webhook_server.endings import DELISTED
 from webhook_server.exits import Exits
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.paper_round import Ended, PaperRound
 from webhook_server.schemas import ExitTerms
@@ -45,6 +47,9 @@ class Marks:
         has_paper = any(each.is_paper for each in positions)
         paper = PaperRound(self._venues, positions, self._store.paper_margins() if has_paper else ())
         for (exchange, symbol), held in by_symbol(positions):
+            if self._is_delisted(exchange, symbol):
+                self._end_delisted(held)
+                continue
             ticker = self._ticker(exchange, symbol)
             if ticker is not None:
                 self._store.mark_positions(exchange, symbol, ticker.last)
@@ -66,6 +71,19 @@ class Marks:
             return None
         self._unpriced.discard(key)
         return ticker
+
+    def _is_delisted(self, exchange: str, symbol: str) -> bool:
+        """False where that is not known."""
+        try:
+            return listed_instrument(self._venues.quotes(exchange), symbol) is None
+        except SparkyError:
+            return False
+
+    def _end_delisted(self, positions: Iterable[Position]) -> None:
+        """Ends paper positions in a symbol that the exchange lists no more; live ones are settled by their venue."""
+        for position in positions:
+            if position.is_paper:
+                self._exits.exit(position, DELISTED)
 
     def _exit_triggered(self, positions: Iterable[Position], price: Decimal) -> None:
         """Of live positions, whose orders at the venue come first."""

@@ -21,6 +21,7 @@ from engine.exchanges.venue import (
 from engine.store.webhook_rows import PlacedProtection
 from engine.types import Position
 from webhook_server.metrics import Metrics
+from webhook_server.split_orders import protected_quantity
 from webhook_server.trade import Trade
 
 logger = structlog.get_logger()
@@ -75,7 +76,10 @@ class Guard:
         what was traded stands."""
         if self.trade.is_paper or ids(held) == (None, None):
             return
-        wanted = protection_of(held, quantity)
+        kept = protected_quantity(quantity, self.venue.instrument(held.symbol))
+        if kept <= 0:
+            return
+        wanted = protection_of(held, kept)
         failures = placed_each(self.venue, wanted)
         if failures:
             self.metrics.protection_failures.labels("exit").inc()
@@ -86,7 +90,7 @@ class Guard:
             signal_id=self.trade.request.order_name,
             symbol=position.symbol,
             side=position.side,
-            quantity=position.quantity,
+            quantity=protected_quantity(position.quantity, self.venue.instrument(position.symbol)) or position.quantity,
             stop_loss_price=position.stop_loss_price,
             take_profit_price=position.take_profit_price,
         )

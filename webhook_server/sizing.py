@@ -19,16 +19,20 @@ class ReducedBy(StrEnum):
     MAX_ENTRY_PERCENT = "max_entry_percent"
     MAX_POSITION_USD = "max_position_usd"
     MAX_POSITION_SIZE_USD = "max_position_size_usd"
+    MAX_PROTECTED_QUANTITY = "max_protected_quantity"
     LOT_STEP = "lot_step"
     PARTIAL_FILL = "partial_fill"
 
 
-def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal) -> Decimal:
-    """`percent` of what is held in whole lots, 0 if that is under one; all of it when less than a lot would stay."""
-    if percent >= HUNDRED:
-        return held
-    part = floor_to(_percent_of(held, percent), lot)
-    return held if part > 0 and held - part < lot else part
+def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal, least: Decimal | None = None) -> Decimal:
+    """`percent` of what is held in whole lots, 0 if that is under `least` (a lot); all that can be sent of it when less
+    than `least` would stay."""
+    least = lot if least is None else least
+    whole = floor_to(held, lot)
+    part = whole if percent >= HUNDRED else floor_to(_percent_of(held, percent), lot)
+    if part < least:
+        return Decimal(0)
+    return whole if held - part < least else part
 
 
 def protective_prices(order: Order, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:

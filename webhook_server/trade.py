@@ -95,10 +95,15 @@ class Trade:
     @property
     def is_protected(self) -> bool:
         """Whether protective orders are to wait at the venue once the entry is made."""
+        return not self.is_paper and self.wants_protection
+
+    @property
+    def wants_protection(self) -> bool:
+        """Whether the position has a stop-loss or a take-profit once the entry is made, in either book."""
         order, held = self.order, self.held
         asked = order.stop_loss_percent is not None or order.take_profit_percent is not None
         kept = self.adds() and held is not None and (held.stop_loss_price or held.take_profit_price) is not None
-        return not self.is_paper and (asked or kept)
+        return asked or kept
 
     def may_only_reduce(self, side: Side) -> bool:
         """Whether closing a position on `side` reduces the account's net, the only position that a venue knows.

@@ -21,18 +21,22 @@ from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
 from engine.store.webhook_rows import Fill
 from engine.types import Position
 from webhook_server.attribution import Attribution, Part, attribute
+from webhook_server.delisting import settled_by_income, settled_by_trades
+from webhook_server.endings import SETTLED
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.metrics import Metrics
-from webhook_server.outside_record import OutsideRecord, costs_shared, read_record
+from webhook_server.outside_record import BY_HAND, OutsideRecord, costs_shared, read_record
 from webhook_server.protecting import STOPPED, TARGET, fired_of, ids, is_new_exit
 
 logger = structlog.get_logger()
 
-OURS: Final = re.compile(r"s[a-z]-[0-9a-f]{32}")
+OURS: Final = re.compile(r"s[a-z][1-9a-z]?-[0-9a-f]{32}")
 LEFT_OVER: Final = re.compile(f"s[{STOP_LOSS}{TAKE_PROFIT}]-")
 UNDER_WAY: Final = "a signal in this symbol is being executed"
 CHANGING: Final = "the books changed while the venue was asked"
 NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
 FIRED: Final = "a protective order has filled and is not booked yet"
+NOT_SETTLED: Final = "the venue lists it no more, and has not settled it yet"
 ATTEMPTS: Final = 3
 
 
@@ -77,6 +81,8 @@ class VenueChanges:
         `rereads` reads the record also where both agree: a position may have been closed and opened again. Raises what
         the account and the store raise.
         """
+        if listed_instrument(account, symbol) is None:
+            return self._settle_delisted((user_id, exchange, symbol), account, request_id)
         for _ in range(ATTEMPTS):
             look = self._compared(user_id, exchange, symbol, account, request_id)
             is_equal = look.facts.net == look.net
@@ -93,8 +99,51 @@ class VenueChanges:
             if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
                 self._tell(symbol, attribution.parts)
                 after = replace(look, facts=self._store.venue_facts(user_id, exchange, symbol))
-                return _after(after, attribution, request_id)
+                return self._without_dust(_after(after, attribution, request_id), user_id, exchange, symbol)
         return replace(look, reason=CHANGING)
+
+    def _without_dust(self, look: Look, user_id: UUID, exchange: str, symbol: str) -> Look:
+        """`look`, once less is noted of dust where others have traded that: it is no difference."""
+        gap = booked.total((look.net, look.facts.net.copy_negate()))
+        if gap == 0 or look.is_passing or not self._store.shrink_dust(user_id, exchange, symbol, gap):
+            return look
+        return replace(look, facts=self._store.venue_facts(user_id, exchange, symbol), net=look.facts.net, reason=None)
+
+    def _settle_delisted(self, place: tuple[UUID, str, str], account: Account, request_id: str | None) -> Look:
+        """Books the end of all that is held of a symbol that the venue lists no more, once it holds nothing of it."""
+        symbol, facts = place[2], self._store.venue_facts(*place)
+        if set(facts.unsettled) - {request_id}:
+            return Look(facts, facts.net, UNDER_WAY)
+        net = next((each.net for each in account.positions() if each.symbol == symbol), Decimal(0))
+        if net != 0:
+            return Look(facts, booked.total((net, facts.outside_net.copy_negate())), NOT_SETTLED)
+        if facts.outside_net != 0:  # the venue has settled that too
+            self._store.forget_outside(*place)
+            facts = self._store.venue_facts(*place)
+        if facts.positions and not self._book_delisted(place, account, request_id, facts):
+            return Look(facts, net, CHANGING)
+        return Look(self._store.venue_facts(*place), net)
+
+    def _book_delisted(
+        self, place: tuple[UUID, str, str], account: Account, request_id: str | None, facts: VenueFacts
+    ) -> bool:
+        """False where the books have changed meanwhile."""
+        by_trades = settled_by_trades(account, place[2], facts)
+        if by_trades is None:
+            exits = list(settled_by_income(account, place[2], facts))
+            record = ReadRecord(last_trade_id=facts.last_trade_id or 0, unbooked_net=Decimal(0), read_ms=facts.read_ms)
+        else:
+            parts, record = by_trades
+            parts = tuple(replace(each, reason=SETTLED) if each.reason == BY_HAND else each for each in parts)
+            exits = [_exit(place[1], each) for each in parts]
+        is_booked = self._store.book_outside(*place, request_id, facts, exits, record)
+        if is_booked:
+            for each in exits:
+                fill = each.fill
+                self._metrics.outside_exits.labels(fill.exit_reason or SETTLED).inc()
+                told = {"reason": fill.exit_reason, "quantity": str(fill.quantity), "price": str(fill.price)}
+                logger.warning("position_settled_by_venue", symbol=fill.symbol, **told)
+        return is_booked
 
     def _compared(self, user_id: UUID, exchange: str, symbol: str, account: Account, request_id: str | None) -> Look:
         """Both sides, read so that they belong together."""

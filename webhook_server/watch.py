@@ -13,15 +13,16 @@ from uuid import UUID
 
 import structlog
 
+from engine.booked import digits
 from engine.errors import BadConfiguration, OrderIdTaken, OrderUnclear, SparkyError, UpstreamUnavailable
 from engine.exchanges.backoff import leaving_room
-from engine.exchanges.venue import Account, OpenOrder, OrderResult, OrderStatus, Protection
+from engine.exchanges.venue import Account, Instrument, OpenOrder, OrderResult, OrderStatus, Protection
 from engine.store.store import Store
 from engine.types import Position, Side
 from webhook_server.away import Away
 from webhook_server.execution import Desk
 from webhook_server.exits import Exits
-from webhook_server.listed_orders import Listed
+from webhook_server.listed_orders import Listed, listed_instrument
 from webhook_server.locks import Busy
 from webhook_server.metrics import Metrics
 from webhook_server.protecting import (
@@ -36,6 +37,7 @@ from webhook_server.protecting import (
     under_other_ids,
     unlisted,
 )
+from webhook_server.split_orders import most_of, protected_quantity
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
@@ -127,10 +129,14 @@ class Watch:
         if position is None:
             return Seen()
         account = self._account(position)
+        instrument = listed_instrument(account, position.symbol)
+        if instrument is None:
+            return Seen()  # the venue has settled it, as the reconciliation books
+        uncovered = _uncovered(position, instrument)
         with leaving_room():
-            fired, missing, waiting = self._state(account, position)
+            fired, missing, waiting = self._state(account, position, instrument)
             if fired is not None or not missing:
-                return Seen(fired=fired)
+                return Seen(fired=fired, missing=uncovered)
             obstacle = self._obstacle(position)
             if obstacle is not None:
                 return Seen(missing=f"not restored, since {obstacle}")
@@ -139,21 +145,24 @@ class Watch:
             )
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
             return Seen()  # others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time
+        kept = protected_quantity(position.quantity, instrument)
         if any(name_of(half) in self._taken for half in missing):
-            return self._renamed(account, position)
-        self._note(position, missing)
-        return self._restored(account, position, missing, waiting)
+            seen = self._renamed(account, position, kept)
+        else:
+            self._note(position, missing)
+            seen = self._restored(account, position, missing, waiting)
+        return seen if uncovered is None or seen != Seen() else Seen(missing=uncovered)
 
     def _state(
-        self, account: Account, position: Position
+        self, account: Account, position: Position, instrument: Instrument
     ) -> tuple[str | None, list[Protection], dict[str | None, OpenOrder]]:
         """Which of its orders has fired, what of its protection does not wait, and the orders that do. A list that was
         read for another position is read again before anything is believed to be missing."""
         waiting, is_fresh = self._listed.orders(account, position)
-        fired, missing = _lacking(account, position, waiting)
+        fired, missing = _lacking(account, position, waiting, instrument)
         if missing and fired is None and not is_fresh:
             waiting = self._listed.read(account, position)
-            fired, missing = _lacking(account, position, waiting)
+            fired, missing = _lacking(account, position, waiting, instrument)
         return fired, missing, waiting
 
     def _account(self, position: Position) -> Account:
@@ -169,7 +178,7 @@ class Watch:
         whole = protection_of(position, position.quantity)
         self._store.book_protection(None, position.user_id, position.id, noted(whole), status=None, answer=None)
 
-    def _renamed(self, account: Account, position: Position) -> Seen:
+    def _renamed(self, account: Account, position: Position, quantity: Decimal) -> Seen:
         """Places all orders of `position` under other ids. At the look after the one that found an id taken, since a
         venue may have shown an older order of that id rather than the one that waits."""
         if not self._may_send():
@@ -178,7 +187,7 @@ class Watch:
             ended = None if name is None else account.cancel(position.symbol, name)
             if is_new_exit(ended, position):
                 return Seen(fired=reason)
-        wanted = under_other_ids(protection_of(position, position.quantity))
+        wanted = under_other_ids(protection_of(position, quantity))
         self._store.book_protection(None, position.user_id, position.id, noted(wanted), status=None, answer=None)
         self._taken.difference_update(name for name in ids(position) if name is not None)
         return self._restored(account, position, halves(wanted), {})
@@ -229,13 +238,16 @@ class Watch:
 
 
 def _lacking(
-    account: Account, position: Position, waiting: dict[str | None, OpenOrder]
+    account: Account, position: Position, waiting: dict[str | None, OpenOrder], instrument: Instrument
 ) -> tuple[str | None, list[Protection]]:
-    """Which of its orders has fired, and what of its protection does not wait."""
+    """Which of its orders has fired, and what of its protection does not wait: nothing can for too little."""
     known = unlisted(account, position, waiting)
-    wanted = halves(protection_of(position, position.quantity))
+    quantity = protected_quantity(position.quantity, instrument)
+    wanted = halves(protection_of(position, quantity)) if quantity > 0 else ()
     # An open one that is not listed is being triggered, or new: another in its place would close what others hold.
-    missing = [half for half in wanted if not _waits(half, waiting) and not _is_open(known.get(name_of(half)))]
+    missing = [
+        half for half in wanted if not _waits(half, waiting, instrument) and not _is_open(known.get(name_of(half)))
+    ]
     return fired_among(position, known), missing
 
 
@@ -270,7 +282,18 @@ def _is_open(order: OrderResult | None) -> bool:
     return order is not None and order.status is OrderStatus.OPEN
 
 
-def _waits(half: Protection, waiting: dict[str | None, OpenOrder]) -> bool:
-    """Whether its order is open, as a reduction of just what is held (0 stands for that)."""
+def _waits(half: Protection, waiting: dict[str | None, OpenOrder], instrument: Instrument) -> bool:
+    """Whether its order is open, as a reduction of just what one order can be for (0 stands for all that is held). One
+    that was placed before the sizes of orders changed is as good."""
     order = waiting.get(name_of(half))
-    return order is not None and order.reduce_only and order.quantity in {0, half.quantity}
+    if order is None or not order.reduce_only:
+        return False
+    return order.quantity == 0 or protected_quantity(order.quantity, instrument) == half.quantity
+
+
+def _uncovered(position: Position, instrument: Instrument) -> str | None:
+    """What no order at the venue can protect, as one order may be for less; `Marks` closes it in time."""
+    most = most_of(instrument)
+    if most is None or instrument.floored(position.quantity) <= most:
+        return None
+    return f"one protective order may be for {digits(most)} of {digits(position.quantity)} held"

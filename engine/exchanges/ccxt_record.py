@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import ccxt
 
-from engine.errors import UpstreamUnavailable
+from engine.errors import StrategyFault, UpstreamUnavailable
 from engine.exchanges import readings
 from engine.exchanges import record_readings as rows
 from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
@@ -99,7 +99,7 @@ class CcxtRecord(ABC):
         with self._asking():
             ask = self._endpoint("order")
             try:
-                row = ask({"symbol": market_of(self._exchange, symbol)["id"], "orderId": order_id})
+                row = ask({"symbol": self._market_id(symbol), "orderId": order_id})
             except ccxt.OrderNotFound:
                 return None
             if rows.name(row["orderId"]) != order_id:
@@ -153,8 +153,15 @@ class CcxtRecord(ABC):
 
     def _told(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
         ask = self._endpoint(what)
-        market_id = market_of(self._exchange, symbol)["id"]
+        market_id = self._market_id(symbol)
         return rows.rows_of(ask({"symbol": market_id, **query}), market_id)
+
+    def _market_id(self, symbol: str) -> str:
+        """The venue's name of `symbol`; of one that it lists no more, and that its record still tells of, ours."""
+        try:
+            return str(market_of(self._exchange, symbol)["id"])
+        except StrategyFault:
+            return symbol
 
     def _endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)

@@ -10,7 +10,15 @@ from typing import Any, Final
 import ccxt
 
 from engine.booked import digits, exact, product, quotient
-from engine.errors import OrderIdTaken, OrderUnclear, OutcomeUnknown, SparkyError, UpstreamUnavailable, VenueRefused
+from engine.errors import (
+    OrderIdTaken,
+    OrderUnclear,
+    OutcomeUnknown,
+    SparkyError,
+    StrategyFault,
+    UpstreamUnavailable,
+    VenueRefused,
+)
 from engine.exchanges import readings
 from engine.exchanges.account_reading import read_state
 from engine.exchanges.account_state import AccountState
@@ -123,7 +131,11 @@ class CcxtVenue(CcxtRecord):
         if name is None or not self._conditional.may_have_been(name):
             return name
         with self._asking():
-            return self._conditional.client_id_of(market_of(self._exchange, symbol), order_id) or name
+            try:
+                market = market_of(self._exchange, symbol)
+            except StrategyFault:  # of a symbol that is gone the venue tells no conditional orders
+                return name
+            return self._conditional.client_id_of(market, order_id) or name
 
     def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
         legs = legs_of(protection, self.instrument(protection.symbol))

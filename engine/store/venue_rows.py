@@ -59,7 +59,7 @@ class VenueFacts(Row):
 class RequestFill(Row):
     """A fill of a request as it was booked, and what that did."""
 
-    kind: Literal["open", "close", "rest", "undo"]
+    kind: Literal["open", "close", "rest", "undo", "dust"]
     exchange: str
     symbol: str
     side: Side
@@ -70,6 +70,7 @@ class RequestFill(Row):
     is_paper: bool
     strategy_id: UUID | None
     order_id: str | None
+    order_ids: tuple[str, ...] | None = None
     client_order_id: str | None
     position_id: UUID | None
     trade_id: UUID | None
@@ -80,7 +81,8 @@ class RequestFill(Row):
     @property
     def fill(self) -> Fill:
         """What was booked."""
-        return Fill.model_validate(self.model_dump(include=set(Fill.model_fields) & set(RequestFill.model_fields)))
+        row = self.model_dump(include=set(Fill.model_fields) & set(RequestFill.model_fields))
+        return Fill.model_validate(row | {"order_ids": self.order_ids or ()})
 
     @property
     def booked(self) -> BookedFill:

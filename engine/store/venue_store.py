@@ -25,6 +25,15 @@ class VenueStore:
     def live_accounts(self) -> tuple[LiveAccount, ...]:
         return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
 
+    def shrink_dust(self, user_id: UUID, exchange: str, symbol: str, change: Decimal) -> bool:
+        """What is noted of dust changes by `change`, towards 0; False where less is noted, and nothing changes."""
+        change_told = f"{change:f}"
+        return bool(self.rpc.call("shrink_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_told))
+
+    def forget_outside(self, user_id: UUID, exchange: str, symbol: str) -> None:
+        """Ends the note of what is held outside Sparky of a symbol that the venue lists no more."""
+        self.rpc.call("forget_outside", user_id=user_id, exchange=exchange, symbol=symbol)
+
     def venue_facts(self, user_id: UUID, exchange: str, symbol: str) -> VenueFacts:
         """All that is needed to compare one symbol of an account with its venue."""
         found = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)

@@ -158,10 +158,12 @@ class KillSwitch(ShownRow):
 class Fill(Frozen):
     """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an open.
 
-    An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit.
+    An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit; `dust` ends what
+    is too little for any order, without one. `order_ids` are all orders of a leg that has more than one;
+    `dust` is what is left of the position after it, and ends with it.
     """
 
-    kind: Literal["open", "close", "rest", "undo"]
+    kind: Literal["open", "close", "rest", "undo", "dust"]
     exchange: str
     symbol: str
     side: Side
@@ -173,7 +175,9 @@ class Fill(Frozen):
     is_paper: bool
     strategy_id: UUID | None = None
     order_id: str | None = None
+    order_ids: tuple[str, ...] = ()
     client_order_id: str | None = None
+    dust: Booked | None = None
     stop_loss_price: Booked | None = None
     take_profit_price: Booked | None = None
     exit_reason: str | None = None

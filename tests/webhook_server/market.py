@@ -41,11 +41,13 @@ TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
 @dataclass
 class Market:
-    """Prices that a test sets; `away` makes the venue unreachable, `gate` holds every quote back until it is set."""
+    """Prices that a test sets: what has none is not listed. Of `unpriced` symbols no price is told; `away` makes the
+    venue unreachable, `gate` holds every quote back until it is set."""
 
     prices: dict[str, Decimal] = field(
         default_factory=lambda: {"BTCUSDT": Decimal("25000.0"), "ETHUSDT": Decimal("2000.0")}
     )
+    unpriced: set[str] = field(default_factory=set)
     away: Exception | None = None
     gate: threading.Event | None = None
     asked: threading.Event = field(default_factory=threading.Event)
@@ -54,6 +56,8 @@ class Market:
         self.asked.set()
         if self.gate is not None and not self.gate.wait(30):
             raise AssertionError("the gate never opened")
+        if symbol in self.unpriced:
+            raise UpstreamUnavailable("venue", f"it tells no price of {symbol}")
         price = self._price(symbol)
         return Quote(bid=price - TICK, ask=price + TICK, last=price, at_ms=1_700_000_000_000)
 

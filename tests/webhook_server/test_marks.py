@@ -70,7 +70,7 @@ def test_a_protective_exit_passes_the_kill_switch(site: Site) -> None:
 def test_a_symbol_without_a_price_does_not_hold_up_the_others(site: Site) -> None:
     site.sender.post()
     site.sender.post(symbol="ETHUSDT")
-    del site.market.prices["BTCUSDT"]
+    site.market.unpriced.add("BTCUSDT")
     site.move("ETHUSDT", "2100.0")
     site.server.marks.round()
     assert {position.current_price for position in site.store.open_positions()} >= {Decimal("2100.0")}

@@ -32,9 +32,13 @@ def test_a_part_is_whole_lots_at_most_all_and_leaves_no_dust(lots: int, percent:
     assert part <= held * percent / 100 or part == held
 
 
-def test_all_is_all_even_off_the_grid() -> None:
-    assert closing_quantity(Decimal("0.0205"), Decimal(100), Decimal("0.001")) == Decimal("0.0205")
-    assert closing_quantity(Decimal("0.0205"), Decimal(99), Decimal("0.001")) == Decimal("0.0205")
+def test_all_is_all_whole_lots_and_what_is_less_than_the_least_is_nothing() -> None:
+    held, lot = Decimal("0.0205"), Decimal("0.001")
+    assert closing_quantity(held, Decimal(100), lot) == Decimal("0.020")
+    assert closing_quantity(held, Decimal(99), lot) == Decimal("0.020")
+    assert closing_quantity(held, Decimal(90), lot, Decimal("0.005")) == Decimal("0.020")
+    assert closing_quantity(Decimal("0.0005"), Decimal(100), lot) == 0
+    assert closing_quantity(held, Decimal(10), lot, Decimal("0.005")) == 0
 
 
 @given(entry=prices, tick=steps, stop=percents, target=percents, action=st.sampled_from(["BUY", "SELL"]))

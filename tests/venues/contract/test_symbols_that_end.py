@@ -1,0 +1,88 @@
+"""A symbol that is not traded takes no entries; one that is gone is settled, in both books."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.venues.conftest import Floor
+from tests.venues.instruments import change, orders_sent, reload
+
+BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
+ENDS = ("trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing")
+
+
+@BOOKS
+def test_a_symbol_that_is_not_traded_takes_no_entry_and_lets_exits_go(floor: Floor, environment: str) -> None:
+    floor.send("a", environment=environment)
+    change(floor, status="SETTLING")
+    sent = orders_sent(floor)
+    told = floor.send("b", environment=environment)
+    assert (told["status"], told["success"]) == (200, False)
+    assert "SETTLING" in told["error"]
+    assert orders_sent(floor) == sent
+    assert floor.send("x", action="close", environment=environment)["action"] == "closed"
+    assert floor.booked() == 0
+
+
+def remove(floor: Floor, how: str) -> None:
+    change(floor, remove=how, price="27000")
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_what_was_held_in_a_symbol_that_is_gone_is_settled_within_a_look(floor: Floor, how: str) -> None:
+    floor.send("a", stop_loss_percent=2)
+    remove(floor, how)
+    assert floor.server.reconciliation.run() == ()
+    (trade,) = floor.store.trades()
+    is_told = how != "nothing"
+    assert trade.exit_reason == ("settled" if is_told else "delisted")
+    assert (trade.exit_price == Decimal(27_000)) is is_told
+    assert floor.booked() == 0
+    told = floor.send("x", action="close")
+    assert (told["status"], told["success"], told["action"]) == (200, True, "skipped")
+    floor.server.watch.run()
+    assert floor.metric("unprotected_positions") == 0
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_close_of_a_symbol_that_is_gone_is_answered_and_settles_it(floor: Floor, how: str) -> None:
+    floor.send("a", stop_loss_percent=2)
+    remove(floor, how)
+    told = floor.send("x", action="close")
+    assert (told["status"], told["success"]) == (200, True)
+    assert told["action"] in {"closed", "skipped"}
+    assert floor.booked() == 0
+    assert floor.server.reconciliation.run() == ()
+
+
+def test_a_paper_position_in_a_symbol_that_is_gone_ends_at_its_last_price(floor: Floor) -> None:
+    floor.send("a", environment="paper")
+    floor.server.marks.round()
+    remove(floor, "nothing")
+    floor.server.marks.round()
+    (trade,) = floor.store.trades()
+    assert (trade.exit_reason, trade.exit_price) == ("delisted", Decimal(28_000))
+    assert floor.store.open_positions() == ()
+
+
+def test_a_close_on_paper_of_a_symbol_that_is_gone_is_made(floor: Floor) -> None:
+    floor.send("a", environment="paper")
+    remove(floor, "nothing")
+    told = floor.send("x", action="close", environment="paper")
+    assert (told["status"], told["action"]) == (200, "closed")
+    assert floor.store.open_positions() == ()
+
+
+def test_a_symbol_that_is_gone_is_in_the_way_of_no_other(floor: Floor) -> None:
+    wish: dict[str, Any] = {"list": {"symbol": "ETHUSDT", "like": "BTCUSDT"}}
+    change(floor, **wish)
+    floor.send("a", stop_loss_percent=2)
+    floor.send("b", symbol="ETHUSDT", stop_loss_percent=2)
+    remove(floor, "trades")
+    assert floor.server.reconciliation.run() == ()
+    floor.server.watch.run()
+    floor.server.marks.round()
+    reload(floor)
+    assert [each.symbol for each in floor.store.open_positions()] == ["ETHUSDT"]
+    assert floor.send("x", symbol="ETHUSDT", action="close")["action"] == "closed"

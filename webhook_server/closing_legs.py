@@ -1,0 +1,218 @@
+"""The legs that close a position: a reduction, what others' positions keep from being one, and the undoing of an entry.
+
+Each is one order or several; what an earlier attempt sent of it is found again, and only what is missing is sent.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import cast
+
+from engine.errors import CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
+from engine.exchanges.paper import PaperVenue
+from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Venue
+from engine.store.webhook_rows import Fill
+from engine.types import Position, Side
+from webhook_server import sizing
+from webhook_server.endings import DUST, ended_without_order
+from webhook_server.leg_orders import LegOrders, as_one, found_orders, send_orders
+from webhook_server.protecting import Fired, Guard
+from webhook_server.split_orders import dust_of, least_of, parts_of
+from webhook_server.trade import CLOSE, REST, UNDO, NothingToDo, Trade, sign_of
+
+
+class ClosingLegs(ABC):
+    """The closing half of `webhook_server.legs.Legs`. Methods raise NothingToDo and what the venue raises."""
+
+    trade: Trade
+    venue: Venue
+    submit: Callable[[], None]
+
+    @property
+    @abstractmethod
+    def guard(self) -> Guard:
+        """The protective orders of what the trade is about."""
+
+    @property
+    def account(self) -> Account:
+        """The account of a live trade."""
+        return cast("Account", self.venue)
+
+    @abstractmethod
+    def sent(self, leg: str) -> OrderResult | None:
+        """The fill of an order that an earlier attempt sent. Raises VenueRefused where it ended without one."""
+
+    @abstractmethod
+    def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult: ...
+
+    @abstractmethod
+    def _order(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderRequest: ...
+
+    @abstractmethod
+    def _fill(
+        self,
+        leg: str,
+        result: OrderResult,
+        leverage: int,
+        protection: tuple[Decimal | None, Decimal | None],
+        exit_reason: str | None = None,
+        orders: Sequence[OrderResult] = (),
+    ) -> Fill: ...
+
+    def close(self, held: Position) -> Fill:
+        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
+        that reduces what the account holds.
+
+        Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
+        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.
+        """
+        before = self._found(CLOSE)
+        if before.orders and not self._is_missing(before, held):
+            return self._exit_of(CLOSE, held, before.orders)
+        quantity = self.closing_quantity(held.quantity)
+        if not self.trade.is_paper:
+            self.submit()
+        fired = self._taken_down(held)
+        if fired is not None:
+            reason, order = fired
+            return self._exit_of(CLOSE, held, (*before.orders, order), reason, puts_back=True)
+        if quantity == 0:
+            return self._dust(held)
+        made = self._closed(held, quantity - before.quantity, before)
+        return self._exit_of(CLOSE, held, made.orders, puts_back=True)
+
+    def close_rest(self, left: Position, quantity: Decimal) -> Fill:
+        """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
+        it from being a reduction of the account. Only after books and venue were compared."""
+        made = self._found(REST)
+        if not made.orders:
+            self.guard.taken_down(left)
+            made = self._made(left, made, lambda: self._parts(REST, left.side, quantity, made, reduce_only=False))
+        return self._exit_of(REST, left, made.orders, puts_back=True)
+
+    def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
+        """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
+        made = self._found(UNDO)
+        if not made.orders:
+            self.guard.withdrawn()
+            made = self._parts(UNDO, opened.side, quantity, made, reduce_only=may_only_reduce)
+            if not made.orders:
+                raise made.failure or VenueRefused(f"{quantity} of {opened.symbol} is too little to be sent", "filter")
+        result = as_one(made.orders)
+        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
+
+    def _taken_down(self, held: Position) -> Fired | None:
+        """What was cancelled before the venue went away is put back, if it can be."""
+        try:
+            return self.guard.taken_down(held)
+        except UpstreamUnavailable:
+            self.guard.put_back(held, held.quantity)
+            raise
+
+    def _found(self, leg: str) -> LegOrders:
+        """The orders of a closing leg that an earlier attempt sent. Raises VenueRefused where it ended without any."""
+        return found_orders(self.sent, leg)
+
+    def _is_missing(self, made: LegOrders, held: Position) -> bool:
+        """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
+        instrument = self.venue.instrument(held.symbol)
+        wanted = self._wanted(held.quantity, instrument)
+        missing = wanted - made.quantity
+        is_begun = len(made.orders) < len(parts_of(wanted, instrument))
+        return is_begun and not made.is_over and missing >= least_of(instrument)
+
+    def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
+        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
+        return self._made(held, before, lambda: self._reduced(held, quantity, before))
+
+    def _made(self, held: Position, before: LegOrders, send: Callable[[], LegOrders]) -> LegOrders:
+        """What `send` made of an exit after `before`. Where nothing was made, or the rest is to follow later, what is
+        left gets its protection back. Raises why nothing was made, and OutcomeUnknown where the rest is to follow."""
+        try:
+            made = send()
+        except (VenueRefused, UpstreamUnavailable) as failure:
+            made = LegOrders(before.orders, failure=failure)
+        if made.failure is None or (made.orders and isinstance(made.failure, VenueRefused)):
+            return made
+        self.guard.put_back(held, held.quantity - made.quantity)
+        if made.orders:
+            raise OutcomeUnknown(f"a part of the exit is made, and the rest is not: {made.failure}") from made.failure
+        raise made.failure
+
+    def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
+        """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
+        parts = parts_of(quantity, self.venue.instrument(self.trade.order.symbol))
+
+        def placed(name: str, part: Decimal) -> OrderResult:
+            return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
+
+        return send_orders(placed, leg, parts, before)
+
+    def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
+        """What the market has ended on paper ends at the price of then."""
+        terms = self.trade.exit_terms
+        if terms is not None:
+            order = self._order(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
+            ended = cast("PaperVenue", self.venue).exit_at(order, terms.price, terms.at_ms, terms.fee_usd)
+            return LegOrders((ended,))
+        if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
+            quantity = min(quantity, self._on_side(held, quantity))
+            if quantity <= 0:
+                raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
+        made = self._parts(CLOSE, held.side, quantity, before, reduce_only=True)
+        if not made.orders and made.failure is None:
+            raise VenueRefused(
+                f"the account holds less of {held.symbol} on this side than an order may be", "reduce_only"
+            )
+        return made
+
+    def _exit_of(
+        self,
+        leg: str,
+        held: Position,
+        orders: tuple[OrderResult, ...],
+        reason: str | None = None,
+        *,
+        puts_back: bool = False,
+    ) -> Fill:
+        """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before."""
+        result = as_one(orders)
+        left = held.quantity - result.quantity
+        dust = dust_of(left, self.venue.instrument(held.symbol))
+        if puts_back and left > 0 and dust is None:
+            self.guard.put_back(held, left)
+        fill = self._fill(leg, result, held.leverage, (None, None), reason, orders=orders)
+        return fill.model_copy(update={"dust": dust})
+
+    def _dust(self, held: Position) -> Fill:
+        """The end of a position that is too little for any order: no order makes it, at the market's last price."""
+        quote = self.venue.quote(held.symbol)
+        return ended_without_order(held, quote.last, DUST, quote.at_ms)
+
+    def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
+        """How much the account holds on the side of `held`; `quantity` where the venue does not tell, as it cuts a
+        reduction itself."""
+        try:
+            net = self._net(held.symbol)
+        except (UpstreamUnavailable, CredentialsRefused):
+            return quantity
+        return max(Decimal(0), net * sign_of(held.side))
+
+    def _net(self, symbol: str) -> Decimal:
+        return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
+
+    def closing_quantity(self, held: Decimal) -> Decimal:
+        """What the order closes of a position of `held`, in whole lots: 0 where all of that is too little to be sent.
+        Raises NothingToDo when a part of it is."""
+        quantity = self._wanted(held, self.venue.instrument(self.trade.order.symbol))
+        if quantity <= 0 and self._percent < sizing.HUNDRED:
+            raise NothingToDo(f"{self._percent} % of the position is less than one lot")
+        return quantity
+
+    def _wanted(self, held: Decimal, instrument: Instrument) -> Decimal:
+        return sizing.closing_quantity(held, self._percent, instrument.lot, least_of(instrument))
+
+    @property
+    def _percent(self) -> Decimal:
+        order = self.trade.order
+        return sizing.HUNDRED if order.is_entry else order.sell_percentage

@@ -1,0 +1,81 @@
+"""The orders of one leg that closes: sent one after the other, and found again by their ids after a crash."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import structlog
+
+from engine import booked
+from engine.errors import UpstreamUnavailable, VenueRefused
+from engine.exchanges.venue import OrderResult
+from webhook_server.split_orders import MOST_PARTS, name_of_part
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class LegOrders:
+    """The filled orders of a leg, oldest first. `is_over` says that the venue filled nothing of the one after them,
+    `failure` why that one was surely not made."""
+
+    orders: tuple[OrderResult, ...] = ()
+    is_over: bool = False
+    failure: VenueRefused | UpstreamUnavailable | None = None
+
+    @property
+    def quantity(self) -> Decimal:
+        return booked.total(each.quantity for each in self.orders)
+
+
+def found_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrders:
+    """The orders that an earlier attempt sent, by `find`, which raises VenueRefused for one that ended without a fill.
+
+    Raises what `find` raises of the first one.
+    """
+    orders: list[OrderResult] = []
+    for number in range(MOST_PARTS + 1):
+        try:
+            found = find(name_of_part(leg, number))
+        except VenueRefused:
+            if not orders:
+                raise
+            return LegOrders(tuple(orders), is_over=True)
+        if found is None:
+            break
+        orders.append(found)
+    return LegOrders(tuple(orders))
+
+
+def send_orders(
+    place: Callable[[str, Decimal], OrderResult], leg: str, parts: Sequence[Decimal], before: LegOrders
+) -> LegOrders:
+    """Sends `parts` after the orders `before`, until one is surely not made. Raises what `place` raises where that is
+    not known."""
+    orders = list(before.orders)
+    for part in parts[: MOST_PARTS - len(orders)]:
+        try:
+            orders.append(place(name_of_part(leg, len(orders)), part))
+        except (VenueRefused, UpstreamUnavailable) as failure:
+            if orders:
+                logger.warning("exit_order_not_made", number=len(orders) + 1, quantity=str(part), reason=str(failure))
+            return LegOrders(tuple(orders), failure=failure)
+    return LegOrders(tuple(orders))
+
+
+def as_one(orders: Sequence[OrderResult]) -> OrderResult:
+    """All orders of a leg as one, under the names of the first: their quantities and fees together, their average
+    price."""
+    if len(orders) == 1:
+        return orders[0]
+    quantity = booked.total(each.quantity for each in orders)
+    value = booked.total(booked.product(each.quantity, each.price) for each in orders)
+    is_one_price = len({each.price for each in orders}) == 1
+    return orders[0].model_copy(
+        update={
+            "quantity": quantity,
+            "price": orders[0].price if is_one_price else booked.quotient(value, quantity),
+            "fee_usd": booked.total(each.fee_usd for each in orders),
+            "at_ms": max(each.at_ms for each in orders),
+        }
+    )

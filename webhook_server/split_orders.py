@@ -1,0 +1,64 @@
+"""Sizes of orders that close: how one exit becomes several orders, what one stop can hold, and what is too little."""
+
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+from engine import booked
+from engine.exchanges.venue import Instrument
+
+MOST_PARTS: Final = 35
+_MARKS: Final = "123456789abcdefghijklmnopqrstuvwxyz"  # of the second order of a leg and those after it
+
+
+def parts_of(quantity: Decimal, instrument: Instrument) -> tuple[Decimal, ...]:
+    """The market orders that close `quantity`: whole lots, at most MOST_PARTS, none below the least quantity or above
+    the most; the last two share what would be too little for one. () where all of it is too little.
+
+    What they leave of `quantity` is less than an order, unless it needs more orders than that.
+    """
+    whole, least, most = instrument.floored(quantity), least_of(instrument), most_of(instrument)
+    if whole < least:
+        return ()
+    if most is None or whole <= most:
+        return (whole,)
+    whole = min(whole, booked.product(most, Decimal(MOST_PARTS)))
+    count = int(whole // most)
+    parts, last = [most] * count, whole - booked.product(most, Decimal(count))
+    if last >= least:
+        parts.append(last)
+    elif last > 0 and most + last >= 2 * least:
+        parts[-1:] = [most + last - least, least]
+    return tuple(parts)
+
+
+def least_of(instrument: Instrument) -> Decimal:
+    """The smallest quantity that a market order may have: a lot, or the venue's least in whole lots."""
+    return max(instrument.lot, booked.stepped(instrument.min_quantity, instrument.lot, ROUND_CEILING))
+
+
+def most_of(instrument: Instrument) -> Decimal | None:
+    """The largest quantity that a market order may have, in whole lots. None without a bound, or with one below the
+    least quantity, which nothing could satisfy."""
+    if instrument.max_quantity is None:
+        return None
+    most = instrument.floored(instrument.max_quantity)
+    return most if most >= least_of(instrument) else None
+
+
+def protected_quantity(quantity: Decimal, instrument: Instrument) -> Decimal:
+    """How much of `quantity` one protective order can be for; 0 where all of it is too little."""
+    whole, most = instrument.floored(quantity), most_of(instrument)
+    if whole < least_of(instrument):
+        return Decimal(0)
+    return whole if most is None else min(whole, most)
+
+
+def dust_of(left: Decimal, instrument: Instrument) -> Decimal | None:
+    """`left` of a position, if it is too little for any order; None where it can be sent, or is nothing."""
+    return left if 0 < left < least_of(instrument) else None
+
+
+def name_of_part(leg: str, number: int) -> str:
+    """The letter of the leg for the first of its orders, number 0, with a mark for the others; see
+    `engine.exchanges.venue.client_order_id`."""
+    return leg if number == 0 else f"{leg}{_MARKS[number - 1]}"
