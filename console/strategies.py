@@ -14,6 +14,7 @@ from console.exchanges import check_exists, command_for_keys, has_keys
 from console.output import Column
 from console.session import database_here, settings_here
 from console.streams import read_stdin
+from engine.booked import digits
 from engine.errors import BadConfiguration, SparkyError, StrategyFault
 from engine.exchanges.live_venues import why_not_live
 from engine.showable import decoded, is_unicode
@@ -51,10 +52,10 @@ def list_all(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(which: Which, as_json: AsJson = False) -> None:
-    """Show everything about one strategy; `rules` are the entry rules in force."""
+    """Show everything about one strategy; `rules` are the entry rules in force, `costs` what an entry may cost."""
     with database_here() as store:
         row = find(store, which)
-        shown = output.plain(row) | {"rules": output.plain(_rules(store, row))}
+        shown = output.plain(row) | {"rules": output.plain(_rules(store, row)), "costs": _costs(store, row)}
     output.answer_one(shown, as_json=as_json)
 
 
@@ -86,6 +87,12 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     min_stop: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Least distance of a stop from the entry.")
     ] = None,
+    max_spread: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="No entry while the ask is so far above the bid.")
+    ] = None,
+    max_slippage: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="No entry that fills so much worse than the best price.")
+    ] = None,
     paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
     user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
     from_json: Annotated[
@@ -115,6 +122,8 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         "max_entry_percent": max_entry,
         "adding": adding,
         "min_stop_loss_percent": min_stop,
+        "max_spread_percent": max_spread,
+        "max_slippage_percent": max_slippage,
         "is_paper_trading": paper,
     }
     fields |= {field: value for field, value in options.items() if value is not None}
@@ -159,6 +168,21 @@ def _rules(store: Store, row: StrategyRow) -> EntryRules | None:
     except StrategyFault:
         return None
     return context.strategy.rules if context else None
+
+
+def _costs(store: Store, row: StrategyRow) -> dict[str, str] | None:
+    """The limits of spread and slippage in force; None where they cannot be read, and nothing is entered."""
+    from webhook_server.entry_costs import CostLimits  # the webhook server's rule, which other commands do not need
+
+    try:
+        portfolio = store.portfolio(row.user_id, row.exchange, row.id, is_paper=row.is_paper_trading)
+    except BadConfiguration:
+        return None
+    limits = CostLimits.of(portfolio)
+    return {
+        "max_spread_percent": digits(limits.max_spread_percent),
+        "max_slippage_percent": digits(limits.max_slippage_percent),
+    }
 
 
 def _parts(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from engine.store.webhook_rows import Portfolio
 from engine.types import Position
 from webhook_server import risk
-from webhook_server.refusal import LimitType, Refusal
+from webhook_server.refusal import Costs, LimitType, Refusal, without_costs
 from webhook_server.schemas import Order
 
 
@@ -32,7 +32,7 @@ def decide(
     portfolio: Portfolio,
     held: Position | None,
     now: datetime,
-    costs: risk.Costs = risk.without_costs,
+    costs: Costs = without_costs,
 ) -> Plan:
     """The legs of an entry. Against what is held it is a reversal: close, then open.
 
@@ -41,7 +41,7 @@ def decide(
     does not wait for a venue that quotes late or not at all.
     """
     closes = held is not None and held.side is not order.side
-    verdict = risk.judge(order, portfolio, held, now, risk.without_costs if closes else costs)
+    verdict = risk.judge(order, portfolio, held, now, without_costs if closes else costs)
     if isinstance(verdict, Refusal):
         return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
     if verdict.size_usd <= 0:

@@ -24,7 +24,7 @@ from webhook_server.entry_pricing import EntryPricing
 from webhook_server.legs import Legs
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
-from webhook_server.refusal import Refusal
+from webhook_server.refusal import Costs, Refusal, without_costs
 from webhook_server.refusal import unreadable as unreadable_limit
 from webhook_server.settling import Settlement, faults_of
 from webhook_server.trade import CLOSE, OPEN, REST, BookedBefore, Ended, PositionEnded, Request, Standby, Trade
@@ -122,6 +122,7 @@ class Desk:
             raise Ended("refused", answer, "no such strategy")
         if not began.is_paper:
             self._look_at_account(request)
+            self._look_at_prices(request, began, portfolio)
         shared = self._shared(request, portfolio, is_paper=began.is_paper)
         for turn in shared:
             held_locks.enter_context(self._turns.hold(turn, self._patience_s(request)))
@@ -134,6 +135,17 @@ class Desk:
         """Before the turns that exits wait for. What is wrong is said where the entry is made."""
         with suppress(BadConfiguration, UpstreamUnavailable):
             self.accounts.look(self._live_account(request))
+
+    def _look_at_prices(self, request: Request, began: BeganExecution, portfolio: Portfolio) -> None:
+        """Before the turns that exits wait for, so that a venue which quotes late or not at all is waited for here.
+
+        What is found is shared with the judgement that counts, a moment later. Raises what the quotes raise, and Ended.
+        """
+        held = held_by(request.order, portfolio.open_positions, is_paper=False)
+        trade = Trade(request, is_paper=False, held=held, portfolio=portfolio)
+        if not began.is_sent:
+            _check_live(trade)
+            self._decided(trade, portfolio, self._costs(trade))
 
     def _shared(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
         """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
@@ -215,10 +227,10 @@ class Desk:
             raise Ended("refused", answers.over_limit(plan.refusal), plan.refusal.message)
         raise self._settlement.skipped(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 
-    def _decided(self, trade: Trade, portfolio: Portfolio, costs: risk.Costs = risk.without_costs) -> Plan:
+    def _decided(self, trade: Trade, portfolio: Portfolio, costs: Costs = without_costs) -> Plan:
         return decide(trade.order, portfolio, trade.held, self._clock.now(), costs)
 
-    def _costs(self, trade: Trade) -> risk.Costs:
+    def _costs(self, trade: Trade) -> Costs:
         """Asks the venue when it is called; its faults are told as those of an order."""
 
         def refusal(size_usd: Decimal) -> Refusal | None:

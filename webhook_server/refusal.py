@@ -1,6 +1,8 @@
 """What a risk check says when it refuses an entry."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -42,3 +44,11 @@ class Refusal:
 def unreadable(reason: str) -> Refusal:
     """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
     return Refusal(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
+
+
+def without_costs(_size_usd: Decimal) -> Refusal | None:
+    """Leaves what an entry costs at the venue to be judged later."""
+    return None
+
+
+Costs = Callable[[Decimal], Refusal | None]  # why an entry of so many dollars would cost too much

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from engine.entry_rules import BrokenRule, Entry, allowed_size
 from engine.store.webhook_rows import Portfolio
 from engine.types import Position, StrategyStatus
-from webhook_server.refusal import LimitType, Refusal, unreadable
+from webhook_server.refusal import Costs, LimitType, Refusal, unreadable, without_costs
 from webhook_server.resting import rests_until
 from webhook_server.schemas import Order
 from webhook_server.sizing import ReducedBy
@@ -21,9 +21,6 @@ FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
 SATURDAY: Final = 5
 _Figure = TypeVar("_Figure")
-
-
-Costs = Callable[[Decimal], Refusal | None]
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,6 @@ class Allowance:
 
     size_usd: Decimal
     reduced_by: tuple[ReducedBy, ...] = ()
-
-
-def without_costs(_size_usd: Decimal) -> Refusal | None:
-    """Leaves what an entry costs at the venue to be judged later."""
-    return None
 
 
 def judge(

@@ -57,9 +57,20 @@ def test_entry_rules_are_those_of_the_profile_where_no_option_says_otherwise(spa
     assert '"adding": "always"' in sparky.ok("strategy", "show", "free")
 
 
+def test_what_an_entry_may_cost_is_shown_as_it_is_in_force(sparky: Sparky) -> None:
+    sparky.ok("strategy", "create", "--name", "usual")
+    assert sparky.json("strategy", "show", "usual")["costs"] == {"max_spread_percent": "1", "max_slippage_percent": "1"}
+    row = sparky.json("strategy", "create", "--name", "own", "--max-spread", "0.25", "--max-slippage", "2.5")
+    assert (float(row["max_spread_percent"]), float(row["max_slippage_percent"])) == (0.25, 2.5)
+    costs = sparky.json("strategy", "show", "own")["costs"]
+    assert costs == {"max_spread_percent": "0.25", "max_slippage_percent": "2.5"}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "field"),
     [
+        ("--max-spread", "0", "max_spread_percent"),
+        ("--max-slippage", "101", "max_slippage_percent"),
         ("--max-entry", "0", "max_entry_percent"),
         ("--max-entry", "101", "max_entry_percent"),
         ("--min-stop", "50", "min_stop_loss_percent"),

@@ -51,6 +51,7 @@ class Market:
     away: Exception | None = None
     gate: threading.Event | None = None
     asked: threading.Event = field(default_factory=threading.Event)
+    book: dict[str, object] = field(default_factory=dict)  # what entries are shown otherwise
 
     def quote(self, symbol: str) -> Quote:
         self.asked.set()
@@ -73,7 +74,7 @@ class Market:
         quote, much = self.quote(symbol), Decimal(10**9)
         bids, asks = (Level(quote.bid, much),), (Level(quote.ask, much),)
         told = {"at_ms": quote.at_ms, "clock_ms": quote.at_ms, "mark": quote.last, "mark_ms": quote.at_ms}
-        return OrderBook(bids=bids, asks=asks, **told)
+        return OrderBook(bids=bids, asks=asks, **told).model_copy(update=self.book)
 
     def instrument(self, symbol: str) -> Instrument:
         self._price(symbol)

@@ -44,6 +44,7 @@ TOLD: dict[str, tuple[dict[str, Any], dict[str, Any], object, object]] = {
     "consecutive_failures": ({"max_consecutive_failures": 1}, {}, 1, 1),
     "concurrent_positions": ({"max_concurrent_positions": 1}, {"symbol": "ETHUSDT"}, 1, 1),
     "entry_rules": ({}, {"stop_loss_percent": 0.015}, 0.015, 0.2),
+    "max_spread": ({"max_spread_percent": "0.0001"}, {}, 0.0009, 0.0001),
     "leverage": ({}, {"leverage": 20}, 20, 10),
     "unreadable": ({"max_daily_loss_usd": -1}, {}, None, None),
 }
@@ -88,6 +89,7 @@ def test_every_limit_is_told_with_its_type_what_is_and_what_may_be(
 
 def test_every_limit_type_is_told_somewhere_here() -> None:
     own = {"strategy_status", "drawdown", "unsettled_difference", "resting_symbol"}
+    own |= {"stale_quote", "mark_distance", "max_slippage"}  # tests/venues/contract/test_entry_costs.py
     assert {*TOLD} | own == {each.value for each in LimitType}
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from engine.errors import VenueRefused
+from engine.exchanges.order_book import Level, OrderBook
 from engine.settings import Settings
 from engine.store.store import Store
 from engine.types import EntryRules, StrategyStatus
@@ -18,6 +20,7 @@ from tests.webhook_server.examples import NOW, order, portfolio, position, setti
 from tests.webhook_server.market import Venues
 from tests.webhook_server.test_limits import Saturday
 from webhook_server.app import build
+from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage
 from webhook_server.refusal import LimitType, Refusal
 from webhook_server.risk import judge
 
@@ -42,9 +45,22 @@ REACHED: Final[dict[str, dict[str, dict[str, Any]]]] = {
         "view": {"open_positions": (position(symbol="A1"),)},
     },
     "drawdown": {"strategy": {"drawdown_percent": 50}},
+    "stale_quote": {"book": {"at_ms": 0}},
+    "max_spread": {"settings": {"max_spread_percent": "0.0001"}},
+    "mark_distance": {"book": {"mark": Decimal(20_000)}},
+    "max_slippage": {"strategy": {"max_slippage_percent": "0.0001"}},
     "entry_rules": {"order": {"is_ai_signal": True}, "strategy": {"rules": EntryRules()}},
     "leverage": {"order": {"leverage": 11}},
 }
+
+BOOK: Final = OrderBook(
+    bids=(Level(Decimal("24999.9"), Decimal(9)),),
+    asks=(Level(Decimal("25000.1"), Decimal("0.001")), Level(Decimal("25010.1"), Decimal(9))),
+    at_ms=1_700_000_000_000,
+    clock_ms=1_700_000_000_000,
+    mark=Decimal(25_000),
+    mark_ms=1_700_000_000_000,
+)
 
 
 def documented() -> list[str]:
@@ -56,12 +72,17 @@ def documented() -> list[str]:
 
 def first_limit(reached: Mapping[str, Any]) -> str | None:
     """The limit that refuses an entry which reaches all of `reached`."""
-    merged: dict[str, dict[str, Any]] = {"order": {}, "settings": {}, "strategy": {}, "view": {}}
+    merged: dict[str, dict[str, Any]] = {"order": {}, "settings": {}, "strategy": {}, "view": {}, "book": {}}
     for limit in reached.values():
         for where, fields in limit.items():
             merged[where] |= fields
     view = portfolio(settings=settings(**merged["settings"]), strategy=strategy(**merged["strategy"]), **merged["view"])
-    verdict = judge(order(**merged["order"]), view, None, NOW + timedelta(days=3))
+    limits, book = CostLimits.of(view), BOOK.model_copy(update=merged["book"])
+
+    def costs(size_usd: Decimal) -> Refusal | None:
+        return refused_by_book(book, limits) or refused_by_slippage(book, size_usd / 25_000, limits, is_buy=True)
+
+    verdict = judge(order(**merged["order"]), view, None, NOW + timedelta(days=3), costs)
     return verdict.limit_type.value if isinstance(verdict, Refusal) else None
 
 
@@ -106,6 +127,10 @@ def test_the_server_refuses_in_the_order_of_the_documentation(
         "resting_symbol": lambda: site.sql("delete from fills where kind = 'undo'"),
         "concurrent_positions": lambda: site.limits(max_concurrent_positions=0),
         "drawdown": lambda: site.sql("update ai_strategies set max_drawdown_percent = 90"),
+        "stale_quote": lambda: site.market.book.pop("at_ms"),
+        "max_spread": lambda: site.limits(max_spread_percent=None),
+        "mark_distance": lambda: site.market.book.pop("mark"),
+        "max_slippage": lambda: site.sql("update ai_strategies set max_slippage_percent = null"),
         "entry_rules": lambda: ordered(stop_loss_percent=2),
         "leverage": lambda: ordered(leverage=1),
     }
@@ -134,7 +159,10 @@ def everything_reached(site: Site) -> str:
     numbers = {"max_trades_per_week": 1, "max_consecutive_failures": 1, "max_concurrent_positions": 1}
     site.limits(kill_switch=True, allow_weekends=False, max_position_size_usd=-1, **losses, **numbers)
     site.store.set_strategy_status(UUID(owner), StrategyStatus.PAUSED)
-    site.sql("update ai_strategies set max_drawdown_percent = 0.1")
+    site.sql("update ai_strategies set max_drawdown_percent = 0.1, max_slippage_percent = 0.0001")
+    site.limits(max_spread_percent=Decimal("0.0001"))
+    asks = (Level(Decimal("2000.1"), Decimal("0.001")), Level(Decimal("2010.1"), Decimal(9)))
+    site.market.book = {"at_ms": 0, "mark": Decimal(1_000), "asks": asks}
     site.sql(
         "insert into reconciliation_differences (user_id, exchange, symbol, booked, at_venue) "
         "values (%s, 'aster', 'ETHUSDT', 0, 1)",
