@@ -50,7 +50,8 @@ class Exchange:
 
     Accounts live in `book`, where there is one, and outlive the process; `funding` is paid by schedule.
     `fill_delay_ms` (of market time) is how long the next market orders stay NEW, `fill_percent` how much of them is
-    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a conditional order ends when it triggers.
+    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a
+    conditional order ends when it triggers.
     """
 
     def __init__(
