@@ -14,6 +14,7 @@ from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.families import BINANCE_SHAPED
+from engine.exchanges.funding_data import FundingState, state_told
 from engine.exchanges.listing import instrument_of, market_of
 from engine.exchanges.venue import Instrument, Quote
 from engine.types import Candle, Frozen
@@ -116,6 +117,14 @@ class MarketData:
             raise UpstreamUnavailable("venue", f"{symbol}: the ticker has no price")
         at_ms = int(at_ms) if at_ms is not None else self._local_ms()
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
+
+    def funding(self, symbol: str) -> FundingState | None:
+        """What is due next, at a weight of 1; None at a venue that does not tell."""
+        if not self._exchange.has.get("fetchFundingRate"):
+            return None
+        with self._asking():
+            told = self._exchange.fetch_funding_rate(market_of(self._exchange, symbol)["symbol"])
+            return state_told(told, self._local_ms())
 
     def quote(self, symbol: str) -> Quote:
         """Best bid and ask now. One request where the ticker has them, else the order book too."""
