@@ -11,6 +11,7 @@ import structlog
 from actors.actor import Actor, Peers, Reply
 from actors.messages import Failed, GetSnapshot, MarketFetched, Message, Snapshot
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
+from engine.exchanges.funding_data import FundingState
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.venue import Ticker
 from engine.freshness import VenueClock, fresh_until, interval_ms, is_too_old
@@ -25,6 +26,8 @@ SHOWN: Final = 10
 _THREADS: Final = 4
 _RETRY_S: Final = 1.0
 _NEW_S: Final = 1.0
+_PERCENT: Final = 100
+_MINUTE_MS: Final = 60_000
 _LONGEST_RETRY_S: Final = 3_600.0
 _UNKNOWN_SYMBOL_S: Final = 30.0
 _FORGOTTEN_S: Final = 3_600.0
@@ -43,6 +46,8 @@ class Data(Protocol):
     def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]: ...
 
     def ticker(self, symbol: str) -> Ticker: ...
+
+    def funding(self, symbol: str) -> FundingState | None: ...
 
     def close(self) -> None: ...
 
@@ -214,6 +219,7 @@ def _read(key: Key, data: Data) -> Read:
     at = time.monotonic()
     # Only the shortest candles need the price of now; the last close says enough about longer ones.
     ticker = data.ticker(key.symbol) if key.interval == _PRICED_INTERVAL else None
+    funding = _funding(key.symbol, data) if ticker else None
     snapshot = MarketSnapshot(
         venue=key.venue,
         symbol=key.symbol,
@@ -223,8 +229,19 @@ def _read(key: Key, data: Data) -> Read:
         change_24h_percent=ticker.change_24h_percent if ticker else None,
         candles=tuple(candles[-SHOWN:]),
         indicators=compute(candles),
+        funding_rate_percent=None if funding is None or funding.rate is None else float(funding.rate) * _PERCENT,
+        next_funding_minutes=None if funding is None else (funding.next_ms - funding.at_ms) // _MINUTE_MS,
     )
     return Read(snapshot, at)
+
+
+def _funding(symbol: str, data: Data) -> FundingState | None:
+    """None where it cannot be told: no decision waits for it."""
+    try:
+        return data.funding(symbol)
+    except (StrategyFault, UpstreamUnavailable) as error:
+        logger.info("no_funding_rate", symbol=symbol, reason=str(error))
+        return None
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> Market:  # noqa: ARG001 - there is one market

@@ -1,7 +1,8 @@
 """`sparky decisions|signals|positions|trades`: what was decided, sent, held and earned."""
 
+from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -23,6 +24,12 @@ signals = typer.Typer(
     no_args_is_help=True,
     help="What the strategies sent, and where it ended; signals of people are in the log (`executed`).",
 )
+
+
+def _funding(row: dict[str, Any]) -> object:
+    """Empty where none was paid or received."""
+    return output.usd("funding_usd")(row) if Decimal(str(row["funding_usd"])) else None
+
 
 DECISIONS = (
     Column("id", output.short_id("id")),
@@ -51,6 +58,7 @@ POSITIONS = (
     Column("quantity", output.figure("quantity"), is_number=True),
     Column("entry", output.price("entry_price"), is_number=True, goes=2),
     Column("now", output.price("current_price"), is_number=True, goes=1),
+    Column("funding USD", _funding, is_number=True, goes=3),
     Column("P&L USD", output.usd("unrealized_pnl_usd"), is_number=True),
     Column("since (UTC)", output.moment("entry_time"), is_time=True),
     Column("paper", "is_paper"),
@@ -64,6 +72,7 @@ TRADES = (
     Column("entry", output.price("entry_price"), is_number=True, goes=2),
     Column("exit", output.price("exit_price"), is_number=True, goes=3),
     Column("fees USD", output.usd("fees_usd"), is_number=True, goes=1),
+    Column("funding USD", _funding, is_number=True, goes=5),
     Column("P&L USD", output.usd("pnl_usd"), is_number=True),
     Column("reason", "exit_reason", wraps=True, goes=4),
     Column("paper", "is_paper"),

@@ -151,8 +151,9 @@ class Indicators(Frozen):
 class MarketSnapshot(Frozen):
     """What a strategy is shown of one symbol.
 
-    `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time
-    when the data was read, `age_s` how old the data was when it was handed out.
+    `funding_rate_percent` is what longs pay shorts (negative: get) in `next_funding_minutes`, None where that is not
+    known. `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the
+    venue's time when the data was read, `age_s` how old the data was when it was handed out.
     """
 
     venue: str
@@ -164,6 +165,8 @@ class MarketSnapshot(Frozen):
     change_24h_percent: float | None
     candles: tuple[Candle, ...]
     indicators: Indicators
+    funding_rate_percent: float | None = None
+    next_funding_minutes: int | None = None
 
 
 ContextInterval = Literal["15m", "1h"]

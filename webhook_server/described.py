@@ -246,7 +246,13 @@ ENGINE_HEALTH: Final[dict[int | str, Schema]] = {
     200: _answer("Strategies decide, or none runs", _OF_ENGINE),
     503: _answer("Running strategies have stopped deciding, or nobody knows", {"anyOf": [_OF_ENGINE, _BLIND]}),
 }
-_HELD: Final = {"symbol": _TEXT, "side": {"enum": ["LONG", "SHORT"]}, "quantity": _NUMBER, "entry_price": _NUMBER}
+_HELD: Final = {
+    "symbol": _TEXT,
+    "side": {"enum": ["LONG", "SHORT"]},
+    "quantity": _NUMBER,
+    "entry_price": _NUMBER,
+    "funding_usd": _NUMBER,
+}
 _POSITIONS: Final = {"type": "array", "items": _object(_HELD)}
 POSITIONS: Final[dict[int | str, Schema]] = {
     200: _answer(

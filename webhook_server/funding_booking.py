@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from engine import booked
-from engine.errors import StrategyFault
+from engine.errors import StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import Income
 from engine.exchanges.funding_data import FundingRate, FundingSource
 from engine.exchanges.readings import DOLLARS
@@ -81,12 +81,12 @@ class LiveFunding:
             return False
         self._held_up.pop((place.user_id, place.exchange, symbol), None)
         for income in incomes:
-            self._book_payment(place, _worth(income, account), since_ms)
+            facts = self._book_payment(place, _worth(income, account), facts, since_ms)
         return True
 
-    def _book_payment(self, place: FundingPlace, paid: Paid, since_ms: int) -> None:
+    def _book_payment(self, place: FundingPlace, paid: Paid, facts: FundingFacts, since_ms: int) -> FundingFacts:
+        """The facts as they were when it was booked, for the next one."""
         for _ in range(TRIES):
-            facts = _facts(self._store, place, since_ms)
             division = divided(paid.usd, paid.at_ms, facts)
             reason = paid.reason or (None if division.is_explained else NOTHING_HELD)
             shares = () if paid.reason else division.shares
@@ -94,10 +94,12 @@ class LiveFunding:
                 place, paid.income_id, paid.at_ms, shares, division.others_usd, reason, facts.last_fill_id
             )
             if outcome == "changed":
+                facts = _facts(self._store, place, since_ms)
                 continue
             if outcome == "booked":
                 self._tell(place, paid, reason)
-            return
+            return facts
+        raise UpstreamUnavailable("database", f"the books of {place.symbol} changed whenever funding was booked")
 
     def _is_held_up(self, place: FundingPlace) -> bool:
         now = self._clock.monotonic()

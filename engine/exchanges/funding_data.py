@@ -1,4 +1,4 @@
-"""What a venue tells everybody of funding: when it is due next, at which rate, and what it was; see `MarketData`.
+"""What a venue tells everybody of funding: when it is due next, at which rate, and what it was.
 
 A client of its own, so that nobody waits for a long history who wants a price.
 """
@@ -76,7 +76,7 @@ class FundingData:
             return None
         with self._asking():
             told = self._exchange.fetch_funding_rate(market_of(self._exchange, symbol)["symbol"])
-            return _state(told, self._exchange.milliseconds())
+            return state_told(told, self._exchange.milliseconds())
 
     def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
         if not self._exchange.has.get("fetchFundingRateHistory"):
@@ -118,7 +118,8 @@ class FundingData:
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
 
-def _state(told: Any, local_ms: int) -> FundingState:
+def state_told(told: Any, local_ms: int) -> FundingState:
+    """From ccxt's funding rate structure. Raises ValueError for what cannot be read."""
     at_ms = int(told.get("timestamp") or local_ms)
     next_ms = int(told.get("nextFundingTimestamp") or told.get("fundingTimestamp") or 0)
     rate = told.get("fundingRate")

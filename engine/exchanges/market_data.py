@@ -13,6 +13,7 @@ from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import translated
 from engine.exchanges.families import BINANCE_SHAPED
+from engine.exchanges.funding_data import FundingState, state_told
 from engine.exchanges.listing import instrument_of, market_of
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_book_reading import levels_of, mark_of
@@ -106,6 +107,14 @@ class MarketData:
             raise UpstreamUnavailable("venue", f"{symbol}: the ticker has no price")
         at_ms = int(at_ms) if at_ms is not None else self._local_ms()
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
+
+    def funding(self, symbol: str) -> FundingState | None:
+        """What is due next, at a weight of 1; None at a venue that does not tell."""
+        if not self._exchange.has.get("fetchFundingRate"):
+            return None
+        with self._asking():
+            told = self._exchange.fetch_funding_rate(market_of(self._exchange, symbol)["symbol"])
+            return state_told(told, self._local_ms())
 
     def quote(self, symbol: str) -> Quote:
         """The last price of the ticker, and the best bid and ask of the order book: a ticker's may be old, none or 0.

@@ -61,12 +61,13 @@ def build(context: StrategyContext, views: Sequence[View], *, entries_allowed: b
     """The prompt for one cycle; `entries_allowed` is False when the strategy may only close.
 
     It stays within `MOST_TOKENS`, and `MORE_TOKENS_PER_SYMBOL` for each symbol after the first, notes apart: where
-    longer candles or long numbers would take it beyond, the oldest candles are left out.
+    longer candles or long numbers would take it beyond, the oldest candles are left out, and then the funding rates.
     """
     system = SYSTEM[context.strategy.risk_profile]
     most = MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
-    for candles in range(CANDLES, FEWEST_CANDLES - 1, -1):
-        block = market_block(context, views, entries_allowed=entries_allowed, candles=candles)
+    shapes = [(candles, True) for candles in range(CANDLES, FEWEST_CANDLES - 1, -1)]
+    for candles, has_funding in (*shapes, (FEWEST_CANDLES, False)):
+        block = market_block(context, views, entries_allowed=entries_allowed, candles=candles, has_funding=has_funding)
         market = f"<market>\n{_plain_digits(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
         if estimate_tokens(Prompt(system, market)) <= most:
             break
@@ -86,6 +87,7 @@ def market_block(
     entries_allowed: bool = True,
     rounded: bool = True,
     candles: int = CANDLES,
+    has_funding: bool = True,
 ) -> dict[str, Any]:
     """What the model is shown of market, positions and limits, as JSON values.
 
@@ -94,7 +96,7 @@ def market_block(
     short = _short if rounded else _as_computed
     strategy = context.strategy
     return {
-        "symbols": [_symbol(view, short, candles) for view in views],
+        "symbols": [_symbol(view, short, candles, has_funding=has_funding) for view in views],
         "positions": [_position(position) for position in context.positions],
         "equity_usd": round(float(context.equity_usd), 2),
         "limits": {
@@ -134,7 +136,9 @@ def fingerprint(system: str) -> str:
     return hashlib.sha256(system.encode()).hexdigest()[:16]
 
 
-def _symbol(view: View, short: Callable[[float | None], float | None], candles: int) -> dict[str, Any]:
+def _symbol(
+    view: View, short: Callable[[float | None], float | None], candles: int, *, has_funding: bool
+) -> dict[str, Any]:
     snapshot = view.minute
     shown: dict[str, Any] = {
         "symbol": snapshot.symbol,
@@ -144,6 +148,9 @@ def _symbol(view: View, short: Callable[[float | None], float | None], candles: 
         "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-candles:]],
         "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
     }
+    if snapshot.funding_rate_percent and has_funding:
+        shown["funding_rate_percent"] = short(snapshot.funding_rate_percent)
+        shown["next_funding_minutes"] = snapshot.next_funding_minutes
     if view.longer:
         shown["context"] = {interval: _longer(found, short) for interval, found in view.longer.items()}
     return shown
@@ -158,12 +165,14 @@ def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], flo
 
 def _position(position: Position) -> dict[str, Any]:
     pnl = position.unrealized_pnl_usd
+    funding = {"funding_usd": round(float(position.funding_usd), 2)} if position.funding_usd else {}
     return {
         "symbol": position.symbol,
         "side": position.side.value,
         "quantity": _short(float(position.quantity)),
         "entry_price": _short(float(position.entry_price)),
         "unrealized_pnl_usd": None if pnl is None else round(float(pnl), 2),
+        **funding,
     }
 
 

@@ -211,7 +211,8 @@ class SignalHistory(SignalRow):
 
 
 class TradeRow(ShownRow):
-    """A closed position (or the closed part of one). `pnl_usd` is net of `fees_usd`; percent is of the entry cost."""
+    """A closed position (or the closed part of one). `pnl_usd` is net of `fees_usd` and of `funding_usd`, which is
+    positive when received; percent is of the entry cost."""
 
     id: UUID
     user_id: UUID
@@ -226,6 +227,7 @@ class TradeRow(ShownRow):
     exit_price: Decimal | None
     exit_time: Moment | None
     fees_usd: Decimal
+    funding_usd: Decimal = Decimal(0)
     pnl_usd: Decimal | None
     pnl_percent: Decimal | None
     exit_reason: str | None

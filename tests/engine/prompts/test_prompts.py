@@ -137,6 +137,18 @@ def test_longer_candles_make_room_by_leaving_out_the_oldest_short_ones(profile: 
         assert set(symbol["context"]["1h"]) == {"close", "sma_20", "sma_50", "macd_histogram", "rsi_14", "atr_14"}
 
 
+def test_funding_is_shown_where_it_is_not_zero_and_fits() -> None:
+    view = View(a_snapshot(funding_rate_percent=0.0123, next_funding_minutes=42), {})
+    held = a_position(funding_usd=Decimal("-1.239"))
+    found = shown(build(a_context(positions=(held,)), [view]))
+    assert (found["symbols"][0]["funding_rate_percent"], found["symbols"][0]["next_funding_minutes"]) == (0.0123, 42)
+    assert found["positions"][0]["funding_usd"] == -1.24
+    plain = shown(build(a_context(positions=(a_position(),)), [View(a_snapshot(funding_rate_percent=0.0), {})]))
+    assert "funding" not in json.dumps(plain)
+    many = tuple(a_position(symbol=f"COIN{n}USDT") for n in range(40))
+    assert "funding" not in build(a_context(positions=many), [view]).user
+
+
 def test_longer_candles_that_cannot_be_had_are_shown_as_absent() -> None:
     prompt = build(a_context(), [View(a_snapshot(), {"1h": None})])
     assert shown(prompt)["symbols"][0]["context"] == {"1h": None}

@@ -1,5 +1,6 @@
 """Funding at every venue, live and on paper: in the books to the last digit, once, whatever the venue's manners."""
 
+import itertools
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.venues.conftest import Floor
 ZERO = Decimal(0)
 FIRST_S = 61  # one second after the first full hour of the market
 PAPER: dict[str, Any] = {"environment": "paper"}
+STEPS = ("funding_known", "funding_facts", "book_funding", "note_funding_read")
 
 
 def schedule(floor: Floor, **wish: Any) -> None:
@@ -212,3 +214,119 @@ def test_what_is_read_begins_with_the_first_entry(floor: Floor) -> None:
     rounds(floor, 2)
     assert paid(floor) != 0
     assert floor.sql("select * from funding_payments") == []
+
+
+def test_a_history_without_prices_is_paid_at_the_price_of_its_minute(floor: Floor) -> None:
+    hourly(floor)
+    schedule(floor, mark_hidden=True)
+    floor.send(**PAPER)
+    rounds(floor)
+    floor.hands.now += FIRST_S + 3_600
+    rounds(floor, 2)
+    (position,) = floor.store.open_positions()
+    assert position.funding_usd == position.quantity * Decimal("-0.001") * (28_000 + 33_600)
+
+
+def test_paper_pays_for_what_was_held_at_each_moment_after_a_day_without_a_server(floor: Floor) -> None:
+    hourly(floor)
+    a, b = floor.strategy(is_paper_trading=True), floor.strategy(is_paper_trading=True)
+    floor.send(strategy_id=a, size=560, **PAPER)
+    floor.send(strategy_id=b, action="sell", **PAPER)
+    floor.hands.now += FIRST_S
+    let_the_price_be_old(floor)
+    floor.send(strategy_id=a, action="close", sell_percentage=40, **PAPER)
+    floor.send(strategy_id=b, action="close", **PAPER)
+    floor.hands.now += 3_600
+    floor.start_anew()
+    rounds(floor, 3)
+    (held,) = floor.store.open_positions()
+    ended = {str(each.strategy_id): each.funding_usd for each in floor.store.trades()}
+    first, second = Decimal("-0.001") * 28_000, Decimal("-0.001") * 33_600
+    assert ended[b] == Decimal("-0.010") * first
+    assert ended[a] + held.funding_usd == Decimal("0.019") * first + held.quantity * second
+
+
+def let_the_price_be_old(floor: Floor) -> None:
+    """The price that signals share for a tenth of a second is of a moment before the market's time was moved."""
+    assert floor.venues is not None
+    quotes = floor.venues.quotes(floor.simulated.name)
+    while quotes.quote("BTCUSDT").at_ms < floor.exchange.clock.now_ms():
+        pass
+
+
+def test_what_is_paid_in_a_coin_without_a_price_is_kept_as_such_and_told(floor: Floor) -> None:
+    hourly(floor)
+    schedule(floor, asset="NOSUCH")
+    floor.send()
+    floor.hands.now += FIRST_S
+    rounds(floor, 3)
+    assert floor.metric("funding_unexplained_total") == 1
+    ((amount, reason),) = floor.sql("select amount_usd, reason from funding_payments")
+    assert (amount, "-0.252 NOSUCH" in reason) == (0, True)
+
+
+def test_a_person_bears_what_they_hold_outside_sparky(floor: Floor) -> None:
+    happen(floor)
+    floor.account.positions()  # which opens the account
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.003"})
+    floor.sql(
+        "insert into outside_holdings (user_id, exchange, symbol, quantity) values (%s, %s, 'BTCUSDT', 0.003)",
+        floor.user_id,
+        floor.simulated.name,
+    )
+    hourly(floor)
+    floor.hands.now += 2
+    floor.send()
+    floor.hands.now += FIRST_S
+    rounds(floor, 2)
+    assert paid(floor) == Decimal("-0.336")
+    assert booked(floor) == Decimal("-0.252")
+    assert floor.sql("select sum(amount_usd) from funding_payments") == [(paid(floor),)]
+    assert floor.metric("funding_unexplained_total") == 0
+
+
+class Killed(BaseException):
+    """What a server feels of a kill: nothing of it goes on."""
+
+
+def test_a_server_that_dies_at_any_step_of_it_loses_and_doubles_nothing(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor.send()
+    floor.send(**PAPER)
+    for step, is_done in itertools.product(STEPS, (False, True)):
+        floor.hands.now += 2
+        happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
+        floor.start_anew()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(floor.store), step, dying(getattr(type(floor.store), step), is_done=is_done))
+            with pytest.raises(Killed):
+                rounds(floor)
+        floor.start_anew()
+        rounds(floor, 2)
+        assert [each.funding_usd for each in floor.store.open_positions()] == [paid(floor)] * 2, step
+
+
+def dying(do: Any, *, is_done: bool) -> Any:
+    """`do`, at which the server dies: after it `is_done`, or before."""
+
+    def die(*given: Any, **named: Any) -> None:
+        if is_done:
+            do(*given, **named)
+        raise Killed
+
+    return die
+
+
+def test_near_the_limit_of_its_requests_nothing_is_asked(floor: Floor) -> None:
+    hourly(floor)
+    floor.send()
+    rounds(floor)
+    floor.hands.now += FIRST_S
+    floor.account.positions()
+    floor.exchange.meter.used = 2_200
+    floor.account.positions()  # which tells how much is used
+    before = floor.exchange.meter.used
+    floor.server.funding.run()
+    assert floor.exchange.meter.used == before
+    assert booked(floor) == 0
