@@ -243,7 +243,11 @@ ENGINE_HEALTH: Final[dict[int | str, Schema]] = {
     503: _answer("Running strategies have stopped deciding, or nobody knows", {"anyOf": [_OF_ENGINE, _BLIND]}),
 }
 _HELD: Final = {"symbol": _TEXT, "side": {"enum": ["LONG", "SHORT"]}, "quantity": _NUMBER, "entry_price": _NUMBER}
-_POSITIONS: Final = {"type": "array", "items": _object(_HELD)}
+_MARGIN: Final = {
+    "margin_mode": {"enum": ["isolated", "cross", None]},
+    "liquidation_price": {"anyOf": [_NUMBER, {"type": "null"}]},
+}
+_POSITIONS: Final = {"type": "array", "items": _object(_HELD, _MARGIN)}
 POSITIONS: Final[dict[int | str, Schema]] = {
     200: _answer(
         "What the owner of the secret holds",

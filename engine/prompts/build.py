@@ -157,14 +157,14 @@ def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], flo
 
 
 def _position(position: Position) -> dict[str, Any]:
-    pnl = position.unrealized_pnl_usd
+    pnl, at = position.unrealized_pnl_usd, position.liquidation_price
     return {
         "symbol": position.symbol,
         "side": position.side.value,
         "quantity": _short(float(position.quantity)),
         "entry_price": _short(float(position.entry_price)),
         "unrealized_pnl_usd": None if pnl is None else round(float(pnl), 2),
-    }
+    } | ({} if at is None else {"liquidation_price": _short(float(at))})
 
 
 def _as_computed(value: float | None) -> float | None:
