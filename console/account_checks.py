@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from console.check import Check, fault, ok, skipped
 from console.exchanges import command_for_keys
 from console.session import store_of
 from engine.errors import SparkyError
-from engine.exchanges.account_state import AccountState, Fault, faults_of, notes_of
+from engine.exchanges.account_state import AccountState, Fault, faults_of, margin_notes, notes_of
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.venue import Credentials
 from engine.exchanges.venue_clock import told
@@ -37,6 +38,7 @@ class Used(NamedTuple):
     symbols: frozenset[str]
     keys: Credentials | None
     storing: str  # the command
+    margin: Mapping[str, frozenset[str]]  # the modes that its live strategies want, by symbol
     unreadable: str | None = None
 
 
@@ -52,10 +54,10 @@ def accounts(settings: Settings) -> list[Check]:
 
 def _used(store: Store) -> list[Used]:
     rows = store.list_credentials()
-    live = _live_symbols(store)
+    live, margin = _live_symbols(store), _wanted_margin(store)
     with_keys = dict.fromkeys((row.user_id, row.exchange) for row in rows if row.exchange != WEBHOOK)
     return [
-        _with_keys(store, key, store.email_of(key[0]), frozenset(live.get(key, ())))
+        _with_keys(store, key, frozenset(live.get(key, ())), margin.get(key, {}))
         for key in with_keys | dict.fromkeys(live)
     ]
 
@@ -71,12 +73,23 @@ def _live_symbols(store: Store) -> dict[Key, set[str]]:
     return live
 
 
-def _with_keys(store: Store, key: Key, email: str | None, symbols: frozenset[str]) -> Used:
+def _wanted_margin(store: Store) -> dict[Key, dict[str, frozenset[str]]]:
+    wanted: dict[Key, dict[str, frozenset[str]]] = {}
+    for row in store.list_strategies():
+        if row.status == StrategyStatus.RUNNING and not row.is_paper_trading and row.margin_mode is not None:
+            modes = wanted.setdefault((row.user_id, row.exchange), {})
+            for symbol in row.target_assets:
+                modes[symbol] = modes.get(symbol, frozenset()) | {row.margin_mode}
+    return wanted
+
+
+def _with_keys(store: Store, key: Key, symbols: frozenset[str], margin: Mapping[str, frozenset[str]]) -> Used:
+    email = store.email_of(key[0])
     name, remedy = f"account of {email or key[0]} at {key[1]}", command_for_keys(key[1], email)
     try:
-        return Used(name, key[1], symbols, store.venue_credentials(*key), remedy)
+        return Used(name, key[1], symbols, store.venue_credentials(*key), remedy, margin)
     except SparkyError as error:
-        return Used(name, key[1], symbols, None, remedy, str(error))
+        return Used(name, key[1], symbols, None, remedy, margin, str(error))
 
 
 def _checked(used: Used, settings: Settings) -> list[Check]:
@@ -92,7 +105,9 @@ def _checked(used: Used, settings: Settings) -> list[Check]:
     if faults:
         return _found(used, faults)
     clock = [] if _is_simulated(used.exchange, settings) else _clock_notes(clock_s)
-    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *clock)))]
+    return [
+        ok(used.name, "; ".join((*notes_of(state, used.symbols), *margin_notes(state.margin, used.margin), *clock)))
+    ]
 
 
 def _is_simulated(exchange: str, settings: Settings) -> bool:

@@ -60,6 +60,7 @@ POSITIONS = (
     Column("now", output.price("current_price"), is_number=True, goes=1),
     Column("funding USD", _funding, is_number=True, goes=3),
     Column("P&L USD", output.usd("unrealized_pnl_usd"), is_number=True),
+    Column("liquidated at", output.price("liquidation_price"), is_number=True, goes=3),
     Column("since (UTC)", output.moment("entry_time"), is_time=True),
     Column("paper", "is_paper"),
 )

@@ -20,7 +20,7 @@ from engine.exchanges.live_venues import why_not_live
 from engine.showable import decoded, is_unicode
 from engine.store.people_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
-from engine.types import Adding, EntryRules, RiskProfile, StrategyStatus
+from engine.types import Adding, EntryRules, MarginMode, RiskProfile, StrategyStatus
 
 app = typer.Typer(no_args_is_help=True, help="Create, look at, start, pause and end strategies.")
 
@@ -93,6 +93,9 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     max_slippage: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="No entry that fills so much worse than the best price.")
     ] = None,
+    margin_mode: Annotated[
+        MarginMode | None, typer.Option(help="Set before live entries; else as the account has it, on paper isolated.")
+    ] = None,
     paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
     user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
     from_json: Annotated[
@@ -124,6 +127,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         "min_stop_loss_percent": min_stop,
         "max_spread_percent": max_spread,
         "max_slippage_percent": max_slippage,
+        "margin_mode": margin_mode,
         "is_paper_trading": paper,
     }
     fields |= {field: value for field, value in options.items() if value is not None}

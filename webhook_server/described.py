@@ -253,7 +253,11 @@ _HELD: Final = {
     "entry_price": _NUMBER,
     "funding_usd": _NUMBER,
 }
-_POSITIONS: Final = {"type": "array", "items": _object(_HELD)}
+_MARGIN: Final = {
+    "margin_mode": {"enum": ["isolated", "cross", None]},
+    "liquidation_price": {"anyOf": [_NUMBER, {"type": "null"}]},
+}
+_POSITIONS: Final = {"type": "array", "items": _object(_HELD, _MARGIN)}
 POSITIONS: Final[dict[int | str, Schema]] = {
     200: _answer(
         "What the owner of the secret holds",

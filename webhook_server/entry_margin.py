@@ -17,8 +17,8 @@ class MarginFault(AccountFault):
 
 
 def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
-    """The margin mode of the entry of `trade`. Live None leaves it as the account has it; on paper that is isolated, and
-    what is added to keeps its own."""
+    """The margin mode of the entry of `trade`. None, live only, leaves it as the account has it. On paper it is
+    isolated unless the strategy says cross, and what is added to keeps its own."""
     if not trade.is_paper:
         return found.wanted
     if trade.adds() and trade.held is not None and trade.held.margin_mode is not None:
@@ -35,8 +35,8 @@ def check_others(trade: Trade, found: EntryMargin) -> None:
         return
     holder = "the person" if other.strategy_name is None else f"strategy {other.strategy_name}"
     raise MarginFault(
-        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {other.margin_mode} margin on the "
-        f"same account: wait until that is closed, or give both strategies one margin mode"
+        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {other.margin_mode} margin on "
+        f"the same account: wait until that is closed, or give both strategies one margin mode"
     )
 
 

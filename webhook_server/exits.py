@@ -27,10 +27,10 @@ class Exits:
         self._metrics = metrics
 
     def exit(self, position: Position, reason: str, terms: ExitTerms | None = None) -> None:
-        """`reason` is what the trade will show; a position on paper ends at `terms` where they are given. What cannot be done now is tried again in a later round.
+        """`reason` is what the trade will show; a position on paper ends at `terms`, where they are given.
 
-        Raises UpstreamUnavailable when the database is away, and nothing else: one position's fault is in no other's
-        way.
+        What cannot be done now is tried again in a later round. Raises UpstreamUnavailable when the database is away,
+        and nothing else: one position's fault is in no other's way.
         """
         log = logger.bind(position=str(position.id), symbol=position.symbol)
         try:

@@ -1,9 +1,9 @@
-"""One round of comparing paper positions with the market: with the price of now, and with the candles since the last.
+"""One round of comparing paper positions with the market: with the price of now, and with the candles until now.
 
-What happened between two rounds, or while no server ran, is in the one-minute candles. Each that has closed counts once,
-from the first that opened after the position was entered or added to last; that one's own minute has only the prices
-that rounds see. `watched_until_ms` of the books says how far that went, and is noted after the exits were made, so that
-a server that dies in between leaves nothing out.
+What happened between two rounds, or while no server ran, is in the one-minute candles. Each that has closed counts
+once, from the first that opened after the position was entered or added to last: in the minute before that only the
+prices that rounds see count. `watched_until_ms` of the books says how far that went, and is noted after the exits were
+made, so that a server that dies in between leaves nothing out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

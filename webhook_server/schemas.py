@@ -33,7 +33,7 @@ MOST_NAMED: Final = 20
 
 
 class ExitTerms(BaseModel):
-    """The price at which the market has ended a paper position, and when, in the venue's time; see `liquidation.End`."""
+    """The price at which the market ended a paper position, and when, in the venue's time; see `liquidation.End`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,6 +1,6 @@
 """How a real account is set up at its venue, and whether it can trade so. Pure; `account_reading` reads it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -68,6 +68,16 @@ def notes_of(state: AccountState, symbols: Iterable[str]) -> tuple[str, ...]:
         assets,
     )
     return (*(each for each in told if each is not None), *_unknown_notes(state.unknown))
+
+
+def margin_notes(margin: Mapping[str, str], wanted: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Where the account's margin modes are others than its strategies want (`wanted`, by symbol), or those differ."""
+    for symbol, modes in sorted(wanted.items()):
+        told = margin.get(symbol)
+        if len(modes) > 1:
+            yield f"strategies want isolated and cross margin in {symbol}: while one holds it, the other is refused"
+        elif told is not None and told not in modes:
+            yield f"{told} margin in {symbol}, and {next(iter(modes))} is wanted: it is set before the next entry"
 
 
 def _is_without_dollars(state: AccountState) -> bool:

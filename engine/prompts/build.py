@@ -164,7 +164,7 @@ def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], flo
 
 
 def _position(position: Position) -> dict[str, Any]:
-    pnl = position.unrealized_pnl_usd
+    pnl, at = position.unrealized_pnl_usd, position.liquidation_price
     funding = {"funding_usd": round(float(position.funding_usd), 2)} if position.funding_usd else {}
     return {
         "symbol": position.symbol,
@@ -173,6 +173,7 @@ def _position(position: Position) -> dict[str, Any]:
         "entry_price": _short(float(position.entry_price)),
         "unrealized_pnl_usd": None if pnl is None else round(float(pnl), 2),
         **funding,
+        **({} if at is None else {"liquidation_price": _short(float(at))}),
     }
 
 

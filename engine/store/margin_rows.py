@@ -30,7 +30,7 @@ class PaperMargin(Row):
 
 
 class MarginNote(Frozen):
-    """What is written to a position; None leaves `watched_until_ms`, and `liquidation_price` where that is not noted."""
+    """What is written to a position: `liquidation_price` if `notes_price` says so, `watched_until_ms` unless None."""
 
     position_id: UUID
     liquidation_price: Decimal | None = None

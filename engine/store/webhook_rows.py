@@ -156,7 +156,8 @@ class KillSwitch(ShownRow):
 
 
 class Fill(Frozen):
-    """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an open.
+    """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an
+    open.
 
     An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit; `dust` ends what
     is too little for any order, without one. `order_ids` are all orders of a leg that has more than one;

@@ -23,11 +23,27 @@ def entered(floor: Floor, mode: str | None = "isolated", leverage: int = 20, **f
     told = floor.send(strategy_id=name, leverage=leverage, size=1_000, **fields)
     assert told["action"] == "opened", told
     floor.hands.now += MINUTE_S  # what was before the entry is in no candle that counts
+    forget_quotes(floor.server, floor)
     floor.server.marks.round()
     return next(held for held in floor.store.open_positions() if str(held.strategy_id) == name)
 
 
+def move(floor: Floor, *percents: float) -> None:
+    """The price jumps, a second each time after what was before; no quote of that is left anywhere."""
+    for percent in percents:
+        floor.hands.now += 1
+        floor.direct(jump_percent=percent)
+    forget_quotes(floor.server, floor)
+
+
+def forget_quotes(server: Server, floor: Floor) -> None:
+    quotes: Any = server.marks._venues.quotes(floor.simulated.name)
+    quotes._kept.clear()
+
+
 def ends(floor: Floor) -> list[tuple[str | None, Decimal | None]]:
+    """Of the trades after one round at the price of now."""
+    forget_quotes(floor.server, floor)
     floor.server.marks.round()
     return [(trade.exit_reason, trade.exit_price) for trade in floor.store.trades()]
 
@@ -49,7 +65,7 @@ def test_twenty_times_leverage_does_not_survive_twelve_percent(
 ) -> None:
     held = entered(floor, mode, action=action)
     assert held.margin_mode == "isolated"
-    floor.direct(jump_percent=percent)
+    move(floor, percent)
     ((reason, _),) = ends(floor)
     assert reason == "liquidated"
     margin = held.position_size_usd / 20
@@ -58,7 +74,7 @@ def test_twenty_times_leverage_does_not_survive_twelve_percent(
 
 def test_a_person_without_a_strategy_is_liquidated_too(floor: Floor) -> None:
     floor.send(environment="paper", leverage=20)
-    floor.direct(jump_percent=-12)
+    move(floor, -12)
     assert [reason for reason, _ in ends(floor)] == ["liquidated"]
 
 
@@ -66,15 +82,15 @@ def test_the_liquidation_price_is_shown_and_less_than_that_is_survived(floor: Fl
     held = entered(floor)
     assert held.liquidation_price is not None
     assert Decimal(27200) < held.liquidation_price < Decimal(27300)  # 2.56 % below the entry
-    floor.direct(jump_percent=-2)
+    move(floor, -2)
     assert ends(floor) == []
 
 
 def test_a_price_that_passed_and_came_back_between_two_looks_has_liquidated(floor: Floor) -> None:
     held = entered(floor)
-    floor.direct(jump_percent=-12)
-    floor.direct(jump_percent=14)
+    move(floor, -12, 14)
     floor.hands.now += MINUTE_S
+    forget_quotes(floor.server, floor)
     ((reason, price),) = ends(floor)
     assert reason == "liquidated"
     assert price is not None
@@ -85,8 +101,7 @@ def test_a_price_that_passed_and_came_back_between_two_looks_has_liquidated(floo
 def test_what_happened_while_no_server_ran_is_found_by_the_next_one(floor: Floor) -> None:
     entered(floor)
     floor.hands.now += 5 * MINUTE_S
-    floor.direct(jump_percent=-12)
-    floor.direct(jump_percent=14)
+    move(floor, -12, 14)
     floor.hands.now += 55 * MINUTE_S
     another = another_server(floor)
     another.marks.round()
@@ -97,8 +112,7 @@ def test_what_happened_while_no_server_ran_is_found_by_the_next_one(floor: Floor
 
 
 def test_what_was_before_the_entry_liquidates_nothing(floor: Floor) -> None:
-    floor.direct(jump_percent=-12)
-    floor.direct(jump_percent=14)
+    move(floor, -12, 14)
     entered(floor)
     floor.hands.now += 3 * MINUTE_S
     assert ends(floor) == []
@@ -106,7 +120,7 @@ def test_what_was_before_the_entry_liquidates_nothing(floor: Floor) -> None:
 
 def test_a_stop_before_the_liquidation_price_acts_first(floor: Floor) -> None:
     held = entered(floor, stop_loss_percent=2)
-    floor.direct(jump_percent=-12)
+    move(floor, -12)
     ((reason, _),) = ends(floor)
     assert reason == "stop_loss"
     assert lost(floor) <= held.position_size_usd / 20 + held.fees_usd * 3
@@ -117,23 +131,22 @@ def test_a_stop_or_target_that_was_passed_between_two_looks_was_executed(
     floor: Floor, percent: float, reason: str
 ) -> None:
     entered(floor, leverage=2, stop_loss_percent=2, take_profit_percent=4)
-    floor.direct(jump_percent=percent)
-    floor.direct(jump_percent=-percent)
+    move(floor, percent, -percent)
     floor.hands.now += MINUTE_S
     assert [reason for reason, _ in ends(floor)] == [reason]
 
 
 def test_cross_margin_survives_with_enough_equity_and_shares_it(floor: Floor) -> None:
     entered(floor, "cross", capital_usd=10_000)
-    floor.direct(jump_percent=-12)
+    move(floor, -12)
     assert ends(floor) == []
 
 
 def test_cross_margin_is_liquidated_when_the_equity_of_its_strategy_is_used_up(floor: Floor) -> None:
     held = entered(floor, "cross", capital_usd=100)
-    floor.direct(jump_percent=-5)
+    move(floor, -5)
     assert ends(floor) == []
-    floor.direct(jump_percent=-7)
+    move(floor, -7)
     ((reason, _),) = ends(floor)
     assert reason == "liquidated"
     assert lost(floor) <= 100 + held.fees_usd
@@ -144,7 +157,7 @@ def test_an_exit_that_broke_off_before_it_was_booked_is_booked_once_at_its_price
 ) -> None:
     """The server dies once the request is begun; meanwhile the price has recovered."""
     entered(floor)
-    floor.direct(jump_percent=-12)
+    move(floor, -12)
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -153,7 +166,7 @@ def test_an_exit_that_broke_off_before_it_was_booked_is_booked_once_at_its_price
         broken.setattr(floor.store, "book_fill", die)
         with pytest.raises(KeyboardInterrupt):
             floor.server.marks.round()
-    floor.direct(jump_percent=14)
+    move(floor, 14)
     another = another_server(floor)
     another.recovery.run()
     another.marks.round()
@@ -169,8 +182,7 @@ def test_an_exit_that_cannot_be_made_now_is_made_in_a_later_round(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered(floor)
-    floor.direct(jump_percent=-12)
-    floor.direct(jump_percent=14)
+    move(floor, -12, 14)
     floor.hands.now += MINUTE_S
     with monkeypatch.context() as busy:
         busy.setattr(Exits, "exit", lambda *_, **__: None)
