@@ -80,11 +80,20 @@ class ClosingLegs(ABC):
     def close_rest(self, left: Position, quantity: Decimal) -> Fill:
         """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
         it from being a reduction of the account. Only after books and venue were compared."""
-        made = self._found(REST)
-        if not made.orders:
+        before = made = self._found(REST)
+        if not made.orders or self._has_more(made, quantity):
             self.guard.taken_down(left)
-            made = self._made(left, made, lambda: self._parts(REST, left.side, quantity, made, reduce_only=False))
+            missing = quantity - made.quantity
+            made = self._made(left, made, lambda: self._parts(REST, left.side, missing, before, reduce_only=False))
         return self._exit_of(REST, left, made.orders, puts_back=True)
+
+    def rest_made(self, wanted: Decimal) -> tuple[Decimal, bool]:
+        """How much an earlier attempt made of a second leg of `wanted`, and whether orders of it are missing."""
+        try:
+            made = self._found(REST)
+        except VenueRefused:
+            made = LegOrders()
+        return made.quantity, not made.orders or self._has_more(made, wanted)
 
     def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
         """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
@@ -111,11 +120,13 @@ class ClosingLegs(ABC):
 
     def _is_missing(self, made: LegOrders, held: Position) -> bool:
         """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
-        instrument = self.venue.instrument(held.symbol)
-        wanted = self._wanted(held.quantity, instrument)
-        missing = wanted - made.quantity
+        return self._has_more(made, self._wanted(held.quantity, self.venue.instrument(held.symbol)))
+
+    def _has_more(self, made: LegOrders, wanted: Decimal) -> bool:
+        """Whether orders of a leg of `wanted`, of which some are `made`, were not sent."""
+        instrument = self.venue.instrument(self.trade.order.symbol)
         is_begun = len(made.orders) < len(parts_of(wanted, instrument))
-        return is_begun and not made.is_over and missing >= least_of(instrument)
+        return is_begun and not made.is_over and wanted - made.quantity >= least_of(instrument)
 
     def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""

@@ -173,7 +173,8 @@ class ExitLegs:
     def _rest(self, legs: Legs, left: Position, wanted: Decimal) -> tuple[Position | None, Decimal]:
         """What is `left` once books and venue were compared (None when that was all of it), and how much of it the
         account holds only net of what others hold on the opposite side."""
-        if wanted <= 0 or legs.was_sent(REST):
+        made, has_more = legs.rest_made(wanted)
+        if wanted <= 0 or not has_more:
             return left, max(wanted, Decimal(0))
         look = self._look(legs)
         if look is None or look.is_passing:  # what others hold is not known now: an order beyond zero waits until it is
@@ -183,8 +184,8 @@ class ExitLegs:
         if now is None:
             return None, Decimal(0)
         if _at_venue(look) * sign_of(now.side) > 0:  # the venue filled a part only: it holds more that can be reduced
-            return now, Decimal(0)
-        return now, min(wanted, now.quantity, max(Decimal(0), _of_ours(look, now)))
+            return now, made
+        return now, min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
 
     def _look(self, legs: Legs) -> Look | None:
         """Books and venue compared, and settled where the record explains it; None where the venue does not tell."""

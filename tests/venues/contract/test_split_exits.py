@@ -144,6 +144,23 @@ def test_what_others_positions_cover_is_split_too(floor: Floor) -> None:
     check_agreement(floor)
 
 
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_server_that_dies_between_two_orders_beyond_zero_leaves_only_what_is_missing(
+    floor: Floor, another: Callable[[], Server], after: int
+) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send("long", strategy_id=a)
+    floor.send("short", strategy_id=b, action="sell")
+    change(floor, **SMALL)
+    floor.misbehave(LOST | {"after": after}, DEAF | {"after": after + 1, "method": "POST"}, DEAF | {"method": "GET"})
+    assert floor.send("x", strategy_id=a, action="close")["status"] == 503
+    floor.misbehave()
+    another().recovery.run()
+    assert floor.send("x", strategy_id=a, action="close")["remaining_quantity"] == 0
+    assert [quantity for _, quantity in exits(floor, "r")] == [MOST, MOST, Decimal("0.001")]
+    check_agreement(floor)
+
+
 def test_a_paper_exit_of_any_size_is_made(floor: Floor) -> None:
     floor.send("a", environment="paper")
     change(floor, **SMALL)
