@@ -87,6 +87,11 @@ class ClosingLegs(ABC):
             made = self._made(left, made, lambda: self._parts(REST, left.side, missing, before, reduce_only=False))
         return self._exit_of(REST, left, made.orders, puts_back=True)
 
+    @property
+    def least(self) -> Decimal:
+        """The smallest quantity that an order may have."""
+        return least_of(self.venue.instrument(self.trade.order.symbol))
+
     def rest_made(self, wanted: Decimal) -> tuple[Decimal, bool]:
         """How much an earlier attempt made of a second leg of `wanted`, and whether orders of it are missing."""
         try:

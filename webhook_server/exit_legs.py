@@ -183,7 +183,9 @@ class ExitLegs:
         now = self._of(look, left)
         if now is None:
             return None, Decimal(0)
-        if _at_venue(look) * sign_of(now.side) > 0:  # the venue filled a part only: it holds more that can be reduced
+        if (
+            _at_venue(look) * sign_of(now.side) >= legs.least
+        ):  # filled in part: the venue holds more that can be reduced
             return now, made
         return now, min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
 

@@ -49,6 +49,16 @@ def test_dust_is_in_nobodys_way(grown: Floor) -> None:
     check_agreement(grown)
 
 
+def test_a_reversal_ends_the_dust_of_its_exit(grown: Floor) -> None:
+    told = grown.send("x", action="sell", size=600)
+    assert (told["action"], told["closed"]["quantity"]) == ("opened", 0.06)
+    assert trades(grown) == [("signal", Decimal("0.06")), ("dust", DUST)]
+    assert grown.booked() == grown.net() - DUST
+    check_agreement(grown)
+    assert grown.send("y", action="close")["remaining_quantity"] == 0
+    check_agreement(grown)
+
+
 def test_dust_that_a_hand_sells_at_the_venue_is_no_difference(grown: Floor) -> None:
     grown.send("x", action="close")
     grown.send("b", size=600, **STOP)
