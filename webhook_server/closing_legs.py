@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import cast
 
+from engine import booked
 from engine.errors import CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Account, Instrument, OrderResult, Venue
 from engine.store.webhook_rows import Fill
@@ -74,7 +75,12 @@ class ClosingLegs(ABC):
             return self._exit_of(CLOSE, held, (*before.orders, order), reason, puts_back=True)
         if quantity == 0:
             return self._dust(held)
-        made = self._closed(held, quantity - before.quantity, before)
+        try:
+            made = self._closed(held, quantity - before.quantity, before)
+        except VenueRefused as refusal:
+            if refusal.kind != "filter" or self._percent < sizing.HUNDRED or self.closing_quantity(held.quantity) > 0:
+                raise
+            return self._dust(held)  # by sizes that have changed since
         return self._exit_of(CLOSE, held, made.orders, puts_back=True)
 
     def close_rest(self, left: Position, quantity: Decimal) -> Fill:
@@ -153,12 +159,19 @@ class ClosingLegs(ABC):
 
     def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
         """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
-        parts = parts_of(quantity, self.venue.instrument(self.trade.order.symbol))
+        symbol = self.trade.order.symbol
+        instrument = self.venue.instrument(symbol)
 
         def placed(name: str, part: Decimal) -> OrderResult:
             return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
 
-        return send_orders(placed, leg, parts, before)
+        made = send_orders(placed, leg, parts_of(quantity, instrument), before)
+        now = self.venue.instrument(symbol)
+        if not isinstance(made.failure, VenueRefused) or made.failure.kind != "filter" or now == instrument:
+            return made
+        left = booked.total((quantity, before.quantity, made.quantity.copy_negate()))
+        parts = parts_of(left, now)  # sizes have changed, and the refusal had them read again
+        return send_orders(placed, leg, parts, LegOrders(made.orders)) if parts else made
 
     def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):

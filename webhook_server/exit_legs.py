@@ -13,7 +13,7 @@ from functools import reduce
 import structlog
 
 from engine import booked
-from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.venue_rows import RequestFill
@@ -22,7 +22,7 @@ from engine.types import Position
 from webhook_server.delisting import delisted_exit
 from webhook_server.kept_open import kept_open
 from webhook_server.legs import Legs
-from webhook_server.listed_orders import listed_instrument
+from webhook_server.listed_orders import is_gone_by_now, listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.trade import CLOSE, REST, UNDO, PositionEnded, Request, Trade, sign_of
 from webhook_server.venue_changes import Look, VenueChanges
@@ -73,6 +73,14 @@ class ExitLegs:
             return Exit(fill, held, unbooked=fill)
         if not is_listed:
             raise self._settled(legs, held)
+        try:
+            return self._made(legs, held)
+        except StrategyFault:
+            if not is_gone_by_now(legs.venue, held.symbol):
+                raise
+        raise self._settled(legs, held)
+
+    def _made(self, legs: Legs, held: Position) -> Exit:
         if not legs.trade.may_have_been_sent:
             return self._sent(legs, self._submitted(legs, held))
         request = legs.trade.request

@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.booked import exact
-from engine.errors import BadConfiguration, Skip, UpstreamUnavailable, VenueRefused
+from engine.errors import BadConfiguration, Skip, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
-from engine.exchanges.failures import translated
+from engine.exchanges.failures import means_other_listing, translated
 from engine.exchanges.families import BINANCE_SHAPED
-from engine.exchanges.listing import instrument_of, market_of
+from engine.exchanges.listing import VANISHED, find_market, instrument_of, listed_market, market_of
 from engine.exchanges.venue import Instrument, Quote
 from engine.types import Candle, Frozen
 
@@ -107,8 +107,9 @@ class MarketData:
 
     def ticker(self, symbol: str) -> Ticker:
         """The 24 h ticker, in one request."""
+        self._search_for(symbol)
         with self._asking():
-            raw = self._exchange.fetch_ticker(market_of(self._exchange, symbol)["symbol"])
+            raw = self._exchange.fetch_ticker(listed_market(self._exchange, symbol)["symbol"])
             last, bid, ask = (None if raw[name] is None else exact(raw[name]) for name in ("last", "bid", "ask"))
             at_ms, change = raw["timestamp"], raw["percentage"]
             change = None if change is None else float(change)
@@ -123,13 +124,14 @@ class MarketData:
         if ticker.bid and ticker.ask:
             return Quote(bid=ticker.bid, ask=ticker.ask, last=ticker.last, at_ms=ticker.at_ms)
         with self._asking():
-            book = self._exchange.fetch_order_book(market_of(self._exchange, symbol)["symbol"], BOOK_LEVELS)
+            book = self._exchange.fetch_order_book(listed_market(self._exchange, symbol)["symbol"], BOOK_LEVELS)
             bid, ask = book["bids"][0][0], book["asks"][0][0]
         at_ms = int(book["timestamp"] or ticker.at_ms)
         return Quote(bid=exact(bid), ask=exact(ask), last=ticker.last, at_ms=at_ms)
 
     def instrument(self, symbol: str) -> Instrument:
-        """The venue's filters; asked for once in the life of this object."""
+        """The venue's filters; of a symbol that vanished from its list the last ones, with the status GONE."""
+        self._search_for(symbol)
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
@@ -137,14 +139,22 @@ class MarketData:
         self._exchange.session.close()
 
     def _closed(self, symbol: str, interval: str, interval_ms: int, limit: int) -> tuple[list[Candle], int]:
+        self._search_for(symbol)
         with self._asking():
-            unified = market_of(self._exchange, symbol)["symbol"]
+            unified = listed_market(self._exchange, symbol)["symbol"]
             # The time first: a candle that closes between the two requests then counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
             until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN, params=until)
             closed = [_candle(row) for row in rows if row[0] + interval_ms <= now_ms]
         return closed[-limit:], now_ms
+
+    def _search_for(self, symbol: str) -> None:
+        """A symbol that is not listed may be new."""
+        with self._asking():
+            found = find_market(self._exchange, symbol)
+        if found is None or found.get(VANISHED):
+            self._exchange.listing.search()
 
     def _interval_ms(self, interval: str) -> int:
         if interval not in self._exchange.timeframes:
@@ -156,8 +166,12 @@ class MarketData:
         try:
             with self._lock, translated(self._exchange):
                 yield
-        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
-            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+        except SparkyError as error:
+            if means_other_listing(error):
+                self._exchange.listing.read_at_once()
+            if isinstance(error, VenueRefused):  # there is nothing to refuse in a question: the venue is not itself
+                raise UpstreamUnavailable("venue", str(error)) from error
+            raise
 
     @staticmethod
     def _local_ms() -> int:

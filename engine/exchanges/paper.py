@@ -5,6 +5,7 @@ from typing import Final
 
 from engine import booked
 from engine.errors import VenueRefused
+from engine.exchanges.order_filters import fitted
 from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection, Quote, Quotes
 
 _HUNDREDTH: Final = Decimal("0.01")
@@ -38,7 +39,7 @@ class PaperVenue:
         return self._quotes.instrument(symbol)
 
     def market_order(self, order: OrderRequest) -> OrderResult:
-        """Raises VenueRefused for a quantity the instrument does not take, and what the quotes raise."""
+        """Raises VenueRefused for what a filter of the instrument does not take, and what the quotes raise."""
         return self._filled(order, None)
 
     def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
@@ -61,9 +62,10 @@ class PaperVenue:
         instrument = self.instrument(order.symbol)
         quote = self.quote(order.symbol)
         price = fill_price(quote, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
-        if limit_price is not None:
-            _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
-        quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
+        limit = None if limit_price is None else instrument.limit_price(limit_price, is_buy=order.is_buy)
+        quantity = fitted(instrument, order, limit, quote)
+        if limit is not None:
+            _check_within(limit, price, order)
         fee_usd = booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
         return OrderResult(
             order_id=f"paper-{order.client_order_id}",

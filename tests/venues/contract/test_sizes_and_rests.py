@@ -11,7 +11,7 @@ from tests.venues.test_changes_at_the_venue import by_hand
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 USD, HELD, DUST = 1_860, Decimal("0.066"), Decimal("0.006")
-GROWN = {"step": "0.01"}
+GROWN: dict[str, Any] = {"step": "0.01"}
 
 
 @pytest.fixture
@@ -37,6 +37,16 @@ def test_an_exit_sends_whole_lots_of_the_new_step_and_the_rest_ends_as_dust(grow
     assert grown.booked() == 0
     assert trades(grown) == [("signal", Decimal("0.06")), ("dust", DUST)]
     check_agreement(grown)
+
+
+@pytest.mark.parametrize("usd", [USD, 170])
+def test_a_step_that_only_a_refusal_tells_strands_nothing(floor: Floor, usd: int) -> None:
+    floor.send("a", size=usd, **STOP)
+    change(floor, is_read=False, **GROWN)
+    told = floor.send("x", action="close")
+    assert (told["action"], told["remaining_quantity"], told["dust"]["quantity"]) == ("closed", 0, 0.006)
+    assert floor.booked() == 0
+    check_agreement(floor)
 
 
 def test_dust_is_in_nobodys_way(grown: Floor) -> None:

@@ -18,7 +18,7 @@ HELD, MOST = Decimal("0.009"), Decimal("0.004")
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 LOST: dict[str, Any] = {"kind": "reset", "path": "rder", "accept": True, "times": 1, "method": "POST"}
 DEAF: dict[str, Any] = {"kind": "reset", "path": "rder", "times": None}
-SMALL = {"market_lot": {"most": str(MOST)}}
+SMALL: dict[str, Any] = {"market_lot": {"most": str(MOST)}}
 
 
 @pytest.fixture
@@ -50,6 +50,15 @@ def test_an_exit_of_more_than_one_order_may_be_is_sent_as_several_and_booked_as_
     assert exits(floor) == [("sc", MOST), ("sc1", MOST), ("sc2", Decimal("0.001"))]
     assert floor.net() == floor.booked() == 0
     assert trades(floor) == [("signal", HELD)]
+    check_agreement(floor)
+
+
+def test_an_exit_is_split_by_sizes_that_only_its_refusal_tells(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    change(floor, is_read=False, **SMALL)
+    told = floor.send("x", action="close")
+    assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.009, 0)
+    assert exits(floor) == [("sc", MOST), ("sc1", MOST), ("sc2", Decimal("0.001"))]
     check_agreement(floor)
 
 
