@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import cast
 
+from engine import booked
 from engine.errors import CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Venue
@@ -78,17 +79,36 @@ class ClosingLegs(ABC):
             return self._exit_of(CLOSE, held, (*before.orders, order), reason, puts_back=True)
         if quantity == 0:
             return self._dust(held)
-        made = self._closed(held, quantity - before.quantity, before)
+        try:
+            made = self._closed(held, quantity - before.quantity, before)
+        except VenueRefused as refusal:
+            if refusal.kind != "filter" or self._percent < sizing.HUNDRED or self.closing_quantity(held.quantity) > 0:
+                raise
+            return self._dust(held)  # by sizes that have changed since
         return self._exit_of(CLOSE, held, made.orders, puts_back=True)
 
     def close_rest(self, left: Position, quantity: Decimal) -> Fill:
         """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
         it from being a reduction of the account. Only after books and venue were compared."""
-        made = self._found(REST)
-        if not made.orders:
+        before = made = self._found(REST)
+        if not made.orders or self._has_more(made, quantity):
             self.guard.taken_down(left)
-            made = self._made(left, made, lambda: self._parts(REST, left.side, quantity, made, reduce_only=False))
+            missing = quantity - made.quantity
+            made = self._made(left, made, lambda: self._parts(REST, left.side, missing, before, reduce_only=False))
         return self._exit_of(REST, left, made.orders, puts_back=True)
+
+    @property
+    def least(self) -> Decimal:
+        """The smallest quantity that an order may have."""
+        return least_of(self.venue.instrument(self.trade.order.symbol))
+
+    def rest_made(self, wanted: Decimal) -> tuple[Decimal, bool]:
+        """How much an earlier attempt made of a second leg of `wanted`, and whether orders of it are missing."""
+        try:
+            made = self._found(REST)
+        except VenueRefused:
+            made = LegOrders()
+        return made.quantity, not made.orders or self._has_more(made, wanted)
 
     def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
         """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
@@ -115,11 +135,13 @@ class ClosingLegs(ABC):
 
     def _is_missing(self, made: LegOrders, held: Position) -> bool:
         """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
-        instrument = self.venue.instrument(held.symbol)
-        wanted = self._wanted(held.quantity, instrument)
-        missing = wanted - made.quantity
+        return self._has_more(made, self._wanted(held.quantity, self.venue.instrument(held.symbol)))
+
+    def _has_more(self, made: LegOrders, wanted: Decimal) -> bool:
+        """Whether orders of a leg of `wanted`, of which some are `made`, were not sent."""
+        instrument = self.venue.instrument(self.trade.order.symbol)
         is_begun = len(made.orders) < len(parts_of(wanted, instrument))
-        return is_begun and not made.is_over and missing >= least_of(instrument)
+        return is_begun and not made.is_over and wanted - made.quantity >= least_of(instrument)
 
     def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
@@ -141,12 +163,19 @@ class ClosingLegs(ABC):
 
     def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
         """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
-        parts = parts_of(quantity, self.venue.instrument(self.trade.order.symbol))
+        symbol = self.trade.order.symbol
+        instrument = self.venue.instrument(symbol)
 
         def placed(name: str, part: Decimal) -> OrderResult:
             return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
 
-        return send_orders(placed, leg, parts, before)
+        made = send_orders(placed, leg, parts_of(quantity, instrument), before)
+        now = self.venue.instrument(symbol)
+        if not isinstance(made.failure, VenueRefused) or made.failure.kind != "filter" or now == instrument:
+            return made
+        left = booked.total((quantity, before.quantity, made.quantity.copy_negate()))
+        parts = parts_of(left, now)  # sizes have changed, and the refusal had them read again
+        return send_orders(placed, leg, parts, LegOrders(made.orders)) if parts else made
 
     def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         """What the market has ended on paper ends at the price of then."""

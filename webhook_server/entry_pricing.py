@@ -58,8 +58,10 @@ class EntryPricing:
         return quantity
 
     def quote(self) -> Quote:
-        """Best bid and ask of the book, as the last price the one that a stop of the entry is nearer to. Raises what the
-        quotes raise."""
+        """Best bid and ask of the book; the one that a stop of the entry is nearer to stands for the last price.
+
+        Raises EntryRefused and what the quotes raise.
+        """
         book = self.quotes().entry_book(self.order.symbol)
         _check(refused_by_book(book, self.limits))
         bid, ask = book.bids[0].price, book.asks[0].price

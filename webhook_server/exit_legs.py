@@ -13,7 +13,7 @@ from functools import reduce
 import structlog
 
 from engine import booked
-from engine.errors import CredentialsRefused, UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.venue_rows import RequestFill
@@ -22,7 +22,7 @@ from engine.types import Position
 from webhook_server.delisting import delisted_exit
 from webhook_server.kept_open import kept_open
 from webhook_server.legs import Legs
-from webhook_server.listed_orders import listed_instrument
+from webhook_server.listed_orders import is_gone_by_now, listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.trade import CLOSE, REST, UNDO, PositionEnded, Request, Trade, sign_of
 from webhook_server.venue_changes import Look, VenueChanges
@@ -73,6 +73,14 @@ class ExitLegs:
             return Exit(fill, held, unbooked=fill)
         if not is_listed:
             raise self._settled(legs, held)
+        try:
+            return self._made(legs, held)
+        except StrategyFault:
+            if not is_gone_by_now(legs.venue, held.symbol):
+                raise
+        raise self._settled(legs, held)
+
+    def _made(self, legs: Legs, held: Position) -> Exit:
         if not legs.trade.may_have_been_sent:
             return self._sent(legs, self._submitted(legs, held))
         request = legs.trade.request
@@ -173,7 +181,8 @@ class ExitLegs:
     def _rest(self, legs: Legs, left: Position, wanted: Decimal) -> tuple[Position | None, Decimal]:
         """What is `left` once books and venue were compared (None when that was all of it), and how much of it the
         account holds only net of what others hold on the opposite side."""
-        if wanted <= 0 or legs.was_sent(REST):
+        made, has_more = legs.rest_made(wanted)
+        if wanted <= 0 or not has_more:
             return left, max(wanted, Decimal(0))
         look = self._look(legs)
         if look is None or look.is_passing:  # what others hold is not known now: an order beyond zero waits until it is
@@ -182,9 +191,11 @@ class ExitLegs:
         now = self._of(look, left)
         if now is None:
             return None, Decimal(0)
-        if _at_venue(look) * sign_of(now.side) > 0:  # the venue filled a part only: it holds more that can be reduced
-            return now, Decimal(0)
-        return now, min(wanted, now.quantity, max(Decimal(0), _of_ours(look, now)))
+        if (
+            _at_venue(look) * sign_of(now.side) >= legs.least
+        ):  # filled in part: the venue holds more that can be reduced
+            return now, made
+        return now, min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
 
     def _look(self, legs: Legs) -> Look | None:
         """Books and venue compared, and settled where the record explains it; None where the venue does not tell."""

@@ -120,8 +120,6 @@ class Legs(ClosingLegs):
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
         order = self.trade.order
-        if not instrument.is_trading:
-            raise VenueRefused(f"{order.symbol} takes no entries now: its status is {instrument.status}", "filter")
         if instrument.max_leverage is not None and order.leverage > instrument.max_leverage:
             raise VenueRefused(f"leverage {order.leverage} is above the {instrument.max_leverage} of {order.symbol}")
         quantity, worst = instrument.floored(wanted), size_usd / wanted

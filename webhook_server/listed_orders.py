@@ -1,10 +1,11 @@
 """The open orders of accounts, as they were listed in one round of looks: one list serves many positions."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from engine.errors import StrategyFault
+from engine.errors import SparkyError, StrategyFault
 from engine.exchanges.venue import GONE, Account, Instrument, OpenOrder, Quotes
 from engine.types import Position
 
@@ -42,6 +43,14 @@ class Listed:
         found = {each.client_order_id: each for each in account.orders_open(position.symbol)}
         self._of_symbol[position.user_id, position.exchange, position.symbol] = found
         return found
+
+
+def is_gone_by_now(quotes: Quotes, symbol: str) -> bool:
+    """Whether the venue lists it no more, after an answer that may mean that: a price that it refuses to tell has the
+    list read again."""
+    with suppress(SparkyError):
+        quotes.quote(symbol)
+    return listed_instrument(quotes, symbol) is None
 
 
 def listed_instrument(quotes: Quotes, symbol: str) -> Instrument | None:

@@ -14,9 +14,11 @@ from engine.exchanges.order_cost import ASSUMED_TAKER_RATE
 from engine.exchanges.readings import DOLLARS
 from engine.store.venue_rows import BookedOutside, VenueFacts
 from webhook_server.attribution import ZERO, Attribution, OutsideTrade
+from webhook_server.endings import SETTLED
 from webhook_server.liquidation_costs import shared, unbooked_costs
 
 BY_HAND: Final = "closed_at_venue"
+SETTLEMENT_NAME: Final = "settlement_autoclose-"  # begins the names of orders with which venues settle a contract
 COMMISSION: Final = "COMMISSION"
 BEFORE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
 MOST_NAMED: Final = 40  # orders of others whose names are asked for, one request each
@@ -180,7 +182,10 @@ def _orders(trades: Iterable[AccountTrade]) -> list[str]:
 
 
 def _cause(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str | None]) -> str:
-    known = next((each.cause for each in forced if each.order_id == order_id), None) or cause_named(names.get(order_id))
+    name = names.get(order_id) or ""
+    if name.startswith(SETTLEMENT_NAME):
+        return SETTLED
+    known = next((each.cause for each in forced if each.order_id == order_id), None) or cause_named(name)
     return BY_HAND if known is None else known.value
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from engine import booked
+from engine.errors import StrategyFault
 from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT, Account
 from engine.store.store import Store
@@ -23,7 +24,7 @@ from engine.types import Position
 from webhook_server.attribution import Attribution, Part, attribute
 from webhook_server.delisting import settled_by_income, settled_by_trades
 from webhook_server.endings import SETTLED
-from webhook_server.listed_orders import listed_instrument
+from webhook_server.listed_orders import is_gone_by_now, listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.outside_record import BY_HAND, OutsideRecord, costs_shared, read_record
 from webhook_server.protecting import STOPPED, TARGET, fired_of, ids, is_new_exit
@@ -81,8 +82,30 @@ class VenueChanges:
         `rereads` reads the record also where both agree: a position may have been closed and opened again. Raises what
         the account and the store raise.
         """
+        place = (user_id, exchange, symbol)
         if listed_instrument(account, symbol) is None:
-            return self._settle_delisted((user_id, exchange, symbol), account, request_id)
+            return self._settle_delisted(place, account, request_id)
+        try:
+            look = self._settle_listed(user_id, exchange, symbol, account, request_id, rereads=rereads)
+        except StrategyFault:
+            if not is_gone_by_now(account, symbol):
+                raise
+            return self._settle_delisted(place, account, request_id)
+        is_unexplained = look.reason is not None and not look.is_passing and look.net + look.facts.outside_net == 0
+        if is_unexplained and is_gone_by_now(account, symbol):
+            return self._settle_delisted(place, account, request_id)
+        return look
+
+    def _settle_listed(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        account: Account,
+        request_id: str | None,
+        *,
+        rereads: bool,
+    ) -> Look:
         for _ in range(ATTEMPTS):
             look = self._compared(user_id, exchange, symbol, account, request_id)
             is_equal = look.facts.net == look.net

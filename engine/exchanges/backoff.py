@@ -67,7 +67,7 @@ class Backoff:
     """The load of one address, shared between threads and clients."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._lock = threading.Lock()
         self._load = Load()
 
@@ -78,7 +78,7 @@ class Backoff:
     def ask(self, *, is_urgent: bool) -> None:
         """Before a request. Raises UpstreamUnavailable, with how long, when it must not be sent now."""
         with self._lock:
-            now = self._monotonic()
+            now = self.monotonic()
             wait_s = self._load.wait_s(now, is_urgent=is_urgent)
             if wait_s > 0:
                 raise UpstreamUnavailable("venue", self._load.reason(now), wait_s)
@@ -86,7 +86,7 @@ class Backoff:
 
     def hear(self, status: int, used: int | None, retry_after_s: float | None) -> None:
         with self._lock:
-            self._load = self._load.told(self._monotonic(), status, used, retry_after_s)
+            self._load = self._load.told(self.monotonic(), status, used, retry_after_s)
 
     def learn(self, limit: int) -> None:
         """The weight per minute that the venue publishes."""

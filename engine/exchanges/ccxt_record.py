@@ -1,20 +1,25 @@
-"""The account's record (see `AccountRecord`) and its positions, as Binance and Aster tell them."""
+"""What an account tells of itself: its record (see `AccountRecord`), positions, open orders, balance and settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import ccxt
 
-from engine.errors import StrategyFault, UpstreamUnavailable
+from engine.errors import UpstreamUnavailable
 from engine.exchanges import readings
 from engine.exchanges import record_readings as rows
+from engine.exchanges.account_reading import read_state
 from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
-from engine.exchanges.listing import is_linear_perpetual, market_of
+from engine.exchanges.account_state import AccountState
+from engine.exchanges.conditional_orders import ConditionalOrders
+from engine.exchanges.listing import contract_size, is_linear_perpetual, record_market
 from engine.exchanges.record_pages import WEEK_MS, Pages, Row, once, windows
-from engine.exchanges.venue import VenuePosition
+from engine.exchanges.venue import Balance, OpenOrder, VenuePosition
+from engine.exchanges.venue_clock import offset_s
 
 MOST_ROWS: Final = 1_000
 MOST_FORCED: Final = 100
@@ -51,6 +56,7 @@ class CcxtRecord(ABC):
     """Every question takes its own turn at the account, so that an exit need not wait for the end of a long record."""
 
     _exchange: Any
+    _conditional: ConditionalOrders
 
     @abstractmethod
     def _asking(self) -> AbstractContextManager[None]:
@@ -99,7 +105,7 @@ class CcxtRecord(ABC):
         with self._asking():
             ask = self._endpoint("order")
             try:
-                row = ask({"symbol": self._market_id(symbol), "orderId": order_id})
+                row = ask({"symbol": record_market(self._exchange, symbol)["id"], "orderId": order_id})
             except ccxt.OrderNotFound:
                 return None
             if rows.name(row["orderId"]) != order_id:
@@ -108,7 +114,7 @@ class CcxtRecord(ABC):
 
     def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         with self._asking():
-            market = None if symbol is None else market_of(self._exchange, symbol)
+            market = None if symbol is None else record_market(self._exchange, symbol)
             if self._exchange.id not in ENDPOINTS:
                 found = self._unified_positions(market)
             else:
@@ -117,13 +123,42 @@ class CcxtRecord(ABC):
                 found = [rows.position(row, self._symbol(row["symbol"])) for row in told]
         return tuple(position for position in found if position is not None)
 
+    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+        with self._asking():
+            self._exchange.listing.bring(self._exchange)
+            unified = None if symbol is None else record_market(self._exchange, symbol)["symbol"]
+            self._exchange.options["fetchOpenOrders"] = {"warnIfNoSymbol": False}  # its weight is the caller's choice
+            rows = [*self._exchange.fetch_open_orders(unified), *self._conditional.open(unified)]
+            found = [self._open_order(row) for row in rows]
+        wanted = [each for each in found if symbol in (None, each.symbol)]
+        return tuple(sorted(wanted, key=lambda order: order.at_ms))
+
+    def _open_order(self, row: Mapping[str, Any]) -> OpenOrder:
+        """Under the venue's own name where it is of no perpetual that is listed."""
+        market = self._exchange.markets.get(row["symbol"])
+        if market is None:
+            return readings.open_order(row, str(row["info"].get("symbol") or row["symbol"]), Decimal(1))
+        return readings.open_order(row, readings.symbol_of(market), contract_size(market))
+
+    def balance(self) -> Balance:
+        with self._asking():
+            return readings.balance(self._exchange.fetch_balance())
+
+    def state(self) -> AccountState:
+        return read_state(self._exchange, self._asking)
+
+    def clock_offset_s(self) -> float:
+        """How many seconds the venue's clock is ahead of this host's. Raises as `quote` does."""
+        with self._asking():
+            return offset_s(self._exchange)
+
     def _unified_positions(self, market: Mapping[str, Any] | None) -> list[VenuePosition | None]:
         told = self._exchange.fetch_positions(None if market is None else [market["symbol"]])
         return [readings.position(row, self._exchange.market(row["symbol"])) for row in told]
 
     def _symbol(self, market_id: str) -> str:
         """Ours for a perpetual; the venue's own for anything else, which may have the same base and quote."""
-        self._exchange.load_markets()
+        self._exchange.listing.bring(self._exchange)
         listed = self._exchange.markets_by_id.get(market_id, [])
         return next((readings.symbol_of(market) for market in listed if is_linear_perpetual(market)), market_id)
 
@@ -153,15 +188,8 @@ class CcxtRecord(ABC):
 
     def _told(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
         ask = self._endpoint(what)
-        market_id = self._market_id(symbol)
+        market_id = record_market(self._exchange, symbol)["id"]
         return rows.rows_of(ask({"symbol": market_id, **query}), market_id)
-
-    def _market_id(self, symbol: str) -> str:
-        """The venue's name of `symbol`; of one that it lists no more, and that its record still tells of, ours."""
-        try:
-            return str(market_of(self._exchange, symbol)["id"])
-        except StrategyFault:
-            return symbol
 
     def _endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)

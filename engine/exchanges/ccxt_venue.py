@@ -20,26 +20,23 @@ from engine.errors import (
     VenueRefused,
 )
 from engine.exchanges import readings
-from engine.exchanges.account_reading import read_state
-from engine.exchanges.account_state import AccountState
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
-from engine.exchanges.listing import contract_size, instrument_of, market_of
+from engine.exchanges.listing import VANISHED, contract_size, find_market, instrument_of, market_of, record_market
 from engine.exchanges.margin_mode import MarginModes
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
 from engine.exchanges.protecting import Leg, legs_of, place_all
+from engine.exchanges.refitting import Fitter
 from engine.exchanges.venue import (
     BOOK_LEVELS,
-    Balance,
     Credentials,
     Instrument,
-    OpenOrder,
     OrderRequest,
     OrderResult,
     OrderStatus,
@@ -47,7 +44,6 @@ from engine.exchanges.venue import (
     Quote,
     Ticker,
 )
-from engine.exchanges.venue_clock import offset_s
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
@@ -74,6 +70,7 @@ class CcxtVenue(CcxtRecord):
         self._leverage = Leverage(self._exchange)
         self._margin_modes = MarginModes(self._exchange)
         self._conditional = ConditionalOrders(self._exchange)
+        self._fitter = Fitter(self, self._exchange.listing)
         self._sleep = sleep
         self._lock = threading.RLock()
 
@@ -92,6 +89,10 @@ class CcxtVenue(CcxtRecord):
     def instrument(self, symbol: str) -> Instrument:
         """By the account's own client: an exit must not wait for the share of the limit that prices have."""
         with self._asking():
+            found = find_market(self._exchange, symbol)
+        if found is None or found.get(VANISHED):
+            self._exchange.listing.search()
+        with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
     def market_order(self, order: OrderRequest) -> OrderResult:
@@ -101,9 +102,9 @@ class CcxtVenue(CcxtRecord):
 
     def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
         """Immediate or cancel, at `limit_price` moved to the tick on its safe side."""
-        limit = self.instrument(order.symbol).limit_price(limit_price, is_buy=order.is_buy)
-        result = self._ordered(order, "limit", limit, {"timeInForce": "IOC"})
+        result = self._ordered(order, "limit", limit_price, {"timeInForce": "IOC"})
         if result.status is OrderStatus.REJECTED:
+            limit = self.instrument(order.symbol).limit_price(limit_price, is_buy=order.is_buy)
             raise VenueRefused(
                 f"{order.symbol}: the market is beyond the limit price {digits(limit)}", "not_marketable"
             )
@@ -130,12 +131,11 @@ class CcxtVenue(CcxtRecord):
         name = super().client_order_id(symbol, order_id)
         if name is None or not self._conditional.may_have_been(name):
             return name
-        with self._asking():
-            try:
-                market = market_of(self._exchange, symbol)
-            except StrategyFault:  # of a symbol that is gone the venue tells no conditional orders
-                return name
-            return self._conditional.client_id_of(market, order_id) or name
+        try:
+            with self._asking():
+                return self._conditional.client_id_of(record_market(self._exchange, symbol), order_id) or name
+        except StrategyFault:  # of a symbol that is not listed the venue tells no conditional orders
+            return name
 
     def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
         legs = legs_of(protection, self.instrument(protection.symbol))
@@ -154,35 +154,19 @@ class CcxtVenue(CcxtRecord):
             raise OrderUnclear(f"order {client_order_id} is still open after it was cancelled")
         return ended
 
-    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
-        with self._asking():
-            unified = None if symbol is None else market_of(self._exchange, symbol)["symbol"]
-            self._exchange.options["fetchOpenOrders"] = {"warnIfNoSymbol": False}  # its weight is the caller's choice
-            rows = [*self._exchange.fetch_open_orders(unified), *self._conditional.open(unified)]
-            found = [readings.open_order(row, self._exchange.market(row["symbol"])) for row in rows]
-        return tuple(sorted(found, key=lambda order: order.at_ms))
-
-    def balance(self) -> Balance:
-        with self._asking():
-            return readings.balance(self._exchange.fetch_balance())
-
-    def state(self) -> AccountState:
-        return read_state(self._exchange, self._asking)
-
-    def clock_offset_s(self) -> float:
-        """How many seconds the venue's clock is ahead of this host's. Raises as `quote` does."""
-        with self._asking():
-            return offset_s(self._exchange)
-
     def close(self) -> None:
         self._exchange.session.close()
         self._market_data.close()
 
     def _ordered(self, order: OrderRequest, kind: str, price: Decimal | None, more: Mapping[str, str]) -> OrderResult:
-        quantity = self.instrument(order.symbol).whole_lots(order.quantity)
+        """`price` is the limit as it was asked for."""
+        fit = self._fitter.fit(order, price)
         if order.leverage is not None and not order.reduce_only:
             self._arrange(order, order.leverage)
-        sent = self._sent(order, quantity, kind, price, more)
+        try:
+            sent = self._sent(order, *fit, kind, more)
+        except (VenueRefused, StrategyFault) as refusal:
+            sent = self._sent(order, *self._fitter.fit_again(order, price, fit, refusal), kind, more)
         return self._ended(order.symbol, sent, order.client_order_id)
 
     def _arrange(self, order: OrderRequest, leverage: int) -> None:
@@ -198,7 +182,7 @@ class CcxtVenue(CcxtRecord):
         order, name = leg.order, leg.order.client_order_id
         self._conditional.will_send(name)
         try:
-            sent = self._sent(order, order.quantity, "market", None, {leg.trigger: f"{leg.price:f}"})
+            sent = self._leg_sent(leg)
         except VenueRefused:
             self._conditional.gone(name)
             raise
@@ -213,6 +197,14 @@ class CcxtVenue(CcxtRecord):
             raise VenueRefused(f"the venue rejected order {waiting.order_id} as it took it")
         return waiting
 
+    def _leg_sent(self, leg: Leg) -> dict[str, Any]:
+        """Once more, as the filters of now take it, where it was refused for one of them."""
+        try:
+            return self._sent(leg.order, leg.order.quantity, None, "market", {leg.trigger: f"{leg.price:f}"})
+        except VenueRefused as refusal:
+            again = self._fitter.leg_again(leg, refusal)
+        return self._sent(again.order, again.order.quantity, None, "market", {again.trigger: f"{again.price:f}"})
+
     def _holder_of(self, symbol: str, name: str) -> OrderResult:
         """The order for which the venue refused `name` as taken. Raises OrderIdTaken when it was cancelled."""
         for wait_s in (*self._conditional.waits_s(name), 0.0):  # a newer one may not be shown yet
@@ -225,7 +217,7 @@ class CcxtVenue(CcxtRecord):
         raise OrderIdTaken(f"the venue takes no second order under the id {name}, whose order was cancelled")
 
     def _sent(
-        self, order: OrderRequest, quantity: Decimal, kind: str, price: Decimal | None, more: Mapping[str, str]
+        self, order: OrderRequest, quantity: Decimal, price: Decimal | None, kind: str, more: Mapping[str, str]
     ) -> dict[str, Any]:
         """ccxt's order as answered; {} when the venue already has one under that id."""
         with self._telling(ordering=True):
@@ -244,7 +236,7 @@ class CcxtVenue(CcxtRecord):
 
     def _found(self, symbol: str, client_order_id: str) -> OrderResult | None:
         with self._asking():
-            market = market_of(self._exchange, symbol)
+            market = record_market(self._exchange, symbol)
             if self._conditional.has(client_order_id):
                 raw = self._conditional.found(market, client_order_id)
                 return None if raw is None else self._result(raw, market, client_order_id)
@@ -257,7 +249,7 @@ class CcxtVenue(CcxtRecord):
     def _cancelled(self, symbol: str, client_order_id: str) -> OrderResult | None:
         """How the order ended, if the venue had it and says how."""
         with self._asking():
-            market = market_of(self._exchange, symbol)
+            market = record_market(self._exchange, symbol)
             try:
                 if self._conditional.has(client_order_id):
                     self._conditional.cancelled(market, client_order_id)
@@ -280,7 +272,7 @@ class CcxtVenue(CcxtRecord):
     def _followed(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
         """Between two questions the account is free for others, whose exit must not wait for this order."""
         with self._asking():
-            market = market_of(self._exchange, symbol)
+            market = record_market(self._exchange, symbol)
         for _ in range(POLLS):
             if sent.get("status") in readings.ENDS:
                 break

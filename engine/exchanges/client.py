@@ -14,7 +14,8 @@ from urllib3.exceptions import HTTPError
 from engine.booked import digits, exact
 from engine.errors import BadConfiguration
 from engine.exchanges.backoff import Backoff, backoff_of, may_be_urgent
-from engine.exchanges.families import family_of
+from engine.exchanges.families import BINANCE_SHAPED, family_of
+from engine.exchanges.shared_listing import LISTINGS
 from engine.exchanges.venue import Credentials
 from engine.exchanges.venue_clock import InStep
 from engine.exchanges.words import NoVerdict, Words
@@ -87,11 +88,27 @@ class Plain:
         except RecursionError as error:
             raise ValueError("the answer is nested too deeply") from error
 
+    def fetch2(self, path: Any, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
+        """As ccxt's. Raises NoVerdict for an answer about another symbol than was asked about."""
+        given = dict(params or {})
+        answer = super().fetch2(path, api, method, given, *rest)  # type: ignore[misc] # ccxt's
+        if getattr(self, "id", None) in BINANCE_SHAPED and given.get("symbol") is not None:
+            check_symbol(answer, str(given["symbol"]))
+        return answer
+
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
         if code >= 500 or 300 <= code < 400:
             said = Words(self).of_body(body or "")
             raise NoVerdict(f"{method} {url.partition('?')[0]} answered {code}{said and ': '}{said}")
         return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
+
+
+def check_symbol(answer: Any, market_id: str) -> None:
+    """Raises NoVerdict for an answer that tells of another symbol, or of others only, than `market_id`."""
+    rows = answer if isinstance(answer, list) else [answer]
+    told = [row["symbol"] for row in rows if isinstance(row, dict) and row.get("symbol")]
+    if told and market_id not in told:
+        raise NoVerdict(f"asked about {market_id}, the venue told of {told[0]}")
 
 
 def open_exchange(
@@ -111,8 +128,16 @@ def open_exchange(
         raise no_exchange(venue)
     exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))
     shared = backoff or backoff_of(base_url or venue)
+
+    def without_keys() -> Any:
+        """Urgent unless its thread leaves room: what is read at once may be for an exit."""
+        client = open_exchange(venue, base_url, None, timeout_s, shared)
+        client.session = BoundedSession(timeout_s, shared, is_urgent=True)
+        return client
+
     exchange.number = number
     exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
+    exchange.listing = LISTINGS.of((venue, base_url, timeout_s, shared), without_keys, shared.monotonic)
     exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
     if base_url is not None:
         exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)

@@ -16,9 +16,12 @@ UNKNOWN: Final = frozenset({"-1000", "-1001", "-1006", "-1007"})
 # Surely not accepted, and worth sending again later: overloaded, over a limit, shutting down, too late for the engine.
 LATER: Final = frozenset({CLOCK, "-1003", "-1008", "-1015", "-1016", "-4188", "-5028"})
 CREDENTIALS: Final = frozenset({"-1002", "-1022", "-2014", "-2015", "-2017", "-4056", "-4057"})
+# The symbol is not listed, or not traded now.
+NOT_TRADED: Final = ("-1121", "-1122", "-4108", "-4140", "-4141")
 FILTERS: Final = (
     -1013,
     -1111,
+    -1122,
     -4001,
     -4002,
     -4003,
@@ -31,8 +34,16 @@ FILTERS: Final = (
     -4016,
     -4023,
     -4024,
+    -4029,
+    -4030,
+    -4108,
+    -4131,
+    -4140,
+    -4141,
     -4164,
 )
+# The list of instruments may have changed: it is read again.
+CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTERS)})
 KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **{str(code): "filter" for code in FILTERS},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),

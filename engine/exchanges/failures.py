@@ -55,6 +55,16 @@ def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
         raise _silence(reason, ordering=ordering) from error
 
 
+def means_other_listing(error: BaseException) -> bool:
+    """Whether the venue's code, in one of our errors or in what it was raised from, means that its list has changed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ccxt.BaseError) and code_of(cause) in codes.CHANGED:
+            return True
+        cause = cause.__cause__
+    return False
+
+
 def ours(error: ccxt.BaseError, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError:
     """The caller's next move for one of ccxt's errors, which the venue gave `reason` for.
 

@@ -1,31 +1,66 @@
 """From our symbols (BTCUSDT) to a venue's perpetual markets, and from its filters to an Instrument."""
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from ccxt.base.decimal_to_precision import TICK_SIZE
 
 from engine.booked import exact, product
 from engine.errors import StrategyFault
-from engine.exchanges.venue import Instrument
+from engine.exchanges.venue import GONE, TRADING, Instrument, LotSize
 
-__all__ = ["contract_size", "exact", "instrument_of", "market_of"]
+__all__ = ["contract_size", "exact", "find_market", "instrument_of", "market_of", "record_market"]
+
+VANISHED: Final = "vanished"  # in ccxt's market: it was listed by the venue, and is no more
+UNLISTED: Final = "unlisted"  # in a market made up by us, for the record of a symbol that is not listed
+INACTIVE: Final = "INACTIVE"  # the status where a venue tells no word of its own
+_QUOTES: Final = ("USDT", "USDC", "USD1", "FDUSD", "BUSD", "USDF", "USD", "BTC")
+_HUNDREDTH: Final = Decimal("0.01")
 
 
 def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
     """ccxt's market for `symbol`: the linear perpetual whose id, or base and quote put together, is `symbol`.
 
-    Loads the markets when that has not been done. Raises StrategyFault when there is none, and ccxt's errors.
+    Also one that vanished from the list. Loads the markets when that has not been done. Raises StrategyFault when there
+    is none, and ccxt's errors.
     """
-    exchange.load_markets()
+    market = find_market(exchange, symbol)
+    if market is None:
+        raise StrategyFault(f"{exchange.id} lists no perpetual called {symbol}")
+    return market
+
+
+def listed_market(exchange: Any, symbol: str) -> dict[str, Any]:
+    """As `market_of`, and raises StrategyFault for one that vanished too."""
+    market = market_of(exchange, symbol)
+    if market.get(VANISHED):
+        raise StrategyFault(f"{exchange.id} lists {symbol} no more")
+    return market
+
+
+def record_market(exchange: Any, symbol: str) -> dict[str, Any]:
+    """As `market_of`; for a symbol that is not listed one that is good for asking what has happened in it."""
+    market = find_market(exchange, symbol)
+    if market is not None:
+        return market
+    made_up = _made_up(exchange, symbol)
+    exchange.markets = {**exchange.markets, made_up["symbol"]: made_up}
+    exchange.markets_by_id = {**exchange.markets_by_id, symbol: [made_up]}
+    return made_up
+
+
+def find_market(exchange: Any, symbol: str) -> dict[str, Any] | None:
+    """As `market_of`; None when there is none."""
+    exchange.listing.bring(exchange)
     for market in exchange.markets_by_id.get(symbol, []):
         if is_linear_perpetual(market):
             return dict(market)
     for market in exchange.markets.values():
         if is_linear_perpetual(market) and f"{market['base']}{market['quote']}" == symbol:
             return dict(market)
-    raise StrategyFault(f"{exchange.id} lists no perpetual called {symbol}")
+    return None
 
 
 def contract_size(market: Mapping[str, Any]) -> Decimal:
@@ -34,37 +69,106 @@ def contract_size(market: Mapping[str, Any]) -> Decimal:
 
 
 def instrument_of(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrument:
-    """Filters as quantities of the base asset, also where the venue counts in contracts. The tick is PRICE_FILTER's."""
-    size = contract_size(market)
-    limits = market["limits"]
-    amount, market_amount = limits["amount"], limits.get("market") or {}
-    leverage = limits["leverage"]["max"]
-    most = market_amount.get("max") or amount["max"]
+    """Filters as quantities of the base asset, also where the venue counts in contracts. The tick is PRICE_FILTER's.
+
+    Market orders have to satisfy MARKET_LOT_SIZE and LOT_SIZE where both are told.
+    """
+    filters = _filters(market)
+    limits, leverage = market["limits"], market["limits"]["leverage"]["max"]
+    limit, lot = _limit_lot(exchange, market), _market_lot(exchange, market, filters)
+    band = filters.get("PERCENT_PRICE", {})
     return Instrument(
         symbol=symbol,
         tick=_step(exchange, market["precision"]["price"]),
-        lot=product(_step(exchange, market["precision"]["amount"]), size),
-        min_quantity=product(max(exact(amount["min"] or 0), exact(market_amount.get("min") or 0)), size),
-        max_quantity=product(exact(most), size) if most else None,
+        lot=lot.step,
+        min_quantity=lot.min_quantity,
+        max_quantity=lot.max_quantity,
         min_notional=exact(limits["cost"]["min"] or 0),
         max_leverage=int(leverage) if leverage else None,
+        limit=None if limit == lot else limit,
+        status=_status(market),
         maintenance_rate=_maintenance_rate(market),
+        multiplier_up=_bound(band.get("multiplierUp")),
+        multiplier_down=_bound(band.get("multiplierDown")),
     )
 
 
 def _maintenance_rate(market: Mapping[str, Any]) -> Decimal | None:
     """What a Binance-shaped venue publishes as a percentage; None where there is none, or it cannot be read."""
     try:
-        rate = product(exact((market.get("info") or {})["maintMarginPercent"]), Decimal("0.01"))
+        rate = product(exact(_info(market)["maintMarginPercent"]), _HUNDREDTH)
     except (KeyError, ValueError):
         return None
     return rate if 0 < rate < 1 else None
+
+
+def common_step(one: Decimal, other: Decimal) -> Decimal:
+    """The least step whose multiples are multiples of both."""
+    places = max(0, *(-int(step.normalize().as_tuple().exponent) for step in (one, other)))
+    return Decimal(math.lcm(int(one.scaleb(places)), int(other.scaleb(places)))).scaleb(-places)
+
+
+def is_linear_perpetual(market: Mapping[str, Any]) -> bool:
+    """Whether ccxt's market is a perpetual that is settled in its quote, and is or was listed."""
+    is_perpetual = bool(market.get("swap")) and bool(market.get("linear")) and not market.get("expiry")
+    return is_perpetual and not market.get(UNLISTED)
+
+
+def _limit_lot(exchange: Any, market: Mapping[str, Any]) -> LotSize:
+    size, amount = contract_size(market), market["limits"]["amount"]
+    most = _bound(amount["max"])
+    return LotSize(
+        step=product(_step(exchange, market["precision"]["amount"]), size),
+        min_quantity=product(exact(amount["min"] or 0), size),
+        max_quantity=None if most is None else product(most, size),
+    )
+
+
+def _market_lot(exchange: Any, market: Mapping[str, Any], filters: Mapping[str, Mapping[str, Any]]) -> LotSize:
+    limit, size = _limit_lot(exchange, market), contract_size(market)
+    bounds = market["limits"].get("market") or {}
+    step, most = _bound(filters.get("MARKET_LOT_SIZE", {}).get("stepSize")), _bound(bounds.get("max"))
+    return LotSize(
+        step=limit.step if step is None else common_step(limit.step, product(step, size)),
+        min_quantity=max(limit.min_quantity, product(exact(bounds.get("min") or 0), size)),
+        max_quantity=limit.max_quantity if most is None else product(most, size),
+    )
+
+
+def _status(market: Mapping[str, Any]) -> str:
+    if market.get(VANISHED):
+        return GONE
+    told = _info(market).get("status")
+    if _filters(market) and isinstance(told, str) and told:
+        return told
+    return INACTIVE if market.get("active") is False else TRADING
+
+
+def _filters(market: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What a Binance-shaped venue tells, by the filters' names."""
+    told = _info(market).get("filters")
+    rows = told if isinstance(told, list) else []
+    return {str(row["filterType"]): row for row in rows if isinstance(row, dict) and "filterType" in row}
+
+
+def _info(market: Mapping[str, Any]) -> Mapping[str, Any]:
+    told = market.get("info")
+    return told if isinstance(told, dict) else {}
+
+
+def _bound(told: Any) -> Decimal | None:
+    """None for none, and for 0, as venues write it."""
+    return exact(told or 0) or None
 
 
 def _step(exchange: Any, precision: Any) -> Decimal:
     return exact(precision) if exchange.precisionMode == TICK_SIZE else Decimal(1).scaleb(-int(precision))
 
 
-def is_linear_perpetual(market: Mapping[str, Any]) -> bool:
-    """Whether ccxt's market is a perpetual that is settled in its quote."""
-    return bool(market.get("swap")) and bool(market.get("linear"))
+def _made_up(exchange: Any, symbol: str) -> dict[str, Any]:
+    quote = next((each for each in _QUOTES if symbol.endswith(each) and symbol != each), "")
+    base = symbol.removesuffix(quote)
+    kind = {"type": "swap", "swap": True, "spot": False, "contract": True, "linear": True, "inverse": False}
+    names = {"base": base, "quote": quote, "settle": quote, "baseId": base, "quoteId": quote, "settleId": quote}
+    more = {"id": symbol, "symbol": f"{base}/{quote}:{quote}", "contractSize": 1, "active": False, UNLISTED: True}
+    return dict(exchange.safe_market_structure({**kind, **names, **more}))

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from engine.booked import exact
-from engine.errors import BadConfiguration, Skip, UpstreamUnavailable, VenueRefused
+from engine.errors import BadConfiguration, Skip, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.client import TIMEOUT_S, open_exchange
-from engine.exchanges.failures import translated
+from engine.exchanges.failures import means_other_listing, translated
 from engine.exchanges.families import BINANCE_SHAPED
 from engine.exchanges.funding_data import FundingState, state_told
-from engine.exchanges.listing import instrument_of, market_of
+from engine.exchanges.listing import VANISHED, find_market, instrument_of, listed_market, market_of
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_book_reading import levels_of, mark_of
 from engine.exchanges.venue import BOOK_LEVELS, Instrument, Quote, Ticker
@@ -98,8 +98,9 @@ class MarketData:
 
     def ticker(self, symbol: str) -> Ticker:
         """The 24 h ticker, in one request."""
+        self._search_for(symbol)
         with self._asking():
-            raw = self._exchange.fetch_ticker(market_of(self._exchange, symbol)["symbol"])
+            raw = self._exchange.fetch_ticker(listed_market(self._exchange, symbol)["symbol"])
             last, bid, ask = (None if raw[name] is None else exact(raw[name]) for name in ("last", "bid", "ask"))
             at_ms, change = raw["timestamp"], raw["percentage"]
             change = None if change is None else float(change)
@@ -113,7 +114,7 @@ class MarketData:
         if not self._exchange.has.get("fetchFundingRate"):
             return None
         with self._asking():
-            told = self._exchange.fetch_funding_rate(market_of(self._exchange, symbol)["symbol"])
+            told = self._exchange.fetch_funding_rate(listed_market(self._exchange, symbol)["symbol"])
             return state_told(told, self._local_ms())
 
     def quote(self, symbol: str) -> Quote:
@@ -139,17 +140,17 @@ class MarketData:
         """The book; at venues of Binance's shape with their clock, asked for before it, and the mark price, after it:
         a book that is shown at once is never older than that clock, nor newer than that mark price."""
         with self._asking():
-            market_of(self._exchange, symbol)  # an unknown symbol costs no request
+            listed_market(self._exchange, symbol)  # an unknown symbol costs no request
             if self._exchange.id not in BINANCE_SHAPED:
                 return self._book(symbol, levels)
             clock_ms = int(self._exchange.fetch_time())
             book = self._book(symbol, levels)
-            mark, mark_ms = mark_of(self._exchange, market_of(self._exchange, symbol))
+            mark, mark_ms = mark_of(self._exchange, listed_market(self._exchange, symbol))
             return book.model_copy(update={"clock_ms": clock_ms, "mark": mark, "mark_ms": mark_ms})
 
     def _book(self, symbol: str, levels: int) -> OrderBook:
         """Other venues than ours take other numbers of levels: they tell as many as they do by themselves."""
-        market = market_of(self._exchange, symbol)
+        market = listed_market(self._exchange, symbol)
         limit = levels if self._exchange.id in BINANCE_SHAPED else None
         raw = self._exchange.fetch_order_book(market["symbol"], limit)
         bids, asks = (levels_of(raw[name], market, are_bids=name == "bids") for name in ("bids", "asks"))
@@ -158,7 +159,8 @@ class MarketData:
         return OrderBook(bids=bids, asks=asks, is_cut=is_cut, at_ms=at_ms)
 
     def instrument(self, symbol: str) -> Instrument:
-        """The venue's filters; asked for once in the life of this object."""
+        """The venue's filters; of a symbol that vanished from its list the last ones, with the status GONE."""
+        self._search_for(symbol)
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
@@ -166,14 +168,22 @@ class MarketData:
         self._exchange.session.close()
 
     def _closed(self, symbol: str, interval: str, interval_ms: int, limit: int) -> tuple[list[Candle], int]:
+        self._search_for(symbol)
         with self._asking():
-            unified = market_of(self._exchange, symbol)["symbol"]
+            unified = listed_market(self._exchange, symbol)["symbol"]
             # The time first: a candle that closes between the two requests then counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
             until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN, params=until)
             closed = [_candle(row) for row in rows if row[0] + interval_ms <= now_ms]
         return closed[-limit:], now_ms
+
+    def _search_for(self, symbol: str) -> None:
+        """A symbol that is not listed may be new."""
+        with self._asking():
+            found = find_market(self._exchange, symbol)
+        if found is None or found.get(VANISHED):
+            self._exchange.listing.search()
 
     def _interval_ms(self, interval: str) -> int:
         if interval not in self._exchange.timeframes:
@@ -185,8 +195,12 @@ class MarketData:
         try:
             with self._lock, translated(self._exchange):
                 yield
-        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
-            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+        except SparkyError as error:
+            if means_other_listing(error):
+                self._exchange.listing.read_at_once()
+            if isinstance(error, VenueRefused):  # there is nothing to refuse in a question: the venue is not itself
+                raise UpstreamUnavailable("venue", str(error)) from error
+            raise
 
     @staticmethod
     def _local_ms() -> int:

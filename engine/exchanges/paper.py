@@ -7,6 +7,7 @@ from typing import Final
 from engine import booked
 from engine.errors import UpstreamUnavailable, VenueRefused
 from engine.exchanges.order_book import OrderBook, average_price, depth, endless
+from engine.exchanges.order_filters import fitted
 from engine.exchanges.venue import (
     BOOK_LEVELS,
     DEEP_LEVELS,
@@ -68,7 +69,7 @@ class PaperVenue:
         return self._quotes.instrument(symbol)
 
     def market_order(self, order: OrderRequest) -> OrderResult:
-        """Raises VenueRefused for a quantity the instrument does not take, and what the quotes raise."""
+        """Raises VenueRefused for what a filter of the instrument does not take, and what the quotes raise."""
         return self._filled(order, None)
 
     def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
@@ -100,11 +101,17 @@ class PaperVenue:
 
     def _filled(self, order: OrderRequest, limit_price: Decimal | None) -> OrderResult:
         instrument = self.instrument(order.symbol)
-        average, at_ms = self._left_at(order) if order.reduce_only else self._entered_at(order, instrument)
+        limit = None if limit_price is None else instrument.limit_price(limit_price, is_buy=order.is_buy)
+        if order.reduce_only:
+            quantity = fitted(instrument, order, limit)
+            average, at_ms = self._left_at(order)
+        else:
+            book = self.entry_book(order.symbol)
+            quantity = fitted(instrument, order, limit, _quote_of(book))
+            average, at_ms = self._entered_at(order, book, quantity)
         price = moved_price(average, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
-        if limit_price is not None:
-            _check_within(instrument.limit_price(limit_price, is_buy=order.is_buy), price, order)
-        quantity = instrument.accepted(order.quantity, price, reduce_only=order.reduce_only)
+        if limit is not None:
+            _check_within(limit, price, order)
         return _filled(order, quantity, price, self._fee(quantity, price), at_ms)
 
     def _fee(self, quantity: Decimal, price: Decimal) -> Decimal:
@@ -119,15 +126,21 @@ class PaperVenue:
             raise UpstreamUnavailable("venue", f"{order.symbol}: {book.fault}")
         return average, _time_of(book)
 
-    def _entered_at(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
+    def _entered_at(self, order: OrderRequest, book: OrderBook, quantity: Decimal) -> tuple[Decimal, int]:
         """What an entry pays on average, and when. Raises VenueRefused where the book does not hold it."""
-        quantity = instrument.floored(order.quantity) or order.quantity
-        book = self.entry_book(order.symbol)
         book = deep_enough(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
         average = average_price(book.side(is_buy=order.is_buy), quantity)
         if average is None:
             raise VenueRefused(f"{order.symbol}: the order book ends before {booked.digits(quantity)}")
         return average, _time_of(book)
+
+
+def _quote_of(book: OrderBook) -> Quote | None:
+    """What filters that depend on prices are checked with; None where the book has a fault."""
+    if book.fault is not None:
+        return None
+    bid, ask = book.bids[0].price, book.asks[0].price
+    return Quote(bid=bid, ask=ask, last=book.mark or bid, at_ms=_time_of(book))
 
 
 def _time_of(book: OrderBook) -> int:

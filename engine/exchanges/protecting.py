@@ -45,6 +45,14 @@ def legs_of(protection: Protection, instrument: Instrument) -> tuple[Leg, ...]:
     )
 
 
+def refitted(leg: Leg, instrument: Instrument) -> Leg:
+    """`leg` as the filters of now take it. Raises VenueRefused for a quantity that they do not take."""
+    side = Side.SHORT if leg.order.is_buy else Side.LONG
+    quantity = instrument.whole_lots(leg.order.quantity)
+    order = leg.order.model_copy(update={"quantity": quantity})
+    return Leg(order, leg.trigger, trigger_price(instrument, side, leg.trigger, leg.price))
+
+
 def trigger_price(instrument: Instrument, side: Side, trigger: Trigger, price: Decimal) -> Decimal:
     """`price` on the tick nearer to the market: a long's stop and a short's target go up, the other two down."""
     goes_up = (trigger == "stopLossPrice") is (side is Side.LONG)

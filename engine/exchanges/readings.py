@@ -29,8 +29,8 @@ def status_of(raw: Raw, filled: Decimal) -> OrderStatus:
     return OrderStatus.FILLED if filled > 0 else OrderStatus.REJECTED
 
 
-def open_order(raw: Raw, market: Raw) -> OpenOrder:
-    """Raises ValueError for an answer that is no order."""
+def open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
+    """An order in our `symbol`, whose contracts are of that `size`. Raises ValueError for an answer that is none."""
     if raw.get("id") is None or raw.get("side") is None:
         raise ValueError("the answer names no order")
     info = raw.get("info") or {}
@@ -42,11 +42,11 @@ def open_order(raw: Raw, market: Raw) -> OpenOrder:
     return OpenOrder(
         order_id=str(raw["id"]),
         client_order_id=raw.get("clientOrderId") or None,
-        symbol=symbol_of(market),
+        symbol=symbol,
         kind=kind,
         is_buy=raw["side"] == "buy",
-        quantity=product(exact(raw["amount"] or 0), contract_size(market)),
-        filled=product(exact(raw.get("filled") or 0), contract_size(market)),
+        quantity=product(exact(raw["amount"] or 0), size),
+        filled=product(exact(raw.get("filled") or 0), size),
         price=exact(price or 0),
         reduce_only=_is_reduce_only(raw, info),
         at_ms=int(raw.get("timestamp") or raw.get("lastUpdateTimestamp") or 0),
@@ -96,7 +96,9 @@ def leverage_told(raw: Raw) -> int | None:
 
 
 def symbol_of(market: Raw) -> str:
-    """Our symbol (BTCUSDT) of one of ccxt's markets."""
+    """Our symbol (BTCUSDT) of one of ccxt's markets: the venue's id where it is base and quote in its own words."""
+    if market.get("id") == f"{market.get('baseId')}{market.get('quoteId')}":
+        return str(market["id"])
     return f"{market['base']}{market['quote']}"
 
 

@@ -53,6 +53,20 @@ class LotSize(Frozen):
     min_quantity: Decimal = Decimal(0)
     max_quantity: Decimal | None = None
 
+    def floored(self, quantity: Decimal) -> Decimal:
+        """The largest multiple of the step that is at most `quantity`."""
+        return booked.stepped(quantity, self.step, ROUND_FLOOR)
+
+    def fault(self, quantity: Decimal) -> str | None:
+        """What is wrong with `quantity`, floored; None when the venue takes it."""
+        floored = self.floored(quantity)
+        if floored <= 0 or floored < self.min_quantity:
+            least = booked.digits(max(self.step, self.min_quantity))
+            return f"quantity {booked.digits(quantity)} is below the least of {least}"
+        if self.max_quantity is not None and floored > self.max_quantity:
+            return f"quantity {booked.digits(floored)} is above the most of {booked.digits(self.max_quantity)}"
+        return None
+
 
 class Instrument(Frozen):
     """What the venue accepts of one symbol. Quantities are in the base asset, `min_notional` in USD.
@@ -61,7 +75,8 @@ class Instrument(Frozen):
     of limit orders where they differ. `max_leverage` and the largest quantities are None where the venue does not
     publish them. `status` is the venue's word: only a `TRADING` instrument is entered into; `GONE` is one that it
     listed before and lists no more. `maintenance_rate` is the share of the notional that must be left as margin, as
-    the venue publishes it to anybody.
+    the venue publishes it to anybody. A buy may be made at up to `multiplier_up` times the mark price, a sale at
+    `multiplier_down` times it or more.
     """
 
     symbol: str
@@ -74,10 +89,16 @@ class Instrument(Frozen):
     limit: LotSize | None = None
     status: str = TRADING
     maintenance_rate: Decimal | None = None
+    multiplier_up: Decimal | None = None
+    multiplier_down: Decimal | None = None
 
     @property
     def is_trading(self) -> bool:
         return self.status == TRADING
+
+    @property
+    def market_lot(self) -> LotSize:
+        return LotSize(step=self.lot, min_quantity=self.min_quantity, max_quantity=self.max_quantity)
 
     def floored(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the lot that is at most `quantity`."""
@@ -85,26 +106,10 @@ class Instrument(Frozen):
 
     def whole_lots(self, quantity: Decimal) -> Decimal:
         """`quantity` floored to the lot. Raises VenueRefused when the venue takes no such quantity."""
-        floored = self.floored(quantity)
-        if floored <= 0 or floored < self.min_quantity:
-            least = max(self.lot, self.min_quantity)
-            raise self._refused(f"quantity {booked.digits(quantity)} is below the least of {booked.digits(least)}")
-        if self.max_quantity is not None and floored > self.max_quantity:
-            most = booked.digits(self.max_quantity)
-            raise self._refused(f"quantity {booked.digits(floored)} is above the most of {most}")
-        return floored
-
-    def accepted(self, quantity: Decimal, price: Decimal, *, reduce_only: bool) -> Decimal:
-        """`whole_lots`, and worth the minimum notional at `price`. Raises VenueRefused.
-
-        A reduce-only order may be worth less, as on Binance-shaped venues, so that a small rest can always be closed.
-        """
-        floored = self.whole_lots(quantity)
-        notional = booked.product(floored, price)
-        if not reduce_only and notional < self.min_notional:
-            least = booked.digits(self.min_notional)
-            raise self._refused(f"notional {booked.digits(notional)} is below the minimum of {least}")
-        return floored
+        fault = self.market_lot.fault(quantity)
+        if fault is not None:
+            raise self._refused(fault)
+        return self.floored(quantity)
 
     def limit_price(self, price: Decimal, *, is_buy: bool) -> Decimal:
         """`price` on the tick, on the safe side of it: a buy pays no more, a sale gets no less.

@@ -127,9 +127,21 @@ def test_requests_weigh_what_binance_says(method: str, path: str, query: dict[st
     assert weight_of(method, path, query) == weight
 
 
-def test_dated_contracts_are_not_taken_for_the_perpetual() -> None:
-    row = {"baseAsset": "BTC", "contractType": "PERPETUAL", "symbol": "BTCUSDT"}
-    dated = row | {"contractType": "CURRENT_QUARTER", "symbol": "BTCUSDT_261225"}
-    stock = row | {"contractType": "TRADIFI_PERPETUAL", "symbol": "TSLAUSDT"}
-    listed = {"rateLimits": [], "symbols": [dated, row, stock]}
-    assert [each["symbol"] for each in perpetuals(listed, Backoff())] == ["BTCUSDT", "TSLAUSDT"]
+@pytest.mark.parametrize(
+    "kind", [{"contractType": "CURRENT_QUARTER"}, {"contractType": ""}, {}, {"contractType": "PERPETUAL"}]
+)
+def test_dated_contracts_are_not_taken_for_the_perpetual(kind: dict[str, str]) -> None:
+    pair = {"baseAsset": "BTC", "quoteAsset": "USDT"}
+    row = pair | {"contractType": "PERPETUAL", "symbol": "BTCUSDT"}
+    dated = pair | {"symbol": "BTCUSDT_261225"} | kind
+    stock = row | {"baseAsset": "TSLA", "contractType": "TRADIFI_PERPETUAL", "symbol": "TSLAUSDT"}
+    settling = row | {"baseAsset": "OLD", "contractType": "PERPETUAL_DELIVERING", "symbol": "OLDUSDT"}
+    told = [each["symbol"] for each in perpetuals({"symbols": [dated, row, stock, settling]}, Backoff())]
+    assert told == ["BTCUSDT", "TSLAUSDT", "OLDUSDT"]
+
+
+def test_one_row_of_a_pair_is_taken_the_one_that_is_called_so() -> None:
+    row = {"baseAsset": "BTC", "quoteAsset": "USDT", "contractType": "PERPETUAL", "symbol": "BTCUSDT"}
+    other = row | {"symbol": "XBTUSDT"}
+    for symbols in ([row, other], [other, row]):
+        assert [each["symbol"] for each in perpetuals({"symbols": symbols}, Backoff())] == ["BTCUSDT"]

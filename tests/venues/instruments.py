@@ -8,18 +8,17 @@ import requests
 from tests.venues.conftest import Floor
 
 
-def change(floor: Floor, **wishes: Any) -> None:
-    """Changes what is listed of BTCUSDT; see `simulator.instrument_control`. The server reads it at once."""
+def change(floor: Floor, *, is_read: bool = True, **wishes: Any) -> None:
+    """Changes what is listed of BTCUSDT; see `simulator.instrument_control`. The server reads it now, or not yet."""
     url = f"{floor.venue_url}/_control/instruments"
     requests.post(url, json={"symbol": "BTCUSDT"} | wishes, timeout=30).raise_for_status()
-    reload(floor)
+    if is_read:
+        reload(floor)
 
 
 def reload(floor: Floor) -> None:
     """As the hourly reading of the list does."""
-    floor.account._exchange.load_markets(reload=True)  # type: ignore[attr-defined]
-    floor.account._market_data._exchange.load_markets(reload=True)  # type: ignore[attr-defined]
-    floor.server.marks._venues.quotes(floor.simulated.name)._quotes._exchange.load_markets(reload=True)  # type: ignore[attr-defined]
+    floor.account._exchange.listing._read()  # type: ignore[attr-defined]
 
 
 def at_venue(floor: Floor) -> list[tuple[str, Decimal]]:

@@ -1,6 +1,7 @@
 """Paper fills: the price is never better than the market's, the fee exact, and an instrument's limits are kept."""
 
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import VenueRefused
 from engine.exchanges.order_book import Level, OrderBook
+from engine.exchanges.order_filters import broken_filter, fitted
 from engine.exchanges.paper import PaperVenue, fill_price
 from engine.exchanges.venue import (
     BOOK_LEVELS,
@@ -51,10 +53,9 @@ def venue() -> PaperVenue:
     return PaperVenue(FixedQuotes(), fee_percent=Decimal("0.04"), slippage_percent=Decimal("0.02"))
 
 
-def order(quantity: str, *, is_buy: bool = True, reduce_only: bool = False) -> OrderRequest:
-    return OrderRequest(
-        client_order_id="so-1", symbol="BTCUSDT", is_buy=is_buy, quantity=Decimal(quantity), reduce_only=reduce_only
-    )
+def order(quantity: str, *, is_buy: bool = True, **more: Any) -> OrderRequest:
+    given = {"client_order_id": "so-1", "symbol": "BTCUSDT", **more}
+    return OrderRequest(is_buy=is_buy, quantity=Decimal(quantity), **given)
 
 
 def test_a_buy_fills_at_the_ask_plus_slippage_rounded_up_to_the_tick_with_the_taker_fee() -> None:
@@ -78,7 +79,7 @@ def test_a_sell_fills_at_the_bid_less_slippage_rounded_down_to_the_tick() -> Non
         (True, "28005.85", "28005.8"),
         (True, "30000", "28005.8"),
         (False, "27994.25", "27994.3"),
-        (False, "1", "27994.3"),
+        (False, "20000", "27994.3"),
     ],
 )
 def test_a_limit_order_fills_as_a_market_order_would_within_the_limit(limit: str, price: str, *, is_buy: bool) -> None:
@@ -86,7 +87,9 @@ def test_a_limit_order_fills_as_a_market_order_would_within_the_limit(limit: str
     assert (result.status, result.price, result.quantity) == (OrderStatus.FILLED, Decimal(price), Decimal("0.01"))
 
 
-@pytest.mark.parametrize(("is_buy", "limit"), [(True, "28005.79"), (True, "1"), (False, "27994.31"), (False, "30000")])
+@pytest.mark.parametrize(
+    ("is_buy", "limit"), [(True, "28005.79"), (True, "20000"), (False, "27994.31"), (False, "30000")]
+)
 def test_a_limit_that_the_market_does_not_reach_is_refused_and_nothing_is_pretended(
     limit: str, *, is_buy: bool
 ) -> None:
@@ -112,16 +115,28 @@ def test_less_than_a_lot_is_refused(quantity: str, reason: str) -> None:
 
 
 def test_an_entry_below_the_minimum_notional_is_refused_but_a_reduction_is_not() -> None:
-    small = BTC.model_copy(update={"min_notional": Decimal(1000)})
+    small, quote = BTC.model_copy(update={"min_notional": Decimal(1000)}), QUOTE
     with pytest.raises(VenueRefused, match="minimum of 1000"):
-        small.accepted(Decimal("0.001"), Decimal(28000), reduce_only=False)
-    assert small.accepted(Decimal("0.001"), Decimal(28000), reduce_only=True) == Decimal("0.001")
+        fitted(small, order("0.001"), quote=quote)
+    assert fitted(small, order("0.001", reduce_only=True), quote=quote) == Decimal("0.001")
+
+
+def test_a_limit_order_is_worth_what_its_limit_says() -> None:
+    with pytest.raises(VenueRefused, match="below the minimum of 5"):
+        venue().limit_order(order("0.01", is_buy=False), Decimal(1))
 
 
 def test_more_than_the_most_is_refused() -> None:
     bounded = BTC.model_copy(update={"max_quantity": Decimal(100)})
     with pytest.raises(VenueRefused, match="above the most"):
-        bounded.accepted(Decimal("100.001"), Decimal(28000), reduce_only=False)
+        fitted(bounded, order("100.001"))
+
+
+@pytest.mark.parametrize(("leverage", "refused"), [(51, True), (50, False), (None, False)])
+def test_more_leverage_than_the_venue_publishes_is_refused(leverage: int | None, *, refused: bool) -> None:
+    bounded = BTC.model_copy(update={"max_leverage": 50})
+    broken = broken_filter(bounded, order("1", leverage=leverage), None, None)
+    assert (broken is not None and broken.kind == "leverage") is refused
 
 
 @given(

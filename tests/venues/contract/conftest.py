@@ -34,6 +34,16 @@ class Bench:
     exchange: Exchange
     url: str
     hands: Hands = field(repr=False)
+    backoff: Backoff = field(repr=False)
+
+    def another(self) -> CcxtVenue:
+        """The same account in another process."""
+        return CcxtVenue(
+            self.simulated.name, self.simulated.credentials(), self.url, 3.0, self.sleep, Backoff(self.hands)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.hands.now += seconds
 
     def misbehave(self, *faults: dict[str, Any]) -> None:
         """What the venue shall do wrong; see `simulator.faults`."""
@@ -111,8 +121,9 @@ def bench(simulated: Simulated, stage: tuple[Stage, str]) -> Iterator[Bench]:
     def sleep(seconds: float) -> None:
         hands.now += seconds
 
-    venue = CcxtVenue(simulated.name, simulated.credentials(), stage[1], 3.0, sleep, Backoff(hands))
-    yield Bench(venue, simulated, exchange, stage[1], hands)
+    backoff = Backoff(hands)
+    venue = CcxtVenue(simulated.name, simulated.credentials(), stage[1], 3.0, sleep, backoff)
+    yield Bench(venue, simulated, exchange, stage[1], hands, backoff)
     venue.close()
 
 

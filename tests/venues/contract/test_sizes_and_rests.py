@@ -11,7 +11,7 @@ from tests.venues.test_changes_at_the_venue import by_hand
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 USD, HELD, DUST = 1_860, Decimal("0.066"), Decimal("0.006")
-GROWN = {"step": "0.01"}
+GROWN: dict[str, Any] = {"step": "0.01"}
 
 
 @pytest.fixture
@@ -39,6 +39,16 @@ def test_an_exit_sends_whole_lots_of_the_new_step_and_the_rest_ends_as_dust(grow
     check_agreement(grown)
 
 
+@pytest.mark.parametrize("usd", [USD, 170])
+def test_a_step_that_only_a_refusal_tells_strands_nothing(floor: Floor, usd: int) -> None:
+    floor.send("a", size=usd, **STOP)
+    change(floor, is_read=False, **GROWN)
+    told = floor.send("x", action="close")
+    assert (told["action"], told["remaining_quantity"], told["dust"]["quantity"]) == ("closed", 0, 0.006)
+    assert floor.booked() == 0
+    check_agreement(floor)
+
+
 def test_dust_is_in_nobodys_way(grown: Floor) -> None:
     grown.send("x", action="close")
     assert grown.send("b", size=600, **STOP)["action"] == "opened"
@@ -46,6 +56,16 @@ def test_dust_is_in_nobodys_way(grown: Floor) -> None:
     told = grown.send("y", action="close")
     assert (told["action"], told["remaining_quantity"], told.get("dust")) == ("closed", 0, None)
     assert grown.net() == DUST
+    check_agreement(grown)
+
+
+def test_a_reversal_ends_the_dust_of_its_exit(grown: Floor) -> None:
+    told = grown.send("x", action="sell", size=600)
+    assert (told["action"], told["closed"]["quantity"]) == ("opened", 0.06)
+    assert trades(grown) == [("signal", Decimal("0.06")), ("dust", DUST)]
+    assert grown.booked() == grown.net() - DUST
+    check_agreement(grown)
+    assert grown.send("y", action="close")["remaining_quantity"] == 0
     check_agreement(grown)
 
 

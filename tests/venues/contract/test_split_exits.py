@@ -18,7 +18,7 @@ HELD, MOST = Decimal("0.009"), Decimal("0.004")
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 LOST: dict[str, Any] = {"kind": "reset", "path": "rder", "accept": True, "times": 1, "method": "POST"}
 DEAF: dict[str, Any] = {"kind": "reset", "path": "rder", "times": None}
-SMALL = {"market_lot": {"most": str(MOST)}}
+SMALL: dict[str, Any] = {"market_lot": {"most": str(MOST)}}
 
 
 @pytest.fixture
@@ -50,6 +50,15 @@ def test_an_exit_of_more_than_one_order_may_be_is_sent_as_several_and_booked_as_
     assert exits(floor) == [("sc", MOST), ("sc1", MOST), ("sc2", Decimal("0.001"))]
     assert floor.net() == floor.booked() == 0
     assert trades(floor) == [("signal", HELD)]
+    check_agreement(floor)
+
+
+def test_an_exit_is_split_by_sizes_that_only_its_refusal_tells(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    change(floor, is_read=False, **SMALL)
+    told = floor.send("x", action="close")
+    assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.009, 0)
+    assert exits(floor) == [("sc", MOST), ("sc1", MOST), ("sc2", Decimal("0.001"))]
     check_agreement(floor)
 
 
@@ -141,6 +150,23 @@ def test_what_others_positions_cover_is_split_too(floor: Floor) -> None:
     change(floor, **SMALL)
     assert floor.send("x", strategy_id=a, action="close")["remaining_quantity"] == 0
     assert [start for start, _ in exits(floor, "r")] == ["sr", "sr1", "sr2"]
+    check_agreement(floor)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_server_that_dies_between_two_orders_beyond_zero_leaves_only_what_is_missing(
+    floor: Floor, another: Callable[[], Server], after: int
+) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send("long", strategy_id=a)
+    floor.send("short", strategy_id=b, action="sell")
+    change(floor, **SMALL)
+    floor.misbehave(LOST | {"after": after}, DEAF | {"after": after + 1, "method": "POST"}, DEAF | {"method": "GET"})
+    assert floor.send("x", strategy_id=a, action="close")["status"] == 503
+    floor.misbehave()
+    another().recovery.run()
+    assert floor.send("x", strategy_id=a, action="close")["remaining_quantity"] == 0
+    assert [quantity for _, quantity in exits(floor, "r")] == [MOST, MOST, Decimal("0.001")]
     check_agreement(floor)
 
 

@@ -19,20 +19,23 @@ def test_a_symbol_that_is_not_traded_takes_no_entry_and_lets_exits_go(floor: Flo
     sent = orders_sent(floor)
     told = floor.send("b", environment=environment)
     assert (told["status"], told["success"]) == (200, False)
-    assert "SETTLING" in told["error"]
+    assert "not traded" in told["error"]
     assert orders_sent(floor) == sent
     assert floor.send("x", action="close", environment=environment)["action"] == "closed"
     assert floor.booked() == 0
 
 
-def remove(floor: Floor, how: str) -> None:
-    change(floor, remove=how, price="27000")
+def remove(floor: Floor, how: str, *, is_read: bool = False) -> None:
+    change(floor, is_read=is_read, remove=how, price="27000")
 
 
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "unread"])
 @pytest.mark.parametrize("how", ENDS)
-def test_what_was_held_in_a_symbol_that_is_gone_is_settled_within_a_look(floor: Floor, how: str) -> None:
+def test_what_was_held_in_a_symbol_that_is_gone_is_settled_within_a_look(
+    floor: Floor, how: str, *, is_read: bool
+) -> None:
     floor.send("a", stop_loss_percent=2)
-    remove(floor, how)
+    remove(floor, how, is_read=is_read)
     assert floor.server.reconciliation.run() == ()
     (trade,) = floor.store.trades()
     is_told = how != "nothing"
@@ -59,7 +62,7 @@ def test_a_close_of_a_symbol_that_is_gone_is_answered_and_settles_it(floor: Floo
 def test_a_paper_position_in_a_symbol_that_is_gone_ends_at_its_last_price(floor: Floor) -> None:
     floor.send("a", environment="paper")
     floor.server.marks.round()
-    remove(floor, "nothing")
+    remove(floor, "nothing", is_read=True)
     floor.server.marks.round()
     (trade,) = floor.store.trades()
     assert (trade.exit_reason, trade.exit_price) == ("delisted", Decimal(28_000))
@@ -68,7 +71,7 @@ def test_a_paper_position_in_a_symbol_that_is_gone_ends_at_its_last_price(floor:
 
 def test_a_close_on_paper_of_a_symbol_that_is_gone_is_made(floor: Floor) -> None:
     floor.send("a", environment="paper")
-    remove(floor, "nothing")
+    remove(floor, "nothing", is_read=True)
     told = floor.send("x", action="close", environment="paper")
     assert (told["status"], told["action"]) == (200, "closed")
     assert floor.store.open_positions() == ()
