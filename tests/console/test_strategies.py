@@ -57,6 +57,12 @@ def test_entry_rules_are_those_of_the_profile_where_no_option_says_otherwise(spa
     assert '"adding": "always"' in sparky.ok("strategy", "show", "free")
 
 
+def test_a_margin_mode_is_set_by_an_option_and_shown(sparky: Sparky) -> None:
+    assert sparky.json("strategy", "create", "--name", "own", "--margin-mode", "cross")["margin_mode"] == "cross"
+    assert sparky.json("strategy", "show", "own")["margin_mode"] == "cross"
+    assert sparky.json("strategy", "create", "--name", "other")["margin_mode"] is None
+
+
 @pytest.mark.parametrize(
     ("option", "value", "field"),
     [
