@@ -20,7 +20,6 @@ from simulator.market import Market, MarketClock
 from tests.console.conftest import Sparky
 from tests.support.keys import ENCRYPTION_KEY, PRIVATE_KEY, aster_keys
 from tests.support.ports import free_ports
-from tests.support.sql import Sql
 
 EMAIL = "trader@example.org"
 NAME = f"account of {EMAIL} at aster"
@@ -138,10 +137,10 @@ def test_a_small_difference_of_the_clock_and_mixed_margin_are_told_and_no_fault(
 
 
 def test_a_margin_mode_that_a_strategy_wants_and_the_account_has_not_is_told_and_no_fault(
-    patient: Sparky, store: Store, sql: Sql
+    patient: Sparky, store: Store, venue_url: str
 ) -> None:
-    live_strategy(store)
-    sql("update ai_strategies set margin_mode = 'isolated'")
+    live_strategy(store, margin_mode="isolated")
+    arrange(venue_url, isolated=[])
     (check,) = examined(patient)
     assert check["state"] == "ok"
     assert "and isolated is wanted" in check["found"]
