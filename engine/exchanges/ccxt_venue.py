@@ -27,7 +27,7 @@ from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import VANISHED, contract_size, find_market, instrument_of, market_of, record_market
-from engine.exchanges.margin_mode import MarginModes
+from engine.exchanges.margin_mode import MarginModes, arrange
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
@@ -162,20 +162,13 @@ class CcxtVenue(CcxtRecord):
         """`price` is the limit as it was asked for."""
         fit = self._fitter.fit(order, price)
         if order.leverage is not None and not order.reduce_only:
-            self._arrange(order, order.leverage)
+            with self._telling():
+                arrange(market_of(self._exchange, order.symbol), order, self._margin_modes, self._leverage)
         try:
             sent = self._sent(order, *fit, kind, more)
         except (VenueRefused, StrategyFault) as refusal:
             sent = self._sent(order, *self._fitter.fit_again(order, price, fit, refusal), kind, more)
         return self._ended(order.symbol, sent, order.client_order_id)
-
-    def _arrange(self, order: OrderRequest, leverage: int) -> None:
-        """Margin mode and leverage of an entry, in this order: the first may change the second."""
-        with self._telling():
-            market = market_of(self._exchange, order.symbol)
-            if order.margin_mode is not None and self._margin_modes.ensure(market, order.margin_mode):
-                self._leverage.forget(market)
-            self._leverage.ensure(market, leverage)
 
     def _waiting(self, leg: Leg) -> OrderResult:
         """Sends a protective order; one that the venue already has under its id is as good, unless it was cancelled."""

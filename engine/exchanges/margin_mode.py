@@ -8,6 +8,8 @@ import ccxt
 
 from engine.errors import VenueRefused
 from engine.exchanges.account_reading import margin_type
+from engine.exchanges.leverage import Leverage
+from engine.exchanges.venue import OrderRequest
 from engine.types import MarginMode
 
 REMEMBERED_S: Final = 60.0
@@ -70,3 +72,11 @@ class MarginModes:
         rows = getattr(self._exchange, endpoint)({"symbol": market["id"]})
         told = {margin_type(row) for row in rows if row.get("symbol") == market["id"]}
         return MarginMode(told.pop()) if len(told) == 1 else None
+
+
+def arrange(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, leverages: Leverage) -> None:
+    """Margin mode and leverage of an entry, in this order, as the first may change the second. Raises as both do."""
+    if entry.margin_mode is not None and modes.ensure(market, entry.margin_mode):
+        leverages.forget(market)
+    if entry.leverage is not None:
+        leverages.ensure(market, entry.leverage)

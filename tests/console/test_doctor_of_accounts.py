@@ -136,6 +136,16 @@ def test_a_small_difference_of_the_clock_and_mixed_margin_are_told_and_no_fault(
     assert "multi-assets mode" in check["found"]
 
 
+def test_a_margin_mode_that_a_strategy_wants_and_the_account_has_not_is_told_and_no_fault(
+    patient: Sparky, store: Store, venue_url: str
+) -> None:
+    live_strategy(store, margin_mode="isolated")
+    arrange(venue_url, isolated=[])
+    (check,) = examined(patient)
+    assert check["state"] == "ok"
+    assert "and isolated is wanted" in check["found"]
+
+
 def test_a_venue_that_is_away_is_told_within_its_deadline(patient: Sparky, store: Store, venue_url: str) -> None:
     live_strategy(store)
     misbehave(venue_url, {"kind": "reset", "times": None})

@@ -66,6 +66,12 @@ def test_what_an_entry_may_cost_is_shown_as_it_is_in_force(sparky: Sparky) -> No
     assert costs == {"max_spread_percent": "0.25", "max_slippage_percent": "2.5"}
 
 
+def test_a_margin_mode_is_set_by_an_option_and_shown(sparky: Sparky) -> None:
+    assert sparky.json("strategy", "create", "--name", "own", "--margin-mode", "cross")["margin_mode"] == "cross"
+    assert sparky.json("strategy", "show", "own")["margin_mode"] == "cross"
+    assert sparky.json("strategy", "create", "--name", "other")["margin_mode"] is None
+
+
 @pytest.mark.parametrize(
     ("option", "value", "field"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from engine.exchanges.account_state import AccountState, faults_of, notes_of
+from engine.exchanges.account_state import AccountState, faults_of, margin_notes, notes_of
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_venue import CcxtVenue
 from tests.engine.exchanges.conftest import Misbehave
@@ -140,6 +140,14 @@ def test_notes_tell_margin_only_of_symbols_that_are_traded() -> None:
         GOOD.model_copy(update={"margin": margin}), ("BTCUSDT", "ETHUSDT")
     )
     assert "cross margin" in notes_of(GOOD.model_copy(update={"margin": margin}), ("ETHUSDT",))
+
+
+def test_notes_tell_where_strategies_want_another_margin_mode_than_the_account_has_or_than_each_other() -> None:
+    margin = {"BTCUSDT": "cross", "ETHUSDT": "cross"}
+    (differs,) = margin_notes(margin, {"BTCUSDT": {"isolated"}, "ETHUSDT": {"cross"}, "SOLUSDT": {"isolated"}})
+    assert differs == "cross margin in BTCUSDT, and isolated is wanted: it is set before the next entry"
+    (disagree,) = margin_notes(margin, {"BTCUSDT": {"isolated", "cross"}})
+    assert "strategies want isolated and cross margin in BTCUSDT" in disagree
 
 
 @pytest.mark.parametrize(
