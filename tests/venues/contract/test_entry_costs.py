@@ -121,7 +121,7 @@ def test_a_reversal_at_a_spread_of_8_percent_closes_and_does_not_open(floor: Flo
     floor.send(environment=environment)
     floor.quote_as(spread_percent=8)
     told = floor.send("r", action="sell", environment=environment)
-    assert (told["status"], told["action"]) == (200, "closed"), told
+    assert (told["status"], told.get("action")) == (200, "closed"), told
     assert told["entryRefused"]["data"]["limitType"] == "max_spread"
     assert "usd" in told["pnl"]
     assert floor.booked() == 0
@@ -148,7 +148,7 @@ def test_a_reversal_broken_off_between_its_exit_and_the_refusal_of_its_entry_is_
     assert floor.send("r", action="sell", environment=environment)["status"] == 500
     monkeypatch.undo()
     told = floor.send("r", action="sell", environment=environment)
-    assert (told["status"], told["action"]) == (200, "closed"), told
+    assert (told["status"], told.get("action")) == (200, "closed"), told
     assert told["entryRefused"]["data"]["limitType"] == "max_spread"
     assert floor.sql("select kind, count(*)::int from fills group by kind order by kind") == [("close", 1), ("open", 1)]
     assert floor.booked() == 0
