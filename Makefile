@@ -49,6 +49,7 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.limiter
 	$(BIN)/python -m benchmarks.execution
+	$(BIN)/python -m benchmarks.entry_costs
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.scale --strategies 100 --cadence 5 --watch 60
 	$(BIN)/python -m benchmarks.scale

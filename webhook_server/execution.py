@@ -87,9 +87,12 @@ class Desk:
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
         try:
-            trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
+            return self._executed(request, began, held_locks)
         except BookedBefore as done:
             return done.answer
+
+    def _executed(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
+        trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
         if not (trade.is_paper or trade.order.is_entry) and trade.other_sides:
             # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
             turn = (*_account(request), request.order.symbol)
@@ -224,6 +227,8 @@ class Desk:
         if plan.close or plan.open_usd > 0:
             return plan
         if plan.refusal is not None:
+            if trade.request.is_resumed:  # by an attempt that made and booked the exit of a reversal, perhaps
+                self._settlement.check_booked(trade.request, plan.refusal)
             raise Ended("refused", answers.over_limit(plan.refusal), plan.refusal.message)
         raise self._settlement.skipped(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 

@@ -64,13 +64,13 @@ class Settlement:
         body = {**answers.skipped(reason), **request.stamp(self._clock.monotonic()), **book}
         return Ended("skipped", Answer(200, body), reason)
 
-    def check_booked(self, request: Request) -> None:
+    def check_booked(self, request: Request, refusal: Refusal | None = None) -> None:
         """Raises BookedBefore where an attempt that was broken off has booked the request's exit, of which nothing is
-        left."""
+        left. `refusal` is why the entry after it is not made."""
         fill = whole_exit(self._store.request_fills(request.id, request.user_id))
         if fill is None:
             return
-        body = answers.closed(fill, fill.quantity, Plan(close=True))
+        body = answers.closed(fill, fill.quantity, Plan(close=True, refusal=refusal))
         told = answers.plain({**body, **request.stamp(self._clock.monotonic()), "paper": fill.is_paper})
         raise BookedBefore(Answer(200, self._store.end_booked(request.id, request.user_id, 200, dict(told))))
 

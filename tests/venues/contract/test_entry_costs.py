@@ -18,6 +18,15 @@ def orders_sent(floor: Floor) -> int:
     return sum(len(account.orders) for account in floor.exchange._accounts.values())
 
 
+def refused_everywhere(floor: Floor, *wishes: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each of `wishes` of how the market is quoted, with the data of the refusal, live and on paper."""
+    told = []
+    for wish in wishes:
+        floor.quote_as(reset=True, **wish)
+        told += [(wish, refused(floor, environment=environment)) for environment in BOOKS]
+    return told
+
+
 def refused(floor: Floor, **fields: Any) -> dict[str, Any]:
     """The data of a refusal by a limit, of an entry that sent nothing."""
     sent = orders_sent(floor)
@@ -28,13 +37,13 @@ def refused(floor: Floor, **fields: Any) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.parametrize("environment", BOOKS)
-def test_a_spread_of_8_percent_is_not_bought(floor: Floor, environment: str) -> None:
+def test_a_spread_of_8_percent_is_not_bought_and_not_sold(floor: Floor) -> None:
     floor.quote_as(spread_percent=8)
-    for action in ("buy", "sell"):
-        data = refused(floor, environment=environment, action=action)
-        assert (data["limitType"], data["limit"]) == ("max_spread", 1)
-        assert data["current"] == pytest.approx(8, abs=0.01)
+    for environment in BOOKS:
+        for action in ("buy", "sell"):
+            data = refused(floor, environment=environment, action=action)
+            assert (data["limitType"], data["limit"]) == ("max_spread", 1)
+            assert data["current"] == pytest.approx(8, abs=0.01)
 
 
 def test_paper_and_live_answer_the_same_to_the_same_refused_entry(floor: Floor) -> None:
@@ -46,19 +55,12 @@ def test_paper_and_live_answer_the_same_to_the_same_refused_entry(floor: Floor) 
         assert live["status"] == 429
 
 
-@pytest.mark.parametrize("environment", BOOKS)
-def test_a_thin_book_is_not_bought_through(floor: Floor, environment: str) -> None:
-    floor.quote_as(level_quantity="0.002", level_step_percent=1, fills_through=True)
-    data = refused(floor, environment=environment)  # 0.009: 2 at 0, 1, 2, 3 % and 1 at 4 %
-    assert (data["limitType"], data["limit"]) == ("max_slippage", 1)
-    assert 1 < data["current"] < 3
-
-
-@pytest.mark.parametrize("environment", BOOKS)
-def test_a_book_that_ends_before_the_quantity_is_not_bought(floor: Floor, environment: str) -> None:
-    floor.quote_as(level_quantity="0.001", most_levels=3)
-    data = refused(floor, environment=environment)
-    assert (data["limitType"], data["current"]) == ("max_slippage", None)
+def test_a_thin_book_is_not_bought_through_and_one_that_ends_is_not_bought(floor: Floor) -> None:
+    thin = {"level_quantity": "0.002", "level_step_percent": 1, "fills_through": True}
+    ends = {"level_quantity": "0.001", "most_levels": 3}
+    for wish, data in refused_everywhere(floor, thin, ends):  # 0.009, of which 2 at each of 0, 1, 2, 3 %
+        assert (data["limitType"], data["limit"]) == ("max_slippage", 1)
+        assert data["current"] is None if wish is ends else 1 < data["current"] < 3
 
 
 @pytest.mark.parametrize("environment", BOOKS)
@@ -79,33 +81,23 @@ def test_a_size_that_a_limit_has_cut_is_judged_by_what_is_sent(floor: Floor, env
     assert (told.get("action"), told["quantity"]) == ("opened", 0.002)
 
 
-@pytest.mark.parametrize("environment", BOOKS)
-@pytest.mark.parametrize("wish", [{"book_age_s": 90}, {"book_age_s": -90}, {"mark_age_s": 90}, {"times_hidden": True}])
-def test_a_quote_whose_time_stands_still_or_is_not_known_is_not_bought(
-    floor: Floor, environment: str, wish: dict[str, Any]
-) -> None:
-    floor.quote_as(**wish)
-    data = refused(floor, environment=environment)
-    assert (data["limitType"], data["limit"]) == ("stale_quote", 30)
+def test_a_quote_whose_time_stands_still_or_is_not_known_is_not_bought(floor: Floor) -> None:
+    for _, data in refused_everywhere(
+        floor, {"book_age_s": 90}, {"book_age_s": -90}, {"mark_age_s": 90}, {"times_hidden": True}
+    ):
+        assert (data["limitType"], data["limit"]) == ("stale_quote", 30)
 
 
-@pytest.mark.parametrize("environment", BOOKS)
-@pytest.mark.parametrize("wish", [{"mark_percent": 5}, {"mark_percent": -5}, {"mark_hidden": True}])
-def test_a_market_far_from_the_mark_price_is_not_bought(floor: Floor, environment: str, wish: dict[str, Any]) -> None:
-    floor.quote_as(**wish)
-    data = refused(floor, environment=environment)
-    assert (data["limitType"], data["limit"]) == ("mark_distance", 3)
-    if "mark_percent" in wish:
-        assert data["current"] == pytest.approx(5, abs=0.3)
+def test_a_market_far_from_the_mark_price_is_not_bought(floor: Floor) -> None:
+    for wish, data in refused_everywhere(floor, {"mark_percent": 5}, {"mark_percent": -5}, {"mark_hidden": True}):
+        assert (data["limitType"], data["limit"]) == ("mark_distance", 3)
+        assert data["current"] == (pytest.approx(5, abs=0.3) if "mark_percent" in wish else None)
 
 
-@pytest.mark.parametrize("environment", BOOKS)
-@pytest.mark.parametrize(
-    "wish", [{"empty_side": "asks"}, {"empty_side": "bids"}, {"empty_side": "both"}, {"spread_percent": -1}]
-)
-def test_a_book_without_a_side_or_crossed_is_not_bought(floor: Floor, environment: str, wish: dict[str, Any]) -> None:
-    floor.quote_as(**wish)
-    assert refused(floor, environment=environment)["limitType"] == "max_spread"
+def test_a_book_without_a_side_or_crossed_is_not_bought(floor: Floor) -> None:
+    empty = [{"empty_side": side} for side in ("asks", "bids", "both")]
+    for _, data in refused_everywhere(floor, *empty, {"spread_percent": -1}):
+        assert data["limitType"] == "max_spread"
 
 
 def test_a_venue_that_does_not_tell_its_book_is_a_503_and_no_order(floor: Floor) -> None:
@@ -129,12 +121,39 @@ def test_a_reversal_at_a_spread_of_8_percent_closes_and_does_not_open(floor: Flo
     floor.send(environment=environment)
     floor.quote_as(spread_percent=8)
     told = floor.send("r", action="sell", environment=environment)
-    assert (told["status"], told["action"]) == (200, "closed"), told
+    assert (told["status"], told.get("action")) == (200, "closed"), told
     assert told["entryRefused"]["data"]["limitType"] == "max_spread"
     assert "usd" in told["pnl"]
     assert floor.booked() == 0
     assert floor.send("r", action="sell", environment=environment) == told
     assert floor.sql("select status from webhook_requests where request_id = 'r'") == [("booked",)]
+
+
+@pytest.mark.parametrize("environment", BOOKS)
+@pytest.mark.parametrize("step", ["book_fill", "end_booked"])
+def test_a_reversal_broken_off_between_its_exit_and_the_refusal_of_its_entry_is_told_once(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, environment: str, step: str
+) -> None:
+    floor.send(environment=environment)
+    floor.quote_as(spread_percent=8)
+    store = type(floor.store)
+    done = getattr(store, step)
+
+    def dies_after(*given: Any, **named: Any) -> Any:
+        if step == "book_fill":
+            done(*given, **named)
+        raise RuntimeError("killed here")
+
+    monkeypatch.setattr(store, step, dies_after)
+    assert floor.send("r", action="sell", environment=environment)["status"] == 500
+    monkeypatch.undo()
+    told = floor.send("r", action="sell", environment=environment)
+    assert (told["status"], told.get("action")) == (200, "closed"), told
+    assert told["entryRefused"]["data"]["limitType"] == "max_spread"
+    assert floor.sql("select kind, count(*)::int from fills group by kind order by kind") == [("close", 1), ("open", 1)]
+    assert floor.booked() == 0
+    assert len(floor.store.trades()) == 1
+    assert orders_sent(floor) == (2 if environment == "production" else 0)
 
 
 def test_a_reversal_whose_venue_tells_no_book_is_closed_at_once_and_opens_when_it_does(floor: Floor) -> None:

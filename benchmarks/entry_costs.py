@@ -1,0 +1,77 @@
+"""What judging the costs of an entry takes: weight at the venue, and milliseconds.
+
+    .venv/bin/python -m benchmarks.entry_costs [--times 300]
+
+At simulated venues on this host, through ccxt and HTTP: what an entry asks now (clock, order book, mark price), what it
+asked before there were these limits (24 h ticker, order book), and the judgement alone. A real venue adds its distance
+once for each request.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from statistics import quantiles
+
+from starlette.types import ASGIApp
+
+from engine.exchanges.market_data import MarketData
+from engine.exchanges.venue import DEEP_LEVELS
+from engine.serving import HttpService
+from simulator.aster import create_aster
+from simulator.binance import create_binance
+from simulator.exchange import Exchange
+from simulator.market import Market, MarketClock
+from tests.support.markets import START_MS, flat_then_rising
+from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+
+SYMBOL = "BTCUSDT"
+MAKE: dict[str, Callable[[Exchange], ASGIApp]] = {"aster": create_aster, "binance": create_binance}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=300)
+    times = parser.parse_args().times
+    print(f"| {'venue':<8} | {'measure':<34} | {'weight':>6} | {'p50 ms':>8} | {'p99 ms':>8} |")
+    print(f"|{'-' * 10}|{'-' * 36}|{'-' * 8}|{'-' * 10}|{'-' * 10}|")
+    for name in MAKE:
+        _measure(name, times)
+
+
+def _measure(name: str, times: int) -> None:
+    series = flat_then_rising()
+    exchange = Exchange({SYMBOL: Market(series)}, MarketClock(START_MS, 1.0, series.end_ms))
+    exchange.meter.limit = 10**9
+    service = HttpService(MAKE[name](exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/")
+    service.start()
+    data = MarketData(name, service.url)
+    book, limits, quantity = data.entry_book(SYMBOL), CostLimits(), Decimal("0.01")
+
+    def judge() -> None:
+        assert refused_by_book(book, limits) is None
+        assert refused_by_slippage(book, quantity, limits, is_buy=True) is None
+
+    questions: dict[str, Callable[[], object]] = {
+        "before: ticker and order book": lambda: data.quote(SYMBOL),
+        "now: clock, order book, mark price": lambda: data.entry_book(SYMBOL),
+        f"now, with {DEEP_LEVELS} levels": lambda: data.entry_book(SYMBOL, DEEP_LEVELS),
+        "the judgement alone": judge,
+    }
+    for measure, ask in questions.items():
+        used, taken = exchange.meter.used, [_ms(ask) for _ in range(times)]
+        weight = (exchange.meter.used - used) / times
+        cuts = quantiles(taken, n=100)
+        print(f"| {name:<8} | {measure:<34} | {weight:>6.1f} | {cuts[49]:>8.2f} | {cuts[98]:>8.2f} |")
+    data.close()
+    service.stop(1)
+
+
+def _ms(ask: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    ask()
+    return (time.perf_counter() - began) * 1_000
+
+
+if __name__ == "__main__":
+    main()
