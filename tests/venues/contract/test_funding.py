@@ -112,10 +112,27 @@ def test_two_strategies_share_what_the_account_paid_for_its_net(floor: Floor) ->
     floor.send(strategy_id=long, size=560)
     floor.send(strategy_id=short, action="sell")
     floor.hands.now += FIRST_S
-    rounds(floor)
+    rounds(floor, 2)
     shares = {str(each.strategy_id): each.funding_usd for each in floor.store.open_positions()}
     assert shares == {long: Decimal("-0.532"), short: Decimal("0.28")}
     assert booked(floor) == paid(floor)
+
+
+def test_a_stop_that_fired_unseen_just_before_a_payment_bears_no_part_of_it(floor: Floor) -> None:
+    hourly(floor)
+    a, b = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=a, stop_loss_percent=1)
+    floor.send(strategy_id=b)
+    floor.hands.now += 55
+    floor.direct(jump_percent=-2)
+    floor.hands.now += 10
+    floor.server.funding.run()  # before the look that finds the stop
+    floor.server.watch.run()
+    rounds(floor)
+    (held,) = floor.store.open_positions()
+    (ended,) = floor.store.trades()
+    assert (str(held.strategy_id), ended.exit_reason, ended.funding_usd) == (b, "stop_loss", ZERO)
+    assert held.funding_usd == booked(floor) == paid(floor) != 0
 
 
 def test_a_payment_that_is_shown_after_its_position_has_ended_is_added_to_its_trade(floor: Floor) -> None:
