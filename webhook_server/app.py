@@ -24,7 +24,7 @@ from webhook_server.exits import Exits
 from webhook_server.funding import Funding
 from webhook_server.hardening import Hardened
 from webhook_server.health import Health
-from webhook_server.housekeeping import Housekeeping, on_accounts, on_the_market
+from webhook_server.housekeeping import Housekeeping, on_accounts, on_funding, on_the_market
 from webhook_server.lease import Lease
 from webhook_server.leftover_orders import LeftoverOrders
 from webhook_server.marks import Marks
@@ -135,7 +135,8 @@ def build(
             Housekeeping(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
             for name, jobs in (
                 ("marks", on_the_market(store, marks)),
-                ("accounts", on_accounts(recovery, watch, reconciliation, leftovers, funding)),
+                ("accounts", on_accounts(recovery, watch, reconciliation, leftovers)),
+                ("funding", on_funding(funding)),
             )
         ),
         lease=lease,

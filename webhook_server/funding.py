@@ -39,6 +39,7 @@ class Funding:
         self._calendars: dict[Symbol, Calendar] = {}
         self._looks: dict[object, Looks] = {}
         self._held: frozenset[Symbol] = frozenset()
+        self._failing: dict[object, str] = {}
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
         """One round, while it `goes_on`. Raises UpstreamUnavailable for the database only."""
@@ -59,13 +60,24 @@ class Funding:
         asked, passed = held | self._held, Passed()
         self._held = held
         self._calendars = {key: self._calendars.get(key, Calendar()) for key in asked}
+        silent: set[str] = set()
         for (exchange, symbol), calendar in self._calendars.items():
+            if exchange in silent or not goes_on():
+                continue
             with self._bearing(exchange, symbol):
-                state = self._venues.funding(exchange).state(symbol) if goes_on() else None
-                due_ms = None if state is None else calendar.passed(state)
+                due_ms = self._due(exchange, symbol, calendar, silent)
                 if due_ms is not None:
                     passed.setdefault(exchange, {})[symbol] = due_ms
         return passed
+
+    def _due(self, exchange: str, symbol: str, calendar: Calendar, silent: set[str]) -> int | None:
+        """A venue that does not answer is not asked again in the round: each silence lasts seconds."""
+        try:
+            state = self._venues.funding(exchange).state(symbol)
+        except UpstreamUnavailable:
+            silent.add(exchange)
+            raise
+        return None if state is None else calendar.passed(state)
 
     def _look(self, key: object, places: list[FundingPlace], passed: Passed, away: Away) -> None:
         first, now = places[0], self._clock.monotonic()
@@ -76,22 +88,25 @@ class Funding:
         if is_away or not looks.is_due(now, symbols):
             return
         with self._bearing(first.exchange, first.symbol, None if first.is_paper else first.user_id, away):
-            found = self._paper.book(places) if first.is_paper else self._live.book(places)
-            looks.looked(now, symbols, found)
+            looks.looked(now, symbols, self._paper.book(places) if first.is_paper else self._live.book(places))
 
     @contextmanager
     def _bearing(
         self, exchange: str, symbol: str, user_id: UUID | None = None, away: Away | None = None
     ) -> Iterator[None]:
-        """One account's or symbol's fault is in no other's way."""
+        """One account's or symbol's fault is in no other's way; it is logged once."""
+        key = (exchange, symbol, user_id)
         try:
             yield
+            self._failing.pop(key, None)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable) and error.service == "database":
                 raise
             if user_id is not None and away is not None and isinstance(error, UpstreamUnavailable):
                 away.add(user_id, exchange)
-            logger.warning("funding_not_read", exchange=exchange, symbol=symbol, reason=str(error))
+            if self._failing.get(key) != str(error):
+                logger.warning("funding_not_read", exchange=exchange, symbol=symbol, reason=str(error))
+            self._failing[key] = str(error)
         except Exception:
             logger.exception("funding_not_read", exchange=exchange, symbol=symbol)
 

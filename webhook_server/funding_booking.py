@@ -16,6 +16,7 @@ from engine.exchanges.venue import Account
 from engine.store.funding_rows import FundingFacts, FundingPlace, FundingShare
 from engine.store.store import Store
 from webhook_server.clock import Clock
+from webhook_server.funding_looks import Found
 from webhook_server.funding_shares import HOUR_MS, ZERO, courses, divided, share_of
 from webhook_server.metrics import Metrics
 from webhook_server.venues import Venues
@@ -50,13 +51,14 @@ class LiveFunding:
         self._clock = clock
         self._metrics = metrics
         self._held_up: dict[tuple[UUID, str, str], float] = {}
+        self._seen: set[tuple[UUID, str, str, str]] = set()
 
-    def book(self, places: Sequence[FundingPlace]) -> dict[str, int]:
-        """The time of the newest payment that is shown, by symbol. Raises what account and store raise."""
+    def book(self, places: Sequence[FundingPlace]) -> Found:
+        """Raises what account and store raise."""
         user_id, exchange = places[0].user_id, places[0].exchange
         credentials = self._store.venue_credentials(user_id, exchange)
         if credentials is None:
-            return {}
+            return Found({})
         first_ms = min(each.first_ms for each in places)
         since_ms = max(first_ms, max(each.read_ms for each in places) - LATE_MS)
         account = self._venues.live(exchange, credentials)
@@ -70,14 +72,17 @@ class LiveFunding:
         held_up = [symbol for symbol, own in fresh.items() if not self._book_symbol(places[0], symbol, own, account)]
         if shown and not held_up:
             self._store.note_funding_read(user_id, exchange, shown[-1].at_ms)
-        return _newest((each.symbol, each.at_ms) for each in shown)
+        return Found(_newest((each.symbol, each.at_ms) for each in shown), is_whole=not held_up)
 
     def _book_symbol(self, of: FundingPlace, symbol: str, incomes: Sequence[Income], account: Account) -> bool:
-        """Whether all of them are booked now: not while an order in the symbol is under way."""
+        """Whether all of them are booked now: not while an order in the symbol is under way, and, where several share
+        them, not at first sight, so that what ended at the venue just before the payment comes into the books first."""
         place = of.model_copy(update={"symbol": symbol})
         since_ms = incomes[0].at_ms - BEFORE_MS
         facts = _facts(self._store, place, since_ms)
-        if facts.is_unsettled and self._is_held_up(place):
+        if (facts.is_unsettled and self._is_held_up(place)) or (
+            _are_shared(facts) and self._is_first_sight(incomes, of)
+        ):
             return False
         self._held_up.pop((place.user_id, place.exchange, symbol), None)
         for income in incomes:
@@ -100,6 +105,12 @@ class LiveFunding:
                 self._tell(place, paid, reason)
             return facts
         raise UpstreamUnavailable("database", f"the books of {place.symbol} changed whenever funding was booked")
+
+    def _is_first_sight(self, incomes: Sequence[Income], of: FundingPlace) -> bool:
+        names = {(of.user_id, of.exchange, each.symbol, each.income_id) for each in incomes}
+        is_new = not names <= self._seen
+        self._seen = self._seen | names if is_new else self._seen - names
+        return is_new
 
     def _is_held_up(self, place: FundingPlace) -> bool:
         now = self._clock.monotonic()
@@ -125,8 +136,8 @@ class PaperFunding:
         self._metrics = metrics
         self._told: set[str] = set()
 
-    def book(self, places: Sequence[FundingPlace]) -> dict[str, int]:
-        """The time of the newest payment of the venue's history. Raises what the source and the store raise."""
+    def book(self, places: Sequence[FundingPlace]) -> Found:
+        """Raises what the source and the store raise."""
         exchange, symbol = places[0].exchange, places[0].symbol
         source = self._venues.funding(exchange)
         since = {each.user_id: max(each.first_ms, each.read_ms - LATE_MS) for each in places}
@@ -135,15 +146,19 @@ class PaperFunding:
             if exchange not in self._told:
                 logger.warning("no_funding_on_paper", exchange=exchange, reason="it does not tell its rates")
             self._told.add(exchange)
-            return {}
+            return Found({})
         prices = _Prices(source, symbol)
-        for place in places:
-            self._book_place(place, [each for each in history if each.at_ms >= since[place.user_id]], prices)
-        return _newest((symbol, each.at_ms) for each in history)
+        changed = [
+            place
+            for place in places
+            if not self._book_place(place, [each for each in history if each.at_ms >= since[place.user_id]], prices)
+        ]
+        return Found(_newest((symbol, each.at_ms) for each in history), is_whole=not changed)
 
-    def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> None:
+    def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
+        """Whether all are booked; not when the books have changed meanwhile."""
         if not rates:
-            return
+            return True
         since_ms = rates[0].at_ms
         rows = self._store.funding_known(place.user_id, place.exchange, is_paper=True, since_ms=since_ms)
         known = {(each.income_id, each.position_id) for each in rows if each.symbol == place.symbol}
@@ -156,9 +171,10 @@ class PaperFunding:
                 place, str(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
             )
             if outcome == "changed":
-                return  # at the next look, which the sweep makes at the latest
+                return False
             if outcome == "booked":
                 self._metrics.funding_payments.labels("paper").inc()
+        return True
 
 
 class _Prices:
@@ -200,6 +216,10 @@ def _worth(income: Income, account: Account) -> Paid:
         amount = f"{booked.digits(income.amount)} {income.asset}"
         return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
     return Paid(income.income_id, income.at_ms, booked.kept(booked.product(income.amount, price)))
+
+
+def _are_shared(facts: FundingFacts) -> bool:
+    return len(courses(facts)) > 1 or bool(facts.others_net)
 
 
 def _facts(store: Store, place: FundingPlace, since_ms: int) -> FundingFacts:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.exchanges.funding_data import FundingState
 
@@ -25,6 +25,13 @@ class Calendar:
         if due_ms is None or state.at_ms < due_ms or (was_nothing and self.is_nothing):
             return None
         return due_ms
+
+
+class Found(NamedTuple):
+    """What a look has found: the time of the newest payment by symbol, and whether all that is shown is booked."""
+
+    newest_ms: Mapping[str, int]
+    is_whole: bool = True
 
 
 @dataclass
@@ -52,7 +59,7 @@ class Looks:
             return True
         return bool(self.wanted) and (self.rounds < EVERY_ROUND or self.rounds % 2 == 0)
 
-    def looked(self, now: float, symbols: Iterable[str], newest_ms: Mapping[str, int]) -> None:
-        """A look has succeeded; `newest_ms` tells the time of the newest payment by symbol."""
-        self.looked_at, self.known = now, frozenset(symbols)
-        self.wanted = {symbol: due for symbol, due in self.wanted.items() if newest_ms.get(symbol, -1) < due}
+    def looked(self, now: float, symbols: Iterable[str], found: Found) -> None:
+        """A look has succeeded. Where something is left to be booked the next one is due in the next round."""
+        self.looked_at, self.known = (now if found.is_whole else None), frozenset(symbols)
+        self.wanted = {symbol: due for symbol, due in self.wanted.items() if found.newest_ms.get(symbol, -1) < due}

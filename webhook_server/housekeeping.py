@@ -1,7 +1,7 @@
 """The server's own threads: what is done every so often, by one server at a time, and in nobody's way.
 
 Marking has a thread of its own, since it executes the stops and targets of paper positions; what asks venues about
-accounts may take long, and has another.
+accounts may take long, and has another, and so has funding.
 """
 
 import threading
@@ -55,7 +55,7 @@ def on_the_market(store: Store, marks: Marks) -> tuple[Job, ...]:
 
 
 def on_accounts(
-    recovery: Recovery, watch: Watch, reconciliation_: Reconciliation, leftovers: LeftoverOrders, funding: Funding
+    recovery: Recovery, watch: Watch, reconciliation_: Reconciliation, leftovers: LeftoverOrders
 ) -> tuple[Job, ...]:
     """What asks venues about people's accounts; what a dead server left half done comes first."""
     abandoned = partial(recovery.run, ABANDONED_AFTER_S)
@@ -64,8 +64,12 @@ def on_accounts(
         Job("reconciliation", reconciliation_.run, reconciliation.EVERY_S),
         Job("watch", watch.run, WATCH_EVERY_S),
         Job("leftover orders", leftovers.run, WATCH_EVERY_S),
-        Job("funding", funding.run, FUNDING_EVERY_S),
     )
+
+
+def on_funding(funding: Funding) -> tuple[Job, ...]:
+    """What is paid for positions; in no hurry, so that nothing that protects them waits for it."""
+    return (Job("funding", funding.run, FUNDING_EVERY_S),)
 
 
 class Housekeeping:

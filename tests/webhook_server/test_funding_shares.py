@@ -13,7 +13,7 @@ from engine.booked import total
 from engine.exchanges.funding_data import FundingState
 from engine.store.funding_rows import FundingFacts, HeldNow, OwnFill
 from engine.types import Side
-from webhook_server.funding_looks import LAST_ROUND, SWEEP_EVERY_S, Calendar, Looks
+from webhook_server.funding_looks import LAST_ROUND, SWEEP_EVERY_S, Calendar, Found, Looks
 from webhook_server.funding_shares import HOUR_MS, Division, divided
 
 HOUR = 472_000 * HOUR_MS
@@ -155,16 +155,18 @@ def test_a_payment_has_become_due_once_its_time_has_passed_and_never_at_a_rate_o
 def test_a_payment_that_is_not_shown_is_looked_for_again_and_not_for_ever() -> None:
     looks, asked = Looks(), 0
     assert looks.is_due(0.0, {"X"})
-    looks.looked(0.0, {"X"}, {})
+    looks.looked(0.0, {"X"}, Found({}))
     assert not looks.is_due(1.0, {"X"})
     assert looks.is_due(1.0, {"X", "Y"})
     looks.expect({"X": 10}, {"X"})
     for _ in range(100):
         asked += looks.is_due(1.0, {"X"})
-        looks.looked(1.0, {"X"}, {"X": 9})
+        looks.looked(1.0, {"X"}, Found({"X": 9}))
         looks.expect({}, {"X"})
     assert 8 < asked < LAST_ROUND
     assert looks.is_due(1.0 + SWEEP_EVERY_S, {"X"})
     looks.expect({"X": 10}, {"X"})
-    looks.looked(1.0, {"X"}, {"X": 10})
+    looks.looked(1.0, {"X"}, Found({"X": 10}))
     assert not looks.is_due(2.0, {"X"})
+    looks.looked(1.0, {"X"}, Found({"X": 10}, is_whole=False))
+    assert looks.is_due(2.0, {"X"})

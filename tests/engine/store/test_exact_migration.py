@@ -51,14 +51,15 @@ def _rounding(connection: Connection) -> list[tuple[object, ...]]:
 def test_no_column_of_the_books_rounds_and_rows_stay_what_they_were(
     empty_database_url: str, before: Connection
 ) -> None:
-    rows = before.execute("select to_jsonb(p) from positions p").fetchall()
+    told = "select to_jsonb(p) - 'funding_usd' - 'margin_mode' from positions p"  # columns of later migrations
+    rows = before.execute(told).fetchall()
     files = before.execute("select pg_relation_filenode('positions'), pg_relation_filenode('trades')").fetchone()
     assert _rounding(before) != []
 
     migrate(empty_database_url)
 
     assert _rounding(before) == []
-    assert before.execute("select to_jsonb(p) from positions p").fetchall() == rows
+    assert before.execute(told).fetchall() == rows
     _hold(before, "TINYUSDT", "0.000000000007")
     (kept,) = before.execute("select entry_price from positions where symbol = 'TINYUSDT'").fetchone() or (None,)
     assert kept == Decimal("0.000000000007")

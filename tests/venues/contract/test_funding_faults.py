@@ -1,0 +1,131 @@
+"""Funding that nothing explains, that a server misses or dies over, that others on the account bear; at every venue."""
+
+import itertools
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.venues.conftest import Floor
+from tests.venues.contract.test_funding import FIRST_S, PAPER, booked, happen, hourly, paid, rounds, schedule
+
+STEPS = ("funding_known", "funding_facts", "book_funding", "note_funding_read")
+
+
+def test_what_nothing_explains_is_counted_once_and_kept(floor: Floor) -> None:
+    floor.account.positions()  # which opens the account
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.002"})
+    floor.send()
+    floor.send(action="close")
+    floor.hands.now += 2
+    happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
+    for _ in range(3):
+        floor.server.funding.run()
+    assert floor.metric("funding_unexplained_total") == 1
+    assert booked(floor) == 0
+    assert floor.sql("select sum(amount_usd) from funding_payments") == [(paid(floor),)]
+
+
+def test_a_payment_while_no_server_ran_is_booked_at_the_start_of_the_next(floor: Floor) -> None:
+    hourly(floor)
+    floor.send()
+    floor.send(**PAPER)
+    rounds(floor)
+    floor.hands.now += FIRST_S + 3_600
+    floor.start_anew()
+    rounds(floor)
+    live, paper = sorted(floor.store.open_positions(), key=lambda each: each.is_paper)
+    assert live.funding_usd == paper.funding_usd == paid(floor)
+    rounds(floor, 3)
+    assert booked(floor) == 2 * paid(floor)
+
+
+def test_what_is_read_begins_with_the_first_entry(floor: Floor) -> None:
+    hourly(floor)
+    floor.account.positions()  # which opens the account
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.002"})
+    floor.hands.now += FIRST_S
+    happen(floor, close="BTCUSDT")
+    floor.hands.now += 3_000
+    floor.send()
+    rounds(floor, 2)
+    assert paid(floor) != 0
+    assert floor.sql("select * from funding_payments") == []
+
+
+def test_what_is_paid_in_a_coin_without_a_price_is_kept_as_such_and_told(floor: Floor) -> None:
+    hourly(floor)
+    schedule(floor, asset="NOSUCH")
+    floor.send()
+    floor.hands.now += FIRST_S
+    rounds(floor, 3)
+    assert floor.metric("funding_unexplained_total") == 1
+    ((amount, reason),) = floor.sql("select amount_usd, reason from funding_payments")
+    assert (amount, "-0.252 NOSUCH" in reason) == (0, True)
+
+
+def test_a_person_bears_what_they_hold_outside_sparky(floor: Floor) -> None:
+    happen(floor)
+    floor.account.positions()  # which opens the account
+    happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.003"})
+    floor.sql(
+        "insert into outside_holdings (user_id, exchange, symbol, quantity) values (%s, %s, 'BTCUSDT', 0.003)",
+        floor.user_id,
+        floor.simulated.name,
+    )
+    hourly(floor)
+    floor.hands.now += 2
+    floor.send()
+    floor.hands.now += FIRST_S
+    rounds(floor, 2)
+    assert paid(floor) == Decimal("-0.336")
+    assert booked(floor) == Decimal("-0.252")
+    assert floor.sql("select sum(amount_usd) from funding_payments") == [(paid(floor),)]
+    assert floor.metric("funding_unexplained_total") == 0
+
+
+class Killed(BaseException):
+    """What a server feels of a kill: nothing of it goes on."""
+
+
+def test_a_server_that_dies_at_any_step_of_it_loses_and_doubles_nothing(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor.send()
+    floor.send(**PAPER)
+    for step, is_done in itertools.product(STEPS, (False, True)):
+        floor.hands.now += 2
+        happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
+        floor.start_anew()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(floor.store), step, dying(getattr(type(floor.store), step), is_done=is_done))
+            with pytest.raises(Killed):
+                rounds(floor)
+        floor.start_anew()
+        rounds(floor, 2)
+        assert [each.funding_usd for each in floor.store.open_positions()] == [paid(floor)] * 2, step
+
+
+def dying(do: Any, *, is_done: bool) -> Any:
+    """`do`, at which the server dies: after it `is_done`, or before."""
+
+    def die(*given: Any, **named: Any) -> None:
+        if is_done:
+            do(*given, **named)
+        raise Killed
+
+    return die
+
+
+def test_near_the_limit_of_its_requests_nothing_is_asked(floor: Floor) -> None:
+    hourly(floor)
+    floor.send()
+    rounds(floor)
+    floor.hands.now += FIRST_S
+    floor.account.positions()
+    floor.exchange.meter.used = 2_200
+    floor.account.positions()  # which tells how much is used
+    before = floor.exchange.meter.used
+    floor.server.funding.run()
+    assert floor.exchange.meter.used == before
+    assert booked(floor) == 0
