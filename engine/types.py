@@ -152,7 +152,8 @@ class MarketSnapshot(Frozen):
     """What a strategy is shown of one symbol.
 
     `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time
-    when the data was read, `age_s` how old the data was when it was handed out.
+    when the data was read, `age_s` how old the data was when it was handed out. `filled` are the open times of those of
+    `candles` that the venue did not tell, and `filled_count` is how many of up to 100 it did not.
     """
 
     venue: str
@@ -163,6 +164,8 @@ class MarketSnapshot(Frozen):
     last_price: float
     change_24h_percent: float | None
     candles: tuple[Candle, ...]
+    filled: tuple[int, ...] = ()
+    filled_count: int = 0
     indicators: Indicators
 
 
