@@ -72,6 +72,11 @@ class Backoff:
         self._load = Load()
 
     @property
+    def monotonic(self) -> Callable[[], float]:
+        """The clock by which this process waits for the address."""
+        return self._monotonic
+
+    @property
     def load(self) -> Load:
         return self._load
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import ccxt
@@ -12,6 +13,7 @@ from engine.errors import UpstreamUnavailable
 from engine.exchanges import readings
 from engine.exchanges import record_readings as rows
 from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
+from engine.exchanges.coin_prices import CoinPrices
 from engine.exchanges.listing import is_linear_perpetual, market_of
 from engine.exchanges.record_pages import WEEK_MS, Pages, Row, once, windows
 from engine.exchanges.venue import VenuePosition
@@ -51,6 +53,7 @@ class CcxtRecord(ABC):
     """Every question takes its own turn at the account, so that an exit need not wait for the end of a long record."""
 
     _exchange: Any
+    _coins: CoinPrices
 
     @abstractmethod
     def _asking(self) -> AbstractContextManager[None]:
@@ -101,6 +104,10 @@ class CcxtRecord(ABC):
             if rows.name(row["orderId"]) != order_id:
                 raise ValueError(f"asked about order {order_id}, the venue told of {row['orderId']}")
             return str(row["clientOrderId"])
+
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+        with self._asking():
+            return self._coins.worth_usd(asset, amount, at_ms)
 
     def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         with self._asking():

@@ -226,6 +226,9 @@ class LiveAccount:
     def income(self, symbol: str, since_ms: int) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
         return ()
 
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:  # noqa: ARG002 - the protocol's
+        return None
+
     def client_order_id(self, symbol: str, order_id: str) -> str | None:  # noqa: ARG002 - the protocol's
         return next((order.client_order_id for order in self.orders if order.order_id == order_id), None)
 
