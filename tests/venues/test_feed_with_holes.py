@@ -95,6 +95,16 @@ def test_a_strategy_closes_at_once_after_a_halted_hour(floor: Floor, scene: Scen
     assert seen["filled"] == {"shown": [row[0] for row in seen["candles"][:-1]], "in_all": 59}
 
 
+def test_a_price_as_old_as_no_candle_may_be_is_not_shown_as_the_last_one(floor: Floor, scene: Scene) -> None:
+    strategy_id = holder(floor)
+    old_ms = floor.exchange.clock.now_ms() - 10 * 60_000
+    stale = {"closeTime": old_ms, "lastPrice": "20000.0", "priceChangePercent": "-9"}
+    floor.misbehave({"kind": "edit", "path": "/ticker/24hr", "times": None, "replace": stale})
+    scene.run(strategy_id)
+    seen = closing(scene, strategy_id)
+    assert (seen["last_price"], seen["change_24h_percent"]) == (28_000.0, None)
+
+
 @pytest.mark.parametrize("is_paper", [False, True], ids=["live", "paper"])
 def test_while_candles_are_missing_a_stop_still_ends_the_position(
     floor: Floor, scene: Scene, *, is_paper: bool
