@@ -64,7 +64,7 @@ class CoinPrices:
         """What `amount` of `asset` was worth at `at_ms`; None where the venue lists no price of it, or tells none."""
         if asset in DOLLARS:
             return amount
-        price = self._known(asset, at_ms) or self._asked(asset, at_ms)
+        price = self._known(asset, at_ms) or self._asked(asset, at_ms) if at_ms > 0 else None
         self._note(asset, is_priced=price is not None)
         return None if price is None else product(amount, price)
 
