@@ -12,12 +12,12 @@ from actors.actor import Actor, Peers, Reply
 from actors.messages import Failed, GetSnapshot, MarketFetched, Message, Snapshot
 from engine.errors import Skip, StrategyFault, UpstreamUnavailable
 from engine.exchanges.funding_data import FundingState
-from engine.exchanges.market_data import MarketData
+from engine.exchanges.market_data import Feed, MarketData
 from engine.exchanges.venue import Ticker
-from engine.freshness import VenueClock, fresh_until, interval_ms, is_too_old
+from engine.freshness import VenueClock, fresh_until, interval_ms, is_old_price, is_too_old
 from engine.indicators import compute
 from engine.settings import Settings
-from engine.types import Candle, MarketSnapshot
+from engine.types import MarketSnapshot
 
 logger = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class Key(NamedTuple):
 class Data(Protocol):
     """What is needed of `engine.exchanges.market_data.MarketData`."""
 
-    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]: ...
+    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed: ...
 
     def ticker(self, symbol: str) -> Ticker: ...
 
@@ -99,6 +99,7 @@ class Market(Actor):
         self._lines: dict[Key, Line] = {}
         self._clocks: dict[str, VenueClock] = {}
         self._refused: dict[str, Failure] = {}
+        self._with_holes: set[Key] = set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
         self._local = threading.local()
         self._clients: list[Data] = []
@@ -150,6 +151,7 @@ class Market(Actor):
             clock.read(snapshot.as_of_ms, at)
             line.fresh_until = fresh_until(snapshot, at, clock.speed)
             line.read, line.failure = fetched.result, None
+            self._note_holes(fetched.key, snapshot.filled_count)
         else:
             line.failure = fetched.result
             if fetched.result.retry_after_s is not None:  # 418 and 429 are meant for the address, not for the symbol
@@ -159,6 +161,15 @@ class Market(Actor):
         for reply in waiting:
             reply.set(self._known(fetched.key, line, now))
         self._tell(fetched)
+
+    def _note_holes(self, key: Key, filled: int) -> None:
+        """Logs when holes appear among the candles of a key, and when there are none any more."""
+        if filled and key not in self._with_holes:
+            logger.warning("candles_filled", venue=key.venue, symbol=key.symbol, interval=key.interval, filled=filled)
+            self._with_holes.add(key)
+        elif not filled and key in self._with_holes:
+            logger.info("candles_whole", venue=key.venue, symbol=key.symbol, interval=key.interval)
+            self._with_holes.discard(key)
 
     def _known(self, key: Key, line: Line, now: float) -> Message:
         """The last known data with its age, unless it is too old; then why there is none."""
@@ -215,20 +226,25 @@ class Market(Actor):
 
 def _read(key: Key, data: Data) -> Read:
     interval_ms(key.interval)
-    candles, as_of_ms = data.candles(key.symbol, key.interval, CANDLES)
+    feed = data.feed(key.symbol, key.interval, CANDLES)
     at = time.monotonic()
     # Only the shortest candles need the price of now; the last close says enough about longer ones.
     ticker = data.ticker(key.symbol) if key.interval == _PRICED_INTERVAL else None
     funding = _funding(key.symbol, data) if ticker else None
+    if ticker is not None and is_old_price(ticker.at_ms, key.interval, feed.now_ms):
+        ticker = None  # the last close is newer
+    shown = feed.candles[-SHOWN:]
     snapshot = MarketSnapshot(
         venue=key.venue,
         symbol=key.symbol,
         interval=key.interval,
-        as_of_ms=as_of_ms,
-        last_price=float(ticker.last) if ticker else candles[-1].close,
+        as_of_ms=feed.now_ms,
+        last_price=float(ticker.last) if ticker else shown[-1].close,
         change_24h_percent=ticker.change_24h_percent if ticker else None,
-        candles=tuple(candles[-SHOWN:]),
-        indicators=compute(candles),
+        candles=shown,
+        filled=tuple(candle.open_time_ms for candle in shown if candle.open_time_ms in feed.filled),
+        filled_count=len(feed.filled),
+        indicators=compute(feed.candles),
         funding_rate_percent=None if funding is None or funding.rate is None else float(funding.rate) * _PERCENT,
         next_funding_minutes=None if funding is None else (funding.next_ms - funding.at_ms) // _MINUTE_MS,
     )

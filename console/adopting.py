@@ -8,7 +8,7 @@ from console.adoption_plan import ZERO, Place, Plan, Seen, names_of
 from engine import adoption
 from engine.adoption import Exit, Opening, Source
 from engine.errors import BadConfiguration, SparkyError, StrategyFault, UpstreamUnavailable
-from engine.exchanges.account_record import AccountTrade
+from engine.exchanges.account_record import AccountTrade, in_dollars
 from engine.exchanges.venue import Account, OrderResult, VenuePosition
 from engine.settings import Settings
 from engine.store.adoption_rows import NamedPosition
@@ -148,7 +148,9 @@ def _of_record(store: Store, account: Account, seen: Seen) -> Seen:
     known = store.booked_orders(place.user_id, place.exchange, place.symbol, sorted(names))
     unseen = {each.position.id: each for each in reversed(seen.fired) if each.order_id not in known}
     ours = {each.order_id for each in unseen.values()}
-    foreign = tuple(each for each in adoption.unbooked(trades, known) if each.order_id not in ours)
+    unknown = {each.order_id for each in adoption.unbooked(trades, known)} - ours
+    priced = in_dollars(trades, account.worth_usd, unknown)
+    foreign = tuple(each for each in adoption.unbooked(priced, known) if each.order_id not in ours)
     last_trade_id = max((each.trade_id for each in trades), default=None)
     found = {"fired": tuple(unseen.values()), "foreign": foreign, "last_trade_id": last_trade_id}
     return seen.model_copy(update=found | {"record_trouble": trouble})

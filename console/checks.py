@@ -130,7 +130,7 @@ def venue(settings: Settings) -> list[Check]:
     name = resolved.exchange
     try:
         with contextlib.closing(MarketData(name, resolved.sparky_market_url)) as market:
-            _, venue_now_ms = market.candles(PROBE_SYMBOL, "1m", 2)
+            venue_now_ms = market.feed(PROBE_SYMBOL, "1m", 2).now_ms
     except SparkyError as error:
         return [fault("venue", f"{name}: {error}", "check the network, SPARKY_MARKET and SPARKY_MARKET_URL")]
     return [ok("venue", f"{name} answers"), _clock(venue_now_ms / 1000 - time.time())]

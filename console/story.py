@@ -84,6 +84,10 @@ def _symbol(symbol: dict[str, Any]) -> Iterator[str]:
         yield _INDENT + " " * 21 + "  ".join(f"{name:>12}" for name in ("open", "high", "low", "close", "volume"))
     for at_ms, *values in symbol["candles"]:
         yield _INDENT + f"{_moment(at_ms)}  " + "  ".join(f"{_price(value):>12}" for value in values)
+    if symbol.get("filled"):
+        yield (
+            _INDENT + f"{symbol['filled']['in_all']} candles that the venue did not tell are filled with the last close"
+        )
     yield _INDENT + _figures(symbol["indicators"])
     for interval, values in symbol.get("context", {}).items():
         yield _INDENT + f"{interval}: " + ("no data" if values is None else _figures(values))

@@ -75,5 +75,10 @@ def candles_behind(snapshot: MarketSnapshot, venue_now_ms: int) -> float:
     return (venue_now_ms - snapshot.candles[-1].open_time_ms - step_ms) / step_ms
 
 
+def is_old_price(at_ms: int, interval: str, venue_now_ms: int) -> bool:
+    """Whether a last price of `at_ms` is as old as candles may not be: there was no trade, or the market is halted."""
+    return venue_now_ms - at_ms > OLDEST_CANDLES * interval_ms(interval)
+
+
 def is_too_old(snapshot: MarketSnapshot, venue_now_ms: int) -> bool:
     return candles_behind(snapshot, venue_now_ms) > OLDEST_CANDLES

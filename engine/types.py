@@ -151,9 +151,11 @@ class Indicators(Frozen):
 class MarketSnapshot(Frozen):
     """What a strategy is shown of one symbol.
 
+    `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time
+    when the data was read, `age_s` how old the data was when it was handed out. `filled` are the open times of those of
+    `candles` that the venue did not tell, and `filled_count` is how many of up to 100 it did not.
     `funding_rate_percent` is what longs pay shorts (negative: get) in `next_funding_minutes`, None where that is not
-    known. `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the
-    venue's time when the data was read, `age_s` how old the data was when it was handed out.
+    known.
     """
 
     venue: str
@@ -164,6 +166,8 @@ class MarketSnapshot(Frozen):
     last_price: float
     change_24h_percent: float | None
     candles: tuple[Candle, ...]
+    filled: tuple[int, ...] = ()
+    filled_count: int = 0
     indicators: Indicators
     funding_rate_percent: float | None = None
     next_funding_minutes: int | None = None

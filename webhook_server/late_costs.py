@@ -63,7 +63,7 @@ class LateCosts:
         account, since_ms = self._venues.live(recent.exchange, credentials), recent.first_ms - BEFORE_MS
         incomes = account.income(recent.symbol, since_ms)
         known = self._store.liquidated(*place, recent.first_ms)
-        costs = unbooked_costs(incomes, known.cost_ids, known.costs_until_ms)
+        costs = unbooked_costs(incomes, known.cost_ids, known.costs_until_ms, account.worth_usd)
         forced = account.forced_orders(recent.symbol, since_ms) if costs else ()
         for cost in costs:
             parts, whole = bearers(cost, known.exits, forced)

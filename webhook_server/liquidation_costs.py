@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from engine import booked
-from engine.exchanges.account_record import ForcedOrder, Income
+from engine.exchanges.account_record import ForcedOrder, Income, Worth
 from engine.exchanges.readings import DOLLARS
 from engine.store.venue_rows import LiquidatedPart
 
@@ -16,14 +16,17 @@ logger = structlog.get_logger()
 KIND: Final = "INSURANCE_CLEAR"
 
 
-def unbooked_costs(incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int) -> tuple[Income, ...]:
-    """Those of `incomes` that a liquidation cost in dollars, are not among the booked `cost_ids`, and are later than
-    what a person has settled. What was paid in another coin is left out, since its worth is not known here."""
+def unbooked_costs(
+    incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int, worth: Worth
+) -> tuple[Income, ...]:
+    """Those of `incomes` that a liquidation cost, are not among the booked `cost_ids`, and are later than what a person
+    has settled; in dollars. What was paid in a coin without a known price is left out."""
     found = [each for each in incomes if each.kind == KIND and each.income_id not in cost_ids and each.at_ms > until_ms]
-    for each in found:
-        if each.asset not in DOLLARS:
-            logger.warning("liquidation_cost_in_another_coin", symbol=each.symbol, asset=each.asset)
-    return tuple(each for each in found if each.asset in DOLLARS)
+    usd = [worth(each.asset, each.amount, each.at_ms) for each in found]
+    for each in (one for one, amount in zip(found, usd, strict=True) if amount is None):
+        logger.warning("liquidation_cost_in_another_coin", symbol=each.symbol, asset=each.asset)
+    priced = ((each, amount) for each, amount in zip(found, usd, strict=True) if amount is not None)
+    return tuple(each.model_copy(update={"amount": amount, "asset": DOLLARS[0]}) for each, amount in priced)
 
 
 def shared(usd: Decimal, quantities: Sequence[Decimal], whole: Decimal) -> list[Decimal]:

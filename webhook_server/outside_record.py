@@ -9,9 +9,17 @@ from uuid import UUID
 
 from engine import booked
 from engine.errors import UpstreamUnavailable
-from engine.exchanges.account_record import AccountRecord, AccountTrade, Forced, ForcedOrder, Income, cause_named
+from engine.exchanges.account_record import (
+    AccountRecord,
+    AccountTrade,
+    Forced,
+    ForcedOrder,
+    Income,
+    Worth,
+    cause_named,
+    in_dollars,
+)
 from engine.exchanges.order_cost import ASSUMED_TAKER_RATE
-from engine.exchanges.readings import DOLLARS
 from engine.store.venue_rows import BookedOutside, VenueFacts
 from webhook_server.attribution import ZERO, Attribution, OutsideTrade
 from webhook_server.endings import SETTLED
@@ -68,17 +76,17 @@ def read_record(account: AccountRecord, symbol: str, facts: VenueFacts, *, diffe
     forced = account.forced_orders(symbol, since_ms)
     names = {order_id: account.client_order_id(symbol, order_id) for order_id in _orders(others)[-MOST_NAMED:]}
     own = [each for each in trades if each.order_id in known]
-    found = tuple(_outside(each, _cause(each.order_id, forced, names), own, facts) for each in others)
+    priced = in_dollars(others, account.worth_usd)
+    found = tuple(_outside(each, _cause(each.order_id, forced, names), own, facts) for each in priced)
     hidden = _hidden(forced, trades, facts)
     is_forced = bool(hidden) or any(each.reason == Forced.LIQUIDATED for each in found)
     incomes = account.income(symbol, since_ms) if is_forced else ()
     unshown = [each for each in incomes if not _is_shown(each, trades, facts)]
-    costs = unbooked_costs(incomes, facts.cost_ids, facts.costs_until_ms)
+    costs = unbooked_costs(incomes, facts.cost_ids, facts.costs_until_ms, account.worth_usd)
+    hidden_trades = _as_trades(hidden, unshown, account.worth_usd)
     return OutsideRecord(
         trades=found,
-        hidden=tuple(
-            _outside(each, _cause(each.order_id, forced, names), own, facts) for each in _as_trades(hidden, unshown)
-        ),
+        hidden=tuple(_outside(each, _cause(each.order_id, forced, names), own, facts) for each in hidden_trades),
         names=names,
         last_trade_id=last_id,
         costs_usd=booked.total(each.amount.copy_negate() for each in costs),
@@ -144,7 +152,7 @@ def _is_shown(income: Income, trades: Sequence[AccountTrade], facts: VenueFacts)
     return number <= (facts.last_trade_id or 0) or any(each.trade_id == number for each in trades)
 
 
-def _as_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income]) -> list[AccountTrade]:
+def _as_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income], worth: Worth) -> list[AccountTrade]:
     """Raises UpstreamUnavailable where nothing tells a price."""
     for order in hidden:
         if not order.price:
@@ -157,19 +165,22 @@ def _as_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income]) -> list
             is_buy=order.is_buy,
             quantity=order.quantity,
             price=order.price,
-            fee_usd=_commission(order, hidden, unshown),
+            fee_usd=_commission(order, hidden, unshown, worth),
             at_ms=order.at_ms,
         )
         for order in hidden
     ]
 
 
-def _commission(order: ForcedOrder, hidden: Sequence[ForcedOrder], unshown: Sequence[Income]) -> Decimal | None:
-    """What is told of commissions next to `order` rather than to another hidden one; None where that is no dollar."""
+def _commission(
+    order: ForcedOrder, hidden: Sequence[ForcedOrder], unshown: Sequence[Income], worth: Worth
+) -> Decimal | None:
+    """What is told of commissions next to `order` rather than to another hidden one; None where that is not known in
+    dollars."""
     paid = [each for each in unshown if each.kind == COMMISSION and _nearest(each.at_ms, hidden) is order]
-    if not paid or any(each.asset not in DOLLARS for each in paid):
-        return None
-    return booked.total(each.amount.copy_negate() for each in paid)
+    usd = [worth(each.asset, each.amount.copy_negate(), each.at_ms) for each in paid]
+    known = [each for each in usd if each is not None]
+    return booked.total(known) if known and len(known) == len(usd) else None
 
 
 def _nearest(at_ms: int, hidden: Sequence[ForcedOrder]) -> ForcedOrder | None:

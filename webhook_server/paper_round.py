@@ -127,7 +127,7 @@ class PaperRound:
         if count <= 0:
             return []
         try:
-            found, _ = self._venues.history(exchange).candles(symbol, "1m", count)
+            found = self._venues.history(exchange).feed(symbol, "1m", count).candles
         except SparkyError as error:
             logger.warning("no_candles_of_the_past", exchange=exchange, symbol=symbol, reason=str(error))
             return []

@@ -10,12 +10,11 @@ from typing import Final, Protocol, TypeVar, cast
 from engine.errors import UpstreamUnavailable
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.funding_data import FundingData, FundingSource
-from engine.exchanges.market_data import MarketData
+from engine.exchanges.market_data import Feed, MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import BOOK_LEVELS, Account, Credentials, Instrument, Quote, Quotes, Ticker, Venue
 from engine.settings import Settings
-from engine.types import Candle
 
 QUOTE_AGE_S: Final = 0.1  # signals that come at the same moment trade at the same price, for one question to the venue
 _Answer = TypeVar("_Answer", Quote, OrderBook)
@@ -24,7 +23,7 @@ _Answer = TypeVar("_Answer", Quote, OrderBook)
 class History(Protocol):
     """Where candles come from; see `MarketData`."""
 
-    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]: ...
+    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed: ...
 
 
 class Venues(Protocol):

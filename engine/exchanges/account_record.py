@@ -1,5 +1,6 @@
 """What a venue's own record tells of an account: its trades, its forced orders and its income, whoever caused them."""
 
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Protocol
@@ -7,6 +8,8 @@ from typing import Final, Protocol
 from pydantic import Field
 
 from engine.types import Frozen
+
+Worth = Callable[[str, Decimal, int], Decimal | None]  # as `AccountRecord.worth_usd`
 
 
 class Forced(StrEnum):
@@ -30,8 +33,8 @@ class AccountTrade(Frozen):
     """One trade of the account. `quantity` is in the base asset, `fee_usd` what it cost (negative for a rebate).
 
     `trade_id` grows within a symbol (Binance: ``id`` of ``userTrades``), and both sides of a trade of the account with
-    itself have one. `fee_usd` is None where the fee was paid in a
-    coin that is no dollar.
+    itself have one. `fee_usd` is None where the fee was paid in a coin that is no dollar: then it is `fee_amount` of
+    `fee_coin`, see `AccountRecord.worth_usd`.
     """
 
     trade_id: int
@@ -41,12 +44,30 @@ class AccountTrade(Frozen):
     quantity: Decimal = Field(gt=0)
     price: Decimal = Field(gt=0)
     fee_usd: Decimal | None
+    fee_coin: str | None = None
+    fee_amount: Decimal = Decimal(0)
     at_ms: int
 
     @property
     def change(self) -> Decimal:
         """What it did to the account's net position."""
         return self.quantity if self.is_buy else self.quantity.copy_negate()
+
+
+def in_dollars(
+    trades: Sequence[AccountTrade], worth: Worth, order_ids: Collection[str] | None = None
+) -> tuple[AccountTrade, ...]:
+    """`trades` (of the orders `order_ids`, else all) with what was paid in a coin in dollars, where its price is known.
+
+    The newest are asked about first, since one answer about a coin tells of the minutes before as well.
+    """
+    found = list(trades)
+    for index, each in reversed(list(enumerate(found))):
+        is_asked = each.fee_usd is None and each.fee_coin is not None
+        if is_asked and (order_ids is None or each.order_id in order_ids):
+            usd = worth(each.fee_coin or "", each.fee_amount, each.at_ms)
+            found[index] = each.model_copy(update={"fee_usd": usd})
+    return tuple(found)
 
 
 class ForcedOrder(Frozen):
@@ -101,6 +122,13 @@ class AccountRecord(Protocol):
 
     def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
         """Oldest first, at a weight of 30 a page; without a `symbol` of all, with a `kind` of that alone."""
+        ...
+
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+        """What `amount` of `asset` was worth in dollars at `at_ms` by the venue's own prices; None where none is known.
+
+        Raises nothing.
+        """
         ...
 
     def client_order_id(self, symbol: str, order_id: str) -> str | None:

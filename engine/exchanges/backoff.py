@@ -67,7 +67,7 @@ class Backoff:
     """The load of one address, shared between threads and clients."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.monotonic = monotonic
+        self.monotonic = monotonic  # the clock by which this process waits for the address
         self._lock = threading.Lock()
         self._load = Load()
 

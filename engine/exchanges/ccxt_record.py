@@ -15,6 +15,7 @@ from engine.exchanges import record_readings as rows
 from engine.exchanges.account_reading import read_state
 from engine.exchanges.account_record import AccountTrade, Forced, ForcedOrder, Income
 from engine.exchanges.account_state import AccountState
+from engine.exchanges.coin_prices import CoinPrices
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.listing import contract_size, is_linear_perpetual, record_market
 from engine.exchanges.record_pages import WEEK_MS, Pages, Row, once, windows
@@ -57,6 +58,7 @@ class CcxtRecord(ABC):
 
     _exchange: Any
     _conditional: ConditionalOrders
+    _coins: CoinPrices
 
     @abstractmethod
     def _asking(self) -> AbstractContextManager[None]:
@@ -111,6 +113,10 @@ class CcxtRecord(ABC):
             if rows.name(row["orderId"]) != order_id:
                 raise ValueError(f"asked about order {order_id}, the venue told of {row['orderId']}")
             return str(row["clientOrderId"])
+
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+        with self._asking():
+            return self._coins.worth_usd(asset, amount, at_ms)
 
     def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         with self._asking():

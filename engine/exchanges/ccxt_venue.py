@@ -23,6 +23,7 @@ from engine.exchanges import readings
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
+from engine.exchanges.coin_prices import CoinPrices
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
@@ -67,6 +68,7 @@ class CcxtVenue(CcxtRecord):
     ) -> None:
         self._exchange = open_exchange(venue, base_url, credentials, timeout_s, backoff=backoff)
         self._market_data = MarketData(venue, base_url, timeout_s, backoff=backoff)
+        self._coins = CoinPrices(self._exchange, self._exchange.session.backoff.monotonic)
         self._leverage = Leverage(self._exchange)
         self._margin_modes = MarginModes(self._exchange)
         self._conditional = ConditionalOrders(self._exchange)
@@ -282,7 +284,7 @@ class CcxtVenue(CcxtRecord):
         status = readings.status_of(raw, filled)
         price, fee_usd = exact(raw.get("average") or 0), Decimal(0)
         if status is OrderStatus.FILLED:
-            price, fee_usd = price_and_fee(self._exchange, raw, market)
+            price, fee_usd = price_and_fee(self._exchange, raw, market, self._coins)
         return OrderResult(
             order_id=str(raw["id"]),
             client_order_id=client_order_id,

@@ -4,6 +4,8 @@ import difflib
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,6 +59,15 @@ class BoundedSession(requests.Session):
             response.close()
         response._content = body  # noqa: SLF001 - the attribute that `content` and `text` read
         return response
+
+    @contextmanager
+    def within(self, timeout_s: float) -> Iterator[None]:
+        """Requests inside the block end after `timeout_s` at the latest; its caller lets no other thread send."""
+        before, self._timeout_s = self._timeout_s, min(timeout_s, self._timeout_s)
+        try:
+            yield
+        finally:
+            self._timeout_s = before
 
     def _hear(self, response: requests.Response) -> None:
         used = response.headers.get(USED_WEIGHT, "")

@@ -1,15 +1,15 @@
 """Candles, tickers, quotes and instruments of one venue, checked before anybody computes with them."""
 
-import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from engine.booked import exact
 from engine.errors import BadConfiguration, Skip, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges.backoff import Backoff
+from engine.exchanges.candle_repair import Repaired, repaired
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import means_other_listing, translated
 from engine.exchanges.families import BINANCE_SHAPED
@@ -25,41 +25,13 @@ from engine.types import Candle
 _MARGIN: Final = 20
 
 
-def candle_fault(candles: Sequence[Candle], interval_ms: int) -> str | None:
-    """What is wrong with `candles` (oldest first), or None: a number that is none, a price that is not positive, a high
-    below a low, or times that do not go on by exactly `interval_ms` (a gap, a repetition, an order out of step)."""
-    for index, candle in enumerate(candles):
-        fault = _own_fault(candle) or (_step_fault(candles[index - 1], candle, interval_ms) if index else None)
-        if fault is not None:
-            return f"candle of {candle.open_time_ms}: {fault}"
-    return None
+class Feed(NamedTuple):
+    """Closed candles without a hole, oldest first, and the venue's time in ms. `filled` are the open times of candles
+    that the venue did not tell (see `engine.exchanges.candle_repair`); the newest candle is never one of them."""
 
-
-def _own_fault(candle: Candle) -> str | None:
-    prices = (candle.open, candle.high, candle.low, candle.close)
-    if any(value is None or not math.isfinite(value) for value in (*prices, candle.volume)):
-        return "not a number"
-    if min(prices) <= 0 or candle.volume < 0:
-        return "a price that is not positive or a negative volume"
-    if candle.high < max(prices) or candle.low > min(prices):
-        return "the high is not the highest or the low not the lowest"
-    return None
-
-
-def _step_fault(before: Candle, candle: Candle, interval_ms: int) -> str | None:
-    step = candle.open_time_ms - before.open_time_ms
-    if step == interval_ms:
-        return None
-    return "repeated" if step == 0 else "out of order" if step < 0 else f"a gap of {step} ms before it"
-
-
-def _candle(row: Sequence[Any]) -> Candle:
-    return Candle(int(row[0]), *map(_float, row[1:]))
-
-
-def _float(value: Any) -> Any:
-    """What is not told stays None, which `candle_fault` finds."""
-    return None if value is None else float(value)
+    candles: tuple[Candle, ...]
+    now_ms: int
+    filled: frozenset[int] = frozenset()
 
 
 class MarketData:
@@ -79,22 +51,20 @@ class MarketData:
         self._exchange = open_exchange(venue, base_url, timeout_s=timeout_s, backoff=backoff)
         self._lock = threading.RLock()
 
-    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]:
-        """Up to `limit` closed candles, oldest first, and the venue's time in ms.
+    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed:
+        """Up to `limit` closed candles, with holes filled.
 
-        Raises Skip("no_data") when there is none and Skip("bad_data") when they are faulty twice in a row.
+        Raises Skip("no_data") when there is none and Skip("bad_data") when too many are faulty twice in a row.
         """
         interval_ms = self._interval_ms(interval)
-        closed, now_ms = self._closed(symbol, interval, interval_ms, limit)
-        fault = candle_fault(closed, interval_ms)
-        if fault is not None:
-            closed, now_ms = self._closed(symbol, interval, interval_ms, limit)
-            fault = candle_fault(closed, interval_ms)
-        if fault is not None:
-            raise Skip("bad_data", f"{symbol} {interval}: {fault}")
-        if not closed:
+        found, now_ms = self._closed(symbol, interval, interval_ms, limit)
+        if found.fault is not None:
+            found, now_ms = self._closed(symbol, interval, interval_ms, limit)
+        if found.fault is not None:
+            raise Skip("bad_data", f"{symbol} {interval}: {found.fault}")
+        if not found.candles:
             raise Skip("no_data", f"{symbol} {interval}: the venue has no closed candle")
-        return closed, now_ms
+        return Feed(found.candles, now_ms, found.filled)
 
     def ticker(self, symbol: str) -> Ticker:
         """The 24 h ticker, in one request."""
@@ -167,7 +137,7 @@ class MarketData:
     def close(self) -> None:
         self._exchange.session.close()
 
-    def _closed(self, symbol: str, interval: str, interval_ms: int, limit: int) -> tuple[list[Candle], int]:
+    def _closed(self, symbol: str, interval: str, interval_ms: int, limit: int) -> tuple[Repaired, int]:
         self._search_for(symbol)
         with self._asking():
             unified = listed_market(self._exchange, symbol)["symbol"]
@@ -175,8 +145,9 @@ class MarketData:
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
             until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _MARGIN, params=until)
-            closed = [_candle(row) for row in rows if row[0] + interval_ms <= now_ms]
-        return closed[-limit:], now_ms
+            if rows and all(row[0] is None for row in rows):
+                raise ValueError("no row of the answer is a candle")
+            return repaired(rows, interval_ms, limit, now_ms), now_ms
 
     def _search_for(self, symbol: str) -> None:
         """A symbol that is not listed may be new."""

@@ -36,7 +36,7 @@ def account_trade(row: Row, symbol: str) -> AccountTrade:
         is_buy=SIDES[row["side"]],
         quantity=number(row["qty"]),
         price=number(row["price"]),
-        fee_usd=_fee_usd(row),
+        **_fee(row),
         at_ms=moment(row["time"]),
     )
 
@@ -138,10 +138,9 @@ def name(told: Any) -> str:
     return str(told)
 
 
-def _fee_usd(row: Row) -> Decimal | None:
-    """What the trade cost. A taker always pays, while Binance's documents write what he pays with a minus and its
-    answers without; only a maker may be paid."""
-    commission = number(row["commission"])
-    if row["commissionAsset"] not in DOLLARS:
-        return None
-    return commission if str(row.get("maker")).lower() == "true" else abs(commission)
+def _fee(row: Row) -> Mapping[str, Any]:
+    """What the trade cost, in dollars or in a coin. A taker always pays, while Binance's documents write what he pays
+    with a minus and its answers without; only a maker may be paid."""
+    commission, asset = number(row["commission"]), name(row["commissionAsset"])
+    paid = commission if str(row.get("maker")).lower() == "true" else abs(commission)
+    return {"fee_usd": paid} if asset in DOLLARS else {"fee_usd": None, "fee_coin": asset, "fee_amount": paid}

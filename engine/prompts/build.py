@@ -148,6 +148,8 @@ def _symbol(
         "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-candles:]],
         "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
     }
+    if snapshot.filled_count:
+        shown["filled"] = _filled(snapshot, candles)
     if snapshot.funding_rate_percent and has_funding:
         shown["funding_rate_percent"] = short(snapshot.funding_rate_percent)
         shown["next_funding_minutes"] = snapshot.next_funding_minutes
@@ -156,11 +158,18 @@ def _symbol(
     return shown
 
 
+def _filled(snapshot: MarketSnapshot, candles: int) -> dict[str, Any]:
+    """Which of the candles that are shown, and how many of all that indicators saw, are filled minutes."""
+    first_ms = snapshot.candles[-candles:][0].open_time_ms
+    return {"shown": [at_ms for at_ms in snapshot.filled if at_ms >= first_ms], "in_all": snapshot.filled_count}
+
+
 def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], float | None]) -> dict[str, Any] | None:
     if snapshot is None:
         return None
     values = {name: short(getattr(snapshot.indicators, name)) for name in _CONTEXT_INDICATORS}
-    return {"close": short(snapshot.candles[-1].close), **values}
+    filled = {"filled": snapshot.filled_count} if snapshot.filled_count else {}
+    return {"close": short(snapshot.candles[-1].close), **values, **filled}
 
 
 def _position(position: Position) -> dict[str, Any]:

@@ -73,7 +73,13 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
     symbol = {"symbol": "BTCUSDT", "last_price": 100.5, "change_24h_percent": -1.5, "as_of_ms": 1_700_000_060_000}
     market = {
         "symbols": [
-            symbol | {"candles": [candle], "indicators": {"rsi_14": 44.1, "sma_50": None}, "context": {"1h": None}}
+            symbol
+            | {
+                "candles": [candle],
+                "filled": {"shown": [], "in_all": 4},
+                "indicators": {"rsi_14": 44.1, "sma_50": None},
+                "context": {"1h": None},
+            }
         ],
         "positions": [],
         "equity_usd": 10_000.0,
@@ -122,6 +128,7 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
         "the rules of the profile balanced (text 0123456789abcdef)",
         "Prefer longs.",
         "BTCUSDT at 100.5, -1.50 % in 24 h",
+        "4 candles that the venue did not tell are filled with the last close",
         "rsi_14 44.1, sma_50 absent",
         "1h: no data",
         "held nothing; equity 10000.0 USD",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.exchanges.market_data import candle_fault
+from engine.exchanges.candle_repair import repaired
 from engine.indicators import compute
 from engine.prompts import MOST_TOKENS, View, build, estimate_tokens
 from engine.types import Candle, MarketSnapshot, RiskProfile
@@ -60,7 +60,8 @@ def snapshot(window: list[Candle], interval: str, minutes: int) -> MarketSnapsho
 @pytest.mark.timeout(1_800)
 def test_every_minute_has_the_indicators_of_their_definition_and_no_nan(candles: list[Candle]) -> None:
     assert len(candles) > SEEN
-    assert candle_fault(candles, MINUTE_MS) is None
+    now_ms = candles[-1].open_time_ms + MINUTE_MS
+    assert repaired(candles, MINUTE_MS, len(candles), now_ms) == (tuple(candles), frozenset(), None)
     step = 1 if os.environ.get("REPLAY_CANDLES") else 7
     for end in range(SEEN, len(candles) + 1, step):
         window = candles[end - SEEN : end]

@@ -12,6 +12,7 @@ from engine.freshness import (
     candles_behind,
     fresh_until,
     interval_ms,
+    is_old_price,
     is_too_old,
 )
 from engine.types import MarketSnapshot
@@ -84,3 +85,9 @@ def test_intervals_that_are_not_offered_are_refused() -> None:
     assert interval_ms("15m") == 900_000
     with pytest.raises(ValueError, match="no candles of '7m'"):
         interval_ms("7m")
+
+
+def test_a_last_price_is_old_when_candles_of_its_time_would_be() -> None:
+    assert not is_old_price(0, "1m", 3 * 60_000)
+    assert is_old_price(0, "1m", 3 * 60_000 + 1)
+    assert not is_old_price(0, "1h", 3 * 60_000 + 1)

@@ -1,4 +1,4 @@
-"""An account that pays commissions in a coin: the books earn what the account's own record says, at the coin's prices."""
+"""An account that pays commissions in a coin: the books earn what its own record says, at the coin's prices."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import requests
 
+from simulator.commissions import DOLLAR
 from simulator.exchange import Exchange
-from simulator.ledger import DOLLAR, Account
+from simulator.ledger import Account
 from simulator.market import Market
 from tests.support.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
@@ -95,7 +96,7 @@ def test_an_order_that_ran_out_of_the_coin_costs_what_each_of_its_trades_cost(co
 
 def test_a_stop_that_fired_costs_what_it_cost(coin: Floor) -> None:
     coin.send("a", size=8_000, **STOP)
-    coin.direct(jump_percent=-5)
+    coin.direct(symbol="BTCUSDT", jump_percent=-5)
     coin.account.positions()
     coin.hands.now += 125
     coin.server.watch.run()
@@ -126,6 +127,6 @@ def test_a_coin_whose_price_cannot_be_had_keeps_nothing_from_being_booked(coin: 
     happen(coin, close="BTCUSDT")
     assert look(coin) == []
     (trade,) = coin.store.trades()
-    assert (trade.exit_reason, coin.booked()) == ("closed_at_venue", 0)
+    assert (trade.exit_reason, coin.booked()) == ("closed_at_venue", Decimal(0))
     paid = coin.sql("select fee_usd from fills")
     assert all(fee > 0 for (fee,) in paid)

@@ -15,6 +15,7 @@ from engine.errors import (
 from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
 from engine.exchanges.account_state import AccountState
 from engine.exchanges.funding_data import FundingRate, FundingState
+from engine.exchanges.market_data import Feed
 from engine.exchanges.order_book import Level, OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
@@ -34,7 +35,7 @@ from engine.exchanges.venue import (
     Venue,
     VenuePosition,
 )
-from engine.types import Candle, Side
+from engine.types import Side
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
@@ -80,10 +81,10 @@ class Market:
         self._price(symbol)
         return Instrument(symbol=symbol, tick=TICK, lot=LOT, min_notional=MIN_NOTIONAL, max_leverage=50)
 
-    def candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> tuple[list[Candle], int]:  # noqa: ARG002 - the protocol
+    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed:  # noqa: ARG002 - the protocol
         """It has no past."""
         self._price(symbol)
-        return [], 1_700_000_000_000
+        return Feed((), 1_700_000_000_000)
 
     def _price(self, symbol: str) -> Decimal:
         if self.away is not None:
@@ -262,6 +263,9 @@ class LiveAccount:
 
     def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
         return ()
+
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:  # noqa: ARG002 - the protocol's
+        return None
 
     def client_order_id(self, symbol: str, order_id: str) -> str | None:  # noqa: ARG002 - the protocol's
         return next((order.client_order_id for order in self.orders if order.order_id == order_id), None)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from engine.errors import BadConfiguration, Skip, StrategyFault, UpstreamUnavailable
+from engine.exchanges.candle_repair import fault_of
 from engine.exchanges.client import elsewhere
-from engine.exchanges.market_data import MarketData, candle_fault
+from engine.exchanges.market_data import MarketData
 from engine.types import Candle
 from simulator.aster import create_aster
 from simulator.candles import synthetic
@@ -22,13 +23,9 @@ KLINES = "/fapi/v3/klines"
 Misbehave = Callable[..., None]
 
 
-def good(length: int = 5) -> list[Candle]:
-    return [Candle(START_MS + i * MINUTE, 10.0, 12.0, 9.0, 11.0, 1.0) for i in range(length)]
-
-
 def test_candles_are_the_closed_ones_oldest_first(market_data: MarketData, hands: Any) -> None:
     hands.now = 30.0
-    candles, now_ms = market_data.candles("BTCUSDT", "1m", 100)
+    candles, now_ms, _ = market_data.feed("BTCUSDT", "1m", 100)
     assert now_ms == START_MS + 105 * MINUTE + 30_000
     assert [candle.open_time_ms for candle in candles] == [START_MS + i * MINUTE for i in range(5, 105)]
     assert candles[-1] == Candle(START_MS + 104 * MINUTE, 28_000.0, 28_000.0, 28_000.0, 28_000.0, 105.0)
@@ -36,9 +33,9 @@ def test_candles_are_the_closed_ones_oldest_first(market_data: MarketData, hands
 
 def test_a_candle_appears_as_soon_as_it_has_closed(market_data: MarketData, hands: Any) -> None:
     hands.now = 59.999
-    assert market_data.candles("BTCUSDT")[0][-1].open_time_ms == START_MS + 104 * MINUTE
+    assert market_data.feed("BTCUSDT")[0][-1].open_time_ms == START_MS + 104 * MINUTE
     hands.now = 60.0
-    assert market_data.candles("BTCUSDT")[0][-1].open_time_ms == START_MS + 105 * MINUTE
+    assert market_data.feed("BTCUSDT")[0][-1].open_time_ms == START_MS + 105 * MINUTE
 
 
 def test_candles_are_as_many_as_asked_for_however_fast_the_market_runs(stage: Any) -> None:
@@ -47,17 +44,17 @@ def test_candles_are_as_many_as_asked_for_however_fast_the_market_runs(stage: An
     clock = MarketClock(START_MS, 1.0, None, lambda: float(next(looks)))
     stage[0].app = create_aster(Exchange({name: Market(one) for name, one in series.items()}, clock))
     data = MarketData("aster", stage[1])
-    candles, now_ms = data.candles("ETHUSDT", limit=100)
+    candles, now_ms, _ = data.feed("ETHUSDT", limit=100)
     assert len(candles) == 100
     assert candles[-1].open_time_ms + MINUTE <= now_ms < candles[-1].open_time_ms + 2 * MINUTE
     data.close()
 
 
 def test_other_intervals_are_served_too(market_data: MarketData) -> None:
-    candles, _ = market_data.candles("BTCUSDT", "15m", 4)
+    candles, _, _ = market_data.feed("BTCUSDT", "15m", 4)
     assert {candle.open_time_ms % (15 * MINUTE) for candle in candles} == {0}
     with pytest.raises(BadConfiguration, match="7m"):
-        market_data.candles("BTCUSDT", "7m")
+        market_data.feed("BTCUSDT", "7m")
 
 
 def test_a_quote_has_both_sides_and_an_instrument_its_filters(market_data: MarketData) -> None:
@@ -78,7 +75,7 @@ def test_the_ticker_tells_the_change_of_24_hours(market_data: MarketData, hands:
 
 def test_an_unknown_symbol_is_the_strategys_fault_and_an_unknown_venue_the_settings(market_data: MarketData) -> None:
     with pytest.raises(StrategyFault, match="DOGEUSDT"):
-        market_data.candles("DOGEUSDT")
+        market_data.feed("DOGEUSDT")
     with pytest.raises(BadConfiguration, match="nowhere"):
         MarketData("nowhere")
 
@@ -95,30 +92,28 @@ def klines(*rows: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     "rows",
     [
-        (kline(1), kline(3)),
-        (kline(1), kline(1)),
         (kline(1), kline(2, "10", "8", "9", "8.5")),
         (kline(1), kline(2, "0", "12", "0", "11")),
         (kline(1), kline(2, "NaN", "12", "9", "11")),
         (kline(1), kline(2, "10", "12", "9", "many")),
     ],
-    ids=["gap", "repeated", "high below low", "zero", "nan", "text"],
+    ids=["high below low", "zero", "nan", "text"],
 )
 def test_bad_candles_are_asked_for_once_more_and_then_skipped(
     market_data: MarketData, misbehave: Misbehave, rows: tuple[str, ...]
 ) -> None:
     misbehave(klines(*rows))
-    assert len(market_data.candles("BTCUSDT")[0]) == 100
+    assert len(market_data.feed("BTCUSDT")[0]) == 100
     misbehave(klines(*rows) | {"times": 2})
     with pytest.raises(Skip) as caught:
-        market_data.candles("BTCUSDT")
+        market_data.feed("BTCUSDT")
     assert caught.value.kind == "bad_data"
 
 
 def test_no_candles_are_no_data(market_data: MarketData, misbehave: Misbehave) -> None:
     misbehave(klines())
     with pytest.raises(Skip) as caught:
-        market_data.candles("BTCUSDT")
+        market_data.feed("BTCUSDT")
     assert caught.value.kind == "no_data"
 
 
@@ -149,8 +144,8 @@ def test_a_venue_that_is_not_well_is_unavailable(
     market_data.instrument("BTCUSDT")
     misbehave(fault | {"path": KLINES})
     with pytest.raises(UpstreamUnavailable):
-        market_data.candles("BTCUSDT")
-    assert market_data.candles("BTCUSDT")
+        market_data.feed("BTCUSDT")
+    assert market_data.feed("BTCUSDT")
 
 
 @pytest.mark.parametrize("fault", [{"kind": "hang", "seconds": 60}, {"kind": "drip", "seconds": 0.2}])
@@ -161,7 +156,7 @@ def test_a_venue_that_never_ends_its_answer_is_given_up_in_time(
     data.instrument("BTCUSDT")
     misbehave(fault | {"path": KLINES})
     with pytest.raises(UpstreamUnavailable):
-        data.candles("BTCUSDT")
+        data.feed("BTCUSDT")
     data.close()
 
 
@@ -176,7 +171,7 @@ def test_a_429_tells_when_to_come_back(
     body = '{"code":-1003,"msg":"Too many requests"}'
     misbehave({"kind": "status", "path": KLINES, "status": 429, "headers": {"retry-after": header}, "body": body})
     with pytest.raises(UpstreamUnavailable, match="Too many requests") as caught:
-        market_data.candles("BTCUSDT")
+        market_data.feed("BTCUSDT")
     assert caught.value.retry_after_s == wait_s
 
 
@@ -196,19 +191,11 @@ def test_nobody_listening_is_unavailable() -> None:
     ],
 )
 def test_each_fault_of_a_candle_is_named(candle: Candle, fault: str) -> None:
-    assert fault in str(candle_fault([candle], MINUTE))
-
-
-def test_steps_back_and_gaps_are_named_with_their_candle() -> None:
-    one, two, three = good(3)
-    assert candle_fault([two, one], MINUTE) == f"candle of {START_MS}: out of order"
-    assert candle_fault([one, three], MINUTE) == f"candle of {three.open_time_ms}: a gap of 120000 ms before it"
-    assert candle_fault([one, one], MINUTE) == f"candle of {START_MS}: repeated"
+    assert fault in str(fault_of(candle))
 
 
 def test_good_candles_have_no_fault() -> None:
-    assert candle_fault(good(), MINUTE) is None
-    assert candle_fault([], MINUTE) is None
+    assert fault_of(Candle(START_MS, 10.0, 12.0, 9.0, 11.0, 0.0)) is None
 
 
 def test_addresses_keep_their_paths_when_they_are_sent_elsewhere() -> None:

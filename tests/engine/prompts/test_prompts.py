@@ -111,6 +111,31 @@ def test_a_symbol_is_shown_with_price_change_last_ten_candles_and_indicators() -
     assert symbol["indicators"]["macd"] is None
 
 
+def test_candles_that_the_venue_did_not_tell_are_named_only_where_there_are_any() -> None:
+    whole = a_snapshot()
+    opens = [candle.open_time_ms for candle in whole.candles]
+    holed = whole.model_copy(update={"filled": (opens[2], opens[-2]), "filled_count": 7})
+    hour = whole.model_copy(update={"interval": "1h", "filled_count": 3})
+    (symbol,) = shown(build(a_context(), [View(holed, {"1h": hour})]))["symbols"]
+    assert symbol["filled"] == {"shown": [at for at in (opens[2], opens[-2]) if at in opens], "in_all": 7}
+    assert symbol["context"]["1h"]["filled"] == 3
+    (symbol,) = shown(build(a_context(), [View(whole, {"1h": whole})]))["symbols"]
+    assert "filled" not in symbol
+    assert "filled" not in symbol["context"]["1h"]
+
+
+@pytest.mark.parametrize("profile", list(RiskProfile))
+def test_a_prompt_full_of_filled_candles_stays_within_its_tokens_and_names_those_it_shows(profile: RiskProfile) -> None:
+    whole = a_snapshot()
+    opens = tuple(candle.open_time_ms for candle in whole.candles)
+    holed = whole.model_copy(update={"filled": opens[:-1], "filled_count": 75})
+    context = a_context(a_strategy(risk_profile=profile), positions=(a_position(),))
+    prompt = build(context, [View(holed, {"15m": holed, "1h": holed})])
+    (symbol,) = shown(prompt)["symbols"]
+    assert estimate_tokens(prompt) <= MOST_TOKENS
+    assert symbol["filled"]["shown"] == [row[0] for row in symbol["candles"][:-1]]
+
+
 def test_a_strategy_that_may_only_close_is_told_so() -> None:
     prompt = build(a_context(), [a_view()], entries_allowed=False)
     assert shown(prompt)["limits"]["entries_allowed"] is False

@@ -10,8 +10,8 @@ from engine.errors import Skip
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.market_data import Feed, MarketData
 from engine.types import Candle
-from simulator.candles import MINUTE_MS
-from simulator.market import MarketClock
+from simulator.candles import MINUTE_MS, FileSeries
+from simulator.market import Market, MarketClock
 from tests.support.markets import START_MS
 from tests.venues.contract.conftest import Bench
 
@@ -21,11 +21,23 @@ Direct = Callable[..., None]
 
 @pytest.fixture
 def data(bench: Bench) -> Iterator[MarketData]:
-    """150 minutes after the market began: it has risen for 40 of them, by 100 each."""
+    """150 minutes after the market began, which rises by 10 in each."""
+    bench.exchange.markets["BTCUSDT"] = Market(rising())
     bench.exchange.clock = MarketClock(NOW_MS, 1.0, None, bench.hands)
     found = MarketData(bench.simulated.name, bench.url, 3.0, Backoff(bench.hands))
     yield found
     found.close()
+
+
+def rising() -> FileSeries:
+    opens = [28_000.0 + 10 * step for step in range(400)]
+    return FileSeries(
+        [
+            Candle(START_MS + i * MINUTE_MS, opened, opened + 10, opened, opened + 10, 1.0 + i)
+            for i, opened in enumerate(opens)
+        ],
+        decimals=1,
+    )
 
 
 @pytest.fixture

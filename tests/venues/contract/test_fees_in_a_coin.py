@@ -9,7 +9,8 @@ import pytest
 from engine.exchanges.venue import OrderResult, OrderStatus, client_order_id
 from engine.types import Candle
 from simulator.candles import MINUTE_MS, FileSeries
-from simulator.ledger import DOLLAR, Account, Fill
+from simulator.commissions import DOLLAR
+from simulator.ledger import Account, Fill
 from simulator.market import Market
 from tests.support.markets import START_MS
 from tests.venues.contract.conftest import STOP, Bench, order, wanted
@@ -85,7 +86,7 @@ def test_an_order_whose_trades_paid_in_different_assets_costs_what_each_paid(coi
 def test_the_fee_of_a_stop_that_fired_is_that_of_its_minute(coin: Bench) -> None:
     coin.buy()
     coin.venue.protect(wanted(take_profit_price=None))
-    coin.direct(jump_percent=-5)
+    coin.direct(symbol="BTCUSDT", jump_percent=-5)
     coin.venue.positions()
     coin.hands.now += 7 * 60
     fired = coin.venue.order_by_client_id("BTCUSDT", STOP)

@@ -64,7 +64,7 @@ def test_a_dated_contract_beside_the_perpetual_is_never_traded(
     assert bench.venue.market_order(order()).price == Decimal("28001.4")
     assert market.ticker("BTCUSDT").last == 28_000
     assert market.quote("BTCUSDT").ask == Decimal("28001.4")
-    assert market.candles("BTCUSDT", "1m", 3)[0][-1].close == 28_000
+    assert market.feed("BTCUSDT", "1m", 3).candles[-1].close == 28_000
     with pytest.raises(StrategyFault):
         market.instrument("BTCUSDT_261225")
 
@@ -223,7 +223,7 @@ def test_any_name_is_traded(bench: Bench, market: MarketData, name: str) -> None
     change(bench, None, list={"symbol": name, "like": "BTCUSDT"})
     assert market.ticker(name).last == 28_000
     assert market.quote(name).ask == Decimal("28001.4")
-    assert market.candles(name, "1m", 3)[0][-1].close == 28_000
+    assert market.feed(name, "1m", 3).candles[-1].close == 28_000
     assert is_filled(bench, "1", "0.01", symbol=name, leverage=3) == Decimal("0.01")
     placed = bench.venue.protect(wanted(symbol=name))
     assert len(placed) == 2
