@@ -102,14 +102,14 @@ def test_a_second_order_that_expired_after_a_death_leaves_the_first_told(
     (account,) = floor.exchange._accounts.values()
     accept = account.accept
 
-    def expires(order: Order, *more: Any) -> None:
+    def expires(order: Order, *more: Any, **named: Any) -> None:
         if not order.client_order_id.startswith("sr-"):
-            accept(order, *more)
+            accept(order, *more, **named)
             return
         account.orders[order.order_id] = order
         account.end(order, "EXPIRED", order.created_ms)
 
-    account.accept = expires  # type: ignore[assignment,method-assign] # the venue's own doing
+    account.accept = expires  # type: ignore[method-assign] # the venue's own doing
     floor.misbehave(LOST | {"after": 1}, DEAF)
     floor.send("x", strategy_id=a, action="close")
     floor.misbehave()
