@@ -154,7 +154,7 @@ class Exchange:
         rules.check_band(order, self.price(order.symbol), *best)
         if order.stop_price:
             rules.check_stops(sum(1 for each in account.open_orders(order.symbol) if each.stop_price))
-        account.accept(order, *best, min_notional=rules.min_notional)
+        account.accept(order, *best, rules.min_notional)
         return order
 
     def find(self, user: str, given: Mapping[str, str]) -> Order:

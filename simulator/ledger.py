@@ -142,7 +142,7 @@ class Account:
                 return order
         return None
 
-    def accept(self, order: Order, bid: Decimal, ask: Decimal, *, min_notional: Decimal = MIN_NOTIONAL) -> None:
+    def accept(self, order: Order, bid: Decimal, ask: Decimal, min_notional: Decimal = MIN_NOTIONAL) -> None:
         """Takes `order` into the books; a market order is filled. Raises AsterRefusal and then changes nothing."""
         if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
             raise AsterRefusal(-4115, "ClientOrderId is duplicated among open orders.")
