@@ -127,7 +127,7 @@ class AlgoOrders:
         return [self._shape(order, is_triggering=False) | {"algoStatus": "NEW"} for order in shown]
 
     def all(self, user: str, given: Given) -> list[dict[str, Any]]:
-        self.exchange.market(given.get("symbol"))
+        self.exchange.check_known(given.get("symbol"))
         orders = self._orders(self.exchange.account(user), given)
         return [self._shape(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
 

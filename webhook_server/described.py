@@ -27,7 +27,7 @@ _WRITTEN: Final[dict[str, Schema]] = {  # what stands before pydantic's own chec
     "exchange": {"type": "string", "pattern": "^[A-Za-z0-9]{2,30}$", "examples": ["aster"]},
     "symbol": {
         "type": "string",
-        "pattern": r"^ *[A-Za-z0-9_.:/-]{2,50} *$",
+        "pattern": r"^ *[A-Za-z0-9_.:/\u0620-\uffdc-]{2,50} *$",
         "examples": ["BTCUSDT", "BINANCE:BTCUSDT.P", "BTC/USDT:USDT"],
         "description": f"A linear perpetual; {symbols.FORMS}",
     },

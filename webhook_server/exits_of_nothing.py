@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from engine import booked
+from engine import booked, symbol_names
 from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import Forced
 from engine.store.store import Store
@@ -12,7 +12,7 @@ from engine.store.webhook_rows import PortfolioStrategy
 from engine.types import Position
 from webhook_server import answers
 from webhook_server.endings import DELISTED, SETTLED
-from webhook_server.fields import SYMBOL
+from webhook_server.fields import may_be_held
 from webhook_server.outside_record import BY_HAND
 from webhook_server.schemas import Order
 from webhook_server.settling import faults_of
@@ -53,8 +53,8 @@ def as_held(order: Order, body: Mapping[str, Any], user_id: UUID, store: Store) 
 
     Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
     """
-    written = str(body.get("symbol", "")).strip().upper()
-    if order.is_entry or written == order.symbol or not SYMBOL.fullmatch(written):
+    written = symbol_names.upper(str(body.get("symbol", "")))
+    if order.is_entry or written == order.symbol or not may_be_held(written):
         return order
     held = store.own_positions(user_id, order.exchange, order.strategy_id, written)
     return order.model_copy(update={"symbol": written}) if held else order

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
-from engine import booked
+from engine import booked, symbol_names
 from engine.plain_text import storable
 from engine.types import SignalAction
 from webhook_server import actions, ascii_words, numerals, reasons, symbols
@@ -30,7 +30,6 @@ EXIT_FROM_SENDER: Final = object()
 _SENT: Final = (FROM_SENDER, EXIT_FROM_SENDER)
 # Stored, and may be at a venue: whether senders may still write this is no question any more.
 WAS_SENT: Final = object()
-SYMBOL: Final = re.compile(r"[A-Z0-9_]{2,30}")
 
 
 def _action(value: object) -> object:
@@ -43,10 +42,15 @@ def _symbol(value: object, info: ValidationInfo) -> object:
     try:
         return symbols.canonical(value)
     except ValueError:
-        written = _upper(value)
-        if info.context is EXIT_FROM_SENDER and isinstance(written, str) and SYMBOL.fullmatch(written):
+        written = symbol_names.upper(value)
+        if info.context is EXIT_FROM_SENDER and may_be_held(written):
             return written  # it may be held under the exchange's own name; if not, it is refused as not listed
         raise
+
+
+def may_be_held(written: str) -> bool:
+    """Whether a position may be booked under that name: exchanges have names of their own, also with a line."""
+    return symbol_names.is_name(written.replace("_", "X"))
 
 
 def _lower(value: object) -> object:
@@ -130,7 +134,7 @@ Confidence = Annotated[float, _NUMBER, Field(ge=0, le=1)]
 Leverage = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=125)]
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
 Action = Annotated[SignalAction, BeforeValidator(_action)]
-Symbol = Annotated[str, BeforeValidator(_symbol), StringConstraints(pattern=r"^[A-Z0-9_]{2,30}$")]
+Symbol = Annotated[str, BeforeValidator(_symbol), StringConstraints(pattern=symbol_names.PATTERN)]
 Exchange = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
 UPPER = BeforeValidator(_upper)
 LOWER = BeforeValidator(_lower)

@@ -7,7 +7,7 @@ The spellings are those of ccxt (BASE/QUOTE:SETTLE), TradingView (EXCHANGE:PAIR,
 import re
 from typing import Final
 
-from webhook_server import ascii_words
+from engine import symbol_names
 
 QUOTES: Final = (
     *("USDT", "USDC", "USD1", "FDUSD", "BUSD", "TUSD", "USDE", "USDF", "USDS", "USDD", "USDP", "DAI", "USD"),
@@ -19,9 +19,10 @@ FORMS: Final = (
     "BTC-USDT-SWAP, BTC-USDT-PERP, BTC_USDT_PERP or BINANCE:BTCUSDT"
 )
 _ANY_QUOTE: Final = "|".join(sorted(QUOTES, key=len, reverse=True))
-_BASE: Final = "(?P<base>[A-Z0-9]{1,20}?)"
+_LETTER: Final = r"[^\W_a-z]"  # and digits; `_is_readable` has looked at those beyond ASCII
+_BASE: Final = f"(?P<base>{_LETTER}{{1,20}}?)"
 _QUOTE: Final = f"(?P<quote>{_ANY_QUOTE})"
-_PLAIN: Final = re.compile(r"[A-Z0-9]{2,30}")
+_PLAIN: Final = re.compile(f"{_LETTER}{{2,30}}")
 _PAIR: Final = re.compile(f"{_BASE}{_QUOTE}")
 _DATED: Final = re.compile(f"{_BASE}{_QUOTE}_[0-9]{{6}}")  # Binance's own name of a dated contract: not the perpetual
 _PREFIX: Final = re.compile(r"[A-Z0-9_.]{2,20}")
@@ -36,13 +37,19 @@ def canonical(written: str) -> str:
 
     Raises ValueError for another contract, for what can be read in two ways, and for what is no symbol.
     """
-    word = ascii_words.upper(written) or ""
+    word = symbol_names.upper(written)
+    if not _is_readable(word):
+        word = ""
     if _PLAIN.fullmatch(word) and word not in QUOTES and not word.endswith("PERP"):
         return word  # also a quote that is new to us: the exchange knows what it lists
     found = _understood(_without_exchange(word))
     if found is None:
         raise ValueError(f"is no symbol of a linear perpetual; {FORMS}")
     return found
+
+
+def _is_readable(word: str) -> bool:
+    return all(char.isascii() or symbol_names.is_caseless(char) for char in word)
 
 
 def _without_exchange(word: str) -> str:

@@ -22,6 +22,8 @@ class Forced(StrEnum):
 # How Binance-shaped venues begin the names of the orders that they make themselves (user data streams, "special client
 # order id").
 FORCED_NAMES: Final = (("adl_autoclose", Forced.ADL), ("autoclose-", Forced.LIQUIDATED))
+# And of those with which they settle positions of an instrument that ends.
+SETTLEMENT_NAMES: Final = ("settlement_autoclose-", "delivery_autoclose-")
 
 
 def cause_named(client_order_id: str | None) -> Forced | None:

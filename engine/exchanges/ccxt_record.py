@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import ccxt
 
-from engine.errors import UpstreamUnavailable
+from engine.errors import StrategyFault, UpstreamUnavailable
 from engine.exchanges import readings
 from engine.exchanges import record_readings as rows
 from engine.exchanges.account_reading import read_state
@@ -195,7 +195,10 @@ class CcxtRecord(ABC):
     def _told(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
         ask = self._endpoint(what)
         market_id = record_market(self._exchange, symbol)["id"]
-        return rows.rows_of(ask({"symbol": market_id, **query}), market_id)
+        try:
+            return rows.rows_of(ask({"symbol": market_id, **query}), market_id)
+        except ccxt.BadSymbol as error:
+            raise StrategyFault(f"{self._exchange.id} tells nothing of {symbol}, which it does not list") from error
 
     def _endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)

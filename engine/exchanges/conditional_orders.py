@@ -14,7 +14,7 @@ from typing import Any, Final
 import ccxt
 
 from engine.errors import OrderUnclear
-from engine.exchanges.account_record import FORCED_NAMES
+from engine.exchanges.account_record import FORCED_NAMES, SETTLEMENT_NAMES
 from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT
 
 APART: Final = ("binance",)  # ids of clients whose venue keeps conditional orders apart
@@ -26,8 +26,9 @@ NEW_S: Final = 5.0  # so long after it was sent an order may not be found though
 TAKEN_S: Final = 30.0
 # So long a cancellation that the venue took is believed, whatever the order says but that it triggers: the same lag.
 CANCELLED_S: Final = 30.0
-# Beginnings of client ids that plain orders have from their birth: ours, and those of liquidation and deleveraging.
-NO_CONDITIONAL: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-", *(start for start, _ in FORCED_NAMES))
+# Beginnings of client ids that plain orders have from their birth: ours, and those of the venue's own orders.
+OURS: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-")
+NO_CONDITIONAL: Final = (*OURS, *(start for start, _ in FORCED_NAMES), *SETTLEMENT_NAMES)
 WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
 FORGOTTEN_MS: Final = 86_400_000  # a plain order without a fill is kept for three days
 TRIGGERED: Final = ("TRIGGERED", "FINISHED")

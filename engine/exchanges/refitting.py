@@ -25,6 +25,9 @@ class Fitter:
         Raises VenueRefused.
         """
         instrument = self._quotes.instrument(order.symbol)
+        if not (instrument.is_trading or order.reduce_only):
+            self._listing.search()  # it may be traded again
+            instrument = self._quotes.instrument(order.symbol)
         limit = None if price is None else instrument.limit_price(price, is_buy=order.is_buy)
         return fitted(instrument, order, limit, quote), limit
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
+from engine import symbol_names
 from engine.errors import Declined
 from engine.plain_text import is_plain
 from engine.store.values import AnyDocument, Moment, ShownRow, faults
@@ -34,7 +35,7 @@ def _plain(text: str) -> str:
 
 
 def _symbol(text: str) -> str:
-    if not re.fullmatch(r"[A-Z0-9]{2,30}", text):
+    if not symbol_names.is_name(text):
         raise ValueError("must be written like BTCUSDT: 2 to 30 capital letters and digits")
     return text
 

@@ -1,5 +1,6 @@
 """Every understood spelling is one symbol, for any base and quote; nothing else becomes one."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,3 +79,34 @@ def test_nothing_else_becomes_a_symbol(prefix: str, base: str, separator: str, q
     pairs = [(found[:at], found[at:]) for at in range(1, len(found)) if found[at:] in QUOTES]
     dated = rest == found and rest[-7:] == "_251226"
     assert dated or any(rest in spellings(*pair) for pair in pairs), found
+
+
+@pytest.mark.parametrize(
+    ("written", "symbol"),
+    [
+        ("币安人生USDT", "币安人生USDT"),
+        (" 币安人生usdt ", "币安人生USDT"),
+        ("BINANCE:币安人生USDT.P", "币安人生USDT"),
+        ("币安人生/USDT:USDT", "币安人生USDT"),
+        ("币安人生-USDT-SWAP", "币安人生USDT"),
+        ("1000pepeusdt", "1000PEPEUSDT"),
+    ],
+)
+def test_names_in_scripts_without_case_are_understood_as_others_are(written: str, symbol: str) -> None:
+    assert canonical(written) == symbol
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "\u0412TCUSDT",  # Cyrillic
+        "\uff22TCUSDT",  # full width
+        "BTCUS\u017fDT",  # a long s, whose upper case is S
+        "\u200bBTCUSDT",  # of no width
+        "\u202eTDSUCTB",  # turns text round
+        "\uff76USDT",  # a kana of half width
+        "\U0001f436USDT",
+    ],
+)
+def test_what_looks_like_another_name_or_cannot_be_seen_is_no_symbol(written: str) -> None:
+    assert read(written) is None

@@ -170,6 +170,18 @@ def test_a_symbol_that_is_not_traded_is_not_entered_and_is_left(long: Bench, mar
     assert is_filled(long, "exit", "0.01", is_buy=False, reduce_only=True) == Decimal("0.01")
 
 
+def test_a_symbol_that_is_traded_again_is_entered_within_a_minute(bench: Bench, market: MarketData) -> None:
+    change(bench, status="BREAK")
+    paper = PaperVenue(market, Decimal(0), Decimal(0))
+    for venue in (bench.venue, paper):
+        with pytest.raises(VenueRefused, match="BREAK"):
+            venue.market_order(order())
+    change(bench, status="TRADING")
+    bench.hands.now += 61
+    for venue in (bench.venue, paper):
+        assert venue.market_order(order()).status is OrderStatus.FILLED
+
+
 def test_a_symbol_that_vanished_is_gone_and_what_it_did_can_be_read(long: Bench, market: MarketData) -> None:
     market.instrument("BTCUSDT")
     change(long, None, list={"symbol": "ETHUSDT", "like": "BTCUSDT"})
@@ -182,6 +194,8 @@ def test_a_symbol_that_vanished_is_gone_and_what_it_did_can_be_read(long: Bench,
     with pytest.raises(VenueRefused, match="GONE"):
         long.venue.market_order(order("2"))
     assert [each.quantity for each in long.venue.trades("BTCUSDT")] == [Decimal("0.01")] * 2
+    for trade in long.venue.trades("BTCUSDT"):
+        assert long.venue.client_order_id("BTCUSDT", trade.order_id) is not None
     assert {row.kind for row in long.venue.income("BTCUSDT", 0)} == {"COMMISSION", "REALIZED_PNL"}
     assert long.venue.forced_orders("BTCUSDT", 0) == ()
     assert [each.symbol for each in long.venue.positions()] == ["ETHUSDT"]
