@@ -14,7 +14,7 @@ import psycopg
 from simulator.ledger import Account, Fill
 from tests.support.venue_file import change
 
-OURS: Final = re.compile(r"s([a-z])-[0-9a-f]{32}")
+OURS: Final = re.compile(r"s([a-z])[0-9a-z]?-[0-9a-f]{32}")  # a leg in parts numbers those after the first
 PROTECTIVE: Final = frozenset("lt")
 ZERO: Final = Decimal(0)
 DIGITS: Final = Decimal("0.0000001")  # what the database rounds off, summed up
@@ -64,6 +64,29 @@ def check_account(connection: psycopg.Connection[Any], user_id: UUID, account: A
         assert abs(fees + sum((each.amount for each in costs), ZERO)) < DIGITS * 100, symbol
         check_profit(connection, user_id, account, symbol)
     return len(there.keys() - ours.keys())
+
+
+def check_our_orders(connection: psycopg.Connection[Any], user_id: UUID, account: Account) -> int:
+    """Every order of ours is in one fill, alone or with the other orders of its leg, as they traded together; how many
+    there were."""
+    there = _by_order(account)
+    ours = {str(f.order.order_id) for f in account.fills if letter_of(f) is not None}
+    query = """select coalesce(order_ids, array[order_id]), quantity, price, fee_usd from fills
+        where user_id = %s and not is_paper and kind <> 'dust'"""
+    seen: list[str] = []
+    for order_ids, quantity, price, fee_usd in connection.execute(query, [user_id]).fetchall():
+        if not ours.intersection(order_ids):
+            continue
+        made, known = Traded(), Traded()
+        for each in order_ids:
+            made.quantity += there[each].quantity
+            made.value += there[each].value
+            made.fee_usd += there[each].fee_usd
+        known.add(quantity, price, fee_usd)
+        assert _is_near(known, made), (order_ids, known, made)
+        seen += order_ids
+    assert sorted(seen) == sorted(ours), set(seen) ^ ours
+    return len(ours)
 
 
 def check_profit(connection: psycopg.Connection[Any], user_id: UUID, account: Account, symbol: str) -> None:

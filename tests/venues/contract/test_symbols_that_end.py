@@ -25,6 +25,18 @@ def test_a_symbol_that_is_not_traded_takes_no_entry_and_lets_exits_go(floor: Flo
     assert floor.booked() == 0
 
 
+def test_an_exit_beside_others_is_sent_though_the_list_that_is_known_says_not_traded(floor: Floor) -> None:
+    """What it closes is no reduction of the account, so that only its sender says that it is an exit."""
+    long, short = floor.strategy(), floor.strategy()
+    floor.send(strategy_id=long, action="buy", size=280)
+    floor.send(strategy_id=short, action="sell", size=840)
+    change(floor, status="SETTLING")
+    assert floor.send(strategy_id=long, action="buy", size=280)["success"] is False  # the list was searched just now
+    change(floor, status="TRADING", is_read=False)
+    told = floor.send(strategy_id=long, action="close")
+    assert (told["action"], told["remaining_quantity"]) == ("closed", 0)
+
+
 def remove(floor: Floor, how: str, *, is_read: bool = False) -> None:
     change(floor, is_read=is_read, remove=how, price="27000")
 
