@@ -163,7 +163,7 @@ class CcxtVenue(CcxtRecord):
     def _ordered(self, order: OrderRequest, kind: str, price: Decimal | None, more: Mapping[str, str]) -> OrderResult:
         """`price` is the limit as it was asked for."""
         fit = self._fitter.fit(order, price)
-        if order.leverage is not None and not order.reduce_only:
+        if order.is_entry:
             with self._telling():
                 arrange(market_of(self._exchange, order.symbol), order, self._margin_modes, self._leverage)
         try:

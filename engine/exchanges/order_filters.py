@@ -22,7 +22,7 @@ def fitted(
     """The quantity in which `order` may be sent: floored, never more than was asked for. Raises VenueRefused.
 
     `limit_price`, on the tick, makes it a limit order. Without a `quote` what depends on prices is checked for limit
-    orders alone. A reduction is refused for its quantity only, where flooring does not help.
+    orders alone. An exit is refused for its quantity only, where flooring does not help: the rest the venue judges.
     """
     broken = broken_filter(instrument, order, limit_price, quote)
     if broken is not None:
@@ -41,7 +41,7 @@ def broken_filter(
     """The first filter that the order, floored, breaks; None when it breaks none."""
     lot = lot_of(instrument, is_limit=limit_price is not None)
     size = _size(order, lot)
-    if order.reduce_only:
+    if not order.is_entry:
         return size
     price = _price(order, limit_price, quote)
     return (

@@ -25,7 +25,7 @@ class Fitter:
         Raises VenueRefused.
         """
         instrument = self._quotes.instrument(order.symbol)
-        if not (instrument.is_trading or order.reduce_only):
+        if order.is_entry and not instrument.is_trading:
             self._listing.search()  # it may be traded again
             instrument = self._quotes.instrument(order.symbol)
         limit = None if price is None else instrument.limit_price(price, is_buy=order.is_buy)
@@ -42,7 +42,7 @@ class Fitter:
         self._listing.read_at_once()
         again = self.fit(order, price)
         if again == before:
-            if not order.reduce_only:
+            if order.is_entry:
                 self.fit(order, price, self._quote_if_any(order.symbol))
             raise refusal
         return again

@@ -142,6 +142,11 @@ class OrderRequest(Frozen):
     leverage: int | None = Field(default=1, ge=1, le=125)
     margin_mode: MarginMode | None = None
 
+    @property
+    def is_entry(self) -> bool:
+        """Whether it may open a position; an exit beside others' positions is no reduction of the account either."""
+        return self.leverage is not None and not self.reduce_only
+
 
 class OrderStatus(StrEnum):
     """FILLED: ended with a fill; REJECTED: ended without any (refused, cancelled or expired); OPEN: not ended."""
