@@ -109,7 +109,7 @@ def check_no_crossing(account: Account) -> int:
         before, after = nets[symbol], nets[symbol] + change(fill)
         if letter == "r":
             is_raced = symbol in before_it and letter_of(before_it[symbol]) is None
-            assert before * change(fill) >= 0 or is_raced, (fill, before)
+            assert before * change(fill) >= 0 or is_raced, (before, fill)
         elif letter not in {None, "o"}:
             assert before * after >= 0, (fill, before, after)
             assert abs(after) < abs(before), (fill, before, after)
