@@ -35,6 +35,11 @@ grant select, insert, update, delete on public.funding_reads to service_role;
 drop policy if exists sparky_service on public.funding_reads;
 create policy sparky_service on public.funding_reads to service_role using (true) with check (true);
 
+-- `funding_places` asks for the newest payment of every position each 15 s, and `funding_known` for what is new of an account: both
+-- would read all payments that were ever booked.
+create index if not exists funding_payments_position_idx on public.funding_payments (position_id, at_ms);
+create index if not exists funding_payments_account_idx on public.funding_payments (user_id, exchange, is_paper, at_ms);
+
 create index if not exists fills_position_idx on public.fills (position_id);
 create index if not exists fills_created_idx on public.fills (created_at);
 

@@ -10,8 +10,6 @@ comment on column public.positions.liquidation_price is 'on paper computed, live
 comment on column public.positions.watched_until_ms is
   'the venue''s time up to which its candles were compared with stop, target and liquidation price; on paper only';
 
-create index if not exists fills_paper_positions_idx on public.fills (position_id) where is_paper;
-
 -- As before, with the margin mode.
 create or replace function public.open_position(p_fill public.fills, p_details jsonb) returns public.positions
 language sql set search_path = '' as $$

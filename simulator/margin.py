@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from simulator.ledger import DEFAULT_LEVERAGE, ZERO, Account, Holding
+from simulator.ledger import ZERO, Account, Holding
 
 Price = Callable[[str], Decimal]
 ISOLATED: Final = "isolated"
@@ -48,8 +48,6 @@ def _tiers() -> Iterator[Tier]:
 
 
 TIERS: Final = tuple(_tiers())
-# What exchangeInfo tells everybody is the rate of the leverage that new accounts have, as on the real venue.
-PUBLIC_RATE: Final = next(tier.rate for tier in TIERS if tier.leverage == DEFAULT_LEVERAGE)
 
 
 def tier_of(notional: Decimal) -> Tier:

@@ -24,7 +24,7 @@ from webhook_server.venues import Venues
 logger = structlog.get_logger()
 
 FUNDING_FEE: Final = "FUNDING_FEE"
-LATE_MS: Final = 8 * HOUR_MS  # a payment may be shown so long after others that are younger
+SHOWN_LATE_MS: Final = 8 * HOUR_MS  # a payment may be shown so long after others that are younger
 BEFORE_MS: Final = 2 * HOUR_MS  # what has ended so long before a payment has nothing to do with it
 SETTLED_WITHIN_S: Final = 600.0  # an order whose outcome is not known for longer does not hold a payment up
 TRIES: Final = 3
@@ -60,7 +60,7 @@ class LiveFunding:
         if credentials is None:
             return Found({})
         first_ms = min(each.first_ms for each in places)
-        since_ms = max(first_ms, max(each.read_ms for each in places) - LATE_MS)
+        since_ms = max(first_ms, max(each.read_ms for each in places) - SHOWN_LATE_MS)
         account = self._venues.live(exchange, credentials)
         shown = account.income(None, since_ms, FUNDING_FEE)
         rows = self._store.funding_known(user_id, exchange, is_paper=False, since_ms=since_ms)
@@ -140,7 +140,7 @@ class PaperFunding:
         """Raises what the source and the store raise."""
         exchange, symbol = places[0].exchange, places[0].symbol
         source = self._venues.funding(exchange)
-        since = {each.user_id: max(each.first_ms, each.read_ms - LATE_MS) for each in places}
+        since = {each.user_id: max(each.first_ms, each.read_ms - SHOWN_LATE_MS) for each in places}
         history = source.history(symbol, min(since.values()))
         if history is None:
             if exchange not in self._told:

@@ -17,7 +17,7 @@ from engine.types import Side
 
 ZERO: Final = Decimal(0)
 HOUR_MS: Final = 3_600_000
-LATE_MS: Final = 120_000  # how long after the full hour a payment may say that it was made
+TOLD_LATE_MS: Final = 120_000  # how long after the full hour a payment may say that it was made
 ALWAYS_MS: Final = 0
 
 
@@ -80,10 +80,10 @@ def moments(at_ms: int) -> Iterator[int]:
     """When a payment that is told for `at_ms` may have been due, the likeliest first. A trade of the very millisecond
     may count or not."""
     full_ms = at_ms - at_ms % HOUR_MS
-    if at_ms - full_ms <= LATE_MS:
+    if at_ms - full_ms <= TOLD_LATE_MS:
         yield full_ms
     yield at_ms
-    if at_ms - full_ms <= LATE_MS:
+    if at_ms - full_ms <= TOLD_LATE_MS:
         yield full_ms - 1
     yield at_ms - 1
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from engine import booked
 from engine.errors import UpstreamUnavailable
 from engine.exchanges.account_record import (
+    SETTLEMENT_NAMES,
     AccountRecord,
     AccountTrade,
     Forced,
@@ -26,7 +27,6 @@ from webhook_server.endings import SETTLED
 from webhook_server.liquidation_costs import shared, unbooked_costs
 
 BY_HAND: Final = "closed_at_venue"
-SETTLEMENT_NAME: Final = "settlement_autoclose-"  # begins the names of orders with which venues settle a contract
 COMMISSION: Final = "COMMISSION"
 BEFORE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
 MOST_NAMED: Final = 40  # orders of others whose names are asked for, one request each
@@ -194,7 +194,7 @@ def _orders(trades: Iterable[AccountTrade]) -> list[str]:
 
 def _cause(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str | None]) -> str:
     name = names.get(order_id) or ""
-    if name.startswith(SETTLEMENT_NAME):
+    if name.startswith(SETTLEMENT_NAMES):
         return SETTLED
     known = next((each.cause for each in forced if each.order_id == order_id), None) or cause_named(name)
     return BY_HAND if known is None else known.value

@@ -1,12 +1,11 @@
 """What is read and written to book funding: what was held at the moment of a payment, and who bears which part."""
 
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Literal
 from uuid import UUID
 
 from engine.types import Frozen, Row, Side
 
-NO_POSITION: Final = UUID(int=0)  # in `KnownPayment`: the part of a payment that belongs to no position
 Outcome = Literal["booked", "known", "changed"]
 
 

@@ -51,7 +51,8 @@ def _rounding(connection: Connection) -> list[tuple[object, ...]]:
 def test_no_column_of_the_books_rounds_and_rows_stay_what_they_were(
     empty_database_url: str, before: Connection
 ) -> None:
-    told = "select to_jsonb(p) - 'funding_usd' - 'margin_mode' from positions p"  # columns of later migrations
+    later = "'{funding_usd,margin_mode,liquidation_price,watched_until_ms}'::text[]"  # columns of later migrations
+    told = f"select to_jsonb(p) - {later} from positions p"  # noqa: S608 - the test's own text
     rows = before.execute(told).fetchall()
     files = before.execute("select pg_relation_filenode('positions'), pg_relation_filenode('trades')").fetchone()
     assert _rounding(before) != []
