@@ -43,8 +43,8 @@ class Venues(Protocol):
 class SharedAnswers:
     """Answers of a venue, asked for at most once per question and `age_s`. Safe to share between threads.
 
-    Who waited while another asked shares its answer, also when the answer was that the venue is away: a venue that
-    hangs costs a crowd of signals one timeout, not one each.
+    Threads that waited while another asked share its answer, also when the answer was that the venue is away: a venue
+    that hangs costs a crowd of signals one timeout, not one each.
     """
 
     def __init__(self, monotonic: Callable[[], float], age_s: float) -> None:
@@ -57,9 +57,9 @@ class SharedAnswers:
         """What `ask` returns, or has just returned to the same question."""
         arrived_at = self._monotonic()
         with self._lock:
-            asked_at, answer = self._kept.get(question, (-math.inf, None))
+            known_at, answer = self._kept.get(question, (-math.inf, None))
             fresh_s = 0.0 if isinstance(answer, UpstreamUnavailable) else self._age_s
-            if answer is None or asked_at < arrived_at - fresh_s:
+            if answer is None or known_at < arrived_at - fresh_s:
                 return self._asked(question, ask)
         if isinstance(answer, UpstreamUnavailable):
             told = f"it did not answer a moment ago: {answer.reason}"
@@ -73,7 +73,8 @@ class SharedAnswers:
         except UpstreamUnavailable as error:
             self._kept[question] = (asked_at, error)
             raise
-        self._kept[question] = (asked_at, answer)
+        # Its age counts from when it came: one request uses its book again though the venue took long to tell it.
+        self._kept[question] = (self._monotonic(), answer)
         return answer
 
 
