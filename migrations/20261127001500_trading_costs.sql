@@ -12,7 +12,7 @@ alter table public.trade_settings_exchange
 -- Funding in USD, positive when received. A partial close moves its share to the trade, as it does with fees.
 alter table public.positions
   add column if not exists funding_usd numeric not null default 0,
-  add column if not exists margin_mode text;
+  add column if not exists margin_mode text check (margin_mode in ('isolated', 'cross'));
 alter table public.trades add column if not exists funding_usd numeric not null default 0;
 
 comment on column public.ai_strategies.max_spread_percent is
