@@ -32,6 +32,7 @@ SEED = int(os.environ.get("FAULT_SEED", "13"))
 SIGNALS = min(int(os.environ.get("FAULT_SIGNALS", "90")), 300)
 EVERY_S = 1.0  # between two changes
 KILLED_EVERY = 8  # changes
+MOST_KILLS = 3  # each start takes longer than the one before
 SETTLED_S = 120.0
 MOST_USD = Decimal(120)  # of one market order, so that exits are made in pieces
 ZERO = Decimal(0)
@@ -109,7 +110,7 @@ def traded(product: Sparky, who: Person, rules: Rules, seed: int) -> tuple[Count
         ]
         while not all(each.done() for each in sent):
             rules.change()
-            if rules.done.total() % KILLED_EVERY == 0:
+            if rules.done.total() % KILLED_EVERY == 0 and kills < MOST_KILLS:
                 product.kill("webhook")
                 kills += 1
             over.wait(EVERY_S)
