@@ -51,6 +51,7 @@ class StrategyActor(Actor):
         self._ticked: float | None = None
         self._is_changed = True
         self._told: set[str] = set()
+        self._without_data: frozenset[str] = frozenset()
         self._log = logger.bind(strategy=str(strategy_id))
         self.commit_gate = CommitGate()
         self.tick_deadline_s = settings.sparky_cycle_deadline_s
@@ -206,8 +207,21 @@ class StrategyActor(Actor):
         if decision is not None and outcome.failure is None:
             self._log.info("decided", signal=outcome.signal_id, **_said(decision))
             self._told.clear()
+            self._write_without_data(outcome)
         elif outcome.outcome != _COOLING:  # of which the breaker has told
             self._tell_once(outcome)
+
+    def _write_without_data(self, outcome: CycleOutcome) -> None:
+        """Logs which symbols the cycles go on without, when these become others."""
+        missing = frozenset(outcome.without_data)
+        if missing and missing != self._without_data:
+            reasons = "; ".join(outcome.without_data.values())
+            self._log.warning(
+                "symbols_without_data", symbols=sorted(missing), reason=reasons, effect="no entries there"
+            )
+        elif not missing and self._without_data:
+            self._log.info("symbols_have_data", symbols=sorted(self._without_data))
+        self._without_data = missing
 
     def _tell_once(self, outcome: CycleOutcome) -> None:
         """Each trouble once until a cycle goes through, however often it comes back with other figures in it."""

@@ -38,6 +38,8 @@ def _saw(decision: dict[str, Any]) -> Iterator[str]:
         yield from _plain(record["notes"]).strip().splitlines()
     for symbol in _entries(market.get("symbols")):
         yield from _shown(_symbol, symbol)
+    if market.get("no_data_close_only"):
+        yield f"no data, only to be closed: {', '.join(map(_plain, _entries(market['no_data_close_only'])))}"
     yield f"{_held(market)}; equity {_plain(output.shown(market.get('equity_usd')))} USD"
     limits = market.get("limits") or {}
     known = isinstance(limits, dict)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,6 +15,7 @@ from engine.budget import budget_spent
 from engine.commit_gate import CommitGate
 from engine.errors import AnswerCut, Skip, SparkyError, StrategyFault, UpstreamUnavailable
 from engine.llm.calls import Call, Outcome
+from engine.plain_text import storable
 from engine.prompts import View, build, market_block
 from engine.recording import record_of, signal_of, tried_again
 from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
@@ -26,6 +27,7 @@ from engine.unrecorded import Unrecorded
 _RECORD_RESERVE_S: Final = 5.0
 _RECORD_RESERVE_SHARE: Final = 0.15
 _NOTHING: Final = Decimal(0)
+_LONGEST_REASON: Final = 200
 
 
 class Records(Protocol):
@@ -70,6 +72,7 @@ class CycleOutcome:
     """What became of a cycle. `outcome` is the word of `CycleFinished`; `failure` is None if the cycle went through.
 
     `strategy` is the row as it was read, None if it could not be. `must_pause` is why the row is to be paused now.
+    `without_data` are the symbols that it went on without, and why there was no data of each.
     """
 
     outcome: str
@@ -84,6 +87,7 @@ class CycleOutcome:
     waited_permit_s: float | None = None
     calls: tuple[Call, ...] = ()
     must_pause: str | None = None
+    without_data: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_cycle(strategy_id: UUID, ports: Ports, most_attempts: int = MOST_ATTEMPTS) -> CycleOutcome:
@@ -119,6 +123,7 @@ class _Cycle:
     is_recorded: bool = False
     is_cut: bool = False
     must_pause: str | None = None
+    without_data: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
         """Raises what ends the cycle; what was spent on the model and is in no record stays known."""
@@ -137,7 +142,10 @@ class _Cycle:
         call, self.decision = self._answered(attempts, may_enter=may_enter)
         self.is_cut = call.outcome is Outcome.CUT
         shown = attempts.prompt.candles
-        market = market_block(context, views, entries_allowed=may_enter, rounded=False, candles=shown)
+        missing = tuple(self.without_data)
+        market = market_block(
+            context, views, entries_allowed=may_enter, rounded=False, candles=shown, without_data=missing
+        )
         self._record(record_of(self.decision, call, attempts, market, self.ports.unrecorded.usd), self.decision)
 
     def _context(self) -> StrategyContext:
@@ -175,14 +183,28 @@ class _Cycle:
             raise spent
 
     def _views(self, strategy: Strategy) -> list[View]:
+        """Of the symbols that have data: one that is halted or gone must not keep the others from their exits.
+
+        Where none has any, raises why; a Skip rather than a fault, since faults pause the row.
+        """
+        views: list[View] = []
+        failures: dict[str, Skip | StrategyFault] = {}
         with self._waiting():
-            return [
-                View(
-                    self._snapshot(strategy, symbol, "1m"),
-                    {interval: self._longer(strategy, symbol, interval) for interval in strategy.context_intervals},
-                )
-                for symbol in strategy.target_assets
-            ]
+            for symbol in strategy.target_assets:
+                try:
+                    views.append(self._view(strategy, symbol))
+                except (Skip, StrategyFault) as failure:
+                    failures[symbol] = failure
+        if not views:
+            raise min(failures.values(), key=lambda failure: isinstance(failure, StrategyFault))
+        self.without_data = {symbol: storable(str(why))[:_LONGEST_REASON] for symbol, why in failures.items()}
+        return views
+
+    def _view(self, strategy: Strategy, symbol: str) -> View:
+        return View(
+            self._snapshot(strategy, symbol, "1m"),
+            {interval: self._longer(strategy, symbol, interval) for interval in strategy.context_intervals},
+        )
 
     def _snapshot(self, strategy: Strategy, symbol: str, interval: str) -> MarketSnapshot:
         return self.ports.surroundings.snapshot(strategy.exchange, symbol, interval, self._llm_deadline())
@@ -197,7 +219,7 @@ class _Cycle:
     def _attempts(self, context: StrategyContext, views: Sequence[View], *, may_enter: bool) -> Attempts:
         return Attempts(
             context=context,
-            prompt=build(context, views, entries_allowed=may_enter),
+            prompt=build(context, views, entries_allowed=may_enter, without_data=tuple(self.without_data)),
             model=self.ports.model,
             desk=self.ports.surroundings,
             clock=self.ports.clock,
@@ -228,9 +250,13 @@ class _Cycle:
         if call.outcome is not Outcome.OK or call.completion is None:
             return decisions.unusable(call.reason or "unusable answer")
         decision = decisions.parse(call.completion.text, decisions.limits_of(context))
-        if may_enter or decision.action not in (Action.LONG, Action.SHORT):
+        if decision.action not in (Action.LONG, Action.SHORT):
             return decision
-        return decisions.held(decision, "beyond its drawdown the strategy may only close")
+        if not may_enter:
+            return decisions.held(decision, "beyond its drawdown the strategy may only close")
+        if decision.symbol in self.without_data:
+            return decisions.held(decision, f"{decision.symbol} has no data: {self.without_data[decision.symbol]}")
+        return decision
 
     def _record(self, record: DecisionRecord, decision: Decision) -> None:
         assert self.context is not None  # noqa: S101 - a decision was made in it
@@ -278,6 +304,7 @@ class _Cycle:
             waited_permit_s=self.attempts.permit_wait_s if self.attempts else None,
             calls=tuple(self.attempts.calls) if self.attempts else (),
             must_pause=self.must_pause,
+            without_data=self.without_data,
         )
 
 

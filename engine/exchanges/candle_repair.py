@@ -11,14 +11,14 @@ from typing import Any, Final, NamedTuple
 
 from engine.types import Candle
 
-MOST_FAULTY: Final = 0.05  # of the rows; beyond that a feed is not to be believed
 FEWEST_REAL: Final = 0.25  # of the candles; of fewer no indicator tells anything
 NEAR: Final = 60  # a candle may open this fraction of its length beside where it should
 
 
 class Repaired(NamedTuple):
     """`candles` go on by exactly one interval, oldest first, and the newest is real. `filled` are the open times (ms)
-    of those that the venue did not tell: last close, volume 0. With a `fault` nothing is to be computed from them."""
+    of those that the venue did not tell, or told with a contradiction: last close, volume 0. With a `fault` there are
+    none, since every closed one contradicts itself."""
 
     candles: tuple[Candle, ...]
     filled: frozenset[int]
@@ -30,8 +30,8 @@ def repaired(rows: Iterable[Sequence[Any]], interval_ms: int, limit: int, now_ms
 
     A row is open time in ms, open, high, low, close, volume. What has not ended at `now_ms` is forming and left out.
 
-    - A row without any price is as if it were not there. One that contradicts itself (see `fault_of`), or opens beside
-      the others, is left out; with more than `MOST_FAULTY` of these there is a `fault`.
+    - A row without any price, one that contradicts itself (see `fault_of`), and one that opens beside the others are
+      as if they were not there, however many. Where no other closed one is told, there is a `fault`.
     - Of rows for one time the one with the larger volume counts, then the one with the wider range: both only grow
       while a candle forms, so the other was told earlier.
     - Holes between two candles are filled, nothing before the first and nothing after the last. Where fewer than
@@ -41,13 +41,13 @@ def repaired(rows: Iterable[Sequence[Any]], interval_ms: int, limit: int, now_ms
     phase_ms = _phase_ms(told, interval_ms)
     placed = [_placed(row, interval_ms, phase_ms) for row in told]
     faults = [each for each in placed if isinstance(each, str)]
-    if len(faults) > MOST_FAULTY * len(told):
-        return Repaired((), frozenset(), faults[0])
     known: dict[int, Candle] = {}
     for each in placed:
         if not isinstance(each, str) and each.open_time_ms + interval_ms <= now_ms:
             before = known.get(each.open_time_ms)
             known[each.open_time_ms] = each if before is None or _state(each) >= _state(before) else before
+    if faults and not known:
+        return Repaired((), frozenset(), faults[0])
     return _contiguous(known, interval_ms, limit)
 
 

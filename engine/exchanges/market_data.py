@@ -38,7 +38,7 @@ class MarketData:
     """Public data of one ccxt venue. Safe to share between threads, which then wait for each other.
 
     Every method raises UpstreamUnavailable("venue") when the venue cannot answer and StrategyFault for a symbol that it
-    does not list. Nothing is retried but bad candles, once.
+    does not list. Nothing is retried but candles that are all bad, once.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MarketData:
     def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed:
         """Up to `limit` closed candles, with holes filled.
 
-        Raises Skip("no_data") when there is none and Skip("bad_data") when too many are faulty twice in a row.
+        Raises Skip("no_data") when there is none and Skip("bad_data") when all are faulty twice in a row.
         """
         interval_ms = self._interval_ms(interval)
         found, now_ms = self._closed(symbol, interval, interval_ms, limit)

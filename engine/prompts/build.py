@@ -57,17 +57,27 @@ class View(NamedTuple):
     longer: Mapping[str, MarketSnapshot | None]
 
 
-def build(context: StrategyContext, views: Sequence[View], *, entries_allowed: bool = True) -> Prompt:
+def build(
+    context: StrategyContext, views: Sequence[View], *, entries_allowed: bool = True, without_data: Sequence[str] = ()
+) -> Prompt:
     """The prompt for one cycle; `entries_allowed` is False when the strategy may only close.
 
     It stays within `MOST_TOKENS`, and `MORE_TOKENS_PER_SYMBOL` for each symbol after the first, notes apart: where
     longer candles or long numbers would take it beyond, the oldest candles are left out, and then the funding rates.
+    Symbols `without_data` are named; only where they are many do their names take tokens beyond those of the views.
     """
     system = SYSTEM[context.strategy.risk_profile]
     most = MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
     shapes = [(candles, True) for candles in range(CANDLES, FEWEST_CANDLES - 1, -1)]
     for candles, has_funding in (*shapes, (FEWEST_CANDLES, False)):
-        block = market_block(context, views, entries_allowed=entries_allowed, candles=candles, has_funding=has_funding)
+        block = market_block(
+            context,
+            views,
+            entries_allowed=entries_allowed,
+            candles=candles,
+            has_funding=has_funding,
+            without_data=without_data,
+        )
         market = f"<market>\n{_plain_digits(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
         if estimate_tokens(Prompt(system, market)) <= most:
             break
@@ -88,6 +98,7 @@ def market_block(
     rounded: bool = True,
     candles: int = CANDLES,
     has_funding: bool = True,
+    without_data: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the model is shown of market, positions and limits, as JSON values.
 
@@ -97,6 +108,7 @@ def market_block(
     strategy = context.strategy
     return {
         "symbols": [_symbol(view, short, candles, has_funding=has_funding) for view in views],
+        **({"no_data_close_only": list(without_data)} if without_data else {}),
         "positions": [_position(position) for position in context.positions],
         "equity_usd": round(float(context.equity_usd), 2),
         "limits": {

@@ -81,6 +81,7 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
                 "context": {"1h": None},
             }
         ],
+        "no_data_close_only": ["ETHUSDT", "SOLUSDT"],
         "positions": [],
         "equity_usd": 10_000.0,
         "limits": {"max_position_usd": 1000.0, "entries_allowed": True},
@@ -131,6 +132,7 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
         "4 candles that the venue did not tell are filled with the last close",
         "rsi_14 44.1, sma_50 absent",
         "1h: no data",
+        "no data, only to be closed: ETHUSDT, SOLUSDT",
         "held nothing; equity 10000.0 USD",
         "1. m ok in 1.50 s; 900 tokens (0 cached) in, 9 out",
         "| Hm, up?",

@@ -47,6 +47,7 @@ class World:
     known_gone: tuple[str, ...] = ()
     record_error: Exception | None = None
     market_error: Exception | None = None
+    market_errors: dict[str, Exception] = field(default_factory=dict)
     longer_error: Exception | None = None
     suppressed: str | None = None
     gate: CommitGate = field(default_factory=CommitGate)
@@ -89,7 +90,7 @@ class World:
 
     def snapshot(self, venue: str, symbol: str, interval: str, deadline: float) -> MarketSnapshot:
         self.now += 0.1
-        error = self.market_error if interval == "1m" else self.longer_error
+        error = self.market_errors.get(symbol, self.market_error) if interval == "1m" else self.longer_error
         if error is not None:
             raise error
         return a_snapshot(symbol, interval=interval)

@@ -11,15 +11,33 @@ import requests
 
 from actors.messages import CycleFinished
 from engine.settings import Settings
+from simulator.exchange import Exchange
+from simulator.market import Market
 from tests.actors.scene import Scene
 from tests.support.directories import short_directory
-from tests.support.groq_double import GroqDouble, ok
+from tests.support.groq_double import Answer, GroqDouble, ok
 from tests.support.local_peers import LocalPeers
+from tests.support.markets import flat_then_rising
 from tests.support.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
 
 CLOSE = ok('{"action":"CLOSE","symbol":"BTCUSDT","size_usd":0,"confidence":0.9,"reasoning":"the reason is gone"}')
+ENTRY = ok(
+    '{"action":"LONG","symbol":"ETHUSDT","size_usd":100,"confidence":0.9,"reasoning":"up",'
+    '"stop_loss_percent":2,"take_profit_percent":null}'
+)
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
+
+
+@pytest.fixture
+def make_exchange() -> type[Exchange]:
+    """A venue with a second symbol."""
+
+    class TwoMarkets(Exchange):
+        def __init__(self, markets: dict[str, Market], *rest: Any, **more: Any) -> None:
+            super().__init__({**markets, "ETHUSDT": Market(flat_then_rising())}, *rest, **more)
+
+    return TwoMarkets
 
 
 @pytest.fixture(params=sorted(VENUES))
@@ -30,7 +48,14 @@ def simulated(request: pytest.FixtureRequest) -> Simulated:
 @pytest.fixture
 def scene(floor: Floor, database_url: str) -> Iterator[Scene]:
     """An engine whose model answers CLOSE, on the venue and the books of `floor`."""
-    with short_directory() as home, GroqDouble(CLOSE) as groq, contextlib.ExitStack() as stack:
+    with engine_of(floor, database_url, CLOSE) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def engine_of(floor: Floor, database_url: str, answer: Answer) -> Iterator[Scene]:
+    """An engine whose model gives this answer."""
+    with short_directory() as home, GroqDouble(answer) as groq, contextlib.ExitStack() as stack:
         peers = LocalPeers()
         stack.callback(peers.stop)  # before their database is dropped
         values: dict[str, Any] = {
@@ -49,14 +74,20 @@ def candles(floor: Floor, **wishes: Any) -> None:
     requests.post(f"{floor.venue_url}/_control/candles", json=wishes, timeout=30).raise_for_status()
 
 
-def holder(floor: Floor, **fields: Any) -> UUID:
+def holder(floor: Floor, *symbols: str, **fields: Any) -> UUID:
     """A strategy that holds BTCUSDT."""
-    strategy_id = floor.strategy(target_assets=("BTCUSDT",), cadence_seconds=1, **fields)
+    strategy_id = floor.strategy(target_assets=symbols or ("BTCUSDT",), cadence_seconds=1, **fields)
     assert floor.send("entry", strategy_id=strategy_id, **STOP)["success"]
     return UUID(strategy_id)
 
 
 def closing(scene: Scene, strategy_id: UUID) -> dict[str, Any]:
+    """The one symbol that the strategy saw when it decided to close."""
+    (symbol,) = market_at_close(scene, strategy_id)["symbols"]
+    return dict(symbol)
+
+
+def market_at_close(scene: Scene, strategy_id: UUID) -> dict[str, Any]:
     """What the strategy saw when it decided to close."""
     finished = scene.peers.wait_for(CycleFinished, lambda c: c.action == "CLOSE")[0]
     assert finished.outcome == "ok"
@@ -66,8 +97,7 @@ def closing(scene: Scene, strategy_id: UUID) -> dict[str, Any]:
     assert story.decision.market is not None
     (signal,) = [each for each in scene.store.signals(strategy_id) if each.id == finished.signal_id]
     assert signal.payload["action"] == "CLOSE"
-    (symbol,) = story.decision.market["symbols"]
-    return dict(symbol)
+    return dict(story.decision.market)
 
 
 def test_a_strategy_closes_on_a_feed_with_holes_and_duplicates(floor: Floor, scene: Scene) -> None:
@@ -79,6 +109,52 @@ def test_a_strategy_closes_on_a_feed_with_holes_and_duplicates(floor: Floor, sce
     opens = [row[0] for row in seen["candles"]]
     assert [(opens[-1] - open_ms) // 60_000 for open_ms in opens] == list(range(9, -1, -1))
     assert seen["filled"] == {"shown": [opens[-4], opens[-2]], "in_all": 4}
+
+
+@pytest.mark.parametrize(("kind", "count"), [("0", 8), ("upside_down", 8), ("high_null", 7), ("NaN", 30), ("0", 90)])
+def test_a_strategy_closes_on_a_feed_with_rows_that_contradict_themselves(
+    floor: Floor, scene: Scene, kind: str, count: int
+) -> None:
+    strategy_id = holder(floor)
+    candles(floor, broken=dict.fromkeys(range(3, 3 + count), kind))
+    scene.run(strategy_id)
+    seen = closing(scene, strategy_id)
+    if count < 75:  # else too few would be real: they begin after the hole
+        assert seen["filled"]["in_all"] == count
+    else:
+        assert (len(seen["candles"]), seen["indicators"]["rsi_14"]) == (3, None)
+
+
+@pytest.mark.parametrize("other", ["ETHUSDT", "GONEUSDT"], ids=["halted", "not listed"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+def test_a_strategy_closes_what_it_holds_while_another_of_its_symbols_has_no_data(
+    floor: Floor, scene: Scene, other: str, *, is_first: bool
+) -> None:
+    strategy_id = holder(floor, *((other, "BTCUSDT") if is_first else ("BTCUSDT", other)))
+    candles(floor, symbol="ETHUSDT", halted=True)
+    floor.hands.now += 600
+    scene.run(strategy_id)
+    seen = market_at_close(scene, strategy_id)
+    assert [symbol["symbol"] for symbol in seen["symbols"]] == ["BTCUSDT"]
+    assert seen["no_data_close_only"] == [other]
+
+
+def test_a_strategy_closes_a_symbol_without_data_and_enters_none(floor: Floor, database_url: str) -> None:
+    strategy_id = holder(floor, "BTCUSDT", "ETHUSDT")
+    candles(floor, symbol="BTCUSDT", halted=True)
+    floor.hands.now += 600
+    with engine_of(floor, database_url, CLOSE) as scene:
+        scene.run(strategy_id)
+        seen = market_at_close(scene, strategy_id)
+    assert ([each["symbol"] for each in seen["symbols"]], seen["no_data_close_only"]) == (["ETHUSDT"], ["BTCUSDT"])
+    candles(floor, symbol="BTCUSDT", halted=False)
+    candles(floor, symbol="ETHUSDT", halted=True)
+    floor.hands.now += 600
+    with engine_of(floor, database_url, ENTRY) as scene:
+        scene.run(strategy_id)
+        cycle = scene.cycles(1)[0]
+    assert (cycle.outcome, cycle.action, cycle.symbol, cycle.signal_id) == ("ok", "HOLD", "ETHUSDT", None)
+    assert "ETHUSDT has no data" in str(cycle.reason)
 
 
 def test_a_strategy_closes_at_once_after_a_halted_hour(floor: Floor, scene: Scene) -> None:

@@ -94,11 +94,33 @@ def test_a_venue_whose_days_begin_elsewhere_keeps_its_own_times() -> None:
     assert [candle.open_time_ms for candle in found.candles] == [START_MS + i * MINUTE + 20_000 for i in range(4)]
 
 
-def test_rows_beside_all_others_are_left_out_if_they_are_few() -> None:
+@pytest.mark.parametrize("count", [1, 10, 49])
+def test_rows_beside_most_others_are_left_out(count: int) -> None:
     rows = [row(index) for index in range(100)]
-    assert repaired([*rows, row(50, late_ms=20_000)], MINUTE, 100, NOW_MS).candles == whole(range(100))
-    many = [row(index, late_ms=20_000) for index in range(50, 60)]
-    assert "beside" in str(repaired([*rows, *many], MINUTE, 100, NOW_MS).fault)
+    beside = [row(50 + index, late_ms=20_000) for index in range(count)]
+    assert repaired([*rows, *beside], MINUTE, 100, NOW_MS).candles == whole(range(100))
+
+
+@pytest.mark.parametrize("bad", ["0", "nan", "low", "beside"])
+@pytest.mark.parametrize("count", [1, 7, 8, 60, 73])
+def test_rows_that_contradict_themselves_are_holes_however_many(bad: str, count: int) -> None:
+    def broken(index: int) -> Row:
+        good = row(index)
+        values = {"0": (0.0,) * 4, "nan": (float("nan"),) * 4, "low": (*good[1:3], 99.0, good[4])}
+        return row(index, late_ms=20_000) if bad == "beside" else (good[0], *values[bad], 1.0)
+
+    told = [broken(index) if 20 < index <= 20 + count else row(index) for index in range(120)]
+    if bad == "beside" and count > 59:
+        pytest.skip("they would be the rule")
+    found = repaired(told, MINUTE, 100, NOW_MS)
+    assert (found.fault, len(found.candles)) == (None, 100)
+    assert found.filled == {START_MS + index * MINUTE for index in range(21, 21 + count)}
+
+
+def test_a_feed_of_nothing_but_contradictions_is_a_fault() -> None:
+    found = repaired([(*row(index)[:3], 99.0, 11.0, 1.0) for index in range(120)], MINUTE, 100, NOW_MS)
+    assert found.candles == ()
+    assert "the low not the lowest" in str(found.fault)
 
 
 @pytest.mark.parametrize(

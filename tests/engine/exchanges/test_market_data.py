@@ -92,14 +92,14 @@ def klines(*rows: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     "rows",
     [
-        (kline(1), kline(2, "10", "8", "9", "8.5")),
-        (kline(1), kline(2, "0", "12", "0", "11")),
-        (kline(1), kline(2, "NaN", "12", "9", "11")),
-        (kline(1), kline(2, "10", "12", "9", "many")),
+        (kline(1, "10", "8", "9", "8.5"), kline(2, "10", "8", "9", "8.5")),
+        (kline(1, "0", "12", "0", "11"), kline(2, "0", "12", "0", "11")),
+        (kline(1, "NaN", "12", "9", "11"), kline(2, "NaN", "12", "9", "11")),
+        (kline(1, "10", "12", "9", "many"), kline(2, "10", "12", "9", "many")),
     ],
     ids=["high below low", "zero", "nan", "text"],
 )
-def test_bad_candles_are_asked_for_once_more_and_then_skipped(
+def test_candles_that_are_all_bad_are_asked_for_once_more_and_then_skipped(
     market_data: MarketData, misbehave: Misbehave, rows: tuple[str, ...]
 ) -> None:
     misbehave(klines(*rows))

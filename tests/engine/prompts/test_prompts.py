@@ -136,6 +136,22 @@ def test_a_prompt_full_of_filled_candles_stays_within_its_tokens_and_names_those
     assert symbol["filled"]["shown"] == [row[0] for row in symbol["candles"][:-1]]
 
 
+@pytest.mark.parametrize("profile", list(RiskProfile))
+@pytest.mark.parametrize("longer", [(), ("15m", "1h")])
+def test_symbols_without_data_are_named_within_the_tokens_and_only_where_there_are_any(
+    profile: RiskProfile, longer: tuple[str, ...]
+) -> None:
+    context, views = a_context(a_strategy(risk_profile=profile), positions=(a_position(),)), [a_view(longer=longer)]
+    assert "no_data" not in build(context, views).user
+    few, many = (tuple(f"1000COIN{n}USDT" for n in range(count)) for count in (9, 99))
+    prompt = build(context, views, without_data=few)
+    assert shown(prompt)["no_data_close_only"] == list(few)
+    assert estimate_tokens(prompt) <= MOST_TOKENS
+    prompt = build(context, views, without_data=many)
+    assert shown(prompt)["no_data_close_only"] == list(many)
+    assert estimate_tokens(prompt) <= MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * len(many)
+
+
 def test_a_strategy_that_may_only_close_is_told_so() -> None:
     prompt = build(a_context(), [a_view()], entries_allowed=False)
     assert shown(prompt)["limits"]["entries_allowed"] is False

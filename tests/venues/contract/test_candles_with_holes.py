@@ -124,8 +124,16 @@ def test_the_newest_candle_that_tells_nothing_is_as_if_there_were_none_yet(data:
     check_whole(data.feed("BTCUSDT"), newest=1)
 
 
-def test_a_feed_full_of_contradictions_is_bad_data(data: MarketData, candles: Direct) -> None:
-    candles(broken=dict.fromkeys(range(0, 60, 2), "upside_down"))
+@pytest.mark.parametrize("kind", ["0", "NaN", "high_null", "upside_down"])
+def test_many_candles_that_contradict_themselves_are_filled_too(data: MarketData, candles: Direct, kind: str) -> None:
+    candles(broken=dict.fromkeys(range(0, 60, 2), kind))
+    feed = data.feed("BTCUSDT")
+    check_whole(feed, newest=1)
+    assert filled(feed) == list(range(2, 60, 2))
+
+
+def test_a_feed_of_nothing_but_contradictions_is_bad_data(data: MarketData, candles: Direct) -> None:
+    candles(broken=dict.fromkeys(range(150), "upside_down"))
     with pytest.raises(Skip) as caught:
         data.feed("BTCUSDT")
     assert caught.value.kind == "bad_data"
