@@ -144,7 +144,15 @@ def test_the_books_follow_while_rules_change_funding_is_paid_and_the_server_is_k
         orders = check_our_orders(connection, who.user_id, account)
         exits = check_no_crossing(account)
         product.wait_for(lambda: funding_is_booked(connection, account), "all funding in the books", SETTLED_S)
-    print("LOG", *[l for l in product.log_path.read_text().splitlines() if "entry_undone" in l or "unprotected" in l or "\"error\"" in l or "exception" in l][:40], sep="\n")
+    print(
+        "LOG",
+        *[
+            l
+            for l in product.log_path.read_text().splitlines()
+            if "entry_undone" in l or "unprotected" in l or '"error"' in l or "exception" in l
+        ][:40],
+        sep="\n",
+    )
     measured(
         f"{SIGNALS} signals {dict(ends)}, changes {dict(rules.done)}, {kills} kills: {orders} orders "
         f"booked, {exits} orders that close and none crossed zero; {time.monotonic() - began:.0f} s (seed {seed})"
