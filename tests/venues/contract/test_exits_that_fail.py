@@ -1,4 +1,4 @@
-"""An exit that cannot be made, or only in part: nothing is forgotten, what is left is protected, and the reason is told."""
+"""An exit that cannot be made, or only in part: nothing is forgotten, what is left is protected, the reason is told."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
