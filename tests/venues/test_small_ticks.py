@@ -37,6 +37,16 @@ def make_exchange() -> Callable[..., Exchange]:
     return made
 
 
+@pytest.fixture(autouse=True)
+def wide_limits(floor: Floor) -> None:
+    """One tick on each side of a price of 123 ticks is a spread of 1.6 %, more than the default allows."""
+    floor.sql(
+        "insert into trade_settings_exchange (user_id, exchange, max_spread_percent) values (%s, %s, 5)",
+        floor.user_id,
+        floor.simulated.name,
+    )
+
+
 def wallet(floor: Floor) -> Decimal:
     (account,) = floor.exchange._accounts.values()
     return account.balance

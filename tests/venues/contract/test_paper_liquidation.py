@@ -23,27 +23,19 @@ def entered(floor: Floor, mode: str | None = "isolated", leverage: int = 20, **f
     told = floor.send(strategy_id=name, leverage=leverage, size=1_000, **fields)
     assert told["action"] == "opened", told
     floor.hands.now += MINUTE_S  # what was before the entry is in no candle that counts
-    forget_quotes(floor.server, floor)
     floor.server.marks.round()
     return next(held for held in floor.store.open_positions() if str(held.strategy_id) == name)
 
 
 def move(floor: Floor, *percents: float) -> None:
-    """The price jumps, a second each time after what was before; no quote of that is left anywhere."""
+    """The price jumps, a second each time after what was before."""
     for percent in percents:
         floor.hands.now += 1
         floor.direct(jump_percent=percent)
-    forget_quotes(floor.server, floor)
-
-
-def forget_quotes(server: Server, floor: Floor) -> None:
-    quotes: Any = server.marks._venues.quotes(floor.simulated.name)
-    quotes._kept.clear()
 
 
 def ends(floor: Floor) -> list[tuple[str | None, Decimal | None]]:
     """Of the trades after one round at the price of now."""
-    forget_quotes(floor.server, floor)
     floor.server.marks.round()
     return [(trade.exit_reason, trade.exit_price) for trade in floor.store.trades()]
 
@@ -90,7 +82,6 @@ def test_a_price_that_passed_and_came_back_between_two_looks_has_liquidated(floo
     held = entered(floor)
     move(floor, -12, 14)
     floor.hands.now += MINUTE_S
-    forget_quotes(floor.server, floor)
     ((reason, price),) = ends(floor)
     assert reason == "liquidated"
     assert price is not None
