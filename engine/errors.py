@@ -118,6 +118,13 @@ class VenueRefused(SparkyError):
         self.kind: RefusalKind = kind
 
 
+class OutsidePriceBand(VenueRefused):
+    """The best price is now further from the mark price than the venue lets orders trade."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "filter")
+
+
 class OrderIdTaken(VenueRefused):
     """The venue refuses the client order id as taken, by an order that has ended: another id is needed."""
 

@@ -6,20 +6,30 @@ Each is one order or several; what an earlier attempt sent of it is found again,
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import cast
+from typing import Final, cast
+
+import structlog
 
 from engine import booked
-from engine.errors import CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import Account, Instrument, OrderRequest, OrderResult, Venue
 from engine.store.webhook_rows import Fill
 from engine.types import Position, Side
 from webhook_server import sizing
 from webhook_server.endings import DUST, ended_without_order
-from webhook_server.leg_orders import LegOrders, as_one, found_orders, send_orders
+from webhook_server.leg_orders import NOT_MADE, LegOrders, as_one, found_orders, passing, send_orders
+from webhook_server.listed_orders import listed_instrument
 from webhook_server.protecting import Fired, Guard
-from webhook_server.split_orders import dust_of, least_of, parts_of
+from webhook_server.split_orders import MOST_PARTS, dust_of, least_of, parts_of, too_little
 from webhook_server.trade import CLOSE, REST, UNDO, NothingToDo, Trade, sign_of
+
+logger = structlog.get_logger()
+
+KEPT_BY_OTHERS: Final = (
+    "the position stays open: opposite positions of the account keep this exit from being a reduction, and the venue "
+    "refuses it as an order of its own"
+)
 
 
 class ClosingLegs(ABC):
@@ -65,12 +75,16 @@ class ClosingLegs(ABC):
         that reduces what the account holds.
 
         Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
-        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce.
+        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce,
+        and ``filter`` where all of it is too little for an order and worth too much to end as dust.
         """
         before = self._found(CLOSE)
+        self._reread_if_little(held.quantity - before.quantity)
         if before.orders and not self._is_missing(before, held):
-            return self._exit_of(CLOSE, held, before.orders)
-        quantity = self.closing_quantity(held.quantity)
+            return self._exit_of(CLOSE, held, before.orders, puts_back=True)
+        quantity = held.quantity if self.trade.exit_terms is not None else self.closing_quantity(held.quantity)
+        if quantity == 0:
+            self._check_is_dust(held)
         if not self.trade.is_paper:
             self.submit()
         fired = self._taken_down(held)
@@ -84,7 +98,8 @@ class ClosingLegs(ABC):
         except VenueRefused as refusal:
             if refusal.kind != "filter" or self._percent < sizing.HUNDRED or self.closing_quantity(held.quantity) > 0:
                 raise
-            return self._dust(held)  # by sizes that have changed since
+            self._check_is_dust(held)  # by sizes that have changed since
+            return self._dust(held)
         return self._exit_of(CLOSE, held, made.orders, puts_back=True)
 
     def close_rest(self, left: Position, quantity: Decimal) -> Fill:
@@ -92,9 +107,12 @@ class ClosingLegs(ABC):
         it from being a reduction of the account. Only after books and venue were compared."""
         before = made = self._found(REST)
         if not made.orders or self._has_more(made, quantity):
-            self.guard.taken_down(left)
+            self._taken_down(left)
             missing = quantity - made.quantity
-            made = self._made(left, made, lambda: self._parts(REST, left.side, missing, before, reduce_only=False))
+            try:
+                made = self._made(left, made, lambda: self._parts(REST, left.side, missing, before, reduce_only=False))
+            except VenueRefused as refusal:
+                raise VenueRefused(f"{KEPT_BY_OTHERS}: {refusal}", refusal.kind) from refusal
         return self._exit_of(REST, left, made.orders, puts_back=True)
 
     @property
@@ -122,11 +140,11 @@ class ClosingLegs(ABC):
         return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
 
     def _taken_down(self, held: Position) -> Fired | None:
-        """What was cancelled before the venue went away is put back, if it can be."""
+        """What was cancelled before the venue went away, or refused to be asked, is put back, if it can be."""
         try:
             return self.guard.taken_down(held)
-        except UpstreamUnavailable:
-            self.guard.put_back(held, held.quantity)
+        except NOT_MADE as failure:
+            self._put_back(held, held.quantity, failure)
             raise
 
     def _found(self, leg: str) -> LegOrders:
@@ -139,9 +157,8 @@ class ClosingLegs(ABC):
 
     def _has_more(self, made: LegOrders, wanted: Decimal) -> bool:
         """Whether orders of a leg of `wanted`, of which some are `made`, were not sent."""
-        instrument = self.venue.instrument(self.trade.order.symbol)
-        is_begun = len(made.orders) < len(parts_of(wanted, instrument))
-        return is_begun and not made.is_over and wanted - made.quantity >= least_of(instrument)
+        may_send = not made.is_over and len(made.orders) < MOST_PARTS
+        return may_send and wanted - made.quantity >= self.least
 
     def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
         """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
@@ -152,14 +169,19 @@ class ClosingLegs(ABC):
         left gets its protection back. Raises why nothing was made, and OutcomeUnknown where the rest is to follow."""
         try:
             made = send()
-        except (VenueRefused, UpstreamUnavailable) as failure:
+        except NOT_MADE as failure:
             made = LegOrders(before.orders, failure=failure)
-        if made.failure is None or (made.orders and isinstance(made.failure, VenueRefused)):
+        if made.failure is None or (made.orders and isinstance(made.failure, (VenueRefused, StrategyFault))):
             return made
-        self.guard.put_back(held, held.quantity - made.quantity)
+        self._put_back(held, held.quantity - made.quantity, made.failure)
         if made.orders:
             raise OutcomeUnknown(f"a part of the exit is made, and the rest is not: {made.failure}") from made.failure
-        raise made.failure
+        raise passing(made.failure)
+
+    def _put_back(self, held: Position, quantity: Decimal, failure: Exception) -> None:
+        """Protects `quantity` of `held` as before, unless `failure` is that its symbol is gone."""
+        if not isinstance(failure, StrategyFault) or listed_instrument(self.venue, held.symbol) is not None:
+            self.guard.put_back(held, quantity)
 
     def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
         """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
@@ -193,7 +215,23 @@ class ClosingLegs(ABC):
             raise VenueRefused(
                 f"the account holds less of {held.symbol} on this side than an order may be", "reduce_only"
             )
-        return made
+        return self._with_rest_of_now(held, made)
+
+    def _with_rest_of_now(self, held: Position, made: LegOrders) -> LegOrders:
+        """`made`, with what a list that was old left of `held` as too little for an order."""
+        left = held.quantity - made.quantity
+        if made.failure is not None or self._percent < sizing.HUNDRED or not self._reread_if_little(left):
+            return made
+        more = self.closing_quantity(held.quantity) - made.quantity
+        return self._parts(CLOSE, held.side, more, made, reduce_only=True) if more >= self.least else made
+
+    def _reread_if_little(self, left: Decimal) -> bool:
+        """Has the list read again where by the one that is known `left` is something and too little for an order;
+        whether that was so."""
+        is_little = 0 < left < self.least
+        if is_little:
+            self.venue.instrument_now(self.trade.order.symbol)
+        return is_little
 
     def _exit_of(
         self,
@@ -207,11 +245,21 @@ class ClosingLegs(ABC):
         """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before."""
         result = as_one(orders)
         left = held.quantity - result.quantity
-        dust = dust_of(left, self.venue.instrument(held.symbol))
+        dust = dust_of(left, held.quantity, result.price, self.venue.instrument(held.symbol))
         if puts_back and left > 0 and dust is None:
             self.guard.put_back(held, left)
+        if dust is None and 0 < left < self.least:
+            logger.error("rest_too_little_for_an_order", symbol=held.symbol, position=str(held.id), quantity=str(left))
         fill = self._fill(leg, result, held.leverage, (None, None), reason, orders=orders)
         return fill.model_copy(update={"dust": dust})
+
+    def _check_is_dust(self, held: Position) -> None:
+        """Raises VenueRefused where `held`, too little for an order, is worth too much to be forgotten, and no order of
+        its protection has filled."""
+        instrument, price = self.venue.instrument(held.symbol), self.venue.quote(held.symbol).last
+        if dust_of(held.quantity, held.quantity, price, instrument) is not None or self.guard.has_fired(held):
+            return
+        raise VenueRefused(f"{held.symbol}: {too_little(held.quantity, price, instrument)}", "filter")
 
     def _dust(self, held: Position) -> Fill:
         """The end of a position that is too little for any order: no order makes it, at the market's last price."""

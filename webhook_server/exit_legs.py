@@ -75,9 +75,9 @@ class ExitLegs:
             raise self._settled(legs, held)
         try:
             return self._made(legs, held)
-        except StrategyFault:
-            if not is_gone_by_now(legs.venue, held.symbol):
-                raise
+        except StrategyFault as fault:
+            if not is_gone_by_now(legs.venue, held.symbol):  # its list has it, so that this passes
+                raise UpstreamUnavailable("venue", f"it refuses {held.symbol}, and lists it: {fault}") from fault
         raise self._settled(legs, held)
 
     def _made(self, legs: Legs, held: Position) -> Exit:

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 import structlog
 
 from engine import booked
-from engine.errors import UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, OutsidePriceBand, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import OrderResult
 from webhook_server.split_orders import MOST_PARTS, name_of_part
 
 logger = structlog.get_logger()
+
+NotMade = VenueRefused | UpstreamUnavailable | StrategyFault | CredentialsRefused
+NOT_MADE: Final = (VenueRefused, UpstreamUnavailable, StrategyFault, CredentialsRefused)
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class LegOrders:
 
     orders: tuple[OrderResult, ...] = ()
     is_over: bool = False
-    failure: VenueRefused | UpstreamUnavailable | None = None
+    failure: NotMade | None = None
 
     @property
     def quantity(self) -> Decimal:
@@ -56,11 +60,18 @@ def send_orders(
     for part in parts[: MOST_PARTS - len(orders)]:
         try:
             orders.append(place(name_of_part(leg, len(orders)), part))
-        except (VenueRefused, UpstreamUnavailable) as failure:
+        except NOT_MADE as failure:
             if orders:
                 logger.warning("exit_order_not_made", number=len(orders) + 1, quantity=str(part), reason=str(failure))
             return LegOrders(tuple(orders), failure=failure)
     return LegOrders(tuple(orders))
+
+
+def passing(failure: NotMade) -> NotMade:
+    """`failure`, where it passes by itself as one after which the sender comes back."""
+    if isinstance(failure, OutsidePriceBand):
+        return UpstreamUnavailable("venue", f"the exit waits for a price within the venue's band: {failure}")
+    return failure
 
 
 def as_one(orders: Sequence[OrderResult]) -> OrderResult:

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Final
 
 from engine import booked
-from engine.errors import OutcomeUnknown, UpstreamUnavailable, VenueRefused
+from engine.errors import CredentialsRefused, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.exchanges.venue import OrderRequest, OrderResult, OrderStatus, Venue
 from webhook_server.clock import Clock
 
@@ -29,7 +29,7 @@ def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None
         return _ended(venue, order.symbol, order.client_order_id, result, clock)
     except OutcomeUnknown as error:
         raise OutcomeUnknown(f"{error}{said}") from error
-    except UpstreamUnavailable as error:
+    except (UpstreamUnavailable, StrategyFault, CredentialsRefused) as error:
         # That the venue cannot be asked now does not mean that it did not take the order.
         raise OutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error
 

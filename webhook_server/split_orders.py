@@ -7,6 +7,10 @@ from engine import booked
 from engine.exchanges.venue import Instrument
 
 MOST_PARTS: Final = 35
+# What is too little for an order is forgotten only where it is worth little: no more than this (or the venue's least
+# notional), or as the rest of an exit a tenth of the position and no more than the second bound.
+DUST_USD: Final = Decimal(10)
+REST_USD: Final = Decimal(250)
 _MARKS: Final = "123456789abcdefghijklmnopqrstuvwxyz"  # of the second order of a leg and those after it
 
 
@@ -53,9 +57,21 @@ def protected_quantity(quantity: Decimal, instrument: Instrument) -> Decimal:
     return whole if most is None else min(whole, most)
 
 
-def dust_of(left: Decimal, instrument: Instrument) -> Decimal | None:
-    """`left` of a position, if it is too little for any order; None where it can be sent, or is nothing."""
-    return left if 0 < left < least_of(instrument) else None
+def dust_of(left: Decimal, held: Decimal, price: Decimal, instrument: Instrument) -> Decimal | None:
+    """`left` of a position of `held`, if it is too little for any order and worth little at `price`; None where it can
+    be sent, is nothing, or is worth too much to be forgotten."""
+    if not 0 < left < least_of(instrument):
+        return None
+    usd = booked.product(left, price)
+    is_rest = usd <= REST_USD and booked.product(left, Decimal(10)) <= held
+    return left if usd <= max(DUST_USD, instrument.min_notional) or is_rest else None
+
+
+def too_little(held: Decimal, price: Decimal, instrument: Instrument) -> str:
+    """Why a position of `held` cannot be closed, worth what it is at `price`."""
+    told, least = booked.digits(held), booked.digits(least_of(instrument))
+    usd = booked.product(held, price)
+    return f"{told} is too little for an order (the least is {least}), and worth {usd:.2f} USD: the position stays open"
 
 
 def name_of_part(leg: str, number: int) -> str:

@@ -111,6 +111,9 @@ class SharedQuotes:
     def instrument(self, symbol: str) -> Instrument:
         return self._quotes.instrument(symbol)
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        return self._quotes.instrument_now(symbol)
+
 
 class VenuesOf:
     """The venues that `settings` name: the configured market at its address, any other that ccxt knows at its own.

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import structlog
 
-from engine.booked import digits
 from engine.errors import BadConfiguration, OrderIdTaken, OrderUnclear, SparkyError, UpstreamUnavailable
 from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import Account, Instrument, OpenOrder, OrderResult, OrderStatus, Protection
@@ -37,7 +36,8 @@ from webhook_server.protecting import (
     under_other_ids,
     unlisted,
 )
-from webhook_server.split_orders import most_of, protected_quantity
+from webhook_server.split_orders import protected_quantity
+from webhook_server.uncovered import net_of, no_order, uncovered
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
@@ -132,26 +132,29 @@ class Watch:
         instrument = listed_instrument(account, position.symbol)
         if instrument is None:
             return Seen()  # the venue has settled it, as the reconciliation books
-        uncovered = _uncovered(position, instrument)
+        return self._found_of(position, account, instrument)
+
+    def _found_of(self, position: Position, account: Account, instrument: Instrument) -> Seen:
         with leaving_room():
             fired, missing, waiting = self._state(account, position, instrument)
+            kept, bare = protected_quantity(position.quantity, instrument), uncovered(account, position, instrument)
             if fired is not None or not missing:
-                return Seen(fired=fired, missing=uncovered)
+                return Seen(fired=fired, missing=bare)
+            if kept == 0:
+                return Seen(missing=no_order(position, instrument))
             obstacle = self._obstacle(position)
             if obstacle is not None:
                 return Seen(missing=f"not restored, since {obstacle}")
-            net = next(
-                (held.net for held in account.positions(position.symbol) if held.symbol == position.symbol), Decimal(0)
-            )
+            net = net_of(account, position.symbol)
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
-            return Seen()  # others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time
-        kept = protected_quantity(position.quantity, instrument)
+            # Others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time, if it can be.
+            return Seen(missing=bare)
         if any(name_of(half) in self._taken for half in missing):
             seen = self._renamed(account, position, kept)
         else:
             self._note(position, missing)
             seen = self._restored(account, position, missing, waiting)
-        return seen if uncovered is None or seen != Seen() else Seen(missing=uncovered)
+        return seen if bare is None or seen != Seen() else Seen(missing=bare)
 
     def _state(
         self, account: Account, position: Position, instrument: Instrument
@@ -240,10 +243,10 @@ class Watch:
 def _lacking(
     account: Account, position: Position, waiting: dict[str | None, OpenOrder], instrument: Instrument
 ) -> tuple[str | None, list[Protection]]:
-    """Which of its orders has fired, and what of its protection does not wait: nothing can for too little."""
+    """Which of its orders has fired, and what of its protection does not wait."""
     known = unlisted(account, position, waiting)
     quantity = protected_quantity(position.quantity, instrument)
-    wanted = halves(protection_of(position, quantity)) if quantity > 0 else ()
+    wanted = halves(protection_of(position, quantity or position.quantity))
     # An open one that is not listed is being triggered, or new: another in its place would close what others hold.
     missing = [
         half for half in wanted if not _waits(half, waiting, instrument) and not _is_open(known.get(name_of(half)))
@@ -288,12 +291,4 @@ def _waits(half: Protection, waiting: dict[str | None, OpenOrder], instrument: I
     order = waiting.get(name_of(half))
     if order is None or not order.reduce_only:
         return False
-    return order.quantity == 0 or protected_quantity(order.quantity, instrument) == half.quantity
-
-
-def _uncovered(position: Position, instrument: Instrument) -> str | None:
-    """What no order at the venue can protect, as one order may be for less; `Marks` closes it in time."""
-    most = most_of(instrument)
-    if most is None or instrument.floored(position.quantity) <= most:
-        return None
-    return f"one protective order may be for {digits(most)} of {digits(position.quantity)} held"
+    return order.quantity in (0, half.quantity) or protected_quantity(order.quantity, instrument) == half.quantity

@@ -97,6 +97,10 @@ class CcxtVenue(CcxtRecord):
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        self._exchange.listing.read_at_once()
+        return self.instrument(symbol)
+
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end: OPEN when it had
         not ended by then. A client id that an open order already has gives that order. Raises as `Venue` says."""

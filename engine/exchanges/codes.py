@@ -42,6 +42,8 @@ FILTERS: Final = (
     -4141,
     -4164,
 )
+# No price that a market order would get now is within the filter of prices.
+PRICE_BAND: Final = "-4131"
 # The list of instruments may have changed: it is read again.
 CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTERS)})
 KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {

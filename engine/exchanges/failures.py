@@ -13,6 +13,7 @@ from engine.errors import (
     ClockRefused,
     CredentialsRefused,
     OutcomeUnknown,
+    OutsidePriceBand,
     RefusalKind,
     SparkyError,
     StrategyFault,
@@ -90,6 +91,8 @@ def _by_code(code: str | None, reason: str, wait_s: float | None, *, ordering: b
         return UpstreamUnavailable("venue", reason, wait_s)
     if code in codes.CREDENTIALS:
         return _not_accepted(reason)
+    if code == codes.PRICE_BAND:
+        return OutsidePriceBand(reason)
     kind = codes.KIND_OF_CODE.get(code or "")
     return None if kind is None else VenueRefused(reason, kind)
 

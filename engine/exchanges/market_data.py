@@ -134,6 +134,11 @@ class MarketData:
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        """As `instrument`, by a list that is read again first, unless it was a few seconds ago."""
+        self._exchange.listing.read_at_once()
+        return self.instrument(symbol)
+
     def close(self) -> None:
         self._exchange.session.close()
 

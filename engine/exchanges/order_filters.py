@@ -53,6 +53,12 @@ def broken_filter(
     )
 
 
+def outside_band(instrument: Instrument, order: OrderRequest, quote: Quote) -> str | None:
+    """Why the venue fills nothing of a market order at `quote`, by its filter of prices; None where it does."""
+    broken = _band(instrument, order, _price(order, None, quote), quote)
+    return None if broken is None else broken.reason
+
+
 def _status(instrument: Instrument) -> Broken | None:
     if instrument.is_trading:
         return None

@@ -5,9 +5,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from engine import booked
-from engine.errors import UpstreamUnavailable, VenueRefused
+from engine.errors import OutsidePriceBand, SparkyError, UpstreamUnavailable, VenueRefused
 from engine.exchanges.order_book import OrderBook, average_price, depth, endless
-from engine.exchanges.order_filters import fitted
+from engine.exchanges.order_filters import fitted, outside_band
 from engine.exchanges.venue import (
     BOOK_LEVELS,
     DEEP_LEVELS,
@@ -68,6 +68,9 @@ class PaperVenue:
     def instrument(self, symbol: str) -> Instrument:
         return self._quotes.instrument(symbol)
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        return self._quotes.instrument_now(symbol)
+
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Raises VenueRefused for what a filter of the instrument does not take, and what the quotes raise."""
         return self._filled(order, None)
@@ -104,7 +107,7 @@ class PaperVenue:
         limit = None if limit_price is None else instrument.limit_price(limit_price, is_buy=order.is_buy)
         if order.reduce_only:
             quantity = fitted(instrument, order, limit)
-            average, at_ms = self._left_at(order)
+            average, at_ms = self._left_at(order, instrument)
         else:
             book = self.entry_book(order.symbol)
             quantity = fitted(instrument, order, limit, _quote_of(book))
@@ -117,14 +120,27 @@ class PaperVenue:
     def _fee(self, quantity: Decimal, price: Decimal) -> Decimal:
         return booked.kept(booked.product(quantity, price, self._fee_percent, _HUNDREDTH))
 
-    def _left_at(self, order: OrderRequest) -> tuple[Decimal, int]:
+    def _left_at(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
         """What an exit is paid on average, and when; it needs one side of the book. Raises UpstreamUnavailable where
         that is empty: nobody would take it now."""
         book = self.order_book(order.symbol)
+        self._check_band(order, instrument, _quote_of(book))
         average = average_price(endless(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
         if average is None:
             raise UpstreamUnavailable("venue", f"{order.symbol}: {book.fault}")
         return average, _time_of(book)
+
+    def _check_band(self, order: OrderRequest, instrument: Instrument, quote: Quote | None) -> None:
+        """Raises OutsidePriceBand. The last price is asked for only where the book is that wide."""
+        if quote is None or _outside_of_other_side(order, instrument, quote) is None:
+            return
+        try:
+            last = self.ticker(order.symbol).last
+        except SparkyError:
+            return
+        reason = outside_band(instrument, order, quote.model_copy(update={"last": last}))
+        if reason is not None:
+            raise OutsidePriceBand(f"{order.symbol}: {reason}")
 
     def _entered_at(self, order: OrderRequest, book: OrderBook, quantity: Decimal) -> tuple[Decimal, int]:
         """What an entry pays on average, and when. Raises VenueRefused where the book does not hold it."""
@@ -141,6 +157,11 @@ def _quote_of(book: OrderBook) -> Quote | None:
         return None
     bid, ask = book.bids[0].price, book.asks[0].price
     return Quote(bid=bid, ask=ask, last=book.mark or bid, at_ms=_time_of(book))
+
+
+def _outside_of_other_side(order: OrderRequest, instrument: Instrument, quote: Quote) -> str | None:
+    other = quote.bid if order.is_buy else quote.ask
+    return outside_band(instrument, order, quote.model_copy(update={"last": other}))
 
 
 def _time_of(book: OrderBook) -> int:

@@ -280,6 +280,11 @@ class Quotes(Protocol):
         """Raises as `quote` does."""
         ...
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        """By a list that is read again first, unless it was a few seconds ago; by the old one where it cannot be read.
+        Raises as `quote` does."""
+        ...
+
 
 class Venue(Quotes, Protocol):
     """Where orders are executed, on paper or for real.

@@ -81,6 +81,9 @@ class Market:
         self._price(symbol)
         return Instrument(symbol=symbol, tick=TICK, lot=LOT, min_notional=MIN_NOTIONAL, max_leverage=50)
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        return self.instrument(symbol)
+
     def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed:  # noqa: ARG002 - the protocol
         """It has no past."""
         self._price(symbol)
@@ -124,6 +127,9 @@ class LiveAccount:
 
     def instrument(self, symbol: str) -> Instrument:
         return self._market.instrument(symbol)
+
+    def instrument_now(self, symbol: str) -> Instrument:
+        return self._market.instrument_now(symbol)
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         failures: dict[str, Exception] = {

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from engine.errors import VenueRefused
-from engine.exchanges.venue import OrderRequest
+from engine.errors import CredentialsRefused, OutcomeUnknown, StrategyFault, VenueRefused
+from engine.exchanges.venue import OrderRequest, OrderResult
 from tests.webhook_server.market import LiveAccount, Market
 from webhook_server.clock import SystemClock
 from webhook_server.placing import place
@@ -32,3 +32,17 @@ def test_quantities_of_cheap_and_of_dear_coins_are_sent(quantity: str) -> None:
     account = LiveAccount(Market())
     order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(quantity))
     assert place(account, order, SystemClock()).quantity == Decimal(quantity)
+
+
+@pytest.mark.parametrize("answer", [CredentialsRefused("key revoked"), StrategyFault("it lists no such symbol")])
+def test_an_order_whose_answer_is_lost_is_unknown_though_the_venue_refuses_to_tell_of_it(answer: Exception) -> None:
+    class Refusing(LiveAccount):
+        def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol
+            raise answer
+
+    account = Refusing(Market())
+    account.mood = "lost"
+    order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(1))
+    with pytest.raises(OutcomeUnknown, match="was sent"):
+        place(account, order, SystemClock())
+    assert len(account.orders) == 1

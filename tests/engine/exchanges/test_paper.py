@@ -48,6 +48,9 @@ class FixedQuotes:
     def instrument(self, symbol: str) -> Instrument:  # noqa: ARG002 - it has one symbol
         return BTC
 
+    def instrument_now(self, symbol: str) -> Instrument:
+        return self.instrument(symbol)
+
 
 def venue() -> PaperVenue:
     return PaperVenue(FixedQuotes(), fee_percent=Decimal("0.04"), slippage_percent=Decimal("0.02"))

@@ -13,8 +13,9 @@ from engine.errors import OutcomeUnknown, SparkyError, StrategyFault, UpstreamUn
 from engine.exchanges.backoff import Backoff
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import GONE, OrderStatus, client_order_id
-from tests.venues.contract.conftest import Bench, order, wanted
+from engine.exchanges.venue import GONE, OrderRequest, OrderStatus, client_order_id
+from tests.venues.contract.conftest import Bench, wanted
+from tests.venues.contract.conftest import order as plain_order
 
 DATED = {"symbol": "BTCUSDT_261225", "like": "BTCUSDT", "jump_percent": 5}
 FOREIGN = "币安人生USDT"
@@ -47,6 +48,11 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come true"
         threading.Event().wait(0.02)
+
+
+def order(name: str = "1", quantity: str = "0.01", **more: Any) -> OrderRequest:
+    """An entry, unless it is to reduce only."""
+    return plain_order(name, quantity, **{"leverage": 1, **more})
 
 
 def is_filled(bench: Bench, name: str, quantity: str, **more: Any) -> Decimal:

@@ -12,6 +12,7 @@ from tests.venues.test_changes_at_the_venue import by_hand
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 USD, HELD, DUST = 1_860, Decimal("0.066"), Decimal("0.006")
 GROWN: dict[str, Any] = {"step": "0.01"}
+LITTLE: dict[str, Any] = {"min_notional": "200"}  # what is worth less is little there
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_an_exit_sends_whole_lots_of_the_new_step_and_the_rest_ends_as_dust(grow
 @pytest.mark.parametrize("usd", [USD, 170])
 def test_a_step_that_only_a_refusal_tells_strands_nothing(floor: Floor, usd: int) -> None:
     floor.send("a", size=usd, **STOP)
-    change(floor, is_read=False, **GROWN)
+    change(floor, is_read=False, **GROWN, **LITTLE)
     told = floor.send("x", action="close")
     assert (told["action"], told["remaining_quantity"], told["dust"]["quantity"]) == ("closed", 0, 0.006)
     assert floor.booked() == 0
@@ -125,7 +126,7 @@ def test_a_partial_exit_is_in_the_new_step(grown: Floor) -> None:
 def test_a_position_that_is_dust_ends_by_a_close(floor: Floor, environment: str) -> None:
     book = {"environment": environment}
     floor.send("a", size=170, **book, **STOP)
-    change(floor, **GROWN)
+    change(floor, **GROWN, **LITTLE)
     for _ in range(3):
         floor.server.watch.run()
     assert floor.metric("protection_failures_total", after="loss") == 0
