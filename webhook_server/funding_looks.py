@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from engine.exchanges.funding_data import FundingState
 
-SWEEP_EVERY_S: Final = 240.0
+SWEEP_EVERY_S: Final = 60.0
 EVERY_ROUND: Final = 8  # so many rounds after a payment was due it is looked for in each
 LAST_ROUND: Final = 40  # up to here in every second one; then the sweep finds it
 
