@@ -1,4 +1,4 @@
-"""An exit waits for nothing that is asked beside it, for the books or for somebody's entry, when that is not answered."""
+"""An exit waits for nothing that is asked beside it, for the books or for another's entry, and is not answered."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ def hanging(floor: Floor, path: str, job: Callable[[], object]) -> Iterator[list
         job()
         ended.append(True)
 
-    floor.misbehave({"kind": "hang", "seconds": HANG_S, "path": path, "times": 2})
+    floor.misbehave({"kind": "hang", "seconds": HANG_S, "path": path, "times": 1})
     worker = threading.Thread(target=run)
     worker.start()
     while not _has_begun(floor):
@@ -38,8 +38,7 @@ def hanging(floor: Floor, path: str, job: Callable[[], object]) -> Iterator[list
 
 
 def _has_begun(floor: Floor) -> bool:
-    standing = requests.get(f"{floor.venue_url}/_control/faults", timeout=30).json()
-    return bool(standing[0]["times"] == 1)
+    return not requests.get(f"{floor.venue_url}/_control/faults", timeout=30).json()
 
 
 def close_while(floor: Floor, path: str, job: Callable[[], object], **fields: Any) -> None:
