@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from tests.venues.conftest import Floor
-from tests.venues.contract.test_funding import FIRST_S, PAPER, booked, happen, hourly, paid, rounds, schedule
+from tests.venues.contract.test_fees_in_a_coin import coin_market
+from tests.venues.contract.test_funding import (
+    FIRST_S,
+    PAPER,
+    booked,
+    happen,
+    hourly,
+    let_the_price_be_old,
+    paid,
+    rounds,
+    schedule,
+)
+from webhook_server.funding import WITHIN_S
 
 STEPS = ("funding_known", "funding_facts", "book_funding", "note_funding_read")
 
@@ -38,6 +50,48 @@ def test_a_payment_while_no_server_ran_is_booked_at_the_start_of_the_next(floor:
     assert live.funding_usd == paper.funding_usd == paid(floor)
     rounds(floor, 3)
     assert booked(floor) == 2 * paid(floor)
+
+
+@pytest.mark.parametrize("environment", ["production", "paper"])
+@pytest.mark.parametrize("is_looked_at", [False, True])
+@pytest.mark.parametrize("enters_later", [False, True])
+def test_a_payment_of_what_was_closed_long_before_the_next_server_is_booked(
+    floor: Floor, environment: str, *, is_looked_at: bool, enters_later: bool
+) -> None:
+    floor.exchange.markets["ETHUSDT"] = coin_market()
+    hourly(floor)
+    floor.send(environment=environment)
+    if is_looked_at:
+        rounds(floor)
+    floor.hands.now += FIRST_S
+    let_the_price_be_old(floor)
+    floor.send(action="close", environment=environment)
+    floor.sql("update fills set created_at = created_at - interval '13 hours'")
+    floor.start_anew()
+    if enters_later:
+        floor.send(environment=environment, symbol="ETHUSDT")
+    rounds(floor, 4)
+    (trade,) = floor.store.trades()
+    assert trade.funding_usd == booked(floor) == Decimal("-0.252")
+
+
+@pytest.mark.parametrize("environment", ["production", "paper"])
+def test_what_was_closed_is_looked_at_until_all_its_payments_are_surely_shown(floor: Floor, environment: str) -> None:
+    def places() -> int:
+        return len(floor.store.funding_places(WITHIN_S))
+
+    hourly(floor)
+    floor.send(environment=environment)
+    floor.hands.now += FIRST_S
+    let_the_price_be_old(floor)
+    floor.send(action="close", environment=environment)
+    floor.sql("update fills set created_at = created_at - interval '13 hours'")
+    rounds(floor, 2)
+    assert (booked(floor), places()) == (Decimal("-0.252"), 1)
+    floor.sql("update fills set market_time_ms = market_time_ms - 9 * 3600000")  # which is all of it nine hours ago
+    floor.start_anew()
+    rounds(floor)
+    assert (booked(floor), places()) == (Decimal("-0.252"), 0)
 
 
 def test_what_is_read_begins_with_the_first_entry(floor: Floor) -> None:
