@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from engine import booked
-from engine.errors import StrategyFault, UpstreamUnavailable
+from engine.errors import SparkyError, StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import Income
 from engine.exchanges.funding_data import FundingRate, FundingSource
 from engine.exchanges.readings import DOLLARS
@@ -62,6 +62,7 @@ class LiveFunding:
         first_ms = min(each.first_ms for each in places)
         since_ms = max(first_ms, max(each.read_ms for each in places) - LATE_MS)
         account = self._venues.live(exchange, credentials)
+        settled_ms = _settled_ms(self._venues.funding(exchange), places)
         shown = account.income(None, since_ms, FUNDING_FEE)
         rows = self._store.funding_known(user_id, exchange, is_paper=False, since_ms=since_ms)
         known = {(each.symbol, each.income_id) for each in rows}
@@ -70,8 +71,9 @@ class LiveFunding:
             if income.kind == FUNDING_FEE and (income.symbol, income.income_id) not in known:
                 fresh.setdefault(income.symbol, []).append(income)
         held_up = [symbol for symbol, own in fresh.items() if not self._book_symbol(places[0], symbol, own, account)]
-        if shown and not held_up:
-            self._store.note_funding_read(user_id, exchange, shown[-1].at_ms)
+        read_ms = max(settled_ms, *(each.at_ms for each in shown[-1:]), 0)
+        if read_ms and not held_up:
+            self._store.note_funding_read(user_id, exchange, read_ms)
         return Found(_newest((each.symbol, each.at_ms) for each in shown), is_whole=not held_up)
 
     def _book_symbol(self, of: FundingPlace, symbol: str, incomes: Sequence[Income], account: Account) -> bool:
@@ -141,6 +143,7 @@ class PaperFunding:
         exchange, symbol = places[0].exchange, places[0].symbol
         source = self._venues.funding(exchange)
         since = {each.user_id: max(each.first_ms, each.read_ms - LATE_MS) for each in places}
+        settled_ms = _settled_ms(source, places)
         history = source.history(symbol, min(since.values()))
         if history is None:
             if exchange not in self._told:
@@ -148,12 +151,14 @@ class PaperFunding:
             self._told.add(exchange)
             return Found({})
         prices = _Prices(source, symbol)
-        changed = [
-            place
-            for place in places
-            if not self._book_place(place, [each for each in history if each.at_ms >= since[place.user_id]], prices)
-        ]
-        return Found(_newest((symbol, each.at_ms) for each in history), is_whole=not changed)
+        is_whole = True
+        for place in places:
+            rates = [each for each in history if each.at_ms >= since[place.user_id]]
+            if not self._book_place(place, rates, prices):
+                is_whole = False
+            elif place.last_ms and settled_ms:
+                self._store.note_paper_funding_read(place, min(settled_ms, place.last_ms + LATE_MS))
+        return Found(_newest((symbol, each.at_ms) for each in history), is_whole=is_whole)
 
     def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
         """Whether all are booked; not when the books have changed meanwhile."""
@@ -216,6 +221,20 @@ def _worth(income: Income, account: Account) -> Paid:
         amount = f"{booked.digits(income.amount)} {income.asset}"
         return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
     return Paid(income.income_id, income.at_ms, booked.kept(booked.product(income.amount, price)))
+
+
+def _settled_ms(source: FundingSource, places: Sequence[FundingPlace]) -> int:
+    """Up to when payments are read by a look that begins now, as far as that settles what has ended: the venue's time,
+    and never later than its last payment may be shown, as that time may be wrong. 0 where nothing has ended or the
+    venue tells no time."""
+    ended = max(places, key=lambda each: each.last_ms)
+    if not ended.last_ms:
+        return 0
+    try:
+        state = source.state(ended.symbol)
+    except SparkyError:
+        return 0
+    return 0 if state is None else min(state.at_ms, ended.last_ms + LATE_MS)
 
 
 def _are_shared(facts: FundingFacts) -> bool:
