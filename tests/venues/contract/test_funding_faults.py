@@ -118,6 +118,61 @@ def test_what_is_paid_in_a_coin_without_a_price_is_kept_as_such_and_told(floor: 
     assert (amount, "-0.252 NOSUCH" in reason) == (0, True)
 
 
+@pytest.mark.parametrize("quote", ["USDT", "USDC"])
+def test_what_is_paid_in_a_coin_is_worth_its_price_when_it_was_paid(floor: Floor, quote: str) -> None:
+    floor.exchange.markets[f"BNB{quote}"] = coin_market()
+    hourly(floor)
+    schedule(floor, asset="BNB")
+    floor.send()
+    floor.hands.now += FIRST_S
+    price = floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    floor.hands.now += 1_800
+    rounds(floor, 3)
+    assert booked(floor) == paid(floor) * price != 0
+    assert floor.sql("select count(*) from funding_payments where reason is not null") == [(0,)]
+
+
+def test_a_coin_whose_price_is_not_told_now_is_in_no_other_payments_way(floor: Floor) -> None:
+    floor.exchange.markets["BNBUSDT"] = coin_market()
+    hourly(floor)
+    schedule(floor, asset="BNB")
+    floor.send()
+    floor.hands.now += FIRST_S
+    floor.misbehave({"kind": "status", "status": 503, "path": "/klines", "times": None})
+    rounds(floor)
+    coin = paid(floor) * floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    schedule(floor, asset="USDT")
+    happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
+    rounds(floor)
+    assert booked(floor) == Decimal("-0.252")
+    floor.misbehave()
+    let_the_price_be_asked_again(floor)
+    rounds(floor)
+    assert booked(floor) == Decimal("-0.252") + coin
+
+
+def let_the_price_be_asked_again(floor: Floor) -> None:
+    """As after the minute for which a price that was not told is not asked for."""
+    record = floor.account._beside.record  # type: ignore[attr-defined] # the account is ccxt's
+    record._coins._rests_until.clear()
+
+
+def test_a_payment_that_paper_is_told_again_milliseconds_later_is_booked_once(floor: Floor) -> None:
+    hourly(floor)
+    floor.send(**PAPER)
+    rounds(floor)
+    floor.hands.now += FIRST_S + 5
+    rounds(floor, 2)
+    ((at_ms, before),) = floor.sql("select at_ms, amount_usd from funding_payments")
+    for change_ms in (3, -3):
+        edit = {"0.fundingTime": at_ms + change_ms}
+        floor.misbehave({"kind": "edit", "path": "/fundingRate", "times": None, "replace": edit})
+        floor.start_anew()
+        rounds(floor, 2)
+        assert floor.sql("select at_ms, amount_usd from funding_payments") == [(at_ms, before)]
+    assert booked(floor) == before == Decimal("-0.252")
+
+
 def test_a_person_bears_what_they_hold_outside_sparky(floor: Floor) -> None:
     happen(floor)
     floor.account.positions()  # which opens the account
