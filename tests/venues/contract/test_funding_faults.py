@@ -135,20 +135,19 @@ def test_what_is_paid_in_a_coin_is_worth_its_price_when_it_was_paid(floor: Floor
 def test_a_coin_whose_price_is_not_told_now_is_in_no_other_payments_way(floor: Floor) -> None:
     floor.exchange.markets["BNBUSDT"] = coin_market()
     hourly(floor)
-    schedule(floor, asset="BNB")
     floor.send()
     floor.hands.now += FIRST_S
-    floor.misbehave({"kind": "status", "status": 503, "path": "/klines", "times": None})
-    rounds(floor)
-    coin = paid(floor) * floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
-    schedule(floor, asset="USDT")
-    happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
-    rounds(floor)
-    assert booked(floor) == Decimal("-0.252")
-    floor.misbehave()
+    price = floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.0005"})
+    first_is_a_coin = {"kind": "edit", "path": "/income", "times": None, "replace": {"0.asset": "BNB"}}
+    floor.misbehave(first_is_a_coin, {"kind": "status", "status": 503, "path": "/klines", "times": None})
+    rounds(floor, 2)
+    assert booked(floor) == Decimal("-0.126")
+    floor.misbehave(first_is_a_coin)
     let_the_price_be_asked_again(floor)
     rounds(floor)
-    assert booked(floor) == Decimal("-0.252") + coin
+    assert booked(floor) == Decimal("-0.126") + Decimal("-0.252") * price
+    assert floor.sql("select count(*) from funding_payments where reason is not null") == [(0,)]
 
 
 def let_the_price_be_asked_again(floor: Floor) -> None:
@@ -203,7 +202,7 @@ def test_a_server_that_dies_at_any_step_of_it_loses_and_doubles_nothing(
     floor.send()
     floor.send(**PAPER)
     for step, is_done in itertools.product(STEPS, (False, True)):
-        floor.hands.now += 2
+        floor.hands.now += 61  # a minute has one payment
         happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
         floor.start_anew()
         with monkeypatch.context() as patch:
