@@ -22,7 +22,9 @@ from webhook_server.venues import Venues
 logger = structlog.get_logger()
 
 EVERY_S: Final = 15.0
-WITHIN_S: Final = 12 * 3_600.0  # what ended longer ago gets no late payment any more
+WITHIN_S: Final = (
+    12 * 3_600.0
+)  # what ended so lately is looked at, and what ended before that until its payments are read
 Symbol = tuple[str, str]  # exchange, symbol
 Passed = dict[str, dict[str, int]]  # by exchange and symbol: when a payment has become due
 
@@ -85,8 +87,9 @@ class Funding:
         symbols = {each.symbol for each in places}
         looks.expect(passed.get(first.exchange, {}), symbols)
         is_away = not first.is_paper and away.covers(first.user_id, first.exchange)
-        if is_away or not looks.is_due(now, symbols):
+        if is_away or not looks.is_due(now, symbols, is_held=any(each.is_held for each in places)):
             return
+        looks.failed(now)  # until it has succeeded
         with self._bearing(first.exchange, first.symbol, None if first.is_paper else first.user_id, away):
             looks.looked(now, symbols, self._paper.book(places) if first.is_paper else self._live.book(places))
 

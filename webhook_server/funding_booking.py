@@ -8,9 +8,10 @@ from uuid import UUID
 import structlog
 
 from engine import booked
-from engine.errors import StrategyFault, UpstreamUnavailable
+from engine.errors import SparkyError, StrategyFault, UpstreamUnavailable
 from engine.exchanges.account_record import Income
-from engine.exchanges.funding_data import FundingRate, FundingSource
+from engine.exchanges.coin_prices import QUOTES
+from engine.exchanges.funding_data import MINUTE_MS, FundingRate, FundingSource
 from engine.exchanges.readings import DOLLARS
 from engine.exchanges.venue import Account
 from engine.store.funding_rows import FundingFacts, FundingPlace, FundingShare
@@ -27,6 +28,7 @@ FUNDING_FEE: Final = "FUNDING_FEE"
 SHOWN_LATE_MS: Final = 8 * HOUR_MS  # a payment may be shown so long after others that are younger
 BEFORE_MS: Final = 2 * HOUR_MS  # what has ended so long before a payment has nothing to do with it
 SETTLED_WITHIN_S: Final = 600.0  # an order whose outcome is not known for longer does not hold a payment up
+PRICED_WITHIN_S: Final = 3_600.0  # nor does a price that is not told
 TRIES: Final = 3
 # Worth a dollar each: those of orders, and what venues pay funding in besides (Binance: BNFCR in the EU).
 DOLLARS_PAID: Final = (*DOLLARS, "BNFCR", "FDUSD", "BUSD")
@@ -51,6 +53,7 @@ class LiveFunding:
         self._clock = clock
         self._metrics = metrics
         self._held_up: dict[tuple[UUID, str, str], float] = {}
+        self._unpriced: dict[tuple[UUID, str, str], float] = {}
         self._seen: set[tuple[UUID, str, str, str]] = set()
 
     def book(self, places: Sequence[FundingPlace]) -> Found:
@@ -62,6 +65,7 @@ class LiveFunding:
         first_ms = min(each.first_ms for each in places)
         since_ms = max(first_ms, max(each.read_ms for each in places) - SHOWN_LATE_MS)
         account = self._venues.live(exchange, credentials)
+        settled_ms = _settled_ms(self._venues.funding(exchange), places)
         shown = account.income(None, since_ms, FUNDING_FEE)
         rows = self._store.funding_known(user_id, exchange, is_paper=False, since_ms=since_ms)
         known = {(each.symbol, each.income_id) for each in rows}
@@ -70,8 +74,9 @@ class LiveFunding:
             if income.kind == FUNDING_FEE and (income.symbol, income.income_id) not in known:
                 fresh.setdefault(income.symbol, []).append(income)
         held_up = [symbol for symbol, own in fresh.items() if not self._book_symbol(places[0], symbol, own, account)]
-        if shown and not held_up:
-            self._store.note_funding_read(user_id, exchange, shown[-1].at_ms)
+        read_ms = max(settled_ms, *(each.at_ms for each in shown[-1:]), 0)
+        if read_ms and not held_up:
+            self._store.note_funding_read(user_id, exchange, read_ms)
         return Found(_newest((each.symbol, each.at_ms) for each in shown), is_whole=not held_up)
 
     def _book_symbol(self, of: FundingPlace, symbol: str, incomes: Sequence[Income], account: Account) -> bool:
@@ -85,9 +90,36 @@ class LiveFunding:
         ):
             return False
         self._held_up.pop((place.user_id, place.exchange, symbol), None)
+        is_whole = True
         for income in incomes:
-            facts = self._book_payment(place, _worth(income, account), facts, since_ms)
-        return True
+            paid = self._worth(income, account, place)
+            if paid is None:
+                is_whole = False
+            else:
+                facts = self._book_payment(place, paid, facts, since_ms)
+        return is_whole
+
+    def _worth(self, income: Income, account: Account, place: FundingPlace) -> Paid | None:
+        """In dollars, of another coin by its price when it was paid. None while a price that the venue has is not told:
+        then it is asked for again, for an hour."""
+        usd = income.amount if income.asset in DOLLARS_PAID else _worth_told(income, account)
+        key = (place.user_id, place.exchange, income.income_id)
+        if usd is None and self._is_to_be_told(income.asset, account, key):
+            return None
+        self._unpriced.pop(key, None)
+        if usd is not None:
+            return Paid(income.income_id, income.at_ms, usd)
+        amount = f"{booked.digits(income.amount)} {income.asset}"
+        return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
+
+    def _is_to_be_told(self, asset: str, account: Account, key: tuple[UUID, str, str]) -> bool:
+        now = self._clock.monotonic()
+        if now - self._unpriced.setdefault(key, now) >= PRICED_WITHIN_S:
+            return False
+        try:
+            return _is_listed(account, asset)
+        except UpstreamUnavailable:
+            return True
 
     def _book_payment(self, place: FundingPlace, paid: Paid, facts: FundingFacts, since_ms: int) -> FundingFacts:
         """The facts as they were when it was booked, for the next one."""
@@ -141,6 +173,7 @@ class PaperFunding:
         exchange, symbol = places[0].exchange, places[0].symbol
         source = self._venues.funding(exchange)
         since = {each.user_id: max(each.first_ms, each.read_ms - SHOWN_LATE_MS) for each in places}
+        settled_ms = _settled_ms(source, places)
         history = source.history(symbol, min(since.values()))
         if history is None:
             if exchange not in self._told:
@@ -148,27 +181,29 @@ class PaperFunding:
             self._told.add(exchange)
             return Found({})
         prices = _Prices(source, symbol)
-        changed = [
-            place
-            for place in places
-            if not self._book_place(place, [each for each in history if each.at_ms >= since[place.user_id]], prices)
-        ]
-        return Found(_newest((symbol, each.at_ms) for each in history), is_whole=not changed)
+        is_whole = True
+        for place in places:
+            rates = [each for each in history if each.at_ms >= since[place.user_id]]
+            if not self._book_place(place, rates, prices):
+                is_whole = False
+            elif place.last_ms and settled_ms:
+                self._store.note_paper_funding_read(place, min(settled_ms, place.last_ms + LATE_MS))
+        return Found(_newest((symbol, each.at_ms) for each in history), is_whole=is_whole)
 
     def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
         """Whether all are booked; not when the books have changed meanwhile."""
         if not rates:
             return True
         since_ms = rates[0].at_ms
-        rows = self._store.funding_known(place.user_id, place.exchange, is_paper=True, since_ms=since_ms)
-        known = {(each.income_id, each.position_id) for each in rows if each.symbol == place.symbol}
+        rows = self._store.funding_known(place.user_id, place.exchange, is_paper=True, since_ms=since_ms - MINUTE_MS)
+        known = {(_payment_id(int(each.income_id)), each.position_id) for each in rows if each.symbol == place.symbol}
         facts = _facts(self._store, place, since_ms - BEFORE_MS)
         for rate in rates:
             shares = _paper_shares(rate, facts, prices, known)
             if not shares:
                 continue
             outcome = self._store.book_funding(
-                place, str(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
+                place, _payment_id(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
             )
             if outcome == "changed":
                 return False
@@ -200,22 +235,49 @@ def _paper_shares(
     found = []
     for course in courses(facts):
         net = course.net_at(rate.at_ms)
-        if net and rate.rate and (str(rate.at_ms), course.position_id) not in known:
+        if net and rate.rate and (_payment_id(rate.at_ms), course.position_id) not in known:
             usd = booked.product(net, prices.at(rate), rate.rate).copy_negate()
             found.append(share_of(booked.kept(usd), course, rate.at_ms))
     return found
 
 
-def _worth(income: Income, account: Account) -> Paid:
-    """In dollars: what is paid in another coin at its price now."""
-    if income.asset in DOLLARS_PAID:
-        return Paid(income.income_id, income.at_ms, income.amount)
+def _worth_told(income: Income, account: Account) -> Decimal | None:
     try:
-        price = account.quote(f"{income.asset}USDT").last
-    except StrategyFault:
-        amount = f"{booked.digits(income.amount)} {income.asset}"
-        return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
-    return Paid(income.income_id, income.at_ms, booked.kept(booked.product(income.amount, price)))
+        usd = account.worth_usd(income.asset, income.amount, income.at_ms)
+    except UpstreamUnavailable:
+        return None
+    return None if usd is None else booked.kept(usd)
+
+
+def _is_listed(account: Account, asset: str) -> bool:
+    """Whether a price of it is to be had at all."""
+    for quote in QUOTES:
+        try:
+            account.instrument(f"{asset}{quote}")
+        except StrategyFault:
+            continue
+        return True
+    return False
+
+
+def _payment_id(at_ms: int) -> str:
+    """Of a payment on paper, which has no name of its own: its minute, as a venue may tell its time a little otherwise
+    the next time."""
+    return str((at_ms + MINUTE_MS // 2) // MINUTE_MS * MINUTE_MS)
+
+
+def _settled_ms(source: FundingSource, places: Sequence[FundingPlace]) -> int:
+    """Up to when payments are read by a look that begins now, as far as that settles what has ended: the venue's time,
+    and never later than its last payment may be shown, as that time may be wrong. 0 where nothing has ended or the
+    venue tells no time."""
+    ended = max(places, key=lambda each: each.last_ms)
+    if not ended.last_ms:
+        return 0
+    try:
+        state = source.state(ended.symbol)
+    except SparkyError:
+        return 0
+    return 0 if state is None else min(state.at_ms, ended.last_ms + LATE_MS)
 
 
 def _are_shared(facts: FundingFacts) -> bool:

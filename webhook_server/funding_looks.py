@@ -42,6 +42,7 @@ class Looks:
     known: frozenset[str] = frozenset()  # symbols that were looked at before
     rounds: int = 0
     looked_at: float | None = None
+    failed_at: float | None = None
 
     def expect(self, passed: Mapping[str, int], symbols: Iterable[str]) -> None:
         """One more round: `passed` are payments that have become due."""
@@ -53,13 +54,20 @@ class Looks:
         if self.rounds > LAST_ROUND:
             self.wanted.clear()
 
-    def is_due(self, now: float, symbols: Iterable[str]) -> bool:
-        """`now` is monotonic. Symbols that were entered since the last look are a reason too."""
+    def is_due(self, now: float, symbols: Iterable[str], *, is_held: bool = True) -> bool:
+        """`now` is monotonic. Symbols that were entered since the last look are a reason too. After a failure what is
+        not held any more has time: its keys may never be good again."""
+        if not is_held and self.failed_at is not None and now - self.failed_at < SWEEP_EVERY_S:
+            return False
         if self.looked_at is None or now - self.looked_at >= SWEEP_EVERY_S or not self.known.issuperset(symbols):
             return True
         return bool(self.wanted) and (self.rounds < EVERY_ROUND or self.rounds % 2 == 0)
 
+    def failed(self, now: float) -> None:
+        self.failed_at = now
+
     def looked(self, now: float, symbols: Iterable[str], found: Found) -> None:
         """A look has succeeded. Where something is left to be booked the next one is due in the next round."""
+        self.failed_at = None
         self.looked_at, self.known = (now if found.is_whole else None), frozenset(symbols)
         self.wanted = {symbol: due for symbol, due in self.wanted.items() if found.newest_ms.get(symbol, -1) < due}

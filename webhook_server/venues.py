@@ -125,7 +125,7 @@ class VenuesOf:
         self._settings = settings
         self._quote_age_s = quote_age_s
         self._lock = threading.Lock()
-        self._data: dict[str, MarketData] = {}
+        self._history: dict[str, MarketData] = {}
         self._shared: dict[str, SharedQuotes] = {}
         self._funding: dict[str, FundingData] = {}
         self._live: dict[tuple[str, str], Account] = {}
@@ -135,7 +135,6 @@ class VenuesOf:
             if exchange not in self._shared:
                 address = self._address(exchange)
                 quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
-                self._data[exchange] = quotes
                 self._shared[exchange] = SharedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._shared[exchange]
 
@@ -146,8 +145,11 @@ class VenuesOf:
             return self._funding[exchange]
 
     def history(self, exchange: str) -> MarketData:
-        self.quotes(exchange)
-        return self._data[exchange]
+        """A client of its own: an exit on paper never waits for candles."""
+        with self._lock:
+            if exchange not in self._history:
+                self._history[exchange] = MarketData(exchange, self._address(exchange))
+            return self._history[exchange]
 
     def paper(self, exchange: str) -> Venue:
         fee: Decimal = self._settings.sparky_paper_fee_percent

@@ -8,6 +8,8 @@ from engine.exchanges.exchange_info import perpetuals
 from engine.exchanges.order_book_reading import OlderBookTime
 from engine.exchanges.venue_clock import venue_us
 
+CLIENT_NUMBER: Final = "clientNumber"  # our option: which client of its account it is
+CLIENTS: Final = 4  # the most that one account has
 TAKEN: Final = {"-4116": ccxt.DuplicateOrderId}  # ccxt knows -4115
 
 
@@ -29,5 +31,8 @@ class Aster(OlderBookTime, ccxt.aster):  # type: ignore[misc] # ccxt has no type
         return super().sign(path, api, method, given, *rest)
 
     def _next_nonce(self) -> int:
-        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + 1, venue_us(self))
+        """No other client of the account has it: the clients have different remainders."""
+        now_us = venue_us(self)
+        now_us += int(self.options.get(CLIENT_NUMBER, 0)) - now_us % CLIENTS
+        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + CLIENTS, now_us)
         return int(self.options["lastNonce"])

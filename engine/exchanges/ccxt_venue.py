@@ -20,15 +20,15 @@ from engine.errors import (
     VenueRefused,
 )
 from engine.exchanges import readings
+from engine.exchanges.account_record import Income
 from engine.exchanges.backoff import Backoff
+from engine.exchanges.beside import Beside
 from engine.exchanges.ccxt_record import CcxtRecord
 from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.coin_prices import CoinPrices
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
-from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import contract_size, find_market, instrument_of, market_of, record_market
-from engine.exchanges.margin_mode import MarginModes, arrange
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
@@ -51,7 +51,8 @@ POLL_S: Final = 0.2
 
 
 class CcxtVenue(CcxtRecord):
-    """One person's account on one venue (see `Account`). Threads take turns, as nonces are counted per signer.
+    """One person's account on one venue (see `Account`). Threads take turns at a client; what an exit must not wait for
+    has clients of its own (see `engine.exchanges.beside`).
 
     Make one of these per account and keep it: leverage that was set and read back is remembered for a minute.
     `backoff` is shared by all that speak to one address; None takes the process's own.
@@ -67,10 +68,9 @@ class CcxtVenue(CcxtRecord):
         backoff: Backoff | None = None,
     ) -> None:
         self._exchange = open_exchange(venue, base_url, credentials, timeout_s, backoff=backoff)
+        self._beside = Beside(lambda: open_exchange(venue, base_url, credentials, timeout_s, backoff=backoff))
         self._market_data = MarketData(venue, base_url, timeout_s, backoff=backoff)
         self._coins = CoinPrices(self._exchange, self._exchange.session.backoff.monotonic)
-        self._leverage = Leverage(self._exchange)
-        self._margin_modes = MarginModes(self._exchange)
         self._conditional = ConditionalOrders(self._exchange)
         self._fitter = Fitter(self, self._exchange.listing)
         self._sleep = sleep
@@ -143,6 +143,12 @@ class CcxtVenue(CcxtRecord):
         except StrategyFault:  # of a symbol that is not listed the venue tells no conditional orders
             return name
 
+    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
+        return self._beside.record.income(symbol, since_ms, kind)
+
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+        return self._beside.record.worth_usd(asset, amount, at_ms)
+
     def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
         legs = legs_of(protection, self.instrument(protection.symbol))
         return place_all(self, legs, self._waiting, self._sleep, again=again)
@@ -163,13 +169,13 @@ class CcxtVenue(CcxtRecord):
     def close(self) -> None:
         self._exchange.session.close()
         self._market_data.close()
+        self._beside.close()
 
     def _ordered(self, order: OrderRequest, kind: str, price: Decimal | None, more: Mapping[str, str]) -> OrderResult:
         """`price` is the limit as it was asked for."""
         fit = self._fitter.fit(order, price)
         if order.is_entry:
-            with self._telling():
-                arrange(market_of(self._exchange, order.symbol), order, self._margin_modes, self._leverage)
+            self._beside.entries.arrange(order)
         try:
             sent = self._sent(order, *fit, kind, more)
         except (VenueRefused, StrategyFault) as refusal:

@@ -10,10 +10,11 @@ Outcome = Literal["booked", "known", "changed"]
 
 
 class FundingPlace(Row):
-    """A symbol of one person in which something is held or was held lately; see the SQL function `funding_places`.
+    """A symbol of one person in which something is held, or has ended and may have payments that are not known; see the
+    SQL function `funding_places`.
 
-    `first_ms` is when the first of it was entered and `read_ms` until when funding is known (0: never), both in the
-    venue's time.
+    `first_ms` is when the first of it was entered, `last_ms` when the last of it ended (0: nothing has) and `read_ms`
+    until when funding is known (0: never), all in the venue's time.
     """
 
     user_id: UUID
@@ -23,6 +24,7 @@ class FundingPlace(Row):
     is_held: bool
     first_ms: int
     read_ms: int
+    last_ms: int = 0
 
 
 class KnownPayment(Row):

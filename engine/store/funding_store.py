@@ -13,12 +13,23 @@ class FundingStore:
     rpc: Rpc
 
     def funding_places(self, within_s: float) -> tuple[FundingPlace, ...]:
-        """Symbols in which anybody holds something, on paper or live, or did within so many seconds."""
+        """Symbols in which anybody holds something, on paper or live, or did within so many seconds or
+        since payments were read."""
         return tuple(FundingPlace.model_validate(row) for row in self.rpc.call("funding_places", within_s=within_s))
 
     def note_funding_read(self, user_id: UUID, exchange: str, read_ms: int) -> None:
         """The income of a live account is booked up to `read_ms` of the venue's time."""
         self.rpc.call("note_funding_read", user_id=user_id, exchange=exchange, read_ms=read_ms)
+
+    def note_paper_funding_read(self, place: FundingPlace, read_ms: int) -> None:
+        """Payments of what has ended in a symbol on paper are booked up to `read_ms` of the venue's time."""
+        self.rpc.call(
+            "note_paper_funding_read",
+            user_id=place.user_id,
+            exchange=place.exchange,
+            symbol=place.symbol,
+            read_ms=read_ms,
+        )
 
     def funding_known(self, user_id: UUID, exchange: str, *, is_paper: bool, since_ms: int) -> tuple[KnownPayment, ...]:
         """What is booked of payments since `since_ms`."""

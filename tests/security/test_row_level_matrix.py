@@ -49,6 +49,7 @@ TABLES: Final = {
     "liquidation_costs": ("booked_at", frozenset()),
     "llm_spend": ("decisions", frozenset()),
     "outside_holdings": ("noted_at", frozenset()),
+    "paper_funding_reads": ("updated_at", frozenset()),
     "positions": ("notes", READ),
     "reconciliation_differences": ("symbol", frozenset()),
     "signal_attempts": ("reason", frozenset()),
@@ -100,6 +101,7 @@ insert into public.liquidation_costs (user_id, exchange, symbol, income_id) valu
 insert into public.funding_payments (user_id, exchange, symbol, is_paper, income_id, position_id, at_ms, amount_usd)
   values (%(user)s, 'aster', 'BTCUSDT', false, '1', gen_random_uuid(), 1, 1);
 insert into public.funding_reads (user_id, exchange, read_ms) values (%(user)s, 'aster', 1);
+insert into public.paper_funding_reads (user_id, exchange, symbol, read_ms) values (%(user)s, 'aster', 'BTCUSDT', 1);
 insert into public.outside_holdings (user_id, exchange, symbol, quantity) values (%(user)s, 'aster', 'BTCUSDT', 1);
 insert into public.equity_points
   (strategy_id, is_paper, equity_usd, realized_pnl_usd, unrealized_pnl_usd, drawdown_percent)

@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from tests.venues.conftest import Floor
-from tests.venues.contract.test_funding import FIRST_S, PAPER, booked, happen, hourly, paid, rounds, schedule
+from tests.venues.contract.test_fees_in_a_coin import coin_market
+from tests.venues.contract.test_funding import (
+    FIRST_S,
+    PAPER,
+    booked,
+    happen,
+    hourly,
+    let_the_price_be_old,
+    paid,
+    rounds,
+    schedule,
+)
+from webhook_server.funding import WITHIN_S
 
 STEPS = ("funding_known", "funding_facts", "book_funding", "note_funding_read")
 
@@ -40,6 +52,48 @@ def test_a_payment_while_no_server_ran_is_booked_at_the_start_of_the_next(floor:
     assert booked(floor) == 2 * paid(floor)
 
 
+@pytest.mark.parametrize("environment", ["production", "paper"])
+@pytest.mark.parametrize("is_looked_at", [False, True])
+@pytest.mark.parametrize("enters_later", [False, True])
+def test_a_payment_of_what_was_closed_long_before_the_next_server_is_booked(
+    floor: Floor, environment: str, *, is_looked_at: bool, enters_later: bool
+) -> None:
+    floor.exchange.markets["ETHUSDT"] = coin_market()
+    hourly(floor)
+    floor.send(environment=environment)
+    if is_looked_at:
+        rounds(floor)
+    floor.hands.now += FIRST_S
+    let_the_price_be_old(floor)
+    floor.send(action="close", environment=environment)
+    floor.sql("update fills set created_at = created_at - interval '13 hours'")
+    floor.start_anew()
+    if enters_later:
+        floor.send(environment=environment, symbol="ETHUSDT")
+    rounds(floor, 4)
+    (trade,) = floor.store.trades()
+    assert trade.funding_usd == booked(floor) == Decimal("-0.252")
+
+
+@pytest.mark.parametrize("environment", ["production", "paper"])
+def test_what_was_closed_is_looked_at_until_all_its_payments_are_surely_shown(floor: Floor, environment: str) -> None:
+    def places() -> int:
+        return len(floor.store.funding_places(WITHIN_S))
+
+    hourly(floor)
+    floor.send(environment=environment)
+    floor.hands.now += FIRST_S
+    let_the_price_be_old(floor)
+    floor.send(action="close", environment=environment)
+    floor.sql("update fills set created_at = created_at - interval '13 hours'")
+    rounds(floor, 2)
+    assert (booked(floor), places()) == (Decimal("-0.252"), 1)
+    floor.sql("update fills set market_time_ms = market_time_ms - 9 * 3600000")  # which is all of it nine hours ago
+    floor.start_anew()
+    rounds(floor)
+    assert (booked(floor), places()) == (Decimal("-0.252"), 0)
+
+
 def test_what_is_read_begins_with_the_first_entry(floor: Floor) -> None:
     hourly(floor)
     floor.account.positions()  # which opens the account
@@ -62,6 +116,60 @@ def test_what_is_paid_in_a_coin_without_a_price_is_kept_as_such_and_told(floor: 
     assert floor.metric("funding_unexplained_total") == 1
     ((amount, reason),) = floor.sql("select amount_usd, reason from funding_payments")
     assert (amount, "-0.252 NOSUCH" in reason) == (0, True)
+
+
+@pytest.mark.parametrize("quote", ["USDT", "USDC"])
+def test_what_is_paid_in_a_coin_is_worth_its_price_when_it_was_paid(floor: Floor, quote: str) -> None:
+    floor.exchange.markets[f"BNB{quote}"] = coin_market()
+    hourly(floor)
+    schedule(floor, asset="BNB")
+    floor.send()
+    floor.hands.now += FIRST_S
+    price = floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    floor.hands.now += 1_800
+    rounds(floor, 3)
+    assert booked(floor) == paid(floor) * price != 0
+    assert floor.sql("select count(*) from funding_payments where reason is not null") == [(0,)]
+
+
+def test_a_coin_whose_price_is_not_told_now_is_in_no_other_payments_way(floor: Floor) -> None:
+    floor.exchange.markets["BNBUSDT"] = coin_market()
+    hourly(floor)
+    floor.send()
+    floor.hands.now += FIRST_S
+    price = floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.0005"})
+    first_is_a_coin = {"kind": "edit", "path": "/income", "times": None, "replace": {"0.asset": "BNB"}}
+    floor.misbehave(first_is_a_coin, {"kind": "status", "status": 503, "path": "/klines", "times": None})
+    rounds(floor, 2)
+    assert booked(floor) == Decimal("-0.126")
+    floor.misbehave(first_is_a_coin)
+    let_the_price_be_asked_again(floor)
+    rounds(floor)
+    assert booked(floor) == Decimal("-0.126") + Decimal("-0.252") * price
+    assert floor.sql("select count(*) from funding_payments where reason is not null") == [(0,)]
+
+
+def let_the_price_be_asked_again(floor: Floor) -> None:
+    """As after the minute for which a price that was not told is not asked for."""
+    record = floor.account._beside.record  # type: ignore[attr-defined] # the account is ccxt's
+    record._coins._rests_until.clear()
+
+
+def test_a_payment_that_paper_is_told_again_milliseconds_later_is_booked_once(floor: Floor) -> None:
+    hourly(floor)
+    floor.send(**PAPER)
+    rounds(floor)
+    floor.hands.now += FIRST_S + 5
+    rounds(floor, 2)
+    ((at_ms, before),) = floor.sql("select at_ms, amount_usd from funding_payments")
+    for change_ms in (3, -3):
+        edit = {"0.fundingTime": at_ms + change_ms}
+        floor.misbehave({"kind": "edit", "path": "/fundingRate", "times": None, "replace": edit})
+        floor.start_anew()
+        rounds(floor, 2)
+        assert floor.sql("select at_ms, amount_usd from funding_payments") == [(at_ms, before)]
+    assert booked(floor) == before == Decimal("-0.252")
 
 
 def test_a_person_bears_what_they_hold_outside_sparky(floor: Floor) -> None:
@@ -94,7 +202,7 @@ def test_a_server_that_dies_at_any_step_of_it_loses_and_doubles_nothing(
     floor.send()
     floor.send(**PAPER)
     for step, is_done in itertools.product(STEPS, (False, True)):
-        floor.hands.now += 2
+        floor.hands.now += 61  # a minute has one payment
         happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.001"})
         floor.start_anew()
         with monkeypatch.context() as patch:

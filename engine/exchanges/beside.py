@@ -1,0 +1,106 @@
+"""What is asked of an account beside its orders, by clients of their own: an exit never waits for these answers."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, Final
+
+from engine.errors import UpstreamUnavailable, VenueRefused
+from engine.exchanges.aster import CLIENT_NUMBER
+from engine.exchanges.ccxt_record import CcxtRecord
+from engine.exchanges.coin_prices import CoinPrices
+from engine.exchanges.conditional_orders import ConditionalOrders
+from engine.exchanges.failures import translated
+from engine.exchanges.leverage import Leverage
+from engine.exchanges.listing import market_of
+from engine.exchanges.margin_mode import MarginModes, arrange
+from engine.exchanges.venue import OrderRequest
+
+RECORD: Final = 1  # 0 is the one that sends orders
+ENTRIES: Final = 2
+
+
+class SideRecord(CcxtRecord):
+    """The part of an account's record that is read for the books alone."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+        self._conditional = ConditionalOrders(exchange)
+        self._coins = CoinPrices(exchange, exchange.session.backoff.monotonic)
+        self._lock = threading.RLock()
+
+    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+        """As `AccountRecord`'s, by a list of markets that this client has not been given before, perhaps."""
+        with self._asking():
+            self._exchange.listing.bring(self._exchange)
+        return super().worth_usd(asset, amount, at_ms)
+
+    def close(self) -> None:
+        self._exchange.session.close()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            with self._lock, translated(self._exchange):
+                yield
+        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+
+
+class Arranging:
+    """The margin modes and leverages of one account, set for its entries."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+        self.leverage = Leverage(exchange)
+        self.margin_modes = MarginModes(exchange)
+        self._lock = threading.RLock()
+
+    def arrange(self, entry: OrderRequest) -> None:
+        """Margin mode and leverage of `entry`. Raises as `Venue` says."""
+        with self.taking_turns() as exchange:
+            arrange(market_of(exchange, entry.symbol), entry, self.margin_modes, self.leverage)
+
+    @contextmanager
+    def taking_turns(self) -> Iterator[Any]:
+        """The client, while no other thread asks it."""
+        with self._lock, translated(self._exchange):
+            yield self._exchange
+
+    def close(self) -> None:
+        self._exchange.session.close()
+
+
+class Beside:
+    """Both, for one account; each is opened when it is needed first, with a client from `open_client`."""
+
+    def __init__(self, open_client: Callable[[], Any]) -> None:
+        self._open_client = open_client
+        self._lock = threading.Lock()
+        self._record: SideRecord | None = None
+        self._entries: Arranging | None = None
+
+    @property
+    def record(self) -> SideRecord:
+        with self._lock:
+            if self._record is None:
+                self._record = SideRecord(self._opened(RECORD))
+            return self._record
+
+    @property
+    def entries(self) -> Arranging:
+        with self._lock:
+            if self._entries is None:
+                self._entries = Arranging(self._opened(ENTRIES))
+            return self._entries
+
+    def _opened(self, number: int) -> Any:
+        exchange = self._open_client()
+        exchange.options[CLIENT_NUMBER] = number
+        return exchange
+
+    def close(self) -> None:
+        for each in (self._record, self._entries):
+            if each is not None:
+                each.close()
