@@ -21,6 +21,7 @@ from webhook_server.protecting import Fired, Guard
 from webhook_server.protection_fit import protectable
 from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade
 
+MOST_WAIT_S: Final = 3.0  # between the judgement of an entry's price and its order
 KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
     OPEN: "open",
     CLOSE: "close",
@@ -72,7 +73,7 @@ class Legs(ClosingLegs):
         else:
             entry_margin.check_others(self.trade, margin)
             with self.entering():
-                result, reduced_by = self._entered(size_usd, instrument, mode)
+                result, reduced_by = self._entered(size_usd, instrument, margin)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
         return self._fill(OPEN, result, order.leverage, prices).model_copy(update={"margin_mode": mode}), reduced_by
 
@@ -97,17 +98,16 @@ class Legs(ClosingLegs):
             return False
 
     def _entered(
-        self, size_usd: Decimal, instrument: Instrument, mode: MarginMode | None
+        self, size_usd: Decimal, instrument: Instrument, margin: EntryMargin
     ) -> tuple[OrderResult, tuple[str, ...]]:
-        order = self.trade.order
-        wanted = self.pricing.quantity(size_usd)
-        quantity = self._entry_quantity(size_usd, wanted, instrument)
-        fitting = quantity
-        if self.trade.wants_protection:
-            fitting = protectable(order, self.trade.held, quantity, instrument, self.pricing.quote())
-        entry_margin.check_stop(self.trade, mode, instrument, fitting, size_usd / wanted)
+        """Only the order itself is asked of the venue after the book by which its price was judged."""
+        mode = entry_margin.mode_of(self.trade, margin)
+        wanted, quantity, fitting = self._judged(size_usd, instrument, mode)
+        entry = self._entry(fitting, mode)
+        if self.venue.prepare(entry, is_flat=not self.trade.adds() and not margin.others):
+            wanted, quantity, fitting = self._judged(size_usd, instrument, mode)
         try:
-            result = self._place(OPEN, fitting, is_buy=order.side is Side.LONG, reduce_only=False, mode=mode)
+            result = self._enter(self._entry(fitting, mode))
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
@@ -116,6 +116,36 @@ class Legs(ClosingLegs):
             partial = sizing.reduced_by(fitting, result.quantity, instrument.lot)
             return result, (sizing.ReducedBy.MAX_PROTECTED_QUANTITY, *partial)
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
+
+    def _judged(
+        self, size_usd: Decimal, instrument: Instrument, mode: MarginMode | None
+    ) -> tuple[Decimal, Decimal, Decimal]:
+        """What `size_usd` is worth at the book of now, that in whole lots, and how much of it can be protected."""
+        wanted = self.pricing.quantity(size_usd)
+        quantity = self._entry_quantity(size_usd, wanted, instrument)
+        fitting = quantity
+        if self.trade.wants_protection:
+            fitting = protectable(self.trade.order, self.trade.held, quantity, instrument, self.pricing.quote())
+        entry_margin.check_stop(self.trade, mode, instrument, fitting, size_usd / wanted)
+        return wanted, quantity, fitting
+
+    def _entry(self, quantity: Decimal, mode: MarginMode | None) -> OrderRequest:
+        order = self.trade.order
+        return OrderRequest(
+            client_order_id=self.trade.client_order_id(OPEN),
+            symbol=order.symbol,
+            is_buy=order.side is Side.LONG,
+            quantity=quantity,
+            leverage=order.leverage,
+            margin_mode=mode,
+            send_by=self.clock.monotonic() + MOST_WAIT_S,
+        )
+
+    def _enter(self, entry: OrderRequest) -> OrderResult:
+        if not self.trade.is_paper:
+            self.submit()
+        limit = self.trade.order.price if self.trade.order.order_type == "LIMIT" else None
+        return place(self.venue, entry, self.clock, limit)
 
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
@@ -133,27 +163,19 @@ class Legs(ClosingLegs):
             )
         return quantity
 
-    def _place(
-        self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool, mode: MarginMode | None = None
-    ) -> OrderResult:
-        trade = self.trade
-        if not trade.is_paper:
+    def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult:
+        if not self.trade.is_paper:
             self.submit()
-        order = self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only, mode=mode)
-        limit = trade.order.price if leg == OPEN and trade.order.order_type == "LIMIT" else None
-        return place(self.venue, order, self.clock, limit)
+        return place(self.venue, self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only), self.clock)
 
-    def _order(
-        self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool, mode: MarginMode | None = None
-    ) -> OrderRequest:
+    def _order(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderRequest:
         return OrderRequest(
             client_order_id=self.trade.client_order_id(leg),
             symbol=self.trade.order.symbol,
             is_buy=is_buy,
             quantity=quantity,
             reduce_only=reduce_only,
-            leverage=self.trade.order.leverage if leg == OPEN else None,
-            margin_mode=mode,
+            leverage=None,
         )
 
     def _fill(

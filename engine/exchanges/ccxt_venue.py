@@ -28,7 +28,7 @@ from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import contract_size, find_market, instrument_of, market_of, record_market
-from engine.exchanges.margin_mode import MarginModes, arrange
+from engine.exchanges.margin_mode import MarginModes, arrange, is_arranged
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
@@ -97,6 +97,14 @@ class CcxtVenue(CcxtRecord):
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - not yet
+        with self._telling():
+            market = market_of(self._exchange, entry.symbol)
+            if is_arranged(market, entry, self._margin_modes, self._leverage):
+                return False
+            arrange(market, entry, self._margin_modes, self._leverage)
+            return True
+
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end: OPEN when it had
         not ended by then. A client id that an open order already has gives that order. Raises as `Venue` says."""
@@ -164,8 +172,7 @@ class CcxtVenue(CcxtRecord):
         """`price` is the limit as it was asked for."""
         fit = self._fitter.fit(order, price)
         if order.is_entry:
-            with self._telling():
-                arrange(market_of(self._exchange, order.symbol), order, self._margin_modes, self._leverage)
+            self.prepare(order)
         try:
             sent = self._sent(order, *fit, kind, more)
         except (VenueRefused, StrategyFault) as refusal:
@@ -216,6 +223,7 @@ class CcxtVenue(CcxtRecord):
     ) -> dict[str, Any]:
         """ccxt's order as answered; {} when the venue already has one under that id."""
         with self._telling(ordering=True):
+            _check_in_time(order)
             market = market_of(self._exchange, order.symbol)
             amount = f"{quotient(quantity, contract_size(market)):f}"
             side = "buy" if order.is_buy else "sell"
@@ -307,3 +315,11 @@ class CcxtVenue(CcxtRecord):
     def _telling(self, *, ordering: bool = False) -> Iterator[None]:
         with self._lock, translated(self._exchange, ordering=ordering):
             yield
+
+
+def _check_in_time(order: OrderRequest) -> None:
+    """Raises UpstreamUnavailable for an entry that has waited for too long since its price was judged."""
+    if order.send_by is not None and time.monotonic() > order.send_by:
+        raise UpstreamUnavailable(
+            "venue", "the entry was not sent in time: the price may be another since it was judged"
+        )

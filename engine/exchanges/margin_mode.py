@@ -36,8 +36,7 @@ class MarginModes:
         Raises VenueRefused ``leverage`` unless the venue itself says that it now is `mode`.
         """
         symbol = str(market["symbol"])
-        seen, at = self._seen.get(symbol, (None, 0.0))
-        if seen is mode and self._monotonic() - at < REMEMBERED_S:
+        if self.remembers(market, mode):
             return False
         self._seen.pop(symbol, None)
         is_changed = self._read(market) is not mode
@@ -45,6 +44,11 @@ class MarginModes:
             self._change(market, mode)
         self._seen[symbol] = (mode, self._monotonic())
         return is_changed
+
+    def remembers(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
+        """Whether `ensure` need not ask the venue."""
+        seen, at = self._seen.get(str(market["symbol"]), (None, 0.0))
+        return seen is mode and self._monotonic() - at < REMEMBERED_S
 
     def _change(self, market: Mapping[str, Any], mode: MarginMode) -> None:
         if not self._set(market, mode):
@@ -80,3 +84,9 @@ def arrange(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, 
         leverages.forget(market)
     if entry.leverage is not None:
         leverages.ensure(market, entry.leverage)
+
+
+def is_arranged(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, leverages: Leverage) -> bool:
+    """Whether `arrange` need not ask the venue."""
+    has_mode = entry.margin_mode is None or modes.remembers(market, entry.margin_mode)
+    return has_mode and (entry.leverage is None or leverages.remembers(market, entry.leverage))

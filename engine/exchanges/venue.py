@@ -132,6 +132,7 @@ class OrderRequest(Frozen):
     order to the net, and refuses it when there is nothing to reduce.
     `leverage` is set and read back before an order that is not reduce-only; it is the account's for the symbol, and
     None leaves it as it is (what an exit wants, which must not fail over it). So does `margin_mode`, before leverage.
+    `send_by` is the monotonic second after which an entry is not sent any more: its price was judged too long ago.
     """
 
     client_order_id: str = Field(min_length=1, max_length=36, pattern=r"^[.A-Z:/a-z0-9_-]+$")
@@ -141,6 +142,7 @@ class OrderRequest(Frozen):
     reduce_only: bool = False
     leverage: int | None = Field(default=1, ge=1, le=125)
     margin_mode: MarginMode | None = None
+    send_by: float | None = None
 
     @property
     def is_entry(self) -> bool:
@@ -289,6 +291,14 @@ class Venue(Quotes, Protocol):
     before anything else), StrategyFault (unknown symbol) and CredentialsRefused (this account's keys; other accounts
     are served on).
     """
+
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:
+        """Gives the symbol the margin mode and the leverage of `entry`, which is not sent.
+
+        Whether the venue had to be asked: its prices may be others by now. Where the symbol `is_flat`, a margin mode
+        that was read before is not believed.
+        """
+        ...
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Takes what the market gives, at once."""

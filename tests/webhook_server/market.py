@@ -125,6 +125,9 @@ class LiveAccount:
     def instrument(self, symbol: str) -> Instrument:
         return self._market.instrument(symbol)
 
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
     def market_order(self, order: OrderRequest) -> OrderResult:
         failures: dict[str, Exception] = {
             "refuse": VenueRefused("Margin is insufficient. (-2019)"),

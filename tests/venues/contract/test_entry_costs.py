@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.types import Side
+from simulator.book_manners import BookManners
 from tests.venues.conftest import Floor
 
 BOOKS = ["production", "paper"]
@@ -265,7 +266,7 @@ def test_a_market_that_goes_while_leverage_is_set_is_not_entered(floor: Floor, m
     done = floor.exchange.set_leverage
 
     def slow(*given: Any, **named: Any) -> Any:
-        floor.exchange.manners("BTCUSDT").spread_percent = 8
+        floor.exchange.books["BTCUSDT"] = BookManners(spread_percent=8)
         return done(*given, **named)
 
     monkeypatch.setattr(floor.exchange, "set_leverage", slow)

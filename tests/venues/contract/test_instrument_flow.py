@@ -60,7 +60,8 @@ def test_a_step_that_grew_neither_strands_an_exit_nor_an_entry(floor: Floor) -> 
 def test_a_step_of_0_is_no_step_and_keeps_nobody_from_trading(
     floor: Floor, environment: str, filters: tuple[str, ...]
 ) -> None:
-    change(floor, **{each: {"step": "0"} for each in filters})
+    for each in filters:
+        change(floor, "BTCUSDT", **{each: {"step": "0"}})
     told = floor.send("a", environment=environment, stop_loss_percent=2)
     assert (told["status"], told.get("action"), told["quantity"]) == (200, "opened", 0.009), told
     told = floor.send("c", action="close", environment=environment)
@@ -69,9 +70,7 @@ def test_a_step_of_0_is_no_step_and_keeps_nobody_from_trading(
 
 
 def test_a_tick_of_0_is_the_tick_of_the_price_precision(floor: Floor) -> None:
-    floor.send("a", stop_loss_percent=2)
     rows = {"symbols.0.filters.0.tickSize": "0"}
     floor.misbehave({"kind": "edit", "path": "/exchangeInfo", "times": None, "replace": rows})
-    change(floor)
     assert floor.send("b", stop_loss_percent=2)["action"] == "opened"
     assert floor.send("c", action="close")["action"] == "closed"

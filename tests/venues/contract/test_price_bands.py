@@ -1,4 +1,4 @@
-"""An exit that the venue's price band refuses now is made once the market is within it again; its stop waits meanwhile."""
+"""An exit that the venue's price band refuses now is made once the market is within it again."""
 
 from decimal import Decimal
 
