@@ -67,7 +67,7 @@ def symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
         "quoteAsset": quote,
         "marginAsset": quote,
         "pricePrecision": rules.price_decimals,
-        "quantityPrecision": rules.quantity_precision,
+        "quantityPrecision": max(0, -int(rules.lot.step.normalize().as_tuple().exponent)),
         "baseAssetPrecision": 8,
         "quotePrecision": 8,
         "underlyingType": "COIN",

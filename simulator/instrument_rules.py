@@ -59,7 +59,6 @@ class InstrumentRules:
     refused_with: int | None = None
     reductions_refused: bool = False
     price_decimals: int = field(default=0)
-    quantity_decimals: int = field(default=0)
 
     @classmethod
     def of(cls, symbol: str, market: Market) -> "InstrumentRules":
@@ -72,13 +71,7 @@ class InstrumentRules:
             market_lot=LotRule(step, step, most),
             pair=symbol.partition("_")[0],
             price_decimals=market.decimals,
-            quantity_decimals=market.lot_decimals,
         )
-
-    @property
-    def quantity_precision(self) -> int:
-        """Of the step of LOT_SIZE; where that is 0, which is none, quantities have so many decimals all the same."""
-        return _decimals(self.lot.step) if self.lot.step else self.quantity_decimals
 
     @property
     def step(self) -> Decimal:
@@ -90,8 +83,6 @@ class InstrumentRules:
         quantity = number_in(given, "quantity")
         if quantity <= 0:
             raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
-        if _decimals(quantity) > self.quantity_precision:
-            raise self._told(AsterRefusal(-1111, "Precision is over the maximum defined for this asset."))
         try:
             if given.get("type") != "LIMIT":
                 self.market_lot.check(quantity)

@@ -1,6 +1,8 @@
 """With which margin an entry is made, and whether it can be made so: others of its account, and its own stop."""
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Final
 
 from engine import booked
 from engine.exchanges.venue import Instrument
@@ -14,6 +16,9 @@ from webhook_server.trade import Trade
 
 class MarginFault(AccountFault):
     """The entry would not have the margin that it asks for, or could not be protected with it; nothing was sent."""
+
+
+_UNTOLD: Final = ", and the venue does not tell which margin mode the symbol has"
 
 
 def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
@@ -41,22 +46,33 @@ def check_others(trade: Trade, found: EntryMargin) -> None:
 
 
 def check_stop(
-    trade: Trade, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
+    trade: Trade,
+    mode: Callable[[], MarginMode | None],
+    instrument: Instrument,
+    quantity: Decimal,
+    price: Decimal,
 ) -> None:
-    """Raises MarginFault where an isolated entry of `quantity` at `price` would be liquidated before its stop acts."""
+    """Raises MarginFault where an isolated entry of `quantity` at `price` would be liquidated before its stop acts.
+
+    `mode` is asked for only where that counts; None (the venue does not tell it) may be isolated.
+    """
     order, held = trade.order, trade.held if trade.adds() else None
     stop, _ = sizing.protective_prices(order, price, instrument.tick)
     if stop is None and held is not None:
         stop = held.stop_loss_price
-    if mode is not MarginMode.ISOLATED or stop is None:
+    if stop is None:
         return
     whole = booked.total((quantity, *(() if held is None else (held.quantity,))))
     cost = booked.total((booked.product(quantity, price), *(() if held is None else (held.position_size_usd,))))
     stake = Stake(order.side, whole, cost, rate_of(instrument.maintenance_rate, order.leverage))
     at = stake.liquidation_price(booked.quotient(cost, Decimal(order.leverage)))
-    if at is not None and (stop - at) * stake.sign <= 0:
+    if at is None or (stop - at) * stake.sign > 0:
+        return
+    actual = mode()
+    if actual is None or actual is MarginMode.ISOLATED:
         told = booked.digits(booked.stepped(at, instrument.tick, "ROUND_HALF_EVEN"))
         raise MarginFault(
             f"{order.symbol}: the stop at {booked.digits(stop)} could never act, as isolated margin at a leverage of "
-            f"{order.leverage} is liquidated at about {told}: take a nearer stop, less leverage or cross margin"
+            f"{order.leverage} is liquidated at about {told}{_UNTOLD if actual is None else ''}: take a nearer stop, "
+            "less leverage or cross margin"
         )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Final, Literal
 
 from engine.errors import VenueRefused
@@ -101,11 +102,13 @@ class Legs(ClosingLegs):
         self, size_usd: Decimal, instrument: Instrument, margin: EntryMargin
     ) -> tuple[OrderResult, tuple[str, ...]]:
         """Only the order itself is asked of the venue after the book by which its price was judged."""
-        mode = entry_margin.mode_of(self.trade, margin)
-        wanted, quantity, fitting = self._judged(size_usd, instrument, mode)
-        entry = self._entry(fitting, mode)
-        if self.venue.prepare(entry, is_flat=not self.trade.adds() and not margin.others):
-            wanted, quantity, fitting = self._judged(size_usd, instrument, mode)
+        mode, symbol = entry_margin.mode_of(self.trade, margin), self.trade.order.symbol
+        at_venue = cache(lambda: mode or self.account.margin_mode(symbol))
+        wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
+        is_flat = not self.trade.adds() and not margin.others
+        is_asked = self.venue.prepare(self._entry(fitting, mode), is_flat=is_flat)
+        if is_asked or at_venue.cache_info().currsize:
+            wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
         try:
             result = self._enter(self._entry(fitting, mode))
         except VenueRefused as error:
@@ -118,7 +121,7 @@ class Legs(ClosingLegs):
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
 
     def _judged(
-        self, size_usd: Decimal, instrument: Instrument, mode: MarginMode | None
+        self, size_usd: Decimal, instrument: Instrument, mode: Callable[[], MarginMode | None]
     ) -> tuple[Decimal, Decimal, Decimal]:
         """What `size_usd` is worth at the book of now, that in whole lots, and how much of it can be protected."""
         wanted = self.pricing.quantity(size_usd)

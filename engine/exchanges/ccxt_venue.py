@@ -45,6 +45,7 @@ from engine.exchanges.venue import (
     Quote,
     Ticker,
 )
+from engine.types import MarginMode
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
@@ -97,13 +98,19 @@ class CcxtVenue(CcxtRecord):
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
-    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - not yet
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:
         with self._telling():
             market = market_of(self._exchange, entry.symbol)
+            if is_flat:
+                self._margin_modes.forget(market)
             if is_arranged(market, entry, self._margin_modes, self._leverage):
                 return False
             arrange(market, entry, self._margin_modes, self._leverage)
             return True
+
+    def margin_mode(self, symbol: str) -> MarginMode | None:
+        with self._asking():
+            return self._margin_modes.told(market_of(self._exchange, symbol))
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end: OPEN when it had

@@ -345,6 +345,10 @@ class Account(Venue, AccountRecord, Protocol):
 
     def balance(self) -> Balance: ...
 
+    def margin_mode(self, symbol: str) -> MarginMode | None:
+        """The symbol's margin mode now; None where the venue does not tell."""
+        ...
+
     def state(self) -> AccountState:
         """How the account is set up there. Raises nothing: what cannot be read is not known."""
         ...

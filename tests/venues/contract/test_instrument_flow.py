@@ -53,24 +53,3 @@ def test_a_step_that_grew_neither_strands_an_exit_nor_an_entry(floor: Floor) -> 
     told = floor.send("b", size=420)
     assert (told["action"], Decimal(str(told["quantity"]))) == ("opened", Decimal("0.01"))
     assert floor.booked() == floor.net()
-
-
-@pytest.mark.parametrize("environment", ["production", "paper"])
-@pytest.mark.parametrize("filters", [("lot",), ("market_lot",), ("lot", "market_lot")])
-def test_a_step_of_0_is_no_step_and_keeps_nobody_from_trading(
-    floor: Floor, environment: str, filters: tuple[str, ...]
-) -> None:
-    for each in filters:
-        change(floor, "BTCUSDT", **{each: {"step": "0"}})
-    told = floor.send("a", environment=environment, stop_loss_percent=2)
-    assert (told["status"], told.get("action"), told["quantity"]) == (200, "opened", 0.009), told
-    told = floor.send("c", action="close", environment=environment)
-    assert (told["status"], told.get("action"), told["remaining_quantity"]) == (200, "closed", 0)
-    assert floor.booked() == floor.net() == 0
-
-
-def test_a_tick_of_0_is_the_tick_of_the_price_precision(floor: Floor) -> None:
-    rows = {"symbols.0.filters.0.tickSize": "0"}
-    floor.misbehave({"kind": "edit", "path": "/exchangeInfo", "times": None, "replace": rows})
-    assert floor.send("b", stop_loss_percent=2)["action"] == "opened"
-    assert floor.send("c", action="close")["action"] == "closed"
