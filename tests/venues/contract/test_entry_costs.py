@@ -299,3 +299,28 @@ def test_an_entry_that_waited_for_its_account_is_not_sent_at_a_price_of_then(
     monkeypatch.undo()
     assert floor.send("b")["action"] == "opened"
     floor.check_books()
+
+
+@pytest.mark.parametrize("is_paper", [True, False])
+def test_an_isolated_entry_that_the_mark_price_would_liquidate_at_once_is_refused(
+    floor: Floor, *, is_paper: bool
+) -> None:
+    def told(mode: str, leverage: int, action: str = "buy") -> dict[str, Any]:
+        owner = floor.strategy(margin_mode=mode, leverage_max=50, is_paper_trading=is_paper)
+        return floor.send(strategy_id=owner, leverage=leverage, action=action)
+
+    floor.quote_as(mark_percent=-2.8)
+    assert told("isolated", 50)["action"] == "rejected"
+    assert "mark price" in told("isolated", 50)["reason"]
+    assert orders_sent(floor) == 0
+    floor.quote_as(mark_percent=2.8)
+    assert told("isolated", 50, "sell")["action"] == "rejected"
+    assert told("isolated", 5)["action"] == "opened"
+
+
+def test_the_mark_price_counts_with_the_margin_mode_that_the_account_has(floor: Floor) -> None:
+    floor.quote_as(mark_percent=-2.8)
+    floor.arrange(isolated=["BTCUSDT"])
+    assert floor.send(leverage=50)["action"] == "rejected"
+    floor.arrange(isolated=[])
+    assert floor.send(leverage=50)["action"] == "opened"
