@@ -8,7 +8,7 @@ from functools import cache
 from typing import Final, Literal
 
 from engine.errors import VenueRefused
-from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Venue
+from engine.exchanges.venue import Instrument, OrderKind, OrderRequest, OrderResult, Venue
 from engine.store.margin_rows import EntryMargin
 from engine.store.webhook_rows import Fill
 from engine.types import MarginMode, Position, Side
@@ -19,7 +19,7 @@ from webhook_server.entry_pricing import EntryPricing
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
-from webhook_server.protection_fit import protectable
+from webhook_server.protection_fit import check_number, protectable
 from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade
 
 MOST_WAIT_S: Final = 3.0  # between the judgement of an entry's price and its order
@@ -102,6 +102,9 @@ class Legs(ClosingLegs):
         self, size_usd: Decimal, instrument: Instrument, margin: EntryMargin
     ) -> tuple[OrderResult, tuple[str, ...]]:
         """Only the order itself is asked of the venue after the book by which its price was judged."""
+        if self.trade.wants_protection and instrument.most_stops is not None:
+            kept = self.trade.held if self.trade.adds() else None
+            check_number(self.trade.order, kept, instrument, self._waiting(kept))
         mode, symbol = entry_margin.mode_of(self.trade, margin), self.trade.order.symbol
         at_venue = cache(lambda: mode or self.account.margin_mode(symbol))
         wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
@@ -120,16 +123,25 @@ class Legs(ClosingLegs):
             return result, (sizing.ReducedBy.MAX_PROTECTED_QUANTITY, *partial)
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
 
+    def _waiting(self, kept: Position | None) -> int:
+        """How many conditional orders wait in the symbol; on paper as many as what is `kept` would have."""
+        if self.trade.is_paper:
+            prices = () if kept is None else (kept.stop_loss_price, kept.take_profit_price)
+            return sum(price is not None for price in prices)
+        plain = {OrderKind.MARKET, OrderKind.LIMIT}
+        return sum(each.kind not in plain for each in self.account.orders_open(self.trade.order.symbol))
+
     def _judged(
         self, size_usd: Decimal, instrument: Instrument, mode: Callable[[], MarginMode | None]
     ) -> tuple[Decimal, Decimal, Decimal]:
         """What `size_usd` is worth at the book of now, that in whole lots, and how much of it can be protected."""
-        wanted = self.pricing.quantity(size_usd)
+        wanted, mark = self.pricing.priced(size_usd)
         quantity = self._entry_quantity(size_usd, wanted, instrument)
         fitting = quantity
         if self.trade.wants_protection:
             fitting = protectable(self.trade.order, self.trade.held, quantity, instrument, self.pricing.quote())
-        entry_margin.check_stop(self.trade, mode, instrument, fitting, size_usd / wanted)
+        entry = entry_margin.Prospect(fitting, size_usd / wanted, mark)
+        entry_margin.check_liquidation(self.trade, mode, instrument, entry)
         return wanted, quantity, fitting
 
     def _entry(self, quantity: Decimal, mode: MarginMode | None) -> OrderRequest:

@@ -76,7 +76,7 @@ class Instrument(Frozen):
     publish them. `status` is the venue's word: only a `TRADING` instrument is entered into; `GONE` is one that it
     listed before and lists no more. `maintenance_rate` is the share of the notional that must be left as margin, as
     the venue publishes it to anybody. A buy may be made at up to `multiplier_up` times the mark price, a sale at
-    `multiplier_down` times it or more.
+    `multiplier_down` times it or more. At most `most_stops` conditional orders may wait at once.
     """
 
     symbol: str
@@ -91,6 +91,7 @@ class Instrument(Frozen):
     maintenance_rate: Decimal | None = None
     multiplier_up: Decimal | None = None
     multiplier_down: Decimal | None = None
+    most_stops: int | None = None
 
     @property
     def is_trading(self) -> bool:
