@@ -1,6 +1,8 @@
 """With which margin an entry is made, and whether it can be made so: others of its account, and its own stop."""
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Final, NamedTuple
 
 from engine import booked
 from engine.exchanges.venue import Instrument
@@ -14,6 +16,17 @@ from webhook_server.trade import Trade
 
 class MarginFault(AccountFault):
     """The entry would not have the margin that it asks for, or could not be protected with it; nothing was sent."""
+
+
+_UNTOLD: Final = ", and the venue does not tell which margin mode the symbol has"
+
+
+class Prospect(NamedTuple):
+    """An entry that is not made yet, and the mark price (None: not known)."""
+
+    quantity: Decimal
+    price: Decimal
+    mark: Decimal | None
 
 
 def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
@@ -40,23 +53,47 @@ def check_others(trade: Trade, found: EntryMargin) -> None:
     )
 
 
-def check_stop(
-    trade: Trade, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
+def check_liquidation(
+    trade: Trade, mode: Callable[[], MarginMode | None], instrument: Instrument, entry: Prospect
 ) -> None:
-    """Raises MarginFault where an isolated entry of `quantity` at `price` would be liquidated before its stop acts."""
-    order, held = trade.order, trade.held if trade.adds() else None
-    stop, _ = sizing.protective_prices(order, price, instrument.tick)
-    if stop is None and held is not None:
-        stop = held.stop_loss_price
-    if mode is not MarginMode.ISOLATED or stop is None:
+    """Raises MarginFault where an isolated `entry` would be liquidated before its stop acts, or at once.
+
+    `mode` is asked for only where that counts; None (the venue does not tell it) may be isolated.
+    """
+    order, stop = trade.order, _stop_price(trade, instrument, entry)
+    stake = _stake(trade, instrument, entry)
+    at = stake.liquidation_price(booked.quotient(stake.cost_usd, Decimal(order.leverage)))
+
+    def is_beyond(price: Decimal | None) -> bool:
+        return price is not None and at is not None and (price - at) * stake.sign <= 0
+
+    if at is None or not (is_beyond(entry.mark) or is_beyond(stop)):
         return
-    whole = booked.total((quantity, *(() if held is None else (held.quantity,))))
-    cost = booked.total((booked.product(quantity, price), *(() if held is None else (held.position_size_usd,))))
-    stake = Stake(order.side, whole, cost, rate_of(instrument.maintenance_rate, order.leverage))
-    at = stake.liquidation_price(booked.quotient(cost, Decimal(order.leverage)))
-    if at is not None and (stop - at) * stake.sign <= 0:
-        told = booked.digits(booked.stepped(at, instrument.tick, "ROUND_HALF_EVEN"))
-        raise MarginFault(
-            f"{order.symbol}: the stop at {booked.digits(stop)} could never act, as isolated margin at a leverage of "
-            f"{order.leverage} is liquidated at about {told}: take a nearer stop, less leverage or cross margin"
-        )
+    actual = mode()
+    if actual is MarginMode.CROSS:
+        return
+    told = booked.digits(booked.stepped(at, instrument.tick, "ROUND_HALF_EVEN"))
+    margin = f"isolated margin at a leverage of {order.leverage} is liquidated at about {told}"
+    margin += _UNTOLD if actual is None else ""
+    if entry.mark is not None and is_beyond(entry.mark):
+        mark = f"the mark price of {booked.digits(entry.mark)} is beyond that"
+        raise MarginFault(f"{order.symbol}: {margin}, and {mark}: take less leverage or cross margin")
+    raise MarginFault(
+        f"{order.symbol}: the stop at {booked.digits(stop or at)} could never act, as {margin}: take a nearer stop, "
+        "less leverage or cross margin"
+    )
+
+
+def _stop_price(trade: Trade, instrument: Instrument, entry: Prospect) -> Decimal | None:
+    stop, _ = sizing.protective_prices(trade.order, entry.price, instrument.tick)
+    return trade.held.stop_loss_price if stop is None and trade.adds() and trade.held is not None else stop
+
+
+def _stake(trade: Trade, instrument: Instrument, entry: Prospect) -> Stake:
+    """Of the whole position once the entry is made."""
+    quantity, cost = entry.quantity, booked.product(entry.quantity, entry.price)
+    if trade.adds() and trade.held is not None:
+        quantity = booked.total((quantity, trade.held.quantity))
+        cost = booked.total((cost, trade.held.position_size_usd))
+    order = trade.order
+    return Stake(order.side, quantity, cost, rate_of(instrument.maintenance_rate, order.leverage))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from engine import booked
 from engine.errors import SparkyError
@@ -23,6 +24,13 @@ class EntryRefused(SparkyError):
         self.refusal = refusal
 
 
+class Priced(NamedTuple):
+    """How much of the base asset the entry's dollars are worth, and the mark price of that moment (None: not known)."""
+
+    quantity: Decimal
+    mark: Decimal | None
+
+
 @dataclass(frozen=True)
 class EntryPricing:
     """Of one order, by what `quotes` returns, on paper and live alike; exits ask for none. `slippage_percent` is what a
@@ -36,12 +44,12 @@ class EntryPricing:
     def refusal(self, size_usd: Decimal) -> Refusal | None:
         """Why an entry of `size_usd` is not made. Raises what the quotes raise."""
         try:
-            self.quantity(size_usd)
+            self.priced(size_usd)
         except EntryRefused as refused:
             return refused.refusal
         return None
 
-    def quantity(self, size_usd: Decimal) -> Decimal:
+    def priced(self, size_usd: Decimal) -> Priced:
         """How much of the base asset `size_usd` is worth at what the book and slippage make of the price, so that the
         notional stays within it. Raises EntryRefused and what the quotes raise."""
         quotes, symbol, is_buy = self.quotes(), self.order.symbol, self._is_buy
@@ -55,7 +63,7 @@ class EntryPricing:
         limit = self._limit_price
         sent = instrument.floored(quantity)
         _check(refused_by_slippage(book, sent, self.limits, is_buy=is_buy, limit_price=limit))
-        return quantity
+        return Priced(quantity, book.mark)
 
     def quote(self) -> Quote:
         """Best bid and ask of the book; the one that a stop of the entry is nearer to stands for the last price.

@@ -187,7 +187,7 @@ class PaperFunding:
             if not self._book_place(place, rates, prices):
                 is_whole = False
             elif place.last_ms and settled_ms:
-                self._store.note_paper_funding_read(place, min(settled_ms, place.last_ms + LATE_MS))
+                self._store.note_paper_funding_read(place, min(settled_ms, place.last_ms + SHOWN_LATE_MS))
         return Found(_newest((symbol, each.at_ms) for each in history), is_whole=is_whole)
 
     def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
@@ -277,7 +277,7 @@ def _settled_ms(source: FundingSource, places: Sequence[FundingPlace]) -> int:
         state = source.state(ended.symbol)
     except SparkyError:
         return 0
-    return 0 if state is None else min(state.at_ms, ended.last_ms + LATE_MS)
+    return 0 if state is None else min(state.at_ms, ended.last_ms + SHOWN_LATE_MS)
 
 
 def _are_shared(facts: FundingFacts) -> bool:

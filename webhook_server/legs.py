@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Final, Literal
 
 from engine.errors import VenueRefused
-from engine.exchanges.venue import Instrument, OrderRequest, OrderResult, Venue
+from engine.exchanges.venue import Instrument, OrderKind, OrderRequest, OrderResult, Venue
 from engine.store.margin_rows import EntryMargin
 from engine.store.webhook_rows import Fill
 from engine.types import MarginMode, Position, Side
@@ -18,9 +19,10 @@ from webhook_server.entry_pricing import EntryPricing
 from webhook_server.metrics import Metrics
 from webhook_server.placing import find, place
 from webhook_server.protecting import Fired, Guard
-from webhook_server.protection_fit import protectable
+from webhook_server.protection_fit import check_number, protectable
 from webhook_server.trade import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade
 
+MOST_WAIT_S: Final = 3.0  # between the judgement of an entry's price and its order
 KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
     OPEN: "open",
     CLOSE: "close",
@@ -72,7 +74,7 @@ class Legs(ClosingLegs):
         else:
             entry_margin.check_others(self.trade, margin)
             with self.entering():
-                result, reduced_by = self._entered(size_usd, instrument, mode)
+                result, reduced_by = self._entered(size_usd, instrument, margin)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
         return self._fill(OPEN, result, order.leverage, prices).model_copy(update={"margin_mode": mode}), reduced_by
 
@@ -97,17 +99,21 @@ class Legs(ClosingLegs):
             return False
 
     def _entered(
-        self, size_usd: Decimal, instrument: Instrument, mode: MarginMode | None
+        self, size_usd: Decimal, instrument: Instrument, margin: EntryMargin
     ) -> tuple[OrderResult, tuple[str, ...]]:
-        order = self.trade.order
-        wanted = self.pricing.quantity(size_usd)
-        quantity = self._entry_quantity(size_usd, wanted, instrument)
-        fitting = quantity
-        if self.trade.wants_protection:
-            fitting = protectable(order, self.trade.held, quantity, instrument, self.pricing.quote())
-        entry_margin.check_stop(self.trade, mode, instrument, fitting, size_usd / wanted)
+        """Only the order itself is asked of the venue after the book by which its price was judged."""
+        if self.trade.wants_protection and instrument.most_stops is not None:
+            kept = self.trade.held if self.trade.adds() else None
+            check_number(self.trade.order, kept, instrument, self._waiting(kept))
+        mode, symbol = entry_margin.mode_of(self.trade, margin), self.trade.order.symbol
+        at_venue = cache(lambda: mode or self.account.margin_mode(symbol))
+        wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
+        is_flat = not self.trade.adds() and not margin.others
+        is_asked = self.venue.prepare(self._entry(fitting, mode), is_flat=is_flat)
+        if is_asked or at_venue.cache_info().currsize:
+            wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
         try:
-            result = self._place(OPEN, fitting, is_buy=order.side is Side.LONG, reduce_only=False, mode=mode)
+            result = self._enter(self._entry(fitting, mode))
         except VenueRefused as error:
             if error.kind == "not_marketable":
                 raise NothingToDo(str(error)) from error
@@ -116,6 +122,45 @@ class Legs(ClosingLegs):
             partial = sizing.reduced_by(fitting, result.quantity, instrument.lot)
             return result, (sizing.ReducedBy.MAX_PROTECTED_QUANTITY, *partial)
         return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
+
+    def _waiting(self, kept: Position | None) -> int:
+        """How many conditional orders wait in the symbol; on paper as many as what is `kept` would have."""
+        if self.trade.is_paper:
+            prices = () if kept is None else (kept.stop_loss_price, kept.take_profit_price)
+            return sum(price is not None for price in prices)
+        plain = {OrderKind.MARKET, OrderKind.LIMIT}
+        return sum(each.kind not in plain for each in self.account.orders_open(self.trade.order.symbol))
+
+    def _judged(
+        self, size_usd: Decimal, instrument: Instrument, mode: Callable[[], MarginMode | None]
+    ) -> tuple[Decimal, Decimal, Decimal]:
+        """What `size_usd` is worth at the book of now, that in whole lots, and how much of it can be protected."""
+        wanted, mark = self.pricing.priced(size_usd)
+        quantity = self._entry_quantity(size_usd, wanted, instrument)
+        fitting = quantity
+        if self.trade.wants_protection:
+            fitting = protectable(self.trade.order, self.trade.held, quantity, instrument, self.pricing.quote())
+        entry = entry_margin.Prospect(fitting, size_usd / wanted, mark)
+        entry_margin.check_liquidation(self.trade, mode, instrument, entry)
+        return wanted, quantity, fitting
+
+    def _entry(self, quantity: Decimal, mode: MarginMode | None) -> OrderRequest:
+        order = self.trade.order
+        return OrderRequest(
+            client_order_id=self.trade.client_order_id(OPEN),
+            symbol=order.symbol,
+            is_buy=order.side is Side.LONG,
+            quantity=quantity,
+            leverage=order.leverage,
+            margin_mode=mode,
+            send_by=self.clock.monotonic() + MOST_WAIT_S,
+        )
+
+    def _enter(self, entry: OrderRequest) -> OrderResult:
+        if not self.trade.is_paper:
+            self.submit()
+        limit = self.trade.order.price if self.trade.order.order_type == "LIMIT" else None
+        return place(self.venue, entry, self.clock, limit)
 
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
@@ -133,27 +178,19 @@ class Legs(ClosingLegs):
             )
         return quantity
 
-    def _place(
-        self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool, mode: MarginMode | None = None
-    ) -> OrderResult:
-        trade = self.trade
-        if not trade.is_paper:
+    def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult:
+        if not self.trade.is_paper:
             self.submit()
-        order = self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only, mode=mode)
-        limit = trade.order.price if leg == OPEN and trade.order.order_type == "LIMIT" else None
-        return place(self.venue, order, self.clock, limit)
+        return place(self.venue, self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only), self.clock)
 
-    def _order(
-        self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool, mode: MarginMode | None = None
-    ) -> OrderRequest:
+    def _order(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderRequest:
         return OrderRequest(
             client_order_id=self.trade.client_order_id(leg),
             symbol=self.trade.order.symbol,
             is_buy=is_buy,
             quantity=quantity,
             reduce_only=reduce_only,
-            leverage=self.trade.order.leverage if leg == OPEN else None,
-            margin_mode=mode,
+            leverage=None,
         )
 
     def _fill(

@@ -35,6 +35,21 @@ def protectable(
     return room
 
 
+def check_number(order: Order, held: Position | None, instrument: Instrument, waiting: int) -> None:
+    """Raises VenueRefused where the protective orders of an entry, added to what is `held`, are too many beside the
+    `waiting` ones. Those of what is held wait until the new ones are placed."""
+    stop, target = order.stop_loss_percent, order.take_profit_percent
+    if held is not None:
+        stop, target = stop or held.stop_loss_price, target or held.take_profit_price
+    needed = sum(each is not None for each in (stop, target))
+    most = instrument.most_stops
+    if most is not None and needed and waiting + needed > most:
+        raise VenueRefused(
+            f"{order.symbol}: {needed} protective orders are needed, {waiting} wait, and the venue takes {most} at "
+            "most: cancel some at the venue, or ask for fewer"
+        )
+
+
 def _check_prices(order: Order, held: Position | None, instrument: Instrument, quote: Quote) -> None:
     """At the price that the entry would have now; what is held keeps the prices that the order does not name."""
     is_long = order.side is Side.LONG

@@ -14,8 +14,9 @@ from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.listing import market_of
-from engine.exchanges.margin_mode import MarginModes, arrange
+from engine.exchanges.margin_mode import MarginModes, arrange, is_arranged
 from engine.exchanges.venue import OrderRequest
+from engine.types import MarginMode
 
 RECORD: Final = 1  # 0 is the one that sends orders
 ENTRIES: Final = 2
@@ -57,10 +58,21 @@ class Arranging:
         self.margin_modes = MarginModes(exchange)
         self._lock = threading.RLock()
 
-    def arrange(self, entry: OrderRequest) -> None:
-        """Margin mode and leverage of `entry`. Raises as `Venue` says."""
+    def prepare(self, entry: OrderRequest, *, is_flat: bool) -> bool:
+        """Margin mode and leverage of `entry`; see `Venue.prepare`."""
         with self.taking_turns() as exchange:
-            arrange(market_of(exchange, entry.symbol), entry, self.margin_modes, self.leverage)
+            market = market_of(exchange, entry.symbol)
+            if is_flat:
+                self.margin_modes.forget(market)
+            if is_arranged(market, entry, self.margin_modes, self.leverage):
+                return False
+            arrange(market, entry, self.margin_modes, self.leverage)
+            return True
+
+    def margin_mode(self, symbol: str) -> MarginMode | None:
+        """The symbol's mode, read now; None where the venue does not tell."""
+        with self.taking_turns() as exchange:
+            return self.margin_modes.told(market_of(exchange, symbol))
 
     @contextmanager
     def taking_turns(self) -> Iterator[Any]:

@@ -45,6 +45,7 @@ from engine.exchanges.venue import (
     Quote,
     Ticker,
 )
+from engine.types import MarginMode
 
 POLLS: Final = 10
 POLL_S: Final = 0.2
@@ -100,6 +101,15 @@ class CcxtVenue(CcxtRecord):
     def instrument_now(self, symbol: str) -> Instrument:
         self._exchange.listing.read_at_once()
         return self.instrument(symbol)
+
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:
+        return self._beside.entries.prepare(entry, is_flat=is_flat)
+
+    def margin_mode(self, symbol: str) -> MarginMode | None:
+        try:
+            return self._beside.entries.margin_mode(symbol)
+        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+            raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end: OPEN when it had
@@ -175,7 +185,7 @@ class CcxtVenue(CcxtRecord):
         """`price` is the limit as it was asked for."""
         fit = self._fitter.fit(order, price)
         if order.is_entry:
-            self._beside.entries.arrange(order)
+            self.prepare(order)
         try:
             sent = self._sent(order, *fit, kind, more)
         except (VenueRefused, StrategyFault) as refusal:
@@ -226,6 +236,7 @@ class CcxtVenue(CcxtRecord):
     ) -> dict[str, Any]:
         """ccxt's order as answered; {} when the venue already has one under that id."""
         with self._telling(ordering=True):
+            _check_in_time(order)
             market = market_of(self._exchange, order.symbol)
             amount = f"{quotient(quantity, contract_size(market)):f}"
             side = "buy" if order.is_buy else "sell"
@@ -317,3 +328,11 @@ class CcxtVenue(CcxtRecord):
     def _telling(self, *, ordering: bool = False) -> Iterator[None]:
         with self._lock, translated(self._exchange, ordering=ordering):
             yield
+
+
+def _check_in_time(order: OrderRequest) -> None:
+    """Raises UpstreamUnavailable for an entry that has waited for too long since its price was judged."""
+    if order.send_by is not None and time.monotonic() > order.send_by:
+        raise UpstreamUnavailable(
+            "venue", "the entry was not sent in time: the price may be another since it was judged"
+        )

@@ -24,8 +24,7 @@ class Leverage:
     def ensure(self, market: Mapping[str, Any], leverage: int) -> None:
         """Raises VenueRefused ``leverage`` unless the venue itself says that it now is `leverage`."""
         symbol = str(market["symbol"])
-        seen, at = self._seen.get(symbol, (None, 0.0))
-        if seen == leverage and self._monotonic() - at < REMEMBERED_S:
+        if self.remembers(market, leverage):
             return
         self._seen.pop(symbol, None)
         actual = self._set(market, leverage)
@@ -33,6 +32,11 @@ class Leverage:
             what = "its answer cannot be read back" if actual is None else f"{actual} is set"
             raise VenueRefused(f"{symbol}: leverage {leverage} was asked for and {what}", "leverage")
         self._seen[symbol] = (leverage, self._monotonic())
+
+    def remembers(self, market: Mapping[str, Any], leverage: int) -> bool:
+        """Whether `ensure` need not ask the venue."""
+        seen, at = self._seen.get(str(market["symbol"]), (None, 0.0))
+        return seen == leverage and self._monotonic() - at < REMEMBERED_S
 
     def forget(self, market: Mapping[str, Any]) -> None:
         """It is set and read again before the next entry."""

@@ -90,6 +90,7 @@ def instrument_of(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrum
         maintenance_rate=_maintenance_rate(market),
         multiplier_up=_bound(band.get("multiplierUp")),
         multiplier_down=_bound(band.get("multiplierDown")),
+        most_stops=_number(filters.get("MAX_NUM_ALGO_ORDERS", {}).get("limit")),
     )
 
 
@@ -159,6 +160,11 @@ def _info(market: Mapping[str, Any]) -> Mapping[str, Any]:
 def _bound(told: Any) -> Decimal | None:
     """None for none, and for 0, as venues write it."""
     return exact(told or 0) or None
+
+
+def _number(told: Any) -> int | None:
+    """None for what is no number above 0."""
+    return int(str(told)) if str(told).isdecimal() and int(str(told)) > 0 else None
 
 
 def _step(exchange: Any, precision: Any) -> Decimal:

@@ -7,13 +7,15 @@ from typing import Any, Final
 import ccxt
 
 from engine.errors import VenueRefused
-from engine.exchanges.account_reading import margin_type
+from engine.exchanges.account_reading import MARGIN, SOURCES, margin_type
 from engine.exchanges.leverage import Leverage
 from engine.exchanges.venue import OrderRequest
+from engine.exchanges.words import code_of
 from engine.types import MarginMode
 
 REMEMBERED_S: Final = 60.0
 NO_CHANGE: Final = "-4046"
+REFUSED: Final = "-4067"  # by its words of another setting; some answer it to a change that is none
 # Where one symbol's mode is read: at Binance `symbolConfig`, since its newer positionRisk does not tell it.
 ENDPOINTS: Final[Mapping[str, str]] = {
     "aster": "fapiPrivateGetV3PositionRisk",
@@ -36,17 +38,48 @@ class MarginModes:
         Raises VenueRefused ``leverage`` unless the venue itself says that it now is `mode`.
         """
         symbol = str(market["symbol"])
-        seen, at = self._seen.get(symbol, (None, 0.0))
-        if seen is mode and self._monotonic() - at < REMEMBERED_S:
+        if self.remembers(market, mode):
             return False
         self._seen.pop(symbol, None)
-        is_changed = self._read(market) is not mode
+        told = self._read(market)
+        is_changed = told is not mode
         if is_changed:
-            self._change(market, mode)
+            self._change(market, mode, told)
         self._seen[symbol] = (mode, self._monotonic())
         return is_changed
 
-    def _change(self, market: Mapping[str, Any], mode: MarginMode) -> None:
+    def remembers(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
+        """Whether `ensure` need not ask the venue."""
+        seen, at = self._seen.get(str(market["symbol"]), (None, 0.0))
+        return seen is mode and self._monotonic() - at < REMEMBERED_S
+
+    def told(self, market: Mapping[str, Any]) -> MarginMode | None:
+        """The symbol's mode, read now; None where the venue does not tell."""
+        return self._read(market) or self._of_account(market)
+
+    def forget(self, market: Mapping[str, Any]) -> None:
+        """It is read again before the next entry."""
+        self._seen.pop(str(market["symbol"]), None)
+
+    def _change(self, market: Mapping[str, Any], mode: MarginMode, told: MarginMode | None) -> None:
+        """Where the venue has not `told` the mode, a refusal may be of a change that is none."""
+        try:
+            self._changed(market, mode)
+        except ccxt.ExchangeError as refusal:
+            if told is not None or isinstance(refusal, ccxt.AuthenticationError):
+                raise
+            known = self._of_account(market)
+            if known is mode:
+                return
+            if known is not None or code_of(refusal) != REFUSED:
+                raise
+            raise VenueRefused(
+                f"{market['symbol']}: {mode} margin was asked for, the venue refuses the change ({REFUSED}) and does "
+                "not tell which margin mode it has: set it at the venue, or leave the strategy's margin mode out",
+                "leverage",
+            ) from refusal
+
+    def _changed(self, market: Mapping[str, Any], mode: MarginMode) -> None:
         if not self._set(market, mode):
             return  # it was so, and the venue does not show it
         actual = self._read(market)
@@ -73,6 +106,15 @@ class MarginModes:
         told = {margin_type(row) for row in rows if row.get("symbol") == market["id"]}
         return MarginMode(told.pop()) if len(told) == 1 else None
 
+    def _of_account(self, market: Mapping[str, Any]) -> MarginMode | None:
+        """As `_read`, by the account as a whole, which may show more and weighs more."""
+        sources = SOURCES.get(self._exchange.id, {}).get(MARGIN)
+        if not sources:
+            return None
+        source = sources[-1]
+        found = source.read(getattr(self._exchange, source.endpoint)())["margin"].get(market["id"])
+        return None if found is None else MarginMode(found)
+
 
 def arrange(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, leverages: Leverage) -> None:
     """Margin mode and leverage of an entry, in this order, as the first may change the second. Raises as both do."""
@@ -80,3 +122,9 @@ def arrange(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, 
         leverages.forget(market)
     if entry.leverage is not None:
         leverages.ensure(market, entry.leverage)
+
+
+def is_arranged(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, leverages: Leverage) -> bool:
+    """Whether `arrange` need not ask the venue."""
+    has_mode = entry.margin_mode is None or modes.remembers(market, entry.margin_mode)
+    return has_mode and (entry.leverage is None or leverages.remembers(market, entry.leverage))

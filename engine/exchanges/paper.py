@@ -71,6 +71,9 @@ class PaperVenue:
     def instrument_now(self, symbol: str) -> Instrument:
         return self._quotes.instrument_now(symbol)
 
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - see below
+        return False
+
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Raises VenueRefused for what a filter of the instrument does not take, and what the quotes raise."""
         return self._filled(order, None)

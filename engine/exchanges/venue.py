@@ -76,7 +76,7 @@ class Instrument(Frozen):
     publish them. `status` is the venue's word: only a `TRADING` instrument is entered into; `GONE` is one that it
     listed before and lists no more. `maintenance_rate` is the share of the notional that must be left as margin, as
     the venue publishes it to anybody. A buy may be made at up to `multiplier_up` times the mark price, a sale at
-    `multiplier_down` times it or more.
+    `multiplier_down` times it or more. At most `most_stops` conditional orders may wait at once.
     """
 
     symbol: str
@@ -91,6 +91,7 @@ class Instrument(Frozen):
     maintenance_rate: Decimal | None = None
     multiplier_up: Decimal | None = None
     multiplier_down: Decimal | None = None
+    most_stops: int | None = None
 
     @property
     def is_trading(self) -> bool:
@@ -132,6 +133,7 @@ class OrderRequest(Frozen):
     order to the net, and refuses it when there is nothing to reduce.
     `leverage` is set and read back before an order that is not reduce-only; it is the account's for the symbol, and
     None leaves it as it is (what an exit wants, which must not fail over it). So does `margin_mode`, before leverage.
+    `send_by` is the monotonic second after which an entry is not sent any more: its price was judged too long ago.
     """
 
     client_order_id: str = Field(min_length=1, max_length=36, pattern=r"^[.A-Z:/a-z0-9_-]+$")
@@ -141,6 +143,7 @@ class OrderRequest(Frozen):
     reduce_only: bool = False
     leverage: int | None = Field(default=1, ge=1, le=125)
     margin_mode: MarginMode | None = None
+    send_by: float | None = None
 
     @property
     def is_entry(self) -> bool:
@@ -295,6 +298,14 @@ class Venue(Quotes, Protocol):
     are served on).
     """
 
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:
+        """Gives the symbol the margin mode and the leverage of `entry`, which is not sent.
+
+        Whether the venue had to be asked: its prices may be others by now. Where the symbol `is_flat`, a margin mode
+        that was read before is not believed.
+        """
+        ...
+
     def market_order(self, order: OrderRequest) -> OrderResult:
         """Takes what the market gives, at once."""
         ...
@@ -339,6 +350,10 @@ class Account(Venue, AccountRecord, Protocol):
         ...
 
     def balance(self) -> Balance: ...
+
+    def margin_mode(self, symbol: str) -> MarginMode | None:
+        """The symbol's margin mode now; None where the venue does not tell."""
+        ...
 
     def state(self) -> AccountState:
         """How the account is set up there. Raises nothing: what cannot be read is not known."""

@@ -35,7 +35,7 @@ from engine.exchanges.venue import (
     Venue,
     VenuePosition,
 )
-from engine.types import Side
+from engine.types import MarginMode, Side
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 
@@ -130,6 +130,12 @@ class LiveAccount:
 
     def instrument_now(self, symbol: str) -> Instrument:
         return self._market.instrument_now(symbol)
+
+    def margin_mode(self, symbol: str) -> MarginMode | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - the protocol's
+        return False
 
     def market_order(self, order: OrderRequest) -> OrderResult:
         failures: dict[str, Exception] = {

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.types import Side
+from simulator.book_manners import BookManners
 from tests.venues.conftest import Floor
 
 BOOKS = ["production", "paper"]
@@ -236,3 +237,90 @@ def test_the_book_counts_where_the_ticker_disagrees_with_it(floor: Floor) -> Non
     told = floor.send(environment="paper")
     assert told["fill_price"] > 28_000
     assert told["side"] == Side.LONG.value
+
+
+def jumps(floor: Floor, monkeypatch: pytest.MonkeyPatch, step: str, percent: float) -> None:
+    """The price jumps while the venue answers to a change of `step`."""
+    done = getattr(floor.exchange, step)
+
+    def slow(*given: Any, **named: Any) -> Any:
+        floor.exchange.market("BTCUSDT").jump(floor.exchange.clock.now_ms(), percent)
+        return done(*given, **named)
+
+    monkeypatch.setattr(floor.exchange, step, slow)
+
+
+def test_an_entry_is_judged_at_a_book_of_after_its_leverage_was_set(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps(floor, monkeypatch, "set_leverage", 8)
+    told = floor.send("a", leverage=3)
+    assert (told["action"], told["quantity"]) == ("opened", 0.009)
+    assert told["quantity"] * told["fill_price"] <= 280
+    told = floor.send("b", action="sell", leverage=4, stop_loss_percent=2)
+    assert told["quantity"] * told["fill_price"] <= 280
+    floor.check_books()
+
+
+def test_a_market_that_goes_while_leverage_is_set_is_not_entered(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = floor.exchange.set_leverage
+
+    def slow(*given: Any, **named: Any) -> Any:
+        floor.exchange.books["BTCUSDT"] = BookManners(spread_percent=8)
+        return done(*given, **named)
+
+    monkeypatch.setattr(floor.exchange, "set_leverage", slow)
+    assert refused(floor, leverage=3)["limitType"] == "max_spread"
+
+
+def test_an_entry_that_waited_for_its_account_is_not_sent_at_a_price_of_then(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor.send("a")  # leverage is remembered
+    store, is_held, helpers = type(floor.store), threading.Event(), []
+    done = store.submit_request
+
+    def holds_the_account() -> None:
+        with floor.account._lock:  # type: ignore[attr-defined]
+            is_held.set()
+            threading.Event().wait(4)
+
+    def submitted(*given: Any, **named: Any) -> Any:
+        helpers.append(threading.Thread(target=holds_the_account))
+        helpers[0].start()
+        assert is_held.wait(20)
+        return done(*given, **named)
+
+    monkeypatch.setattr(store, "submit_request", submitted)
+    told = floor.send("b")
+    helpers[0].join()
+    assert told["status"] == 503, told
+    assert orders_sent(floor) == 1
+    monkeypatch.undo()
+    assert floor.send("b")["action"] == "opened"
+    floor.check_books()
+
+
+@pytest.mark.parametrize("is_paper", [True, False])
+def test_an_isolated_entry_that_the_mark_price_would_liquidate_at_once_is_refused(
+    floor: Floor, *, is_paper: bool
+) -> None:
+    def told(mode: str, leverage: int, action: str = "buy") -> dict[str, Any]:
+        owner = floor.strategy(margin_mode=mode, leverage_max=50, is_paper_trading=is_paper)
+        return floor.send(strategy_id=owner, leverage=leverage, action=action)
+
+    floor.quote_as(mark_percent=-2.8)
+    assert told("isolated", 50)["action"] == "rejected"
+    assert "mark price" in told("isolated", 50)["reason"]
+    assert orders_sent(floor) == 0
+    floor.quote_as(mark_percent=2.8)
+    assert told("isolated", 50, "sell")["action"] == "rejected"
+    assert told("isolated", 5)["action"] == "opened"
+
+
+def test_the_mark_price_counts_with_the_margin_mode_that_the_account_has(floor: Floor) -> None:
+    floor.quote_as(mark_percent=-2.8)
+    floor.arrange(isolated=["BTCUSDT"])
+    assert floor.send(leverage=50)["action"] == "rejected"
+    floor.arrange(isolated=[])
+    assert floor.send(leverage=50)["action"] == "opened"

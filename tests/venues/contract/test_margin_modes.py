@@ -141,3 +141,60 @@ def test_a_stop_beyond_the_liquidation_price_refuses_an_isolated_entry(floor: Fl
     assert "liquidat" in told["reason"]
     assert "stop" in told["reason"]
     assert floor.send("b", strategy_id=name, leverage=20, stop_loss_percent=2)["action"] == "opened"
+
+
+def test_without_a_mode_the_stop_is_checked_with_the_mode_that_the_account_has(floor: Floor) -> None:
+    far: dict[str, Any] = {"leverage": 20, "stop_loss_percent": 12}
+    name = floor.strategy(leverage_max=20)
+    floor.arrange(isolated=["BTCUSDT"])
+    for told in (floor.send("a", strategy_id=name, **far), floor.send("b", **far)):
+        assert told["action"] == "rejected"
+        assert "liquidat" in told["reason"]
+    assert floor.net() == 0
+    floor.arrange(isolated=[])
+    assert floor.send("c", strategy_id=name, **far)["action"] == "opened"
+
+
+def test_where_the_venue_does_not_tell_the_mode_a_stop_that_may_never_act_is_refused(floor: Floor) -> None:
+    be_rude(floor, shown_only_held=True)
+    name = floor.strategy(leverage_max=20)
+    told = floor.send("a", strategy_id=name, leverage=20, stop_loss_percent=12)
+    assert told["action"] == "rejected"
+    assert "does not tell" in told["reason"]
+    assert floor.send("b", strategy_id=name, leverage=20, stop_loss_percent=2)["action"] == "opened"
+
+
+REFUSED_CHANGE = '{"code":-4067,"msg":"Position side cannot be changed if there exists open orders."}'
+
+
+def test_a_refusal_of_a_change_that_is_none_refuses_nothing(floor: Floor) -> None:
+    be_rude(floor, shown_only_held=True)
+    floor.arrange(isolated=["BTCUSDT"])
+    path = "/v3/account" if floor.simulated.name == "aster" else "/v2/account"
+    shown = '{"positions": [{"symbol": "BTCUSDT", "isolated": true, "positionAmt": "0"}], "assets": []}'
+    floor.misbehave(
+        {"kind": "status", "status": 400, "path": "/marginType", "times": None, "body": REFUSED_CHANGE},
+        {"kind": "status", "status": 200, "path": path, "times": None, "body": shown},
+    )
+    told = floor.send(strategy_id=floor.strategy(margin_mode="isolated"))
+    assert (told["action"], at_venue(floor)) == ("opened", "isolated")
+
+
+def test_a_refused_change_of_a_mode_that_is_not_told_says_so(floor: Floor) -> None:
+    be_rude(floor, shown_only_held=True)
+    floor.arrange(isolated=["BTCUSDT"])
+    fault = {"kind": "status", "status": 400, "path": "/marginType", "times": None, "body": REFUSED_CHANGE}
+    floor.misbehave(fault)
+    told = floor.send(strategy_id=floor.strategy(margin_mode="isolated"))
+    assert told["action"] == "rejected"
+    assert "does not tell which margin mode it has" in told["reason"]
+    assert floor.net() == 0
+
+
+def test_a_mode_that_a_person_has_changed_since_the_symbol_was_left_is_set_again(floor: Floor) -> None:
+    name = floor.strategy(margin_mode="isolated")
+    floor.send("a", strategy_id=name)
+    floor.send("b", strategy_id=name, action="close")
+    floor.arrange(isolated=[])
+    assert floor.send("c", strategy_id=name)["action"] == "opened"
+    assert (at_venue(floor), modes(floor)) == ("isolated", ["isolated"])

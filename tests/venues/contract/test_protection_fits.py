@@ -59,3 +59,36 @@ def test_a_stop_less_than_a_tick_away_refuses_the_entry(floor: Floor, environmen
     told = floor.send("a", environment=environment, **STOP)
     assert (told["status"], told["success"]) == (200, False)
     assert orders_sent(floor) == 0
+
+
+@BOOKS
+def test_more_stops_than_the_venue_takes_refuse_the_entry_before_it_is_bought(floor: Floor, environment: str) -> None:
+    change(floor, most_stops=1)
+    told = floor.send("a", environment=environment, **STOP)
+    assert (told["status"], told["success"], told["action"]) == (200, False, "rejected")
+    assert "protective orders" in told["error"]
+    assert orders_sent(floor) == 0
+    assert floor.booked() == 0
+    assert floor.send("b", environment=environment, stop_loss_percent=2)["action"] == "opened"
+    check_agreement(floor)
+
+
+def test_an_addition_whose_stops_would_wait_beside_the_old_ones_is_refused_before_it_is_bought(floor: Floor) -> None:
+    change(floor, most_stops=3)
+    assert floor.send("a", **STOP)["action"] == "opened"
+    sent = orders_sent(floor)
+    told = floor.send("b", **STOP)
+    assert (told["success"], told["action"]) == (False, "rejected")
+    assert "2 wait" in told["error"]
+    assert orders_sent(floor) == sent
+    assert floor.send("c", action="close")["action"] == "closed"
+    check_agreement(floor)
+
+
+def test_stops_of_the_owner_count_too(floor: Floor) -> None:
+    change(floor, most_stops=2)
+    assert floor.send("a", environment="production", stop_loss_percent=2)["action"] == "opened"
+    other = floor.strategy()
+    assert floor.send("b", strategy_id=other, **STOP)["action"] == "rejected"
+    assert floor.send("c", strategy_id=other, stop_loss_percent=2)["action"] == "opened"
+    check_agreement(floor)
