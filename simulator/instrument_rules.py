@@ -77,8 +77,8 @@ class InstrumentRules:
 
     @property
     def step(self) -> Decimal:
-        """The step that market orders have to satisfy."""
-        return max(self.lot.step, self.market_lot.step)
+        """The step that market orders have to satisfy; where no filter has one, what decimals allow."""
+        return max(self.lot.step, self.market_lot.step) or ONE.scaleb(-self.quantity_decimals)
 
     @property
     def lot_decimals(self) -> int:

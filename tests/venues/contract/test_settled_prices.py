@@ -30,7 +30,7 @@ def look_patiently(floor: Floor) -> list[Any]:
     return [each for _ in range(PATIENCE) for each in floor.server.reconciliation.run()]
 
 
-def prices(floor: Floor) -> list[Decimal]:
+def prices(floor: Floor) -> list[Decimal | None]:
     return [each.exit_price for each in floor.store.trades()]
 
 
