@@ -8,10 +8,8 @@ import requests
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, reload
+from webhook_server.venue_changes import PATIENCE
 
-PATIENCE = 8  # looks
-
-ENTRY = Decimal(28_001)
 MARK = Decimal(28_000)
 SETTLED_AT = "27000"
 
@@ -34,14 +32,15 @@ def prices(floor: Floor) -> list[Decimal | None]:
     return [each.exit_price for each in floor.store.trades()]
 
 
-def test_what_a_hand_held_beside_it_makes_no_price_of_the_settlement(floor: Floor) -> None:
+@pytest.mark.parametrize(("how", "price"), [("REALIZED_PNL", MARK), ("trades", Decimal(SETTLED_AT))])
+def test_what_a_hand_held_beside_it_makes_no_price_of_the_settlement(floor: Floor, how: str, price: Decimal) -> None:
     floor.send("a")
     floor.server.marks.round()
     happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.1"})
     floor.server.reconciliation.run()
-    remove(floor)
+    remove(floor, how)
     look_patiently(floor)
-    assert prices(floor) == [MARK]
+    assert prices(floor) == [price]
     assert floor.booked() == 0
 
 
