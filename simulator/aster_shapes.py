@@ -67,7 +67,7 @@ def symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
         "quoteAsset": quote,
         "marginAsset": quote,
         "pricePrecision": rules.price_decimals,
-        "quantityPrecision": max(0, -int(rules.lot.step.normalize().as_tuple().exponent)),
+        "quantityPrecision": rules.lot_decimals,
         "baseAssetPrecision": 8,
         "quotePrecision": 8,
         "underlyingType": "COIN",

@@ -59,6 +59,7 @@ class InstrumentRules:
     refused_with: int | None = None
     reductions_refused: bool = False
     price_decimals: int = field(default=0)
+    quantity_decimals: int = field(default=0)
 
     @classmethod
     def of(cls, symbol: str, market: Market) -> "InstrumentRules":
@@ -71,12 +72,18 @@ class InstrumentRules:
             market_lot=LotRule(step, step, most),
             pair=symbol.partition("_")[0],
             price_decimals=market.decimals,
+            quantity_decimals=market.lot_decimals,
         )
 
     @property
     def step(self) -> Decimal:
-        """The step that market orders have to satisfy."""
-        return max(self.lot.step, self.market_lot.step)
+        """The step that market orders have to satisfy; where no filter has one, what decimals allow."""
+        return max(self.lot.step, self.market_lot.step) or ONE.scaleb(-self.quantity_decimals)
+
+    @property
+    def lot_decimals(self) -> int:
+        """Of a quantity; as the symbol was listed first where LOT_SIZE has no step."""
+        return _decimals(self.lot.step) if self.lot.step else self.quantity_decimals
 
     def quantity(self, given: Mapping[str, str]) -> Decimal:
         """The quantity of an order. Raises AsterRefusal."""

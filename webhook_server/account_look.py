@@ -98,7 +98,7 @@ class AccountLooks:
                 key = (account.user_id, account.exchange, symbol)
                 sides = (net_of(own.get(symbol, ())), seen.nets.get(symbol, Decimal(0)))
                 is_due = sides[0] != sides[1] and self._retries.is_due(key, sides, now_round)
-                is_gone = symbol in own and listed_instrument(venue, symbol) is None
+                is_gone = listed_instrument(venue, symbol) is None
                 if (is_due or is_gone or self._has_changed(key, there.get(symbol))) and not self._is_left(
                     symbol, differing, seen
                 ):

@@ -1,10 +1,12 @@
-"""Exits that no order makes: what is too little to be sent, and what the venue lists no more."""
+"""Exits that no order of ours makes: by others, of what is too little to be sent, of what the venue lists no more."""
 
 from decimal import Decimal
 from typing import Final, Literal
 
+from engine.store.venue_rows import OutsideExit
 from engine.store.webhook_rows import Fill
 from engine.types import Position
+from webhook_server.attribution import Part
 
 DUST: Final = "dust"
 SETTLED: Final = "settled"  # by the venue, as its record tells
@@ -28,4 +30,29 @@ def ended_without_order(
         strategy_id=held.strategy_id,
         exit_reason=reason,
         market_time_ms=at_ms,
+    )
+
+
+def ended_outside(exchange: str, part: Part) -> OutsideExit:
+    """The exit of what an order of others ended."""
+    position = part.position
+    # A forced order whose trades are not shown may fill on after it was booked.
+    trade = f"{part.last_trade_id}" if part.last_trade_id else f"0/{part.at_ms}"
+    return OutsideExit(
+        request_id=f"venue/{part.order_id}/{trade}/{position.id}",
+        fill=Fill(
+            kind="close",
+            exchange=exchange,
+            symbol=position.symbol,
+            side=position.side,
+            quantity=part.quantity,
+            price=part.price,
+            fee_usd=part.fee_usd,
+            leverage=position.leverage,
+            is_paper=False,
+            strategy_id=position.strategy_id,
+            order_id=part.order_id,
+            exit_reason=part.reason,
+            market_time_ms=part.at_ms,
+        ),
     )

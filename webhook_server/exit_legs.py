@@ -72,13 +72,14 @@ class ExitLegs:
             fill = legs.close(held) if is_listed else delisted_exit(held)
             return Exit(fill, held, unbooked=fill)
         if not is_listed:
-            raise self._settled(legs, held)
+            self._check_held(legs, held)
         try:
             return self._made(legs, held)
-        except StrategyFault as fault:
-            if not is_gone_by_now(legs.venue, held.symbol):  # its list has it, so that this passes
-                raise UpstreamUnavailable("venue", f"it refuses {held.symbol}, and lists it: {fault}") from fault
-        raise self._settled(legs, held)
+        except StrategyFault as refusal:
+            if is_listed and not is_gone_by_now(legs.venue, held.symbol):  # its list has it, so that this passes
+                raise UpstreamUnavailable("venue", f"it refuses {held.symbol}, and lists it: {refusal}") from refusal
+            self._check_held(legs, held)
+            raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more, and shows it as held") from refusal
 
     def _made(self, legs: Legs, held: Position) -> Exit:
         if not legs.trade.may_have_been_sent:
@@ -105,14 +106,18 @@ class ExitLegs:
             raise VenueRefused(f"the account holds nothing of {now.symbol} on this side any more", "reduce_only")
         return legs.undo(opened, ours, may_only_reduce=_at_venue(look) * sign_of(now.side) >= ours)
 
-    def _settled(self, legs: Legs, held: Position) -> PositionEnded | UpstreamUnavailable | VenueRefused:
-        """What became of a position in a symbol that the venue lists no more."""
+    def _check_held(self, legs: Legs, held: Position) -> None:
+        """Of a symbol that the list lacks: returns where the account shows a position in it, so that an exit may find
+        something. Raises PositionEnded where it was settled, UpstreamUnavailable where that is not known yet, and
+        VenueRefused where only a person can tell."""
         look = self._look(legs)
         if look is None or look.is_passing:
-            return UpstreamUnavailable("venue", f"it lists {held.symbol} no more, and its record cannot be read now")
+            why = "its record cannot be read now" if look is None else str(look.reason)
+            raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more: {why}")
         if self._of(look, held) is None:
-            return PositionEnded(self._ended(held))
-        return VenueRefused(f"{held.symbol}: {look.reason}", "filter")
+            raise PositionEnded(self._ended(held))
+        if look.reason is not None and _at_venue(look) == 0:
+            raise VenueRefused(f"{held.symbol}: {look.reason}", "filter")
 
     def _sent(self, legs: Legs, held: Position) -> Exit:
         first = self._first(legs, held)

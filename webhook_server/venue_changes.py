@@ -18,12 +18,11 @@ from engine.errors import StrategyFault
 from engine.exchanges.backoff import leaving_room
 from engine.exchanges.venue import STOP_LOSS, TAKE_PROFIT, Account
 from engine.store.store import Store
-from engine.store.venue_rows import OutsideExit, ReadRecord, VenueFacts
-from engine.store.webhook_rows import Fill
+from engine.store.venue_rows import ReadRecord, VenueFacts
 from engine.types import Position
 from webhook_server.attribution import Attribution, Part, attribute
-from webhook_server.delisting import settled_by_income, settled_by_trades
-from webhook_server.endings import SETTLED
+from webhook_server.delisting import settled_by_income, settled_by_trades, settlements, symbol_that_appeared
+from webhook_server.endings import SETTLED, ended_outside
 from webhook_server.listed_orders import is_gone_by_now, listed_instrument
 from webhook_server.metrics import Metrics
 from webhook_server.outside_record import BY_HAND, OutsideRecord, costs_shared, read_record
@@ -38,7 +37,10 @@ CHANGING: Final = "the books changed while the venue was asked"
 NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
 FIRED: Final = "a protective order has filled and is not booked yet"
 NOT_SETTLED: Final = "the venue lists it no more, and has not settled it yet"
+NOT_RECORDED: Final = "the venue holds nothing of it any more, and its record does not show the settlement yet"
 ATTEMPTS: Final = 3
+PATIENCE: Final = 8  # looks, two minutes: within which a record may show the settlement of a symbol that is gone
+Place = tuple[UUID, str, str]  # person, exchange, symbol
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Look:
     @property
     def is_passing(self) -> bool:
         """Whether the difference is of the moment: what is under way ends, and the next look sees more."""
-        return self.reason in {UNDER_WAY, CHANGING} or bool(self.fired)
+        return self.reason in {UNDER_WAY, CHANGING, NOT_RECORDED} or bool(self.fired)
 
 
 class VenueChanges:
@@ -66,6 +68,7 @@ class VenueChanges:
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
+        self._waited: dict[Place, int] = {}  # looks at symbols that are gone and whose settlement is not shown yet
 
     def settle(
         self,
@@ -79,21 +82,21 @@ class VenueChanges:
     ) -> Look:
         """Compares, and books what the record explains. `request_id` is the caller's own request, which is under way.
 
-        `rereads` reads the record also where both agree: a position may have been closed and opened again. Raises what
-        the account and the store raise.
+        `rereads`, of the regular looks, reads the record also where both agree: a position may have been closed and
+        opened again. Raises what the account and the store raise.
         """
         place = (user_id, exchange, symbol)
         if listed_instrument(account, symbol) is None:
-            return self._settle_delisted(place, account, request_id)
+            return self._settle_delisted(place, account, request_id, is_look=rereads)
         try:
             look = self._settle_listed(user_id, exchange, symbol, account, request_id, rereads=rereads)
         except StrategyFault:
             if not is_gone_by_now(account, symbol):
                 raise
-            return self._settle_delisted(place, account, request_id)
+            return self._settle_delisted(place, account, request_id, is_look=rereads)
         is_unexplained = look.reason is not None and not look.is_passing and look.net + look.facts.outside_net == 0
         if is_unexplained and is_gone_by_now(account, symbol):
-            return self._settle_delisted(place, account, request_id)
+            return self._settle_delisted(place, account, request_id, is_look=rereads)
         return look
 
     def _settle_listed(
@@ -118,7 +121,7 @@ class VenueChanges:
             fired = _cancel_protection(account, attribution)
             if fired:
                 return replace(look, reason=FIRED, fired=fired)
-            exits = [_exit(exchange, each) for each in attribution.parts]
+            exits = [ended_outside(exchange, each) for each in attribution.parts]
             if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
                 self._tell(symbol, attribution.parts)
                 after = replace(look, facts=self._store.venue_facts(user_id, exchange, symbol))
@@ -132,41 +135,58 @@ class VenueChanges:
             return look
         return replace(look, facts=self._store.venue_facts(user_id, exchange, symbol), net=look.facts.net, reason=None)
 
-    def _settle_delisted(self, place: tuple[UUID, str, str], account: Account, request_id: str | None) -> Look:
+    def _settle_delisted(self, place: Place, account: Account, request_id: str | None, *, is_look: bool) -> Look:
         """Books the end of all that is held of a symbol that the venue lists no more, once it holds nothing of it."""
         symbol, facts = place[2], self._store.venue_facts(*place)
         if set(facts.unsettled) - {request_id}:
             return Look(facts, facts.net, UNDER_WAY)
         net = next((each.net for each in account.positions() if each.symbol == symbol), Decimal(0))
+        left = booked.total((net, facts.outside_net.copy_negate()))
         if net != 0:
-            return Look(facts, booked.total((net, facts.outside_net.copy_negate())), NOT_SETTLED)
+            return Look(facts, left, NOT_SETTLED)
+        if facts.positions:
+            reason = self._book_delisted(place, account, request_id, facts, is_look=is_look)
+            if reason is not None:
+                return Look(facts, left, reason)
         if facts.outside_net != 0:  # the venue has settled that too
             self._store.forget_outside(*place)
-            facts = self._store.venue_facts(*place)
-        if facts.positions and not self._book_delisted(place, account, request_id, facts):
-            return Look(facts, net, CHANGING)
         return Look(self._store.venue_facts(*place), net)
 
     def _book_delisted(
-        self, place: tuple[UUID, str, str], account: Account, request_id: str | None, facts: VenueFacts
-    ) -> bool:
-        """False where the books have changed meanwhile."""
+        self, place: Place, account: Account, request_id: str | None, facts: VenueFacts, *, is_look: bool
+    ) -> str | None:
+        """Why nothing was booked; None where it was."""
         by_trades = settled_by_trades(account, place[2], facts)
         if by_trades is None:
-            exits = list(settled_by_income(account, place[2], facts))
+            paid = settlements(account, place[2], facts)
+            reason = None if paid else self._unrecorded(place, account, facts, is_look=is_look)
+            if reason is not None:
+                return reason
+            exits = list(settled_by_income(account, place[2], facts, paid))
             record = ReadRecord(last_trade_id=facts.last_trade_id or 0, unbooked_net=Decimal(0), read_ms=facts.read_ms)
         else:
             parts, record = by_trades
             parts = tuple(replace(each, reason=SETTLED) if each.reason == BY_HAND else each for each in parts)
-            exits = [_exit(place[1], each) for each in parts]
-        is_booked = self._store.book_outside(*place, request_id, facts, exits, record)
-        if is_booked:
-            for each in exits:
-                fill = each.fill
-                self._metrics.outside_exits.labels(fill.exit_reason or SETTLED).inc()
-                told = {"reason": fill.exit_reason, "quantity": str(fill.quantity), "price": str(fill.price)}
-                logger.warning("position_settled_by_venue", symbol=fill.symbol, **told)
-        return is_booked
+            exits = [ended_outside(place[1], each) for each in parts]
+        if not self._store.book_outside(*place, request_id, facts, exits, record):
+            return CHANGING
+        self._waited.pop(place, None)
+        for each in exits:
+            fill = each.fill
+            self._metrics.outside_exits.labels(fill.exit_reason or SETTLED).inc()
+            told = {"reason": fill.exit_reason, "quantity": str(fill.quantity), "price": str(fill.price)}
+            logger.warning("position_settled_by_venue", symbol=fill.symbol, **told)
+        return None
+
+    def _unrecorded(self, place: Place, account: Account, facts: VenueFacts, *, is_look: bool) -> str | None:
+        """Why what no record shows as settled is not booked; None where it is, at the last price."""
+        if booked.total((facts.net, facts.outside_net)) == 0:  # the account held nothing that could be settled
+            return None
+        other = symbol_that_appeared(account, self._store, place, facts.last_fill_ms)
+        if other is not None:
+            return f"the venue lists it no more and shows no settlement, but {other}, of which the books know nothing"
+        self._waited[place] = self._waited.get(place, 0) + is_look
+        return None if self._waited[place] >= PATIENCE else NOT_RECORDED
 
     def _compared(self, user_id: UUID, exchange: str, symbol: str, account: Account, request_id: str | None) -> Look:
         """Both sides, read so that they belong together."""
@@ -272,27 +292,3 @@ def _ours_unbooked(record: OutsideRecord, positions: Iterable[Position]) -> str 
         if OURS.fullmatch(name) and not (LEFT_OVER.match(name) and name not in held):
             return name
     return None
-
-
-def _exit(exchange: str, part: Part) -> OutsideExit:
-    position = part.position
-    # A forced order whose trades are not shown may fill on after it was booked.
-    trade = f"{part.last_trade_id}" if part.last_trade_id else f"0/{part.at_ms}"
-    return OutsideExit(
-        request_id=f"venue/{part.order_id}/{trade}/{position.id}",
-        fill=Fill(
-            kind="close",
-            exchange=exchange,
-            symbol=position.symbol,
-            side=position.side,
-            quantity=part.quantity,
-            price=part.price,
-            fee_usd=part.fee_usd,
-            leverage=position.leverage,
-            is_paper=False,
-            strategy_id=position.strategy_id,
-            order_id=part.order_id,
-            exit_reason=part.reason,
-            market_time_ms=part.at_ms,
-        ),
-    )

@@ -28,7 +28,7 @@ from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.coin_prices import CoinPrices
 from engine.exchanges.conditional_orders import ConditionalOrders
 from engine.exchanges.failures import translated
-from engine.exchanges.listing import contract_size, find_market, instrument_of, market_of, record_market
+from engine.exchanges.listing import contract_size, find_market, instrument_of, market_of, read_again_for, record_market
 from engine.exchanges.market_data import MarketData
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_cost import price_and_fee
@@ -93,8 +93,7 @@ class CcxtVenue(CcxtRecord):
         """By the account's own client: an exit must not wait for the share of the limit that prices have."""
         with self._asking():
             found = find_market(self._exchange, symbol)
-        if found is None:
-            self._exchange.listing.search()
+        read_again_for(self._exchange, found)
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 

@@ -11,12 +11,16 @@ from engine.booked import exact, product
 from engine.errors import StrategyFault
 from engine.exchanges.venue import GONE, TRADING, Instrument, LotSize
 
-__all__ = ["contract_size", "exact", "find_market", "instrument_of", "market_of", "record_market"]
+__all__ = ["contract_size", "exact", "find_market", "instrument_of", "market_of", "read_again_for", "record_market"]
 
-VANISHED: Final = "vanished"  # in ccxt's market: it was listed by the venue, and is no more
+VANISHED: Final = (
+    "vanished"  # in ccxt's market: it was listed by the venue, and how many lists in a row lacked it since
+)
+GONE_AFTER: Final = 2  # such lists: one may err, and until the next the symbol is asked for and traded as before
 UNLISTED: Final = "unlisted"  # in a market made up by us, for the record of a symbol that is not listed
 INACTIVE: Final = "INACTIVE"  # the status where a venue tells no word of its own
 _QUOTES: Final = ("USDT", "USDC", "USD1", "FDUSD", "BUSD", "USDF", "USD", "BTC")
+_DECIMALS: Final = {"price": "pricePrecision", "amount": "quantityPrecision"}  # by ccxt's names of steps
 _HUNDREDTH: Final = Decimal("0.01")
 
 
@@ -35,7 +39,7 @@ def market_of(exchange: Any, symbol: str) -> dict[str, Any]:
 def listed_market(exchange: Any, symbol: str) -> dict[str, Any]:
     """As `market_of`, and raises StrategyFault for one that vanished too."""
     market = market_of(exchange, symbol)
-    if market.get(VANISHED):
+    if _is_gone(market):
         raise StrategyFault(f"{exchange.id} lists {symbol} no more")
     return market
 
@@ -61,6 +65,27 @@ def find_market(exchange: Any, symbol: str) -> dict[str, Any] | None:
         if is_linear_perpetual(market) and f"{market['base']}{market['quote']}" == symbol:
             return dict(market)
     return None
+
+
+def read_again_for(exchange: Any, found: Mapping[str, Any] | None) -> None:
+    """Has the list read again for what was found of a symbol: nothing, or that the newest list alone lacks it. Call it
+    outside the client's turn: it waits. Raises nothing."""
+    if found is None:
+        exchange.listing.search()
+    elif found.get(VANISHED) and not _is_gone(found):
+        exchange.listing.confirm()
+
+
+def with_steps(exchange: Any, market: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`market` with a tick and a step of quantities also where the venue tells 0, which is none: those `before`, else
+    the decimals that it allows. ccxt sends no order without them."""
+    told = market.get("precision")
+    if not told or exchange.precisionMode != TICK_SIZE:
+        return market
+    lacking = {name: key for name, key in _DECIMALS.items() if exact(told.get(name) or 0) <= 0}
+    known = {} if before is None else before["precision"]
+    steps = {name: known.get(name) or _step_of_decimals(exchange, market, key) for name, key in lacking.items()}
+    return {**market, "precision": {**told, **steps}} if steps else market
 
 
 def contract_size(market: Mapping[str, Any]) -> Decimal:
@@ -136,8 +161,18 @@ def _market_lot(exchange: Any, market: Mapping[str, Any], filters: Mapping[str, 
     )
 
 
+def _is_gone(market: Mapping[str, Any]) -> bool:
+    return int(market.get(VANISHED) or 0) >= GONE_AFTER
+
+
+def _step_of_decimals(exchange: Any, market: Mapping[str, Any], name: str) -> Any:
+    """As ccxt writes it; None where the venue does not tell it either."""
+    told = str(_info(market).get(name))
+    return exchange.parse_number(exchange.parse_precision(told)) if told.isdecimal() else None
+
+
 def _status(market: Mapping[str, Any]) -> str:
-    if market.get(VANISHED):
+    if _is_gone(market):
         return GONE
     told = _info(market).get("status")
     if _filters(market) and isinstance(told, str) and told:

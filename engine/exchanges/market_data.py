@@ -14,7 +14,7 @@ from engine.exchanges.client import TIMEOUT_S, open_exchange
 from engine.exchanges.failures import means_other_listing, translated
 from engine.exchanges.families import BINANCE_SHAPED
 from engine.exchanges.funding_data import FundingState, state_told
-from engine.exchanges.listing import find_market, instrument_of, listed_market, market_of
+from engine.exchanges.listing import find_market, instrument_of, listed_market, market_of, read_again_for
 from engine.exchanges.order_book import OrderBook
 from engine.exchanges.order_book_reading import levels_of, mark_of
 from engine.exchanges.venue import BOOK_LEVELS, Instrument, Quote, Ticker
@@ -158,7 +158,8 @@ class MarketData:
         """A symbol that is not listed may be new, and one that is not traded may be traded again."""
         with self._asking():
             found = find_market(self._exchange, symbol)
-        if found is None or found.get("active") is False:
+        read_again_for(self._exchange, found)
+        if found is not None and found.get("active") is False:
             self._exchange.listing.search()
 
     def _interval_ms(self, interval: str) -> int:

@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -18,7 +18,7 @@ import structlog
 from engine.errors import SparkyError, UpstreamUnavailable
 from engine.exchanges.backoff import leaving_room
 from engine.exchanges.failures import translated
-from engine.exchanges.listing import VANISHED
+from engine.exchanges.listing import GONE_AFTER, VANISHED, with_steps
 
 logger = structlog.get_logger()
 
@@ -56,12 +56,16 @@ class Readings:
     tried_at: float = -math.inf
     at_once_at: float = -math.inf
     searched_at: float = -math.inf
+    confirmed_at: float = -math.inf
 
     def is_due(self, now: float) -> bool:
         return now - self.read_at >= self.hour_s and now - self.tried_at >= RETRY_S
 
     def may_read_at_once(self, now: float) -> bool:
         return now - self.at_once_at >= AT_ONCE_S
+
+    def may_confirm(self, now: float) -> bool:
+        return now - self.confirmed_at >= AT_ONCE_S
 
     def may_search(self, now: float) -> bool:
         return now - self.searched_at >= SEARCH_S
@@ -88,12 +92,27 @@ class Tables:
         """Ids of what is listed now."""
         return {market["id"] for market in self.values["markets"].values() if not market.get(VANISHED)}
 
-    def with_vanished(self, before: "Tables") -> "Tables":
-        """With what `before` listed and this one does not, marked as vanished."""
+    def with_steps(self, exchange: Any, before: "Tables | None") -> "Tables":
+        """With a tick and a step of quantities for every market; of `before` where this one has none."""
+        known = {} if before is None else before.values["markets"]
+
+        def mended(market: dict[str, Any]) -> dict[str, Any]:
+            return with_steps(exchange, market, known.get(market["symbol"]))
+
+        markets = {name: mended(each) for name, each in self.values["markets"].items()}
+        by_id = {name: [mended(each) for each in same] for name, same in self.values["markets_by_id"].items()}
+        return Tables({**self.values, "markets": markets, "markets_by_id": by_id}, self.options)
+
+    def with_vanished(self, before: "Tables", doubted: Collection[str]) -> "Tables":
+        """With what `before` listed and this one does not, marked as vanished; the list before this, which was not
+        believed, has lacked what was `doubted`."""
         by_id, markets = dict(self.values["markets_by_id"]), dict(self.values["markets"])
         for market in before.values["markets"].values():
             if market["id"] not in by_id:
-                vanished = {**market, "active": False, VANISHED: True}
+                times = GONE_AFTER if market["id"] in doubted else min(market.get(VANISHED, 0) + 1, GONE_AFTER)
+                vanished = {**market, VANISHED: times}
+                if times == GONE_AFTER:
+                    vanished["active"] = False
                 by_id[market["id"]] = [vanished]
                 markets.setdefault(market["symbol"], vanished)
         return Tables({**self.values, "markets": markets, "markets_by_id": by_id}, self.options)
@@ -124,7 +143,7 @@ class SharedListing:
         """
         if self._tables is None:
             exchange.load_markets(reload=True)
-            self._keep(Tables.of(exchange))
+            self._keep(exchange)
         with self._lock:
             tables, version = self._tables, self._version
         if tables is not None and exchange.options.get(VERSION) != version:
@@ -150,6 +169,15 @@ class SharedListing:
             self._readings = replace(readings, searched_at=now)
         self._read()
 
+    def confirm(self) -> None:
+        """For a symbol that the newest list alone lacks; it waits for the next list. Raises nothing."""
+        with self._lock:
+            now, readings = self.monotonic(), self._readings
+            if not readings.may_confirm(now):
+                return
+            self._readings = replace(readings, confirmed_at=now)
+        self._read()
+
     def _read_when_due(self) -> None:
         with self._lock:
             now, readings = self.monotonic(), self._readings
@@ -169,17 +197,18 @@ class SharedListing:
                 exchange = self.open_client()
                 with closing(exchange.session), translated(exchange):
                     exchange.load_markets(reload=True)
-                    self._keep(Tables.of(exchange))
+                    self._keep(exchange)
             except SparkyError as error:
                 logger.warning("instruments_not_read", reason=str(error))
 
-    def _keep(self, read: Tables) -> None:
-        """Raises UpstreamUnavailable for a list that is not believed."""
+    def _keep(self, exchange: Any) -> None:
+        """What `exchange` has read. Raises UpstreamUnavailable for a list that is not believed."""
         with self._lock:
             before = self._tables
+            read = Tables.of(exchange).with_steps(exchange, before)
             if before is not None:
                 self._check_whole(before, read)
-                read = read.with_vanished(before)
+                read = read.with_vanished(before, self._doubted)
             self._doubted = frozenset()
             self._tables, self._version = read, self._version + 1
             hour_s = HOUR_S * (1 + self.spread(-JITTER, JITTER))

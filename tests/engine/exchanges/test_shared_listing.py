@@ -4,11 +4,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from ccxt.base.decimal_to_precision import TICK_SIZE
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UpstreamUnavailable
-from engine.exchanges.listing import VANISHED, common_step
+from engine.exchanges.listing import VANISHED, common_step, read_again_for
 from engine.exchanges.shared_listing import HOUR_S, JITTER, Readings, SharedListing
 
 
@@ -22,6 +23,7 @@ class Client:
         self.options: dict[str, Any] = {}
         self.last_response_headers: dict[str, str] = {}
         self.session = self
+        self.listing: SharedListing
         for name in ("symbols", "ids", "currencies", "currencies_by_id", "baseCurrencies", "quoteCurrencies", "codes"):
             setattr(self, name, None)
         self.markets: dict[str, Any] = {}
@@ -43,7 +45,8 @@ def now() -> list[float]:
 
 
 def shared(client: Client, now: list[float]) -> SharedListing:
-    return SharedListing(lambda: client, lambda: now[0], lambda low, _: low)
+    client.listing = SharedListing(lambda: client, lambda: now[0], lambda low, _: low)
+    return client.listing
 
 
 @given(passed=st.floats(0, 10 * HOUR_S), jitter=st.floats(-JITTER, JITTER))
@@ -88,6 +91,48 @@ def test_what_vanished_is_known_as_such_until_it_is_listed_again(now: list[float
         listing.bring(client)
         assert {name for name, market in client.markets.items() if market.get(VANISHED)} == vanished
         assert client.markets.keys() == {"A", "B"}
+
+
+def test_what_the_newest_list_alone_lacks_has_the_list_read_again_and_is_gone_by_the_second(now: list[float]) -> None:
+    client = Client(["A", "B"])
+    listing = shared(client, now)
+    listing.bring(client)
+    client.listed = ["A"]
+    listing.read_at_once()
+    listing.bring(client)
+    for reads, lacking in ((2, 1), (3, 2), (3, 2)):
+        assert (client.reads, client.markets["B"][VANISHED]) == (reads, lacking)
+        read_again_for(client, client.markets["B"])
+        listing.bring(client)
+
+
+class Priced(Client):
+    """A client whose venue tells `step` of quantities, and `decimals`."""
+
+    precisionMode = TICK_SIZE  # noqa: N815  (ccxt's name)
+    step: float | None = 0.001
+    decimals: int | None = 2
+    parse_number = staticmethod(float)
+    parse_precision = staticmethod(lambda digits: f"1e-{digits}")
+
+    def load_markets(self, *, reload: bool) -> None:
+        super().load_markets(reload=reload)
+        for market in self.markets.values():
+            market["precision"] = {"amount": self.step, "price": 0.1}
+            market["info"] = {"quantityPrecision": self.decimals}
+
+
+@pytest.mark.parametrize("none", [0.0, None])
+def test_a_step_of_0_is_the_one_before_else_what_the_decimals_allow(now: list[float], none: float | None) -> None:
+    known, fresh = Priced(["A"]), Priced(["A"])
+    listing = shared(known, now)
+    listing.bring(known)
+    known.step = fresh.step = none
+    listing.read_at_once()
+    for client, own, step in ((known, listing, 0.001), (fresh, shared(fresh, now), 0.01)):
+        own.bring(client)
+        assert client.markets["A"]["precision"] == {"amount": step, "price": 0.1}
+        assert client.markets_by_id["A"][0]["precision"]["amount"] == step
 
 
 @pytest.mark.parametrize("left", [0, 4])
