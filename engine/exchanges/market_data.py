@@ -134,6 +134,10 @@ class MarketData:
         with self._asking():
             return instrument_of(self._exchange, symbol, market_of(self._exchange, symbol))
 
+    def renew_instruments(self) -> None:
+        """Reads the list of instruments again where it is a minute old, at a weight of 1. Raises nothing."""
+        self._exchange.listing.renew()
+
     def close(self) -> None:
         self._exchange.session.close()
 
