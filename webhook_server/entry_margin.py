@@ -1,11 +1,15 @@
 """With which margin an entry is made, and whether it can be made so: others of its account, and its own stop."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 from engine import booked
+from engine.errors import VenueRefused
+from engine.exchanges.failures import means_margin_held
 from engine.exchanges.venue import Instrument
 from engine.liquidation import Stake, rate_of
-from engine.store.margin_rows import EntryMargin
+from engine.store.margin_rows import EntryMargin, HeldMargin
 from engine.types import MarginMode
 from webhook_server import sizing
 from webhook_server.account_checks import AccountFault
@@ -29,14 +33,30 @@ def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
 def check_others(trade: Trade, found: EntryMargin) -> None:
     """Raises MarginFault where another of the account's strategies holds the symbol in another mode: it is the venue's
     for both."""
-    wanted = found.wanted
-    other = next((each for each in found.others if wanted is not None and each.margin_mode is not wanted), None)
-    if trade.is_paper or other is None:
-        return
+    known = (each for each in found.others if each.margin_mode is not None)
+    other = next((each for each in known if each.margin_mode is not found.wanted), None)
+    if found.wanted is not None and not trade.is_paper and other is not None:
+        raise _held_otherwise(trade, found.wanted, other, f"{other.margin_mode} margin")
+
+
+@contextmanager
+def naming_holder(trade: Trade, found: EntryMargin) -> Iterator[None]:
+    """Around a live entry: a refused change of the margin mode raises MarginFault with who else holds the symbol, where
+    somebody does. The venue can tell only of positions and of orders, which may be that one's stops."""
+    try:
+        yield
+    except VenueRefused as refusal:
+        if trade.is_paper or found.wanted is None or not found.others or not means_margin_held(refusal):
+            raise
+        raise _held_otherwise(trade, found.wanted, found.others[0], "other margin") from refusal
+
+
+def _held_otherwise(trade: Trade, wanted: MarginMode, other: HeldMargin, margin: str) -> MarginFault:
     holder = "the person" if other.strategy_name is None else f"strategy {other.strategy_name}"
-    raise MarginFault(
-        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {other.margin_mode} margin on "
-        f"the same account: wait until that is closed, or give both strategies one margin mode"
+    remedy = "give both strategies one margin mode" if other.strategy_name else f"trade without {wanted} margin"
+    return MarginFault(
+        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {margin} on the same account: "
+        f"wait until that is closed, or {remedy}"
     )
 
 

@@ -71,7 +71,7 @@ class Legs(ClosingLegs):
             reduced_by = self._reduced_by(size_usd, result, instrument.lot)
         else:
             entry_margin.check_others(self.trade, margin)
-            with self.entering():
+            with self.entering(), entry_margin.naming_holder(self.trade, margin):
                 result, reduced_by = self._entered(size_usd, instrument, mode)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
         return self._fill(OPEN, result, order.leverage, prices).model_copy(update={"margin_mode": mode}), reduced_by

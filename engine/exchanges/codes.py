@@ -44,6 +44,8 @@ FILTERS: Final = (
 )
 # The list of instruments may have changed: it is read again.
 CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTERS)})
+# The margin mode is not changed while the symbol has an open order, or a position.
+MARGIN_HELD: Final = frozenset({"-4047", "-4048"})
 KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **{str(code): "filter" for code in FILTERS},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),

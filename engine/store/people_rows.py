@@ -85,8 +85,8 @@ class NewStrategy(Frozen):
     max_entry_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=2)
     adding: Adding | None = None
     min_stop_loss_percent: Decimal | None = Field(default=None, ge=0, lt=50, decimal_places=4)
-    max_spread_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=4)
-    max_slippage_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=4)
+    max_spread_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
+    max_slippage_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
     margin_mode: MarginMode | None = None
 
     @classmethod
