@@ -62,6 +62,7 @@ def test_what_an_entry_may_cost_is_shown_as_it_is_in_force(sparky: Sparky) -> No
     assert sparky.json("strategy", "show", "usual")["costs"] == {"max_spread_percent": "1", "max_slippage_percent": "1"}
     row = sparky.json("strategy", "create", "--name", "own", "--max-spread", "0.25", "--max-slippage", "2.5")
     assert (float(row["max_spread_percent"]), float(row["max_slippage_percent"])) == (0.25, 2.5)
+    assert row["max_spread_percent"] == "0.25"
     costs = sparky.json("strategy", "show", "own")["costs"]
     assert costs == {"max_spread_percent": "0.25", "max_slippage_percent": "2.5"}
 

@@ -2,6 +2,7 @@
 symbol with other margin is named."""
 
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -105,3 +106,37 @@ def test_who_holds_the_symbol_with_other_margin_is_told_and_no_stop_is_to_be_tak
     assert ("the person holds it" if is_person else "strategy quiet holds it") in told["reason"], told
     assert "cancel" not in told["reason"]
     assert len(floor.waiting()) == 1
+
+
+@pytest.mark.parametrize("is_person", [True, False], ids=["a person", "a strategy"])
+def test_a_paper_position_tells_where_it_is_liquidated_as_soon_as_it_is_booked(
+    floor: Floor, *, is_person: bool
+) -> None:
+    own = {"is_paper_trading": True, "leverage_max": 20, "margin_mode": "isolated", "adding": "always"}
+    who: dict[str, Any] = PAPER if is_person else {"strategy_id": floor.strategy(**own)}
+    told = []
+    for leverage in (20, 5):
+        assert floor.send(**who, leverage=leverage)["success"] is True
+        for _ in range(2):  # the second time as a round computes it
+            (held,) = floor.store.open_positions()
+            told.append(held.liquidation_price)
+            floor.server.marks.round()
+    assert told[0] == told[1]
+    assert told[2] == told[3]
+    assert None not in told
+    assert told[2] < told[0]
+
+
+def test_what_is_added_to_live_shows_no_liquidation_price_of_before(floor: Floor) -> None:
+    floor.send(leverage=20)
+    floor.sql("update positions set liquidation_price = 26700")
+    floor.send(leverage=5)
+    assert [held.liquidation_price for held in floor.store.open_positions()] == [None]
+
+
+def test_paper_positions_of_older_releases_show_that_they_are_isolated(floor: Floor) -> None:
+    for book in ("production", "paper"):
+        floor.send(environment=book)
+    floor.sql("update positions set margin_mode = null")
+    floor.sql(files("migrations").joinpath("20261127002200_margin_and_ends.sql").read_text().replace("%", "%%"))
+    assert {held.is_paper: held.margin_mode for held in floor.store.open_positions()} == {True: "isolated", False: None}
