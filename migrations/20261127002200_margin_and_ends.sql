@@ -1,10 +1,53 @@
--- Limits of costs up to the 100 % that their checks allow; why the last trade of one book ended; and who else holds a symbol,
--- whatever its margin mode.
+-- Limits of costs up to the 100 % that their checks allow; why the last trade of one book ended; who else holds a symbol, whatever
+-- its margin mode; and the margin mode and liquidation price of positions from the moment when they are booked.
 
 alter table public.ai_strategies
   alter column max_spread_percent type numeric(7, 4), alter column max_slippage_percent type numeric(7, 4);
 alter table public.trade_settings_exchange
   alter column max_spread_percent type numeric(7, 4), alter column max_slippage_percent type numeric(7, 4);
+
+-- Without a margin mode paper is isolated.
+update public.positions set margin_mode = 'isolated' where is_paper and margin_mode is null;
+
+-- As before, with the liquidation price.
+create or replace function public.open_position(p_fill public.fills, p_details jsonb) returns public.positions
+language sql set search_path = '' as $$
+  insert into public.positions (
+    user_id, exchange, symbol, side, strategy_id, is_paper, quantity, entry_price, entry_time, cost_usd, position_size_usd,
+    fees_usd, leverage, margin_mode, liquidation_price, stop_loss_price, take_profit_price, entry_order_id,
+    entry_client_order_id, entry_market_time_ms, decision_id, asset_class, created_at
+  ) values (
+    p_fill.user_id, p_fill.exchange, p_fill.symbol, p_fill.side, p_fill.strategy_id, p_fill.is_paper, p_fill.quantity,
+    p_fill.price, p_fill.created_at, trim_scale(p_fill.quantity * p_fill.price), trim_scale(p_fill.quantity * p_fill.price),
+    p_fill.fee_usd, p_fill.leverage, p_details ->> 'margin_mode', (p_details ->> 'liquidation_price')::numeric,
+    (p_details ->> 'stop_loss_price')::numeric, (p_details ->> 'take_profit_price')::numeric, p_fill.order_id,
+    p_fill.client_order_id, p_fill.market_time_ms,
+    (select l.id from public.ai_trade_log l where l.id::text = p_fill.request_id and l.ai_strategy_id = p_fill.strategy_id),
+    'crypto', p_fill.created_at
+  ) returning *
+$$;
+
+-- As before; the liquidation price of before is none any more.
+create or replace function public.increase_position(
+  p_position public.positions, p_fill public.fills, p_details jsonb
+) returns void
+language plpgsql set search_path = '' as $$
+declare
+  v_cost numeric := trim_scale(
+    coalesce(p_position.cost_usd, p_position.entry_price * p_position.quantity) + p_fill.quantity * p_fill.price
+  );
+  v_quantity numeric := p_position.quantity + p_fill.quantity;
+begin
+  update public.positions
+    set quantity = v_quantity, cost_usd = v_cost, position_size_usd = v_cost,
+        entry_price = public.quotient(v_cost, v_quantity),
+        fees_usd = fees_usd + p_fill.fee_usd, leverage = p_fill.leverage,
+        liquidation_price = (p_details ->> 'liquidation_price')::numeric,
+        stop_loss_price = coalesce((p_details ->> 'stop_loss_price')::numeric, stop_loss_price),
+        take_profit_price = coalesce((p_details ->> 'take_profit_price')::numeric, take_profit_price)
+    where id = p_position.id;
+end
+$$;
 
 -- The margin mode that an entry of the strategy wants, and with which ones others hold the symbol live (null: as the account had it).
 create or replace function public.entry_margin(p_user_id uuid, p_exchange text, p_symbol text, p_strategy_id uuid) returns jsonb

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 
 from engine import booked
 from engine.errors import VenueRefused
 from engine.exchanges.failures import means_margin_held
 from engine.exchanges.venue import Instrument
-from engine.liquidation import Stake, rate_of
+from engine.liquidation import ZERO, Stake, rate_of
 from engine.store.margin_rows import EntryMargin, HeldMargin
-from engine.types import MarginMode
+from engine.types import MarginMode, Side
 from webhook_server import sizing
 from webhook_server.account_checks import AccountFault
 from webhook_server.trade import Trade
@@ -25,8 +25,8 @@ def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
     isolated unless the strategy says cross, and what is added to keeps its own."""
     if not trade.is_paper:
         return found.wanted
-    if trade.adds() and trade.held is not None and trade.held.margin_mode is not None:
-        return trade.held.margin_mode
+    if trade.adds() and trade.held is not None:
+        return trade.held.margin_mode or MarginMode.ISOLATED
     return found.wanted or MarginMode.ISOLATED
 
 
@@ -68,15 +68,39 @@ def check_stop(
     stop, _ = sizing.protective_prices(order, price, instrument.tick)
     if stop is None and held is not None:
         stop = held.stop_loss_price
-    if mode is not MarginMode.ISOLATED or stop is None:
+    if stop is None:
         return
-    whole = booked.total((quantity, *(() if held is None else (held.quantity,))))
-    cost = booked.total((booked.product(quantity, price), *(() if held is None else (held.position_size_usd,))))
-    stake = Stake(order.side, whole, cost, rate_of(instrument.maintenance_rate, order.leverage))
-    at = stake.liquidation_price(booked.quotient(cost, Decimal(order.leverage)))
-    if at is not None and (stop - at) * stake.sign <= 0:
-        told = booked.digits(booked.stepped(at, instrument.tick, "ROUND_HALF_EVEN"))
+    level = _liquidation(trade, mode, instrument, quantity, price)
+    if level is not None and ((stop <= level) if order.side is Side.LONG else (stop >= level)):
         raise MarginFault(
             f"{order.symbol}: the stop at {booked.digits(stop)} could never act, as isolated margin at a leverage of "
-            f"{order.leverage} is liquidated at about {told}: take a nearer stop, less leverage or cross margin"
+            f"{order.leverage} is liquidated at about {booked.digits(_on_tick(level, instrument))}: take a nearer "
+            "stop, less leverage or cross margin"
         )
+
+
+def liquidation_price(
+    trade: Trade, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
+) -> Decimal | None:
+    """At which a paper position is liquidated that has just got `quantity` at `price`; None where others decide it too,
+    as with cross margin and live, or no price does."""
+    level = _liquidation(trade, mode, instrument, quantity, price) if trade.is_paper else None
+    return None if level is None else _on_tick(level, instrument)
+
+
+def _liquidation(
+    trade: Trade, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
+) -> Decimal | None:
+    order, held = trade.order, trade.held if trade.adds() else None
+    if mode is not MarginMode.ISOLATED:
+        return None
+    before = (ZERO, ZERO, ZERO) if held is None else (held.quantity, held.position_size_usd, held.funding_usd)
+    cost = booked.total((booked.product(quantity, price), before[1]))
+    stake = Stake(
+        order.side, booked.total((quantity, before[0])), cost, rate_of(instrument.maintenance_rate, order.leverage)
+    )
+    return stake.liquidation_price(booked.total((booked.quotient(cost, Decimal(order.leverage)), before[2])))
+
+
+def _on_tick(price: Decimal, instrument: Instrument) -> Decimal:
+    return booked.kept(booked.stepped(price, instrument.tick, ROUND_HALF_EVEN))

@@ -105,6 +105,8 @@ CHECKED: Final = {
     ("ai_strategies", "risk_profile"),
     ("ai_strategies", "context_intervals"),
     ("ai_strategies", "adding"),
+    ("ai_strategies", "margin_mode"),
+    ("positions", "margin_mode"),
     ("signal_outbox", "action"),
     ("signal_attempts", "outcome"),
     ("trades", "exit_reason"),

@@ -2,6 +2,7 @@
 symbol with other margin is named."""
 
 from dataclasses import replace
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
@@ -114,16 +115,16 @@ def test_a_paper_position_tells_where_it_is_liquidated_as_soon_as_it_is_booked(
 ) -> None:
     own = {"is_paper_trading": True, "leverage_max": 20, "margin_mode": "isolated", "adding": "always"}
     who: dict[str, Any] = PAPER if is_person else {"strategy_id": floor.strategy(**own)}
-    told = []
+    told: list[Decimal] = []
     for leverage in (20, 5):
         assert floor.send(**who, leverage=leverage)["success"] is True
         for _ in range(2):  # the second time as a round computes it
             (held,) = floor.store.open_positions()
+            assert held.liquidation_price is not None
             told.append(held.liquidation_price)
             floor.server.marks.round()
     assert told[0] == told[1]
     assert told[2] == told[3]
-    assert None not in told
     assert told[2] < told[0]
 
 
