@@ -49,11 +49,20 @@ begin
 end
 $$;
 
--- The margin mode that an entry of the strategy wants, and with which ones others hold the symbol live (null: as the account had it).
+-- The margin mode that an entry of the strategy wants, what its equity on paper has left beside the initial margins of what it holds,
+-- and with which modes others hold the symbol live (null: as the account had it).
 create or replace function public.entry_margin(p_user_id uuid, p_exchange text, p_symbol text, p_strategy_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'wanted', (select s.margin_mode from public.ai_strategies s where s.id = p_strategy_id and s.user_id = p_user_id),
+    'paper_free_usd', (
+      select f.equity_usd - coalesce((
+        select sum(public.quotient(p.position_size_usd, p.leverage)) from public.positions p
+        where p.strategy_id = s.id and p.is_paper
+      ), 0)
+      from public.ai_strategies s cross join lateral public.strategy_figures(s.id, true, s.capital_usd) f
+      where s.id = p_strategy_id and s.user_id = p_user_id
+    ),
     'others', coalesce((
       select jsonb_agg(jsonb_build_object('margin_mode', p.margin_mode, 'strategy_name', s.name) order by p.entry_time, p.id)
       from public.positions p left join public.ai_strategies s on s.id = p.strategy_id

@@ -74,7 +74,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "-2015": "at the venue, let the key trade futures and allow this host's address, or make a new key",
     "-2017": "unlock the account's keys at the venue",
     **dict.fromkeys(NOT_TRADED, _NO_ENTRIES),
-    "-1121": "the venue does not list the symbol: name one that it lists",
+    "-1121": "name a symbol that the venue lists",
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), _MORE_MONEY),
     "-2023": "the account is being liquidated: wait until that has ended",
     "-2027": "the position would be too large for this leverage: lower the leverage or the size",
