@@ -39,6 +39,7 @@ class Used(NamedTuple):
     keys: Credentials | None
     storing: str  # the command
     margin: Mapping[str, frozenset[str]]  # the modes that its live strategies want, by symbol
+    held: frozenset[str]  # symbols in which the books have a live position
     unreadable: str | None = None
 
 
@@ -54,23 +55,30 @@ def accounts(settings: Settings) -> list[Check]:
 
 def _used(store: Store) -> list[Used]:
     rows = store.list_credentials()
-    live, margin = _live_symbols(store), _wanted_margin(store)
+    held, margin = _held_symbols(store), _wanted_margin(store)
+    live = _live_symbols(store, held)
     with_keys = dict.fromkeys((row.user_id, row.exchange) for row in rows if row.exchange != WEBHOOK)
     return [
-        _with_keys(store, key, frozenset(live.get(key, ())), margin.get(key, {}))
+        _with_keys(store, key, frozenset(live.get(key, ())), margin.get(key, {}), frozenset(held.get(key, ())))
         for key in with_keys | dict.fromkeys(live)
     ]
 
 
-def _live_symbols(store: Store) -> dict[Key, set[str]]:
-    live: dict[Key, set[str]] = {}
+def _live_symbols(store: Store, held: Mapping[Key, set[str]]) -> dict[Key, set[str]]:
+    live = {key: set(symbols) for key, symbols in held.items()}
     for row in store.list_strategies():
         if row.status == StrategyStatus.RUNNING and not row.is_paper_trading:
             live.setdefault((row.user_id, row.exchange), set()).update(row.target_assets)
-    for held in store.held_positions():
-        if not held.is_paper:
-            live.setdefault((held.user_id, held.exchange), set()).add(held.symbol)
     return live
+
+
+def _held_symbols(store: Store) -> dict[Key, set[str]]:
+    """Of live positions."""
+    held: dict[Key, set[str]] = {}
+    for each in store.held_positions():
+        if not each.is_paper:
+            held.setdefault((each.user_id, each.exchange), set()).add(each.symbol)
+    return held
 
 
 def _wanted_margin(store: Store) -> dict[Key, dict[str, frozenset[str]]]:
@@ -83,13 +91,15 @@ def _wanted_margin(store: Store) -> dict[Key, dict[str, frozenset[str]]]:
     return wanted
 
 
-def _with_keys(store: Store, key: Key, symbols: frozenset[str], margin: Mapping[str, frozenset[str]]) -> Used:
+def _with_keys(
+    store: Store, key: Key, symbols: frozenset[str], margin: Mapping[str, frozenset[str]], held: frozenset[str]
+) -> Used:
     email = store.email_of(key[0])
     name, remedy = f"account of {email or key[0]} at {key[1]}", command_for_keys(key[1], email)
     try:
-        return Used(name, key[1], symbols, store.venue_credentials(*key), remedy, margin)
+        return Used(name, key[1], symbols, store.venue_credentials(*key), remedy, margin, held)
     except SparkyError as error:
-        return Used(name, key[1], symbols, None, remedy, margin, str(error))
+        return Used(name, key[1], symbols, None, remedy, margin, held, str(error))
 
 
 def _checked(used: Used, settings: Settings) -> list[Check]:
@@ -105,9 +115,8 @@ def _checked(used: Used, settings: Settings) -> list[Check]:
     if faults:
         return _found(used, faults)
     clock = [] if _is_simulated(used.exchange, settings) else _clock_notes(clock_s)
-    return [
-        ok(used.name, "; ".join((*notes_of(state, used.symbols), *margin_notes(state.margin, used.margin), *clock)))
-    ]
+    margin = margin_notes(state.margin, used.margin, used.held, multi_assets=state.multi_assets)
+    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *margin, *clock)))]
 
 
 def _is_simulated(exchange: str, settings: Settings) -> bool:

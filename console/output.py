@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import MAX_PREC, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, Literal, NamedTuple
 
 import typer
@@ -32,6 +32,7 @@ LONGEST_TEXT: Final = 1_000_000
 SEVERAL_LINES: Final = frozenset({"custom_prompt", "paused_traceback", "raw_answer", "answer", "notes"})
 
 Cell = Callable[[dict[str, Any]], object]
+_LEAST, _SHORT = 8, 10  # digits of prices
 _AVERAGES: Final = Context(prec=15, rounding=ROUND_HALF_EVEN)
 
 
@@ -237,9 +238,24 @@ def figure(field: str) -> Cell:
     return lambda row: None if row.get(field) is None else digits(Decimal(str(row[field])))
 
 
-def price(field: str) -> Cell:
-    """A price that may be an average, to 15 digits; JSON has all of them."""
-    return lambda row: None if row.get(field) is None else average(Decimal(str(row[field])))
+def price(field: str, other: str = "") -> Cell:
+    """A price that may be an average, to 15 digits; JSON has all of them. With an `other` price of the same symbol, one
+    of more than ten digits to two more places than that has, and to eight digits at least."""
+    return lambda row: _price(number(row.get(field)), number(row.get(other)))
+
+
+def _price(value: Decimal | None, other: Decimal | None) -> str | None:
+    if value is None or other is None or not (value.is_finite() and other.is_finite()):
+        return None if value is None else average(value)
+    if len(value.normalize().as_tuple().digits) <= _SHORT:
+        return digits(value)
+    places = max(2 - min(0, int(other.normalize().as_tuple().exponent)), _LEAST - 1 - value.adjusted())
+    return average(value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN, Context(prec=MAX_PREC)))
+
+
+def number(told: object) -> Decimal | None:
+    """A figure of a row; None for none."""
+    return None if told is None else Decimal(str(told))
 
 
 def average(value: Decimal) -> str:

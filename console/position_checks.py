@@ -1,6 +1,8 @@
 """What `sparky doctor` says of positions that nobody steers, or that nobody steers now."""
 
 import time
+from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -9,6 +11,8 @@ import requests
 from console import adoption_words, composition, instance, output, overview, unattended
 from console.check import Check, fault, ok
 from console.streams import encoding_of_answers
+from engine.booked import digits
+from engine.plain_text import one_line
 from engine.settings import Settings
 from engine.store.store import Store
 
@@ -26,12 +30,25 @@ def positions(settings: Settings, store: Store) -> Check:
     is_engine_here = monitor is not None and bool((monitor.get("engine") or {}).get("is_held"))
     alone += unattended.unsteered(strategies, now, is_engine_here=is_engine_here)
     held = _held(strategies) if monitor is None and _runs_nowhere(settings, store) else []
+    idle = list(_idle_stops(output.plain(store.held_positions())))
     if not alone and not held:
-        return ok("positions", "a running strategy steers each that is a strategy's")
+        return ok("positions", "; ".join(("a running strategy steers each that is a strategy's", *idle)))
     found, remedies = unattended.warnings(alone, encoding_of_answers()), [_closing(alone)] if alone else []
     if held:
         found, remedies = [_nobody(settings, held), *found], [START, *remedies]
-    return fault("positions", "; ".join(found), "; ".join(remedies))
+    return fault("positions", "; ".join((*found, *idle)), "; ".join(remedies))
+
+
+def _idle_stops(rows: Rows) -> Iterator[str]:
+    """Stops that a liquidation comes before: a remark, as such a position is protected by its margin alone."""
+    for row in rows:
+        stop, level = (output.number(row[name]) for name in ("stop_loss_price", "liquidation_price"))
+        if stop is not None and level is not None and ((stop <= level) if row["side"] == "LONG" else (stop >= level)):
+            what = one_line(f"{row['side']} {digits(Decimal(row['quantity']))} {row['symbol']}")
+            yield (
+                f"the stop of {what} at {digits(stop)} cannot act: it is liquidated at {digits(level)} before, so set "
+                "a nearer stop or close it"
+            )
 
 
 def differences(store: Store) -> Check:

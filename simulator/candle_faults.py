@@ -1,7 +1,7 @@
 """What a simulated venue may be told to do wrong with its candles, and to halt a market, over ``/_control/candles``.
 
-``POST`` with a JSON object, ``DELETE`` clears the faults (a halt is ended by ``{"halted": false}``), ``GET`` shows how
-many there are. Only from the same host. ``"symbol"`` names one market (else: all), ``"interval"`` the candles (1m).
+``POST`` with a JSON object, ``DELETE`` clears the faults and ends every halt, ``GET`` shows how many there are. Only
+from the same host. ``"symbol"`` names one market (else: all), ``"interval"`` the candles (1m).
 Candles are named by how many closed ones are newer at that moment, so 0 is the newest closed one:
 
 - ``{"missing": [2, 3]}``: there are none for these minutes. ``{"missing": [0, 1], "until_told": true}``: nor for any
@@ -13,7 +13,7 @@ Candles are named by how many closed ones are newer at that moment, so 0 is the 
 - ``{"shifted_ms": {"3": 7}}``: it opens so many ms later. ``{"quiet": [5]}``: nothing was traded.
 - ``{"order": "newest_first"}`` or ``"mixed"``: rows out of order.
 - ``{"halted": true}``: from now on no trade and no candle, and the ticker stands still with its time, until
-  ``{"halted": false}``.
+  ``{"halted": false}`` or ``DELETE``.
 """
 
 import json
@@ -88,6 +88,8 @@ async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "DELETE":
         exchange.kline_faults.clear()
+        for market in exchange.markets.values():
+            market.resume(exchange.clock.now_ms())
     if request.method == "POST":
         try:
             wish = Wish.model_validate_json(await request.body())

@@ -1,14 +1,17 @@
 """With which margin an entry is made, and whether it can be made so: others of its account, and its own stop."""
 
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final, NamedTuple
 
 from engine import booked
+from engine.errors import VenueRefused
+from engine.exchanges.failures import means_margin_held
 from engine.exchanges.venue import Instrument
-from engine.liquidation import Stake, rate_of
-from engine.store.margin_rows import EntryMargin
-from engine.types import MarginMode
+from engine.liquidation import ZERO, Stake, rate_of
+from engine.store.margin_rows import EntryMargin, HeldMargin
+from engine.types import MarginMode, Side
 from webhook_server import sizing
 from webhook_server.account_checks import AccountFault
 from webhook_server.trade import Trade
@@ -34,22 +37,38 @@ def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
     isolated unless the strategy says cross, and what is added to keeps its own."""
     if not trade.is_paper:
         return found.wanted
-    if trade.adds() and trade.held is not None and trade.held.margin_mode is not None:
-        return trade.held.margin_mode
+    if trade.adds() and trade.held is not None:
+        return trade.held.margin_mode or MarginMode.ISOLATED
     return found.wanted or MarginMode.ISOLATED
 
 
 def check_others(trade: Trade, found: EntryMargin) -> None:
     """Raises MarginFault where another of the account's strategies holds the symbol in another mode: it is the venue's
     for both."""
-    wanted = found.wanted
-    other = next((each for each in found.others if wanted is not None and each.margin_mode is not wanted), None)
-    if trade.is_paper or other is None:
-        return
+    known = (each for each in found.others if each.margin_mode is not None)
+    other = next((each for each in known if each.margin_mode is not found.wanted), None)
+    if found.wanted is not None and not trade.is_paper and other is not None:
+        raise _held_otherwise(trade, found.wanted, other, f"{other.margin_mode} margin")
+
+
+@contextmanager
+def naming_holder(trade: Trade, found: EntryMargin) -> Iterator[None]:
+    """Around a live entry: a refused change of the margin mode raises MarginFault with who else holds the symbol, where
+    somebody does. The venue can tell only of positions and of orders, which may be that one's stops."""
+    try:
+        yield
+    except VenueRefused as refusal:
+        if trade.is_paper or found.wanted is None or not found.others or not means_margin_held(refusal):
+            raise
+        raise _held_otherwise(trade, found.wanted, found.others[0], "other margin") from refusal
+
+
+def _held_otherwise(trade: Trade, wanted: MarginMode, other: HeldMargin, margin: str) -> MarginFault:
     holder = "the person" if other.strategy_name is None else f"strategy {other.strategy_name}"
-    raise MarginFault(
-        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {other.margin_mode} margin on "
-        f"the same account: wait until that is closed, or give both strategies one margin mode"
+    remedy = "give both strategies one margin mode" if other.strategy_name else f"trade without {wanted} margin"
+    return MarginFault(
+        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {margin} on the same account: "
+        f"wait until that is closed, or {remedy}"
     )
 
 
@@ -61,18 +80,18 @@ def check_liquidation(
     `mode` is asked for only where that counts; None (the venue does not tell it) may be isolated.
     """
     order, stop = trade.order, _stop_price(trade, instrument, entry)
-    stake = _stake(trade, instrument, entry)
-    at = stake.liquidation_price(booked.quotient(stake.cost_usd, Decimal(order.leverage)))
+    at = _isolated_liquidation(trade, instrument, entry.quantity, entry.price)
+    sign = 1 if order.side is Side.LONG else -1
 
     def is_beyond(price: Decimal | None) -> bool:
-        return price is not None and at is not None and (price - at) * stake.sign <= 0
+        return price is not None and at is not None and (price - at) * sign <= 0
 
     if at is None or not (is_beyond(entry.mark) or is_beyond(stop)):
         return
     actual = mode()
     if actual is MarginMode.CROSS:
         return
-    told = booked.digits(booked.stepped(at, instrument.tick, "ROUND_HALF_EVEN"))
+    told = booked.digits(_on_tick(at, instrument))
     margin = f"isolated margin at a leverage of {order.leverage} is liquidated at about {told}"
     margin += _UNTOLD if actual is None else ""
     if entry.mark is not None and is_beyond(entry.mark):
@@ -84,16 +103,31 @@ def check_liquidation(
     )
 
 
+def liquidation_price(
+    trade: Trade, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
+) -> Decimal | None:
+    """At which a paper position is liquidated that has just got `quantity` at `price`; None where others decide it too,
+    as with cross margin and live, or no price does."""
+    if not trade.is_paper or mode is not MarginMode.ISOLATED:
+        return None
+    level = _isolated_liquidation(trade, instrument, quantity, price)
+    return None if level is None else _on_tick(level, instrument)
+
+
 def _stop_price(trade: Trade, instrument: Instrument, entry: Prospect) -> Decimal | None:
     stop, _ = sizing.protective_prices(trade.order, entry.price, instrument.tick)
     return trade.held.stop_loss_price if stop is None and trade.adds() and trade.held is not None else stop
 
 
-def _stake(trade: Trade, instrument: Instrument, entry: Prospect) -> Stake:
+def _isolated_liquidation(trade: Trade, instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal | None:
     """Of the whole position once the entry is made."""
-    quantity, cost = entry.quantity, booked.product(entry.quantity, entry.price)
-    if trade.adds() and trade.held is not None:
-        quantity = booked.total((quantity, trade.held.quantity))
-        cost = booked.total((cost, trade.held.position_size_usd))
-    order = trade.order
-    return Stake(order.side, quantity, cost, rate_of(instrument.maintenance_rate, order.leverage))
+    order, held = trade.order, trade.held if trade.adds() else None
+    before = (ZERO, ZERO, ZERO) if held is None else (held.quantity, held.position_size_usd, held.funding_usd)
+    cost = booked.total((booked.product(quantity, price), before[1]))
+    whole, rate = booked.total((quantity, before[0])), rate_of(instrument.maintenance_rate, order.leverage)
+    stake = Stake(order.side, whole, cost, rate)
+    return stake.liquidation_price(booked.total((booked.quotient(cost, Decimal(order.leverage)), before[2])))
+
+
+def _on_tick(price: Decimal, instrument: Instrument) -> Decimal:
+    return booked.kept(booked.stepped(price, instrument.tick, ROUND_HALF_EVEN))

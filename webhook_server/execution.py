@@ -245,7 +245,7 @@ class Desk:
         return refusal
 
     def _pricing(self, trade: Trade) -> EntryPricing:
-        quotes = partial(self._venues.quotes, trade.order.exchange)
+        quotes = partial(self._venues.paper if trade.is_paper else self._venues.quotes, trade.order.exchange)
         return EntryPricing(trade.order, quotes, CostLimits.of(trade.portfolio), self._slippage_percent)
 
     def _legs(self, trade: Trade) -> Legs:

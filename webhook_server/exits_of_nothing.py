@@ -42,9 +42,13 @@ def reason(request: Request, store: Store, venues: Venues) -> str:
 
 
 def _ended_at_venue(request: Request, store: Store) -> str:
-    """What became of the sender's last live position in the symbol, where its venue ended it lately."""
-    order = request.order
-    ended = store.last_exit(request.user_id, order.exchange, order.symbol, order.strategy_id, LATELY_S)
+    """What became of the sender's last position in the symbol, where its venue ended it lately: in the book that the
+    exit is about (see `decide.to_exit`)."""
+    order, is_paper = request.order, None
+    if order.strategy_id is None and order.environment is not None:
+        is_paper = order.environment != "production"
+    who = (request.user_id, order.exchange, order.symbol, order.strategy_id)
+    ended = store.last_exit(*who, LATELY_S, is_paper=is_paper)
     return f"; the last one had ended at the venue ({ended})" if ended in AT_VENUE else ""
 
 

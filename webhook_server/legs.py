@@ -73,10 +73,12 @@ class Legs(ClosingLegs):
             reduced_by = self._reduced_by(size_usd, result, instrument.lot)
         else:
             entry_margin.check_others(self.trade, margin)
-            with self.entering():
+            with self.entering(), entry_margin.naming_holder(self.trade, margin):
                 result, reduced_by = self._entered(size_usd, instrument, margin)
         prices = sizing.protective_prices(order, result.price, instrument.tick)
-        return self._fill(OPEN, result, order.leverage, prices).model_copy(update={"margin_mode": mode}), reduced_by
+        level = entry_margin.liquidation_price(self.trade, mode, instrument, result.quantity, result.price)
+        margin_told = {"margin_mode": mode, "liquidation_price": level}
+        return self._fill(OPEN, result, order.leverage, prices).model_copy(update=margin_told), reduced_by
 
     def _reduced_by(self, size_usd: Decimal, found: OrderResult, lot: Decimal) -> tuple[str, ...]:
         """What made the fill of an earlier attempt less than `size_usd`, whose sizing price is not stored."""

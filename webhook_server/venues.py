@@ -4,7 +4,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
-from decimal import Decimal
 from typing import Final, Protocol, TypeVar, cast
 
 from engine.errors import UpstreamUnavailable
@@ -152,8 +151,9 @@ class VenuesOf:
             return self._history[exchange]
 
     def paper(self, exchange: str) -> Venue:
-        fee: Decimal = self._settings.sparky_paper_fee_percent
-        return PaperVenue(self.quotes(exchange), fee, self._settings.sparky_paper_slippage_percent)
+        quotes, settings = self.quotes(exchange), self._settings
+        fee, slippage = settings.sparky_paper_fee_percent, settings.sparky_paper_slippage_percent
+        return PaperVenue(quotes, fee, slippage, self.history(exchange).renew_instruments)
 
     def live(self, exchange: str, credentials: Credentials) -> Account:
         """One client per account, since nonces are tracked per signer."""

@@ -70,14 +70,32 @@ def notes_of(state: AccountState, symbols: Iterable[str]) -> tuple[str, ...]:
     return (*(each for each in told if each is not None), *_unknown_notes(state.unknown))
 
 
-def margin_notes(margin: Mapping[str, str], wanted: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """Where the account's margin modes are others than its strategies want (`wanted`, by symbol), or those differ."""
+def margin_notes(
+    margin: Mapping[str, str],
+    wanted: Mapping[str, Collection[str]],
+    held: Collection[str] = (),
+    *,
+    multi_assets: bool | None = None,
+) -> Iterator[str]:
+    """Where the account's margin modes are others than its strategies want (`wanted`, by symbol), or those differ; in
+    the symbols that are `held`, and isolated in multi-assets mode, none can be set."""
     for symbol, modes in sorted(wanted.items()):
         told = margin.get(symbol)
         if len(modes) > 1:
             yield f"strategies want isolated and cross margin in {symbol}: while one holds it, the other is refused"
         elif told is not None and told not in modes:
-            yield f"{told} margin in {symbol}, and {next(iter(modes))} is wanted: it is set before the next entry"
+            mode = next(iter(modes))
+            what = f"{told} margin in {symbol}, and {mode} is wanted"
+            yield f"{what}: {_what_becomes(mode, is_held=symbol in held, multi_assets=multi_assets)}"
+
+
+def _what_becomes(mode: str, *, is_held: bool, multi_assets: bool | None) -> str:
+    """Of a margin mode that is wanted and not set."""
+    if multi_assets and mode == "isolated":
+        return "entries are refused until the account leaves multi-assets mode"
+    if is_held:
+        return "entries are refused until what is held there is closed"
+    return "it is set before the next entry, unless something is held or an order waits there"
 
 
 def _is_without_dollars(state: AccountState) -> bool:

@@ -46,6 +46,8 @@ FILTERS: Final = (
 PRICE_BAND: Final = "-4131"
 # The list of instruments may have changed: it is read again.
 CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTERS)})
+# The margin mode is not changed while the symbol has an open order, or a position.
+MARGIN_HELD: Final = frozenset({"-4047", "-4048"})
 KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **{str(code): "filter" for code in FILTERS},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),
@@ -61,6 +63,8 @@ KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
     **dict.fromkeys(("-2025", "-4032", "-4045"), "rejected"),
 }
 
+_MORE_MONEY: Final = "transfer money to the futures wallet, or trade less"
+_NO_ENTRIES: Final = "the venue takes no entries in this symbol now: wait until it does; positions can be closed"
 _TOO_MANY_ORDERS: Final = "cancel orders at the venue that are not needed any more"
 _ONLY_REDUCES: Final = "the venue lets this account only reduce positions: ask the venue why"
 _HEDGED: Final = "the account is in hedge mode: set its position mode to one-way mode at the venue"
@@ -71,9 +75,13 @@ ADVICE: Final[Mapping[str, str]] = {
     "-2014": "set the key again: `sparky credentials set`",
     "-2015": "at the venue, let the key trade futures and allow this host's address, or make a new key",
     "-2017": "unlock the account's keys at the venue",
-    "-2019": "transfer money to the futures wallet, or trade less",
+    **dict.fromkeys(NOT_TRADED, _NO_ENTRIES),
+    "-1121": "name a symbol that the venue lists",
+    **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), _MORE_MONEY),
     "-2023": "the account is being liquidated: wait until that has ended",
     "-2027": "the position would be too large for this leverage: lower the leverage or the size",
+    "-2028": "transfer money to the futures wallet, or take more leverage",
+    "-4028": "take less leverage: the venue does not offer this one",
     "-4047": "cancel the orders that wait in the symbol at the venue, or name the margin mode that it has there",
     "-4048": "close the position in the symbol first, or name the margin mode that it has there",
     "-4060": _HEDGED,
@@ -85,6 +93,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "-4192": "the account is in a cooling-off period: wait until it has ended, or end it at the venue",
     "-4400": _ONLY_REDUCES,
     "-4401": _ONLY_REDUCES,
+    "-4402": "the venue does not offer this where the account is at home: trade another symbol",
+    "-4403": "take less leverage: the venue does not allow this one where the account is at home",
     "-4411": "sign the venue's agreement on contracts of shares and metals (TradFi-Perps) on its page",
     **dict.fromkeys(("-2025", "-4032", "-4045"), _TOO_MANY_ORDERS),
 }

@@ -1,7 +1,7 @@
 """The one place where ccxt's exceptions become ours."""
 
 import decimal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -57,10 +57,20 @@ def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
 
 
 def means_other_listing(error: BaseException) -> bool:
-    """Whether the venue's code, in one of our errors or in what it was raised from, means that its list has changed."""
+    """Whether the venue's code means that its list has changed."""
+    return _has_code(error, codes.CHANGED)
+
+
+def means_margin_held(error: BaseException) -> bool:
+    """Whether the venue's code means that something in the symbol keeps its margin mode."""
+    return _has_code(error, codes.MARGIN_HELD)
+
+
+def _has_code(error: BaseException, wanted: Collection[str]) -> bool:
+    """Whether one of our errors, or what it was raised from, has one of these codes of the venue's."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ccxt.BaseError) and code_of(cause) in codes.CHANGED:
+        if isinstance(cause, ccxt.BaseError) and code_of(cause) in wanted:
             return True
         cause = cause.__cause__
     return False

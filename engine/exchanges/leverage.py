@@ -30,7 +30,8 @@ class Leverage:
         actual = self._set(market, leverage)
         if actual != leverage:
             what = "its answer cannot be read back" if actual is None else f"{actual} is set"
-            raise VenueRefused(f"{symbol}: leverage {leverage} was asked for and {what}", "leverage")
+            advice = "set it on the venue's page, or ask for another leverage"
+            raise VenueRefused(f"{market['id']}: leverage {leverage} was asked for and {what}: {advice}", "leverage")
         self._seen[symbol] = (leverage, self._monotonic())
 
     def remembers(self, market: Mapping[str, Any], leverage: int) -> bool:

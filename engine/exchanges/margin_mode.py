@@ -87,7 +87,8 @@ class MarginModes:
         is_made = actual is mode if actual is not None else not self._set(market, mode)
         if not is_made:
             what = "the venue does not make the change" if actual is None else f"{actual} is set"
-            raise VenueRefused(f"{market['symbol']}: {mode} margin was asked for and {what}", "leverage")
+            advice = f"set it on the venue's page, or trade without {mode} margin"
+            raise VenueRefused(f"{market['id']}: {mode} margin was asked for and {what}: {advice}", "leverage")
 
     def _set(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
         """Whether the venue accepted a change; False where there was none to make."""

@@ -139,6 +139,10 @@ class MarketData:
         self._exchange.listing.read_at_once()
         return self.instrument(symbol)
 
+    def renew_instruments(self) -> None:
+        """Reads the list of instruments again where it is a minute old, at a weight of 1. Raises nothing."""
+        self._exchange.listing.renew()
+
     def close(self) -> None:
         self._exchange.session.close()
 

@@ -1,6 +1,7 @@
 """The venue where nothing is at stake: real quotes, fills made up by one honest rule."""
 
 import time
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
@@ -46,10 +47,20 @@ class PaperVenue:
     It keeps nothing: the books are the only record of a paper fill, so an order that was not booked never happened and
     may be sent again, and `order_by_client_id` knows none. It cannot see positions: `reduce_only` is the caller's
     word. Nothing waits here: stops and targets are executed by whoever marks the books at the market's price.
+
+    No venue refuses its orders for a filter that has changed, so `renew` is called before an entry: it looks whether
+    the list of instruments is still so.
     """
 
-    def __init__(self, quotes: Quotes, fee_percent: Decimal, slippage_percent: Decimal) -> None:
+    def __init__(
+        self,
+        quotes: Quotes,
+        fee_percent: Decimal,
+        slippage_percent: Decimal,
+        renew: Callable[[], None] = lambda: None,
+    ) -> None:
         self._quotes = quotes
+        self._renew = renew
         self._fee_percent = fee_percent
         self._slippage_percent = slippage_percent
 
@@ -63,6 +74,7 @@ class PaperVenue:
         return self._quotes.order_book(symbol)
 
     def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        self._renew()
         return self._quotes.entry_book(symbol, levels)
 
     def instrument(self, symbol: str) -> Instrument:
@@ -106,13 +118,13 @@ class PaperVenue:
         return None
 
     def _filled(self, order: OrderRequest, limit_price: Decimal | None) -> OrderResult:
+        book = None if order.reduce_only else self.entry_book(order.symbol)
         instrument = self.instrument(order.symbol)
         limit = None if limit_price is None else instrument.limit_price(limit_price, is_buy=order.is_buy)
-        if order.reduce_only:
+        if book is None:
             quantity = fitted(instrument, order, limit)
             average, at_ms = self._left_at(order, instrument)
         else:
-            book = self.entry_book(order.symbol)
             quantity = fitted(instrument, order, limit, _quote_of(book))
             average, at_ms = self._entered_at(order, book, quantity)
         price = moved_price(average, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)

@@ -1,7 +1,8 @@
 """What one venue lists, read once for all clients of an address and read again while they run.
 
 The list is read again every hour, beside what is asked meanwhile, and at once when the venue's answers mean that it has
-changed. A list that cannot be read leaves the old one.
+changed; before an entry on paper, which no venue refuses, as soon as it is a minute old. A list that cannot be read
+leaves the old one.
 """
 
 import math
@@ -27,6 +28,7 @@ JITTER: Final = 0.1  # of the hour, either way, so that processes do not all ask
 RETRY_S: Final = 60.0  # after a list that could not be read
 AT_ONCE_S: Final = 3.0  # between two readings that an answer of the venue's asked for
 SEARCH_S: Final = 60.0  # between two readings for a symbol that is not listed
+RENEW_S: Final = 60.0  # how old a list may be before an entry on paper
 # Where more instruments than these and than half of all vanish at once, the list is believed when it is read again.
 FEW: Final = 3
 TABLES: Final = (
@@ -48,7 +50,8 @@ VERSION: Final = "listingVersion"  # our option: which list the client has
 class Readings:
     """When the list was read and for what, in monotonic seconds; every method is pure.
 
-    `hour_s` is how long a list is good. `tried_at` is the last reading every hour that was begun.
+    `hour_s` is how long a list is good. `tried_at` is the last reading every hour that was begun, `renewed_at` the last
+    one before an entry on paper.
     """
 
     hour_s: float = HOUR_S
@@ -57,6 +60,7 @@ class Readings:
     at_once_at: float = -math.inf
     searched_at: float = -math.inf
     confirmed_at: float = -math.inf
+    renewed_at: float = -math.inf
 
     def is_due(self, now: float) -> bool:
         return now - self.read_at >= self.hour_s and now - self.tried_at >= RETRY_S
@@ -69,6 +73,9 @@ class Readings:
 
     def may_search(self, now: float) -> bool:
         return now - self.searched_at >= SEARCH_S
+
+    def may_renew(self, now: float) -> bool:
+        return now - max(self.read_at, self.renewed_at) >= RENEW_S
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class SharedListing:
     _readings: Readings = field(default_factory=Readings)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reading: threading.Lock = field(default_factory=threading.Lock)
+    _renewing: threading.Lock = field(default_factory=threading.Lock)
 
     def bring(self, exchange: Any) -> None:
         """Gives `exchange`, whose turn it is, the newest list.
@@ -177,6 +185,16 @@ class SharedListing:
                 return
             self._readings = replace(readings, confirmed_at=now)
         self._read()
+
+    def renew(self) -> None:
+        """Before an entry on paper; it waits for the new list, also where another asks for it. Raises nothing."""
+        with self._renewing:
+            with self._lock:
+                now, readings = self.monotonic(), self._readings
+                if self._tables is None or not readings.may_renew(now):
+                    return  # a client without any list reads it itself
+                self._readings = replace(readings, renewed_at=now)
+            self._read_patiently()
 
     def _read_when_due(self) -> None:
         with self._lock:

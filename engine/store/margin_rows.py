@@ -7,9 +7,10 @@ from engine.types import Frozen, MarginMode, Row
 
 
 class HeldMargin(Row):
-    """The margin mode of a live position of others in a symbol; `strategy_name` is None where a person holds it."""
+    """The margin mode of a live position of others in a symbol (None: as the account had it); `strategy_name` is None
+    where a person holds it."""
 
-    margin_mode: MarginMode
+    margin_mode: MarginMode | None = None
     strategy_name: str | None = None
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from engine import symbol_names
+from engine.booked import digits
 from engine.errors import Declined
 from engine.plain_text import is_plain
 from engine.store.values import AnyDocument, Moment, ShownRow, faults
@@ -85,8 +86,8 @@ class NewStrategy(Frozen):
     max_entry_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=2)
     adding: Adding | None = None
     min_stop_loss_percent: Decimal | None = Field(default=None, ge=0, lt=50, decimal_places=4)
-    max_spread_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=4)
-    max_slippage_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=4)
+    max_spread_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
+    max_slippage_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
     margin_mode: MarginMode | None = None
 
     @classmethod
@@ -96,6 +97,14 @@ class NewStrategy(Frozen):
             return cls.model_validate(values)
         except ValidationError as error:
             raise Declined(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
+
+
+def _short(value: Decimal) -> Decimal:
+    """Without the zeros at the end that its column adds."""
+    return Decimal(digits(value))
+
+
+Percent = Annotated[Decimal, AfterValidator(_short)]
 
 
 class StrategyRow(ShownRow):
@@ -120,11 +129,11 @@ class StrategyRow(ShownRow):
     custom_prompt: str | None = None
     context_intervals: tuple[str, ...] = ()
     stop_loss_required: bool | None = None
-    max_entry_percent: Decimal | None = None
+    max_entry_percent: Percent | None = None
     adding: str | None = None
-    min_stop_loss_percent: Decimal | None = None
-    max_spread_percent: Decimal | None = None
-    max_slippage_percent: Decimal | None = None
+    min_stop_loss_percent: Percent | None = None
+    max_spread_percent: Percent | None = None
+    max_slippage_percent: Percent | None = None
     margin_mode: str | None = None
     paused_reason: str | None = None
     paused_at: Moment | None = None

@@ -139,10 +139,17 @@ class VenueStore:
         return dict(plain(stored or answer))
 
     def last_exit(
-        self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None, within_s: float
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        strategy_id: UUID | None,
+        within_s: float,
+        *,
+        is_paper: bool | None = None,
     ) -> str | None:
-        """Why the last live trade of one strategy (or, without one, the person) in a symbol ended, if it ended within
-        so many seconds."""
+        """Why the last trade of one strategy (or, without one, the person) in a symbol ended, if it ended within so
+        many seconds: in one book, or (None) in both. On paper liquidations and symbols that ended are told alone."""
         found = self.rpc.call(
             "last_exit",
             user_id=user_id,
@@ -150,6 +157,7 @@ class VenueStore:
             symbol=symbol,
             strategy_id=strategy_id,
             within_s=within_s,
+            is_paper=is_paper,
         )
         return None if found is None else str(found)
 

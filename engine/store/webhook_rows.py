@@ -157,7 +157,7 @@ class KillSwitch(ShownRow):
 
 class Fill(Frozen):
     """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an
-    open.
+    open, and `liquidation_price` is the whole position's after it (None: not known yet, or there is none).
 
     An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit; `dust` ends what
     is too little for any order, without one. `order_ids` are all orders of a leg that has more than one;
@@ -181,6 +181,7 @@ class Fill(Frozen):
     dust: Booked | None = None
     stop_loss_price: Booked | None = None
     take_profit_price: Booked | None = None
+    liquidation_price: Booked | None = None
     exit_reason: str | None = None
     market_time_ms: int | None = None
 

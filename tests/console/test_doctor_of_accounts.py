@@ -143,7 +143,10 @@ def test_a_margin_mode_that_a_strategy_wants_and_the_account_has_not_is_told_and
     arrange(venue_url, isolated=[])
     (check,) = examined(patient)
     assert check["state"] == "ok"
-    assert "and isolated is wanted" in check["found"]
+    assert "and isolated is wanted: it is set before the next entry" in check["found"]
+    arrange(venue_url, multi_assets=True)
+    (check,) = examined(patient)
+    assert "entries are refused until the account leaves multi-assets mode" in check["found"]
 
 
 def test_a_venue_that_is_away_is_told_within_its_deadline(patient: Sparky, store: Store, venue_url: str) -> None:

@@ -10,6 +10,7 @@ from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from engine.types import Action, Side, SignalAction, SignalOutcome, StrategyStatus
 from tests.console.conftest import Sparky
+from tests.support.sql import Sql
 
 DECISION = uuid.UUID("11111111-1111-4111-8111-111111111111")
 
@@ -178,6 +179,26 @@ def test_positions_and_trades_are_exact(sparky: Sparky, traded: Store) -> None:
     assert Decimal(closed["pnl_usd"]) == Decimal("9.94")  # 10 less the exit fee and half of the entry fee
     assert "9.94" in sparky.ok("trades")
     assert "BTCUSDT" in sparky.ok("positions")
+
+
+def test_an_average_is_shown_to_two_more_digits_than_prices_have_and_told_to_programs_in_all(
+    sparky: Sparky, traded: Store, sql: Sql
+) -> None:
+    sql("update positions set entry_price = 3207.83955445545, current_price = 3190.25")
+    sql("update trades set entry_price = 3207.83955445545, exit_price = 3190.25")
+    for what in ("positions", "trades"):
+        assert " 3207.8396 " in sparky.ok(what)
+        assert sparky.json(what)[0]["entry_price"] == "3207.83955445545"
+    sql("update positions set entry_price = 0.10004, current_price = 0.1")
+    assert " 0.10004 " in sparky.ok("positions")
+
+
+def test_a_stop_that_cannot_act_is_told_by_the_doctor(sparky: Sparky, traded: Store, sql: Sql) -> None:
+    told = "the stop of LONG 1 BTCUSDT at 90 cannot act: it is liquidated at 95 before"
+    sql("update positions set stop_loss_price = 90, liquidation_price = 89")
+    assert told not in sparky("doctor", "--json").stdout
+    sql("update positions set liquidation_price = 95")
+    assert told in sparky("doctor", "--json").stdout
 
 
 def test_a_signal_is_dropped_and_sent_again_by_hand(sparky: Sparky, traded: Store) -> None:

@@ -62,8 +62,20 @@ def test_what_an_entry_may_cost_is_shown_as_it_is_in_force(sparky: Sparky) -> No
     assert sparky.json("strategy", "show", "usual")["costs"] == {"max_spread_percent": "1", "max_slippage_percent": "1"}
     row = sparky.json("strategy", "create", "--name", "own", "--max-spread", "0.25", "--max-slippage", "2.5")
     assert (float(row["max_spread_percent"]), float(row["max_slippage_percent"])) == (0.25, 2.5)
+    assert row["max_spread_percent"] == "0.25"
     costs = sparky.json("strategy", "show", "own")["costs"]
     assert costs == {"max_spread_percent": "0.25", "max_slippage_percent": "2.5"}
+
+
+def test_the_database_takes_every_limit_of_costs_that_it_allows(sparky: Sparky, sql: Sql) -> None:
+    sparky.ok("strategy", "create", "--name", "wide")
+    sql("update ai_strategies set max_spread_percent = 100, max_slippage_percent = 100")
+    sql(
+        "insert into trade_settings_exchange (user_id, exchange, max_spread_percent, max_slippage_percent)"
+        " select user_id, exchange, 100, 100 from ai_strategies"
+    )
+    shown = sparky.json("strategy", "show", "wide")
+    assert float(shown["max_spread_percent"]) == 100
 
 
 def test_a_margin_mode_is_set_by_an_option_and_shown(sparky: Sparky) -> None:
@@ -76,6 +88,8 @@ def test_a_margin_mode_is_set_by_an_option_and_shown(sparky: Sparky) -> None:
     ("option", "value", "field"),
     [
         ("--max-spread", "0", "max_spread_percent"),
+        ("--max-spread", "100", "max_spread_percent"),
+        ("--max-slippage", "100", "max_slippage_percent"),
         ("--max-slippage", "101", "max_slippage_percent"),
         ("--max-entry", "0", "max_entry_percent"),
         ("--max-entry", "101", "max_entry_percent"),

@@ -81,6 +81,14 @@ def test_rows_are_broken_shifted_quiet_and_out_of_order(feed: Feed) -> None:
     assert sorted(row[0] for row in feed.rows()) == [row[0] for row in rows]
 
 
+def test_delete_ends_a_halt_too(feed: Feed) -> None:
+    feed.direct(halted=True)
+    feed.hands.now = 120.0
+    assert httpx.delete(f"{feed.url}/_control/candles").json()["halted"] == []
+    feed.hands.now = 200.0
+    assert feed.asked("ticker/24hr")["closeTime"] == NOW_MS + 200_000
+
+
 def test_a_halted_market_stands_still_with_its_ticker_and_goes_on_where_the_price_is(feed: Feed) -> None:
     feed.hands.now = 20.0
     feed.direct(halted=True)

@@ -145,9 +145,20 @@ def test_notes_tell_margin_only_of_symbols_that_are_traded() -> None:
 def test_notes_tell_where_strategies_want_another_margin_mode_than_the_account_has_or_than_each_other() -> None:
     margin = {"BTCUSDT": "cross", "ETHUSDT": "cross"}
     (differs,) = margin_notes(margin, {"BTCUSDT": {"isolated"}, "ETHUSDT": {"cross"}, "SOLUSDT": {"isolated"}})
-    assert differs == "cross margin in BTCUSDT, and isolated is wanted: it is set before the next entry"
+    assert differs.startswith("cross margin in BTCUSDT, and isolated is wanted: it is set before the next entry")
     (disagree,) = margin_notes(margin, {"BTCUSDT": {"isolated", "cross"}})
     assert "strategies want isolated and cross margin in BTCUSDT" in disagree
+
+
+def test_a_margin_mode_that_cannot_be_set_is_not_promised() -> None:
+    margin, wanted = {"BTCUSDT": "cross"}, {"BTCUSDT": {"isolated"}}
+    (held,) = margin_notes(margin, wanted, held={"BTCUSDT"})
+    (mixed,) = margin_notes(margin, wanted, multi_assets=True)
+    assert "is set before" not in held + mixed
+    assert held.endswith("entries are refused until what is held there is closed")
+    assert mixed.endswith("entries are refused until the account leaves multi-assets mode")
+    (other,) = margin_notes({"BTCUSDT": "isolated"}, {"BTCUSDT": {"cross"}}, multi_assets=True)
+    assert "is set before the next entry" in other
 
 
 @pytest.mark.parametrize(

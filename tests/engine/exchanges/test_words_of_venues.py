@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import CredentialsRefused, SparkyError, UpstreamUnavailable, VenueRefused
+from engine.exchanges import codes
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.venue import OrderRequest, client_order_id
 from tests.engine.exchanges.conftest import keys_of
@@ -88,9 +89,16 @@ def test_what_surely_was_not_accepted_may_be_sent_again_and_says_why(
     assert f"in its words ({code})" in str(error)
 
 
+def test_every_refusal_for_a_setting_money_leverage_or_a_status_says_what_to_do() -> None:
+    kinds = {"account", "funds", "leverage"}
+    told = {code for code, kind in codes.KIND_OF_CODE.items() if kind in kinds} | set(codes.NOT_TRADED)
+    assert told - codes.ADVICE.keys() == set()
+
+
 @pytest.mark.parametrize(
     ("code", "advice"),
     [
+        (-4140, "positions can be closed"),
         (-4061, "one-way mode"),
         (-2015, "address"),
         (-4087, "reduce"),

@@ -49,6 +49,8 @@ def test_a_change_that_the_venue_accepts_and_does_not_make_refuses_the_entry(
     assert (told["success"], told["action"]) == (False, "rejected")
     assert floor.net() == 0
     assert "isolated" in told["reason"]
+    assert "BTCUSDT" in told["reason"]
+    assert "on the venue's page" in told["reason"]
 
 
 def test_a_venue_that_shows_the_mode_only_of_what_is_held_is_asked_twice_and_believed(floor: Floor) -> None:
