@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from engine import booked
+from engine.errors import VenueRefused
 from engine.exchanges.venue import Instrument
 from engine.liquidation import Stake, rate_of
 from engine.store.margin_rows import EntryMargin
@@ -38,6 +39,18 @@ def check_others(trade: Trade, found: EntryMargin) -> None:
         f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {other.margin_mode} margin on "
         f"the same account: wait until that is closed, or give both strategies one margin mode"
     )
+
+
+def check_free(trade: Trade, found: EntryMargin, size_usd: Decimal) -> None:
+    """Raises VenueRefused where an entry of `size_usd` on paper needs more initial margin than its strategy has free,
+    as a venue does (-2019)."""
+    free_usd, wanted_usd = found.paper_free_usd, booked.quotient(size_usd, Decimal(trade.order.leverage))
+    if trade.is_paper and free_usd is not None and wanted_usd > free_usd:
+        raise VenueRefused(
+            f"{trade.order.symbol}: Margin is insufficient: {wanted_usd:.2f} USD of initial margin are needed, and "
+            f"{max(free_usd, Decimal(0)):.2f} USD of the strategy's equity are free: trade less, or with more leverage",
+            "funds",
+        )
 
 
 def check_stop(

@@ -50,6 +50,8 @@ class Marks:
             if self._is_delisted(exchange, symbol):
                 self._end_delisted(held)
                 continue
+            if any(each.is_paper for each in held):
+                paper.ask_mark(exchange, symbol)
             ticker = self._ticker(exchange, symbol)
             if ticker is not None:
                 self._store.mark_positions(exchange, symbol, ticker.last)
