@@ -25,8 +25,8 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- As before, with when the position last changed, or where margin is cross anything of its strategy (the venue's time): prices of
--- before then are not those of what is held now.
-create or replace function public.paper_margins() returns jsonb
+-- before then are not those of what is held now. Of one person, or with null of all.
+create or replace function public.paper_margins_of(p_user_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object(
     'position_id', p.id,
@@ -47,14 +47,21 @@ language sql stable security definer set search_path = '' as $$
     from public.ai_strategies s cross join lateral public.strategy_figures(s.id, true, s.capital_usd) f
     where s.id = p.strategy_id
   ) w on true
-  where p.is_paper
+  where p.is_paper and (p_user_id is null or p.user_id = p_user_id)
+$$;
+
+create or replace function public.paper_margins() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select public.paper_margins_of(null)
 $$;
 
 do $$
 declare
   v_function regprocedure;
 begin
-  foreach v_function in array array['public.entry_margin(uuid, text, text, uuid)', 'public.paper_margins()']::regprocedure[]
+  foreach v_function in array array[
+    'public.entry_margin(uuid, text, text, uuid)', 'public.paper_margins_of(uuid)', 'public.paper_margins()'
+  ]::regprocedure[]
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', v_function);
     execute format('grant execute on function %s to service_role', v_function);

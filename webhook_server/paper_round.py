@@ -25,6 +25,7 @@ from engine.exchanges.venue import Instrument, Ticker
 from engine.liquidation import Bar, End, Stake
 from engine.store.margin_rows import MarginNote, PaperMargin
 from engine.types import Candle, Position
+from webhook_server.schemas import ExitTerms
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
@@ -73,6 +74,7 @@ class PaperRound:
         self._watched: dict[UUID, _Watched] = {}
         self._marks: dict[tuple[str, str], MarkPrice | None] = {}
         self._ended: set[UUID] = set()
+        self.is_silent = False  # whether a venue could not be asked for candles
 
     def ask_mark(self, exchange: str, symbol: str) -> None:
         """Asks for the mark price and the venue's clock; before the last price is asked for, which is no older then."""
@@ -178,6 +180,7 @@ class PaperRound:
             found = self._venues.history(exchange).feed(symbol, "1m", count).candles
         except SparkyError as error:
             logger.warning("no_candles_of_the_past", exchange=exchange, symbol=symbol, reason=str(error))
+            self.is_silent = True
             return []
         return [each for each in found if each.open_time_ms >= since_ms]
 
@@ -203,6 +206,12 @@ class PaperRound:
         wallet_usd = self._wallet_usd(book[0].position)
         for name, stake in stakes.items():
             yield name, stake.liquidation_price(liquidation.cross_margin(stakes, name, prices, wallet_usd))
+
+
+def terms_of(end: End, ticker: Ticker | None = None) -> ExitTerms | None:
+    """At which the exit is booked; None for what is reached only now, which is closed at the market of now."""
+    is_now = ticker is not None and end.fee_usd is None and (end.price, end.at_ms) == (ticker.last, ticker.at_ms)
+    return None if is_now else ExitTerms(price=end.price, at_ms=end.at_ms, fee_usd=end.fee_usd)
 
 
 def _book_ends(book: Sequence[_Watched], wallet_usd: Decimal) -> dict[UUID, End]:

@@ -1,6 +1,6 @@
 """What becomes of a signal that has its place, in order: deduplicate, risk, execute, book, answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Final
@@ -46,6 +46,7 @@ class Pipeline:
         self._clock = clock
         self._metrics = metrics
         self._in_progress = KeyedLocks()
+        self.before: Callable[[Request], None] = _nothing  # done with each request before its turn
 
     def perform(self, request: Request, fingerprint: str) -> Answer:
         """Executes `request` unless it was before; then the first answer is given again.
@@ -54,6 +55,7 @@ class Pipeline:
         then stays open.
         """
         try:
+            self.before(request)
             return self._once(request, fingerprint)
         except HeldBack as held:
             return self._after(held.unsettled, request, fingerprint)
@@ -178,6 +180,10 @@ class Pipeline:
             error=end.error,
         )
         return end.answer
+
+
+def _nothing(_: Request) -> None:
+    """Where nothing is done before a request."""
 
 
 def told(answer: Answer) -> dict[str, object]:

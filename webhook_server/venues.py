@@ -21,13 +21,13 @@ _Answer = TypeVar("_Answer", Quote, OrderBook)
 
 
 class History(Protocol):
-    """Where candles, mark prices and the venue's time come from; see `MarketData`."""
+    """Where candles and mark prices come from; see `MarketData`."""
 
     def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed: ...
 
     def mark(self, symbol: str) -> MarkPrice | None: ...
 
-    def clock_ms(self) -> int: ...
+    def ticker(self, symbol: str) -> Ticker: ...
 
 
 class Venues(Protocol):

@@ -87,11 +87,6 @@ class MarketData:
             told = self._exchange.fetch_funding_rate(listed_market(self._exchange, symbol)["symbol"])
             return state_told(told, self._local_ms())
 
-    def clock_ms(self) -> int:
-        """The venue's time; this host's where it tells none."""
-        with self._asking():
-            return int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
-
     def mark(self, symbol: str) -> MarkPrice | None:
         """The mark price, at a weight of 2; None at a venue of another shape than Binance's."""
         if self._exchange.id not in BINANCE_SHAPED:

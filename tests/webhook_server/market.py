@@ -87,11 +87,8 @@ class Market:
         return Feed((), 1_700_000_000_000)
 
     def mark(self, symbol: str) -> MarkPrice:
-        at_ms = self.clock_ms()
+        at_ms = 1_700_000_000_000
         return MarkPrice(price=self._price(symbol), at_ms=at_ms, clock_ms=at_ms)
-
-    def clock_ms(self) -> int:
-        return 1_700_000_000_000
 
     def _price(self, symbol: str) -> Decimal:
         if self.away is not None:
