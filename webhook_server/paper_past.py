@@ -1,14 +1,15 @@
 """What the market has done to a paper position by the time a signal comes for it: that is booked first.
 
 Rounds look at the market every few seconds. Where none has lately, as after a downtime, an exit would be made at the
-price of now of a position that was liquidated before, and an addition would hide it. Nothing is asked for what a round has
-looked at in this minute.
+price of now of a position that was liquidated before, and an addition would hide it. Nothing is asked for what a round
+has looked at in this minute.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,6 +21,7 @@ from webhook_server.clock import Clock
 from webhook_server.exits import Exits
 from webhook_server.marks import by_symbol
 from webhook_server.paper_round import MINUTE_MS, Ended, PaperRound, terms_of
+from webhook_server.pipeline import MarketFirst
 from webhook_server.schemas import ExitTerms, Order
 from webhook_server.trade import Request
 from webhook_server.venues import Venues
@@ -51,9 +53,12 @@ class PaperPast:
         self._workers = ThreadPoolExecutor(LOOKS, thread_name_prefix="paper past")
 
     def before(self, request: Request) -> None:
-        """Books what has ended a paper position of the request's sender in its symbol, with cross margin all that
-        share it. Where the venue does not tell that in time an exit goes on. Raises UpstreamUnavailable for an
-        addition then, unless rounds have looked lately, and for the database."""
+        """Raises MarketFirst where the market has ended a paper position of the request's sender in its symbol, or
+        with cross margin one that shares its equity.
+
+        Where the venue does not tell that in time an exit goes on. Raises UpstreamUnavailable for an addition then,
+        unless rounds have looked lately, and for the database.
+        """
         order = request.order
         if request.position_id is not None or (order.strategy_id is None and order.environment == "production"):
             return
@@ -69,13 +74,18 @@ class PaperPast:
     def _settle(self, order: Order, paper: Sequence[Position], held: Sequence[Position], *, is_late: bool) -> None:
         """`is_late` says that no round has looked for minutes."""
         found = self._found(paper, held, LOOK_S if is_late else SHORT_LOOK_S)
-        for (position, end), terms in () if found is None else found.ended:
-            self._exits.exit(position, end.reason, terms)
+        if found is not None and found.ended:
+            raise MarketFirst(partial(self._book, found))
         if found is not None:
             self._store.note_margins(found.round.notes())
         adds = any(each.symbol == order.symbol and each.side is order.side for each in held) and order.is_entry
         if adds and is_late and (found is None or found.round.is_silent):
             raise UpstreamUnavailable("venue", f"it does not tell what {order.symbol} did since it was last looked at")
+
+    def _book(self, found: _Look) -> None:
+        for (position, end), terms in found.ended:
+            self._exits.exit(position, end.reason, terms)
+        self._store.note_margins(found.round.notes())
 
     def _found(self, paper: Sequence[Position], held: Sequence[Position], wait_s: float) -> _Look | None:
         """None where the venue does not tell it in time."""
