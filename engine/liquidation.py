@@ -140,6 +140,19 @@ def end_within(position: Position, stake: Stake, margin_usd: Decimal | None, bar
     return None
 
 
+def end_now(
+    position: Position, stake: Stake, margin_usd: Decimal | None, last: Bar | None, mark: Bar | None, tick: Decimal
+) -> End | None:
+    """How the position ends at the prices of now: its margin by the `mark` price, stop and target by the `last` one.
+    None of them is a price that does not count."""
+    bare = position.model_copy(update={"stop_loss_price": None, "take_profit_price": None})
+    liquidated = None if mark is None else end_within(bare, stake, margin_usd, mark, tick)
+    if last is None:
+        return liquidated
+    found = end_within(position, stake, None if liquidated is None else margin_usd, last, tick)
+    return found if liquidated is None or (found is not None and found.reason != TARGET) else liquidated
+
+
 def cross_margin(
     stakes: Mapping[UUID, Stake], which: UUID, prices: Mapping[UUID, Decimal], wallet_usd: Decimal
 ) -> Decimal:

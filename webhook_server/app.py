@@ -30,6 +30,7 @@ from webhook_server.leftover_orders import LeftoverOrders
 from webhook_server.marks import Marks
 from webhook_server.metrics import Metrics
 from webhook_server.pace import Pace
+from webhook_server.paper_past import PaperPast
 from webhook_server.pipeline import Pipeline
 from webhook_server.places import Limits
 from webhook_server.reception import Reception
@@ -112,6 +113,7 @@ def build(
     reception = Reception(pipeline, store, clock, secrets, Pace(settings.sparky_webhook_rate_per_s), admission)
     refusals = RefusalLog(clock)
     exits = Exits(pipeline, clock, metrics)
+    pipeline.before = PaperPast(store, venues, exits, clock).before
     reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), exits, clock, metrics)
     marks = Marks(store, venues, exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.is_confirmed

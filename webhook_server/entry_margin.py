@@ -72,6 +72,18 @@ def _held_otherwise(trade: Trade, wanted: MarginMode, other: HeldMargin, margin:
     )
 
 
+def check_free(trade: Trade, found: EntryMargin, size_usd: Decimal) -> None:
+    """Raises VenueRefused where an entry of `size_usd` on paper needs more initial margin than its strategy has free,
+    as a venue does (-2019)."""
+    free_usd, wanted_usd = found.paper_free_usd, booked.quotient(size_usd, Decimal(trade.order.leverage))
+    if trade.is_paper and free_usd is not None and wanted_usd > free_usd:
+        raise VenueRefused(
+            f"{trade.order.symbol}: Margin is insufficient: {wanted_usd:.2f} USD of initial margin are needed, and "
+            f"{max(free_usd, Decimal(0)):.2f} USD of the strategy's equity are free: trade less, or with more leverage",
+            "funds",
+        )
+
+
 def check_liquidation(
     trade: Trade, mode: Callable[[], MarginMode | None], instrument: Instrument, entry: Prospect
 ) -> None:

@@ -73,6 +73,7 @@ class Legs(ClosingLegs):
             reduced_by = self._reduced_by(size_usd, result, instrument.lot)
         else:
             entry_margin.check_others(self.trade, margin)
+            entry_margin.check_free(self.trade, margin, size_usd)
             with self.entering(), entry_margin.naming_holder(self.trade, margin):
                 result, reduced_by = self._entered(size_usd, instrument, margin)
         prices = sizing.protective_prices(order, result.price, instrument.tick)

@@ -21,8 +21,7 @@ from webhook_server.endings import DELISTED
 from webhook_server.exits import Exits
 from webhook_server.listed_orders import listed_instrument
 from webhook_server.metrics import Metrics
-from webhook_server.paper_round import Ended, PaperRound
-from webhook_server.schemas import ExitTerms
+from webhook_server.paper_round import Ended, PaperRound, terms_of
 from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
@@ -50,6 +49,8 @@ class Marks:
             if self._is_delisted(exchange, symbol):
                 self._end_delisted(held)
                 continue
+            if any(each.is_paper for each in held):
+                paper.ask_mark(exchange, symbol)
             ticker = self._ticker(exchange, symbol)
             if ticker is not None:
                 self._store.mark_positions(exchange, symbol, ticker.last)
@@ -93,13 +94,9 @@ class Marks:
                 self._exits.exit(position, reason)
 
     def _exit_ended(self, ended: Iterable[Ended], ticker: Ticker | None = None) -> None:
-        """Of paper positions. What is reached only now is closed at the market of now."""
+        """Of paper positions."""
         for position, end in ended:
-            is_now = (
-                ticker is not None and end.fee_usd is None and (end.price, end.at_ms) == (ticker.last, ticker.at_ms)
-            )
-            terms = None if is_now else ExitTerms(price=end.price, at_ms=end.at_ms, fee_usd=end.fee_usd)
-            self._exits.exit(position, end.reason, terms)
+            self._exits.exit(position, end.reason, terms_of(end, ticker))
 
 
 def by_symbol(positions: Iterable[Position]) -> Iterator[tuple[tuple[str, str], list[Position]]]:

@@ -1,13 +1,13 @@
 """What becomes of a signal that has its place, in order: deduplicate, risk, execute, book, answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from engine.errors import OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
+from engine.errors import OutcomeUnknown, SparkyError, StrategyFault, UpstreamUnavailable, VenueRefused
 from engine.store.store import Store
 from engine.store.webhook_rows import BeganExecution, UnfinishedRequest
 from webhook_server import answers
@@ -37,6 +37,18 @@ NOT_EXECUTED: Final = (answers.in_progress(), answers.standby(), answers.held_ba
 REPEAT_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
 
 
+def _nothing(_: Request) -> None:
+    """Where nothing is done before a request."""
+
+
+class MarketFirst(SparkyError):
+    """The market ended positions before the request came: `book` makes those exits, and the request follows."""
+
+    def __init__(self, book: Callable[[], None]) -> None:
+        super().__init__("the market has ended a position")
+        self.book = book
+
+
 class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
@@ -46,6 +58,7 @@ class Pipeline:
         self._clock = clock
         self._metrics = metrics
         self._in_progress = KeyedLocks()
+        self.before: Callable[[Request], None] = _nothing  # done with each request in its turn; raises MarketFirst
 
     def perform(self, request: Request, fingerprint: str) -> Answer:
         """Executes `request` unless it was before; then the first answer is given again.
@@ -54,7 +67,7 @@ class Pipeline:
         then stays open.
         """
         try:
-            return self._once(request, fingerprint)
+            return self._after_the_market(request, fingerprint)
         except HeldBack as held:
             return self._after(held.unsettled, request, fingerprint)
         except Busy:
@@ -109,11 +122,25 @@ class Pipeline:
         except Standby:
             return answers.standby()
 
-    def _once(self, request: Request, fingerprint: str, past: tuple[str, ...] = ()) -> Answer:
+    def _after_the_market(self, request: Request, fingerprint: str) -> Answer:
+        try:
+            return self._once(request, fingerprint, before=self.before)
+        except MarketFirst as first:
+            first.book()  # requests of the same strategy, each in its own turn
+            return self._once(request, fingerprint)
+
+    def _once(
+        self,
+        request: Request,
+        fingerprint: str,
+        past: tuple[str, ...] = (),
+        before: Callable[[Request], None] = _nothing,
+    ) -> Answer:
         with (
             self._in_progress.hold((request.user_id, request.id), REPEAT_WAIT_S),
             self._desk.turn(request) as held_locks,
         ):
+            before(request)
             began = self._begin(request, fingerprint, past)
             if began.state == "standby":
                 return answers.standby()

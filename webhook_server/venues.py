@@ -10,7 +10,7 @@ from engine.errors import UpstreamUnavailable
 from engine.exchanges.ccxt_venue import CcxtVenue
 from engine.exchanges.funding_data import FundingData, FundingSource
 from engine.exchanges.market_data import Feed, MarketData
-from engine.exchanges.order_book import OrderBook
+from engine.exchanges.order_book import MarkPrice, OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import BOOK_LEVELS, Account, Credentials, Instrument, Quote, Quotes, Ticker, Venue
 from engine.settings import Settings
@@ -20,9 +20,13 @@ _Answer = TypeVar("_Answer", Quote, OrderBook)
 
 
 class History(Protocol):
-    """Where candles come from; see `MarketData`."""
+    """Where candles and mark prices come from; see `MarketData`."""
 
     def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed: ...
+
+    def mark(self, symbol: str) -> MarkPrice | None: ...
+
+    def ticker(self, symbol: str) -> Ticker: ...
 
 
 class Venues(Protocol):

@@ -15,7 +15,7 @@ from engine.exchanges.failures import means_other_listing, translated
 from engine.exchanges.families import BINANCE_SHAPED
 from engine.exchanges.funding_data import FundingState, state_told
 from engine.exchanges.listing import find_market, instrument_of, listed_market, market_of, read_again_for
-from engine.exchanges.order_book import OrderBook
+from engine.exchanges.order_book import MarkPrice, OrderBook
 from engine.exchanges.order_book_reading import levels_of, mark_of
 from engine.exchanges.venue import BOOK_LEVELS, Instrument, Quote, Ticker
 from engine.types import Candle
@@ -86,6 +86,16 @@ class MarketData:
         with self._asking():
             told = self._exchange.fetch_funding_rate(listed_market(self._exchange, symbol)["symbol"])
             return state_told(told, self._local_ms())
+
+    def mark(self, symbol: str) -> MarkPrice | None:
+        """The mark price, at a weight of 2; None at a venue of another shape than Binance's."""
+        if self._exchange.id not in BINANCE_SHAPED:
+            return None
+        with self._asking():
+            market = market_of(self._exchange, symbol)
+            clock_ms = int(self._exchange.fetch_time())
+            price, at_ms = mark_of(self._exchange, market)
+            return MarkPrice(price=price, at_ms=at_ms, clock_ms=clock_ms)
 
     def quote(self, symbol: str) -> Quote:
         """The last price of the ticker, and the best bid and ask of the order book: a ticker's may be old, none or 0.

@@ -65,6 +65,14 @@ class OrderBook(Frozen):
         return percent_above(middle, self.mark)
 
 
+class MarkPrice(Frozen):
+    """A venue's mark price of `at_ms`, and its clock, asked for before it; None is what it does not tell."""
+
+    price: Decimal | None
+    at_ms: int | None
+    clock_ms: int
+
+
 def percent_above(price: Decimal, base: Decimal) -> Decimal:
     """How many percent `price` is above `base` (below 0: below it)."""
     return booked.quotient(booked.product(booked.total((price, -base)), HUNDRED), base)

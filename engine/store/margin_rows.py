@@ -15,18 +15,24 @@ class HeldMargin(Row):
 
 
 class EntryMargin(Row):
-    """The margin mode that an entry wants (None: as it is), and those that others on its account hold in the symbol."""
+    """The margin mode that an entry wants (None: as it is), and those that others on its account hold in the symbol.
+
+    `paper_free_usd` is what the strategy's equity on paper has left beside the initial margins of what it holds there.
+    """
 
     wanted: MarginMode | None = None
+    paper_free_usd: Decimal | None = None
     others: tuple[HeldMargin, ...] = ()
 
 
 class PaperMargin(Row):
-    """What is known beside a paper position: when it was last entered or added to, in the venue's time, and the capital
-    and realised P&L of its strategy (None: it has none)."""
+    """What is known beside a paper position: when it was last entered or added to, in the venue's time, when it (with
+    cross margin anything of its strategy) last changed, and the capital and realised P&L of its strategy (None: it has
+    none)."""
 
     position_id: UUID
     entered_ms: int | None = None
+    changed_ms: int | None = None
     wallet_usd: Decimal | None = None
 
 

@@ -17,9 +17,9 @@ class MarginStore:
         )
         return EntryMargin.model_validate(found)
 
-    def paper_margins(self) -> tuple[PaperMargin, ...]:
-        """One for every paper position."""
-        return tuple(PaperMargin.model_validate(row) for row in self.rpc.call("paper_margins"))
+    def paper_margins(self, user_id: UUID | None = None) -> tuple[PaperMargin, ...]:
+        """One for every paper position, of one person or of all."""
+        return tuple(PaperMargin.model_validate(row) for row in self.rpc.call("paper_margins_of", user_id=user_id))
 
     def note_margins(self, notes: Iterable[MarginNote]) -> int:
         """Writes to positions that are held still; how many there were."""

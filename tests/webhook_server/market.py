@@ -16,7 +16,7 @@ from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
 from engine.exchanges.account_state import AccountState
 from engine.exchanges.funding_data import FundingRate, FundingState
 from engine.exchanges.market_data import Feed
-from engine.exchanges.order_book import Level, OrderBook
+from engine.exchanges.order_book import Level, MarkPrice, OrderBook
 from engine.exchanges.paper import PaperVenue
 from engine.exchanges.venue import (
     BOOK_LEVELS,
@@ -88,6 +88,10 @@ class Market:
         """It has no past."""
         self._price(symbol)
         return Feed((), 1_700_000_000_000)
+
+    def mark(self, symbol: str) -> MarkPrice:
+        at_ms = 1_700_000_000_000
+        return MarkPrice(price=self._price(symbol), at_ms=at_ms, clock_ms=at_ms)
 
     def _price(self, symbol: str) -> Decimal:
         if self.away is not None:
