@@ -160,13 +160,18 @@ class SharedListing:
         self._read_when_due()
 
     def read_at_once(self) -> None:
-        """After an answer that means that the list has changed; it waits for the new list. Raises nothing."""
+        """After an answer that means that the list has changed; it waits for the new list, also for one that another
+        thread is reading. Raises nothing."""
         with self._lock:
             now, readings = self.monotonic(), self._readings
-            if not readings.may_read_at_once(now):
+            is_due = readings.may_read_at_once(now)
+            if is_due:
+                self._readings = replace(readings, at_once_at=now)
+        if is_due:
+            self._read()
+        else:
+            with self._reading:
                 return
-            self._readings = replace(readings, at_once_at=now)
-        self._read()
 
     def search(self) -> None:
         """For a symbol that is not listed, and may be new. Raises nothing."""
