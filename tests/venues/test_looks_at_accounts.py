@@ -20,6 +20,7 @@ from tests.venues.test_outside_ends import check_nothing_is_left, happen, look
 from tests.webhook_server.conftest import until
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
+from webhook_server.venue_changes import PATIENCE
 from webhook_server.venues import VenuesOf
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -111,6 +112,9 @@ def test_a_symbol_that_is_not_listed_is_settled_and_hides_no_other(floor: Floor)
     unreadable(floor)
     by_hand(floor, "SELL", floor.net())
     assert look(floor) == []
+    assert {each.exit_reason for each in floor.store.trades()} == {"closed_at_venue"}
+    for _ in range(PATIENCE - 1):  # a settlement may be shown late
+        assert look(floor) == []
     assert floor.store.open_positions() == ()
     assert {each.exit_reason for each in floor.store.trades()} == {"delisted", "closed_at_venue"}
 
