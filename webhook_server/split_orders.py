@@ -8,7 +8,7 @@ from engine.exchanges.venue import Instrument
 
 MOST_PARTS: Final = 35
 # What is too little for an order is forgotten only where it is worth little: no more than this (or the venue's least
-# notional), or as the rest of an exit a tenth of the position and no more than the second bound.
+# notional), or as the rest of an exit no more than was closed and no more than the second bound.
 DUST_USD: Final = Decimal(10)
 REST_USD: Final = Decimal(250)
 _MARKS: Final = "123456789abcdefghijklmnopqrstuvwxyz"  # of the second order of a leg and those after it
@@ -63,7 +63,7 @@ def dust_of(left: Decimal, held: Decimal, price: Decimal, instrument: Instrument
     if not 0 < left < least_of(instrument):
         return None
     usd = booked.product(left, price)
-    is_rest = usd <= REST_USD and booked.product(left, Decimal(10)) <= held
+    is_rest = usd <= REST_USD and booked.product(left, Decimal(2)) <= held
     return left if usd <= max(DUST_USD, instrument.min_notional) or is_rest else None
 
 
