@@ -1,13 +1,13 @@
 -- What an entry may cost, how a position is margined, and what funding it paid or received.
 
 alter table public.ai_strategies
-  add column if not exists max_spread_percent numeric(6, 4) check (max_spread_percent > 0 and max_spread_percent <= 100),
-  add column if not exists max_slippage_percent numeric(6, 4) check (max_slippage_percent > 0 and max_slippage_percent <= 100),
+  add column if not exists max_spread_percent numeric(7, 4) check (max_spread_percent > 0 and max_spread_percent <= 100),
+  add column if not exists max_slippage_percent numeric(7, 4) check (max_slippage_percent > 0 and max_slippage_percent <= 100),
   add column if not exists margin_mode text check (margin_mode in ('isolated', 'cross'));
 
 alter table public.trade_settings_exchange
-  add column if not exists max_spread_percent numeric(6, 4) check (max_spread_percent > 0 and max_spread_percent <= 100),
-  add column if not exists max_slippage_percent numeric(6, 4) check (max_slippage_percent > 0 and max_slippage_percent <= 100);
+  add column if not exists max_spread_percent numeric(7, 4) check (max_spread_percent > 0 and max_spread_percent <= 100),
+  add column if not exists max_slippage_percent numeric(7, 4) check (max_slippage_percent > 0 and max_slippage_percent <= 100);
 
 -- Funding in USD, positive when received. A partial close moves its share to the trade, as it does with fees.
 alter table public.positions

@@ -1,10 +1,5 @@
--- Limits of costs up to the 100 % that their checks allow; why the last trade of one book ended; who else holds a symbol, whatever
+-- Why the last trade of one book ended; who else holds a symbol, whatever
 -- its margin mode; and the margin mode and liquidation price of positions from the moment when they are booked.
-
-alter table public.ai_strategies
-  alter column max_spread_percent type numeric(7, 4), alter column max_slippage_percent type numeric(7, 4);
-alter table public.trade_settings_exchange
-  alter column max_spread_percent type numeric(7, 4), alter column max_slippage_percent type numeric(7, 4);
 
 -- Without a margin mode paper is isolated.
 update public.positions set margin_mode = 'isolated' where is_paper and margin_mode is null;
