@@ -11,6 +11,7 @@ import hypothesis
 import psycopg
 import pytest
 
+from engine.exchanges.backoff import backoff_of
 from engine.store.embedded import Embedded, data_dir, dsn
 from engine.store.migrate import migrate, read_migrations
 from engine.store.postgres import PostgresRpc
@@ -36,6 +37,13 @@ _PATIENT = hypothesis.settings(
 hypothesis.settings.register_profile("same", _PATIENT, derandomize=True)
 hypothesis.settings.register_profile("search", _PATIENT, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_other_venues() -> None:
+    """A simulated venue may stand at a port that another test's had: what the process knows of that one's limits, and
+    with them of its list, is forgotten."""
+    backoff_of.cache_clear()
 
 
 @pytest.fixture
