@@ -69,3 +69,18 @@ def test_an_exit_whose_record_cannot_be_read_comes_back(floor: Floor, path: str)
     floor.misbehave()
     assert floor.send("x", action="close")["action"] == "skipped"
     assert floor.booked() == 0
+
+
+def test_an_exit_beyond_zero_knows_what_hands_did_and_undid_on_the_account(floor: Floor) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send("long", strategy_id=a)
+    by_hand(floor, "SELL", Decimal("0.004"))
+    floor.send("short", strategy_id=b, action="sell")
+    by_hand(floor, "BUY", Decimal("0.004"))
+    floor.send("more", strategy_id=b, action="sell", size=560)
+    assert floor.send("x", strategy_id=a, action="close")["action"] == "closed"
+    assert floor.send("y", strategy_id=b, action="close")["action"] == "closed"
+    assert floor.net() == floor.booked() == 0
+    (account,) = floor.exchange._accounts.values()
+    there = sum((fill.commission for fill in account.fills), Decimal(0))
+    assert sum((fee for *_, fee in floor.fills()), Decimal(0)) == there

@@ -132,3 +132,44 @@ def test_an_exit_beside_a_signal_whose_end_is_not_known_comes_back(floor: Floor)
     floor.sql("update webhook_requests set status = 'failed' where request_id = 'stuck'")
     assert floor.send("x", strategy_id=a, action="close")["action"] == "closed"
     floor.check_books()
+
+
+@pytest.mark.parametrize("first", ["x", "y"])
+def test_two_exits_that_could_not_be_finished_do_not_wait_for_each_other(floor: Floor, first: str) -> None:
+    of = {"x": floor.strategy(), "y": floor.strategy()}
+    floor.send("long", strategy_id=of["x"], size=560)
+    floor.send("short", strategy_id=of["y"], action="sell")
+    unseen(floor)
+    assert floor.send("x", strategy_id=of["x"], action="close")["status"] == 503
+    floor.misbehave()
+    floor.send("another", strategy_id=floor.strategy(), action="sell", size=180)
+    unseen(floor)
+    assert floor.send("y", strategy_id=of["y"], action="close")["status"] == 503
+    floor.misbehave()
+    told = [floor.send(name, strategy_id=of[name], action="close") for name in (first, *(of.keys() - {first}))]
+    assert [(each.get("action"), each.get("remaining_quantity")) for each in told] == [("closed", 0)] * 2
+    floor.check_books()
+
+
+def test_what_an_exit_that_could_not_be_finished_leaves_is_protected_meanwhile(floor: Floor) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send("long", strategy_id=a, size=560, stop_loss_percent=2)
+    floor.send("short", strategy_id=b, action="sell")
+    unseen(floor)
+    assert floor.send("x", strategy_id=a, action="close")["status"] == 503
+    floor.misbehave()
+    assert floor.send("y", strategy_id=b, action="close")["action"] == "closed"
+    floor.server.watch.run()
+    assert [order.quantity for order in floor.waiting()] == [floor.net()]
+    floor.direct(symbol="BTCUSDT", jump_percent=-5)
+    floor.account.positions()  # the market moves when it is looked at
+    assert floor.net() == 0
+    floor.server.watch.run()
+    told = floor.send("x", strategy_id=a, action="close")
+    assert (told["action"], told["remaining_quantity"]) == ("closed", 0)
+    floor.check_books()
+
+
+def unseen(floor: Floor) -> None:
+    """The venue does not tell what the account holds."""
+    floor.misbehave({"kind": "status", "status": 503, "path": "/positionRisk", "times": None})

@@ -176,6 +176,25 @@ def test_an_exit_that_others_positions_keep_from_being_made_says_so_and_counts_a
     assert len(floor.store.open_positions()) == 2
 
 
+@pytest.mark.parametrize("least", ["250", "1000"])
+def test_two_opposite_positions_too_little_for_orders_of_their_own_end_each_by_its_close(
+    floor: Floor, least: str
+) -> None:
+    a, b = floor.strategy(), floor.strategy()
+    floor.send("long", strategy_id=a, size=140, **STOP)
+    floor.send("short", strategy_id=b, action="sell", size=170, **STOP)
+    change(floor, min_notional=least)
+    floor.server.watch.run()
+    assert floor.metric("unprotected_positions") == 0
+    told = [floor.send(strategy_id=each, action="close") for each in (a, b)]
+    assert [(each["action"], each["remaining_quantity"]) for each in told] == [("closed", 0)] * 2
+    assert told[0]["dust"]["quantity"] == told[0]["quantity"]
+    assert floor.store.open_positions() == ()
+    assert floor.net() == 0
+    assert floor.server.reconciliation.run() == []
+    assert floor.waiting() == []
+
+
 @BOOKS
 def test_an_exit_outside_the_price_band_is_asked_for_again(floor: Floor, environment: str) -> None:
     book = {"environment": environment}
