@@ -164,12 +164,12 @@ class AccountLooks:
 
     def _settled(self, key: Key, venue: Account) -> Look:
         """Books what the record explains, and what protective orders have done unseen."""
-        look = self._changes.settle(*key, venue, rereads=True)
+        look = self._changes.settle(*key, venue, rereads=True, is_regular=True)
         if look.fired:
             with leaving_room(leaves=False):
                 for position, reason in look.fired:
                     self._exits.exit(position, reason)
-            look = self._changes.settle(*key, venue, rereads=True)
+            look = self._changes.settle(*key, venue, rereads=True, is_regular=True)
         return look
 
     def _note(self, key: Key, look: Look, seen: Seen, now_round: int, *, is_known: bool) -> None:

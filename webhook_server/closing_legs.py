@@ -21,7 +21,7 @@ from webhook_server.endings import DUST, ended_without_order
 from webhook_server.leg_orders import NOT_MADE, LegOrders, as_one, found_orders, passing, send_orders
 from webhook_server.listed_orders import listed_instrument
 from webhook_server.protecting import Fired, Guard
-from webhook_server.split_orders import MOST_PARTS, dust_of, least_of, parts_of, too_little
+from webhook_server.split_orders import MOST_PARTS, dust_of, least_of, netted_dust, parts_of, too_little
 from webhook_server.trade import CLOSE, REST, UNDO, NothingToDo, Trade, sign_of
 
 logger = structlog.get_logger()
@@ -102,18 +102,45 @@ class ClosingLegs(ABC):
             return self._dust(held)
         return self._exit_of(CLOSE, held, made.orders, puts_back=True)
 
-    def close_rest(self, left: Position, quantity: Decimal) -> Fill:
-        """Sells (or buys back) `quantity` of what is `left` after `close`: what others hold on the opposite side keeps
-        it from being a reduction of the account. Only after books and venue were compared."""
+    def close_rest(self, left: Position, quantity: Decimal, reducible: Decimal = Decimal(0)) -> Fill:
+        """Sells (or buys back) `quantity` of what is `left` after `close`. Beyond what is `reducible` of it, others'
+        opposite positions keep it from being a reduction of the account. Only after books and venue were compared.
+
+        All of what is `left` ends as dust where none is reducible and it is too little for an order of its own.
+        """
         before = made = self._found(REST)
         if not made.orders or self._has_more(made, quantity):
-            self._taken_down(left)
-            missing = quantity - made.quantity
+            fired = self.fired_rest(left, before)
+            if fired is not None:
+                return fired
+            is_all = quantity == left.quantity and not (before.orders or reducible)
+            if is_all and self._is_netted_dust(left):
+                return self._dust(left)
             try:
-                made = self._made(left, made, lambda: self._parts(REST, left.side, missing, before, reduce_only=False))
+                made = self._made(left, made, lambda: self._rest_orders(left.side, quantity, before, reducible))
             except VenueRefused as refusal:
                 raise VenueRefused(f"{KEPT_BY_OTHERS}: {refusal}", refusal.kind) from refusal
         return self._exit_of(REST, left, made.orders, puts_back=True)
+
+    def fired_rest(self, left: Position, before: LegOrders | None = None) -> Fill | None:
+        """Takes down the orders that protect what is `left` after `close`: the exit that one of them has made after the
+        orders `before`, or None."""
+        fired = self._taken_down(left)
+        if fired is None:
+            return None
+        reason, order = fired
+        made = () if before is None else before.orders
+        return self._exit_of(REST, left, (*made, order), reason, puts_back=True)
+
+    def _rest_orders(self, side: Side, quantity: Decimal, before: LegOrders, reducible: Decimal) -> LegOrders:
+        """Reductions, which end at zero, come first: no order crosses it."""
+        if before.orders or not reducible:
+            return self._parts(REST, side, quantity - before.quantity, before, reduce_only=False)
+        reduced = min(quantity, reducible)
+        made = self._parts(REST, side, reduced, before, reduce_only=True)
+        if made.failure is not None or quantity - reduced < self.least:
+            return made
+        return self._parts(REST, side, quantity - reduced, made, reduce_only=False)
 
     @property
     def least(self) -> Decimal:
@@ -260,6 +287,10 @@ class ClosingLegs(ABC):
         if dust_of(held.quantity, held.quantity, price, instrument) is not None or self.guard.has_fired(held):
             return
         raise VenueRefused(f"{held.symbol}: {too_little(held.quantity, price, instrument)}", "filter")
+
+    def _is_netted_dust(self, left: Position) -> bool:
+        price = self.venue.quote(left.symbol).last
+        return netted_dust(left.quantity, price, self.venue.instrument(left.symbol)) is not None
 
     def _dust(self, held: Position) -> Fill:
         """The end of a position that is too little for any order: no order makes it, at the market's last price."""

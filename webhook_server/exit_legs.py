@@ -6,15 +6,15 @@ ended without us is settled before, and then there may be nothing left to do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import reduce
+from typing import NoReturn
 
 import structlog
 
 from engine import booked
 from engine.errors import CredentialsRefused, StrategyFault, UpstreamUnavailable, VenueRefused
-from engine.exchanges.venue import Account
 from engine.store.store import Store
 from engine.store.venue_rows import RequestFill
 from engine.store.webhook_rows import BookedFill, Fill
@@ -51,7 +51,8 @@ class Exit:
         usd = sum((each.pnl_usd or Decimal(0) for each in legs), Decimal(0))
         if self.unbooked is None or self.booked is None:
             return usd, sum((each.pnl_percent or Decimal(0) for each in legs), Decimal(0))
-        share = booked.quotient(self.unbooked.quantity, self.fill.quantity)
+        without = self.unbooked.quantity if self.unbooked.kind == "dust" else Decimal(0)
+        share = booked.quotient(self.unbooked.quantity, self.fill.quantity + without)
         percents = [each.pnl_percent or Decimal(0) for each in legs]
         return usd, percents[0] * (1 - share) + percents[-1] * share
 
@@ -154,12 +155,11 @@ class ExitLegs:
         raise AssertionError("the second attempt returns or raises")
 
     def _only_rest(self, legs: Legs, left: Position) -> Exit:
-        now, quantity = self._rest(legs, left, legs.closing_quantity(left.quantity))
+        now, rest = self._rest(legs, left, legs.closing_quantity(left.quantity))
         if now is None:
             raise PositionEnded(self._ended(left))
-        if quantity <= 0:
+        if rest is None:
             raise VenueRefused(f"the account holds nothing of {left.symbol} on this side", "reduce_only")
-        rest = legs.close_rest(now, quantity)
         return Exit(rest, now, unbooked=rest)
 
     def _with_rest(self, legs: Legs, first: Fill, done: BookedFill) -> Exit:
@@ -170,50 +170,70 @@ class ExitLegs:
             return whole
         closing = legs.closing_quantity(left.quantity + first.quantity)
         with kept_open("a first part of the exit is booked, and the rest neither sent nor refused yet"):
-            left, quantity = self._rest(legs, left, closing - first.quantity)
-            if left is None:
-                return whole
-            held = _of_quantity(left, left.quantity + first.quantity)
-            if quantity <= 0:
-                return Exit(first, held, None, done)
             try:
-                rest = legs.close_rest(left, quantity)
-            except VenueRefused as refusal:
-                logger.warning("exit_rest_refused", symbol=left.symbol, quantity=str(quantity), reason=str(refusal))
-                return Exit(first, held, None, done)
+                now, rest = self._rest(legs, left, closing - first.quantity, is_after=True)
+            except (VenueRefused, StrategyFault) as refusal:
+                logger.warning(
+                    "exit_rest_refused", symbol=left.symbol, quantity=str(left.quantity), reason=str(refusal)
+                )
+                now, rest = left, None
+            if now is None:
+                return whole
+        held = _of_quantity(now, now.quantity + first.quantity)
+        if rest is None:
+            return Exit(first, held, None, done)
+        if rest.kind == "dust":
+            return Exit(first.model_copy(update={"dust": rest.quantity}), held, rest, done)
         return Exit(_sum(first, rest), held, rest, done)
 
-    def _rest(self, legs: Legs, left: Position, wanted: Decimal) -> tuple[Position | None, Decimal]:
-        """What is `left` once books and venue were compared (None when that was all of it), and how much of it the
-        account holds only net of what others hold on the opposite side."""
+    def _rest(
+        self, legs: Legs, left: Position, wanted: Decimal, *, is_after: bool = False
+    ) -> tuple[Position | None, Fill | None]:
+        """What is `left` once books and venue were compared (None when that was all of it), and the exit of as much of
+        it as is `wanted` and the account holds: at once, or only net of what others hold on the opposite side. None
+        where that is nothing. `is_after` says that a first leg is booked."""
         made, has_more = legs.rest_made(wanted)
-        if wanted <= 0 or not has_more:
-            return left, max(wanted, Decimal(0))
+        if wanted <= 0:
+            return left, None
+        if not has_more:
+            return left, legs.close_rest(left, wanted)
         look = self._look(legs)
         if look is None or look.is_passing:  # what others hold is not known now: an order beyond zero waits until it is
-            why = "its record cannot be read now" if look is None else str(look.reason)
-            raise UpstreamUnavailable("venue", f"the rest of an exit waits: {why}")
+            fired = None if made else _fired_rest(legs, left, look)
+            if fired is None:
+                self._wait(legs.trade.request, look, has_sent=made > 0 or not is_after)
+            return left, fired
         now = self._of(look, left)
         if now is None:
-            return None, Decimal(0)
-        if (
-            _at_venue(look) * sign_of(now.side) >= legs.least
-        ):  # filled in part: the venue holds more that can be reduced
-            return now, made
-        return now, min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
+            return None, None
+        held = _at_venue(look) * sign_of(now.side)
+        reducible = held if held >= legs.least else Decimal(0)
+        # Alone on the account, the venue has filled a part only, and would again.
+        is_over = reducible > 0 and (made > 0 or legs.trade.may_only_reduce(now.side))
+        quantity = made if is_over else min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
+        return now, legs.close_rest(now, quantity, reducible) if quantity > 0 else None
+
+    def _wait(self, request: Request, look: Look | None, *, has_sent: bool) -> NoReturn:
+        """Raises UpstreamUnavailable. Where all that was sent is booked, nothing waits for this exit meanwhile."""
+        if not has_sent:
+            self._store.note_rest_waits(request.id, request.user_id)
+        why = "its record cannot be read now" if look is None else str(look.reason)
+        raise UpstreamUnavailable("venue", f"the rest of an exit waits: {why}")
 
     def _look(self, legs: Legs) -> Look | None:
-        """Books and venue compared, and settled where the record explains it; None where the venue does not tell."""
+        """Books and venue compared, and settled where the record explains it, also what hands did and undid; None where
+        the venue does not tell. Where both agree, no doubt about the record is in an exit's way."""
         order, request = legs.trade.order, legs.trade.request
-        account: Account = legs.account
+        who = (request.user_id, order.exchange, order.symbol)
         try:
-            return self._changes.settle(request.user_id, order.exchange, order.symbol, account, request.id)
+            look = self._changes.settle(*who, legs.account, request.id, rereads=True)
         except CredentialsRefused:
             return None
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
             return None
+        return look if look.is_passing or look.facts.net != look.net else replace(look, reason=None)
 
     def _fills(self, request: Request) -> tuple[RequestFill, ...]:
         return self._store.request_fills(request.id, request.user_id)
@@ -266,6 +286,13 @@ def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool
         raise VenueRefused(told, "reduce_only") from refusal
     if is_alone:
         raise refusal
+
+
+def _fired_rest(legs: Legs, left: Position, look: Look | None) -> Fill | None:
+    """The exit that an order which protects what is `left` has made meanwhile."""
+    if look is None or not any(each.id == left.id for each, _ in look.fired):
+        return None
+    return legs.fired_rest(left)
 
 
 def _at_venue(look: Look) -> Decimal:

@@ -8,7 +8,8 @@ from engine.exchanges.venue import Instrument
 
 MOST_PARTS: Final = 35
 # What is too little for an order is forgotten only where it is worth little: no more than this (or the venue's least
-# notional), or as the rest of an exit no more than was closed and no more than the second bound.
+# notional), or as the rest of an exit no more than was closed and no more than the second bound; beside opposite
+# positions no more than that one.
 DUST_USD: Final = Decimal(10)
 REST_USD: Final = Decimal(250)
 _MARKS: Final = "123456789abcdefghijklmnopqrstuvwxyz"  # of the second order of a leg and those after it
@@ -65,6 +66,13 @@ def dust_of(left: Decimal, held: Decimal, price: Decimal, instrument: Instrument
     usd = booked.product(left, price)
     is_rest = usd <= REST_USD and booked.product(left, Decimal(2)) <= held
     return left if usd <= max(DUST_USD, instrument.min_notional) or is_rest else None
+
+
+def netted_dust(held: Decimal, price: Decimal, instrument: Instrument) -> Decimal | None:
+    """`held`, which opposite positions of its account keep from being a reduction, where it is too little at `price`
+    for any other order; None where there can be one, or it is worth too much to be forgotten."""
+    usd = booked.product(held, price)
+    return held if instrument.is_trading and usd < instrument.min_notional and usd <= REST_USD else None
 
 
 def too_little(held: Decimal, price: Decimal, instrument: Instrument) -> str:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from engine.booked import digits, product
 from engine.exchanges.venue import Account, Instrument
 from engine.types import Position
-from webhook_server.split_orders import least_of, most_of
+from webhook_server.split_orders import least_of, most_of, netted_dust
 from webhook_server.trade import sign_of
 
 
@@ -46,7 +46,8 @@ def _kept_by_others(account: Account, position: Position, instrument: Instrument
 def _no_order_of_its_own(position: Position, instrument: Instrument) -> str | None:
     if not instrument.is_trading:
         return f"it is not traded now (the venue's list: {instrument.status})"
-    usd = product(position.quantity, position.current_price or position.entry_price)
-    if usd >= instrument.min_notional:
+    price = position.current_price or position.entry_price
+    usd = product(position.quantity, price)
+    if usd >= instrument.min_notional or netted_dust(position.quantity, price, instrument) is not None:
         return None
     return f"its {usd:.2f} USD are below the least of {digits(instrument.min_notional)} of an order"

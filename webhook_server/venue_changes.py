@@ -79,24 +79,26 @@ class VenueChanges:
         request_id: str | None = None,
         *,
         rereads: bool = False,
+        is_regular: bool = False,
     ) -> Look:
         """Compares, and books what the record explains. `request_id` is the caller's own request, which is under way.
 
-        `rereads`, of the regular looks, reads the record also where both agree: a position may have been closed and
-        opened again. Raises what the account and the store raise.
+        `rereads` reads the record also where both agree: a position may have been closed and opened again. `is_regular`
+        are looks of every so often, by whose number it is known how long a symbol is gone. Raises what the account and
+        the store raise.
         """
         place = (user_id, exchange, symbol)
         if listed_instrument(account, symbol) is None:
-            return self._settle_delisted(place, account, request_id, is_look=rereads)
+            return self._settle_delisted(place, account, request_id, is_look=is_regular)
         try:
             look = self._settle_listed(user_id, exchange, symbol, account, request_id, rereads=rereads)
         except StrategyFault:
             if not is_gone_by_now(account, symbol):
                 raise
-            return self._settle_delisted(place, account, request_id, is_look=rereads)
+            return self._settle_delisted(place, account, request_id, is_look=is_regular)
         is_unexplained = look.reason is not None and not look.is_passing and look.net + look.facts.outside_net == 0
         if is_unexplained and is_gone_by_now(account, symbol):
-            return self._settle_delisted(place, account, request_id, is_look=rereads)
+            return self._settle_delisted(place, account, request_id, is_look=is_regular)
         return look
 
     def _settle_listed(

@@ -225,7 +225,7 @@ class Watch:
     def _obstacle(self, position: Position) -> str | None:
         who = (position.user_id, position.exchange, position.strategy_id, position.symbol)
         for row in self._store.unfinished_requests():
-            if (row.user_id, row.exchange, row.strategy_id, row.symbol) == who and row.may_have_traded:
+            if (row.user_id, row.exchange, row.strategy_id, row.symbol) == who and row.is_unsettled:
                 return f"what {row.request_id} did is not known yet"
         return None
 

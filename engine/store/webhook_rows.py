@@ -26,11 +26,17 @@ class UnfinishedRequest(Row):
     payload: Document
     attempts: int
     created_at: Utc
+    rest_waits: bool = False
 
     @property
     def may_have_traded(self) -> bool:
         """Whether an order of it may be at a venue, or a fill in the books."""
         return self.status != "received"
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether what it did at its venue may not be in the books."""
+        return self.may_have_traded and not self.rest_waits
 
 
 class TradeSettings(Row):

@@ -96,6 +96,10 @@ class WebhookStore:
         """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""
         return bool(self.rpc.call("submit_request", server=server, request_id=request_id, user_id=user_id))
 
+    def note_rest_waits(self, request_id: str, user_id: UUID) -> None:
+        """Notes that an exit, booked as far as it was made, waits with its rest, of which nothing was sent."""
+        self.rpc.call("note_rest_waits", request_id=request_id, user_id=user_id)
+
     def book_protection(
         self,
         request_id: str | None,

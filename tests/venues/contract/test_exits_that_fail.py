@@ -191,7 +191,7 @@ def test_two_opposite_positions_too_little_for_orders_of_their_own_end_each_by_i
     assert told[0]["dust"]["quantity"] == told[0]["quantity"]
     assert floor.store.open_positions() == ()
     assert floor.net() == 0
-    assert floor.server.reconciliation.run() == []
+    assert floor.server.reconciliation.run() == ()
     assert floor.waiting() == []
 
 
