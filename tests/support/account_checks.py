@@ -34,6 +34,11 @@ class Traded:
         self.value += quantity * price
         self.fee_usd += fee_usd
 
+    def include(self, other: "Traded") -> None:
+        self.quantity += other.quantity
+        self.value += other.value
+        self.fee_usd += other.fee_usd
+
 
 def letter_of(fill: Fill) -> str | None:
     """The leg of an order of ours; None for orders of others."""
@@ -42,14 +47,20 @@ def letter_of(fill: Fill) -> str | None:
 
 
 def check_account(connection: psycopg.Connection[Any], user_id: UUID, account: Account, added_to: Iterable[str]) -> int:
-    """Every order of ours is booked once, as it traded; of every other order no more than it traded, and where hands
-    only closed (not `added_to`) all of it, with all fees. How many orders of others there were."""
+    """Every order of ours is booked once, as it traded, or as all orders of its leg did; of every other order no more
+    than it traded, and where hands only closed (not `added_to`) all of it, with all fees. How many orders of others
+    there were."""
     there, booked = _by_order(account), _booked(connection, user_id)
     ours = {str(f.order.order_id): f.order.client_order_id for f in account.fills if letter_of(f) is not None}
     assert booked.keys() <= there.keys()
-    for order_id, name in ours.items():
-        known, made = booked.get(order_id, Traded()), there[order_id]
-        assert _is_near(known, made), (order_id, name, known, made)
+    several = _legs_of_several(connection, user_id)
+    together = {each for leg in several for each in leg}
+    assert ours.keys() >= together
+    for leg in several + [(each,) for each in ours.keys() - together]:
+        known, made = booked.get(leg[0], Traded()), Traded()
+        for order_id in leg:
+            made.include(there[order_id])
+        assert _is_near(known, made), (leg, ours[leg[0]], known, made)
     symbols = {str(f.order.order_id): f.order.symbol for f in account.fills}
     for order_id in there.keys() - ours.keys():
         made, known = there[order_id], booked.get(order_id, Traded())
@@ -79,9 +90,7 @@ def check_our_orders(connection: psycopg.Connection[Any], user_id: UUID, account
             continue
         made, known = Traded(), Traded()
         for each in order_ids:
-            made.quantity += there[each].quantity
-            made.value += there[each].value
-            made.fee_usd += there[each].fee_usd
+            made.include(there[each])
         known.add(quantity, price, fee_usd)
         assert _is_near(known, made), (order_ids, known, made)
         seen += order_ids
@@ -99,15 +108,16 @@ def check_profit(connection: psycopg.Connection[Any], user_id: UUID, account: Ac
 
 def check_no_crossing(account: Account, dust: Mapping[str, Decimal] | None = None) -> int:
     """In the venue's order, no order of ours took the net to the other side of zero: entries may, and the second order
-    of an exit (`sr-…`) began at zero or on the other side, unless another's trade came right before it. How many orders
-    of ours that close there were. `dust` is how much of a symbol may be too little to be reduced."""
+    of an exit (`sr-…`) began at zero or on the other side, unless another's trade came right before it, or was a
+    reduction itself. How many orders of ours that close there were. `dust` is how much of a symbol may be too little to
+    be reduced."""
     nets: dict[str, Decimal] = defaultdict(Decimal)
     before_it: dict[str, Fill] = {}
     count = 0
     for fill in account.fills:
         symbol, letter = fill.order.symbol, letter_of(fill)
         before, after = nets[symbol], nets[symbol] + change(fill)
-        if letter == "r":
+        if letter == "r" and not fill.order.reduce_only:
             is_raced = symbol in before_it and letter_of(before_it[symbol]) is None
             is_dust = abs(before) <= (dust or {}).get(symbol, ZERO)
             assert before * change(fill) >= 0 or is_raced or is_dust, (before, fill)
@@ -132,6 +142,14 @@ def booked_after_s(
         if letter_of(fill) in PROTECTIVE | {None} and order_id in booked:
             happened = fill.at_ms / 1_000 + market_is_behind_s
             yield booked[order_id].timestamp() - happened, fill.order.client_order_id
+
+
+def _legs_of_several(connection: psycopg.Connection[Any], user_id: UUID) -> list[tuple[str, ...]]:
+    """The orders of each leg that has more than one; the fill is under the first."""
+    query = "select order_ids from fills where user_id = %s and not is_paper and order_ids is not null"
+    legs = [tuple(row[0]) for row in connection.execute(query, [user_id]).fetchall()]
+    assert len({each for leg in legs for each in leg}) == sum(map(len, legs)), legs
+    return legs
 
 
 def _by_order(account: Account) -> dict[str, Traded]:
