@@ -269,8 +269,16 @@ class ClosingLegs(ABC):
         *,
         puts_back: bool = False,
     ) -> Fill:
-        """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before."""
+        """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before.
+
+        A stop that was placed for more than the books hold by now may have closed more: that is said, booked as far as
+        it is held, and what others lack is found as a difference.
+        """
         result = as_one(orders)
+        if result.quantity > held.quantity:
+            told = {"position": str(held.id), "held": str(held.quantity), "closed": str(result.quantity)}
+            logger.error("more_closed_than_held", symbol=held.symbol, order=result.order_id, **told)
+            result = result.model_copy(update={"quantity": held.quantity})
         left = held.quantity - result.quantity
         dust = dust_of(left, held.quantity, result.price, self.venue.instrument(held.symbol))
         if puts_back and left > 0 and dust is None:

@@ -73,6 +73,11 @@ class Desk:
             held_locks.enter_context(self._turns.hold(who, self._patience_s(request), is_urgent=is_exit))
             yield held_locks
 
+    def turn_in(self, where: tuple[UUID, str, str], wait_s: float) -> AbstractContextManager[None]:
+        """The turn in one symbol of an account, within that of a strategy: meanwhile no exit books what happened to
+        others' positions there. Raises Busy."""
+        return self._turns.hold(where, wait_s)
+
     def turn_of(self, who: Turn, wait_s: float) -> AbstractContextManager[None]:
         """The turn of one strategy (or, without one, of the person) on an account. Raises Busy."""
         return self._turns.hold(who, wait_s)

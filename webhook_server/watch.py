@@ -42,6 +42,7 @@ from webhook_server.venues import Venues
 
 logger = structlog.get_logger()
 ANOTHER_EXECUTES: Final = "not restored, since another server executes"
+SYMBOL_TURN_S: Final = 2.0  # that placing an order waits for others' trades in its symbol
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,16 @@ class Watch:
         return Seen(missing=self._known.get(position.id, nothing_known))
 
     def _found(self, listed: Position) -> Seen:
+        """Places what is missing, when nothing else changes books or orders of the symbol: by what both are then."""
+        seen = self._looked_at(listed, may_place=False)
+        if seen is not None:
+            return seen
+        with self._desk.turn_in((listed.user_id, listed.exchange, listed.symbol), SYMBOL_TURN_S):
+            seen = self._looked_at(listed, may_place=True)
+        return Seen() if seen is None else seen
+
+    def _looked_at(self, listed: Position, *, may_place: bool) -> Seen | None:
+        """None where something is missing, and is not to be placed now."""
         own = self._store.own_positions(listed.user_id, listed.exchange, listed.strategy_id, listed.symbol)
         position = next((each for each in own if each.id == listed.id), None)
         if position is None:
@@ -132,9 +143,11 @@ class Watch:
         instrument = listed_instrument(account, position.symbol)
         if instrument is None:
             return Seen()  # the venue has settled it, as the reconciliation books
-        return self._found_of(position, account, instrument)
+        return self._found_of(position, account, instrument, may_place=may_place)
 
-    def _found_of(self, position: Position, account: Account, instrument: Instrument) -> Seen:
+    def _found_of(
+        self, position: Position, account: Account, instrument: Instrument, *, may_place: bool
+    ) -> Seen | None:
         with leaving_room():
             fired, missing, waiting = self._state(account, position, instrument)
             kept, bare = protected_quantity(position.quantity, instrument), uncovered(account, position, instrument)
@@ -149,6 +162,8 @@ class Watch:
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
             # Others' opposite positions cover it, so no reduction can wait; `Marks` closes it in time, if it can be.
             return Seen(missing=bare)
+        if not may_place:
+            return None
         if any(name_of(half) in self._taken for half in missing):
             seen = self._renamed(account, position, kept)
         else:

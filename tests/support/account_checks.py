@@ -70,7 +70,7 @@ def check_account(connection: psycopg.Connection[Any], user_id: UUID, account: A
             assert abs(known.value - made.value) < DIGITS * 1_000, (order_id, known, made)
     for symbol in set(symbols.values()) - set(added_to):
         orders = {order_id for order_id, name in symbols.items() if name == symbol}
-        fees = sum((booked[each].fee_usd for each in orders), ZERO)
+        fees = sum((booked[each].fee_usd for each in orders & booked.keys()), ZERO)
         costs = [each for each in account.incomes if each.symbol == symbol and each.kind != "REALIZED_PNL"]
         assert abs(fees + sum((each.amount for each in costs), ZERO)) < DIGITS * 100, symbol
         check_profit(connection, user_id, account, symbol)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.store.store import Store
+from engine.store.webhook_rows import UnfinishedRequest
 from simulator.exchange import Exchange
 from simulator.ledger import Order
 from tests.venues.conftest import Floor
@@ -105,3 +107,33 @@ def test_of_an_addition_that_is_undone_in_part_the_rest_is_protected_as_it_asked
     floor.server.watch.run()
     assert {order.quantity for order in floor.waiting()} == {floor.net()}
     floor.check_books()
+
+
+def test_what_an_exit_books_while_the_watch_looks_is_not_protected_any_more(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor.send("a", **STOP)
+    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
+    unfinished = type(floor.store).unfinished_requests
+    smaller = iter([Decimal("0.004")])
+
+    def meanwhile(store: Store) -> tuple[UnfinishedRequest, ...]:
+        for quantity in smaller:
+            floor.sql("update positions set quantity = %s", quantity)
+        return unfinished(store)
+
+    monkeypatch.setattr(type(floor.store), "unfinished_requests", meanwhile)
+    floor.server.watch.run()
+    assert [order.quantity for order in floor.waiting()] == [Decimal("0.004")]
+
+
+def test_a_stop_that_closed_more_than_the_books_hold_ends_its_position(floor: Floor) -> None:
+    floor.send("a", **STOP)
+    floor.sql("update positions set quantity = 0.004")
+    floor.direct(symbol="BTCUSDT", jump_percent=-5)
+    floor.account.positions()
+    floor.server.watch.run()
+    assert floor.store.open_positions() == ()
+    assert floor.store.unfinished_requests() == ()
+    ((reason, quantity),) = floor.sql("select exit_reason, quantity from trades")
+    assert (reason, quantity) == ("stop_loss", Decimal("0.004"))
