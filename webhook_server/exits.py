@@ -15,7 +15,9 @@ from webhook_server.trade import OWN_EXIT, Request
 
 logger = structlog.get_logger()
 
-REFUSED_FOR_S: Final = 60  # an exit that the venue has refused is not asked for again within the same minute
+# An exit that the venue has refused is not asked for again within the same third of a minute. What it was refused for
+# may be over by then (a hand has closed what it held on the opposite side), and no order protects the position.
+REFUSED_FOR_S: Final = 20
 
 
 class Exits:
@@ -50,7 +52,7 @@ class Exits:
         log.info("protective_exit", signal=request.id, **told)
 
     def _request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
-        """The same one in every round of a minute while as much is held: what failed for good fails once a minute."""
+        """The same one in all rounds of REFUSED_FOR_S while as much is held: what failed for good fails once in it."""
         now = self._clock.now()
         order = Order(
             exchange=position.exchange,

@@ -41,6 +41,7 @@ SIGNAL_EVERY_S = 1.0  # of one strategy
 SETTLED_S = 90.0
 BOOKED_WITHIN_S = 30.0
 UNPROTECTED_S = 35.0
+LEAST_USD = 5  # of an order that is no reduction
 ADDED_TO = "SOLUSDT"  # where hands of the first person's account add and reverse
 
 
@@ -83,14 +84,22 @@ class World:
     def sample(self) -> None:
         self.log.sample(self.file.accounts())
 
+    def dust(self) -> dict[tuple[UUID, str], Decimal]:
+        """What the books note as the person's own: of positions too little for an order beside opposite ones."""
+        with psycopg.connect(dsn(self.product.home)) as connection:
+            rows = connection.execute("select user_id, symbol, quantity, dust from outside_holdings").fetchall()
+        assert all(quantity == dust for *_, quantity, dust in rows), rows
+        return {(user_id, symbol): dust for user_id, symbol, _, dust in rows}
+
     def differences(self) -> dict[tuple[UUID, str], Decimal]:
-        """What the venue holds more than the books, by person and symbol."""
+        """What the venue holds more than the books, dust among them, by person and symbol."""
         held = [each for each in self.store.open_positions() if not each.is_paper]
-        found = {}
+        found, dust = {}, self.dust()
         for who in self.persons:
             for symbol in SYMBOLS:
                 own = tuple(each for each in held if (each.user_id, each.symbol) == (who.user_id, symbol))
-                found[who.user_id, symbol] = net_of(self.file.accounts()[who.address], symbol) - net_of_positions(own)
+                booked = net_of_positions(own) + dust.get((who.user_id, symbol), Decimal(0))
+                found[who.user_id, symbol] = net_of(self.file.accounts()[who.address], symbol) - booked
         return {key: each for key, each in found.items() if each}
 
     def settled(self) -> bool:
@@ -173,14 +182,17 @@ def added_by_hand(world: World) -> Decimal:
 
 
 def closed(world: World) -> None:
-    """Every strategy closes what it holds, and the account is flat."""
+    """Every strategy closes what it holds, and the account holds nothing but dust."""
     for who in world.persons:
         for strategy_id in who.strategies:
             for symbol in SYMBOLS:
                 who.send(world.product, strategy_id, symbol=symbol, action="close")
     assert [each for each in world.store.open_positions() if not each.is_paper] == []
-    accounts = world.file.accounts()
-    assert [net_of(accounts[who.address], symbol) for who in world.persons for symbol in SYMBOLS] == [0] * 6
+    assert world.differences() == {}
+    with psycopg.connect(dsn(world.product.home)) as connection:
+        dust = "select max(quantity * price) from fills where kind = 'dust'"
+        (usd,) = connection.execute(dust).fetchone() or (None,)
+    assert usd is None or usd < LEAST_USD
 
 
 def market_s(product: Sparky) -> float:

@@ -1,6 +1,8 @@
 """A position never stays unprotected when protection was asked for, whatever the venue does in between."""
 
 import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,12 +14,14 @@ from simulator.exchange import Exchange
 from simulator.ledger import Order
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
+from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.lease import NAME
 from webhook_server.venues import VenuesOf
 
 PATIENCE_S = 120.0
+UNPROTECTED_S = 35.0  # the longest that something may be without protection for a reason that is over
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 TOO_MANY = {"kind": "status", "status": 429, "path": "/order", "method": "POST", "headers": {"retry-after": "1"}}
 NO_KEY = {
@@ -235,3 +239,30 @@ class TestWhileItIsAddedTo:
         assert {trade.exit_reason for trade in floor.store.trades()} == {"stop_loss", "unprotected"}
         assert floor.net() == 0
         floor.check_books()
+
+
+@dataclass(frozen=True)
+class Ahead(SystemClock):
+    """The host's clock, and how far it is ahead."""
+
+    ahead: list[timedelta]
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead[-1]
+
+
+def test_an_exit_that_was_refused_is_made_soon_after_what_it_was_refused_for_is_over(floor: Floor) -> None:
+    assert floor.venues is not None
+    ahead = [timedelta(0)]
+    server = build(floor.settings, floor.store, floor.venues, Ahead(ahead))
+    floor.account.positions()
+    by_hand(floor, "SELL", Decimal("0.020"))
+    floor.send("a", **STOP)
+    floor.direct(symbol="BTCUSDT", jump_percent=-5)
+    server.marks.round()
+    assert floor.booked() == Decimal("0.009")
+    by_hand(floor, "BUY", Decimal("0.020"))
+    ahead.append(timedelta(seconds=UNPROTECTED_S))
+    server.marks.round()
+    server.workers.shutdown()
+    assert floor.booked() == floor.net() == 0
