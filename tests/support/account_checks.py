@@ -53,10 +53,10 @@ def check_account(connection: psycopg.Connection[Any], user_id: UUID, account: A
     there were."""
     there, booked = _by_order(account), _booked(connection, user_id)
     ours = {str(f.order.order_id): f.order.client_order_id for f in account.fills if letter_of(f) is not None}
-    assert booked.keys() <= there.keys()
+    assert booked.keys() <= there.keys(), booked.keys() - there.keys()
     several = _legs_of_several(connection, user_id)
     together = {each for leg in several for each in leg}
-    assert ours.keys() >= together
+    assert ours.keys() >= together, together - ours.keys()
     for leg in several + [(each,) for each in ours.keys() - together]:
         known, made = booked.get(leg[0], Traded()), Traded()
         for order_id in leg:
@@ -140,7 +140,8 @@ def booked_after_s(
 
     `market_is_behind_s` is the host's time less the market's.
     """
-    query = "select order_id, max(created_at) from fills where user_id = %s and not is_paper group by order_id"
+    query = """select order_id, max(created_at) from fills
+        where user_id = %s and not is_paper and kind <> 'dust' group by order_id"""
     booked: dict[str, datetime] = dict(connection.execute(query, [user_id]).fetchall())
     for order_id, fill in {str(f.order.order_id): f for f in account.fills}.items():
         if letter_of(fill) in PROTECTIVE | {None} and order_id in booked:
@@ -165,7 +166,8 @@ def _by_order(account: Account) -> dict[str, Traded]:
 
 def _booked(connection: psycopg.Connection[Any], user_id: UUID) -> Mapping[str, Traded]:
     """By the venue's order; one order of others may be the end of several positions."""
-    query = "select order_id, quantity, price, fee_usd from fills where user_id = %s and not is_paper"
+    query = """select order_id, quantity, price, fee_usd from fills
+        where user_id = %s and not is_paper and kind <> 'dust'"""
     found: dict[str, Traded] = defaultdict(Traded)
     for order_id, quantity, price, fee_usd in connection.execute(query, [user_id]).fetchall():
         found[order_id].add(quantity, price, fee_usd)
