@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: up test check audit commands venues faults fuzz bench format lock clean
+.PHONY: up test check audit commands venues faults fuzz bench migration format lock clean
 
 up: $(STAMP)
 	@exec $(BIN)/sparky up $(ARGS)
@@ -59,6 +59,10 @@ audit: $(STAMP)
 	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit \
 	  && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0; } || true
 	$(BIN)/python tests/security/audit.py .venv/audit/bin/pip-audit
+
+# Writes what was changed in migrations/functions/ into a new numbered migration: make migration NAME=plain_words
+migration: $(STAMP)
+	@$(BIN)/python -m migrations.tool '$(NAME)'
 
 format: $(STAMP)
 	$(BIN)/ruff format .

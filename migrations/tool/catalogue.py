@@ -1,0 +1,93 @@
+"""What a database's catalogue says about the functions of schema public, and about what depends on them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from engine.store.postgres import Connection
+
+OWN_ROLES: Final = ("public", "anon", "authenticated", "service_role")
+
+# Of extensions, none is ours. Names are qualified, whatever the search path of the connection was.
+_FUNCTIONS: Final = b"""
+    select p.oid::regprocedure::text, pg_get_functiondef(p.oid), pg_get_function_result(p.oid),
+      coalesce(p.proargnames, '{}'), p.pronargdefaults, p.prosrc, obj_description(p.oid, 'pg_proc'),
+      array(
+        select case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee <> p.proowner
+      )
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and not exists (
+      select from pg_catalog.pg_depend d
+      where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+    )
+    order by 1"""
+_DEPENDANTS: Final = b"""
+    select d.refobjid::regprocedure::text, pg_describe_object(d.classid, d.objid, d.objsubid), pg_get_triggerdef(t.oid),
+      case when c.relkind in ('i', 'I') then c.oid::regclass::text end
+    from pg_catalog.pg_depend d
+    join pg_catalog.pg_proc p on p.oid = d.refobjid and p.pronamespace = 'public'::regnamespace
+    left join pg_catalog.pg_trigger t on d.classid = 'pg_catalog.pg_trigger'::regclass and t.oid = d.objid
+    left join pg_catalog.pg_class c on d.classid = 'pg_catalog.pg_class'::regclass and c.oid = d.objid
+    where d.refclassid = 'pg_catalog.pg_proc'::regclass and d.deptype = 'n'
+      and d.classid <> 'pg_catalog.pg_proc'::regclass
+    order by 1, 2"""
+
+
+@dataclass(frozen=True)
+class Function:
+    """`callers` are the roles beside the owner that may call it; `public` is everybody."""
+
+    identity: str
+    definition: str
+    result: str
+    argument_names: tuple[str, ...]
+    defaults: int
+    body: str
+    comment: str | None
+    callers: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return self.identity.partition("(")[0]
+
+    @property
+    def arguments(self) -> str:
+        return self.identity.partition("(")[2]
+
+
+@dataclass(frozen=True)
+class Dependant:
+    """What uses a function; `trigger` is its definition if it is one, `index` its name."""
+
+    function: str
+    description: str
+    trigger: str | None
+    index: str | None
+
+
+def functions_of(connection: Connection) -> dict[str, Function]:
+    """Functions by their identity: the qualified name with the argument types."""
+    with connection.transaction():
+        connection.execute("set local search_path = ''")
+        rows = connection.execute(_FUNCTIONS).fetchall()
+    return {
+        identity: Function(identity, definition, result, tuple(names), defaults, body, comment, frozenset(callers))
+        for identity, definition, result, names, defaults, body, comment, callers in rows
+    }
+
+
+def dependants_of(connection: Connection) -> tuple[Dependant, ...]:
+    """All that uses a function of ours in its own definition; bodies of functions do not count."""
+    with connection.transaction():
+        connection.execute("set local search_path = ''")
+        rows = connection.execute(_DEPENDANTS).fetchall()
+    return tuple(Dependant(*row) for row in rows)
+
+
+def known_names(connection: Connection) -> frozenset[str]:
+    """Names of all that a body may mention in schema public: tables, views, sequences, types and functions."""
+    rows = connection.execute("""
+        select relname from pg_catalog.pg_class where relnamespace = 'public'::regnamespace
+        union select typname from pg_catalog.pg_type where typnamespace = 'public'::regnamespace
+        union select proname from pg_catalog.pg_proc where pronamespace = 'public'::regnamespace""").fetchall()
+    return frozenset(row[0] for row in rows)

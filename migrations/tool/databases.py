@@ -1,0 +1,117 @@
+"""Databases to compare: as all migrations leave one, and with the functions of the source in place of those."""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from engine.errors import SparkyError
+from engine.store.migrate import migrate, read_migrations
+from engine.store.postgres import Connection
+from migrations.tool.catalogue import Function, functions_of, known_names
+from migrations.tool.source import CannotWrite, Statement
+
+# As on Supabase: there, a function whose rights nobody names may be called by people.
+_GENEROUS: Final = (
+    "alter default privileges in schema public grant execute on functions to anon, authenticated, service_role"
+)
+_NAME_IN_BODY: Final = re.compile(r"\bpublic\.(\w+)")
+_numbers: Final = itertools.count(1)
+
+
+@contextmanager
+def database(server: str, template: str | None = None) -> Iterator[str]:
+    """The DSN of a new database on the server, empty or a copy of the one at `template`; it is gone afterwards."""
+    name = f"migration_{os.getpid()}_{next(_numbers)}"
+    copied = str(conninfo_to_dict(template)["dbname"]) if template else "template0"
+    with connected(server) as connection:
+        connection.execute(
+            sql.SQL("create database {} template {} strategy file_copy").format(
+                sql.Identifier(name), sql.Identifier(copied)
+            )
+        )
+        try:
+            yield make_conninfo(server, dbname=name)
+        finally:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def connected(dsn: str) -> Iterator[Connection]:
+    connection: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(dsn, autocommit=True)
+    with connection:
+        yield connection
+
+
+def apply_migrations(dsn: str, folder: Path) -> None:
+    """Raises CannotWrite if one fails."""
+    try:
+        with connected(dsn) as connection:
+            connection.execute(read_migrations(folder)[0].text.encode())  # makes the roles that the next line needs
+            connection.execute(_GENEROUS)
+        migrate(dsn, folder)
+    except (SparkyError, psycopg.Error) as error:
+        raise CannotWrite(str(error)) from None
+
+
+def apply_source(dsn: str, source: tuple[Statement, ...]) -> dict[str, Statement]:
+    """Puts the functions of the source in place of all that are there; which statement creates which function.
+
+    Raises CannotWrite, naming file and line.
+    """
+    with connected(dsn) as connection, connection.transaction():
+        for identity in functions_of(connection):
+            connection.execute(f"drop function if exists {identity} cascade".encode())
+        connection.execute("set local check_function_bodies = off")  # a function may call one that comes later
+        created = _create(connection, source)
+        connection.execute("set local check_function_bodies = on")
+        for statement in created.values():
+            _run(connection, statement)
+        _check_names(known_names(connection), created.values())
+        _check_rights(functions_of(connection), created)
+    return created
+
+
+def _create(connection: Connection, source: tuple[Statement, ...]) -> dict[str, Statement]:
+    created: dict[str, Statement] = {}
+    for statement in source:
+        _run(connection, statement)
+        if statement.function is None:
+            continue
+        new = functions_of(connection).keys() - created.keys()
+        if not new:
+            first = next(each for each in created.values() if each.function == statement.function)
+            raise statement.error(f"public.{statement.function} is there already, in {first.file}:{first.line}")
+        created[new.pop()] = statement
+    return created
+
+
+def _run(connection: Connection, statement: Statement) -> None:
+    try:
+        connection.execute(statement.text.encode())
+    except psycopg.Error as error:
+        position = int(error.diag.statement_position or 1) - 1
+        raise statement.error(str(error.diag.message_primary), position) from None
+
+
+def _check_names(known: frozenset[str], statements: Iterable[Statement]) -> None:
+    """PostgreSQL itself looks into the bodies of SQL functions alone; our bodies name everything with its schema."""
+    for statement in statements:
+        for mention in _NAME_IN_BODY.finditer(statement.without_comments):
+            if mention[1] not in known:
+                raise statement.error(f"there is no table, type or function public.{mention[1]}", mention.start())
+
+
+def _check_rights(functions: dict[str, Function], created: dict[str, Statement]) -> None:
+    for identity, statement in created.items():
+        if functions[identity].callers & {"public", "anon"}:
+            raise statement.error(
+                f"everybody may call public.{statement.function}: revoke execute on it from public, anon, authenticated"
+            )
