@@ -18,7 +18,7 @@ class AdoptionStore:
 
     def outside_notes(self) -> tuple[OutsideNote, ...]:
         """What people hold outside Sparky, as they have noted it; the oldest first."""
-        return tuple(OutsideNote.model_validate(row) for row in self.rpc.call("outside_notes"))
+        return tuple(OutsideNote.model_validate(row) for row in self.rpc.call("list_outside_holdings"))
 
     def last_difference_at(self) -> str | None:
         """When a difference was last seen or resolved, in ISO 8601; None when there never was one."""
@@ -73,7 +73,7 @@ class AdoptionStore:
         if note is None:
             return len(self.rpc.call("adopt_difference", **given))
         noted, outside = (f"{each:f}" for each in note)
-        return len(self.rpc.call("adopt_beside_note", **given, noted=noted, outside=outside))
+        return len(self.rpc.call("adopt_difference_and_holding", **given, noted=noted, outside=outside))
 
     def note_outside(
         self,
@@ -86,7 +86,7 @@ class AdoptionStore:
     ) -> None:
         """Notes `quantity` (0: nothing) as the person's own outside Sparky. Raises as `adopt_difference` does."""
         self.rpc.call(
-            "note_outside",
+            "set_outside_holding",
             user_id=user_id,
             exchange=exchange,
             symbol=symbol,

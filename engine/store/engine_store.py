@@ -126,7 +126,7 @@ class EngineStore:
 
     def mark_positions(self, exchange: str, symbol: str, price: object) -> int:
         """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""
-        return int(self.rpc.call("mark_positions", exchange=exchange, symbol=symbol, price=price))
+        return int(self.rpc.call("mark_symbol", exchange=exchange, symbol=symbol, price=price))
 
     def open_positions(
         self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None

@@ -51,7 +51,7 @@ class PeopleStore:
 
     def decision_story(self, decision_id: UUID) -> DecisionStory | None:
         """The decision with its signal, the deliveries, the webhook server's answer, fills, positions and trades."""
-        found = self.rpc.call("decision_story", decision_id=decision_id)
+        found = self.rpc.call("decision_trace", decision_id=decision_id)
         return None if found is None else DecisionStory.model_validate(found)
 
     def signals(
@@ -95,12 +95,12 @@ class PeopleStore:
 
     def user_of(self, email: str) -> UUID | None:
         """The person with this address; nobody is created."""
-        found = self.rpc.call("user_of", email=email)
+        found = self.rpc.call("find_user", email=email)
         return UUID(found) if found else None
 
     def email_of(self, user_id: UUID) -> str | None:
         """A person's address; None for one who has none, or is gone."""
-        found = self.rpc.call("email_of", user_id=user_id)
+        found = self.rpc.call("user_email", user_id=user_id)
         return None if found is None else str(found)
 
     def ensure_user(self, email: str) -> UUID:

@@ -28,7 +28,7 @@ class SecretsStore:
 
     def webhook_users(self, secret_sha256: str) -> UUID | None:
         """The one user whose webhook secret has this SHA-256 (hex); None if there is none, or more than one."""
-        found = self.rpc.call("webhook_users", secret_sha256=secret_sha256)
+        found = self.rpc.call("user_by_secret_digest", secret_sha256=secret_sha256)
         return UUID(found) if found else None
 
     def webhook_secret(self, user_id: UUID) -> SecretStr | None:
@@ -91,7 +91,7 @@ class SecretsStore:
 
     def guard_report(self) -> GuardReport:
         """How well the database is guarded, for the doctor."""
-        return GuardReport.model_validate(self.rpc.call("guard_report"))
+        return GuardReport.model_validate(self.rpc.call("security_report"))
 
     def _resealed(self, one: StoredSecret) -> str:
         if self.vault.is_current(one.stored):

@@ -28,11 +28,13 @@ class VenueStore:
     def shrink_dust(self, user_id: UUID, exchange: str, symbol: str, change: Decimal) -> bool:
         """What is noted of dust changes by `change`, towards 0; False where less is noted, and nothing changes."""
         change_told = f"{change:f}"
-        return bool(self.rpc.call("shrink_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_told))
+        return bool(
+            self.rpc.call("reduce_outside_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_told)
+        )
 
     def forget_outside(self, user_id: UUID, exchange: str, symbol: str) -> None:
         """Ends the note of what is held outside Sparky of a symbol that the venue lists no more."""
-        self.rpc.call("forget_outside", user_id=user_id, exchange=exchange, symbol=symbol)
+        self.rpc.call("delete_outside_holding", user_id=user_id, exchange=exchange, symbol=symbol)
 
     def venue_facts(self, user_id: UUID, exchange: str, symbol: str) -> VenueFacts:
         """All that is needed to compare one symbol of an account with its venue."""
@@ -104,7 +106,7 @@ class VenueStore:
 
     def liquidated(self, user_id: UUID, exchange: str, symbol: str, first_ms: int) -> Liquidated:
         """Exits by liquidation since `first_ms` of the venue's time."""
-        found = self.rpc.call("liquidated", user_id=user_id, exchange=exchange, symbol=symbol, first_ms=first_ms)
+        found = self.rpc.call("liquidation_exits", user_id=user_id, exchange=exchange, symbol=symbol, first_ms=first_ms)
         return Liquidated.model_validate(found)
 
     def book_liquidation_cost(
@@ -135,7 +137,9 @@ class VenueStore:
 
     def end_booked(self, request_id: str, user_id: UUID, status: int, answer: dict[str, Any]) -> dict[str, Any]:
         """Ends a request whose last fill is in the books; the answer as stored, with the exit's P&L."""
-        stored = self.rpc.call("end_booked", request_id=request_id, user_id=user_id, status=status, answer=answer)
+        stored = self.rpc.call(
+            "finish_booked_request", request_id=request_id, user_id=user_id, status=status, answer=answer
+        )
         return dict(plain(stored or answer))
 
     def last_exit(
@@ -151,7 +155,7 @@ class VenueStore:
         """Why the last trade of one strategy (or, without one, the person) in a symbol ended, if it ended within so
         many seconds: in one book, or (None) in both. On paper liquidations and symbols that ended are told alone."""
         found = self.rpc.call(
-            "last_exit",
+            "last_exit_reason",
             user_id=user_id,
             exchange=exchange,
             symbol=symbol,

@@ -61,7 +61,7 @@ class WebhookStore:
             fingerprint=fingerprint,
             payload=payload,
             is_paper=is_paper,
-            past=list(past),
+            ignore_unsettled=list(past),
         )
         if began.get("portfolio") is None:
             return BeganExecution.model_validate(began)
@@ -85,7 +85,7 @@ class WebhookStore:
     def note_answered(self, request_id: str, user_id: UUID, *, is_final: bool, is_repetition: bool) -> None:
         """Notes what the sender of a request was told: its end, or (not `is_final`) to come back."""
         self.rpc.call(
-            "note_answered",
+            "mark_answered",
             request_id=request_id,
             user_id=user_id,
             is_final=is_final,
@@ -98,7 +98,7 @@ class WebhookStore:
 
     def note_rest_waits(self, request_id: str, user_id: UUID) -> None:
         """Notes that an exit, booked as far as it was made, waits with its rest, of which nothing was sent."""
-        self.rpc.call("note_rest_waits", request_id=request_id, user_id=user_id)
+        self.rpc.call("mark_rest_waiting", request_id=request_id, user_id=user_id)
 
     def book_protection(
         self,
@@ -131,7 +131,9 @@ class WebhookStore:
 
     def other_sides(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> frozenset[Side]:
         """The sides that others than this strategy (or person) hold, or may be about to hold, live in the symbol."""
-        sides = self.rpc.call("other_sides", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id)
+        sides = self.rpc.call(
+            "sides_held_by_others", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
+        )
         return frozenset(Side(side) for side in sides)
 
     def hold_lease(self, name: str, owner: str, ttl_s: float) -> bool:
@@ -227,7 +229,7 @@ class WebhookStore:
 
     def record_equity(self, interval_s: float) -> int:
         """Adds a point to every equity series that has moved, at most one per `interval_s`; how many."""
-        return int(self.rpc.call("record_equity", interval_s=interval_s))
+        return int(self.rpc.call("append_equity_points", interval_s=interval_s))
 
     def equity_series(
         self, strategy_id: UUID, *, is_paper: bool, since: datetime | None = None, limit: int = 1_000

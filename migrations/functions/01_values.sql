@@ -12,7 +12,7 @@ language sql immutable strict set search_path = '' as $$
 $$;
 
 -- The number, or null for NaN and infinity.
-create or replace function public.figure(p_value numeric) returns numeric
+create or replace function public.finite_or_null(p_value numeric) returns numeric
 language sql immutable strict set search_path = '' as $$
   select case when p_value > '-Infinity' and p_value < 'Infinity' then p_value end
 $$;
@@ -24,7 +24,7 @@ declare
   v_value numeric := p_dividend / p_divisor;
   v_places integer := 28;
 begin
-  if v_value = 0 or public.figure(v_value) is null then
+  if v_value = 0 or public.finite_or_null(v_value) is null then
     return v_value;
   end if;
   for v_time in 1..2 loop -- the first value says where the digits begin, and has too few of them
@@ -71,8 +71,8 @@ language sql immutable set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.round_half_even, public.figure, public.quotient, public.position_side, public.market_ms, public.is_plain
+  public.round_half_even, public.finite_or_null, public.quotient, public.position_side, public.market_ms, public.is_plain
   from public, anon, authenticated;
 grant execute on function
-  public.round_half_even, public.figure, public.quotient, public.position_side, public.market_ms, public.is_plain
+  public.round_half_even, public.finite_or_null, public.quotient, public.position_side, public.market_ms, public.is_plain
   to service_role;

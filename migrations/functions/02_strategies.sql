@@ -1,7 +1,7 @@
 -- Strategies: what a row of one must satisfy, whoever writes it, and what people do with their own.
 
 -- One spelling of an exchange, whoever writes it: functions, credentials and venues go by it.
-create or replace function public.spell_exchange() returns trigger
+create or replace function public.normalize_exchange() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   new.exchange := lower(new.exchange);
@@ -205,12 +205,12 @@ language sql security definer set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.spell_exchange, public.guard_strategy, public.strategy_row_changed, public.check_plain_texts, public.check_figures,
+  public.normalize_exchange, public.guard_strategy, public.strategy_row_changed, public.check_plain_texts, public.check_figures,
   public.check_notes, public.entry_rules, public.create_strategy, public.list_strategies, public.get_strategy,
   public.set_strategy_status, public.delete_strategy
   from public, anon, authenticated;
 grant execute on function
-  public.spell_exchange, public.guard_strategy, public.strategy_row_changed, public.check_plain_texts, public.check_figures,
+  public.normalize_exchange, public.guard_strategy, public.strategy_row_changed, public.check_plain_texts, public.check_figures,
   public.check_notes, public.entry_rules, public.create_strategy, public.list_strategies, public.get_strategy,
   public.set_strategy_status, public.delete_strategy
   to service_role;

@@ -78,7 +78,7 @@ language sql stable security definer set search_path = '' as $$
     'llm_spent_today_by_all_usd', spent.by_all
   )
   from public.ai_strategies s
-  cross join lateral public.strategy_figures(s.id, s.is_paper_trading, s.capital_usd) f
+  cross join lateral public.strategy_equity(s.id, s.is_paper_trading, s.capital_usd) f
   cross join lateral (
     select coalesce(sum(l.cost_usd) filter (where l.strategy_id = s.id), 0) as own, coalesce(sum(l.cost_usd), 0) as by_all
     from public.llm_spend l where l.day = (now() at time zone 'UTC')::date
@@ -87,7 +87,7 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Equity = capital + realised P&L + unrealised P&L; unrealised P&L is net of the entry fees and of funding, which are already paid.
-create or replace function public.strategy_figures(
+create or replace function public.strategy_equity(
   p_strategy_id uuid, p_is_paper boolean, p_capital_usd numeric,
   out realized_pnl_usd numeric, out unrealized_pnl_usd numeric, out equity_usd numeric,
   out peak_equity_usd numeric, out drawdown_percent numeric
@@ -142,7 +142,7 @@ begin
     raise exception 'there is no strategy %', p_strategy_id using errcode = 'SK404';
   end if;
   if v_signal ->> 'action' <> 'CLOSE' then
-    v_suppressed := public.suppression(v_strategy);
+    v_suppressed := public.entry_block_reason(v_strategy);
   end if;
   insert into public.ai_trade_log (
     id, ai_strategy_id, user_id, decision_json, confidence_score, signal_action, symbol, size_usd, reasoning, reason, is_fault,
@@ -174,7 +174,7 @@ end
 $$;
 
 -- Why an entry must not be sent, or null.
-create or replace function public.suppression(p_strategy public.ai_strategies) returns text
+create or replace function public.entry_block_reason(p_strategy public.ai_strategies) returns text
 language plpgsql stable set search_path = '' as $$
 declare
   v_drawdown numeric;
@@ -183,7 +183,7 @@ begin
     return 'the strategy is ' || p_strategy.status;
   end if;
   select f.drawdown_percent into v_drawdown
-    from public.strategy_figures(p_strategy.id, p_strategy.is_paper_trading, p_strategy.capital_usd) f;
+    from public.strategy_equity(p_strategy.id, p_strategy.is_paper_trading, p_strategy.capital_usd) f;
   if coalesce(v_drawdown >= p_strategy.max_drawdown_percent, true) then -- what is not known is beyond it
     return format('a drawdown of %s %% is beyond the limit of %s %%', round(v_drawdown, 2), p_strategy.max_drawdown_percent);
   end if;
@@ -268,12 +268,12 @@ $$;
 
 revoke execute on function
   public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_context_unchecked,
-  public.strategy_figures, public.record_decision, public.record_decision_unchecked, public.suppression,
+  public.strategy_equity, public.record_decision, public.record_decision_unchecked, public.entry_block_reason,
   public.recorded_decision, public.queue_signal, public.pause_strategy, public.pause_strategy_unchecked
   from public, anon, authenticated;
 grant execute on function
-  public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_figures,
-  public.record_decision, public.suppression, public.recorded_decision, public.queue_signal, public.pause_strategy
+  public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_equity,
+  public.record_decision, public.entry_block_reason, public.recorded_decision, public.queue_signal, public.pause_strategy
   to service_role;
 revoke execute on function
   public.strategy_context_unchecked, public.record_decision_unchecked, public.pause_strategy_unchecked

@@ -25,12 +25,12 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Claims the request and reads all that its execution needs, in one round trip. `standby`: another server executes. `held`:
--- what an earlier request of the same strategy and symbol did is not known yet; those in p_past do not count.
--- The row says `received`: nothing was sent to any venue, so that losing it in a crash of the database loses nothing,
--- and its commit need not wait for the disk.
+-- what an earlier request of the same strategy and symbol did is not known yet; those named in p_ignore_unsettled do not count.
+-- The row says `received`: nothing was sent to any venue, so that losing it in a crash of the database loses nothing, and its
+-- commit need not wait for the disk.
 create or replace function public.begin_execution(
   p_server text, p_request_id text, p_user_id uuid, p_strategy_id uuid, p_exchange text, p_symbol text, p_action text,
-  p_fingerprint text, p_payload jsonb, p_is_paper boolean, p_past jsonb default '[]'
+  p_fingerprint text, p_payload jsonb, p_ignore_unsettled jsonb, p_is_paper boolean
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -45,7 +45,7 @@ begin
   select jsonb_agg(to_jsonb(r) order by r.created_at) into v_unsettled from public.webhook_requests r
     where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = p_symbol
       and r.strategy_id is not distinct from p_strategy_id and r.status in ('submitted', 'filled')
-      and r.request_id is not null and not p_past ? r.request_id;
+      and r.request_id is not null and not p_ignore_unsettled ? r.request_id;
   if v_unsettled is not null and not exists (
     select from jsonb_array_elements(v_unsettled) u where u.value ->> 'request_id' = p_request_id
   ) and not exists ( -- what was answered is answered again
@@ -77,7 +77,7 @@ begin
     'is_paper', v_is_paper,
     'is_sent', v_is_sent,
     'other_sides', case when v_is_paper and p_action <> 'CLOSE' then '[]'
-      else public.other_sides(p_user_id, p_exchange, p_symbol, p_strategy_id) end,
+      else public.sides_held_by_others(p_user_id, p_exchange, p_symbol, p_strategy_id) end,
     'portfolio', case when p_action <> 'CLOSE' then
       public.portfolio(p_user_id, p_exchange, p_strategy_id, v_is_paper, p_symbol) end,
     'positions', case when p_action = 'CLOSE' then public.own_positions(p_user_id, p_exchange, p_strategy_id, p_symbol) else '[]' end
@@ -127,7 +127,7 @@ $$;
 
 -- The sides that others than this strategy (or person) hold, or may be about to hold, live in the symbol; what the person holds
 -- outside Sparky is one of them.
-create or replace function public.other_sides(
+create or replace function public.sides_held_by_others(
   p_user_id uuid, p_exchange text, p_symbol text, p_strategy_id uuid
 ) returns jsonb
 language sql stable security definer set search_path = '' as $$
@@ -145,7 +145,7 @@ language sql stable security definer set search_path = '' as $$
       and r.strategy_id is distinct from p_strategy_id and r.status in ('submitted', 'filled')
     union all
     select case when o.net > 0 then 'LONG' else 'SHORT' end
-    from (select public.outside_net(p_user_id, p_exchange, p_symbol) as net) o where o.net <> 0
+    from (select public.outside_quantity(p_user_id, p_exchange, p_symbol) as net) o where o.net <> 0
   )
   select coalesce(jsonb_agg(distinct sides.side), '[]') from sides
 $$;
@@ -174,7 +174,7 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- An exit of which a part is booked waits with the rest, of which nothing was sent.
-create or replace function public.note_rest_waits(p_request_id text, p_user_id uuid) returns jsonb
+create or replace function public.mark_rest_waiting(p_request_id text, p_user_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
   update public.webhook_requests r set rest_waits = true
@@ -204,7 +204,7 @@ $$;
 
 -- Notes what the sender of a request was told: its end (p_is_final), or to come back. Once it was told to come back, only the
 -- answer to its repetition ends that.
-create or replace function public.note_answered(
+create or replace function public.mark_answered(
   p_request_id text, p_user_id uuid, p_is_final boolean, p_is_repetition boolean
 ) returns jsonb
 language sql security definer set search_path = '' as $$
@@ -230,12 +230,12 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.repeated_request, public.begin_execution, public.begin_request, public.other_sides, public.submit_request,
-  public.is_unsettled, public.note_rest_waits, public.finish_request, public.note_answered, public.unfinished_requests,
+  public.repeated_request, public.begin_execution, public.begin_request, public.sides_held_by_others, public.submit_request,
+  public.is_unsettled, public.mark_rest_waiting, public.finish_request, public.mark_answered, public.unfinished_requests,
   public.request_fills
   from public, anon, authenticated;
 grant execute on function
-  public.repeated_request, public.begin_execution, public.begin_request, public.other_sides, public.submit_request,
-  public.is_unsettled, public.note_rest_waits, public.finish_request, public.note_answered, public.unfinished_requests,
+  public.repeated_request, public.begin_execution, public.begin_request, public.sides_held_by_others, public.submit_request,
+  public.is_unsettled, public.mark_rest_waiting, public.finish_request, public.mark_answered, public.unfinished_requests,
   public.request_fills
   to service_role;

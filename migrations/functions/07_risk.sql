@@ -34,7 +34,7 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- The widest switch that covers an entry; null when none does.
-create or replace function public.killed_by(p_user_id uuid, p_strategy_id uuid) returns text
+create or replace function public.active_kill_switch(p_user_id uuid, p_strategy_id uuid) returns text
 language sql stable set search_path = '' as $$
   select case when k.strategy_id is not null then 'strategy' when k.user_id is not null then 'user' else 'global' end
   from public.kill_switches k
@@ -88,11 +88,12 @@ begin
     v_failures := coalesce(public.consecutive_failures(p_user_id, p_exchange, p_is_paper), 0);
   end if;
   if not p_is_paper and p_symbol is not null then
-    select u.number, u.last_at into v_undone, v_undone_at from public.undone_in_a_row(p_user_id, p_exchange, p_symbol) u;
+    select u.number, u.last_at into v_undone, v_undone_at
+      from public.consecutive_undone_entries(p_user_id, p_exchange, p_symbol) u;
   end if;
   return jsonb_build_object(
     'now', clock_timestamp(),
-    'killed_by', public.killed_by(p_user_id, p_strategy_id),
+    'killed_by', public.active_kill_switch(p_user_id, p_strategy_id),
     'settings', case when v_limits.number > 0 then to_jsonb(v_limits) end,
     'realized_pnl_today_usd', v_today,
     'realized_pnl_week_usd', v_week_pnl,
@@ -117,7 +118,7 @@ begin
           'equity_usd', f.equity_usd, 'drawdown_percent', f.drawdown_percent, 'rules', public.entry_rules(s)
         )
       from public.ai_strategies s
-      cross join lateral public.strategy_figures(s.id, p_is_paper, s.capital_usd) f
+      cross join lateral public.strategy_equity(s.id, p_is_paper, s.capital_usd) f
       where s.id = p_strategy_id and s.user_id = p_user_id
     )
   );
@@ -150,7 +151,7 @@ declare
 begin
   select r.processed_at into v_worked from public.webhook_requests r
     where r.user_id = p_user_id and r.exchange = p_exchange and r.status = 'booked' and not starts_with(r.request_id, 'exit/')
-      and not public.was_unprotected(r) and exists (
+      and not public.is_unprotected_entry(r) and exists (
         select from public.fills f
         where f.user_id = r.user_id and f.request_id = r.request_id and f.is_paper = p_is_paper
       )
@@ -159,7 +160,8 @@ begin
     where r.user_id = p_user_id and r.exchange = p_exchange and not starts_with(r.request_id, 'exit/')
       and r.failed_at > coalesce(v_worked, '-infinity') and coalesce(r.is_paper, p_is_paper) = p_is_paper;
   if not p_is_paper then
-    select u.number, u.last_at into v_undone, v_undone_at from public.undone_in_a_row(p_user_id, p_exchange, null) u;
+    select u.number, u.last_at into v_undone, v_undone_at
+      from public.consecutive_undone_entries(p_user_id, p_exchange, null) u;
   end if;
   return case when greatest(v_failed_at, v_undone_at) > now() - interval '1 hour' then v_failed + coalesce(v_undone, 0) else 0 end;
 end
@@ -167,7 +169,7 @@ $$;
 
 -- The live entries of a person on an exchange, of all symbols or of one, that could not be protected, since the last one that
 -- stands: how many in a row, and when the last of them ended. Entries follow each other as they were filled.
-create or replace function public.undone_in_a_row(
+create or replace function public.consecutive_undone_entries(
   p_user_id uuid, p_exchange text, p_symbol text, out number bigint, out last_at timestamptz
 ) language plpgsql stable set search_path = '' as $$
 declare
@@ -191,20 +193,20 @@ begin
   select f.id into v_standing
     from public.fills f join public.webhook_requests r on r.user_id = f.user_id and r.request_id = f.request_id
     where f.user_id = p_user_id and f.exchange = p_exchange and f.kind = 'open' and not f.is_paper
-      and (p_symbol is null or f.symbol = p_symbol) and r.status = 'booked' and not public.was_unprotected(r)
+      and (p_symbol is null or f.symbol = p_symbol) and r.status = 'booked' and not public.is_unprotected_entry(r)
     order by f.id desc limit 1;
   select count(*), max(coalesce(u.created_at, r.processed_at)) into number, last_at
     from public.fills f
     join public.webhook_requests r on r.user_id = f.user_id and r.request_id = f.request_id
     left join public.fills u on u.user_id = f.user_id and u.request_id = f.request_id and u.kind = 'undo'
     where f.user_id = p_user_id and f.exchange = p_exchange and f.kind = 'open' and not f.is_paper
-      and (p_symbol is null or f.symbol = p_symbol) and f.id > coalesce(v_standing, 0) and public.was_unprotected(r);
+      and (p_symbol is null or f.symbol = p_symbol) and f.id > coalesce(v_standing, 0) and public.is_unprotected_entry(r);
 end
 $$;
 
 -- Whether an entry was undone, or stands without the protection that was asked for. One that is neither protected nor undone yet
 -- (filled) stands without it as well: a server that crashed, or a venue that was away, left it so.
-create or replace function public.was_unprotected(p_request public.webhook_requests) returns boolean
+create or replace function public.is_unprotected_entry(p_request public.webhook_requests) returns boolean
 language sql stable set search_path = '' as $$
   select p_request.status = 'filled' or coalesce(p_request.answer ->> 'action' = 'unprotected', false) or exists (
     select from public.fills u
@@ -215,7 +217,7 @@ $$;
 -- Why the last trade of one strategy (null: of the person) in a symbol ended, if it ended within p_within_s seconds: in one
 -- book, or
 -- (null) in both. A paper trade counts where it was liquidated or ended with its symbol.
-create or replace function public.last_exit(
+create or replace function public.last_exit_reason(
   p_user_id uuid, p_exchange text, p_symbol text, p_strategy_id uuid, p_within_s double precision, p_is_paper boolean default null
 ) returns jsonb
 language sql stable security definer set search_path = '' as $$
@@ -231,10 +233,12 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.set_kill_switch, public.shorten_reason, public.kill_switches, public.killed_by, public.portfolio,
-  public.own_positions, public.consecutive_failures, public.undone_in_a_row, public.was_unprotected, public.last_exit
+  public.set_kill_switch, public.shorten_reason, public.kill_switches, public.active_kill_switch, public.portfolio,
+  public.own_positions, public.consecutive_failures, public.consecutive_undone_entries, public.is_unprotected_entry,
+  public.last_exit_reason
   from public, anon, authenticated;
 grant execute on function
-  public.set_kill_switch, public.shorten_reason, public.kill_switches, public.killed_by, public.portfolio,
-  public.own_positions, public.consecutive_failures, public.undone_in_a_row, public.was_unprotected, public.last_exit
+  public.set_kill_switch, public.shorten_reason, public.kill_switches, public.active_kill_switch, public.portfolio,
+  public.own_positions, public.consecutive_failures, public.consecutive_undone_entries, public.is_unprotected_entry,
+  public.last_exit_reason
   to service_role;

@@ -24,16 +24,16 @@ begin
   end if;
   v_fill := public.insert_fill(p_request_id, p_user_id, p_fill);
   if v_fill.kind = 'open' then
-    v_fill := public.book_open(v_fill, p_fill);
+    v_fill := public.apply_open(v_fill, p_fill);
   else
-    v_fill := public.book_close(v_fill, p_fill);
+    v_fill := public.apply_close(v_fill, p_fill);
   end if;
   if v_fill.kind = 'dust' then
     perform public.note_dust(v_fill);
   elsif (p_fill ->> 'dust')::numeric > 0 then
     perform public.book_dust(v_fill, (p_fill ->> 'dust')::numeric);
   end if;
-  return public.booked_fill(v_fill, public.answer_request(v_request.id, v_fill, p_status, p_answer));
+  return public.booked_fill(v_fill, public.store_response(v_request.id, v_fill, p_status, p_answer));
 end
 $$;
 
@@ -48,7 +48,7 @@ create or replace function public.insert_fill(p_request_id text, p_user_id uuid,
 language sql set search_path = '' as $$
   insert into public.venue_records (user_id, exchange, symbol, last_trade_id, outside_net, since_ms)
     select p_user_id, p_fill ->> 'exchange', p_fill ->> 'symbol', 0,
-      public.outside_net(p_user_id, p_fill ->> 'exchange', p_fill ->> 'symbol'),
+      public.outside_quantity(p_user_id, p_fill ->> 'exchange', p_fill ->> 'symbol'),
       coalesce((p_fill ->> 'market_time_ms')::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)
     where p_fill ->> 'kind' = 'open' and not (p_fill ->> 'is_paper')::boolean
     on conflict (user_id, exchange, symbol) do nothing;
@@ -67,7 +67,7 @@ language sql set search_path = '' as $$
 $$;
 
 -- The venue's numbers of the orders that a fill was made of.
-create or replace function public.orders_of(p_fill public.fills) returns text[]
+create or replace function public.order_ids_of_fill(p_fill public.fills) returns text[]
 language sql immutable set search_path = '' as $$
   select case when p_fill.order_id is null then '{}' else coalesce(p_fill.order_ids, array[p_fill.order_id]) end
 $$;
@@ -85,13 +85,13 @@ begin
 end
 $$;
 
-create or replace function public.book_open(p_fill public.fills, p_details jsonb) returns public.fills
+create or replace function public.apply_open(p_fill public.fills, p_details jsonb) returns public.fills
 language plpgsql set search_path = '' as $$
 declare
   v_position public.positions := public.position_of_fill(p_fill);
 begin
   if v_position.id is null then
-    v_position := public.open_position(p_fill, p_details);
+    v_position := public.insert_position(p_fill, p_details);
   elsif public.position_side(v_position.side) <> p_fill.side then
     raise exception 'the position in % is %: close it before opening %', p_fill.symbol, v_position.side, p_fill.side
       using errcode = 'SK409';
@@ -99,14 +99,14 @@ begin
     perform public.increase_position(v_position, p_fill, p_details);
   end if;
   update public.fills f set position_id = v_position.id where f.id = p_fill.id returning * into p_fill;
-  perform public.value_positions(array[v_position.id], p_fill.price);
+  perform public.mark_positions_by_id(array[v_position.id], p_fill.price);
   perform public.update_ledger(p_fill.strategy_id, p_fill.is_paper, 0);
   return p_fill;
 end
 $$;
 
 -- A new position, with the margin mode and the liquidation price of its entry.
-create or replace function public.open_position(p_fill public.fills, p_details jsonb) returns public.positions
+create or replace function public.insert_position(p_fill public.fills, p_details jsonb) returns public.positions
 language sql set search_path = '' as $$
   insert into public.positions (
     user_id, exchange, symbol, side, strategy_id, is_paper, quantity, entry_price, entry_time, cost_usd, position_size_usd,
@@ -147,7 +147,7 @@ $$;
 
 -- The rest of a position keeps the whole cost, fees and funding less what the closed part took; what a decision has earned is
 -- rounded once, not part by part.
-create or replace function public.book_close(p_fill public.fills, p_details jsonb) returns public.fills
+create or replace function public.apply_close(p_fill public.fills, p_details jsonb) returns public.fills
 language plpgsql set search_path = '' as $$
 declare
   v_position public.positions := public.position_of_fill(p_fill);
@@ -168,16 +168,16 @@ begin
           cost_usd = coalesce(p.cost_usd, p.entry_price * p.quantity) - v_trade.position_size_usd,
           position_size_usd = coalesce(p.cost_usd, p.entry_price * p.quantity) - v_trade.position_size_usd,
           fees_usd = p.fees_usd - (v_trade.fees_usd - p_fill.fee_usd),
-          funding_usd = coalesce(public.figure(p.funding_usd), 0) - v_trade.funding_usd
+          funding_usd = coalesce(public.finite_or_null(p.funding_usd), 0) - v_trade.funding_usd
       where p.id = v_position.id;
-    perform public.value_positions(array[v_position.id], p_fill.price);
+    perform public.mark_positions_by_id(array[v_position.id], p_fill.price);
   end if;
   update public.fills f
     set position_id = v_position.id, trade_id = v_trade.id, pnl_usd = v_trade.pnl_usd, pnl_percent = v_trade.pnl_percent
     where f.id = p_fill.id returning * into p_fill;
   update public.ai_trade_log l
     set actual_pnl = (
-      select public.round_half_even(sum(public.figure(t.pnl_usd)), 2) from public.trades t where t.decision_id = l.id
+      select public.round_half_even(sum(public.finite_or_null(t.pnl_usd)), 2) from public.trades t where t.decision_id = l.id
     )
     where l.id = v_position.decision_id;
   perform public.update_ledger(p_fill.strategy_id, p_fill.is_paper, v_trade.pnl_usd);
@@ -198,9 +198,11 @@ language plpgsql set search_path = '' as $$
 declare
   v_is_all boolean := p_fill.quantity = p_position.quantity;
   v_value numeric := trim_scale(p_fill.quantity * p_fill.price);
-  v_all_cost numeric := coalesce(public.figure(p_position.cost_usd), public.figure(p_position.entry_price * p_position.quantity));
-  v_all_fees numeric := coalesce(public.figure(p_position.fees_usd), 0);
-  v_all_funding numeric := coalesce(public.figure(p_position.funding_usd), 0);
+  v_all_cost numeric := coalesce(
+    public.finite_or_null(p_position.cost_usd), public.finite_or_null(p_position.entry_price * p_position.quantity)
+  );
+  v_all_fees numeric := coalesce(public.finite_or_null(p_position.fees_usd), 0);
+  v_all_funding numeric := coalesce(public.finite_or_null(p_position.funding_usd), 0);
   v_cost numeric := coalesce(
     case when v_is_all then v_all_cost else public.quotient(v_all_cost * p_fill.quantity, p_position.quantity) end, v_value
   );
@@ -241,7 +243,7 @@ begin
   v_dust := public.insert_fill(p_fill.request_id, p_fill.user_id, to_jsonb(p_fill) || jsonb_build_object(
     'kind', 'dust', 'quantity', v_position.quantity, 'fee_usd', 0, 'order_id', null, 'order_ids', null, 'client_order_id', null
   ));
-  perform public.note_dust(public.book_close(v_dust, '{"exit_reason": "dust"}'));
+  perform public.note_dust(public.apply_close(v_dust, '{"exit_reason": "dust"}'));
 end
 $$;
 
@@ -268,10 +270,10 @@ end
 $$;
 
 revoke execute on function
-  public.book_fill, public.lock_book, public.insert_fill, public.orders_of, public.position_of_fill, public.book_open,
-  public.open_position, public.increase_position, public.book_close, public.insert_trade, public.book_dust, public.note_dust
+  public.book_fill, public.lock_book, public.insert_fill, public.order_ids_of_fill, public.position_of_fill, public.apply_open,
+  public.insert_position, public.increase_position, public.apply_close, public.insert_trade, public.book_dust, public.note_dust
   from public, anon, authenticated;
 grant execute on function
-  public.book_fill, public.lock_book, public.insert_fill, public.orders_of, public.position_of_fill, public.book_open,
-  public.open_position, public.increase_position, public.book_close, public.insert_trade, public.book_dust, public.note_dust
+  public.book_fill, public.lock_book, public.insert_fill, public.order_ids_of_fill, public.position_of_fill, public.apply_open,
+  public.insert_position, public.increase_position, public.apply_close, public.insert_trade, public.book_dust, public.note_dust
   to service_role;

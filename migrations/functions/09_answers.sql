@@ -25,7 +25,7 @@ $$;
 
 -- The stored answer is what the sender gets, now and on every repetition; a close adds its P&L to it, that of all legs of the
 -- exit. Without an answer the request goes on: a reversal is a close and an open, an exit may be a close and its rest.
-create or replace function public.answer_request(
+create or replace function public.store_response(
   p_id uuid, p_fill public.fills, p_status integer, p_answer jsonb
 ) returns jsonb
 language plpgsql set search_path = '' as $$
@@ -33,7 +33,7 @@ declare
   v_answer jsonb := nullif(p_answer, 'null'::jsonb);
 begin
   if v_answer is not null and p_fill.trade_id is not null then
-    v_answer := v_answer || public.told_pnl(p_fill);
+    v_answer := v_answer || public.response_pnl(p_fill);
   end if;
   update public.webhook_requests r
     set status = case when v_answer is null then 'filled' else 'booked' end, answer = v_answer, answer_status = p_status,
@@ -44,7 +44,7 @@ end
 $$;
 
 -- {pnl: {usd, percent}} of an exit, with the other legs of the same exit, what ended as dust among them.
-create or replace function public.told_pnl(p_fill public.fills) returns jsonb
+create or replace function public.response_pnl(p_fill public.fills) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object('pnl', jsonb_build_object(
     'usd', public.round_half_even(coalesce(sum(t.pnl_usd), 0), 2),
@@ -66,7 +66,7 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- Ends a request whose last fill is in the books, with the answer that its sender gets; that answer.
-create or replace function public.end_booked(
+create or replace function public.finish_booked_request(
   p_request_id text, p_user_id uuid, p_status integer, p_answer jsonb
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -81,13 +81,13 @@ begin
   if v_request.status not in ('received', 'submitted', 'filled') or v_fill.id is null then
     return v_request.answer;
   end if;
-  return public.answer_request(v_request.id, v_fill, p_status, p_answer);
+  return public.store_response(v_request.id, v_fill, p_status, p_answer);
 end
 $$;
 
 revoke execute on function
-  public.book_protection, public.answer_request, public.told_pnl, public.booked_fill, public.end_booked
+  public.book_protection, public.store_response, public.response_pnl, public.booked_fill, public.finish_booked_request
   from public, anon, authenticated;
 grant execute on function
-  public.book_protection, public.answer_request, public.told_pnl, public.booked_fill, public.end_booked
+  public.book_protection, public.store_response, public.response_pnl, public.booked_fill, public.finish_booked_request
   to service_role;

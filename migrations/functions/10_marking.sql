@@ -21,7 +21,7 @@ language sql stable set search_path = '' as $$
     'entry_time', coalesce(p.entry_time, p.created_at),
     'position_size_usd', coalesce(p.position_size_usd, p.entry_price * p.quantity),
     'exit_order_ids', case when p.is_paper then '[]' else coalesce((
-      select jsonb_agg(distinct o.order_id) from public.fills f cross join unnest(public.orders_of(f)) o (order_id)
+      select jsonb_agg(distinct o.order_id) from public.fills f cross join unnest(public.order_ids_of_fill(f)) o (order_id)
       where f.position_id = p.id and f.kind <> 'open' and not f.is_paper
     ), '[]') end
   )
@@ -29,7 +29,7 @@ $$;
 
 -- One marker at a time, positions before ledgers, strategies in order: two of them, or a marker and a booking, cannot wait for
 -- each other in a circle. Only those ledgers are touched whose peak may have risen.
-create or replace function public.mark_positions(p_exchange text, p_symbol text, p_price numeric) returns jsonb
+create or replace function public.mark_symbol(p_exchange text, p_symbol text, p_price numeric) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_ids uuid[];
@@ -42,7 +42,7 @@ begin
     order by p.strategy_id, p.id
     for update -- so that the value is that of the quantity a fill has just booked
   ) h;
-  perform public.value_positions(v_ids, p_price);
+  perform public.mark_positions_by_id(v_ids, p_price);
   for v_book in
     select p.strategy_id, p.is_paper
     from public.positions p
@@ -61,7 +61,7 @@ end
 $$;
 
 -- Values positions at a price: P&L is net of the entry fees and of funding.
-create or replace function public.value_positions(p_ids uuid[], p_price numeric) returns void
+create or replace function public.mark_positions_by_id(p_ids uuid[], p_price numeric) returns void
 language sql set search_path = '' as $$
   update public.positions p
     set current_price = p_price, last_price_update = clock_timestamp(), unrealized_pnl_usd = trim_scale(u.pnl),
@@ -88,7 +88,7 @@ begin
     return; -- a person's own signal belongs to no strategy's equity
   end if;
   insert into public.strategy_ledger (strategy_id, is_paper, realized_pnl_usd)
-    select p_strategy_id, p_is_paper, coalesce(sum(public.figure(t.pnl_usd)), 0) - p_realized
+    select p_strategy_id, p_is_paper, coalesce(sum(public.finite_or_null(t.pnl_usd)), 0) - p_realized
     from public.trades t where t.strategy_id = p_strategy_id and t.is_paper = p_is_paper
     having not exists (select from public.strategy_ledger l where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper)
     on conflict do nothing;
@@ -97,7 +97,7 @@ begin
   perform from public.strategy_ledger l where l.strategy_id = p_strategy_id and l.is_paper = p_is_paper for update;
   update public.strategy_ledger l
     set realized_pnl_usd = l.realized_pnl_usd + p_realized, updated_at = clock_timestamp(),
-        peak_pnl_usd = greatest(l.peak_pnl_usd, public.figure(l.realized_pnl_usd + p_realized + ( -- null counts for nothing
+        peak_pnl_usd = greatest(l.peak_pnl_usd, public.finite_or_null(l.realized_pnl_usd + p_realized + ( -- null counts for nothing
           select coalesce(sum(coalesce(p.unrealized_pnl_usd, p.funding_usd - p.fees_usd)), 0) from public.positions p
           where p.strategy_id = p_strategy_id and p.is_paper = p_is_paper
         )))
@@ -106,7 +106,7 @@ end
 $$;
 
 -- A point for every book whose equity is known and has moved since its last one, at most one per interval; how many.
-create or replace function public.record_equity(p_interval_s double precision) returns jsonb
+create or replace function public.append_equity_points(p_interval_s double precision) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_count integer;
@@ -117,12 +117,13 @@ begin
   select s.id, l.is_paper, f.equity_usd, f.realized_pnl_usd, f.unrealized_pnl_usd, coalesce(f.drawdown_percent, 100)
   from public.strategy_ledger l
   join public.ai_strategies s on s.id = l.strategy_id
-  cross join lateral public.strategy_figures(s.id, l.is_paper, s.capital_usd) f
+  cross join lateral public.strategy_equity(s.id, l.is_paper, s.capital_usd) f
   left join lateral (
     select e.at, e.equity_usd from public.equity_points e
     where e.strategy_id = l.strategy_id and e.is_paper = l.is_paper order by e.at desc limit 1
   ) last on true
-  where public.figure(f.equity_usd) is not null and public.figure(f.drawdown_percent) is not distinct from f.drawdown_percent
+  where public.finite_or_null(f.equity_usd) is not null
+    and public.finite_or_null(f.drawdown_percent) is not distinct from f.drawdown_percent
     and (last.at is null
       or (last.at <= clock_timestamp() - make_interval(secs => p_interval_s) and last.equity_usd <> f.equity_usd))
   on conflict do nothing;
@@ -146,10 +147,10 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.open_positions, public.position_json, public.mark_positions, public.value_positions, public.update_ledger,
-  public.record_equity, public.equity_series
+  public.open_positions, public.position_json, public.mark_symbol, public.mark_positions_by_id, public.update_ledger,
+  public.append_equity_points, public.equity_series
   from public, anon, authenticated;
 grant execute on function
-  public.open_positions, public.position_json, public.mark_positions, public.value_positions, public.update_ledger,
-  public.record_equity, public.equity_series
+  public.open_positions, public.position_json, public.mark_symbol, public.mark_positions_by_id, public.update_ledger,
+  public.append_equity_points, public.equity_series
   to service_role;

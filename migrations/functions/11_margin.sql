@@ -11,7 +11,7 @@ language sql stable security definer set search_path = '' as $$
         select sum(public.quotient(p.position_size_usd, p.leverage)) from public.positions p
         where p.strategy_id = s.id and p.is_paper
       ), 0)
-      from public.ai_strategies s cross join lateral public.strategy_figures(s.id, true, s.capital_usd) f
+      from public.ai_strategies s cross join lateral public.strategy_equity(s.id, true, s.capital_usd) f
       where s.id = p_strategy_id and s.user_id = p_user_id
     ),
     'others', coalesce((
@@ -52,8 +52,8 @@ language sql stable security definer set search_path = '' as $$
   )), '[]')
   from public.positions p
   left join lateral (
-    select s.capital_usd + public.figure(f.realized_pnl_usd) as wallet_usd
-    from public.ai_strategies s cross join lateral public.strategy_figures(s.id, true, s.capital_usd) f
+    select s.capital_usd + public.finite_or_null(f.realized_pnl_usd) as wallet_usd
+    from public.ai_strategies s cross join lateral public.strategy_equity(s.id, true, s.capital_usd) f
     where s.id = p.strategy_id
   ) w on true
   where p.is_paper and (p_user_id is null or p.user_id = p_user_id)

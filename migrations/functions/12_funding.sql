@@ -12,7 +12,7 @@ language sql stable security definer set search_path = '' as $$
     union all
     select f.position_id, f.user_id, f.exchange, f.symbol, f.is_paper, false,
       min(public.market_ms(f.market_time_ms, f.created_at)), max(public.market_ms(f.market_time_ms, f.created_at))
-    from public.fills f where f.position_id in (select public.ended_with_funding(p_within_s))
+    from public.fills f where f.position_id in (select public.ended_positions_awaiting_funding(p_within_s))
     group by f.position_id, f.user_id, f.exchange, f.symbol, f.is_paper
   )
   select coalesce(jsonb_agg(to_jsonb(a)), '[]') from (
@@ -33,7 +33,7 @@ $$;
 
 -- Positions of which a payment may be unknown though they have ended: within so many seconds, or since payments were read. The
 -- books (person, exchange, symbol) are walked by the index, one step each.
-create or replace function public.ended_with_funding(p_within_s double precision) returns setof uuid
+create or replace function public.ended_positions_awaiting_funding(p_within_s double precision) returns setof uuid
 language sql stable set search_path = '' as $$
   with recursive books as (
     (
@@ -132,7 +132,7 @@ language sql stable security definer set search_path = '' as $$
     'others_net', case when p_is_paper then 0 else coalesce((
       select r.outside_net from public.venue_records r
       where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = p_symbol
-    ), public.outside_net(p_user_id, p_exchange, p_symbol)) end,
+    ), public.outside_quantity(p_user_id, p_exchange, p_symbol)) end,
     'is_unsettled', not p_is_paper and exists (
       select from public.webhook_requests r
       where r.user_id = p_user_id and r.exchange = p_exchange and r.symbol = p_symbol and r.status in ('submitted', 'filled')
@@ -189,13 +189,13 @@ begin
       perform public.add_funding_to_trade(p_user_id, v_part.trade_id, v_part.usd);
     end loop;
     continue when v_share.held_usd = 0;
-    update public.positions p set funding_usd = coalesce(public.figure(p.funding_usd), 0) + v_share.held_usd
+    update public.positions p set funding_usd = coalesce(public.finite_or_null(p.funding_usd), 0) + v_share.held_usd
       where p.id = v_share.position_id and p.user_id = p_user_id returning * into v_position;
     if not found then
       raise exception 'position % of a payment of funding is not held', v_share.position_id using errcode = 'SK409';
     end if;
     if v_position.current_price is not null then
-      perform public.value_positions(array[v_position.id], v_position.current_price);
+      perform public.mark_positions_by_id(array[v_position.id], v_position.current_price);
     end if;
     perform public.update_ledger(v_position.strategy_id, v_position.is_paper, 0);
   end loop;
@@ -203,7 +203,7 @@ begin
 end
 $$;
 
--- Locks what book_funding changes, in the order in which bookings and mark_positions do.
+-- Locks what book_funding changes, in the order in which bookings and mark_symbol do.
 create or replace function public.lock_funded_books(
   p_user_id uuid, p_exchange text, p_symbol text, p_is_paper boolean, p_positions uuid[]
 ) returns void
@@ -246,7 +246,7 @@ begin
   update public.fills f set pnl_usd = v_trade.pnl_usd, pnl_percent = v_trade.pnl_percent where f.trade_id = v_trade.id;
   update public.ai_trade_log l
     set actual_pnl = (
-      select public.round_half_even(sum(public.figure(t.pnl_usd)), 2) from public.trades t where t.decision_id = l.id
+      select public.round_half_even(sum(public.finite_or_null(t.pnl_usd)), 2) from public.trades t where t.decision_id = l.id
     )
     where l.id = v_trade.decision_id;
   perform public.update_ledger(v_trade.strategy_id, v_trade.is_paper, p_usd);
@@ -254,10 +254,10 @@ end
 $$;
 
 revoke execute on function
-  public.funding_places, public.ended_with_funding, public.note_funding_read, public.note_paper_funding_read,
+  public.funding_places, public.ended_positions_awaiting_funding, public.note_funding_read, public.note_paper_funding_read,
   public.funding_known, public.funding_facts, public.book_funding, public.lock_funded_books, public.add_funding_to_trade
   from public, anon, authenticated;
 grant execute on function
-  public.funding_places, public.ended_with_funding, public.note_funding_read, public.note_paper_funding_read,
+  public.funding_places, public.ended_positions_awaiting_funding, public.note_funding_read, public.note_paper_funding_read,
   public.funding_known, public.funding_facts, public.book_funding, public.lock_funded_books, public.add_funding_to_trade
   to service_role;

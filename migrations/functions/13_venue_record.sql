@@ -56,9 +56,10 @@ begin
   return v_facts || jsonb_build_object(
     'order_ids', (select coalesce(jsonb_agg(distinct n.value), '[]') from jsonb_array_elements((v_facts -> 'order_ids') || v_parts) n),
     'first_ms', least((v_facts ->> 'first_ms')::bigint, v_record.since_ms),
-    'unbooked_net', coalesce(v_record.outside_net, public.outside_net(p_user_id, p_exchange, p_symbol)),
+    'unbooked_net', coalesce(v_record.outside_net, public.outside_quantity(p_user_id, p_exchange, p_symbol)),
     'order_positions', coalesce((
-      select jsonb_object_agg(o.order_id, f.position_id) from public.fills f cross join unnest(public.orders_of(f)) o (order_id)
+      select jsonb_object_agg(o.order_id, f.position_id)
+      from public.fills f cross join unnest(public.order_ids_of_fill(f)) o (order_id)
       where f.user_id = p_user_id and f.exchange = p_exchange and f.symbol = p_symbol and not f.is_paper
         and f.position_id is not null and v_facts -> 'order_ids' ? f.order_id
     ), '{}'),
@@ -122,7 +123,7 @@ begin
     'last_trade_id', v_record.last_trade_id,
     'unbooked_net', coalesce(v_record.outside_net, 0),
     'costs_until_ms', coalesce(v_record.costs_until_ms, 0),
-    'outside_net', public.outside_net(p_user_id, p_exchange, p_symbol),
+    'outside_net', public.outside_quantity(p_user_id, p_exchange, p_symbol),
     'read_ms', coalesce(v_record.read_ms, 0),
     'cost_ids', coalesce((
       select jsonb_agg(c.income_id) from public.liquidation_costs c
@@ -178,7 +179,7 @@ begin
   end if;
   for v_exit in select e.value from jsonb_array_elements(p_exits) e loop
     v_fill := public.insert_fill(v_exit ->> 'request_id', p_user_id, v_exit -> 'fill');
-    perform public.book_close(v_fill, v_exit -> 'fill');
+    perform public.apply_close(v_fill, v_exit -> 'fill');
   end loop;
   insert into public.liquidation_costs (user_id, exchange, symbol, income_id)
     select p_user_id, p_exchange, p_symbol, c.income_id from jsonb_array_elements_text(p_record -> 'cost_ids') c (income_id)
@@ -222,7 +223,7 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- Locks the live books that hold a symbol of an account, and those of the strategies `p_also`, in the order in which bookings and
--- mark_positions do: books, then positions, then ledgers, each in the order of strategies. Without that, they wait in a circle.
+-- mark_symbol do: books, then positions, then ledgers, each in the order of strategies. Without that, they wait in a circle.
 create or replace function public.lock_live_books(
   p_user_id uuid, p_exchange text, p_symbol text, p_also uuid[] default '{}'
 ) returns void

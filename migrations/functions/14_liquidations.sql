@@ -13,7 +13,9 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- The exits by liquidation of a symbol since `p_first_ms` of the venue's time, oldest first, and the income that is booked.
-create or replace function public.liquidated(p_user_id uuid, p_exchange text, p_symbol text, p_first_ms bigint) returns jsonb
+create or replace function public.liquidation_exits(
+  p_user_id uuid, p_exchange text, p_symbol text, p_first_ms bigint
+) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'exits', coalesce((
@@ -69,7 +71,7 @@ begin
       where f.id = v_row.id;
     update public.ai_trade_log l
       set actual_pnl = (
-        select public.round_half_even(sum(public.figure(t.pnl_usd)), 2) from public.trades t where t.decision_id = l.id
+        select public.round_half_even(sum(public.finite_or_null(t.pnl_usd)), 2) from public.trades t where t.decision_id = l.id
       )
       where l.id = v_trade.decision_id;
     perform public.update_ledger(v_row.strategy_id, false, -v_row.usd);
@@ -79,8 +81,8 @@ end
 $$;
 
 revoke execute on function
-  public.recent_liquidations, public.liquidated, public.book_liquidation_cost
+  public.recent_liquidations, public.liquidation_exits, public.book_liquidation_cost
   from public, anon, authenticated;
 grant execute on function
-  public.recent_liquidations, public.liquidated, public.book_liquidation_cost
+  public.recent_liquidations, public.liquidation_exits, public.book_liquidation_cost
   to service_role;

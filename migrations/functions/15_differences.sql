@@ -19,7 +19,7 @@ declare
 begin
   for v_row in
     select s.symbol, coalesce(b.net, 0) as booked,
-      coalesce((p_nets ->> s.symbol)::numeric, 0) - public.outside_net(p_user_id, p_exchange, s.symbol) as at_venue
+      coalesce((p_nets ->> s.symbol)::numeric, 0) - public.outside_quantity(p_user_id, p_exchange, s.symbol) as at_venue
     from (
       select p.symbol from public.positions p
         where p.user_id = p_user_id and lower(p.exchange) = p_exchange and not p.is_paper
@@ -78,7 +78,7 @@ $$;
 create or replace function public.open_differences() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(to_jsonb(d) || jsonb_build_object(
-    'email', u.email, 'outside', public.outside_net(d.user_id, d.exchange, d.symbol),
+    'email', u.email, 'outside', public.outside_quantity(d.user_id, d.exchange, d.symbol),
     'held', public.live_positions(d.user_id, d.exchange, d.symbol)
   ) order by d.first_seen_at, d.id), '[]')
   from public.reconciliation_differences d left join auth.users u on u.id = d.user_id
@@ -99,7 +99,7 @@ language sql set search_path = '' as $$
 $$;
 
 -- What is noted as held outside Sparky in a symbol, negative when short; 0 when nothing is.
-create or replace function public.outside_net(p_user_id uuid, p_exchange text, p_symbol text) returns numeric
+create or replace function public.outside_quantity(p_user_id uuid, p_exchange text, p_symbol text) returns numeric
 language sql stable security definer set search_path = '' as $$
   select coalesce((
     select o.quantity from public.outside_holdings o
@@ -108,14 +108,16 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- All that is noted as held outside Sparky, oldest first.
-create or replace function public.outside_notes() returns jsonb
+create or replace function public.list_outside_holdings() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(to_jsonb(o) || jsonb_build_object('email', u.email) order by o.noted_at, o.symbol), '[]')
   from public.outside_holdings o left join auth.users u on u.id = o.user_id
 $$;
 
 -- What is noted of dust changes by p_change, towards 0: others have traded it at the venue. False where less is noted.
-create or replace function public.shrink_dust(p_user_id uuid, p_exchange text, p_symbol text, p_change numeric) returns jsonb
+create or replace function public.reduce_outside_dust(
+  p_user_id uuid, p_exchange text, p_symbol text, p_change numeric
+) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   v_note public.outside_holdings;
@@ -136,7 +138,7 @@ end
 $$;
 
 -- What the venue held of a symbol that it lists no more, it has settled: nothing of it is held outside Sparky either.
-create or replace function public.forget_outside(p_user_id uuid, p_exchange text, p_symbol text) returns jsonb
+create or replace function public.delete_outside_holding(p_user_id uuid, p_exchange text, p_symbol text) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
   delete from public.outside_holdings o
@@ -149,9 +151,9 @@ $$;
 
 revoke execute on function
   public.report_reconciliation, public.open_differences, public.last_difference_at, public.resolve_difference,
-  public.outside_net, public.outside_notes, public.shrink_dust, public.forget_outside
+  public.outside_quantity, public.list_outside_holdings, public.reduce_outside_dust, public.delete_outside_holding
   from public, anon, authenticated;
 grant execute on function
   public.report_reconciliation, public.open_differences, public.last_difference_at, public.resolve_difference,
-  public.outside_net, public.outside_notes, public.shrink_dust, public.forget_outside
+  public.outside_quantity, public.list_outside_holdings, public.reduce_outside_dust, public.delete_outside_holding
   to service_role;

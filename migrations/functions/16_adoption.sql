@@ -24,8 +24,8 @@ create or replace function public.symbol_books(p_user_id uuid, p_exchange text, 
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'held', public.live_positions(p_user_id, p_exchange, p_symbol),
-    'outside', public.outside_net(p_user_id, p_exchange, p_symbol),
-    'is_under_way', public.is_under_way(p_user_id, p_exchange, p_symbol),
+    'outside', public.outside_quantity(p_user_id, p_exchange, p_symbol),
+    'is_under_way', public.has_unsettled_requests(p_user_id, p_exchange, p_symbol),
     'first_ms', (
       select min(coalesce(p.entry_market_time_ms, (extract(epoch from p.created_at) * 1000)::bigint)) from public.positions p
       where p.user_id = p_user_id and lower(p.exchange) = lower(p_exchange) and p.symbol = p_symbol and not p.is_paper
@@ -55,7 +55,7 @@ language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(to_jsonb(b)), '[]') from (
     select o.order_id, sum(f.quantity) as quantity, sum(f.fee_usd) as fee_usd,
       bool_or(starts_with(f.request_id, 'adopted/')) as is_adopted
-    from public.fills f cross join unnest(public.orders_of(f)) o (order_id)
+    from public.fills f cross join unnest(public.order_ids_of_fill(f)) o (order_id)
     where f.user_id = p_user_id and f.exchange = lower(p_exchange) and f.symbol = p_symbol and not f.is_paper
       and p_order_ids ? o.order_id
     group by o.order_id
@@ -63,7 +63,7 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Whether what a signal did in the symbol is not in the books yet.
-create or replace function public.is_under_way(p_user_id uuid, p_exchange text, p_symbol text) returns boolean
+create or replace function public.has_unsettled_requests(p_user_id uuid, p_exchange text, p_symbol text) returns boolean
 language sql stable security definer set search_path = '' as $$
   select exists (
     select from public.webhook_requests r
@@ -73,7 +73,8 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- Books the venue's state, in one transaction: p_exits are parts of positions that ended, p_open is what the venue holds beyond
--- (null: nothing). p_seen as in lock_seen_books, p_record as in settle_record. An exit's own exit_reason comes before p_reason.
+-- (null: nothing). p_seen as in lock_seen_books, p_record as in settle_venue_record. An exit's own exit_reason comes before
+-- p_reason.
 create or replace function public.adopt_difference(
   p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_exits jsonb, p_open jsonb, p_reason text default 'adopted',
   p_record jsonb default null
@@ -103,7 +104,7 @@ begin
         'strategy_id', v_position.strategy_id
       )
     );
-    v_fill := public.book_close(
+    v_fill := public.apply_close(
       v_fill, jsonb_build_object('exit_reason', coalesce(v_line.exit ->> 'exit_reason', p_reason))
     );
     if v_fill.position_id <> v_position.id then
@@ -113,9 +114,9 @@ begin
   end loop;
   if jsonb_typeof(p_open) = 'object' then
     v_fill := public.insert_fill(v_name || '/open', p_user_id, '{"leverage": 1}' || p_open || v_place || '{"kind": "open"}');
-    v_booked := v_booked || jsonb_build_array(public.booked_fill(public.book_open(v_fill, '{}'), null));
+    v_booked := v_booked || jsonb_build_array(public.booked_fill(public.apply_open(v_fill, '{}'), null));
   end if;
-  perform public.settle_record(p_user_id, p_exchange, p_symbol, p_record);
+  perform public.settle_venue_record(p_user_id, p_exchange, p_symbol, p_record);
   perform public.resolve_difference(p_user_id, p_exchange, p_symbol);
   return v_booked;
 end
@@ -123,23 +124,23 @@ $$;
 
 -- As adopt_difference, and in the same transaction what is held outside Sparky becomes p_outside (0: the note ends). It must
 -- be p_noted until then.
-create or replace function public.adopt_beside_note(
+create or replace function public.adopt_difference_and_holding(
   p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_exits jsonb, p_open jsonb, p_record jsonb,
   p_noted numeric, p_outside numeric
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 begin
   perform public.lock_seen_books(p_user_id, p_exchange, p_symbol, p_seen, p_open);
-  if public.outside_net(p_user_id, p_exchange, p_symbol) <> p_noted then
+  if public.outside_quantity(p_user_id, p_exchange, p_symbol) <> p_noted then
     raise exception 'what is held of % outside Sparky has been noted anew: look again', p_symbol using errcode = 'SK409';
   end if;
-  perform public.note_outside(p_user_id, p_exchange, p_symbol, p_seen, p_outside, p_record);
+  perform public.set_outside_holding(p_user_id, p_exchange, p_symbol, p_seen, p_outside, p_record);
   return public.adopt_difference(p_user_id, p_exchange, p_symbol, p_seen, p_exits, p_open, p_record => p_record);
 end
 $$;
 
 -- Notes p_quantity as a person's own holding outside Sparky; 0 ends the note. Nothing is booked.
-create or replace function public.note_outside(
+create or replace function public.set_outside_holding(
   p_user_id uuid, p_exchange text, p_symbol text, p_seen jsonb, p_quantity numeric, p_record jsonb default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -153,7 +154,7 @@ begin
       values (p_user_id, lower(p_exchange), p_symbol, p_quantity)
       on conflict (user_id, exchange, symbol) do update set quantity = excluded.quantity, noted_at = clock_timestamp();
   end if;
-  perform public.settle_record(p_user_id, p_exchange, p_symbol, p_record);
+  perform public.settle_venue_record(p_user_id, p_exchange, p_symbol, p_record);
   perform public.resolve_difference(p_user_id, p_exchange, p_symbol);
   return to_jsonb(true);
 end
@@ -170,7 +171,7 @@ begin
     p_user_id, lower(p_exchange), p_symbol,
     case when jsonb_typeof(p_open) = 'object' then array[(p_open ->> 'strategy_id')::uuid] else '{}' end
   );
-  if public.is_under_way(p_user_id, p_exchange, p_symbol) then
+  if public.has_unsettled_requests(p_user_id, p_exchange, p_symbol) then
     raise exception 'a signal in % is being executed: try again in a minute', p_symbol using errcode = 'SK409';
   end if;
   if exists (
@@ -187,30 +188,33 @@ $$;
 
 -- What others did in the record up to its newest trade ({last_trade_id: null where it shows none, at_ms}) is settled by a
 -- person: of it only what is noted as held outside Sparky is not in the books. No later reading explains anything by it.
-create or replace function public.settle_record(p_user_id uuid, p_exchange text, p_symbol text, p_record jsonb) returns void
+create or replace function public.settle_venue_record(p_user_id uuid, p_exchange text, p_symbol text, p_record jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
   v_last_trade_id bigint := (p_record ->> 'last_trade_id')::bigint;
   v_at_ms bigint := coalesce((p_record ->> 'at_ms')::bigint, 0);
 begin
   update public.venue_records r
-    set outside_net = public.outside_net(p_user_id, p_exchange, p_symbol), last_trade_id = greatest(r.last_trade_id, v_last_trade_id),
+    set outside_net = public.outside_quantity(p_user_id, p_exchange, p_symbol),
+        last_trade_id = greatest(r.last_trade_id, v_last_trade_id),
         costs_until_ms = greatest(r.costs_until_ms, v_at_ms), updated_at = clock_timestamp()
     where r.user_id = p_user_id and r.exchange = lower(p_exchange) and r.symbol = p_symbol;
   if not found and v_last_trade_id is not null then
     insert into public.venue_records (user_id, exchange, symbol, last_trade_id, outside_net, costs_until_ms)
       values (
-        p_user_id, lower(p_exchange), p_symbol, v_last_trade_id, public.outside_net(p_user_id, p_exchange, p_symbol), v_at_ms
+        p_user_id, lower(p_exchange), p_symbol, v_last_trade_id, public.outside_quantity(p_user_id, p_exchange, p_symbol), v_at_ms
       );
   end if;
 end
 $$;
 
 revoke execute on function
-  public.accounts_in_symbol, public.symbol_books, public.live_positions, public.booked_orders, public.is_under_way,
-  public.adopt_difference, public.adopt_beside_note, public.note_outside, public.lock_seen_books, public.settle_record
+  public.accounts_in_symbol, public.symbol_books, public.live_positions, public.booked_orders, public.has_unsettled_requests,
+  public.adopt_difference, public.adopt_difference_and_holding, public.set_outside_holding, public.lock_seen_books,
+  public.settle_venue_record
   from public, anon, authenticated;
 grant execute on function
-  public.accounts_in_symbol, public.symbol_books, public.live_positions, public.booked_orders, public.is_under_way,
-  public.adopt_difference, public.adopt_beside_note, public.note_outside, public.lock_seen_books, public.settle_record
+  public.accounts_in_symbol, public.symbol_books, public.live_positions, public.booked_orders, public.has_unsettled_requests,
+  public.adopt_difference, public.adopt_difference_and_holding, public.set_outside_holding, public.lock_seen_books,
+  public.settle_venue_record
   to service_role;

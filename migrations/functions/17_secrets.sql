@@ -24,7 +24,7 @@ end
 $$;
 
 -- Null when nobody, or more than one person, has this secret: an ambiguous proof proves nothing.
-create or replace function public.webhook_users(p_secret_sha256 text) returns jsonb
+create or replace function public.user_by_secret_digest(p_secret_sha256 text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select case count(distinct c.user_id) when 1 then to_jsonb(min(c.user_id::text)) end
   from public.bot_credentials c
@@ -160,10 +160,10 @@ end
 $$;
 
 revoke execute on function
-  public.hash_webhook_secret, public.webhook_users, public.webhook_secret, public.webhook_secrets, public.venue_credentials,
+  public.hash_webhook_secret, public.user_by_secret_digest, public.webhook_secret, public.webhook_secrets, public.venue_credentials,
   public.put_credentials, public.list_credentials, public.stored_secrets, public.reseal_secret
   from public, anon, authenticated;
 grant execute on function
-  public.hash_webhook_secret, public.webhook_users, public.webhook_secret, public.webhook_secrets, public.venue_credentials,
+  public.hash_webhook_secret, public.user_by_secret_digest, public.webhook_secret, public.webhook_secrets, public.venue_credentials,
   public.put_credentials, public.list_credentials, public.stored_secrets, public.reseal_secret
   to service_role;

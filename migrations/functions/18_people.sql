@@ -21,13 +21,13 @@ end
 $$;
 
 -- Looks a person up without creating one.
-create or replace function public.user_of(p_email text) returns jsonb
+create or replace function public.find_user(p_email text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select to_jsonb(u.id) from auth.users u where lower(u.email) = lower(p_email) order by u.created_at limit 1
 $$;
 
 -- A person's address, or null.
-create or replace function public.email_of(p_user_id uuid) returns jsonb
+create or replace function public.user_email(p_user_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select to_jsonb((select u.email from auth.users u where u.id = p_user_id))
 $$;
@@ -53,7 +53,7 @@ language sql stable security definer set search_path = '' as $$
     'daily_llm_budget_usd', s.daily_llm_budget_usd
   ) order by s.created_at, s.id), '[]')
   from public.ai_strategies s
-  cross join lateral public.strategy_figures(s.id, s.is_paper_trading, s.capital_usd) f
+  cross join lateral public.strategy_equity(s.id, s.is_paper_trading, s.capital_usd) f
   left join public.llm_spend l on l.strategy_id = s.id and l.day = (now() at time zone 'UTC')::date
   where s.status <> 'terminated'
 $$;
@@ -69,7 +69,7 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 -- A decision with everything that followed from it. Its signal and its webhook request carry the decision's own id.
-create or replace function public.decision_story(p_decision_id uuid) returns jsonb
+create or replace function public.decision_trace(p_decision_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'decision', to_jsonb(l) || jsonb_build_object('strategy_name', s.name),
@@ -133,10 +133,10 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.ensure_user, public.user_of, public.email_of, public.strategy_overview, public.decisions, public.decision_story,
+  public.ensure_user, public.find_user, public.user_email, public.strategy_overview, public.decisions, public.decision_trace,
   public.signals, public.signal, public.trades
   from public, anon, authenticated;
 grant execute on function
-  public.ensure_user, public.user_of, public.email_of, public.strategy_overview, public.decisions, public.decision_story,
+  public.ensure_user, public.find_user, public.user_email, public.strategy_overview, public.decisions, public.decision_trace,
   public.signals, public.signal, public.trades
   to service_role;

@@ -45,7 +45,7 @@ end
 $$;
 
 -- How well this database is guarded, as its catalogue tells: our tables, and every table that only the service role may use.
-create or replace function public.guard_report() returns jsonb
+create or replace function public.security_report() returns jsonb
 language sql stable security definer set search_path = '' as $$
   with ours as (
     select c.oid, c.relname::text as name, c.relrowsecurity from pg_catalog.pg_class c
@@ -79,8 +79,8 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke execute on function
-  public.health, public.migration_names, public.guard_report
+  public.health, public.migration_names, public.security_report
   from public, anon, authenticated;
 grant execute on function
-  public.health, public.migration_names, public.guard_report
+  public.health, public.migration_names, public.security_report
   to service_role;

@@ -244,7 +244,7 @@ def test_a_persons_own_business_is_noted_as_outside_and_entries_go_on(floor: Flo
     by_hand(floor, "BUY", "0.005")
     assert compared(floor) == 1
     sparky.ok("reconcile", "BTCUSDT", "--outside", "--yes")
-    assert floor.sql("select outside_net(%s, 'aster', 'BTCUSDT')", floor.user_id) == [(Decimal("0.005"),)]
+    assert floor.sql("select outside_quantity(%s, 'aster', 'BTCUSDT')", floor.user_id) == [(Decimal("0.005"),)]
     assert floor.sql("select count(*) from reconciliation_differences where resolved_at is null") == [(0,)]
     assert floor.sql("select count(*) from fills") == [(1,)]
     assert "outside Sparky" in sparky.ok("reconcile", "BTCUSDT")
@@ -254,7 +254,7 @@ def test_a_persons_own_business_is_noted_as_outside_and_entries_go_on(floor: Flo
     assert compared(floor) == 1
     assert floor.booked() == Decimal("0.018")
     sparky.ok("reconcile", "BTCUSDT", "--outside", "--yes")
-    assert floor.sql("select outside_net(%s, 'aster', 'BTCUSDT')", floor.user_id) == [(Decimal("0.003"),)]
+    assert floor.sql("select outside_quantity(%s, 'aster', 'BTCUSDT')", floor.user_id) == [(Decimal("0.003"),)]
     assert compared(floor) == 0
     by_hand(floor, "SELL", "0.003")
     sparky.ok("reconcile", "BTCUSDT", "--outside", "--yes")

@@ -14,7 +14,7 @@ OUTSIDE = ("reconcile", "BTCUSDT", "--outside", "--yes")
 
 
 def noted(floor: Floor) -> Decimal:
-    ((found,),) = floor.sql("select outside_net(%s, 'aster', 'BTCUSDT')", floor.user_id)
+    ((found,),) = floor.sql("select outside_quantity(%s, 'aster', 'BTCUSDT')", floor.user_id)
     return Decimal(found)
 
 

@@ -141,7 +141,7 @@ def test_what_guards_a_person_guards_on(rpc: PostgresRpc) -> None:
     assert [switch["reason"] for switch in rpc.call("kill_switches")] == ["on holiday", None]
     differences = [(row["user_id"], row["symbol"], row["at_venue"]) for row in rpc.call("open_differences")]
     assert differences == [(str(SECOND), "BNBUSDT", Decimal("-0.25"))]
-    assert rpc.call("webhook_users", secret_sha256=sha256(b"clear secret").hexdigest()) == str(FIRST)
+    assert rpc.call("user_by_secret_digest", secret_sha256=sha256(b"clear secret").hexdigest()) == str(FIRST)
 
 
 def _begin(
@@ -158,6 +158,7 @@ def _begin(
         action=action,
         fingerprint=fingerprint,
         payload={},
+        ignore_unsettled=[],
         is_paper=strategy == ON_PAPER,
     )
     return began

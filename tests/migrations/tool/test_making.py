@@ -248,12 +248,14 @@ def test_what_is_no_function_is_refused(tool: Tool) -> None:
 @pytest.mark.parametrize(("old", "new"), [("p_value", "p_number"), ("returns numeric", "returns double precision")])
 def test_a_function_that_postgres_cannot_replace_is_refused_with_a_way_out(tool: Tool, old: str, new: str) -> None:
     text = tool.copy.file("01_values.sql").read_text()
-    function = text[text.index("function public.figure") :].partition("$$;")[0]
+    function = text[text.index("function public.finite_or_null") :].partition("$$;")[0]
     tool.copy.replace("01_values.sql", function, function.replace(old, new))
 
     refusal = tool.refusal()
 
-    assert refusal.startswith("public.figure(numeric) has another result, other names of parameters or fewer defaults")
+    assert refusal.startswith(
+        "public.finite_or_null(numeric) has another result, other names of parameters or fewer defaults"
+    )
     assert "give it another name" in refusal
 
 
