@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
             return 1
         finally:
             server.stop()
-    done = f"Wrote {path.relative_to(Path.cwd())}." if path else "No function has changed, so nothing was written."
+    done = f"Wrote migrations/{path.name}." if path else "No function has changed, so nothing was written."
     sys.stdout.write(f"{done}\n")
     return 0
 
