@@ -1,8 +1,8 @@
 """Keeps every child running, and nothing else: no database, no HTTP, no business rule.
 
 One loop waits for whatever happens first (a child ends, a message comes, a promise runs out, a signal arrives) and then
-calls verbs. What they decide by is pure and lives in `actors.supervision`; what they do it with is `actors.brood`, whom
-they tell is `actors.bulletin`.
+calls verbs. What they decide by is pure and lives in `actors.runtime.restart_policy`; what they do it with is
+`actors.runtime.process_manager`, whom they tell is `actors.runtime.supervisor_reporter`.
 """
 
 import random
@@ -13,15 +13,15 @@ from typing import Final
 
 import structlog
 
-from actors import supervision
 from actors.equipment import equipped
-from actors.home import HomeLock
-from actors.link import Door
-from actors.messages import Done, EngineHeld, RestartStrategy, Wanted, WantedStrategy
-from actors.specs import ChildSpec, Plan
-from actors.supervision import Child, State, Verdict
-from actors.systemd import Notifier
-from actors.wakeups import Orders, Wakeups
+from actors.runtime import restart_policy
+from actors.runtime.child_spec import ChildSpec, Plan
+from actors.runtime.messages import Done, EngineHeld, RestartStrategy, Wanted, WantedStrategy
+from actors.runtime.messaging import Door
+from actors.runtime.os_signals import Orders, Wakeups
+from actors.runtime.restart_policy import Child, State, Verdict
+from actors.runtime.state_dir import HomeLock
+from actors.runtime.systemd import Notifier
 
 logger = structlog.get_logger()
 
@@ -86,7 +86,7 @@ class Supervisor:
     # the loop's verbs
 
     def _wait(self, wakeups: Wakeups) -> None:
-        patience_s = supervision.patience_s(self._children.values(), self._brood.pulse, time.monotonic())
+        patience_s = restart_policy.patience_s(self._children.values(), self._brood.pulse, time.monotonic())
         overslept_s = wakeups.wait(patience_s)
         if overslept_s > MOST_OVERSLEPT_S:  # the whole host stood still: nobody could keep a promise
             self._pardoned_until = time.monotonic() + overslept_s
@@ -127,11 +127,11 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         now = time.monotonic()
         for child in self._children.values():
-            if now > self._pardoned_until and supervision.is_stalled(child, self._brood.pulse(child), now):
+            if now > self._pardoned_until and restart_policy.is_stalled(child, self._brood.pulse(child), now):
                 self._brood.abort(child, "stalled")
-            elif supervision.is_overweight(child):
+            elif restart_policy.is_overweight(child):
                 self._brood.abort(child, "memory")
-            elif supervision.is_overdue(child, now, hurried=self._orders.hurry):
+            elif restart_policy.is_overdue(child, now, hurried=self._orders.hurry):
                 self._brood.kill(child)
 
     def _stop_unleased(self) -> None:
@@ -141,19 +141,19 @@ class Supervisor:
                     self._stop(child)
 
     def _stop_due(self) -> None:
-        stage = supervision.closing_stage(self._children.values()) if self._orders.stop else None
+        stage = restart_policy.closing_stage(self._children.values()) if self._orders.stop else None
         for child in self._children.values():
             if child.spec.closing_stage == stage:
                 self._stop(child)
 
     def _start_due(self) -> None:
-        due = supervision.startable(
+        due = restart_policy.startable(
             self._children.values(), time.monotonic(), MOST_STARTING, is_leased=self._is_leased()
         )
         for child in [] if self._orders.stop else due:
             if self._brood.start(child):
                 self._become(child, State.STARTING)
-        if supervision.is_hopeless(self._brood.lost_servers, self._children.values()) and not self._orders.stop:
+        if restart_policy.is_hopeless(self._brood.lost_servers, self._children.values()) and not self._orders.stop:
             self._leave(1, "no child can be started: the fork server ends each time before it has forked one")
 
     def _report(self, lock: HomeLock) -> None:
@@ -163,7 +163,7 @@ class Supervisor:
             self._orders.dump = False
             self._bulletin.dump(everyone)
         if self._bulletin.is_report_due():
-            self._brood.weigh(supervision.to_weigh(everyone, MOST_WEIGHED), time.monotonic())
+            self._brood.weigh(restart_policy.to_weigh(everyone, MOST_WEIGHED), time.monotonic())
             self._bulletin.report(everyone)
             if lock.is_void() and not self._orders.stop:
                 self._leave(1, "the lock in SPARKY_HOME is gone, and nothing would keep a second Sparky away")
@@ -226,15 +226,15 @@ class Supervisor:
             self._lay_aside(child, status)
             return
         now = time.monotonic()
-        verdict = supervision.verdict(child, status, now)
+        verdict = restart_policy.verdict(child, status, now)
         child.note_death(status, verdict)
         if verdict is not Verdict.DONE:
             self._bulletin.died(child, status)
         if verdict is Verdict.GIVE_UP and not self._orders.stop:
-            self._leave(supervision.code_to_leave_with(status), f"{child.spec.name} cannot run: {child.cause}")
+            self._leave(restart_policy.code_to_leave_with(status), f"{child.spec.name} cannot run: {child.cause}")
         elif verdict is Verdict.AGAIN:
-            child.due_at = now + supervision.wait_before_restart(len(child.deaths), random.random())  # noqa: S311 - jitter
-        self._become(child, supervision.STATE_AFTER[verdict])
+            child.due_at = now + restart_policy.wait_before_restart(len(child.deaths), random.random())  # noqa: S311 - jitter
+        self._become(child, restart_policy.STATE_AFTER[verdict])
         if verdict is Verdict.PARK:
             self._bulletin.parked(child)
 
@@ -244,7 +244,7 @@ class Supervisor:
     def _lay_aside(self, child: Child, status: int) -> None:
         """After an end that we asked for: started again when it is still wanted, forgotten when it is not."""
         if self._orders.stop:
-            self._exit_code = self._exit_code or int(not supervision.is_obedient(status))
+            self._exit_code = self._exit_code or int(not restart_policy.is_obedient(status))
             self._become(child, State.DONE)
         elif child.spec.name in self._specs:
             child.due_at = 0.0

@@ -12,16 +12,18 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr
 
-from actors.actor import Actor, Peers
-from actors.messages import Message, OutboxState, SignalAttempted, SignalReady
-from engine import delivery
-from engine.delivery import Attempt
-from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere, Superseded, UpstreamUnavailable
-from engine.sending import Sender
-from engine.settings import Settings
-from engine.store.engine_rows import Settlement
+from actors.messages import OutboxState, SignalAttempted, SignalReady
+from actors.runtime.actor import Actor, Peers
+from actors.runtime.messages import Message
+from engine.domain.errors import Superseded
+from engine.domain.signal import Signal, SignalOutcome
+from engine.outbox import delivery
+from engine.outbox.delivery import Attempt
+from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere, UpstreamUnavailable
+from engine.platform.http.deadline_session import Sender
+from engine.platform.settings.settings import Settings
+from engine.store.cycles import Settlement
 from engine.store.store import Store, open_store
-from engine.types import Signal, SignalOutcome
 
 logger = structlog.get_logger()
 

@@ -13,13 +13,14 @@ from uuid import UUID
 
 import structlog
 
-from actors.actor import Actor, Peers
-from actors.messages import Asked, AskedElsewhere, EngineHeld, EngineState
-from engine.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
-from engine.identity import this_boot
-from engine.permits import MARGIN_S, MINUTE_S
-from engine.settings import Settings
-from engine.store.engine_rows import EngineTenure
+from actors.messages import Asked, AskedElsewhere, EngineState
+from actors.runtime.actor import Actor, Peers
+from actors.runtime.messages import EngineHeld
+from engine.platform.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
+from engine.platform.identity import this_boot
+from engine.platform.settings.settings import Settings
+from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S
+from engine.store.cycles import EngineTenure
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
@@ -70,7 +71,7 @@ class EngineLease(Actor):
     A standby waits for it while another engine holds it. What has run out is taken when its holder has not renewed it
     before our eyes for as long as it lasts. Without standby, or once it was held and is lost, the process ends with
     AnotherEngineRuns: whoever starts Sparky again gives it another run, so that a run has one epoch. It is not given
-    back here, where nobody knows whether a process ends for good: see `console.running`.
+    back here, where nobody knows whether a process ends for good: see `cli.run.launcher`.
     """
 
     def __init__(self, store: Store, peers: Peers, home: str, location: str, *, is_standby: bool) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import zmq
 
-from actors.brood import Brood
-from actors.bulletin import Bulletin
-from actors.home import HomeLock
-from actors.link import Door, Link
-from actors.systemd import Notifier
-from actors.wakeups import Orders, Wakeups
+from actors.runtime.messaging import Door, Link
+from actors.runtime.os_signals import Orders, Wakeups
+from actors.runtime.process_manager import Brood
+from actors.runtime.state_dir import HomeLock
+from actors.runtime.supervisor_reporter import Bulletin
+from actors.runtime.systemd import Notifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,13 @@
-"""Everything actors say to each other: frozen, validated types that travel as JSON, never as pickles."""
+"""Messages that the trading actors send each other: frozen, validated types that travel as JSON."""
 
-import time
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
-from pydantic import Field
-
-from engine.types import Frozen, KnownLimit, MarketSnapshot
-
-
-class Message(Frozen):
-    """Base of all messages. An actor that gets a type it does not know raises."""
-
-
-class Ask(Message):
-    """A message that wants a reply. `deadline` is CLOCK_MONOTONIC seconds, the same in every process of one host."""
-
-    deadline: float
-
-    def is_late(self) -> bool:
-        return time.monotonic() > self.deadline
-
-
-class Tick(Message):
-    """The child's own loop asks its actor to do what is due; the reply is the monotonic time of the next tick."""
-
-
-class Failed(Message):
-    """Reply to an ask that could not be served; `kind` is one short word, as that of a `Skip`."""
-
-    kind: str
-    reason: str
-
-
-class Done(Message):
-    """Reply that only says that it happened."""
-
+from actors.runtime.messages import Ask, Message
+from engine.domain.completion import KnownLimit
+from engine.domain.market import MarketSnapshot
+from engine.platform.values import Frozen
 
 # market
 
@@ -106,13 +77,6 @@ class AskedElsewhere(Message):
     asked: tuple[Asked, ...]
 
 
-class StrategyEnded(Message):
-    """Supervisor to limiter: the strategy's process was gone at `at` (monotonic seconds), however it ended."""
-
-    strategy_id: UUID
-    at: float
-
-
 class Demand(Frozen):
     """How many strategies want `model` (None: the settings' own) every `cadence_s` seconds."""
 
@@ -132,31 +96,6 @@ class Demanded(Message):
 
 class SignalReady(Message):
     signal_id: UUID
-
-
-# roster and supervisor
-
-
-class WantedStrategy(Frozen):
-    id: UUID
-    name: str
-    cadence_s: float
-    revision: str  # changes whenever the row does
-
-
-class Wanted(Message):
-    """Roster to supervisor: exactly these strategies should run."""
-
-    strategies: tuple[WantedStrategy, ...]
-
-
-class EngineHeld(Message):
-    """Lease actor to supervisor: whoever needs the lease may run until `stop_by` (monotonic seconds), then no more.
-
-    0 once it is lost.
-    """
-
-    stop_by: float
 
 
 class EngineState(Message):
@@ -183,45 +122,6 @@ class StrategyChanged(Message):
     """Roster to a strategy: its row is another; read it now."""
 
     revision: str
-
-
-class ChildParked(Message):
-    """Supervisor to roster: this strategy will not be restarted; write the reason into its row.
-
-    `revision` is that of the row by which it ran: a row that has changed since is not meant.
-    """
-
-    strategy_id: UUID
-    revision: str
-    reason: str
-    traceback: str | None = None
-
-
-class RestartStrategy(Ask):
-    """CLI to supervisor: stop the strategy's process; its supervisor starts it again."""
-
-    strategy_id: UUID
-
-
-class ChildReport(Frozen):
-    """One child as the supervisor sees it. `state` is starting, running, stopping, backoff, parked or done."""
-
-    name: str
-    kind: Literal["actor", "service", "strategy"]
-    title: str
-    state: str
-    pid: int | None
-    restarts: int
-    restart_reasons: dict[str, int] = Field(default_factory=dict)
-    memory_bytes: int | None
-    uptime_s: float | None
-
-
-class SupervisorReport(Message):
-    """Supervisor to monitor, every second or two."""
-
-    pid: int
-    children: tuple[ChildReport, ...]
 
 
 # events for the monitor; told, never waited for
@@ -287,9 +187,9 @@ class OutboxState(Message):
 class LimiterState(Message):
     """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency.
 
-    Need and limit in requests a minute and the cadence that is left are those of `engine.capacity.Capacity`. `gone` is
-    why the provider does not serve the model any more. `refused_until` (Unix seconds) and `refused_by`, in words, tell
-    of a refusal for now, `account_refused` of one of everything.
+    Need and limit in requests a minute and the cadence that is left are those of `engine.ratelimit.capacity.Capacity`.
+    `gone` is why the provider does not serve the model any more. `refused_until` (Unix seconds) and `refused_by`, in
+    words, tell of a refusal for now, `account_refused` of one of everything.
     """
 
     model: str

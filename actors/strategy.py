@@ -8,21 +8,24 @@ from uuid import UUID
 
 import structlog
 
-from actors.actor import Actor, Peers
-from actors.desk import PeersDesk
-from actors.messages import CycleFinished, LlmCalled, Message, SignalReady, StrategyChanged
-from engine.attempts import MOST_ATTEMPTS
-from engine.breaker import Breaker, admitted, faulted, succeeded, upstream_failed
-from engine.breaker_file import BreakerFile
-from engine.cadence import Cadence, cadence_of, missed_ticks, next_tick
-from engine.commit_gate import CommitGate
-from engine.cycle import CycleOutcome, Ports, ended, refusals_as_outages, run_cycle
-from engine.errors import Skip, SparkyError, StrategyFault, Superseded, UpstreamUnavailable
-from engine.llm.calls import Call
+from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChanged
+from actors.runtime.actor import Actor, Peers
+from actors.runtime.messages import Message
+from actors.shared_services import PeersDesk
+from engine.deciding.circuit_breaker import Breaker, admitted, faulted, succeeded, upstream_failed
+from engine.deciding.circuit_breaker_file import BreakerFile
+from engine.deciding.commit_gate import CommitGate
+from engine.deciding.cycle import CycleOutcome, Ports, ended, refusals_as_outages, run_cycle
+from engine.deciding.schedule import Cadence, cadence_of, missed_ticks, next_tick
+from engine.domain.decision import Action, Decision
+from engine.domain.errors import StrategyFault, Superseded
+from engine.domain.strategy import Strategy, StrategyStatus
 from engine.llm.groq_client import GroqModel
-from engine.settings import Settings
+from engine.llm.outcome import Call
+from engine.llm.retry import MOST_ATTEMPTS
+from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
-from engine.types import Action, Decision, Strategy, StrategyStatus
 
 logger = structlog.get_logger()
 

@@ -15,15 +15,15 @@ from statistics import quantiles
 
 from starlette.types import ASGIApp
 
-from engine.exchanges.market_data import MarketData
-from engine.exchanges.venue import DEEP_LEVELS
-from engine.serving import HttpService
-from simulator.aster import create_aster
-from simulator.binance import create_binance
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.platform.http.service import HttpService
+from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+from engine.venues.market_data.client import MarketData
+from engine.venues.venue import DEEP_LEVELS
+from simulator.aster.aster_app import create_aster
+from simulator.binance.binance_app import create_binance
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, flat_then_rising
-from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage
 
 SYMBOL = "BTCUSDT"
 MAKE: dict[str, Callable[[Exchange], ASGIApp]] = {"aster": create_aster, "binance": create_binance}

@@ -18,15 +18,17 @@ import psutil
 import psycopg
 import zmq
 
-from actors.link import Link
 from actors.messages import SignalReady
-from engine.entry_rules import UNRESTRICTED
-from engine.store.embedded import dsn
-from engine.store.engine_rows import DecisionRecord, NewSignal
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import new_webhook_secret
+from actors.runtime.messaging import Link
+from engine.domain.decision import Action
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyStatus
+from engine.risk.entry_rules import UNRESTRICTED
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
-from engine.types import Action, SignalAction, StrategyStatus
 from tests.support.sparky import Sparky
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")

@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Final
 from uuid import UUID
 
-from engine.cadence import Cadence, cadence_of, next_tick
-from engine.capacity import RequestTokens, Want, capacity
-from engine.llm.calls import cost_usd
-from engine.permits import Asker, PermitLimits, Permits
-from engine.settings import Settings
-from engine.types import Usage
+from engine.deciding.schedule import Cadence, cadence_of, next_tick
+from engine.domain.completion import Usage
+from engine.llm.outcome import cost_usd
+from engine.platform.settings.settings import Settings
+from engine.ratelimit.capacity import RequestTokens, Want, capacity
+from engine.ratelimit.scheduler import Asker, PermitLimits, Permits
 
 RPM: Final = 30
 CADENCE_S: Final = 45.0

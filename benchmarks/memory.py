@@ -21,19 +21,19 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from actors.canned_postgres import canned_postgres
-from actors.desk import PeersDesk
-from actors.forkserver import die_with_parent, warm_up
-from actors.rehearsal import NOBODY, ROWS, CannedPeers
-from actors.supervision import describe_exit
-from engine.commit_gate import CommitGate
-from engine.cycle import Ports, run_cycle
+from actors.runtime.forkserver import die_with_parent, warm_up
+from actors.runtime.restart_policy import describe_exit
+from actors.shared_services import PeersDesk
+from actors.warmup.cycles import NOBODY, ROWS, CannedPeers
+from actors.warmup.fake_postgres import canned_postgres
+from engine.deciding.commit_gate import CommitGate
+from engine.deciding.cycle import Ports, run_cycle
 from engine.llm.groq_client import GroqModel
-from engine.serving import HttpService
-from engine.settings import Settings
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
-from simulator import groq
-from simulator.quota import Limits
+from simulator.groq import groq_app
+from simulator.groq.quota import Limits
 
 MARKS: Final = (1, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 
@@ -70,7 +70,7 @@ def main() -> None:
 def served() -> Iterator[dict[str, str]]:
     """Addresses of the stand-ins, by setting. They come after the fork, as their threads must."""
     plenty = Limits(rpm=10**9, rpd=10**9, tpm=10**12)
-    service = HttpService(groq.create_groq(groq.Groq(plenty)), "127.0.0.1", 0, "none", groq.HEALTH)
+    service = HttpService(groq_app.create_groq(groq_app.Groq(plenty)), "127.0.0.1", 0, "none", groq_app.HEALTH)
     service.start()
     with canned_postgres(ROWS) as database:
         yield {"groq_base_url": service.url, "database_url": database}

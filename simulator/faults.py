@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.types import Frozen
+from engine.platform.values import Frozen
 
 CONTROL: Final = "/_control/faults"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")

@@ -4,16 +4,16 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from engine.serving import HttpService
-from engine.settings import Settings
-from simulator.account_book import AccountBook
-from simulator.aster_weights import WEIGHT_PER_MINUTE, Meter
-from simulator.bookmark import Bookmark
-from simulator.candle_file import read_candles, symbol_of
-from simulator.candles import MINUTE_MS, Series, synthetic
-from simulator.exchange import Exchange
-from simulator.funding import FundingSchedule
-from simulator.market import Market, MarketClock, start_of
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
+from simulator.aster.request_weights import WEIGHT_PER_MINUTE, Meter
+from simulator.market.candle_file import read_candles, symbol_of
+from simulator.market.candles import MINUTE_MS, Series, synthetic
+from simulator.market.market import Market, MarketClock, start_of
+from simulator.market.market_time_file import Bookmark
+from simulator.venue.account_file import AccountBook
+from simulator.venue.funding import FundingSchedule
+from simulator.venue.venue import Exchange
 
 HOST: Final = "127.0.0.1"
 ASTER_HEALTH: Final = "/fapi/v3/exchangeInfo"
@@ -39,8 +39,8 @@ class AsterService(HttpService):
 
 def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
     """The stand-in for Groq, with the limits that the product's own limiter was told; none told means plenty."""
-    from simulator.groq import HEALTH, Groq, create_groq
-    from simulator.quota import Limits
+    from simulator.groq.groq_app import HEALTH, Groq, create_groq
+    from simulator.groq.quota import Limits
 
     limits = Limits(
         rpm=settings.sparky_llm_rpm,
@@ -57,7 +57,9 @@ def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG00
     Market time and accounts go on from where the same market was left in `sparky_home`; a file that was played to its
     end starts over, with the accounts as they were.
     """
-    from simulator.aster import create_aster  # eth-account weighs 20 MB, which the other simulator does not need
+    from simulator.aster.aster_app import (
+        create_aster,  # eth-account weighs 20 MB, which the other simulator does not need
+    )
 
     series = series_of(settings)
     path = settings.sparky_candles

@@ -11,11 +11,11 @@ import hypothesis
 import psycopg
 import pytest
 
-from engine.exchanges.backoff import backoff_of
-from engine.store.embedded import Embedded, data_dir, dsn
-from engine.store.migrate import migrate, read_migrations
-from engine.store.postgres import PostgresRpc
+from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn
+from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store, open_store
+from engine.store.transport.postgres import PostgresRpc
+from engine.venues.ccxt_client.request_weight import backoff_of
 from tests.support.directories import short_directory
 from tests.support.forwarder import Forwarder
 from tests.support.keys import vault

@@ -11,11 +11,10 @@ ROOT = Path(__file__).parent.parent
 
 # The supervisor knows no database, no HTTP and no business rule, and nothing that is heavy to fork.
 FOREIGN = (
-    "cli",
-    "console",
+    "cli.main",
     "engine.store",
-    "engine.exchanges",
-    "engine.cycle",
+    "engine.venues",
+    "engine.deciding.cycle",
     "engine.llm",
     "webhook_server",
     "simulator",
@@ -39,7 +38,7 @@ def loaded_by(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["supervisor", "actors.child"])
+@pytest.mark.parametrize("module", ["supervisor", "actors.runtime.child_main"])
 def test_the_supervisor_and_its_fork_server_load_nothing_foreign(module: str) -> None:
     loaded = loaded_by(module)
     assert sorted(name for name in FOREIGN if name in loaded) == []
@@ -47,7 +46,11 @@ def test_the_supervisor_and_its_fork_server_load_nothing_foreign(module: str) ->
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     assert (
-        sorted(name for name in ("ccxt", "groq", "numpy", "fastapi", "uvicorn", "supabase") if name in loaded_by("cli"))
+        sorted(
+            name
+            for name in ("ccxt", "groq", "numpy", "fastapi", "uvicorn", "supabase")
+            if name in loaded_by("cli.main")
+        )
         == []
     )
 
@@ -56,8 +59,8 @@ def test_what_people_read_is_printed_in_the_one_place_that_makes_it_safe() -> No
     printing = re.compile(r"typer\.s?echo\(|\bprint\(|Console\(|sys\.std(?:out|err)\.write")
     found = {
         str(path.relative_to(ROOT))
-        for folder in ("actors", "console", "engine", "simulator", "webhook_server")
+        for folder in ("actors", "cli", "engine", "simulator", "webhook_server")
         for path in (ROOT / folder).rglob("*.py")
         if printing.search(re.sub(r"screen(\(\))?\.print\(", "", path.read_text()))
     }
-    assert found == {"console/output.py"}
+    assert found == {"cli/output.py"}

@@ -10,37 +10,36 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from engine.settings import Settings, is_loopback
+from engine.platform.settings.settings import Settings, is_loopback
 from engine.store.store import Store
-from webhook_server import page
-from webhook_server.account_checks import AccountChecks
-from webhook_server.admission import PLACE_WAIT_S, Admission
-from webhook_server.answers import WRONG_ADDRESS
-from webhook_server.ascii_json import AsciiJson
-from webhook_server.auth import RecentSecrets
+from webhook_server.admission.execution_slots import PLACE_WAIT_S, Admission, Limits
+from webhook_server.admission.signal_receiver import Reception
+from webhook_server.admission.user_rate_limiter import Pace
+from webhook_server.background.funding import Funding
+from webhook_server.background.jobs import Housekeeping, on_accounts, on_funding, on_the_market
+from webhook_server.background.lease import Lease
+from webhook_server.background.mark_to_market import Marks
+from webhook_server.background.paper_catch_up import PaperPast
+from webhook_server.background.protection_watchdog import Watch
+from webhook_server.background.protective_exits import Exits
+from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
-from webhook_server.execution import TURN_WAIT_S, Desk
-from webhook_server.exits import Exits
-from webhook_server.funding import Funding
-from webhook_server.hardening import Hardened
-from webhook_server.health import Health
-from webhook_server.housekeeping import Housekeeping, on_accounts, on_funding, on_the_market
-from webhook_server.lease import Lease
-from webhook_server.leftover_orders import LeftoverOrders
-from webhook_server.marks import Marks
+from webhook_server.execution.executor import TURN_WAIT_S, Desk
+from webhook_server.execution.pipeline import Pipeline
+from webhook_server.http import docs_page
+from webhook_server.http.ascii_json import AsciiJson
+from webhook_server.http.health import Health
+from webhook_server.http.refusal_log import Logged, RefusalLog
+from webhook_server.http.responses import WRONG_ADDRESS
+from webhook_server.http.routes import Doors, router
+from webhook_server.http.security_headers import Hardened
+from webhook_server.intake.auth import RecentSecrets
 from webhook_server.metrics import Metrics
-from webhook_server.pace import Pace
-from webhook_server.paper_past import PaperPast
-from webhook_server.pipeline import Pipeline
-from webhook_server.places import Limits
-from webhook_server.reception import Reception
-from webhook_server.reconciliation import Reconciliation
-from webhook_server.recovery import Recovery
-from webhook_server.refusal_log import Logged, RefusalLog
-from webhook_server.routes import Doors, router
-from webhook_server.venue_changes import VenueChanges
-from webhook_server.venues import Venues
-from webhook_server.watch import Watch
+from webhook_server.reconciliation.account_checks import AccountChecks
+from webhook_server.reconciliation.orphan_orders import LeftoverOrders
+from webhook_server.reconciliation.reconciliation import Reconciliation
+from webhook_server.reconciliation.venue_changes import VenueChanges
+from webhook_server.venue_registry import Venues
 
 PLACES: Final = Limits(  # most of them wait: for a venue, or for their account's turn
     of_one=14,  # our own dispatcher sends 12 at once
@@ -168,7 +167,7 @@ def _app(doors: Doors, settings: Settings, refusals: RefusalLog) -> FastAPI:
 
 
 async def _documents(app: FastAPI) -> HTMLResponse:
-    return HTMLResponse(page.rendered(app.openapi()), headers={"Content-Security-Policy": page.POLICY})
+    return HTMLResponse(docs_page.rendered(app.openapi()), headers={"Content-Security-Policy": docs_page.POLICY})
 
 
 async def _in_our_words(_request: Request, error: Exception) -> AsciiJson:

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from engine.errors import SparkyError
+from engine.platform.errors import SparkyError
 
 
 class Busy(SparkyError):

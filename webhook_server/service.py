@@ -4,14 +4,14 @@ import time
 from typing import Final
 from uuid import UUID
 
-from engine.serving import HttpService
-from engine.settings import Settings
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
 from engine.store.store import Store, open_store
 from webhook_server.app import Server, build
+from webhook_server.background.lease import owner_of
 from webhook_server.clock import SystemClock
-from webhook_server.lease import owner_of
-from webhook_server.routes import LIVE
-from webhook_server.venues import VenuesOf
+from webhook_server.http.routes import LIVE
+from webhook_server.venue_registry import VenuesOf
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
 HEALTH_S: Final = 2.0  # of a question to the database for /health; a second more where a connection stands

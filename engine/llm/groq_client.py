@@ -11,20 +11,22 @@ import groq
 import httpcore
 import httpx
 
-from engine.deadline_transport import DeadlineTransport
-from engine.decision import SCHEMA
-from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
-from engine.llm.availability import PROBE_INTERVAL_S
-from engine.llm.calls import Call, Outcome, cost_usd, worst_case_cost_usd
+from engine.domain.completion import Completion, Usage
+from engine.domain.decision import SCHEMA
+from engine.domain.errors import StrategyFault
+from engine.domain.prompt import Prompt
+from engine.llm.model_availability import PROBE_INTERVAL_S
 from engine.llm.models import MOST_ANSWER_TOKENS, family_of
+from engine.llm.outcome import Call, Outcome, cost_usd, worst_case_cost_usd
+from engine.llm.prompt_tokens import estimate_tokens
+from engine.llm.provider_errors import Refusal, classify, classify_error_in, page_title
 from engine.llm.rate_limit_headers import parse_rate_limit_headers
-from engine.llm.refusals import Refusal, classify, classify_error_in, page_title
 from engine.llm.responses import Reading, read_completion, read_json
-from engine.plain_text import one_line
-from engine.prompts import Prompt, estimate_tokens
-from engine.redaction import HIDDEN, Redactor
-from engine.settings import Effort, Settings
-from engine.types import Completion, Usage
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.http.deadline_transport import DeadlineTransport
+from engine.platform.plain_text import one_line
+from engine.platform.redaction import HIDDEN, Redactor
+from engine.platform.settings.settings import Effort, Settings
 
 GROQ_URL: Final = "https://api.groq.com"
 _COMPLETIONS: Final = "/openai/v1/chat/completions"

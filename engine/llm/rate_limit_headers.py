@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from engine.llm.refusals import LEAST_TOKENS
-from engine.retry_after import duration_s, retry_after_s
+from engine.llm.provider_errors import LEAST_TOKENS
+from engine.platform.http.retry_after import duration_s, retry_after_s
 
 
 def parse_rate_limit_headers(headers: Mapping[str, str], wait_s: float | None, now: datetime) -> dict[str, Any]:

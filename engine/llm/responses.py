@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from engine.plain_text import one_line
-from engine.types import Usage
+from engine.domain.completion import Usage
+from engine.platform.plain_text import one_line
 
 _LONGEST_INTEGER: Final = 18  # digits; Python refuses to read thousands of them
 _MOST_BRACKETS: Final = 5_000

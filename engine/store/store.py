@@ -1,20 +1,20 @@
-"""The one typed way to the database: a method per function; values of engine/types.py and the rows go in and out."""
+"""The one typed way to the database: a method per function; values of engine/domain and rows go in and out."""
 
 from typing import Self
 from uuid import UUID
 
-from engine.errors import BadConfiguration
-from engine.settings import Settings
-from engine.store.adoption_store import AdoptionStore
-from engine.store.engine_store import EngineStore
-from engine.store.funding_store import FundingStore
-from engine.store.margin_store import MarginStore
-from engine.store.people_store import PeopleStore
-from engine.store.rpc import Rpc
-from engine.store.secrets_store import SecretsStore
-from engine.store.venue_store import VenueStore
+from engine.platform.encryption import Vault
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
+from engine.store.admin_store import PeopleStore
+from engine.store.adoption import AdoptionStore
+from engine.store.credentials import SecretsStore
+from engine.store.cycles import EngineStore
+from engine.store.funding import FundingStore
+from engine.store.margin import MarginStore
+from engine.store.transport.rpc import Rpc
+from engine.store.venue_record import VenueStore
 from engine.store.webhook_store import WebhookStore
-from engine.vault import Vault
 
 
 class Store(EngineStore, WebhookStore, VenueStore, MarginStore, PeopleStore, SecretsStore, AdoptionStore, FundingStore):
@@ -48,11 +48,11 @@ def open_store(settings: Settings, *, keep: bool, engine: UUID | None = None, ti
     """
     vault = Vault(settings.sparky_encryption_key)
     if settings.database_url is not None:
-        from engine.store.postgres import PostgresRpc
+        from engine.store.transport.postgres import PostgresRpc
 
         return Store(PostgresRpc(settings.database_url, timeout_s=timeout_s, keep=keep), vault, engine)
     if settings.supabase_url is not None and settings.supabase_service_role_key is not None:
-        from engine.store.supabase import SupabaseRpc
+        from engine.store.transport.supabase import SupabaseRpc
 
         key = settings.supabase_service_role_key
         return Store(SupabaseRpc(settings.supabase_url, key, timeout_s=timeout_s, keep=keep), vault, engine)

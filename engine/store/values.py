@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from engine import booked
-from engine.sentences import fault_message
-from engine.types import Row, Utc
+from engine.domain import decimals
+from engine.platform.validation_errors import fault_message
+from engine.platform.values import Row, Utc
 
 
 def _booked(value: object) -> object:
-    return booked.kept(value) if isinstance(value, Decimal) else value
+    return decimals.kept(value) if isinstance(value, Decimal) else value
 
 
 Booked = Annotated[Decimal, BeforeValidator(_booked)]

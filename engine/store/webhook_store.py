@@ -7,8 +7,9 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from engine.errors import BadConfiguration
-from engine.store.rpc import Rpc
+from engine.domain.positions import Position, Side
+from engine.platform.errors import BadConfiguration
+from engine.store.transport.rpc import Rpc
 from engine.store.values import faults
 from engine.store.webhook_rows import (
     BeganExecution,
@@ -20,7 +21,6 @@ from engine.store.webhook_rows import (
     Portfolio,
     UnfinishedRequest,
 )
-from engine.types import Position, Side
 
 
 class WebhookStore:

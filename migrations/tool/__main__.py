@@ -5,8 +5,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.errors import SparkyError
-from engine.store.embedded import Embedded, dsn
+from engine.platform.errors import SparkyError
+from engine.store.embedded.embedded_postgres import Embedded, dsn
 from migrations.tool.making import make_migration
 from migrations.tool.source import CannotWrite
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from engine.store.postgres import Connection
+from engine.store.transport.postgres import Connection
 
 OWN_ROLES: Final = ("public", "anon", "authenticated", "service_role")
 

@@ -12,9 +12,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from engine.errors import SparkyError
-from engine.store.migrate import migrate, read_migrations
-from engine.store.postgres import Connection
+from engine.platform.errors import SparkyError
+from engine.store.schema.migrate import migrate, read_migrations
+from engine.store.transport.postgres import Connection
 from migrations.tool.catalogue import Function, functions_of, known_names
 from migrations.tool.source import CannotWrite, Statement
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import psycopg
 
-from engine.store.migrate import read_migrations
+from engine.store.schema.migrate import read_migrations
 from migrations.tool.catalogue import Function, dependants_of, functions_of
 from migrations.tool.databases import apply_migrations, apply_source, connected, database
 from migrations.tool.source import CannotWrite, read_source

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import zmq
 
-from engine.serving import HttpService
-from engine.settings import Settings
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
 from engine.store.store import Store
-from simulator import aster, groq
-from simulator.candles import synthetic
-from simulator.quota import Limits
+from simulator.aster import aster_app
+from simulator.groq import groq_app
+from simulator.groq.quota import Limits
+from simulator.market.candles import synthetic
 from simulator.service import open_exchange
 from tests.actors.scene import MakeScene, Scene
 from tests.support.directories import short_directory
@@ -60,12 +61,12 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def aster_url(serve: Serve) -> str:
     """The three synthetic markets at 60 times the real speed."""
-    return serve(aster.create_aster(open_exchange(synthetic(seed=1), speed=60)), aster.HEALTH)
+    return serve(aster_app.create_aster(open_exchange(synthetic(seed=1), speed=60)), aster_app.HEALTH)
 
 
 @pytest.fixture
 def groq_url(serve: Serve) -> str:
-    return serve(groq.create_groq(groq.Groq(Limits())), groq.HEALTH)
+    return serve(groq_app.create_groq(groq_app.Groq(Limits())), groq_app.HEALTH)
 
 
 @pytest.fixture

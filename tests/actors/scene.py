@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from actors import limiter, market
+from actors import market_data, rate_limiter
 from actors.messages import CycleFinished
 from actors.strategy import StrategyActor, make
-from engine.settings import Settings
-from engine.store.people_rows import NewStrategy
+from engine.platform.settings.settings import Settings
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.support.local_peers import LocalPeers
 
@@ -21,8 +21,8 @@ class Scene:
         self.store = store
         self.settings = settings
         self.actor: StrategyActor | None = None
-        peers.start("limiter", lambda: limiter.make(settings, peers, ""))
-        peers.start("market", lambda: market.make(settings, peers, ""))
+        peers.start("limiter", lambda: rate_limiter.make(settings, peers, ""))
+        peers.start("market", lambda: market_data.make(settings, peers, ""))
 
     def strategy(self, **changes: Any) -> UUID:
         user_id = self.store.ensure_user("owner@example.com")

@@ -9,10 +9,11 @@ from uuid import uuid4
 import pytest
 import zmq
 
-from actors.actor import Actor
-from actors.child import MOST_QUEUED, Host
-from actors.link import Door, Link
-from actors.messages import CycleFinished, Message
+from actors.messages import CycleFinished
+from actors.runtime.actor import Actor
+from actors.runtime.child_main import MOST_QUEUED, Host
+from actors.runtime.messages import Message
+from actors.runtime.messaging import Door, Link
 
 PATIENCE_S = 60.0
 FLOOD, MOST_TOLD = 1_000, 50_000

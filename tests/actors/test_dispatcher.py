@@ -11,15 +11,19 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from actors.dispatcher import Dispatcher
-from actors.messages import OutboxState, SignalAttempted, SignalReady, Tick
-from engine.errors import Superseded, UpstreamUnavailable
-from engine.store.engine_rows import DecisionRecord, NewSignal
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
-from engine.store.rpc import Rpc
+from actors.messages import OutboxState, SignalAttempted, SignalReady
+from actors.runtime.messages import Tick
+from engine.domain.decision import Action
+from engine.domain.errors import Superseded
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyStatus
+from engine.platform.encryption import Vault
+from engine.platform.errors import UpstreamUnavailable
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
-from engine.types import Action, SignalAction, StrategyStatus
-from engine.vault import Vault
+from engine.store.transport.postgres import PostgresRpc
+from engine.store.transport.rpc import Rpc
 from tests.support.events import Ear
 from tests.support.keys import OTHER_KEY, vault
 from tests.support.receiver import Receiver, receiving

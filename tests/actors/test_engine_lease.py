@@ -10,13 +10,15 @@ import pytest
 from pydantic import SecretStr
 
 from actors.engine_lease import AFTER_OUTAGE_S, LOOK_S, STOP_AFTER_S, TTL_S, EngineLease, Watch, home_identity
-from actors.messages import Ask, AskedElsewhere, EngineHeld, EngineState, Message
-from engine.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
-from engine.store.engine_rows import CallRecord, DecisionRecord
-from engine.store.people_rows import NewStrategy
+from actors.messages import AskedElsewhere, EngineState
+from actors.runtime.messages import Ask, EngineHeld, Message
+from engine.domain.decision import Action
+from engine.domain.strategy import StrategyStatus
+from engine.platform.encryption import Vault
+from engine.platform.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
-from engine.types import Action, StrategyStatus
-from engine.vault import Vault
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 from tests.support.sql import as_owner
 

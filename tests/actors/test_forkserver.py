@@ -8,7 +8,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from actors import forkserver
+from actors.runtime import forkserver
 from tests.support.supervised import Supervised, fork_servers, spec
 
 COUNTED = 19  # the place of `num_threads` in /proc/PID/stat, proc(5), for a reader that splits it at its spaces

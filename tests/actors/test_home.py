@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.home import HomeLock, prepare_run_dir, read_last_words
-from engine.errors import AnotherEngineRuns
+from actors.runtime.state_dir import HomeLock, prepare_run_dir, read_last_words
+from engine.platform.errors import AnotherEngineRuns
 
 
 def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starting(home: Path) -> None:

@@ -8,21 +8,20 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors.limiter import make
 from actors.messages import (
     AcquirePermit,
     Asked,
     AskedElsewhere,
     Demand,
     Demanded,
-    Failed,
     LimiterState,
     Permit,
     ReleasePermit,
-    StrategyEnded,
 )
-from engine.errors import Skip
-from engine.settings import Settings
+from actors.rate_limiter import make
+from actors.runtime.messages import Failed, StrategyEnded
+from engine.platform.errors import Skip
+from engine.platform.settings.settings import Settings
 from tests.support.local_peers import LocalPeers
 
 MODEL = "openai/gpt-oss-120b"

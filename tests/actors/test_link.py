@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import zmq
 
-from actors.link import Door, Link, address, pack
-from actors.messages import AcquirePermit, Done, Failed, Message, OutboxState, Permit
-from engine.errors import Skip
+from actors.messages import AcquirePermit, OutboxState, Permit
+from actors.runtime.messages import Done, Failed, Message
+from actors.runtime.messaging import Door, Link, address, pack
+from engine.platform.errors import Skip
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from uuid import uuid4
 import pykka
 import pytest
 
-from actors import messages, monitor
-from actors.monitor_facts import REPORT_LASTS_S, Facts
-from engine.errors import BadConfiguration
-from engine.settings import Settings
-from engine.telemetry import Metrics
+from actors import messages
+from actors.monitor import actor as monitor
+from actors.monitor.monitor_state import REPORT_LASTS_S, Facts
+from actors.runtime import messages as runtime_messages
+from engine.platform.errors import BadConfiguration
+from engine.platform.metrics import Metrics
+from engine.platform.settings.settings import Settings
 from tests.support.monitored import CHILD, STRATEGY, NoPeers, Running, child, cycle, report
 
 
@@ -158,7 +160,7 @@ def test_the_alarm_for_a_parked_strategy_stands_until_it_runs_again(running: Run
     strategy_id = uuid.uuid4()
     name = f"strategy-{strategy_id}"
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    parked = messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six")
+    parked = runtime_messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six")
     running.tell(report(child(name, "parked", "strategy")), parked)
     assert time.time() - running.samples()[alarm] < 60
     running.tell(report())

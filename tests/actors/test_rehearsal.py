@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, os, sys, threading, time
 before = set(os.listdir("/proc/self/fd"))
-from actors import rehearsal
-rehearsal.rehearse()
+from actors.warmup import cycles
+cycles.rehearse()
 loaded = set(sys.modules)
-rehearsal.rehearse()
+cycles.rehearse()
 opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd not in before and
           os.path.exists(f"/proc/self/fd/{fd}")]
 # A thread that was joined has left Python; the kernel may need another moment.
@@ -44,7 +44,7 @@ def test_one_rehearsal_loads_all_that_a_cycle_needs_and_leaves_no_thread_and_no_
 
 def test_no_temporary_directory_is_needed() -> None:
     environ = os.environ | {"TMPDIR": "/proc/nowhere/" + "x" * 200}
-    code = "from actors import rehearsal; rehearsal.rehearse()"
+    code = "from actors.warmup import cycles; cycles.rehearse()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environ, check=False, capture_output=True, text=True
     )
@@ -53,7 +53,8 @@ def test_no_temporary_directory_is_needed() -> None:
 
 def test_a_rehearsal_that_fails_is_told_once_and_keeps_no_fork_server_from_serving() -> None:
     code = (
-        "import os, resource, actors.rehearsal, actors.strategy, engine.store.supabase; from actors import forkserver\n"
+        "import os, resource, actors.warmup.cycles, actors.strategy, engine.store.transport.supabase\n"
+        "from actors.runtime import forkserver\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\n"  # a listener, and nobody else
         "forkserver.warm_up(); print('warm', len(os.listdir('/proc/self/task')))\n"
     )

@@ -8,12 +8,13 @@ import pykka
 import pytest
 from pydantic import SecretStr
 
-from actors.messages import ChildParked, StrategyChanged, Tick, Wanted
-from actors.roster import Roster
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from actors.messages import StrategyChanged
+from actors.runtime.messages import ChildParked, Tick, Wanted
+from actors.strategy_watcher import Roster
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import StrategyStatus
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.events import Ear
 
 

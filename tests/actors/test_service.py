@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.child import MOST_FAILED_CHECKS, ServiceActor
+from actors.runtime.child_main import MOST_FAILED_CHECKS, ServiceActor
 
 
 class Moody:

@@ -8,12 +8,13 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChanged, Tick
+from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChanged
+from actors.runtime.messages import Tick
 from actors.strategy import make
-from engine.breaker import Breaker
-from engine.breaker_file import BreakerFile
+from engine.deciding.circuit_breaker import Breaker
+from engine.deciding.circuit_breaker_file import BreakerFile
+from engine.domain.strategy import StrategyStatus
 from engine.store.store import open_store
-from engine.types import StrategyStatus
 from tests.actors.scene import MakeScene
 from tests.support.groq_double import Answer, GroqDouble, error, ok
 

@@ -143,7 +143,8 @@ def test_a_child_whose_settings_are_too_large_to_be_handed_over_keeps_nobody_els
 
 def test_more_children_than_places_are_refused_and_told() -> None:
     code = (
-        "import pathlib, tempfile; from actors.board import SLOTS; from actors.brood import Brood\n"
+        "import pathlib, tempfile; from actors.runtime.heartbeat import SLOTS\n"
+        "from actors.runtime.process_manager import Brood\n"
         "with tempfile.TemporaryDirectory() as home:\n"
         "    brood = Brood(pathlib.Path(home))\n"
         "    places = [brood.take_slot() for _ in range(SLOTS + 1)]\n"
@@ -159,7 +160,7 @@ def test_more_children_than_places_are_refused_and_told() -> None:
 
 def test_children_from_before_sparky_was_there_are_left_alone(tmp_path: Path) -> None:
     code = (
-        "import pathlib, subprocess, tempfile, time; from actors.brood import Brood\n"
+        "import pathlib, subprocess, tempfile, time; from actors.runtime.process_manager import Brood\n"
         "with tempfile.TemporaryDirectory() as home:\n"
         "    brood = Brood(pathlib.Path(home))\n"
         "    orphan = subprocess.Popen(['/bin/sleep', '600'])\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.systemd import Notifier
+from actors.runtime.systemd import Notifier
 
 
 @pytest.fixture

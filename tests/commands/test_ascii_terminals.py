@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine.store.people_rows import NewStrategy
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import StrategyStatus
 from tests.support.commands import SPARKY, environment, run
 from tests.support.directories import short_directory
 from tests.support.monitored import Running, child, report

@@ -63,7 +63,7 @@ def test_a_database_that_speaks_in_escape_sequences_is_told_in_words_only(sparky
 
 CRASHING: Final = """
 import sys
-from console.commands import app
+from cli.app import app
 from tests.support.hostile import HOSTILE
 
 @app.command()

@@ -17,8 +17,8 @@ import typer
 from rich.cells import cell_len
 
 from actors import messages
-from console.commands import app
-from engine.store.people_rows import NewStrategy
+from cli.app import app
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.console.conftest import Sparky, home, own_logging, shown, sparky
 from tests.support.hostile import HOSTILE, ORDINARY, forged, unsafe
@@ -223,7 +223,7 @@ def test_columns_stay_straight_behind_wide_combining_and_long_names(at_width: Sp
 def test_a_terminal_gets_the_escape_sequences_of_our_own_styles_only(
     sparky: Sparky, hostile: Sql, command: tuple[str, ...]
 ) -> None:
-    text = on_a_terminal(sparky, "import cli; cli.main()", *command)
+    text = on_a_terminal(sparky, "import cli.main; cli.main.main()", *command)
     assert "\x1b[1m" in text  # it takes the terminal for one
     assert unsafe(re.sub("\x1b\\[[0-9;]*m", "", text)) == []
     assert forged(text) == []

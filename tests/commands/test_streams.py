@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.settings import read_environment
+from engine.platform.settings.settings import read_environment
 from engine.store.store import Store
-from simulator.candle_file import read_candles
+from simulator.market.candle_file import read_candles
 from tests.support.candle_files import write_walk
 from tests.support.commands import (
     COMMANDS,

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from engine.cycle import CycleOutcome
+from engine.deciding.cycle import CycleOutcome
+from engine.domain.strategy import StrategyContext
 from engine.llm.groq_client import GroqModel
-from engine.settings import Settings
-from engine.types import StrategyContext
+from engine.platform.settings.settings import Settings
 from tests.engine.cycle_world import World
 from tests.engine.examples import a_context
 from tests.support.groq_double import Answer, GroqDouble, ok

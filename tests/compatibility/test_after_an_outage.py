@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from actors.messages import CycleFinished
-from console import overview
-from console.picture import picture
-from engine.breaker import FAILURES_TO_OPEN, Breaker, admitted, after_restart, faulted, succeeded, upstream_failed
-from engine.breaker_file import BreakerFile
-from engine.cadence import cadence_of, next_tick
+from cli.status import status_model
+from cli.status.status_table import picture
+from engine.deciding.circuit_breaker import (
+    FAILURES_TO_OPEN,
+    Breaker,
+    admitted,
+    after_restart,
+    faulted,
+    succeeded,
+    upstream_failed,
+)
+from engine.deciding.circuit_breaker_file import BreakerFile
+from engine.deciding.schedule import cadence_of, next_tick
 from tests.actors.conftest import aster_url, groq_url, peers, scene, serve
 from tests.actors.scene import MakeScene
 from tests.console.test_picture import a_strategy, a_view, drawn
@@ -267,7 +275,7 @@ def test_status_says_when_the_probe_comes_and_why_it_waits() -> None:
         "children": [{"name": "strategy-a", "kind": "strategy", "title": "bold", "state": "running", "restarts": 0}],
         "strategies": {"a": facts},
     }
-    (row,) = overview.joined(monitor, [], 1_580.0)["strategies"]
+    (row,) = status_model.joined(monitor, [], 1_580.0)["strategies"]
     assert (row["state"], row["probe_at"], row["probe_in_s"]) == ("breaker open", 1_700.0, 120.0)
     assert (row["breaker_reason"], row["breaker_since"]) == ("groq: 503 over capacity", 900)
     shown = a_strategy("bold", **{name: row[name] for name in ("state", "probe_in_s", "breaker_reason")})

@@ -6,12 +6,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.store.embedded import dsn
-from engine.store.migrate import migrate
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc, connect
+from engine.platform.errors import BadConfiguration
+from engine.store.admin_rows import NewStrategy
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.migrate import migrate
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc, connect
 from tests.support.sql import Sql
 
 NAME = "na\u00efve \u4e2d\u6587 \U0001f680"

@@ -8,12 +8,12 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from engine.errors import StrategyFault
-from engine.settings import Settings
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import seed_demo
+from engine.domain.errors import StrategyFault
+from engine.domain.strategy import StrategyStatus
+from engine.platform.settings.settings import Settings
+from engine.store.admin_rows import NewStrategy
+from engine.store.schema.demo_data import seed_demo
 from engine.store.store import Store
-from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.support.hostile_rows import DECISION, fill_with_hostile_text
 from tests.support.sql import Sql

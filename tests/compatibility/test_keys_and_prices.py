@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.settings import Settings, read_environment
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings, read_environment
 
 KEY = "gsk_0123456789abcdefABCDEF"
 BROKEN_KEYS: dict[str, str] = {

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from actors.messages import Demanded, Tick
-from actors.roster import Roster
-from engine.identity import this_boot
-from engine.permit_journal import PermitJournal
-from engine.store.people_rows import NewStrategy
+from actors.messages import Demanded
+from actors.runtime.messages import Tick
+from actors.strategy_watcher import Roster
+from engine.domain.strategy import Strategy, StrategyStatus
+from engine.platform.identity import this_boot
+from engine.ratelimit.grant_log import PermitJournal
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import Strategy, StrategyStatus
 from tests.engine.examples import a_context
 from tests.support.events import Ear
 from tests.support.hostile import HOSTILE

@@ -7,12 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.store.embedded import dsn
-from engine.store.migrate import migrate, read_migrations, status
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from engine.platform.errors import BadConfiguration
+from engine.store.admin_rows import NewStrategy
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.migrate import migrate, read_migrations, status
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.clusters import own_cluster
 
 EVERYTHING = tuple(migration.name for migration in read_migrations())

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.types import Action, Position, Side
+from engine.domain.decision import Action
+from engine.domain.positions import Position, Side
 from tests.engine.cycle_world import World, answered
 from tests.engine.examples import a_context, a_position, a_strategy
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from console import output
-from console.story import told
+from cli import output
+from cli.commands.decision_report import told
 from engine.store.store import Store
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.support.hostile import unsafe

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import StrategyFault, UpstreamUnavailable
+from engine.domain.errors import StrategyFault
 from engine.llm.groq_client import GroqModel
-from engine.settings import Settings
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.settings.settings import Settings
 from tests.compatibility.conftest import KEY, PlayCycle
 from tests.engine.cycle_world import LONG
 from tests.engine.examples import a_context, a_strategy

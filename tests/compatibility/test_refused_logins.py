@@ -7,10 +7,10 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.embedded import dsn
-from engine.store.migrate import migrate
-from engine.store.postgres import PostgresRpc, connect, translated
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.migrate import migrate
+from engine.store.transport.postgres import PostgresRpc, connect, translated
 from tests.support.clusters import own_cluster
 from tests.support.pgbouncer import pgbouncer
 from tests.support.refusing_postgres import refusing_postgres, welcoming_postgres

@@ -8,13 +8,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.engine_rows import DecisionRecord, NewSignal
-from engine.store.migrate import migrate, read_migrations
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from engine.domain.decision import Action
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store
-from engine.types import Action, SignalAction, StrategyStatus
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.sql import Sql, as_owner
 
 EVERYTHING = tuple(migration.name for migration in read_migrations())

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.messages import EngineState
-from engine.store.people_rows import NewStrategy
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.console.test_status import Watched, child
 from tests.support.sql import Sql

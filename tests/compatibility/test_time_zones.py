@@ -10,12 +10,15 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel
 
-from engine.store.engine_rows import DecisionRecord, NewSignal
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from engine.domain.decision import Action
+from engine.domain.positions import Position
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyContext, StrategyStatus
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from engine.store.webhook_rows import Fill
-from engine.types import Action, Position, SignalAction, StrategyContext, StrategyStatus
 from tests.support.keys import vault
 from tests.support.sql import Sql
 

@@ -11,13 +11,14 @@ from typing import Any
 import pykka
 import pytest
 
-from actors.messages import EngineState, Tick, UnattendedPositions
-from actors.roster import Roster
-from console.unattended import sentence, unsteered
-from engine.store.people_rows import NewStrategy, StrategyRow
-from engine.store.postgres import PostgresRpc
+from actors.messages import EngineState, UnattendedPositions
+from actors.runtime.messages import Tick
+from actors.strategy_watcher import Roster
+from cli.status.unattended import sentence, unsteered
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
-from engine.types import StrategyStatus
+from engine.store.transport.postgres import PostgresRpc
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.console.test_status import Watched, child, cycle
 from tests.support.events import Ear

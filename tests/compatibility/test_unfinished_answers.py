@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.types import Action
+from engine.domain.decision import Action
 from tests.compatibility.conftest import PlayCycle
 from tests.engine.cycle_world import LONG
 from tests.support.groq_double import ok

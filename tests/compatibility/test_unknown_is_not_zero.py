@@ -14,17 +14,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from actors.messages import LimiterState, OutboxState, SupervisorReport, UnattendedPositions
-from actors.monitor_facts import Facts
-from console import overview
-from console.picture import picture
-from console.status import look
-from console.story import told
-from engine.settings import read_environment
-from engine.store.people_rows import NewStrategy
+from actors.messages import LimiterState, OutboxState, UnattendedPositions
+from actors.monitor.monitor_state import Facts
+from actors.runtime.messages import SupervisorReport
+from cli.commands.decision_report import told
+from cli.status import status_model
+from cli.status.status import look
+from cli.status.status_table import picture
+from engine.domain.strategy import StrategyStatus
+from engine.platform.metrics import Metrics
+from engine.platform.settings.settings import read_environment
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.telemetry import Metrics
-from engine.types import StrategyStatus
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.console.test_status import Watched, child, cycle
 from tests.support.monitored import Running
@@ -296,7 +297,9 @@ def test_before_the_supervisor_has_reported_status_tells_no_process(
 
 
 def test_a_monitor_of_an_older_release_without_some_facts_is_read(sparky: Sparky) -> None:
-    view = overview.joined({"supervisor": {"pid": 1}, "children": None, "totals": None, "strategies": None}, None, 0.0)
+    view = status_model.joined(
+        {"supervisor": {"pid": 1}, "children": None, "totals": None, "strategies": None}, None, 0.0
+    )
     assert (view["running"], view["shared"], view["strategies"]) == (True, None, None)
     assert view["totals"]["cycles"] is None
 

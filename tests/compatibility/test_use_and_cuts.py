@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import StrategyFault
+from engine.domain.errors import StrategyFault
 from engine.llm.groq_client import LARGEST_ANSWER_BYTES
 from tests.compatibility.conftest import PlayCycle
 from tests.engine.cycle_world import LONG

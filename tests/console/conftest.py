@@ -14,8 +14,8 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from console.commands import app
-from engine.settings import Settings
+from cli.app import app
+from engine.platform.settings.settings import Settings
 
 
 @pytest.fixture(autouse=True)

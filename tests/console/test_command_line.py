@@ -14,11 +14,11 @@ import requests
 import typer
 from typer.testing import CliRunner
 
-from console.commands import app
+from cli.app import app
 from tests.support.ports import free_port
 
 PATIENCE_S = 300.0  # only for what hangs; a busy machine takes a minute to load a command
-SPARKY = [sys.executable, "-c", "import cli; cli.main()"]
+SPARKY = [sys.executable, "-c", "import cli.main; cli.main.main()"]
 
 
 def environment_of(home: Path, given: dict[str, str]) -> dict[str, str]:
@@ -162,14 +162,14 @@ def test_an_answer_that_cannot_be_written_is_one_sentence(home: Path) -> None:
 
 
 def test_ctrl_c_while_the_command_still_loads_leaves_no_traceback(home: Path) -> None:
-    hang = "import sys, time; import cli, builtins\n"
+    hang = "import sys, time; import cli.main, builtins\n"
     wait = (
         "real = builtins.__import__\n"
         "def slow(name, *rest, **more):\n"
-        "    if name == 'console.commands':\n"
+        "    if name == 'cli.app':\n"
         "        print('loading', flush=True); time.sleep(60)\n"
         "    return real(name, *rest, **more)\n"
-        "builtins.__import__ = slow; cli.main()\n"
+        "builtins.__import__ = slow; cli.main.main()\n"
     )
     loading = subprocess.Popen(
         [sys.executable, "-c", hang + wait],

@@ -9,14 +9,15 @@ import pytest
 from starlette.types import ASGIApp
 
 import webhook_server.service
-from engine.serving import HttpService
-from engine.settings import Settings
-from engine.store.postgres import connect
-from simulator import aster, groq
-from simulator.candles import synthetic
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
-from simulator.quota import Limits
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
+from engine.store.transport.postgres import connect
+from simulator.aster import aster_app
+from simulator.groq import groq_app
+from simulator.groq.quota import Limits
+from simulator.market.candles import synthetic
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.console.conftest import Sparky
 from tests.support.groq_double import Answer, GroqDouble, error, raw
 from tests.support.keys import ENCRYPTION_KEY
@@ -131,7 +132,7 @@ def test_a_database_without_our_schema_asks_for_the_migration(patient: Sparky, e
 
 
 def test_a_key_that_groq_refuses_is_told_from_a_model_it_does_not_serve(patient: Sparky, serve: Serve) -> None:
-    url = serve(groq.create_groq(groq.Groq(Limits()), api_key=KEY), groq.HEALTH)
+    url = serve(groq_app.create_groq(groq_app.Groq(Limits()), api_key=KEY), groq_app.HEALTH)
     good = examined(patient, GROQ_BASE_URL=url, GROQ_API_KEY=KEY, SPARKY_MARKET="simulator")
     assert (good["groq"]["state"], good["model"]["state"]) == ("ok", "ok")
     wrong_model = examined(patient, GROQ_MODEL="llama-3.1-70b-versatile")
@@ -169,15 +170,15 @@ def test_an_endpoint_that_is_not_there_or_speaks_otherwise_is_a_fault(patient: S
     gone = examined(patient, GROQ_BASE_URL=f"http://127.0.0.1:{port}", SPARKY_MARKET="simulator")
     assert gone["groq"]["state"] == "fault"
     assert "refused" in gone["groq"]["found"].lower()
-    other = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    other = serve(aster_app.create_aster(venue_at(time.time())), aster_app.HEALTH)
     assert examined(patient, GROQ_BASE_URL=other)["groq"]["state"] == "fault"
 
 
 def test_a_venue_is_asked_and_its_clock_compared(patient: Sparky, serve: Serve) -> None:
-    url = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    url = serve(aster_app.create_aster(venue_at(time.time())), aster_app.HEALTH)
     found = examined(patient, SPARKY_MARKET="aster", SPARKY_MARKET_URL=url)
     assert (found["venue"]["state"], found["clock"]["state"]) == ("ok", "ok")
-    ahead = serve(aster.create_aster(venue_at(time.time() + 3_600)), aster.HEALTH)
+    ahead = serve(aster_app.create_aster(venue_at(time.time() + 3_600)), aster_app.HEALTH)
     clock = examined(patient, SPARKY_MARKET_URL=ahead)["clock"]
     assert clock["state"] == "fault"
     assert "behind the venue" in clock["found"]
@@ -231,7 +232,7 @@ def test_the_webhook_server_of_these_settings_is_no_foreign_program(patient: Spa
 
 
 def test_a_foreign_program_on_the_port_of_the_webhook_server_is_a_fault(patient: Sparky, serve: Serve) -> None:
-    url = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    url = serve(aster_app.create_aster(venue_at(time.time())), aster_app.HEALTH)
     port = url.rpartition(":")[2]
     found = examined(patient, SPARKY_WEBHOOK_PORT=port)[f"port {port}"]
     assert (found["state"], "SPARKY_WEBHOOK_PORT" in found["remedy"]) == ("fault", True)
@@ -240,7 +241,7 @@ def test_a_foreign_program_on_the_port_of_the_webhook_server_is_a_fault(patient:
 def test_with_real_services_and_a_named_database_each_unit_is_started_by_its_own_command(
     patient: Sparky, serve: Serve
 ) -> None:
-    url = serve(aster.create_aster(venue_at(time.time())), aster.HEALTH)
+    url = serve(aster_app.create_aster(venue_at(time.time())), aster_app.HEALTH)
     found = examined(patient, GROQ_API_KEY=KEY, GROQ_BASE_URL=url, SPARKY_MARKET="aster", SPARKY_MARKET_URL=url)
     assert "`sparky supervise`" in found["sparky"]["found"]
     assert "`sparky serve`" in found["webhook"]["found"]

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import requests
 
-from engine.exchanges.backoff import backoff_of
-from engine.serving import HttpService
-from engine.store.people_rows import NewStrategy
+from engine.domain.strategy import StrategyStatus
+from engine.platform.http.service import HttpService
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import StrategyStatus
-from simulator import aster
-from simulator.candles import synthetic
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.venues.ccxt_client.request_weight import backoff_of
+from simulator.aster import aster_app
+from simulator.market.candles import synthetic
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.console.conftest import Sparky
 from tests.support.keys import ENCRYPTION_KEY, PRIVATE_KEY, aster_keys
 from tests.support.ports import free_ports
@@ -30,7 +30,7 @@ def venue_url() -> Iterator[str]:
     """A venue in real time."""
     clock = MarketClock(time.time_ns() // 1_000_000, 1.0, None)
     exchange = Exchange({symbol: Market(one) for symbol, one in synthetic(1).items()}, clock)
-    service = HttpService(aster.create_aster(exchange), "127.0.0.1", 0, "NONE", aster.HEALTH)
+    service = HttpService(aster_app.create_aster(exchange), "127.0.0.1", 0, "NONE", aster_app.HEALTH)
     service.start()
     yield service.url
     backoff_of.cache_clear()

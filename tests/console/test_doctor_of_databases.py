@@ -7,11 +7,11 @@ import httpx
 import psycopg
 import pytest
 
-from console import database_checks
-from engine.settings import Settings
-from engine.store.embedded import dsn
+from cli.doctor import database_checks
+from engine.platform.settings.settings import Settings
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
-from engine.store.supabase import refused
+from engine.store.transport.supabase import refused
 from tests.console.conftest import Sparky
 from tests.console.test_doctor import examined, patient
 from tests.support.pgbouncer import pgbouncer

@@ -6,7 +6,7 @@ import json
 import psycopg
 import pytest
 
-from console.guarding import key_role
+from cli.doctor.security_checks import key_role
 from tests.conftest import Project
 from tests.console.conftest import Sparky
 from tests.console.test_doctor import examined, patient

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal, Settlement
-from engine.store.people_rows import NewStrategy
+from engine.domain.decision import Action
+from engine.domain.positions import Side
+from engine.domain.signal import SignalAction, SignalOutcome
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import CallRecord, DecisionRecord, NewSignal, Settlement
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Action, Side, SignalAction, SignalOutcome, StrategyStatus
 from tests.console.conftest import Sparky
 from tests.support.sql import Sql
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from console.picture import picture
+from cli.status.status_table import picture
 
 SHARED = ("database", "monitor", "limiter", "market", "dispatcher", "roster")
 

@@ -6,17 +6,17 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from actors import supervision
-from actors.actor import M
-from actors.messages import Ask, Message, Tick
-from actors.specs import ChildSpec, Restart
-from actors.supervision import Child, State, Verdict
-from console import prepare
-from engine.errors import EXIT_CONFIGURATION, BadConfiguration
-from engine.settings import Settings
-from engine.store.embedded import data_dir
-from engine.store.postgres import PostgresRpc
+from actors.runtime import restart_policy
+from actors.runtime.actor import M
+from actors.runtime.child_spec import ChildSpec, Restart
+from actors.runtime.messages import Ask, Message, Tick
+from actors.runtime.restart_policy import Child, State, Verdict
+from cli.run import prepare
+from engine.platform.errors import EXIT_CONFIGURATION, BadConfiguration
+from engine.platform.settings.settings import Settings
+from engine.store.embedded.embedded_postgres import data_dir
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.forwarder import Forwarder
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.ports import free_port
@@ -95,17 +95,17 @@ def test_what_only_a_person_can_mend_ends_the_child(database_url: str) -> None:
 def test_nobody_starts_on_a_database_that_is_not_ready_yet() -> None:
     waiting, later = Child(a_spec("prepare", 1, Restart.TRANSIENT), 0), Child(a_spec("webhook", 2), 1)
     waiting.state, waiting.ever_ready = State.RUNNING, True
-    assert supervision.startable([waiting, later], 0.0, 8, is_leased=False) == []
+    assert restart_policy.startable([waiting, later], 0.0, 8, is_leased=False) == []
     waiting.state = State.DONE
-    assert supervision.startable([waiting, later], 0.0, 8, is_leased=False) == [later]
+    assert restart_policy.startable([waiting, later], 0.0, 8, is_leased=False) == [later]
 
 
 def test_a_database_that_cannot_be_made_ready_once_it_is_there_ends_sparky() -> None:
     prepare_child = Child(a_spec("prepare", 1, Restart.TRANSIENT), 0)
     prepare_child.ever_ready = True  # it has waited
-    assert supervision.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.GIVE_UP
+    assert restart_policy.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.GIVE_UP
     prepare_child.note_death(0, Verdict.DONE)  # after a reload it runs again, beside all that works
-    assert supervision.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.AGAIN
+    assert restart_policy.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.AGAIN
 
 
 def a_spec(name: str, stage: int, restart: Restart = Restart.PERMANENT) -> ChildSpec:

@@ -15,17 +15,17 @@ from tests.support.terminal import Terminal
 PROGRAM = """
 import signal, sys
 from uuid import UUID
-from console import composition
-from console.rereading import Rereading
-from engine import logs
-from engine.settings import read_environment
+from cli.run import process_plan
+from cli.run.reload import Rereading
+from engine.platform import logs
+from engine.platform.settings.settings import read_environment
 
 logs.configure()
 signal.signal(signal.SIGTERM, lambda *_: print("stops", flush=True))
 settings = read_environment({"SPARKY_HOME": sys.argv[1]})
 changed = read_environment({"SPARKY_HOME": sys.argv[1], "SPARKY_ROSTER_POLL_S": "1"})
-engine = composition.Engine(UUID(int=7))
-reread = Rereading(settings, engine, lambda: changed, lambda now: composition.everything(now, engine, has_demo=False))
+engine = process_plan.Engine(UUID(int=7))
+reread = Rereading(settings, engine, lambda: changed, lambda now: process_plan.everything(now, engine, has_demo=False))
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the terminal sends is not in the way
 print("ready", flush=True)
 sys.stdin.readline()

@@ -11,15 +11,18 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from actors.messages import ChildReport, CycleFinished, LimiterState, SupervisorReport
-from actors.monitor_facts import Facts
-from actors.monitor_http import MonitorServer
-from console import output, overview
-from engine.store.engine_rows import DecisionRecord
-from engine.store.people_rows import NewStrategy
+from actors.messages import CycleFinished, LimiterState
+from actors.monitor.http import MonitorServer
+from actors.monitor.monitor_state import Facts
+from actors.runtime.messages import ChildReport, SupervisorReport
+from cli import output
+from cli.status import status_model
+from engine.domain.decision import Action
+from engine.domain.strategy import StrategyStatus
+from engine.platform.metrics import Metrics
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
-from engine.telemetry import Metrics
-from engine.types import Action, StrategyStatus
 from tests.console.conftest import Sparky
 from tests.support.ports import free_port
 
@@ -157,12 +160,12 @@ def test_a_stranger_on_the_monitors_port_is_not_taken_for_ours(sparky: Sparky) -
 )
 def test_one_word_says_how_a_strategy_is(process: str | None, breaker: str | None, row: str, word: str) -> None:
     found = {} if process is None else {"state": process}
-    assert overview.state(found, {"breaker": breaker}, {"status": row}) == word
+    assert status_model.state(found, {"breaker": breaker}, {"status": row}) == word
 
 
 def test_a_strategy_that_the_monitor_forgot_shows_its_last_recorded_decision() -> None:
     decision = {"action": "CLOSE", "symbol": "BTCUSDT", "confidence": 0.9, "at": "1970-01-01T00:01:00+00:00", "id": "x"}
-    [row] = overview.joined(None, [{"id": "1", "name": "a", "status": "paused", "last_decision": decision}], 90)[
+    [row] = status_model.joined(None, [{"id": "1", "name": "a", "status": "paused", "last_decision": decision}], 90)[
         "strategies"
     ]
     assert (row["last_decision"]["action"], row["last_decision"]["age_s"]) == ("CLOSE", 30)
@@ -175,7 +178,7 @@ def test_money_is_shown_to_the_cent_and_never_as_minus_nothing(amount: str, text
 
 def test_a_strategy_that_only_the_supervisor_knows_is_shown_too() -> None:
     status = {"at": 1.0, "children": [child(f"strategy-{UUID(int=1)}", "strategy", "new").model_dump(mode="json")]}
-    [row] = overview.joined(status, [], 2.0)["strategies"]
+    [row] = status_model.joined(status, [], 2.0)["strategies"]
     assert (row["name"], row["state"], row["equity_usd"]) == ("new", "running", None)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from engine.store.people_rows import NewStrategy
+from engine.domain.positions import Side
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Side, StrategyStatus
 from tests.console.conftest import Sparky
 from tests.console.test_ledger import traded
 from tests.support.keys import ENCRYPTION_KEY

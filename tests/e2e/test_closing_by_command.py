@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import requests
 
-from console.closing import Closing
-from engine.entry_rules import UNRESTRICTED
-from engine.settings import Settings
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import new_webhook_secret
+from cli.commands.close_positions import Closing
+from engine.domain.strategy import StrategyStatus
+from engine.platform.settings.settings import Settings
+from engine.risk.entry_rules import UNRESTRICTED
+from engine.store.admin_rows import NewStrategy
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
-from engine.types import StrategyStatus
 from simulator.service import make_aster
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.support.keys import ENCRYPTION_KEY, aster_keys

@@ -16,11 +16,11 @@ from typing import Final
 import psutil
 import pytest
 
-from engine.settings import Settings
-from engine.store.embedded import data_dir, dsn, is_running, make
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from engine.platform.settings.settings import Settings
+from engine.store.admin_rows import NewStrategy
+from engine.store.embedded.embedded_postgres import data_dir, dsn, is_running, make
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.directories import short_directory
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 
@@ -28,7 +28,7 @@ ROOT: Final = Path(__file__).parents[2]
 # Uses the database as every command does, in steps that the test times: one line on stdin each.
 COMMAND: Final = """
 import sys
-from console.session import settings_here, store_of
+from cli.context import settings_here, store_of
 with store_of(settings_here()) as store:
     for _ in sys.stdin:
         print(store.user_of("a@b.c"), flush=True)
@@ -136,7 +136,7 @@ def test_no_command_starts_the_server_that_a_supervisor_owns(words: list[str], m
 def test_a_command_waits_a_short_time_for_the_server_of_the_running_sparky(made: Sparky) -> None:
     with held(made.home):
         command = subprocess.Popen(
-            [sys.executable, "-c", "import cli; cli.main()", "strategy", "list"],
+            [sys.executable, "-c", "import cli.main; cli.main.main()", "strategy", "list"],
             env=made.environ | {"PYTHONPATH": str(ROOT)},
             cwd=made.home.parent,
             stdout=subprocess.PIPE,
@@ -152,7 +152,7 @@ def test_a_command_waits_a_short_time_for_the_server_of_the_running_sparky(made:
 def test_a_question_at_a_terminal_holds_no_server(made: Sparky) -> None:
     terminal, slave = pty.openpty()
     command = subprocess.Popen(
-        [sys.executable, "-c", "import cli; cli.main()", "strategy", "delete", "one"],
+        [sys.executable, "-c", "import cli.main; cli.main.main()", "strategy", "delete", "one"],
         env=made.environ | {"PYTHONPATH": str(ROOT)},
         cwd=made.home.parent,
         stdin=slave,
@@ -233,7 +233,7 @@ def test_a_command_killed_at_any_moment_leaves_a_home_that_can_be_used_at_once()
             with short_directory() as home:
                 environ = sparky.environ | {"SPARKY_HOME": str(home), "PYTHONPATH": str(ROOT)}
                 command = subprocess.Popen(
-                    [sys.executable, "-c", "import cli; cli.main()", "migrate"],
+                    [sys.executable, "-c", "import cli.main; cli.main.main()", "migrate"],
                     env=environ,
                     cwd=root,
                     stdout=subprocess.DEVNULL,

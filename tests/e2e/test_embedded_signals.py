@@ -11,9 +11,9 @@ import psutil
 import psycopg
 import pytest
 
-from engine.settings import Settings
-from engine.store import cluster
-from engine.store.embedded import DatabaseService, data_dir, dsn, make
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import postgres_process
+from engine.store.embedded.embedded_postgres import DatabaseService, data_dir, dsn, make
 from tests.support.directories import short_directory
 
 PATIENCE_S = 120.0
@@ -48,7 +48,7 @@ def until(seen: Callable[[], bool], what: str) -> None:
 def state(home: Path) -> str:
     """As PostgreSQL's own tool tells it of a server that does not run."""
     told = subprocess.run(
-        [cluster.binary("pg_controldata"), data_dir(home)], check=True, capture_output=True, text=True
+        [postgres_process.binary("pg_controldata"), data_dir(home)], check=True, capture_output=True, text=True
     ).stdout
     return next(line.partition(":")[2].strip() for line in told.splitlines() if "cluster state" in line)
 

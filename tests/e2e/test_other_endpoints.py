@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.serving import HttpService
-from engine.settings import Settings
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
 from simulator.service import make_aster, make_groq
 from tests.e2e.conftest import SparkyMaker
 from tests.support.directories import short_directory

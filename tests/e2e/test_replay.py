@@ -17,11 +17,11 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from engine.settings import Settings
-from engine.store import borrowed
-from engine.store.postgres import PostgresRpc
+from engine.domain.market import Candle
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import command_database
 from engine.store.store import Store
-from engine.types import Candle
+from engine.store.transport.postgres import PostgresRpc
 from tests.e2e.conftest import SparkyMaker
 from tests.support.bookkeeping import Book
 from tests.support.candle_files import write_walk
@@ -64,7 +64,7 @@ def run(sparky_at: SparkyMaker, candles_file: Path) -> Run:
     patience_s = (candles[-1].open_time_ms - candles[0].open_time_ms) / 6_000_000 + 60
     sparky.wait_for(lambda: has_reached_the_end(sparky, candles[-1]), "the end of the file", patience_s)
     assert sparky.press_ctrl_c() == 0
-    with borrowed.database(Settings(sparky_home=sparky.home)) as dsn:
+    with command_database.database(Settings(sparky_home=sparky.home)) as dsn:
         return finished(dsn, candles)
 
 

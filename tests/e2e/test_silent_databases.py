@@ -11,7 +11,7 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.settings import Settings
+from engine.platform.settings.settings import Settings
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.support.ports import free_port
 from webhook_server import service

@@ -8,13 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.supervision import MAX_RESTARTS
+from actors.runtime.restart_policy import MAX_RESTARTS
 from tests.support.supervised import PATIENCE_S, ROOT, Supervised, spec
 
 # Python runs this first thing, in every process that finds it.
 UNFIT = """
 import os, sys
-if "actors.forkserver" in sys.orig_argv and not os.path.exists(os.path.join(os.path.dirname(__file__), "well")):
+if "actors.runtime.forkserver" in sys.orig_argv and not os.path.exists(os.path.join(os.path.dirname(__file__), "well")):
     os._exit(3)
 """
 LOST = "fork server lost"

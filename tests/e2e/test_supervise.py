@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import requests
 
-from engine.store.embedded import data_dir
+from engine.store.embedded.embedded_postgres import data_dir
 from tests.support.directories import short_directory
 from tests.support.forwarder import Forwarder
 from tests.support.ports import free_ports

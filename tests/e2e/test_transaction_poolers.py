@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.migrate import migrate, read_migrations, status
-from engine.store.postgres import PostgresRpc
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.store.schema.migrate import migrate, read_migrations, status
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.sql import Sql, as_owner
 

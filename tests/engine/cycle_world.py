@@ -6,14 +6,18 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.attempts import Granted
-from engine.commit_gate import CommitGate
-from engine.cycle import CycleOutcome, Ports, run_cycle
-from engine.errors import ModelGone, Skip, UpstreamUnavailable
-from engine.llm.calls import Call, Outcome
-from engine.prompts import Prompt, estimate_tokens
-from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
-from engine.types import Completion, MarketSnapshot, StrategyContext, Usage
+from engine.deciding.commit_gate import CommitGate
+from engine.deciding.cycle import CycleOutcome, Ports, run_cycle
+from engine.domain.completion import Completion, Usage
+from engine.domain.errors import ModelGone
+from engine.domain.market import MarketSnapshot
+from engine.domain.prompt import Prompt
+from engine.domain.strategy import StrategyContext
+from engine.llm.outcome import Call, Outcome
+from engine.llm.prompt_tokens import estimate_tokens
+from engine.llm.retry import Granted
+from engine.platform.errors import Skip, UpstreamUnavailable
+from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from tests.engine.examples import STRATEGY_ID, a_context, a_snapshot
 
 MODEL = "openai/gpt-oss-120b"

@@ -6,8 +6,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.prompts import View
-from engine.types import Candle, Indicators, MarketSnapshot, Position, Side, Strategy, StrategyContext
+from engine.deciding.prompt import View
+from engine.domain.market import Candle, Indicators, MarketSnapshot
+from engine.domain.positions import Position, Side
+from engine.domain.strategy import Strategy, StrategyContext
 
 STRATEGY_ID = UUID("6f1c2a5e-0d1b-4a63-9f5e-3f1f6f0a7b21")
 USER_ID = UUID("2b9dd6a4-8c0f-4b53-a5cb-0a1d8ce0f3d4")

@@ -7,13 +7,13 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adoption import ZERO, change_to, explaining, parts_of_fee, pricing_of, unbooked
-from engine.booked import total
-from engine.exchanges.account_record import AccountTrade
-from engine.shares import shares, unit_of
-from engine.store.adoption_rows import BookedOrder
-from engine.store.venue_rows import net_of
-from engine.types import Position, Side
+from engine.admin.adoption import ZERO, change_to, explaining, parts_of_fee, pricing_of, unbooked
+from engine.domain.decimals import total
+from engine.domain.positions import Position, Side
+from engine.domain.proportional_split import shares, unit_of
+from engine.store.adoption import BookedOrder
+from engine.store.venue_record import net_of
+from engine.venues.account_record import AccountTrade
 
 USER = uuid.uuid4()
 

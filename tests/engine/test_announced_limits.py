@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from engine.announced_limits import REFUSED_LASTS_S, AnnouncedLimits
-from engine.types import KnownLimit
+from engine.domain.completion import KnownLimit
+from engine.ratelimit.provider_limits import REFUSED_LASTS_S, AnnouncedLimits
 
 MODEL = "openai/gpt-oss-120b"
 

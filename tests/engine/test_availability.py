@@ -1,6 +1,6 @@
 """A model that is gone: news once, asked for once a minute, and forgotten when it is served again."""
 
-from engine.llm.availability import PROBE_INTERVAL_S, Availability
+from engine.llm.model_availability import PROBE_INTERVAL_S, Availability
 
 
 def test_only_the_first_refusal_is_news_until_the_model_is_served_again() -> None:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.breaker import (
+from engine.deciding.circuit_breaker import (
     FAILURES_TO_OPEN,
     FIRST_COOL_DOWN_S,
     LONGEST_COOL_DOWN_S,
@@ -21,7 +21,7 @@ from engine.breaker import (
     succeeded,
     upstream_failed,
 )
-from engine.breaker_file import BreakerFile, Kept
+from engine.deciding.circuit_breaker_file import BreakerFile, Kept
 
 
 class BreakerMachine(RuleBasedStateMachine):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.cadence import cadence_of, missed_ticks, next_tick
+from engine.deciding.schedule import cadence_of, missed_ticks, next_tick
 
 ids = st.uuids()
 periods = st.floats(min_value=1, max_value=86_400)

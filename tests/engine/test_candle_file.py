@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.exchanges.candle_repair import repaired
-from engine.indicators import compute
-from engine.prompts import MOST_TOKENS, View, build, estimate_tokens
-from engine.types import Candle, MarketSnapshot, RiskProfile
+from engine.deciding.indicators import compute
+from engine.deciding.prompt import MOST_TOKENS, View, build
+from engine.domain.market import Candle, MarketSnapshot
+from engine.domain.strategy import RiskProfile
+from engine.llm.prompt_tokens import estimate_tokens
+from engine.venues.market_data.candle_repair import repaired
 from tests.engine.examples import a_context, a_position, a_strategy
 from tests.support.candle_files import write_walk
 from tests.support.indicators import assert_same

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.capacity import RequestTokens, Want, capacity
-from engine.permits import PermitLimits
+from engine.ratelimit.capacity import RequestTokens, Want, capacity
+from engine.ratelimit.scheduler import PermitLimits
 
 TOKENS = RequestTokens(reserved=1_000, used=1_000)
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from engine.commit_gate import CommitGate
-from engine.errors import Skip
+from engine.deciding.commit_gate import CommitGate
+from engine.platform.errors import Skip
 
 PATIENCE_S = 120.0
 

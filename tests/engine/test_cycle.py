@@ -8,13 +8,15 @@ from uuid import UUID
 
 import pytest
 
-from engine.attempts import Granted
-from engine.errors import Skip, StrategyFault, UpstreamUnavailable
-from engine.llm.calls import Call, Outcome
-from engine.prompts import market_block
-from engine.store.sqlstates import DatabaseRefuses
-from engine.types import Action, SignalAction
-from engine.unrecorded import Unrecorded
+from engine.deciding.budget import Unrecorded
+from engine.deciding.prompt import market_block
+from engine.domain.decision import Action
+from engine.domain.errors import StrategyFault
+from engine.domain.signal import SignalAction
+from engine.llm.outcome import Call, Outcome
+from engine.llm.retry import Granted
+from engine.platform.errors import Skip, UpstreamUnavailable
+from engine.store.transport.sqlstates import DatabaseRefuses
 from tests.engine.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
 from tests.engine.examples import a_context, a_position, a_strategy, a_view
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from engine.errors import Skip, StrategyFault
-from engine.types import Action
+from engine.domain.decision import Action
+from engine.domain.errors import StrategyFault
+from engine.platform.errors import Skip
 from tests.engine.cycle_world import CLOSE, LONG, World, answered
 from tests.engine.examples import a_context, a_position, a_strategy
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import FaultySettings
-from engine.settings import Settings, read_environment
+from engine.platform.errors import FaultySettings
+from engine.platform.settings.settings import Settings, read_environment
 
 SECRET = "h4nter2"
 

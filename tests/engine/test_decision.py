@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decision import SCHEMA, Limits, parse
-from engine.entry_rules import UNRESTRICTED
-from engine.plain_text import storable
-from engine.types import Action, Decision
+from engine.deciding.decision_parser import Limits, parse
+from engine.domain.decision import SCHEMA, Action, Decision
+from engine.platform.plain_text import storable
+from engine.risk.entry_rules import UNRESTRICTED
 
 LIMITS = Limits(
     target_assets=("BTCUSDT", "ETHUSDT"), min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from engine import delivery
-from engine.sending import Sender
-from engine.types import Signal, SignalOutcome
+from engine.domain.signal import Signal, SignalOutcome
+from engine.outbox import delivery
+from engine.platform.http.deadline_session import Sender
 from tests.support.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

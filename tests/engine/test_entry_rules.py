@@ -5,8 +5,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.entry_rules import UNRESTRICTED, BrokenRule, Entry, allowed_size, largest_entry_usd
-from engine.types import Adding, EntryRules, Position, Side
+from engine.domain.positions import Position, Side
+from engine.domain.strategy import Adding, EntryRules
+from engine.risk.entry_rules import UNRESTRICTED, BrokenRule, Entry, allowed_size, largest_entry_usd
 from tests.engine.examples import a_position
 
 money = st.decimals("0.01", 1_000_000, places=2)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.freshness import (
+from engine.deciding.freshness import (
     HALTED_S,
     SHORTEST_S,
     UNKNOWN_SPEED_S,
@@ -15,7 +15,7 @@ from engine.freshness import (
     is_old_price,
     is_too_old,
 )
-from engine.types import MarketSnapshot
+from engine.domain.market import MarketSnapshot
 from tests.engine.examples import START_MS, a_snapshot, some_candles
 
 LAST_CLOSE_MS = START_MS + 100 * 60_000

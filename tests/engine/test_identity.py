@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.identity import this_boot, this_process
+from engine.platform.identity import this_boot, this_process
 
 ODD_NAME = "import sys; open('/proc/self/comm', 'w').write(') S 1 (x'); print('ready', flush=True); sys.stdin.read()"
 

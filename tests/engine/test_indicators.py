@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.indicators import compute
-from engine.types import Candle, Indicators
+from engine.deciding.indicators import compute
+from engine.domain.market import Candle, Indicators
 from tests.support.indicators import assert_same
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import booked
-from engine.liquidation import (
+from engine.domain import decimals as booked
+from engine.domain.positions import MarginMode, Position, Side
+from engine.risk.liquidation import (
     LIQUIDATED,
     LIQUIDATION_FEE,
     MOST_RATE,
@@ -23,7 +24,6 @@ from engine.liquidation import (
     rate_of,
     stake_of,
 )
-from engine.types import MarginMode, Position, Side
 
 TICK = Decimal("0.01")
 SIDES = st.sampled_from(Side)

@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from engine.decision import SCHEMA
-from engine.errors import BadConfiguration, StrategyFault, UpstreamUnavailable
-from engine.llm.calls import Call, Outcome
+from engine.domain.decision import SCHEMA
+from engine.domain.errors import StrategyFault
+from engine.domain.prompt import Prompt
 from engine.llm.groq_client import SCHEMA_TOKENS, GroqModel
+from engine.llm.outcome import Call, Outcome
+from engine.llm.prompt_tokens import estimate_tokens
+from engine.llm.provider_errors import classify
 from engine.llm.rate_limit_headers import parse_rate_limit_headers
-from engine.llm.refusals import classify
-from engine.prompts import Prompt, estimate_tokens
-from engine.settings import Settings
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.settings.settings import Settings
 from tests.support.groq_double import (
     Answer,
     GroqDouble,

@@ -15,7 +15,7 @@ PRELUDE = """
 import logging, threading, warnings
 import structlog
 from pydantic import SecretStr
-from engine import logs
+from engine.platform import logs
 """
 
 

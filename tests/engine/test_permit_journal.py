@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.permit_journal import PermitJournal, Sent
+from engine.ratelimit.grant_log import PermitJournal, Sent
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +103,7 @@ def test_what_one_provider_was_asked_is_nothing_to_another(tmp_path: Path) -> No
 
 FULL_DISK = """
 import pathlib, resource, sys, time
-from engine.permit_journal import PermitJournal
+from engine.ratelimit.grant_log import PermitJournal
 home, now = pathlib.Path(sys.argv[1]), time.monotonic()
 path = home / "state" / "permits.journal"
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -134,7 +134,7 @@ def test_what_a_full_disk_did_not_take_is_written_as_soon_as_it_does(tmp_path: P
 
 FULL_FROM_THE_START = """
 import pathlib, resource, sys, time
-from engine.permit_journal import PermitJournal
+from engine.ratelimit.grant_log import PermitJournal
 home, began_at = pathlib.Path(sys.argv[1]), time.monotonic()
 path = home / "state" / "permits.journal"
 before = PermitJournal(home)

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from engine.cadence import cadence_of, next_tick
-from engine.permits import Asker, Grant, PermitLimits, Permits
+from engine.deciding.schedule import cadence_of, next_tick
+from engine.ratelimit.scheduler import Asker, Grant, PermitLimits, Permits
 from tests.support.permits import asker, most_in_any_window
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.permits import DAY_S, MINUTE_S, Grant, PermitLimits, Permits
-from engine.windows import SlidingWindow
+from engine.ratelimit.scheduler import DAY_S, MINUTE_S, Grant, PermitLimits, Permits
+from engine.ratelimit.sliding_window import SlidingWindow
 from tests.support.permits import asker, most_in_any_window
 
 limits = st.builds(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.plain_text import is_plain, many_lines, one_line, padded, safe, storable
+from engine.platform.plain_text import is_plain, many_lines, one_line, padded, safe, storable
 from tests.support.hostile import HOSTILE, ORDINARY, unsafe
 
 # Every code point alike, surrogates too, with the dangerous ones often.

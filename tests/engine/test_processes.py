@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from console import instance
-from engine import processes
+from cli import running_instance
+from engine.platform import processes
 
 ROOT: Final = Path(__file__).parents[2]
 NOBODY: Final = 65534
@@ -47,7 +47,7 @@ def test_where_other_users_processes_are_hidden_ones_own_are_found() -> None:
     if subprocess.run([*apart, "/bin/sh", "-c", HIDDEN, "sh", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine gives no process a /proc of its own")
     code = (
-        "import json, os, subprocess; from engine.processes import children_of\n"
+        "import json, os, subprocess; from engine.platform.processes import children_of\n"
         "child = subprocess.Popen(['/bin/sleep', '60'])\n"
         "print(json.dumps(children_of(os.getpid()) == {child.pid})); child.kill(); child.wait()"
     )
@@ -60,11 +60,11 @@ def test_where_other_users_processes_are_hidden_ones_own_are_found() -> None:
 def test_ports_of_processes_that_may_not_be_looked_into_are_unknown_and_not_foreign() -> None:
     with socket.create_server(("127.0.0.1", 0)) as ours:
         port = ours.getsockname()[1]
-        seen = instance.own_ports(os.getpid())
+        seen = running_instance.own_ports(os.getpid())
         assert (port in seen.numbers, seen.is_all) == (True, True)
         code = (
-            "import json; from console import checks, instance\n"
-            f"ours = instance.own_ports({os.getpid()})\n"
+            "import json; from cli import running_instance; from cli.doctor import checks\n"
+            f"ours = running_instance.own_ports({os.getpid()})\n"
             f"print(json.dumps([ours.is_all, checks._port('X', '127.0.0.1', {port}, ours).state]))"
         )
         assert told(code=code) == [False, "skipped"]
@@ -72,4 +72,4 @@ def test_ports_of_processes_that_may_not_be_looked_into_are_unknown_and_not_fore
 
 @pytest.mark.parametrize("pid", [None, 0, 2**22 + 5, 10**30])
 def test_a_supervisor_that_is_none_has_no_ports(pid: int | None) -> None:
-    assert instance.own_ports(pid) == (frozenset(), True)
+    assert running_instance.own_ports(pid) == (frozenset(), True)

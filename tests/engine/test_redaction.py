@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from engine.redaction import HIDDEN, Redactor
+from engine.platform.redaction import HIDDEN, Redactor
 
 TOKENS = st.text(alphabet="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12, max_size=40)
 PROSE = st.text(max_size=60).filter(lambda text: "eyJ" not in text)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.retry_after import LONGEST_WAIT_S, duration_s, retry_after_s
+from engine.platform.http.retry_after import LONGEST_WAIT_S, duration_s, retry_after_s
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 

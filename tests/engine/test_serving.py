@@ -10,8 +10,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from engine.errors import BadConfiguration
-from engine.serving import HttpService
+from engine.platform.errors import BadConfiguration
+from engine.platform.http.service import HttpService
 
 entered = threading.Event()
 release = threading.Event()
@@ -131,6 +131,7 @@ def test_requests_in_a_row_on_one_connection_are_all_answered_in_order(service: 
 def test_importing_the_protocol_leaves_every_logger_as_it_was() -> None:
     program = (
         "import logging; import uvicorn; before = logging.getLogger('uvicorn.error.request').level; "
-        "import engine.patience; assert logging.getLogger('uvicorn.error.request').level == before"
+        "import engine.platform.http.header_timeout_protocol; "
+        "assert logging.getLogger('uvicorn.error.request').level == before"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from engine.errors import BadConfiguration
-from engine.settings import Settings, read_environment
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings, read_environment
 
 SECRET = "gsk_hunter2hunter2"
 

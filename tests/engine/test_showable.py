@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.showable import decoded, encoded, is_unicode, showable
+from engine.platform.text_encoding import decoded, encoded, is_unicode, showable
 
 TEXT = "naïve \u2013 стратегия 策略 🚀 … · ✓"
 

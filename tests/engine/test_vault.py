@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
-from engine.vault import Vault, is_sealed, key_id, new_key, parse_keys
+from engine.platform.encryption import Vault, is_sealed, key_id, new_key, parse_keys
+from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 
 PLACE = "user/aster/api_key"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actors.wakeups import SAME_ORDER_S
+from actors.runtime.os_signals import SAME_ORDER_S
 from tests.support.supervised import (
     PATIENCE_S,
     Supervised,

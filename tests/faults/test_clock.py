@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from actors import supervision
-from actors.specs import ChildSpec, Restart
-from actors.supervision import Child, Verdict
-from engine.breaker import FAILURES_TO_OPEN, Breaker, admitted, upstream_failed
-from engine.cadence import Cadence, missed_ticks, next_tick
+from actors.runtime import restart_policy
+from actors.runtime.child_spec import ChildSpec, Restart
+from actors.runtime.restart_policy import Child, Verdict
+from engine.deciding.circuit_breaker import FAILURES_TO_OPEN, Breaker, admitted, upstream_failed
+from engine.deciding.schedule import Cadence, missed_ticks, next_tick
 
 ROOT = Path(__file__).parents[2]
 HOUR_S = 3_600.0
@@ -20,15 +20,15 @@ WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.to
 # Who may tell the time of day, and what for; nobody waits by it.
 TOLD_ONLY = {
     "actors/strategy.py": "events for people",
-    "actors/monitor.py": "when an alarm was raised",
-    "actors/monitor_http.py": "ages shown to people",
-    "actors/rehearsal.py": "the form of an event",
+    "actors/monitor/actor.py": "when an alarm was raised",
+    "actors/monitor/http.py": "ages shown to people",
+    "actors/warmup/cycles.py": "the form of an event",
     "actors/dispatcher.py": "the age of a signal in a metric",
-    "engine/delivery.py": "signatures carry the time of day",
-    "actors/limiter.py": "until when a refusal holds, for people; how old a limit is that a refusal told",
-    "engine/announced_limits.py": "how old a limit is that a refusal told to an earlier process",
+    "engine/outbox/delivery.py": "signatures carry the time of day",
+    "actors/rate_limiter.py": "until when a refusal holds, for people; how old a limit is that a refusal told",
+    "engine/ratelimit/provider_limits.py": "how old a limit is that a refusal told to an earlier process",
     "engine/llm/groq_client.py": "the provider's HTTP dates",
-    "engine/permit_journal.py": "grants of the boot before this one",
+    "engine/ratelimit/grant_log.py": "grants of the boot before this one",
 }
 
 
@@ -38,8 +38,8 @@ def wall_clock_calls(path: Path) -> list[str]:
 
 
 def test_nobody_schedules_by_the_wall_clock() -> None:
-    folders = (ROOT / "actors", ROOT / "engine", ROOT / "engine" / "llm")
-    sources = [ROOT / "supervisor.py", *(path for folder in folders for path in folder.glob("*.py"))]
+    rooms = ("actors", "engine/deciding", "engine/llm", "engine/ratelimit", "engine/outbox", "engine/platform")
+    sources = [ROOT / "supervisor.py", *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
     found = {str(path.relative_to(ROOT)) for path in sources if wall_clock_calls(path)}
     assert found - TOLD_ONLY.keys() == set()
 
@@ -71,7 +71,7 @@ def test_no_cool_down_grows_by_a_clock_that_is_set_back(jump: float) -> None:
 def test_restart_intensity_survives_a_jump(jump: float) -> None:
     """Forward the old deaths are forgotten; back they count on, so a loop still ends."""
     strategy = Child(ChildSpec("s", "m:f", "strategy", 0, SecretStr("{}"), restart=Restart.TRANSIENT), 0)
-    verdicts = [supervision.verdict(strategy, 9, 10_000.0 + second) for second in range(3)]
-    verdicts += [supervision.verdict(strategy, 9, 10_000.0 + jump + second) for second in range(6)]
+    verdicts = [restart_policy.verdict(strategy, 9, 10_000.0 + second) for second in range(3)]
+    verdicts += [restart_policy.verdict(strategy, 9, 10_000.0 + jump + second) for second in range(6)]
     assert verdicts[-1] is Verdict.PARK
     assert verdicts.index(Verdict.PARK) == (8 if jump > 0 else 5)

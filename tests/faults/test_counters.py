@@ -4,7 +4,7 @@ import json
 import os
 import signal
 
-from engine.types import StrategyStatus
+from engine.domain.strategy import StrategyStatus
 from tests.faults.conftest import FleetMaker
 from tests.support.groq_double import completion
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.store.embedded import Embedded
-from engine.store.migrate import migrate
-from engine.types import StrategyStatus
+from engine.domain.strategy import StrategyStatus
+from engine.store.embedded.embedded_postgres import Embedded
+from engine.store.schema.migrate import migrate
 from tests.support.directories import short_directory
 from tests.support.fleet import Fleet, launched
 from tests.support.keys import ENCRYPTION_KEY

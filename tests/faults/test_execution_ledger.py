@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.domain.positions import Side
 from engine.store.store import Store
-from engine.types import Side
 from tests.engine.store.conftest import Desk
 from tests.engine.store.test_ledger_model import SYMBOLS, Model, Step, _check, _play, steps
 

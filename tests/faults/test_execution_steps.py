@@ -17,10 +17,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.store.embedded import dsn
+from engine.domain.signal import SignalAction
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
-from engine.types import SignalAction
+from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.book_checks import check_books
 from tests.support.sparky import Sparky
 from tests.support.trading import SYMBOLS, all_settled, check_signals, people, record

@@ -22,10 +22,10 @@ import psycopg
 import pytest
 import requests
 
-from engine.errors import VenueRefused
-from engine.store.embedded import dsn
+from engine.domain.errors import VenueRefused
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
-from engine.store.venue_rows import net_of as net_of_positions
+from engine.store.venue_record import net_of as net_of_positions
 from tests.support.account_checks import booked_after_s, check_account, check_no_crossing
 from tests.support.account_owners import Person, person
 from tests.support.keys import OTHER_PRIVATE_KEY, PRIVATE_KEY

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import requests
 
-from engine.store.embedded import dsn
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
 from tests.faults.test_execution_steps import Step, gate_at, those_at
 from tests.support.account_checks import check_account, check_no_crossing

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 import requests
 
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import client_order_id
-from engine.store.embedded import dsn
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import client_order_id
 from tests.support.book_checks import check_books
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 from tests.support.trading import PROTECTIVE, all_settled, people

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import zmq
 
-from actors.link import Door, Link
 from actors.messages import AcquirePermit, LimiterState, Permit
+from actors.runtime.messaging import Door, Link
 from tests.support.directories import short_directory
 from tests.support.supervised import PATIENCE_S, Supervised, spec
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.types import StrategyStatus
+from engine.domain.strategy import StrategyStatus
 from tests.conftest import Project
 from tests.support.directories import short_directory
 from tests.support.fleet import Fleet

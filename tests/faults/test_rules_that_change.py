@@ -17,10 +17,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.exchanges.venue import Instrument
-from engine.store.embedded import dsn
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
-from simulator.ledger import Account
+from engine.venues.venue import Instrument
+from simulator.venue.trading_account import Account
 from tests.support.account_checks import check_no_crossing, check_our_orders
 from tests.support.account_owners import Person, person
 from tests.support.keys import PRIVATE_KEY

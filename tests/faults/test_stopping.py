@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from engine.settings import Settings
-from engine.store import borrowed
-from engine.store.postgres import PostgresRpc
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import command_database
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from tests.faults.conftest import FleetMaker
 from tests.support.crowding import slowed
 from tests.support.fleet import Fleet
@@ -46,7 +46,7 @@ def test_a_cycle_in_its_groq_call_is_abandoned(fleet_of: FleetMaker, measured: C
     code, took_s = stopped(fleet)
     assert code == 0
     assert took_s < slowed(20)
-    with borrowed.database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
+    with command_database.database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
         assert len(store.decisions(limit=10_000)) == before
     measured(f"TERM with every strategy in its Groq call: stopped in {took_s:.1f} s")
 
@@ -100,7 +100,7 @@ def test_a_post_under_way_is_finished_before_the_dispatcher_ends(fleet_of: Fleet
     fleet.wait_for(lambda: stops(fleet), "the dispatcher flushing")
     hanging.let_go.set()
     assert fleet.process.wait(PATIENCE_S) == 0
-    with borrowed.database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
+    with command_database.database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
         rows = {str(row.id): row.status for row in store.signals(limit=10_000)}
     posted = len(hanging.got)
     assert posted > 0

@@ -11,9 +11,9 @@ import psutil
 import psycopg
 import pytest
 
-from engine.settings import Settings
-from engine.store import borrowed, cluster
-from engine.store.embedded import data_dir, dsn
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import command_database, postgres_process
+from engine.store.embedded.embedded_postgres import data_dir, dsn
 from tests.faults.conftest import FleetMaker
 from tests.support.fleet import Fleet
 from tests.support.supervised import is_alive, wait_until_gone
@@ -56,7 +56,7 @@ def recording(connection: "psycopg.Connection[tuple[int]]") -> int:
 
 def ended_cleanly(fleet: Fleet) -> bool:
     told = subprocess.run(
-        [cluster.binary("pg_controldata"), data_dir(fleet.home)], check=True, capture_output=True, text=True
+        [postgres_process.binary("pg_controldata"), data_dir(fleet.home)], check=True, capture_output=True, text=True
     ).stdout
     return any("cluster state" in line and line.endswith(" shut down") for line in told.splitlines())
 
@@ -76,7 +76,7 @@ def test_a_record_that_loses_its_session_is_made_all_the_same(fleet_of: FleetMak
         to_each(signal.SIGTERM, seed)(fleet)
     assert fleet.process is not None
     assert fleet.process.wait(PATIENCE_S) == 0, fleet.log()
-    with borrowed.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with command_database.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
         assert recorded(connection) == before + COUNT
 
 
@@ -105,7 +105,7 @@ def test_every_strategy_in_mid_record_finishes_and_the_database_ends_last(fleet_
     assert ended_cleanly(fleet)
     log = fleet.log_path.read_text()
     assert [word for word in DEATHS if f'"{word}"' in log] == []
-    with borrowed.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with command_database.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
         assert recorded(connection) == before + COUNT
         assert leased(connection) == 0
 
@@ -125,7 +125,7 @@ def test_a_signal_to_each_process_in_any_order_ends_everything_well(
     assert ended_cleanly(fleet)
     log = fleet.log_path.read_text()
     assert [word for word in DEATHS if f'"{word}"' in log] == []
-    with borrowed.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with command_database.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
         assert leased(connection) == 0
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import psycopg
 
-from engine.errors import EXIT_TRY_AGAIN
-from engine.store.embedded import dsn
+from engine.platform.errors import EXIT_TRY_AGAIN
+from engine.store.embedded.embedded_postgres import dsn
 from tests.faults.conftest import FleetMaker
 from tests.support.crowding import slowed
 from tests.support.fleet import Fleet

@@ -16,10 +16,11 @@ import pytest
 from psycopg import sql
 
 from actors.engine_lease import TTL_S
-from engine.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
-from engine.store.engine_rows import DecisionRecord, NewSignal
+from engine.domain.decision import Action
+from engine.domain.signal import SignalAction
+from engine.platform.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
+from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
-from engine.types import Action, SignalAction
 from tests.faults.conftest import Note
 from tests.support.directories import short_directory
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.decision import Limits, parse
-from engine.entry_rules import UNRESTRICTED
-from engine.plain_text import storable
-from engine.types import Action, Decision
+from engine.deciding.decision_parser import Limits, parse
+from engine.domain.decision import Action, Decision
+from engine.platform.plain_text import storable
+from engine.risk.entry_rules import UNRESTRICTED
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))

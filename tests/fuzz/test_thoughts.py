@@ -9,9 +9,9 @@ import random
 from decimal import Decimal
 from typing import Final
 
-from engine.decision import Limits, parse
-from engine.entry_rules import UNRESTRICTED
-from engine.types import Action
+from engine.deciding.decision_parser import Limits, parse
+from engine.domain.decision import Action
+from engine.risk.entry_rules import UNRESTRICTED
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000")) // 5
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261127"))

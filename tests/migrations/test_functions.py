@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from engine.store.embedded import dsn
-from engine.store.migrate import read_migrations
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.migrate import read_migrations
 from migrations.tool.making import compare
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"

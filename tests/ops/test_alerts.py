@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from engine.telemetry import Metrics
+from engine.platform.metrics import Metrics
 from webhook_server.metrics import Metrics as WebhookMetrics
 
 RULES = Path(__file__).parents[2] / "ops" / "prometheus" / "alerts.yml"

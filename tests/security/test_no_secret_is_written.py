@@ -14,9 +14,9 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.settings import Settings
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import DEMO_USER
+from engine.platform.settings.settings import Settings
+from engine.store.admin_rows import NewStrategy
+from engine.store.schema.demo_data import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq
 from tests.support.directories import short_directory

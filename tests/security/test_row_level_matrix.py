@@ -17,11 +17,11 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 
-from engine.store.embedded import dsn
-from engine.store.migrate import migrate
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from engine.store.admin_rows import NewStrategy
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.migrate import migrate
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.keys import vault
 
 Connection = psycopg.Connection[tuple[object, ...]]

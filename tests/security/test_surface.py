@@ -10,15 +10,15 @@ import requests
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from actors.environment import inherited
-from actors.home import HomeLock, prepare_run_dir
-from actors.monitor_facts import Facts
-from actors.monitor_http import MonitorServer
-from console import composition
-from engine.errors import BadConfiguration
-from engine.settings import Settings, is_loopback, read_environment
+from actors.monitor.http import MonitorServer
+from actors.monitor.monitor_state import Facts
+from actors.runtime.forkserver_client import inherited
+from actors.runtime.state_dir import HomeLock, prepare_run_dir
+from cli.run import process_plan
+from engine.platform.errors import BadConfiguration
+from engine.platform.metrics import Metrics
+from engine.platform.settings.settings import Settings, is_loopback, read_environment
 from engine.store.store import Store
-from engine.telemetry import Metrics
 from tests.support.directories import short_directory
 from tests.support.ports import free_port
 from webhook_server.service import make
@@ -63,7 +63,7 @@ def test_a_token_opens_the_monitor_and_never_the_webhook_server() -> None:
 
 
 def test_by_default_everything_listens_on_loopback() -> None:
-    hosts = {host for host, _ in composition.listeners(Settings()).values()}
+    hosts = {host for host, _ in process_plan.listeners(Settings()).values()}
 
     assert all(is_loopback(host) for host in hosts)
     assert not any(is_loopback(host) for host in (EVERYWHERE, "::", "10.0.0.1", "localhost.example.org", ""))
@@ -172,7 +172,7 @@ def test_who_needs_no_secret_gets_none(kind: str) -> None:
         sparky_encryption_key=None,
     )
 
-    sealed = composition.for_child(settings, kind).sealed()
+    sealed = process_plan.for_child(settings, kind).sealed()
 
     assert not [secret for secret in ("gsk_x", "u:p@db", TOKEN.get_secret_value()) if secret in sealed]
 

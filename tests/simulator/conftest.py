@@ -7,12 +7,13 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.serving import HttpService
-from simulator import aster, groq
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
-from simulator.quota import Limits
+from engine.platform.http.service import HttpService
+from simulator.aster import aster_app
+from simulator.groq import groq_app
+from simulator.groq.quota import Limits
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
 Serve = Callable[[ASGIApp], str]
@@ -63,12 +64,12 @@ def serve(stage: tuple[Stage, str]) -> Serve:
 @pytest.fixture
 def aster_url(serve: Serve, exchange: Exchange) -> str:
     """The venue of the `exchange` fixture."""
-    return serve(aster.create_aster(exchange))
+    return serve(aster_app.create_aster(exchange))
 
 
 @pytest.fixture
 def groq_url(serve: Serve) -> str:
-    return serve(groq.create_groq(groq.Groq(Limits()), api_key="right-key"))
+    return serve(groq_app.create_groq(groq_app.Groq(Limits()), api_key="right-key"))
 
 
 @pytest.fixture

@@ -17,21 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from engine.errors import UpstreamUnavailable
-from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest, OrderStatus, Protection
-from engine.types import Frozen, Side
-from simulator.account_book import AccountBook
-from simulator.ledger import Account, Order
+from engine.domain.positions import Side
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.values import Frozen
+from engine.venues.account_record import AccountTrade, ForcedOrder, Income
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest, OrderStatus, Protection
+from simulator.venue.account_file import AccountBook
+from simulator.venue.trading_account import Account, Order
 from tests.support.directories import short_directory
 from tests.support.ports import free_port
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from engine.settings import Settings
+from engine.platform.settings.settings import Settings
 from simulator.service import make_aster
 settings = Settings(sparky_home=Path(sys.argv[1]), sparky_sim_aster_port=int(sys.argv[2]))
 service = make_aster(settings, "")

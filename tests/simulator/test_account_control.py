@@ -9,9 +9,9 @@ import httpx
 import pytest
 from eth_account import Account
 
-from simulator.aster import create_aster
-from simulator.aster_weights import weight_of
-from simulator.exchange import Exchange
+from simulator.aster.aster_app import create_aster
+from simulator.aster.request_weights import weight_of
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS
 from tests.support.signing import KEY, USER, refused, signed
 

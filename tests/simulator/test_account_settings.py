@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.errors import CredentialsRefused, SparkyError, VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest, client_order_id
+from engine.domain.errors import VenueRefused
+from engine.platform.errors import CredentialsRefused, SparkyError
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest, client_order_id
 from tests.engine.exchanges.conftest import keys_of
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator import ledger
-from simulator.exchange import Exchange
-from simulator.refusals import AsterRefusal
+from simulator.venue import trading_account as ledger
+from simulator.venue.api_error import AsterRefusal
+from simulator.venue.venue import Exchange
 from tests.support.signing import KEY, refused, signed
 
 SYMBOL = "BTC/USDT:USDT"

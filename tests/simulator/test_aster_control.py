@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.market import Market
-from simulator.refusals import AsterRefusal
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market
+from simulator.venue.api_error import AsterRefusal
+from simulator.venue.venue import Exchange
 
 START_MS = 1_700_000_040_000
 

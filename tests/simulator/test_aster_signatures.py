@@ -6,8 +6,8 @@ import httpx
 import pytest
 from eth_account import Account
 
-from simulator.refusals import AsterRefusal
-from simulator.signatures import Doorkeeper
+from simulator.aster.aster_auth import Doorkeeper
+from simulator.venue.api_error import AsterRefusal
 from tests.support.signing import USER, refused, signed
 
 

@@ -10,15 +10,15 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.exchange_info import perpetuals
-from engine.serving import HttpService
-from simulator import binance
-from simulator.binance_keys import KEYS
-from simulator.binance_weights import weight_of
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.platform.http.service import HttpService
+from engine.venues.ccxt_client.exchange_info import perpetuals
+from engine.venues.ccxt_client.request_weight import Backoff
+from simulator.binance import binance_app
+from simulator.binance.binance_auth import KEYS
+from simulator.binance.binance_weights import weight_of
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
 KEY, ANOTHER = KEYS
@@ -30,8 +30,8 @@ Ask = Callable[..., tuple[int, Any]]
 def url() -> Iterator[str]:
     series = flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, Hands())
-    app = binance.create_binance(Exchange({"BTCUSDT": Market(series)}, clock))
-    service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", binance.HEALTH)
+    app = binance_app.create_binance(Exchange({"BTCUSDT": Market(series)}, clock))
+    service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", binance_app.HEALTH)
     service.start()
     yield service.url
     service.stop(1)

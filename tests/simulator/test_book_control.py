@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.exchange import Exchange
+from simulator.venue.venue import Exchange
 
 Told = Callable[..., Any]
 

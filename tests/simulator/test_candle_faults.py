@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.aster import create_aster
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from simulator.aster.aster_app import create_aster
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.simulator.conftest import Serve
 from tests.support.markets import START_MS, Hands, flat_then_rising
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadConfiguration
-from simulator.candle_file import read_candles, symbol_of
-from simulator.candles import MINUTE_MS
+from engine.platform.errors import BadConfiguration
+from simulator.market.candle_file import read_candles, symbol_of
+from simulator.market.candles import MINUTE_MS
 
 HEADER = "open_time_ms,open,high,low,close,volume"
 Write = Callable[..., Path]

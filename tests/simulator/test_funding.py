@@ -9,13 +9,13 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from simulator.account_book import AccountBook
-from simulator.aster import create_aster
-from simulator.binance import create_binance
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.funding import HOUR_MS, FundingSchedule
-from simulator.market import Market, MarketClock
+from simulator.aster.aster_app import create_aster
+from simulator.binance.binance_app import create_binance
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market, MarketClock
+from simulator.venue.account_file import AccountBook
+from simulator.venue.funding import HOUR_MS, FundingSchedule
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
 FIRST_MS = START_MS - START_MS % HOUR_MS + 2 * HOUR_MS  # one minute after the market begins

@@ -8,8 +8,8 @@ import groq
 import httpx
 import pytest
 
-from simulator.groq import Groq, create_groq
-from simulator.quota import Limits
+from simulator.groq.groq_app import Groq, create_groq
+from simulator.groq.quota import Limits
 
 MODEL = "openai/gpt-oss-120b"
 QWEN = "qwen/qwen3.6-27b"

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from engine.exchanges.client import open_exchange
-from simulator.exchange import Exchange
+from engine.venues.ccxt_client.client import open_exchange
+from simulator.venue.venue import Exchange
 from tests.support.simulated import VENUES
 
 Told = dict[str, Any]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.types import Candle
-from simulator.candles import DAY_MINUTES, MINUTE_MS, FileSeries, SyntheticSeries, synthetic
-from simulator.market import Market, MarketClock, corners, merged, price_within, so_far, start_of
+from engine.domain.market import Candle
+from simulator.market.candles import DAY_MINUTES, MINUTE_MS, FileSeries, SyntheticSeries, synthetic
+from simulator.market.market import Market, MarketClock, corners, merged, price_within, so_far, start_of
 
 NOW = 1_700_000_040_000
 

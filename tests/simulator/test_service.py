@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.settings import Settings
-from simulator.bookmark import Bookmark
-from simulator.candles import MINUTE_MS
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market_time_file import Bookmark
 from simulator.service import make_aster, make_groq
 from tests.support.directories import short_directory
 from tests.support.ports import free_port

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.indicators import compute
-from simulator.candles import MINUTE_MS, synthetic
-from simulator.market import Market
-from simulator.standin import answer, decide, read_block
+from engine.deciding.indicators import compute
+from simulator.groq.rule_model import answer, decide, read_block
+from simulator.market.candles import MINUTE_MS, synthetic
+from simulator.market.market import Market
 
 PROFILES = ("conservative", "balanced", "aggressive")
 NOW = 1_700_000_040_000

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from engine.store.migrate import migrate, read_migrations
-from engine.store.people_rows import NewStrategy
-from engine.store.postgres import PostgresRpc
+from engine.store.admin_rows import NewStrategy
+from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.keys import vault
 
 ORIGINAL = Path(__file__).parents[1] / "engine" / "store" / "original_system.sql"

@@ -15,10 +15,10 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.settings import Settings
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
-from engine.store.supabase import KEPT_CONNECTIONS, SupabaseRpc
+from engine.store.transport.supabase import KEPT_CONNECTIONS, SupabaseRpc
 from tests.conftest import Project
 from tests.support.ports import free_port
 from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY

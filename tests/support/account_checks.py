@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from simulator.ledger import Account, Fill
+from simulator.venue.trading_account import Account, Fill
 from tests.support.venue_file import change
 
 OURS: Final = re.compile(r"s([a-z])[0-9a-z]?-[0-9a-f]{32}")  # a leg in parts numbers those after the first

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import requests
 
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.store.seed import new_webhook_secret
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
+from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.keys import aster_keys
 from tests.support.sparky import PATIENCE_S, Sparky
 from tests.support.trading import silent

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import psycopg
 
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.store.embedded import dsn
+from engine.domain.positions import Side
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store
-from engine.types import Side
+from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.bookkeeping import Book
 from tests.support.sparky import Sparky
 from tests.support.trading import SYMBOLS

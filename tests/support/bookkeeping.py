@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from engine.booked import product, quotient, total
+from engine.domain.decimals import product, quotient, total
 
 
 @dataclass

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.actor import Actor, Peers
-from actors.messages import ChildParked, Done, Message, Wanted, WantedStrategy
-from engine.errors import BadConfiguration
-from engine.settings import Settings
+from actors.runtime.actor import Actor, Peers
+from actors.runtime.messages import ChildParked, Done, Message, Wanted, WantedStrategy
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
 
 
 class Steady(Actor):
@@ -272,7 +272,7 @@ def make_slow_to_make(_settings: Settings, _peers: Peers, argument: str) -> Acto
 
 def make_limiter(settings: Settings, peers: Peers, argument: str) -> Actor:
     """The real one with one permit at a time; `argument` is its home. Imported here: no other child has to wait."""
-    from actors import limiter
+    from actors import rate_limiter
 
     more = {"sparky_home": Path(argument), "sparky_llm_concurrency": 1}
-    return limiter.make(settings.model_copy(update=more), peers, "")
+    return rate_limiter.make(settings.model_copy(update=more), peers, "")

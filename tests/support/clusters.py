@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from engine.store.embedded import Embedded, data_dir, dsn
+from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn
 from tests.support.directories import short_directory
 
 

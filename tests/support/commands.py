@@ -16,15 +16,18 @@ from typing import Any, NamedTuple
 
 import typer.main
 
-from console.commands import app
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal, Settlement
-from engine.store.people_rows import NewStrategy
+from cli.app import app
+from engine.domain.decision import Action
+from engine.domain.positions import Side
+from engine.domain.signal import SignalAction, SignalOutcome
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import CallRecord, DecisionRecord, NewSignal, Settlement
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Action, Side, SignalAction, SignalOutcome, StrategyStatus
 
 ROOT = Path(__file__).parents[2]
-SPARKY = [sys.executable, "-c", "import cli; cli.main()"]
+SPARKY = [sys.executable, "-c", "import cli.main; cli.main.main()"]
 NAME = "стратегия 策略 🚀 \u2013 … · ✓"
 NOTES = "покупать 只在上升趋势中买入 매수 ✓"
 DECISION = uuid.UUID("11111111-1111-4111-8111-111111111111")
@@ -166,9 +169,9 @@ def _forked(words: list[str]) -> Done:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = ["sparky", *words]
-            import cli
+            from cli import main as cli_main
 
-            cli.main()
+            cli_main.main()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         out.seek(0)
         err.seek(0)

@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from actors.actor import M
-from actors.messages import Ask, Message
-from engine.errors import Skip
+from actors.runtime.actor import M
+from actors.runtime.messages import Ask, Message
+from engine.platform.errors import Skip
 
 PATIENCE_S = 120.0
 

@@ -15,10 +15,10 @@ import psutil
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.store.embedded import dsn
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import DEMO_USER
-from engine.types import RiskProfile, StrategyStatus
+from engine.domain.strategy import RiskProfile, StrategyStatus
+from engine.store.admin_rows import NewStrategy
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.demo_data import DEMO_USER
 from tests.support.sparky import Sparky, command_lines
 
 FORK_SERVER = "fork server"

@@ -5,11 +5,14 @@ import uuid
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
-from engine.store.people_rows import NewStrategy
+from engine.domain.decision import Action
+from engine.domain.positions import Side
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import CallRecord, DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Action, Side, SignalAction, StrategyStatus
 from tests.support.hostile import HOSTILE
 from tests.support.sql import Sql
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine.indicators import compute
-from engine.types import Candle, Indicators
+from engine.deciding.indicators import compute
+from engine.domain.market import Candle, Indicators
 
 
 def sma(values: Sequence[float], period: int) -> float | None:

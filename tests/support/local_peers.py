@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pykka
 
-from actors.actor import Actor, M
-from actors.messages import Ask, Failed, Message, Tick
-from engine.errors import Skip
+from actors.runtime.actor import Actor, M
+from actors.runtime.messages import Ask, Failed, Message, Tick
+from engine.platform.errors import Skip
 from tests.support.events import PATIENCE_S, Ear
 
 

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from engine.types import Candle
-from simulator.candles import MINUTE_MS, FileSeries
+from engine.domain.market import Candle
+from simulator.market.candles import MINUTE_MS, FileSeries
 
 START_MS: Final = 1_700_000_040_000
 

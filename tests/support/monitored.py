@@ -8,10 +8,12 @@ from uuid import UUID
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import messages, monitor
-from actors.actor import M
-from actors.messages import ChildReport, CycleFinished, SupervisorReport, Tick
-from engine.settings import Settings
+from actors.messages import CycleFinished
+from actors.monitor import actor as monitor
+from actors.runtime import messages as runtime_messages
+from actors.runtime.actor import M
+from actors.runtime.messages import ChildReport, SupervisorReport, Tick
+from engine.platform.settings.settings import Settings
 from tests.support.ports import free_port
 
 STRATEGY = UUID("0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d")
@@ -21,10 +23,10 @@ CHILD = f"strategy-{STRATEGY}"
 class NoPeers:
     """The monitor talks to nobody."""
 
-    def ask(self, name: str, message: messages.Ask, reply: type[M]) -> M:
+    def ask(self, name: str, message: runtime_messages.Ask, reply: type[M]) -> M:
         raise AssertionError(name, message, reply)
 
-    def tell(self, name: str, message: messages.Message) -> None:
+    def tell(self, name: str, message: runtime_messages.Message) -> None:
         raise AssertionError(name, message)
 
 
@@ -38,7 +40,7 @@ class Running:
         self.ref = self.actor.launch()
         self.ref.ask(Tick(), timeout=60)
 
-    def tell(self, *told: messages.Message) -> None:
+    def tell(self, *told: runtime_messages.Message) -> None:
         for message in told:
             self.ref.tell(message)
         self.ref.ask(Tick(), timeout=60)  # the mailbox is in order: all told before is done

@@ -10,10 +10,10 @@ from typing import Any
 
 import requests
 
-from engine.errors import VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest
-from simulator.ledger import Account
+from engine.domain.errors import VenueRefused
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest
+from simulator.venue.trading_account import Account
 from tests.support.sparky import Sparky
 from tests.support.venue_file import VenueFile, net_of
 

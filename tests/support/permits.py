@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from engine.permits import Asker
+from engine.ratelimit.scheduler import Asker
 
 
 def asker(strategy: int, now: float, tokens: int = 100, *, holds: bool = False, patience_s: float = 1e9) -> Asker:

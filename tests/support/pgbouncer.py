@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from engine.store import cluster
-from engine.store.embedded import data_dir
+from engine.store.embedded import postgres_process
+from engine.store.embedded.embedded_postgres import data_dir
 from tests.support.directories import short_directory
 from tests.support.ports import free_port
 
@@ -49,7 +49,7 @@ class PgBouncer:
 
     def __init__(self, directory: Path, home: Path, **options: str) -> None:
         self._command = [program(), "-q", str(directory / "pgbouncer.ini")]
-        self._user = cluster.server_user(home)
+        self._user = postgres_process.server_user(home)
         self._log = directory / "log"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None

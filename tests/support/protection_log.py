@@ -4,9 +4,9 @@ import time
 from collections.abc import Hashable, Mapping
 from uuid import UUID
 
+from engine.domain.positions import Position, Side
 from engine.store.store import Store
-from engine.types import Position, Side
-from simulator.ledger import Account
+from simulator.venue.trading_account import Account
 from tests.support.venue_file import net_of
 
 

@@ -7,7 +7,7 @@ import httpx
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
-from simulator.signatures import DOMAIN, TYPES
+from simulator.aster.aster_auth import DOMAIN, TYPES
 
 KEY = f"{7:064x}"
 USER = Account.from_key(KEY).address

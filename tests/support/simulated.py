@@ -7,12 +7,13 @@ from typing import Final
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from engine.types import Frozen
-from simulator import aster, binance
-from simulator.algo_orders import plain_id
-from simulator.binance_keys import KEYS
-from simulator.exchange import Exchange
-from simulator.ledger import Order
+from engine.platform.values import Frozen
+from simulator.aster import aster_app
+from simulator.binance import binance_app
+from simulator.binance.algo_orders import plain_id
+from simulator.binance.binance_auth import KEYS
+from simulator.venue.trading_account import Order
+from simulator.venue.venue import Exchange
 from tests.support.keys import aster_keys
 
 
@@ -54,8 +55,8 @@ def binance_keys() -> dict[str, SecretStr]:
 
 ASTER: Final = Simulated(
     name="aster",
-    app=aster.create_aster,
-    health=aster.HEALTH,
+    app=aster_app.create_aster,
+    health=aster_app.HEALTH,
     order_path="/fapi/v3/order",
     stop_path="/fapi/v3/order",
     keys=aster_keys(),
@@ -63,8 +64,8 @@ ASTER: Final = Simulated(
 )
 BINANCE: Final = Simulated(
     name="binance",
-    app=binance.create_binance,
-    health=binance.HEALTH,
+    app=binance_app.create_binance,
+    health=binance_app.HEALTH,
     order_path="/fapi/v1/order",
     stop_path="/fapi/v1/algoOrder",
     keys=binance_keys(),

@@ -16,10 +16,10 @@ import psutil
 import requests
 from pydantic import SecretStr
 
-from console import home_key
-from engine.errors import SparkyError
-from engine.settings import read_environment
-from engine.store.embedded import data_dir, dsn
+from cli import key_file
+from engine.platform.errors import SparkyError
+from engine.platform.settings.settings import read_environment
+from engine.store.embedded.embedded_postgres import data_dir, dsn
 from engine.store.store import Store, open_store
 from tests.support.directories import short_directory
 from tests.support.ports import free_ports
@@ -81,7 +81,7 @@ class Sparky:
 
     def store(self) -> Store:
         """A store on the database that this product keeps everything in, with its key, in the name of its engine."""
-        settings = home_key.known(read_environment(self.environ))
+        settings = key_file.known(read_environment(self.environ))
         if settings.embeds_database:
             settings = settings.model_copy(update={"database_url": SecretStr(dsn(self.home))})
         store = open_store(settings, keep=False)
@@ -93,7 +93,7 @@ class Sparky:
 
     def control(self, simulator: str, what: str, body: object) -> None:
         """Tells ``aster`` or ``groq`` how to behave from now on: its ``faults`` (see simulator/faults.py), or the
-        ``market`` of Aster (see simulator/aster_control.py)."""
+        ``market`` of Aster (see simulator/control/market_control.py)."""
         url = f"{self.url(f'sim_{simulator}')}/_control/{what}"
         requests.post(url, json=body, timeout=PATIENCE_S).raise_for_status()
 

@@ -15,9 +15,9 @@ from typing import Final, Self
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import UpstreamUnavailable
-from engine.settings import Settings
-from engine.store.supabase import SupabaseRpc
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.settings.settings import Settings
+from engine.store.transport.supabase import SupabaseRpc
 from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).parents[1] / "supabase"

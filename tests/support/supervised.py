@@ -15,20 +15,20 @@ from typing import Any, Self
 import psutil
 from pydantic import SecretStr
 
-from actors.home import prepare_run_dir
-from actors.messages import WantedStrategy
-from actors.specs import ChildSpec, Plan, Restart
-from actors.supervision import Child
-from actors.systemd import Notifier
-from engine import logs
-from engine.settings import Settings
+from actors.runtime.child_spec import ChildSpec, Plan, Restart
+from actors.runtime.messages import WantedStrategy
+from actors.runtime.restart_policy import Child
+from actors.runtime.state_dir import prepare_run_dir
+from actors.runtime.systemd import Notifier
+from engine.platform import logs
+from engine.platform.settings.settings import Settings
 from supervisor import Supervisor
 from tests.support.crowding import slowed
 from tests.support.sparky import command_lines
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0  # of a machine that does ten other things as well
-FORK_SERVER = ("actors.forkserver", "fork server")  # while it warms up, and when it has a title
+FORK_SERVER = ("actors.runtime.forkserver", "fork server")  # while it warms up, and when it has a title
 
 
 def spec(name: str, make: str, **more: Any) -> dict[str, Any]:

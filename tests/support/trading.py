@@ -6,14 +6,17 @@ from collections import Counter
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from engine.cadence import cadence_of, next_tick
-from engine.entry_rules import UNRESTRICTED
-from engine.errors import Superseded, UpstreamUnavailable
-from engine.store.engine_rows import DecisionRecord, NewSignal
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import new_webhook_secret
+from engine.deciding.schedule import cadence_of, next_tick
+from engine.domain.decision import Action
+from engine.domain.errors import Superseded
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import UpstreamUnavailable
+from engine.risk.entry_rules import UNRESTRICTED
+from engine.store.admin_rows import NewStrategy
+from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
-from engine.types import Action, SignalAction, StrategyStatus
 from tests.support.keys import aster_keys
 from tests.support.sparky import Sparky, named_for_engine
 

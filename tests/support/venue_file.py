@@ -5,8 +5,8 @@ from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 
-from simulator.account_book import _apply
-from simulator.ledger import Account, Fill
+from simulator.venue.account_file import _apply
+from simulator.venue.trading_account import Account, Fill
 
 
 class VenueFile:

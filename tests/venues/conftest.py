@@ -11,23 +11,24 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.exchanges.venue import Account, OpenOrder, client_order_id
-from engine.serving import HttpService
-from engine.settings import Settings
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import new_webhook_secret
+from engine.domain.positions import Side
+from engine.domain.strategy import StrategyStatus
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
+from engine.store.admin_rows import NewStrategy
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
-from engine.types import Side, StrategyStatus
-from simulator.aster_weights import Meter
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.venues.venue import Account, OpenOrder, client_order_id
+from simulator.aster.request_weights import Meter
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import ASTER, VENUES, Simulated
 from tests.support.sql import Sql
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venues import Venues, VenuesOf
+from webhook_server.venue_registry import Venues, VenuesOf
 
 RUNNING_LIVE: Final = {"status": StrategyStatus.RUNNING, "is_paper_trading": False}
 
@@ -70,19 +71,19 @@ class Floor:
         return str(self.store.create_strategy(NewStrategy.of(row | RUNNING_LIVE | fields)).id)
 
     def direct_algo(self, **wishes: Any) -> None:
-        """What the algo service of a simulated Binance shall do; see `simulator.algo_control`."""
+        """What the algo service of a simulated Binance shall do; see `simulator.binance.algo_control`."""
         requests.post(f"{self.venue_url}/_control/algo", json=wishes, timeout=30).raise_for_status()
 
     def direct(self, **wishes: Any) -> None:
-        """What the market shall do; see `simulator.aster_control`."""
+        """What the market shall do; see `simulator.control.market_control`."""
         requests.post(f"{self.venue_url}/_control/market", json=wishes, timeout=30).raise_for_status()
 
     def quote_as(self, **wishes: Any) -> None:
-        """How the market shall be quoted; see `simulator.book_control`."""
+        """How the market shall be quoted; see `simulator.control.book_control`."""
         requests.post(f"{self.venue_url}/_control/book", json=wishes, timeout=30).raise_for_status()
 
     def arrange(self, **settings: Any) -> None:
-        """How accounts are set up there; see `simulator.account_settings`."""
+        """How accounts are set up there; see `simulator.venue.account_settings`."""
         requests.post(f"{self.venue_url}/_control/settings", json=settings, timeout=30).raise_for_status()
 
     def forget_checks(self) -> None:

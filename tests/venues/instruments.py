@@ -9,7 +9,8 @@ from tests.venues.conftest import Floor
 
 
 def change(floor: Floor, *, is_read: bool = True, **wishes: Any) -> None:
-    """Changes what is listed of BTCUSDT; see `simulator.instrument_control`. The server reads it now, or not yet."""
+    """Changes what is listed of BTCUSDT; see `simulator.control.instrument_control`. The server reads it now, or not
+    yet."""
     url = f"{floor.venue_url}/_control/instruments"
     requests.post(url, json={"symbol": "BTCUSDT"} | wishes, timeout=30).raise_for_status()
     if is_read:

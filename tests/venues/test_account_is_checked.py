@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from engine.errors import UpstreamUnavailable
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.platform.errors import UpstreamUnavailable
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import flat_then_rising
 from tests.support.simulated import ASTER, BINANCE
 from tests.venues.conftest import Floor

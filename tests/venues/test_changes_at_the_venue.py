@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from simulator.ledger import Order
+from simulator.venue.trading_account import Order
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.settings import Settings
-from simulator.ledger import Order
+from engine.platform.settings.settings import Settings
+from simulator.venue.trading_account import Order
 from tests.venues.conftest import Floor
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venues import VenuesOf
+from webhook_server.venue_registry import VenuesOf
 
 PATIENCE_S = 60.0
 LOST: dict[str, Any] = {"kind": "reset", "path": "rder", "accept": True, "times": 1, "method": "POST"}

@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from actors.messages import CycleFinished
-from engine.settings import Settings
-from simulator.exchange import Exchange
-from simulator.market import Market
+from engine.platform.settings.settings import Settings
+from simulator.market.market import Market
+from simulator.venue.venue import Exchange
 from tests.actors.scene import Scene
 from tests.support.directories import short_directory
 from tests.support.groq_double import Answer, GroqDouble, ok
@@ -70,7 +70,7 @@ def engine_of(floor: Floor, database_url: str, answer: Answer) -> Iterator[Scene
 
 
 def candles(floor: Floor, **wishes: Any) -> None:
-    """What shall be wrong with candles; see `simulator.candle_faults`."""
+    """What shall be wrong with candles; see `simulator.control.candle_control`."""
     requests.post(f"{floor.venue_url}/_control/candles", json=wishes, timeout=30).raise_for_status()
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import requests
 
-from simulator.commissions import DOLLAR
-from simulator.exchange import Exchange
-from simulator.ledger import Account
-from simulator.market import Market
+from simulator.market.market import Market
+from simulator.venue.commissions import DOLLAR
+from simulator.venue.trading_account import Account
+from simulator.venue.venue import Exchange
 from tests.support.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
 from tests.venues.contract.test_fees_in_a_coin import coin_market

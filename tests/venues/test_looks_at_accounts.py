@@ -9,9 +9,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from engine.errors import OrderUnclear, UpstreamUnavailable
-from engine.exchanges.backoff import backoff_of
-from engine.settings import Settings
+from engine.domain.errors import OrderUnclear
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.settings.settings import Settings
+from engine.venues.ccxt_client.request_weight import backoff_of
 from tests.support.sql import Sql
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change
@@ -20,8 +21,8 @@ from tests.venues.test_outside_ends import check_nothing_is_left, happen, look
 from tests.webhook_server.conftest import until
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venue_changes import PATIENCE
-from webhook_server.venues import VenuesOf
+from webhook_server.reconciliation.venue_changes import PATIENCE
+from webhook_server.venue_registry import VenuesOf
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 import requests
 
-from console.closing import close_held
-from engine.settings import Settings
-from simulator.ledger import START_BALANCE, Account
+from cli.commands.close_positions import close_held
+from engine.platform.settings.settings import Settings
+from simulator.venue.trading_account import START_BALANCE, Account
 from tests.venues.conftest import Floor
 from tests.webhook_server.conftest import until
 
@@ -21,7 +21,8 @@ LAG_S = 3
 
 
 def happen(floor: Floor, **event: Any) -> None:
-    """What happens to the account beside its API; see `simulator.account_control`. Two seconds of the market pass."""
+    """What happens to the account beside its API; see `simulator.control.account_control`. Two seconds of the market
+    pass."""
     requests.post(f"{floor.venue_url}/_control/account", json=event, timeout=30).raise_for_status()
     floor.hands.now += 2
 

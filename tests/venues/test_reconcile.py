@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Declined
-from engine.store.people_rows import NewStrategy
-from engine.types import StrategyStatus
-from simulator.exchange import Exchange
-from simulator.ledger import Account
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import Declined
+from engine.store.admin_rows import NewStrategy
+from simulator.venue.trading_account import Account
+from simulator.venue.venue import Exchange
 from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.trading import PROTECTIVE

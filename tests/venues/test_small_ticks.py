@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.types import Candle
-from simulator.aster_weights import Meter
-from simulator.candles import MINUTE_MS, FileSeries
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.domain.market import Candle
+from simulator.aster.request_weights import Meter
+from simulator.market.candles import MINUTE_MS, FileSeries
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS
 
 from .conftest import Floor

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from simulator.exchange import Exchange
-from simulator.market import Market
+from simulator.market.market import Market
+from simulator.venue.venue import Exchange
 from tests.support.markets import flat_then_rising
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor

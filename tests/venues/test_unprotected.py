@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import requests
 
-from engine.settings import Settings
-from simulator.exchange import Exchange
-from simulator.ledger import Order
+from engine.platform.settings.settings import Settings
+from simulator.venue.trading_account import Order
+from simulator.venue.venue import Exchange
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build
+from webhook_server.background.lease import NAME
 from webhook_server.clock import SystemClock
-from webhook_server.lease import NAME
-from webhook_server.venues import VenuesOf
+from webhook_server.venue_registry import VenuesOf
 
 PATIENCE_S = 120.0
 UNPROTECTED_S = 35.0  # the longest that something may be without protection for a reason that is over

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.exchanges import live_venues
-from engine.exchanges.live_venues import check_live
+from engine.platform.errors import BadConfiguration
+from engine.venues import verified_venues
+from engine.venues.verified_venues import check_live
 from tests.support.simulated import BINANCE, VENUES, Simulated
 from tests.venues.conftest import Floor
 
@@ -28,7 +28,7 @@ def held(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[st
 
     def enter(name: str, **fields: Any) -> dict[str, Any]:
         with monkeypatch.context() as earlier:
-            earlier.setattr(live_venues, "LIVE", {NAME: ""})
+            earlier.setattr(verified_venues, "LIVE", {NAME: ""})
             return floor.send(name, **fields)
 
     return enter
@@ -64,7 +64,7 @@ def test_an_entry_that_was_sent_before_is_still_found_and_booked(
 
 
 def test_every_venue_of_the_contract_suite_is_live_and_no_other_is() -> None:
-    assert set(live_venues.LIVE) == set(VENUES)
+    assert set(verified_venues.LIVE) == set(VENUES)
     for name in VENUES:
         check_live(name)
 

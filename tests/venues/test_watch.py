@@ -9,8 +9,8 @@ import pytest
 
 from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
-from simulator.exchange import Exchange
-from simulator.ledger import Order
+from simulator.venue.trading_account import Order
+from simulator.venue.venue import Exchange
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}

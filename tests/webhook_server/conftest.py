@@ -16,15 +16,15 @@ import requests
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from engine.entry_rules import UNRESTRICTED
-from engine.exchanges.venue import client_order_id
-from engine.serving import HttpService
-from engine.settings import Settings
-from engine.store.embedded import dsn
-from engine.store.people_rows import NewStrategy
-from engine.store.seed import new_webhook_secret
+from engine.domain.strategy import StrategyStatus
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
+from engine.risk.entry_rules import UNRESTRICTED
+from engine.store.admin_rows import NewStrategy
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
-from engine.types import StrategyStatus
+from engine.venues.venue import client_order_id
 from tests.support.sql import Sql, as_owner
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import Patience, Server, build

@@ -5,10 +5,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.entry_rules import UNRESTRICTED
+from engine.domain.positions import Position, Side
+from engine.domain.strategy import StrategyStatus
+from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.webhook_rows import Portfolio, PortfolioStrategy, TradeSettings
-from engine.types import Position, Side, StrategyStatus
-from webhook_server.schemas import Order
+from webhook_server.intake.schemas import Order
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
 USER = UUID("00000000-0000-4000-8000-000000000001")

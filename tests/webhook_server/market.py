@@ -4,21 +4,16 @@ import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from engine.errors import (
-    BadConfiguration,
-    CredentialsRefused,
-    OutcomeUnknown,
-    StrategyFault,
-    UpstreamUnavailable,
-    VenueRefused,
-)
-from engine.exchanges.account_record import AccountTrade, ForcedOrder, Income
-from engine.exchanges.account_state import AccountState
-from engine.exchanges.funding_data import FundingRate, FundingState
-from engine.exchanges.market_data import Feed
-from engine.exchanges.order_book import Level, MarkPrice, OrderBook
-from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import (
+from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.positions import MarginMode, Side
+from engine.platform.errors import BadConfiguration, CredentialsRefused, UpstreamUnavailable
+from engine.venues.account_record import AccountTrade, ForcedOrder, Income
+from engine.venues.account_setup import AccountState
+from engine.venues.market_data.client import Feed
+from engine.venues.market_data.funding import FundingRate, FundingState
+from engine.venues.order_book import Level, MarkPrice, OrderBook
+from engine.venues.paper import PaperVenue
+from engine.venues.venue import (
     BOOK_LEVELS,
     Account,
     Balance,
@@ -35,7 +30,6 @@ from engine.exchanges.venue import (
     Venue,
     VenuePosition,
 )
-from engine.types import MarginMode, Side
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 

@@ -7,10 +7,17 @@ from typing import Any, cast
 
 import pytest
 
-from engine.errors import CredentialsRefused, VenueRefused
-from engine.exchanges.account_state import AccountState
-from engine.exchanges.venue import Account
-from webhook_server.account_checks import FAULTY_FOR_S, GOOD_FOR_S, UNKNOWN_FOR_S, AccountChecks, AccountFault
+from engine.domain.errors import VenueRefused
+from engine.platform.errors import CredentialsRefused
+from engine.venues.account_setup import AccountState
+from engine.venues.venue import Account
+from webhook_server.reconciliation.account_checks import (
+    FAULTY_FOR_S,
+    GOOD_FOR_S,
+    UNKNOWN_FOR_S,
+    AccountChecks,
+    AccountFault,
+)
 
 GOOD = AccountState(hedge_mode=False)
 HEDGED = AccountState(hedge_mode=True)

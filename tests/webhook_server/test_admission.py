@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 from uuid import UUID
 
-from webhook_server.admission import Admission, Wakeup
-from webhook_server.places import Limits, State, Ticket
+from webhook_server.admission.execution_slots import Admission, Limits, State, Ticket, Wakeup
 
 ONE_PLACE = Limits(of_one=1, entries=1, signals=1, waiting_of_one=9, waiting=9)
 USER = UUID(int=1)

@@ -8,9 +8,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.exchanges.account_record import AccountTrade
-from engine.types import Position, Side
-from webhook_server.attribution import OutsideTrade, attribute
+from engine.domain.positions import Position, Side
+from engine.venues.account_record import AccountTrade
+from webhook_server.reconciliation.attribution import OutsideTrade, attribute
 
 LOT = Decimal("0.001")
 USER = uuid.UUID(int=1)

@@ -8,9 +8,9 @@ import pytest
 import requests
 import standardwebhooks.webhooks
 
-from engine.delivery import judge, signed_headers
-from engine.store.seed import new_webhook_secret
-from engine.types import Signal
+from engine.domain.signal import Signal
+from engine.outbox.delivery import judge, signed_headers
+from engine.store.schema.demo_data import new_webhook_secret
 from tests.webhook_server.conftest import Sender, Site
 
 

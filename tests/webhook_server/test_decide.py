@@ -3,9 +3,10 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from engine.types import EntryRules, Side
+from engine.domain.positions import Side
+from engine.domain.strategy import EntryRules
+from engine.risk.execution_plan import decide, held_by, to_exit
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
-from webhook_server.decide import decide, held_by, to_exit
 
 
 def test_an_entry_opens_adds_or_reverses() -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from engine.errors import UpstreamUnavailable
+from engine.platform.errors import UpstreamUnavailable
 from tests.webhook_server.conftest import Sender, Site
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.exchanges.order_book import Level, OrderBook
+from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+from engine.risk.limit_breach import LimitType
+from engine.venues.order_book import Level, OrderBook
 from tests.webhook_server.examples import portfolio, settings, strategy
-from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage
-from webhook_server.refusal import LimitType
 
 NOW_MS = 1_700_000_000_000
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.entry_rules import UNRESTRICTED
+from engine.risk.entry_rules import UNRESTRICTED
 from tests.webhook_server.conftest import Site
 
 BY_PROFILE = dict.fromkeys(UNRESTRICTED.model_dump())  # None: as the profile says

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from engine.errors import UpstreamUnavailable
+from engine.platform.errors import UpstreamUnavailable
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.test_repeated_alerts import alert, post
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.booked import total
-from engine.exchanges.funding_data import FundingState
-from engine.store.funding_rows import FundingFacts, HeldNow, OwnFill
-from engine.types import Side
-from webhook_server.funding_looks import LAST_ROUND, SWEEP_EVERY_S, Calendar, Found, Looks
-from webhook_server.funding_shares import HOUR_MS, Division, divided
+from engine.domain.decimals import total
+from engine.domain.positions import Side
+from engine.store.funding import FundingFacts, HeldNow, OwnFill
+from engine.venues.market_data.funding import FundingState
+from webhook_server.background.funding_allocation import HOUR_MS, Division, divided
+from webhook_server.background.funding_schedule import LAST_ROUND, SWEEP_EVERY_S, Calendar, Found, Looks
 
 HOUR = 472_000 * HOUR_MS
 A, B = UUID(int=1), UUID(int=2)

@@ -6,18 +6,18 @@ import random
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from engine.booked import product, total
-from engine.exchanges.account_record import Income
-from engine.exchanges.funding_data import FundingRate, FundingState
-from engine.store.people_rows import NewStrategy
+from engine.domain.decimals import product, total
+from engine.domain.positions import Side
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Side
+from engine.venues.account_record import Income
+from engine.venues.market_data.funding import FundingRate, FundingState
 from tests.support.keys import aster_keys
 from tests.support.sql import Sql
+from webhook_server.background.funding import Funding
+from webhook_server.background.funding_allocation import HOUR_MS
 from webhook_server.clock import SystemClock
-from webhook_server.funding import Funding
-from webhook_server.funding_shares import HOUR_MS
 from webhook_server.metrics import Metrics
 
 START_MS = 472_000 * HOUR_MS

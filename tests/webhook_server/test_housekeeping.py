@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from engine.exchanges.venue import OpenOrder
-from engine.settings import Settings
+from engine.platform.settings.settings import Settings
 from engine.store.store import Store
+from engine.venues.venue import OpenOrder
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import Server, build
+from webhook_server.background.lease import NAME
 from webhook_server.clock import SystemClock
-from webhook_server.lease import NAME
 
 GRACE_S = 30.0
 

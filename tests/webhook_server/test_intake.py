@@ -9,14 +9,14 @@ import pytest
 import requests
 from fastapi import FastAPI
 
-from engine.serving import HttpService
+from engine.platform.http.service import HttpService
 from tests.webhook_server.conftest import Site
 from webhook_server.clock import SystemClock
-from webhook_server.faults import FieldError
-from webhook_server.health import Health
-from webhook_server.intake import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
-from webhook_server.routes import LIVE, Doors, router
-from webhook_server.schemas import Order, parse
+from webhook_server.http.health import Health
+from webhook_server.http.routes import LIVE, Doors, router
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.request_body import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
+from webhook_server.intake.schemas import Order, parse
 
 
 @pytest.mark.parametrize(

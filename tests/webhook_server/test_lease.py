@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from engine.settings import Settings
+from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
+from webhook_server.admission.user_rate_limiter import Pace
 from webhook_server.app import PLACES, Server, build
+from webhook_server.background.lease import NAME, Lease, owner_of
 from webhook_server.clock import SystemClock
-from webhook_server.lease import NAME, Lease, owner_of
-from webhook_server.pace import Pace
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from unittest.mock import ANY
 
 import pytest
 
-from engine.errors import UpstreamUnavailable
-from engine.settings import Settings
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.settings.settings import Settings
+from engine.risk.limit_breach import LimitType
 from engine.store.store import Store
-from engine.types import StrategyStatus
 from tests.webhook_server.conftest import Front, Site
 from tests.webhook_server.market import Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.refusal import LimitType
 
 
 def test_a_refusal_is_429_with_type_current_and_limit(site: Site) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_server.line_limit import (
+from webhook_server.http.refusal_log import (
     AT_ONCE,
     EVERY_S,
     MOST_REMEMBERED,

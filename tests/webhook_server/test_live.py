@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import UpstreamUnavailable, VenueRefused
-from engine.exchanges.venue import OrderRequest
-from engine.types import StrategyStatus
+from engine.domain.errors import VenueRefused
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.venue import OrderRequest
 from tests.webhook_server.conftest import Site
 
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from engine.errors import UpstreamUnavailable
+from engine.platform.errors import UpstreamUnavailable
 from tests.webhook_server.conftest import Site
 
 

@@ -13,17 +13,17 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
-from webhook_server.faults import FieldError
-from webhook_server.intake import TooLarge, open_envelope, read_body
-from webhook_server.schemas import Order, parse
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.request_body import TooLarge, open_envelope, read_body
+from webhook_server.intake.schemas import Order, parse
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 BEYOND_BOUNDS = ("1e999999999", "-1e999999999", "1e-999999999", "0e999999999", "1E400", "1e-400", "9" * 4_000, "1" * 60)
 READ_ONE = """
 import sys
-from webhook_server.intake import open_envelope
-from webhook_server.faults import FieldError
-from webhook_server.schemas import Order, parse
+from webhook_server.intake.request_body import open_envelope
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.schemas import Order, parse
 try:
     envelope = open_envelope(sys.stdin.buffer.read(), {})
     envelope.fingerprint

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from webhook_server.places import Limits, Places, State, Ticket
+from webhook_server.admission.execution_slots import Limits, Places, State, Ticket
 
 LIMITS = Limits(of_one=3, entries=5, signals=8, waiting_of_one=4, waiting=6)
 PERSONS = [UUID(int=number) for number in range(4)]

@@ -4,11 +4,12 @@ from decimal import Decimal
 
 import pytest
 
-from engine.errors import CredentialsRefused, OutcomeUnknown, StrategyFault, VenueRefused
-from engine.exchanges.venue import OrderRequest, OrderResult
+from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.platform.errors import CredentialsRefused
+from engine.venues.venue import OrderRequest, OrderResult
 from tests.webhook_server.market import LiveAccount, Market
 from webhook_server.clock import SystemClock
-from webhook_server.placing import place
+from webhook_server.execution.order_placement import place
 
 
 @pytest.mark.parametrize("quantity", ["1E+20", "1E-21", "1." + "1" * 45])

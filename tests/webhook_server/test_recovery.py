@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engine.exchanges.venue import OrderRequest
+from engine.venues.venue import OrderRequest
 from tests.webhook_server.conftest import Site
-from webhook_server.schemas import Order
+from webhook_server.intake.schemas import Order
 
 
 def begun(site: Site, name: str, age_s: float = 0.0, *, is_sent: bool = False, **fields: Any) -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_server.faults import FieldError
-from webhook_server.intake import open_envelope
-from webhook_server.refused import UNSHOWN, Refused, known_words_of_path, known_words_only
-from webhook_server.schemas import AiSignal, Order, parse
+from webhook_server.http.refusal_log import UNSHOWN, Refused, known_words_of_path, known_words_only
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.request_body import open_envelope
+from webhook_server.intake.schemas import AiSignal, Order, parse
 
 
 @pytest.mark.parametrize(

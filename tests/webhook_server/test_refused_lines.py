@@ -12,18 +12,17 @@ import requests
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from engine.errors import UpstreamUnavailable
-from engine.serving import HttpService
-from engine.settings import Settings
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.intake import BODY_LIMIT_BYTES
-from webhook_server.refusal_log import LEFT_OUT, RefusalLog
-from webhook_server.refused import Refused
-from webhook_server.routes import LIVE
+from webhook_server.http.refusal_log import LEFT_OUT, RefusalLog, Refused
+from webhook_server.http.routes import LIVE
+from webhook_server.intake.request_body import BODY_LIMIT_BYTES
 
 Lines = list[EventDict]
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from engine.exchanges.venue import OrderRequest, client_order_id
-from engine.settings import Settings
+from engine.platform.settings.settings import Settings
+from engine.venues.venue import OrderRequest, client_order_id
 from tests.webhook_server.conftest import Front, Sender, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import build

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from engine.errors import OutcomeUnknown, UpstreamUnavailable
-from engine.exchanges.venue import OrderRequest, OrderResult, client_order_id
+from engine.domain.errors import OutcomeUnknown
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.venue import OrderRequest, OrderResult, client_order_id
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.test_repeated_alerts import aged, alert, post
-from webhook_server import signal_ids
+from webhook_server.intake import signal_ids
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.risk.entry_limits import judge
+from engine.risk.limit_breach import Refusal
+from engine.risk.symbol_pause import rest, rests_until
 from tests.webhook_server.examples import NOW, order, portfolio
-from webhook_server.refusal import Refusal
-from webhook_server.resting import rest, rests_until
-from webhook_server.risk import judge
 
 MINUTES = [(0, 0), (1, 5), (2, 10), (3, 20), (4, 40), (5, 80), (6, 160), (7, 240), (8, 240), (10**9, 240)]
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.types import Adding, EntryRules, Position, StrategyStatus
+from engine.domain.positions import Position
+from engine.domain.strategy import Adding, EntryRules, StrategyStatus
+from engine.risk.entry_limits import Allowance, judge
+from engine.risk.limit_breach import Refusal
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
-from webhook_server.refusal import Refusal
-from webhook_server.risk import Allowance, judge
 
 
 def limit_of(verdict: Refusal | Allowance) -> str | None:

@@ -10,19 +10,19 @@ from uuid import UUID
 
 import pytest
 
-from engine.errors import VenueRefused
-from engine.exchanges.order_book import Level, OrderBook
-from engine.settings import Settings
+from engine.domain.errors import VenueRefused
+from engine.domain.strategy import EntryRules, StrategyStatus
+from engine.platform.settings.settings import Settings
+from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+from engine.risk.entry_limits import judge
+from engine.risk.limit_breach import LimitType, Refusal
 from engine.store.store import Store
-from engine.types import EntryRules, StrategyStatus
+from engine.venues.order_book import Level, OrderBook
 from tests.webhook_server.conftest import Front, Site
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
 from tests.webhook_server.market import Venues
 from tests.webhook_server.test_limits import Saturday
 from webhook_server.app import build
-from webhook_server.entry_costs import CostLimits, refused_by_book, refused_by_slippage
-from webhook_server.refusal import LimitType, Refusal
-from webhook_server.risk import judge
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "webhooks.md"
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from engine.types import SignalAction
-from webhook_server.faults import FieldError
-from webhook_server.schemas import AiSignal, Order, parse, restored, unknown_fields
+from engine.domain.signal import SignalAction
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.schemas import AiSignal, Order, parse, restored, unknown_fields
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 

@@ -11,12 +11,12 @@ import pytest
 import requests
 from eth_account import Account
 
-from engine.errors import BadConfiguration
-from engine.serving import HttpService
-from engine.settings import Settings
-from engine.store.postgres import PostgresRpc
-from engine.store.seed import new_webhook_secret
+from engine.platform.errors import BadConfiguration
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
+from engine.store.schema.demo_data import new_webhook_secret
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from simulator.service import make_aster
 from tests.support.directories import short_directory
 from tests.support.keys import vault
@@ -26,7 +26,7 @@ from tests.webhook_server.conftest import Sender, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import PLACES, build
 from webhook_server.clock import SystemClock
-from webhook_server.routes import LIVE
+from webhook_server.http.routes import LIVE
 from webhook_server.service import WebhookService, make
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.types import Side
+from engine.domain.positions import Side
+from engine.risk.sizing import closing_quantity, floor_to, protective_prices, triggered
 from tests.webhook_server.examples import order, position
-from webhook_server.sizing import closing_quantity, floor_to, protective_prices, triggered
 
 steps = st.sampled_from([Decimal("0.001"), Decimal("0.01"), Decimal("0.1"), Decimal(1), Decimal(10), Decimal("0.25")])
 prices = st.decimals(min_value="0.5", max_value=100_000, places=3)

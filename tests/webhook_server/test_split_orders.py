@@ -5,8 +5,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.exchanges.venue import Instrument
-from webhook_server.split_orders import MOST_PARTS, least_of, parts_of, protected_quantity
+from engine.risk.order_sizes import MOST_PARTS, least_of, parts_of, protected_quantity
+from engine.venues.venue import Instrument
 
 
 def instrument(lot: str = "0.001", least: str = "0", most: str | None = None) -> Instrument:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webhook_server.symbols import canonical
+from webhook_server.intake.symbols import canonical
 
 QUOTES = ("USDT", "USDC", "USD1", "FDUSD", "BUSD", "USD")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.webhook_server.conftest import Site
-from webhook_server.faults import FieldError
-from webhook_server.schemas import Order, parse
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.schemas import Order, parse
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "action": "BUY", "position_size_usd": 100}
 SPELLINGS = (

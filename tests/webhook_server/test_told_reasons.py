@@ -9,12 +9,13 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import BadConfiguration
-from engine.exchanges.client import open_exchange
+from engine.platform.errors import BadConfiguration
+from engine.venues.ccxt_client.client import open_exchange
 from tests.webhook_server.conftest import Site
-from webhook_server import described, symbols
-from webhook_server.faults import FieldError
-from webhook_server.schemas import AiSignal, Order, parse
+from webhook_server.http import openapi
+from webhook_server.intake import symbols
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.schemas import AiSignal, Order, parse
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "webhooks.md"
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 100}
@@ -161,7 +162,7 @@ def test_every_field_on_the_page_is_in_the_document() -> None:
     table = DOCUMENT.read_text("utf-8").partition("\n| field | meaning |")[2].partition("\n\n**Symbols.**")[0]
     assert {
         name
-        for name in described.signal(Order)["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        for name in openapi.signal(Order)["requestBody"]["content"]["application/json"]["schema"]["properties"]
         if f"`{name}`" not in table
     } == {"use_trailing_stop"}
 

@@ -7,8 +7,8 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
-from webhook_server.faults import FieldError
-from webhook_server.schemas import Order, parse
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.schemas import Order, parse
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"action": "BUY", "position_size_usd": 100}

@@ -12,18 +12,18 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.serving import HttpService
-from engine.settings import Settings
-from engine.store.engine_rows import DecisionRecord
-from engine.store.postgres import PostgresRpc
+from engine.domain.decision import Action
+from engine.platform.http.service import HttpService
+from engine.platform.settings.settings import Settings
+from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
-from engine.types import Action
+from engine.store.transport.postgres import PostgresRpc
 from tests.webhook_server.conftest import Site
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.health import worker_status
-from webhook_server.routes import LIVE
+from webhook_server.http.health import worker_status
+from webhook_server.http.routes import LIVE
 
 
 def test_health_is_ok_while_the_database_answers(site: Site) -> None:

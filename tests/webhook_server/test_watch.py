@@ -1,9 +1,9 @@
 """Whose protection the watch looks after while a venue answers for some people and not for others."""
 
-from engine.errors import UpstreamUnavailable
-from engine.exchanges.venue import Account, Credentials, OpenOrder
-from engine.settings import Settings
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.settings.settings import Settings
 from engine.store.store import Store
+from engine.venues.venue import Account, Credentials, OpenOrder
 from tests.webhook_server.conftest import Sender, Site
 from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import build

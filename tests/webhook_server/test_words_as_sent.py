@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from engine.types import SignalAction
+from engine.domain.signal import SignalAction
 from tests.webhook_server.conftest import Site
-from webhook_server.faults import FieldError
-from webhook_server.schemas import Order, parse, restored
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.schemas import Order, parse, restored
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"position_size_usd": 100}

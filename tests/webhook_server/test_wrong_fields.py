@@ -6,9 +6,9 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
-from webhook_server.faults import FieldError
-from webhook_server.intake import open_envelope
-from webhook_server.schemas import AiSignal, Order, parse
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.request_body import open_envelope
+from webhook_server.intake.schemas import AiSignal, Order, parse
 
 
 def test_an_empty_signal_is_told_all_that_it_lacks() -> None:

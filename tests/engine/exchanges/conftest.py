@@ -8,15 +8,15 @@ import pytest
 from eth_account import Account
 from pydantic import SecretStr
 
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.market_data import MarketData
-from engine.serving import HttpService
-from simulator import aster
-from simulator.aster_weights import Meter
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.platform.http.service import HttpService
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.market_data.client import MarketData
+from simulator.aster import aster_app
+from simulator.aster.request_weights import Meter
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import Keys
 from tests.support.stage import Stage
@@ -38,7 +38,7 @@ def hands() -> Hands:
 @pytest.fixture(scope="session")
 def stage() -> Iterator[tuple[Stage, str]]:
     stage = Stage()
-    service = HttpService(stage, "127.0.0.1", 0, "SPARKY_TEST_PORT", aster.HEALTH)
+    service = HttpService(stage, "127.0.0.1", 0, "SPARKY_TEST_PORT", aster_app.HEALTH)
     service.start()
     yield stage, service.url
     service.stop(1)
@@ -55,7 +55,7 @@ def exchange(hands: Hands) -> Exchange:
 @pytest.fixture
 def venue_url(stage: tuple[Stage, str], exchange: Exchange) -> str:
     """The venue of the `exchange` fixture."""
-    stage[0].app = aster.create_aster(exchange)
+    stage[0].app = aster_app.create_aster(exchange)
     return stage[1]
 
 
@@ -101,7 +101,7 @@ def misbehave(venue_url: str) -> Misbehave:
 
 @pytest.fixture
 def direct(venue_url: str) -> Callable[..., dict[str, Any]]:
-    """What the market shall do next; see `simulator.aster_control`."""
+    """What the market shall do next; see `simulator.control.market_control`."""
 
     def wish(**wishes: object) -> dict[str, Any]:
         answer = httpx.post(f"{venue_url}/_control/market", json=wishes, timeout=30)
@@ -112,7 +112,7 @@ def direct(venue_url: str) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def happens(venue_url: str) -> Callable[..., dict[str, Any]]:
-    """What happens at the venue beside the account's API; see `simulator.account_control`."""
+    """What happens at the venue beside the account's API; see `simulator.control.account_control`."""
 
     def wish(**wishes: object) -> dict[str, Any]:
         answer = httpx.post(f"{venue_url}/_control/account", json=wishes, timeout=30)

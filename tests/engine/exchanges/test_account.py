@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BadConfiguration, CredentialsRefused, OutcomeUnknown, UpstreamUnavailable, VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.readings import balance, position
-from engine.exchanges.venue import Account, Balance, OrderRequest, OrderResult, OrderStatus, client_order_id
-from engine.types import Side
+from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.positions import Side
+from engine.platform.errors import BadConfiguration, CredentialsRefused, UpstreamUnavailable
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.live.parsers import balance, position
+from engine.venues.venue import Account, Balance, OrderRequest, OrderResult, OrderStatus, client_order_id
 
 ORDER = "/fapi/v3/order"
 OpenVenue = Callable[..., CcxtVenue]

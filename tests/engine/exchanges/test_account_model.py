@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import Instrument, OrderRequest, client_order_id
+from engine.domain.errors import VenueRefused
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import Instrument, OrderRequest, client_order_id
 
 Step = tuple[str, bool, Decimal, int]
 steps = st.lists(

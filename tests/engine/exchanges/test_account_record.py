@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import StrategyFault, UpstreamUnavailable
-from engine.exchanges.account_record import Forced
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest
-from simulator import account_events
-from simulator.exchange import Exchange
-from simulator.ledger import Account, Fill
+from engine.domain.errors import StrategyFault
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.account_record import Forced
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest
+from simulator.venue import account_events
+from simulator.venue.trading_account import Account, Fill
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS
 
 OpenVenue = Callable[..., CcxtVenue]

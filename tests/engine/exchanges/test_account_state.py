@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from engine.exchanges.account_state import AccountState, faults_of, margin_notes, notes_of
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.ccxt_venue import CcxtVenue
+from engine.venues.account_setup import AccountState, faults_of, margin_notes, notes_of
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.engine.exchanges.conftest import Misbehave
 from tests.support.simulated import Keys
 

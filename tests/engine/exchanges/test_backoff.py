@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import OutcomeUnknown, UpstreamUnavailable
-from engine.exchanges.backoff import PAUSE_S, PROBE_S, Backoff, Load, backoff_of
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.market_data import MarketData
-from engine.exchanges.venue import OrderRequest, OrderStatus
-from simulator.aster_weights import BAN_S, MOST_REFUSED, Meter, weight_of
+from engine.domain.errors import OutcomeUnknown
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.ccxt_client.request_weight import PAUSE_S, PROBE_S, Backoff, Load, backoff_of
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.market_data.client import MarketData
+from engine.venues.venue import OrderRequest, OrderStatus
+from simulator.aster.request_weights import BAN_S, MOST_REFUSED, Meter, weight_of
 
 OpenVenue = Callable[..., CcxtVenue]
 times = st.floats(min_value=0, max_value=1e6)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.exchanges.candle_repair import FEWEST_REAL, repaired
-from engine.types import Candle
+from engine.domain.market import Candle
+from engine.venues.market_data.candle_repair import FEWEST_REAL, repaired
 
 MINUTE = 60_000
 START_MS = 1_700_000_040_000

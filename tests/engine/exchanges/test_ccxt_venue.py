@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from engine.errors import BadConfiguration, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest, OrderStatus, client_order_id
+from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest, OrderStatus, client_order_id
 
 ORDER = "/fapi/v3/order"
 MARGIN = '{"code":-2019,"msg":"Margin is insufficient."}'

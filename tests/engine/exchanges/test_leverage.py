@@ -6,8 +6,8 @@ from typing import Any
 import ccxt
 import pytest
 
-from engine.errors import VenueRefused
-from engine.exchanges.leverage import REMEMBERED_S, Leverage
+from engine.domain.errors import VenueRefused
+from engine.venues.live.leverage import REMEMBERED_S, Leverage
 
 MARKET = {"symbol": "BTC/USDT:USDT", "id": "BTCUSDT"}
 

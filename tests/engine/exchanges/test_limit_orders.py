@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.errors import OutcomeUnknown, VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest, OrderStatus, client_order_id
+from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest, OrderStatus, client_order_id
 
 OpenVenue = Callable[..., CcxtVenue]
 ASK, BID = Decimal("28001.4"), Decimal("27998.6")

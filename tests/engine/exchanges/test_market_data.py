@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BadConfiguration, Skip, StrategyFault, UpstreamUnavailable
-from engine.exchanges.candle_repair import fault_of
-from engine.exchanges.client import elsewhere
-from engine.exchanges.market_data import MarketData
-from engine.types import Candle
-from simulator.aster import create_aster
-from simulator.candles import synthetic
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.domain.errors import StrategyFault
+from engine.domain.market import Candle
+from engine.platform.errors import BadConfiguration, Skip, UpstreamUnavailable
+from engine.venues.ccxt_client.client import elsewhere
+from engine.venues.market_data.candle_repair import fault_of
+from engine.venues.market_data.client import MarketData
+from simulator.aster.aster_app import create_aster
+from simulator.market.candles import synthetic
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS
 
 MINUTE = 60_000

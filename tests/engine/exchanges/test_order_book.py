@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.exchanges.order_book import Level, OrderBook, average_price, best_first, depth, endless, taken
+from engine.venues.order_book import Level, OrderBook, average_price, best_first, depth, endless, taken
 
 PRICES = st.decimals("0.00000000001", "1000000", places=11)
 QUANTITIES = st.decimals("0.001", "100000", places=3)

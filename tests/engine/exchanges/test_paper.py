@@ -8,11 +8,12 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from engine.errors import VenueRefused
-from engine.exchanges.order_book import Level, OrderBook
-from engine.exchanges.order_filters import broken_filter, fitted
-from engine.exchanges.paper import PaperVenue, fill_price
-from engine.exchanges.venue import (
+from engine.domain.errors import VenueRefused
+from engine.domain.positions import Side
+from engine.venues.order_book import Level, OrderBook
+from engine.venues.order_filters import broken_filter, fitted
+from engine.venues.paper import PaperVenue, fill_price
+from engine.venues.venue import (
     BOOK_LEVELS,
     Instrument,
     OrderRequest,
@@ -23,7 +24,6 @@ from engine.exchanges.venue import (
     Venue,
     client_order_id,
 )
-from engine.types import Side
 
 BTC = Instrument(symbol="BTCUSDT", tick=Decimal("0.1"), lot=Decimal("0.001"), min_notional=Decimal(5))
 QUOTE = Quote(bid=Decimal("27999.9"), ask=Decimal("28000.1"), last=Decimal(28000), at_ms=1_700_000_000_000)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from engine.errors import OutcomeUnknown, UpstreamUnavailable, VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.protecting import legs_of, trigger_price
-from engine.exchanges.venue import Instrument, OrderKind, OrderRequest, OrderStatus, Protection, client_order_id
-from engine.types import Side
+from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.positions import Side
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.live.protective_orders import legs_of, trigger_price
+from engine.venues.venue import Instrument, OrderKind, OrderRequest, OrderStatus, Protection, client_order_id
 
 ORDER = "/fapi/v3/order"
 STOP, TARGET = client_order_id("1", "l"), client_order_id("1", "t")

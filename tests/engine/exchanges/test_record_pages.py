@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import UpstreamUnavailable
-from engine.exchanges.account_record import AccountTrade
-from engine.exchanges.record_pages import DEPTH_MS, MOST_ANSWERS, WEEK_MS, Pages, once, windows
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.account_record import AccountTrade
+from engine.venues.live.record_pages import DEPTH_MS, MOST_ANSWERS, WEEK_MS, Pages, once, windows
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000

@@ -8,9 +8,9 @@ from ccxt.base.decimal_to_precision import TICK_SIZE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import UpstreamUnavailable
-from engine.exchanges.listing import VANISHED, common_step, read_again_for
-from engine.exchanges.shared_listing import HOUR_S, JITTER, Readings, SharedListing
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.market_data.instrument_cache import HOUR_S, JITTER, Readings, SharedListing
+from engine.venues.market_data.instruments import VANISHED, common_step, read_again_for
 
 
 class Client:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import CredentialsRefused, SparkyError, UpstreamUnavailable, VenueRefused
-from engine.exchanges import codes
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest, client_order_id
+from engine.domain.errors import VenueRefused
+from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
+from engine.venues.ccxt_client import error_codes
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest, client_order_id
 from tests.engine.exchanges.conftest import keys_of
 
 Misbehave = Callable[..., None]
@@ -91,8 +92,8 @@ def test_what_surely_was_not_accepted_may_be_sent_again_and_says_why(
 
 def test_every_refusal_for_a_setting_money_leverage_or_a_status_says_what_to_do() -> None:
     kinds = {"account", "funds", "leverage"}
-    told = {code for code, kind in codes.KIND_OF_CODE.items() if kind in kinds} | set(codes.NOT_TRADED)
-    assert told - codes.ADVICE.keys() == set()
+    told = {code for code, kind in error_codes.KIND_OF_CODE.items() if kind in kinds} | set(error_codes.NOT_TRADED)
+    assert told - error_codes.ADVICE.keys() == set()
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.llm.calls import Outcome
+from engine.domain.completion import Usage
 from engine.llm.models import FAMILIES, MOST_ANSWER_TOKENS, family_of
-from engine.llm.refusals import classify, classify_error_in, limit_in
+from engine.llm.outcome import Outcome
+from engine.llm.provider_errors import classify, classify_error_in, limit_in
 from engine.llm.responses import read_completion, read_json, read_usage
 from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
-from engine.retry_after import retry_after_in_text
-from engine.types import Usage
+from engine.platform.http.retry_after import retry_after_in_text
 
 MOST = Usage(prompt_tokens=1_500, completion_tokens=800)
 LARGEST = Usage(prompt_tokens=9_000, completion_tokens=800)

@@ -9,18 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.decision import limits_of
-from engine.prompts import (
-    MORE_TOKENS_PER_SYMBOL,
-    MOST_TOKENS,
-    Prompt,
-    View,
-    asked_again,
-    build,
-    estimate_tokens,
-    market_block,
-)
-from engine.types import Adding, EntryRules, Indicators, RiskProfile
+from engine.deciding.decision_parser import limits_of
+from engine.deciding.prompt import MORE_TOKENS_PER_SYMBOL, MOST_TOKENS, View, build, market_block
+from engine.domain.market import Indicators
+from engine.domain.prompt import Prompt, asked_again
+from engine.domain.strategy import Adding, EntryRules, RiskProfile
+from engine.llm.prompt_tokens import estimate_tokens
 from tests.engine.examples import a_context, a_position, a_snapshot, a_strategy, a_view
 
 

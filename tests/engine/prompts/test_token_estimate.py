@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.prompts import Prompt, estimate_tokens
+from engine.domain.prompt import Prompt
+from engine.llm.prompt_tokens import estimate_tokens
 
 SAMPLES = Path(__file__).parent / "samples"
 FRAME = estimate_tokens(Prompt("", ""))

@@ -8,12 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
-from engine.settings import Settings
-from engine.store.engine_rows import DecisionRecord, NewSignal, RecordedDecision
-from engine.store.people_rows import NewStrategy, StrategyRow
+from engine.domain.decision import Action
+from engine.domain.positions import Side
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import StrategyStatus
+from engine.platform.settings.settings import Settings
+from engine.store.admin_rows import NewStrategy, StrategyRow
+from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.store import Store, open_store
 from engine.store.webhook_rows import BookedFill, Fill
-from engine.types import Action, Side, SignalAction, StrategyStatus
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 

@@ -7,11 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from engine.booked import product
-from engine.errors import BadConfiguration
+from engine.domain.decimals import product
+from engine.domain.decision import Action
+from engine.domain.positions import Position, Side
+from engine.platform.errors import BadConfiguration
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from engine.types import Action, Position, Side
 from tests.support.sql import Sql
 
 from .conftest import Desk

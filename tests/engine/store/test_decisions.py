@@ -7,10 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from engine.errors import BadConfiguration, StrategyFault
-from engine.store.engine_rows import CallRecord, DecisionRecord
+from engine.domain.decision import Action
+from engine.domain.errors import StrategyFault
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import BadConfiguration
+from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
-from engine.types import Action, StrategyStatus
 from tests.support.sql import Sql
 
 from .conftest import Desk

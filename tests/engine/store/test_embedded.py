@@ -13,18 +13,18 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration
-from engine.settings import Settings
-from engine.store import cluster
-from engine.store.borrowed import database
-from engine.store.embedded import Embedded, data_dir, dsn, is_running, make
-from engine.store.migrate import read_migrations
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import postgres_process
+from engine.store.embedded.command_database import database
+from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn, is_running, make
+from engine.store.schema.migrate import read_migrations
 from engine.store.store import open_store
 from tests.support.directories import short_directory
 
 OWNER = """
 import sys, pathlib
-from engine.store.embedded import Embedded
+from engine.store.embedded.embedded_postgres import Embedded
 server = Embedded(pathlib.Path(sys.argv[1]))
 server.start()
 print(server.pid, flush=True)
@@ -138,7 +138,7 @@ def test_a_stale_pid_file_of_a_pid_now_used_by_another_does_not_stop_a_start(mad
     pid_file.write_text(f"{os.getpid()}\n{data_dir(made_home)}\n1\n5432\n{data_dir(made_home)}\n\n\nready\n")
     (data_dir(made_home) / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
     if os.geteuid() == 0:
-        shutil.chown(pid_file, cluster.server_user(made_home).pw_uid)  # type: ignore[union-attr]  # root has one
+        shutil.chown(pid_file, postgres_process.server_user(made_home).pw_uid)  # type: ignore[union-attr]  # root has one
 
     server = Embedded(made_home)
     server.start()

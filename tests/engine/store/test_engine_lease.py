@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from engine.errors import Superseded
-from engine.store.engine_rows import CallRecord, DecisionRecord, NewSignal
+from engine.domain.decision import Action
+from engine.domain.errors import Superseded
+from engine.domain.signal import SignalAction
+from engine.store.cycles import CallRecord, DecisionRecord, NewSignal
 from engine.store.store import Store
-from engine.types import Action, SignalAction
 from tests.engine.store.conftest import Desk
 from tests.support.sql import as_owner
 from tests.support.supervised import wait_for

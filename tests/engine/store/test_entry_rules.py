@@ -7,11 +7,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.store.people_rows import NewStrategy
+from engine.domain.strategy import Adding, EntryRules, RiskProfile
+from engine.platform.errors import BadConfiguration
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import Adding, EntryRules, RiskProfile
-from simulator import standin
+from simulator.groq import rule_model
 from tests.support.sql import Sql
 
 from .conftest import Desk
@@ -107,6 +107,6 @@ def test_rules_that_make_no_sense_are_refused_by_name(desk: Desk) -> None:
 @pytest.mark.parametrize("profile", RiskProfile)
 def test_the_stand_in_keeps_the_rules_of_every_profile(desk: Desk, store: Store, profile: RiskProfile) -> None:
     found = in_force(store, desk.user_id, desk.strategy(risk_profile=profile).id)
-    stop, _ = standin.STOP_AND_PROFIT_PERCENT[profile]
-    assert Decimal(str(standin.SHARE[profile])) * 100 <= found.max_entry_percent
+    stop, _ = rule_model.STOP_AND_PROFIT_PERCENT[profile]
+    assert Decimal(str(rule_model.SHARE[profile])) * 100 <= found.max_entry_percent
     assert Decimal(str(stop)) >= found.min_stop_loss_percent

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.booked import total
-from engine.errors import SparkyError
-from engine.store.postgres import PostgresRpc
+from engine.domain.decimals import total
+from engine.domain.positions import Position, Side
+from engine.platform.errors import SparkyError
 from engine.store.store import Store
-from engine.types import Position, Side
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.sql import Sql
 
 from .conftest import Desk

@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.store.migrate import migrate, read_migrations
+from engine.platform.errors import BadConfiguration
+from engine.store.schema.migrate import migrate, read_migrations
 
 EXACT = "20261127000700_exact_numbers.sql"
 USER = "11111111-1111-1111-1111-111111111111"

@@ -1,4 +1,4 @@
-from engine.store.cluster import last_line
+from engine.store.embedded.postgres_process import last_line
 
 
 def test_the_reason_of_a_failed_start_is_its_error_and_not_the_tidying_up_after_it() -> None:

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.domain.positions import Side
 from engine.store.store import Store
-from engine.types import Side
 
 from .conftest import Desk
 

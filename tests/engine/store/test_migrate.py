@@ -12,13 +12,15 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.engine_rows import DecisionRecord, NewSignal
-from engine.store.migrate import migrate, read_migrations, status
-from engine.store.postgres import PostgresRpc
+from engine.domain.decision import Action
+from engine.domain.positions import Side
+from engine.domain.signal import SignalAction
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.schema.migrate import migrate, read_migrations, status
 from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
 from engine.store.webhook_rows import BookedFill, Fill
-from engine.types import Action, Side, SignalAction
 
 OLD_USER = UUID("11111111-1111-1111-1111-111111111111")
 OLD_STRATEGY = UUID("22222222-2222-2222-2222-222222222222")

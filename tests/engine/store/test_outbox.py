@@ -6,11 +6,12 @@ from uuid import UUID
 
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.store.engine_rows import Settlement
-from engine.store.postgres import PostgresRpc
+from engine.domain.decision import Action
+from engine.domain.signal import SignalOutcome
+from engine.platform.errors import BadConfiguration
+from engine.store.cycles import Settlement
 from engine.store.store import Store
-from engine.types import Action, SignalOutcome
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.sql import Sql
 
 from .conftest import Desk

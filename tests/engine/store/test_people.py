@@ -4,10 +4,11 @@ from uuid import uuid4
 
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.store.people_rows import NewStrategy
+from engine.domain.decision import Action
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import BadConfiguration
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import Action, StrategyStatus
 from tests.support.sql import Sql
 
 from .conftest import Desk

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, UpstreamUnavailable
-from engine.settings import Settings
-from engine.store.embedded import dsn
-from engine.store.postgres import KEPT_CONNECTIONS, PostgresRpc
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.settings.settings import Settings
+from engine.store.embedded.embedded_postgres import dsn
 from engine.store.store import Store, open_store
+from engine.store.transport.postgres import KEPT_CONNECTIONS, PostgresRpc
 from tests.support.ports import free_port
 from tests.support.sql import Sql
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.store.migrate import read_migrations
+from engine.store.schema.migrate import read_migrations
 
 RELEASED = {
     "20260101000100_auth_compatibility.sql": "c63afbd3f18f7f1814eee3236c910361adad01f84666c0a118ab08592c9fe681",

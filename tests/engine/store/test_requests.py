@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from engine.store.engine_rows import RecordedDecision
+from engine.domain.positions import Side
+from engine.store.cycles import RecordedDecision
 from engine.store.store import Store
-from engine.types import Side
 from tests.support.sql import Sql
 
 from .conftest import Desk

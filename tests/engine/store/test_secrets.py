@@ -6,9 +6,9 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from engine.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
+from engine.platform.encryption import Vault, is_sealed
+from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
 from engine.store.store import Store
-from engine.vault import Vault, is_sealed
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 from tests.support.sql import Sql
 

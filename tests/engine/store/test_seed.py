@@ -1,9 +1,9 @@
 import base64
 
-from engine.settings import Settings
-from engine.store.seed import DEMO_USER, new_webhook_secret, seed_demo
+from engine.domain.strategy import RiskProfile
+from engine.platform.settings.settings import Settings
+from engine.store.schema.demo_data import DEMO_USER, new_webhook_secret, seed_demo
 from engine.store.store import Store
-from engine.types import RiskProfile
 
 
 def test_an_empty_database_gets_one_running_paper_strategy_per_profile(store: Store) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.settings import Settings
-from engine.store.borrowed import database
-from engine.store.embedded import is_running
-from engine.store.sharing import Users
+from engine.platform.settings.settings import Settings
+from engine.store.embedded.command_database import database
+from engine.store.embedded.embedded_postgres import is_running
+from engine.store.embedded.usage_locks import Users
 from tests.support.directories import short_directory
 
 PATIENCE_S = 300.0  # of a machine that does ten other things as well

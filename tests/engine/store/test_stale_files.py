@@ -14,10 +14,10 @@ import psutil
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.settings import Settings
-from engine.store import cluster
-from engine.store.embedded import Embedded, data_dir, dsn, make
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import postgres_process
+from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn, make
 from tests.support.directories import short_directory
 
 ROOT: Final = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ LEFT: Final = ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432")
 NEEDS_ROOT: Final = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of a second user")
 START: Final = """
 import pathlib, sys
-from engine.store.embedded import Embedded
+from engine.store.embedded.embedded_postgres import Embedded
 server = Embedded(pathlib.Path(sys.argv[1]))
 server.start()
 assert server.healthy()
@@ -74,7 +74,7 @@ def pid_file(home: Path, pid: object) -> Path:
 
 def give_to_the_server(path: Path, home: Path) -> None:
     if os.geteuid() == 0:
-        user = cluster.server_user(home)
+        user = postgres_process.server_user(home)
         assert user is not None
         os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
@@ -151,7 +151,7 @@ def test_a_lock_of_the_socket_that_names_a_living_process_stops_no_start(beside:
 
 def living(words: list[str], home: Path) -> "subprocess.Popen[bytes]":
     """A process that lives as the server's user, to whom PostgreSQL would leave a pid file that names it."""
-    user = cluster.server_user(home)
+    user = postgres_process.server_user(home)
     ids = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **ids)  # type: ignore[call-overload,no-any-return]  # the ids are numbers
 
@@ -271,7 +271,7 @@ def test_a_copy_of_a_data_directory_that_was_running_starts(made_home: Path) -> 
     server = Embedded(made_home)
     server.start()
     with short_directory() as other:
-        user = cluster.server_user(other)
+        user = postgres_process.server_user(other)
         # Sockets are not copied, and what changes meanwhile is PostgreSQL's to recover.
         copy = ["/bin/cp", "-a", str(data_dir(made_home)), str(data_dir(other))]
         subprocess.run(copy, check=False, stderr=subprocess.DEVNULL)
@@ -320,7 +320,7 @@ def test_a_log_that_is_linked_to_a_place_to_write_stays_so(kind: str, made_home:
     if kind == "link to a file":
         elsewhere.write_text("before\n")
     log.symlink_to("/dev/null" if kind == "null device" else elsewhere)
-    with cluster.log_file(log) as opened:
+    with postgres_process.log_file(log) as opened:
         opened.write(b"told\n")
     assert log.is_symlink()
     assert kind == "null device" or elsewhere.read_text().endswith("told\n")

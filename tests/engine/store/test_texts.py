@@ -6,11 +6,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from engine.errors import BadConfiguration
-from engine.plain_text import is_plain
-from engine.store.people_rows import NewStrategy
+from engine.domain.strategy import StrategyStatus
+from engine.platform.errors import BadConfiguration
+from engine.platform.plain_text import is_plain
+from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.types import StrategyStatus
 from tests.support.hostile import HOSTILE, ORDINARY
 from tests.support.sql import Sql, as_owner
 

@@ -15,8 +15,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from engine.store.migrate import migrate, read_migrations, status
-from engine.store.postgres import PostgresRpc
+from engine.store.schema.migrate import migrate, read_migrations, status
+from engine.store.transport.postgres import PostgresRpc
 from tests.support.sql import Sql, as_owner
 
 HOME = Path(__file__).parent / "home_of_92d63f9.sql"

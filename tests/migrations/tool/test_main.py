@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.store.migrate import read_migrations
+from engine.store.schema.migrate import read_migrations
 from migrations.tool.__main__ import main
 
 

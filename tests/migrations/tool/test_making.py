@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.store.embedded import dsn
-from engine.store.migrate import migrate, read_migrations
+from engine.store.embedded.embedded_postgres import dsn
+from engine.store.schema.migrate import migrate, read_migrations
 from migrations.tool.making import compare, make_migration
 from migrations.tool.source import CannotWrite
 from tests.migrations.tool.conftest import Copy

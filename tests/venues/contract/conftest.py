@@ -8,15 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderRequest, OrderStatus, Protection, client_order_id
-from engine.serving import HttpService
-from engine.types import Side
-from simulator.aster_weights import Meter
-from simulator.candles import MINUTE_MS
-from simulator.exchange import Exchange
-from simulator.market import Market, MarketClock
+from engine.domain.positions import Side
+from engine.platform.http.service import HttpService
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderRequest, OrderStatus, Protection, client_order_id
+from simulator.aster.request_weights import Meter
+from simulator.market.candles import MINUTE_MS
+from simulator.market.market import Market, MarketClock
+from simulator.venue.venue import Exchange
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import VENUES, Simulated
 from tests.support.stage import Stage
@@ -50,12 +50,12 @@ class Bench:
         httpx.post(f"{self.url}/_control/faults", json=list(faults), timeout=30).raise_for_status()
 
     def direct(self, **wishes: Any) -> dict[str, Any]:
-        """What the market shall do; see `simulator.aster_control`."""
+        """What the market shall do; see `simulator.control.market_control`."""
         answer = httpx.post(f"{self.url}/_control/market", json=wishes, timeout=30)
         return dict(answer.raise_for_status().json())
 
     def direct_algo(self, **wishes: Any) -> None:
-        """What the algo service of a simulated Binance shall do; see `simulator.algo_control`."""
+        """What the algo service of a simulated Binance shall do; see `simulator.binance.algo_control`."""
         httpx.post(f"{self.url}/_control/algo", json=wishes, timeout=30).raise_for_status()
 
     def buy(self, name: str = "entry", quantity: str = "0.01", *, is_buy: bool = True) -> None:

@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 import requests
 
-from engine.errors import OutcomeUnknown, VenueRefused
-from engine.exchanges.venue import OrderStatus
+from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.venues.venue import OrderStatus
 from tests.support.simulated import BINANCE, Simulated
 from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
 

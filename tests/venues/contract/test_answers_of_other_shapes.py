@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.errors import OrderIdTaken, UpstreamUnavailable, VenueRefused
+from engine.domain.errors import OrderIdTaken, VenueRefused
+from engine.platform.errors import UpstreamUnavailable
 from tests.venues.contract.conftest import STOP, TARGET, Bench, order, wanted
 
 DAY_MS = 86_400_000

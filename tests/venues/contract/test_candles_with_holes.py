@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.errors import Skip
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.market_data import Feed, MarketData
-from engine.types import Candle
-from simulator.candles import MINUTE_MS, FileSeries
-from simulator.market import Market, MarketClock
+from engine.domain.market import Candle
+from engine.platform.errors import Skip
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.market_data.client import Feed, MarketData
+from simulator.market.candles import MINUTE_MS, FileSeries
+from simulator.market.market import Market, MarketClock
 from tests.support.markets import START_MS
 from tests.venues.contract.conftest import Bench
 
@@ -42,7 +42,7 @@ def rising() -> FileSeries:
 
 @pytest.fixture
 def candles(bench: Bench) -> Direct:
-    """What shall be wrong with candles; see `simulator.candle_faults`."""
+    """What shall be wrong with candles; see `simulator.control.candle_control`."""
 
     def direct(**wishes: Any) -> None:
         httpx.post(f"{bench.url}/_control/candles", json=wishes, timeout=30).raise_for_status()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.types import Side
-from simulator.book_manners import BookManners
+from engine.domain.positions import Side
+from simulator.venue.book_config import BookManners
 from tests.venues.conftest import Floor
 
 BOOKS = ["production", "paper"]

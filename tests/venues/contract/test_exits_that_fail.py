@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulator.refusals import AsterRefusal
+from simulator.venue.api_error import AsterRefusal
 from tests.venues.conftest import Floor
 from tests.venues.contract.test_sizes_and_rests import cancel_all
 from tests.venues.contract.test_split_exits import DEAF, LOST, MOST, SMALL, another

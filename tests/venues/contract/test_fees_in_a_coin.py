@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.exchanges.venue import OrderResult, OrderStatus, client_order_id
-from engine.types import Candle
-from simulator.candles import MINUTE_MS, FileSeries
-from simulator.commissions import DOLLAR
-from simulator.ledger import Account, Fill
-from simulator.market import Market
+from engine.domain.market import Candle
+from engine.venues.venue import OrderResult, OrderStatus, client_order_id
+from simulator.market.candles import MINUTE_MS, FileSeries
+from simulator.market.market import Market
+from simulator.venue.commissions import DOLLAR
+from simulator.venue.trading_account import Account, Fill
 from tests.support.markets import START_MS
 from tests.venues.contract.conftest import STOP, Bench, order, wanted
 
@@ -39,12 +39,12 @@ def coin(bench: Bench) -> Bench:
 
 
 def happens(bench: Bench, **event: Any) -> None:
-    """What happens to the account; see `simulator.account_control`."""
+    """What happens to the account; see `simulator.control.account_control`."""
     httpx.post(f"{bench.url}/_control/account", json=event, timeout=30).raise_for_status()
 
 
 def spoil(bench: Bench, **wishes: Any) -> None:
-    """What shall be wrong with candles; see `simulator.candle_faults`."""
+    """What shall be wrong with candles; see `simulator.control.candle_control`."""
     httpx.post(f"{bench.url}/_control/candles", json=wishes, timeout=30).raise_for_status()
 
 

@@ -14,12 +14,12 @@ PAPER: dict[str, Any] = {"environment": "paper"}
 
 
 def schedule(floor: Floor, **wish: Any) -> None:
-    """When funding is due; see `simulator.funding_control`."""
+    """When funding is due; see `simulator.control.funding_control`."""
     requests.post(f"{floor.venue_url}/_control/funding", json=wish, timeout=30).raise_for_status()
 
 
 def happen(floor: Floor, **event: Any) -> None:
-    """What the account's owner or the venue does; see `simulator.account_control`."""
+    """What the account's owner or the venue does; see `simulator.control.account_control`."""
     requests.post(f"{floor.venue_url}/_control/account", json=event, timeout=30).raise_for_status()
 
 

@@ -19,7 +19,7 @@ from tests.venues.contract.test_funding import (
     rounds,
     schedule,
 )
-from webhook_server.funding import WITHIN_S
+from webhook_server.background.funding import WITHIN_S
 
 STEPS = ("funding_known", "funding_facts", "book_funding", "note_funding_read")
 

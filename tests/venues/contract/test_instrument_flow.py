@@ -12,7 +12,7 @@ FOREIGN = "币安人生USDT"
 
 
 def change(floor: Floor, symbol: str | None = "BTCUSDT", **wish: Any) -> None:
-    """What the venue lists from now on; see `simulator.instrument_control`."""
+    """What the venue lists from now on; see `simulator.control.instrument_control`."""
     told = requests.post(f"{floor.venue_url}/_control/instruments", json={"symbol": symbol, **wish}, timeout=30)
     assert told.status_code == 200, told.text
 

@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.errors import OutcomeUnknown, SparkyError, StrategyFault, UpstreamUnavailable, VenueRefused
-from engine.exchanges.backoff import Backoff
-from engine.exchanges.market_data import MarketData
-from engine.exchanges.paper import PaperVenue
-from engine.exchanges.venue import GONE, OrderRequest, OrderStatus, client_order_id
+from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.market_data.client import MarketData
+from engine.venues.paper import PaperVenue
+from engine.venues.venue import GONE, OrderRequest, OrderStatus, client_order_id
 from tests.venues.contract.conftest import Bench, wanted
 from tests.venues.contract.conftest import order as plain_order
 
@@ -22,7 +23,7 @@ FOREIGN = "币安人生USDT"
 
 
 def change(bench: Bench, symbol: str | None = "BTCUSDT", **wish: Any) -> None:
-    """What the venue lists from now on; see `simulator.instrument_control`."""
+    """What the venue lists from now on; see `simulator.control.instrument_control`."""
     told = httpx.post(f"{bench.url}/_control/instruments", json={"symbol": symbol, **wish}, timeout=30)
     assert told.status_code == 200, told.text
 

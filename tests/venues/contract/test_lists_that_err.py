@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from simulator.refusals import AsterRefusal
+from simulator.venue.api_error import AsterRefusal
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, check_agreement, reload
 

@@ -11,7 +11,7 @@ STOP: dict[str, Any] = {"stop_loss_percent": 2}
 
 
 def be_rude(floor: Floor, **wishes: Any) -> None:
-    """See `simulator.margin_control`."""
+    """See `simulator.control.margin_control`."""
     requests.post(f"{floor.venue_url}/_control/margin", json=wishes, timeout=30).raise_for_status()
 
 

@@ -5,10 +5,11 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from engine.errors import CredentialsRefused, OutcomeUnknown, StrategyFault, UpstreamUnavailable, VenueRefused
-from engine.exchanges.ccxt_venue import CcxtVenue
-from engine.exchanges.venue import OrderStatus, client_order_id
-from engine.types import Side
+from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.positions import Side
+from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.venues.live.ccxt_venue import CcxtVenue
+from engine.venues.venue import OrderStatus, client_order_id
 from tests.venues.contract.conftest import Bench, order
 
 PRICE = Decimal("28001.4")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.exchanges.order_cost import ASSUMED_TAKER_RATE
-from engine.exchanges.venue import OrderStatus, client_order_id
+from engine.venues.live.order_fees import ASSUMED_TAKER_RATE
+from engine.venues.venue import OrderStatus, client_order_id
 from tests.venues.contract.conftest import STOP, Bench, order, wanted
 
 PRICE = Decimal("28001.4")

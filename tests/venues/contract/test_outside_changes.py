@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import requests
 
-from engine.exchanges.account_record import Forced
-from engine.exchanges.venue import client_order_id
+from engine.venues.account_record import Forced
+from engine.venues.venue import client_order_id
 from tests.venues.conftest import Floor
 from tests.venues.contract.conftest import STOP as STOP_ID
 from tests.venues.contract.conftest import Bench, wanted
@@ -17,7 +17,7 @@ BOTH: dict[str, Any] = {"stop_loss_percent": 2, "take_profit_percent": 4}
 
 
 def happen(url: str, **event: Any) -> None:
-    """What the account's owner or the venue does; see `simulator.account_control`."""
+    """What the account's owner or the venue does; see `simulator.control.account_control`."""
     requests.post(f"{url}/_control/account", json=event, timeout=30).raise_for_status()
 
 

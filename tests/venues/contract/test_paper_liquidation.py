@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from engine.settings import Settings
-from engine.types import Position
+from engine.domain.positions import Position
+from engine.platform.settings.settings import Settings
 from tests.venues.conftest import Floor
 from webhook_server.app import Server, build
+from webhook_server.background.protective_exits import Exits
 from webhook_server.clock import SystemClock
-from webhook_server.exits import Exits
-from webhook_server.venues import VenuesOf
+from webhook_server.venue_registry import VenuesOf
 
 MINUTE_S = 60.0
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import requests
 
-from engine.errors import UpstreamUnavailable
-from engine.types import Position
-from simulator.exchange import Exchange
-from simulator.market import Market
+from engine.domain.positions import Position
+from engine.platform.errors import UpstreamUnavailable
+from simulator.market.market import Market
+from simulator.venue.venue import Exchange
 from tests.support.markets import flat_then_rising
 from tests.venues.conftest import Floor
 

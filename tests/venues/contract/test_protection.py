@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import OutcomeUnknown, UpstreamUnavailable, VenueRefused
-from engine.exchanges.venue import OrderKind, OrderStatus
-from engine.types import Side
+from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.positions import Side
+from engine.platform.errors import UpstreamUnavailable
+from engine.venues.venue import OrderKind, OrderStatus
 from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
 
 RATE = Decimal("0.0004")

@@ -8,14 +8,14 @@ import requests
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, reload
-from webhook_server.venue_changes import PATIENCE
+from webhook_server.reconciliation.venue_changes import PATIENCE
 
 MARK = Decimal(28_000)
 SETTLED_AT = "27000"
 
 
 def happen(floor: Floor, **wishes: Any) -> None:
-    """What happens to the account, or how its record behaves; see `simulator.account_control`."""
+    """What happens to the account, or how its record behaves; see `simulator.control.account_control`."""
     requests.post(f"{floor.venue_url}/_control/account", json=wishes, timeout=30).raise_for_status()
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.settings import Settings
-from simulator.refusals import AsterRefusal
+from engine.platform.settings.settings import Settings
+from simulator.venue.api_error import AsterRefusal
 from tests.venues.conftest import Floor
 from tests.venues.instruments import at_venue, change, check_agreement, trades
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venues import VenuesOf
+from webhook_server.venue_registry import VenuesOf
 
 HELD, MOST = Decimal("0.009"), Decimal("0.004")
 STOP: dict[str, Any] = {"stop_loss_percent": 2}

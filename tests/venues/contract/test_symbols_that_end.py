@@ -7,7 +7,7 @@ import pytest
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, orders_sent, reload
-from webhook_server.venue_changes import PATIENCE
+from webhook_server.reconciliation.venue_changes import PATIENCE
 
 BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
 ENDS = ("trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing")

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from engine.settings import Settings
+from engine.platform.settings.settings import Settings
 from tests.venues.conftest import Floor
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.venues import VenuesOf
+from webhook_server.venue_registry import VenuesOf
 
 BOTH: dict[str, Any] = {"stop_loss_percent": 2, "take_profit_percent": 4}
 ROUNDS = 10

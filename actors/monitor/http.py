@@ -1,0 +1,172 @@
+"""The monitor's face: /metrics for Prometheus, /healthz for probes, /status for people; loopback unless told."""
+
+import errno
+import hmac
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar, Final
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from pydantic import SecretStr
+
+from actors.monitor.monitor_state import Facts
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import is_loopback, names_loopback
+
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+# Nothing here is a page: no browser shall run, frame, sniff or share it.
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class MonitorServer:
+    """Serves from threads of its own until `close`. Raises BadConfiguration when the address cannot be had.
+
+    With a `token`, /metrics and /status ask for it as a bearer token. On a loopback address only requests that name a
+    loopback host are answered, so that no web page reaches it by a name that it made resolve to this host; `is_fronted`
+    says that a proxy stands before it, which may pass other names on.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        scrape: Callable[[], Collector],
+        facts: Facts,
+        token: SecretStr | None = None,
+        is_fronted: bool = False,  # noqa: FBT001, FBT002 - one argument per edge
+    ) -> None:
+        routes = {
+            "/metrics": lambda accept: _metrics(scrape(), accept),
+            "/healthz": lambda _: _healthz(facts),
+            "/status": lambda _: _json(HTTPStatus.OK, facts.status(time.monotonic(), time.time())),
+        }
+        guard = Guard(token, is_loopback(host) and not is_fronted)
+        handler = type("Handler", (_Handler,), {"routes": routes, "guard": guard})
+        try:
+            self._server = _Server((host, port), handler)
+        except OSError as error:
+            raise BadConfiguration(_refusal(host, port, error)) from error
+        self._host = host
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="monitor-http", daemon=True
+        )
+        self._thread.start()
+
+    def answers(self) -> bool:
+        """True when the server answered a real request of ours within 2 s."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - asked about, not bound
+        connection = http.client.HTTPConnection(host, self.port, timeout=2.0)
+        try:
+            connection.request("GET", "/healthz", headers={"Connection": "close"})
+            return connection.getresponse().status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Who is answered."""
+
+    token: SecretStr | None = None
+    only_loopback_names: bool = False
+
+    def refusal(self, path: str, host: str | None, authorization: str) -> Answer | None:
+        """None when the request may have what `path` holds; /healthz is for everybody who may reach it at all."""
+        if self.only_loopback_names and host is not None and not names_loopback(host):
+            return _json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this is not the host you asked for"})
+        if self.token is None or path == "/healthz":
+            return None
+        wanted = f"Bearer {self.token.get_secret_value()}".encode()
+        if hmac.compare_digest(authorization.encode("utf-8", "replace"), wanted):
+            return None
+        return _json(HTTPStatus.UNAUTHORIZED, {"error": "send SPARKY_ADMIN_TOKEN as a bearer token"})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 10.0  # of silence; a stuck client must not keep a thread
+    server_version = "sparky"
+    sys_version = ""
+    routes: ClassVar[dict[str, Callable[[str], Answer]]] = {}
+    guard: ClassVar[Guard] = Guard()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        refusal = self.guard.refusal(path, self.headers.get("Host"), self.headers.get("Authorization", ""))
+        if refusal is not None:
+            return self._send(refusal)
+        route = self.routes.get(path)
+        if route is None:
+            known = ", ".join(self.routes)
+            return self._send(_json(HTTPStatus.NOT_FOUND, {"error": f"there is no {path} here; there is {known}"}))
+        return self._send(route(self.headers.get("Accept", "")))
+
+    def _send(self, answer: Answer) -> None:
+        status, content_type, body = answer
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """A scrape every few seconds is no news."""
+
+
+def _metrics(scraped: Collector, accept: str) -> Answer:
+    encode, content_type = choose_encoder(accept)
+    return HTTPStatus.OK, content_type, encode(scraped)
+
+
+def _healthz(facts: Facts) -> Answer:
+    problems = facts.problems(time.monotonic(), time.time())
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+    return _json(status, {"status": "degraded" if problems else "ok", "problems": problems})
+
+
+def _json(status: HTTPStatus, data: object) -> Answer:
+    return status, "application/json", json.dumps(data).encode()
+
+
+def _refusal(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is already in use; stop the program that holds it "
+            f"or set SPARKY_MONITOR_PORT to another port."
+        )
+    return f"Cannot listen on {host}:{port} (SPARKY_MONITOR_HOST, SPARKY_MONITOR_PORT): {error.strerror or error}."

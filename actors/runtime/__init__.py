@@ -1,0 +1,1 @@
+"""Supervision of child processes and messages between them, without one word of trading."""

@@ -1,0 +1,123 @@
+"""The one base of all actors: pykka's mailbox and lifecycle, replies that may come later, and lateness dropped."""
+
+import time
+from collections.abc import Callable
+from queue import Queue
+from typing import Any, Protocol, Self, TypeVar, cast
+
+import pykka
+
+from actors.runtime.messages import Ask, Message, Tick
+
+M = TypeVar("M", bound=Message)
+
+
+class Peers(Protocol):
+    """How an actor reaches the others by name; across processes it is `actors.runtime.messaging.Link`."""
+
+    def ask(self, name: str, message: Ask, reply: type[M]) -> M:
+        """The peer's reply. Raises Skip when none came by `message.deadline` or the peer could not serve."""
+        ...
+
+    def tell(self, name: str, message: Message) -> None:
+        """Never waits and never raises: an event that cannot be sent now is dropped and counted."""
+        ...
+
+
+class Reply(pykka.ThreadingFuture[Any]):
+    """A pykka future that can also call back, and that waits for another when it is set to one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._callback: Callable[[Reply], None] | None = None
+
+    def set(self, value: Any = None) -> None:
+        if isinstance(value, Reply):
+            value.then(self._follow)
+            return
+        super().set(value)
+        self._called_back()
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        super().set_exception(exc_info)
+        self._called_back()
+
+    def then(self, callback: "Callable[[Reply], None]") -> None:
+        """Calls `callback(self)` once, as soon as there is a result, on the thread that sets it (or now)."""
+        with self._condition:
+            self._callback = callback
+            done = self._result is not None
+        if done:
+            self._called_back()
+
+    def _follow(self, other: "Reply") -> None:
+        try:
+            self.set(other.get(timeout=0))
+        except Exception:  # noqa: BLE001 - whatever the other holds is passed on
+            self.set_exception()
+
+    def _called_back(self) -> None:
+        with self._condition:
+            callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(self)
+
+
+class Actor(pykka.ThreadingActor):
+    """Base actor. A subclass overrides `open`, `tick` and `receive`; all run on the actor's own thread.
+
+    `receive` returns the reply, or a `Reply` it will set later, or None for a message that was told.
+    """
+
+    use_daemon_thread = True
+    tick_every_s = 1.0
+    finished = False  # set by an actor whose work is over; its process then ends well
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_open = False
+
+    @staticmethod
+    def _create_future() -> pykka.Future[Any]:
+        return Reply()
+
+    def on_receive(self, message: Any) -> Any:
+        if isinstance(message, Tick):
+            return self._tick()
+        if isinstance(message, Ask) and message.is_late():
+            return None
+        return self.receive(message)
+
+    def _tick(self) -> float:
+        if not self._is_open:
+            self.open()
+            self._is_open = True
+        return self.tick(time.monotonic())
+
+    @property
+    def queued(self) -> int:
+        """How many messages it has not got to."""
+        return cast("Queue[Any]", self.actor_inbox).qsize()
+
+    def launch(self) -> pykka.ActorRef[Self]:
+        """What pykka's `start` does after construction, for a host that needs the instance as well."""
+        pykka.ActorRegistry.register(self.actor_ref)
+        self._start_actor_loop()
+        return self.actor_ref
+
+    def open(self) -> None:
+        """Opens what the actor needs; called once, before its first tick. May raise BadConfiguration."""
+
+    def tick(self, now: float) -> float:
+        """Does what is due at monotonic `now`; returns the monotonic time of the next tick."""
+        return now + self.tick_every_s
+
+    def wants_tick_after(self, message: Message) -> bool:  # noqa: ARG002 - for subclasses to decide
+        """Whether a told `message` brings the next tick forward to now."""
+        return False
+
+    def close(self, grace_s: float) -> None:
+        """Ends the work within `grace_s`, leaving nothing half-done; called once, from the child's main thread."""
+
+    def receive(self, message: Message) -> Message | Reply | None:
+        raise TypeError(f"{type(self).__name__} does not know {type(message).__name__}")

@@ -1,0 +1,165 @@
+"""Where children come from: a single-threaded parent that has already imported what strategies need.
+
+A child forked from it shares those pages, so it costs a few megabytes and milliseconds. Each child is forked twice: the
+one in between ends at once, and the kernel hands the child to the supervisor (a subreaper), which can then wait for it,
+signal it without doubt about its identity, and keep it when this process dies.
+"""
+
+import ctypes
+import functools
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import structlog
+
+from actors.runtime.heartbeat import ignore_signals
+
+logger = structlog.get_logger()
+
+REQUEST_LIMIT: Final = 64 * 1024
+_PRELOAD: Final = ("actors.runtime.child_main", "actors.strategy", "engine.store.transport.supabase")
+_REHEARSALS: Final = 10  # the interpreter rewrites a function when it has been called so often
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_M_ARENA_MAX: Final = -8
+_THREADS_END_S: Final = 5.0  # a thread that was joined may be the kernel's for another moment
+_LOOK_AGAIN_S: Final = 0.005
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) for options that take one number. Raises OSError."""
+    if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process instead of init's."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(death_signal: int) -> None:
+    """The kernel sends `death_signal` to this process when its parent ends. Set it after the last fork."""
+    prctl(_PR_SET_PDEATHSIG, death_signal)
+
+
+def main(requests: socket.socket, supervisor: int) -> None:
+    """Serves spawn requests until the supervisor's end of `requests` closes: JSON in, ``{"pid": …}`` out.
+
+    The answer is ``{"error": …}`` when the kernel has no room for another process now.
+    """
+    die_with_parent(signal.SIGKILL)
+    ignore_signals()
+    warm_up()
+    await_single_thread(_THREADS_END_S)
+    requests.send(b"{}")
+    while request := requests.recv(REQUEST_LIMIT):
+        try:
+            answer: dict[str, Any] = {"pid": _fork_twice(requests, json.loads(request), supervisor)}
+        except OSError as error:
+            answer = {"error": str(error)}
+        requests.send(json.dumps(answer).encode())
+
+
+def warm_up() -> None:
+    """Everything a child needs, loaded and used once, in pages that no child's garbage collector will ever touch.
+
+    Nothing is collected before the freeze: the holes would be filled by children, each copying a page for it.
+    """
+    gc.disable()
+    _libc().mallopt(_M_ARENA_MAX, 1)  # a heap for each of a child's threads is waste where one thread runs at a time
+    for module in _PRELOAD:
+        importlib.import_module(module)
+    importlib.import_module("actors.warmup.cycles").rehearse_often(_REHEARSALS)
+    gc.freeze()
+
+
+def await_single_thread(within_s: float) -> bool:
+    """Whether this process has one thread, at the latest after `within_s`. Others are told of: a fork may copy a lock
+    that one of them holds, and leave it locked for ever."""
+    until = time.monotonic() + within_s
+    while len(threads := list(Path("/proc/self/task").iterdir())) > 1:
+        if time.monotonic() > until:
+            names = [_name_of(thread) for thread in threads]
+            logger.warning("fork_server_has_threads", threads=len(names), names=", ".join(names))
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True
+
+
+def _name_of(thread: Path) -> str:
+    try:
+        return (thread / "comm").read_text().strip()
+    except OSError:
+        return "ended"
+
+
+def _fork_twice(requests: socket.socket, request: dict[str, Any], supervisor: int) -> int:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as pipe:
+        try:
+            between = os.fork()
+            if between == 0:
+                _fork_again(requests, (reader, writer), request, supervisor)
+        finally:
+            os.close(writer)
+        os.waitpid(between, 0)
+        told = pipe.read()
+    if not told:
+        raise BlockingIOError("no second process could be forked")
+    return int(told)
+
+
+def _fork_again(requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], supervisor: int) -> NoReturn:
+    """The short life of the process in between."""
+    try:
+        between = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _run_child(requests, pipe, request, between, supervisor)
+        os.write(pipe[1], str(child).encode())
+    finally:
+        _leave_at_once(0)
+
+
+def _run_child(
+    requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], between: int, supervisor: int
+) -> NoReturn:
+    try:
+        requests.close()
+        for descriptor in pipe:
+            os.close(descriptor)
+        while os.getppid() == between:
+            time.sleep(0.0005)  # until the kernel has handed us on
+        die_with_parent(request["death_signal"])
+        gc.enable()
+        if os.getppid() != supervisor:
+            _leave_at_once(1)
+        from actors.runtime import child_main
+
+        child_main.run(request, supervisor)
+    except BaseException:  # noqa: BLE001 - the end of a forked process: nothing may return into the server's loop
+        traceback.print_exc()
+    _leave_at_once(1)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

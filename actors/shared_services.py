@@ -1,0 +1,71 @@
+"""The market and the limiter as a cycle sees them, reached as peers."""
+
+from uuid import UUID
+
+from actors.messages import AcquirePermit, GetSnapshot, Permit, ReleasePermit, Snapshot
+from actors.runtime.actor import Peers
+from engine.domain.errors import ModelGone, StrategyFault
+from engine.domain.market import MarketSnapshot
+from engine.llm.outcome import Call, Outcome
+from engine.llm.retry import Granted
+from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+
+_OWN_DOING = frozenset({"unknown_symbol", "too_large"})
+
+
+class PeersDesk:
+    """One strategy's way to the shared actors. A refusal is a Skip, or a StrategyFault if it is the row's own doing."""
+
+    def __init__(self, peers: Peers, strategy_id: UUID) -> None:
+        self._peers = peers
+        self._id = strategy_id
+
+    def snapshot(self, venue: str, symbol: str, interval: str, deadline: float) -> MarketSnapshot:
+        """Raises Skip when there is no usable data by `deadline`, StrategyFault for a symbol that does not exist."""
+        ask = GetSnapshot(venue=venue, symbol=symbol, interval=interval, deadline=deadline)
+        try:
+            return self._peers.ask("market", ask, Snapshot).snapshot
+        except Skip as skip:
+            raise _as_it_is(skip) from None
+
+    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+        """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one.
+
+        Raises ModelGone or UpstreamUnavailable when the provider told another strategy that it does not serve the
+        model, or refuses the account.
+        """
+        ask = AcquirePermit(
+            strategy_id=self._id, model=model, tokens=tokens, holds_position=holds_position, deadline=deadline
+        )
+        try:
+            permit = self._peers.ask("limiter", ask, Permit)
+        except Skip as skip:
+            raise _as_it_is(skip) from None
+        return Granted(permit.permit_id, permit.waited_s, tokens)
+
+    def release(self, granted: Granted, call: Call) -> None:
+        """Unknown use counts as all that was reserved."""
+        used = granted.tokens if call.tokens is None else call.tokens
+        message = ReleasePermit(
+            permit_id=granted.permit_id,
+            model=call.model,
+            tokens=used if call.sent else None,
+            refused=call.outcome is Outcome.RATE_LIMITED,
+            limit=call.limit,
+            reason=call.reason,
+            account_refused=call.account_refusal,
+            gone=call.reason or "gone" if call.outcome is Outcome.MODEL_GONE else None,
+            is_served=call.completion is not None or call.outcome in (Outcome.UNUSABLE, Outcome.CUT),
+            requests_per_day=call.requests_per_day,
+            tokens_per_minute=call.tokens_per_minute,
+            retry_after_s=call.retry_after_s,
+        )
+        self._peers.tell("limiter", message)
+
+
+def _as_it_is(skip: Skip) -> SparkyError:
+    if skip.kind == "model_gone":
+        return ModelGone(str(skip))
+    if skip.kind == "account_refused":
+        return UpstreamUnavailable("groq", str(skip))
+    return StrategyFault(str(skip)) if skip.kind in _OWN_DOING else skip

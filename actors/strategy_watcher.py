@@ -1,0 +1,131 @@
+"""Knows which strategies should run: reads it from the store and tells the supervisor, which never sees a database."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from actors.messages import Demand, Demanded, StrategyChanged, UnattendedPositions
+from actors.runtime.actor import Actor, Peers
+from actors.runtime.messages import ChildParked, Message, Wanted, WantedStrategy
+from engine.domain.errors import Superseded
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.settings.setting_values import model_name
+from engine.platform.settings.settings import Settings
+from engine.store.cycles import WantedRow
+from engine.store.store import Store, open_store
+
+logger = structlog.get_logger()
+
+UNATTENDED_EVERY_S: Final = 15.0
+_WRITING_S: Final = 5.0  # within a tick: a thousand rows to pause must not keep this actor from its promise
+
+
+class Roster(Actor):
+    """While the store is down the supervisor hears nothing and keeps running what runs."""
+
+    def __init__(self, store: Store, peers: Peers, poll_s: float) -> None:
+        super().__init__()
+        self._store = store
+        self._peers = peers
+        self._poll_s = poll_s
+        self._revisions: dict[UUID, str] = {}
+        self._parked: dict[UUID, ChildParked] = {}
+        self._store_is_up = True
+        self._count_at = 0.0
+        self._counts = True
+
+    def tick(self, now: float) -> float:
+        try:
+            rows = self._store.running_strategies()
+            parked = self._write_parked(rows, now + _WRITING_S)
+            self._publish([row for row in rows if row.id not in parked])
+            self._count_unattended(now)
+            self._note_store(up=True)
+        except (UpstreamUnavailable, Superseded) as error:
+            self._note_store(up=False, reason=str(error))
+        return now + self._poll_s
+
+    def receive(self, message: Message) -> None:
+        if not isinstance(message, ChildParked):
+            raise TypeError(f"the roster does not know {type(message).__name__}")
+        self._parked[message.strategy_id] = message
+
+    def wants_tick_after(self, message: Message) -> bool:
+        return isinstance(message, ChildParked)
+
+    def _write_parked(self, rows: Iterable[WantedRow], until: float) -> set[UUID]:
+        """Writes each parking into its row; whose that was. What cannot be written now is kept for the next tick.
+
+        A row that has changed since is left alone: the supervisor starts it afresh.
+        """
+        revisions = {row.id: row.revision for row in rows}
+        written = set()
+        for strategy_id, parked in list(self._parked.items()):
+            if time.monotonic() > until:
+                break
+            if revisions.get(strategy_id) == parked.revision:
+                self._store.pause_strategy(strategy_id, parked.reason, parked.traceback)
+                written.add(strategy_id)
+            del self._parked[strategy_id]
+        return written
+
+    def _publish(self, rows: Sequence[WantedRow]) -> None:
+        wanted = tuple(
+            WantedStrategy(id=row.id, name=row.name, cadence_s=float(row.cadence_seconds), revision=row.revision)
+            for row in rows
+        )
+        self._peers.tell("supervisor", Wanted(strategies=wanted))
+        self._peers.tell("limiter", Demanded(demands=_demands(rows)))
+        for row in rows:
+            if self._revisions.get(row.id, row.revision) != row.revision:
+                self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
+        revisions = {row.id: row.revision for row in rows}
+        if revisions != self._revisions:
+            self._count_at = 0.0  # what a strategy held may have nobody now
+        self._revisions = revisions
+
+    def _count_unattended(self, now: float) -> None:
+        """Now and then, and when other rows run. While the database is away the monitor hears nothing.
+
+        A schema without the function (it comes with a migration) is no reason to end: strategies run without it.
+        """
+        if now < self._count_at:
+            return
+        try:
+            books = Counter(each.is_paper for each in self._store.unattended_positions())
+        except BadConfiguration as error:
+            if self._counts:
+                logger.warning("unattended_positions_not_counted", reason=str(error))
+            self._counts, self._count_at = False, now + UNATTENDED_EVERY_S
+            return
+        self._counts, self._count_at = True, now + UNATTENDED_EVERY_S
+        self._peers.tell("monitor", UnattendedPositions(paper=books[True], live=books[False]))
+
+    def _note_store(self, *, up: bool, reason: str | None = None) -> None:
+        if up != self._store_is_up:
+            self._store_is_up = up
+            logger.warning("store_is_back" if up else "store_is_away", reason=reason)
+
+
+def _demands(rows: Iterable[WantedRow]) -> tuple[Demand, ...]:
+    """Without rows whose model no provider has: their strategies are faulted and never ask."""
+    counts = Counter((row.model, float(row.cadence_seconds)) for row in rows if _can_be_asked(row.model))
+    return tuple(
+        Demand(model=model, cadence_s=cadence_s, strategies=count) for (model, cadence_s), count in counts.items()
+    )
+
+
+def _can_be_asked(model: str | None) -> bool:
+    try:
+        return model is None or bool(model_name(model))
+    except ValueError:
+        return False
+
+
+def make(settings: Settings, peers: Peers, argument: str) -> Roster:
+    """`argument` is the run of the engine."""
+    return Roster(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)

@@ -1,0 +1,1 @@
+"""Commands for people: strategies, credentials, history, kill switch."""

@@ -1,0 +1,154 @@
+"""Closes what is held through the webhook server, as any signal does, and looks into the books afterwards."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from cli.output import Column, plain
+from cli.run import process_plan
+from engine.domain.positions import Position
+from engine.domain.signal import Signal, SignalOutcome
+from engine.outbox import delivery
+from engine.platform.errors import BadConfiguration, SealedElsewhere, SparkyError
+from engine.platform.http.deadline_session import Sender
+from engine.platform.settings.settings import Settings
+from engine.store.store import Store
+from engine.store.webhook_rows import UnfinishedRequest
+
+ATTEMPTS: Final = 5
+UNDER_WAY_S: Final = 30.0  # what was begun before has ended by then, or waits for its venue
+DELIVERED: Final = SignalOutcome.DELIVERED.value
+STILL_OPEN: Final = "still_open"
+_UNSIGNED: Final = "the person has no webhook secret; `sparky credentials set webhook` gives it one"
+
+COLUMNS: Final = (
+    Column("strategy", "strategy_name"),
+    Column("symbol", "symbol"),
+    Column("side", "side"),
+    Column("paper", "is_paper"),
+    Column("outcome", "outcome"),
+    Column("reason", "reason", wraps=True),
+)
+
+
+class Closing(NamedTuple):
+    """What became of each position (and of each signal that was under way), and what is held still."""
+
+    closed: list[dict[str, Any]]
+    still_open: list[dict[str, Any]]
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.still_open and all(each["outcome"] == DELIVERED for each in self.closed)
+
+    def hint(self, settings: Settings) -> str:
+        """What a person does first, where it is the webhook server that is away."""
+        if any(each.get("is_unanswered") for each in self.closed):
+            url = process_plan.resolve(settings).webhook_url
+            return f" No webhook server answers at {url}: `sparky serve` (or `sparky up`) starts it."
+        return ""
+
+
+def close_held(settings: Settings, store: Store, user_id: UUID | None, strategy_id: UUID | None) -> Closing:
+    """Sends a CLOSE for every open position of the person or strategy (of everybody when both are None).
+
+    Entries must be refused already. One that had passed its limits before still fills: it is waited for, and closed.
+    Safe to repeat and to break off at any moment: what is closed is closed.
+    """
+    url = process_plan.resolve(settings).webhook_url
+    if url is None:
+        raise SparkyError("WEBHOOK_URL names no webhook server.")
+
+    def is_covered(row: UnfinishedRequest) -> bool:
+        return user_id in {None, row.user_id} and strategy_id in {None, row.strategy_id}
+
+    under_way = {row.request_id for row in store.unfinished_requests() if is_covered(row)}
+    sender, seen = Sender(1), dict[UUID, dict[str, Any]]()
+    try:
+        _close_unseen(sender, url, store, store.held_positions(user_id, strategy_id), seen)
+        waiting = _awaited(store, under_way)
+        _close_unseen(sender, url, store, store.held_positions(user_id, strategy_id), seen)
+    finally:
+        sender.close()
+    still_open = store.held_positions(user_id, strategy_id)
+    for position in still_open:
+        if seen.setdefault(position.id, _facts(position) | _end(DELIVERED, None))["outcome"] == DELIVERED:
+            said = seen[position.id]["reason"] or "opened meanwhile"
+            seen[position.id] |= _end(STILL_OPEN, f"it is still in the books ({said})")
+    names: dict[UUID | None, str] = {row.id: row.name for row in store.list_strategies()}
+    closed = [{"strategy_name": names.get(each["strategy_id"])} | each for each in seen.values()]
+    closed += [{"strategy_name": names.get(row.strategy_id)} | _unknown(row) for row in waiting]
+    return Closing([plain(each) for each in closed], [plain(each) for each in still_open])
+
+
+def _close_unseen(
+    sender: Sender, url: str, store: Store, positions: Sequence[Position], seen: dict[UUID, dict[str, Any]]
+) -> None:
+    for position in positions:
+        if position.id not in seen:
+            seen[position.id] = _facts(position) | _closed(sender, url, store, position)
+
+
+def _awaited(store: Store, under_way: set[str]) -> list[UnfinishedRequest]:
+    """Waits for the requests `under_way`; those that have not ended in time."""
+    deadline = time.monotonic() + UNDER_WAY_S
+    while left := [row for row in store.unfinished_requests() if row.request_id in under_way]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def _facts(position: Position) -> dict[str, Any]:
+    told: dict[str, Any] = {"strategy_id": position.strategy_id, "symbol": position.symbol}
+    return told | {"side": str(position.side), "is_paper": position.is_paper}
+
+
+def _end(outcome: str, reason: str | None, *, is_unanswered: bool = False) -> dict[str, Any]:
+    """`is_unanswered`: no webhook server answered the last attempt."""
+    return {"outcome": outcome, "reason": reason, "is_unanswered": is_unanswered}
+
+
+def _unknown(row: UnfinishedRequest) -> dict[str, Any]:
+    told = {"strategy_id": row.strategy_id, "symbol": row.symbol, "side": row.action, "is_paper": None}
+    return told | _end("unknown", "a signal from before is still being executed")
+
+
+def _closed(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:
+    """How one position's exit ended; keys of one person that cannot be read are no reason to leave others open."""
+    try:
+        secret = store.webhook_secret(position.user_id)
+        if secret is None:
+            return _end(SignalOutcome.DEAD.value, _UNSIGNED)
+        attempt = _attempt(sender, url, position, secret)
+    except (BadConfiguration, SealedElsewhere, ValueError) as error:
+        return _end(SignalOutcome.DEAD.value, str(error))
+    return _end(attempt.outcome.value, attempt.reason, is_unanswered=attempt.status is None)
+
+
+def _attempt(sender: Sender, url: str, position: Position, secret: SecretStr) -> delivery.Attempt:
+    now = datetime.now(UTC)
+    name = uuid.uuid5(position.id, f"kill/{now.isoformat()}")
+    payload = {
+        "user_id": str(position.user_id),
+        "exchange": position.exchange,
+        "symbol": position.symbol,
+        "action": "CLOSE",
+        "strategy_id": None if position.strategy_id is None else str(position.strategy_id),
+        "environment": "paper" if position.is_paper else "production",
+        "source": "kill_switch",
+        "signal_id": str(name),
+    }
+    row = {"id": name, "user_id": position.user_id, "strategy_id": position.strategy_id, "symbol": position.symbol}
+    signal = Signal.model_validate(row | {"payload": payload, "attempts": 1, "created_at": now, "expires_at": now})
+    for _ in range(ATTEMPTS):
+        attempt = delivery.post(sender, url, signal, secret)
+        if attempt.outcome is not SignalOutcome.RETRY:
+            break
+        time.sleep(min(attempt.retry_in_s or 1.0, 2.0))
+    return attempt

@@ -1,0 +1,292 @@
+"""`sparky strategy …`: create, look at, start, pause and end strategies."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from cli import output
+from cli.commands import users
+from cli.commands.venue_names import check_exists, command_for_keys, has_keys
+from cli.context import database_here, settings_here
+from cli.output import Column
+from cli.streams import read_stdin
+from engine.domain.decimals import digits
+from engine.domain.errors import StrategyFault
+from engine.domain.positions import MarginMode
+from engine.domain.strategy import Adding, EntryRules, RiskProfile, StrategyStatus
+from engine.platform.errors import BadConfiguration, SparkyError
+from engine.platform.text_encoding import decoded, is_unicode
+from engine.store.admin_rows import NewStrategy, StrategyRow
+from engine.store.store import Store
+from engine.venues.verified_venues import why_not_live
+
+app = typer.Typer(no_args_is_help=True, help="Create, look at, start, pause and end strategies.")
+
+COLUMNS = (
+    Column("id", output.short_id("id")),
+    Column("name", "name"),
+    Column("status", "status"),
+    Column("profile", "risk_profile"),
+    Column("symbols", "target_assets", wraps=True),
+    Column("every s", output.figure("cadence_seconds"), is_number=True),
+    Column("paper", "is_paper_trading"),
+    Column("capital USD", output.usd("capital_usd"), is_number=True),
+    Column("paused because", "paused_reason", wraps=True),
+)
+
+_MOST_HINTS: Final = 3
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
+Which = Annotated[str, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.")]
+
+
+@app.command("list")
+def list_all(as_json: AsJson = False) -> None:
+    """List all strategies."""
+    with database_here() as store:
+        rows = store.list_strategies()
+    output.answer(rows, COLUMNS, as_json=as_json, empty="There are no strategies; `sparky strategy create` makes one.")
+
+
+@app.command()
+def show(which: Which, as_json: AsJson = False) -> None:
+    """Show everything about one strategy; `rules` are the entry rules in force, `costs` what an entry may cost."""
+    with database_here() as store:
+        row = find(store, which)
+        shown = output.plain(row) | {"rules": output.plain(_rules(store, row)), "costs": _costs(store, row)}
+    output.answer_one(shown, as_json=as_json)
+
+
+@app.command()
+def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the parameters
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Comma-separated, as in BTCUSDT,ETHUSDT.")] = None,
+    risk: Annotated[
+        RiskProfile | None, typer.Option(help="Decides the prompt, and the entry rules that are not given.")
+    ] = None,
+    cadence: Annotated[float | None, typer.Option(help="Seconds from tick to tick.")] = None,
+    capital: Annotated[str | None, typer.Option(help="USD that P&L and drawdown are counted from.")] = None,
+    max_position: Annotated[str | None, typer.Option(help="Largest position in USD.")] = None,
+    min_confidence: Annotated[float | None, typer.Option(help="Below it, LONG and SHORT become HOLD; 0 to 1.")] = None,
+    max_drawdown: Annotated[float | None, typer.Option(help="Percent; beyond it the strategy may only close.")] = None,
+    leverage: Annotated[int | None, typer.Option(help="Largest leverage.")] = None,
+    budget: Annotated[str | None, typer.Option(help="USD that the model may cost per day (UTC).")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, if not the first of GROQ_MODEL.")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Venue to trade on, if not SPARKY_MARKET.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Own instructions, added to those of the profile.")] = None,
+    context: Annotated[str | None, typer.Option(help="Longer candles to show as well: 15m, 1h or 15m,1h.")] = None,
+    stop_required: Annotated[
+        bool | None, typer.Option("--stop-required/--no-stop-required", help="Whether an entry needs a stop.")
+    ] = None,
+    max_entry: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Share of --max-position that one entry may have.")
+    ] = None,
+    adding: Annotated[Adding | None, typer.Option(help="Whether entries may add to a position.")] = None,
+    min_stop: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Least distance of a stop from the entry.")
+    ] = None,
+    max_spread: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="No entry while the ask is so far above the bid.")
+    ] = None,
+    max_slippage: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="No entry that fills so much worse than the best price.")
+    ] = None,
+    margin_mode: Annotated[
+        MarginMode | None, typer.Option(help="Set before live entries; else as the account has it, on paper isolated.")
+    ] = None,
+    paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
+    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
+    from_json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the fields from a JSON object; - is stdin.")
+    ] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a strategy; it is paused until it is started. Options win over the fields of --from-json."""
+    fields: dict[str, Any] = read_fields(from_json) if from_json is not None else {}
+    options: dict[str, Any] = {
+        "name": name,
+        "target_assets": None if symbols is None else _parts(symbols),
+        "risk_profile": risk,
+        "cadence_seconds": cadence,
+        "capital_usd": capital,
+        "max_position_usd": max_position,
+        "min_confidence": min_confidence,
+        "max_drawdown_percent": max_drawdown,
+        "leverage_max": leverage,
+        "daily_llm_budget_usd": budget,
+        "model": model,
+        "exchange": exchange,
+        "custom_prompt": prompt,
+        "context_intervals": None if context is None else _parts(context),
+        "stop_loss_required": stop_required,
+        "max_entry_percent": max_entry,
+        "adding": adding,
+        "min_stop_loss_percent": min_stop,
+        "max_spread_percent": max_spread,
+        "max_slippage_percent": max_slippage,
+        "margin_mode": margin_mode,
+        "is_paper_trading": paper,
+    }
+    fields |= {field: value for field, value in options.items() if value is not None}
+    if start:
+        fields["status"] = StrategyStatus.RUNNING
+    check_names(fields)
+    fields.setdefault("exchange", settings_here().exchange)
+    with database_here() as store:
+        if "user_id" not in fields:
+            fields["user_id"] = users.person(store, user)
+        new = NewStrategy.of(fields)
+        check_budget(new.model, new.daily_llm_budget_usd)
+        untested = None if new.is_paper_trading else why_not_live(new.exchange)
+        if untested is not None:
+            raise SparkyError(untested)
+        check_exists(new.exchange)
+        row = store.create_strategy(new)
+        email = store.email_of(row.user_id)
+        is_keyless = not (new.is_paper_trading or has_keys(store, row.user_id, row.exchange))
+    if is_keyless:
+        output.say(
+            f"Its person has no keys for {row.exchange}, without which every entry is refused: "
+            f"{command_for_keys(row.exchange, email)} stores them.",
+            err=True,
+        )
+    if as_json:
+        output.answer_one(row, as_json=True)
+    else:
+        output.say(f"Created {row.name} ({row.id}), {row.status}.")
+
+
+@app.command()
+def start(which: Which, as_json: AsJson = False) -> None:
+    """Let a strategy run; a running Sparky follows within 5 s."""
+    _set_status(which, StrategyStatus.RUNNING, as_json=as_json)
+
+
+def _rules(store: Store, row: StrategyRow) -> EntryRules | None:
+    """The entry rules in force; None for a row that is invalid, which enters nothing."""
+    try:
+        context = store.strategy_context(row.id)
+    except StrategyFault:
+        return None
+    return context.strategy.rules if context else None
+
+
+def _costs(store: Store, row: StrategyRow) -> dict[str, str] | None:
+    """The limits of spread and slippage in force; None where they cannot be read, and nothing is entered."""
+    from engine.risk.entry_costs import CostLimits  # the webhook server's rule, which other commands do not need
+
+    try:
+        portfolio = store.portfolio(row.user_id, row.exchange, row.id, is_paper=row.is_paper_trading)
+    except BadConfiguration:
+        return None
+    limits = CostLimits.of(portfolio)
+    return {
+        "max_spread_percent": digits(limits.max_spread_percent),
+        "max_slippage_percent": digits(limits.max_slippage_percent),
+    }
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
+    """Raises BadConfiguration for a budget that cannot be kept, since a model that may be asked has no price."""
+    unpriced = settings_here().model_without_price(model)
+    if budget_usd is not None and unpriced is not None:
+        raise BadConfiguration(
+            f"The budget cannot be kept, for SPARKY_LLM_PRICES has no price of {unpriced}: add it, or name no budget."
+        )
+
+
+def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:
+    with database_here() as store:
+        row = find(store, which)
+        if status is StrategyStatus.RUNNING:
+            check_budget(row.model, row.daily_llm_budget_usd)
+        row = store.set_strategy_status(row.id, status)
+    _told(row, as_json=as_json)
+
+
+def _told(row: StrategyRow, *, as_json: bool) -> None:
+    if as_json:
+        output.answer_one(row, as_json=True)
+    else:
+        output.say(f"{row.name} is {row.status}.")
+
+
+def find(store: Store, which: str, *, may_have_ended: bool = False) -> StrategyRow:
+    """The one strategy of that id, name, or beginning of an id (6 digits or more). Raises SparkyError.
+
+    A name is that of a living strategy; with `may_have_ended`, where none has it, of an ended one that holds something.
+    """
+    rows = store.list_strategies()
+    wanted = which.strip().lower()
+    alive = [row for row in rows if row.status != StrategyStatus.TERMINATED]
+    found = [row for row in rows if str(row.id) == wanted] or [row for row in alive if row.name == which]
+    if not found and len(wanted) >= 6:
+        found = [row for row in rows if str(row.id).startswith(wanted)]
+    if not found and may_have_ended:
+        found = [row for row in rows if row.name == which and store.held_positions(None, row.id)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_ids(found)}.")
+    names = [row.name for row in alive]
+    close = [name for name in names if which and name.startswith(which)] or difflib.get_close_matches(which, names, n=1)
+    hint = f"did you mean {' or '.join(close[:_MOST_HINTS])}?" if close else "`sparky strategy list` shows what exists."
+    raise SparkyError(f"There is no strategy {which}; {hint}")
+
+
+def _ids(rows: list[StrategyRow]) -> str:
+    return ", ".join(str(row.id) for row in rows)
+
+
+def read_fields(source: str) -> dict[str, Any]:
+    """The JSON object in a file, or on stdin for ``-``. Raises SparkyError with one sentence."""
+    try:
+        text = decoded(read_stdin() if source == "-" else Path(source).read_bytes())
+    except OSError as error:
+        raise SparkyError(f"{source} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise SparkyError(f"{source} is no UTF-8 text: save it as UTF-8.") from None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SparkyError(f"{source} is not JSON: {error}.") from error
+    if not is_unicode(json.dumps(data, ensure_ascii=False)):
+        raise SparkyError(f"{source} holds half a character, which is no text.")
+    if not isinstance(data, dict):
+        raise SparkyError(f"{source} must hold one JSON object with a strategy's fields.")
+    return data
+
+
+def check_names(fields: Mapping[str, Any]) -> None:
+    """Raises SparkyError, with a suggestion, for the first field that a strategy does not have."""
+    known = list(NewStrategy.model_fields)
+    for name in fields:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(known)}."
+            raise SparkyError(f"A strategy has no field {name}; {hint}")
+
+
+def running_one(which: str) -> StrategyRow:
+    """The strategy that `which` means, from this directory's database. Raises SparkyError if it is not to run."""
+    with database_here() as store:
+        row = find(store, which)
+    if row.status != StrategyStatus.RUNNING:
+        raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
+    return row
+
+
+def running_ones() -> list[StrategyRow]:
+    """Every strategy that is to run, from this directory's database."""
+    with database_here() as store:
+        return [row for row in store.list_strategies() if row.status == StrategyStatus.RUNNING]

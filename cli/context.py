@@ -1,0 +1,73 @@
+"""What every command begins with: the settings of this directory and, for most, the database they name."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from cli import key_file
+from cli.run import process_plan
+from engine.platform import logs
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings, read_environment
+from engine.store.embedded import embedded_postgres
+from engine.store.embedded.command_database import Borrowed, BorrowedRpc, database
+from engine.store.schema.migrate import migrate
+from engine.store.store import Store, open_store
+
+
+def settings_here(overrides: Mapping[str, str | None] | None = None) -> Settings:
+    """Settings from the environment and `.env` in the working directory; options of the command win over both.
+
+    Raises BadConfiguration with all faults at once.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    settings = key_file.known(read_environment({**os.environ, **given}, Path(".env")))
+    resolved = process_plan.resolve(settings)
+    logs.configure("warning", settings.sparky_log_format, "sparky", logs.secrets_of(resolved))
+    return settings
+
+
+@contextmanager
+def database_here() -> Iterator[Store]:
+    """The store of this directory's settings, as `store_of`."""
+    with store_of(settings_here()) as store:
+        yield store
+
+
+@contextmanager
+def store_of(settings: Settings, *, may_start: bool = True, timeout_s: float = 10.0) -> Iterator[Store]:
+    """The store that `settings` name; every call of it may raise ServerAway where the database is embedded.
+
+    With `may_start` an embedded database is started for the while unless Sparky runs, whose own it is to start. Read
+    all that is needed, leave, then print or ask: a Sparky that starts meanwhile waits for what is under way. A call
+    ends within about `timeout_s`.
+    """
+    if not settings.embeds_database:
+        with open_store(settings, keep=False, timeout_s=timeout_s) as store:
+            yield store
+        return
+    _check_made(settings)
+    named = settings.model_copy(update={"database_url": SecretStr(embedded_postgres.dsn(settings.sparky_home))})
+    with Borrowed(settings, may_start=may_start) as server, open_store(named, keep=False, timeout_s=timeout_s) as store:
+        yield Store(BorrowedRpc(store.rpc, server), store.vault)
+
+
+def migrate_here() -> tuple[str, ...]:
+    """Brings the schema up to date; returns what was applied. Raises BadConfiguration or UpstreamUnavailable."""
+    settings = settings_here()
+    if settings.supabase_url is not None:
+        raise BadConfiguration("Supabase takes migrations from its own command: supabase db push, or set DATABASE_URL.")
+    with database(settings) as dsn:
+        return migrate(dsn)
+
+
+def _check_made(settings: Settings) -> None:
+    try:
+        is_made = embedded_postgres.data_dir(settings.sparky_home).exists()
+    except OSError as error:
+        raise BadConfiguration(f"The database in {settings.sparky_home} cannot be used: {error.strerror}.") from None
+    if not is_made:
+        raise BadConfiguration(f"There is no database in {settings.sparky_home} yet; `sparky up` makes it.")

@@ -1,0 +1,78 @@
+"""The doctor's look at keys and guards: is the right key in its place, and is the database closed to strangers?"""
+
+import base64
+import json
+
+from cli.doctor.check_result import Check, fault, ok, skipped
+from engine.platform.encryption import key_id, parse_keys
+from engine.platform.settings.settings import Settings
+from engine.store.credentials import GuardReport
+
+
+def service_key(settings: Settings) -> list[Check]:
+    """Whether SUPABASE_SERVICE_ROLE_KEY is what its name says, as far as the key itself tells."""
+    if settings.supabase_service_role_key is None:
+        return []
+    role = key_role(settings.supabase_service_role_key.get_secret_value())
+    if role in ("service_role", None):
+        return [
+            ok("supabase key", "of the service role" if role else "of an unknown form; the database check tries it")
+        ]
+    remedy = "take the service-role (secret) key from the project's API settings, and never show it to a browser"
+    return [fault("supabase key", f"SUPABASE_SERVICE_ROLE_KEY holds the key of {role}", remedy)]
+
+
+def key_role(key: str) -> str | None:
+    """The role that a Supabase API key, a JWT or of the newer form, is for; None if it does not say. Not verified."""
+    if key.startswith(("sb_secret_", "sb_publishable_")):
+        return "service_role" if key.startswith("sb_secret_") else "anon"
+    try:
+        payload = key.split(".")[1]
+        role = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["role"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
+    return str(role)
+
+
+def encryption_key(settings: Settings) -> list[Check]:
+    name = "encryption key"
+    if settings.sparky_encryption_key is not None:
+        keys = parse_keys(settings.sparky_encryption_key.get_secret_value())
+        ids = " and ".join(key_id(key) for key in keys)
+        if len(keys) > 1:
+            return [ok(name, f"{ids}; take the second away when `sparky credentials rotate` has run")]
+        return [ok(name, f"{ids}, of 32 random bytes")]
+    if settings.embeds_database:
+        return [skipped(name, "none yet; `sparky up` makes one in SPARKY_HOME")]
+    remedy = "openssl rand -base64 32, and set it wherever Sparky runs on this database"
+    return [fault(name, "SPARKY_ENCRYPTION_KEY is not set, so no secret can be stored", remedy)]
+
+
+def guards(report: GuardReport, settings: Settings) -> list[Check]:
+    """Whether the database is guarded as the migrations leave it, and every secret in it sealed."""
+    return [_row_level_security(report), _secrets(report.secrets, settings)]
+
+
+def _row_level_security(report: GuardReport) -> Check:
+    name = "row-level security"
+    if report.without_row_level_security:
+        tables = ", ".join(report.without_row_level_security)
+        return fault(name, f"off for {tables}", "alter table public.<name> enable row level security, for each")
+    if report.readable_by_anon or report.open_to_people:
+        opened = ", ".join(report.readable_by_anon + report.open_to_people)
+        remedy = "revoke what was granted: on the tables from anon, on the functions from public, anon, authenticated"
+        return fault(name, f"people were given what the migrations take from them: {opened}", remedy)
+    return ok(name, "on everywhere")
+
+
+def _secrets(kept: dict[str, int], settings: Settings) -> Check:
+    name, total, clear = "stored secrets", sum(kept.values()), kept.get("clear", 0)
+    ours = settings.sparky_encryption_key
+    known = set() if ours is None else {key_id(key) for key in parse_keys(ours.get_secret_value())}
+    strange = sorted(set(kept) - known - {"clear"})
+    if clear:
+        return fault(name, f"{clear} of {total} in the clear", "run `sparky credentials rotate`")
+    if strange:
+        remedy = "name that key second in SPARKY_ENCRYPTION_KEY and run `sparky credentials rotate`"
+        return fault(name, f"some are sealed with {', '.join(strange)}, which is not ours", remedy)
+    return ok(name, f"{total}, all sealed" if total else "none")

@@ -1,0 +1,70 @@
+"""The encryption key of one home: a file beside the embedded database, for those who set no SPARKY_ENCRYPTION_KEY."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from engine.platform.encryption import new_key, parse_keys
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
+
+_LARGEST_BYTES: Final = 1_000
+
+
+def path_of(settings: Settings) -> Path:
+    return settings.sparky_home / "encryption.key"
+
+
+def known(settings: Settings) -> Settings:
+    """`settings` with the key of its home, if they name none and the home has one.
+
+    Raises BadConfiguration if others may read the file, or it holds no key.
+    """
+    path = path_of(settings)
+    if settings.sparky_encryption_key is not None:
+        return settings
+    try:
+        if not path.exists():
+            return settings
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise BadConfiguration(f"Others may read {path}: chmod 600 it, and rotate the key if they are strangers.")
+        text = path.read_text("ascii")[:_LARGEST_BYTES].strip()
+        parse_keys(text)
+    except OSError as error:
+        raise BadConfiguration(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise BadConfiguration(f"{path} {error}.") from None
+    return settings.model_copy(update={"sparky_encryption_key": SecretStr(text)})
+
+
+def made(settings: Settings) -> Settings:
+    """As `known`, and a home without a key gets one. Raises BadConfiguration."""
+    settings = known(settings)
+    if settings.sparky_encryption_key is not None:
+        return settings
+    try:
+        settings.sparky_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(path_of(settings), new_key().get_secret_value() + "\n")
+    except FileExistsError:
+        pass  # another start was quicker
+    except OSError as error:
+        raise BadConfiguration(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from None
+    return known(settings)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and readable by its owner alone from the first byte on."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # no two drafts, nor one left by a crash, meet
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(fresh, path)
+    finally:
+        fresh.unlink()

@@ -1,0 +1,1 @@
+"""`sparky reconcile`: differences between books and venue, and how a person settles them."""

@@ -1,0 +1,220 @@
+"""What adopting a venue's state books, planned from what books and venue hold. Pure."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from engine.admin import adoption
+from engine.admin.adoption import Exit, Opening, Pricing, Source
+from engine.domain.positions import Position, Side
+from engine.platform.values import Frozen
+from engine.store.adoption import NamedPosition, SymbolBooks
+from engine.store.venue_record import net_of
+from engine.venues.account_record import AccountTrade
+from engine.venues.venue import VenuePosition
+
+ZERO: Final = Decimal(0)
+
+
+class Place(Frozen):
+    """One symbol of one person's account."""
+
+    user_id: UUID
+    email: str | None
+    exchange: str
+    symbol: str
+
+    @property
+    def person(self) -> str:
+        return self.email or str(self.user_id)
+
+
+class Wishes(Frozen):
+    """What a person says of the plan; `strategy_id` is that of the strategy that takes what is opened.
+
+    `named` are the options that name the account and `given` the others, as they were given. `takes_note` books also
+    what was noted as held outside Sparky.
+    """
+
+    price: Decimal | None = None
+    fee_usd: Decimal | None = None
+    strategy_id: UUID | None = None
+    strategy_name: str | None = None
+    takes_note: bool = False
+    named: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+
+
+class Seen(Frozen):
+    """Books and venue as they were looked at, the books first.
+
+    `foreign` are the account's trades that the books do not know, oldest first; `record_trouble` says why there are
+    none to see. `fired` are exits that protective orders made unseen. `is_listed` is False where the venue does not
+    know the symbol any more.
+    """
+
+    place: Place
+    books: SymbolBooks
+    position: VenuePosition | None
+    fired: tuple[Exit, ...] = ()
+    foreign: tuple[AccountTrade, ...] = ()
+    record_trouble: str | None = None
+    last_price: Decimal | None = None
+    at_ms: int | None = None
+    last_trade_id: int | None = None
+    lot: Decimal | None = None
+    is_listed: bool = True
+
+    @property
+    def venue_net(self) -> Decimal:
+        return ZERO if self.position is None else self.position.net
+
+    @property
+    def booked(self) -> Decimal:
+        return net_of(self.books.held)
+
+    @property
+    def difference(self) -> Decimal:
+        """What the venue holds beyond the books, without what the person holds outside Sparky."""
+        return self.venue_net - self.books.outside - self.booked
+
+    @property
+    def beyond(self) -> Decimal:
+        """What the venue holds beyond the books, which a note would say is held outside Sparky."""
+        return self.venue_net - self.booked
+
+    @property
+    def can_be_noted(self) -> bool:
+        return adoption.can_be_noted(self.beyond, self.venue_net, self.books.outside)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether neither the venue nor the books know anything of the symbol."""
+        books = self.books
+        is_empty = not books.held and books.outside == 0 and books.difference is None
+        return not self.is_listed and self.venue_net == 0 and is_empty
+
+    @property
+    def record(self) -> dict[str, int | None]:
+        """Up to where the account's record was looked at."""
+        return {"last_trade_id": self.last_trade_id, "at_ms": self.at_ms}
+
+    @property
+    def quantities(self) -> dict[str, Decimal]:
+        return {str(each.id): each.quantity for each in self.books.held}
+
+    def is_as(self, other: "Seen") -> bool:
+        """Whether books and venue hold the same as in `other`."""
+        here = (self.quantities, self.venue_net, self.books.outside, [each.order_id for each in self.fired])
+        return here == (other.quantities, other.venue_net, other.books.outside, [each.order_id for each in other.fired])
+
+
+class Plan(Frozen):
+    """What adopting books, and the protective orders (client ids) that are cancelled at the venue before.
+
+    `noted` is held outside Sparky as the books have it, and `outside` what stays of it.
+    """
+
+    exits: tuple[Exit, ...] = ()
+    opening: Opening | None = None
+    cancels: tuple[str, ...] = ()
+    noted: Decimal = ZERO
+    outside: Decimal = ZERO
+
+    @property
+    def books(self) -> bool:
+        return bool(self.exits) or self.opening is not None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.books and self.outside == self.noted
+
+    @property
+    def lacks_a_price(self) -> bool:
+        return any(line.price is None for line in (*self.exits, self.opening) if line is not None)
+
+
+def plan_of(seen: Seen, wishes: Wishes) -> Plan:
+    """What adopting the venue's state books. Pure."""
+    held = _after(seen.books.held, seen.fired)
+    noted = seen.books.outside
+    outside = ZERO if wishes.takes_note else adoption.note_beside(net_of(held), seen.venue_net, noted)
+    net = seen.venue_net - outside
+    change = adoption.change_to(held, net, seen.lot, wishes.strategy_id)
+    record = adoption.pricing_of(adoption.explaining(seen.foreign, net - net_of(held)))
+    exit_pricing = _pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, wishes)
+    entry = seen.position.entry_price if seen.position is not None and seen.position.entry_price > 0 else None
+    open_pricing = _pricing(record, entry, Source.ENTRY_PRICE, seen.at_ms, wishes)
+    fees = adoption.parts_of_fee(
+        wishes.fee_usd if wishes.fee_usd is not None or record is None else record.fee_usd,
+        [*(part for _, part in change.exits), *([abs(change.opened)] if change.opened else [])],
+    )
+    exits = tuple(
+        Exit(position=position, quantity=part, fee_usd=fee, **_priced(exit_pricing))
+        for (position, part), fee in zip(change.exits, fees, strict=False)
+    )
+    opening = None
+    if change.opened != 0:
+        opening = Opening(
+            side=Side.LONG if change.opened > 0 else Side.SHORT,
+            quantity=abs(change.opened),
+            strategy_id=wishes.strategy_id,
+            leverage=(seen.position and seen.position.leverage) or 1,
+            fee_usd=fees[-1],
+            **_priced(open_pricing),
+        )
+    return Plan(
+        exits=(*seen.fired, *exits),
+        opening=opening,
+        cancels=_cancels(seen, (*seen.fired, *exits)),
+        noted=noted,
+        outside=outside,
+    )
+
+
+def _after(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[NamedPosition]:
+    """What is held once the exits in `fired` are booked."""
+    gone = {each.position.id: each.quantity for each in fired}
+    left = [each.model_copy(update={"quantity": each.quantity - gone.get(each.id, ZERO)}) for each in held]
+    return [each for each in left if each.quantity > 0]
+
+
+def _pricing(
+    record: Pricing | None, price: Decimal | None, source: Source, at_ms: int | None, wishes: Wishes
+) -> Pricing | None:
+    """A person's word, else the record, else the venue's `price`; None where none of them tells one."""
+    if wishes.price is not None:
+        base = record or Pricing(source=Source.GIVEN, price=wishes.price, at_ms=at_ms)
+        return base.model_copy(update={"source": Source.GIVEN, "price": wishes.price})
+    return record or (None if price is None else Pricing(source=source, price=price, at_ms=at_ms))
+
+
+def _priced(pricing: Pricing | None) -> dict[str, Any]:
+    if pricing is None:
+        return {"price": None, "source": None}
+    return pricing.model_dump(include={"price", "source", "order_id", "at_ms"})
+
+
+def _cancels(seen: Seen, exits: Sequence[Exit]) -> tuple[str, ...]:
+    """The protective orders of positions that end, but for those that have filled."""
+    filled = {each.client_order_id for each in seen.fired}
+    left = {each.id for each in _after(seen.books.held, _summed(exits))}
+    names = [name for each in seen.books.held if each.id not in left for _, name in names_of(each)]
+    return tuple(name for name in names if name not in filled)
+
+
+def _summed(exits: Sequence[Exit]) -> list[Exit]:
+    """One exit for each position, of all that ends of it."""
+    whole: dict[UUID, Exit] = {}
+    for each in exits:
+        before = whole.get(each.position.id)
+        more = ZERO if before is None else before.quantity
+        whole[each.position.id] = each.model_copy(update={"quantity": each.quantity + more})
+    return list(whole.values())
+
+
+def names_of(position: Position) -> list[tuple[str, str]]:
+    """Exit reason and client order id of each order that protects it."""
+    ids = (("stop_loss", position.stop_loss_client_order_id), ("take_profit", position.take_profit_client_order_id))
+    return [(reason, name) for reason, name in ids if name is not None]

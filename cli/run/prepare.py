@@ -1,0 +1,75 @@
+"""The one child that ends by itself: it makes the database ready for all that come after it."""
+
+import time
+from typing import Final
+
+import structlog
+
+from actors.runtime.actor import Actor, Peers
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.settings.settings import Settings
+from engine.store.schema.demo_data import SYMBOLS, seed_demo
+from engine.store.schema.migrate import migrate
+from engine.store.store import open_store
+from engine.store.transport.postgres import connect
+from simulator.market.candle_file import symbol_of
+
+logger = structlog.get_logger()
+
+
+AGAIN_S: Final = 1.0
+
+
+class PrepareActor(Actor):
+    """Does the tasks it is given, once: ``migrate`` brings the schema up to date, ``demo`` seeds an empty database.
+
+    A database that is away is waited for, as long as it takes; the process ends only for what a person must mend.
+    """
+
+    def __init__(self, settings: Settings, tasks: frozenset[str]) -> None:
+        super().__init__()
+        self._settings = settings
+        self._tasks = tasks
+        self._is_waiting = False
+
+    def tick(self, now: float) -> float:
+        """Tries it once. Raises BadConfiguration when the database cannot be made ready."""
+        try:
+            self._prepare()
+        except UpstreamUnavailable as error:
+            if not self._is_waiting:
+                logger.warning("waiting_for_database", reason=str(error))
+            self._is_waiting = True
+            return time.monotonic() + AGAIN_S
+        self.finished = True
+        return now + self.tick_every_s
+
+    def _prepare(self) -> None:
+        if "migrate" in self._tasks:
+            self._migrate()
+        if "demo" in self._tasks:
+            self._seed()
+
+    def _migrate(self) -> None:
+        if self._settings.database_url is None:
+            return  # Supabase's schema comes with its own command; the doctor says when it is behind
+        url = self._settings.database_url.get_secret_value()
+        with connect(url):  # tells within 10 s that the database is away; a migration has more time
+            pass
+        applied = migrate(url)
+        logger.info("schema_is_current", migrations_applied=len(applied))
+
+    def _seed(self) -> None:
+        with open_store(self._settings, keep=False) as store:
+            names = seed_demo(store, self._settings, self._symbols())
+        if names:
+            logger.info("demo_strategies_created", strategies=", ".join(names))
+
+    def _symbols(self) -> tuple[str, ...]:
+        """What the demo trades: all that is simulated, which with candles from a file is its one symbol."""
+        path = self._settings.sparky_candles
+        return SYMBOLS if path is None else (symbol_of(path),)
+
+
+def make(settings: Settings, peers: Peers, argument: str) -> PrepareActor:  # noqa: ARG001 - every actor is made alike
+    return PrepareActor(settings, frozenset(argument.split(",")))

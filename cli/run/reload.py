@@ -1,0 +1,83 @@
+"""SIGHUP: the settings are read again, and the supervisor restarts whoever uses one that has changed."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from actors.runtime.child_spec import ChildSpec, Plan
+from cli.run import process_plan
+from engine.platform import logs
+from engine.platform.errors import BadConfiguration
+from engine.platform.settings.settings import Settings
+
+logger = structlog.get_logger()
+
+Reread = Callable[[], Settings]
+
+
+class Rereading:
+    """Called by the supervisor for a new plan; None leaves everything as it is.
+
+    A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops, unless it
+    was started to outlive its terminal (``nohup``): then the settings are read as ever.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: process_plan.Engine,
+        read: Reread,
+        compose: Callable[[Settings], list[ChildSpec]],
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._read = read
+        self._compose = compose
+        self._had_terminal = _has_terminal()
+        self._outlives_terminal = outlives_terminal()
+
+    def __call__(self) -> Plan | None:
+        if self._had_terminal and not _has_terminal():
+            self._had_terminal = False
+            logger.warning("terminal_gone", stops=not self._outlives_terminal)
+            if not self._outlives_terminal:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return None
+        try:
+            return self._plan(self._read())
+        except BadConfiguration as error:
+            logger.error("settings_refused", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
+            return None
+        finally:
+            _log_as_supervisor(self._settings)
+
+    def _plan(self, settings: Settings) -> Plan:
+        if settings.sparky_home != self._settings.sparky_home:
+            raise BadConfiguration("SPARKY_HOME cannot change while Sparky runs; stop it first.")
+        plan = process_plan.plan(settings, self._engine, self._compose(settings))
+        changed = [name for name, value in settings if value != getattr(self._settings, name)]
+        self._settings = settings
+        _log_as_supervisor(settings)
+        logger.info("settings_reread", changed=", ".join(sorted(changed)).upper() or "nothing")
+        return plan
+
+
+def _log_as_supervisor(settings: Settings) -> None:
+    secrets = logs.secrets_of(process_plan.resolve(settings))
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", secrets)
+
+
+def outlives_terminal() -> bool:
+    """Whether the signal of a terminal that hangs up is to be ignored: so ``nohup`` starts a program."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal that still exists."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""`sparky status`: processes, strategies and what needs attention."""

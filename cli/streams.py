@@ -1,0 +1,143 @@
+"""The standard streams of the command, as people leave them: closed, full, without a reader, showing less than Unicode.
+
+A closed stream is opened on /dev/null before anything else is opened: a socket or a lock file with its number would get
+the log. What a stream cannot show is replaced, see `engine.platform.text_encoding`.
+"""
+
+import codecs
+import errno
+import io
+import os
+import sys
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final, TextIO
+
+from engine.platform.errors import SparkyError
+from engine.platform.text_encoding import ERRORS, UTF8, await_room, encoding_of, register_errors
+
+STDIN, STDOUT, STDERR = range(3)
+_UTF8_MODE: Final = "PYTHONUTF8"
+_PLAIN_ASCII: Final = "plain_ascii"
+_STREAMS: Final = "PYTHONIOENCODING"
+
+
+class AnswerLost(SparkyError):
+    """What a command printed cannot be written; what it did is done."""
+
+
+class Output(io.RawIOBase):
+    """Writes to a descriptor. Once a write has failed, everything else is dropped: an answer is lost once.
+
+    A reader that has gone has read enough, which is no failure. Other failures raise AnswerLost, unless the stream
+    `is_optional`.
+    """
+
+    def __init__(self, descriptor: int, *, is_optional: bool) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._is_optional = is_optional
+        self._is_dropped = False
+
+    def write(self, data: Any) -> int:
+        """Writes all of `data`, also where the descriptor does not block. Raises AnswerLost."""
+        left = memoryview(data).cast("B")
+        length = len(left)
+        while left and not self._is_dropped:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                await_room(self._descriptor)
+            except OSError as error:
+                self._drop(error)
+        return length
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def _drop(self, error: OSError) -> None:
+        self._is_dropped = True
+        if not self._is_optional and error.errno != errno.EPIPE:
+            raise AnswerLost(f"The answer cannot be written: {error.strerror}.") from error
+
+
+def prepare() -> None:
+    """Makes the streams of this process usable, whatever they are; call it first thing.
+
+    In a locale that knows ASCII alone this process is replaced by itself in Python's UTF-8 mode: arguments, file names
+    and settings are then read as what they are. The streams keep their encoding.
+    """
+    open_missing()
+    replacement = in_utf8_mode(sys.orig_argv, os.environ, encoding_of(sys.stdout))
+    if replacement is not None and sys.executable:
+        os.execve(sys.executable, *replacement)  # noqa: S606 - ourselves
+    register_errors()
+    codecs.register(_find_plain_ascii)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(STDIN, encoding=UTF8, closefd=False)
+    sys.stdout = _text(STDOUT, encoding_of(sys.stdout), is_optional=False)
+    sys.stderr = _text(STDERR, encoding_of(sys.stderr), is_optional=True)
+
+
+def open_missing() -> None:
+    """Opens /dev/null in place of each standard stream that is closed; what this process starts inherits it."""
+    for number in (STDIN, STDOUT, STDERR):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the kernel gives the lowest number that is free
+
+
+def in_utf8_mode(
+    command: Sequence[str], environ: MutableMapping[str, str], stream_encoding: str
+) -> tuple[list[str], dict[str, str]] | None:
+    """Arguments and environment to run `command` again in UTF-8 mode; None where it reads more than ASCII.
+
+    `environ` says whether that has been tried: Python can be told to read no environment.
+    """
+    if codecs.lookup(sys.getfilesystemencoding()).name != "ascii" or environ.get(_UTF8_MODE) == "1":
+        return None
+    return [sys.executable, *command[1:]], {**environ, _UTF8_MODE: "1", _STREAMS: stream_encoding}
+
+
+def read_stdin() -> bytes:
+    """All that is written to the standard input."""
+    return sys.stdin.buffer.read()
+
+
+def encoding_of_answers() -> str:
+    """The encoding in which answers are written. Ask before rich's `Live` begins, which hides it."""
+    return encoding_of(sys.stdout)
+
+
+def _text(descriptor: int, encoding: str, *, is_optional: bool) -> TextIO:
+    output = Output(descriptor, is_optional=is_optional)
+    is_line_wise = is_optional or output.isatty()
+    is_ascii = codecs.lookup(encoding).name == "ascii"
+    return io.TextIOWrapper(
+        io.BufferedWriter(output),
+        encoding=_PLAIN_ASCII if is_ascii else encoding,
+        errors=ERRORS,
+        line_buffering=is_line_wise,
+    )
+
+
+def _find_plain_ascii(name: str) -> codecs.CodecInfo | None:
+    """ASCII by another name: under its own, click takes a stream for a misconfigured one and writes UTF-8 to it."""
+    if name != _PLAIN_ASCII:
+        return None
+    known = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        name=_PLAIN_ASCII,
+        encode=known.encode,
+        decode=known.decode,
+        incrementalencoder=known.incrementalencoder,
+        incrementaldecoder=known.incrementaldecoder,
+        streamreader=known.streamreader,
+        streamwriter=known.streamwriter,
+    )

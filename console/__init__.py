@@ -1,1 +1,0 @@
-"""What the `sparky` command is made of: composition, preparation, status, doctor, and the commands for people."""

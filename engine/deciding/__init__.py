@@ -1,0 +1,1 @@
+"""One cycle of one strategy, from its row to its recorded decision."""

@@ -1,0 +1,41 @@
+"""Lets a stopping strategy abandon a cycle in its model call, yet finish one that is between decision and record."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from engine.platform.errors import Skip
+
+
+class CommitGate:
+    """Entered around the record of a decision; closed once, from another thread, when the process is asked to stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Raises Skip("stopping") when the gate is closed: nothing is recorded any more."""
+        self._lock.acquire()
+        if self._closed.is_set():
+            self._lock.release()
+            raise Skip("stopping", "the strategy is being stopped")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def close(self, within_s: float) -> bool:
+        """Lets nobody in from now on and waits for a record in progress; False if it took longer than `within_s`."""
+        self._closed.set()
+        if not self._lock.acquire(timeout=max(0.0, within_s)):
+            return False
+        self._lock.release()
+        return True
+
+    def rest(self, seconds: float) -> None:
+        """Waits, but not for longer than the gate is open; then raises Skip("stopping")."""
+        if self._closed.wait(seconds):
+            raise Skip("stopping", "the strategy is being stopped")

@@ -1,0 +1,252 @@
+"""Turns whatever a model wrote into a bounded decision, or into a HOLD that says why: nothing is ever guessed."""
+
+import json
+from collections.abc import Mapping
+from decimal import ROUND_DOWN, Decimal
+from typing import Any, Final, NoReturn
+
+from engine.domain.decision import SCHEMA, Action, Decision
+from engine.domain.positions import Position, Side
+from engine.domain.strategy import EntryRules, StrategyContext
+from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.platform.plain_text import storable
+from engine.platform.values import Frozen
+from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
+
+LONGEST_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
+LONGEST_REASONING: Final = 100
+_LONGEST_NUMBER: Final = 32
+_LARGEST_SIZE_USD: Final = Decimal(10) ** 12
+_CENT: Final = Decimal("0.01")
+_OPTIONAL: Final = frozenset({"stop_loss_percent", "take_profit_percent"})
+
+
+class Limits(Frozen):
+    """What bounds a decision, whatever the model says.
+
+    `positions` are those of the strategy where it trades: the rules ask whether an entry adds to one of them.
+    """
+
+    target_assets: tuple[str, ...]
+    min_confidence: float
+    max_position_usd: Decimal
+    rules: EntryRules
+    positions: tuple[Position, ...] = ()
+
+
+class _UnusableError(ValueError):
+    """Why an answer cannot be used."""
+
+
+def limits_of(context: StrategyContext) -> Limits:
+    strategy = context.strategy
+    return Limits(
+        target_assets=strategy.target_assets,
+        min_confidence=strategy.min_confidence,
+        max_position_usd=strategy.max_position_usd,
+        rules=strategy.rules,
+        positions=tuple(each for each in context.positions if each.exchange == strategy.exchange),
+    )
+
+
+def parse(text: str, limits: Limits) -> Decision:
+    """The decision in `text`. Never raises, whatever the text.
+
+    An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak, of size 0 or
+    against the rules becomes a HOLD with `reason` alone. Sizes are USD, rounded down to cents and capped at
+    `max_position_usd` and at the largest entry that the rules allow.
+    """
+    try:
+        return _bounded(_checked(_only_object(text), limits), limits)
+    except (_UnusableError, NoAnswer) as fault:
+        return unusable(str(fault))
+
+
+def unusable(reason: str) -> Decision:
+    """The HOLD that is recorded in place of an answer that cannot be used."""
+    return Decision(action=Action.HOLD, reason=reason, is_fault=True)
+
+
+def blameless_hold(reason: str) -> Decision:
+    """The HOLD that is recorded where there is no answer and the strategy cannot help it."""
+    return Decision(action=Action.HOLD, reason=reason)
+
+
+def _bounded(decision: Decision, limits: Limits) -> Decision:
+    if decision.action not in (Action.LONG, Action.SHORT):
+        return decision.model_copy(update={"size_usd": Decimal(0)})
+    if decision.confidence < limits.min_confidence:
+        return held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
+    allowed = _apply_rules(decision, limits)
+    if isinstance(allowed, BrokenRule):
+        return held(decision, allowed.reason)
+    size_usd = allowed.quantize(_CENT, ROUND_DOWN)
+    if size_usd == 0:
+        return held(decision, f"{decision.action} with size 0")
+    most = f"{decision.size_usd:,.2f} USD were wanted, one entry may have {size_usd:,.2f} USD"
+    is_cut = size_usd < decision.size_usd.quantize(_CENT, ROUND_DOWN)
+    return decision.model_copy(update={"size_usd": size_usd, "size_reason": most if is_cut else None})
+
+
+def _apply_rules(decision: Decision, limits: Limits) -> Decimal | BrokenRule:
+    stop = decision.stop_loss_percent
+    entry = Entry(Side(decision.action), decision.size_usd, None if stop is None else Decimal(str(stop)))
+    held_here = [each for each in limits.positions if each.symbol == decision.symbol]
+    position = next((each for each in held_here if each.side is entry.side), held_here[0] if held_here else None)
+    return allowed_size(entry, limits.rules, limits.max_position_usd, position)
+
+
+def held(decision: Decision, reason: str) -> Decision:
+    """The HOLD that takes a usable decision's place."""
+    return decision.model_copy(update={"action": Action.HOLD, "size_usd": Decimal(0), "reason": reason})
+
+
+def _checked(answer: Mapping[str, Any], limits: Limits) -> Decision:
+    action = _action(answer["action"]) if "action" in answer else None
+    if action is Action.CLOSE:
+        return _checked_close(answer, limits)
+    unknown = sorted(set(answer) - set(SCHEMA["properties"]))
+    if unknown:
+        raise _UnusableError(f"unknown field {_shown(unknown[0])}")
+    missing = [name for name in SCHEMA["properties"] if name not in answer and name not in _OPTIONAL]
+    if action is None or missing:
+        raise _UnusableError(f"missing {missing[0]}")
+    symbol = _symbol(answer["symbol"], action, limits.target_assets)
+    if action is Action.HOLD:
+        return Decision(action=action, symbol=symbol, **_words_of(answer))
+    return Decision(
+        action=action,
+        symbol=symbol,
+        size_usd=_within(answer["size_usd"], "size_usd", Decimal(0), _LARGEST_SIZE_USD),
+        confidence=float(_within(answer["confidence"], "confidence", Decimal(0), Decimal(1))),
+        reasoning=_reasoning(answer["reasoning"]),
+        stop_loss_percent=_percent(answer.get("stop_loss_percent"), "stop_loss_percent"),
+        take_profit_percent=_percent(answer.get("take_profit_percent"), "take_profit_percent"),
+    )
+
+
+def _checked_close(answer: Mapping[str, Any], limits: Limits) -> Decision:
+    """An exit is never blocked by what has no effect on it: only the symbol must be right."""
+    if "symbol" not in answer:
+        raise _UnusableError("missing symbol")
+    symbol = _symbol(answer["symbol"], Action.CLOSE, limits.target_assets)
+    return Decision(action=Action.CLOSE, symbol=symbol, **_words_of(answer))
+
+
+def _words_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Confidence and reasoning of a CLOSE or HOLD; 0 and nothing where they are senseless."""
+    confidence, reasoning = answer.get("confidence"), answer.get("reasoning")
+    is_confidence = isinstance(confidence, Decimal) and 0 <= confidence <= 1
+    return {
+        "confidence": float(confidence) if isinstance(confidence, Decimal) and is_confidence else 0.0,
+        "reasoning": _reasoning(reasoning) if isinstance(reasoning, str) else "",
+    }
+
+
+def _action(value: object) -> Action:
+    if isinstance(value, str) and value in Action.__members__:
+        return Action(value)
+    raise _UnusableError(f"action is {_shown(value)}")
+
+
+def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | None:
+    if value is None and action is Action.HOLD:
+        return None
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise _UnusableError(f"symbol is {_shown(value)}, not one of the strategy's own")
+
+
+def _reasoning(value: object) -> str:
+    if not isinstance(value, str):
+        raise _UnusableError(f"reasoning is {_shown(value)}")
+    return storable(value)[:LONGEST_REASONING]
+
+
+def _within(value: object, name: str, low: Decimal, high: Decimal) -> Decimal:
+    if isinstance(value, Decimal) and low <= value <= high:
+        return value
+    raise _UnusableError(f"{name} is {_shown(value)}")
+
+
+def _percent(value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    percent = round(float(_within(value, name, Decimal(0), Decimal(100))), 4)
+    if not 0 < percent < 100:
+        raise _UnusableError(f"{name} is {_shown(value)}")
+    return percent
+
+
+def _only_object(text: str) -> dict[str, Any]:
+    """The one JSON object that `text` is, or that follows the model's thoughts in it; a fence or a sentence may precede
+    it."""
+    if len(text) > LONGEST_TEXT:
+        raise _UnusableError(f"an answer of {len(text)} characters")
+    whole = _whole_object(text)
+    if whole is not None:
+        return whole
+    rest = after_thoughts(text)
+    if len(rest) > LONGEST_ANSWER:
+        raise _UnusableError(f"an answer of {len(rest)} characters")
+    start = rest.find("{")
+    if start < 0:
+        raise _UnusableError("no JSON object in the answer" if rest.strip() else "an empty answer")
+    value, end = _decode_object(rest, start)
+    before, after = rest[:start].rstrip(), rest[end:].lstrip()
+    if any(brace in after for brace in "{}") or before.endswith("[") or after.startswith("]"):
+        raise _UnusableError("more than one JSON value in the answer")
+    check_surroundings(before, after)
+    return value
+
+
+def _whole_object(text: str) -> dict[str, Any] | None:
+    """`text` as one JSON object; None when it is not just that. Marks in its strings are words like any other."""
+    stripped = text.strip("\ufeff \t\r\n")
+    if not stripped.startswith("{") or len(stripped) > LONGEST_ANSWER:
+        return None
+    try:
+        value, end = _DECODER.raw_decode(stripped)
+    except (ValueError, RecursionError):
+        return None  # what is wrong with it, the closer look will say
+    return value if end == len(stripped) else None
+
+
+def _decode_object(text: str, start: int) -> tuple[dict[str, Any], int]:
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except _UnusableError:
+        raise
+    except (ValueError, RecursionError):
+        raise _UnusableError("the answer's JSON is broken") from None
+    return value, end
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise _UnusableError("a field is given twice")
+    return fields
+
+
+def _number(text: str) -> Decimal:
+    if len(text) > _LONGEST_NUMBER:
+        raise _UnusableError(f"a number of {len(text)} characters")
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise _UnusableError(f"{text} is too large a number") from None
+
+
+def _constant(name: str) -> NoReturn:
+    raise _UnusableError(f"{name} is no number")
+
+
+def _shown(value: object) -> str:
+    kind = {dict: "an object", list: "a list", Decimal: str(value)}.get(type(value))
+    return kind or storable(repr(value))[:60]
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_number, parse_int=_number, parse_constant=_constant
+)

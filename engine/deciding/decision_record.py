@@ -1,0 +1,115 @@
+"""How a decision is kept: the record of what was seen, said and made of it, and the signal that follows from it."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from engine.deciding.prompt import fingerprint, shown_notes
+from engine.domain.completion import Usage
+from engine.domain.decision import Decision
+from engine.domain.signal import SIGNAL_OF_ACTION
+from engine.domain.strategy import Strategy
+from engine.llm.outcome import Call
+from engine.llm.retry import Attempts
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.plain_text import storable
+from engine.store.cycles import CallRecord, DecisionRecord, NewSignal, RecordedDecision
+
+LONGEST_RAW_ANSWER: Final = 16_384
+
+# How long a record that failed is tried again: a database that was restarted is back by then. Not longer, since a
+# decision grows old. A strategy that is stopped has a second more.
+AGAIN_FOR_S: Final = 5.0
+_AGAIN_AFTER_S: Final = 0.25
+
+
+def tried_again(
+    keep: Callable[[], RecordedDecision], deadline: float, clock: Callable[[], float], pause: Callable[[float], None]
+) -> RecordedDecision:
+    """What `keep` returns: under one id a decision is recorded once, however often that is tried.
+
+    Raises UpstreamUnavailable when it fails `AGAIN_FOR_S` after its first failure. None is begun after `deadline`.
+    """
+    until: float | None = None
+    while True:
+        try:
+            return keep()
+        except UpstreamUnavailable:
+            now = clock()
+            until = min(deadline, now + AGAIN_FOR_S) if until is None else until
+            if now + _AGAIN_AFTER_S > until:
+                raise
+        pause(_AGAIN_AFTER_S)
+
+
+def record_of(
+    decision: Decision, call: Call, attempts: Attempts, market: dict[str, Any], earlier_usd: Decimal
+) -> DecisionRecord:
+    """The row of `ai_trade_log` for a decision that came of `call`, the one among `attempts` whose answer counts.
+
+    `market` is what the model was shown. What was spent on the other attempts is this decision's too, and so are
+    `earlier_usd`, spent by cycles that came to no record.
+    """
+    completion, prompt = call.completion, attempts.prompt
+    used = [each.completion.usage for each in attempts.calls if each.completion]
+    return DecisionRecord(
+        action=decision.action,
+        symbol=decision.symbol,
+        size_usd=decision.size_usd,
+        confidence=decision.confidence,
+        reasoning=decision.reasoning,
+        reason=decision.reason,
+        size_reason=decision.size_reason,
+        raw_answer=_kept(call),
+        model=call.model,
+        request_id=completion.request_id if completion else None,
+        prompt_tokens=sum(usage.prompt_tokens for usage in used),
+        cached_tokens=sum(usage.cached_tokens for usage in used),
+        completion_tokens=sum(usage.completion_tokens for usage in used),
+        cost_usd=attempts.cost_usd + earlier_usd,
+        latency_s=sum(each.latency_s for each in attempts.calls),
+        market=market,
+        is_fault=decision.is_fault,
+        stop_loss_percent=decision.stop_loss_percent,
+        take_profit_percent=decision.take_profit_percent,
+        calls=tuple(_call_record(each, is_decisive=each is call) for each in attempts.calls),
+        notes=shown_notes(attempts.context.strategy.custom_prompt) or None,
+        system_sha256=fingerprint(prompt.system),
+    )
+
+
+def _kept(call: Call) -> str | None:
+    said = call.completion.text if call.completion else call.rejected_text
+    return None if said is None else storable(said)[:LONGEST_RAW_ANSWER]
+
+
+def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
+    usage = call.completion.usage if call.completion else Usage()
+    return CallRecord(
+        model=call.model,
+        outcome=call.outcome.value,
+        reason=None if call.reason is None else storable(call.reason),
+        latency_s=call.latency_s,
+        cost_usd=call.cost_usd,
+        is_usage_told=call.completion.is_usage_told if call.completion else call.cost_usd == 0,
+        answer=None if is_decisive else _kept(call),
+        **usage.model_dump(),
+    )
+
+
+def signal_of(decision: Decision, strategy: Strategy, ttl_s: float) -> NewSignal | None:
+    """The signal that a decision leaves in the outbox; None for a HOLD."""
+    action = SIGNAL_OF_ACTION.get(decision.action)
+    if action is None or decision.symbol is None:
+        return None
+    return NewSignal(
+        action=action,
+        symbol=decision.symbol,
+        exchange=strategy.exchange,
+        size_usd=decision.size_usd,
+        confidence=decision.confidence,
+        reasoning=decision.reasoning,
+        stop_loss_percent=decision.stop_loss_percent,
+        take_profit_percent=decision.take_profit_percent,
+        ttl_s=ttl_s,
+    )

@@ -1,0 +1,84 @@
+"""How long market data stays fresh, judged on the venue's own clock, which may be simulated at any speed. Pure."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from engine.domain.market import MarketSnapshot
+
+SHORTEST_S: Final = 0.25
+# A market that makes no candles any more (halted, delisted) is looked at this seldom, however many want it.
+HALTED_S: Final = 5.0
+# A speed is known after two readings; until then nothing is kept for longer than this.
+UNKNOWN_SPEED_S: Final = 1.0
+OLDEST_CANDLES: Final = 3
+_LONGEST_S: Final = 60.0
+_ORDINARY: Final = 1.25  # a clock that seems at most this fast is a real one, read over a jittery network
+_INTERVAL_MS: Final = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000}
+
+
+def interval_ms(interval: str) -> int:
+    """Length of a candle. Raises ValueError for one that is not offered."""
+    if interval not in _INTERVAL_MS:
+        raise ValueError(f"no candles of {interval!r}; there are {', '.join(_INTERVAL_MS)}")
+    return _INTERVAL_MS[interval]
+
+
+class Reading(NamedTuple):
+    at: float
+    venue_ms: int
+
+
+@dataclass
+class VenueClock:
+    """Extrapolates the venue's time from its readings; `speed` is venue seconds per real second, at least 1."""
+
+    speed: float | None = None
+    _last: Reading | None = None
+    _base: Reading | None = None
+
+    def read(self, venue_ms: int, now: float) -> None:
+        """Takes a reading of monotonic `now`, unless a newer one came first.
+
+        A time that goes back (a simulation begun anew) makes the speed unknown.
+        """
+        if self._last is not None and now < self._last.at:
+            return
+        self._last = Reading(now, venue_ms)
+        if self._base is None or venue_ms < self._base.venue_ms:
+            self.speed, self._base = None, self._last
+        elif now - self._base.at >= SHORTEST_S:
+            speed = (venue_ms - self._base.venue_ms) / 1_000 / (now - self._base.at)
+            self.speed = speed if speed > _ORDINARY else 1.0
+            self._base = self._last
+
+    def at(self, now: float) -> int:
+        """The venue's time in ms at monotonic `now`, as far as is known."""
+        if self._last is None:
+            return 0
+        return self._last.venue_ms + round((now - self._last.at) * 1_000 * (self.speed or 1.0))
+
+
+def fresh_until(snapshot: MarketSnapshot, fetched_at: float, speed: float | None) -> float:
+    """Monotonic time until which `snapshot` will do: when the next candle closes on the venue's clock."""
+    step_ms = interval_ms(snapshot.interval)
+    next_close_ms = snapshot.candles[-1].open_time_ms + 2 * step_ms
+    left_s = (next_close_ms - snapshot.as_of_ms) / 1_000 / (speed or 1.0)
+    if is_too_old(snapshot, snapshot.as_of_ms):
+        return fetched_at + HALTED_S
+    longest_s = UNKNOWN_SPEED_S if speed is None else max(_LONGEST_S, step_ms / 1_000)
+    return fetched_at + min(max(left_s, SHORTEST_S), longest_s)
+
+
+def candles_behind(snapshot: MarketSnapshot, venue_now_ms: int) -> float:
+    """By how many candles the data is behind the venue's time: 0 when the last candle has just closed."""
+    step_ms = interval_ms(snapshot.interval)
+    return (venue_now_ms - snapshot.candles[-1].open_time_ms - step_ms) / step_ms
+
+
+def is_old_price(at_ms: int, interval: str, venue_now_ms: int) -> bool:
+    """Whether a last price of `at_ms` is as old as candles may not be: there was no trade, or the market is halted."""
+    return venue_now_ms - at_ms > OLDEST_CANDLES * interval_ms(interval)
+
+
+def is_too_old(snapshot: MarketSnapshot, venue_now_ms: int) -> bool:
+    return candles_behind(snapshot, venue_now_ms) > OLDEST_CANDLES

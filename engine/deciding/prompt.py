@@ -1,0 +1,175 @@
+"""Puts a prompt together: the profile's static text, the owner's notes as untrusted text, and last the market block."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from engine.deciding.prompt_profiles import SYSTEM
+from engine.domain.decimals import digits, exact
+from engine.domain.market import MarketSnapshot
+from engine.domain.positions import Position
+from engine.domain.prompt import CANDLES, Prompt
+from engine.domain.strategy import StrategyContext
+from engine.llm.prompt_tokens import estimate_tokens
+from engine.platform.plain_text import storable
+from engine.risk.entry_rules import largest_entry_usd
+
+MOST_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
+MORE_TOKENS_PER_SYMBOL: Final = 600
+LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens of English
+FEWEST_CANDLES: Final = 3
+_CONTEXT_INDICATORS: Final = ("sma_20", "sma_50", "macd_histogram", "rsi_14", "atr_14")
+_SIGNIFICANT_DIGITS: Final = 8
+_TEXT_OR_EXPONENT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+')
+
+
+class View(NamedTuple):
+    """One symbol as a strategy sees it: the minute's snapshot, and the longer ones it asked for; None: no data."""
+
+    minute: MarketSnapshot
+    longer: Mapping[str, MarketSnapshot | None]
+
+
+def build(
+    context: StrategyContext, views: Sequence[View], *, entries_allowed: bool = True, without_data: Sequence[str] = ()
+) -> Prompt:
+    """The prompt for one cycle; `entries_allowed` is False when the strategy may only close.
+
+    It stays within `MOST_TOKENS`, and `MORE_TOKENS_PER_SYMBOL` for each symbol after the first, notes apart: where
+    longer candles or long numbers would take it beyond, the oldest candles are left out, and then the funding rates.
+    Symbols `without_data` are named; only where they are many do their names take tokens beyond those of the views.
+    """
+    system = SYSTEM[context.strategy.risk_profile]
+    most = MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
+    shapes = [(candles, True) for candles in range(CANDLES, FEWEST_CANDLES - 1, -1)]
+    for candles, has_funding in (*shapes, (FEWEST_CANDLES, False)):
+        block = market_block(
+            context,
+            views,
+            entries_allowed=entries_allowed,
+            candles=candles,
+            has_funding=has_funding,
+            without_data=without_data,
+        )
+        market = f"<market>\n{_plain_digits(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
+        if estimate_tokens(Prompt(system, market)) <= most:
+            break
+    return Prompt(system, shown_notes(context.strategy.custom_prompt) + market, candles)
+
+
+def market_block(
+    context: StrategyContext,
+    views: Sequence[View],
+    *,
+    entries_allowed: bool = True,
+    rounded: bool = True,
+    candles: int = CANDLES,
+    has_funding: bool = True,
+    without_data: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What the model is shown of market, positions and limits, as JSON values.
+
+    `rounded` to 8 significant digits for the prompt, and as computed for the record. Only the last `candles` are shown.
+    """
+    short = _short if rounded else _as_computed
+    strategy = context.strategy
+    return {
+        "symbols": [_symbol(view, short, candles, has_funding=has_funding) for view in views],
+        **({"no_data_close_only": list(without_data)} if without_data else {}),
+        "positions": [_position(position) for position in context.positions],
+        "equity_usd": round(float(context.equity_usd), 2),
+        "limits": {
+            "max_position_usd": float(strategy.max_position_usd),
+            "leverage_max": strategy.leverage_max,
+            "min_confidence": strategy.min_confidence,
+            "entries_allowed": entries_allowed,
+            "max_entry_usd": float(largest_entry_usd(strategy.rules, strategy.max_position_usd)),
+            "stop_loss_required": strategy.rules.stop_loss_required,
+            "min_stop_loss_percent": float(strategy.rules.min_stop_loss_percent),
+            "adding": strategy.rules.adding.value,
+        },
+        "risk_profile": strategy.risk_profile.value,
+    }
+
+
+def _plain_digits(document: str) -> str:
+    """JSON without exponents: models read 1e-11 worse than 0.00000000001, and take it for another size."""
+    return _TEXT_OR_EXPONENT.sub(lambda found: found[0] if found[0][0] == '"' else digits(exact(found[0])), document)
+
+
+@lru_cache(maxsize=8)
+def fingerprint(system: str) -> str:
+    """A name for a static text, short and the same for the same bytes."""
+    return hashlib.sha256(system.encode()).hexdigest()[:16]
+
+
+def _symbol(
+    view: View, short: Callable[[float | None], float | None], candles: int, *, has_funding: bool
+) -> dict[str, Any]:
+    snapshot = view.minute
+    shown: dict[str, Any] = {
+        "symbol": snapshot.symbol,
+        "last_price": short(snapshot.last_price),
+        "change_24h_percent": short(snapshot.change_24h_percent),
+        "as_of_ms": snapshot.as_of_ms,
+        "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-candles:]],
+        "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
+    }
+    if snapshot.filled_count:
+        shown["filled"] = _filled(snapshot, candles)
+    if snapshot.funding_rate_percent and has_funding:
+        shown["funding_rate_percent"] = short(snapshot.funding_rate_percent)
+        shown["next_funding_minutes"] = snapshot.next_funding_minutes
+    if view.longer:
+        shown["context"] = {interval: _longer(found, short) for interval, found in view.longer.items()}
+    return shown
+
+
+def _filled(snapshot: MarketSnapshot, candles: int) -> dict[str, Any]:
+    """Which of the candles that are shown, and how many of all that indicators saw, are filled minutes."""
+    first_ms = snapshot.candles[-candles:][0].open_time_ms
+    return {"shown": [at_ms for at_ms in snapshot.filled if at_ms >= first_ms], "in_all": snapshot.filled_count}
+
+
+def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], float | None]) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    values = {name: short(getattr(snapshot.indicators, name)) for name in _CONTEXT_INDICATORS}
+    filled = {"filled": snapshot.filled_count} if snapshot.filled_count else {}
+    return {"close": short(snapshot.candles[-1].close), **values, **filled}
+
+
+def _position(position: Position) -> dict[str, Any]:
+    pnl, at = position.unrealized_pnl_usd, position.liquidation_price
+    funding = {"funding_usd": round(float(position.funding_usd), 2)} if position.funding_usd else {}
+    return {
+        "symbol": position.symbol,
+        "side": position.side.value,
+        "quantity": _short(float(position.quantity)),
+        "entry_price": _short(float(position.entry_price)),
+        "unrealized_pnl_usd": None if pnl is None else round(float(pnl), 2),
+        **funding,
+        **({} if at is None else {"liquidation_price": _short(float(at))}),
+    }
+
+
+def _as_computed(value: float | None) -> float | None:
+    return value
+
+
+def _short(value: float | None) -> float | None:
+    if value is None:
+        return None
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+
+
+def shown_notes(custom_prompt: str | None) -> str:
+    """The owner's text between fences that it cannot close: its angle brackets become other characters."""
+    text = storable(custom_prompt or "").strip()[:LONGEST_NOTES]
+    if not text:
+        return ""
+    harmless = text.replace("<", "\u2039").replace(">", "\u203a")
+    return f"<notes>\n{harmless}\n</notes>\n"

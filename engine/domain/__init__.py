@@ -1,0 +1,1 @@
+"""Values and errors of trading; imports nothing of ours but the platform."""

@@ -1,0 +1,72 @@
+"""Failures of trading, named by what the caller does next; adapters translate foreign exceptions into these."""
+
+from typing import Literal
+
+from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+
+
+class ClockRefused(UpstreamUnavailable):
+    """A venue that answers, and refuses requests by this host's clock for now."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__("venue", reason, retry_after_s)
+
+
+class OrderUnclear(UpstreamUnavailable):
+    """The venue answers, and contradicts itself about one order: ask again in a moment. All else there can be asked."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("venue", reason)
+
+
+class AnswerCut(UpstreamUnavailable):
+    """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
+
+
+class Superseded(Skip):
+    """Another engine holds the database's lease: what this one asks for or wants to record is refused, for good."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("superseded", reason)
+
+
+class ModelGone(SparkyError):
+    """The provider does not serve this model (to this account), as another strategy has heard: take the next one."""
+
+
+class StrategyFault(SparkyError):
+    """The strategy's own doing (unusable answer, invalid row): five in a row pause its row."""
+
+
+RefusalKind = Literal[
+    "funds", "filter", "leverage", "reduce_only", "would_trigger", "not_marketable", "account", "rejected"
+]
+
+
+class VenueRefused(SparkyError):
+    """The venue understood the order and said no; sending it again would be refused again.
+
+    `kind` says why in one word: too little margin (``funds``), a quantity, price or notional that the instrument's
+    filters do not take (``filter``), another ``leverage`` than asked for, nothing to reduce (``reduce_only``), a stop
+    or target that the market is already beyond (``would_trigger``), a limit price that the market does not reach
+    (``not_marketable``), a setting or a right of the ``account``, or any other reason (``rejected``).
+    """
+
+    def __init__(self, reason: str, kind: RefusalKind = "rejected") -> None:
+        super().__init__(reason)
+        self.kind: RefusalKind = kind
+
+
+class OutsidePriceBand(VenueRefused):
+    """The best price is now further from the mark price than the venue lets orders trade."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "filter")
+
+
+class OrderIdTaken(VenueRefused):
+    """The venue refuses the client order id as taken, by an order that has ended: another id is needed."""
+
+
+class OutcomeUnknown(SparkyError):
+    """The venue may or may not have accepted the order: ask by client order id before anything else."""

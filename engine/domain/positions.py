@@ -1,0 +1,53 @@
+"""Positions: side, margin mode, and what one strategy holds in one symbol."""
+
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import Field
+
+from engine.platform.values import Row, Utc
+
+
+class Side(StrEnum):
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+class MarginMode(StrEnum):
+    """What a position may lose: its own margin (isolated), or all that its account has (cross).
+
+    Where a strategy names none, a live account stays as it is, and on paper a position is isolated.
+    """
+
+    ISOLATED = "isolated"
+    CROSS = "cross"
+
+
+class Position(Row):
+    """What one strategy holds in one symbol. Prices, quantity and money are exact."""
+
+    id: UUID
+    user_id: UUID
+    strategy_id: UUID | None
+    exchange: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal
+    entry_time: Utc
+    position_size_usd: Decimal
+    fees_usd: Decimal = Decimal(0)
+    funding_usd: Decimal = Decimal(0)  # since it was opened, positive when received
+    leverage: int = 1
+    margin_mode: MarginMode | None = None
+    current_price: Decimal | None = None
+    unrealized_pnl_usd: Decimal | None = None
+    liquidation_price: Decimal | None = None  # on paper computed, live as the venue told it last
+    watched_until_ms: int | None = Field(default=None, exclude=True)  # see the column's comment
+    stop_loss_price: Decimal | None = None
+    take_profit_price: Decimal | None = None
+    stop_loss_client_order_id: str | None = None  # of the orders that wait at a live venue
+    take_profit_client_order_id: str | None = None
+    exit_order_ids: frozenset[str] = Field(default=frozenset(), exclude=True)  # the venue's, of exits that are booked
+    is_paper: bool

@@ -1,0 +1,1 @@
+"""Delivery of signals from the outbox to the webhook server."""

@@ -1,0 +1,134 @@
+"""One delivery attempt of a signal to the webhook server: sign, post, and name what its answer means.
+
+Signed by Standard Webhooks 1.0.0: `webhook-id` is the same on every attempt, the timestamp and signature are made anew.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import requests
+from pydantic import SecretStr
+from standardwebhooks.webhooks import Webhook
+from urllib3.exceptions import HTTPError
+
+from engine.domain.signal import Signal, SignalOutcome
+from engine.platform.http.deadline_session import Sender
+
+CONNECT_TIMEOUT_S: Final = 3.0
+TOTAL_S: Final = 10.0  # one attempt, whatever the receiver does or leaves undone
+FIRST_RETRY_S: Final = 0.5
+LONGEST_RETRY_S: Final = 15.0
+LONGEST_WISH_S: Final = 3_600.0
+LONGEST_REASON: Final = 500  # as much as the database keeps
+_CAN_BE_SENT_AGAIN: Final = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How one attempt ended; `retry_in_s` is set when the outcome is RETRY."""
+
+    outcome: SignalOutcome
+    status: int | None
+    reason: str | None
+    retry_in_s: float | None = None
+
+
+def signed_headers(signal: Signal, body: str, secret: SecretStr, now: datetime) -> dict[str, str]:
+    """The headers of one attempt at `now`. Raises ValueError when the secret is not of the ``whsec_`` form."""
+    return {
+        "content-type": "application/json",
+        "webhook-id": str(signal.id),
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret.get_secret_value()).sign(str(signal.id), now, body),
+    }
+
+
+def post(
+    sender: Sender,
+    url: str,
+    signal: Signal,
+    secret: SecretStr,
+    jitter: Callable[[], float] = random.random,
+    total_s: float = TOTAL_S,
+) -> Attempt:
+    """Sends `signal` once. Every way it can end comes back as an `Attempt`; nothing is raised for a peer's fault.
+
+    It ends within `total_s`. `jitter` gives numbers from 0 up to 1.
+    """
+    body = json.dumps(signal.payload, separators=(",", ":"))
+    headers = signed_headers(signal, body, secret, datetime.now(UTC))
+    try:
+        status, told, answer = sender.send(url, body.encode(), headers, min(CONNECT_TIMEOUT_S, total_s), total_s)
+    except (requests.RequestException, HTTPError, OSError) as error:
+        reason = f"no answer: {type(error).__name__}"
+        return Attempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
+    return judge(status, told, answer, signal.attempts, time.time(), jitter())
+
+
+def judge(
+    status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float, jitter: float = 1.0
+) -> Attempt:
+    """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
+
+    The venue's refusal comes as 200 with `success` false. A risk refusal is a 429 whose body carries `data.limitType`
+    and would come again; one that came too late for the receiver has expired.
+    """
+    reason = _reason(answer)
+    if 200 <= status < 300:
+        outcome = SignalOutcome.REFUSED if _parsed(answer).get("success") is False else SignalOutcome.DELIVERED
+        return Attempt(outcome, status, reason)
+    if status == 410:
+        return Attempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
+    if (status in _CAN_BE_SENT_AGAIN and _limit_type(answer) is None) or status >= 500:
+        wait = retry_after_s(headers.get("retry-after"), now_unix_s)
+        wait = wait_before_retry(attempts, jitter) if wait is None else min(wait, LONGEST_WISH_S)
+        return Attempt(SignalOutcome.RETRY, status, reason, wait)
+    is_late = _limit_type(answer) == "stale_signal"
+    return Attempt(SignalOutcome.EXPIRED if is_late else SignalOutcome.REFUSED, status, reason)
+
+
+def wait_before_retry(attempts: int, jitter: float = 1.0) -> float:
+    """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more).
+
+    Doubling, of which `jitter` (0 to 1) takes off up to half, so that senders do not return all at once.
+    """
+    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16)) * (0.5 + 0.5 * jitter)
+
+
+def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
+    """Seconds that a Retry-After header (RFC 9110: seconds or an HTTP date) asks for; None without a usable one."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header.strip())
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now_unix_s)
+    except ValueError:
+        return None
+
+
+def _reason(answer: bytes) -> str | None:
+    parsed = _parsed(answer)
+    keys = ("action", "error" if parsed.get("error") else "reason", "message")  # beside an error, the reason repeats it
+    said = [str(parsed[key]) for key in keys if isinstance(parsed.get(key), str)]
+    return ": ".join(said)[:LONGEST_REASON] or None
+
+
+def _limit_type(answer: bytes) -> str | None:
+    """Which of the receiver's risk limits refused."""
+    data = _parsed(answer).get("data")
+    return str(data["limitType"]) if isinstance(data, dict) and "limitType" in data else None
+
+
+def _parsed(answer: bytes) -> dict[str, object]:
+    try:
+        parsed = json.loads(answer)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,68 @@
+"""Log events as a person at a terminal wants them: time, who, what, then the details; one event, one line."""
+
+import re
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+from engine.platform.plain_text import many_lines, one_line, padded
+
+_RESET: Final = "\x1b[0m"
+_STYLES: Final = {
+    "dim": "\x1b[2m",
+    "bold": "\x1b[1m",
+    "actor": "\x1b[36m",
+    "debug": "\x1b[2m",
+    "warning": "\x1b[33m",
+    "error": "\x1b[31m",
+    "critical": "\x1b[31;1m",
+}
+_MARKS: Final = {"debug": ".", "info": " ", "warning": "!", "error": "x", "critical": "x"}
+_UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_DERIVED: Final = re.compile(
+    r"(?<![\w/])(body/[0-9a-f]{8})[0-9a-f]{32}(?![\w])(/\d+\.\d{3}-[0-9a-f]{8})?"
+)  # of a body's digest
+_IDS: Final = frozenset({"signal", "strategy", "user", "cycle"})
+_TRACE: Final = "  | "  # stands before every line of a traceback, so that none of them can pass for an event
+ACTOR_WIDTH: Final = 17
+EVENT_WIDTH: Final = 28
+LONGEST_NAME: Final = 100  # of an actor or a key
+LONGEST_DETAIL: Final = 2_000
+LONGEST_TRACE: Final = 200_000
+
+
+class ConsoleLines:
+    """A structlog renderer. Ids are cut to their first 8 digits; the JSON form has them whole."""
+
+    def __init__(self, *, has_colour: bool) -> None:
+        self._has_colour = has_colour
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> str:
+        level = str(event.pop("level", "info"))
+        clock = str(event.pop("timestamp", ""))[11:19]
+        actor = one_line(_short(str(event.pop("actor", None) or "sparky")), LONGEST_NAME)
+        text = _shown(event.pop("event", "")).replace("_", " ")
+        trace = event.pop("exception", None)
+        told = sorted(event.items(), key=lambda item: item[0] in _IDS)  # stable: what happened first, to whom last
+        details = " ".join(f"{one_line(key, LONGEST_NAME)}={_shown(value)}" for key, value in told if value is not None)
+        mark = self._styled(level, _MARKS.get(level, " "))
+        said = self._styled(level if level in ("warning", "error", "critical") else "bold", padded(text, EVENT_WIDTH))
+        line = f"{self._styled('dim', clock)} {mark} {self._styled('actor', padded(actor, ACTOR_WIDTH))} {said}"
+        line = f"{line} {self._styled('dim', details)}" if details else line.rstrip()
+        return f"{line}\n{_marked(str(trace))}" if trace else line
+
+    def _styled(self, style: str, text: str) -> str:
+        return f"{_STYLES[style]}{text}{_RESET}" if self._has_colour and style in _STYLES else text
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return one_line(_short(str(value)), LONGEST_DETAIL)
+
+
+def _marked(trace: str) -> str:
+    return "\n".join(_TRACE + line for line in many_lines(trace, LONGEST_TRACE).split("\n"))
+
+
+def _short(text: str) -> str:
+    return _DERIVED.sub(r"\1", _UUID.sub(r"\1", text))

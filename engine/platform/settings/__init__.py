@@ -1,0 +1,1 @@
+"""Every setting of the product and the checks of its value."""

@@ -1,0 +1,1 @@
+"""The provider's limits: who may send a request to the model, and when."""

@@ -1,0 +1,129 @@
+"""What an entry may cost: spread, slippage, age of the quote and distance from the mark price, judged by an order book.
+
+Pure, and for entries only: an exit asks nothing of this. What is not known refuses.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import ROUND_UP, Decimal
+from typing import Final
+
+from engine.domain import decimals
+from engine.risk.limit_breach import LimitType, Refusal
+from engine.store.webhook_rows import Portfolio
+from engine.venues.order_book import Level, OrderBook, average_price, depth, percent_above
+
+MAX_SPREAD_PERCENT: Final = Decimal(1)
+MAX_SLIPPAGE_PERCENT: Final = Decimal(1)
+MOST_AGE_S: Final = 30  # of market time, older or newer
+MOST_MARK_DISTANCE_PERCENT: Final = Decimal(3)
+_SECOND_MS: Final = 1_000
+_FOUR_PLACES: Final = Decimal("0.0001")
+
+
+@dataclass(frozen=True)
+class CostLimits:
+    """In percent: how far the ask may be above the bid, and how much worse than the best price an entry may fill."""
+
+    max_spread_percent: Decimal = MAX_SPREAD_PERCENT
+    max_slippage_percent: Decimal = MAX_SLIPPAGE_PERCENT
+
+    @classmethod
+    def of(cls, portfolio: Portfolio | None) -> "CostLimits":
+        """The strictest of the person's and the strategy's; the defaults where neither sets one."""
+        sources = () if portfolio is None else (portfolio.settings, portfolio.strategy)
+        rows = [row for row in sources if row is not None]
+        return cls(
+            _strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
+            _strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
+        )
+
+
+def refused_by_book(book: OrderBook, limits: CostLimits) -> Refusal | None:
+    """Why nothing is entered at this book, whatever the size."""
+    return _stale(book) or _wide(book, limits.max_spread_percent) or _remote(book)
+
+
+def refused_by_slippage(
+    book: OrderBook, quantity: Decimal, limits: CostLimits, *, is_buy: bool, limit_price: Decimal | None = None
+) -> Refusal | None:
+    """Why `quantity` is not entered. With a `limit_price` only what lies within it would be filled, and is judged."""
+    levels = within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
+    if limit_price is not None:
+        quantity = min(quantity, depth(levels))
+    if quantity <= 0:
+        return None  # less than a lot, or nothing within the limit price: that is said where it is sent
+    most = limits.max_slippage_percent
+    average = average_price(levels, quantity)
+    if average is None:
+        held, wanted = decimals.digits(depth(levels)), decimals.digits(quantity)
+        message = f"The order book holds {held} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
+        return Refusal(LimitType.MAX_SLIPPAGE, message, None, most)
+    slippage = abs(percent_above(average, levels[0].price))
+    if slippage <= most:
+        return None
+    message = f"The order book would fill it {_shown(slippage)} % worse than its best price, of at most {_shown(most)}"
+    return Refusal(LimitType.MAX_SLIPPAGE, message, _rounded(slippage), most)
+
+
+def within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
+    """The levels that an order within `limit_price` may take; all without one."""
+    if limit_price is None:
+        return levels
+    return tuple(each for each in levels if (each.price <= limit_price if is_buy else each.price >= limit_price))
+
+
+def _stale(book: OrderBook) -> Refusal | None:
+    """By the venue's own clock alone, which may run at any speed; where that is not looked at, nothing is judged."""
+    if book.clock_ms is None:
+        return None
+    latest_ms = max(book.clock_ms, book.mark_ms or book.clock_ms)
+    for name, at_ms in (("order book", book.at_ms), ("mark price", book.mark_ms)):
+        if at_ms is None:
+            return Refusal(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MOST_AGE_S)
+        age_s = (book.clock_ms - at_ms) / _SECOND_MS
+        if age_s > MOST_AGE_S:
+            message = f"The {name} is {age_s:g} s old by the venue's clock, of at most {MOST_AGE_S}"
+            return Refusal(LimitType.STALE_QUOTE, message, age_s, MOST_AGE_S)
+    early_s = ((book.at_ms or 0) - latest_ms) / _SECOND_MS
+    if early_s > MOST_AGE_S:
+        message = f"The order book is {early_s:g} s ahead of the venue's clock, of at most {MOST_AGE_S}"
+        return Refusal(LimitType.STALE_QUOTE, message, -early_s, MOST_AGE_S)
+    return None
+
+
+def _wide(book: OrderBook, most: Decimal) -> Refusal | None:
+    spread = book.spread_percent
+    if spread is None or book.fault is not None:
+        message = f"{book.fault}: there is no spread to judge"
+        current = None if spread is None else _rounded(spread)
+        return Refusal(LimitType.MAX_SPREAD, message[0].upper() + message[1:], current, most)
+    if spread <= most:
+        return None
+    message = f"The ask is {_shown(spread)} % above the bid, of at most {_shown(most)}"
+    return Refusal(LimitType.MAX_SPREAD, message, _rounded(spread), most)
+
+
+def _remote(book: OrderBook) -> Refusal | None:
+    if book.clock_ms is None:
+        return None
+    most, distance = MOST_MARK_DISTANCE_PERCENT, book.mark_distance_percent
+    if distance is None:
+        return Refusal(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, most)
+    if abs(distance) <= most:
+        return None
+    message = f"The market is {_shown(abs(distance))} % away from the mark price, of at most {_shown(most)}"
+    return Refusal(LimitType.MARK_DISTANCE, message, _rounded(abs(distance)), most)
+
+
+def _strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
+    return min((each for each in limits if each), default=default)
+
+
+def _rounded(percent: Decimal) -> Decimal:
+    """To four places, and never to the other side of a limit: a refusal shows what was too much."""
+    return decimals.stepped(percent, _FOUR_PLACES, ROUND_UP)
+
+
+def _shown(percent: Decimal) -> str:
+    return decimals.digits(_rounded(percent))

@@ -1,0 +1,81 @@
+"""What an order comes to, given what is held and what the limits say: close, open, both or neither. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from engine.domain.positions import Position
+from engine.risk import entry_limits
+from engine.risk.limit_breach import Costs, LimitType, Refusal, without_costs
+from engine.store.webhook_rows import Portfolio
+from webhook_server.intake.schemas import Order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The legs of one order: first close what is held (if `close`), then open `open_usd` of notional (if above 0).
+
+    `refusal` says why an entry has no open leg, `reason` why there is nothing to do, `reduced_by` which limits made
+    `open_usd` less than was asked.
+    """
+
+    close: bool = False
+    open_usd: Decimal = Decimal(0)
+    refusal: Refusal | None = None
+    reason: str | None = None
+    reduced_by: tuple[str, ...] = ()
+
+
+def decide(
+    order: Order,
+    portfolio: Portfolio,
+    held: Position | None,
+    now: datetime,
+    costs: Costs = without_costs,
+) -> Plan:
+    """The legs of an entry. Against what is held it is a reversal: close, then open.
+
+    When a limit refuses the entry of a reversal, its exit is still made (exits are never blocked), unless the signal
+    is stale: then nothing in it is to be believed. What the entry of a reversal costs is judged after its exit, which
+    does not wait for a venue that quotes late or not at all.
+    """
+    closes = held is not None and held.side is not order.side
+    verdict = entry_limits.judge(order, portfolio, held, now, without_costs if closes else costs)
+    if isinstance(verdict, Refusal):
+        return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
+    if verdict.size_usd <= 0:
+        return Plan(close=closes, reason=f"the position in {order.symbol} has its largest size")
+    return Plan(close=closes, open_usd=verdict.size_usd, reduced_by=verdict.reduced_by)
+
+
+def after_closing(portfolio: Portfolio, gone: Position | None) -> Portfolio:
+    """`portfolio` once `gone` is closed."""
+    left = tuple(each for each in portfolio.open_positions if each != gone)
+    closed = len(portfolio.open_positions) - len(left)
+    count = portfolio.open_position_count - closed
+    return portfolio.model_copy(update={"open_positions": left, "open_position_count": count})
+
+
+def held_by(order: Order, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
+    """What the order's strategy (or, without one, the person) holds in its symbol in one book."""
+    mine = [each for each in _of_order(order, positions) if each.is_paper is is_paper]
+    return mine[0] if mine else None
+
+
+def to_exit(order: Order, positions: Sequence[Position], asked_at: datetime | None) -> Position | None:
+    """The position that a CLOSE means, in whichever book it is; the newest when both books have one.
+
+    Only a person's ``environment`` narrows it to one book: what is at stake can always be closed. With `asked_at`
+    positions opened after that are left alone: a CLOSE that was held up never closes what came later.
+    """
+    found = list(_of_order(order, positions))
+    if order.strategy_id is None and order.environment is not None:
+        found = [each for each in found if each.is_paper is (order.environment != "production")]
+    if asked_at is not None:
+        found = [each for each in found if each.entry_time <= asked_at]
+    return max(found, key=lambda each: each.entry_time, default=None)
+
+
+def _of_order(order: Order, positions: Sequence[Position]) -> Iterator[Position]:
+    return (each for each in positions if each.symbol == order.symbol and each.strategy_id == order.strategy_id)

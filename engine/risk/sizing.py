@@ -1,0 +1,90 @@
+"""How much is traded, at which protective prices, and what it earned: exact arithmetic and nothing else."""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from enum import StrEnum
+from typing import Literal
+
+from engine.domain import decimals
+from engine.domain.positions import Position, Side
+from engine.store.webhook_rows import Fill
+from webhook_server.intake.schemas import Order
+
+HUNDRED = Decimal(100)
+_HUNDREDTH = Decimal("0.01")
+
+
+class ReducedBy(StrEnum):
+    """What made an entry less than was asked for: a limit, the size of a lot, or a venue that filled a part only."""
+
+    MAX_ENTRY_PERCENT = "max_entry_percent"
+    MAX_POSITION_USD = "max_position_usd"
+    MAX_POSITION_SIZE_USD = "max_position_size_usd"
+    MAX_PROTECTED_QUANTITY = "max_protected_quantity"
+    LOT_STEP = "lot_step"
+    PARTIAL_FILL = "partial_fill"
+
+
+def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal, least: Decimal | None = None) -> Decimal:
+    """`percent` of what is held in whole lots, 0 if that is under `least` (a lot); all that can be sent of it when less
+    than `least` would stay."""
+    least = lot if least is None else least
+    whole = floor_to(held, lot)
+    part = whole if percent >= HUNDRED else floor_to(_percent_of(held, percent), lot)
+    if part < least:
+        return Decimal(0)
+    return whole if held - part < least else part
+
+
+def protective_prices(order: Order, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:
+    """Stop-loss and take-profit prices for a position entered at `entry`, each rounded to the tick nearer to the entry.
+
+    Nearer: a loss is cut no later and a profit taken no later than was asked. None where no percent was given.
+    """
+    sign = 1 if order.side is Side.LONG else -1
+    stop = _moved(entry, order.stop_loss_percent, -sign, tick)
+    target = _moved(entry, order.take_profit_percent, sign, tick)
+    return stop, target
+
+
+def reduced_by(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...]:
+    """Why `filled` of the base asset is less than `wanted`: no whole lots, or a venue that filled a part only."""
+    if filled >= wanted:
+        return ()
+    return (ReducedBy.LOT_STEP if filled >= floor_to(wanted, lot) else ReducedBy.PARTIAL_FILL,)
+
+
+def increased(held: Position | None, fill: Fill) -> tuple[Decimal, Decimal, Decimal]:
+    """Quantity, average entry price and cost in USD of the position after an entry, as the books have them."""
+    cost = decimals.product(fill.quantity, fill.price)
+    if held is None:
+        return fill.quantity, fill.price, cost
+    quantity = decimals.total((held.quantity, fill.quantity))
+    whole = decimals.total((held.position_size_usd, cost))
+    return quantity, decimals.quotient(whole, quantity), whole
+
+
+def floor_to(value: Decimal, step: Decimal) -> Decimal:
+    """The largest multiple of `step` that is not above `value`."""
+    return decimals.stepped(value, step, ROUND_FLOOR)
+
+
+def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_profit"] | None:
+    """Which protective price of `position` the market has reached; the stop first when both are."""
+    sign = 1 if position.side is Side.LONG else -1
+    if position.stop_loss_price is not None and (price - position.stop_loss_price) * sign <= 0:
+        return "stop_loss"
+    if position.take_profit_price is not None and (price - position.take_profit_price) * sign >= 0:
+        return "take_profit"
+    return None
+
+
+def _moved(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:
+    if percent is None:
+        return None
+    moved = _percent_of(entry, decimals.total((HUNDRED, percent.copy_sign(sign))))
+    price = decimals.stepped(moved, tick, ROUND_FLOOR if sign > 0 else ROUND_CEILING)
+    return price if price > 0 else None
+
+
+def _percent_of(whole: Decimal, percent: Decimal) -> Decimal:
+    return decimals.product(whole, percent, _HUNDREDTH)

@@ -1,0 +1,298 @@
+"""What people give and get: strategies to create, and rows to read, right or wrong."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+
+from engine.domain import symbol_names
+from engine.domain.decimals import digits
+from engine.domain.positions import MarginMode, Position, Side
+from engine.domain.signal import SignalAction
+from engine.domain.strategy import Adding, ContextInterval, ModelName, RiskProfile, StrategyStatus
+from engine.platform.errors import Declined
+from engine.platform.plain_text import is_plain
+from engine.platform.values import Frozen, Row, Utc
+from engine.store.values import AnyDocument, Moment, ShownRow, faults
+
+
+def _plain(text: str) -> str:
+    if not is_plain(text):
+        raise ValueError("must be one line of visible characters")
+    return text
+
+
+def _symbol(text: str) -> str:
+    if not symbol_names.is_name(text):
+        raise ValueError("must be written like BTCUSDT: 2 to 30 capital letters and digits")
+    return text
+
+
+def _exchange(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,30}", text):
+        raise ValueError("must be written like aster: 1 to 30 small letters and digits")
+    return text
+
+
+def _counted(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """Runs when each symbol is right: pydantic's own lengths do not count the wrong ones, and say there are none."""
+    if not 1 <= len(symbols) <= 100:
+        raise ValueError("must name 1 to 100 symbols, such as BTCUSDT")
+    return symbols
+
+
+Plain = Annotated[str, AfterValidator(_plain)]
+Symbol = Annotated[str, AfterValidator(_symbol)]
+
+
+class NewStrategy(Frozen):
+    """A strategy to be created; the defaults are those of the table.
+
+    Of the entry rules (`engine.domain.strategy.EntryRules`), None means: as the risk profile says. Of the limits of
+    spread and slippage None means the default, and of the margin mode what `engine.domain.positions.MarginMode` says.
+    """
+
+    user_id: UUID
+    name: Plain = Field(min_length=1, max_length=100)
+    status: StrategyStatus = StrategyStatus.PAUSED
+    risk_profile: RiskProfile = RiskProfile.BALANCED
+    target_assets: Annotated[tuple[Symbol, ...], AfterValidator(_counted)] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    exchange: Annotated[str, AfterValidator(_exchange)] = "aster"
+    is_paper_trading: bool = True
+    cadence_seconds: float = Field(default=45, ge=1, le=86_400)
+    min_confidence: float = Field(default=0.6, ge=0, le=1)
+    max_drawdown_percent: float = Field(default=20, gt=0, le=100)
+    leverage_max: int = Field(default=10, ge=1, le=125)
+    max_position_usd: Decimal = Field(default=Decimal(1000), gt=0, le=1_000_000_000)
+    capital_usd: Decimal = Field(default=Decimal(10_000), gt=0, le=1_000_000_000)
+    daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
+    model: Annotated[ModelName, Field(max_length=200)] | None = None
+    custom_prompt: str | None = Field(default=None, max_length=4_000)
+    context_intervals: tuple[ContextInterval, ...] = Field(default=(), max_length=2)
+    stop_loss_required: bool | None = None
+    max_entry_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=2)
+    adding: Adding | None = None
+    min_stop_loss_percent: Decimal | None = Field(default=None, ge=0, lt=50, decimal_places=4)
+    max_spread_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
+    max_slippage_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
+    margin_mode: MarginMode | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """From a person's words. Raises Declined: one sentence that names each field unknown or wrong."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise Declined(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
+
+
+def _short(value: Decimal) -> Decimal:
+    """Without the zeros at the end that its column adds."""
+    return Decimal(digits(value))
+
+
+Percent = Annotated[Decimal, AfterValidator(_short)]
+
+
+class StrategyRow(ShownRow):
+    """A strategy as it stands in the table, right or wrong: people must see a row to mend it."""
+
+    id: UUID
+    user_id: UUID
+    name: str
+    status: str
+    risk_profile: str
+    target_assets: tuple[str, ...] = ()
+    exchange: str
+    is_paper_trading: bool
+    cadence_seconds: float | None
+    min_confidence: float | None
+    max_drawdown_percent: float | None
+    leverage_max: int | None
+    max_position_usd: Decimal | None
+    capital_usd: Decimal | None
+    daily_llm_budget_usd: Decimal | None = None
+    model: str | None = None
+    custom_prompt: str | None = None
+    context_intervals: tuple[str, ...] = ()
+    stop_loss_required: bool | None = None
+    max_entry_percent: Percent | None = None
+    adding: str | None = None
+    min_stop_loss_percent: Percent | None = None
+    max_spread_percent: Percent | None = None
+    max_slippage_percent: Percent | None = None
+    margin_mode: str | None = None
+    paused_reason: str | None = None
+    paused_at: Moment | None = None
+    paused_traceback: str | None = None
+    running_since: Moment | None = None
+    created_at: Moment
+    updated_at: Moment
+
+
+class HeldPosition(Position):
+    """A position as it stands in the table, for those who look at it or get rid of it."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    side: Annotated[Side | str, Field(union_mode="left_to_right")]  # type: ignore[assignment]  # as for `entry_time`
+    entry_time: Moment  # type: ignore[assignment]  # its base is what the engine trades by
+
+
+class DecisionRow(ShownRow):
+    """A decision of `ai_trade_log`; `raw_answer` and `market` are filled only when one decision is asked for."""
+
+    id: UUID
+    ai_strategy_id: UUID
+    strategy_name: str
+    signal_action: str | None
+    symbol: str | None
+    size_usd: Decimal | None
+    confidence_score: float | None
+    reasoning: str | None
+    reason: str | None = None
+    is_fault: bool = False
+    suppressed: str | None = None
+    actual_pnl: Decimal | None = None
+    model: str | None = None
+    request_id: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    latency_s: float | None = None
+    stop_loss_percent: float | None = None
+    take_profit_percent: float | None = None
+    raw_answer: str | None = None
+    market: AnyDocument | None = None
+    decision_json: AnyDocument | None = None
+    created_at: Moment
+
+
+class SignalRow(ShownRow):
+    """A signal of the outbox, open or ended."""
+
+    id: UUID
+    strategy_id: UUID
+    strategy_name: str
+    exchange: str
+    symbol: str
+    action: SignalAction
+    status: str
+    attempts: int
+    next_attempt_at: Moment
+    last_status: int | None
+    last_reason: str | None
+    created_at: Moment
+    expires_at: Moment
+    settled_at: Moment | None
+    payload: AnyDocument
+
+
+class SignalAttempt(ShownRow):
+    """One attempt to deliver a signal, or what else happened to it."""
+
+    attempt: int
+    owner: str | None
+    outcome: str
+    status: int | None
+    reason: str | None
+    started_at: Moment | None
+    ended_at: Moment
+
+
+class SignalHistory(SignalRow):
+    """A signal with every attempt, oldest first."""
+
+    history: tuple[SignalAttempt, ...] = ()
+
+
+class TradeRow(ShownRow):
+    """A closed position (or the closed part of one). `pnl_usd` is net of `fees_usd` and of `funding_usd`, which is
+    positive when received; percent is of the entry cost."""
+
+    id: UUID
+    user_id: UUID
+    strategy_id: UUID | None
+    strategy_name: str | None
+    exchange: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal
+    entry_time: Moment | None
+    exit_price: Decimal | None
+    exit_time: Moment | None
+    fees_usd: Decimal
+    funding_usd: Decimal = Decimal(0)
+    pnl_usd: Decimal | None
+    pnl_percent: Decimal | None
+    exit_reason: str | None
+    is_paper: bool
+    request_id: str | None = None
+    decision_id: UUID | None = None
+    entry_market_time_ms: int | None = None
+    exit_market_time_ms: int | None = None
+
+
+class AttemptRow(ShownRow):
+    """One delivery of a signal to the webhook server."""
+
+    attempt: int
+    outcome: str
+    status: int | None
+    reason: str | None
+    started_at: Moment | None
+    ended_at: Moment
+
+
+class RequestRow(ShownRow):
+    """What the webhook server made of a signal; `answer` is what every repetition of it is told."""
+
+    status: str | None
+    answer_status: int | None
+    answer: AnyDocument | None
+    error_message: str | None
+    created_at: Moment
+    processed_at: Moment | None
+
+
+class FillRow(ShownRow):
+    kind: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee_usd: Decimal
+    is_paper: bool
+    order_id: str | None
+    pnl_usd: Decimal | None
+    created_at: Moment
+
+
+class DecisionStory(ShownRow):
+    """A decision and all that followed from it; `trades` are those that it opened or closed."""
+
+    decision: DecisionRow
+    signal: SignalRow | None
+    attempts: tuple[AttemptRow, ...]
+    request: RequestRow | None
+    fills: tuple[FillRow, ...]
+    positions: tuple[HeldPosition, ...]
+    trades: tuple[TradeRow, ...]
+
+
+class DatabaseHealth(Row):
+    """`migrations` are the names that were applied; `now` is the database's clock.
+
+    `unreadable` are records of migrations that are there and cannot be read, each with the database's reason.
+    """
+
+    version: str
+    migrations: tuple[str, ...]
+    now: Utc
+    read_only: bool = False
+    unreadable: tuple[str, ...] = ()

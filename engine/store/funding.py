@@ -1,0 +1,156 @@
+"""What is read and written to book funding: what was held at the moment of a payment, and who bears which part."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal, cast
+from uuid import UUID
+
+from engine.domain.positions import Side
+from engine.platform.values import Frozen, Row
+from engine.store.transport.rpc import Rpc
+
+Outcome = Literal["booked", "known", "changed"]
+
+
+class FundingPlace(Row):
+    """A symbol of one person in which something is held, or has ended and may have payments that are not known; see the
+    SQL function `funding_places`.
+
+    `first_ms` is when the first of it was entered, `last_ms` when the last of it ended (0: nothing has) and `read_ms`
+    until when funding is known (0: never), all in the venue's time.
+    """
+
+    user_id: UUID
+    exchange: str
+    symbol: str
+    is_paper: bool
+    is_held: bool
+    first_ms: int
+    read_ms: int
+    last_ms: int = 0
+
+
+class KnownPayment(Row):
+    """A part of a payment that is booked."""
+
+    symbol: str
+    income_id: str
+    position_id: UUID
+
+
+class HeldNow(Row):
+    """A position as it is; `since_ms` is its entry in the venue's time."""
+
+    position_id: UUID
+    side: Side
+    quantity: Decimal
+    since_ms: int
+
+
+class OwnFill(Row):
+    """A fill of a position that is held or has ended; `trade_id` is the trade of an exit."""
+
+    fill_id: int
+    position_id: UUID
+    trade_id: UUID | None
+    is_entry: bool
+    side: Side
+    quantity: Decimal
+    at_ms: int
+
+    @property
+    def change(self) -> Decimal:
+        """What it did to the size of its position."""
+        return self.quantity if self.is_entry else self.quantity.copy_negate()
+
+
+class FundingFacts(Row):
+    """The books' side of payments in one symbol; see the SQL function of that name. `fills` come in the order of time.
+
+    `others_net` is what others hold on the account, negative when short.
+    """
+
+    held: tuple[HeldNow, ...]
+    fills: tuple[OwnFill, ...]
+    others_net: Decimal
+    is_unsettled: bool
+    last_fill_id: int
+
+
+class FundingShare(Frozen):
+    """What one position bears of a payment: `held_usd` by what is held still, and `trades` by what has ended since."""
+
+    position_id: UUID
+    usd: Decimal
+    held_usd: Decimal
+    trades: dict[UUID, Decimal]
+
+
+# The part of the store that books funding.
+
+
+class FundingStore:
+    rpc: Rpc
+
+    def funding_places(self, within_s: float) -> tuple[FundingPlace, ...]:
+        """Symbols in which anybody holds something, on paper or live, or did within so many seconds or
+        since payments were read."""
+        return tuple(FundingPlace.model_validate(row) for row in self.rpc.call("funding_places", within_s=within_s))
+
+    def note_funding_read(self, user_id: UUID, exchange: str, read_ms: int) -> None:
+        """The income of a live account is booked up to `read_ms` of the venue's time."""
+        self.rpc.call("note_funding_read", user_id=user_id, exchange=exchange, read_ms=read_ms)
+
+    def note_paper_funding_read(self, place: FundingPlace, read_ms: int) -> None:
+        """Payments of what has ended in a symbol on paper are booked up to `read_ms` of the venue's time."""
+        self.rpc.call(
+            "note_paper_funding_read",
+            user_id=place.user_id,
+            exchange=place.exchange,
+            symbol=place.symbol,
+            read_ms=read_ms,
+        )
+
+    def funding_known(self, user_id: UUID, exchange: str, *, is_paper: bool, since_ms: int) -> tuple[KnownPayment, ...]:
+        """What is booked of payments since `since_ms`."""
+        rows = self.rpc.call("funding_known", user_id=user_id, exchange=exchange, is_paper=is_paper, since_ms=since_ms)
+        return tuple(KnownPayment.model_validate(row) for row in rows)
+
+    def funding_facts(
+        self, user_id: UUID, exchange: str, symbol: str, *, is_paper: bool, since_ms: int
+    ) -> FundingFacts:
+        """What says which positions a payment since `since_ms` belongs to."""
+        found = self.rpc.call(
+            "funding_facts", user_id=user_id, exchange=exchange, symbol=symbol, is_paper=is_paper, since_ms=since_ms
+        )
+        return FundingFacts.model_validate(found)
+
+    def book_funding(
+        self,
+        place: FundingPlace,
+        income_id: str,
+        at_ms: int,
+        shares: Sequence[FundingShare],
+        others_usd: Decimal,
+        reason: str | None,
+        last_fill_id: int,
+    ) -> Outcome:
+        """Books one payment in one transaction: `shares`, and `others_usd` of no position, perhaps for a `reason`.
+
+        "known", and nothing is done, when it was booked before; "changed" when anything was booked in the symbol after
+        the fill `last_fill_id`: then the shares are to be computed anew.
+        """
+        outcome = self.rpc.call(
+            "book_funding",
+            user_id=place.user_id,
+            exchange=place.exchange,
+            symbol=place.symbol,
+            is_paper=place.is_paper,
+            income_id=income_id,
+            at_ms=at_ms,
+            shares=[each.model_dump(mode="json") for each in shares],
+            others_usd=str(others_usd),
+            reason=reason,
+            last_fill_id=last_fill_id,
+        )
+        return cast("Outcome", outcome)

@@ -1,0 +1,80 @@
+"""What is read and written to margin positions: the mode of an entry, and what liquidates on paper."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from uuid import UUID
+
+from engine.domain.positions import MarginMode
+from engine.platform.values import Frozen, Row
+from engine.store.transport.rpc import Rpc
+
+
+class HeldMargin(Row):
+    """The margin mode of a live position of others in a symbol (None: as the account had it); `strategy_name` is None
+    where a person holds it."""
+
+    margin_mode: MarginMode | None = None
+    strategy_name: str | None = None
+
+
+class EntryMargin(Row):
+    """The margin mode that an entry wants (None: as it is), and those that others on its account hold in the symbol.
+
+    `paper_free_usd` is what the strategy's equity on paper has left beside the initial margins of what it holds there.
+    """
+
+    wanted: MarginMode | None = None
+    paper_free_usd: Decimal | None = None
+    others: tuple[HeldMargin, ...] = ()
+
+
+class PaperMargin(Row):
+    """What is known beside a paper position: when it was last entered or added to, in the venue's time, when it (with
+    cross margin anything of its strategy) last changed, and the capital and realised P&L of its strategy (None: it has
+    none)."""
+
+    position_id: UUID
+    entered_ms: int | None = None
+    changed_ms: int | None = None
+    wallet_usd: Decimal | None = None
+
+
+class MarginNote(Frozen):
+    """What is written to a position: `liquidation_price` if `notes_price` says so, `watched_until_ms` unless None."""
+
+    position_id: UUID
+    liquidation_price: Decimal | None = None
+    notes_price: bool = False
+    watched_until_ms: int | None = None
+
+
+# The part of the store that is about margin: the mode of entries, and what liquidates positions.
+
+
+class MarginStore:
+    rpc: Rpc
+
+    def entry_margin(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID) -> EntryMargin:
+        """The margin mode that the strategy wants, and those in which others hold the symbol live."""
+        found = self.rpc.call(
+            "entry_margin", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
+        )
+        return EntryMargin.model_validate(found)
+
+    def paper_margins(self, user_id: UUID | None = None) -> tuple[PaperMargin, ...]:
+        """One for every paper position, of one person or of all."""
+        return tuple(PaperMargin.model_validate(row) for row in self.rpc.call("paper_margins_of", user_id=user_id))
+
+    def note_margins(self, notes: Iterable[MarginNote]) -> int:
+        """Writes to positions that are held still; how many there were."""
+        told = {str(note.position_id): _told(note) for note in notes}
+        return int(self.rpc.call("note_margins", notes=told)) if told else 0
+
+
+def _told(note: MarginNote) -> dict[str, object]:
+    told: dict[str, object] = {}
+    if note.notes_price:
+        told["liquidation_price"] = None if note.liquidation_price is None else str(note.liquidation_price)
+    if note.watched_until_ms is not None:
+        told["watched_until_ms"] = note.watched_until_ms
+    return told

@@ -1,0 +1,89 @@
+"""What a login that migrates must be allowed to do, and what an administrator must run where it is not."""
+
+from typing import Any, Final
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from engine.store.transport.postgres import Connection
+
+ROLES: Final = ("anon", "authenticated", "service_role")
+
+# One row. Rights on what does not exist are null.
+_RIGHTS: Final = """
+select
+  current_user::text as login,
+  current_database()::text as database,
+  (select rolsuper or rolcreaterole from pg_catalog.pg_roles where rolname = current_user) as may_create_roles,
+  array(select r from unnest(%s::text[]) r where r not in (select rolname from pg_catalog.pg_roles)) as missing_roles,
+  has_database_privilege(current_database(), 'create') as may_create_schemas,
+  pub.oid is not null as has_public,
+  has_schema_privilege(pub.oid, 'usage') and has_schema_privilege(pub.oid, 'create') as may_use_public,
+  auth.oid is not null as has_auth,
+  has_schema_privilege(auth.oid, 'usage') as may_enter_auth,
+  has_schema_privilege(auth.oid, 'create') as may_create_in_auth,
+  users.oid is not null as has_users,
+  has_table_privilege(users.oid, 'select') and has_table_privilege(users.oid, 'insert')
+    and has_table_privilege(users.oid, 'references') as may_use_users,
+  exists (select from pg_catalog.pg_proc p where p.pronamespace = auth.oid and p.proname = 'uid') as has_uid,
+  pg_get_userbyid(record.relowner)::text as owner,
+  record.oid is null or pg_has_role(record.relowner, 'usage') as is_owner
+from (select 1) one
+left join pg_catalog.pg_namespace pub on pub.nspname = 'public'
+left join pg_catalog.pg_namespace auth on auth.nspname = 'auth'
+left join pg_catalog.pg_class users on users.relnamespace = auth.oid and users.relname = 'users'
+left join pg_catalog.pg_class record on record.relnamespace = pub.oid and record.relname = 'sparky_migrations'
+"""
+
+
+def missing_rights(connection: Connection) -> str | None:
+    """The sentence that says why this login cannot migrate, with the statements that mend it; None if it can.
+
+    The statements may be pasted into psql as they stand. What is there already is not looked at again.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rights = cursor.execute(_RIGHTS, [list(ROLES)]).fetchone()
+    assert rights is not None  # noqa: S101 - it always gives one row
+    if not rights["is_owner"]:
+        owner = _name(rights["owner"])
+        return f"The schema here belongs to {owner}, and nothing was applied: migrate with that login."
+    statements = [*_roles(rights), *_schemas(rights), *_auth(rights)]
+    if not statements:
+        return None
+    return (
+        f"This login may not make all that the schema needs, and nothing was applied. An administrator of the server "
+        f"must run this first, in the database {_name(rights['database'])}: {' '.join(statements)}"
+    )
+
+
+def _roles(rights: dict[str, Any]) -> list[str]:
+    missing = [] if rights["may_create_roles"] else rights["missing_roles"]
+    return [f"create role {role} nologin noinherit;" for role in missing]
+
+
+def _schemas(rights: dict[str, Any]) -> list[str]:
+    login, database = _name(rights["login"]), _name(rights["database"])
+    statements = []
+    if not rights["may_create_schemas"] and not (rights["has_auth"] and rights["has_public"]):
+        statements.append(f"grant create on database {database} to {login};")
+    if rights["has_public"] and not rights["may_use_public"]:
+        statements.append(f"grant usage, create on schema public to {login};")
+    return statements
+
+
+def _auth(rights: dict[str, Any]) -> list[str]:
+    """An `auth` that is there, as Supabase's is, is used; what is missing in it is made."""
+    login = _name(rights["login"])
+    if not rights["has_auth"]:
+        return []
+    statements = []
+    is_complete = rights["has_users"] and rights["has_uid"]
+    if not rights["may_enter_auth"] or not (is_complete or rights["may_create_in_auth"]):
+        statements.append(f"grant usage{'' if is_complete else ', create'} on schema auth to {login};")
+    if rights["has_users"] and not rights["may_use_users"]:
+        statements.append(f"grant select, insert, references on auth.users to {login};")
+    return statements
+
+
+def _name(name: str) -> str:
+    return sql.Identifier(name).as_string(None)

@@ -1,0 +1,1 @@
+"""Two transports for the database's functions: PostgreSQL and Supabase's REST API."""

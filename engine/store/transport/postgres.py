@@ -1,0 +1,288 @@
+"""Calls the database's functions over a PostgreSQL connection, directly or through a pooler of transactions.
+
+Behind such a pooler every transaction may run on another server connection, which strangers use before and after it. So
+nothing of ours stays on one: what a call needs is set for its transaction, and nothing is prepared or locked beyond it.
+"""
+
+import json
+import queue
+import select
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.abc import PQGen
+from psycopg.types.json import set_json_loads
+from pydantic import SecretStr
+
+from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.platform.plain_text import storable
+from engine.platform.settings.database_address import fault_of
+from engine.store.transport import sqlstates
+from engine.store.transport.json_numbers import read_json
+from engine.store.transport.refused_login import sqlstate_of_refusal
+
+KEPT_CONNECTIONS: Final = 8
+
+OLDEST_SERVER: Final = 14
+LATENESS_S: Final = 1.0  # a server's own word that a statement took too long is worth waiting for
+
+_ENCODING: Final = "UTF8"
+_LOGIN_REFUSED: Final = "28P01"
+_PROTOCOL_VIOLATION: Final = "08P01"
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+_Result = TypeVar("_Result")
+
+
+class _Bounded(psycopg.Connection[tuple[Any, ...]]):
+    """Gives up after `patience_s` whatever answers nothing: a pool without a free connection, a server that stands."""
+
+    patience_s: float = 10.0
+
+    def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.patience_s)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - the driver's only name for it
+            self.pgconn.finish()  # its answer may still come, and belongs to nobody
+            raise psycopg.OperationalError(f"no answer within {self.patience_s:g} s") from None
+
+
+class PostgresRpc:
+    """An `Rpc` over psycopg; every call is one message with one transaction in it.
+
+    With `keep`, up to 8 connections live on and are shared by all threads; without, each call connects and disconnects,
+    so that a thousand idle strategies hold none. A call ends within about `timeout_s`, whatever the server does.
+    """
+
+    def __init__(self, dsn: SecretStr | str, *, timeout_s: float = 10.0, keep: bool = False) -> None:
+        self._dsn = dsn.get_secret_value() if isinstance(dsn, SecretStr) else dsn
+        self._timeout_s = timeout_s
+        self._keep = keep
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._free = threading.BoundedSemaphore(KEPT_CONNECTIONS)
+        self._closed = False
+
+    def call(self, function: str, /, **arguments: object) -> Any:
+        try:
+            with self._connection() as connection:
+                cursor = connection.execute(_message(connection, function, arguments, self._timeout_s))
+                while cursor.nextset():
+                    pass
+                row = cursor.fetchone()
+        except psycopg.Error as error:
+            raise translated(error) from None
+        return row[0] if row else None
+
+    def close(self) -> None:
+        self._closed = True
+        with suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        if not self._keep:
+            with self._connect() as connection:
+                yield connection
+            return
+        if not self._free.acquire(timeout=self._timeout_s):
+            raise UpstreamUnavailable(
+                "database", f"all {KEPT_CONNECTIONS} connections were busy for {self._timeout_s:g} s"
+            )
+        try:
+            with self._kept() as connection:
+                yield connection
+        finally:
+            self._free.release()
+
+    @contextmanager
+    def _kept(self) -> Iterator[Connection]:
+        connection = self._live() or self._connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.put(connection)
+
+    def _live(self) -> Connection | None:
+        """An idle connection on which the server has not hung up meanwhile."""
+        with suppress(queue.Empty):
+            while True:
+                connection = self._idle.get_nowait()
+                if not connection.closed and not _has_word(connection):
+                    return connection
+                connection.close()
+        return None
+
+    def _connect(self) -> Connection:
+        return connect(self._dsn, timeout_s=self._timeout_s)
+
+
+def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
+    """An autocommit connection whose every statement is given up soon after `timeout_s`.
+
+    Raises UpstreamUnavailable, or BadConfiguration if the address or login is wrong, or the database cannot hold what
+    Sparky keeps.
+    """
+    deadline = time.monotonic() + timeout_s
+    try:
+        connection = _Bounded.connect(
+            dsn,
+            autocommit=True,
+            prepare_threshold=None,  # a transaction pooler in between would lose prepared statements
+            connect_timeout=max(2, int(timeout_s)),
+            client_encoding="utf8",  # a role, a database or the environment may say another
+            application_name="sparky",
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=int(timeout_s * 1000),
+        )
+    except psycopg.Error as error:
+        raise _not_connected(dsn, error, deadline) from None
+    try:
+        _check_server(connection.info)
+    except BaseException:
+        connection.close()
+        raise
+    connection.patience_s = timeout_s + LATENESS_S
+    set_json_loads(_read_json, connection)
+    return connection
+
+
+def allows_transactions(dsn: str) -> bool:
+    """False behind a pooler in statement mode, which refuses to begin one. Raises as `connect`."""
+    try:
+        with connect(dsn) as connection:
+            for statement in (b"begin", b"select 1", b"rollback"):
+                connection.execute(statement)
+    except psycopg.Error as error:
+        if error.sqlstate != _PROTOCOL_VIOLATION:
+            raise translated(error) from None
+        return False
+    return True
+
+
+def transaction_settings(connection: Connection, timeout_s: float) -> bytes:
+    """Statements that begin a transaction of ours, whatever the server, the database or the role prefers.
+
+    The functions are written for transactions that see what others have committed meanwhile. `timeout_s` bounds each
+    statement, its waiting for locks as well. In the startup packet poolers would refuse it.
+    """
+    chosen = [b"set local transaction_isolation = 'read committed'"]
+    chosen.append(f"set local statement_timeout = {int(timeout_s * 1000)}".encode())
+    told = connection.info.parameter_status
+    if told("TimeZone") not in {"UTC", "Etc/UTC", None}:
+        chosen.append(b"set local timezone = 'UTC'")
+    if told("standard_conforming_strings") == "off":
+        chosen.append(b"set local standard_conforming_strings = on")
+    return b"; ".join(chosen) + b"; "
+
+
+def _check_server(info: psycopg.ConnectionInfo) -> None:
+    """Raises BadConfiguration for a server that cannot be used. What a pooler does not pass on is not asked for."""
+    version, encoding = info.server_version, info.parameter_status("server_encoding")
+    if 0 < version < OLDEST_SERVER * 10_000:
+        said = info.parameter_status("server_version")
+        raise BadConfiguration(f"The database is a PostgreSQL {said}: Sparky needs {OLDEST_SERVER} or newer.")
+    if encoding not in {_ENCODING, None}:
+        raise BadConfiguration(
+            f"The database's encoding is {encoding}, which cannot hold every text: Sparky needs UTF-8. "
+            "Make another: create database NAME encoding 'UTF8' template template0"
+        )
+
+
+def _not_connected(dsn: str, error: psycopg.Error, deadline: float) -> SparkyError:
+    """Why there is no connection; its words decide nothing, for they are in the server's language."""
+    fault = fault_of(dsn)
+    if fault is not None or isinstance(error, psycopg.ProgrammingError):
+        return BadConfiguration(f"DATABASE_URL is not a PostgreSQL connection string: it {fault or 'has a fault'}.")
+    if isinstance(error, psycopg.errors.ConnectionTimeout) or error.sqlstate:
+        return translated(error)
+    if error.pgconn is not None and error.pgconn.needs_password:
+        return translated(error, _LOGIN_REFUSED)
+    return translated(error, sqlstate_of_refusal(dsn, deadline))
+
+
+def _read_json(text: str | bytes) -> Any:
+    """psycopg keeps a class for every function that it is given, for ever: this is always the same one."""
+    return read_json(text)
+
+
+def translated(error: psycopg.Error, state: str | None = None) -> SparkyError:
+    """The failure named by what the caller does next. The message never carries the DSN or an argument's value.
+
+    `state` is the SQLSTATE where the driver does not tell it.
+    """
+    state = error.sqlstate or state or ""
+    reason = (error.diag.message_primary or _first_line(error)).rstrip(".")
+    mend = sqlstates.to_mend(state, reason) if state else _without_state(error, reason)
+    return sqlstates.failure(state, mend) if mend else sqlstates.DatabaseUnavailable(reason, state)
+
+
+def _without_state(error: psycopg.Error, reason: str) -> str | None:
+    """What the driver itself refused is for a person to mend; without a server's word all else may pass."""
+    return f"The database refuses the value: {reason}." if isinstance(error, psycopg.DataError) else None
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _has_word(connection: Connection) -> bool:
+    """Something to read while idle is the server's farewell (or its broken pipe)."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def _message(connection: Connection, function: str, arguments: dict[str, object], timeout_s: float) -> bytes:
+    """One simple query with several statements, which the server runs as one transaction: one round trip."""
+    values = [_literal(connection, _text(value)) for value in arguments.values()]
+    call = b"".join(
+        part + value for part, value in zip(_parts(function, tuple(arguments)), [*values, b")"], strict=True)
+    )
+    return transaction_settings(connection, timeout_s) + call
+
+
+def _literal(connection: Connection, value: str | None) -> bytes:
+    return b"null" if value is None else bytes(pq.Escaping(connection.pgconn).escape_literal(value.encode()))
+
+
+@lru_cache(maxsize=256)
+def _parts(function: str, names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What stands before each argument of the call, and before its closing parenthesis."""
+    begin = sql.SQL("select public.{}(").format(sql.Identifier(function)).as_bytes(None)
+    named = [sql.SQL("{} => ").format(sql.Identifier(f"p_{name}")).as_bytes(None) for name in names]
+    parts = [b", " + name for name in named]
+    if not named:
+        return (begin,)
+    return (begin + named[0], *parts[1:], b"")
+
+
+def _text(value: object) -> str | None:
+    """Everything travels as text of unknown type: the function's signature says what it is."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(storable(value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(storable(value), default=str, allow_nan=False)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,194 @@
+"""ccxt as we want it: another base URL at will, bounded time and size, no retries of its own, perpetuals only."""
+
+import difflib
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import ccxt
+import requests
+from urllib3.exceptions import HTTPError
+
+from engine.domain.decimals import digits, exact
+from engine.platform.errors import BadConfiguration
+from engine.platform.http.retry_after import retry_after_s
+from engine.venues.ccxt_client.error_text import NoVerdict, Words
+from engine.venues.ccxt_client.request_weight import Backoff, backoff_of, may_be_urgent
+from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED, family_of
+from engine.venues.ccxt_client.venue_clock import InStep
+from engine.venues.market_data.instrument_cache import LISTINGS
+from engine.venues.venue import Credentials
+
+TIMEOUT_S: Final = 10.0
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # exchangeInfo of a large venue is a few megabytes
+CHUNK_BYTES: Final = 65_536
+USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
+
+
+class BoundedSession(requests.Session):
+    """A session whose answers end: requests' own timeout restarts with every byte, and its body has no bound.
+
+    It asks `backoff` before every request and tells it of every answer; `is_urgent` says which share of the venue's
+    limit is its own.
+    """
+
+    def __init__(self, timeout_s: float, backoff: Backoff, *, is_urgent: bool) -> None:
+        super().__init__()
+        self.backoff = backoff
+        self._timeout_s = timeout_s
+        self._is_urgent = is_urgent
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError on a body beyond the bound, and
+        UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
+        self.backoff.ask(is_urgent=self._is_urgent and may_be_urgent())
+        deadline = time.monotonic() + self._timeout_s
+        response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
+        self._hear(response)
+        try:
+            body = _body(response, deadline)
+        except TimeoutError as error:
+            raise requests.ReadTimeout(str(error)) from error
+        except (OSError, HTTPError) as error:
+            raise requests.ConnectionError(f"Connection broken: {error}") from error
+        finally:
+            response.close()
+        response._content = body  # noqa: SLF001 - the attribute that `content` and `text` read
+        return response
+
+    @contextmanager
+    def within(self, timeout_s: float) -> Iterator[None]:
+        """Requests inside the block end after `timeout_s` at the latest; its caller lets no other thread send."""
+        before, self._timeout_s = self._timeout_s, min(timeout_s, self._timeout_s)
+        try:
+            yield
+        finally:
+            self._timeout_s = before
+
+    def _hear(self, response: requests.Response) -> None:
+        used = response.headers.get(USED_WEIGHT, "")
+        wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
+        self.backoff.hear(response.status_code, int(used) if used.isdecimal() else None, wait_s)
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    body = bytearray()
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end in time")
+        if len(body) > MAX_BODY_BYTES:
+            raise OSError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+class Plain:
+    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order (that
+    is for people), and a number with a point keeps the text that the venue wrote."""
+
+    @staticmethod
+    def on_json_response(body: str) -> Any:
+        """Raises ValueError for what is no JSON."""
+        ccxt.Exchange.on_json_response(body)  # stricter than ours: half characters, NaN and deep nests are refused
+        try:
+            return json.loads(body, parse_float=str)
+        except RecursionError as error:
+            raise ValueError("the answer is nested too deeply") from error
+
+    def fetch2(self, path: Any, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
+        """As ccxt's. Raises NoVerdict for an answer about another symbol than was asked about."""
+        given = dict(params or {})
+        answer = super().fetch2(path, api, method, given, *rest)  # type: ignore[misc] # ccxt's
+        if getattr(self, "id", None) in BINANCE_SHAPED and given.get("symbol") is not None:
+            check_symbol(answer, str(given["symbol"]))
+        return answer
+
+    def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
+        if code >= 500 or 300 <= code < 400:
+            said = Words(self).of_body(body or "")
+            raise NoVerdict(f"{method} {url.partition('?')[0]} answered {code}{said and ': '}{said}")
+        return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
+
+
+def check_symbol(answer: Any, market_id: str) -> None:
+    """Raises NoVerdict for an answer that tells of another symbol, or of others only, than `market_id`."""
+    rows = answer if isinstance(answer, list) else [answer]
+    told = [row["symbol"] for row in rows if isinstance(row, dict) and row.get("symbol")]
+    if told and market_id not in told:
+        raise NoVerdict(f"asked about {market_id}, the venue told of {told[0]}")
+
+
+def open_exchange(
+    venue: str,
+    base_url: str | None = None,
+    credentials: Credentials | None = None,
+    timeout_s: float = TIMEOUT_S,
+    backoff: Backoff | None = None,
+) -> Any:
+    """A ccxt client of `venue`; with `base_url` every address keeps its path but goes there instead.
+
+    All clients of one address share its `backoff`; None takes the process's own. A client with credentials is urgent.
+    No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
+    """
+    family = family_of(venue)
+    if family is None:
+        raise no_exchange(venue)
+    exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))
+    shared = backoff or backoff_of(base_url or venue)
+
+    def without_keys() -> Any:
+        """Urgent unless its thread leaves room: what is read at once may be for an exit."""
+        client = open_exchange(venue, base_url, None, timeout_s, shared)
+        client.session = BoundedSession(timeout_s, shared, is_urgent=True)
+        return client
+
+    exchange.number = number
+    exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
+    exchange.listing = LISTINGS.of((venue, base_url, timeout_s, shared), without_keys, shared.monotonic)
+    exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
+    if base_url is not None:
+        exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)
+    return exchange
+
+
+def number(told: Any) -> float | str:
+    """A venue's number as ccxt hands it on: a float as ever, and its text where a float would round it.
+
+    ccxt takes both (`Exchange.number`), and no Decimal. Raises ValueError, which ccxt takes for no number at all.
+    """
+    value = exact(told)
+    rounded = float(value)
+    return rounded if exact(rounded) == value else digits(value)
+
+
+def no_exchange(venue: str) -> BadConfiguration:
+    """What is wrong with a venue that ccxt does not know, with the name that may be meant."""
+    return BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
+
+
+def _suggestion(venue: str) -> str:
+    near = difflib.get_close_matches(venue, ["aster", *ccxt.exchanges], 1)
+    return f"did you mean {near[0]!r}?" if near else "see the list of exchanges that ccxt supports."
+
+
+def elsewhere(addresses: Any, base_url: str) -> Any:
+    """ccxt's (nested) addresses with scheme and host replaced by `base_url`."""
+    if isinstance(addresses, dict):
+        return {name: elsewhere(address, base_url) for name, address in addresses.items()}
+    return re.sub(r"^https?://[^/]+", base_url.rstrip("/"), addresses) if isinstance(addresses, str) else addresses
+
+
+def _config(timeout_s: float, credentials: Credentials | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"defaultType": "swap", "builderFee": False, "maxRetriesOnFailure": 0}
+    config: dict[str, Any] = {"enableRateLimit": False, "timeout": round(timeout_s * 1000), "options": options}
+    if credentials is None:
+        return config
+    secrets = {"apiKey": credentials.api_key, "secret": credentials.api_secret, "privateKey": credentials.private_key}
+    config |= {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    identity = {"user": credentials.user_address, "signer": credentials.signer_address}
+    options["identity"] = {name: address for name, address in identity.items() if address is not None}
+    return config

@@ -1,0 +1,1 @@
+"""Live trading: orders, protection, account settings and the account's own record."""

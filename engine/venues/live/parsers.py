@@ -1,0 +1,107 @@
+"""From ccxt's unified answers to our values; exact, and an answer that does not tell is an error and no zero."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from engine.domain.decimals import exact, product, quotient, total
+from engine.domain.positions import Side
+from engine.venues.market_data.instruments import contract_size
+from engine.venues.venue import Balance, OpenOrder, OrderKind, OrderStatus, VenuePosition
+
+Raw = Mapping[str, Any]
+ENDS: Final = ("closed", "canceled", "expired", "rejected")  # ccxt's; some venues acknowledge without any status
+DOLLARS: Final = ("USDT", "USDC", "USD", "USDF")
+# Binance-shaped venues (Aster too) name the kind in their own words only, which ccxt keeps in `info`.
+KINDS: Final = {
+    "MARKET": OrderKind.MARKET,
+    "LIMIT": OrderKind.LIMIT,
+    "STOP": OrderKind.STOP_LOSS,
+    "STOP_MARKET": OrderKind.STOP_LOSS,
+    "TAKE_PROFIT": OrderKind.TAKE_PROFIT,
+    "TAKE_PROFIT_MARKET": OrderKind.TAKE_PROFIT,
+}
+
+
+def status_of(raw: Raw, filled: Decimal) -> OrderStatus:
+    if raw.get("status") not in ENDS:
+        return OrderStatus.OPEN
+    return OrderStatus.FILLED if filled > 0 else OrderStatus.REJECTED
+
+
+def open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
+    """An order in our `symbol`, whose contracts are of that `size`. Raises ValueError for an answer that is none."""
+    if raw.get("id") is None or raw.get("side") is None:
+        raise ValueError("the answer names no order")
+    info = raw.get("info") or {}
+    kind = KINDS.get(
+        str(info.get("origType") or info.get("type") or info.get("orderType") or raw.get("type")).upper(),
+        OrderKind.OTHER,
+    )
+    price = raw.get("triggerPrice") or raw.get("stopPrice") or raw.get("price")
+    return OpenOrder(
+        order_id=str(raw["id"]),
+        client_order_id=raw.get("clientOrderId") or None,
+        symbol=symbol,
+        kind=kind,
+        is_buy=raw["side"] == "buy",
+        quantity=product(exact(raw["amount"] or 0), size),
+        filled=product(exact(raw.get("filled") or 0), size),
+        price=exact(price or 0),
+        reduce_only=_is_reduce_only(raw, info),
+        at_ms=int(raw.get("timestamp") or raw.get("lastUpdateTimestamp") or 0),
+    )
+
+
+def position(raw: Raw, market: Raw) -> VenuePosition | None:
+    """None for an empty one."""
+    quantity = product(exact(raw["contracts"] or 0), contract_size(market))
+    if quantity == 0:
+        return None
+    leverage, profit = raw.get("leverage"), raw.get("unrealizedPnl")
+    return VenuePosition(
+        symbol=symbol_of(market),
+        side=Side.LONG if raw["side"] == "long" else Side.SHORT,
+        quantity=quantity,
+        entry_price=exact(raw["entryPrice"]),
+        leverage=None if leverage is None else int(leverage),
+        unrealized_pnl_usd=None if profit is None else exact(profit),
+    )
+
+
+def balance(raw: Raw) -> Balance:
+    dollars = [raw[asset] for asset in DOLLARS if asset in raw]
+    if not dollars:
+        raise ValueError("the balance names no dollar")
+    return Balance(
+        wallet_usd=sum((exact(each["total"] or 0) for each in dollars), Decimal(0)),
+        available_usd=max(exact(each["free"] or 0) for each in dollars),
+    )
+
+
+def average_price(trades: Sequence[Raw]) -> Decimal:
+    """What ccxt's `trades` were made at, by their quantities; the exact price where they were made at one."""
+    prices = {exact(trade["price"]) for trade in trades}
+    if len(prices) == 1:
+        return prices.pop()
+    value = total(product(exact(trade["price"]), exact(trade["amount"])) for trade in trades)
+    return quotient(value, total(exact(trade["amount"]) for trade in trades))
+
+
+def leverage_told(raw: Raw) -> int | None:
+    """The leverage in ccxt's leverage structure, where long and short have the same; None where it tells none."""
+    long, short = raw.get("longLeverage"), raw.get("shortLeverage")
+    told = {int(each) for each in (long, short) if each is not None}
+    return told.pop() if len(told) == 1 else None
+
+
+def symbol_of(market: Raw) -> str:
+    """Our symbol (BTCUSDT) of one of ccxt's markets: the venue's id where it is base and quote in its own words."""
+    if market.get("id") == f"{market.get('baseId')}{market.get('quoteId')}":
+        return str(market["id"])
+    return f"{market['base']}{market['quote']}"
+
+
+def _is_reduce_only(raw: Raw, info: Raw) -> bool:
+    told = (raw.get("reduceOnly"), info.get("reduceOnly"), info.get("closePosition"))
+    return any(str(each).lower() == "true" for each in told)  # some venues write it as text, which ccxt does not read

@@ -1,0 +1,1 @@
+"""Public market data: candles, order books, instruments and funding rates."""

@@ -1,0 +1,138 @@
+"""What a venue tells everybody of funding: when it is due next, at which rate, and what it was.
+
+A client of its own, so that nobody waits for a long history who wants a price.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+from engine.domain.decimals import exact
+from engine.domain.errors import VenueRefused
+from engine.platform.errors import UpstreamUnavailable
+from engine.platform.values import Frozen
+from engine.venues.ccxt_client.client import TIMEOUT_S, open_exchange
+from engine.venues.ccxt_client.errors import translated
+from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
+from engine.venues.market_data.instruments import market_of
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+MOST_ROWS: Final = 1_000
+FEW_ROWS: Final = 50  # fewer are the end of a history wherever a page is cut
+MOST_PAGES: Final = 40
+
+
+class FundingState(Frozen):
+    """What is due next of one symbol: `rate` as a share (0.0001 is 0.01 %), paid by longs when positive, None where it
+    is not told; times are the venue's. Where it tells no next time that is the next full hour."""
+
+    rate: Decimal | None
+    next_ms: int
+    at_ms: int
+
+
+class FundingRate(Frozen):
+    """One payment of the past; `mark_price` is None where the venue does not tell it."""
+
+    rate: Decimal
+    mark_price: Decimal | None
+    at_ms: int
+
+
+class FundingSource(Protocol):
+    """Raises UpstreamUnavailable when the venue cannot say and StrategyFault for an unknown symbol."""
+
+    def state(self, symbol: str) -> FundingState | None:
+        """What is due next, at a weight of 1; None at a venue that does not tell."""
+        ...
+
+    def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
+        """All payments from `since_ms` on, oldest first; None at a venue that does not tell."""
+        ...
+
+    def price_at(self, symbol: str, at_ms: int) -> Decimal:
+        """The price at which the minute of `at_ms` began, for a payment without a price."""
+        ...
+
+
+class FundingData:
+    """A `FundingSource` of one ccxt venue. Safe to share between threads, which then wait for each other."""
+
+    def __init__(
+        self,
+        venue: str,
+        base_url: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._exchange = open_exchange(venue, base_url, timeout_s=timeout_s, backoff=backoff)
+        self._lock = threading.RLock()
+
+    def state(self, symbol: str) -> FundingState | None:
+        if not self._exchange.has.get("fetchFundingRate"):
+            return None
+        with self._asking():
+            told = self._exchange.fetch_funding_rate(market_of(self._exchange, symbol)["symbol"])
+            return state_told(told, self._exchange.milliseconds())
+
+    def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
+        if not self._exchange.has.get("fetchFundingRateHistory"):
+            return None
+        with self._asking():
+            unified = market_of(self._exchange, symbol)["symbol"]
+            limit = MOST_ROWS if self._exchange.id in BINANCE_SHAPED else None
+            found: dict[int, FundingRate] = {}
+            start_ms = since_ms
+            for _ in range(MOST_PAGES):
+                told = self._exchange.fetch_funding_rate_history(unified, start_ms, limit)
+                rows = [_rate(row) for row in told]
+                found |= {row.at_ms: row for row in rows}
+                newest_ms = max((row.at_ms for row in rows), default=start_ms)
+                if len(rows) < FEW_ROWS or newest_ms < start_ms:
+                    break
+                start_ms = newest_ms + 1
+            return tuple(found[at_ms] for at_ms in sorted(found) if at_ms >= since_ms)
+
+    def price_at(self, symbol: str, at_ms: int) -> Decimal:
+        minute_ms = at_ms - at_ms % MINUTE_MS
+        with self._asking():
+            unified = market_of(self._exchange, symbol)["symbol"]
+            rows = self._exchange.fetch_ohlcv(unified, "1m", since=minute_ms, limit=1)
+            prices = [exact(row[1]) for row in rows if row[0] == minute_ms]
+        if not prices or prices[0] <= 0:
+            raise UpstreamUnavailable("venue", f"it tells no price of {symbol} at {at_ms}")
+        return prices[0]
+
+    def close(self) -> None:
+        self._exchange.session.close()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            with self._lock, translated(self._exchange):
+                yield
+        except VenueRefused as refusal:  # there is nothing to refuse in a question
+            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+
+
+def state_told(told: Any, local_ms: int) -> FundingState:
+    """From ccxt's funding rate structure. Raises ValueError for what cannot be read."""
+    at_ms = int(told.get("timestamp") or local_ms)
+    next_ms = int(told.get("nextFundingTimestamp") or told.get("fundingTimestamp") or 0)
+    rate = told.get("fundingRate")
+    return FundingState(
+        rate=None if rate is None else exact(rate),
+        next_ms=next_ms if next_ms > at_ms else at_ms - at_ms % HOUR_MS + HOUR_MS,
+        at_ms=at_ms,
+    )
+
+
+def _rate(told: Any) -> FundingRate:
+    price = (told.get("info") or {}).get("markPrice")
+    return FundingRate(
+        rate=exact(told["fundingRate"]), mark_price=exact(price) if price else None, at_ms=int(told["timestamp"])
+    )

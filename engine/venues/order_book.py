@@ -1,0 +1,128 @@
+"""A venue's order book beside its clock and mark price: what a market order of some size would pay, purely."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from engine.domain import decimals
+from engine.platform.values import Frozen
+
+HUNDRED: Final = Decimal(100)
+
+
+class Level(NamedTuple):
+    """What is offered at one price, in the base asset."""
+
+    price: Decimal
+    quantity: Decimal
+
+
+class OrderBook(Frozen):
+    """Both sides of one symbol's book, the best price first; a side may be empty.
+
+    `is_cut` says that the venue was asked for so many levels and may have more. `at_ms` is the venue's time of the
+    book, the older one where it tells two, and `clock_ms` the venue's clock before it was asked for; `mark` is its mark
+    price, of `mark_ms`, asked for afterwards. What the venue does not tell is None; `clock_ms` is None where neither
+    times nor mark price are looked at.
+    """
+
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    is_cut: bool = False
+    at_ms: int | None = None
+    clock_ms: int | None = None
+    mark: Decimal | None = None
+    mark_ms: int | None = None
+
+    def side(self, *, is_buy: bool) -> tuple[Level, ...]:
+        """What a buy (or sale) takes."""
+        return self.asks if is_buy else self.bids
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be bought or sold at these prices, or None."""
+        missing = [name for name, side in (("bids", self.bids), ("asks", self.asks)) if not side]
+        if missing:
+            return f"the order book has no {' and no '.join(missing)}"
+        bid, ask = self.bids[0].price, self.asks[0].price
+        if bid < ask:
+            return None
+        return f"the best bid {decimals.digits(bid)} is not below the best ask {decimals.digits(ask)}"
+
+    @property
+    def spread_percent(self) -> Decimal | None:
+        """How far the best ask is above the best bid (below 0: a crossed book); None without one of them."""
+        if not (self.bids and self.asks):
+            return None
+        return percent_above(self.asks[0].price, self.bids[0].price)
+
+    @property
+    def mark_distance_percent(self) -> Decimal | None:
+        """How far the middle between bid and ask is above the mark price; None where one of them is not known."""
+        if not (self.bids and self.asks and self.mark):
+            return None
+        middle = decimals.product(decimals.total((self.bids[0].price, self.asks[0].price)), Decimal("0.5"))
+        return percent_above(middle, self.mark)
+
+
+class MarkPrice(Frozen):
+    """A venue's mark price of `at_ms`, and its clock, asked for before it; None is what it does not tell."""
+
+    price: Decimal | None
+    at_ms: int | None
+    clock_ms: int
+
+
+def percent_above(price: Decimal, base: Decimal) -> Decimal:
+    """How many percent `price` is above `base` (below 0: below it)."""
+    return decimals.quotient(decimals.product(decimals.total((price, -base)), HUNDRED), base)
+
+
+def depth(levels: Iterable[Level]) -> Decimal:
+    """How much is offered in all, in the base asset."""
+    return decimals.total(level.quantity for level in levels)
+
+
+def taken(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
+    """What a market order of `quantity` takes from each of `levels` (the best first), less in all where they end."""
+    parts, left = [], quantity
+    for level in levels:
+        part = min(level.quantity, left)
+        if part <= 0:
+            break
+        parts.append(Level(level.price, part))
+        left = decimals.total((left, -part))
+    return tuple(parts)
+
+
+def average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
+    """What a market order of `quantity` pays on average; None where `levels` end before that.
+
+    The exact price where one level holds it, else rounded to 28 significant digits.
+    """
+    parts = taken(levels, quantity)
+    if not parts or depth(parts) < quantity:
+        return None
+    if len(parts) == 1:
+        return parts[0].price
+    return decimals.quotient(decimals.total(decimals.product(*part) for part in parts), quantity)
+
+
+def endless(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
+    """`levels`, the last of which holds as much as `quantity` needs: for an exit, which is never refused."""
+    missing = decimals.total((quantity, -depth(levels)))
+    if missing <= 0 or not levels:
+        return tuple(levels)
+    last = levels[-1]
+    return (*levels[:-1], Level(last.price, decimals.total((last.quantity, missing))))
+
+
+def best_first(levels: Iterable[Level], *, are_bids: bool) -> tuple[Level, ...]:
+    """One side of a book in order, without levels at which nothing is offered.
+
+    Raises ValueError for a price or quantity that makes no sense.
+    """
+    side = sorted((level for level in levels if level.quantity != 0), key=lambda level: level.price, reverse=are_bids)
+    if any(level.price <= 0 or level.quantity < 0 for level in side):
+        raise ValueError("a price that is not positive, or a negative quantity")
+    return tuple(side)

@@ -1,0 +1,190 @@
+"""Conditional orders as Binance keeps them since late 2025: at endpoints of their own, with ids of their own.
+
+The account knows one order. Here it has two faces: the algo order (`algoId`, `clientAlgoId`, `algoStatus`), which is
+all there is until it triggers, and then a plain order too, with another id and another client id, which carries the
+fill. Neither is found at the other's endpoints. Source: Binance's change log of 2025-11-06 and "Query Algo Order".
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from simulator.aster import shapes
+from simulator.venue.api_error import AsterRefusal
+from simulator.venue.trading_account import Account, Order
+from simulator.venue.venue import Exchange
+
+Given = Mapping[str, str]
+CONDITIONAL: Final = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET")
+PLAIN_IDS: Final = 8_000_000_000  # the plain order of algo order n has this number plus n
+DELETED: Final = {"code": "200", "msg": "success"}
+
+
+@contextmanager
+def duplicates_named_as_binance() -> Iterator[None]:
+    try:
+        yield
+    except AsterRefusal as refusal:
+        if refusal.code != -4115:
+            raise
+        raise AsterRefusal(-4116, "ClientOrderId is duplicated.") from refusal
+
+
+def is_conditional(order: Order) -> bool:
+    return order.kind in CONDITIONAL
+
+
+def plain_id(order: Order) -> int:
+    """The number that its trades show."""
+    return PLAIN_IDS + order.order_id if is_conditional(order) else order.order_id
+
+
+def has_plain(order: Order) -> bool:
+    """Whether a plain order exists: the condition was met, and the matching engine took the order."""
+    return not is_conditional(order) or order.filled > 0 or order.status == "FINISHED"
+
+
+def plain(order: Order) -> dict[str, Any]:
+    """`order` as ``/fapi/v1/order`` shows it."""
+    told = shapes.order(order)
+    if not is_conditional(order):
+        return told
+    status = "EXPIRED" if order.status == "FINISHED" else order.status
+    number = plain_id(order)
+    return told | {
+        "orderId": number,
+        "clientOrderId": f"algo-{number}",
+        "status": status,
+        "type": "MARKET",
+        "origType": "MARKET",
+        "stopPrice": "0",
+        "time": order.updated_ms,
+    }
+
+
+class AlgoOrders:
+    """The algo service of one exchange. What it may be asked to do wrong, it does to orders placed from then on:
+
+    - `unseen_for`: a new order is unknown to that many questions after it, though it works.
+    - `triggering_for`: an order that has filled says TRIGGERING to that many questions, without its plain order.
+    - `new_for`: an order that was cancelled still says NEW to that many questions, and is listed as open.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.unseen_for = 0
+        self.triggering_for = 0
+        self.new_for = 0
+        self._new: dict[int, int] = {}
+        self._unseen: dict[int, int] = {}
+        self._triggering: dict[int, int] = {}
+
+    def place(self, user: str, given: Given) -> dict[str, Any]:
+        """A new algo order. Raises AsterRefusal."""
+        if given.get("algoType") != "CONDITIONAL":
+            raise AsterRefusal(-1102, "Mandatory parameter 'algoType' was not sent, was empty/null, or malformed.")
+        if given.get("type") not in CONDITIONAL:
+            raise AsterRefusal(-1116, "Invalid orderType.")
+        names = {"triggerPrice": "stopPrice", "clientAlgoId": "newClientOrderId"}
+        wanted = {names.get(name, name): value for name, value in given.items() if name not in names.values()}
+        with duplicates_named_as_binance():
+            order = self.exchange.place(user, wanted)
+        self._unseen[order.order_id] = self.unseen_for
+        self._triggering[order.order_id] = self.triggering_for
+        return self._shape(order, is_triggering=False)
+
+    def one(self, user: str, given: Given) -> dict[str, Any]:
+        """By `algoId` or `clientAlgoId`; an older one of that name while the newest is not seen."""
+        shown = (each for each in self._named(user, given) if not _counted(self._unseen, each))
+        order = next(shown, None)
+        if order is None:
+            raise AsterRefusal(-2013, "Order does not exist.")
+        is_triggering = order.filled > 0 and _counted(self._triggering, order)
+        told = self._shape(order, is_triggering=is_triggering)
+        return told | {"algoStatus": "NEW"} if self._still_new(order) else told
+
+    def cancel(self, user: str, given: Given) -> dict[str, Any]:
+        """Tells neither the order's status nor its fill."""
+        order = next(iter(self._named(user, given)), None)
+        if order is None or order.status != "NEW" or _counted(self._unseen, order):
+            raise AsterRefusal(-2011, "Unknown order sent.")
+        self.exchange.account(user).cancel(order, self.exchange.clock.now_ms())
+        self._new[order.order_id] = self.new_for
+        return {"algoId": order.order_id, "clientAlgoId": order.client_order_id, **DELETED}
+
+    def cancel_all(self, user: str, given: Given) -> dict[str, Any]:
+        self.exchange.market(given.get("symbol"))
+        account = self.exchange.account(user)
+        for order in self._orders(account, given):
+            if order.status == "NEW":
+                account.cancel(order, self.exchange.clock.now_ms())
+        return {"code": 200, "msg": "The operation of cancel all open order is done."}
+
+    def open(self, user: str, given: Given) -> list[dict[str, Any]]:
+        orders = self._orders(self.exchange.account(user), given)
+        waiting = [order for order in orders if order.status == "NEW" or self._still_new(order)]
+        shown = [order for order in waiting if not _counted(self._unseen, order)]
+        return [self._shape(order, is_triggering=False) | {"algoStatus": "NEW"} for order in shown]
+
+    def all(self, user: str, given: Given) -> list[dict[str, Any]]:
+        self.exchange.check_known(given.get("symbol"))
+        orders = self._orders(self.exchange.account(user), given)
+        return [self._shape(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
+
+    def _still_new(self, order: Order) -> bool:
+        return order.status == "CANCELED" and _counted(self._new, order)
+
+    def _orders(self, account: Account, given: Given) -> list[Order]:
+        symbol = given.get("symbol")
+        return [order for order in account.orders.values() if is_conditional(order) and symbol in (None, order.symbol)]
+
+    def _named(self, user: str, given: Given) -> list[Order]:
+        """Newest first."""
+        number, name = given.get("algoId"), given.get("clientAlgoId")
+        if number is None and name is None:
+            raise AsterRefusal(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
+        return [
+            order
+            for order in reversed(self._orders(self.exchange.account(user), {}))
+            if str(order.order_id) == number or (number is None and order.client_order_id == name)
+        ]
+
+    def _shape(self, order: Order, *, is_triggering: bool) -> dict[str, Any]:
+        is_triggering = is_triggering and order.filled > 0
+        is_told = has_plain(order) and not is_triggering
+        status = "TRIGGERING" if is_triggering else "FINISHED" if order.status == "FILLED" else order.status
+        return {
+            "algoId": order.order_id,
+            "clientAlgoId": order.client_order_id,
+            "algoType": "CONDITIONAL",
+            "orderType": order.kind,
+            "symbol": order.symbol,
+            "side": "BUY" if order.is_buy else "SELL",
+            "positionSide": "BOTH",
+            "timeInForce": "GTC",
+            "quantity": shapes.plain(order.quantity),
+            "algoStatus": status,
+            "actualOrderId": str(plain_id(order)) if is_told else "",
+            "actualPrice": shapes.plain(order.average) if is_told else "0",
+            "actualQty": shapes.plain(order.filled) if is_told else "0",
+            "triggerPrice": shapes.plain(order.stop_price),
+            "price": "0",
+            "icebergQuantity": None,
+            "selfTradePreventionMode": "EXPIRE_MAKER",
+            "workingType": "CONTRACT_PRICE",
+            "priceMatch": "NONE",
+            "closePosition": order.close_position,
+            "priceProtect": False,
+            "reduceOnly": order.reduce_only,
+            "createTime": order.created_ms,
+            "updateTime": order.updated_ms,
+            "triggerTime": order.updated_ms if has_plain(order) else 0,
+            "goodTillDate": 0,
+        }
+
+
+def _counted(counters: dict[int, int], order: Order) -> bool:
+    """Whether `order` still has a question to hide from; counts it."""
+    left = counters.get(order.order_id, 0)
+    counters[order.order_id] = max(0, left - 1)
+    return left > 0

@@ -1,0 +1,74 @@
+"""A local server that speaks the part of Binance's USDⓈ-M futures API that ccxt and we use, on the simulated market.
+
+It shares exchange, markets, accounts and control addresses with the simulated Aster. What differs: requests are signed
+with HMAC, paths have versions of their own, and conditional orders live apart (`simulator.binance.algo_orders`). Every
+time in an answer is market time; a request's `timestamp` is compared with the real clock, as the client's is real.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from simulator.aster.public_endpoints import PUBLIC
+from simulator.aster.request_weights import with_weights
+from simulator.binance.algo_control import with_algo_control
+from simulator.binance.algo_orders import AlgoOrders
+from simulator.binance.binance_auth import KEYS, ApiKey, admitted
+from simulator.binance.binance_private import ALGO, PRIVATE
+from simulator.binance.binance_weights import weight_of
+from simulator.control.controls import with_controls
+from simulator.faults import Faults
+from simulator.venue.api_error import AsterRefusal
+from simulator.venue.venue import Exchange
+
+PREFIX: Final = "/fapi"
+HEALTH: Final = f"{PREFIX}/v1/exchangeInfo"
+Endpoint = Callable[[Request], Awaitable[JSONResponse]]
+
+
+def create_binance(
+    exchange: Exchange, faults: Faults | None = None, keys: Mapping[str, ApiKey] | None = None
+) -> ASGIApp:
+    """The application; `exchange` is its whole state but for what is asked of the algo service. `keys` may sign."""
+    app = FastAPI(title="Sparky's stand-in for Binance", docs_url=None, redoc_url=None, openapi_url=None)
+    algo = AlgoOrders(exchange)
+    known = KEYS if keys is None else keys
+
+    def open_to_all(answer: Callable[..., object]) -> Endpoint:
+        async def endpoint(request: Request) -> JSONResponse:
+            return JSONResponse(answer(exchange, dict(request.query_params)))
+
+        return endpoint
+
+    def signed(answer: Callable[..., object], subject: object) -> Endpoint:
+        async def endpoint(request: Request) -> JSONResponse:
+            text = request.url.query + (await request.body()).decode("utf-8", "replace")
+            exchange.settings.check_access()
+            now_ms = exchange.settings.venue_us(time.time_ns() // 1_000) // 1_000
+            user, given = admitted(text, request.headers.get("X-MBX-APIKEY", ""), known, now_ms)
+            try:
+                return JSONResponse(answer(subject, user, given))
+            finally:
+                exchange.keep(user, has_asked_only=request.method == "GET")
+
+        return endpoint
+
+    for path, public_answer in PUBLIC.items():
+        app.add_route(f"{PREFIX}/v1{path}", open_to_all(public_answer), methods=["GET"])
+    for (method, path), answer in PRIVATE.items():
+        app.add_route(PREFIX + path, signed(answer, exchange), methods=[method])
+    for (method, path), algo_answer in ALGO.items():
+        app.add_route(PREFIX + path, signed(algo_answer, algo), methods=[method])
+    app.add_exception_handler(AsterRefusal, _refusal)
+    weighed = with_weights(app, exchange.meter, PREFIX, weight_of)
+    return with_controls(with_algo_control(weighed, algo), exchange, faults)
+
+
+async def _refusal(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, AsterRefusal):
+        raise error
+    return JSONResponse({"code": error.code, "msg": str(error)}, error.status)

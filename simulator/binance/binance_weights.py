@@ -1,0 +1,39 @@
+"""What a request to the simulated Binance weighs; the limit and its ban are Aster's.
+
+Source: Binance's USDⓈ-M documentation. New orders, plain and algo, weigh nothing (their own limit counts orders).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from simulator.aster import request_weights
+
+WEIGHTS: Final = {
+    "/v1/allAlgoOrders": 5,
+    "/v1/allOrders": 5,
+    "/v1/userTrades": 5,
+    "/v1/symbolConfig": 5,
+    "/v1/accountConfig": 5,
+    "/v1/commissionRate": 20,
+    "/v1/income": 30,
+    "/v1/forceOrders": 20,
+    "/v1/positionSide/dual": 30,
+    "/v1/multiAssetsMargin": 30,
+    "/v2/balance": 5,
+    "/v3/balance": 5,
+    "/v2/account": 5,
+    "/v3/account": 5,
+    "/v2/positionRisk": 5,
+    "/v3/positionRisk": 5,
+}
+WEIGHTS_OF_ALL: Final = {"/v1/openOrders": 40, "/v1/openAlgoOrders": 40, "/v1/forceOrders": 50}
+FREE: Final = (("POST", "/v1/order"), ("POST", "/v1/algoOrder"))
+
+
+def weight_of(method: str, path: str, query: Mapping[str, list[str]]) -> int:
+    """The weight of a request to `path` below ``/fapi``."""
+    if (method, path) in FREE:
+        return 0
+    if method == "GET" and "symbol" not in query and path in WEIGHTS_OF_ALL:
+        return WEIGHTS_OF_ALL[path]
+    return WEIGHTS.get(path) or request_weights.weight_of(method, path.removeprefix("/v1"), query)

@@ -1,0 +1,1 @@
+"""Control addresses by which tests and people make the simulated venues misbehave."""

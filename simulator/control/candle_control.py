@@ -1,0 +1,118 @@
+"""What a simulated venue may be told to do wrong with its candles, and to halt a market, over ``/_control/candles``.
+
+``POST`` with a JSON object, ``DELETE`` clears the faults and ends every halt, ``GET`` shows how many there are. Only
+from the same host. ``"symbol"`` names one market (else: all), ``"interval"`` the candles (1m).
+Candles are named by how many closed ones are newer at that moment, so 0 is the newest closed one:
+
+- ``{"missing": [2, 3]}``: there are none for these minutes. ``{"missing": [0, 1], "until_told": true}``: nor for any
+  later one, though trading goes on.
+- ``{"repeated": [2]}`` tells a candle twice, ``{"half_told": [2]}`` first as it looked while it formed, and
+  ``{"half_told_last": [2]}`` after the whole one.
+- ``{"broken": {"4": "null"}}``: its prices and volume are null, "0" or "NaN" (all of them, or only the high:
+  "high_null"), or the high lies below the low ("upside_down").
+- ``{"shifted_ms": {"3": 7}}``: it opens so many ms later. ``{"quiet": [5]}``: nothing was traded.
+- ``{"order": "newest_first"}`` or ``"mixed"``: rows out of order.
+- ``{"halted": true}``: from now on no trade and no candle, and the ticker stands still with its time, until
+  ``{"halted": false}`` or ``DELETE``.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engine.platform.values import Frozen
+from simulator.aster.public_endpoints import MINUTES_OF
+from simulator.faults import LOOPBACK
+from simulator.market.candles import MINUTE_MS
+from simulator.market.kline_faults import KlineFault
+from simulator.venue.venue import Exchange
+
+CONTROL: Final = "/_control/candles"
+Kind = Literal["null", "0", "NaN", "high_null", "upside_down"]
+
+
+class Wish(Frozen):
+    """What shall be wrong from now on, beside what already is."""
+
+    symbol: str | None = None
+    interval: Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "1d"] = "1m"
+    missing: tuple[int, ...] = ()
+    until_told: bool = False
+    repeated: tuple[int, ...] = ()
+    half_told: tuple[int, ...] = ()
+    half_told_last: tuple[int, ...] = ()
+    broken: dict[int, Kind] = Field(default_factory=dict)
+    shifted_ms: dict[int, int] = Field(default_factory=dict)
+    quiet: tuple[int, ...] = ()
+    order: Literal["newest_first", "mixed"] | None = None
+    halted: bool | None = None
+
+    def faults(self, at: Callable[[int], int]) -> KlineFault:
+        """Its faults, with the candles named by when they open."""
+
+        def these(numbers: tuple[int, ...]) -> frozenset[int]:
+            return frozenset(map(at, numbers))
+
+        return KlineFault(
+            missing=these(self.missing),
+            missing_from_ms=min(these(self.missing), default=None) if self.until_told else None,
+            repeated=these(self.repeated),
+            half_told=these(self.half_told),
+            half_told_last=these(self.half_told_last),
+            broken={at(number): kind for number, kind in self.broken.items()},
+            shifted_ms={at(number): by_ms for number, by_ms in self.shifted_ms.items()},
+            quiet=these(self.quiet),
+            order=self.order,
+        )
+
+
+def with_candle_faults(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+    """`app` with the control address in front."""
+
+    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == CONTROL:
+            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return controlled
+
+
+async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+    if request.client is None or request.client.host not in LOOPBACK:
+        return JSONResponse({"error": "only from the same host"}, 403)
+    if request.method == "DELETE":
+        exchange.kline_faults.clear()
+        for market in exchange.markets.values():
+            market.resume(exchange.clock.now_ms())
+    if request.method == "POST":
+        try:
+            wish = Wish.model_validate_json(await request.body())
+        except ValidationError as error:
+            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
+        if wish.symbol is not None and wish.symbol not in exchange.markets:
+            return JSONResponse({"error": f"no such symbol: {wish.symbol}"}, 400)
+        _fulfil(wish, exchange)
+    return JSONResponse(_state(exchange))
+
+
+def _fulfil(wish: Wish, exchange: Exchange) -> None:
+    now_ms, length_ms = exchange.clock.now_ms(), MINUTES_OF[wish.interval] * MINUTE_MS
+    forming_ms = now_ms - now_ms % length_ms
+    for symbol in exchange.markets if wish.symbol is None else (wish.symbol,):
+        if wish.halted is not None:
+            (exchange.markets[symbol].halt if wish.halted else exchange.markets[symbol].resume)(now_ms)
+        fault = wish.faults(lambda number: forming_ms - (number + 1) * length_ms)
+        exchange.kline_faults.setdefault((symbol, wish.interval), []).append(fault)
+
+
+def _state(exchange: Exchange) -> dict[str, Any]:
+    told = {f"{symbol} {interval}": len(faults) for (symbol, interval), faults in exchange.kline_faults.items()}
+    now_ms = exchange.clock.now_ms()
+    halted = [symbol for symbol, market in exchange.markets.items() if market.traded_ms(now_ms) != now_ms]
+    return {"market_ms": now_ms, "faults": told, "halted": halted}

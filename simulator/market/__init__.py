@@ -1,0 +1,1 @@
+"""The simulated market: candles, prices and time."""

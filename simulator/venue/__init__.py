@@ -1,0 +1,1 @@
+"""The simulated venue: accounts, instruments, margin, funding and fees."""

@@ -1,0 +1,121 @@
+"""When the simulated venue pays funding, and at which rate: by schedule, per symbol, in market time.
+
+A payment is due at every full multiple of a symbol's interval. It is paid on what an account holds at that moment, at
+the price of that moment, when the account is next looked at: once, whatever time has passed.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from engine.platform import atomic_file
+
+HOUR_MS: Final = 3_600_000
+DEFAULT_HOURS: Final = 8
+
+
+class Payment(NamedTuple):
+    """Funding of one symbol at one moment; a positive rate is paid by longs."""
+
+    at_ms: int
+    rate: Decimal
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rates in turn, one per interval, after `since_ms` until the next plan of the symbol."""
+
+    since_ms: int
+    rates: tuple[str, ...]
+    hours: int
+
+    def payments(self, since_ms: int, until_ms: int) -> Iterator[Payment]:
+        """Those after `since_ms` and until `until_ms`."""
+        length_ms, first_ms = self.hours * HOUR_MS, max(since_ms, self.since_ms)
+        if not self.rates:
+            return
+        for number in range(first_ms // length_ms + 1, until_ms // length_ms + 1):
+            yield Payment(number * length_ms, self.rate(number))
+
+    def rate(self, number: int) -> Decimal:
+        return Decimal(self.rates[number % len(self.rates)])
+
+
+@dataclass
+class FundingManners:
+    """How what is told of funding differs from what is usual.
+
+    Income carries the time `late_s` after the payment's; its rows are told twice with `rows_twice`, in small letters
+    with `small_letters`, and in `asset`. `rate_hidden` and `next_hidden` are about ``premiumIndex``: no rate is told,
+    and 0 as the next time. With `mark_hidden` the history tells no price.
+    """
+
+    late_s: int = 0
+    rows_twice: bool = False
+    small_letters: bool = False
+    asset: str = "USDT"
+    rate_hidden: bool = False
+    next_hidden: bool = False
+    mark_hidden: bool = False
+
+
+@dataclass
+class FundingSchedule:
+    """All plans of a venue; nothing is due without one. `path` keeps them beyond the process."""
+
+    path: Path | None = None
+    manners: FundingManners = field(default_factory=FundingManners)
+    _plans: dict[str, list[Plan]] = field(default_factory=dict)
+    _at_once: dict[str, list[Payment]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            kept = {} if self.path is None else json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        for symbol, plans in kept.items():
+            self._plans[symbol] = [Plan(each["since_ms"], tuple(each["rates"]), each["hours"]) for each in plans]
+
+    def plan(self, symbol: str, now_ms: int, rates: tuple[Decimal, ...], hours: int) -> None:
+        """From now on; without rates nothing is paid any more."""
+        self._plans.setdefault(symbol, []).append(Plan(now_ms, tuple(f"{rate:f}" for rate in rates), hours))
+        if self.path is not None:
+            told = {name: [asdict(each) for each in plans] for name, plans in self._plans.items()}
+            atomic_file.replace(self.path, json.dumps(told))
+
+    def paid_at_once(self, symbol: str, now_ms: int, rate: Decimal) -> None:
+        """Notes a payment beside the schedule, for the history alone."""
+        self._at_once.setdefault(symbol, []).append(Payment(now_ms, rate))
+
+    def due(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
+        """By schedule after `since_ms` and until `until_ms`, oldest first."""
+        plans = self._plans.get(symbol, [])
+        ends = [*(each.since_ms for each in plans[1:]), until_ms]
+        pairs = zip(plans, ends, strict=True) if plans else ()
+        return [each for plan, end_ms in pairs for each in plan.payments(since_ms, min(end_ms, until_ms))]
+
+    def symbols(self) -> list[str]:
+        return list(self._plans)
+
+    def history(self, symbol: str, now_ms: int) -> list[Payment]:
+        """All that has been paid, oldest first."""
+        return sorted([*self.due(symbol, 0, now_ms), *self._at_once.get(symbol, [])])
+
+    def hours(self, symbol: str) -> int:
+        plans = self._plans.get(symbol)
+        return plans[-1].hours if plans else DEFAULT_HOURS
+
+    def next(self, symbol: str, now_ms: int) -> Payment | None:
+        """The next one by schedule; None where nothing will be paid."""
+        plans = self._plans.get(symbol)
+        if not plans or not plans[-1].rates:
+            return None
+        number = now_ms // (plans[-1].hours * HOUR_MS) + 1
+        return Payment(number * plans[-1].hours * HOUR_MS, plans[-1].rate(number))
+
+    def state(self) -> dict[str, Any]:
+        plans = {symbol: asdict(plans[-1]) for symbol, plans in self._plans.items() if plans}
+        return {"plans": plans, **asdict(self.manners)}

@@ -1,0 +1,96 @@
+"""How the list of a simulated venue changes while clients run: new symbols, and symbols that are settled and vanish."""
+
+from decimal import Decimal
+from typing import Final, Literal
+
+from simulator.market.market import Market
+from simulator.venue.account_events import cancel_all
+from simulator.venue.api_error import AsterRefusal
+from simulator.venue.instrument_rules import InstrumentRules
+from simulator.venue.trading_account import ZERO, Account, Order
+from simulator.venue.venue import Exchange
+
+Settled = Literal["trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing"]
+# Of the client id of an order with which the venue settles a position of a contract that it delivers or delists.
+SETTLEMENT_NAME: Final = "settlement_autoclose-"
+
+
+def add_symbol(
+    exchange: Exchange,
+    symbol: str,
+    like: str,
+    jump_percent: float = 0,
+    *,
+    contract_type: str | None = "PERPETUAL",
+    first: bool = False,
+) -> None:
+    """Lists `symbol`, which trades as `like` does, `jump_percent` higher; before all others with `first`.
+
+    Raises AsterRefusal where it is listed already, or `like` is not.
+    """
+    if symbol in exchange.markets:
+        raise AsterRefusal(-1121, f"{symbol} is listed already.")
+    market = Market(exchange.market(like).series)
+    if jump_percent:
+        market.jump(0, jump_percent)
+    others = dict(exchange.markets)
+    exchange.markets.clear()
+    exchange.markets.update({symbol: market, **others} if first else {**others, symbol: market})
+    exchange.delisted.discard(symbol)
+    rules: InstrumentRules = exchange.rules(symbol)
+    rules.contract_type = contract_type
+
+
+def remove_symbol(exchange: Exchange, symbol: str, settled: Settled, price: Decimal | None = None) -> None:
+    """Cancels the symbol's orders, settles its positions at `price` (None: the last one), and lists it no more.
+
+    With "trades" the settlement is shown as orders and trades; with a kind of income as income alone; with "nothing"
+    it changes the balance only. Raises AsterRefusal for a symbol that is not listed.
+    """
+    exchange.market(symbol)
+    at = exchange.price(symbol) if price is None else price
+    for user in exchange.users():
+        cancel_all(exchange, user, symbol)
+        _settle(exchange, exchange.account(user), symbol, settled, at)
+        exchange.keep(user, has_asked_only=False)
+    del exchange.markets[symbol]
+    exchange.forget_rules(symbol)
+    exchange.delisted.add(symbol)
+
+
+def _settle(exchange: Exchange, account: Account, symbol: str, settled: Settled, price: Decimal) -> None:
+    holding, now_ms = account.holding(symbol), exchange.clock.now_ms()
+    if not holding.amount:
+        return
+    if settled == "trades":
+        order = _settlement(exchange, symbol, holding.amount)
+        account.orders[order.order_id] = order
+        account.changed.append(order)
+        account.trade(order, order.quantity, price, now_ms, is_maker=False)
+        order.status = "FILLED"
+        return
+    profit = holding.amount * (price - holding.entry_price)
+    holding.amount, holding.entry_price, holding.changed_ms = ZERO, ZERO, now_ms
+    if settled == "nothing":
+        account.balance += profit
+    else:
+        account.pay(settled, symbol, profit, now_ms)
+
+
+def _settlement(exchange: Exchange, symbol: str, amount: Decimal) -> Order:
+    """As the venue makes it: no filter applies."""
+    order_id, now_ms = exchange.new_order_id(), exchange.clock.now_ms()
+    return Order(
+        order_id=order_id,
+        client_order_id=f"{SETTLEMENT_NAME}{now_ms}{order_id:03}"[:36],
+        symbol=symbol,
+        kind="MARKET",
+        is_buy=amount < 0,
+        quantity=abs(amount),
+        reduce_only=True,
+        close_position=False,
+        price=ZERO,
+        stop_price=ZERO,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+    )

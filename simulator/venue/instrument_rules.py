@@ -1,0 +1,158 @@
+"""What a simulated venue lists of one symbol, and which orders its filters refuse, by the codes of Binance's futures.
+
+Source: Binance's and Aster's lists of error codes and filters. Market orders, and stops and targets that act at the
+market, have to satisfy MARKET_LOT_SIZE and the step of LOT_SIZE; limit orders LOT_SIZE alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from simulator.market.market import Market
+from simulator.venue.api_error import AsterRefusal
+from simulator.venue.trading_account import MIN_NOTIONAL, ZERO, Order
+
+TRADING: Final = "TRADING"
+ONE: Final = Decimal(1)
+
+
+@dataclass
+class LotRule:
+    """A LOT_SIZE or MARKET_LOT_SIZE filter; 0 is no bound."""
+
+    step: Decimal
+    least: Decimal
+    most: Decimal
+
+    def check(self, quantity: Decimal) -> None:
+        """Raises AsterRefusal."""
+        if self.most and quantity > self.most:
+            raise AsterRefusal(-4005, "Quantity greater than max quantity.")
+        if self.step and _decimals(quantity) > _decimals(self.step):
+            raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
+        if quantity < self.least:
+            raise AsterRefusal(-4004, "Quantity less than min quantity.")
+        if self.step and quantity % self.step:
+            raise AsterRefusal(-4023, "Quantity not increased by step size.")
+
+
+@dataclass
+class InstrumentRules:
+    """One row of exchangeInfo. `contract_type` None leaves the field out; `pair` is the perpetual's name.
+
+    `refused_with`, where there is one, is answered instead of the filter's own code. `reductions_refused` refuses
+    reductions too while the status is not TRADING.
+    """
+
+    tick: Decimal
+    lot: LotRule
+    market_lot: LotRule
+    pair: str
+    min_notional: Decimal = MIN_NOTIONAL
+    multiplier_up: Decimal | None = None
+    multiplier_down: Decimal | None = None
+    most_stops: int | None = None
+    status: str = TRADING
+    contract_type: str | None = "PERPETUAL"
+    maintenance_percent: Decimal = Decimal("2.5")
+    refused_with: int | None = None
+    reductions_refused: bool = False
+    price_decimals: int = field(default=0)
+    quantity_decimals: int = field(default=0)
+
+    @classmethod
+    def of(cls, symbol: str, market: Market) -> "InstrumentRules":
+        """As a market is listed until somebody changes it."""
+        step = ONE.scaleb(-market.lot_decimals)
+        most = Decimal(market.most_quantity)
+        return cls(
+            tick=ONE.scaleb(-market.decimals),
+            lot=LotRule(step, step, most),
+            market_lot=LotRule(step, step, most),
+            pair=symbol.partition("_")[0],
+            price_decimals=market.decimals,
+            quantity_decimals=market.lot_decimals,
+        )
+
+    @property
+    def step(self) -> Decimal:
+        """The step that market orders have to satisfy; where no filter has one, what decimals allow."""
+        return max(self.lot.step, self.market_lot.step) or ONE.scaleb(-self.quantity_decimals)
+
+    @property
+    def lot_decimals(self) -> int:
+        """Of a quantity; as the symbol was listed first where LOT_SIZE has no step."""
+        return _decimals(self.lot.step) if self.lot.step else self.quantity_decimals
+
+    def quantity(self, given: Mapping[str, str]) -> Decimal:
+        """The quantity of an order. Raises AsterRefusal."""
+        quantity = number_in(given, "quantity")
+        if quantity <= 0:
+            raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
+        try:
+            if given.get("type") != "LIMIT":
+                self.market_lot.check(quantity)
+                LotRule(self.lot.step, ZERO, ZERO).check(quantity)
+            else:
+                self.lot.check(quantity)
+        except AsterRefusal as refusal:
+            raise self._told(refusal) from refusal
+        return quantity
+
+    def price(self, given: Mapping[str, str], name: str) -> Decimal:
+        """The limit or the trigger of an order. Raises AsterRefusal."""
+        price = number_in(given, name)
+        if price <= 0:
+            raise AsterRefusal(-4001 if name == "price" else -4006, "Price less than 0.")
+        if price % self.tick:
+            most = max(self.price_decimals, _decimals(self.tick))
+            if _decimals(price) > most:
+                raise self._told(AsterRefusal(-1111, "Precision is over the maximum defined for this asset."))
+            raise self._told(AsterRefusal(-4014, "Price not increased by tick size."))
+        return price
+
+    def check_status(self, *, is_reduction: bool) -> None:
+        """Raises AsterRefusal while the symbol is not traded."""
+        if self.status == TRADING or (is_reduction and not self.reductions_refused):
+            return
+        if is_reduction:
+            raise AsterRefusal(-1122, "Invalid symbol status.")
+        raise AsterRefusal(-4140, "Invalid symbol status for opening position.")
+
+    def check_band(self, order: Order, mark: Decimal, bid: Decimal, ask: Decimal) -> None:
+        """PERCENT_PRICE: how far from the mark price a buy may be above it and a sale below it. Raises AsterRefusal."""
+        if order.kind not in ("LIMIT", "MARKET"):
+            return
+        is_market = order.kind == "MARKET"
+        price = order.price if not is_market else ask if order.is_buy else bid
+        is_above = order.is_buy and self.multiplier_up is not None and price > mark * self.multiplier_up
+        is_below = not order.is_buy and self.multiplier_down is not None and price < mark * self.multiplier_down
+        if not (is_above or is_below):
+            return
+        if is_market:
+            message = "The counterparty's best price does not meet the PERCENT_PRICE filter limit."
+            raise self._told(AsterRefusal(-4131, message))
+        code, side = (-4016, "higher than the highest") if is_above else (-4024, "lower than the lowest")
+        raise self._told(AsterRefusal(code, f"Limit price can't be {side} price of the PERCENT_PRICE filter."))
+
+    def check_stops(self, waiting: int) -> None:
+        """Before a stop is placed where `waiting` ones wait already. Raises AsterRefusal."""
+        if self.most_stops is not None and waiting >= self.most_stops:
+            raise AsterRefusal(-4045, "Reach max stop order limit.")
+
+    def _told(self, refusal: AsterRefusal) -> AsterRefusal:
+        return refusal if self.refused_with is None else AsterRefusal(self.refused_with, str(refusal))
+
+
+def number_in(given: Mapping[str, str], name: str) -> Decimal:
+    """Raises AsterRefusal for what is no decimal number."""
+    text = given.get(name, "")
+    if not text.replace(".", "", 1).isdecimal():
+        raise AsterRefusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+    return Decimal(text)
+
+
+def _decimals(number: Decimal) -> int:
+    exponent = number.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0

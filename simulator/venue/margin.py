@@ -1,0 +1,138 @@
+"""Margin at the simulated venue: tiers, maintenance and liquidation prices, as pure functions of an account and prices.
+
+Source: Binance's documentation of USDⓈ-M futures ("How to calculate liquidation price", leverage and margin brackets).
+Fees are paid from the wallet, and an isolated position's own margin is its cost by its leverage. Simplifications: no
+margin is added or taken by hand, and funding of an isolated position is taken from the wallet.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from simulator.venue.trading_account import ZERO, Account, Holding
+
+Price = Callable[[str], Decimal]
+ISOLATED: Final = "isolated"
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Up to the notional `cap` (USD) a position may have `leverage`, and keeps `rate` of it as margin, less `cum`."""
+
+    floor: int
+    cap: int
+    leverage: int
+    rate: Decimal
+    cum: Decimal
+
+
+@dataclass
+class MarginManners:
+    """How a change of the margin type goes wrong: it is answered and not made (`ignored`), it changes the leverage too,
+    or the venue shows the type of symbols that are held only."""
+
+    ignored: bool = False
+    sets_leverage: int | None = None
+    shown_only_held: bool = False
+
+
+def _tiers() -> Iterator[Tier]:
+    floor, before, cum = 0, ZERO, ZERO
+    steps = ((50_000, 125), (500_000, 100), (5_000_000, 50), (20_000_000, 20), (50_000_000, 10), (100_000_000, 5))
+    for cap, leverage in steps:
+        rate = 1 / Decimal(2 * leverage)
+        cum += floor * (rate - before)
+        yield Tier(floor, cap, leverage, rate, cum)
+        floor, before = cap, rate
+
+
+TIERS: Final = tuple(_tiers())
+
+
+def tier_of(notional: Decimal) -> Tier:
+    """The tier of a position of that notional; the last one beyond its cap."""
+    return next((tier for tier in TIERS if notional <= tier.cap), TIERS[-1])
+
+
+def maintenance(notional: Decimal) -> Decimal:
+    """The margin that a position must keep, in USD."""
+    tier = tier_of(notional)
+    return notional * tier.rate - tier.cum
+
+
+def isolated_wallet(holding: Holding) -> Decimal:
+    """A position's own margin without its unrealised profit; 0 where margin is cross."""
+    return abs(holding.amount) * holding.entry_price / holding.leverage if holding.margin_type == ISOLATED else ZERO
+
+
+def cross_wallet(account: Account) -> Decimal:
+    """The balance without what isolated positions have of it."""
+    return account.balance - sum((isolated_wallet(held) for held in account.holdings.values()), ZERO)
+
+
+def cross_unrealized(account: Account, price: Price) -> Decimal:
+    """Unrealised profit of all positions with cross margin."""
+    return sum((_unrealized(held, price(symbol)) for symbol, held in _cross(account)), ZERO)
+
+
+def is_cross_exhausted(account: Account, price: Price) -> bool:
+    """Whether the cross positions have no more margin than they must keep."""
+    kept = sum((maintenance(abs(held.amount) * price(symbol)) for symbol, held in _cross(account)), ZERO)
+    return kept > 0 and cross_wallet(account) + cross_unrealized(account, price) <= kept
+
+
+def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
+    """The mark price at which the position's margin is no more than it must keep, other prices as they are; 0: none."""
+    holding = account.holding(symbol)
+    amount = holding.amount
+    if not amount:
+        return ZERO
+    wallet = isolated_wallet(holding)
+    if holding.margin_type != ISOLATED:
+        others = [(name, held) for name, held in _cross(account) if name != symbol]
+        wallet = cross_wallet(account)
+        wallet += sum((_unrealized(held, price(name)) for name, held in others), ZERO)
+        wallet -= sum((maintenance(abs(held.amount) * price(name)) for name, held in others), ZERO)
+    for tier in TIERS:
+        found = (wallet + tier.cum - amount * holding.entry_price) / (abs(amount) * tier.rate - amount)
+        if tier_of(abs(amount) * found) == tier:
+            return max(found, ZERO)
+    return ZERO
+
+
+def shown(account: Account, symbol: str, price: Price, decimals: int) -> dict[str, Any]:
+    """What `positionRisk` tells of it."""
+    holding = account.holding(symbol)
+    wallet = isolated_wallet(holding)
+    margin = wallet + _unrealized(holding, price(symbol)) if wallet else ZERO
+    at = round(liquidation_price(account, symbol, price), decimals)
+    return {
+        "liquidationPrice": f"{at:f}" if at else "0",
+        "isolatedMargin": f"{margin:.8f}" if margin else "0",
+        "isolatedWallet": f"{wallet:.8f}" if wallet else "0",
+    }
+
+
+def brackets(symbol: str) -> dict[str, Any]:
+    """What `leverageBracket` tells of one symbol."""
+    rows = [
+        {
+            "bracket": number,
+            "initialLeverage": tier.leverage,
+            "notionalCap": tier.cap,
+            "notionalFloor": tier.floor,
+            "maintMarginRatio": float(tier.rate),
+            "cum": float(tier.cum),
+        }
+        for number, tier in enumerate(TIERS, 1)
+    ]
+    return {"symbol": symbol, "brackets": rows}
+
+
+def _cross(account: Account) -> list[tuple[str, Holding]]:
+    return [(name, held) for name, held in account.holdings.items() if held.amount and held.margin_type != ISOLATED]
+
+
+def _unrealized(holding: Holding, price: Decimal) -> Decimal:
+    return holding.amount * (price - holding.entry_price)

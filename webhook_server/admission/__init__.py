@@ -1,0 +1,1 @@
+"""Which accepted signals execute now, and which wait."""

@@ -1,0 +1,1 @@
+"""What the webhook server does on its own, every so often."""

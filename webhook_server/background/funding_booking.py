@@ -1,0 +1,296 @@
+"""Reads the payments of funding of one account, or of one symbol on paper, and books what is not booked yet."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from engine.domain import decimals
+from engine.domain.errors import StrategyFault
+from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.store.funding import FundingFacts, FundingPlace, FundingShare
+from engine.store.store import Store
+from engine.venues.account_record import Income
+from engine.venues.live.parsers import DOLLARS
+from engine.venues.market_data.coin_prices import QUOTES
+from engine.venues.market_data.funding import MINUTE_MS, FundingRate, FundingSource
+from engine.venues.venue import Account
+from webhook_server.background.funding_allocation import HOUR_MS, ZERO, courses, divided, share_of
+from webhook_server.background.funding_schedule import Found
+from webhook_server.clock import Clock
+from webhook_server.metrics import Metrics
+from webhook_server.venue_registry import Venues
+
+logger = structlog.get_logger()
+
+FUNDING_FEE: Final = "FUNDING_FEE"
+SHOWN_LATE_MS: Final = 8 * HOUR_MS  # a payment may be shown so long after others that are younger
+BEFORE_MS: Final = 2 * HOUR_MS  # what has ended so long before a payment has nothing to do with it
+SETTLED_WITHIN_S: Final = 600.0  # an order whose outcome is not known for longer does not hold a payment up
+PRICED_WITHIN_S: Final = 3_600.0  # nor does a price that is not told
+TRIES: Final = 3
+# Worth a dollar each: those of orders, and what venues pay funding in besides (Binance: BNFCR in the EU).
+DOLLARS_PAID: Final = (*DOLLARS, "BNFCR", "FDUSD", "BUSD")
+NOTHING_HELD: Final = "nothing of the symbol was held by the books"
+
+
+class Paid(NamedTuple):
+    """A payment in dollars; without a known worth it is 0, for a `reason`."""
+
+    income_id: str
+    at_ms: int
+    usd: Decimal
+    reason: str | None = None
+
+
+class LiveFunding:
+    """Of one live account: all its symbols at once, from where its income was read last."""
+
+    def __init__(self, store: Store, venues: Venues, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._venues = venues
+        self._clock = clock
+        self._metrics = metrics
+        self._held_up: dict[tuple[UUID, str, str], float] = {}
+        self._unpriced: dict[tuple[UUID, str, str], float] = {}
+        self._seen: set[tuple[UUID, str, str, str]] = set()
+
+    def book(self, places: Sequence[FundingPlace]) -> Found:
+        """Raises what account and store raise."""
+        user_id, exchange = places[0].user_id, places[0].exchange
+        credentials = self._store.venue_credentials(user_id, exchange)
+        if credentials is None:
+            return Found({})
+        first_ms = min(each.first_ms for each in places)
+        since_ms = max(first_ms, max(each.read_ms for each in places) - SHOWN_LATE_MS)
+        account = self._venues.live(exchange, credentials)
+        settled_ms = _settled_ms(self._venues.funding(exchange), places)
+        shown = account.income(None, since_ms, FUNDING_FEE)
+        rows = self._store.funding_known(user_id, exchange, is_paper=False, since_ms=since_ms)
+        known = {(each.symbol, each.income_id) for each in rows}
+        fresh: dict[str, list[Income]] = {}
+        for income in shown:
+            if income.kind == FUNDING_FEE and (income.symbol, income.income_id) not in known:
+                fresh.setdefault(income.symbol, []).append(income)
+        held_up = [symbol for symbol, own in fresh.items() if not self._book_symbol(places[0], symbol, own, account)]
+        read_ms = max(settled_ms, *(each.at_ms for each in shown[-1:]), 0)
+        if read_ms and not held_up:
+            self._store.note_funding_read(user_id, exchange, read_ms)
+        return Found(_newest((each.symbol, each.at_ms) for each in shown), is_whole=not held_up)
+
+    def _book_symbol(self, of: FundingPlace, symbol: str, incomes: Sequence[Income], account: Account) -> bool:
+        """Whether all of them are booked now: not while an order in the symbol is under way, and, where several share
+        them, not at first sight, so that what ended at the venue just before the payment comes into the books first."""
+        place = of.model_copy(update={"symbol": symbol})
+        since_ms = incomes[0].at_ms - BEFORE_MS
+        facts = _facts(self._store, place, since_ms)
+        if (facts.is_unsettled and self._is_held_up(place)) or (
+            _are_shared(facts) and self._is_first_sight(incomes, of)
+        ):
+            return False
+        self._held_up.pop((place.user_id, place.exchange, symbol), None)
+        is_whole = True
+        for income in incomes:
+            paid = self._worth(income, account, place)
+            if paid is None:
+                is_whole = False
+            else:
+                facts = self._book_payment(place, paid, facts, since_ms)
+        return is_whole
+
+    def _worth(self, income: Income, account: Account, place: FundingPlace) -> Paid | None:
+        """In dollars, of another coin by its price when it was paid. None while a price that the venue has is not told:
+        then it is asked for again, for an hour."""
+        usd = income.amount if income.asset in DOLLARS_PAID else _worth_told(income, account)
+        key = (place.user_id, place.exchange, income.income_id)
+        if usd is None and self._is_to_be_told(income.asset, account, key):
+            return None
+        self._unpriced.pop(key, None)
+        if usd is not None:
+            return Paid(income.income_id, income.at_ms, usd)
+        amount = f"{decimals.digits(income.amount)} {income.asset}"
+        return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
+
+    def _is_to_be_told(self, asset: str, account: Account, key: tuple[UUID, str, str]) -> bool:
+        now = self._clock.monotonic()
+        if now - self._unpriced.setdefault(key, now) >= PRICED_WITHIN_S:
+            return False
+        try:
+            return _is_listed(account, asset)
+        except UpstreamUnavailable:
+            return True
+
+    def _book_payment(self, place: FundingPlace, paid: Paid, facts: FundingFacts, since_ms: int) -> FundingFacts:
+        """The facts as they were when it was booked, for the next one."""
+        for _ in range(TRIES):
+            division = divided(paid.usd, paid.at_ms, facts)
+            reason = paid.reason or (None if division.is_explained else NOTHING_HELD)
+            shares = () if paid.reason else division.shares
+            outcome = self._store.book_funding(
+                place, paid.income_id, paid.at_ms, shares, division.others_usd, reason, facts.last_fill_id
+            )
+            if outcome == "changed":
+                facts = _facts(self._store, place, since_ms)
+                continue
+            if outcome == "booked":
+                self._tell(place, paid, reason)
+            return facts
+        raise UpstreamUnavailable("database", f"the books of {place.symbol} changed whenever funding was booked")
+
+    def _is_first_sight(self, incomes: Sequence[Income], of: FundingPlace) -> bool:
+        names = {(of.user_id, of.exchange, each.symbol, each.income_id) for each in incomes}
+        is_new = not names <= self._seen
+        self._seen = self._seen | names if is_new else self._seen - names
+        return is_new
+
+    def _is_held_up(self, place: FundingPlace) -> bool:
+        now = self._clock.monotonic()
+        since = self._held_up.setdefault((place.user_id, place.exchange, place.symbol), now)
+        return now - since < SETTLED_WITHIN_S
+
+    def _tell(self, place: FundingPlace, paid: Paid, reason: str | None) -> None:
+        told = {"symbol": place.symbol, "income": paid.income_id, "usd": str(paid.usd)}
+        if reason is None:
+            self._metrics.funding_payments.labels("live").inc()
+            logger.info("funding_booked", **told)
+        else:
+            self._metrics.funding_unexplained.inc()
+            logger.warning("funding_unexplained", reason=reason, user=str(place.user_id), **told)
+
+
+class PaperFunding:
+    """Of one symbol, for everybody who holds it on paper: at the venue's rate and mark price of each moment."""
+
+    def __init__(self, store: Store, venues: Venues, metrics: Metrics) -> None:
+        self._store = store
+        self._venues = venues
+        self._metrics = metrics
+        self._told: set[str] = set()
+
+    def book(self, places: Sequence[FundingPlace]) -> Found:
+        """Raises what the source and the store raise."""
+        exchange, symbol = places[0].exchange, places[0].symbol
+        source = self._venues.funding(exchange)
+        since = {each.user_id: max(each.first_ms, each.read_ms - SHOWN_LATE_MS) for each in places}
+        settled_ms = _settled_ms(source, places)
+        history = source.history(symbol, min(since.values()))
+        if history is None:
+            if exchange not in self._told:
+                logger.warning("no_funding_on_paper", exchange=exchange, reason="it does not tell its rates")
+            self._told.add(exchange)
+            return Found({})
+        prices = _Prices(source, symbol)
+        is_whole = True
+        for place in places:
+            rates = [each for each in history if each.at_ms >= since[place.user_id]]
+            if not self._book_place(place, rates, prices):
+                is_whole = False
+            elif place.last_ms and settled_ms:
+                self._store.note_paper_funding_read(place, min(settled_ms, place.last_ms + SHOWN_LATE_MS))
+        return Found(_newest((symbol, each.at_ms) for each in history), is_whole=is_whole)
+
+    def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
+        """Whether all are booked; not when the books have changed meanwhile."""
+        if not rates:
+            return True
+        since_ms = rates[0].at_ms
+        rows = self._store.funding_known(place.user_id, place.exchange, is_paper=True, since_ms=since_ms - MINUTE_MS)
+        known = {(_payment_id(int(each.income_id)), each.position_id) for each in rows if each.symbol == place.symbol}
+        facts = _facts(self._store, place, since_ms - BEFORE_MS)
+        for rate in rates:
+            shares = _paper_shares(rate, facts, prices, known)
+            if not shares:
+                continue
+            outcome = self._store.book_funding(
+                place, _payment_id(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
+            )
+            if outcome == "changed":
+                return False
+            if outcome == "booked":
+                self._metrics.funding_payments.labels("paper").inc()
+        return True
+
+
+class _Prices:
+    """Of one symbol at the moments of its payments, each asked for once."""
+
+    def __init__(self, source: FundingSource, symbol: str) -> None:
+        self._source = source
+        self._symbol = symbol
+        self._known: dict[int, Decimal] = {}
+
+    def at(self, rate: FundingRate) -> Decimal:
+        if rate.mark_price is not None:
+            return rate.mark_price
+        if rate.at_ms not in self._known:
+            self._known[rate.at_ms] = self._source.price_at(self._symbol, rate.at_ms)
+        return self._known[rate.at_ms]
+
+
+def _paper_shares(
+    rate: FundingRate, facts: FundingFacts, prices: _Prices, known: set[tuple[str, UUID]]
+) -> list[FundingShare]:
+    """What each position pays or gets that is not booked."""
+    found = []
+    for course in courses(facts):
+        net = course.net_at(rate.at_ms)
+        if net and rate.rate and (_payment_id(rate.at_ms), course.position_id) not in known:
+            usd = decimals.product(net, prices.at(rate), rate.rate).copy_negate()
+            found.append(share_of(decimals.kept(usd), course, rate.at_ms))
+    return found
+
+
+def _worth_told(income: Income, account: Account) -> Decimal | None:
+    try:
+        usd = account.worth_usd(income.asset, income.amount, income.at_ms)
+    except UpstreamUnavailable:
+        return None
+    return None if usd is None else decimals.kept(usd)
+
+
+def _is_listed(account: Account, asset: str) -> bool:
+    """Whether a price of it is to be had at all."""
+    for quote in QUOTES:
+        try:
+            account.instrument(f"{asset}{quote}")
+        except StrategyFault:
+            continue
+        return True
+    return False
+
+
+def _payment_id(at_ms: int) -> str:
+    """Of a payment on paper, which has no name of its own: its minute, as a venue may tell its time a little otherwise
+    the next time."""
+    return str((at_ms + MINUTE_MS // 2) // MINUTE_MS * MINUTE_MS)
+
+
+def _settled_ms(source: FundingSource, places: Sequence[FundingPlace]) -> int:
+    """Up to when payments are read by a look that begins now, as far as that settles what has ended: the venue's time,
+    and never later than its last payment may be shown, as that time may be wrong. 0 where nothing has ended or the
+    venue tells no time."""
+    ended = max(places, key=lambda each: each.last_ms)
+    if not ended.last_ms:
+        return 0
+    try:
+        state = source.state(ended.symbol)
+    except SparkyError:
+        return 0
+    return 0 if state is None else min(state.at_ms, ended.last_ms + SHOWN_LATE_MS)
+
+
+def _are_shared(facts: FundingFacts) -> bool:
+    return len(courses(facts)) > 1 or bool(facts.others_net)
+
+
+def _facts(store: Store, place: FundingPlace, since_ms: int) -> FundingFacts:
+    return store.funding_facts(place.user_id, place.exchange, place.symbol, is_paper=place.is_paper, since_ms=since_ms)
+
+
+def _newest(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for symbol, at_ms in rows:
+        found[symbol] = max(at_ms, found.get(symbol, at_ms))
+    return found

@@ -1,0 +1,87 @@
+"""One webhook server executes at a time: whoever holds the lease in the database; others stand by and take over.
+
+The database looks at the lease whenever a request begins or an order is about to leave, so that a server that slept
+through its end sends nothing.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from engine.platform.errors import SparkyError
+from engine.platform.identity import this_network
+from engine.store.store import Store
+from webhook_server.metrics import Metrics
+
+logger = structlog.get_logger()
+
+NAME: Final = "webhook"
+TTL_S: Final = 5.0
+RENEW_S: Final = 1.0
+LOOK_S: Final = 0.25  # while another server has it
+
+
+class Lease:
+    """Takes the lease and keeps it, on a thread of its own, which never raises."""
+
+    def __init__(self, store: Store, owner: str, metrics: Metrics) -> None:
+        self.owner = owner
+        self._store = store
+        self._metrics = metrics
+        self._is_held: bool | None = None  # nothing is known yet
+        self.on_lost: Callable[[], None] = lambda: None  # called on the lease's thread
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    @property
+    def is_held(self) -> bool:
+        """As of the last renewal; the database has the last word."""
+        return self._is_held is True
+
+    def is_confirmed(self) -> bool:
+        """Whether the database says so now: for what is sent without a request of its own. Raises as the store does."""
+        return self._store.has_lease(self.owner)
+
+    def start(self) -> None:
+        self._renew()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Gives the lease back, so that another server need not wait for its end."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(RENEW_S + 1)
+        try:
+            self._store.release_lease(NAME, self.owner)
+        except SparkyError as error:
+            logger.warning("lease_not_released", reason=str(error))  # it ends by itself
+
+    def _run(self) -> None:
+        while not self._stopping.wait(RENEW_S if self.is_held else LOOK_S):
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            is_held = self._store.hold_lease(NAME, self.owner, TTL_S)
+        except SparkyError as error:
+            logger.warning("lease_unknown", reason=str(error))
+            return
+        if is_held != self._is_held and not (is_held and self._is_held is None):  # a first server needs no word
+            logger.info("executing" if is_held else "standing_by", owner=self.owner)
+        has_lost = self._is_held is True and not is_held
+        self._is_held = is_held
+        if has_lost:
+            self.on_lost()
+        self._metrics.is_active.set(is_held)
+
+
+def owner_of(host: str, port: int) -> str:
+    """A name that a successor on the same address shares: only one process can listen there, so it need not wait.
+
+    The address counts within one network namespace of one boot of one machine.
+    """
+    own = f"{port}" if port else f"pid-{os.getpid()}"  # port 0 is whichever is free
+    return f"{this_network()}/{host}:{own}"

@@ -1,0 +1,74 @@
+"""Exits that the server makes of its own accord: the same way as any signal's, one request, one close, one booking."""
+
+import hashlib
+from typing import Final
+
+import structlog
+
+from engine.domain.positions import Position
+from engine.domain.signal import SignalAction
+from engine.platform.errors import UpstreamUnavailable
+from webhook_server.clock import Clock
+from webhook_server.execution.execution_context import OWN_EXIT, Request
+from webhook_server.execution.pipeline import Pipeline
+from webhook_server.intake.schemas import ExitTerms, Order
+from webhook_server.metrics import Metrics
+
+logger = structlog.get_logger()
+
+# An exit that the venue has refused is not asked for again within the same third of a minute. What it was refused for
+# may be over by then (a hand has closed what it held on the opposite side), and no order protects the position.
+REFUSED_FOR_S: Final = 20
+
+
+class Exits:
+    """Closes a position because its stop-loss or take-profit was reached, or books that the venue did."""
+
+    def __init__(self, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+        self._pipeline = pipeline
+        self._clock = clock
+        self._metrics = metrics
+
+    def exit(self, position: Position, reason: str, terms: ExitTerms | None = None) -> None:
+        """`reason` is what the trade will show; a position on paper ends at `terms`, where they are given.
+
+        What cannot be done now is tried again in a later round. Raises UpstreamUnavailable when the database is away,
+        and nothing else: one position's fault is in no other's way.
+        """
+        log = logger.bind(position=str(position.id), symbol=position.symbol)
+        try:
+            self._performed(self._request(position, reason, terms), reason, log)
+        except UpstreamUnavailable as error:
+            if error.service == "database":
+                raise
+            log.warning("protective_exit_waits", reason=str(error))
+        except Exception:
+            log.exception("protective_exit_failed")
+
+    def _performed(self, request: Request, reason: str, log: structlog.stdlib.BoundLogger) -> None:
+        answer = self._pipeline.perform(request, hashlib.sha256(request.id.encode()).hexdigest())
+        if answer.body.get("action") == "closed":
+            self._metrics.protective_exits.labels(reason).inc()
+        told = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
+        log.info("protective_exit", signal=request.id, **told)
+
+    def _request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
+        """The same one in all rounds of REFUSED_FOR_S while as much is held: what failed for good fails once in it."""
+        now = self._clock.now()
+        order = Order(
+            exchange=position.exchange,
+            symbol=position.symbol,
+            action=SignalAction.CLOSE,
+            strategy_id=position.strategy_id,
+            source=reason,
+            exit_terms=terms,
+        )
+        return Request(
+            f"{OWN_EXIT}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
+            position.user_id,
+            order,
+            now,
+            self._clock.monotonic(),
+            exit_reason=reason,
+            position_id=position.id,
+        )

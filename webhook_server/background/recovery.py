@@ -1,0 +1,76 @@
+"""Half-done requests of a server that died: each is brought to its end, without doing late what was asked long ago."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from pydantic import ValidationError
+
+from engine.platform.errors import UpstreamUnavailable
+from engine.store.store import Store
+from engine.store.webhook_rows import UnfinishedRequest
+from webhook_server.clock import Clock
+from webhook_server.execution.pipeline import Pipeline
+from webhook_server.http import responses
+from webhook_server.http.responses import Answer
+from webhook_server.metrics import Metrics
+from webhook_server.reconciliation.unavailable_accounts import Away
+
+logger = structlog.get_logger()
+
+
+class Recovery:
+    """Settles unfinished requests: at start, and now and then for those whose sender never came back."""
+
+    def __init__(self, store: Store, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._pipeline = pipeline
+        self._clock = clock
+        self._metrics = metrics
+
+    def run(self, min_age_s: float = 0.0, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Resumes every unfinished request older than `min_age_s`, while it `goes_on`; how many came to an end.
+
+        A live order that reached the venue is booked. Paper orders, and live ones that the venue never saw, are
+        executed unless they are stale by now. Raises UpstreamUnavailable when the database is away.
+        """
+        old = self._clock.now() - timedelta(seconds=min_age_s)
+        rows = [row for row in self._store.unfinished_requests() if row.created_at <= old]
+        away, ended = Away(), 0
+        for row in rows:
+            if goes_on() and not away.covers(row.user_id, row.exchange):
+                ended += self._settled(row, away)
+        return ended
+
+    def _settled(self, row: UnfinishedRequest, away: Away) -> bool:
+        answer = self._resumed(row, away)
+        is_open = answer.status == 503 and "Retry-After" in answer.headers
+        outcome = "open" if is_open else str(answer.body.get("action", "refused"))
+        self._metrics.recovered.labels(outcome).inc()
+        logger.info("request_recovered", signal=row.request_id, status=answer.status, outcome=outcome)
+        return not is_open
+
+    def _resumed(self, row: UnfinishedRequest, away: Away) -> Answer:
+        try:
+            return self._pipeline.resume(row)
+        except UpstreamUnavailable as error:
+            if error.service == "database":
+                raise
+            away.add(row.user_id, row.exchange)
+            return responses.unavailable(error, row.exchange)
+        except Exception as error:
+            logger.exception("recovery_failed", signal=row.request_id)
+            if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
+                return responses.outcome_unknown(row.exchange)
+            is_unreadable = isinstance(error, ValidationError)
+            return self._given_up(
+                row, "its stored payload cannot be read by this version" if is_unreadable else type(error).__name__
+            )
+
+    def _given_up(self, row: UnfinishedRequest, reason: str) -> Answer:
+        answer = responses.failed(0)
+        body = dict(answer.body)
+        self._store.finish_request(
+            row.request_id, row.user_id, "failed", status=answer.status, answer=body, error=f"not recovered: {reason}"
+        )
+        return answer

@@ -1,0 +1,342 @@
+"""The legs that close a position: a reduction, what others' positions keep from being one, and the undoing of an entry.
+
+Each is one order or several; what an earlier attempt sent of it is found again, and only what is missing is sent.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Final, cast
+
+import structlog
+
+from engine.domain import decimals
+from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.positions import Position, Side
+from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.risk import sizing
+from engine.risk.order_sizes import MOST_PARTS, dust_of, least_of, netted_dust, parts_of, too_little
+from engine.store.webhook_rows import Fill
+from engine.venues.paper import PaperVenue
+from engine.venues.venue import Account, Instrument, OrderRequest, OrderResult, Venue
+from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, Trade, sign_of
+from webhook_server.execution.leg_orders import (
+    NOT_MADE,
+    LegOrders,
+    as_one,
+    found_orders,
+    passing,
+    send_orders,
+)
+from webhook_server.execution.position_protection import Fired, Guard
+from webhook_server.reconciliation.open_order_cache import listed_instrument
+from webhook_server.reconciliation.outside_exits import DUST, ended_without_order
+
+logger = structlog.get_logger()
+
+KEPT_BY_OTHERS: Final = (
+    "the position stays open: opposite positions of the account keep this exit from being a reduction, and the venue "
+    "refuses it as an order of its own"
+)
+
+
+class ClosingLegs(ABC):
+    """The closing half of `webhook_server.execution.legs.Legs`. Methods raise NothingToDo and what the venue raises."""
+
+    trade: Trade
+    venue: Venue
+    submit: Callable[[], None]
+
+    @property
+    @abstractmethod
+    def guard(self) -> Guard:
+        """The protective orders of what the trade is about."""
+
+    @property
+    def account(self) -> Account:
+        """The account of a live trade."""
+        return cast("Account", self.venue)
+
+    @abstractmethod
+    def sent(self, leg: str) -> OrderResult | None:
+        """The fill of an order that an earlier attempt sent. Raises VenueRefused where it ended without one."""
+
+    @abstractmethod
+    def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult: ...
+
+    @abstractmethod
+    def _order(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderRequest: ...
+
+    @abstractmethod
+    def _fill(
+        self,
+        leg: str,
+        result: OrderResult,
+        leverage: int,
+        protection: tuple[Decimal | None, Decimal | None],
+        exit_reason: str | None = None,
+        orders: Sequence[OrderResult] = (),
+    ) -> Fill: ...
+
+    def close(self, held: Position) -> Fill:
+        """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
+        that reduces what the account holds.
+
+        Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
+        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce,
+        and ``filter`` where all of it is too little for an order and worth too much to end as dust.
+        """
+        before = self._found(CLOSE)
+        self._reread_if_little(held.quantity - before.quantity)
+        if before.orders and not self._is_missing(before, held):
+            return self._exit_of(CLOSE, held, before.orders, puts_back=True)
+        quantity = held.quantity if self.trade.exit_terms is not None else self.closing_quantity(held.quantity)
+        if quantity == 0:
+            self._check_is_dust(held)
+        if not self.trade.is_paper:
+            self.submit()
+        fired = self._taken_down(held)
+        if fired is not None:
+            reason, order = fired
+            return self._exit_of(CLOSE, held, (*before.orders, order), reason, puts_back=True)
+        if quantity == 0:
+            return self._dust(held)
+        try:
+            made = self._closed(held, quantity - before.quantity, before)
+        except VenueRefused as refusal:
+            if refusal.kind != "filter" or self._percent < sizing.HUNDRED or self.closing_quantity(held.quantity) > 0:
+                raise
+            self._check_is_dust(held)  # by sizes that have changed since
+            return self._dust(held)
+        return self._exit_of(CLOSE, held, made.orders, puts_back=True)
+
+    def close_rest(self, left: Position, quantity: Decimal, reducible: Decimal = Decimal(0)) -> Fill:
+        """Sells (or buys back) `quantity` of what is `left` after `close`. Beyond what is `reducible` of it, others'
+        opposite positions keep it from being a reduction of the account. Only after books and venue were compared.
+
+        All of what is `left` ends as dust where none is reducible and it is too little for an order of its own.
+        """
+        before = made = self._found(REST)
+        if not made.orders or self._has_more(made, quantity):
+            fired = self.fired_rest(left, before)
+            if fired is not None:
+                return fired
+            is_all = quantity == left.quantity and not (before.orders or reducible)
+            if is_all and self._is_netted_dust(left):
+                return self._dust(left)
+            try:
+                made = self._made(left, made, lambda: self._rest_orders(left.side, quantity, before, reducible))
+            except VenueRefused as refusal:
+                raise VenueRefused(f"{KEPT_BY_OTHERS}: {refusal}", refusal.kind) from refusal
+        return self._exit_of(REST, left, made.orders, puts_back=True)
+
+    def fired_rest(self, left: Position, before: LegOrders | None = None) -> Fill | None:
+        """Takes down the orders that protect what is `left` after `close`: the exit that one of them has made after the
+        orders `before`, or None."""
+        fired = self._taken_down(left)
+        if fired is None:
+            return None
+        reason, order = fired
+        made = () if before is None else before.orders
+        return self._exit_of(REST, left, (*made, order), reason, puts_back=True)
+
+    def _rest_orders(self, side: Side, quantity: Decimal, before: LegOrders, reducible: Decimal) -> LegOrders:
+        """Reductions, which end at zero, come first: no order crosses it."""
+        if before.orders or not reducible:
+            return self._parts(REST, side, quantity - before.quantity, before, reduce_only=False)
+        reduced = min(quantity, reducible)
+        made = self._parts(REST, side, reduced, before, reduce_only=True)
+        if made.failure is not None or quantity - reduced < self.least:
+            return made
+        return self._parts(REST, side, quantity - reduced, made, reduce_only=False)
+
+    @property
+    def least(self) -> Decimal:
+        """The smallest quantity that an order may have."""
+        return least_of(self.venue.instrument(self.trade.order.symbol))
+
+    def rest_made(self, wanted: Decimal) -> tuple[Decimal, bool]:
+        """How much an earlier attempt made of a second leg of `wanted`, and whether orders of it are missing."""
+        try:
+            made = self._found(REST)
+        except VenueRefused:
+            made = LegOrders()
+        return made.quantity, not made.orders or self._has_more(made, wanted)
+
+    def undo(self, opened: Fill, quantity: Decimal, *, may_only_reduce: bool) -> Fill:
+        """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
+        made = self._found(UNDO)
+        if not made.orders:
+            self.guard.withdrawn()
+            made = self._parts(UNDO, opened.side, quantity, made, reduce_only=may_only_reduce)
+            if not made.orders:
+                raise made.failure or VenueRefused(f"{quantity} of {opened.symbol} is too little to be sent", "filter")
+        result = as_one(made.orders)
+        return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
+
+    def _taken_down(self, held: Position) -> Fired | None:
+        """What was cancelled before the venue went away, or refused to be asked, is put back, if it can be."""
+        try:
+            return self.guard.taken_down(held)
+        except NOT_MADE as failure:
+            self._put_back(held, held.quantity, failure)
+            raise
+
+    def _found(self, leg: str) -> LegOrders:
+        """The orders of a closing leg that an earlier attempt sent. Raises VenueRefused where it ended without any."""
+        return found_orders(self.sent, leg)
+
+    def _is_missing(self, made: LegOrders, held: Position) -> bool:
+        """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
+        return self._has_more(made, self._wanted(held.quantity, self.venue.instrument(held.symbol)))
+
+    def _has_more(self, made: LegOrders, wanted: Decimal) -> bool:
+        """Whether orders of a leg of `wanted`, of which some are `made`, were not sent."""
+        may_send = not made.is_over and len(made.orders) < MOST_PARTS
+        return may_send and wanted - made.quantity >= self.least
+
+    def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
+        """Sells what is held (or buys it back) as a reduction of the account's net position: it ends at zero."""
+        return self._made(held, before, lambda: self._reduced(held, quantity, before))
+
+    def _made(self, held: Position, before: LegOrders, send: Callable[[], LegOrders]) -> LegOrders:
+        """What `send` made of an exit after `before`. Where nothing was made, or the rest is to follow later, what is
+        left gets its protection back. Raises why nothing was made, and OutcomeUnknown where the rest is to follow."""
+        try:
+            made = send()
+        except NOT_MADE as failure:
+            made = LegOrders(before.orders, failure=failure)
+        if made.failure is None or (made.orders and isinstance(made.failure, (VenueRefused, StrategyFault))):
+            return made
+        self._put_back(held, held.quantity - made.quantity, made.failure)
+        if made.orders:
+            raise OutcomeUnknown(f"a part of the exit is made, and the rest is not: {made.failure}") from made.failure
+        raise passing(made.failure)
+
+    def _put_back(self, held: Position, quantity: Decimal, failure: Exception) -> None:
+        """Protects `quantity` of `held` as before, unless `failure` is that its symbol is gone."""
+        if not isinstance(failure, StrategyFault) or listed_instrument(self.venue, held.symbol) is not None:
+            self.guard.put_back(held, quantity)
+
+    def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
+        """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
+        symbol = self.trade.order.symbol
+        instrument = self.venue.instrument(symbol)
+
+        def placed(name: str, part: Decimal) -> OrderResult:
+            return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
+
+        made = send_orders(placed, leg, parts_of(quantity, instrument), before)
+        now = self.venue.instrument(symbol)
+        if not isinstance(made.failure, VenueRefused) or made.failure.kind != "filter" or now == instrument:
+            return made
+        left = decimals.total((quantity, before.quantity, made.quantity.copy_negate()))
+        parts = parts_of(left, now)  # sizes have changed, and the refusal had them read again
+        return send_orders(placed, leg, parts, LegOrders(made.orders)) if parts else made
+
+    def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
+        """What the market has ended on paper ends at the price of then."""
+        terms = self.trade.exit_terms
+        if terms is not None:
+            order = self._order(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
+            ended = cast("PaperVenue", self.venue).exit_at(order, terms.price, terms.at_ms, terms.fee_usd)
+            return LegOrders((ended,))
+        if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
+            quantity = min(quantity, self._on_side(held, quantity))
+            if quantity <= 0:
+                raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
+        made = self._parts(CLOSE, held.side, quantity, before, reduce_only=True)
+        if not made.orders and made.failure is None:
+            raise VenueRefused(
+                f"the account holds less of {held.symbol} on this side than an order may be", "reduce_only"
+            )
+        return self._with_rest_of_now(held, made)
+
+    def _with_rest_of_now(self, held: Position, made: LegOrders) -> LegOrders:
+        """`made`, with what a list that was old left of `held` as too little for an order."""
+        left = held.quantity - made.quantity
+        if made.failure is not None or self._percent < sizing.HUNDRED or not self._reread_if_little(left):
+            return made
+        more = self.closing_quantity(held.quantity) - made.quantity
+        return self._parts(CLOSE, held.side, more, made, reduce_only=True) if more >= self.least else made
+
+    def _reread_if_little(self, left: Decimal) -> bool:
+        """Has the list read again where by the one that is known `left` is something and too little for an order;
+        whether that was so."""
+        is_little = 0 < left < self.least
+        if is_little:
+            self.venue.instrument_now(self.trade.order.symbol)
+        return is_little
+
+    def _exit_of(
+        self,
+        leg: str,
+        held: Position,
+        orders: tuple[OrderResult, ...],
+        reason: str | None = None,
+        *,
+        puts_back: bool = False,
+    ) -> Fill:
+        """The fill of an exit of `held` that `orders` made. What is left of it is dust, or protected as before.
+
+        A stop that was placed for more than the books hold by now may have closed more: that is said, booked as far as
+        it is held, and what others lack is found as a difference.
+        """
+        result = as_one(orders)
+        if result.quantity > held.quantity:
+            told = {"position": str(held.id), "held": str(held.quantity), "closed": str(result.quantity)}
+            logger.error("more_closed_than_held", symbol=held.symbol, order=result.order_id, **told)
+            result = result.model_copy(update={"quantity": held.quantity})
+        left = held.quantity - result.quantity
+        dust = dust_of(left, held.quantity, result.price, self.venue.instrument(held.symbol))
+        if puts_back and left > 0 and dust is None:
+            self.guard.put_back(held, left)
+        if dust is None and 0 < left < self.least:
+            logger.error("rest_too_little_for_an_order", symbol=held.symbol, position=str(held.id), quantity=str(left))
+        fill = self._fill(leg, result, held.leverage, (None, None), reason, orders=orders)
+        return fill.model_copy(update={"dust": dust})
+
+    def _check_is_dust(self, held: Position) -> None:
+        """Raises VenueRefused where `held`, too little for an order, is worth too much to be forgotten, and no order of
+        its protection has filled."""
+        instrument, price = self.venue.instrument(held.symbol), self.venue.quote(held.symbol).last
+        if dust_of(held.quantity, held.quantity, price, instrument) is not None or self.guard.has_fired(held):
+            return
+        raise VenueRefused(f"{held.symbol}: {too_little(held.quantity, price, instrument)}", "filter")
+
+    def _is_netted_dust(self, left: Position) -> bool:
+        price = self.venue.quote(left.symbol).last
+        return netted_dust(left.quantity, price, self.venue.instrument(left.symbol)) is not None
+
+    def _dust(self, held: Position) -> Fill:
+        """The end of a position that is too little for any order: no order makes it, at the market's last price."""
+        quote = self.venue.quote(held.symbol)
+        return ended_without_order(held, quote.last, DUST, quote.at_ms)
+
+    def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
+        """How much the account holds on the side of `held`; `quantity` where the venue does not tell, as it cuts a
+        reduction itself."""
+        try:
+            net = self._net(held.symbol)
+        except (UpstreamUnavailable, CredentialsRefused):
+            return quantity
+        return max(Decimal(0), net * sign_of(held.side))
+
+    def _net(self, symbol: str) -> Decimal:
+        return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
+
+    def closing_quantity(self, held: Decimal) -> Decimal:
+        """What the order closes of a position of `held`, in whole lots: 0 where all of that is too little to be sent.
+        Raises NothingToDo when a part of it is."""
+        quantity = self._wanted(held, self.venue.instrument(self.trade.order.symbol))
+        if quantity <= 0 and self._percent < sizing.HUNDRED:
+            raise NothingToDo(f"{self._percent} % of the position is less than one lot")
+        return quantity
+
+    def _wanted(self, held: Decimal, instrument: Instrument) -> Decimal:
+        return sizing.closing_quantity(held, self._percent, instrument.lot, least_of(instrument))
+
+    @property
+    def _percent(self) -> Decimal:
+        order = self.trade.order
+        return sizing.HUNDRED if order.is_entry else order.sell_percentage

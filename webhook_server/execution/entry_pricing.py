@@ -1,0 +1,100 @@
+"""Prices an entry by the venue's order book, and refuses one that would cost too much before anything is sent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
+
+from engine.domain import decimals
+from engine.domain.positions import Side
+from engine.platform.errors import SparkyError
+from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage, within
+from engine.risk.limit_breach import Refusal
+from engine.venues.order_book import OrderBook, average_price, endless
+from engine.venues.paper import deep_enough, moved_price
+from engine.venues.venue import Instrument, Quote, Quotes
+from webhook_server.intake.schemas import Order
+
+
+class EntryRefused(SparkyError):
+    """The entry would cost more than it may; nothing was sent."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Priced(NamedTuple):
+    """How much of the base asset the entry's dollars are worth, and the mark price of that moment (None: not known)."""
+
+    quantity: Decimal
+    mark: Decimal | None
+
+
+@dataclass(frozen=True)
+class EntryPricing:
+    """Of one order, by what `quotes` returns, on paper and live alike; exits ask for none. `slippage_percent` is what a
+    price may move meanwhile."""
+
+    order: Order
+    quotes: Callable[[], Quotes]
+    limits: CostLimits
+    slippage_percent: Decimal
+
+    def refusal(self, size_usd: Decimal) -> Refusal | None:
+        """Why an entry of `size_usd` is not made. Raises what the quotes raise."""
+        try:
+            self.priced(size_usd)
+        except EntryRefused as refused:
+            return refused.refusal
+        return None
+
+    def priced(self, size_usd: Decimal) -> Priced:
+        """How much of the base asset `size_usd` is worth at what the book and slippage make of the price, so that the
+        notional stays within it. Raises EntryRefused and what the quotes raise."""
+        quotes, symbol, is_buy = self.quotes(), self.order.symbol, self._is_buy
+        book = quotes.entry_book(symbol)
+        _check(refused_by_book(book, self.limits))
+        instrument = quotes.instrument(symbol)
+        most = decimals.quotient(size_usd, book.side(is_buy=is_buy)[0].price)
+        book = deep_enough(book, quotes, symbol, most, is_buy=is_buy)
+        _check(refused_by_book(book, self.limits))  # it may be another one by now
+        quantity = decimals.quotient(size_usd, self._price(book, size_usd, instrument))
+        limit = self._limit_price
+        sent = instrument.floored(quantity)
+        _check(refused_by_slippage(book, sent, self.limits, is_buy=is_buy, limit_price=limit))
+        return Priced(quantity, book.mark)
+
+    def quote(self) -> Quote:
+        """Best bid and ask of the book; the one that a stop of the entry is nearer to stands for the last price.
+
+        Raises EntryRefused and what the quotes raise.
+        """
+        book = self.quotes().entry_book(self.order.symbol)
+        _check(refused_by_book(book, self.limits))
+        bid, ask = book.bids[0].price, book.asks[0].price
+        at_ms = book.at_ms or book.clock_ms or 0
+        return Quote(bid=bid, ask=ask, last=bid if self._is_buy else ask, at_ms=at_ms)
+
+    def _price(self, book: OrderBook, size_usd: Decimal, instrument: Instrument) -> Decimal:
+        """Of a purchase what it pays on average, moved by the slippage; of a sale the best bid, as it may get less."""
+        best = book.side(is_buy=self._is_buy)[0]
+        if not self._is_buy:
+            return best.price
+        levels = within(book.asks, self._limit_price, is_buy=True) or (best,)
+        quantity = decimals.quotient(size_usd, best.price)
+        average = average_price(endless(levels, quantity), quantity) or best.price
+        return moved_price(average, instrument, is_buy=True, slippage_percent=self.slippage_percent)
+
+    @property
+    def _is_buy(self) -> bool:
+        return self.order.side is Side.LONG
+
+    @property
+    def _limit_price(self) -> Decimal | None:
+        return self.order.price if self.order.order_type == "LIMIT" else None
+
+
+def _check(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise EntryRefused(refusal)

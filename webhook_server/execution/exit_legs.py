@@ -1,0 +1,332 @@
+"""The exit of one position, in the order that keeps the account from crossing zero.
+
+First a reduction, which ends at zero by itself. What is left then belongs to the account only together with what
+others hold on the opposite side: it is sent as a second order, after books and venue were compared. What the venue
+ended without us is settled before, and then there may be nothing left to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import reduce
+from typing import NoReturn
+
+import structlog
+
+from engine.domain import decimals
+from engine.domain.errors import StrategyFault, VenueRefused
+from engine.domain.positions import Position
+from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.store.store import Store
+from engine.store.venue_record import RequestFill
+from engine.store.webhook_rows import BookedFill, Fill
+from webhook_server.execution.execution_context import (
+    CLOSE,
+    REST,
+    UNDO,
+    PositionEnded,
+    Request,
+    Trade,
+    kept_open,
+    sign_of,
+)
+from webhook_server.execution.legs import Legs
+from webhook_server.metrics import Metrics
+from webhook_server.reconciliation.delisting import delisted_exit
+from webhook_server.reconciliation.open_order_cache import is_gone_by_now, listed_instrument
+from webhook_server.reconciliation.venue_changes import Look, VenueChanges
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Exit:
+    """What the legs closed of `held`, as one `fill`. `unbooked` is the leg that is to be booked with the answer,
+    `booked` what booking the leg before it did."""
+
+    fill: Fill
+    held: Position
+    unbooked: Fill | None
+    booked: BookedFill | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.fill.quantity + (self.fill.dust or Decimal(0)) >= self.held.quantity
+
+    def pnl(self, last: BookedFill | None) -> tuple[Decimal, Decimal]:
+        """In USD and in percent of the cost; `last` is what booking the last leg did. Costs are in the proportion of
+        the quantities."""
+        legs = [each for each in (self.booked, last) if each is not None]
+        usd = sum((each.pnl_usd or Decimal(0) for each in legs), Decimal(0))
+        if self.unbooked is None or self.booked is None:
+            return usd, sum((each.pnl_percent or Decimal(0) for each in legs), Decimal(0))
+        without = self.unbooked.quantity if self.unbooked.kind == "dust" else Decimal(0)
+        share = decimals.quotient(self.unbooked.quantity, self.fill.quantity + without)
+        percents = [each.pnl_percent or Decimal(0) for each in legs]
+        return usd, percents[0] * (1 - share) + percents[-1] * share
+
+
+class ExitLegs:
+    """One for all requests; each call is one request's, within its turns."""
+
+    def __init__(self, store: Store, changes: VenueChanges, metrics: Metrics) -> None:
+        self._store = store
+        self._changes = changes
+        self._metrics = metrics
+
+    def make(self, legs: Legs, held: Position) -> Exit:
+        """Closes what the order names of `held`. Raises PositionEnded where it turns out to have ended at the venue,
+        NothingToDo, and what the venue and the store raise."""
+        is_listed = listed_instrument(legs.venue, held.symbol) is not None
+        if legs.trade.is_paper:
+            fill = legs.close(held) if is_listed else delisted_exit(held)
+            return Exit(fill, held, unbooked=fill)
+        if not is_listed:
+            self._check_held(legs, held)
+        try:
+            return self._made(legs, held)
+        except StrategyFault as refusal:
+            if is_listed and not is_gone_by_now(legs.venue, held.symbol):  # its list has it, so that this passes
+                raise UpstreamUnavailable("venue", f"it refuses {held.symbol}, and lists it: {refusal}") from refusal
+            self._check_held(legs, held)
+            raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more, and shows it as held") from refusal
+
+    def _made(self, legs: Legs, held: Position) -> Exit:
+        if not legs.trade.may_have_been_sent:
+            return self._sent(legs, self._submitted(legs, held))
+        request = legs.trade.request
+        booked_close = next((each for each in self._fills(request) if each.kind == "close"), None)
+        if booked_close is not None:
+            return self._with_rest(legs, booked_close.fill, booked_close.booked)
+        if not legs.was_sent(CLOSE) and legs.was_sent(REST):
+            return self._only_rest(legs, held)
+        return self._sent(legs, held)
+
+    def undo(self, legs: Legs, opened: Fill, position: Position) -> Fill:
+        """Takes back what was just entered, as far as the account still holds it: a reduction, unless others hold the
+        opposite side. Raises VenueRefused where nothing of it is left, and what the venue raises."""
+        if legs.trade.may_only_reduce(opened.side) or legs.was_sent(UNDO):
+            return legs.undo(opened, opened.quantity, may_only_reduce=True)
+        look = self._look(legs)
+        now = self._of(look, position)
+        if look is None or look.is_passing or now is None:
+            return legs.undo(opened, opened.quantity, may_only_reduce=True)
+        ours = min(opened.quantity, now.quantity, _of_ours(look, now))
+        if ours <= 0:
+            raise VenueRefused(f"the account holds nothing of {now.symbol} on this side any more", "reduce_only")
+        return legs.undo(opened, ours, may_only_reduce=_at_venue(look) * sign_of(now.side) >= ours)
+
+    def _check_held(self, legs: Legs, held: Position) -> None:
+        """Of a symbol that the list lacks: returns where the account shows a position in it, so that an exit may find
+        something. Raises PositionEnded where it was settled, UpstreamUnavailable where that is not known yet, and
+        VenueRefused where only a person can tell."""
+        look = self._look(legs)
+        if look is None or look.is_passing:
+            why = "its record cannot be read now" if look is None else str(look.reason)
+            raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more: {why}")
+        if self._of(look, held) is None:
+            raise PositionEnded(self._ended(held))
+        if look.reason is not None and _at_venue(look) == 0:
+            raise VenueRefused(f"{held.symbol}: {look.reason}", "filter")
+
+    def _sent(self, legs: Legs, held: Position) -> Exit:
+        first = self._first(legs, held)
+        if isinstance(first, Position):
+            return self._only_rest(legs, first)
+        if first.quantity >= legs.closing_quantity(held.quantity):
+            return Exit(first, held, unbooked=first)
+        return self._with_rest(legs, first, self._book(legs.trade, first))
+
+    def _submitted(self, legs: Legs, held: Position) -> Position:
+        """`held` as it is once the request is submitted: from then on nothing else books what happened to it."""
+        legs.submit()
+        now = self._position(legs.trade)
+        if now is None:
+            raise PositionEnded(self._ended(held))
+        return now
+
+    def _first(self, legs: Legs, held: Position) -> Fill | Position:
+        """The reduction; or the position, as it is now, when the account has nothing that it would reduce."""
+        for is_settled in (False, True):
+            try:
+                return legs.close(held)
+            except VenueRefused as refusal:
+                if refusal.kind != "reduce_only":
+                    raise
+                look = self._look(legs)
+                now = self._of(look, held)
+                if now is None:
+                    raise PositionEnded(self._ended(held)) from refusal
+                if is_settled or now.quantity == held.quantity:
+                    _check_explained(refusal, look, is_alone=legs.trade.may_only_reduce(held.side))
+                    return now
+                held = now
+        raise AssertionError("the second attempt returns or raises")
+
+    def _only_rest(self, legs: Legs, left: Position) -> Exit:
+        now, rest = self._rest(legs, left, legs.closing_quantity(left.quantity))
+        if now is None:
+            raise PositionEnded(self._ended(left))
+        if rest is None:
+            raise VenueRefused(f"the account holds nothing of {left.symbol} on this side", "reduce_only")
+        return Exit(rest, now, unbooked=rest)
+
+    def _with_rest(self, legs: Legs, first: Fill, done: BookedFill) -> Exit:
+        """Once the reduction is booked, books and venue can be compared, and what is left to send is sent."""
+        whole = Exit(first, _of_quantity(_held(legs.trade), first.quantity), None, done)
+        left = self._position(legs.trade)
+        if left is None:
+            return whole
+        closing = legs.closing_quantity(left.quantity + first.quantity)
+        with kept_open("a first part of the exit is booked, and the rest neither sent nor refused yet"):
+            try:
+                now, rest = self._rest(legs, left, closing - first.quantity, is_after=True)
+            except (VenueRefused, StrategyFault) as refusal:
+                logger.warning(
+                    "exit_rest_refused", symbol=left.symbol, quantity=str(left.quantity), reason=str(refusal)
+                )
+                now, rest = left, None
+            if now is None:
+                return whole
+        held = _of_quantity(now, now.quantity + first.quantity)
+        if rest is None:
+            return Exit(first, held, None, done)
+        if rest.kind == "dust":
+            return Exit(first.model_copy(update={"dust": rest.quantity}), held, rest, done)
+        return Exit(_sum(first, rest), held, rest, done)
+
+    def _rest(
+        self, legs: Legs, left: Position, wanted: Decimal, *, is_after: bool = False
+    ) -> tuple[Position | None, Fill | None]:
+        """What is `left` once books and venue were compared (None when that was all of it), and the exit of as much of
+        it as is `wanted` and the account holds: at once, or only net of what others hold on the opposite side. None
+        where that is nothing. `is_after` says that a first leg is booked."""
+        made, has_more = legs.rest_made(wanted)
+        if wanted <= 0:
+            return left, None
+        if not has_more:
+            return left, legs.close_rest(left, wanted)
+        look = self._look(legs)
+        if look is None or look.is_passing:  # what others hold is not known now: an order beyond zero waits until it is
+            fired = None if made else _fired_rest(legs, left, look)
+            if fired is None:
+                self._wait(legs.trade.request, look, has_sent=made > 0 or not is_after)
+            return left, fired
+        now = self._of(look, left)
+        if now is None:
+            return None, None
+        held = _at_venue(look) * sign_of(now.side)
+        reducible = held if held >= legs.least else Decimal(0)
+        # Alone on the account, the venue has filled a part only, and would again.
+        is_over = reducible > 0 and (made > 0 or legs.trade.may_only_reduce(now.side))
+        quantity = made if is_over else min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
+        return now, legs.close_rest(now, quantity, reducible) if quantity > 0 else None
+
+    def _wait(self, request: Request, look: Look | None, *, has_sent: bool) -> NoReturn:
+        """Raises UpstreamUnavailable. Where all that was sent is booked, nothing waits for this exit meanwhile."""
+        if not has_sent:
+            self._store.note_rest_waits(request.id, request.user_id)
+        why = "its record cannot be read now" if look is None else str(look.reason)
+        raise UpstreamUnavailable("venue", f"the rest of an exit waits: {why}")
+
+    def _look(self, legs: Legs) -> Look | None:
+        """Books and venue compared, and settled where the record explains it, also what hands did and undid; None where
+        the venue does not tell. Where both agree, no doubt about the record is in an exit's way."""
+        order, request = legs.trade.order, legs.trade.request
+        who = (request.user_id, order.exchange, order.symbol)
+        try:
+            look = self._changes.settle(*who, legs.account, request.id, rereads=True)
+        except CredentialsRefused:
+            return None
+        except UpstreamUnavailable as error:
+            if error.service == "database":
+                raise
+            return None
+        return look if look.is_passing or look.facts.net != look.net else replace(look, reason=None)
+
+    def _fills(self, request: Request) -> tuple[RequestFill, ...]:
+        return self._store.request_fills(request.id, request.user_id)
+
+    def _book(self, trade: Trade, fill: Fill) -> BookedFill:
+        request = trade.request
+        done = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
+        self._metrics.fills.labels(fill.kind, trade.book).inc()
+        return done
+
+    def _position(self, trade: Trade) -> Position | None:
+        order, held = trade.order, _held(trade)
+        own = self._store.own_positions(trade.request.user_id, order.exchange, order.strategy_id, order.symbol)
+        return next((each for each in own if each.id == held.id), None)
+
+    @staticmethod
+    def _of(look: Look | None, held: Position) -> Position | None:
+        if look is None:
+            return held
+        return next((each for each in look.facts.positions if each.id == held.id), None)
+
+    def _ended(self, held: Position) -> str:
+        trades = self._store.exit_reasons(held.user_id, held.exchange, held.symbol, held.strategy_id)
+        reason = trades[0] if trades else "ended"
+        return f"the position in {held.symbol} had ended at the venue without us ({reason}); that is booked now"
+
+
+def _of_quantity(position: Position, quantity: Decimal) -> Position:
+    return position.model_copy(update={"quantity": quantity})
+
+
+def whole_exit(fills: Sequence[RequestFill]) -> Fill | None:
+    """All legs of an exit as one fill; None where there is none."""
+    dust = [each.fill for each in fills if each.kind == "dust"]
+    legs = [each.fill for each in fills if each.kind in {"close", "rest"}]
+    if not legs:
+        return dust[0] if dust else None
+    left = decimals.total(each.quantity for each in dust) or None
+    return reduce(_sum, legs).model_copy(update={"dust": left})
+
+
+def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool) -> None:
+    """After an exit that had nothing to reduce: raises UpstreamUnavailable where a later look may tell why, and
+    VenueRefused where only a person can, or where nobody else's position explains it (`is_alone`)."""
+    if look is None or look.is_passing:
+        why = "its record cannot be read now" if look is None else str(look.reason)
+        raise UpstreamUnavailable("venue", f"{refusal}; {why}") from refusal
+    if look.reason is not None:
+        told = f"{refusal}; the venue and the books differ ({look.reason}): `sparky reconcile` settles it"
+        raise VenueRefused(told, "reduce_only") from refusal
+    if is_alone:
+        raise refusal
+
+
+def _fired_rest(legs: Legs, left: Position, look: Look | None) -> Fill | None:
+    """The exit that an order which protects what is `left` has made meanwhile."""
+    if look is None or not any(each.id == left.id for each, _ in look.fired):
+        return None
+    return legs.fired_rest(left)
+
+
+def _at_venue(look: Look) -> Decimal:
+    """The venue's own net, with what the person holds outside Sparky."""
+    return look.net + look.facts.outside_net
+
+
+def _of_ours(look: Look, position: Position) -> Decimal:
+    """How much of `position` the venue leaves when the positions of all others are taken from what it holds."""
+    sign = sign_of(position.side)
+    others = look.facts.net - sign * position.quantity
+    return sign * (look.net - others)
+
+
+def _sum(first: Fill, rest: Fill) -> Fill:
+    """Both legs as one fill, for the answer."""
+    quantity = first.quantity + rest.quantity
+    value = decimals.total(decimals.product(each.quantity, each.price) for each in (first, rest))
+    price = first.price if first.price == rest.price else decimals.quotient(value, quantity)
+    return first.model_copy(
+        update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd, "dust": rest.dust}
+    )
+
+
+def _held(trade: Trade) -> Position:
+    if trade.held is None:
+        raise AssertionError("only what is held is closed")
+    return trade.held

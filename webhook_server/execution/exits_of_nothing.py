@@ -1,0 +1,116 @@
+"""An exit that finds nothing to close: did its sender name what exists, and may it have meant a position elsewhere?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from engine.domain import decimals, symbol_names
+from engine.domain.errors import StrategyFault
+from engine.domain.positions import Position
+from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.store.store import Store
+from engine.store.webhook_rows import PortfolioStrategy
+from engine.venues.account_record import Forced
+from webhook_server.execution.execution_context import Ended, Request
+from webhook_server.execution.plan_executor import faults_of
+from webhook_server.http import responses
+from webhook_server.intake.fields import may_be_held
+from webhook_server.intake.schemas import Order
+from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED
+from webhook_server.reconciliation.outside_record import BY_HAND
+from webhook_server.venue_registry import Venues
+
+MOST_NAMED: Final = 5
+LATELY_S: Final = 86_400.0
+AT_VENUE: Final = frozenset({*(cause.value for cause in Forced), BY_HAND, SETTLED, DELISTED})
+
+
+def reason(request: Request, store: Store, venues: Venues) -> str:
+    """Why nothing is closed, for the answer `skipped`.
+
+    Raises Ended (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
+    that the exchange does not list: an exit under a wrong name must not look like a success.
+    """
+    order = request.order
+    _check_strategy(request, store)
+    held = [each for each in store.open_positions(user_id=request.user_id) if each.symbol == order.symbol]
+    ended = _ended_at_venue(request, store)
+    is_held = any(each.exchange.lower() == order.exchange for each in held)
+    is_known = is_held or bool(ended) or _is_listed(order, venues)
+    told = _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
+    told += ended
+    return told if is_known else f"{told}; whether {order.exchange} lists it is not known while it does not answer"
+
+
+def _ended_at_venue(request: Request, store: Store) -> str:
+    """What became of the sender's last position in the symbol, where its venue ended it lately: in the book that the
+    exit is about (see `decide.to_exit`)."""
+    order, is_paper = request.order, None
+    if order.strategy_id is None and order.environment is not None:
+        is_paper = order.environment != "production"
+    who = (request.user_id, order.exchange, order.symbol, order.strategy_id)
+    ended = store.last_exit(*who, LATELY_S, is_paper=is_paper)
+    return f"; the last one had ended at the venue ({ended})" if ended in AT_VENUE else ""
+
+
+def as_held(order: Order, body: Mapping[str, Any], user_id: UUID, store: Store) -> Order:
+    """An exit of what is held under the very symbol that was written, where that is understood as another.
+
+    Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
+    """
+    written = symbol_names.upper(str(body.get("symbol", "")))
+    if order.is_entry or written == order.symbol or not may_be_held(written):
+        return order
+    held = store.own_positions(user_id, order.exchange, order.strategy_id, written)
+    return order.model_copy(update={"symbol": written}) if held else order
+
+
+def _check_strategy(request: Request, store: Store) -> None:
+    order = request.order
+    if order.strategy_id is None:
+        return
+    try:
+        strategy = _strategy(request, store)
+    except BadConfiguration:  # a limit of the exchange that cannot be read is no reason to doubt the strategy
+        return
+    if strategy is None:
+        raise _refused("strategy_id", "this user has no such strategy")
+    if strategy.exchange.lower() != order.exchange:
+        raise _refused("exchange", f"this strategy trades on {strategy.exchange}")
+
+
+def _strategy(request: Request, store: Store) -> PortfolioStrategy | None:
+    order = request.order
+    return store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=True).strategy
+
+
+def _is_listed(order: Order, venues: Venues) -> bool:
+    """False when that is not known. Raises Ended for a symbol that the exchange does not list."""
+    with faults_of(order.exchange):
+        quotes = venues.quotes(order.exchange)
+        try:
+            quotes.instrument(order.symbol)
+        except StrategyFault as fault:
+            raise _refused("symbol", str(fault)) from fault
+        except UpstreamUnavailable:  # no order was wanted of it, so that this is no failure of the venue to count
+            return False
+    return True
+
+
+def _sentence(order: Order, held: Sequence[Position]) -> str:
+    told = f"no open position in {order.symbol}"
+    if not held:
+        return told
+    named = "; ".join(_described(each) for each in held[:MOST_NAMED])
+    more = f"; and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else ""
+    return f"{told} under this exchange, strategy_id and environment; there is {named}{more}"
+
+
+def _described(position: Position) -> str:
+    book = "paper" if position.is_paper else "production"
+    whose = "without a strategy" if position.strategy_id is None else f"of strategy_id {position.strategy_id}"
+    return f"{position.side.value} {decimals.digits(position.quantity)} {whose} on {position.exchange}, {book}"
+
+
+def _refused(field: str, message: str) -> Ended:
+    return Ended("refused", responses.malformed(field, message), message)

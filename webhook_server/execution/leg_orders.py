@@ -1,0 +1,93 @@
+"""The orders of one leg that closes: sent one after the other, and found again by their ids after a crash."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import structlog
+
+from engine.domain import decimals
+from engine.domain.errors import OutsidePriceBand, StrategyFault, VenueRefused
+from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.risk.order_sizes import MOST_PARTS, name_of_part
+from engine.venues.venue import OrderResult
+
+logger = structlog.get_logger()
+
+NotMade = VenueRefused | UpstreamUnavailable | StrategyFault | CredentialsRefused
+NOT_MADE: Final = (VenueRefused, UpstreamUnavailable, StrategyFault, CredentialsRefused)
+
+
+@dataclass(frozen=True)
+class LegOrders:
+    """The filled orders of a leg, oldest first. `is_over` says that the venue filled nothing of the one after them,
+    `failure` why that one was surely not made."""
+
+    orders: tuple[OrderResult, ...] = ()
+    is_over: bool = False
+    failure: NotMade | None = None
+
+    @property
+    def quantity(self) -> Decimal:
+        return decimals.total(each.quantity for each in self.orders)
+
+
+def found_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrders:
+    """The orders that an earlier attempt sent, by `find`, which raises VenueRefused for one that ended without a fill.
+
+    Raises what `find` raises of the first one.
+    """
+    orders: list[OrderResult] = []
+    for number in range(MOST_PARTS + 1):
+        try:
+            found = find(name_of_part(leg, number))
+        except VenueRefused:
+            if not orders:
+                raise
+            return LegOrders(tuple(orders), is_over=True)
+        if found is None:
+            break
+        orders.append(found)
+    return LegOrders(tuple(orders))
+
+
+def send_orders(
+    place: Callable[[str, Decimal], OrderResult], leg: str, parts: Sequence[Decimal], before: LegOrders
+) -> LegOrders:
+    """Sends `parts` after the orders `before`, until one is surely not made. Raises what `place` raises where that is
+    not known."""
+    orders = list(before.orders)
+    for part in parts[: MOST_PARTS - len(orders)]:
+        try:
+            orders.append(place(name_of_part(leg, len(orders)), part))
+        except NOT_MADE as failure:
+            if orders:
+                logger.warning("exit_order_not_made", number=len(orders) + 1, quantity=str(part), reason=str(failure))
+            return LegOrders(tuple(orders), failure=failure)
+    return LegOrders(tuple(orders))
+
+
+def passing(failure: NotMade) -> NotMade:
+    """`failure`, where it passes by itself as one after which the sender comes back."""
+    if isinstance(failure, OutsidePriceBand):
+        return UpstreamUnavailable("venue", f"the exit waits for a price within the venue's band: {failure}")
+    return failure
+
+
+def as_one(orders: Sequence[OrderResult]) -> OrderResult:
+    """All orders of a leg as one, under the names of the first: their quantities and fees together, their average
+    price."""
+    if len(orders) == 1:
+        return orders[0]
+    quantity = decimals.total(each.quantity for each in orders)
+    value = decimals.total(decimals.product(each.quantity, each.price) for each in orders)
+    is_one_price = len({each.price for each in orders}) == 1
+    return orders[0].model_copy(
+        update={
+            "quantity": quantity,
+            "price": orders[0].price if is_one_price else decimals.quotient(value, quantity),
+            "fee_usd": decimals.total(each.fee_usd for each in orders),
+            "at_ms": max(each.at_ms for each in orders),
+        }
+    )

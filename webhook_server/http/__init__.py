@@ -1,0 +1,1 @@
+"""Routes, responses and documents of the webhook server."""

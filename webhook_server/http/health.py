@@ -1,0 +1,99 @@
+"""What the server says about itself and about the engine; every answer can be a bad one."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from engine.platform.errors import SparkyError
+from engine.store.store import Store
+from webhook_server.clock import Clock
+from webhook_server.http.responses import Answer, plain
+from webhook_server.metrics import Metrics
+
+COUNT_LASTS_S: Final = 300.0  # positions are counted in every round of marking, on the server that executes
+_NOT_KNOWN: Final = {"activeStrategies": None, "lastCycle": None, "metrics": {"signalsPending": None}}
+
+
+class Health:
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics, is_active: Callable[[], bool]) -> None:
+        self._store = store
+        self._is_active = is_active
+        self._clock = clock
+        self._metrics = metrics
+        self._started = clock.monotonic()
+
+    def server(self) -> Answer:
+        """200 while the database answers a query and can be written, else 503."""
+        uptime_s = round(self._clock.monotonic() - self._started, 3)
+        body: dict[str, Any] = {
+            "status": "ok",
+            "uptime": uptime_s,
+            "uptimeFormatted": str(timedelta(seconds=int(uptime_s))),
+            "apiStatus": "connected",
+            "openPositions": self._open_positions(),
+            "timestamp": self._clock.now().isoformat(),
+        }
+        try:
+            is_read_only = self._store.health().read_only
+        except SparkyError:
+            return Answer(
+                503, body | {"status": "unhealthy", "apiStatus": "database unavailable", "openPositions": None}
+            )
+        if is_read_only:
+            return Answer(503, body | {"status": "unhealthy", "apiStatus": "database is read-only"})
+        return Answer(200, body)
+
+    def _open_positions(self) -> int | None:
+        """As of the last round of marking; None when this server has counted none lately."""
+        sample = self._metrics.registry.get_sample_value
+        counted_at = sample("sparky_webhook_last_mark_timestamp_seconds") or 0.0
+        held = sample("sparky_webhook_open_positions")
+        if held is None or self._clock.now().timestamp() - counted_at > COUNT_LASTS_S:
+            return None
+        return int(held)
+
+    def role(self) -> Answer:
+        """200 on the server that executes, as of its last look at the lease."""
+        executes = self._is_active()
+        body = {"status": "executing" if executes else "standing by", "timestamp": self._clock.now().isoformat()}
+        return Answer(200 if executes else 503, body)
+
+    def ai_worker(self) -> Answer:
+        """503 when strategies run and none has decided for three of the slowest cadences, or that is not known."""
+        now = self._clock.now()
+        try:
+            running = self._store.running_strategies()
+            last = self._store.decisions(None, 1)
+            pending = self._store.outbox_pending()
+        except SparkyError:
+            return _not_known("database unavailable", now)
+        except ValidationError:
+            return _not_known("a row cannot be read", now)
+        at = last[0].created_at if last else None
+        last_at = at if isinstance(at, datetime) else None  # text is a moment that Python lacks
+        cadences_s = [row.cadence_seconds for row in running]
+        status = "unknown" if cadences_s and isinstance(at, str) else worker_status(now, last_at, cadences_s)
+        body = {
+            "status": status,
+            "activeStrategies": len(running),
+            "lastCycle": None if last_at is None else last_at.isoformat(),
+            "metrics": {"signalsPending": pending},
+            "timestamp": now.isoformat(),
+        }
+        return Answer(503 if status in ("stalled", "unknown") else 200, plain(body))
+
+
+def _not_known(reason: str, now: datetime) -> Answer:
+    return Answer(503, {"status": "unhealthy", "error": reason, **_NOT_KNOWN, "timestamp": now.isoformat()})
+
+
+def worker_status(now: datetime, last_at: datetime | None, cadences_s: Sequence[float]) -> str:
+    """idle (nothing runs), waiting (no decision ever), ok, or stalled."""
+    if not cadences_s:
+        return "idle"
+    if last_at is None:
+        return "waiting"
+    patience = timedelta(seconds=3 * max(cadences_s) + 60)
+    return "stalled" if now - last_at > patience else "ok"

@@ -1,0 +1,210 @@
+"""The URLs: bytes in, one answer out. Everything that thinks runs in worker threads, never on the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Final, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
+from starlette.requests import ClientDisconnect
+
+from engine.platform.errors import UpstreamUnavailable
+from engine.store.store import Store
+from webhook_server.admission.execution_slots import Ticket, Wakeup
+from webhook_server.admission.signal_receiver import Admitted, Outcome, Reception, malformed
+from webhook_server.http import openapi
+from webhook_server.http import responses as answers
+from webhook_server.http.ascii_json import AsciiJson
+from webhook_server.http.health import Health
+from webhook_server.http.refusal_log import Refused
+from webhook_server.http.responses import Answer
+from webhook_server.intake import auth
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.request_body import (
+    BODY_LIMIT_BYTES,
+    BODY_TIMEOUT_S,
+    Envelope,
+    TooLarge,
+    TooSlow,
+    open_envelope,
+    read_body,
+)
+from webhook_server.intake.schemas import AiSignal, Order
+from webhook_server.intake.signal_ids import is_known_by_its_answer
+from webhook_server.metrics import Metrics
+
+LIVE: Final = "/health/live"
+Result = TypeVar("Result")
+
+
+class Doors:
+    """What the routes stand on: bodies are read on the event loop in `body_s`, signals executed in `workers`."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        store: Store,
+        health: Health,
+        metrics: Metrics,
+        workers: Executor,
+        body_s: float = BODY_TIMEOUT_S,
+    ) -> None:
+        self.store = store
+        self.health = health
+        self.metrics = metrics
+        self._reception = reception
+        self._workers = workers
+        self._body_s = body_s
+
+    async def look(self, work: Callable[..., Answer], *arguments: object) -> Response:
+        """`work` on a thread that no signal can keep busy: health must answer while venues hang."""
+        return sent(await asyncio.to_thread(work, *arguments))
+
+    async def signal(self, request: Request, schema: type[Order]) -> Response:
+        """One signal, from its bytes to its answer."""
+        route = request.url.path
+        outcome = await self._outcome(request, schema, route)
+        self.metrics.requests.labels(route, str(outcome.answer.status)).inc()
+        if outcome.request is not None and is_known_by_its_answer(outcome.request.id):
+            was_sent = not await request.is_disconnected()
+            await self._run(partial(self._reception.note, outcome, was_sent=was_sent))
+        request.state.refused = outcome.refused
+        return sent(outcome.answer)
+
+    async def _outcome(self, request: Request, schema: type[Order], route: str) -> Outcome:
+        wakeup = Wakeup(asyncio.get_running_loop())
+        try:
+            receive = partial(self._reception.receive, await self._envelope(request), schema, wakeup)
+        except TooLarge:
+            return _unread(answers.too_large(BODY_LIMIT_BYTES))
+        except TooSlow:
+            return _unread(answers.too_slow(self._body_s))
+        except ClientDisconnect:
+            return _unread(answers.too_slow(self._body_s), "the sender hung up before its body was whole")
+        except FieldError as error:
+            return Outcome(malformed(error), Refused.of_field(error))
+        with self.metrics.duration.labels(route).time():
+            received = await self._run(receive)
+            del receive  # a body is large, and may wait with many others
+            return received if isinstance(received, Outcome) else await self._waited(request, received, wakeup)
+
+    async def _envelope(self, request: Request) -> Envelope:
+        raw = await read_body(request.stream(), request.headers.get("content-length"), self._body_s)
+        return open_envelope(raw, dict(request.headers))
+
+    async def _waited(self, request: Request, admitted: Admitted, wakeup: Wakeup) -> Outcome:
+        is_entry = admitted.request.order.is_entry  # an exit keeps its place: senders that hang up may not come back
+        gone: asyncio.Future[None] = asyncio.ensure_future(_hung_up(request)) if is_entry else asyncio.Future()
+        try:
+            has_place = await self._reception.admission.wait(admitted.ticket, wakeup, gone)
+            if gone.done():
+                return admitted.refused(answers.crowded(), "the sender hung up before the signal had a place")
+        finally:
+            gone.cancel()
+        if not has_place:
+            return self._reception.turned_away(admitted)
+        return await self._run(partial(self._reception.execute, admitted), admitted.ticket)
+
+    async def _run(self, work: Callable[[], Result], ticket: Ticket | None = None) -> Result:
+        """`work` in a worker; when that is cancelled, which the end of the server does, no place stays taken."""
+        future = self._workers.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(partial(self._abandoned, ticket))
+            raise
+
+    def _abandoned(self, ticket: Ticket | None, future: "Future[Result]") -> None:
+        if not future.cancelled():
+            result = future.result()
+            ticket = result.ticket if isinstance(result, Admitted) else None
+        if ticket is not None:
+            self._reception.admission.leave(ticket)
+
+
+def _unread(answer: Answer, reason: str | None = None) -> Outcome:
+    return Outcome(answer, Refused(reason or str(answer.body["error"])))
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the sender of a wholly read request closes its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def router(doors: Doors) -> APIRouter:
+    """All routes."""
+    routes = APIRouter()
+    _add_signals(routes, doors)
+    _add_views(routes, doors)
+    return routes
+
+
+def _add_signals(routes: APIRouter, doors: Doors) -> None:
+    @routes.post(
+        "/webhook/ai-signal",
+        responses=openapi.SIGNAL_ANSWERS,
+        openapi_extra=openapi.signal(AiSignal),
+        tags=["signals"],
+    )
+    async def ai_signal(request: Request) -> Response:
+        """A signal of the engine: signed per Standard Webhooks, or with the user's `secret`."""
+        return await doors.signal(request, AiSignal)
+
+    @routes.post("/webhook", responses=openapi.SIGNAL_ANSWERS, openapi_extra=openapi.signal(Order), tags=["signals"])
+    async def webhook(request: Request) -> Response:
+        """A signal of a person or a charting service. JSON, whatever the content type says."""
+        return await doors.signal(request, Order)
+
+
+def _add_views(routes: APIRouter, doors: Doors) -> None:
+    @routes.get("/health", responses=openapi.SERVER_HEALTH, tags=["health"])
+    async def of_server() -> Response:
+        """503 when the database does not answer."""
+        return await doors.look(doors.health.server)
+
+    @routes.get(LIVE, responses=openapi.LIVE, tags=["health"])
+    async def of_process() -> Response:
+        """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
+        return AsciiJson({"status": "ok"})
+
+    @routes.get("/health/executing", responses=openapi.ROLE, tags=["health"])
+    async def of_role() -> Response:
+        """503 while this server stands by: for whoever spreads requests over several of them."""
+        return sent(doors.health.role())  # asks nothing, so it answers while the database keeps threads waiting
+
+    @routes.get("/health/ai-worker", responses=openapi.ENGINE_HEALTH, tags=["health"])
+    async def of_engine() -> Response:
+        """503 when running strategies have stopped deciding."""
+        return await doors.look(doors.health.ai_worker)
+
+    @routes.get("/positions", responses=openapi.POSITIONS, openapi_extra=openapi.secret_header(), tags=["people"])
+    async def positions(request: Request) -> Response:
+        """Open positions of the user whose secret is in the X-Webhook-Secret header."""
+        return await doors.look(positions_of, doors.store, request.headers.get("x-webhook-secret"))
+
+    @routes.get("/metrics", include_in_schema=False)
+    async def exposition() -> Response:
+        return Response(generate_latest(doors.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def positions_of(store: Store, secret: str | None) -> Answer:
+    """The positions of the secret's owner."""
+    try:
+        if not secret:
+            return answers.unauthenticated(auth.NO_PROOF, answers.HOW_TO_READ)
+        user_id = auth.owner(SecretStr(secret), None, store)
+        found = store.open_positions(user_id=user_id)
+    except auth.Unauthenticated as error:
+        return answers.unauthenticated(str(error), answers.HOW_TO_READ)
+    except UpstreamUnavailable as error:
+        return answers.unavailable(error)
+    rows = [position.model_dump(exclude={"user_id"}) for position in found]
+    return Answer(200, {"success": True, "count": len(rows), "positions": answers.plain(rows)})
+
+
+def sent(answer: Answer) -> Response:
+    return AsciiJson(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

@@ -1,0 +1,71 @@
+"""Around every answer of the webhook server: headers for browsers that stray here, and a token before its figures."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from engine.platform.settings.settings import names_loopback
+from webhook_server.http.ascii_json import AsciiJson
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GUARDED: Final = "/metrics"
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+class Hardened:
+    """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one.
+
+    With `only_loopback_names` /metrics is answered to requests that name a loopback host, so that no web page reads it
+    by a name that it made resolve to this host.
+    """
+
+    def __init__(self, inner: Application, token: SecretStr | None, *, only_loopback_names: bool) -> None:
+        self._inner = inner
+        self._only_loopback_names = only_loopback_names
+        self._wanted = None if token is None else f"Bearer {token.get_secret_value()}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message.get("headers", ())}
+                more = [header for header in _HEADERS if header[0] not in given]
+                message = {**message, "headers": [*message.get("headers", ()), *more]}
+            await send(message)
+
+        inner = self._guarded(dict(scope["headers"])) if scope["path"] == GUARDED else self._inner
+        await inner(scope, receive, send_with_headers)
+
+    def _guarded(self, headers: Mapping[bytes, bytes]) -> Application:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._only_loopback_names and not names_loopback(host):
+            return _misdirected
+        if self._wanted is None or hmac.compare_digest(headers.get(b"authorization", b""), self._wanted):
+            return self._inner
+        return _refused
+
+
+async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
+    body = {"success": False, "error": "This is not the host you asked for"}
+    await AsciiJson(body, status_code=421)(scope, receive, send)
+
+
+async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
+    body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
+    await AsciiJson(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)

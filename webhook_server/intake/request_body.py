@@ -1,0 +1,84 @@
+"""From bytes to one JSON object without a secret in it: the limits that stand before anything is understood."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from engine.platform.errors import SparkyError
+from webhook_server.intake.field_errors import FieldError
+from webhook_server.intake.json_body import read_object
+from webhook_server.intake.numerals import Unusable
+from webhook_server.intake.signature_headers import with_standard_names
+
+BODY_LIMIT_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+
+
+class TooLarge(SparkyError):
+    """More than BODY_LIMIT_BYTES were sent or announced."""
+
+
+class TooSlow(SparkyError):
+    """The body was not complete in time."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A request as received: `raw` is what a signature covers, `body` is the object without its `secret`."""
+
+    raw: bytes
+    body: Mapping[str, Any]
+    secret: SecretStr | None
+    headers: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical body without its secret: the same for every retry of one signal.
+
+        `expires_at` is left out: a person who lets an undelivered signal be sent again gives it more time.
+        """
+        body = {name: value for name, value in self.body.items() if name != "expires_at"}
+        canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+async def read_body(stream: AsyncIterator[bytes], announced: str | None, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is known to be, TooSlow when it takes longer than `timeout_s`."""
+    if announced is not None and _is_too_large(announced):
+        raise TooLarge
+    received = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in stream:
+                received += chunk
+                if len(received) > BODY_LIMIT_BYTES:
+                    raise TooLarge
+    except TimeoutError:
+        raise TooSlow from None
+    return bytes(received)
+
+
+def open_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
+    """Parses `raw` as a JSON object, whatever its content type says (charting services send text/plain).
+
+    `headers` has lower-case names. Raises FieldError.
+    """
+    body = read_object(raw)
+    secret = body.pop("secret", None)
+    if isinstance(secret, Unusable):
+        raise FieldError("secret", secret.reason)
+    if secret is not None and not isinstance(secret, str):
+        raise FieldError("secret", "must be text")
+    return Envelope(raw, body, SecretStr(secret) if secret else None, with_standard_names(headers))
+
+
+def _is_too_large(announced: str) -> bool:
+    digits = announced.strip().lstrip("0")
+    if not digits.isascii() or not digits.isdigit():
+        return False  # what is received is counted in any case
+    return len(digits) > len(str(BODY_LIMIT_BYTES)) or int(digits) > BODY_LIMIT_BYTES

@@ -1,0 +1,1 @@
+"""Keeps the books equal to what the venue's own record says."""

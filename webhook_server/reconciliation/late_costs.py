@@ -1,0 +1,73 @@
+"""Looks again, for ten minutes, for what a liquidation cost: a venue may show that later than the trades."""
+
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.store.store import Store
+from engine.store.venue_record import RecentLiquidation
+from engine.venues.ccxt_client.request_weight import leaving_room
+from webhook_server.reconciliation.liquidation_costs import bearers, shared, unbooked_costs
+from webhook_server.reconciliation.outside_record import BEFORE_MS
+from webhook_server.reconciliation.unavailable_accounts import Away
+from webhook_server.venue_registry import Venues
+
+logger = structlog.get_logger()
+
+WITHIN_S: Final = 600.0
+Key = tuple[UUID, str, str, int]  # person, exchange, symbol, the last fill
+
+
+def is_due(rounds: int) -> bool:
+    """Whether to look, so many rounds after a liquidation was first seen in the books: at 0, 1, 2, 4, 8 and so on."""
+    return rounds & (rounds - 1) == 0
+
+
+class LateCosts:
+    def __init__(self, store: Store, venues: Venues) -> None:
+        self._store = store
+        self._venues = venues
+        self._rounds: dict[Key, int] = {}
+
+    def run(self, away: Away, goes_on: Callable[[], bool]) -> None:
+        """One round, without the accounts that are `away`. Raises UpstreamUnavailable for the database only."""
+        rounds: dict[Key, int] = {}
+        for recent in self._store.recent_liquidations(WITHIN_S):
+            key = (recent.user_id, recent.exchange, recent.symbol, recent.last_fill_id)
+            rounds[key] = self._rounds.get(key, -1) + 1
+            if is_due(rounds[key]) and goes_on() and not away.covers(recent.user_id, recent.exchange):
+                self._look(recent, away)
+        self._rounds = rounds
+
+    def _look(self, recent: RecentLiquidation, away: Away) -> None:
+        try:
+            with leaving_room():
+                self._book(recent)
+        except SparkyError as error:
+            if isinstance(error, UpstreamUnavailable):
+                if error.service == "database":
+                    raise
+                away.add(recent.user_id, recent.exchange)
+            logger.warning("liquidation_costs_not_seen", symbol=recent.symbol, reason=str(error))
+        except Exception:  # one account's fault is in no other's way
+            logger.exception("liquidation_costs_not_seen", symbol=recent.symbol)
+
+    def _book(self, recent: RecentLiquidation) -> None:
+        place = (recent.user_id, recent.exchange, recent.symbol)
+        credentials = self._store.venue_credentials(recent.user_id, recent.exchange)
+        if credentials is None:
+            return
+        account, since_ms = self._venues.live(recent.exchange, credentials), recent.first_ms - BEFORE_MS
+        incomes = account.income(recent.symbol, since_ms)
+        known = self._store.liquidated(*place, recent.first_ms)
+        costs = unbooked_costs(incomes, known.cost_ids, known.costs_until_ms, account.worth_usd)
+        forced = account.forced_orders(recent.symbol, since_ms) if costs else ()
+        for cost in costs:
+            parts, whole = bearers(cost, known.exits, forced)
+            shares = shared(cost.amount.copy_negate(), [each.quantity for each in parts], whole) if parts else []
+            told = {part.fill_id: share for part, share in zip(parts, shares, strict=True)}
+            if told and self._store.book_liquidation_cost(*place, cost.income_id, told):
+                logger.warning("liquidation_cost_booked", symbol=recent.symbol, income=cost.income_id)

@@ -1,0 +1,93 @@
+"""No protective order outlives its position: it would close what somebody else opens later.
+
+An exit cancels what protects its position. An order can be left all the same: the venue did not show it then, or had
+taken it later than it said. Where something ended lately, orders that are ours by their names, and that no position
+has, are cancelled.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid5
+
+import structlog
+
+from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.store.store import Store
+from engine.store.venue_record import EndedSymbol
+from engine.venues.ccxt_client.request_weight import leaving_room
+from engine.venues.venue import STOP_LOSS, TAKE_PROFIT, Account, client_order_id
+from webhook_server.clock import Clock
+from webhook_server.execution.position_protection import ids
+from webhook_server.metrics import Metrics
+from webhook_server.reconciliation.open_order_cache import listed_instrument
+from webhook_server.venue_registry import Venues
+
+logger = structlog.get_logger()
+
+WITHIN_S: Final = 86_400.0
+AGAIN_FOR: Final = timedelta(seconds=90)  # after an exit; the longest that venues were seen to hide an order is 40 s
+Key = tuple[UUID, str, str]
+
+
+class LeftoverOrders:
+    """`may_send` says, as late as possible, whether this server is still the one that executes."""
+
+    def __init__(
+        self, store: Store, venues: Venues, clock: Clock, metrics: Metrics, may_send: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._venues = venues
+        self._clock = clock
+        self._metrics = metrics
+        self._may_send = may_send
+        self._looked_at: dict[Key, datetime] = {}
+
+    def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Looks where something ended since the last look, and for 90 s after it. Raises UpstreamUnavailable for the
+        database only."""
+        now = self._clock.now()
+        for ended in self._store.ended_live_symbols(WITHIN_S):
+            key = (ended.user_id, ended.exchange, ended.symbol)
+            is_new = self._looked_at.get(key) != ended.last_exit or now - ended.last_exit < AGAIN_FOR
+            if is_new and goes_on() and self._swept(ended):
+                self._looked_at[key] = ended.last_exit
+
+    def _swept(self, ended: EndedSymbol) -> bool:
+        """Whether all that was left over is cancelled."""
+        try:
+            return self._cancelled(ended)
+        except SparkyError as error:
+            if isinstance(error, UpstreamUnavailable) and error.service == "database":
+                raise
+            logger.warning("leftover_orders_not_seen", symbol=ended.symbol, reason=str(error))
+            return False
+
+    def _cancelled(self, ended: EndedSymbol) -> bool:
+        credentials = self._store.venue_credentials(ended.user_id, ended.exchange)
+        if credentials is None:
+            return True
+        account: Account = self._venues.live(ended.exchange, credentials)
+        if listed_instrument(account, ended.symbol) is None:
+            return True  # the venue has cancelled its orders
+        # The orders first: what waited then is of a position, or of a request under way, that the books know now.
+        with leaving_room():
+            waiting = account.orders_open(ended.symbol)
+        facts = self._store.venue_facts(ended.user_id, ended.exchange, ended.symbol)
+        if facts.unsettled:
+            return False
+        wanted = {name for position in facts.positions for name in ids(position)}
+        ours = _names(ended)
+        for order in waiting:
+            name = order.client_order_id
+            if name is not None and name in ours and name not in wanted and self._may_send():
+                account.cancel(ended.symbol, name)
+                self._metrics.leftovers.inc()
+                logger.warning("leftover_order_cancelled", symbol=ended.symbol, order=name)
+        return True
+
+
+def _names(ended: EndedSymbol) -> frozenset[str]:
+    """The names of all protective orders that the entries may have placed."""
+    orders = (uuid5(ended.user_id, request_id) for request_id in ended.request_ids)
+    return frozenset(client_order_id(each, letter) for each in orders for letter in (STOP_LOSS, TAKE_PROFIT))

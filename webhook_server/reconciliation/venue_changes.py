@@ -1,0 +1,301 @@
+"""Books what happened to an account at its venue without us, as far as the account's own record explains it.
+
+A hand on the venue's page, a liquidation, an automatic deleveraging: the books follow, whole positions and parts, at
+the record's prices and fees. What the record does not explain is left as a difference, with the reason.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from engine.domain import decimals
+from engine.domain.errors import StrategyFault
+from engine.domain.positions import Position
+from engine.store.store import Store
+from engine.store.venue_record import ReadRecord, VenueFacts
+from engine.venues.ccxt_client.request_weight import leaving_room
+from engine.venues.venue import STOP_LOSS, TAKE_PROFIT, Account
+from webhook_server.execution.position_protection import STOPPED, TARGET, fired_of, ids, is_new_exit
+from webhook_server.metrics import Metrics
+from webhook_server.reconciliation.attribution import Attribution, Part, attribute
+from webhook_server.reconciliation.delisting import (
+    settled_by_income,
+    settled_by_trades,
+    settlements,
+    symbol_that_appeared,
+)
+from webhook_server.reconciliation.open_order_cache import is_gone_by_now, listed_instrument
+from webhook_server.reconciliation.outside_exits import SETTLED, ended_outside
+from webhook_server.reconciliation.outside_record import BY_HAND, OutsideRecord, costs_shared, read_record
+
+logger = structlog.get_logger()
+
+OURS: Final = re.compile(r"s[a-z][1-9a-z]?-[0-9a-f]{32}")
+LEFT_OVER: Final = re.compile(f"s[{STOP_LOSS}{TAKE_PROFIT}]-")
+UNDER_WAY: Final = "a signal in this symbol is being executed"
+CHANGING: Final = "the books changed while the venue was asked"
+NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
+FIRED: Final = "a protective order has filled and is not booked yet"
+NOT_SETTLED: Final = "the venue lists it no more, and has not settled it yet"
+NOT_RECORDED: Final = "the venue holds nothing of it any more, and its record does not show the settlement yet"
+ATTEMPTS: Final = 3
+PATIENCE: Final = 8  # looks, two minutes: within which a record may show the settlement of a symbol that is gone
+Place = tuple[UUID, str, str]  # person, exchange, symbol
+
+
+@dataclass(frozen=True)
+class Look:
+    """One symbol of an account: what the books say (`facts`) and the `net` that the venue holds of it, without what the
+    person holds outside Sparky. `reason` is None where both agree, else why no rule explains the difference.
+    `fired` are positions whose protective order has filled and is not booked yet, with the exit reason. `changed_ms` is
+    when the venue last changed the position; 0 without one."""
+
+    facts: VenueFacts
+    net: Decimal
+    reason: str | None = None
+    fired: tuple[tuple[Position, str], ...] = ()
+    changed_ms: int = 0
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the difference is of the moment: what is under way ends, and the next look sees more."""
+        return self.reason in {UNDER_WAY, CHANGING, NOT_RECORDED} or bool(self.fired)
+
+
+class VenueChanges:
+    """Safe to call from any thread: what is booked is checked against the books in the transaction that books it."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._waited: dict[Place, int] = {}  # looks at symbols that are gone and whose settlement is not shown yet
+
+    def settle(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        account: Account,
+        request_id: str | None = None,
+        *,
+        rereads: bool = False,
+        is_regular: bool = False,
+    ) -> Look:
+        """Compares, and books what the record explains. `request_id` is the caller's own request, which is under way.
+
+        `rereads` reads the record also where both agree: a position may have been closed and opened again. `is_regular`
+        are looks of every so often, by whose number it is known how long a symbol is gone. Raises what the account and
+        the store raise.
+        """
+        place = (user_id, exchange, symbol)
+        if listed_instrument(account, symbol) is None:
+            return self._settle_delisted(place, account, request_id, is_look=is_regular)
+        try:
+            look = self._settle_listed(user_id, exchange, symbol, account, request_id, rereads=rereads)
+        except StrategyFault:
+            if not is_gone_by_now(account, symbol):
+                raise
+            return self._settle_delisted(place, account, request_id, is_look=is_regular)
+        is_unexplained = look.reason is not None and not look.is_passing and look.net + look.facts.outside_net == 0
+        if is_unexplained and is_gone_by_now(account, symbol):
+            return self._settle_delisted(place, account, request_id, is_look=is_regular)
+        return look
+
+    def _settle_listed(
+        self,
+        user_id: UUID,
+        exchange: str,
+        symbol: str,
+        account: Account,
+        request_id: str | None,
+        *,
+        rereads: bool,
+    ) -> Look:
+        for _ in range(ATTEMPTS):
+            look = self._compared(user_id, exchange, symbol, account, request_id)
+            is_equal = look.facts.net == look.net
+            if look.reason is not None or (is_equal and not (rereads and look.facts.positions)):
+                return look
+            found = self._explained(account, symbol, look)
+            if isinstance(found, Look):
+                return found if found.fired else self._unless_traded(found, request_id, (user_id, exchange, symbol))
+            attribution, record = found
+            fired = _cancel_protection(account, attribution)
+            if fired:
+                return replace(look, reason=FIRED, fired=fired)
+            exits = [ended_outside(exchange, each) for each in attribution.parts]
+            if self._store.book_outside(user_id, exchange, symbol, request_id, look.facts, exits, record):
+                self._tell(symbol, attribution.parts)
+                after = replace(look, facts=self._store.venue_facts(user_id, exchange, symbol))
+                return self._without_dust(_after(after, attribution, request_id), user_id, exchange, symbol)
+        return replace(look, reason=CHANGING)
+
+    def _without_dust(self, look: Look, user_id: UUID, exchange: str, symbol: str) -> Look:
+        """`look`, once less is noted of dust where others have traded that: it is no difference."""
+        gap = decimals.total((look.net, look.facts.net.copy_negate()))
+        if gap == 0 or look.is_passing or not self._store.shrink_dust(user_id, exchange, symbol, gap):
+            return look
+        return replace(look, facts=self._store.venue_facts(user_id, exchange, symbol), net=look.facts.net, reason=None)
+
+    def _settle_delisted(self, place: Place, account: Account, request_id: str | None, *, is_look: bool) -> Look:
+        """Books the end of all that is held of a symbol that the venue lists no more, once it holds nothing of it."""
+        symbol, facts = place[2], self._store.venue_facts(*place)
+        if set(facts.unsettled) - {request_id}:
+            return Look(facts, facts.net, UNDER_WAY)
+        net = next((each.net for each in account.positions() if each.symbol == symbol), Decimal(0))
+        left = decimals.total((net, facts.outside_net.copy_negate()))
+        if net != 0:
+            return Look(facts, left, NOT_SETTLED)
+        if facts.positions:
+            reason = self._book_delisted(place, account, request_id, facts, is_look=is_look)
+            if reason is not None:
+                return Look(facts, left, reason)
+        if facts.outside_net != 0:  # the venue has settled that too
+            self._store.forget_outside(*place)
+        return Look(self._store.venue_facts(*place), net)
+
+    def _book_delisted(
+        self, place: Place, account: Account, request_id: str | None, facts: VenueFacts, *, is_look: bool
+    ) -> str | None:
+        """Why nothing was booked; None where it was."""
+        by_trades = settled_by_trades(account, place[2], facts)
+        if by_trades is None:
+            paid = settlements(account, place[2], facts)
+            reason = None if paid else self._unrecorded(place, account, facts, is_look=is_look)
+            if reason is not None:
+                return reason
+            exits = list(settled_by_income(account, place[2], facts, paid))
+            record = ReadRecord(last_trade_id=facts.last_trade_id or 0, unbooked_net=Decimal(0), read_ms=facts.read_ms)
+        else:
+            parts, record = by_trades
+            parts = tuple(replace(each, reason=SETTLED) if each.reason == BY_HAND else each for each in parts)
+            exits = [ended_outside(place[1], each) for each in parts]
+        if not self._store.book_outside(*place, request_id, facts, exits, record):
+            return CHANGING
+        self._waited.pop(place, None)
+        for each in exits:
+            fill = each.fill
+            self._metrics.outside_exits.labels(fill.exit_reason or SETTLED).inc()
+            told = {"reason": fill.exit_reason, "quantity": str(fill.quantity), "price": str(fill.price)}
+            logger.warning("position_settled_by_venue", symbol=fill.symbol, **told)
+        return None
+
+    def _unrecorded(self, place: Place, account: Account, facts: VenueFacts, *, is_look: bool) -> str | None:
+        """Why what no record shows as settled is not booked; None where it is, at the last price."""
+        if decimals.total((facts.net, facts.outside_net)) == 0:  # the account held nothing that could be settled
+            return None
+        other = symbol_that_appeared(account, self._store, place, facts.last_fill_ms)
+        if other is not None:
+            return f"the venue lists it no more and shows no settlement, but {other}, of which the books know nothing"
+        self._waited[place] = self._waited.get(place, 0) + is_look
+        return None if self._waited[place] >= PATIENCE else NOT_RECORDED
+
+    def _compared(self, user_id: UUID, exchange: str, symbol: str, account: Account, request_id: str | None) -> Look:
+        """Both sides, read so that they belong together."""
+        facts = self._store.venue_facts(user_id, exchange, symbol)
+        if set(facts.unsettled) - {request_id}:
+            return Look(facts, facts.net, UNDER_WAY)
+        held = next((each for each in account.positions(symbol) if each.symbol == symbol), None)
+        after = self._store.venue_facts(user_id, exchange, symbol)
+        net = Decimal(0) if held is None else held.net
+        look = Look(
+            after,
+            decimals.total((net, after.outside_net.copy_negate())),
+            changed_ms=0 if held is None else held.changed_ms,
+        )
+        return replace(look, reason=CHANGING) if _is_traded(after, facts.last_fill_id, request_id) else look
+
+    def _unless_traded(self, look: Look, request_id: str | None, place: tuple[UUID, str, str]) -> Look:
+        """`look`, unless its reason may be that something was traded while the record was read: an order of ours that
+        the books did not know then may only have been under way."""
+        facts = self._store.venue_facts(*place)
+        is_traded = _is_traded(facts, look.facts.last_fill_id, request_id)
+        return replace(look, facts=facts, reason=CHANGING) if is_traded else look
+
+    def _explained(self, account: Account, symbol: str, look: Look) -> tuple[Attribution, ReadRecord] | Look:
+        """What the record makes of the difference; a Look with the reason when it does not explain it."""
+        facts = look.facts
+        fired = _fired(account, facts.positions)
+        if fired:
+            return replace(look, reason=FIRED, fired=fired)
+        if facts.first_ms is None and not facts.last_trade_id:
+            return replace(look, reason=NOT_OURS)
+        record = read_record(account, symbol, facts, differs=facts.net != look.net)
+        ours = _ours_unbooked(record, facts.positions)
+        if ours is not None:
+            return replace(look, reason=f"order {ours} is one of ours, and not in the books")
+        lot, told = account.instrument(symbol).lot, Decimal(0)
+        for trades in record.accounts:
+            found = attribute(facts.positions, trades, facts.unbooked_net, lot)
+            told = decimals.total((found.net, found.unbooked_net, facts.outside_net.copy_negate()))
+            if told == look.net:
+                return costs_shared(found, trades, record.costs_usd), ReadRecord(
+                    last_trade_id=record.last_trade_id,
+                    unbooked_net=found.unbooked_net,
+                    cost_ids=record.cost_ids,
+                    read_ms=max(record.read_ms, look.changed_ms),
+                )
+        why = f"by its record the account should hold {told:f}, and it holds {look.net:f}"
+        return replace(look, reason=why)
+
+    def _tell(self, symbol: str, parts: Iterable[Part]) -> None:
+        for part in parts:
+            self._metrics.outside_exits.labels(part.reason).inc()
+            logger.warning(
+                "position_ended_at_venue",
+                symbol=symbol,
+                position=str(part.position.id),
+                reason=part.reason,
+                quantity=str(part.quantity),
+                price=str(part.price),
+                order=part.order_id,
+            )
+
+
+def _is_traded(facts: VenueFacts, last_fill_id: int, request_id: str | None) -> bool:
+    """Whether something was booked since the fill of that number, or is under way beside `request_id`."""
+    return facts.last_fill_id != last_fill_id or bool(set(facts.unsettled) - {request_id})
+
+
+def _after(look: Look, attribution: Attribution, request_id: str | None) -> Look:
+    """What is left once `attribution` is booked; the books may have gone on since."""
+    if look.facts.net == look.net:
+        return look
+    if look.facts.net != attribution.net or set(look.facts.unsettled) - {request_id}:
+        return replace(look, reason=CHANGING)
+    others = f"{attribution.unbooked_net:f} was traded at the venue by others than Sparky"
+    return replace(look, reason=f"{others}, and is nobody's in the books")
+
+
+def _fired(account: Account, positions: Sequence[Position]) -> tuple[tuple[Position, str], ...]:
+    found = ((position, fired_of(account, position, {})) for position in positions)
+    return tuple((position, reason) for position, reason in found if reason is not None)
+
+
+def _cancel_protection(account: Account, attribution: Attribution) -> tuple[tuple[Position, str], ...]:
+    """Cancels what protects positions of which something ended, before that is booked, so that no crash leaves an order
+    that no position knows; those whose order turns out to have filled. What is left is protected again by `Watch`."""
+    fired = []
+    with leaving_room(leaves=False):
+        for position in {each.position.id: each.position for each in attribution.parts}.values():
+            for reason, name in zip((STOPPED, TARGET), ids(position), strict=True):
+                ended = None if name is None else account.cancel(position.symbol, name)
+                if is_new_exit(ended, position):
+                    fired.append((position, reason))
+    return tuple(fired)
+
+
+def _ours_unbooked(record: OutsideRecord, positions: Iterable[Position]) -> str | None:
+    """The client id of an order that is ours by its name, though the books do not know it. A protective order of a
+    position that has ended before is none: what it traded was nobody's wish, and ends what others hold by the rule."""
+    held = {name for each in positions for name in ids(each)}
+    for order_id in dict.fromkeys(each.trade.order_id for each in record.trades):
+        name = record.names.get(order_id) or ""
+        if OURS.fullmatch(name) and not (LEFT_OVER.match(name) and name not in held):
+            return name
+    return None
