@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr
 
-from actors.messages import OutboxState, SignalAttempted, SignalReady
+from actors.messages import OutboxState, SignalAttempted, SignalQueued
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import Message
 from engine.domain.errors import Superseded
@@ -22,20 +22,20 @@ from engine.outbox.delivery import Attempt
 from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere, UpstreamUnavailable
 from engine.platform.http.deadline_session import Sender
 from engine.platform.settings.settings import Settings
-from engine.store.cycles import Settlement
+from engine.store.cycles import DeliveryOutcome
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
 
 WORKERS: Final = 12
-MOST_CLAIMED: Final = 2 * WORKERS  # some wait here already, so that claims come in batches
+MAX_CLAIMED: Final = 2 * WORKERS  # some wait here already, so that claims come in batches
 LEASE_S: Final = 30.0  # longer than two attempts after each other, so that nobody else sends what we are sending
-SECRET_KEPT_S: Final = 1.0
-RETRY_STORE_S: Final = 0.2
-RETRY_SECRET_S: Final = 5.0
-LINGER_S: Final = 0.25  # with a full hand nothing waits for the outbox, and one call settles many
+SECRET_CACHE_S: Final = 1.0
+STORE_RETRY_S: Final = 0.2
+SECRET_RETRY_S: Final = 5.0
+BATCH_WINDOW_S: Final = 0.25  # with a full hand nothing waits for the outbox, and one call settles many
 
-Ended = tuple[Signal, Attempt]
+DeliveryResult = tuple[Signal, Attempt]
 
 
 class Dispatcher(Actor):
@@ -53,39 +53,39 @@ class Dispatcher(Actor):
         self._peers = peers
         self._url = webhook_url
         self._owner = f"dispatcher:{uuid.uuid4().hex[:12]}"
-        self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()  # None: look into the outbox
+        self._events: queue.SimpleQueue[DeliveryResult | None] = queue.SimpleQueue()  # None: look into the outbox
         self._claimed: set[UUID] = set()
         self._secrets: dict[UUID, tuple[float, SecretStr | None]] = {}
         self._stopping = threading.Event()
         self._idle = threading.Event()
         self._store_is_up = True
         self._outbox_is_up = True  # as the clerk sees it
-        self._is_to_release = is_alone
+        self._must_release_leases = is_alone
         self._fault: BadConfiguration | None = None  # which ended the clerk
 
     def open(self) -> None:
         self._sender = Sender(WORKERS)
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver")
-        self._clerk = threading.Thread(target=self._work, name="clerk", daemon=True)
-        self._clerk.start()
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery")
+        self._outbox_thread = threading.Thread(target=self._run_outbox_thread, name="outbox", daemon=True)
+        self._outbox_thread.start()
 
     def tick(self, now: float) -> float:
         if self._fault is not None:
             raise self._fault
-        if not self._clerk.is_alive():
-            raise RuntimeError("the clerk is gone")
+        if not self._outbox_thread.is_alive():
+            raise RuntimeError("the outbox thread has ended")
         self._events.put(None)
         try:
-            self._peers.tell("monitor", OutboxState(pending=self._store.outbox_pending()))
+            self._peers.tell("monitor", OutboxState(pending=self._store.count_pending_signals()))
             self._store_is_up = True
         except (UpstreamUnavailable, Superseded) as error:
             if self._store_is_up:
-                logger.warning("store_is_away", reason=str(error))
+                logger.warning("store_unavailable", reason=str(error))
             self._store_is_up = False
         return now + self.tick_every_s
 
     def receive(self, message: Message) -> None:
-        if not isinstance(message, SignalReady):
+        if not isinstance(message, SignalQueued):
             raise TypeError(f"the dispatcher does not know {type(message).__name__}")
         self._events.put(None)
 
@@ -101,86 +101,86 @@ class Dispatcher(Actor):
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._sender.close()
 
-    def _work(self) -> None:
+    def _run_outbox_thread(self) -> None:
         try:
-            self._keep_books()
+            self._process_outbox()
         except BadConfiguration as error:
             self._fault = error
 
-    def _keep_books(self) -> None:
+    def _process_outbox(self) -> None:
         """Waits for something to do, settles, claims. Ends when told to stop and nothing is left."""
-        unsettled: list[Ended] = []
+        unrecorded: list[DeliveryResult] = []
         while True:
-            unsettled += self._ended(wait_s=RETRY_STORE_S if unsettled else None)
+            unrecorded += self._collect_results(wait_s=STORE_RETRY_S if unrecorded else None)
             try:
-                self._release()
-                unsettled = self._settled(unsettled)
+                self._release_stale_leases()
+                unrecorded = self._record_results(unrecorded)
                 started = self._claim()
-                self._note_outbox(up=True)
+                self._log_outbox_state(up=True)
             except (UpstreamUnavailable, Superseded) as error:
-                self._note_outbox(up=False, reason=str(error), unsettled=len(unsettled))
+                self._log_outbox_state(up=False, reason=str(error), unsettled=len(unrecorded))
                 started = 0
                 if self._stopping.is_set():
                     break
-            if self._stopping.is_set() and not (started or unsettled or self._claimed):
+            if self._stopping.is_set() and not (started or unrecorded or self._claimed):
                 break
         self._idle.set()
 
-    def _release(self) -> None:
+    def _release_stale_leases(self) -> None:
         """Ends the leases of dispatchers that are gone, once, before the first claim. Raises as the store does."""
-        if self._is_to_release:
+        if self._must_release_leases:
             released = self._store.release_signals("")
-            self._is_to_release = False
+            self._must_release_leases = False
             if released:
-                logger.info("leases_taken_over", count=released)
+                logger.info("outbox_leases_taken_over", count=released)
 
-    def _note_outbox(self, *, up: bool, **facts: object) -> None:
+    def _log_outbox_state(self, *, up: bool, **facts: object) -> None:
         if up != self._outbox_is_up:
             self._outbox_is_up = up
-            logger.warning("outbox_is_back" if up else "outbox_away", **facts)
+            logger.warning("outbox_recovered" if up else "outbox_unavailable", **facts)
 
-    def _ended(self, wait_s: float | None) -> list[Ended]:
+    def _collect_results(self, wait_s: float | None) -> list[DeliveryResult]:
         """All events that are there, after at least one came (or `wait_s` passed).
 
         With too much in hand to claim more, a little later there are more of them to be written down at once.
         """
-        ended: list[Ended] = []
+        results: list[DeliveryResult] = []
         try:
             event = self._events.get(timeout=wait_s)
-            until = time.monotonic() + LINGER_S
+            until = time.monotonic() + BATCH_WINDOW_S
             while True:
                 if event is not None:
-                    ended.append(event)
-                is_full = len(self._claimed) - len(ended) > MOST_CLAIMED // 2
+                    results.append(event)
+                is_full = len(self._claimed) - len(results) > MAX_CLAIMED // 2
                 event = self._events.get(timeout=max(0.0, until - time.monotonic()) if is_full else 0.0)
         except queue.Empty:
-            return ended
+            return results
 
-    def _settled(self, ended: list[Ended]) -> list[Ended]:
+    def _record_results(self, results: list[DeliveryResult]) -> list[DeliveryResult]:
         """Writes down how attempts ended; what is left to be written (nothing). Raises UpstreamUnavailable."""
-        if not ended:
+        if not results:
             return []
         settlements = [
-            Settlement(
+            DeliveryOutcome(
                 signal_id=signal.id,
                 outcome=attempt.outcome,
                 status=attempt.status,
                 reason=attempt.reason,
                 retry_in_s=attempt.retry_in_s,
             )
-            for signal, attempt in ended
+            for signal, attempt in results
         ]
-        ours = self._store.settle_signals(self._owner, settlements)
-        for signal, attempt in ended:
+        recorded_ids = self._store.record_delivery_outcomes(self._owner, settlements)
+        for signal, attempt in results:
             self._claimed.discard(signal.id)
-            self._tell(signal, attempt, is_ours=signal.id in ours)
+            self._report_attempt(signal, attempt, is_lease_held=signal.id in recorded_ids)
         return []
 
     def _claim(self) -> int:
         """Starts the delivery of what is due, as far as there is room for a batch; how many those were."""
-        if len(self._claimed) > MOST_CLAIMED // 2:
+        if len(self._claimed) > MAX_CLAIMED // 2:
             return 0
-        signals = self._store.claim_signals(self._owner, MOST_CLAIMED - len(self._claimed), LEASE_S)
+        signals = self._store.claim_signals(self._owner, MAX_CLAIMED - len(self._claimed), LEASE_S)
         for signal in signals:
             self._claimed.add(signal.id)
             self._workers.submit(self._deliver, signal)
@@ -188,35 +188,35 @@ class Dispatcher(Actor):
 
     def _deliver(self, signal: Signal) -> None:
         try:
-            attempt = self._attempt(signal)
+            attempt = self._attempt_delivery(signal)
         except SealedElsewhere as error:  # an engine with the key may come before the signal's end
-            attempt = Attempt(SignalOutcome.RETRY, None, str(error), RETRY_SECRET_S)
+            attempt = Attempt(SignalOutcome.RETRY, None, str(error), SECRET_RETRY_S)
         except UpstreamUnavailable as error:
-            attempt = Attempt(SignalOutcome.RETRY, None, str(error), RETRY_STORE_S)
+            attempt = Attempt(SignalOutcome.RETRY, None, str(error), STORE_RETRY_S)
         except Exception as error:
             logger.exception("delivery_failed", signal=str(signal.id))
             wait_s = delivery.wait_before_retry(signal.attempts)
             attempt = Attempt(SignalOutcome.RETRY, None, f"our own fault: {type(error).__name__}", wait_s)
         self._events.put((signal, attempt))
 
-    def _attempt(self, signal: Signal) -> Attempt:
+    def _attempt_delivery(self, signal: Signal) -> Attempt:
         try:
-            secret = self._secret(signal.user_id)
+            secret = self._get_secret(signal.user_id)
         except CredentialsRefused as error:
             return Attempt(SignalOutcome.DEAD, None, str(error))
         if secret is None:
             return Attempt(SignalOutcome.DEAD, None, "the user has no webhook secret")
         return delivery.post(self._sender, self._url, signal, secret)
 
-    def _secret(self, user_id: UUID) -> SecretStr | None:
+    def _get_secret(self, user_id: UUID) -> SecretStr | None:
         now = time.monotonic()
         until, secret = self._secrets.get(user_id, (now, None))
         if now >= until:
-            secret = self._store.webhook_secret(user_id)
-            self._secrets[user_id] = (now + SECRET_KEPT_S, secret)
+            secret = self._store.get_webhook_secret(user_id)
+            self._secrets[user_id] = (now + SECRET_CACHE_S, secret)
         return secret
 
-    def _tell(self, signal: Signal, attempt: Attempt, *, is_ours: bool) -> None:
+    def _report_attempt(self, signal: Signal, attempt: Attempt, *, is_lease_held: bool) -> None:
         logger.info(
             "signal",
             signal=str(signal.id),
@@ -225,7 +225,7 @@ class Dispatcher(Actor):
             outcome=attempt.outcome,
             status=attempt.status,
             reason=attempt.reason,
-            **({} if is_ours else {"lease": "lost"}),
+            **({} if is_lease_held else {"lease": "lost"}),
         )
         self._peers.tell(
             "monitor",

@@ -13,32 +13,32 @@ from uuid import UUID
 
 import structlog
 
-from actors.messages import Asked, AskedElsewhere, EngineState
+from actors.messages import EngineState, PriorLlmRequests, PriorLlmUsage
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import EngineHeld
+from actors.runtime.messages import LeaseDeadline
 from engine.platform.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
 from engine.platform.identity import this_boot
 from engine.platform.settings.settings import Settings
 from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S
-from engine.store.cycles import EngineTenure
+from engine.store.cycles import EngineLeaseHolder
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
 
 TTL_S: Final = 4.0  # a standby has taken over, and its strategies tick, within 6 s
 RENEW_S: Final = 1.0
-LOOK_S: Final = 0.5  # how often a standby looks whether it can have the lease
-CALL_S: Final = 3.0
+STANDBY_POLL_S: Final = 0.5  # how often a standby looks whether it can have the lease
+STORE_TIMEOUT_S: Final = 3.0
 # After an outage of the database its holder has the first word, which behind a pooler takes some time.
-AFTER_OUTAGE_S: Final = 20.0
-LOOK_AT_SECRETS_S: Final = 10.0
+OUTAGE_GRACE_S: Final = 20.0
+SECRETS_CHECK_EVERY_S: Final = 10.0
 # Longer than the lease lasts: a missed renewal that nobody takes advantage of stops no strategy.
 STOP_AFTER_S: Final = 15.0
 
 STANDBY: Final = "standby"
 
 
-class Watch:
+class LeaseObserver:
     """How long a lease of others has stood unrenewed before our eyes, the database answering all the while.
 
     Times are monotonic seconds.
@@ -47,22 +47,22 @@ class Watch:
     def __init__(self) -> None:
         self._until: datetime | None = None
         self._since = 0.0
-        self._least_s = TTL_S
+        self._min_unrenewed_s = TTL_S
 
-    def unrenewed(self, now: float) -> datetime | None:
+    def find_expired_lease(self, now: float) -> datetime | None:
         """The lease's end, once it has stood for long enough that its holder is gone."""
-        return self._until if self._until is not None and now - self._since >= self._least_s else None
+        return self._until if self._until is not None and now - self._since >= self._min_unrenewed_s else None
 
-    def saw(self, until: datetime, now: float) -> None:
+    def observe(self, until: datetime, now: float) -> None:
         if until == self._until:
             return
         if self._until is not None:  # renewed before our eyes: its holder is back
-            self._least_s = TTL_S
+            self._min_unrenewed_s = TTL_S
         self._until, self._since = until, now
 
-    def lost_sight(self) -> None:
+    def reset_after_outage(self) -> None:
         """The database was away, for the holder too: it is given time to come back."""
-        self._until, self._least_s = None, AFTER_OUTAGE_S
+        self._until, self._min_unrenewed_s = None, OUTAGE_GRACE_S
 
 
 class EngineLease(Actor):
@@ -83,85 +83,89 @@ class EngineLease(Actor):
         self._is_standby = is_standby
         self._state: EngineState | None = None
         self._is_held = False
-        self._watch = Watch()
-        self._secrets_looked_at = float("-inf")
-        self._sealed_elsewhere: str | None = None
+        self._observer = LeaseObserver()
+        self._secrets_checked_at = float("-inf")
+        self._foreign_key_ids: str | None = None
 
     def tick(self, now: float) -> float:
         try:
-            if not self._is_held and not self._opens_secrets(now):
-                self._decline()
+            if not self._is_held and not self._can_open_secrets(now):
+                self._handle_missing_key()
             else:
-                self._note(self._asked(now), asked_at=now)
+                self._apply_tenure(self._request_lease(now), requested_at=now)
         except UpstreamUnavailable as error:
-            self._watch.lost_sight()
-            self._wait_for_database(str(error))
-        return time.monotonic() + (LOOK_S if self._is_standby and not self._is_held else RENEW_S)
+            self._observer.reset_after_outage()
+            self._handle_database_outage(str(error))
+        return time.monotonic() + (STANDBY_POLL_S if self._is_standby and not self._is_held else RENEW_S)
 
-    def _asked(self, now: float) -> EngineTenure:
-        unrenewed = self._watch.unrenewed(now)
-        return self.store.hold_engine(self._home, self._location, TTL_S, is_new=not self._is_held, unrenewed=unrenewed)
+    def _request_lease(self, now: float) -> EngineLeaseHolder:
+        unrenewed = self._observer.find_expired_lease(now)
+        return self.store.hold_engine_lease(
+            self._home, self._location, TTL_S, is_new=not self._is_held, expired_at=unrenewed
+        )
 
-    def _opens_secrets(self, now: float) -> bool:
+    def _can_open_secrets(self, now: float) -> bool:
         """Whether our key opens any of the stored secrets: who opens none could deliver nothing, and close nothing."""
-        if now - self._secrets_looked_at >= LOOK_AT_SECRETS_S:
-            kept = self.store.guard_report().secrets
+        if now - self._secrets_checked_at >= SECRETS_CHECK_EVERY_S:
+            stored = self.store.get_security_report().secrets
             ours = self.store.vault.key_ids | {"clear"}
-            elsewhere = sorted(key for key, count in kept.items() if count and key not in ours)
-            opened = any(count for key, count in kept.items() if key in ours)
-            self._sealed_elsewhere = ", ".join(elsewhere) if elsewhere and not opened else None
-            self._secrets_looked_at = now
-        return self._sealed_elsewhere is None
+            elsewhere = sorted(key for key, count in stored.items() if count and key not in ours)
+            opened = any(count for key, count in stored.items() if key in ours)
+            self._foreign_key_ids = ", ".join(elsewhere) if elsewhere and not opened else None
+            self._secrets_checked_at = now
+        return self._foreign_key_ids is None
 
-    def _decline(self) -> None:
+    def _handle_missing_key(self) -> None:
         reason = (
-            f"the stored secrets are sealed with {self._sealed_elsewhere}, which SPARKY_ENCRYPTION_KEY does not hold"
+            f"the stored secrets are sealed with {self._foreign_key_ids}, which SPARKY_ENCRYPTION_KEY does not hold"
         )
         if not self._is_standby:
             raise BadConfiguration(f"This engine could deliver nothing: {reason}.")
-        self._may_run_until(0.0)
-        self._tell(EngineState(state="standing by", reason=reason))
+        self._send_lease_deadline(0.0)
+        self._publish_state(EngineState(state="standing by", reason=reason))
 
-    def _note(self, tenure: EngineTenure, asked_at: float) -> None:
+    def _apply_tenure(self, tenure: EngineLeaseHolder, requested_at: float) -> None:
         if tenure.run == self.store.engine:
             if tenure.is_taken_over:
-                self._tell_limiter()
+                self._report_prior_usage()
             self._is_held = True
-            self._may_run_until(asked_at + STOP_AFTER_S)
-            self._tell(EngineState(state="running", is_held=True, epoch=tenure.epoch, location=self._location))
+            self._send_lease_deadline(requested_at + STOP_AFTER_S)
+            self._publish_state(EngineState(state="running", is_held=True, epoch=tenure.epoch, location=self._location))
             return
         was_held, self._is_held = self._is_held, False
-        self._watch.saw(tenure.until, time.monotonic())
-        self._may_run_until(0.0)
+        self._observer.observe(tenure.until, time.monotonic())
+        self._send_lease_deadline(0.0)
         reason = f"another engine runs on this database: {tenure.location}"
         if was_held or (not self._is_standby and tenure.left_s > 0):
             lost = "this engine's lease was taken: " if was_held else ""
             since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
             how = "stop it first, or start this one with --standby, to take over when that one ends"
             raise AnotherEngineRuns(f"{lost}{reason}, since {since}; {how}.")
-        self._tell(EngineState(state="standing by", epoch=tenure.epoch, location=tenure.location, reason=reason))
+        self._publish_state(
+            EngineState(state="standing by", epoch=tenure.epoch, location=tenure.location, reason=reason)
+        )
 
-    def _tell_limiter(self) -> None:
+    def _report_prior_usage(self) -> None:
         """What the other home's engine asked counts in the provider's minute. A day's limit is left to its refusals."""
         try:
-            now, use = time.monotonic(), self.store.model_use(MINUTE_S + MARGIN_S)
+            now, use = time.monotonic(), self.store.list_model_usage(MINUTE_S + MARGIN_S)
         except UpstreamUnavailable as error:
-            logger.warning("use_of_models_unknown", reason=str(error))
+            logger.warning("llm_usage_unknown", reason=str(error))
             return
-        asked = (Asked(model=u.model, at=now - u.age_s, requests=u.requests, tokens=u.tokens) for u in use)
-        self._peers.tell("limiter", AskedElsewhere(asked=tuple(asked)))
+        prior = (PriorLlmRequests(model=u.model, at=now - u.age_s, requests=u.requests, tokens=u.tokens) for u in use)
+        self._peers.tell("limiter", PriorLlmUsage(asked=tuple(prior)))
 
-    def _wait_for_database(self, reason: str) -> None:
+    def _handle_database_outage(self, reason: str) -> None:
         """Without the database nothing is decided or delivered, by this engine or another: strategies may stay."""
         if self._is_held:
-            self._may_run_until(time.monotonic() + STOP_AFTER_S)
+            self._send_lease_deadline(time.monotonic() + STOP_AFTER_S)
         epoch = self._state.epoch if self._state is not None else None
-        self._tell(EngineState(state="waiting", is_held=self._is_held, epoch=epoch, reason=reason))
+        self._publish_state(EngineState(state="waiting", is_held=self._is_held, epoch=epoch, reason=reason))
 
-    def _may_run_until(self, stop_by: float) -> None:
-        self._peers.tell("supervisor", EngineHeld(stop_by=stop_by))
+    def _send_lease_deadline(self, stop_by: float) -> None:
+        self._peers.tell("supervisor", LeaseDeadline(stop_by=stop_by))
 
-    def _tell(self, state: EngineState) -> None:
+    def _publish_state(self, state: EngineState) -> None:
         """The monitor hears it each time, since it may be a new one; people when it is another one."""
         self._peers.tell("monitor", state)
         if self._state is None or (state.state, state.epoch) != (self._state.state, self._state.epoch):
@@ -179,6 +183,6 @@ def home_identity(home: Path) -> str:
 
 def make(settings: Settings, peers: Peers, argument: str) -> EngineLease:
     run, _, standby = argument.partition("/")
-    store = open_store(settings, keep=True, engine=UUID(run), timeout_s=CALL_S)
+    store = open_store(settings, keep=True, engine=UUID(run), timeout_s=STORE_TIMEOUT_S)
     location = f"{settings.sparky_home} on {socket.gethostname()}"
     return EngineLease(store, peers, home_identity(settings.sparky_home), location, is_standby=standby == STANDBY)

@@ -9,52 +9,52 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from actors.messages import GetSnapshot, MarketFetched, Snapshot
-from actors.runtime.actor import Actor, Peers, Reply
-from actors.runtime.messages import Failed, Message
+from actors.runtime.actor import Actor, Peers, ReplyFuture
+from actors.runtime.messages import ErrorReply, Message
 from engine.deciding.freshness import VenueClock, fresh_until, interval_ms, is_old_price, is_too_old
 from engine.deciding.indicators import compute
 from engine.domain.errors import StrategyFault
 from engine.domain.market import MarketSnapshot
 from engine.platform.errors import Skip, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
-from engine.venues.market_data.client import Feed, MarketData
+from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingState
 from engine.venues.venue import Ticker
 
 logger = structlog.get_logger()
 
-CANDLES: Final = 100
-SHOWN: Final = 10
+FETCHED_CANDLES: Final = 100
+SNAPSHOT_CANDLES: Final = 10
 _THREADS: Final = 4
 _RETRY_S: Final = 1.0
-_NEW_S: Final = 1.0
+_JUST_FETCHED_S: Final = 1.0
 _PERCENT: Final = 100
 _MINUTE_MS: Final = 60_000
-_LONGEST_RETRY_S: Final = 3_600.0
-_UNKNOWN_SYMBOL_S: Final = 30.0
-_FORGOTTEN_S: Final = 3_600.0
-_PRICED_INTERVAL: Final = "1m"
+_MAX_RETRY_S: Final = 3_600.0
+_UNKNOWN_SYMBOL_RETRY_S: Final = 30.0
+_EVICT_AFTER_S: Final = 3_600.0
+_TICKER_INTERVAL: Final = "1m"
 
 
-class Key(NamedTuple):
+class SeriesKey(NamedTuple):
     venue: str
     symbol: str
     interval: str
 
 
-class Data(Protocol):
+class MarketDataClient(Protocol):
     """What is needed of `engine.venues.market_data.client.MarketData`."""
 
-    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed: ...
+    def fetch_candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> CandleSeries: ...
 
-    def ticker(self, symbol: str) -> Ticker: ...
+    def fetch_ticker(self, symbol: str) -> Ticker: ...
 
-    def funding(self, symbol: str) -> FundingState | None: ...
+    def fetch_funding(self, symbol: str) -> FundingState | None: ...
 
     def close(self) -> None: ...
 
 
-class Failure(NamedTuple):
+class FetchFailure(NamedTuple):
     """Why there is no data, and until when (monotonic) not to ask again."""
 
     kind: str
@@ -63,34 +63,34 @@ class Failure(NamedTuple):
     retry_after_s: float | None = None
 
 
-class Read(NamedTuple):
+class CachedSnapshot(NamedTuple):
     """A snapshot and the monotonic time at which its candles were read."""
 
     snapshot: MarketSnapshot
     at: float
 
 
-class Fetched(NamedTuple):
+class FetchCompleted(NamedTuple):
     """From a fetching thread to the actor: never leaves the process."""
 
-    key: Key
-    result: Read | Failure
+    key: SeriesKey
+    result: CachedSnapshot | FetchFailure
     duration_s: float
 
 
 @dataclass
-class Line:
+class CacheEntry:
     """All that is known of one key."""
 
-    read: Read | None = None
+    cached: CachedSnapshot | None = None
     fresh_until: float = 0.0
-    failure: Failure | None = None
+    failure: FetchFailure | None = None
     is_fetching: bool = False
-    asked_at: float = 0.0
-    waiting: list[Reply] = field(default_factory=list)
+    requested_at: float = 0.0
+    waiting: list[ReplyFuture] = field(default_factory=list)
 
 
-class Market(Actor):
+class MarketDataActor(Actor):
     """Replies to `GetSnapshot` from memory while it is fresh, else when the one fetch under way is done."""
 
     def __init__(self, settings: Settings, peers: Peers) -> None:
@@ -98,25 +98,25 @@ class Market(Actor):
         self._peers = peers
         self._url = settings.sparky_market_url
         self._url_venue = settings.sparky_market
-        self._lines: dict[Key, Line] = {}
+        self._cache: dict[SeriesKey, CacheEntry] = {}
         self._clocks: dict[str, VenueClock] = {}
-        self._refused: dict[str, Failure] = {}
-        self._with_holes: set[Key] = set()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
+        self._venue_refusals: dict[str, FetchFailure] = {}
+        self._series_with_gaps: set[SeriesKey] = set()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="market-fetch")
         self._local = threading.local()
-        self._clients: list[Data] = []
+        self._clients: list[MarketDataClient] = []
 
     def tick(self, now: float) -> float:
-        for key in [key for key, line in self._lines.items() if now - line.asked_at > _FORGOTTEN_S]:
-            if not self._lines[key].is_fetching:
-                del self._lines[key]
+        for key in [key for key, line in self._cache.items() if now - line.requested_at > _EVICT_AFTER_S]:
+            if not self._cache[key].is_fetching:
+                del self._cache[key]
         return now + self.tick_every_s
 
-    def receive(self, message: Message | Fetched) -> Message | Reply | None:
+    def receive(self, message: Message | FetchCompleted) -> Message | ReplyFuture | None:
         if isinstance(message, GetSnapshot):
-            return self._ask(Key(message.venue, message.symbol, message.interval))
-        if isinstance(message, Fetched):
-            self._arrived(message)
+            return self._get_or_fetch(SeriesKey(message.venue, message.symbol, message.interval))
+        if isinstance(message, FetchCompleted):
+            self._handle_fetched(message)
             return None
         return super().receive(message)
 
@@ -128,114 +128,116 @@ class Market(Actor):
         for client in self._clients:
             client.close()
 
-    def _ask(self, key: Key) -> Message | Reply:
+    def _get_or_fetch(self, key: SeriesKey) -> Message | ReplyFuture:
         now = time.monotonic()
-        line = self._lines.setdefault(key, Line())
-        line.asked_at = now
-        refused = self._refused.get(key.venue)
-        if refused and now < refused.until and now >= line.fresh_until:
-            line.failure = refused
-        if not line.is_fetching and (now < line.fresh_until or (line.failure and now < line.failure.until)):
-            return self._known(key, line, now)
-        reply = Reply()
-        line.waiting.append(reply)
-        if not line.is_fetching:
-            line.is_fetching = True
+        entry = self._cache.setdefault(key, CacheEntry())
+        entry.requested_at = now
+        refused = self._venue_refusals.get(key.venue)
+        if refused and now < refused.until and now >= entry.fresh_until:
+            entry.failure = refused
+        if not entry.is_fetching and (now < entry.fresh_until or (entry.failure and now < entry.failure.until)):
+            return self._reply_from_cache(key, entry, now)
+        reply = ReplyFuture()
+        entry.waiting.append(reply)
+        if not entry.is_fetching:
+            entry.is_fetching = True
             self._pool.submit(self._fetch, key)
         return reply
 
-    def _arrived(self, fetched: Fetched) -> None:
-        line = self._lines[fetched.key]
-        line.is_fetching = False
-        if isinstance(fetched.result, Read):
+    def _handle_fetched(self, fetched: FetchCompleted) -> None:
+        entry = self._cache[fetched.key]
+        entry.is_fetching = False
+        if isinstance(fetched.result, CachedSnapshot):
             snapshot, at = fetched.result
             clock = self._clocks.setdefault(fetched.key.venue, VenueClock())
             clock.read(snapshot.as_of_ms, at)
-            line.fresh_until = fresh_until(snapshot, at, clock.speed)
-            line.read, line.failure = fetched.result, None
-            self._note_holes(fetched.key, snapshot.filled_count)
+            entry.fresh_until = fresh_until(snapshot, at, clock.speed)
+            entry.cached, entry.failure = fetched.result, None
+            self._log_gaps(fetched.key, snapshot.filled_count)
         else:
-            line.failure = fetched.result
+            entry.failure = fetched.result
             if fetched.result.retry_after_s is not None:  # 418 and 429 are meant for the address, not for the symbol
-                self._refused[fetched.key.venue] = fetched.result
-        waiting, line.waiting = line.waiting, []
+                self._venue_refusals[fetched.key.venue] = fetched.result
+        waiting, entry.waiting = entry.waiting, []
         now = time.monotonic()
         for reply in waiting:
-            reply.set(self._known(fetched.key, line, now))
-        self._tell(fetched)
+            reply.set(self._reply_from_cache(fetched.key, entry, now))
+        self._report_fetch(fetched)
 
-    def _note_holes(self, key: Key, filled: int) -> None:
+    def _log_gaps(self, key: SeriesKey, filled: int) -> None:
         """Logs when holes appear among the candles of a key, and when there are none any more."""
-        if filled and key not in self._with_holes:
-            logger.warning("candles_filled", venue=key.venue, symbol=key.symbol, interval=key.interval, filled=filled)
-            self._with_holes.add(key)
-        elif not filled and key in self._with_holes:
-            logger.info("candles_whole", venue=key.venue, symbol=key.symbol, interval=key.interval)
-            self._with_holes.discard(key)
+        if filled and key not in self._series_with_gaps:
+            logger.warning(
+                "candle_gaps_filled", venue=key.venue, symbol=key.symbol, interval=key.interval, filled=filled
+            )
+            self._series_with_gaps.add(key)
+        elif not filled and key in self._series_with_gaps:
+            logger.info("candle_gaps_closed", venue=key.venue, symbol=key.symbol, interval=key.interval)
+            self._series_with_gaps.discard(key)
 
-    def _known(self, key: Key, line: Line, now: float) -> Message:
+    def _reply_from_cache(self, key: SeriesKey, entry: CacheEntry, now: float) -> Message:
         """The last known data with its age, unless it is too old; then why there is none."""
-        if line.read is not None:
-            snapshot, at = line.read
+        if entry.cached is not None:
+            snapshot, at = entry.cached
             venue_now_ms = self._clocks[key.venue].at(now)
             # At a great speed several candles pass while the answer travels; what is this new is not old.
-            if not is_too_old(snapshot, snapshot.as_of_ms if now - at < _NEW_S else venue_now_ms):
+            if not is_too_old(snapshot, snapshot.as_of_ms if now - at < _JUST_FETCHED_S else venue_now_ms):
                 age_s = max(0.0, (venue_now_ms - snapshot.as_of_ms) / 1_000)
                 return Snapshot(snapshot=snapshot.model_copy(update={"age_s": age_s}))
-        failure = line.failure
+        failure = entry.failure
         if failure is None:
-            return Failed(kind="no_data", reason=f"{key.symbol}: the venue's last candle is too old")
+            return ErrorReply(kind="no_data", reason=f"{key.symbol}: the venue's last candle is too old")
         kind = failure.kind if failure.kind == "unknown_symbol" else "no_data"
-        return Failed(kind=kind, reason=failure.reason)
+        return ErrorReply(kind=kind, reason=failure.reason)
 
-    def _fetch(self, key: Key) -> None:
+    def _fetch(self, key: SeriesKey) -> None:
         """On a thread of the pool; whatever happens, the actor hears of it."""
         start = time.monotonic()
-        result = self._result(key)
+        result = self._fetch_or_failure(key)
         now = time.monotonic()
-        self.actor_ref.tell(Fetched(key, result, now - start))
+        self.actor_ref.tell(FetchCompleted(key, result, now - start))
 
-    def _result(self, key: Key) -> Read | Failure:
+    def _fetch_or_failure(self, key: SeriesKey) -> CachedSnapshot | FetchFailure:
         try:
-            return _read(key, self._data(key.venue))
+            return _fetch_snapshot(key, self._get_client(key.venue))
         except StrategyFault as error:
-            return Failure("unknown_symbol", str(error), time.monotonic() + _UNKNOWN_SYMBOL_S)
+            return FetchFailure("unknown_symbol", str(error), time.monotonic() + _UNKNOWN_SYMBOL_RETRY_S)
         except Skip as error:
-            return Failure(error.kind, str(error), time.monotonic() + _RETRY_S)
+            return FetchFailure(error.kind, str(error), time.monotonic() + _RETRY_S)
         except UpstreamUnavailable as error:
-            wait_s = min(max(error.retry_after_s or 0.0, _RETRY_S), _LONGEST_RETRY_S)
-            return Failure("unavailable", str(error), time.monotonic() + wait_s, error.retry_after_s)
+            wait_s = min(max(error.retry_after_s or 0.0, _RETRY_S), _MAX_RETRY_S)
+            return FetchFailure("unavailable", str(error), time.monotonic() + wait_s, error.retry_after_s)
         except Exception as error:  # a thread's boundary: those who wait must hear that it failed
             logger.exception("fetch_failed", venue=key.venue, symbol=key.symbol)
-            return Failure("error", f"{type(error).__name__}: {error}", time.monotonic() + _RETRY_S)
+            return FetchFailure("error", f"{type(error).__name__}: {error}", time.monotonic() + _RETRY_S)
 
-    def _data(self, venue: str) -> Data:
+    def _get_client(self, venue: str) -> MarketDataClient:
         """One client per thread and venue: a client lets only one request through at a time."""
-        clients: dict[str, Data] = self._local.__dict__.setdefault("clients", {})
+        clients: dict[str, MarketDataClient] = self._local.__dict__.setdefault("clients", {})
         if venue not in clients:
             clients[venue] = MarketData(venue, self._url if venue == self._url_venue else None)
             self._clients.append(clients[venue])
         return clients[venue]
 
-    def _tell(self, fetched: Fetched) -> None:
+    def _report_fetch(self, fetched: FetchCompleted) -> None:
         key = fetched.key
-        outcome = "ok" if isinstance(fetched.result, Read) else fetched.result.kind
+        outcome = "ok" if isinstance(fetched.result, CachedSnapshot) else fetched.result.kind
         event = MarketFetched(
             venue=key.venue, symbol=key.symbol, interval=key.interval, outcome=outcome, duration_s=fetched.duration_s
         )
         self._peers.tell("monitor", event)
 
 
-def _read(key: Key, data: Data) -> Read:
+def _fetch_snapshot(key: SeriesKey, client: MarketDataClient) -> CachedSnapshot:
     interval_ms(key.interval)
-    feed = data.feed(key.symbol, key.interval, CANDLES)
+    feed = client.fetch_candles(key.symbol, key.interval, FETCHED_CANDLES)
     at = time.monotonic()
     # Only the shortest candles need the price of now; the last close says enough about longer ones.
-    ticker = data.ticker(key.symbol) if key.interval == _PRICED_INTERVAL else None
-    funding = _funding(key.symbol, data) if ticker else None
+    ticker = client.fetch_ticker(key.symbol) if key.interval == _TICKER_INTERVAL else None
+    funding = _fetch_funding(key.symbol, client) if ticker else None
     if ticker is not None and is_old_price(ticker.at_ms, key.interval, feed.now_ms):
         ticker = None  # the last close is newer
-    shown = feed.candles[-SHOWN:]
+    shown = feed.candles[-SNAPSHOT_CANDLES:]
     snapshot = MarketSnapshot(
         venue=key.venue,
         symbol=key.symbol,
@@ -250,17 +252,17 @@ def _read(key: Key, data: Data) -> Read:
         funding_rate_percent=None if funding is None or funding.rate is None else float(funding.rate) * _PERCENT,
         next_funding_minutes=None if funding is None else (funding.next_ms - funding.at_ms) // _MINUTE_MS,
     )
-    return Read(snapshot, at)
+    return CachedSnapshot(snapshot, at)
 
 
-def _funding(symbol: str, data: Data) -> FundingState | None:
+def _fetch_funding(symbol: str, client: MarketDataClient) -> FundingState | None:
     """None where it cannot be told: no decision waits for it."""
     try:
-        return data.funding(symbol)
+        return client.fetch_funding(symbol)
     except (StrategyFault, UpstreamUnavailable) as error:
-        logger.info("no_funding_rate", symbol=symbol, reason=str(error))
+        logger.info("funding_rate_unavailable", symbol=symbol, reason=str(error))
         return None
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> Market:  # noqa: ARG001 - there is one market
-    return Market(settings, peers)
+def make(settings: Settings, peers: Peers, argument: str) -> MarketDataActor:  # noqa: ARG001 - there is one market
+    return MarketDataActor(settings, peers)

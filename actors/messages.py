@@ -62,7 +62,7 @@ class ReleasePermit(Message):
     retry_after_s: float | None = None
 
 
-class Asked(Frozen):
+class PriorLlmRequests(Frozen):
     """`requests` to `model` at `at` (monotonic seconds), for `tokens` together."""
 
     model: str
@@ -71,13 +71,13 @@ class Asked(Frozen):
     tokens: int
 
 
-class AskedElsewhere(Message):
+class PriorLlmUsage(Message):
     """Lease actor to limiter: what another home's engine asked of models before this one took over, oldest first."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[PriorLlmRequests, ...]
 
 
-class Demand(Frozen):
+class LlmDemand(Frozen):
     """How many strategies want `model` (None: the settings' own) every `cadence_s` seconds."""
 
     model: str | None
@@ -85,16 +85,16 @@ class Demand(Frozen):
     strategies: int
 
 
-class Demanded(Message):
+class LlmDemandReport(Message):
     """Roster to limiter: all that is wanted now."""
 
-    demands: tuple[Demand, ...]
+    demands: tuple[LlmDemand, ...]
 
 
 # dispatcher
 
 
-class SignalReady(Message):
+class SignalQueued(Message):
     signal_id: UUID
 
 

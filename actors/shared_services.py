@@ -10,10 +10,10 @@ from engine.llm.outcome import Call, Outcome
 from engine.llm.retry import Granted
 from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
 
-_OWN_DOING = frozenset({"unknown_symbol", "too_large"})
+_STRATEGY_FAULT_KINDS = frozenset({"unknown_symbol", "too_large"})
 
 
-class PeersDesk:
+class SharedServicesClient:
     """One strategy's way to the shared actors. A refusal is a Skip, or a StrategyFault if it is the row's own doing."""
 
     def __init__(self, peers: Peers, strategy_id: UUID) -> None:
@@ -26,7 +26,7 @@ class PeersDesk:
         try:
             return self._peers.ask("market", ask, Snapshot).snapshot
         except Skip as skip:
-            raise _as_it_is(skip) from None
+            raise _to_domain_error(skip) from None
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
         """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one.
@@ -40,7 +40,7 @@ class PeersDesk:
         try:
             permit = self._peers.ask("limiter", ask, Permit)
         except Skip as skip:
-            raise _as_it_is(skip) from None
+            raise _to_domain_error(skip) from None
         return Granted(permit.permit_id, permit.waited_s, tokens)
 
     def release(self, granted: Granted, call: Call) -> None:
@@ -63,9 +63,9 @@ class PeersDesk:
         self._peers.tell("limiter", message)
 
 
-def _as_it_is(skip: Skip) -> SparkyError:
+def _to_domain_error(skip: Skip) -> SparkyError:
     if skip.kind == "model_gone":
         return ModelGone(str(skip))
     if skip.kind == "account_refused":
         return UpstreamUnavailable("groq", str(skip))
-    return StrategyFault(str(skip)) if skip.kind in _OWN_DOING else skip
+    return StrategyFault(str(skip)) if skip.kind in _STRATEGY_FAULT_KINDS else skip

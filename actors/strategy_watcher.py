@@ -8,23 +8,23 @@ from uuid import UUID
 
 import structlog
 
-from actors.messages import Demand, Demanded, StrategyChanged, UnattendedPositions
+from actors.messages import LlmDemand, LlmDemandReport, StrategyChanged, UnattendedPositions
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import ChildParked, Message, Wanted, WantedStrategy
+from actors.runtime.messages import DesiredStrategies, DesiredStrategy, Message, StrategyParked
 from engine.domain.errors import Superseded
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
 from engine.platform.settings.setting_values import model_name
 from engine.platform.settings.settings import Settings
-from engine.store.cycles import WantedRow
+from engine.store.cycles import RunnableStrategy
 from engine.store.store import Store, open_store
 
 logger = structlog.get_logger()
 
 UNATTENDED_EVERY_S: Final = 15.0
-_WRITING_S: Final = 5.0  # within a tick: a thousand rows to pause must not keep this actor from its promise
+_MAX_WRITE_S: Final = 5.0  # within a tick: a thousand rows to pause must not keep this actor from its promise
 
 
-class Roster(Actor):
+class StrategyWatcher(Actor):
     """While the store is down the supervisor hears nothing and keeps running what runs."""
 
     def __init__(self, store: Store, peers: Peers, poll_s: float) -> None:
@@ -33,31 +33,31 @@ class Roster(Actor):
         self._peers = peers
         self._poll_s = poll_s
         self._revisions: dict[UUID, str] = {}
-        self._parked: dict[UUID, ChildParked] = {}
+        self._parked: dict[UUID, StrategyParked] = {}
         self._store_is_up = True
-        self._count_at = 0.0
-        self._counts = True
+        self._next_count_at = 0.0
+        self._can_count_unattended = True
 
     def tick(self, now: float) -> float:
         try:
-            rows = self._store.running_strategies()
-            parked = self._write_parked(rows, now + _WRITING_S)
+            rows = self._store.list_running_strategies()
+            parked = self._pause_parked(rows, now + _MAX_WRITE_S)
             self._publish([row for row in rows if row.id not in parked])
             self._count_unattended(now)
-            self._note_store(up=True)
+            self._log_store_state(up=True)
         except (UpstreamUnavailable, Superseded) as error:
-            self._note_store(up=False, reason=str(error))
+            self._log_store_state(up=False, reason=str(error))
         return now + self._poll_s
 
     def receive(self, message: Message) -> None:
-        if not isinstance(message, ChildParked):
+        if not isinstance(message, StrategyParked):
             raise TypeError(f"the roster does not know {type(message).__name__}")
         self._parked[message.strategy_id] = message
 
-    def wants_tick_after(self, message: Message) -> bool:
-        return isinstance(message, ChildParked)
+    def should_tick_now(self, message: Message) -> bool:
+        return isinstance(message, StrategyParked)
 
-    def _write_parked(self, rows: Iterable[WantedRow], until: float) -> set[UUID]:
+    def _pause_parked(self, rows: Iterable[RunnableStrategy], until: float) -> set[UUID]:
         """Writes each parking into its row; whose that was. What cannot be written now is kept for the next tick.
 
         A row that has changed since is left alone: the supervisor starts it afresh.
@@ -73,19 +73,19 @@ class Roster(Actor):
             del self._parked[strategy_id]
         return written
 
-    def _publish(self, rows: Sequence[WantedRow]) -> None:
+    def _publish(self, rows: Sequence[RunnableStrategy]) -> None:
         wanted = tuple(
-            WantedStrategy(id=row.id, name=row.name, cadence_s=float(row.cadence_seconds), revision=row.revision)
+            DesiredStrategy(id=row.id, name=row.name, cadence_s=float(row.cadence_seconds), revision=row.revision)
             for row in rows
         )
-        self._peers.tell("supervisor", Wanted(strategies=wanted))
-        self._peers.tell("limiter", Demanded(demands=_demands(rows)))
+        self._peers.tell("supervisor", DesiredStrategies(strategies=wanted))
+        self._peers.tell("limiter", LlmDemandReport(demands=_build_demands(rows)))
         for row in rows:
             if self._revisions.get(row.id, row.revision) != row.revision:
                 self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
         revisions = {row.id: row.revision for row in rows}
         if revisions != self._revisions:
-            self._count_at = 0.0  # what a strategy held may have nobody now
+            self._next_count_at = 0.0  # what a strategy held may have nobody now
         self._revisions = revisions
 
     def _count_unattended(self, now: float) -> None:
@@ -93,39 +93,39 @@ class Roster(Actor):
 
         A schema without the function (it comes with a migration) is no reason to end: strategies run without it.
         """
-        if now < self._count_at:
+        if now < self._next_count_at:
             return
         try:
-            books = Counter(each.is_paper for each in self._store.unattended_positions())
+            books = Counter(each.is_paper for each in self._store.list_unattended_positions())
         except BadConfiguration as error:
-            if self._counts:
+            if self._can_count_unattended:
                 logger.warning("unattended_positions_not_counted", reason=str(error))
-            self._counts, self._count_at = False, now + UNATTENDED_EVERY_S
+            self._can_count_unattended, self._next_count_at = False, now + UNATTENDED_EVERY_S
             return
-        self._counts, self._count_at = True, now + UNATTENDED_EVERY_S
+        self._can_count_unattended, self._next_count_at = True, now + UNATTENDED_EVERY_S
         self._peers.tell("monitor", UnattendedPositions(paper=books[True], live=books[False]))
 
-    def _note_store(self, *, up: bool, reason: str | None = None) -> None:
+    def _log_store_state(self, *, up: bool, reason: str | None = None) -> None:
         if up != self._store_is_up:
             self._store_is_up = up
-            logger.warning("store_is_back" if up else "store_is_away", reason=reason)
+            logger.warning("store_recovered" if up else "store_unavailable", reason=reason)
 
 
-def _demands(rows: Iterable[WantedRow]) -> tuple[Demand, ...]:
+def _build_demands(rows: Iterable[RunnableStrategy]) -> tuple[LlmDemand, ...]:
     """Without rows whose model no provider has: their strategies are faulted and never ask."""
-    counts = Counter((row.model, float(row.cadence_seconds)) for row in rows if _can_be_asked(row.model))
+    counts = Counter((row.model, float(row.cadence_seconds)) for row in rows if _is_valid_model(row.model))
     return tuple(
-        Demand(model=model, cadence_s=cadence_s, strategies=count) for (model, cadence_s), count in counts.items()
+        LlmDemand(model=model, cadence_s=cadence_s, strategies=count) for (model, cadence_s), count in counts.items()
     )
 
 
-def _can_be_asked(model: str | None) -> bool:
+def _is_valid_model(model: str | None) -> bool:
     try:
         return model is None or bool(model_name(model))
     except ValueError:
         return False
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> Roster:
+def make(settings: Settings, peers: Peers, argument: str) -> StrategyWatcher:
     """`argument` is the run of the engine."""
-    return Roster(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)
+    return StrategyWatcher(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)

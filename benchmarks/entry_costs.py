@@ -22,11 +22,11 @@ from engine.venues.venue import DEEP_LEVELS
 from simulator.aster.aster_app import create_aster
 from simulator.binance.binance_app import create_binance
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, flat_then_rising
 
 SYMBOL = "BTCUSDT"
-MAKE: dict[str, Callable[[Exchange], ASGIApp]] = {"aster": create_aster, "binance": create_binance}
+CREATE_VENUE: dict[str, Callable[[SimulatedVenue], ASGIApp]] = {"aster": create_aster, "binance": create_binance}
 
 
 def main() -> None:
@@ -35,31 +35,31 @@ def main() -> None:
     times = parser.parse_args().times
     print(f"| {'venue':<8} | {'measure':<34} | {'weight':>6} | {'p50 ms':>8} | {'p99 ms':>8} |")
     print(f"|{'-' * 10}|{'-' * 36}|{'-' * 8}|{'-' * 10}|{'-' * 10}|")
-    for name in MAKE:
+    for name in CREATE_VENUE:
         _measure(name, times)
 
 
 def _measure(name: str, times: int) -> None:
     series = flat_then_rising()
-    exchange = Exchange({SYMBOL: Market(series)}, MarketClock(START_MS, 1.0, series.end_ms))
+    exchange = SimulatedVenue({SYMBOL: Market(series)}, MarketClock(START_MS, 1.0, series.end_ms))
     exchange.meter.limit = 10**9
-    service = HttpService(MAKE[name](exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/")
+    service = HttpService(CREATE_VENUE[name](exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", "/")
     service.start()
     data = MarketData(name, service.url)
-    book, limits, quantity = data.entry_book(SYMBOL), CostLimits(), Decimal("0.01")
+    book, limits, quantity = data.fetch_entry_book(SYMBOL), CostLimits(), Decimal("0.01")
 
-    def judge() -> None:
+    def check_costs() -> None:
         assert refused_by_book(book, limits) is None
         assert refused_by_slippage(book, quantity, limits, is_buy=True) is None
 
-    questions: dict[str, Callable[[], object]] = {
-        "before: ticker and order book": lambda: data.quote(SYMBOL),
-        "now: clock, order book, mark price": lambda: data.entry_book(SYMBOL),
-        f"now, with {DEEP_LEVELS} levels": lambda: data.entry_book(SYMBOL, DEEP_LEVELS),
-        "the judgement alone": judge,
+    measures: dict[str, Callable[[], object]] = {
+        "before: ticker and order book": lambda: data.fetch_quote(SYMBOL),
+        "now: clock, order book, mark price": lambda: data.fetch_entry_book(SYMBOL),
+        f"now, with {DEEP_LEVELS} levels": lambda: data.fetch_entry_book(SYMBOL, DEEP_LEVELS),
+        "the judgement alone": check_costs,
     }
-    for measure, ask in questions.items():
-        used, taken = exchange.meter.used, [_ms(ask) for _ in range(times)]
+    for measure, ask in measures.items():
+        used, taken = exchange.meter.used, [_time_ms(ask) for _ in range(times)]
         weight = (exchange.meter.used - used) / times
         cuts = quantiles(taken, n=100)
         print(f"| {name:<8} | {measure:<34} | {weight:>6.1f} | {cuts[49]:>8.2f} | {cuts[98]:>8.2f} |")
@@ -67,7 +67,7 @@ def _measure(name: str, times: int) -> None:
     service.stop(1)
 
 
-def _ms(ask: Callable[[], object]) -> float:
+def _time_ms(ask: Callable[[], object]) -> float:
     began = time.perf_counter()
     ask()
     return (time.perf_counter() - began) * 1_000

@@ -18,29 +18,29 @@ import psutil
 import psycopg
 import zmq
 
-from actors.messages import SignalReady
-from actors.runtime.messaging import Link
+from actors.messages import SignalQueued
+from actors.runtime.messaging import MessageClient
 from engine.domain.decision import Action
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
-from engine.store.embedded.embedded_postgres import dsn
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.embedded.embedded_postgres import build_dsn
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from tests.support.sparky import Sparky
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 STRATEGIES = 100
-RECORD_MANY = """
+RECORD_DECISIONS = """
   select record_decision(gen_random_uuid(), s.id,
     jsonb_build_object('action', 'LONG', 'symbol', y.symbol, 'size_usd', 100, 'confidence', 0.9),
     jsonb_build_object('action', case round.n %% 2 when 0 then 'BUY' else 'CLOSE' end, 'symbol', y.symbol,
       'exchange', 'aster', 'size_usd', 100, 'confidence', 0.9, 'reasoning', '', 'ttl_s', 3000))
   from generate_series(0, %s) as round(n), unnest(%s::uuid[]) as s(id), unnest(%s::text[]) as y(symbol)
   order by round.n"""
-FIGURES = """
+LATENCY_QUERY = """
   select count(*), extract(epoch from max(f.created_at) - min(f.created_at)),
     percentile_cont(0.5) within group (order by f.created_at - o.created_at),
     percentile_cont(0.99) within group (order by f.created_at - o.created_at), max(f.created_at - o.created_at)
@@ -59,42 +59,44 @@ def main() -> None:
     try:
         sparky.start("--no-demo")
         # Ready when the boot is over: the roster is the last to come.
-        sparky.wait_for(lambda: sparky.json("status")["supervisor"] and _quoted(sparky), "Sparky being up")
+        sparky.wait_for(
+            lambda: sparky.json("status")["supervisor"] and _is_dispatcher_running(sparky), "Sparky being up"
+        )
         _measure(sparky, given.signals, given.rate, given.seconds, has_profile=given.profile)
     finally:
         sparky.close()
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _quoted(sparky: Sparky) -> bool:
+def _is_dispatcher_running(sparky: Sparky) -> bool:
     return any("dispatcher" in " ".join(process.cmdline()) for process in sparky.family())
 
 
 def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_profile: bool) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    link = Link(context, sparky.home / "run")
-    with sparky.store() as store, psycopg.connect(dsn(sparky.home), autocommit=True) as connection:
-        strategies = _strategies(store)
+    client = MessageClient(context, sparky.home / "run")
+    with sparky.store() as store, psycopg.connect(build_dsn(sparky.home), autocommit=True) as connection:
+        strategies = _create_strategies(store)
         sparky.wait_for(lambda: len(sparky.family()) > STRATEGIES, "every strategy's process")
         time.sleep(3)  # until they have settled: their first decisions are hours away
         print(f"| {'measure':<34} | {'signals':>8} | {'per s':>7} | {'p50 ms':>8} | {'p99 ms':>8} | {'max ms':>8} |")
         print(f"|{'-' * 36}|{'-' * 10}|{'-' * 9}|{'-' * 10}|{'-' * 10}|{'-' * 10}|")
-        _paced(store, strategies, 2.0, rate, link)  # warms connections, quotes and caches
-        last = _last(connection)
-        _paced(store, strategies, seconds, rate, link)
-        _show(connection, last, f"paced, {rate:g}/s")
-        last = _last(connection)
+        _record_paced(store, strategies, 2.0, rate, client)  # warms connections, quotes and caches
+        last = _fetch_last_seq(connection)
+        _record_paced(store, strategies, seconds, rate, client)
+        _print_row(connection, last, f"paced, {rate:g}/s")
+        last = _fetch_last_seq(connection)
         if has_profile:
             connection.execute("alter system set track_functions = 'all'")
             connection.execute("select pg_reload_conf()")
-        cpu = _cpu(sparky)
+        cpu = _measure_cpu(sparky)
         rounds = max(1, signals // (len(strategies) * len(SYMBOLS)))
         with connection.transaction():
-            connection.execute(RECORD_MANY, [rounds - 1, strategies, list(SYMBOLS)])
-        link.tell("dispatcher", SignalReady(signal_id=uuid4()))
-        _drained(connection)
-        _show(connection, last, "saturated")
-        for name, seconds_used in _cpu(sparky).items():
+            connection.execute(RECORD_DECISIONS, [rounds - 1, strategies, list(SYMBOLS)])
+        client.tell("dispatcher", SignalQueued(signal_id=uuid4()))
+        _wait_until_drained(connection)
+        _print_row(connection, last, "saturated")
+        for name, seconds_used in _measure_cpu(sparky).items():
             used_ms = (seconds_used - cpu.get(name, 0.0)) * 1000 / (rounds * len(strategies) * len(SYMBOLS))
             if used_ms > 0.05:
                 print(f"  CPU per signal, {name}: {used_ms:.2f} ms")
@@ -107,9 +109,9 @@ def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_p
     context.destroy(linger=0)
 
 
-def _strategies(store: Store) -> list[UUID]:
+def _create_strategies(store: Store) -> list[UUID]:
     user = store.ensure_user("bench@example.org")
-    store.set_webhook_secret(user, new_webhook_secret())
+    store.set_webhook_secret(user, generate_webhook_secret())
     paused = StrategyStatus.RUNNING
     made = [
         store.create_strategy(
@@ -127,7 +129,7 @@ def _strategies(store: Store) -> list[UUID]:
     return [row.id for row in made]
 
 
-def _paced(store: Store, strategies: list[UUID], seconds: float, rate: float, link: Link) -> None:
+def _record_paced(store: Store, strategies: list[UUID], seconds: float, rate: float, client: MessageClient) -> None:
     began, number = time.monotonic(), 0
     while (due := began + number / rate) < began + seconds:
         time.sleep(max(0.0, due - time.monotonic()))
@@ -138,23 +140,23 @@ def _paced(store: Store, strategies: list[UUID], seconds: float, rate: float, li
             symbol="BTCUSDT", exchange="aster", size_usd=Decimal(100), confidence=0.9, ttl_s=60,
         )  # fmt: skip
         recorded = store.record_decision(uuid4(), strategies[lane], record, signal)
-        link.tell("dispatcher", SignalReady(signal_id=recorded.decision_id))
+        client.tell("dispatcher", SignalQueued(signal_id=recorded.decision_id))
         number += 1
     time.sleep(1)
 
 
-def _last(connection: psycopg.Connection[tuple[object, ...]]) -> object:
+def _fetch_last_seq(connection: psycopg.Connection[tuple[object, ...]]) -> object:
     row = connection.execute("select coalesce(max(seq), 0) from signal_outbox").fetchone()
     return row[0] if row else 0
 
 
-def _drained(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def _wait_until_drained(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     while connection.execute("select 1 from signal_outbox where status = 'pending' limit 1").fetchone():
         time.sleep(0.1)
 
 
-def _show(connection: psycopg.Connection[tuple[object, ...]], last: object, name: str) -> None:
-    row = connection.execute(FIGURES, [last]).fetchone()
+def _print_row(connection: psycopg.Connection[tuple[object, ...]], last: object, name: str) -> None:
+    row = connection.execute(LATENCY_QUERY, [last]).fetchone()
     assert row is not None
     count, span, *waits = row
     ms = [wait.total_seconds() * 1000 for wait in waits]  # type: ignore[attr-defined] # intervals
@@ -162,7 +164,7 @@ def _show(connection: psycopg.Connection[tuple[object, ...]], last: object, name
     print(f"| {name:<34} | {count:>8} | {per_s:>7.1f} | {ms[0]:>8.1f} | {ms[1]:>8.1f} | {ms[2]:>8.1f} |")
 
 
-def _cpu(sparky: Sparky) -> dict[str, float]:
+def _measure_cpu(sparky: Sparky) -> dict[str, float]:
     used: dict[str, float] = {}
     for process in sparky.family():
         try:

@@ -22,7 +22,9 @@ from engine.ratelimit.scheduler import Asker, PermitLimits, Permits
 RPM: Final = 30
 CADENCE_S: Final = 45.0
 CALL_S: Final = (0.6, 2.5)
-PATIENCE_S: Final = 34.0 - 5.0  # of a cycle's 40 s: what is left for waiting beside the record and the shortest call
+PERMIT_TIMEOUT_S: Final = (
+    34.0 - 5.0
+)  # of a cycle's 40 s: what is left for waiting beside the record and the shortest call
 WARM_UP_S: Final = 600.0
 MEASURED_S: Final = 4 * 3_600.0
 CYCLES_A_DAY: Final = 86_400 / CADENCE_S
@@ -40,32 +42,32 @@ class Strategy:
     waits: list[float] = field(default_factory=list)
 
 
-class Day:
+class Simulation:
     """`count` strategies that tick, ask, call and tick again."""
 
     def __init__(self, count: int, seed: int = 1) -> None:
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.permits = Permits(PermitLimits(rpm=RPM, concurrency=16), hold_s=25.0)
-        ids = [UUID(int=self.dice.getrandbits(128), version=4) for _ in range(count)]
+        ids = [UUID(int=self.rng.getrandbits(128), version=4) for _ in range(count)]
         self.strategies = {each: Strategy(each, cadence_of(each, CADENCE_S)) for each in ids}
         self.ticks: list[tuple[float, UUID]] = []
         self.ends: list[tuple[float, UUID, UUID]] = []
         self.grants: list[float] = []
         for strategy_id in ids:
-            self.tick_again(strategy_id, 0.0)
+            self.schedule_tick(strategy_id, 0.0)
 
-    def tick_again(self, strategy_id: UUID, now: float) -> None:
+    def schedule_tick(self, strategy_id: UUID, now: float) -> None:
         heapq.heappush(self.ticks, (next_tick(self.strategies[strategy_id].cadence, now), strategy_id))
 
     def run(self) -> None:
         now = 0.0
         while now < WARM_UP_S + MEASURED_S:
-            now = self.next_event(now)
+            now = self.find_next_event(now)
             self.end_calls(now)
-            self.ask(now)
-            self.serve(now)
+            self.request_permits(now)
+            self.grant_permits(now)
 
-    def next_event(self, now: float) -> float:
+    def find_next_event(self, now: float) -> float:
         grant_at = self.permits.next_grant_at(now)
         heads = [queue[0][0] for queue in (self.ticks, self.ends) if queue]
         granting = [] if grant_at is None else [max(grant_at, now + 1e-6)]
@@ -75,28 +77,30 @@ class Day:
         while self.ends and self.ends[0][0] <= now:
             _, permit_id, strategy_id = heapq.heappop(self.ends)
             self.permits.release(permit_id, PROMPT_TOKENS)
-            self.tick_again(strategy_id, now)
+            self.schedule_tick(strategy_id, now)
 
-    def ask(self, now: float) -> None:
+    def request_permits(self, now: float) -> None:
         while self.ticks and self.ticks[0][0] <= now:
             _, strategy_id = heapq.heappop(self.ticks)
-            asker = Asker(strategy_id, PROMPT_TOKENS, holds_position=False, asked_at=now, deadline=now + PATIENCE_S)
+            asker = Asker(
+                strategy_id, PROMPT_TOKENS, holds_position=False, asked_at=now, deadline=now + PERMIT_TIMEOUT_S
+            )
             self.permits.ask(asker)
 
-    def serve(self, now: float) -> None:
+    def grant_permits(self, now: float) -> None:
         is_measured = now > WARM_UP_S
         for late in self.permits.expire(now):
             self.strategies[late.strategy_id].missed += is_measured
-            self.tick_again(late.strategy_id, now)
+            self.schedule_tick(late.strategy_id, now)
         for grant in self.permits.grants(now):
             self.grants.append(now)
             if is_measured:
                 self.strategies[grant.asker.strategy_id].waits.append(grant.waited_s)
-            end = now + self.dice.uniform(*CALL_S)
+            end = now + self.rng.uniform(*CALL_S)
             heapq.heappush(self.ends, (end, grant.permit_id, grant.asker.strategy_id))
 
 
-def most_in_a_minute(grants: list[float]) -> int:
+def max_per_minute(grants: list[float]) -> int:
     most = start = 0
     for end, at in enumerate(grants):
         while at - grants[start] >= 60.0:
@@ -109,31 +113,31 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def jain(values: list[int]) -> float:
+def jain_index(values: list[int]) -> float:
     return sum(values) ** 2 / (len(values) * sum(value**2 for value in values))
 
 
-def waiting_table() -> None:
+def print_waiting_table() -> None:
     print(f"{RPM} requests a minute, a cadence of {CADENCE_S:g} s, {MEASURED_S / 3600:g} h of virtual time\n")
     print("strategies  need/min  use   most/60s  p50 s  p95 s  max s  missed  one in s  told     Jain")
     for count in (10, 22, 100):
-        day = Day(count)
-        day.run()
-        strategies = day.strategies.values()
+        simulation = Simulation(count)
+        simulation.run()
+        strategies = simulation.strategies.values()
         waits = [wait for each in strategies for wait in each.waits]
         granted, missed = [len(each.waits) for each in strategies], sum(each.missed for each in strategies)
-        told = capacity(
+        report = capacity(
             [Want(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
         )
         print(
-            f"{count:>10}  {told.need_rpm:>8.1f}  {sum(granted) / (RPM * MEASURED_S / 60):>4.0%}  "
-            f"{most_in_a_minute(day.grants):>8}  {percentile(waits, 0.5):>5.2f}  {percentile(waits, 0.95):>5.1f}  "
+            f"{count:>10}  {report.need_rpm:>8.1f}  {sum(granted) / (RPM * MEASURED_S / 60):>4.0%}  "
+            f"{max_per_minute(simulation.grants):>8}  {percentile(waits, 0.5):>5.2f}  {percentile(waits, 0.95):>5.1f}  "
             f"{max(waits):>5.1f}  {missed / (missed + sum(granted)):>6.0%}  {MEASURED_S / fmean(granted):>8.1f}  "
-            f"{told.effective_cadence_s or CADENCE_S:>6.1f}  {jain(granted):>7.4f}"
+            f"{report.effective_cadence_s or CADENCE_S:>6.1f}  {jain_index(granted):>7.4f}"
         )
 
 
-def cost_table() -> None:
+def print_cost_table() -> None:
     fresh = Usage(prompt_tokens=PROMPT_TOKENS, completion_tokens=ANSWER_TOKENS)
     cached = fresh.model_copy(update={"cached_tokens": STATIC_TOKENS // 128 * 128})
     print(f"\na day at {CADENCE_S:g} s: {CYCLES_A_DAY:.0f} decisions of {PROMPT_TOKENS} tokens in, {ANSWER_TOKENS} out")
@@ -144,5 +148,5 @@ def cost_table() -> None:
 
 
 if __name__ == "__main__":
-    waiting_table()
-    cost_table()
+    print_waiting_table()
+    print_cost_table()

@@ -23,9 +23,9 @@ from pydantic import SecretStr
 
 from actors.runtime.forkserver import die_with_parent, warm_up
 from actors.runtime.restart_policy import describe_exit
-from actors.shared_services import PeersDesk
-from actors.warmup.cycles import NOBODY, ROWS, CannedPeers
-from actors.warmup.fake_postgres import canned_postgres
+from actors.shared_services import SharedServicesClient
+from actors.warmup.cycles import FAKE_ROWS, NIL_ID, FakePeers
+from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
 from engine.deciding.cycle import Ports, run_cycle
 from engine.llm.groq_client import GroqModel
@@ -35,7 +35,7 @@ from engine.store.store import open_store
 from simulator.groq import groq_app
 from simulator.groq.quota import Limits
 
-MARKS: Final = (1, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+CHECKPOINTS: Final = (1, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 
 
 def main() -> None:
@@ -54,10 +54,10 @@ def main() -> None:
         os.close(tell)
         with os.fdopen(told) as pipe:
             addresses = json.loads(pipe.read())
-        play(Settings(groq_api_key=SecretStr("none"), **addresses), cycles)
+        run_cycles(Settings(groq_api_key=SecretStr("none"), **addresses), cycles)
         os._exit(0)
     os.close(told)
-    with served() as addresses:
+    with serve_doubles() as addresses:
         with os.fdopen(tell, "w") as pipe:
             json.dump(addresses, pipe)
         status = os.waitpid(child, 0)[1]
@@ -67,23 +67,23 @@ def main() -> None:
 
 
 @contextmanager
-def served() -> Iterator[dict[str, str]]:
+def serve_doubles() -> Iterator[dict[str, str]]:
     """Addresses of the stand-ins, by setting. They come after the fork, as their threads must."""
     plenty = Limits(rpm=10**9, rpd=10**9, tpm=10**12)
     service = HttpService(groq_app.create_groq(groq_app.Groq(plenty)), "127.0.0.1", 0, "none", groq_app.HEALTH)
     service.start()
-    with canned_postgres(ROWS) as database:
+    with serve_fake_postgres(FAKE_ROWS) as database:
         yield {"groq_base_url": service.url, "database_url": database}
     service.stop(1)
 
 
-def play(settings: Settings, cycles: int) -> None:
+def run_cycles(settings: Settings, cycles: int) -> None:
     """Prints private memory and CPU at every mark."""
     gc.enable()
     model = GroqModel(settings)
     ports = Ports(
         records=open_store(settings, keep=False),
-        surroundings=PeersDesk(CannedPeers(), NOBODY),
+        surroundings=SharedServicesClient(FakePeers(), NIL_ID),
         model=model,
         gate=CommitGate(),
         deadline_s=40.0,
@@ -93,11 +93,11 @@ def play(settings: Settings, cycles: int) -> None:
     print(f"{'cycles':>8} {'private kB':>11} {'heaps':>8} {'libraries':>10} {'stacks':>7} {'CPU ms a cycle':>15}")
     used, last = time.process_time(), 0
     for number in range(1, cycles + 1):
-        outcome = run_cycle(NOBODY, ports)
+        outcome = run_cycle(NIL_ID, ports)
         assert outcome.outcome == "ok", outcome.reason
-        if number in MARKS:
+        if number in CHECKPOINTS:
             cpu_ms = (time.process_time() - used) * 1000 / (number - last)
-            kinds = private_kb()
+            kinds = measure_private_kb()
             print(
                 f"{number:>8} {kinds.total():>11} {kinds['heap']:>8} {kinds['library']:>10} {kinds['stack']:>7} "
                 f"{cpu_ms:>15.2f}",
@@ -106,20 +106,20 @@ def play(settings: Settings, cycles: int) -> None:
             used, last = time.process_time(), number
 
 
-def private_kb() -> Counter[str]:
+def measure_private_kb() -> Counter[str]:
     """This process's own pages, kB, by what they hold."""
     found: Counter[str] = Counter()
     kind = ""
     for line in Path("/proc/self/smaps").read_text().splitlines():
         first, *rest = line.split()
         if not first.endswith(":"):
-            kind = kind_of(rest[4] if len(rest) > 4 else "")
+            kind = classify_mapping(rest[4] if len(rest) > 4 else "")
         elif first.startswith("Private_") and first != "Private_Hugetlb:":
             found[kind] += int(rest[0])
     return found
 
 
-def kind_of(name: str) -> str:
+def classify_mapping(name: str) -> str:
     if name in ("", "[heap]"):
         return "heap"
     return "stack" if name.startswith("[stack") else "library"

@@ -32,7 +32,7 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="sparky-scl-", dir="/tmp"))
     fleet = Fleet(root / "home", given.strategies, given.cadence)
     try:
-        for name, value in measured(fleet, given.watch):
+        for name, value in measure(fleet, given.watch):
             print(f"{name:<58} {value:>14}", flush=True)
     except BaseException:
         print(fleet.log())
@@ -42,21 +42,21 @@ def main() -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def measured(fleet: Fleet, watch_s: float) -> list[tuple[str, str]]:
+def measure(fleet: Fleet, watch_s: float) -> list[tuple[str, str]]:
     fleet.boot()
     fleet.create(is_running=False)
     began = time.monotonic()
     fleet.resume()
     fleet.wait_for(lambda: count_ready(fleet) >= fleet.count, "every strategy ready", 600)
     ready_s = time.monotonic() - began
-    fleet.wait_for(lambda: seldom(fleet.cycles)().keys() >= fleet.ids, "a cycle of every strategy", 600)
+    fleet.wait_for(lambda: throttle(fleet.cycles)().keys() >= fleet.ids, "a cycle of every strategy", 600)
     cycled_s = time.monotonic() - began
-    before = usage(fleet)
+    before = measure_cpu(fleet)
     lateness = fleet.watch(watch_s)
-    used = {name: after - before[name] for name, after in usage(fleet).items()}
+    used = {name: after - before[name] for name, after in measure_cpu(fleet).items()}
     sizes = sorted(private_bytes(child["pid"]) / MIB for child in fleet.strategies().values())
     restarts = sum(child["restarts"] for child in fleet.children().values())
-    stop_s, code = stopped(fleet)
+    stop_s, code = stop_fleet(fleet)
     return [
         ("strategies", str(fleet.count)),
         ("rows resumed to all ready (first tick complete)", f"{ready_s:.1f} s"),
@@ -83,12 +83,12 @@ def count_ready(fleet: Fleet) -> int:
     return sum('"event": "ready"' in line and '"fleet-' in line for line in text.splitlines())
 
 
-def seldom(look: Callable[[], T]) -> Callable[[], T]:
+def throttle(look: Callable[[], T]) -> Callable[[], T]:
     time.sleep(2)
     return look
 
 
-def usage(fleet: Fleet) -> dict[str, float]:
+def measure_cpu(fleet: Fleet) -> dict[str, float]:
     """CPU seconds by who used them."""
     pids = {child["pid"] for child in fleet.strategies().values()}
     family = fleet.family()
@@ -99,24 +99,24 @@ def usage(fleet: Fleet) -> dict[str, float]:
         if process.pid in shared:
             found[shared[process.pid]] = cpu_s([process])
     # Backends come and go with every connection; their postmaster counts those that it has waited for.
-    servers = {process.pid: process for process in rest if name_of(process) == "postgres"}
-    waited = sum(waited_s(process) for process in servers.values() if process.ppid() not in servers)
+    servers = {process.pid: process for process in rest if get_process_name(process) == "postgres"}
+    waited = sum(cpu_with_children_s(process) for process in servers.values() if process.ppid() not in servers)
     return found | {"database": found.get("database", 0.0) + waited}
 
 
-def name_of(process: psutil.Process) -> str:
+def get_process_name(process: psutil.Process) -> str:
     try:
         return process.name()
     except psutil.Error:
         return ""
 
 
-def waited_s(process: psutil.Process) -> float:
+def cpu_with_children_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def stopped(fleet: Fleet) -> tuple[float, int]:
+def stop_fleet(fleet: Fleet) -> tuple[float, int]:
     assert fleet.process is not None
     began = time.monotonic()
     fleet.process.send_signal(signal.SIGTERM)

@@ -18,7 +18,7 @@ from cli.doctor import doctor
 from cli.reconcile import reconcile
 from cli.run import launcher as running
 from cli.status import status
-from cli.streams import AnswerLost
+from cli.streams import OutputLost
 from engine.platform import logs
 from engine.platform.errors import (
     EXIT_CONFIGURATION,
@@ -40,62 +40,62 @@ Standby = Annotated[
 ]
 
 
-class _Group(TyperGroup):
+class _ErrorReportingGroup(TyperGroup):
     """Turns every failure that we raise on purpose into one sentence and a code."""
 
     def main(self, *args: Any, **more: Any) -> Any:
         """As typer's; help, too, may be an answer that cannot be written."""
         try:
             return super().main(*args, **more)
-        except AnswerLost as error:
-            sys.exit(_ended(str(error), 1).exit_code)
+        except OutputLost as error:
+            sys.exit(_exit_with_message(str(error), 1).exit_code)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer's, of words that are text; one that is not is not shown, since it may be a secret."""
         for number, word in enumerate(args, 1):
             if not is_unicode(word):
-                raise _ended(f"Word {number} of the command is no UTF-8 text.", _EXIT_USAGE)
-        with _with_safe_messages():
+                raise _exit_with_message(f"Word {number} of the command is no UTF-8 text.", _EXIT_USAGE)
+        with _sanitized_usage_errors():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _with_safe_messages():
+            with _sanitized_usage_errors():
                 return super().invoke(ctx)
         except Declined as error:
             text = str(error).rstrip(".")
-            raise _ended(f"{text[:1].upper()}{text[1:]}.", 1) from error
+            raise _exit_with_message(f"{text[:1].upper()}{text[1:]}.", 1) from error
         except FaultySettings as error:
             output.say_lines(f"sparky: {error}", err=True)
             raise typer.Exit(EXIT_CONFIGURATION) from error
         except SparkyError as error:
-            raise _ended(str(error), _code_of(error)) from error
+            raise _exit_with_message(str(error), _exit_code(error)) from error
 
 
-def _code_of(error: SparkyError) -> int:
+def _exit_code(error: SparkyError) -> int:
     if isinstance(error, AnotherEngineRuns):
         return EXIT_TRY_AGAIN
     return EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1
 
 
 @contextmanager
-def _with_safe_messages() -> Iterator[None]:
+def _sanitized_usage_errors() -> Iterator[None]:
     """Makes what typer says of wrong words safe to show: it repeats the words, and they may come from anywhere."""
     try:
         yield
     except TyperException as error:
         if isinstance(said := getattr(error, "message", None), str):
-            vars(error)["message"] = one_line(said.replace(VALUE_ERROR, ""), output.LONGEST_SENTENCE)
+            vars(error)["message"] = one_line(said.replace(VALUE_ERROR, ""), output.MAX_SENTENCE)
         raise
 
 
-def _ended(sentence: str, code: int) -> typer.Exit:
+def _exit_with_message(sentence: str, code: int) -> typer.Exit:
     output.say(f"sparky: {sentence}", err=True)
     return typer.Exit(code)
 
 
 app = typer.Typer(
-    cls=_Group,
+    cls=_ErrorReportingGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -105,7 +105,7 @@ app = typer.Typer(
 )
 
 
-def _tell_version(value: bool) -> None:
+def _print_version(value: bool) -> None:
     if value:
         output.say(f"sparky {installed_version('sparky-trading')}")
         raise typer.Exit
@@ -114,7 +114,7 @@ def _tell_version(value: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[  # noqa: ARG001 - its own callback has used it
-        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """See the help of the command itself: this only takes its options, and has a crash told like everything else."""
@@ -142,28 +142,33 @@ def up(
     """Run everything on this host: database, webhook server, engine, and simulators of what has no key."""
     overrides = {"SPARKY_CANDLES": candles, "SPARKY_SIM_SPEED": speed, "SPARKY_HOME": home}
     given = {name: None if value is None else str(value) for name, value in overrides.items()}
-    elsewhere = home is not None
+    has_custom_home = home is not None
     raise typer.Exit(
-        running.up(lambda: context.settings_here(given), has_demo=not no_demo, is_standby=standby, elsewhere=elsewhere)
+        running.up(
+            lambda: context.load_settings(given),
+            has_demo=not no_demo,
+            is_standby=standby,
+            has_custom_home=has_custom_home,
+        )
     )
 
 
 @app.command()
 def supervise(standby: Standby = False) -> None:
     """Run the engine alone, as in production: the database and the webhook server are units of their own."""
-    raise typer.Exit(running.supervise(context.settings_here, is_standby=standby))
+    raise typer.Exit(running.supervise(context.load_settings, is_standby=standby))
 
 
 @app.command()
 def serve() -> None:
     """Run the webhook server alone, in the foreground."""
-    raise typer.Exit(running.serve(context.settings_here()))
+    raise typer.Exit(running.serve(context.load_settings()))
 
 
 @app.command()
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database's schema up to date; safe to repeat and to run twice at once."""
-    applied = context.migrate_here()
+    applied = context.migrate_database()
     if as_json:
         output.print_json({"applied": list(applied)})
     else:
@@ -177,11 +182,11 @@ def show_status(
     once: Annotated[bool, typer.Option("--once", help="Show it once, also on a terminal.")] = False,
 ) -> None:
     """Show every process and every strategy, live on a terminal; exit code 1 when nothing runs."""
-    raise typer.Exit(status.here(as_json=as_json, once=once))
+    raise typer.Exit(status.run_status(as_json=as_json, once=once))
 
 
 @app.command("doctor")
-def examine(as_json: AsJson = False) -> None:
+def run_doctor(as_json: AsJson = False) -> None:
     """Check settings, directory, database, model, venue, clock, webhook and ports; say what to do about each fault."""
     raise typer.Exit(doctor.doctor(as_json=as_json))
 
@@ -197,13 +202,13 @@ def restart(
     """Give a running strategy a new process, which waits for no breaker; its own faults still count."""
     if (which is None) is not everyone:
         raise SparkyError("Name one strategy, or give --all.")
-    settings = context.settings_here()
-    rows = [strategies.running_one(which)] if which is not None else strategies.running_ones()
+    settings = context.load_settings()
+    rows = [strategies.find_running(which)] if which is not None else strategies.list_running()
     if running_instance.supervisor_pid(settings) is None:
-        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {running_instance.starters(settings)}.")
+        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.")
     running.restart_strategies(settings, [row.id for row in rows])
     if as_json:
-        output.print_json(output.plain(rows) if everyone else output.plain(rows[0]))
+        output.print_json(output.to_json_data(rows) if everyone else output.to_json_data(rows[0]))
         return
     for row in rows:
         output.say(f"{row.name} gets a new process.")

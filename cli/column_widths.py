@@ -7,48 +7,48 @@ from typing import Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-LEAST_WRAPPED: Final = 10
-LEAST_WORD: Final = 8  # the beginning of an id, which every command takes for the whole
-_CUT: Final = "\u2026"
+MIN_WRAPPED_WIDTH: Final = 10
+MIN_WORD_WIDTH: Final = 8  # the beginning of an id, which every command takes for the whole
+_ELLIPSIS: Final = "\u2026"
 _PART_OF_ESCAPE: Final = re.compile(r"\\(?:x[0-9a-f]?|u[0-9a-f]{0,3}|U[0-9a-f]{0,7})?$")
 
 
-class Need(NamedTuple):
+class ColumnWidth(NamedTuple):
     """What one column would like to have, in columns of the terminal; where it `is_whole`, it must have it."""
 
-    widest: int
-    is_whole: bool = False
+    natural: int
+    is_fixed: bool = False
     wraps: bool = False
 
     @property
-    def least(self) -> int:
+    def minimum(self) -> int:
         """The least that it can be shrunk to."""
-        return self.widest if self.is_whole else min(self.widest, LEAST_WRAPPED if self.wraps else LEAST_WORD)
+        return self.natural if self.is_fixed else min(self.natural, MIN_WRAPPED_WIDTH if self.wraps else MIN_WORD_WIDTH)
 
 
-def fitted(needs: Sequence[Need], room: int) -> list[int]:
+def fit_widths(needs: Sequence[ColumnWidth], room: int) -> list[int]:
     """The width of each column so that all have `room` together: first prose shrinks, then words, else nothing.
 
     Below the least widths it is given up, and more than `room` comes back.
     """
-    widths = [need.widest for need in needs]
-    for of_prose, least in ((True, LEAST_WRAPPED), (False, LEAST_WORD)):
-        shrinking = [at for at, need in enumerate(needs) if not need.is_whole and need.wraps is of_prose]
+    widths = [need.natural for need in needs]
+    for of_prose, least in ((True, MIN_WRAPPED_WIDTH), (False, MIN_WORD_WIDTH)):
+        shrinking = [at for at, need in enumerate(needs) if not need.is_fixed and need.wraps is of_prose]
         taken = sum(widths) - sum(widths[at] for at in shrinking)
-        level = _level([widths[at] for at in shrinking], room - taken, least)
+        level = _max_shrunk_width([widths[at] for at in shrinking], room - taken, least)
         for at in shrinking:
             widths[at] = min(widths[at], level)
     return widths
 
 
-def cut(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """`text` in at most `width` columns of the terminal; it is never cut within an escape such as ``\\u4e2d``."""
     if cell_len(text) <= width:
         return text
-    return _PART_OF_ESCAPE.sub("", set_cell_size(text, max(0, width - 1)).rstrip()) + _CUT
+    return _PART_OF_ESCAPE.sub("", set_cell_size(text, max(0, width - 1)).rstrip()) + _ELLIPSIS
 
 
-def _level(widths: Sequence[int], room: int, least: int) -> int:
+def _max_shrunk_width(widths: Sequence[int], room: int, least: int) -> int:
     """The most that each may have so that all have `room` together: the widest shrink first."""
     level = max(widths, default=least)
     while level > least and sum(min(width, level) for width in widths) > room:

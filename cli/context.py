@@ -13,32 +13,32 @@ from engine.platform import logs
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings, read_environment
 from engine.store.embedded import embedded_postgres
-from engine.store.embedded.command_database import Borrowed, BorrowedRpc, database
+from engine.store.embedded.command_database import CommandDatabase, CommandDatabaseRpc, open_database
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store, open_store
 
 
-def settings_here(overrides: Mapping[str, str | None] | None = None) -> Settings:
+def load_settings(overrides: Mapping[str, str | None] | None = None) -> Settings:
     """Settings from the environment and `.env` in the working directory; options of the command win over both.
 
     Raises BadConfiguration with all faults at once.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    settings = key_file.known(read_environment({**os.environ, **given}, Path(".env")))
-    resolved = process_plan.resolve(settings)
+    settings = key_file.load_key(read_environment({**os.environ, **given}, Path(".env")))
+    resolved = process_plan.resolve_endpoints(settings)
     logs.configure("warning", settings.sparky_log_format, "sparky", logs.secrets_of(resolved))
     return settings
 
 
 @contextmanager
-def database_here() -> Iterator[Store]:
+def open_default_store() -> Iterator[Store]:
     """The store of this directory's settings, as `store_of`."""
-    with store_of(settings_here()) as store:
+    with open_store_for(load_settings()) as store:
         yield store
 
 
 @contextmanager
-def store_of(settings: Settings, *, may_start: bool = True, timeout_s: float = 10.0) -> Iterator[Store]:
+def open_store_for(settings: Settings, *, may_start: bool = True, timeout_s: float = 10.0) -> Iterator[Store]:
     """The store that `settings` name; every call of it may raise ServerAway where the database is embedded.
 
     With `may_start` an embedded database is started for the while unless Sparky runs, whose own it is to start. Read
@@ -49,22 +49,25 @@ def store_of(settings: Settings, *, may_start: bool = True, timeout_s: float = 1
         with open_store(settings, keep=False, timeout_s=timeout_s) as store:
             yield store
         return
-    _check_made(settings)
-    named = settings.model_copy(update={"database_url": SecretStr(embedded_postgres.dsn(settings.sparky_home))})
-    with Borrowed(settings, may_start=may_start) as server, open_store(named, keep=False, timeout_s=timeout_s) as store:
-        yield Store(BorrowedRpc(store.rpc, server), store.vault)
+    _check_database_exists(settings)
+    named = settings.model_copy(update={"database_url": SecretStr(embedded_postgres.build_dsn(settings.sparky_home))})
+    with (
+        CommandDatabase(settings, may_start=may_start) as server,
+        open_store(named, keep=False, timeout_s=timeout_s) as store,
+    ):
+        yield Store(CommandDatabaseRpc(store.rpc, server), store.vault)
 
 
-def migrate_here() -> tuple[str, ...]:
+def migrate_database() -> tuple[str, ...]:
     """Brings the schema up to date; returns what was applied. Raises BadConfiguration or UpstreamUnavailable."""
-    settings = settings_here()
+    settings = load_settings()
     if settings.supabase_url is not None:
         raise BadConfiguration("Supabase takes migrations from its own command: supabase db push, or set DATABASE_URL.")
-    with database(settings) as dsn:
+    with open_database(settings) as dsn:
         return migrate(dsn)
 
 
-def _check_made(settings: Settings) -> None:
+def _check_database_exists(settings: Settings) -> None:
     try:
         is_made = embedded_postgres.data_dir(settings.sparky_home).exists()
     except OSError as error:

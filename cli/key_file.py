@@ -12,19 +12,19 @@ from engine.platform.encryption import new_key, parse_keys
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings
 
-_LARGEST_BYTES: Final = 1_000
+_MAX_BYTES: Final = 1_000
 
 
-def path_of(settings: Settings) -> Path:
+def key_path(settings: Settings) -> Path:
     return settings.sparky_home / "encryption.key"
 
 
-def known(settings: Settings) -> Settings:
+def load_key(settings: Settings) -> Settings:
     """`settings` with the key of its home, if they name none and the home has one.
 
     Raises BadConfiguration if others may read the file, or it holds no key.
     """
-    path = path_of(settings)
+    path = key_path(settings)
     if settings.sparky_encryption_key is not None:
         return settings
     try:
@@ -32,7 +32,7 @@ def known(settings: Settings) -> Settings:
             return settings
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise BadConfiguration(f"Others may read {path}: chmod 600 it, and rotate the key if they are strangers.")
-        text = path.read_text("ascii")[:_LARGEST_BYTES].strip()
+        text = path.read_text("ascii")[:_MAX_BYTES].strip()
         parse_keys(text)
     except OSError as error:
         raise BadConfiguration(f"{path} cannot be read: {error.strerror}.") from None
@@ -41,19 +41,19 @@ def known(settings: Settings) -> Settings:
     return settings.model_copy(update={"sparky_encryption_key": SecretStr(text)})
 
 
-def made(settings: Settings) -> Settings:
+def ensure_key(settings: Settings) -> Settings:
     """As `known`, and a home without a key gets one. Raises BadConfiguration."""
-    settings = known(settings)
+    settings = load_key(settings)
     if settings.sparky_encryption_key is not None:
         return settings
     try:
         settings.sparky_home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path_of(settings), new_key().get_secret_value() + "\n")
+        _write(key_path(settings), new_key().get_secret_value() + "\n")
     except FileExistsError:
         pass  # another start was quicker
     except OSError as error:
         raise BadConfiguration(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from None
-    return known(settings)
+    return load_key(settings)
 
 
 def _write(path: Path, text: str) -> None:

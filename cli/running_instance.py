@@ -18,16 +18,16 @@ def supervisor_pid(settings: Settings) -> int | None:
     return file_lock.holder(settings.run_dir)
 
 
-def is_hidden(settings: Settings) -> bool:
+def is_lock_hidden(settings: Settings) -> bool:
     """True if this user may not look whether a supervisor holds the home."""
     return file_lock.is_hidden(settings.run_dir)
 
 
 def monitor_url(settings: Settings) -> str:
-    return _address(settings.sparky_monitor_host, settings.sparky_monitor_port)
+    return _base_url(settings.sparky_monitor_host, settings.sparky_monitor_port)
 
 
-def _address(host: str, port: int) -> str:
+def _base_url(host: str, port: int) -> str:
     """By which something that listens on `host` is asked from this one."""
     asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked about, not bound
     return f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
@@ -36,13 +36,13 @@ def _address(host: str, port: int) -> str:
 def is_webhook_server(host: str, port: int) -> bool:
     """True if what listens there answers /health as a webhook server of Sparky, well or ill."""
     try:
-        body = requests.get(f"{_address(host, port)}/health", timeout=TIMEOUT_S).json()
+        body = requests.get(f"{_base_url(host, port)}/health", timeout=TIMEOUT_S).json()
     except (requests.RequestException, ValueError):
         return False
     return isinstance(body, dict) and "apiStatus" in body
 
 
-def monitor_status(settings: Settings) -> dict[str, Any] | None:
+def fetch_monitor_status(settings: Settings) -> dict[str, Any] | None:
     """The monitor's /status; None when no monitor of ours answers there."""
     with contextlib.suppress(requests.RequestException, ValueError):
         token = settings.sparky_admin_token
@@ -54,7 +54,7 @@ def monitor_status(settings: Settings) -> dict[str, Any] | None:
     return None
 
 
-def starters(settings: Settings) -> str:
+def start_hint(settings: Settings) -> str:
     """Which command starts Sparky by these settings: all of it, or the engine and the webhook server by themselves."""
     if settings.embeds_database or settings.simulates_groq or settings.simulates_market:
         return "`sparky up` starts it"
@@ -65,19 +65,19 @@ class OwnPorts(NamedTuple):
     """TCP ports on which a supervisor or a process below it listens; `is_all` says that none was hidden from us."""
 
     numbers: frozenset[int]
-    is_all: bool
+    is_complete: bool
 
 
-def own_ports(pid: int | None) -> OwnPorts:
+def find_own_ports(pid: int | None) -> OwnPorts:
     """Those of the supervisor `pid`, as far as we may look."""
     if not pid:  # and below 0, the kernel, is everything
-        return OwnPorts(frozenset(), is_all=True)
-    found = [_ports_of(each) for each in (pid, *processes.descendants_of(pid))]
+        return OwnPorts(frozenset(), is_complete=True)
+    found = [_listening_ports(each) for each in (pid, *processes.descendants_of(pid))]
     known = frozenset(port for ports in found for port in ports or ())
-    return OwnPorts(known, is_all=None not in found)
+    return OwnPorts(known, is_complete=None not in found)
 
 
-def _ports_of(pid: int) -> set[int] | None:
+def _listening_ports(pid: int) -> set[int] | None:
     """None when the process may not be looked into; none for one that has ended."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
@@ -88,7 +88,7 @@ def _ports_of(pid: int) -> set[int] | None:
     return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
-def refusal_to_listen(host: str, port: int) -> str | None:
+def port_error(host: str, port: int) -> str | None:
     """Why nobody could listen there now; None when the port is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

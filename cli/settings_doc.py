@@ -73,16 +73,16 @@ This file is written by `python -m cli.settings_doc`; a test keeps it equal to t
 """
 
 
-def document() -> str:
+def render_document() -> str:
     """The whole text of docs/settings.md."""
     rows = (
-        f"| `{name.upper()}` | {_default(name, field)} | {MEANING[name]} |\n"
+        f"| `{name.upper()}` | {_format_default(name, field)} | {MEANING[name]} |\n"
         for name, field in Settings.model_fields.items()
     )
     return _INTRODUCTION + "".join(rows)
 
 
-def _default(name: str, field: Any) -> str:
+def _format_default(name: str, field: Any) -> str:
     if name == "sparky_home":
         return "see right"
     value = field.default if field.default is not PydanticUndefined else field.default_factory()
@@ -91,13 +91,13 @@ def _default(name: str, field: Any) -> str:
     if isinstance(value, tuple):
         return f"`{','.join(value)}`"
     if isinstance(value, dict):
-        return f"`{json.dumps({key: _plain(item) for key, item in value.items()})}`"
+        return f"`{json.dumps({key: _prices_as_floats(item) for key, item in value.items()})}`"
     return f"`{value}`"
 
 
-def _plain(item: BaseModel) -> dict[str, float]:
+def _prices_as_floats(item: BaseModel) -> dict[str, float]:
     return {key: float(value) for key, value in item if isinstance(value, Decimal)}
 
 
 if __name__ == "__main__":
-    Path("docs/settings.md").write_text(document(), encoding="utf-8")
+    Path("docs/settings.md").write_text(render_document(), encoding="utf-8")

@@ -18,10 +18,10 @@ from engine.platform.text_encoding import ERRORS, UTF8, await_room, encoding_of,
 STDIN, STDOUT, STDERR = range(3)
 _UTF8_MODE: Final = "PYTHONUTF8"
 _PLAIN_ASCII: Final = "plain_ascii"
-_STREAMS: Final = "PYTHONIOENCODING"
+_IO_ENCODING: Final = "PYTHONIOENCODING"
 
 
-class AnswerLost(SparkyError):
+class OutputLost(SparkyError):
     """What a command printed cannot be written; what it did is done."""
 
 
@@ -63,7 +63,7 @@ class Output(io.RawIOBase):
     def _drop(self, error: OSError) -> None:
         self._is_dropped = True
         if not self._is_optional and error.errno != errno.EPIPE:
-            raise AnswerLost(f"The answer cannot be written: {error.strerror}.") from error
+            raise OutputLost(f"The answer cannot be written: {error.strerror}.") from error
 
 
 def prepare() -> None:
@@ -72,19 +72,19 @@ def prepare() -> None:
     In a locale that knows ASCII alone this process is replaced by itself in Python's UTF-8 mode: arguments, file names
     and settings are then read as what they are. The streams keep their encoding.
     """
-    open_missing()
-    replacement = in_utf8_mode(sys.orig_argv, os.environ, encoding_of(sys.stdout))
+    open_missing_streams()
+    replacement = utf8_mode_command(sys.orig_argv, os.environ, encoding_of(sys.stdout))
     if replacement is not None and sys.executable:
         os.execve(sys.executable, *replacement)  # noqa: S606 - ourselves
     register_errors()
     codecs.register(_find_plain_ascii)
     if sys.stdin is None:
         sys.stdin = os.fdopen(STDIN, encoding=UTF8, closefd=False)
-    sys.stdout = _text(STDOUT, encoding_of(sys.stdout), is_optional=False)
-    sys.stderr = _text(STDERR, encoding_of(sys.stderr), is_optional=True)
+    sys.stdout = _wrap_descriptor(STDOUT, encoding_of(sys.stdout), is_optional=False)
+    sys.stderr = _wrap_descriptor(STDERR, encoding_of(sys.stderr), is_optional=True)
 
 
-def open_missing() -> None:
+def open_missing_streams() -> None:
     """Opens /dev/null in place of each standard stream that is closed; what this process starts inherits it."""
     for number in (STDIN, STDOUT, STDERR):
         try:
@@ -93,7 +93,7 @@ def open_missing() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the kernel gives the lowest number that is free
 
 
-def in_utf8_mode(
+def utf8_mode_command(
     command: Sequence[str], environ: MutableMapping[str, str], stream_encoding: str
 ) -> tuple[list[str], dict[str, str]] | None:
     """Arguments and environment to run `command` again in UTF-8 mode; None where it reads more than ASCII.
@@ -102,7 +102,7 @@ def in_utf8_mode(
     """
     if codecs.lookup(sys.getfilesystemencoding()).name != "ascii" or environ.get(_UTF8_MODE) == "1":
         return None
-    return [sys.executable, *command[1:]], {**environ, _UTF8_MODE: "1", _STREAMS: stream_encoding}
+    return [sys.executable, *command[1:]], {**environ, _UTF8_MODE: "1", _IO_ENCODING: stream_encoding}
 
 
 def read_stdin() -> bytes:
@@ -110,12 +110,12 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def encoding_of_answers() -> str:
+def output_encoding() -> str:
     """The encoding in which answers are written. Ask before rich's `Live` begins, which hides it."""
     return encoding_of(sys.stdout)
 
 
-def _text(descriptor: int, encoding: str, *, is_optional: bool) -> TextIO:
+def _wrap_descriptor(descriptor: int, encoding: str, *, is_optional: bool) -> TextIO:
     output = Output(descriptor, is_optional=is_optional)
     is_line_wise = is_optional or output.isatty()
     is_ascii = codecs.lookup(encoding).name == "ascii"

@@ -59,80 +59,80 @@ class Faults:
     """The standing orders, first match first."""
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
-        self.standing = list(faults)
+        self.active = list(faults)
 
     def take(self, method: str, path: str) -> Fault | None:
         """The fault for this request, if any; counts it."""
-        for index, fault in enumerate(self.standing):
+        for index, fault in enumerate(self.active):
             if fault.path in path and fault.method in (None, method):
-                return self._used(index, fault)
+                return self._count_use(index, fault)
         return None
 
-    def _used(self, index: int, fault: Fault) -> Fault | None:
+    def _count_use(self, index: int, fault: Fault) -> Fault | None:
         if fault.after:
-            self.standing[index] = fault.model_copy(update={"after": fault.after - 1})
+            self.active[index] = fault.model_copy(update={"after": fault.after - 1})
             return None
         if fault.times == 1:
-            del self.standing[index]
+            del self.active[index]
         elif fault.times is not None:
-            self.standing[index] = fault.model_copy(update={"times": fault.times - 1})
+            self.active[index] = fault.model_copy(update={"times": fault.times - 1})
         return fault
 
 
 def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
     """`app` behind the control address and whatever it was told to do."""
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
         elif scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), faults))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), faults))(scope, receive, send)
         elif fault := faults.take(scope["method"], scope["path"]):
             await _misbehave(fault, app, scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return guarded
+    return dispatch
 
 
-async def _controlled(request: Request, faults: Faults) -> Response:
+async def _handle_control(request: Request, faults: Faults) -> Response:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "DELETE":
-        faults.standing.clear()
+        faults.active.clear()
     if request.method == "POST":
         try:
-            faults.standing = list(FAULT_LIST.validate_json(await request.body()))
+            faults.active = list(FAULT_LIST.validate_json(await request.body()))
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-    return JSONResponse([fault.model_dump() for fault in faults.standing])
+    return JSONResponse([fault.model_dump() for fault in faults.active])
 
 
 async def _misbehave(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     is_true = fault.accept or fault.kind in ("truncate", "edit")
     answer = await _true_answer(app, scope, receive) if is_true else []
     if fault.kind == "truncate":
-        await _truncated(answer, send)
+        await _send_truncated(answer, send)
     elif fault.kind == "edit":
         await _send_edited(fault, answer, send)
     elif fault.kind == "hang":
-        await _abandoned(receive, fault.seconds)
+        await _wait_for_disconnect(receive, fault.seconds)
         await _reset(receive, send)
     elif fault.kind == "reset":
         await _reset(receive, send)
     else:
-        await _response(fault)(scope, receive, send)
+        await _build_response(fault)(scope, receive, send)
 
 
-def _response(fault: Fault) -> Response:
+def _build_response(fault: Fault) -> Response:
     if fault.kind == "drip":
-        return StreamingResponse(_dripping(fault.seconds), media_type="application/json")
+        return StreamingResponse(_drip(fault.seconds), media_type="application/json")
     if fault.kind == "huge":
         return Response(b'{"filler":"' + b"x" * fault.size + b'"}', media_type="application/json")
     return Response(fault.body, fault.status, {"content-type": "application/json", **fault.headers})
 
 
-async def _dripping(seconds: float) -> AsyncIterator[bytes]:
+async def _drip(seconds: float) -> AsyncIterator[bytes]:
     while True:
         yield b" "
         await asyncio.sleep(seconds)
@@ -141,14 +141,14 @@ async def _dripping(seconds: float) -> AsyncIterator[bytes]:
 async def _true_answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
     messages: list[Message] = []
 
-    async def keep(message: Message) -> None:
+    async def collect(message: Message) -> None:
         messages.append(message)
 
-    await app(scope, receive, keep)
+    await app(scope, receive, collect)
     return messages
 
 
-async def _truncated(answer: list[Message], send: Send) -> None:
+async def _send_truncated(answer: list[Message], send: Send) -> None:
     start, *bodies = answer
     body = b"".join(message.get("body", b"") for message in bodies)
     await send(start)  # with the length of the whole
@@ -174,7 +174,7 @@ async def _send_edited(fault: Fault, answer: list[Message], send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def _abandoned(receive: Receive, seconds: float) -> None:
+async def _wait_for_disconnect(receive: Receive, seconds: float) -> None:
     """Waits, but not longer than the client does."""
     try:
         async with asyncio.timeout(seconds):

@@ -6,34 +6,34 @@ from typing import Any, Final
 
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
-from simulator.aster.request_weights import WEIGHT_PER_MINUTE, Meter
-from simulator.market.candle_file import read_candles, symbol_of
-from simulator.market.candles import MINUTE_MS, Series, synthetic
-from simulator.market.market import Market, MarketClock, start_of
-from simulator.market.market_time_file import Bookmark
-from simulator.venue.account_file import AccountBook
+from simulator.aster.request_weights import WEIGHT_PER_MINUTE, WeightMeter
+from simulator.market.candle_file import read_candles, symbol_from_name
+from simulator.market.candles import MINUTE_MS, Series, synthetic_series
+from simulator.market.market import Market, MarketClock, market_start_ms
+from simulator.market.market_time_file import MarketTimeFile
+from simulator.venue.account_file import AccountFile
 from simulator.venue.funding import FundingSchedule
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
 HOST: Final = "127.0.0.1"
 ASTER_HEALTH: Final = "/fapi/v3/exchangeInfo"
-LATEST_MS: Final = 7_258_118_400_000  # the year 2200: a fast clock starts over long before dates run out
+YEAR_2200_MS: Final = 7_258_118_400_000  # the year 2200: a fast clock starts over long before dates run out
 
 
 class AsterService(HttpService):
     """Remembers the market's time whenever it is looked at, and when it stops; accounts as they change."""
 
-    def __init__(self, app: Any, port: int, clock: MarketClock, bookmark: Bookmark) -> None:
+    def __init__(self, app: Any, port: int, clock: MarketClock, market_time_file: MarketTimeFile) -> None:
         super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", ASTER_HEALTH)
         self._clock = clock
-        self._bookmark = bookmark
+        self._market_time_file = market_time_file
 
-    def healthy(self) -> bool:
-        self._bookmark.write(self._clock.now_ms())
-        return super().healthy()
+    def is_healthy(self) -> bool:
+        self._market_time_file.write(self._clock.now_ms())
+        return super().is_healthy()
 
     def stop(self, grace_s: float) -> None:
-        self._bookmark.write(self._clock.now_ms())
+        self._market_time_file.write(self._clock.now_ms())
         super().stop(grace_s)
 
 
@@ -61,29 +61,29 @@ def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG00
         create_aster,  # eth-account weighs 20 MB, which the other simulator does not need
     )
 
-    series = series_of(settings)
+    series = load_series(settings)
     path = settings.sparky_candles
     name = f"synthetic {settings.sparky_sim_seed}" if path is None else f"{path.name} {path.stat().st_size}"
-    bookmark = Bookmark(settings.sparky_home / "simulated-market.json", name)
-    book = AccountBook(settings.sparky_home / "simulated-accounts.jsonl", name)
+    market_time_file = MarketTimeFile(settings.sparky_home / "simulated-market.json", name)
+    account_file = AccountFile(settings.sparky_home / "simulated-accounts.jsonl", name)
     schedule = FundingSchedule(settings.sparky_home / "simulated-funding.json")
-    exchange = open_exchange(series, settings.sparky_sim_speed, bookmark.read(), book, schedule)
-    return AsterService(create_aster(exchange), settings.sparky_sim_aster_port, exchange.clock, bookmark)
+    venue = open_venue(series, settings.sparky_sim_speed, market_time_file.read(), account_file, schedule)
+    return AsterService(create_aster(venue), settings.sparky_sim_aster_port, venue.clock, market_time_file)
 
 
-def series_of(settings: Settings) -> Mapping[str, Series]:
+def load_series(settings: Settings) -> Mapping[str, Series]:
     """The file's symbol alone when candles are named, else the three synthetic ones."""
     path = settings.sparky_candles
-    return synthetic(settings.sparky_sim_seed) if path is None else {symbol_of(path): read_candles(path)}
+    return synthetic_series(settings.sparky_sim_seed) if path is None else {symbol_from_name(path): read_candles(path)}
 
 
-def open_exchange(
+def open_venue(
     series: Mapping[str, Series],
     speed: float,
     left_at_ms: int | None = None,
-    book: AccountBook | None = None,
+    account_file: AccountFile | None = None,
     funding: FundingSchedule | None = None,
-) -> Exchange:
+) -> SimulatedVenue:
     """A venue that trades `series`, its clock starting now.
 
     It starts where it was left, else at the real time or, in a file, after its history. A faster market may be asked as
@@ -91,9 +91,9 @@ def open_exchange(
     """
     first = next(iter(series.values()))
     now_ms = time.time_ns() // 1_000_000
-    start_ms = start_of(first, now_ms - now_ms % MINUTE_MS)
-    if left_at_ms is not None and start_ms <= left_at_ms < (first.end_ms or LATEST_MS):
+    start_ms = market_start_ms(first, now_ms - now_ms % MINUTE_MS)
+    if left_at_ms is not None and start_ms <= left_at_ms < (first.end_ms or YEAR_2200_MS):
         start_ms = left_at_ms
     clock = MarketClock(start_ms, speed, first.end_ms)
-    meter = Meter(round(WEIGHT_PER_MINUTE * max(1.0, speed)))
-    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock, book, meter, funding)
+    meter = WeightMeter(round(WEIGHT_PER_MINUTE * max(1.0, speed)))
+    return SimulatedVenue({symbol: Market(one) for symbol, one in series.items()}, clock, account_file, meter, funding)

@@ -11,11 +11,11 @@ import hypothesis
 import psycopg
 import pytest
 
-from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store, open_store
 from engine.store.transport.postgres import PostgresRpc
-from engine.venues.ccxt_client.request_weight import backoff_of
+from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from tests.support.directories import short_directory
 from tests.support.forwarder import Forwarder
 from tests.support.keys import vault
@@ -43,7 +43,7 @@ hypothesis.settings.load_profile("same")
 def _no_memory_of_other_venues() -> None:
     """A simulated venue may stand at a port that another test's had: what the process knows of that one's limits, and
     with them of its list, is forgotten."""
-    backoff_of.cache_clear()
+    get_shared_limiter.cache_clear()
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def postgres_home() -> Iterator[Path]:
     """State directory of a running embedded server that holds the migrated template database."""
     with short_directory() as home:
         # Durability is of no use to a database that the tests throw away.
-        server = Embedded(home, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
+        server = EmbeddedPostgres(home, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
         try:
             server.start()
-            with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
+            with psycopg.connect(build_dsn(home, "postgres"), autocommit=True) as connection:
                 connection.execute(f"create database {TEMPLATE}")
-            migrate(dsn(home, TEMPLATE))
+            migrate(build_dsn(home, TEMPLATE))
             yield home
         finally:
             server.stop()
@@ -79,9 +79,9 @@ def postgres_home() -> Iterator[Path]:
 
 def _fresh(home: Path, template: str) -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(home, "postgres"), autocommit=True) as connection:
         connection.execute(f"create database {name} template {template} strategy file_copy")
-        yield dsn(home, name)
+        yield build_dsn(home, name)
         connection.execute(f"drop database {name} with (force)")
 
 
@@ -122,14 +122,14 @@ class Project:
 
     def __init__(self, server: SupabaseServer, door: Forwarder, home: Path) -> None:
         self.server = server
-        self.database_url = dsn(home, PROJECT)
+        self.database_url = build_dsn(home, PROJECT)
         self._door = door
         self._home = home
 
     def renew(self) -> None:
         """An empty, migrated database in place of the one that was there; the server has found it when this returns."""
         self._door.cut()
-        with psycopg.connect(dsn(self._home, "postgres"), autocommit=True) as connection:
+        with psycopg.connect(build_dsn(self._home, "postgres"), autocommit=True) as connection:
             connection.execute(f"drop database if exists {PROJECT} with (force)")
             connection.execute(f"create database {PROJECT} template {PROJECT}_template strategy file_copy")
         self.server.await_database()
@@ -146,7 +146,7 @@ def _as_left_by_the_migrations(address: str) -> None:
 def supabase_session(postgres_home: Path) -> Iterator[Project]:
     """The project of this session, made as people make one: Supabase's own schemas first, our migrations on top."""
     program = install_or_skip()
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute(f"create database {PROJECT}")
     with (
         Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432") as door,
@@ -157,10 +157,10 @@ def supabase_session(postgres_home: Path) -> Iterator[Project]:
         with psycopg.connect(project.database_url, autocommit=True) as connection:
             connection.execute(PROBES)
         with open_store(server.settings, keep=False) as first_to_ask:
-            first_to_ask.health()
+            first_to_ask.get_database_health()
         _as_left_by_the_migrations(project.database_url)
         door.cut()
-        with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+        with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
             connection.execute(f"alter database {PROJECT} rename to {PROJECT}_template")
         project.renew()
         yield project

@@ -12,15 +12,15 @@ from starlette.requests import Request
 
 from engine.platform.settings.settings import Settings, is_loopback
 from engine.store.store import Store
-from webhook_server.admission.execution_slots import PLACE_WAIT_S, Admission, Limits
-from webhook_server.admission.signal_receiver import Reception
-from webhook_server.admission.user_rate_limiter import Pace
+from webhook_server.admission.execution_slots import PLACE_WAIT_S, Admission, SlotLimits
+from webhook_server.admission.signal_receiver import SignalReceiver
+from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.background.funding import Funding
 from webhook_server.background.jobs import Housekeeping, on_accounts, on_funding, on_the_market
 from webhook_server.background.lease import Lease
-from webhook_server.background.mark_to_market import Marks
-from webhook_server.background.paper_catch_up import PaperPast
-from webhook_server.background.protection_watchdog import Watch
+from webhook_server.background.mark_to_market import MarkToMarket
+from webhook_server.background.paper_catch_up import PaperCatchUp
+from webhook_server.background.protection_watchdog import ProtectionWatchdog
 from webhook_server.background.protective_exits import Exits
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
@@ -29,9 +29,9 @@ from webhook_server.execution.pipeline import Pipeline
 from webhook_server.http import docs_page
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
-from webhook_server.http.refusal_log import Logged, RefusalLog
+from webhook_server.http.refusal_log import RefusalLog, RefusalLogMiddleware
 from webhook_server.http.responses import WRONG_ADDRESS
-from webhook_server.http.routes import Doors, router
+from webhook_server.http.routes import RouteHandlers, build_router
 from webhook_server.http.security_headers import Hardened
 from webhook_server.intake.auth import RecentSecrets
 from webhook_server.metrics import Metrics
@@ -41,11 +41,11 @@ from webhook_server.reconciliation.reconciliation import Reconciliation
 from webhook_server.reconciliation.venue_changes import VenueChanges
 from webhook_server.venue_registry import Venues
 
-PLACES: Final = Limits(  # most of them wait: for a venue, or for their account's turn
-    of_one=14,  # our own dispatcher sends 12 at once
+PLACES: Final = SlotLimits(  # most of them wait: for a venue, or for their account's turn
+    per_user=14,  # our own dispatcher sends 12 at once
     entries=24,
     signals=48,  # so that exits have places left, whoever's venue hangs
-    waiting_of_one=500,
+    waiting_per_user=500,
     waiting=1_000,
 )
 WORKERS: Final = PLACES.signals + 8  # whatever executes, new signals are authenticated
@@ -57,10 +57,10 @@ class Server:
 
     app: FastAPI
     pipeline: Pipeline
-    reception: Reception
+    reception: SignalReceiver
     refusals: RefusalLog
-    marks: Marks
-    watch: Watch
+    marks: MarkToMarket
+    watch: ProtectionWatchdog
     leftovers: LeftoverOrders
     funding: Funding
     recovery: Recovery
@@ -109,21 +109,23 @@ def build(
     metrics.waiting.set_function(lambda: admission.waiting)
     if lease is not None:
         lease.on_lost = admission.dismiss
-    reception = Reception(pipeline, store, clock, secrets, Pace(settings.sparky_webhook_rate_per_s), admission)
+    reception = SignalReceiver(
+        pipeline, store, clock, secrets, UserRateLimiter(settings.sparky_webhook_rate_per_s), admission
+    )
     refusals = RefusalLog(clock)
     exits = Exits(pipeline, clock, metrics)
-    pipeline.before = PaperPast(store, venues, exits, clock).before
+    pipeline.before_request = PaperCatchUp(store, venues, exits, clock).check_market_exits
     reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), exits, clock, metrics)
-    marks = Marks(store, venues, exits, clock, metrics)
+    marks = MarkToMarket(store, venues, exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.is_confirmed
-    watch = Watch(store, venues, desk, exits, metrics, may_send)
+    watch = ProtectionWatchdog(store, venues, desk, exits, metrics, may_send)
     leftovers = LeftoverOrders(store, venues, clock, metrics, may_send)
     funding = Funding(store, venues, clock, metrics)
     recovery = Recovery(store, pipeline, clock, metrics)
     health = Health(health_store or store, clock, metrics, is_active)
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
     return Server(
-        app=_app(Doors(reception, store, health, metrics, workers), settings, refusals),
+        app=_app(RouteHandlers(reception, store, health, metrics, workers), settings, refusals),
         pipeline=pipeline,
         reception=reception,
         refusals=refusals,
@@ -148,7 +150,7 @@ def build(
     )
 
 
-def _app(doors: Doors, settings: Settings, refusals: RefusalLog) -> FastAPI:
+def _app(doors: RouteHandlers, settings: Settings, refusals: RefusalLog) -> FastAPI:
     app = FastAPI(
         title="Sparky webhook server",
         version="1",
@@ -157,17 +159,19 @@ def _app(doors: Doors, settings: Settings, refusals: RefusalLog) -> FastAPI:
         redirect_slashes=False,
         default_response_class=AsciiJson,
     )
-    app.include_router(router(doors))
+    app.include_router(build_router(doors))
     app.add_api_route("/docs", partial(_documents, app), include_in_schema=False)
     app.add_exception_handler(HTTPException, _in_our_words)
     is_local = is_loopback(settings.sparky_webhook_host) and not settings.sparky_behind_tls
     app.add_middleware(Hardened, token=settings.sparky_admin_token, only_loopback_names=is_local)
-    app.add_middleware(Logged, log=refusals)  # around the one before
+    app.add_middleware(RefusalLogMiddleware, log=refusals)  # around the one before
     return app
 
 
 async def _documents(app: FastAPI) -> HTMLResponse:
-    return HTMLResponse(docs_page.rendered(app.openapi()), headers={"Content-Security-Policy": docs_page.POLICY})
+    return HTMLResponse(
+        docs_page.render(app.openapi()), headers={"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
+    )
 
 
 async def _in_our_words(_request: Request, error: Exception) -> AsciiJson:

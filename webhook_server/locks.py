@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from engine.platform.errors import SparkyError
 
 
-class Busy(SparkyError):
+class LockTimeout(SparkyError):
     """The key is held by another thread for longer than the caller wants to wait."""
 
 
 @dataclass(eq=False)
-class _Turn:
+class _Waiter:
     is_urgent: bool
-    has_come: threading.Event = field(default_factory=threading.Event)
+    is_granted: threading.Event = field(default_factory=threading.Event)
 
 
 class KeyedLocks:
@@ -26,42 +26,42 @@ class KeyedLocks:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._queues: dict[Hashable, list[_Turn]] = {}
+        self._queues: dict[Hashable, list[_Waiter]] = {}
 
     @contextmanager
     def hold(self, key: Hashable, timeout_s: float, *, is_urgent: bool = False) -> Iterator[None]:
-        """Holds `key`, an urgent one before all that wait and are not. Raises Busy when it is not free within
+        """Holds `key`, an urgent one before all that wait and are not. Raises LockTimeout when it is not free within
         `timeout_s` seconds."""
-        turn = _Turn(is_urgent)
-        self._join(key, turn)
+        waiter = _Waiter(is_urgent)
+        self._enqueue(key, waiter)
         try:
-            if not turn.has_come.wait(timeout_s):
-                raise Busy(str(key))
+            if not waiter.is_granted.wait(timeout_s):
+                raise LockTimeout(str(key))
             yield
         finally:
-            self._leave(key, turn)
+            self._release(key, waiter)
 
     def __len__(self) -> int:
         return len(self._queues)
 
-    def waiting(self, key: Hashable) -> int:
+    def count_waiting(self, key: Hashable) -> int:
         """How many wait for `key`."""
         with self._guard:
             return max(0, len(self._queues.get(key, ())) - 1)
 
-    def _join(self, key: Hashable, turn: "_Turn") -> None:
+    def _enqueue(self, key: Hashable, waiter: "_Waiter") -> None:
         with self._guard:
             queue = self._queues.setdefault(key, [])
-            behind = 1 + sum(each.is_urgent for each in queue[1:]) if turn.is_urgent else len(queue)
-            queue.insert(behind, turn)
-            queue[0].has_come.set()
+            index = 1 + sum(each.is_urgent for each in queue[1:]) if waiter.is_urgent else len(queue)
+            queue.insert(index, waiter)
+            queue[0].is_granted.set()
 
-    def _leave(self, key: Hashable, turn: "_Turn") -> None:
+    def _release(self, key: Hashable, waiter: "_Waiter") -> None:
         """Also of a turn that came while its thread gave up: the next one has it then."""
         with self._guard:
             queue = self._queues[key]
-            queue.remove(turn)
+            queue.remove(waiter)
             if queue:
-                queue[0].has_come.set()
+                queue[0].is_granted.set()
             else:
                 del self._queues[key]

@@ -36,7 +36,7 @@ class Metrics:
             "Positions, or parts of them, that ended at the venue without us (liquidated, adl, closed_at_venue).",
             "reason",
         )
-        self.undone = Counter(
+        self.entries_undone = Counter(
             "sparky_webhook_entries_undone_total",
             "Live entries taken back because their protection could not be placed.",
             registry=self.registry,

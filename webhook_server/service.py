@@ -10,11 +10,11 @@ from engine.store.store import Store, open_store
 from webhook_server.app import Server, build
 from webhook_server.background.lease import owner_of
 from webhook_server.clock import SystemClock
-from webhook_server.http.routes import LIVE
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.http.routes import LIVE_PATH
+from webhook_server.venue_registry import VenueRegistry
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
-HEALTH_S: Final = 2.0  # of a question to the database for /health; a second more where a connection stands
+HEALTH_TIMEOUT_S: Final = 2.0  # of a question to the database for /health; a second more where a connection stands
 
 
 class WebhookService:
@@ -37,8 +37,8 @@ class WebhookService:
         for thread in self._server.housekeeping:
             thread.start()
 
-    def healthy(self) -> bool:
-        return all(thread.is_alive() for thread in self._server.housekeeping) and self._http.healthy()
+    def is_healthy(self) -> bool:
+        return all(thread.is_alive() for thread in self._server.housekeeping) and self._http.is_healthy()
 
     def stop(self, grace_s: float) -> None:
         """Lets requests under way finish, and refuses those that wait for a place.
@@ -48,14 +48,14 @@ class WebhookService:
         self._server.reception.admission.close()
         self._http.stop(grace_s)
         self._server.refusals.close()
-        self._end_housekeeping(time.monotonic() + min(grace_s, HOUSEKEEPING_GRACE_S))
+        self._stop_housekeeping(time.monotonic() + min(grace_s, HOUSEKEEPING_GRACE_S))
         self._server.workers.shutdown(wait=False, cancel_futures=True)
         if self._server.lease is not None:
             self._server.lease.stop()
         for store in self._stores:
             store.close()
 
-    def _end_housekeeping(self, deadline: float) -> None:
+    def _stop_housekeeping(self, deadline: float) -> None:
         """All of it by the one monotonic `deadline`, or without waiting for what a venue holds up still."""
         for thread in self._server.housekeeping:
             thread.stop()
@@ -69,16 +69,18 @@ def make(settings: Settings, argument: str) -> WebhookService:
     `argument` is the run of the engine whose server it is, empty for one that belongs to none.
     """
     store = open_store(settings, keep=True, engine=UUID(argument) if argument else None)
-    asked = open_store(settings, keep=True, timeout_s=HEALTH_S)
+    health_store = open_store(settings, keep=True, timeout_s=HEALTH_TIMEOUT_S)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
-    server = build(settings, store, VenuesOf(settings), SystemClock(), owner_of(host, port), health_store=asked)
+    server = build(
+        settings, store, VenueRegistry(settings), SystemClock(), owner_of(host, port), health_store=health_store
+    )
     http = HttpService(
         server.app,
         host,
         port,
         "SPARKY_WEBHOOK_PORT",
-        LIVE,
-        on_refused=server.refusals.connection,
+        LIVE_PATH,
+        on_refused=server.refusals.log_connection,
         is_fronted=settings.sparky_behind_tls,
     )
-    return WebhookService(http, server, store, asked)
+    return WebhookService(http, server, store, health_store)

@@ -9,24 +9,26 @@ from typing import Final, Protocol, TypeVar, cast
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.market_data.client import Feed, MarketData
+from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingData, FundingSource
 from engine.venues.order_book import MarkPrice, OrderBook
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import BOOK_LEVELS, Account, Credentials, Instrument, Quote, Quotes, Ticker, Venue
+from engine.venues.venue import BOOK_LEVELS, Credentials, Instrument, LiveVenue, Quote, Quotes, Ticker, Venue
 
-QUOTE_AGE_S: Final = 0.1  # signals that come at the same moment trade at the same price, for one question to the venue
+MAX_QUOTE_AGE_S: Final = (
+    0.1  # signals that come at the same moment trade at the same price, for one question to the venue
+)
 _Answer = TypeVar("_Answer", Quote, OrderBook)
 
 
-class History(Protocol):
+class MarketHistory(Protocol):
     """Where candles and mark prices come from; see `MarketData`."""
 
-    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed: ...
+    def fetch_candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> CandleSeries: ...
 
-    def mark(self, symbol: str) -> MarkPrice | None: ...
+    def fetch_mark_price(self, symbol: str) -> MarkPrice | None: ...
 
-    def ticker(self, symbol: str) -> Ticker: ...
+    def fetch_ticker(self, symbol: str) -> Ticker: ...
 
 
 class Venues(Protocol):
@@ -36,14 +38,14 @@ class Venues(Protocol):
 
     def funding(self, exchange: str) -> FundingSource: ...
 
-    def history(self, exchange: str) -> History: ...
+    def history(self, exchange: str) -> MarketHistory: ...
 
     def paper(self, exchange: str) -> Venue: ...
 
-    def live(self, exchange: str, credentials: Credentials) -> Account: ...
+    def live(self, exchange: str, credentials: Credentials) -> LiveVenue: ...
 
 
-class SharedAnswers:
+class ResponseCache:
     """Answers of a venue, asked for at most once per question and `age_s`. Safe to share between threads.
 
     Threads that waited while another asked share its answer, also when the answer was that the venue is away: a venue
@@ -54,35 +56,35 @@ class SharedAnswers:
         self._monotonic = monotonic
         self._age_s = age_s
         self._lock = threading.Lock()
-        self._kept: dict[Hashable, tuple[float, Quote | OrderBook | UpstreamUnavailable]] = {}
+        self._cache: dict[Hashable, tuple[float, Quote | OrderBook | UpstreamUnavailable]] = {}
 
-    def to(self, question: Hashable, ask: Callable[[], _Answer]) -> _Answer:
+    def get_or_fetch(self, key: Hashable, fetch: Callable[[], _Answer]) -> _Answer:
         """What `ask` returns, or has just returned to the same question."""
         arrived_at = self._monotonic()
         with self._lock:
-            known_at, answer = self._kept.get(question, (-math.inf, None))
+            known_at, answer = self._cache.get(key, (-math.inf, None))
             fresh_s = 0.0 if isinstance(answer, UpstreamUnavailable) else self._age_s
             if answer is None or known_at < arrived_at - fresh_s:
-                return self._asked(question, ask)
+                return self._fetch(key, fetch)
         if isinstance(answer, UpstreamUnavailable):
-            told = f"it did not answer a moment ago: {answer.reason}"
-            raise UpstreamUnavailable(answer.service, told, answer.retry_after_s)
+            reason = f"it did not answer a moment ago: {answer.reason}"
+            raise UpstreamUnavailable(answer.service, reason, answer.retry_after_s)
         return cast("_Answer", answer)  # kept under this question
 
-    def _asked(self, question: Hashable, ask: Callable[[], _Answer]) -> _Answer:
+    def _fetch(self, key: Hashable, fetch: Callable[[], _Answer]) -> _Answer:
         asked_at = self._monotonic()
         try:
-            answer = ask()
+            answer = fetch()
         except UpstreamUnavailable as error:
-            self._kept[question] = (asked_at, error)
+            self._cache[key] = (asked_at, error)
             raise
         # Its age counts from when it came: one request uses its book again though the venue took long to tell it.
-        self._kept[question] = (self._monotonic(), answer)
+        self._cache[key] = (self._monotonic(), answer)
         return answer
 
 
-class SharedQuotes:
-    """`quotes`, each of its answers shared (see `SharedAnswers`).
+class CachedQuotes:
+    """`quotes`, each of its answers shared (see `ResponseCache`).
 
     What entries ask for comes from `entries`, a client of its own: an exit on paper never waits for that.
     """
@@ -92,54 +94,54 @@ class SharedQuotes:
         quotes: Quotes,
         monotonic: Callable[[], float] = time.monotonic,
         entries: Quotes | None = None,
-        age_s: float = QUOTE_AGE_S,
+        age_s: float = MAX_QUOTE_AGE_S,
     ) -> None:
         self._quotes = quotes
         self._entries = entries or quotes
-        self._of_quotes, self._of_entries = SharedAnswers(monotonic, age_s), SharedAnswers(monotonic, age_s)
+        self._quote_cache, self._entry_cache = ResponseCache(monotonic, age_s), ResponseCache(monotonic, age_s)
 
-    def quote(self, symbol: str) -> Quote:
-        return self._of_quotes.to(symbol, lambda: self._quotes.quote(symbol))
+    def fetch_quote(self, symbol: str) -> Quote:
+        return self._quote_cache.get_or_fetch(symbol, lambda: self._quotes.fetch_quote(symbol))
 
-    def ticker(self, symbol: str) -> Ticker:
+    def fetch_ticker(self, symbol: str) -> Ticker:
         """Not shared: one look at prices asks once for each symbol."""
-        return self._quotes.ticker(symbol)
+        return self._quotes.fetch_ticker(symbol)
 
-    def order_book(self, symbol: str) -> OrderBook:
-        return self._of_quotes.to(("book", symbol), lambda: self._quotes.order_book(symbol))
+    def fetch_order_book(self, symbol: str) -> OrderBook:
+        return self._quote_cache.get_or_fetch(("book", symbol), lambda: self._quotes.fetch_order_book(symbol))
 
-    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
-        return self._of_entries.to((symbol, levels), lambda: self._entries.entry_book(symbol, levels))
+    def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        return self._entry_cache.get_or_fetch((symbol, levels), lambda: self._entries.fetch_entry_book(symbol, levels))
 
-    def instrument(self, symbol: str) -> Instrument:
-        return self._quotes.instrument(symbol)
+    def fetch_instrument(self, symbol: str) -> Instrument:
+        return self._quotes.fetch_instrument(symbol)
 
-    def instrument_now(self, symbol: str) -> Instrument:
-        return self._quotes.instrument_now(symbol)
+    def refresh_instrument(self, symbol: str) -> Instrument:
+        return self._quotes.refresh_instrument(symbol)
 
 
-class VenuesOf:
+class VenueRegistry:
     """The venues that `settings` name: the configured market at its address, any other that ccxt knows at its own.
 
     Signals share a quote for `quote_age_s`.
     """
 
-    def __init__(self, settings: Settings, quote_age_s: float = QUOTE_AGE_S) -> None:
+    def __init__(self, settings: Settings, quote_age_s: float = MAX_QUOTE_AGE_S) -> None:
         self._settings = settings
         self._quote_age_s = quote_age_s
         self._lock = threading.Lock()
         self._history: dict[str, MarketData] = {}
-        self._shared: dict[str, SharedQuotes] = {}
+        self._quotes: dict[str, CachedQuotes] = {}
         self._funding: dict[str, FundingData] = {}
-        self._live: dict[tuple[str, str], Account] = {}
+        self._live: dict[tuple[str, str], LiveVenue] = {}
 
     def quotes(self, exchange: str) -> Quotes:
         with self._lock:
-            if exchange not in self._shared:
+            if exchange not in self._quotes:
                 address = self._address(exchange)
                 quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
-                self._shared[exchange] = SharedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
-            return self._shared[exchange]
+                self._quotes[exchange] = CachedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
+            return self._quotes[exchange]
 
     def funding(self, exchange: str) -> FundingSource:
         with self._lock:
@@ -157,9 +159,9 @@ class VenuesOf:
     def paper(self, exchange: str) -> Venue:
         quotes, settings = self.quotes(exchange), self._settings
         fee, slippage = settings.sparky_paper_fee_percent, settings.sparky_paper_slippage_percent
-        return PaperVenue(quotes, fee, slippage, self.history(exchange).renew_instruments)
+        return PaperVenue(quotes, fee, slippage, self.history(exchange).refresh_instruments)
 
-    def live(self, exchange: str, credentials: Credentials) -> Account:
+    def live(self, exchange: str, credentials: Credentials) -> LiveVenue:
         """One client per account, since nonces are tracked per signer."""
         key = (exchange, _fingerprint(credentials))
         with self._lock:
@@ -174,5 +176,5 @@ class VenuesOf:
 def _fingerprint(credentials: Credentials) -> str:
     """Tells accounts and their rotated keys apart inside this process, without keeping the keys twice."""
     secrets = (credentials.api_key, credentials.api_secret, credentials.private_key)
-    told = [None if secret is None else hash(secret.get_secret_value()) for secret in secrets]
-    return repr((credentials.user_address, credentials.signer_address, told))
+    hashes = [None if secret is None else hash(secret.get_secret_value()) for secret in secrets]
+    return repr((credentials.user_address, credentials.signer_address, hashes))

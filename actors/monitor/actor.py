@@ -17,15 +17,15 @@ from actors.messages import (
     UnattendedPositions,
 )
 from actors.monitor.http import MonitorServer
-from actors.monitor.monitor_state import Facts
-from actors.monitor.persistent_counters import Totals, this_run
+from actors.monitor.monitor_state import MonitorState
+from actors.monitor.persistent_counters import PersistentCounters, supervisor_identity
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import ChildParked, Message, SupervisorReport
+from actors.runtime.messages import Message, StrategyParked, SupervisorReport
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import Settings
 
-MOST_FAILED_CHECKS: Final = 3
-KEEP_EVERY_S: Final = 10.0
+MAX_FAILED_CHECKS: Final = 3
+SAVE_EVERY_S: Final = 10.0
 
 
 class MonitorActor(Actor):
@@ -38,59 +38,59 @@ class MonitorActor(Actor):
         self._host, self._port = settings.sparky_monitor_host, settings.sparky_monitor_port
         self._token, self._is_fronted = settings.sparky_admin_token, settings.sparky_behind_tls
         registry = CollectorRegistry()
-        self.facts = Facts(Metrics(registry))
+        self.state = MonitorState(Metrics(registry))
         kept = settings.sparky_home / "state" / "totals.json"
-        self._totals = Totals(registry, kept, this_run(), self.facts.restarts_reported)
+        self._counters = PersistentCounters(registry, kept, supervisor_identity(), self.state.hold_restart_samples)
         self._server: MonitorServer | None = None
-        self._failed = 0
-        self._keep_at = 0.0
-        self._notes: dict[type[Message], Callable[[Any], None]] = {
-            SupervisorReport: lambda message: self.facts.reported(message, time.monotonic()),
-            ChildParked: lambda message: self.facts.parked(message, time.time()),
-            CycleFinished: self.facts.cycle_finished,
-            LlmCalled: self.facts.llm_called,
-            SignalAttempted: self.facts.signal_attempted,
-            OutboxState: lambda message: self.facts.outbox_state(message, time.monotonic()),
-            UnattendedPositions: self.facts.positions_unattended,
-            LimiterState: self.facts.limiter_state,
-            MarketFetched: self.facts.market_fetched,
-            EngineState: lambda message: self.facts.engine_state(message, time.monotonic()),
+        self._failed_checks = 0
+        self._save_at = 0.0
+        self._handlers: dict[type[Message], Callable[[Any], None]] = {
+            SupervisorReport: lambda message: self.state.on_supervisor_report(message, time.monotonic()),
+            StrategyParked: lambda message: self.state.on_strategy_parked(message, time.time()),
+            CycleFinished: self.state.on_cycle_finished,
+            LlmCalled: self.state.on_llm_called,
+            SignalAttempted: self.state.on_signal_attempted,
+            OutboxState: lambda message: self.state.on_outbox_state(message, time.monotonic()),
+            UnattendedPositions: self.state.on_unattended_positions,
+            LimiterState: self.state.on_limiter_state,
+            MarketFetched: self.state.on_market_fetched,
+            EngineState: lambda message: self.state.on_engine_state(message, time.monotonic()),
         }
 
     def open(self) -> None:
         """Goes on from what was counted before, then listens. Raises BadConfiguration when the port is taken."""
-        self._totals.open()
-        self.facts.go_on_from(self._totals.left)
+        self._counters.load()
+        self.state.restore(self._counters.get_saved_samples)
         self._server = MonitorServer(
-            self._host, self._port, self._totals.scrape, self.facts, self._token, self._is_fronted
+            self._host, self._port, self._counters.collect_and_save, self.state, self._token, self._is_fronted
         )
 
     def tick(self, now: float) -> float:
         """Asks its own server, so that a monitor that nobody can read is restarted: after three answers that failed."""
-        self._keep(now)
-        is_well = self._server is not None and self._server.answers()
-        self._failed = 0 if is_well else self._failed + 1
-        if self._failed >= MOST_FAILED_CHECKS:
+        self._save_if_due(now)
+        is_well = self._server is not None and self._server.is_responding()
+        self._failed_checks = 0 if is_well else self._failed_checks + 1
+        if self._failed_checks >= MAX_FAILED_CHECKS:
             raise RuntimeError("the monitor's HTTP server does not answer")
         return now + self.tick_every_s
 
-    def _keep(self, now: float) -> None:
+    def _save_if_due(self, now: float) -> None:
         """What nobody has scraped yet is kept, too: now and then, as it costs as much as a scrape."""
-        if now >= self._keep_at:
-            self._keep_at = now + KEEP_EVERY_S
-            self._totals.scrape()
+        if now >= self._save_at:
+            self._save_at = now + SAVE_EVERY_S
+            self._counters.collect_and_save()
 
     def close(self, grace_s: float) -> None:  # noqa: ARG002 - scrapes are short; there is nothing to wait for
         if self._server is not None:
             self._server.close()
-            self._totals.scrape()
+            self._counters.collect_and_save()
 
     def receive(self, message: Message) -> None:
-        note = self._notes.get(type(message))
-        if note is None:
+        handler = self._handlers.get(type(message))
+        if handler is None:
             super().receive(message)
         else:
-            note(message)
+            handler(message)
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> MonitorActor:  # noqa: ARG001 - every actor is made alike

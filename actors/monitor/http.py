@@ -17,15 +17,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
-from actors.monitor.monitor_state import Facts
+from actors.monitor.monitor_state import MonitorState
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import is_loopback, names_loopback
 
-Answer = tuple[HTTPStatus, str, bytes]
+Response = tuple[HTTPStatus, str, bytes]
 
 
 # Nothing here is a page: no browser shall run, frame, sniff or share it.
-HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -47,21 +47,21 @@ class MonitorServer:
         host: str,
         port: int,
         scrape: Callable[[], Collector],
-        facts: Facts,
+        state: MonitorState,
         token: SecretStr | None = None,
         is_fronted: bool = False,  # noqa: FBT001, FBT002 - one argument per edge
     ) -> None:
         routes = {
-            "/metrics": lambda accept: _metrics(scrape(), accept),
-            "/healthz": lambda _: _healthz(facts),
-            "/status": lambda _: _json(HTTPStatus.OK, facts.status(time.monotonic(), time.time())),
+            "/metrics": lambda accept: _metrics_response(scrape(), accept),
+            "/healthz": lambda _: _health_response(state),
+            "/status": lambda _: _json_response(HTTPStatus.OK, state.build_status(time.monotonic(), time.time())),
         }
-        guard = Guard(token, is_loopback(host) and not is_fronted)
+        guard = AccessGuard(token, is_loopback(host) and not is_fronted)
         handler = type("Handler", (_Handler,), {"routes": routes, "guard": guard})
         try:
             self._server = _Server((host, port), handler)
         except OSError as error:
-            raise BadConfiguration(_refusal(host, port, error)) from error
+            raise BadConfiguration(_describe_bind_error(host, port, error)) from error
         self._host = host
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
@@ -69,7 +69,7 @@ class MonitorServer:
         )
         self._thread.start()
 
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         """True when the server answered a real request of ours within 2 s."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - asked about, not bound
         connection = http.client.HTTPConnection(host, self.port, timeout=2.0)
@@ -87,22 +87,22 @@ class MonitorServer:
 
 
 @dataclass(frozen=True)
-class Guard:
+class AccessGuard:
     """Who is answered."""
 
     token: SecretStr | None = None
     only_loopback_names: bool = False
 
-    def refusal(self, path: str, host: str | None, authorization: str) -> Answer | None:
+    def build_refusal(self, path: str, host: str | None, authorization: str) -> Response | None:
         """None when the request may have what `path` holds; /healthz is for everybody who may reach it at all."""
         if self.only_loopback_names and host is not None and not names_loopback(host):
-            return _json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this is not the host you asked for"})
+            return _json_response(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this is not the host you asked for"})
         if self.token is None or path == "/healthz":
             return None
         wanted = f"Bearer {self.token.get_secret_value()}".encode()
         if hmac.compare_digest(authorization.encode("utf-8", "replace"), wanted):
             return None
-        return _json(HTTPStatus.UNAUTHORIZED, {"error": "send SPARKY_ADMIN_TOKEN as a bearer token"})
+        return _json_response(HTTPStatus.UNAUTHORIZED, {"error": "send SPARKY_ADMIN_TOKEN as a bearer token"})
 
 
 class _Server(ThreadingHTTPServer):
@@ -118,26 +118,28 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10.0  # of silence; a stuck client must not keep a thread
     server_version = "sparky"
     sys_version = ""
-    routes: ClassVar[dict[str, Callable[[str], Answer]]] = {}
-    guard: ClassVar[Guard] = Guard()
+    routes: ClassVar[dict[str, Callable[[str], Response]]] = {}
+    guard: ClassVar[AccessGuard] = AccessGuard()
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        refusal = self.guard.refusal(path, self.headers.get("Host"), self.headers.get("Authorization", ""))
+        refusal = self.guard.build_refusal(path, self.headers.get("Host"), self.headers.get("Authorization", ""))
         if refusal is not None:
             return self._send(refusal)
         route = self.routes.get(path)
         if route is None:
             known = ", ".join(self.routes)
-            return self._send(_json(HTTPStatus.NOT_FOUND, {"error": f"there is no {path} here; there is {known}"}))
+            return self._send(
+                _json_response(HTTPStatus.NOT_FOUND, {"error": f"there is no {path} here; there is {known}"})
+            )
         return self._send(route(self.headers.get("Accept", "")))
 
-    def _send(self, answer: Answer) -> None:
-        status, content_type, body = answer
+    def _send(self, response: Response) -> None:
+        status, content_type, body = response
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
-        for name, value in HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             self.send_header(name, value)
         if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", "Bearer")
@@ -148,22 +150,22 @@ class _Handler(BaseHTTPRequestHandler):
         """A scrape every few seconds is no news."""
 
 
-def _metrics(scraped: Collector, accept: str) -> Answer:
+def _metrics_response(collector: Collector, accept: str) -> Response:
     encode, content_type = choose_encoder(accept)
-    return HTTPStatus.OK, content_type, encode(scraped)
+    return HTTPStatus.OK, content_type, encode(collector)
 
 
-def _healthz(facts: Facts) -> Answer:
-    problems = facts.problems(time.monotonic(), time.time())
+def _health_response(state: MonitorState) -> Response:
+    problems = state.find_problems(time.monotonic(), time.time())
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-    return _json(status, {"status": "degraded" if problems else "ok", "problems": problems})
+    return _json_response(status, {"status": "degraded" if problems else "ok", "problems": problems})
 
 
-def _json(status: HTTPStatus, data: object) -> Answer:
+def _json_response(status: HTTPStatus, data: object) -> Response:
     return status, "application/json", json.dumps(data).encode()
 
 
-def _refusal(host: str, port: int, error: OSError) -> str:
+def _describe_bind_error(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"Port {port} on {host} is already in use; stop the program that holds it "

@@ -18,21 +18,21 @@ from actors.messages import (
     SignalAttempted,
     UnattendedPositions,
 )
-from actors.monitor.status_totals import Left, counted
-from actors.runtime.messages import ChildParked, ChildReport, SupervisorReport
+from actors.monitor.status_totals import SavedSamples, sum_saved_samples
+from actors.runtime.messages import ChildReport, StrategyParked, SupervisorReport
 from engine.domain.provider_messages import not_served, refusal_until
 from engine.domain.signal import SignalOutcome
 from engine.platform.metrics import BREAKER_STATES, OUTBOX_LASTS_S, PARKED, Metrics, label
 
-REPORT_LASTS_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
-SHORT_OUTAGE_S: Final = 10.0
-ENGINE_LASTS_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
-WELL: Final = frozenset({"running", "done"})
+REPORT_STALE_AFTER_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
+OUTAGE_GRACE_S: Final = 10.0
+ENGINE_STALE_AFTER_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
+HEALTHY_STATES: Final = frozenset({"running", "done"})
 REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
 STRATEGY_PREFIX: Final = "strategy-"
 
 
-class Facts:
+class MonitorState:
     """Fed by the actor's thread, read by the HTTP threads. Times named `now` are CLOCK_MONOTONIC seconds."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -45,67 +45,67 @@ class Facts:
         self._limiter: dict[str, LimiterState] = {}
         self._outbox_pending: int | None = None
         self._engine: EngineState | None = None
-        self._engine_told_at = 0.0
+        self._engine_reported_at = 0.0
         self._waiting_since: float | None = None
         self._outbox_counted_at = 0.0
         self._totals: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
-        self._cycles_before: Counter[str] = Counter()
+        self._prior_cycles: Counter[str] = Counter()
         self._cost_usd = 0.0
         self._parked: set[str] = set()
-        self._restarts_before: dict[tuple[str, str], float] = {}
+        self._prior_restarts: dict[tuple[str, str], float] = {}
 
-    def go_on_from(self, left: Left) -> None:
+    def restore(self, saved: SavedSamples) -> None:
         """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
-        for labels, total in left(REPORTED_RESTARTS):
-            self._restarts_before[labels["actor"], labels["reason"]] = total
-        for labels, since in left(PARKED):
-            self._park(labels["strategy"], since)
-        self._totals, self._signals, self._cycles_before, self._cost_usd = counted(left)
+        for labels, total in saved(REPORTED_RESTARTS):
+            self._prior_restarts[labels["actor"], labels["reason"]] = total
+        for labels, since in saved(PARKED):
+            self._mark_parked(labels["strategy"], since)
+        self._totals, self._signals, self._prior_cycles, self._cost_usd = sum_saved_samples(saved)
 
     @contextmanager
-    def restarts_reported(self) -> Iterator[list[Sample]]:
+    def hold_restart_samples(self) -> Iterator[list[Sample]]:
         """What the last report told of restarts, for a successor to count on from; no other is taken meanwhile."""
         with self._lock:
-            told = {
+            reported = {
                 (each.name, reason): n for each in self._children.values() for reason, n in each.restart_reasons.items()
             }
             yield [
                 Sample(REPORTED_RESTARTS, {"actor": actor, "reason": reason}, total)
-                for (actor, reason), total in (told or self._restarts_before).items()
+                for (actor, reason), total in (reported or self._prior_restarts).items()
             ]
 
     # events
 
-    def reported(self, report: SupervisorReport, now: float) -> None:
+    def on_supervisor_report(self, report: SupervisorReport, now: float) -> None:
         """The supervisor's view replaces the one before; whoever is gone from it is forgotten."""
         with self._lock:
             self._supervisor_pid, self._reported_at = report.pid, now
             children = {child.name: child for child in report.children}
             for name in self._children.keys() - children.keys():
-                self._forget(name)
+                self._remove_series(name)
             for name, child in children.items():
                 self._count_restarts(child)
-                self._note_up(child)
+                self._set_up_gauge(child)
                 if child.state == "running":
-                    self._note_running(name.removeprefix(STRATEGY_PREFIX))
+                    self._clear_parked(name.removeprefix(STRATEGY_PREFIX))
                 if child.memory_bytes is not None:
                     self._metrics.actor_memory.labels(name).set(child.memory_bytes)
             self._children = children
-            self._restarts_before.clear()  # they told what the first report tells once more
+            self._prior_restarts.clear()  # they told what the first report tells once more
 
-    def parked(self, parked: ChildParked, unix_now: float) -> None:
+    def on_strategy_parked(self, parked: StrategyParked, unix_now: float) -> None:
         """The alarm outlives the child, whom the supervisor forgets as soon as its row is paused."""
         strategy = str(parked.strategy_id)
         with self._lock:
             if strategy not in self._parked:
-                self._park(strategy, unix_now)
+                self._mark_parked(strategy, unix_now)
 
-    def _park(self, strategy: str, since: float) -> None:
+    def _mark_parked(self, strategy: str, since: float) -> None:
         self._parked.add(strategy)
         self._metrics.parked.labels(strategy).set(since)
 
-    def cycle_finished(self, cycle: CycleFinished) -> None:
+    def on_cycle_finished(self, cycle: CycleFinished) -> None:
         strategy, metrics = str(cycle.strategy_id), self._metrics
         metrics.cycles.labels(strategy, cycle.outcome).inc()
         metrics.cycle_duration.observe(cycle.duration_s)
@@ -127,9 +127,9 @@ class Facts:
             if cycle.confidence is not None:
                 metrics.confidence.observe(cycle.confidence)
         with self._lock:
-            self._remember_cycle(strategy, cycle)
+            self._record_cycle(strategy, cycle)
 
-    def _remember_cycle(self, strategy: str, cycle: CycleFinished) -> None:
+    def _record_cycle(self, strategy: str, cycle: CycleFinished) -> None:
         before = self._cycles.get(strategy, {})
         if before.get("name") != cycle.name:
             if before:
@@ -138,7 +138,7 @@ class Facts:
         facts = cycle.model_dump(mode="json", exclude={"strategy_id", "action", "symbol", "confidence", "signal_id"})
         if cycle.breaker != before.get("breaker", "closed"):
             self._metrics.breaker_turns.labels(strategy, cycle.breaker).inc()
-        facts["cycles"] = before.get("cycles", self._cycles_before[strategy]) + 1
+        facts["cycles"] = before.get("cycles", self._prior_cycles[strategy]) + 1
         facts["missed_ticks"] += before.get("missed_ticks", 0)
         facts["signals"] = before.get("signals", {})
         decision = cycle.model_dump(mode="json", include={"action", "symbol", "confidence", "signal_id", "at"})
@@ -148,7 +148,7 @@ class Facts:
         self._totals["decisions"] += cycle.action is not None
         self._totals["faults"] += cycle.outcome == "fault"
 
-    def llm_called(self, call: LlmCalled) -> None:
+    def on_llm_called(self, call: LlmCalled) -> None:
         strategy, metrics = str(call.strategy_id), self._metrics
         metrics.llm_requests.labels(label(call.model), call.outcome).inc()
         metrics.llm_duration.observe(call.duration_s)
@@ -161,7 +161,7 @@ class Facts:
             self._totals["llm_tokens"] += call.prompt_tokens + call.completion_tokens
             self._cost_usd += float(call.cost_usd)
 
-    def signal_attempted(self, attempt: SignalAttempted) -> None:
+    def on_signal_attempted(self, attempt: SignalAttempted) -> None:
         self._metrics.signals.labels(attempt.outcome).inc()
         if attempt.outcome == SignalOutcome.DELIVERED:
             self._metrics.delivery.observe(max(0.0, attempt.age_s))
@@ -171,23 +171,23 @@ class Facts:
             if facts is not None:
                 facts["signals"][attempt.outcome] = facts["signals"].get(attempt.outcome, 0) + 1
 
-    def outbox_state(self, state: OutboxState, now: float) -> None:
+    def on_outbox_state(self, state: OutboxState, now: float) -> None:
         self._metrics.outbox_pending.set({(): state.pending})
         with self._lock:
             self._outbox_pending, self._outbox_counted_at = state.pending, now
 
-    def engine_state(self, state: EngineState, now: float) -> None:
+    def on_engine_state(self, state: EngineState, now: float) -> None:
         self._metrics.engine_held.set(state.is_held)
         if state.epoch is not None:
             self._metrics.engine_epoch.set(state.epoch)
         with self._lock:
-            self._engine, self._engine_told_at = state, now
+            self._engine, self._engine_reported_at = state, now
             self._waiting_since = None if state.state != "waiting" else self._waiting_since or now
 
-    def positions_unattended(self, counted: UnattendedPositions) -> None:
+    def on_unattended_positions(self, counted: UnattendedPositions) -> None:
         self._metrics.unattended.set({("paper",): counted.paper, ("live",): counted.live})
 
-    def limiter_state(self, state: LimiterState) -> None:
+    def on_limiter_state(self, state: LimiterState) -> None:
         model = label(state.model)
         for limit, used in state.used.items():
             self._metrics.limiter_used.labels(model, label(limit)).set(used)
@@ -202,34 +202,34 @@ class Facts:
             self._metrics.limiter_queue.set(sum(each.queue_length for each in self._limiter.values()))
             self._metrics.limiter_oldest.set(max(each.oldest_wait_s for each in self._limiter.values()))
 
-    def market_fetched(self, fetch: MarketFetched) -> None:
+    def on_market_fetched(self, fetch: MarketFetched) -> None:
         self._metrics.fetches.labels(label(fetch.venue), label(fetch.symbol), fetch.outcome).inc()
         self._metrics.fetch_duration.observe(fetch.duration_s)
 
     # readings
 
-    def problems(self, now: float, unix_now: float) -> list[str]:
+    def find_problems(self, now: float, unix_now: float) -> list[str]:
         """One sentence per fault of what all strategies share; empty when all is well."""
         with self._lock:
             if self._reported_at is None:
                 return ["the supervisor has not reported yet"]
             silence_s = now - self._reported_at
-            if silence_s > REPORT_LASTS_S:
+            if silence_s > REPORT_STALE_AFTER_S:
                 return [f"the supervisor has not reported for {silence_s:.0f} s"]
             shared = (child for child in self._children.values() if child.kind != "strategy")
             is_waiting = self._engine is not None and not self._engine.is_held
-            well = WELL | {"waiting"} if is_waiting else WELL  # who needs the lease waits for it
-            ill = [f"{child.name} is {child.state}" for child in shared if child.state not in well]
-            return ill + self._waits_for_database(now) + self._refusals(unix_now)
+            healthy = HEALTHY_STATES | {"waiting"} if is_waiting else HEALTHY_STATES  # who needs the lease waits for it
+            unhealthy = [f"{child.name} is {child.state}" for child in shared if child.state not in healthy]
+            return unhealthy + self._find_database_problems(now) + self._find_provider_problems(unix_now)
 
-    def _waits_for_database(self, now: float) -> list[str]:
+    def _find_database_problems(self, now: float) -> list[str]:
         """Told at once of an engine that has not begun, and of one at work when it lasts."""
         engine, since = self._engine, self._waiting_since
-        if engine is None or since is None or (engine.is_held and now - since < SHORT_OUTAGE_S):
+        if engine is None or since is None or (engine.is_held and now - since < OUTAGE_GRACE_S):
             return []
         return [f"the engine waits for its database: {engine.reason}"]
 
-    def _refusals(self, unix_now: float) -> list[str]:
+    def _find_provider_problems(self, unix_now: float) -> list[str]:
         """What the provider refuses: everything, a model for a while, or a model that is wanted for good."""
         account = {state.account_refused for state in self._limiter.values() if state.account_refused}
         found = [f"Groq refuses every request: {reason}" for reason in sorted(account)]
@@ -240,10 +240,10 @@ class Facts:
                 found.append(not_served(model, state.gone))
         return found
 
-    def status(self, now: float, unix_now: float) -> dict[str, Any]:
+    def build_status(self, now: float, unix_now: float) -> dict[str, Any]:
         """Everything a person or a program may want to see, as JSON; null is what nobody has told, or not lately."""
         with self._lock:
-            problems = self.problems(now, unix_now)
+            problems = self.find_problems(now, unix_now)
             return {
                 "at": unix_now,
                 "healthy": not problems,
@@ -252,31 +252,37 @@ class Facts:
                     "pid": self._supervisor_pid,
                     "report_age_s": None if self._reported_at is None else round(now - self._reported_at, 3),
                 },
-                "children": self._reported(),
-                "strategies": {key: self._seen(facts, unix_now) for key, facts in self._cycles.items()},
-                "engine": self._engine_seen(now),
-                "limiter": self._limits(),
+                "children": self._build_children_status(),
+                "strategies": {
+                    key: self._build_strategy_status(facts, unix_now) for key, facts in self._cycles.items()
+                },
+                "engine": self._build_engine_status(now),
+                "limiter": self._build_limiter_status(),
                 "outbox_pending": self._outbox_pending if now - self._outbox_counted_at <= OUTBOX_LASTS_S else None,
-                "totals": {**self._total(), "signals": dict(self._signals), "llm_cost_usd": round(self._cost_usd, 8)},
+                "totals": {
+                    **self._build_totals(),
+                    "signals": dict(self._signals),
+                    "llm_cost_usd": round(self._cost_usd, 8),
+                },
             }
 
-    def _reported(self) -> list[dict[str, Any]] | None:
+    def _build_children_status(self) -> list[dict[str, Any]] | None:
         return None if self._reported_at is None else [each.model_dump(mode="json") for each in self._children.values()]
 
-    def _limits(self) -> dict[str, dict[str, Any]] | None:
+    def _build_limiter_status(self) -> dict[str, dict[str, Any]] | None:
         return {model: each.model_dump(exclude={"model"}) for model, each in self._limiter.items()} or None
 
-    def _engine_seen(self, now: float) -> dict[str, Any] | None:
+    def _build_engine_status(self, now: float) -> dict[str, Any] | None:
         """None when the lease's actor has told nothing lately."""
-        if self._engine is None or now - self._engine_told_at > ENGINE_LASTS_S:
+        if self._engine is None or now - self._engine_reported_at > ENGINE_STALE_AFTER_S:
             return None
         return self._engine.model_dump()
 
-    def _total(self) -> dict[str, int]:
+    def _build_totals(self) -> dict[str, int]:
         return {name: self._totals[name] for name in ("cycles", "decisions", "faults", "llm_requests", "llm_tokens")}
 
     @staticmethod
-    def _seen(facts: dict[str, Any], unix_now: float) -> dict[str, Any]:
+    def _build_strategy_status(facts: dict[str, Any], unix_now: float) -> dict[str, Any]:
         decision = facts["last_decision"]
         if decision is not None:
             decision = decision | {"age_s": round(unix_now - decision["at"], 3)}
@@ -284,28 +290,28 @@ class Facts:
 
     # upkeep of series
 
-    def _note_up(self, child: ChildReport) -> None:
+    def _set_up_gauge(self, child: ChildReport) -> None:
         """Who waits for the database's lease is neither up nor down, and no alarm is due."""
         if child.state == "waiting" and self._engine is not None and not self._engine.is_held:
             with suppress(KeyError):
                 self._metrics.actor_up.remove(child.name)
         else:
-            self._metrics.actor_up.labels(child.name).set(child.state in WELL)
+            self._metrics.actor_up.labels(child.name).set(child.state in HEALTHY_STATES)
 
     def _count_restarts(self, child: ChildReport) -> None:
         """Turns the report's totals into a counter that never falls, also for a child that was forgotten meanwhile."""
         before = self._children.get(child.name)
         known = before.restart_reasons if before is not None else {}
         for reason, total in child.restart_reasons.items():
-            last = known.get(reason, self._restarts_before.get((child.name, reason), 0))
+            last = known.get(reason, self._prior_restarts.get((child.name, reason), 0))
             self._metrics.actor_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
 
-    def _note_running(self, strategy: str) -> None:
+    def _clear_parked(self, strategy: str) -> None:
         if strategy in self._parked:
             self._parked.remove(strategy)
             self._metrics.parked.remove(strategy)
 
-    def _forget(self, name: str) -> None:
+    def _remove_series(self, name: str) -> None:
         """A child that is gone leaves its counters, which must not fall, and takes its gauges, which would go stale."""
         for gauge in (self._metrics.actor_up, self._metrics.actor_memory):
             with suppress(KeyError):

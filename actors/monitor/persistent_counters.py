@@ -22,12 +22,12 @@ from engine.platform.metrics import PARKED
 
 logger = structlog.get_logger()
 
-_ADDS_UP: Final = frozenset({"counter", "histogram"})
+_CUMULATIVE_TYPES: Final = frozenset({"counter", "histogram"})
 Labels = dict[str, str]
-Key = tuple[str, frozenset[tuple[str, str]]]
+SampleKey = tuple[str, frozenset[tuple[str, str]]]
 
 
-class Scrape(NamedTuple):
+class CollectedMetrics(NamedTuple):
     """All families as they were at one moment; it collects for an encoder that takes a collector."""
 
     families: list[Metric]
@@ -36,81 +36,87 @@ class Scrape(NamedTuple):
         return self.families
 
 
-class Totals:
+class PersistentCounters:
     """The metrics of `counted` (this process) plus those that earlier monitors of the same `run` left in the file.
 
     `noted` gives samples that are no metrics and go into the file alone; while it is entered, they belong to `counted`.
     """
 
     def __init__(
-        self, counted: Collector, path: Path, run: str, noted: Callable[[], AbstractContextManager[list[Sample]]]
+        self,
+        collector: Collector,
+        path: Path,
+        run: str,
+        extra_samples: Callable[[], AbstractContextManager[list[Sample]]],
     ) -> None:
-        self._counted = counted
-        self._noted = noted
+        self._collector = collector
+        self._extra_samples = extra_samples
         self._path = path
         self._run = run
-        self._left: dict[str, list[Sample]] = {}
+        self._saved: dict[str, list[Sample]] = {}
         self._lock = threading.Lock()
         self._is_writable = True
 
-    def open(self) -> None:
+    def load(self) -> None:
         """Reads what an earlier monitor left; a damaged file, or that of another run, counts as none."""
         try:
             run, families = json.loads(self._path.read_text(encoding="utf-8"))
             if run == self._run:
-                self._left = {family: [Sample(*sample) for sample in samples] for family, samples in families.items()}
+                self._saved = {family: [Sample(*sample) for sample in samples] for family, samples in families.items()}
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            logger.warning("totals_unreadable", path=str(self._path), reason=str(error))
+            logger.warning("counters_unreadable", path=str(self._path), reason=str(error))
 
-    def left(self, name: str) -> list[tuple[Labels, float]]:
+    def get_saved_samples(self, name: str) -> list[tuple[Labels, float]]:
         """The samples of this name (with its ``_total``) that an earlier monitor left."""
         return [
-            (found.labels, found.value) for samples in self._left.values() for found in samples if found.name == name
+            (found.labels, found.value) for samples in self._saved.values() for found in samples if found.name == name
         ]
 
-    def scrape(self) -> Scrape:
+    def collect_and_save(self) -> CollectedMetrics:
         """Everything as of now, which is on disk when this returns. A disk that refuses costs that, not the answer."""
         with self._lock:
-            with self._noted() as notes:
-                families = list(self._counted.collect())
+            with self._extra_samples() as notes:
+                families = list(self._collector.collect())
             for family in families:
-                if family.type in _ADDS_UP:
-                    family.samples = _summed(family.samples, self._left.get(family.name, []))
+                if family.type in _CUMULATIVE_TYPES:
+                    family.samples = _add_samples(family.samples, self._saved.get(family.name, []))
             kept = {
-                family.name: family.samples for family in families if family.type in _ADDS_UP or family.name == PARKED
+                family.name: family.samples
+                for family in families
+                if family.type in _CUMULATIVE_TYPES or family.name == PARKED
             }
-            self._keep(kept | {"": notes})  # no metric is without a name
-        return Scrape(families)
+            self._save(kept | {"": notes})  # no metric is without a name
+        return CollectedMetrics(families)
 
-    def _keep(self, families: Mapping[str, Iterable[Sample]]) -> None:
+    def _save(self, families: Mapping[str, Iterable[Sample]]) -> None:
         kept = {name: [sample[:3] for sample in samples] for name, samples in families.items()}
         try:
             atomic_file.replace(self._path, json.dumps([self._run, kept], separators=(",", ":")))
         except OSError as error:
             if self._is_writable:
-                logger.warning("totals_not_written", path=str(self._path), reason=str(error))
+                logger.warning("counters_not_written", path=str(self._path), reason=str(error))
             self._is_writable = False
         else:
             self._is_writable = True
 
 
-def this_run() -> str:
+def supervisor_identity() -> str:
     """Names the supervisor above this process, whose restart begins all counters anew."""
     return identity.this_process(os.getppid())
 
 
-def _summed(now: list[Sample], before: list[Sample]) -> list[Sample]:
+def _add_samples(now: list[Sample], before: list[Sample]) -> list[Sample]:
     """Each sample of `now` with what it was `before`, and those that were only before."""
-    left = {_key(sample): sample for sample in before}
-    both = [_plus(sample, left.pop(_key(sample), None)) for sample in now]
-    return [*both, *left.values()]
+    remaining = {_sample_key(sample): sample for sample in before}
+    both = [_add_sample(sample, remaining.pop(_sample_key(sample), None)) for sample in now]
+    return [*both, *remaining.values()]
 
 
-def _plus(sample: Sample, before: Sample | None) -> Sample:
+def _add_sample(sample: Sample, before: Sample | None) -> Sample:
     return sample if before is None else sample._replace(value=sample.value + before.value)
 
 
-def _key(sample: Sample) -> Key:
+def _sample_key(sample: Sample) -> SampleKey:
     return sample.name, frozenset(sample.labels.items())

@@ -24,39 +24,39 @@ class Peers(Protocol):
         ...
 
 
-class Reply(pykka.ThreadingFuture[Any]):
+class ReplyFuture(pykka.ThreadingFuture[Any]):
     """A pykka future that can also call back, and that waits for another when it is set to one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._callback: Callable[[Reply], None] | None = None
+        self._callback: Callable[[ReplyFuture], None] | None = None
 
     def set(self, value: Any = None) -> None:
-        if isinstance(value, Reply):
-            value.then(self._follow)
+        if isinstance(value, ReplyFuture):
+            value.add_done_callback(self._chain)
             return
         super().set(value)
-        self._called_back()
+        self._run_callback()
 
     def set_exception(self, exc_info: Any = None) -> None:
         super().set_exception(exc_info)
-        self._called_back()
+        self._run_callback()
 
-    def then(self, callback: "Callable[[Reply], None]") -> None:
+    def add_done_callback(self, callback: "Callable[[ReplyFuture], None]") -> None:
         """Calls `callback(self)` once, as soon as there is a result, on the thread that sets it (or now)."""
         with self._condition:
             self._callback = callback
             done = self._result is not None
         if done:
-            self._called_back()
+            self._run_callback()
 
-    def _follow(self, other: "Reply") -> None:
+    def _chain(self, other: "ReplyFuture") -> None:
         try:
             self.set(other.get(timeout=0))
         except Exception:  # noqa: BLE001 - whatever the other holds is passed on
             self.set_exception()
 
-    def _called_back(self) -> None:
+    def _run_callback(self) -> None:
         with self._condition:
             callback, self._callback = self._callback, None
         if callback is not None:
@@ -71,7 +71,7 @@ class Actor(pykka.ThreadingActor):
 
     use_daemon_thread = True
     tick_every_s = 1.0
-    finished = False  # set by an actor whose work is over; its process then ends well
+    is_done = False  # set by an actor whose work is over; its process then ends well
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Actor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_future() -> pykka.Future[Any]:
-        return Reply()
+        return ReplyFuture()
 
     def on_receive(self, message: Any) -> Any:
         if isinstance(message, Tick):
@@ -95,11 +95,11 @@ class Actor(pykka.ThreadingActor):
         return self.tick(time.monotonic())
 
     @property
-    def queued(self) -> int:
+    def inbox_size(self) -> int:
         """How many messages it has not got to."""
         return cast("Queue[Any]", self.actor_inbox).qsize()
 
-    def launch(self) -> pykka.ActorRef[Self]:
+    def start_instance(self) -> pykka.ActorRef[Self]:
         """What pykka's `start` does after construction, for a host that needs the instance as well."""
         pykka.ActorRegistry.register(self.actor_ref)
         self._start_actor_loop()
@@ -112,12 +112,12 @@ class Actor(pykka.ThreadingActor):
         """Does what is due at monotonic `now`; returns the monotonic time of the next tick."""
         return now + self.tick_every_s
 
-    def wants_tick_after(self, message: Message) -> bool:  # noqa: ARG002 - for subclasses to decide
+    def should_tick_now(self, message: Message) -> bool:  # noqa: ARG002 - for subclasses to decide
         """Whether a told `message` brings the next tick forward to now."""
         return False
 
     def close(self, grace_s: float) -> None:
         """Ends the work within `grace_s`, leaving nothing half-done; called once, from the child's main thread."""
 
-    def receive(self, message: Message) -> Message | Reply | None:
+    def receive(self, message: Message) -> Message | ReplyFuture | None:
         raise TypeError(f"{type(self).__name__} does not know {type(message).__name__}")

@@ -22,10 +22,10 @@ import setproctitle
 import structlog
 import zmq
 
-from actors.runtime.actor import Actor, Reply
-from actors.runtime.heartbeat import Board, EndRequest
-from actors.runtime.messages import Failed, Message, Tick
-from actors.runtime.messaging import Door, Link
+from actors.runtime.actor import Actor, ReplyFuture
+from actors.runtime.heartbeat import HeartbeatTable, StopListener
+from actors.runtime.messages import ErrorReply, Message, Tick
+from actors.runtime.messaging import MessageClient, MessageServer
 from engine.platform import logs
 from engine.platform.errors import (
     EXIT_CONFIGURATION,
@@ -40,13 +40,13 @@ from engine.platform.settings.settings import Settings
 
 logger = structlog.get_logger()
 
-STRATEGY_DESCRIPTORS: Final = 256
-MOST_FAILED_CHECKS: Final = 3
-MOST_QUEUED: Final = 1_000  # messages that an actor has not got to; beyond them the door is not looked at
-_NO_ROOM_MS: Final = 20
-_CHECK_AGAIN_S: Final = 0.3
+MAX_STRATEGY_DESCRIPTORS: Final = 256
+MAX_FAILED_CHECKS: Final = 3
+MAX_INBOX_SIZE: Final = 1_000  # messages that an actor has not got to; beyond them the door is not looked at
+_INBOX_FULL_POLL_MS: Final = 20
+_RECHECK_S: Final = 0.3
 _TICK_SOON_S: Final = 0.05
-_ROOM_FOR_STACKS_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as data before it is ever touched
+_STACK_ALLOWANCE_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as data before it is ever touched
 
 
 class Service(Protocol):
@@ -57,7 +57,7 @@ class Service(Protocol):
 
     def start(self) -> None: ...
 
-    def healthy(self) -> bool: ...
+    def is_healthy(self) -> bool: ...
 
     def stop(self, grace_s: float) -> None: ...
 
@@ -72,38 +72,38 @@ class ServiceActor(Actor):
         super().__init__()
         self._service = service
         self.tick_every_s = getattr(service, "check_every_s", self.tick_every_s)
-        self._failed = 0
+        self._failed_checks = 0
 
     def open(self) -> None:
         """Returns when the service is well; the supervisor's patience with a start bounds it."""
         self._service.start()
-        while not self._service.healthy():
-            time.sleep(_CHECK_AGAIN_S)
+        while not self._service.is_healthy():
+            time.sleep(_RECHECK_S)
 
     def tick(self, now: float) -> float:
-        self._failed = 0 if self._service.healthy() else self._failed + 1
-        if self._failed >= MOST_FAILED_CHECKS:
-            raise RuntimeError(f"the service failed {self._failed} health checks of its own in a row")
-        return now + (_CHECK_AGAIN_S if self._failed else self.tick_every_s)
+        self._failed_checks = 0 if self._service.is_healthy() else self._failed_checks + 1
+        if self._failed_checks >= MAX_FAILED_CHECKS:
+            raise RuntimeError(f"the service failed {self._failed_checks} health checks of its own in a row")
+        return now + (_RECHECK_S if self._failed_checks else self.tick_every_s)
 
     def close(self, grace_s: float) -> None:
         self._service.stop(grace_s)
 
 
-class Host:
+class ActorHost:
     """Runs one actor: its door, its ticks, its heartbeat and its end."""
 
-    def __init__(self, actor: Actor, door: Door, beat: Callable[[float], None], deadline_s: float) -> None:
+    def __init__(self, actor: Actor, server: MessageServer, beat: Callable[[float], None], deadline_s: float) -> None:
         self._actor = actor
-        self._door = door
+        self._server = server
         self._beat = beat
         self._deadline_s = deadline_s
-        self._results: deque[Callable[[], None]] = deque()
-        self._awake, self._waker = socket.socketpair()
-        for end in (self._awake, self._waker):
+        self._scheduled_calls: deque[Callable[[], None]] = deque()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        for end in (self._wake_receiver, self._wake_sender):
             end.settimeout(0)
         self._next_tick: float | None = time.monotonic()
-        self._tick_by: float | None = None
+        self._requested_tick_at: float | None = None
         self.stopping = False
 
     def stop(self) -> None:
@@ -113,67 +113,71 @@ class Host:
 
     def run(self, lifeline: int) -> None:
         """Returns when asked to stop, or the actor is finished, or the supervisor gone; raises what a tick raised."""
-        ref = self._actor.launch()
+        ref = self._actor.start_instance()
         poller = zmq.Poller()
-        for waited in (self._awake, lifeline):
+        for waited in (self._wake_receiver, lifeline):
             poller.register(waited, zmq.POLLIN)
-        with self._awake, self._waker:
+        with self._wake_receiver, self._wake_sender:
             self._serve(ref, poller, lifeline)
 
     def _serve(self, ref: Any, poller: zmq.Poller, lifeline: int) -> None:
-        while not self.stopping and not self._actor.finished:
+        while not self.stopping and not self._actor.is_done:
             self._start_tick(ref)
-            has_room = self._actor.queued < MOST_QUEUED
-            poller.register(self._door.socket, zmq.POLLIN if has_room else 0)
-            ready = dict(poller.poll(self._wait_ms() if has_room else _NO_ROOM_MS))
+            has_room = self._actor.inbox_size < MAX_INBOX_SIZE
+            poller.register(self._server.socket, zmq.POLLIN if has_room else 0)
+            ready = dict(poller.poll(self._wait_ms() if has_room else _INBOX_FULL_POLL_MS))
             if lifeline in ready:
                 return
-            self._drain_wakes()
-            for message, answer in self._door.arrivals() if has_room else ():
-                self._pass_on(ref, message, answer)
+            self._run_scheduled_calls()
+            for message, answer in self._server.receive_all() if has_room else ():
+                self._dispatch(ref, message, answer)
 
     def _start_tick(self, ref: Any) -> None:
         if self._next_tick is not None and time.monotonic() >= self._next_tick:
             self._next_tick = None
-            ref.ask(Tick(), block=False).then(lambda done: self._later(lambda: self._ticked(done)))
+            ref.ask(Tick(), block=False).add_done_callback(
+                lambda done: self._call_on_loop(lambda: self._on_tick_done(done))
+            )
 
-    def _ticked(self, done: Reply) -> None:
+    def _on_tick_done(self, done: ReplyFuture) -> None:
         due = cast("float", done.get(timeout=0))
         self._next_tick = due
-        self._bring_forward()
+        self._reschedule_tick()
         # A tick may end after the next one was due, which has its whole time all the same.
         self._beat(max(due, time.monotonic()) + self._deadline_s)
 
-    def _bring_forward(self) -> None:
+    def _reschedule_tick(self) -> None:
         """To when a message wanted a tick by; one that came while a tick was under way waits for its end."""
-        if self._next_tick is not None and self._tick_by is not None:
-            self._next_tick = min(self._next_tick, self._tick_by)
-            self._tick_by = None
+        if self._next_tick is not None and self._requested_tick_at is not None:
+            self._next_tick = min(self._next_tick, self._requested_tick_at)
+            self._requested_tick_at = None
 
-    def _pass_on(self, ref: Any, message: Message, answer: Callable[[Message], None] | None) -> None:
-        if answer is None:
+    def _dispatch(self, ref: Any, message: Message, send_reply: Callable[[Message], None] | None) -> None:
+        if send_reply is None:
             ref.tell(message)
-            if self._actor.wants_tick_after(message):
-                self._tick_by = time.monotonic() + _TICK_SOON_S
-                self._bring_forward()
+            if self._actor.should_tick_now(message):
+                self._requested_tick_at = time.monotonic() + _TICK_SOON_S
+                self._reschedule_tick()
             return
-        ref.ask(message, block=False).then(lambda done: self._later(lambda: _answer(answer, done)))
+        ref.ask(message, block=False).add_done_callback(
+            lambda done: self._call_on_loop(lambda: _send_reply(send_reply, done))
+        )
 
-    def _later(self, action: Callable[[], None]) -> None:
+    def _call_on_loop(self, action: Callable[[], None]) -> None:
         """Runs `action` on the loop's own thread, which alone may touch the door."""
-        self._results.append(action)
+        self._scheduled_calls.append(action)
         self._wake()
 
-    def _drain_wakes(self) -> None:
+    def _run_scheduled_calls(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._awake.recv(4_096):
+            while self._wake_receiver.recv(4_096):
                 pass
-        while self._results:
-            self._results.popleft()()
+        while self._scheduled_calls:
+            self._scheduled_calls.popleft()()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is awake already, or has ended
-            self._waker.send(b"\0")
+            self._wake_sender.send(b"\0")
 
     def _wait_ms(self) -> int | None:
         return None if self._next_tick is None else max(0, math.ceil((self._next_tick - time.monotonic()) * 1000))
@@ -184,63 +188,69 @@ def run(request: dict[str, Any], supervisor: int) -> NoReturn:
 
     SIGTERM is blocked until it can be told whether the supervisor sent it.
     """
-    board = Board(request["board"])
-    end_request = EndRequest(board, request["slot"], supervisor)
-    end_request.listen()
+    heartbeats = HeartbeatTable(request["heartbeat_fd"])
+    stop_listener = StopListener(heartbeats, request["slot"], supervisor)
+    stop_listener.install_handler()
     setproctitle.setproctitle(f"sparky: {one_line(request['title'] or request['name'])}")  # seen in ps and top
-    last_words = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
-    with last_words.open("w", encoding="utf-8") as file:
+    crash_report = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
+    with crash_report.open("w", encoding="utf-8") as file:
         faulthandler.enable(file=file)
-        code = _live(request, board, end_request, last_words)
+        code = _run_to_exit_code(request, heartbeats, stop_listener, crash_report)
     os._exit(code)
 
 
-def _live(request: dict[str, Any], board: Board, end_request: EndRequest, last_words: Path) -> int:
+def _run_to_exit_code(
+    request: dict[str, Any], heartbeats: HeartbeatTable, stop_listener: StopListener, crash_report: Path
+) -> int:
     settings = Settings.unsealed(request["settings"])
     secrets = logs.secrets_of(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["title"], secrets)
     _limit_resources(request["memory_mb"])
     try:
-        _host(request, settings, board, end_request)
+        _run_actor(request, settings, heartbeats, stop_listener)
     except BadConfiguration as error:
-        _leave(last_words, str(error))
-        logger.error("cannot_run", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
+        _write_crash_report(crash_report, str(error))
+        logger.error("misconfigured", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
         return EXIT_CONFIGURATION
     except SparkyError as error:
-        _leave(last_words, str(error))
-        logger.error("cannot_go_on", reason=str(error))  # noqa: TRY400 - an expected failure, whose sentence says it all
+        _write_crash_report(crash_report, str(error))
+        logger.error("exiting", reason=str(error))  # noqa: TRY400 - an expected failure, whose sentence says it all
         return EXIT_TRY_AGAIN if isinstance(error, AnotherEngineRuns) else 1
     except BaseException as error:  # the boundary of the process: whatever it was, it is told and the process ends
-        _leave(last_words, logs.redact(traceback.format_exc()))
+        _write_crash_report(crash_report, logs.redact(traceback.format_exc()))
         logger.exception("crashed", reason=f"{type(error).__name__}: {error}")
         return 1
     return 0
 
 
-def _leave(last_words: Path, text: str) -> None:
+def _write_crash_report(path: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # a full disk; the log has it too, and the exit code must still say what it was
-        last_words.write_text(text, encoding="utf-8", errors="backslashreplace")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _host(request: dict[str, Any], settings: Settings, board: Board, end_request: EndRequest) -> None:
+def _run_actor(
+    request: dict[str, Any], settings: Settings, heartbeats: HeartbeatTable, stop_listener: StopListener
+) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_dir = Path(request["run_dir"])
-    door = Door(context, run_dir, request["name"])
-    actor = _actor(request, settings, Link(context, run_dir))
-    host = Host(actor, door, lambda promise: board.beat(request["slot"], promise), request["tick_deadline_s"])
-    end_request.pass_to(host.stop)
+    server = MessageServer(context, run_dir, request["name"])
+    actor = _create_actor(request, settings, MessageClient(context, run_dir))
+    host = ActorHost(
+        actor, server, lambda promise: heartbeats.beat(request["slot"], promise), request["tick_deadline_s"]
+    )
+    stop_listener.set_callback(host.stop)
     try:
         host.run(request["lifeline"])
     finally:
         actor.close(request["grace_s"])
 
 
-def _actor(request: dict[str, Any], settings: Settings, link: Link) -> Actor:
+def _create_actor(request: dict[str, Any], settings: Settings, peers: MessageClient) -> Actor:
     module, function = request["entry"].split(":")
     make = getattr(importlib.import_module(module), function)
     if request["kind"] == "service":
         return ServiceActor(make(settings, request["argument"]))
-    return cast("Actor", make(settings, link, request["argument"]))
+    return cast("Actor", make(settings, peers, request["argument"]))
 
 
 def _limit_resources(memory_mb: int | None) -> None:
@@ -249,19 +259,19 @@ def _limit_resources(memory_mb: int | None) -> None:
     if memory_mb is None:
         return
     now_bytes = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-    most_bytes = now_bytes + _ROOM_FOR_STACKS_BYTES + memory_mb * 1024 * 1024
+    most_bytes = now_bytes + _STACK_ALLOWANCE_BYTES + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (STRATEGY_DESCRIPTORS, STRATEGY_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_STRATEGY_DESCRIPTORS, MAX_STRATEGY_DESCRIPTORS))
 
 
-def _answer(answer: Callable[[Message], None], done: Reply) -> None:
+def _send_reply(send: Callable[[Message], None], done: ReplyFuture) -> None:
     try:
         reply = done.get(timeout=0)
     except Skip as skip:
-        reply = Failed(kind=skip.kind, reason=str(skip))
+        reply = ErrorReply(kind=skip.kind, reason=str(skip))
     except Exception as error:  # one bad ask must not end an actor that all the others share
         logger.exception("ask_failed", reason=str(error))
-        reply = Failed(kind="error", reason=f"{type(error).__name__}: {error}")
+        reply = ErrorReply(kind="error", reason=f"{type(error).__name__}: {error}")
     if reply is not None:
         with contextlib.suppress(zmq.Again):
-            answer(reply)
+            send(reply)

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from actors.runtime.messages import WantedStrategy
+from actors.runtime.messages import DesiredStrategy
 
-Kind = Literal["actor", "service", "strategy"]
+ChildKind = Literal["actor", "service", "strategy"]
 
 
-class Restart(StrEnum):
+class RestartPolicy(StrEnum):
     """When a child that ended is started again.
 
     PERMANENT: always. TRANSIENT: only when it did not end well; ending well counts as having become ready.
@@ -29,28 +29,28 @@ class ChildSpec:
     """One child.
 
     `entry` is ``module:function``; the function gets (settings, peers, argument) for actors and strategies, and
-    (settings, argument) for services. `settings` is `Settings.sealed()` of what this child may know, `heeds` the part
-    of them that it uses: specs that differ in nothing but the rest are equal, and so is a child that has been renamed.
-    Children of a stage start when all of the stage before are ready, and stop after all of the stages above;
-    `closes_at` names another stage to stop in. Who `needs_lease` runs only while this engine holds the database's.
+    (settings, argument) for services. `settings` is `Settings.sealed()` of what this child may know, `restart_key` the
+    part of them that it uses: specs that differ in nothing but the rest are equal, and so is a child that has been
+    renamed. Children of a stage start when all of the stage before are ready, and stop after all of the stages above;
+    `stop_stage` names another stage to stop in. Who `needs_lease` runs only while this engine holds the database's.
     Deadlines and grace are seconds.
     """
 
     name: str
     entry: str
-    kind: Kind
+    kind: ChildKind
     stage: int
     settings: SecretStr = field(compare=False)
     argument: str = ""
     title: str = field(default="", compare=False)
-    restart: Restart = Restart.PERMANENT
+    restart: RestartPolicy = RestartPolicy.PERMANENT
     start_deadline_s: float = 30.0
     tick_deadline_s: float = 15.0
     grace_s: float = 3.0
     memory_mb: int | None = None
     death_signal: int = signal.SIGKILL  # what the kernel sends to the child when the supervisor dies
-    heeds: SecretStr | None = None
-    closes_at: int | None = None
+    restart_key: SecretStr | None = None
+    stop_stage: int | None = None
     needs_lease: bool = False
 
     @property
@@ -59,13 +59,13 @@ class ChildSpec:
         return UUID(self.argument.partition("/")[0])
 
     @property
-    def closing_stage(self) -> int:
-        return self.stage if self.closes_at is None else self.closes_at
+    def effective_stop_stage(self) -> int:
+        return self.stage if self.stop_stage is None else self.stop_stage
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SupervisionPlan:
     """Who is to run: the fixed children, and how the spec of a strategy is made that the roster wants."""
 
     fixed: tuple[ChildSpec, ...]
-    strategy: Callable[[WantedStrategy], ChildSpec]
+    build_strategy_spec: Callable[[DesiredStrategy], ChildSpec]

@@ -25,14 +25,14 @@ from actors.runtime.heartbeat import ignore_signals
 
 logger = structlog.get_logger()
 
-REQUEST_LIMIT: Final = 64 * 1024
+MAX_REQUEST_BYTES: Final = 64 * 1024
 _PRELOAD: Final = ("actors.runtime.child_main", "actors.strategy", "engine.store.transport.supabase")
-_REHEARSALS: Final = 10  # the interpreter rewrites a function when it has been called so often
+_WARMUP_CYCLES: Final = 10  # the interpreter rewrites a function when it has been called so often
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _M_ARENA_MAX: Final = -8
-_THREADS_END_S: Final = 5.0  # a thread that was joined may be the kernel's for another moment
-_LOOK_AGAIN_S: Final = 0.005
+_THREAD_EXIT_TIMEOUT_S: Final = 5.0  # a thread that was joined may be the kernel's for another moment
+_RECHECK_S: Final = 0.005
 
 
 def prctl(option: int, value: int) -> None:
@@ -64,9 +64,9 @@ def main(requests: socket.socket, supervisor: int) -> None:
     die_with_parent(signal.SIGKILL)
     ignore_signals()
     warm_up()
-    await_single_thread(_THREADS_END_S)
+    wait_for_single_thread(_THREAD_EXIT_TIMEOUT_S)
     requests.send(b"{}")
-    while request := requests.recv(REQUEST_LIMIT):
+    while request := requests.recv(MAX_REQUEST_BYTES):
         try:
             answer: dict[str, Any] = {"pid": _fork_twice(requests, json.loads(request), supervisor)}
         except OSError as error:
@@ -83,24 +83,24 @@ def warm_up() -> None:
     _libc().mallopt(_M_ARENA_MAX, 1)  # a heap for each of a child's threads is waste where one thread runs at a time
     for module in _PRELOAD:
         importlib.import_module(module)
-    importlib.import_module("actors.warmup.cycles").rehearse_often(_REHEARSALS)
+    importlib.import_module("actors.warmup.cycles").run_warmup_cycles(_WARMUP_CYCLES)
     gc.freeze()
 
 
-def await_single_thread(within_s: float) -> bool:
+def wait_for_single_thread(within_s: float) -> bool:
     """Whether this process has one thread, at the latest after `within_s`. Others are told of: a fork may copy a lock
     that one of them holds, and leave it locked for ever."""
     until = time.monotonic() + within_s
     while len(threads := list(Path("/proc/self/task").iterdir())) > 1:
         if time.monotonic() > until:
-            names = [_name_of(thread) for thread in threads]
+            names = [_read_thread_name(thread) for thread in threads]
             logger.warning("fork_server_has_threads", threads=len(names), names=", ".join(names))
             return False
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_RECHECK_S)
     return True
 
 
-def _name_of(thread: Path) -> str:
+def _read_thread_name(thread: Path) -> str:
     try:
         return (thread / "comm").read_text().strip()
     except OSError:
@@ -117,10 +117,10 @@ def _fork_twice(requests: socket.socket, request: dict[str, Any], supervisor: in
         finally:
             os.close(writer)
         os.waitpid(between, 0)
-        told = pipe.read()
-    if not told:
+        reported = pipe.read()
+    if not reported:
         raise BlockingIOError("no second process could be forked")
-    return int(told)
+    return int(reported)
 
 
 def _fork_again(requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], supervisor: int) -> NoReturn:
@@ -132,7 +132,7 @@ def _fork_again(requests: socket.socket, pipe: tuple[int, int], request: dict[st
             _run_child(requests, pipe, request, between, supervisor)
         os.write(pipe[1], str(child).encode())
     finally:
-        _leave_at_once(0)
+        _exit_now(0)
 
 
 def _run_child(
@@ -147,16 +147,16 @@ def _run_child(
         die_with_parent(request["death_signal"])
         gc.enable()
         if os.getppid() != supervisor:
-            _leave_at_once(1)
+            _exit_now(1)
         from actors.runtime import child_main
 
         child_main.run(request, supervisor)
     except BaseException:  # noqa: BLE001 - the end of a forked process: nothing may return into the server's loop
         traceback.print_exc()
-    _leave_at_once(1)
+    _exit_now(1)
 
 
-def _leave_at_once(code: int) -> NoReturn:
+def _exit_now(code: int) -> NoReturn:
     sys.stderr.flush()
     os._exit(code)
 

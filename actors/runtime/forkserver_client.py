@@ -15,8 +15,8 @@ from typing import Any, Final
 import structlog
 
 from actors.runtime import restart_policy
-from actors.runtime.forkserver import REQUEST_LIMIT
-from actors.runtime.heartbeat import ENDING_SIGNALS
+from actors.runtime.forkserver import MAX_REQUEST_BYTES
+from actors.runtime.heartbeat import TERMINATING_SIGNALS
 
 _NAMES: Final = frozenset(
     {
@@ -44,12 +44,12 @@ _NAMES: Final = frozenset(
         "NO_PROXY",
     }
 )
-_BEGINNINGS: Final = ("LC_", "LD_", "MALLOC_", "PYTHON", "COVERAGE_", "COV_CORE_")
+_PREFIXES: Final = ("LC_", "LD_", "MALLOC_", "PYTHON", "COVERAGE_", "COV_CORE_")
 
 
-def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+def filter_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The part of `environ` that children may have: known to be needed, whatever else this host's people keep there."""
-    return {name: value for name, value in environ.items() if name.upper() in _NAMES or name.startswith(_BEGINNINGS)}
+    return {name: value for name, value in environ.items() if name.upper() in _NAMES or name.startswith(_PREFIXES)}
 
 
 # The supervisor's end of the fork server: starts it, asks it for children, and never waits longer than for one fork.
@@ -59,11 +59,11 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 logger = structlog.get_logger()
 
-FORK_DEADLINE_S: Final = 1.5  # nobody is watched meanwhile, and whoever hangs must be killed within 2 s
-WARM_UP_DEADLINE_S: Final = 60.0
+FORK_TIMEOUT_S: Final = 1.5  # nobody is watched meanwhile, and whoever hangs must be killed within 2 s
+WARM_UP_TIMEOUT_S: Final = 60.0
 
 
-class Spawner:
+class ForkServerClient:
     """`descriptors` are those that every child inherits.
 
     `losses` counts the servers that were lost since one of them last gave us a child; before `due_at` none is launched.
@@ -72,9 +72,9 @@ class Spawner:
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._descriptors = descriptors
         self._server: subprocess.Popen[bytes] | None = None
-        self._requests: socket.socket | None = None
-        self._warm_by: float | None = None  # None once it is warm
-        self._is_refused = False
+        self._socket: socket.socket | None = None
+        self._warm_up_deadline: float | None = None  # None once it is warm
+        self._is_failing = False
         self.losses = 0
         self.due_at = 0.0
 
@@ -89,18 +89,18 @@ class Spawner:
 
         Raises OSError or ValueError when the server is lost, or does not answer in time: then it must be ended.
         """
-        if self._requests is None and time.monotonic() < self.due_at:
+        if self._socket is None and time.monotonic() < self.due_at:
             return None
-        requests = self._requests or self._launch()
-        if self._warm_by is not None and not self._has_warmed_up(requests, self._warm_by):
+        requests = self._socket or self._start_server()
+        if self._warm_up_deadline is not None and not self._is_warm(requests, self._warm_up_deadline):
             return None
         answer: dict[str, Any] = {"error": "the child's settings are too large"}
-        if len(request) <= REQUEST_LIMIT:
+        if len(request) <= MAX_REQUEST_BYTES:
             requests.send(request)
-            answer = json.loads(requests.recv(REQUEST_LIMIT))
-        if ("error" in answer) != self._is_refused:
-            self._is_refused = "error" in answer
-            logger.warning("fork_refused" if self._is_refused else "forks_again", reason=answer.get("error"))
+            answer = json.loads(requests.recv(MAX_REQUEST_BYTES))
+        if ("error" in answer) != self._is_failing:
+            self._is_failing = "error" in answer
+            logger.warning("fork_failed" if self._is_failing else "fork_recovered", reason=answer.get("error"))
         pid: int | None = answer.get("pid")
         self.losses = 0 if pid is not None else self.losses
         return pid
@@ -110,63 +110,63 @@ class Spawner:
         if self._server is not None:
             self._server.kill()
             self._server.wait()
-        self._forget()
+        self._reset()
 
-    def end(self, reason: str) -> None:
+    def discard(self, reason: str) -> None:
         """Gives up a server that is of no use; a later request brings another."""
         self.close()
-        self._note_loss(reason)
+        self._record_loss(reason)
 
-    def note_end(self, status: int) -> None:
+    def on_exit(self, status: int) -> None:
         """The server has been reaped with wait `status`: nobody may wait for it or signal it again."""
         if self._server is not None:
             self._server.returncode = status
-        self._forget()
-        self._note_loss(restart_policy.describe_exit(status))
+        self._reset()
+        self._record_loss(restart_policy.describe_exit(status))
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._server = None
-        if self._requests is not None:
-            self._requests.close()
-            self._requests = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def _note_loss(self, reason: str) -> None:
+    def _record_loss(self, reason: str) -> None:
         self.losses += 1
-        wait_s = restart_policy.wait_before_restart(self.losses, random.random())  # noqa: S311 - jitter
+        wait_s = restart_policy.restart_backoff_s(self.losses, random.random())  # noqa: S311 - jitter
         self.due_at = time.monotonic() + wait_s
         logger.warning("fork_server_lost", reason=reason, losses=self.losses)
 
-    def _launch(self) -> socket.socket:
+    def _start_server(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(0)
-        with theirs, _signals_held():
+        with theirs, _block_signals():
             self._server = subprocess.Popen(
                 [sys.executable, "-P", "-m", "actors.runtime.forkserver", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(), *self._descriptors),
                 stdin=subprocess.DEVNULL,
-                env=inherited(os.environ),
+                env=filter_environment(os.environ),
             )
-        self._requests, self._warm_by = ours, time.monotonic() + WARM_UP_DEADLINE_S
+        self._socket, self._warm_up_deadline = ours, time.monotonic() + WARM_UP_TIMEOUT_S
         return ours
 
-    def _has_warmed_up(self, requests: socket.socket, by: float) -> bool:
+    def _is_warm(self, requests: socket.socket, deadline: float) -> bool:
         try:
-            hello = requests.recv(REQUEST_LIMIT)
+            hello = requests.recv(MAX_REQUEST_BYTES)
         except BlockingIOError:
-            if time.monotonic() > by:
+            if time.monotonic() > deadline:
                 raise TimeoutError("the fork server did not warm up in time") from None
             return False
         if not hello:
             raise ConnectionError("the fork server ended while it warmed up")
-        requests.settimeout(FORK_DEADLINE_S)
-        self._warm_by = None
+        requests.settimeout(FORK_TIMEOUT_S)
+        self._warm_up_deadline = None
         return True
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def _block_signals() -> Iterator[None]:
     """A process started meanwhile inherits that they are blocked, until it has said what is to become of each."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *ENDING_SIGNALS})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *TERMINATING_SIGNALS})
     try:
         yield
     finally:

@@ -36,14 +36,14 @@ class Tick(Message):
     """The child's own loop asks its actor to do what is due; the reply is the monotonic time of the next tick."""
 
 
-class Failed(Message):
+class ErrorReply(Message):
     """Reply to an ask that could not be served; `kind` is one short word, as that of a `Skip`."""
 
     kind: str
     reason: str
 
 
-class Done(Message):
+class Ack(Message):
     """Reply that only says that it happened."""
 
 
@@ -57,20 +57,20 @@ class StrategyEnded(Message):
 # roster and supervisor
 
 
-class WantedStrategy(Frozen):
+class DesiredStrategy(Frozen):
     id: UUID
     name: str
     cadence_s: float
     revision: str  # changes whenever the row does
 
 
-class Wanted(Message):
+class DesiredStrategies(Message):
     """Roster to supervisor: exactly these strategies should run."""
 
-    strategies: tuple[WantedStrategy, ...]
+    strategies: tuple[DesiredStrategy, ...]
 
 
-class EngineHeld(Message):
+class LeaseDeadline(Message):
     """Lease actor to supervisor: whoever needs the lease may run until `stop_by` (monotonic seconds), then no more.
 
     0 once it is lost.
@@ -79,7 +79,7 @@ class EngineHeld(Message):
     stop_by: float
 
 
-class ChildParked(Message):
+class StrategyParked(Message):
     """Supervisor to roster: this strategy will not be restarted; write the reason into its row.
 
     `revision` is that of the row by which it ran: a row that has changed since is not meant.

@@ -17,15 +17,15 @@ from pydantic import ValidationError
 from zmq.utils.monitor import parse_monitor_message
 
 from actors.runtime.actor import M
-from actors.runtime.messages import Ask, Failed, Message
+from actors.runtime.messages import Ask, ErrorReply, Message
 from engine.platform.errors import Skip
 
 logger = structlog.get_logger()
 
-_HIGH_WATER = 1_000
-_MOST_LINES = 64
-_CONNECT_MS = 250
-_LARGEST_MESSAGE = 4 * 1024 * 1024
+_HIGH_WATER_MARK = 1_000
+_MAX_CONNECTIONS = 64
+_CONNECT_TIMEOUT_MS = 250
+_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 
 def address(run_dir: Path, name: str) -> str:
@@ -36,11 +36,11 @@ def _path(run_dir: Path, name: str) -> str:
     return f"{run_dir}/{name}.sock"
 
 
-def pack(message: Message) -> tuple[bytes, bytes]:
+def encode(message: Message) -> tuple[bytes, bytes]:
     return type(message).__name__.encode(), message.model_dump_json().encode()
 
 
-def unpack(kind: bytes, body: bytes) -> Message:
+def decode(kind: bytes, body: bytes) -> Message:
     """The message in two frames. Raises ValueError when the type is unknown or the fields do not fit it."""
     found = Message.named(kind.decode(errors="replace"))
     if found is None:
@@ -48,7 +48,7 @@ def unpack(kind: bytes, body: bytes) -> Message:
     return found.model_validate_json(body)
 
 
-class Link:
+class MessageClient:
     """Reaches actors in other processes. May be used from any thread; each keeps its own sockets.
 
     A peer that is away is tried again after `retry_ms`: first, and at most.
@@ -71,83 +71,83 @@ class Link:
 
         What was asked of a peer that died is asked again of its successor: an ask must be safe to repeat.
         """
-        line, packed, answer = self._line(name), pack(message), None
+        connection, encoded, answer = self._get_connection(name), encode(message), None
         while answer is None:
-            line.wait_for_peer(message.deadline)
+            connection.wait_for_peer(message.deadline)
             serial = next(self._serials).to_bytes(8, "big")
-            line.socket.send_multipart([serial, *packed])
-            answer = line.answer(serial, message.deadline)
-        return _expect(name, unpack(*answer), reply)
+            connection.socket.send_multipart([serial, *encoded])
+            answer = connection.wait_for_reply(serial, message.deadline)
+        return _check_reply(name, decode(*answer), reply)
 
     def tell(self, name: str, message: Message) -> None:
         """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`.
 
         Only the first one to a peer that listens waits for the connection: a millisecond, at most a quarter second.
         """
-        line = self._line(name)
-        line.keep_watch_short()
+        connection = self._get_connection(name)
+        connection.drain_connection_events()
         try:
-            line.socket.send_multipart([b"", *pack(message)], zmq.NOBLOCK)
+            connection.socket.send_multipart([b"", *encode(message)], zmq.NOBLOCK)
         except zmq.ZMQError:
             self.dropped += 1
 
-    def _line(self, name: str) -> "_Line":
+    def _get_connection(self, name: str) -> "_Connection":
         """The thread's line to `name`, the most recently used last; the one unused for longest makes room."""
-        lines: dict[str, _Line] = self._local.__dict__.setdefault("lines", {})
-        if name in lines:
-            lines[name] = lines.pop(name)
-            return lines[name]
-        if len(lines) >= _MOST_LINES:
-            lines.pop(next(iter(lines))).close()
-        lines[name] = _Line(_dealer(self._context, self._retry_ms), self._run_dir, name)
-        return lines[name]
+        connections: dict[str, _Connection] = self._local.__dict__.setdefault("lines", {})
+        if name in connections:
+            connections[name] = connections.pop(name)
+            return connections[name]
+        if len(connections) >= _MAX_CONNECTIONS:
+            connections.pop(next(iter(connections))).close()
+        connections[name] = _Connection(_create_dealer(self._context, self._retry_ms), self._run_dir, name)
+        return connections[name]
 
 
-class _Line:
+class _Connection:
     """A socket to one peer, and whether the connection is still the one on which something was asked."""
 
     def __init__(self, dealer: "zmq.Socket[bytes]", run_dir: Path, name: str) -> None:
         self._name = name
-        self._connections = 0
-        self._is_cut = False
+        self._connection_count = 0
+        self._is_disconnected = False
         self._events: zmq.Socket[bytes] | None = None
         self.socket = dealer
         self.socket.connect(address(run_dir, name))
-        if _listens(run_dir, name):  # so that the first tell finds a peer that is there connected
-            self.socket.poll(_CONNECT_MS, zmq.POLLOUT)
+        if _is_listening(run_dir, name):  # so that the first tell finds a peer that is there connected
+            self.socket.poll(_CONNECT_TIMEOUT_MS, zmq.POLLOUT)
 
     def wait_for_peer(self, deadline: float) -> None:
         """Returns when a message would go to a living peer. Raises Skip when there is none by `deadline`."""
-        events = self._watched()
+        events = self._get_event_socket()
         while True:
-            self._hear(events)
-            if not self._is_cut and self.socket.poll(0, zmq.POLLOUT):
+            self._read_connection_events(events)
+            if not self._is_disconnected and self.socket.poll(0, zmq.POLLOUT):
                 return
-            if not _ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
+            if not _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
                 raise Skip(f"no_{self._name}", f"{self._name} is not there")
 
-    def answer(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
+    def wait_for_reply(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
         """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.
 
         Raises Skip when there is neither by `deadline`.
         """
-        events, asked_on = self._watched(), self._connections
-        while self._connections == asked_on:
-            ready = _ready({events: zmq.POLLIN, self.socket: zmq.POLLIN}, deadline)
+        events, asked_connection = self._get_event_socket(), self._connection_count
+        while self._connection_count == asked_connection:
+            ready = _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLIN}, deadline)
             if self.socket in ready:
                 answered, kind, body = self.socket.recv_multipart()
                 if answered == serial:  # anything else answers an ask that was given up
                     return kind, body
             elif events in ready:
-                self._hear(events)
+                self._read_connection_events(events)
             else:
                 raise Skip(f"no_{self._name}", f"{self._name} did not answer in time")
         return None
 
-    def keep_watch_short(self) -> None:
+    def drain_connection_events(self) -> None:
         """ZeroMQ's own thread, which serves all sockets of the process, stands still when nobody reads many events."""
         if self._events is not None:
-            self._hear(self._events)
+            self._read_connection_events(self._events)
 
     def close(self) -> None:
         if self._events is not None:
@@ -155,61 +155,61 @@ class _Line:
             self._events.close()
         self.socket.close()
 
-    def _watched(self) -> "zmq.Socket[bytes]":
+    def _get_event_socket(self) -> "zmq.Socket[bytes]":
         """Events of the connection from the first ask on; a line that only tells needs none, nor would it read them."""
         if self._events is None:
             self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         return self._events
 
-    def _hear(self, events: "zmq.Socket[bytes]") -> None:
+    def _read_connection_events(self, events: "zmq.Socket[bytes]") -> None:
         while events.poll(0):
             event = parse_monitor_message(events.recv_multipart())["event"]
-            self._is_cut = event == zmq.EVENT_DISCONNECTED
-            self._connections += not self._is_cut
+            self._is_disconnected = event == zmq.EVENT_DISCONNECTED
+            self._connection_count += not self._is_disconnected
 
 
-class Door:
+class MessageServer:
     """An actor's own address: where asks and tells come in and replies go out. Belongs to one thread."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path, name: str) -> None:
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 200)
-        self.socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
+        self.socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
         self.socket.bind(address(run_dir, name))
 
-    def arrivals(self) -> Iterator[tuple[Message, Callable[[Message], None] | None]]:
+    def receive_all(self) -> Iterator[tuple[Message, Callable[[Message], None] | None]]:
         """All that has arrived, each with the function that replies to it (None for a tell). Never blocks."""
-        for _ in range(_HIGH_WATER):
+        for _ in range(_HIGH_WATER_MARK):
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            arrival = self._opened(frames)
+            arrival = self._decode_frames(frames)
             if arrival is not None:
                 yield arrival
 
-    def _opened(self, frames: list[bytes]) -> tuple[Message, Callable[[Message], None] | None] | None:
+    def _decode_frames(self, frames: list[bytes]) -> tuple[Message, Callable[[Message], None] | None] | None:
         try:
             peer, serial, kind, body = frames
-            message = unpack(kind, body)
+            message = decode(kind, body)
         except (ValueError, ValidationError) as error:
             logger.warning("message_refused", reason=str(error).splitlines()[0])
             return None
         if serial == b"":
             return message, None
 
-        def answer(reply: Message) -> None:
-            self.socket.send_multipart([peer, serial, *pack(reply)], zmq.NOBLOCK)
+        def send_reply(reply: Message) -> None:
+            self.socket.send_multipart([peer, serial, *encode(reply)], zmq.NOBLOCK)
 
-        return message, answer
+        return message, send_reply
 
 
-def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", retry_ms: tuple[int, int]) -> "zmq.Socket[bytes]":
+def _create_dealer(context: "zmq.Context[zmq.Socket[bytes]]", retry_ms: tuple[int, int]) -> "zmq.Socket[bytes]":
     dealer = context.socket(zmq.DEALER)
     dealer.setsockopt(zmq.LINGER, 200)
-    dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER)
-    dealer.setsockopt(zmq.MAXMSGSIZE, _LARGEST_MESSAGE)
+    dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+    dealer.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
     dealer.setsockopt(zmq.RECONNECT_IVL, retry_ms[0])
     dealer.setsockopt(zmq.RECONNECT_IVL_MAX, retry_ms[1])
     # Queue only towards a peer that is there: what was meant for a dead one must not reach its successor late.
@@ -217,28 +217,28 @@ def _dealer(context: "zmq.Context[zmq.Socket[bytes]]", retry_ms: tuple[int, int]
     return dealer
 
 
-def _listens(run_dir: Path, name: str) -> bool:
+def _is_listening(run_dir: Path, name: str) -> bool:
     """Whether somebody takes connections at the address now."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(0)
         return probe.connect_ex(_path(run_dir, name)) == 0
 
 
-def _ready(waited: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dict[zmq.Socket[bytes], int]":
+def _poll_ready(events: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dict[zmq.Socket[bytes], int]":
     """Which of them are ready for what they wait for; none when that was not by `deadline`."""
     poller = zmq.Poller()
-    for each, event in waited.items():
+    for each, event in events.items():
         poller.register(each, event)
-    return dict(poller.poll(_ms_until(deadline)))
+    return dict(poller.poll(_remaining_ms(deadline)))
 
 
-def _expect(name: str, message: Message, reply: type[M]) -> M:
-    if isinstance(message, Failed):
+def _check_reply(name: str, message: Message, reply: type[M]) -> M:
+    if isinstance(message, ErrorReply):
         raise Skip(message.kind, message.reason)
     if not isinstance(message, reply):
         raise TypeError(f"{name} answered {type(message).__name__}, not {reply.__name__}")
     return message
 
 
-def _ms_until(deadline: float) -> int:
+def _remaining_ms(deadline: float) -> int:
     return max(0, round((deadline - time.monotonic()) * 1000))

@@ -12,75 +12,75 @@ from typing import Final, Self
 
 import zmq
 
-from actors.runtime.heartbeat import ENDING_SIGNALS
+from actors.runtime.heartbeat import TERMINATING_SIGNALS
 
-SAME_ORDER_S: Final = 2.0  # `timeout` and process managers signal the supervisor, and its group, and so it again
-_STOPS: Final = frozenset({signal.SIGTERM, *ENDING_SIGNALS}) - {signal.SIGHUP, signal.SIGUSR1}
+REPEATED_SIGNAL_S: Final = 2.0  # `timeout` and process managers signal the supervisor, and its group, and so it again
+_STOP_SIGNALS: Final = frozenset({signal.SIGTERM, *TERMINATING_SIGNALS}) - {signal.SIGHUP, signal.SIGUSR1}
 
 
 @dataclass
-class Orders:
+class SignalFlags:
     """What signals ask for; only noted, since a handler may run between any two steps of the supervisor's loop.
 
     `clock` gives monotonic seconds.
     """
 
     stop: bool = False
-    hurry: bool = False  # told to stop again, later than one order may be repeated
-    reread: bool = False
+    force: bool = False  # told to stop again, later than one order may be repeated
+    reload: bool = False
     dump: bool = False
     clock: Callable[[], float] = time.monotonic
-    _told_at: float | None = None
+    _first_stop_at: float | None = None
 
-    def note(self, number: int, _frame: FrameType | None) -> None:
+    def handle(self, number: int, _frame: FrameType | None) -> None:
         """A signal handler. SIGCHLD orders nothing: it is only to be woken by."""
-        if number in _STOPS:
-            self._note_stop(self.clock())
+        if number in _STOP_SIGNALS:
+            self._request_stop(self.clock())
         elif number == signal.SIGHUP:
-            self.reread = True
+            self.reload = True
         elif number == signal.SIGUSR1:
             self.dump = True
 
-    def _note_stop(self, now: float) -> None:
-        self._told_at = now if self._told_at is None else self._told_at
+    def _request_stop(self, now: float) -> None:
+        self._first_stop_at = now if self._first_stop_at is None else self._first_stop_at
         self.stop = True
-        self.hurry = self.hurry or now - self._told_at > SAME_ORDER_S
+        self.force = self.force or now - self._first_stop_at > REPEATED_SIGNAL_S
 
 
-class Wakeups:
+class SignalPoller:
     """While entered, signals become `orders`, and each of them, like every child's end, ends a `wait`.
 
     Afterwards they are ignored: the process is about to end, with the exit code of what it has done.
     """
 
-    def __init__(self, door: "zmq.Socket[bytes]", orders: Orders) -> None:
-        self._orders = orders
-        self._awake, self._waker = socket.socketpair()
-        for end in (self._awake, self._waker):
+    def __init__(self, server_socket: "zmq.Socket[bytes]", flags: SignalFlags) -> None:
+        self._flags = flags
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        for end in (self._wake_receiver, self._wake_sender):
             end.settimeout(0)
         self._poller = zmq.Poller()
-        for waited in (door, self._awake):
+        for waited in (server_socket, self._wake_receiver):
             self._poller.register(waited, zmq.POLLIN)
 
-    def wait(self, patience_s: float) -> float:
+    def wait(self, timeout_s: float) -> float:
         """Returns the seconds that it took longer than `patience_s`: none to speak of unless the host stood still."""
-        until = time.monotonic() + patience_s
-        self._poller.poll(math.ceil(patience_s * 1000))
+        until = time.monotonic() + timeout_s
+        self._poller.poll(math.ceil(timeout_s * 1000))
         with contextlib.suppress(BlockingIOError):
-            while self._awake.recv(4_096):
+            while self._wake_receiver.recv(4_096):
                 pass
         return max(0.0, time.monotonic() - until)
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, *ENDING_SIGNALS, signal.SIGCHLD):
-            signal.signal(number, self._orders.note)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, *TERMINATING_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, self._flags.handle)
+        signal.set_wakeup_fd(self._wake_sender.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGTERM, *ENDING_SIGNALS):
+        for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        self._awake.close()
-        self._waker.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()

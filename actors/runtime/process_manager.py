@@ -13,23 +13,23 @@ from typing import Final
 import structlog
 
 from actors.runtime.forkserver import become_subreaper
-from actors.runtime.forkserver_client import Spawner
-from actors.runtime.heartbeat import SLOTS, Board, Pulse, new_board
+from actors.runtime.forkserver_client import ForkServerClient
+from actors.runtime.heartbeat import SLOTS, Heartbeat, HeartbeatTable, create_shared_memory
 from actors.runtime.restart_policy import Child
 from engine.platform import processes
 
-_HELD: Final = 24  # a new fork server takes 9 at once, a child's last words and its memory one each
+_RESERVED_COUNT: Final = 24  # a new fork server takes 9 at once, a child's last words and its memory one each
 
 
-class Reserve:
+class DescriptorReserve:
     """Holds descriptors that point nowhere."""
 
     def __init__(self) -> None:
-        self._held: list[int] = []
+        self._descriptors: list[int] = []
         self._fill()
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
+    def release_temporarily(self) -> Iterator[None]:
         """Within, the reserve is free to be used; afterwards it is filled again as far as that can be done."""
         self.close()
         try:
@@ -38,13 +38,13 @@ class Reserve:
             self._fill()
 
     def close(self) -> None:
-        while self._held:
-            os.close(self._held.pop())
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def _fill(self) -> None:
         with contextlib.suppress(OSError):
-            while len(self._held) < _HELD:
-                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            while len(self._descriptors) < _RESERVED_COUNT:
+                self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 # The supervisor's hands: forks children through the fork server, watches their hearts, signals and reaps them.
@@ -54,12 +54,12 @@ logger = structlog.get_logger()
 
 ABORT_GRACE_S: Final = 0.7  # from SIGABRT, on which a child writes every thread's traceback, to SIGKILL
 ORPHAN_GRACE_S: Final = 5.0  # a database server whose owner has died shuts down by itself
-_TRY_AGAIN_S: Final = 0.1
-_SWEEP_EVERY_S: Final = 1.0
-_LONGEST_TITLE: Final = 200  # people's text, in a request that has a limit
+_RETRY_S: Final = 0.1
+_ORPHAN_CHECK_EVERY_S: Final = 1.0
+_MAX_TITLE_LENGTH: Final = 200  # people's text, in a request that has a limit
 
 
-class Brood:
+class ProcessManager:
     """All processes of one supervisor. A pid is ours until `reap` returns it, so a signal never hits a stranger.
 
     Children that this process had before are nobody's business here: they are reaped, and never signalled.
@@ -67,58 +67,60 @@ class Brood:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._board_descriptor = new_board()
-        self._board = Board(self._board_descriptor)
+        self._heartbeat_fd = create_shared_memory()
+        self._heartbeats = HeartbeatTable(self._heartbeat_fd)
         self._free_slots = list(range(SLOTS - 1, -1, -1))
         self._is_full = False  # and it has been told
         self._incarnations = 0
-        self._elders = frozenset(_children())  # whoever became this process by exec may have had children
-        self._living: set[int] = set()
+        self._preexisting_pids = frozenset(
+            _list_children()
+        )  # whoever became this process by exec may have had children
+        self._live_pids: set[int] = set()
         self._orphans: dict[int, float] = {}  # by pid: when each was first seen
-        self._swept_at = 0.0
+        self._orphans_checked_at = 0.0
         # Nobody ever writes: children see the end of this pipe when the supervisor is gone, however it went.
-        self._lifeline, self._held = os.pipe()
-        self._spawner = Spawner((self._lifeline, self._board_descriptor))
-        self.reserve = Reserve()
+        self._lifeline, self._lifeline_writer = os.pipe()
+        self._fork_server = ForkServerClient((self._lifeline, self._heartbeat_fd))
+        self.reserve = DescriptorReserve()
         become_subreaper()
 
-    def take_slot(self) -> int | None:
+    def allocate_slot(self) -> int | None:
         """A place on the board; None when there are more children than places."""
         if self._free_slots:
             return self._free_slots.pop()
         if not self._is_full:
-            logger.error("no_place_left", reason=f"there are {SLOTS} children already")
+            logger.error("heartbeat_slots_exhausted", reason=f"there are {SLOTS} children already")
         self._is_full = True
         return None
 
-    def give_slot_back(self, slot: int) -> None:
+    def free_slot(self, slot: int) -> None:
         self._free_slots.append(slot)
         self._is_full = False
 
     @property
-    def lost_servers(self) -> int:
+    def fork_server_losses(self) -> int:
         """How many fork servers were lost, one after another, since the last child was born."""
-        return self._spawner.losses
+        return self._fork_server.losses
 
-    def pulse(self, child: Child) -> Pulse:
-        return self._board.read(child.slot)
+    def heartbeat(self, child: Child) -> Heartbeat:
+        return self._heartbeats.read(child.slot)
 
     def start(self, child: Child) -> bool:
         """Forks `child` as a new incarnation. False when that cannot be done now; then it is due again soon."""
         self._incarnations += 1
-        child.incarnation, child.began_at = self._incarnations, time.monotonic()
+        child.incarnation, child.started_at = self._incarnations, time.monotonic()
         child.cause = child.kill_at = None
-        self._board.reset(child.slot, child.incarnation, child.began_at + child.spec.start_deadline_s)
-        with self.reserve.lent():
+        self._heartbeats.reset(child.slot, child.incarnation, child.started_at + child.spec.start_deadline_s)
+        with self.reserve.release_temporarily():
             try:
-                child.pid = self._spawner.spawn(self._request(child))
+                child.pid = self._fork_server.spawn(self._encode_spawn_request(child))
             except (OSError, ValueError) as error:
-                self._spawner.end(f"{type(error).__name__}: {error}")
-                self._kill_untold()
+                self._fork_server.discard(f"{type(error).__name__}: {error}")
+                self._kill_unreported_forks()
         if child.pid is None:
-            child.due_at = max(time.monotonic() + _TRY_AGAIN_S, self._spawner.due_at)
+            child.due_at = max(time.monotonic() + _RETRY_S, self._fork_server.due_at)
             return False
-        self._living.add(child.pid)
+        self._live_pids.add(child.pid)
         return True
 
     def reap(self) -> list[tuple[int, int]]:
@@ -127,24 +129,24 @@ class Brood:
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0] != 0:
                 ended.append(found)
-                self._living.discard(found[0])
-                self._elders -= {found[0]}
-                if found[0] == self._spawner.pid:
-                    self._spawner.note_end(found[1])
+                self._live_pids.discard(found[0])
+                self._preexisting_pids -= {found[0]}
+                if found[0] == self._fork_server.pid:
+                    self._fork_server.on_exit(found[1])
         now = time.monotonic()
-        if now - self._swept_at >= _SWEEP_EVERY_S:
-            self._sweep(now)
+        if now - self._orphans_checked_at >= _ORPHAN_CHECK_EVERY_S:
+            self._kill_orphans(now)
         return ended
 
-    def ask_to_end(self, child: Child) -> None:
+    def terminate(self, child: Child) -> None:
         """The board says it; the signal is for the child to look there."""
-        self._board.ask_to_end(child.slot)
+        self._heartbeats.request_stop(child.slot)
         child.kill_at = time.monotonic() + child.spec.grace_s
         self._signal(child, signal.SIGTERM)
 
     def abort(self, child: Child, cause: str) -> None:
         """Ends a child for a fault, with every thread's traceback in its last words."""
-        logger.warning("killing", child=child.spec.name, reason=cause, pid=child.pid)
+        logger.warning("child_killed", child=child.spec.name, reason=cause, pid=child.pid)
         child.cause = cause
         child.kill_at = time.monotonic() + ABORT_GRACE_S
         self._signal(child, signal.SIGABRT)
@@ -154,35 +156,35 @@ class Brood:
         self._signal(child, signal.SIGKILL)
 
     @staticmethod
-    def weigh(children: Iterable[Child], now: float) -> None:
+    def sample_memory(children: Iterable[Child], now: float) -> None:
         """Notes what each child's memory costs: its private pages, not those it shares with all the others."""
         for child in children:
             if child.pid is not None:
-                child.memory_bytes, child.weighed_at = _private_bytes(child.pid), now
+                child.memory_bytes, child.memory_sampled_at = _read_private_bytes(child.pid), now
 
     def close(self) -> None:
         """Nobody of ours is left when this returns."""
-        self._living.clear()
-        self._spawner.close()
-        self._kill_untold()
+        self._live_pids.clear()
+        self._fork_server.close()
+        self._kill_unreported_forks()
         until = time.monotonic() + 2 * ORPHAN_GRACE_S
-        while _children() - self._elders and time.monotonic() < until:
-            self._sweep(time.monotonic())
+        while _list_children() - self._preexisting_pids and time.monotonic() < until:
+            self._kill_orphans(time.monotonic())
             self.reap()
             time.sleep(0.01)
         self.reserve.close()
-        for descriptor in (self._held, self._lifeline, self._board_descriptor):
+        for descriptor in (self._lifeline_writer, self._lifeline, self._heartbeat_fd):
             os.close(descriptor)
 
     def _signal(self, child: Child, number: signal.Signals) -> None:
         if child.pid is not None:
             os.kill(child.pid, number)
 
-    def _request(self, child: Child) -> bytes:
+    def _encode_spawn_request(self, child: Child) -> bytes:
         spec = child.spec
         request = {
             "name": spec.name,
-            "title": (spec.title or spec.name)[:_LONGEST_TITLE],
+            "title": (spec.title or spec.name)[:_MAX_TITLE_LENGTH],
             "kind": spec.kind,
             "entry": spec.entry,
             "settings": spec.settings.get_secret_value(),
@@ -190,7 +192,7 @@ class Brood:
             "slot": child.slot,
             "run_dir": str(self._run_dir),
             "lifeline": self._lifeline,
-            "board": self._board_descriptor,
+            "heartbeat_fd": self._heartbeat_fd,
             "death_signal": int(spec.death_signal),
             "tick_deadline_s": spec.tick_deadline_s,
             "memory_mb": spec.memory_mb,
@@ -198,23 +200,25 @@ class Brood:
         }
         return json.dumps(request).encode()
 
-    def _kill_untold(self) -> None:
+    def _kill_unreported_forks(self) -> None:
         """Ends every child that the late fork server forked and told nobody of, so that none ever runs twice."""
-        until, clean_looks = time.monotonic() + ORPHAN_GRACE_S, 0
+        until, clean_scans = time.monotonic() + ORPHAN_GRACE_S, 0
         # Two looks, since who was forking during the first may have left another one behind.
-        while clean_looks < 2 and time.monotonic() < until:
-            untold = [pid for pid in _children() - self._living - self._elders if _runs_python(pid)]
-            clean_looks = 0 if untold else clean_looks + 1
-            for pid in untold:
+        while clean_scans < 2 and time.monotonic() < until:
+            unreported = [
+                pid for pid in _list_children() - self._live_pids - self._preexisting_pids if _is_python_process(pid)
+            ]
+            clean_scans = 0 if unreported else clean_scans + 1
+            for pid in unreported:
                 os.kill(pid, signal.SIGKILL)
-            if untold:
+            if unreported:
                 time.sleep(0.01)  # each look walks through all processes of the host
 
-    def _sweep(self, now: float) -> None:
+    def _kill_orphans(self, now: float) -> None:
         """Kills what children have left behind: their own children, which the kernel handed to us."""
-        self._swept_at = now
-        strangers = _children_at_a_glance() - self._living - self._elders - {self._spawner.pid}
-        self._orphans = {pid: self._orphans.get(pid, now) for pid in strangers}
+        self._orphans_checked_at = now
+        orphans = _list_children_fast() - self._live_pids - self._preexisting_pids - {self._fork_server.pid}
+        self._orphans = {pid: self._orphans.get(pid, now) for pid in orphans}
         for pid, since in self._orphans.items():
             if now - since >= ORPHAN_GRACE_S:
                 logger.warning("orphan_killed", pid=pid)
@@ -222,12 +226,12 @@ class Brood:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _children() -> set[int]:
+def _list_children() -> set[int]:
     """The pids of all children of this process, ended ones that nobody has reaped included."""
     return processes.children_of(os.getpid())
 
 
-def _children_at_a_glance() -> set[int]:
+def _list_children_fast() -> set[int]:
     """The same from one small file, which may miss somebody while processes come and go."""
     try:
         return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
@@ -235,7 +239,7 @@ def _children_at_a_glance() -> set[int]:
         return set()
 
 
-def _private_bytes(pid: int) -> int | None:
+def _read_private_bytes(pid: int) -> int | None:
     """None when it cannot be told now: the process is ending, or this one is out of descriptors."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -244,7 +248,7 @@ def _private_bytes(pid: int) -> int | None:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
-def _runs_python(pid: int) -> bool:
+def _is_python_process(pid: int) -> bool:
     """Our children do; a PostgreSQL server that an ended child left to us does not, nor does who has ended."""
     try:
         return Path(f"/proc/{pid}/exe").samefile(sys.executable)

@@ -12,21 +12,21 @@ from heapq import nsmallest
 from itertools import islice
 from typing import Final
 
-from actors.runtime.child_spec import ChildSpec, Restart
-from actors.runtime.heartbeat import Pulse
+from actors.runtime.child_spec import ChildSpec, RestartPolicy
+from actors.runtime.heartbeat import Heartbeat
 from actors.runtime.messages import ChildReport
 from engine.platform.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 
 MAX_RESTARTS: Final = 5
-WINDOW_S: Final = 300.0
-FIRST_WAIT_S: Final = 0.1
-LONGEST_WAIT_S: Final = 30.0
-LONGEST_SLEEP_S: Final = 1.0
-HURRIED_GRACE_S: Final = 1.0
+RESTART_WINDOW_S: Final = 300.0
+INITIAL_BACKOFF_S: Final = 0.1
+MAX_BACKOFF_S: Final = 30.0
+MAX_POLL_S: Final = 1.0
+FORCED_GRACE_S: Final = 1.0
 MIB: Final = 1024 * 1024
 
 
-class State(StrEnum):
+class ChildState(StrEnum):
     WAITING = "waiting"
     STARTING = "starting"
     RUNNING = "running"
@@ -36,22 +36,22 @@ class State(StrEnum):
     DONE = "done"
 
 
-class Verdict(StrEnum):
+class RestartDecision(StrEnum):
     """What becomes of a child that has ended."""
 
     DONE = "done"
-    AGAIN = "again"
+    RESTART = "again"
     PARK = "park"
     GIVE_UP = "give_up"  # a shared child without which the whole system cannot run
 
 
-STATE_AFTER: Final = {
-    Verdict.DONE: State.DONE,
-    Verdict.AGAIN: State.BACKOFF,
-    Verdict.PARK: State.PARKED,
-    Verdict.GIVE_UP: State.PARKED,
+STATE_AFTER_EXIT: Final = {
+    RestartDecision.DONE: ChildState.DONE,
+    RestartDecision.RESTART: ChildState.BACKOFF,
+    RestartDecision.PARK: ChildState.PARKED,
+    RestartDecision.GIVE_UP: ChildState.PARKED,
 }
-_READY: Final = frozenset({State.RUNNING, State.DONE, State.PARKED})
+_READY: Final = frozenset({ChildState.RUNNING, ChildState.DONE, ChildState.PARKED})
 
 
 @dataclass(slots=True)
@@ -61,29 +61,29 @@ class Child:
     spec: ChildSpec
     slot: int
     revision: str = ""
-    state: State = State.WAITING
+    state: ChildState = ChildState.WAITING
     pid: int | None = None
     incarnation: int = 0
     ever_ready: bool = False
     ever_done: bool = False
-    began_at: float = 0.0
+    started_at: float = 0.0
     due_at: float = 0.0  # when the wait before a restart is over
     kill_at: float | None = None  # when patience with a child told to end is over
     cause: str | None = None  # why it is being ended, or how it ended last
-    deaths: deque[float] = field(default_factory=deque)
+    crash_times: deque[float] = field(default_factory=deque)
     restarts: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     memory_bytes: int | None = None
-    weighed_at: float = 0.0
+    memory_sampled_at: float = 0.0
 
-    def note_death(self, status: int, verdict: Verdict) -> None:
+    def record_exit(self, status: int, decision: RestartDecision) -> None:
         """Keeps the history that reports and reasons are made from."""
-        if verdict is Verdict.DONE:
+        if decision is RestartDecision.DONE:
             self.ever_done = True
             return
         self.cause = self.cause or describe_exit(status)
         self.reasons[self.cause] += 1
-        self.restarts += verdict is Verdict.AGAIN
+        self.restarts += decision is RestartDecision.RESTART
 
 
 def describe_exit(status: int) -> str:
@@ -92,7 +92,7 @@ def describe_exit(status: int) -> str:
     return signal.Signals(number).name if number else f"exit {status >> 8}"
 
 
-def is_obedient(status: int) -> bool:
+def is_clean_exit(status: int) -> bool:
     """Whether a child that was told to end did so by itself, and well."""
     return status == 0
 
@@ -101,117 +101,123 @@ def is_configuration_exit(status: int) -> bool:
     return status == EXIT_CONFIGURATION << 8
 
 
-def code_to_leave_with(status: int) -> int:
+def supervisor_exit_code(status: int) -> int:
     """The supervisor's exit code after a child whose end is the end of all."""
     code = status >> 8
     return code if code in (EXIT_CONFIGURATION, EXIT_TRY_AGAIN) else 1
 
 
-def verdict(child: Child, status: int, now: float) -> Verdict:
+def decide_restart(child: Child, status: int, now: float) -> RestartDecision:
     """What to do about a child that ended with wait `status`; deaths that left the window are forgotten here."""
-    if child.spec.restart is Restart.TRANSIENT and status == 0 and child.cause is None:
-        return Verdict.DONE
+    if child.spec.restart is RestartPolicy.TRANSIENT and status == 0 and child.cause is None:
+        return RestartDecision.DONE
     if child.spec.kind != "strategy" and status == EXIT_TRY_AGAIN << 8:  # somebody else does what this system is for
-        return Verdict.GIVE_UP
-    child.deaths.append(now)
-    while now - child.deaths[0] > WINDOW_S:
-        child.deaths.popleft()
-    if not is_configuration_exit(status) and len(child.deaths) <= MAX_RESTARTS:
-        return Verdict.AGAIN
+        return RestartDecision.GIVE_UP
+    child.crash_times.append(now)
+    while now - child.crash_times[0] > RESTART_WINDOW_S:
+        child.crash_times.popleft()
+    if not is_configuration_exit(status) and len(child.crash_times) <= MAX_RESTARTS:
+        return RestartDecision.RESTART
     if child.spec.kind == "strategy":
-        return Verdict.PARK
+        return RestartDecision.PARK
     has_served = child.ever_done if is_task(child) else child.ever_ready
-    return Verdict.AGAIN if has_served else Verdict.GIVE_UP
+    return RestartDecision.RESTART if has_served else RestartDecision.GIVE_UP
 
 
 def is_task(child: Child) -> bool:
     """Whether it ends by itself when its work is done. Until then the stages after it wait."""
-    return child.spec.restart is Restart.TRANSIENT and child.spec.kind != "strategy"
+    return child.spec.restart is RestartPolicy.TRANSIENT and child.spec.kind != "strategy"
 
 
-def wait_before_restart(deaths: int, random: float) -> float:
+def restart_backoff_s(crashes: int, random: float) -> float:
     """Seconds to wait after the `deaths`-th death in the window (1 is the first); `random` in [0, 1) spreads them."""
-    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(deaths - 1, 16))
+    longest = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * 2.0 ** min(crashes - 1, 16))
     return longest * (0.5 + random / 2)
 
 
-def is_hopeless(lost_servers: int, children: Iterable[Child]) -> bool:
+def should_abort_startup(fork_server_losses: int, children: Iterable[Child]) -> bool:
     """Whether to give up: so many fork servers were lost in a row, without a child, and nobody was ever ready.
 
     Once somebody was, it is tried for ever, as with a shared child.
     """
-    return lost_servers > MAX_RESTARTS and not any(child.ever_ready for child in children)
+    return fork_server_losses > MAX_RESTARTS and not any(child.ever_ready for child in children)
 
 
-def is_stalled(child: Child, pulse: Pulse, now: float) -> bool:
+def is_stalled(child: Child, heartbeat: Heartbeat, now: float) -> bool:
     """Whether a living child, which nobody has told to end, has broken its promise to complete a piece of work."""
-    if child.state not in (State.STARTING, State.RUNNING) or child.kill_at is not None:
+    if child.state not in (ChildState.STARTING, ChildState.RUNNING) or child.kill_at is not None:
         return False
-    return pulse.incarnation == child.incarnation and now > pulse.promise
+    return heartbeat.incarnation == child.incarnation and now > heartbeat.deadline
 
 
-def is_overweight(child: Child) -> bool:
+def is_over_memory_limit(child: Child) -> bool:
     if child.spec.memory_mb is None or child.memory_bytes is None or child.kill_at is not None:
         return False
     return child.memory_bytes > child.spec.memory_mb * MIB
 
 
-def is_overdue(child: Child, now: float, *, hurried: bool) -> bool:
+def has_grace_expired(child: Child, now: float, *, is_forced: bool) -> bool:
     """Whether patience with a child told to end is over."""
     if child.pid is None or child.kill_at is None:
         return False
-    patience = child.spec.grace_s - HURRIED_GRACE_S if hurried else 0.0
+    patience = child.spec.grace_s - FORCED_GRACE_S if is_forced else 0.0
     return now >= child.kill_at - max(0.0, patience)
 
 
-def startable(children: Iterable[Child], now: float, most_starting: int, *, is_leased: bool = True) -> list[Child]:
+def select_startable(
+    children: Iterable[Child], now: float, max_starting: int, *, is_leased: bool = True
+) -> list[Child]:
     """Who may start now: due, in a stage whose predecessors are all ready, and no more than `most_starting` at once.
 
     Who needs the lease waits until it `is_leased`.
     """
     everyone = [child for child in children if is_leased or not child.spec.needs_lease]
     stage = min((child.spec.stage for child in everyone if not _is_ready(child)), default=0)
-    room = most_starting - sum(child.state is State.STARTING for child in everyone)
-    due = (c for c in everyone if c.state in (State.WAITING, State.BACKOFF) and c.due_at <= now)
+    room = max_starting - sum(child.state is ChildState.STARTING for child in everyone)
+    due = (c for c in everyone if c.state in (ChildState.WAITING, ChildState.BACKOFF) and c.due_at <= now)
     # A shared child that died later must not hold up anybody who was already started once.
     return list(islice((c for c in due if c.spec.stage <= stage or c.ever_ready), max(0, room)))
 
 
 def _is_ready(child: Child) -> bool:
-    return child.state in _READY and not (child.state is State.RUNNING and is_task(child))
+    return child.state in _READY and not (child.state is ChildState.RUNNING and is_task(child))
 
 
-def closing_stage(children: Iterable[Child]) -> int | None:
+def current_stop_stage(children: Iterable[Child]) -> int | None:
     """The stage to stop now: the highest with anybody alive."""
-    return max((child.spec.closing_stage for child in children if child.pid is not None), default=None)
+    return max((child.spec.effective_stop_stage for child in children if child.pid is not None), default=None)
 
 
-def patience_s(children: Iterable[Child], pulse: Callable[[Child], Pulse], now: float) -> float:
+def next_timeout_s(children: Iterable[Child], read_heartbeat: Callable[[Child], Heartbeat], now: float) -> float:
     """How long the supervisor may sleep if nothing wakes it: until the first promise, patience or wait runs out."""
-    until = now + LONGEST_SLEEP_S
+    until = now + MAX_POLL_S
     for child in children:
         if child.kill_at is not None:
             until = min(until, child.kill_at)
-        elif child.state is State.STARTING:
+        elif child.state is ChildState.STARTING:
             until = min(until, now + 0.02)  # becoming ready makes no noise
-        elif child.state is State.RUNNING:
-            until = min(until, max(pulse(child).promise, now + 0.02))
-        elif child.state in (State.BACKOFF, State.WAITING):
+        elif child.state is ChildState.RUNNING:
+            until = min(until, max(read_heartbeat(child).deadline, now + 0.02))
+        elif child.state in (ChildState.BACKOFF, ChildState.WAITING):
             until = min(until, max(child.due_at, now + 0.02))
     return max(0.0, until - now)
 
 
-def to_weigh(children: Iterable[Child], most: int) -> list[Child]:
+def select_for_memory_sample(children: Iterable[Child], limit: int) -> list[Child]:
     """Whose memory to look at next, `most` at a time since each look costs the kernel a walk: the longest unseen."""
-    return nsmallest(most, (child for child in children if child.pid is not None), key=lambda child: child.weighed_at)
+    return nsmallest(
+        limit, (child for child in children if child.pid is not None), key=lambda child: child.memory_sampled_at
+    )
 
 
-def reason_to_park(child: Child) -> str:
-    deaths = f"{len(child.deaths)} deaths in {WINDOW_S:.0f} s" if len(child.deaths) > 1 else "its death"
-    return f"parked after {deaths}, the last by {child.cause}"
+def describe_parking(child: Child) -> str:
+    crashes = (
+        f"{len(child.crash_times)} deaths in {RESTART_WINDOW_S:.0f} s" if len(child.crash_times) > 1 else "its death"
+    )
+    return f"parked after {crashes}, the last by {child.cause}"
 
 
-def summary(children: Iterable[Child], *, is_leased: bool) -> tuple[bool, str]:
+def summarize(children: Iterable[Child], *, is_leased: bool) -> tuple[bool, str]:
     """Whether all that is shared and may run is ready, and one line on everybody."""
     everyone = list(children)
     states = Counter(child.state.value for child in everyone)
@@ -219,12 +225,12 @@ def summary(children: Iterable[Child], *, is_leased: bool) -> tuple[bool, str]:
         child for child in everyone if child.spec.kind != "strategy" and (is_leased or not child.spec.needs_lease)
     )
     is_ready = all(child.state in _READY for child in shared)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     is_waiting = not is_leased and any(child.spec.needs_lease for child in everyone)
-    return is_ready, f"without the database's lease: {told}" if is_waiting else told
+    return is_ready, f"without the database's lease: {counts}" if is_waiting else counts
 
 
-def report(child: Child, now: float) -> ChildReport:
+def build_report(child: Child, now: float) -> ChildReport:
     alive = child.pid is not None
     return ChildReport(
         name=child.spec.name,
@@ -235,5 +241,5 @@ def report(child: Child, now: float) -> ChildReport:
         restarts=child.restarts,
         restart_reasons=dict(child.reasons),
         memory_bytes=child.memory_bytes,
-        uptime_s=round(now - child.began_at, 3) if alive else None,
+        uptime_s=round(now - child.started_at, 3) if alive else None,
     )

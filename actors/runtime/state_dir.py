@@ -10,8 +10,8 @@ from typing import Final, Self
 from engine.platform import file_lock
 from engine.platform.errors import AnotherEngineRuns, BadConfiguration
 
-_LOCK_PATIENCE_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
-_LAST_WORDS_BYTES: Final = 16_000
+_LOCK_TIMEOUT_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
+_MAX_CRASH_REPORT_BYTES: Final = 16_000
 
 
 def prepare_run_dir(run_dir: Path) -> None:
@@ -25,7 +25,7 @@ def prepare_run_dir(run_dir: Path) -> None:
         raise BadConfiguration(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from error
 
 
-class HomeLock:
+class StateDirLock:
     """Held while a supervisor runs. The kernel drops it with the process, so a crash leaves nothing to clean up."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -35,7 +35,7 @@ class HomeLock:
     def __enter__(self) -> Self:
         """Raises AnotherEngineRuns, naming the other's pid, when it is held."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not self._take():
+        if not self._acquire():
             other = os.read(self._descriptor, 20).decode().strip()
             os.close(self._descriptor)
             raise AnotherEngineRuns(
@@ -46,7 +46,7 @@ class HomeLock:
         os.write(self._descriptor, str(os.getpid()).encode())
         return self
 
-    def is_void(self) -> bool:
+    def is_deleted(self) -> bool:
         """Whether the file is there no more, so that the lock keeps nobody away. A disk that fails proves nothing."""
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
@@ -55,8 +55,8 @@ class HomeLock:
         except OSError:
             return False
 
-    def _take(self) -> bool:
-        until = time.monotonic() + _LOCK_PATIENCE_S
+    def _acquire(self) -> bool:
+        until = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,11 +73,11 @@ class HomeLock:
         os.close(self._descriptor)
 
 
-def read_last_words(run_dir: Path, name: str) -> str | None:
+def read_crash_report(run_dir: Path, name: str) -> str | None:
     """The traceback or sentence a child left when it ended, at most its last 4,000 characters."""
     try:
         with (run_dir / "last" / f"{name}.txt").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_CRASH_REPORT_BYTES))
             return file.read().decode(errors="replace")[-4_000:] or None
     except OSError:
         return None

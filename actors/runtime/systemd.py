@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-_UNTIL_STATUS_S: Final = 5.0
+_STATUS_EVERY_S: Final = 5.0
 
 
 class Notifier:
@@ -17,38 +17,38 @@ class Notifier:
         # A leading @ names an abstract socket, whose first byte is zero.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         # Kept open: the watchdog must be fed also when there are no descriptors left.
-        self._out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
         watchdog_us = environ.get("WATCHDOG_USEC", "")
         # Twice as often as asked for, as sd_watchdog_enabled(3) advises.
-        self._every_s = int(watchdog_us) / 2e6 if watchdog_us.isdecimal() else None
-        self._beaten_at = self._told_at = float("-inf")
+        self._watchdog_every_s = int(watchdog_us) / 2e6 if watchdog_us.isdecimal() else None
+        self._watchdog_sent_at = self._status_sent_at = float("-inf")
         self._is_ready = self._is_stopping = False
 
-    def turned(self, *, is_ready: bool, status: str) -> None:
+    def notify(self, *, is_ready: bool, status: str) -> None:
         """After every completed turn of the main loop; `status` is a line for ``systemctl status``."""
         now = time.monotonic()
         if is_ready and not self._is_ready:
             self._is_ready = True
             self._send(f"READY=1\nSTATUS={status}")
-        if self._every_s is not None and now - self._beaten_at >= self._every_s:
-            self._beaten_at = now
+        if self._watchdog_every_s is not None and now - self._watchdog_sent_at >= self._watchdog_every_s:
+            self._watchdog_sent_at = now
             self._send("WATCHDOG=1")
-        if now - self._told_at >= _UNTIL_STATUS_S:
-            self._told_at = now
+        if now - self._status_sent_at >= _STATUS_EVERY_S:
+            self._status_sent_at = now
             self._send(f"STATUS={status}")
 
-    def stopping(self) -> None:
+    def notify_stopping(self) -> None:
         """May be said again and again; it is told once."""
         if not self._is_stopping:
             self._is_stopping = True
             self._send("STOPPING=1")
 
     def close(self) -> None:
-        if self._out is not None:
-            self._out.close()
+        if self._socket is not None:
+            self._socket.close()
 
     def _send(self, text: str) -> None:
-        if self._out is None:
+        if self._socket is None:
             return
         with contextlib.suppress(OSError):
-            self._out.sendto(text.encode(), self._address)
+            self._socket.sendto(text.encode(), self._address)

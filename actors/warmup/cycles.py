@@ -13,12 +13,12 @@ import setproctitle
 import structlog
 from pydantic import SecretStr
 
-from actors.messages import CycleFinished, LlmCalled, Permit, SignalReady, Snapshot, StrategyChanged
+from actors.messages import CycleFinished, LlmCalled, Permit, SignalQueued, Snapshot, StrategyChanged
 from actors.runtime.messages import Ask, Message
-from actors.runtime.messaging import pack, unpack
-from actors.shared_services import PeersDesk
+from actors.runtime.messaging import decode, encode
+from actors.shared_services import SharedServicesClient
 from actors.strategy import StrategyActor
-from actors.warmup.fake_postgres import canned_postgres
+from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
 from engine.deciding.cycle import CycleOutcome, Ports, run_cycle
 from engine.deciding.schedule import cadence_of, missed_ticks, next_tick
@@ -30,13 +30,13 @@ from engine.store.store import open_store
 
 logger = structlog.get_logger()
 
-NOBODY: Final = UUID(int=0)
-_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+NIL_ID: Final = UUID(int=0)
+_FAKE_UPDATED_AT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _CANDLES: Final = tuple(Candle(60_000 * minute, 2.0, 3.0, 1.0, 2.0, 1.0) for minute in range(10))
 _STRATEGY: Final[dict[str, Any]] = {
-    "id": str(NOBODY),
-    "user_id": str(NOBODY),
-    "name": "rehearsal",
+    "id": str(NIL_ID),
+    "user_id": str(NIL_ID),
+    "name": "warmup",
     "status": "running",
     "risk_profile": "balanced",
     "target_assets": ["BTCUSDT"],
@@ -49,9 +49,9 @@ _STRATEGY: Final[dict[str, Any]] = {
     "max_position_usd": 100,
     "capital_usd": 1000,
     "rules": {"stop_loss_required": True, "max_entry_percent": 50, "adding": "to_winner", "min_stop_loss_percent": 0.2},
-    "updated_at": _LONG_AGO.isoformat(),
+    "updated_at": _FAKE_UPDATED_AT.isoformat(),
 }
-ROWS: Final = {
+FAKE_ROWS: Final = {
     "strategy_context": {
         "strategy": _STRATEGY,
         "positions": [],
@@ -60,32 +60,32 @@ ROWS: Final = {
         "drawdown_percent": 0,
         "llm_spent_today_usd": 0,
     },
-    "record_decision": {"decision_id": str(NOBODY), "signal_id": str(NOBODY), "suppressed": None},
+    "record_decision": {"decision_id": str(NIL_ID), "signal_id": str(NIL_ID), "suppressed": None},
 }
-_ANSWER: Final = {
+_FAKE_DECISION: Final = {
     "action": "LONG",
     "symbol": "BTCUSDT",
     "size_usd": 10,
     "confidence": 0.9,
-    "reasoning": "A rehearsal.",
+    "reasoning": "A warm-up cycle.",
     "stop_loss_percent": 1,
     "take_profit_percent": 2,
 }
 
 
-def rehearse_often(times: int) -> None:
+def run_warmup_cycles(times: int) -> None:
     """Plays it so many times. One that fails is told, and costs every child memory, but nobody's start."""
     logs.configure()
     try:
         for _ in range(times):
-            rehearse()
+            run_warmup_cycle()
     except Exception as error:  # noqa: BLE001 - whatever it was, children do without
-        logger.warning("rehearsal_failed", reason=f"{type(error).__name__}: {error}", effect="more memory per child")
+        logger.warning("warmup_failed", reason=f"{type(error).__name__}: {error}", effect="more memory per child")
 
 
-def rehearse() -> None:
+def run_warmup_cycle() -> None:
     """Plays it. Raises RuntimeError when the cycle did not reach its end: then it would not warm what it should."""
-    with canned_postgres(ROWS) as database:
+    with serve_fake_postgres(FAKE_ROWS) as database:
         settings = Settings(
             groq_api_key=SecretStr("no-key"),
             database_url=SecretStr(database),
@@ -95,18 +95,18 @@ def rehearse() -> None:
         setproctitle.setproctitle("sparky: fork server")
         # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
         setproctitle.setthreadtitle("sparky-fork")
-        outcome = _cycle(settings)
+        outcome = _run_fake_cycle(settings)
     if outcome.signal_id is None:
-        raise RuntimeError(f"the rehearsal ended with {outcome.outcome}: {outcome.reason}")
-    _tell(settings, outcome)
+        raise RuntimeError(f"the warm-up cycle ended with {outcome.outcome}: {outcome.reason}")
+    _exercise_events(settings, outcome)
 
 
-def _cycle(settings: Settings) -> CycleOutcome:
-    store = open_store(settings, keep=False, engine=NOBODY)
-    model = GroqModel(settings, httpcore.MockBackend([_completion(settings.groq_model[0])]))
+def _run_fake_cycle(settings: Settings) -> CycleOutcome:
+    store = open_store(settings, keep=False, engine=NIL_ID)
+    model = GroqModel(settings, httpcore.MockBackend([_build_completion(settings.groq_model[0])]))
     ports = Ports(
         records=store,
-        surroundings=PeersDesk(CannedPeers(), NOBODY),
+        surroundings=SharedServicesClient(FakePeers(), NIL_ID),
         model=model,
         gate=CommitGate(),
         deadline_s=10.0,
@@ -114,20 +114,20 @@ def _cycle(settings: Settings) -> CycleOutcome:
         signal_ttl_s=60.0,
     )
     try:
-        return run_cycle(NOBODY, ports)
+        return run_cycle(NIL_ID, ports)
     finally:
         model.close()
 
 
-def _tell(settings: Settings, outcome: CycleOutcome) -> None:
+def _exercise_events(settings: Settings, outcome: CycleOutcome) -> None:
     """What follows a cycle: the next tick, and the events."""
-    actor = StrategyActor(settings, CannedPeers(), NOBODY)
+    actor = StrategyActor(settings, FakePeers(), NIL_ID)
     actor.receive(StrategyChanged(revision="1"))
-    cadence = cadence_of(NOBODY, 45.0)
+    cadence = cadence_of(NIL_ID, 45.0)
     missed = missed_ticks(cadence, next_tick(cadence, 0.0), next_tick(cadence, 100.0))
     event = CycleFinished(
-        strategy_id=NOBODY,
-        name="rehearsal",
+        strategy_id=NIL_ID,
+        name="warmup",
         outcome=outcome.outcome,
         duration_s=outcome.duration_s,
         engine_s=outcome.engine_s,
@@ -138,23 +138,23 @@ def _tell(settings: Settings, outcome: CycleOutcome) -> None:
         failures=0,
         breaker="closed",
     )
-    call = LlmCalled(strategy_id=NOBODY, model="none", outcome="ok", duration_s=0.0)
-    for message in (event, call, SignalReady(signal_id=NOBODY)):
-        CannedPeers().tell("monitor", message)
+    call = LlmCalled(strategy_id=NIL_ID, model="none", outcome="ok", duration_s=0.0)
+    for message in (event, call, SignalQueued(signal_id=NIL_ID)):
+        FakePeers().tell("monitor", message)
 
 
-class CannedPeers:
+class FakePeers:
     """Everything that is said goes through the form in which it travels."""
 
     def ask(self, name: str, message: Ask, reply: type[Any]) -> Any:  # noqa: ARG002 - the reply says who is asked
-        unpack(*pack(message))
-        return unpack(*pack(_snapshot() if reply is Snapshot else Permit(permit_id=NOBODY, waited_s=0.0)))
+        decode(*encode(message))
+        return decode(*encode(_build_snapshot() if reply is Snapshot else Permit(permit_id=NIL_ID, waited_s=0.0)))
 
     def tell(self, name: str, message: Message) -> None:  # noqa: ARG002 - nobody is there
-        unpack(*pack(message))
+        decode(*encode(message))
 
 
-def _snapshot() -> Snapshot:
+def _build_snapshot() -> Snapshot:
     indicators = Indicators(**dict.fromkeys(Indicators.model_fields, 2.0))
     market = MarketSnapshot(
         venue="aster",
@@ -168,12 +168,12 @@ def _snapshot() -> Snapshot:
     return Snapshot(snapshot=market)
 
 
-def _completion(model: str) -> bytes:
+def _build_completion(model: str) -> bytes:
     """An answer of the provider as it comes over the wire."""
     usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
-    message = {"role": "assistant", "content": json.dumps(_ANSWER)}
+    message = {"role": "assistant", "content": json.dumps(_FAKE_DECISION)}
     body = {
-        "id": "rehearsal",
+        "id": "warmup",
         "object": "chat.completion",
         "created": 1,
         "model": model,

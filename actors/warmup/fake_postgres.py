@@ -1,4 +1,5 @@
-"""A PostgreSQL server with canned answers: in a rehearsal the driver connects, asks and reads through all its own code.
+"""A PostgreSQL server with canned answers: in a warm-up cycle the driver connects, asks and reads through all its own
+code.
 
 It listens at a name of the kernel's own (an abstract socket), so that no full disk and no long path can be in its way.
 
@@ -16,15 +17,15 @@ from typing import Final
 
 _JSONB: Final = 3802
 _SIMPLE_QUERY: Final = b"Q"
-_GOODBYE: Final = b"X\0\0\0\x04"
-_LARGEST_QUERY: Final = 64 * 1024
-_PATIENCE_S: Final = 10.0  # with a client that falls silent: nobody may be left talking to it
+_TERMINATE: Final = b"X\0\0\0\x04"
+_MAX_QUERY_BYTES: Final = 64 * 1024
+_CLIENT_TIMEOUT_S: Final = 10.0  # with a client that falls silent: nobody may be left talking to it
 
 
 @contextlib.contextmanager
-def canned_postgres(answers: Mapping[str, object]) -> Iterator[str]:
+def serve_fake_postgres(answers: Mapping[str, object]) -> Iterator[str]:
     """The connection string of a server that answers a query with one row of one jsonb: of the function it names."""
-    rows = {name.encode(): _rows(json.dumps(answer).encode()) for name, answer in answers.items()}
+    rows = {name.encode(): _encode_result(json.dumps(answer).encode()) for name, answer in answers.items()}
     # For libpq an @ begins an abstract name; psycopg looks up in the DNS whatever has no colon in second place.
     place = f":sparky-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -33,7 +34,7 @@ def canned_postgres(answers: Mapping[str, object]) -> Iterator[str]:
         serving = threading.Thread(target=_serve, args=(listener, rows))
         serving.start()
         try:
-            yield f"postgresql://rehearsal@/rehearsal?host=@{place}&sslmode=disable&gssencmode=disable"
+            yield f"postgresql://warmup@/warmup?host=@{place}&sslmode=disable&gssencmode=disable"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             serving.join()
@@ -43,19 +44,19 @@ def _serve(listener: socket.socket, rows: Mapping[bytes, bytes]) -> None:
     with contextlib.suppress(OSError):  # the listener is shut down: that was all
         while True:
             with listener.accept()[0] as connection:
-                _converse(connection, rows)
+                _handle_connection(connection, rows)
 
 
-def _converse(connection: socket.socket, rows: Mapping[bytes, bytes]) -> None:
-    connection.settimeout(_PATIENCE_S)
-    connection.recv(_LARGEST_QUERY)
-    connection.sendall(_welcome())
-    while (asked := connection.recv(_LARGEST_QUERY)) and not asked.endswith(_GOODBYE):
-        if asked.startswith(_SIMPLE_QUERY):
-            connection.sendall(next(found for name, found in rows.items() if name in asked))
+def _handle_connection(connection: socket.socket, rows: Mapping[bytes, bytes]) -> None:
+    connection.settimeout(_CLIENT_TIMEOUT_S)
+    connection.recv(_MAX_QUERY_BYTES)
+    connection.sendall(_build_startup_response())
+    while (query := connection.recv(_MAX_QUERY_BYTES)) and not query.endswith(_TERMINATE):
+        if query.startswith(_SIMPLE_QUERY):
+            connection.sendall(next(found for name, found in rows.items() if name in query))
 
 
-def _welcome() -> bytes:
+def _build_startup_response() -> bytes:
     settings = {
         "server_version": "16.0",
         "server_encoding": "UTF8",
@@ -63,29 +64,34 @@ def _welcome() -> bytes:
         "standard_conforming_strings": "on",
         "TimeZone": "UTC",
     }
-    told = b"".join(_message(b"S", f"{name}\0{value}\0".encode()) for name, value in settings.items())
-    return _message(b"R", struct.pack("!i", 0)) + told + _message(b"K", struct.pack("!ii", 1, 1)) + _ready()
+    parameters = b"".join(_encode_message(b"S", f"{name}\0{value}\0".encode()) for name, value in settings.items())
+    return (
+        _encode_message(b"R", struct.pack("!i", 0))
+        + parameters
+        + _encode_message(b"K", struct.pack("!ii", 1, 1))
+        + _encode_ready()
+    )
 
 
-def _rows(answer: bytes) -> bytes:
+def _encode_result(answer: bytes) -> bytes:
     """What follows a query of several statements: settings made, one column described, one row, done."""
     column = b"answer\0" + struct.pack("!ihihih", 0, 0, _JSONB, -1, -1, 0)
     row = struct.pack("!hi", 1, len(answer)) + answer
     return b"".join(
         [
-            _message(b"C", b"SET\0"),
-            _message(b"C", b"SET\0"),
-            _message(b"T", struct.pack("!h", 1) + column),
-            _message(b"D", row),
-            _message(b"C", b"SELECT 1\0"),
-            _ready(),
+            _encode_message(b"C", b"SET\0"),
+            _encode_message(b"C", b"SET\0"),
+            _encode_message(b"T", struct.pack("!h", 1) + column),
+            _encode_message(b"D", row),
+            _encode_message(b"C", b"SELECT 1\0"),
+            _encode_ready(),
         ]
     )
 
 
-def _ready() -> bytes:
-    return _message(b"Z", b"I")
+def _encode_ready() -> bytes:
+    return _encode_message(b"Z", b"I")
 
 
-def _message(kind: bytes, body: bytes) -> bytes:
+def _encode_message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body

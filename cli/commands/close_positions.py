@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from cli.output import Column, plain
+from cli.output import Column, to_json_data
 from cli.run import process_plan
 from engine.domain.positions import Position
 from engine.domain.signal import Signal, SignalOutcome
@@ -20,8 +20,8 @@ from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
 
-ATTEMPTS: Final = 5
-UNDER_WAY_S: Final = 30.0  # what was begun before has ended by then, or waits for its venue
+MAX_ATTEMPTS: Final = 5
+IN_FLIGHT_TIMEOUT_S: Final = 30.0  # what was begun before has ended by then, or waits for its venue
 DELIVERED: Final = SignalOutcome.DELIVERED.value
 STILL_OPEN: Final = "still_open"
 _UNSIGNED: Final = "the person has no webhook secret; `sparky credentials set webhook` gives it one"
@@ -36,7 +36,7 @@ COLUMNS: Final = (
 )
 
 
-class Closing(NamedTuple):
+class ClosingResult(NamedTuple):
     """What became of each position (and of each signal that was under way), and what is held still."""
 
     closed: list[dict[str, Any]]
@@ -49,89 +49,92 @@ class Closing(NamedTuple):
     def hint(self, settings: Settings) -> str:
         """What a person does first, where it is the webhook server that is away."""
         if any(each.get("is_unanswered") for each in self.closed):
-            url = process_plan.resolve(settings).webhook_url
+            url = process_plan.resolve_endpoints(settings).webhook_url
             return f" No webhook server answers at {url}: `sparky serve` (or `sparky up`) starts it."
         return ""
 
 
-def close_held(settings: Settings, store: Store, user_id: UUID | None, strategy_id: UUID | None) -> Closing:
+def close_positions(settings: Settings, store: Store, user_id: UUID | None, strategy_id: UUID | None) -> ClosingResult:
     """Sends a CLOSE for every open position of the person or strategy (of everybody when both are None).
 
     Entries must be refused already. One that had passed its limits before still fills: it is waited for, and closed.
     Safe to repeat and to break off at any moment: what is closed is closed.
     """
-    url = process_plan.resolve(settings).webhook_url
+    url = process_plan.resolve_endpoints(settings).webhook_url
     if url is None:
         raise SparkyError("WEBHOOK_URL names no webhook server.")
 
     def is_covered(row: UnfinishedRequest) -> bool:
         return user_id in {None, row.user_id} and strategy_id in {None, row.strategy_id}
 
-    under_way = {row.request_id for row in store.unfinished_requests() if is_covered(row)}
+    under_way = {row.request_id for row in store.list_unfinished_requests() if is_covered(row)}
     sender, seen = Sender(1), dict[UUID, dict[str, Any]]()
     try:
-        _close_unseen(sender, url, store, store.held_positions(user_id, strategy_id), seen)
-        waiting = _awaited(store, under_way)
-        _close_unseen(sender, url, store, store.held_positions(user_id, strategy_id), seen)
+        _close_new(sender, url, store, store.list_held_positions(user_id, strategy_id), seen)
+        waiting = _wait_for_requests(store, under_way)
+        _close_new(sender, url, store, store.list_held_positions(user_id, strategy_id), seen)
     finally:
         sender.close()
-    still_open = store.held_positions(user_id, strategy_id)
+    still_open = store.list_held_positions(user_id, strategy_id)
     for position in still_open:
-        if seen.setdefault(position.id, _facts(position) | _end(DELIVERED, None))["outcome"] == DELIVERED:
+        if (
+            seen.setdefault(position.id, _position_fields(position) | _outcome_fields(DELIVERED, None))["outcome"]
+            == DELIVERED
+        ):
             said = seen[position.id]["reason"] or "opened meanwhile"
-            seen[position.id] |= _end(STILL_OPEN, f"it is still in the books ({said})")
+            seen[position.id] |= _outcome_fields(STILL_OPEN, f"it is still in the books ({said})")
     names: dict[UUID | None, str] = {row.id: row.name for row in store.list_strategies()}
     closed = [{"strategy_name": names.get(each["strategy_id"])} | each for each in seen.values()]
-    closed += [{"strategy_name": names.get(row.strategy_id)} | _unknown(row) for row in waiting]
-    return Closing([plain(each) for each in closed], [plain(each) for each in still_open])
+    closed += [{"strategy_name": names.get(row.strategy_id)} | _unfinished_fields(row) for row in waiting]
+    return ClosingResult([to_json_data(each) for each in closed], [to_json_data(each) for each in still_open])
 
 
-def _close_unseen(
+def _close_new(
     sender: Sender, url: str, store: Store, positions: Sequence[Position], seen: dict[UUID, dict[str, Any]]
 ) -> None:
     for position in positions:
         if position.id not in seen:
-            seen[position.id] = _facts(position) | _closed(sender, url, store, position)
+            seen[position.id] = _position_fields(position) | _close_position(sender, url, store, position)
 
 
-def _awaited(store: Store, under_way: set[str]) -> list[UnfinishedRequest]:
+def _wait_for_requests(store: Store, under_way: set[str]) -> list[UnfinishedRequest]:
     """Waits for the requests `under_way`; those that have not ended in time."""
-    deadline = time.monotonic() + UNDER_WAY_S
-    while left := [row for row in store.unfinished_requests() if row.request_id in under_way]:
+    deadline = time.monotonic() + IN_FLIGHT_TIMEOUT_S
+    while left := [row for row in store.list_unfinished_requests() if row.request_id in under_way]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.1)
     return left
 
 
-def _facts(position: Position) -> dict[str, Any]:
-    told: dict[str, Any] = {"strategy_id": position.strategy_id, "symbol": position.symbol}
-    return told | {"side": str(position.side), "is_paper": position.is_paper}
+def _position_fields(position: Position) -> dict[str, Any]:
+    fields: dict[str, Any] = {"strategy_id": position.strategy_id, "symbol": position.symbol}
+    return fields | {"side": str(position.side), "is_paper": position.is_paper}
 
 
-def _end(outcome: str, reason: str | None, *, is_unanswered: bool = False) -> dict[str, Any]:
+def _outcome_fields(outcome: str, reason: str | None, *, is_unanswered: bool = False) -> dict[str, Any]:
     """`is_unanswered`: no webhook server answered the last attempt."""
     return {"outcome": outcome, "reason": reason, "is_unanswered": is_unanswered}
 
 
-def _unknown(row: UnfinishedRequest) -> dict[str, Any]:
-    told = {"strategy_id": row.strategy_id, "symbol": row.symbol, "side": row.action, "is_paper": None}
-    return told | _end("unknown", "a signal from before is still being executed")
+def _unfinished_fields(row: UnfinishedRequest) -> dict[str, Any]:
+    fields = {"strategy_id": row.strategy_id, "symbol": row.symbol, "side": row.action, "is_paper": None}
+    return fields | _outcome_fields("unknown", "a signal from before is still being executed")
 
 
-def _closed(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:
+def _close_position(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:
     """How one position's exit ended; keys of one person that cannot be read are no reason to leave others open."""
     try:
-        secret = store.webhook_secret(position.user_id)
+        secret = store.get_webhook_secret(position.user_id)
         if secret is None:
-            return _end(SignalOutcome.DEAD.value, _UNSIGNED)
-        attempt = _attempt(sender, url, position, secret)
+            return _outcome_fields(SignalOutcome.DEAD.value, _UNSIGNED)
+        attempt = _send_close(sender, url, position, secret)
     except (BadConfiguration, SealedElsewhere, ValueError) as error:
-        return _end(SignalOutcome.DEAD.value, str(error))
-    return _end(attempt.outcome.value, attempt.reason, is_unanswered=attempt.status is None)
+        return _outcome_fields(SignalOutcome.DEAD.value, str(error))
+    return _outcome_fields(attempt.outcome.value, attempt.reason, is_unanswered=attempt.status is None)
 
 
-def _attempt(sender: Sender, url: str, position: Position, secret: SecretStr) -> delivery.Attempt:
+def _send_close(sender: Sender, url: str, position: Position, secret: SecretStr) -> delivery.Attempt:
     now = datetime.now(UTC)
     name = uuid.uuid5(position.id, f"kill/{now.isoformat()}")
     payload = {
@@ -146,7 +149,7 @@ def _attempt(sender: Sender, url: str, position: Position, secret: SecretStr) ->
     }
     row = {"id": name, "user_id": position.user_id, "strategy_id": position.strategy_id, "symbol": position.symbol}
     signal = Signal.model_validate(row | {"payload": payload, "attempts": 1, "created_at": now, "expires_at": now})
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         attempt = delivery.post(sender, url, signal, secret)
         if attempt.outcome is not SignalOutcome.RETRY:
             break

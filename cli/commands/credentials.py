@@ -13,43 +13,43 @@ from pydantic import SecretStr
 from cli import key_file, output
 from cli.commands import users
 from cli.commands.strategies import AsJson
-from cli.commands.venue_names import check_exists
-from cli.context import settings_here, store_of
+from cli.commands.venue_names import check_venue_exists
+from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import read_stdin
 from engine.platform.errors import SparkyError
 from engine.platform.text_encoding import decoded
 from engine.store.credentials import PLAIN_FIELDS, SECRET_FIELDS, WEBHOOK
-from engine.store.schema.demo_data import DEMO_USER, new_webhook_secret
+from engine.store.schema.demo_data import DEMO_USER, generate_webhook_secret
 from engine.store.store import Store
-from engine.venues.verified_venues import why_not_live
+from engine.venues.verified_venues import find_live_trading_obstacle
 
 app = typer.Typer(no_args_is_help=True, help="Store keys of venues and webhook secrets, sealed; list and rotate them.")
 
-SHORTEST_WEBHOOK_SECRET: Final = 24  # a shorter one could be guessed from its digest, by which the database finds it
-_ASTER: Final = ("user_address", "signer_address", "private_key")
-_FORMS: Final = {
+MIN_WEBHOOK_SECRET_LENGTH: Final = 24  # a shorter one could be guessed from its digest, by which the database finds it
+_ASTER_FIELDS: Final = ("user_address", "signer_address", "private_key")
+_FIELD_HINTS: Final = {
     "user_address": " (the account's wallet, 0x and 40 hex digits)",
     "signer_address": " (its API wallet, 0x and 40 hex digits)",
     "private_key": " (of the API wallet, 0x and 64 hex digits)",
 }
-_KEYED: Final = ("api_key", "api_secret", "passphrase")
+_API_KEY_FIELDS: Final = ("api_key", "api_secret", "passphrase")
 
 COLUMNS = (
     Column("user", "email"),
     Column("exchange", "exchange"),
     Column("environment", "environment"),
     Column("label", "label"),
-    Column("secrets (and the key that seals them)", lambda row: _kept(row["secrets"]), wraps=True),
-    Column("changed (UTC)", output.moment("updated_at"), is_time=True),
+    Column("secrets (and the key that seals them)", lambda row: _format_secrets(row["secrets"]), wraps=True),
+    Column("changed (UTC)", output.time_cell("updated_at"), is_time=True),
 )
 
-Exchange = Annotated[str, typer.Argument(metavar="EXCHANGE", help="A venue such as aster, or webhook.")]
+VenueArgument = Annotated[str, typer.Argument(metavar="EXCHANGE", help="A venue such as aster, or webhook.")]
 
 
 @app.command("set")
-def put(
-    exchange: Exchange,
+def set_credentials(
+    exchange: VenueArgument,
     user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose they are.")] = DEMO_USER,
     environment: Annotated[str, typer.Option(help="production or testnet.")] = "production",
     new: Annotated[bool, typer.Option("--new", help="Make a webhook secret and show it once.")] = False,
@@ -66,15 +66,15 @@ def put(
             f"--new is for `webhook` only; {exchange} is taken for a venue, whose keys are made at the venue."
         )
     if exchange != WEBHOOK:
-        check_exists(exchange)
-    values = {"webhook_secret": new_webhook_secret()} if new else _asked(exchange)
-    _check(exchange, values)
-    with _sealing_store() as store:
-        store.put_credentials(users.person(store, user), exchange, values, environment)
+        check_venue_exists(exchange)
+    values = {"webhook_secret": generate_webhook_secret()} if new else _read_values(exchange)
+    _check_values(exchange, values)
+    with _open_sealing_store() as store:
+        store.put_credentials(users.get_or_create_user(store, user), exchange, values, environment)
     if new:
         output.say(values["webhook_secret"].get_secret_value())
     output.say(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)
-    untested = None if exchange == WEBHOOK else why_not_live(exchange)
+    untested = None if exchange == WEBHOOK else find_live_trading_obstacle(exchange)
     if untested is not None:
         output.say(untested, err=True)
 
@@ -82,19 +82,19 @@ def put(
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """List credentials without their secrets."""
-    with store_of(settings_here()) as store:
+    with open_store_for(load_settings()) as store:
         rows = store.list_credentials()
     stores = "`sparky credentials set aster` (or another venue, or `webhook`) stores some"
-    output.answer(rows, COLUMNS, as_json=as_json, empty=f"There are no credentials; {stores}.")
+    output.print_rows(rows, COLUMNS, as_json=as_json, empty=f"There are no credentials; {stores}.")
 
 
 @app.command()
 def rotate(as_json: AsJson = False) -> None:
     """Seal everything with the first key: what is in the clear, and what the second of SPARKY_ENCRYPTION_KEY opens."""
-    with _sealing_store() as store:
+    with _open_sealing_store() as store:
         done = store.reseal()
     if as_json:
-        output.answer_one(done, as_json=True)
+        output.print_row(done, as_json=True)
     else:
         output.say(f"{done.sealed} sealed now, {done.current} were already, {done.changed} changed meanwhile.")
     if done.unreadable:
@@ -105,18 +105,20 @@ def rotate(as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def _sealing_store() -> Iterator[Store]:
-    settings = settings_here()
-    with store_of(key_file.made(settings) if settings.embeds_database else settings) as store:
+def _open_sealing_store() -> Iterator[Store]:
+    settings = load_settings()
+    with open_store_for(key_file.ensure_key(settings) if settings.embeds_database else settings) as store:
         yield store
 
 
-def _asked(exchange: str) -> dict[str, SecretStr]:
+def _read_values(exchange: str) -> dict[str, SecretStr]:
     if sys.stdin.isatty():
-        fields = ("webhook_secret",) if exchange == WEBHOOK else _ASTER if exchange == "aster" else _KEYED
+        fields = (
+            ("webhook_secret",) if exchange == WEBHOOK else _ASTER_FIELDS if exchange == "aster" else _API_KEY_FIELDS
+        )
         given = {
             field: typer.prompt(
-                f"{field}{_FORMS.get(field, '')}",
+                f"{field}{_FIELD_HINTS.get(field, '')}",
                 default="",
                 show_default=False,
                 hide_input=field in SECRET_FIELDS,
@@ -125,11 +127,11 @@ def _asked(exchange: str) -> dict[str, SecretStr]:
             for field in fields
         }
     else:
-        given = _parsed(_written(), exchange)
+        given = _parse_values(_read_stdin_text(), exchange)
     return {field: SecretStr(value.strip()) for field, value in given.items() if value.strip()}
 
 
-def _written() -> str:
+def _read_stdin_text() -> str:
     """What stdin holds; the fault is told without it, for it is a secret. Raises SparkyError."""
     try:
         return decoded(read_stdin()).strip()
@@ -137,7 +139,7 @@ def _written() -> str:
         raise SparkyError("stdin is no UTF-8 text.") from None
 
 
-def _parsed(text: str, exchange: str) -> dict[str, str]:
+def _parse_values(text: str, exchange: str) -> dict[str, str]:
     """Faults are told without the text: it is a secret."""
     if text.startswith("{"):
         try:
@@ -155,7 +157,7 @@ def _parsed(text: str, exchange: str) -> dict[str, str]:
     return {name.strip(): value for name, _, value in (line.partition("=") for line in lines)}
 
 
-def _check(exchange: str, values: dict[str, SecretStr]) -> None:
+def _check_values(exchange: str, values: dict[str, SecretStr]) -> None:
     if set(values) - {*SECRET_FIELDS, *PLAIN_FIELDS}:  # what is wrong there may be a secret, so it is not repeated
         raise SparkyError(
             f"The fields of credentials are {', '.join(SECRET_FIELDS + PLAIN_FIELDS)}; another was given."
@@ -163,11 +165,13 @@ def _check(exchange: str, values: dict[str, SecretStr]) -> None:
     if not values:
         raise SparkyError("Nothing was given, so nothing was stored.")
     secret = values.get("webhook_secret")
-    if exchange == WEBHOOK and (secret is None or len(secret.get_secret_value()) < SHORTEST_WEBHOOK_SECRET):
-        raise SparkyError(f"A webhook secret must have at least {SHORTEST_WEBHOOK_SECRET} characters; --new makes one.")
+    if exchange == WEBHOOK and (secret is None or len(secret.get_secret_value()) < MIN_WEBHOOK_SECRET_LENGTH):
+        raise SparkyError(
+            f"A webhook secret must have at least {MIN_WEBHOOK_SECRET_LENGTH} characters; --new makes one."
+        )
 
 
-def _kept(secrets: dict[str, str]) -> str:
+def _format_secrets(secrets: dict[str, str]) -> str:
     return ", ".join(
         f"{name} ({'IN THE CLEAR' if kept == 'clear' else kept})" for name, kept in sorted(secrets.items())
     )

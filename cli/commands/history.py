@@ -8,9 +8,9 @@ from uuid import UUID
 import typer
 
 from cli import output
-from cli.commands.decision_report import told
-from cli.commands.strategies import AsJson, find
-from cli.context import database_here
+from cli.commands.decision_report import render_decision
+from cli.commands.strategies import AsJson, find_strategy
+from cli.context import open_default_store
 from cli.output import Column
 from engine.platform.errors import SparkyError
 from engine.store.admin_rows import SignalHistory
@@ -26,61 +26,61 @@ signals = typer.Typer(
 )
 
 
-def _funding(row: dict[str, Any]) -> object:
+def _format_funding(row: dict[str, Any]) -> object:
     """Empty where none was paid or received."""
-    return output.usd("funding_usd")(row) if Decimal(str(row["funding_usd"])) else None
+    return output.usd_cell("funding_usd")(row) if Decimal(str(row["funding_usd"])) else None
 
 
 DECISIONS = (
-    Column("id", output.short_id("id")),
-    Column("at (UTC)", output.moment("created_at"), is_time=True),
+    Column("id", output.short_id_cell("id")),
+    Column("at (UTC)", output.time_cell("created_at"), is_time=True),
     Column("strategy", "strategy_name"),
     Column("action", "signal_action"),
     Column("symbol", "symbol"),
-    Column("size USD", output.usd("size_usd"), is_number=True),
-    Column("confidence", "confidence_score", is_number=True, goes=1),
+    Column("size USD", output.usd_cell("size_usd"), is_number=True),
+    Column("confidence", "confidence_score", is_number=True, drop_order=1),
     Column("reasoning", lambda row: row["suppressed"] or row["reason"] or row["reasoning"], wraps=True),
 )
 SIGNALS = (
-    Column("id", output.short_id("id")),
-    Column("at (UTC)", output.moment("created_at"), is_time=True),
+    Column("id", output.short_id_cell("id")),
+    Column("at (UTC)", output.time_cell("created_at"), is_time=True),
     Column("strategy", "strategy_name"),
     Column("action", "action"),
     Column("symbol", "symbol"),
     Column("status", "status"),
-    Column("attempts", "attempts", is_number=True, goes=1),
+    Column("attempts", "attempts", is_number=True, drop_order=1),
     Column("reason", "last_reason", wraps=True),
 )
 POSITIONS = (
     Column("strategy", "strategy_name"),
     Column("symbol", "symbol"),
     Column("side", "side"),
-    Column("quantity", output.figure("quantity"), is_number=True),
-    Column("entry", output.price("entry_price", "current_price"), is_number=True, goes=2),
-    Column("now", output.price("current_price"), is_number=True, goes=1),
-    Column("funding USD", _funding, is_number=True, goes=3),
-    Column("P&L USD", output.usd("unrealized_pnl_usd"), is_number=True),
-    Column("liquidated at", output.price("liquidation_price"), is_number=True, goes=3),
-    Column("since (UTC)", output.moment("entry_time"), is_time=True),
+    Column("quantity", output.decimal_cell("quantity"), is_number=True),
+    Column("entry", output.price_cell("entry_price", "current_price"), is_number=True, drop_order=2),
+    Column("now", output.price_cell("current_price"), is_number=True, drop_order=1),
+    Column("funding USD", _format_funding, is_number=True, drop_order=3),
+    Column("P&L USD", output.usd_cell("unrealized_pnl_usd"), is_number=True),
+    Column("liquidated at", output.price_cell("liquidation_price"), is_number=True, drop_order=3),
+    Column("since (UTC)", output.time_cell("entry_time"), is_time=True),
     Column("paper", "is_paper"),
 )
 TRADES = (
-    Column("closed (UTC)", output.moment("exit_time"), is_time=True),
+    Column("closed (UTC)", output.time_cell("exit_time"), is_time=True),
     Column("strategy", "strategy_name"),
     Column("symbol", "symbol"),
     Column("side", "side"),
-    Column("quantity", output.figure("quantity"), is_number=True),
-    Column("entry", output.price("entry_price", "exit_price"), is_number=True, goes=2),
-    Column("exit", output.price("exit_price", "entry_price"), is_number=True, goes=3),
-    Column("fees USD", output.usd("fees_usd"), is_number=True, goes=1),
-    Column("funding USD", _funding, is_number=True, goes=5),
-    Column("P&L USD", output.usd("pnl_usd"), is_number=True),
-    Column("reason", "exit_reason", wraps=True, goes=4),
+    Column("quantity", output.decimal_cell("quantity"), is_number=True),
+    Column("entry", output.price_cell("entry_price", "exit_price"), is_number=True, drop_order=2),
+    Column("exit", output.price_cell("exit_price", "entry_price"), is_number=True, drop_order=3),
+    Column("fees USD", output.usd_cell("fees_usd"), is_number=True, drop_order=1),
+    Column("funding USD", _format_funding, is_number=True, drop_order=5),
+    Column("P&L USD", output.usd_cell("pnl_usd"), is_number=True),
+    Column("reason", "exit_reason", wraps=True, drop_order=4),
     Column("paper", "is_paper"),
 )
 
 
-class Status(StrEnum):
+class SignalStatus(StrEnum):
     """Where a signal is."""
 
     PENDING = "pending"
@@ -93,9 +93,9 @@ class Status(StrEnum):
 @decisions.command("list")
 def list_decisions(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the latest decisions."""
-    with database_here() as store:
-        rows = store.decisions(None if strategy is None else find(store, strategy).id, limit)
-    output.answer(rows, DECISIONS, as_json=as_json, empty="Nothing has been decided yet.")
+    with open_default_store() as store:
+        rows = store.list_decisions(None if strategy is None else find_strategy(store, strategy).id, limit)
+    output.print_rows(rows, DECISIONS, as_json=as_json, empty="Nothing has been decided yet.")
 
 
 @decisions.command("show")
@@ -104,28 +104,30 @@ def show_decision(
     as_json: AsJson = False,
 ) -> None:
     """Tell one decision: what the model saw, what it said, what the code made of it, and what became of the signal."""
-    with database_here() as store:
-        found = store.decision_story(_whole_id(which, [row.id for row in store.decisions(None, 1_000)], "decision"))
+    with open_default_store() as store:
+        found = store.get_decision_trace(
+            _resolve_id(which, [row.id for row in store.list_decisions(None, 1_000)], "decision")
+        )
     if found is None:
         raise SparkyError(f"There is no decision {which}.")
-    story = output.plain(found)
+    story = output.to_json_data(found)
     if as_json:
         output.print_json(story.pop("decision") | story)
     else:
-        output.say_lines(told(story))
+        output.say_lines(render_decision(story))
 
 
 @signals.command("list")
 def list_signals(
     strategy: Strategy = None,
-    status: Annotated[Status | None, typer.Option(help="Only those that are so.")] = None,
+    status: Annotated[SignalStatus | None, typer.Option(help="Only those that are so.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the latest signals."""
-    with database_here() as store:
-        rows = store.signals(None if strategy is None else find(store, strategy).id, status, limit)
-    output.answer(rows, SIGNALS, as_json=as_json, empty="No such signal has been sent yet.")
+    with open_default_store() as store:
+        rows = store.list_signals(None if strategy is None else find_strategy(store, strategy).id, status, limit)
+    output.print_rows(rows, SIGNALS, as_json=as_json, empty="No such signal has been sent yet.")
 
 
 @signals.command("show")
@@ -134,11 +136,11 @@ def show_signal(
     as_json: AsJson = False,
 ) -> None:
     """Show one signal with every attempt to deliver it."""
-    with database_here() as store:
-        found = store.signal(_signal_id(store, which))
+    with open_default_store() as store:
+        found = store.get_signal(_resolve_signal_id(store, which))
     if found is None:
         raise SparkyError(f"There is no signal {which}.")
-    output.answer_one(found, as_json=as_json)
+    output.print_row(found, as_json=as_json)
 
 
 @signals.command("retry")
@@ -148,11 +150,11 @@ def retry_signal(
     as_json: AsJson = False,
 ) -> None:
     """Send a signal again that was not delivered (expired, dead, or refused before the server kept it)."""
-    with database_here() as store:
-        signal_id = _signal_id(store, which)
+    with open_default_store() as store:
+        signal_id = _resolve_signal_id(store, which)
         store.retry_signal(signal_id, ttl_s)
-        told = store.signal(signal_id)
-    _told(told, f"Signal {signal_id} goes out again within {ttl_s:g} s.", as_json=as_json)
+        told = store.get_signal(signal_id)
+    _print_signal(told, f"Signal {signal_id} goes out again within {ttl_s:g} s.", as_json=as_json)
 
 
 @signals.command("drop")
@@ -162,42 +164,44 @@ def drop_signal(
     as_json: AsJson = False,
 ) -> None:
     """End a signal that waits, unsent."""
-    with database_here() as store:
-        signal_id = _signal_id(store, which)
+    with open_default_store() as store:
+        signal_id = _resolve_signal_id(store, which)
         store.drop_signal(signal_id, reason)
-        told = store.signal(signal_id)
-    _told(told, f"Signal {signal_id} is dropped.", as_json=as_json)
+        signal = store.get_signal(signal_id)
+    _print_signal(signal, f"Signal {signal_id} is dropped.", as_json=as_json)
 
 
 def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
     """List open positions."""
-    with database_here() as store:
+    with open_default_store() as store:
         names = {row.id: row.name for row in store.list_strategies()}
-        whose = None if strategy is None else find(store, strategy, may_have_ended=True).id
-        held = store.held_positions(strategy_id=whose)
-    rows = [output.plain(each) | {"strategy_name": each.strategy_id and names.get(each.strategy_id)} for each in held]
-    output.answer(rows, POSITIONS, as_json=as_json, empty="Nothing is held.")
+        whose = None if strategy is None else find_strategy(store, strategy, may_have_ended=True).id
+        held = store.list_held_positions(strategy_id=whose)
+    rows = [
+        output.to_json_data(each) | {"strategy_name": each.strategy_id and names.get(each.strategy_id)} for each in held
+    ]
+    output.print_rows(rows, POSITIONS, as_json=as_json, empty="Nothing is held.")
 
 
 def trades(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the latest closed trades."""
-    with database_here() as store:
-        rows = store.trades(None if strategy is None else find(store, strategy).id, limit)
-    output.answer(rows, TRADES, as_json=as_json, empty="Nothing has been closed yet.")
+    with open_default_store() as store:
+        rows = store.list_trades(None if strategy is None else find_strategy(store, strategy).id, limit)
+    output.print_rows(rows, TRADES, as_json=as_json, empty="Nothing has been closed yet.")
 
 
-def _told(signal: SignalHistory | None, sentence: str, *, as_json: bool) -> None:
+def _print_signal(signal: SignalHistory | None, sentence: str, *, as_json: bool) -> None:
     if as_json:
-        output.answer_one(signal, as_json=True)
+        output.print_row(signal, as_json=True)
     else:
         output.say(sentence)
 
 
-def _signal_id(store: Store, which: str) -> UUID:
-    return _whole_id(which, [row.id for row in store.signals(None, None, 1_000)], "signal")
+def _resolve_signal_id(store: Store, which: str) -> UUID:
+    return _resolve_id(which, [row.id for row in store.list_signals(None, None, 1_000)], "signal")
 
 
-def _whole_id(which: str, known: list[UUID], noun: str) -> UUID:
+def _resolve_id(which: str, known: list[UUID], noun: str) -> UUID:
     """The id that `which` is, or begins. Raises SparkyError."""
     try:
         return UUID(which)

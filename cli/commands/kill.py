@@ -6,28 +6,28 @@ from uuid import UUID
 import typer
 
 from cli import output
-from cli.commands.close_positions import COLUMNS, Closing, close_held
-from cli.commands.strategies import AsJson, find
-from cli.commands.strategy_names import can_be_typed
-from cli.context import settings_here, store_of
+from cli.commands.close_positions import COLUMNS, ClosingResult, close_positions
+from cli.commands.strategies import AsJson, find_strategy
+from cli.commands.strategy_names import is_typable
+from cli.context import load_settings, open_store_for
 from cli.output import Column
-from cli.streams import encoding_of_answers
+from cli.streams import output_encoding
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 
 
-def _covered(row: dict[str, Any]) -> str:
+def _format_scope(row: dict[str, Any]) -> str:
     """A strategy whose name cannot be shown has the beginning of its id here, which every command takes."""
     name = row["strategy_name"]
     if not name:
         return str(row["email"] or "everybody")
-    return str(name if can_be_typed(name, encoding_of_answers()) else row["strategy_id"][:8])
+    return str(name if is_typable(name, output_encoding()) else row["strategy_id"][:8])
 
 
 SWITCHES: Final = (
-    Column("since (UTC)", output.moment("created_at"), is_time=True),
-    Column("entries refused to", _covered),
+    Column("since (UTC)", output.time_cell("created_at"), is_time=True),
+    Column("entries refused to", _format_scope),
     Column("reason", "reason", wraps=True),
 )
 
@@ -46,33 +46,33 @@ def kill(
     """Refuse every entry from this moment on; exits stay open. Without --user and --strategy it is for everybody."""
     if sum((email is not None and strategy is not None, is_off and close_all)):
         raise SparkyError("Choose --user or --strategy, and --off or --close-all.")
-    settings = settings_here()
-    closing: Closing | None = None
-    with store_of(settings) as store:
-        user_id = None if email is None else _known(store, email)
-        strategy_id = None if strategy is None else find(store, strategy, may_have_ended=close_all).id
+    settings = load_settings()
+    closing: ClosingResult | None = None
+    with open_store_for(settings) as store:
+        user_id = None if email is None else _require_user(store, email)
+        strategy_id = None if strategy is None else find_strategy(store, strategy, may_have_ended=close_all).id
         if not show:
             store.set_kill_switch(user_id, strategy_id, is_on=not is_off, reason=reason)
         if close_all and not show:
-            closing = close_held(settings, store, user_id, strategy_id)
-        rows = store.kill_switches() if closing is None else ()
+            closing = close_positions(settings, store, user_id, strategy_id)
+        rows = store.list_kill_switches() if closing is None else ()
     if closing is not None:
-        _tell_closed(closing, settings, as_json=as_json)
+        _print_closing(closing, settings, as_json=as_json)
         return
-    output.answer(rows, SWITCHES, as_json=as_json, empty="No kill switch is on; entries are open.")
+    output.print_rows(rows, SWITCHES, as_json=as_json, empty="No kill switch is on; entries are open.")
 
 
-def _tell_closed(closing: Closing, settings: Settings, *, as_json: bool) -> None:
+def _print_closing(closing: ClosingResult, settings: Settings, *, as_json: bool) -> None:
     if closing.closed and not as_json:
         output.say("The kill switch is on now.")
-    output.answer(closing.closed, COLUMNS, as_json=as_json, empty="The kill switch is on now; nothing was held.")
+    output.print_rows(closing.closed, COLUMNS, as_json=as_json, empty="The kill switch is on now; nothing was held.")
     if not closing.is_complete:
         hint = closing.hint(settings)
         raise SparkyError(f"Not everything is closed; the kill switch stays on. Run it again.{hint}")
 
 
-def _known(store: Store, email: str) -> UUID:
-    user_id = store.user_of(email)
+def _require_user(store: Store, email: str) -> UUID:
+    user_id = store.find_user(email)
     if user_id is None:
         raise SparkyError(f"There is no person {email}.")
     return user_id

@@ -9,11 +9,11 @@ import typer
 
 from cli import output
 from cli.commands import strategies
-from cli.commands.close_positions import COLUMNS, Closing, close_held
-from cli.commands.strategies import AsJson, Which
-from cli.context import settings_here, store_of
+from cli.commands.close_positions import COLUMNS, ClosingResult, close_positions
+from cli.commands.strategies import AsJson, StrategyArgument
+from cli.context import load_settings, open_store_for
 from cli.status import unattended
-from cli.streams import encoding_of_answers
+from cli.streams import output_encoding
 from engine.domain.positions import Position
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
@@ -22,96 +22,98 @@ from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import StrategyRow
 from engine.store.store import Store
 
-Closes = Annotated[
+CloseOption = Annotated[
     bool, typer.Option("--close", help="Close every position that it holds, through the webhook server.")
 ]
 
 
-def pause(which: Which, is_to_close: Closes = False, as_json: AsJson = False) -> None:
+def pause(which: StrategyArgument, is_to_close: CloseOption = False, as_json: AsJson = False) -> None:
     """Pause a strategy; what it holds stays open, unless --close is given."""
-    settings = settings_here()
-    with store_of(settings) as store:
-        if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
+    settings = load_settings()
+    with open_store_for(settings) as store:
+        if is_to_close and _close_deleted_strategy(settings, store, which, as_json=as_json):
             return
-        row = strategies.find(store, which, may_have_ended=is_to_close)
+        row = strategies.find_strategy(store, which, may_have_ended=is_to_close)
         if not (is_to_close and row.status == StrategyStatus.TERMINATED):  # which may hold something all the same
             row = store.set_strategy_status(row.id, StrategyStatus.PAUSED)
         if is_to_close:
-            _tell_closed(settings, output.plain(row), close_held(settings, store, None, row.id), as_json=as_json)
+            _print_closing(
+                settings, output.to_json_data(row), close_positions(settings, store, None, row.id), as_json=as_json
+            )
         else:
-            _tell_held(row, store.held_positions(None, row.id), as_json=as_json)
+            _print_held(row, store.list_held_positions(None, row.id), as_json=as_json)
 
 
 def delete(
-    which: Which,
+    which: StrategyArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    is_to_close: Closes = False,
+    is_to_close: CloseOption = False,
     as_json: AsJson = False,
 ) -> None:
     """End a strategy for good; its decisions and trades are kept, and what it holds stays open unless --close is given.
 
     One that holds something that could not be closed is paused and not ended.
     """
-    settings = settings_here()
-    with store_of(settings) as store:
-        if is_to_close and _has_closed_for_no_row(settings, store, which, as_json=as_json):
+    settings = load_settings()
+    with open_store_for(settings) as store:
+        if is_to_close and _close_deleted_strategy(settings, store, which, as_json=as_json):
             return
-        row = strategies.find(store, which, may_have_ended=is_to_close)
+        row = strategies.find_strategy(store, which, may_have_ended=is_to_close)
     if not yes and row.status != StrategyStatus.TERMINATED:  # outside, since a question must hold no server
         _check_terminal(row)
         typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
-    with store_of(settings) as store:
+    with open_store_for(settings) as store:
         if is_to_close:
             _close_and_end(settings, store, row, as_json=as_json)
         else:
             row = store.delete_strategy(row.id)
-            _tell_held(row, store.held_positions(None, row.id), as_json=as_json)
+            _print_held(row, store.list_held_positions(None, row.id), as_json=as_json)
 
 
 def _close_and_end(settings: Settings, store: Store, row: StrategyRow, *, as_json: bool) -> None:
     """Pauses it first, or it would enter again; ends it when nothing is held any more."""
     if row.status != StrategyStatus.TERMINATED:
         row = store.set_strategy_status(row.id, StrategyStatus.PAUSED)
-    closing = close_held(settings, store, None, row.id)
+    closing = close_positions(settings, store, None, row.id)
     if closing.is_complete:
         row = store.delete_strategy(row.id)
-    _tell_closed(settings, output.plain(row), closing, as_json=as_json)
+    _print_closing(settings, output.to_json_data(row), closing, as_json=as_json)
 
 
-def _has_closed_for_no_row(settings: Settings, store: Store, which: str, *, as_json: bool) -> bool:
+def _close_deleted_strategy(settings: Settings, store: Store, which: str, *, as_json: bool) -> bool:
     """Closes what the strategy of the id `which` holds, when its row was deleted by hand; False for any other."""
     try:
         strategy_id = UUID(which.strip())
     except ValueError:
         return False
     is_known = any(row.id == strategy_id for row in store.list_strategies())
-    if is_known or not store.held_positions(None, strategy_id):
+    if is_known or not store.list_held_positions(None, strategy_id):
         return False
-    told = {"id": str(strategy_id), "name": str(strategy_id), "status": "gone"}
-    _tell_closed(settings, told, close_held(settings, store, None, strategy_id), as_json=as_json)
+    strategy_row = {"id": str(strategy_id), "name": str(strategy_id), "status": "gone"}
+    _print_closing(settings, strategy_row, close_positions(settings, store, None, strategy_id), as_json=as_json)
     return True
 
 
-def _tell_closed(settings: Settings, told: dict[str, Any], closing: Closing, *, as_json: bool) -> None:
+def _print_closing(settings: Settings, row: dict[str, Any], closing: ClosingResult, *, as_json: bool) -> None:
     """Raises SparkyError, after everything was told, when something is held still. `told` is the strategy's row."""
-    sentence = f"{told['name']} is {told['status']}"
+    sentence = f"{row['name']} is {row['status']}"
     if as_json:
-        output.print_json(told | {"closed": closing.closed, "still_open": closing.still_open})
+        output.print_json(row | {"closed": closing.closed, "still_open": closing.still_open})
     else:
         output.say(f"{sentence}.")
-        output.answer(closing.closed, COLUMNS, as_json=False, empty="It held nothing.")
+        output.print_rows(closing.closed, COLUMNS, as_json=False, empty="It held nothing.")
     if not closing.is_complete:
         raise SparkyError(f"Not everything is closed; {sentence}. Run it again.{closing.hint(settings)}")
 
 
-def _tell_held(row: StrategyRow, positions: Sequence[Position], *, as_json: bool) -> None:
-    still_open = output.plain(positions)
+def _print_held(row: StrategyRow, positions: Sequence[Position], *, as_json: bool) -> None:
+    still_open = output.to_json_data(positions)
     if as_json:
-        output.print_json(output.plain(row) | {"still_open": still_open})
+        output.print_json(output.to_json_data(row) | {"still_open": still_open})
         return
     output.say(f"{row.name} is {row.status}.")
     whose = {"strategy_id": row.id, "strategy_name": row.name, "why": row.status}
-    for warning in unattended.warnings([each | whose for each in still_open], encoding_of_answers()):
+    for warning in unattended.unattended_warnings([each | whose for each in still_open], output_encoding()):
         output.say(warning)
 
 

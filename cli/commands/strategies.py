@@ -11,8 +11,8 @@ import typer
 
 from cli import output
 from cli.commands import users
-from cli.commands.venue_names import check_exists, command_for_keys, has_keys
-from cli.context import database_here, settings_here
+from cli.commands.venue_names import check_venue_exists, credentials_command, has_credentials
+from cli.context import load_settings, open_default_store
 from cli.output import Column
 from cli.streams import read_stdin
 from engine.domain.decimals import digits
@@ -23,43 +23,48 @@ from engine.platform.errors import BadConfiguration, SparkyError
 from engine.platform.text_encoding import decoded, is_unicode
 from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
-from engine.venues.verified_venues import why_not_live
+from engine.venues.verified_venues import find_live_trading_obstacle
 
 app = typer.Typer(no_args_is_help=True, help="Create, look at, start, pause and end strategies.")
 
 COLUMNS = (
-    Column("id", output.short_id("id")),
+    Column("id", output.short_id_cell("id")),
     Column("name", "name"),
     Column("status", "status"),
     Column("profile", "risk_profile"),
     Column("symbols", "target_assets", wraps=True),
-    Column("every s", output.figure("cadence_seconds"), is_number=True),
+    Column("every s", output.decimal_cell("cadence_seconds"), is_number=True),
     Column("paper", "is_paper_trading"),
-    Column("capital USD", output.usd("capital_usd"), is_number=True),
+    Column("capital USD", output.usd_cell("capital_usd"), is_number=True),
     Column("paused because", "paused_reason", wraps=True),
 )
 
-_MOST_HINTS: Final = 3
+_MAX_HINTS: Final = 3
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
-Which = Annotated[str, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.")]
+StrategyArgument = Annotated[str, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.")]
 
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """List all strategies."""
-    with database_here() as store:
+    with open_default_store() as store:
         rows = store.list_strategies()
-    output.answer(rows, COLUMNS, as_json=as_json, empty="There are no strategies; `sparky strategy create` makes one.")
+    output.print_rows(
+        rows, COLUMNS, as_json=as_json, empty="There are no strategies; `sparky strategy create` makes one."
+    )
 
 
 @app.command()
-def show(which: Which, as_json: AsJson = False) -> None:
+def show(which: StrategyArgument, as_json: AsJson = False) -> None:
     """Show everything about one strategy; `rules` are the entry rules in force, `costs` what an entry may cost."""
-    with database_here() as store:
-        row = find(store, which)
-        shown = output.plain(row) | {"rules": output.plain(_rules(store, row)), "costs": _costs(store, row)}
-    output.answer_one(shown, as_json=as_json)
+    with open_default_store() as store:
+        row = find_strategy(store, which)
+        shown = output.to_json_data(row) | {
+            "rules": output.to_json_data(_load_entry_rules(store, row)),
+            "costs": _load_cost_limits(store, row),
+        }
+    output.print_row(shown, as_json=as_json)
 
 
 @app.command()
@@ -111,7 +116,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     fields: dict[str, Any] = read_fields(from_json) if from_json is not None else {}
     options: dict[str, Any] = {
         "name": name,
-        "target_assets": None if symbols is None else _parts(symbols),
+        "target_assets": None if symbols is None else _split_list(symbols),
         "risk_profile": risk,
         "cadence_seconds": cadence,
         "capital_usd": capital,
@@ -123,7 +128,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         "model": model,
         "exchange": exchange,
         "custom_prompt": prompt,
-        "context_intervals": None if context is None else _parts(context),
+        "context_intervals": None if context is None else _split_list(context),
         "stop_loss_required": stop_required,
         "max_entry_percent": max_entry,
         "adding": adding,
@@ -136,53 +141,53 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     fields |= {field: value for field, value in options.items() if value is not None}
     if start:
         fields["status"] = StrategyStatus.RUNNING
-    check_names(fields)
-    fields.setdefault("exchange", settings_here().exchange)
-    with database_here() as store:
+    check_field_names(fields)
+    fields.setdefault("exchange", load_settings().exchange)
+    with open_default_store() as store:
         if "user_id" not in fields:
-            fields["user_id"] = users.person(store, user)
-        new = NewStrategy.of(fields)
+            fields["user_id"] = users.get_or_create_user(store, user)
+        new = NewStrategy.from_input(fields)
         check_budget(new.model, new.daily_llm_budget_usd)
-        untested = None if new.is_paper_trading else why_not_live(new.exchange)
+        untested = None if new.is_paper_trading else find_live_trading_obstacle(new.exchange)
         if untested is not None:
             raise SparkyError(untested)
-        check_exists(new.exchange)
+        check_venue_exists(new.exchange)
         row = store.create_strategy(new)
-        email = store.email_of(row.user_id)
-        is_keyless = not (new.is_paper_trading or has_keys(store, row.user_id, row.exchange))
+        email = store.find_user_email(row.user_id)
+        is_keyless = not (new.is_paper_trading or has_credentials(store, row.user_id, row.exchange))
     if is_keyless:
         output.say(
             f"Its person has no keys for {row.exchange}, without which every entry is refused: "
-            f"{command_for_keys(row.exchange, email)} stores them.",
+            f"{credentials_command(row.exchange, email)} stores them.",
             err=True,
         )
     if as_json:
-        output.answer_one(row, as_json=True)
+        output.print_row(row, as_json=True)
     else:
         output.say(f"Created {row.name} ({row.id}), {row.status}.")
 
 
 @app.command()
-def start(which: Which, as_json: AsJson = False) -> None:
+def start(which: StrategyArgument, as_json: AsJson = False) -> None:
     """Let a strategy run; a running Sparky follows within 5 s."""
     _set_status(which, StrategyStatus.RUNNING, as_json=as_json)
 
 
-def _rules(store: Store, row: StrategyRow) -> EntryRules | None:
+def _load_entry_rules(store: Store, row: StrategyRow) -> EntryRules | None:
     """The entry rules in force; None for a row that is invalid, which enters nothing."""
     try:
-        context = store.strategy_context(row.id)
+        context = store.get_strategy_context(row.id)
     except StrategyFault:
         return None
     return context.strategy.rules if context else None
 
 
-def _costs(store: Store, row: StrategyRow) -> dict[str, str] | None:
+def _load_cost_limits(store: Store, row: StrategyRow) -> dict[str, str] | None:
     """The limits of spread and slippage in force; None where they cannot be read, and nothing is entered."""
     from engine.risk.entry_costs import CostLimits  # the webhook server's rule, which other commands do not need
 
     try:
-        portfolio = store.portfolio(row.user_id, row.exchange, row.id, is_paper=row.is_paper_trading)
+        portfolio = store.get_portfolio(row.user_id, row.exchange, row.id, is_paper=row.is_paper_trading)
     except BadConfiguration:
         return None
     limits = CostLimits.of(portfolio)
@@ -192,13 +197,13 @@ def _costs(store: Store, row: StrategyRow) -> dict[str, str] | None:
     }
 
 
-def _parts(text: str) -> list[str]:
+def _split_list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
     """Raises BadConfiguration for a budget that cannot be kept, since a model that may be asked has no price."""
-    unpriced = settings_here().model_without_price(model)
+    unpriced = load_settings().model_without_price(model)
     if budget_usd is not None and unpriced is not None:
         raise BadConfiguration(
             f"The budget cannot be kept, for SPARKY_LLM_PRICES has no price of {unpriced}: add it, or name no budget."
@@ -206,22 +211,22 @@ def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
 
 
 def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:
-    with database_here() as store:
-        row = find(store, which)
+    with open_default_store() as store:
+        row = find_strategy(store, which)
         if status is StrategyStatus.RUNNING:
             check_budget(row.model, row.daily_llm_budget_usd)
         row = store.set_strategy_status(row.id, status)
-    _told(row, as_json=as_json)
+    _print_status(row, as_json=as_json)
 
 
-def _told(row: StrategyRow, *, as_json: bool) -> None:
+def _print_status(row: StrategyRow, *, as_json: bool) -> None:
     if as_json:
-        output.answer_one(row, as_json=True)
+        output.print_row(row, as_json=True)
     else:
         output.say(f"{row.name} is {row.status}.")
 
 
-def find(store: Store, which: str, *, may_have_ended: bool = False) -> StrategyRow:
+def find_strategy(store: Store, which: str, *, may_have_ended: bool = False) -> StrategyRow:
     """The one strategy of that id, name, or beginning of an id (6 digits or more). Raises SparkyError.
 
     A name is that of a living strategy; with `may_have_ended`, where none has it, of an ended one that holds something.
@@ -233,18 +238,18 @@ def find(store: Store, which: str, *, may_have_ended: bool = False) -> StrategyR
     if not found and len(wanted) >= 6:
         found = [row for row in rows if str(row.id).startswith(wanted)]
     if not found and may_have_ended:
-        found = [row for row in rows if row.name == which and store.held_positions(None, row.id)]
+        found = [row for row in rows if row.name == which and store.list_held_positions(None, row.id)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_ids(found)}.")
+        raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_join_ids(found)}.")
     names = [row.name for row in alive]
     close = [name for name in names if which and name.startswith(which)] or difflib.get_close_matches(which, names, n=1)
-    hint = f"did you mean {' or '.join(close[:_MOST_HINTS])}?" if close else "`sparky strategy list` shows what exists."
+    hint = f"did you mean {' or '.join(close[:_MAX_HINTS])}?" if close else "`sparky strategy list` shows what exists."
     raise SparkyError(f"There is no strategy {which}; {hint}")
 
 
-def _ids(rows: list[StrategyRow]) -> str:
+def _join_ids(rows: list[StrategyRow]) -> str:
     return ", ".join(str(row.id) for row in rows)
 
 
@@ -267,7 +272,7 @@ def read_fields(source: str) -> dict[str, Any]:
     return data
 
 
-def check_names(fields: Mapping[str, Any]) -> None:
+def check_field_names(fields: Mapping[str, Any]) -> None:
     """Raises SparkyError, with a suggestion, for the first field that a strategy does not have."""
     known = list(NewStrategy.model_fields)
     for name in fields:
@@ -277,16 +282,16 @@ def check_names(fields: Mapping[str, Any]) -> None:
             raise SparkyError(f"A strategy has no field {name}; {hint}")
 
 
-def running_one(which: str) -> StrategyRow:
+def find_running(which: str) -> StrategyRow:
     """The strategy that `which` means, from this directory's database. Raises SparkyError if it is not to run."""
-    with database_here() as store:
-        row = find(store, which)
+    with open_default_store() as store:
+        row = find_strategy(store, which)
     if row.status != StrategyStatus.RUNNING:
         raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
     return row
 
 
-def running_ones() -> list[StrategyRow]:
+def list_running() -> list[StrategyRow]:
     """Every strategy that is to run, from this directory's database."""
-    with database_here() as store:
+    with open_default_store() as store:
         return [row for row in store.list_strategies() if row.status == StrategyStatus.RUNNING]

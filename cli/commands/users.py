@@ -9,12 +9,12 @@ from engine.store.schema.demo_data import DEMO_USER
 from engine.store.store import Store
 
 
-def person(store: Store, email: str) -> UUID:
+def get_or_create_user(store: Store, email: str) -> UUID:
     """The person with this address; a new one is made and told on stderr. Raises SparkyError for what is no address."""
     name, _, domain = email.strip().partition("@")
     if not name or not domain or " " in email.strip() or not is_plain(email.strip()):
         raise SparkyError(f"{email!r} is no e-mail address, as --user needs it.")
-    known = store.user_of(email.strip())
+    known = store.find_user(email.strip())
     if known is not None:
         return known
     if email.strip() != DEMO_USER:

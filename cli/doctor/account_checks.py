@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from cli.commands.venue_names import command_for_keys
-from cli.context import store_of
-from cli.doctor.check_result import Check, fault, ok, skipped
+from cli.commands.venue_names import credentials_command
+from cli.context import open_store_for
+from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.run import process_plan
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
@@ -16,55 +16,58 @@ from engine.platform.settings.settings import Settings
 from engine.store.credentials import WEBHOOK
 from engine.store.embedded import embedded_postgres
 from engine.store.store import Store
-from engine.venues.account_setup import AccountState, Fault, faults_of, margin_notes, notes_of
-from engine.venues.ccxt_client.venue_clock import told
+from engine.venues.account_setup import AccountSetup, Fault, build_margin_notes, build_notes, find_faults
+from engine.venues.ccxt_client.venue_clock import describe_offset
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import Credentials
 
 TIMEOUT_S: Final = 5.0
 CLOCK_FAULT_S: Final = 5.0  # half of what Aster's nonces and our window at Binance allow
 CLOCK_NOTE_S: Final = 1.0  # Binance allows no more where this host is ahead
-_SYNCHRONISE: Final = "switch time synchronisation on: timedatectl set-ntp true"
+_CLOCK_REMEDY: Final = "switch time synchronisation on: timedatectl set-ntp true"
 _NOTHING_LIVE: Final = "no live strategy or position is on it"
 
-Key = tuple[UUID, str]  # person and exchange
+AccountKey = tuple[UUID, str]  # person and exchange
 
 
-class Used(NamedTuple):
+class UsedAccount(NamedTuple):
     """An account, its keys (None: there are none, or `unreadable` says why), and the symbols that are live on it."""
 
     name: str
     exchange: str
     symbols: frozenset[str]
     keys: Credentials | None
-    storing: str  # the command
-    margin: Mapping[str, frozenset[str]]  # the modes that its live strategies want, by symbol
-    held: frozenset[str]  # symbols in which the books have a live position
-    unreadable: str | None = None
+    store_command: str  # the command
+    margin_modes: Mapping[str, frozenset[str]]  # the modes that its live strategies want, by symbol
+    held_symbols: frozenset[str]  # symbols in which the books have a live position
+    unreadable_reason: str | None = None
 
 
-def accounts(settings: Settings) -> list[Check]:
+def accounts(settings: Settings) -> list[CheckResult]:
     """One line per account, or one per fault of it; something is a fault only where the account is used live."""
     if settings.embeds_database and not embedded_postgres.data_dir(settings.sparky_home).exists():
         return []
-    used: list[Used] = []
-    with contextlib.suppress(SparkyError), store_of(settings) as store:  # what is wrong with it, its own check says
-        used = _used(store)
-    return [check for one in used for check in _checked(one, settings)]
+    used: list[UsedAccount] = []
+    with (
+        contextlib.suppress(SparkyError),
+        open_store_for(settings) as store,
+    ):  # what is wrong with it, its own check says
+        used = _list_used_accounts(store)
+    return [check for one in used for check in _check_account(one, settings)]
 
 
-def _used(store: Store) -> list[Used]:
+def _list_used_accounts(store: Store) -> list[UsedAccount]:
     rows = store.list_credentials()
-    held, margin = _held_symbols(store), _wanted_margin(store)
+    held, margin = _held_symbols(store), _required_margin_modes(store)
     live = _live_symbols(store, held)
     with_keys = dict.fromkeys((row.user_id, row.exchange) for row in rows if row.exchange != WEBHOOK)
     return [
-        _with_keys(store, key, frozenset(live.get(key, ())), margin.get(key, {}), frozenset(held.get(key, ())))
+        _load_account(store, key, frozenset(live.get(key, ())), margin.get(key, {}), frozenset(held.get(key, ())))
         for key in with_keys | dict.fromkeys(live)
     ]
 
 
-def _live_symbols(store: Store, held: Mapping[Key, set[str]]) -> dict[Key, set[str]]:
+def _live_symbols(store: Store, held: Mapping[AccountKey, set[str]]) -> dict[AccountKey, set[str]]:
     live = {key: set(symbols) for key, symbols in held.items()}
     for row in store.list_strategies():
         if row.status == StrategyStatus.RUNNING and not row.is_paper_trading:
@@ -72,17 +75,17 @@ def _live_symbols(store: Store, held: Mapping[Key, set[str]]) -> dict[Key, set[s
     return live
 
 
-def _held_symbols(store: Store) -> dict[Key, set[str]]:
+def _held_symbols(store: Store) -> dict[AccountKey, set[str]]:
     """Of live positions."""
-    held: dict[Key, set[str]] = {}
-    for each in store.held_positions():
+    held: dict[AccountKey, set[str]] = {}
+    for each in store.list_held_positions():
         if not each.is_paper:
             held.setdefault((each.user_id, each.exchange), set()).add(each.symbol)
     return held
 
 
-def _wanted_margin(store: Store) -> dict[Key, dict[str, frozenset[str]]]:
-    wanted: dict[Key, dict[str, frozenset[str]]] = {}
+def _required_margin_modes(store: Store) -> dict[AccountKey, dict[str, frozenset[str]]]:
+    wanted: dict[AccountKey, dict[str, frozenset[str]]] = {}
     for row in store.list_strategies():
         if row.status == StrategyStatus.RUNNING and not row.is_paper_trading and row.margin_mode is not None:
             modes = wanted.setdefault((row.user_id, row.exchange), {})
@@ -91,39 +94,41 @@ def _wanted_margin(store: Store) -> dict[Key, dict[str, frozenset[str]]]:
     return wanted
 
 
-def _with_keys(
-    store: Store, key: Key, symbols: frozenset[str], margin: Mapping[str, frozenset[str]], held: frozenset[str]
-) -> Used:
-    email = store.email_of(key[0])
-    name, remedy = f"account of {email or key[0]} at {key[1]}", command_for_keys(key[1], email)
+def _load_account(
+    store: Store, key: AccountKey, symbols: frozenset[str], margin: Mapping[str, frozenset[str]], held: frozenset[str]
+) -> UsedAccount:
+    email = store.find_user_email(key[0])
+    name, remedy = f"account of {email or key[0]} at {key[1]}", credentials_command(key[1], email)
     try:
-        return Used(name, key[1], symbols, store.venue_credentials(*key), remedy, margin, held)
+        return UsedAccount(name, key[1], symbols, store.get_venue_credentials(*key), remedy, margin, held)
     except SparkyError as error:
-        return Used(name, key[1], symbols, None, remedy, margin, held, str(error))
+        return UsedAccount(name, key[1], symbols, None, remedy, margin, held, str(error))
 
 
-def _checked(used: Used, settings: Settings) -> list[Check]:
-    if used.keys is not None and _is_off(used.exchange, settings):
-        return [skipped(used.name, "simulated, and not asked while Sparky does not run")]
+def _check_account(used: UsedAccount, settings: Settings) -> list[CheckResult]:
+    if used.keys is not None and _is_simulator_down(used.exchange, settings):
+        return [skip(used.name, "simulated, and not asked while Sparky does not run")]
     if used.keys is None:
-        return _found(used, [Fault(used.unreadable or "there are no credentials for it", used.storing)])
+        return _report_faults(
+            used, [Fault(used.unreadable_reason or "there are no credentials for it", used.store_command)]
+        )
     try:
-        state, clock_s = _looked_at(used.exchange, used.keys, settings)
+        state, clock_s = _fetch_account_state(used.exchange, used.keys, settings)
     except SparkyError as error:
-        return _found(used, [Fault(f"cannot be looked at: {error}", "correct the exchange or its credentials")])
-    faults = [*_nothing_known(state), *faults_of(state), *_clock_faults(clock_s)]
+        return _report_faults(used, [Fault(f"cannot be looked at: {error}", "correct the exchange or its credentials")])
+    faults = [*_unreachable_faults(state), *find_faults(state), *_clock_faults(clock_s)]
     if faults:
-        return _found(used, faults)
+        return _report_faults(used, faults)
     clock = [] if _is_simulated(used.exchange, settings) else _clock_notes(clock_s)
-    margin = margin_notes(state.margin, used.margin, used.held, multi_assets=state.multi_assets)
-    return [ok(used.name, "; ".join((*notes_of(state, used.symbols), *margin, *clock)))]
+    margin = build_margin_notes(state.margin, used.margin_modes, used.held_symbols, multi_assets=state.multi_assets)
+    return [ok(used.name, "; ".join((*build_notes(state, used.symbols), *margin, *clock)))]
 
 
 def _is_simulated(exchange: str, settings: Settings) -> bool:
     return settings.simulates_market and exchange == settings.exchange
 
 
-def _is_off(exchange: str, settings: Settings) -> bool:
+def _is_simulator_down(exchange: str, settings: Settings) -> bool:
     """Whether it is a simulated venue that no Sparky runs now."""
     if not _is_simulated(exchange, settings):
         return False
@@ -133,28 +138,28 @@ def _is_off(exchange: str, settings: Settings) -> bool:
     return True
 
 
-def _looked_at(exchange: str, keys: Credentials, settings: Settings) -> tuple[AccountState, float | None]:
+def _fetch_account_state(exchange: str, keys: Credentials, settings: Settings) -> tuple[AccountSetup, float | None]:
     """What the venue tells, and how far its clock is ahead; None where that is not known."""
-    resolved = process_plan.resolve(settings)
+    resolved = process_plan.resolve_endpoints(settings)
     address = resolved.sparky_market_url if exchange == resolved.sparky_market else None
     with contextlib.closing(CcxtVenue(exchange, keys, address, TIMEOUT_S)) as account:
-        state = account.state()
+        state = account.fetch_setup()
         if _is_simulated(exchange, settings):
             return state, None  # its market has a time of its own
         try:
-            return state, account.clock_offset_s()
+            return state, account.measure_clock_offset_s()
         except SparkyError:
             return state, None
 
 
-def _found(used: Used, faults: list[Fault]) -> list[Check]:
+def _report_faults(used: UsedAccount, faults: list[Fault]) -> list[CheckResult]:
     if used.symbols:
         return [fault(used.name, found, remedy) for found, remedy in faults]
-    return [skipped(used.name, "; ".join((*(found for found, _ in faults), _NOTHING_LIVE)))]
+    return [skip(used.name, "; ".join((*(found for found, _ in faults), _NOTHING_LIVE)))]
 
 
-def _nothing_known(state: AccountState) -> list[Fault]:
-    if state != AccountState(unknown=state.unknown) or not state.unknown:
+def _unreachable_faults(state: AccountSetup) -> list[Fault]:
+    if state != AccountSetup(unknown=state.unknown) or not state.unknown:
         return []
     reasons = "; ".join(dict.fromkeys(state.unknown.values()))
     return [Fault(f"cannot be looked at: {reasons}", "check the network, and whether the venue is under maintenance")]
@@ -163,10 +168,10 @@ def _nothing_known(state: AccountState) -> list[Fault]:
 def _clock_faults(ahead_s: float | None) -> list[Fault]:
     if ahead_s is None or abs(ahead_s) <= CLOCK_FAULT_S:
         return []
-    return [Fault(told(ahead_s), _SYNCHRONISE)]
+    return [Fault(describe_offset(ahead_s), _CLOCK_REMEDY)]
 
 
 def _clock_notes(ahead_s: float | None) -> list[str]:
     if ahead_s is None:
         return ["the venue's time is not known"]
-    return [told(ahead_s)] if abs(ahead_s) > CLOCK_NOTE_S else []
+    return [describe_offset(ahead_s)] if abs(ahead_s) > CLOCK_NOTE_S else []

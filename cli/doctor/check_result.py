@@ -5,7 +5,7 @@ from typing import Literal
 from engine.platform.values import Frozen
 
 
-class Check(Frozen):
+class CheckResult(Frozen):
     """One line of the doctor's table. A fault always comes with a remedy."""
 
     name: str
@@ -14,13 +14,13 @@ class Check(Frozen):
     remedy: str | None = None
 
 
-def ok(name: str, found: str) -> Check:
-    return Check(name=name, state="ok", found=found)
+def ok(name: str, found: str) -> CheckResult:
+    return CheckResult(name=name, state="ok", found=found)
 
 
-def fault(name: str, found: str, remedy: str) -> Check:
-    return Check(name=name, state="fault", found=found, remedy=remedy)
+def fault(name: str, found: str, remedy: str) -> CheckResult:
+    return CheckResult(name=name, state="fault", found=found, remedy=remedy)
 
 
-def skipped(name: str, found: str) -> Check:
-    return Check(name=name, state="skipped", found=found)
+def skip(name: str, found: str) -> CheckResult:
+    return CheckResult(name=name, state="skipped", found=found)

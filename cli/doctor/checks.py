@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from cli import running_instance
 from cli.doctor import account_checks, security_checks
-from cli.doctor.check_result import Check, fault, ok, skipped
+from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.doctor.database_checks import database
 from cli.run import process_plan
 from engine.llm.outcome import ADVICE, Outcome
@@ -23,19 +23,19 @@ from engine.llm.provider_errors import classify
 from engine.platform.errors import SparkyError
 from engine.platform.redaction import Redactor
 from engine.platform.settings.settings import Settings
-from engine.store.values import faults
+from engine.store.values import format_validation_errors
 
 TIMEOUT_S: Final = 10.0
 GROQ_URL: Final = "https://api.groq.com"
-LARGEST_SKEW_S: Final = 1.0  # signed requests are refused well before 10 s; NTP keeps a host within milliseconds
-LEAST_DISK_MB: Final = 500
+MAX_SKEW_S: Final = 1.0  # signed requests are refused well before 10 s; NTP keeps a host within milliseconds
+MIN_DISK_MB: Final = 500
 PROBE_SYMBOL: Final = "BTCUSDT"
 _WEBHOOK_PORT: Final = "SPARKY_WEBHOOK_PORT"
 
 
-def examine(settings: Settings) -> list[Check]:
+def run_checks(settings: Settings) -> list[CheckResult]:
     """Every check, in the order in which faults are worth mending. An embedded database is started for the while."""
-    checks: list[Callable[[Settings], list[Check]]] = [
+    checks: list[Callable[[Settings], list[CheckResult]]] = [
         home,
         security_checks.service_key,
         security_checks.encryption_key,
@@ -49,11 +49,11 @@ def examine(settings: Settings) -> list[Check]:
     ]
     return [
         ok("settings", "all names known, all values valid"),
-        *(found for check in checks for found in _looked(check, settings)),
+        *(found for check in checks for found in _run_check(check, settings)),
     ]
 
 
-def _looked(check: Callable[[Settings], list[Check]], settings: Settings) -> list[Check]:
+def _run_check(check: Callable[[Settings], list[CheckResult]], settings: Settings) -> list[CheckResult]:
     """What one check finds; that it cannot look at something is a finding too, and keeps no other from looking."""
     name = check.__name__.replace("_", " ")
     try:
@@ -63,49 +63,53 @@ def _looked(check: Callable[[Settings], list[Check]], settings: Settings) -> lis
         return [fault(name, f"cannot be looked at: {error.strerror or error}", remedy)]
     except ValidationError as error:
         remedy = "mend the row, or install the version of Sparky that wrote it"
-        return [fault(name, f"what the database holds cannot be read: {faults(error)}", remedy)]
+        return [fault(name, f"what the database holds cannot be read: {format_validation_errors(error)}", remedy)]
 
 
-def home(settings: Settings) -> list[Check]:
+def home(settings: Settings) -> list[CheckResult]:
     path, name = settings.sparky_home, "home directory"
     existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return [fault(name, f"{existing} cannot be written", "give this user the directory, or set SPARKY_HOME")]
     if not path.exists():
         return [ok(name, f"{path} will be made at the first start")]
-    return [_home_rights(settings), _disk(path)]
+    return [_check_home_permissions(settings), _check_disk_space(path)]
 
 
-def _home_rights(settings: Settings) -> Check:
+def _check_home_permissions(settings: Settings) -> CheckResult:
     run_dir = settings.run_dir
     if os.access(run_dir, os.F_OK) and stat.S_IMODE(run_dir.stat().st_mode) & 0o077:
         return fault("home directory", f"others may enter {run_dir}", f"chmod 700 {run_dir}")
     return ok("home directory", str(settings.sparky_home))
 
 
-def _disk(path: Path) -> Check:
+def _check_disk_space(path: Path) -> CheckResult:
     free_mb = shutil.disk_usage(path).free // 2**20
-    if free_mb < LEAST_DISK_MB:
+    if free_mb < MIN_DISK_MB:
         return fault("disk space", f"{free_mb} MB free", "make room: the database keeps every decision")
     return ok("disk space", f"{free_mb / 1024:.1f} GB free")
 
 
-def groq(settings: Settings) -> list[Check]:
+def groq(settings: Settings) -> list[CheckResult]:
     if settings.simulates_groq:
-        return [skipped("groq", "no GROQ_API_KEY: a local stand-in answers, which is no model")]
+        return [skip("groq", "no GROQ_API_KEY: a local stand-in answers, which is no model")]
     base = settings.groq_base_url or GROQ_URL
-    key = settings.groq_api_key or process_plan.KEYLESS
+    key = settings.groq_api_key or process_plan.DUMMY_API_KEY
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
     try:
         answer = requests.get(f"{base}/openai/v1/models", headers=headers, timeout=TIMEOUT_S)
-        return [_groq_key(answer, base, key), *_groq_models(answer, settings)]
+        return [_check_groq_key(answer, base, key), *_check_groq_models(answer, settings)]
     except requests.RequestException as error:
-        return [fault("groq", f"{base}: {_cause(error)}", "check the network and GROQ_BASE_URL (without /openai/v1)")]
+        return [
+            fault(
+                "groq", f"{base}: {_describe_cause(error)}", "check the network and GROQ_BASE_URL (without /openai/v1)"
+            )
+        ]
     except (ValueError, KeyError, TypeError):
         return [fault("groq", f"{base} does not speak Groq's protocol", "check GROQ_BASE_URL (without /openai/v1)")]
 
 
-def _groq_key(answer: requests.Response, base: str, key: SecretStr) -> Check:
+def _check_groq_key(answer: requests.Response, base: str, key: SecretStr) -> CheckResult:
     if answer.ok:
         return ok("groq", f"{base} takes the key")
     refusal = classify(answer.status_code, answer.content)
@@ -113,7 +117,7 @@ def _groq_key(answer: requests.Response, base: str, key: SecretStr) -> Check:
     return fault("groq", found, ADVICE.get(refusal.outcome, "wait, or check GROQ_BASE_URL (without /openai/v1)"))
 
 
-def _groq_models(answer: requests.Response, settings: Settings) -> list[Check]:
+def _check_groq_models(answer: requests.Response, settings: Settings) -> list[CheckResult]:
     if not answer.ok:
         return []
     served = sorted(str(model["id"]) for model in answer.json()["data"])
@@ -123,47 +127,49 @@ def _groq_models(answer: requests.Response, settings: Settings) -> list[Check]:
     return [ok("model", ", ".join(settings.groq_model))]
 
 
-def venue(settings: Settings) -> list[Check]:
+def venue(settings: Settings) -> list[CheckResult]:
     if settings.simulates_market:
-        return [skipped("venue", "simulated; set SPARKY_MARKET (and GROQ_API_KEY) for a real one")]
+        return [skip("venue", "simulated; set SPARKY_MARKET (and GROQ_API_KEY) for a real one")]
     from engine.venues.market_data.client import MarketData
 
-    resolved = process_plan.resolve(settings)
+    resolved = process_plan.resolve_endpoints(settings)
     name = resolved.exchange
     try:
         with contextlib.closing(MarketData(name, resolved.sparky_market_url)) as market:
-            venue_now_ms = market.feed(PROBE_SYMBOL, "1m", 2).now_ms
+            venue_now_ms = market.fetch_candles(PROBE_SYMBOL, "1m", 2).now_ms
     except SparkyError as error:
         return [fault("venue", f"{name}: {error}", "check the network, SPARKY_MARKET and SPARKY_MARKET_URL")]
-    return [ok("venue", f"{name} answers"), _clock(venue_now_ms / 1000 - time.time())]
+    return [ok("venue", f"{name} answers"), _check_clock(venue_now_ms / 1000 - time.time())]
 
 
-def _clock(skew_s: float) -> Check:
-    if abs(skew_s) > LARGEST_SKEW_S:
+def _check_clock(skew_s: float) -> CheckResult:
+    if abs(skew_s) > MAX_SKEW_S:
         found = f"{abs(skew_s):.1f} s {'behind' if skew_s > 0 else 'ahead of'} the venue"
         return fault("clock", found, "switch time synchronisation on: timedatectl set-ntp true")
     return ok("clock", "in step with the venue")
 
 
-def webhook(settings: Settings) -> list[Check]:
-    url = process_plan.resolve(settings).webhook_url or ""
+def webhook(settings: Settings) -> list[CheckResult]:
+    url = process_plan.resolve_endpoints(settings).webhook_url or ""
     parts = urlsplit(url)
     own = process_plan.serves_webhook(settings)
     try:
         answer = requests.get(f"{parts.scheme}://{parts.netloc}/health", timeout=TIMEOUT_S)
     except requests.RequestException as error:
         if own and running_instance.supervisor_pid(settings) is None:
-            return [skipped("webhook", f"{url}: not running; {running_instance.starters(settings)}")]
-        return [fault("webhook", f"{url}: {_cause(error)}", "start it with `sparky serve`, or correct WEBHOOK_URL")]
+            return [skip("webhook", f"{url}: not running; {running_instance.start_hint(settings)}")]
+        return [
+            fault("webhook", f"{url}: {_describe_cause(error)}", "start it with `sparky serve`, or correct WEBHOOK_URL")
+        ]
     if answer.status_code >= 500:
         return [fault("webhook", f"{url}: answers {answer.status_code}", "see the log of the webhook server")]
     return [ok("webhook", f"{url}: reachable")]
 
 
-def monitor(settings: Settings) -> list[Check]:
-    status, pid = running_instance.monitor_status(settings), running_instance.supervisor_pid(settings)
+def monitor(settings: Settings) -> list[CheckResult]:
+    status, pid = running_instance.fetch_monitor_status(settings), running_instance.supervisor_pid(settings)
     if pid is None:
-        return [skipped("sparky", f"not running on this home; {running_instance.starters(settings)}")]
+        return [skip("sparky", f"not running on this home; {running_instance.start_hint(settings)}")]
     if status is None:
         return [fault("sparky", f"process {pid} runs, its monitor does not answer", "see its log, or restart it")]
     if status["problems"]:
@@ -179,11 +185,11 @@ def monitor(settings: Settings) -> list[Check]:
     return [ok("sparky", f"running as process {pid}{epoch}")]
 
 
-def ports(settings: Settings) -> list[Check]:
-    ours = running_instance.own_ports(running_instance.supervisor_pid(settings))
+def ports(settings: Settings) -> list[CheckResult]:
+    ours = running_instance.find_own_ports(running_instance.supervisor_pid(settings))
     found = []
-    for name, (host, number) in process_plan.listeners(settings).items():
-        check = _port(name, host, number, ours)
+    for name, (host, number) in process_plan.listen_addresses(settings).items():
+        check = _check_port(name, host, number, ours)
         is_free_or_ours = check.state == "ok"
         # `sparky serve` is a process of its own, which no supervisor started.
         is_webhook = name == _WEBHOOK_PORT and not is_free_or_ours and running_instance.is_webhook_server(host, number)
@@ -191,19 +197,19 @@ def ports(settings: Settings) -> list[Check]:
     return found
 
 
-def _port(setting: str, host: str, number: int, ours: running_instance.OwnPorts) -> Check:
+def _check_port(setting: str, host: str, number: int, ours: running_instance.OwnPorts) -> CheckResult:
     if number in ours.numbers:
         return ok(f"port {number}", "ours")
-    refusal = running_instance.refusal_to_listen(host, number)
-    if refusal is not None and not ours.is_all:
-        return skipped(f"port {number}", f"{host}: {refusal}; this user may not see whether Sparky itself holds it")
+    refusal = running_instance.port_error(host, number)
+    if refusal is not None and not ours.is_complete:
+        return skip(f"port {number}", f"{host}: {refusal}; this user may not see whether Sparky itself holds it")
     if refusal is not None:
         remedy = f"stop what holds it, or set {setting} to another port"
         return fault(f"port {number}", f"{host}: {refusal}", remedy)
     return ok(f"port {number}", "free")
 
 
-def _cause(error: requests.RequestException) -> str:
+def _describe_cause(error: requests.RequestException) -> str:
     """The reason without the stack of wrappers that requests puts around it."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"

@@ -3,17 +3,17 @@
 from typing import Final
 
 from cli import output
-from cli.context import store_of
+from cli.context import open_store_for
 from cli.doctor import position_checks, security_checks
-from cli.doctor.check_result import Check, fault, ok, skipped
-from cli.status.kill_switch_text import killed
-from cli.streams import encoding_of_answers
+from cli.doctor.check_result import CheckResult, fault, ok, skip
+from cli.status.kill_switch_text import describe_kill_switch
+from cli.streams import output_encoding
 from engine.platform.errors import BadConfiguration, SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import DatabaseHealth
-from engine.store.cycles import EngineTenure
+from engine.store.cycles import EngineLeaseHolder
 from engine.store.embedded import command_database, embedded_postgres
-from engine.store.schema.migrate import MigrationStatus, read_migrations, status
+from engine.store.schema.migrate import MigrationStatus, get_migration_status, read_migrations
 from engine.store.store import Store
 from engine.store.transport import sqlstates
 from engine.store.transport.postgres import allows_transactions
@@ -21,8 +21,8 @@ from engine.store.webhook_rows import KillSwitch
 
 MIGRATE: Final = "run `sparky migrate`"
 READ_ONLY: Final = "25006"
-NO_RIGHT: Final = "42501"
-CREATE: Final = "create database NAME encoding 'UTF8' template template0"
+INSUFFICIENT_PRIVILEGE: Final = "42501"
+CREATE_COMMAND: Final = "create database NAME encoding 'UTF8' template template0"
 
 # By SQLSTATE: what a person does about a database that refuses.
 ADVICE: Final = {
@@ -32,98 +32,100 @@ ADVICE: Final = {
     ),
     "28P01": "correct the user and the password in DATABASE_URL",
     "28000": "correct the user in DATABASE_URL, or let it in (pg_hba.conf, alter role ... login)",
-    "3D000": f"correct the database's name in DATABASE_URL, or make it: {CREATE}",
-    NO_RIGHT: (
+    "3D000": f"correct the database's name in DATABASE_URL, or make it: {CREATE_COMMAND}",
+    INSUFFICIENT_PRIVILEGE: (
         "grant service_role to the login, or use the login that ran `sparky migrate`; it must also be let connect"
     ),
     "53100": "make room on the database's disk",
     "53300": "end other connections, raise the limit (connection limit of the role, max_connections), or use a pooler",
     "57P01": "wait: the server is shutting down or restarting",
     "57P03": "wait: the server is starting, stopping or recovering; its log says which",
-} | dict.fromkeys(sqlstates.ABSENT, MIGRATE)
+} | dict.fromkeys(sqlstates.MISSING_OBJECT, MIGRATE)
 
 
-def database(settings: Settings) -> list[Check]:
+def database(settings: Settings) -> list[CheckResult]:
     where = "embedded" if settings.embeds_database else "Supabase" if settings.supabase_url else "DATABASE_URL"
     if settings.embeds_database and not embedded_postgres.data_dir(settings.sparky_home).exists():
-        return [skipped("database", "embedded; `sparky up` makes it")]
+        return [skip("database", "embedded; `sparky up` makes it")]
     try:
-        with store_of(settings) as store:
-            health = store.health()
-            migrations = _migrations(set(health.migrations), _edited(settings))
-            held = [] if migrations.state == "fault" else _held(store, settings)
-        pooler = _pooler(settings)
+        with open_store_for(settings) as store:
+            health = store.get_database_health()
+            migrations = _check_migrations(set(health.migrations), _read_migration_status(settings))
+            held = [] if migrations.state == "fault" else _check_contents(store, settings)
+        pooler = _check_pooler(settings)
     except SparkyError as error:
-        return [fault("database", f"{where}: {error}", remedy(settings, error))]
-    return [_written(health, where), *pooler, migrations, *_unreadable(health), *held]
+        return [fault("database", f"{where}: {error}", find_remedy(settings, error))]
+    return [_check_writable(health, where), *pooler, migrations, *_unreadable_migrations(health), *held]
 
 
-def _held(store: Store, settings: Settings) -> list[Check]:
+def _check_contents(store: Store, settings: Settings) -> list[CheckResult]:
     """What can be asked of a schema that is current."""
     return [
-        *security_checks.guards(store.guard_report(), settings),
-        *_switches(store.kill_switches()),
-        _engine(store.engine_tenure()),
-        position_checks.positions(settings, store),
-        position_checks.differences(store),
+        *security_checks.check_database_security(store.get_security_report(), settings),
+        *_check_kill_switches(store.list_kill_switches()),
+        _check_engine(store.get_engine_lease_holder()),
+        position_checks.check_positions(settings, store),
+        position_checks.check_differences(store),
     ]
 
 
-def remedy(settings: Settings, error: SparkyError) -> str:
+def find_remedy(settings: Settings, error: SparkyError) -> str:
     """What a person does about a database that failed so."""
     state = getattr(error, "state", "")
     if settings.supabase_url is not None:
-        return _remedy_of_project(error, state)
+        return _supabase_remedy(error, state)
     if state in ADVICE:
         return ADVICE[state]
     if settings.embeds_database:
         return "see the sentence before, and postgres.log in SPARKY_HOME"
     if isinstance(error, BadConfiguration):
-        return f"name another database in DATABASE_URL: {CREATE}"
+        return f"name another database in DATABASE_URL: {CREATE_COMMAND}"
     if "SSL" in str(error):  # libpq has no state for it, and the abbreviation is the same in every language
         return "agree on TLS: sslmode and sslrootcert in DATABASE_URL, ssl in the server's postgresql.conf"
     return "check that the server runs, and the host and port in DATABASE_URL"
 
 
-def _remedy_of_project(error: SparkyError, state: str) -> str:
-    if state in sqlstates.ABSENT:
+def _supabase_remedy(error: SparkyError, state: str) -> str:
+    if state in sqlstates.MISSING_OBJECT:
         return f"run `supabase db push`, or {MIGRATE} with the project's DATABASE_URL"
     if isinstance(error, BadConfiguration):
         return "correct SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY, as the project's API settings show them"
     return "check that the project runs (one that nobody uses is paused), and SUPABASE_URL"
 
 
-def _pooler(settings: Settings) -> list[Check]:
+def _check_pooler(settings: Settings) -> list[CheckResult]:
     if settings.database_url is None or allows_transactions(settings.database_url.get_secret_value()):
         return []
     found = "it takes no transaction of two statements: a pooler in statement mode is in between"
     return [fault("pooler", found, "set pool_mode = transaction (or session) there, or name the server itself")]
 
 
-def _written(health: DatabaseHealth, where: str) -> Check:
+def _check_writable(health: DatabaseHealth, where: str) -> CheckResult:
     if health.read_only:
         found = f"{where}, PostgreSQL {health.version}: it is read-only, so that nothing can be recorded or traded"
         return fault("database", found, ADVICE[READ_ONLY])
     return ok("database", f"{where}, PostgreSQL {health.version}")
 
 
-def _unreadable(health: DatabaseHealth) -> list[Check]:
+def _unreadable_migrations(health: DatabaseHealth) -> list[CheckResult]:
     """No fault where the schema is known to be current, and an explanation where it is not."""
-    return [skipped("record of migrations", f"cannot be read: {reason}") for reason in health.unreadable]
+    return [skip("record of migrations", f"cannot be read: {reason}") for reason in health.unreadable]
 
 
-def _switches(switches: tuple[KillSwitch, ...]) -> list[Check]:
+def _check_kill_switches(switches: tuple[KillSwitch, ...]) -> list[CheckResult]:
     """A switch that is on is no fault, but who asks why nothing is traded must see it."""
-    return [skipped("kill switch", killed(output.plain(switch), encoding_of_answers())) for switch in switches]
+    return [
+        skip("kill switch", describe_kill_switch(output.to_json_data(switch), output_encoding())) for switch in switches
+    ]
 
 
-def _engine(tenure: EngineTenure | None) -> Check:
+def _check_engine(tenure: EngineLeaseHolder | None) -> CheckResult:
     if tenure is None or tenure.left_s <= 0:
-        return skipped("engine", "none runs on this database")
+        return skip("engine", "none runs on this database")
     return ok("engine", f"epoch {tenure.epoch} runs at {tenure.location}")
 
 
-def _edited(settings: Settings) -> MigrationStatus | None:
+def _read_migration_status(settings: Settings) -> MigrationStatus | None:
     """What a database of ours knows beyond names; a Supabase project keeps no checksums, and has others' migrations.
 
     Also None for a login that may trade and not read the record, as one that owns nothing.
@@ -131,15 +133,15 @@ def _edited(settings: Settings) -> MigrationStatus | None:
     if settings.supabase_url is not None:
         return None
     try:
-        with command_database.database(settings) as dsn:
-            return status(dsn)
-    except sqlstates.DatabaseRefuses as error:
-        if error.state != NO_RIGHT:
+        with command_database.open_database(settings) as dsn:
+            return get_migration_status(dsn)
+    except sqlstates.DatabaseRequestError as error:
+        if error.state != INSUFFICIENT_PRIVILEGE:
             raise
         return None
 
 
-def _migrations(applied: set[str], ours: MigrationStatus | None) -> Check:
+def _check_migrations(applied: set[str], ours: MigrationStatus | None) -> CheckResult:
     known = [migration.name for migration in read_migrations()]
     pending = [name for name in known if name not in applied]
     if ours is not None and ours.edited:

@@ -3,13 +3,13 @@
 import base64
 import json
 
-from cli.doctor.check_result import Check, fault, ok, skipped
+from cli.doctor.check_result import CheckResult, fault, ok, skip
 from engine.platform.encryption import key_id, parse_keys
 from engine.platform.settings.settings import Settings
-from engine.store.credentials import GuardReport
+from engine.store.credentials import SecurityReport
 
 
-def service_key(settings: Settings) -> list[Check]:
+def service_key(settings: Settings) -> list[CheckResult]:
     """Whether SUPABASE_SERVICE_ROLE_KEY is what its name says, as far as the key itself tells."""
     if settings.supabase_service_role_key is None:
         return []
@@ -34,7 +34,7 @@ def key_role(key: str) -> str | None:
     return str(role)
 
 
-def encryption_key(settings: Settings) -> list[Check]:
+def encryption_key(settings: Settings) -> list[CheckResult]:
     name = "encryption key"
     if settings.sparky_encryption_key is not None:
         keys = parse_keys(settings.sparky_encryption_key.get_secret_value())
@@ -43,17 +43,17 @@ def encryption_key(settings: Settings) -> list[Check]:
             return [ok(name, f"{ids}; take the second away when `sparky credentials rotate` has run")]
         return [ok(name, f"{ids}, of 32 random bytes")]
     if settings.embeds_database:
-        return [skipped(name, "none yet; `sparky up` makes one in SPARKY_HOME")]
+        return [skip(name, "none yet; `sparky up` makes one in SPARKY_HOME")]
     remedy = "openssl rand -base64 32, and set it wherever Sparky runs on this database"
     return [fault(name, "SPARKY_ENCRYPTION_KEY is not set, so no secret can be stored", remedy)]
 
 
-def guards(report: GuardReport, settings: Settings) -> list[Check]:
+def check_database_security(report: SecurityReport, settings: Settings) -> list[CheckResult]:
     """Whether the database is guarded as the migrations leave it, and every secret in it sealed."""
-    return [_row_level_security(report), _secrets(report.secrets, settings)]
+    return [_check_row_level_security(report), _check_stored_secrets(report.secrets, settings)]
 
 
-def _row_level_security(report: GuardReport) -> Check:
+def _check_row_level_security(report: SecurityReport) -> CheckResult:
     name = "row-level security"
     if report.without_row_level_security:
         tables = ", ".join(report.without_row_level_security)
@@ -65,7 +65,7 @@ def _row_level_security(report: GuardReport) -> Check:
     return ok(name, "on everywhere")
 
 
-def _secrets(kept: dict[str, int], settings: Settings) -> Check:
+def _check_stored_secrets(kept: dict[str, int], settings: Settings) -> CheckResult:
     name, total, clear = "stored secrets", sum(kept.values()), kept.get("clear", 0)
     ours = settings.sparky_encryption_key
     known = set() if ours is None else {key_id(key) for key in parse_keys(ours.get_secret_value())}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cli.reconcile.adoption_plan import ZERO, Place, Plan, Seen, names_of
+from cli.reconcile.adoption_plan import ZERO, AccountSymbol, AdoptionPlan, Observation, protective_order_ids
 from cli.run import process_plan
 from engine.admin import adoption
 from engine.admin.adoption import Exit, Opening, Source
@@ -13,116 +13,123 @@ from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavai
 from engine.platform.settings.settings import Settings
 from engine.store.adoption import NamedPosition
 from engine.store.store import Store
-from engine.venues.account_record import AccountTrade, in_dollars
-from engine.venues.venue import Account, OrderResult, VenuePosition
+from engine.venues.account_record import AccountTrade, convert_fees_to_usd
+from engine.venues.venue import LiveVenue, OrderResult, VenuePosition
 
 DAY_MS: Final = 86_400_000
 RECORD_DAYS: Final = 7  # of trades that are looked at, or as long as something is held, at most
-MOST_DAYS: Final = 30  # a week is a question to the venue
+MAX_DAYS: Final = 30  # a week is a question to the venue
 
 
-def account_of(settings: Settings, store: Store, place: Place) -> Account:
+def open_account(settings: Settings, store: Store, place: AccountSymbol) -> LiveVenue:
     """The person's account. Raises BadConfiguration for keys that are missing or cannot be opened."""
-    from webhook_server.venue_registry import VenuesOf
+    from webhook_server.venue_registry import VenueRegistry
 
-    credentials = store.venue_credentials(place.user_id, place.exchange)
+    credentials = store.get_venue_credentials(place.user_id, place.exchange)
     if credentials is None or not (credentials.api_key or credentials.private_key):
         whose = "" if place.email is None else f" --user {place.email}"
         raise BadConfiguration(
             f"{place.person} has no keys for {place.exchange}, which alone can say what it holds: "
             f"`sparky credentials set {place.exchange}{whose}` stores them."
         )
-    return VenuesOf(process_plan.resolve(settings)).live(place.exchange, credentials)
+    return VenueRegistry(process_plan.resolve_endpoints(settings)).live(place.exchange, credentials)
 
 
-def look(store: Store, account: Account, place: Place) -> Seen:
+def observe(store: Store, account: LiveVenue, place: AccountSymbol) -> Observation:
     """Reads the books, then the venue. Raises SparkyError with a sentence when either cannot be read."""
-    books = store.symbol_books(place.user_id, place.exchange, place.symbol)
+    books = store.get_symbol_books(place.user_id, place.exchange, place.symbol)
     for each in books.held:
         if not isinstance(each.side, Side) or not (each.quantity.is_finite() and each.quantity > 0):
             raise SparkyError(
                 f"Position {each.id} in {place.symbol} cannot be read: mend its row in `positions` first."
             )
     try:
-        held = account.positions()
-        seen = _of_venue(account, Seen(place=place, books=books, position=_in(held, place)))
-        return _of_record(store, account, seen)
+        held = account.fetch_positions()
+        seen = _add_venue_state(account, Observation(place=place, books=books, position=_find_position(held, place)))
+        return _add_foreign_trades(store, account, seen)
     except UpstreamUnavailable as error:
         if error.service == "database":
             raise
         raise SparkyError(f"{place.exchange} cannot be asked now, so that nothing was changed: {error}") from error
 
 
-def carry_out(store: Store, account: Account, seen: Seen, plan: Plan) -> tuple[str, ...]:
+def execute_adoption(store: Store, account: LiveVenue, seen: Observation, plan: AdoptionPlan) -> tuple[str, ...]:
     """Cancels the protective orders of positions that end, books everything at once, then protects what has another
     size now; why that failed, where it did.
 
     Safe to be killed anywhere: the orders are found again by their names, and nothing is booked in part. Raises
     SparkyError when a signal is under way, one of the orders fills meanwhile, or the books are others by now.
     """
-    from webhook_server.execution.position_protection import is_new_exit
+    from webhook_server.execution.position_protection import is_unbooked_exit
 
     place = seen.place
     if seen.books.is_under_way:  # before anything is cancelled; the database asks again
         raise SparkyError(f"A signal in {place.symbol} is being executed: try again in a minute.")
-    held = {name: each for each in seen.books.held for _, name in names_of(each)}
+    held = {name: each for each in seen.books.held for _, name in protective_order_ids(each)}
     for name in plan.cancels if seen.is_listed else ():
-        if is_new_exit(account.cancel(place.symbol, name), held[name]):
+        if is_unbooked_exit(account.cancel_order(place.symbol, name), held[name]):
             raise SparkyError(f"Protective order {name} has filled meanwhile, and nothing was booked: look again.")
-    exits = [_row(line) | {"position_id": str(line.position.id)} for line in plan.exits]
-    opening = None if plan.opening is None else _row(plan.opening) | _opened(plan.opening)
+    exits = [_booking_row(line) | {"position_id": str(line.position.id)} for line in plan.exits]
+    opening = None if plan.opening is None else _booking_row(plan.opening) | _opening_fields(plan.opening)
     note = None if plan.outside == plan.noted else (plan.noted, plan.outside)
     store.adopt_difference(
-        place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening, seen.record, note
+        place.user_id, place.exchange, place.symbol, seen.quantities, exits, opening, seen.record_mark, note
     )
-    after = store.symbol_books(place.user_id, place.exchange, place.symbol).held
+    after = store.get_symbol_books(place.user_id, place.exchange, place.symbol).held
     resized = [each for each in after if seen.quantities.get(str(each.id)) not in {None, each.quantity}]
-    return tuple(failure for each in resized for failure in _protected_anew(account, each))
+    return tuple(failure for each in resized for failure in _replace_protection(account, each))
 
 
-def _protected_anew(account: Account, position: Position) -> list[str]:
+def _replace_protection(account: LiveVenue, position: Position) -> list[str]:
     """Why stop or target of a position could not be placed for what it holds now. What has filled is left."""
-    from webhook_server.background.protection_watchdog import name_of
-    from webhook_server.execution.position_protection import halves, is_new_exit, protection_of
+    from webhook_server.background.protection_watchdog import half_order_id
+    from webhook_server.execution.position_protection import build_protection, is_unbooked_exit, split_protection
 
     failures = []
-    wanted = halves(protection_of(position, position.quantity)) if names_of(position) else ()
+    wanted = split_protection(build_protection(position, position.quantity)) if protective_order_ids(position) else ()
     for half in wanted:
         try:
-            if not is_new_exit(account.cancel(position.symbol, name_of(half)), position):
-                account.protect(half)
+            if not is_unbooked_exit(account.cancel_order(position.symbol, half_order_id(half)), position):
+                account.place_protection(half)
         except SparkyError as error:
-            failures.append(f"{name_of(half)} could not be placed anew: {error}")
+            failures.append(f"{half_order_id(half)} could not be placed anew: {error}")
     return failures
 
 
-def _of_venue(account: Account, seen: Seen) -> Seen:
+def _add_venue_state(account: LiveVenue, seen: Observation) -> Observation:
     """What the venue says of the symbol and of the orders that protect its positions."""
     try:
-        lot = account.instrument(seen.place.symbol).lot
-        ticker = account.ticker(seen.place.symbol)
+        lot = account.fetch_instrument(seen.place.symbol).lot
+        ticker = account.fetch_ticker(seen.place.symbol)
         return seen.model_copy(
-            update={"lot": lot, "last_price": ticker.last, "at_ms": ticker.at_ms, "fired": _fired(account, seen)}
+            update={
+                "lot": lot,
+                "last_price": ticker.last,
+                "at_ms": ticker.at_ms,
+                "fired": _find_triggered_exits(account, seen),
+            }
         )
     except StrategyFault:
         return seen.model_copy(update={"is_listed": False, "record_trouble": "the venue does not list it any more"})
 
 
-def _fired(account: Account, seen: Seen) -> tuple[Exit, ...]:
+def _find_triggered_exits(account: LiveVenue, seen: Observation) -> tuple[Exit, ...]:
     """The exits that protective orders have made and the position does not know."""
-    wanted = [(position, reason, name) for position in seen.books.held for reason, name in names_of(position)]
-    orders = [(*each, _ended(account, each[0], each[2])) for each in wanted]
-    return tuple(_exit_by(position, reason, name, order) for position, reason, name, order in orders if order)
+    wanted = [
+        (position, reason, name) for position in seen.books.held for reason, name in protective_order_ids(position)
+    ]
+    orders = [(*each, _find_filled_order(account, each[0], each[2])) for each in wanted]
+    return tuple(_build_exit(position, reason, name, order) for position, reason, name, order in orders if order)
 
 
-def _ended(account: Account, position: Position, name: str) -> OrderResult | None:
-    from webhook_server.execution.position_protection import is_new_exit
+def _find_filled_order(account: LiveVenue, position: Position, name: str) -> OrderResult | None:
+    from webhook_server.execution.position_protection import is_unbooked_exit
 
-    order = account.order_by_client_id(position.symbol, name)
-    return order if order is not None and order.quantity > 0 and is_new_exit(order, position) else None
+    order = account.find_order(position.symbol, name)
+    return order if order is not None and order.quantity > 0 and is_unbooked_exit(order, position) else None
 
 
-def _exit_by(position: NamedPosition, reason: str, name: str, order: OrderResult) -> Exit:
+def _build_exit(position: NamedPosition, reason: str, name: str, order: OrderResult) -> Exit:
     return Exit(
         position=position,
         quantity=min(order.quantity, position.quantity),
@@ -136,34 +143,34 @@ def _exit_by(position: NamedPosition, reason: str, name: str, order: OrderResult
     )
 
 
-def _of_record(store: Store, account: Account, seen: Seen) -> Seen:
+def _add_foreign_trades(store: Store, account: LiveVenue, seen: Observation) -> Observation:
     """The account's trades that the books do not know; none of those before what a person has adopted."""
     place, trouble = seen.place, seen.record_trouble
     trades: tuple[AccountTrade, ...] = ()
     if seen.at_ms is not None:
         try:
-            trades = account.trades(place.symbol, since_ms=_since_ms(seen, seen.at_ms))
+            trades = account.fetch_trades(place.symbol, since_ms=_record_start_ms(seen, seen.at_ms))
         except UpstreamUnavailable as error:
             trouble = str(error)
     names = {each.order_id for each in trades} | {each.order_id for each in seen.fired if each.order_id}
-    known = store.booked_orders(place.user_id, place.exchange, place.symbol, sorted(names))
+    known = store.find_booked_orders(place.user_id, place.exchange, place.symbol, sorted(names))
     unseen = {each.position.id: each for each in reversed(seen.fired) if each.order_id not in known}
     ours = {each.order_id for each in unseen.values()}
     unknown = {each.order_id for each in adoption.unbooked(trades, known)} - ours
-    priced = in_dollars(trades, account.worth_usd, unknown)
+    priced = convert_fees_to_usd(trades, account.convert_to_usd, unknown)
     foreign = tuple(each for each in adoption.unbooked(priced, known) if each.order_id not in ours)
     last_trade_id = max((each.trade_id for each in trades), default=None)
     found = {"fired": tuple(unseen.values()), "foreign": foreign, "last_trade_id": last_trade_id}
     return seen.model_copy(update=found | {"record_trouble": trouble})
 
 
-def _since_ms(seen: Seen, now_ms: int) -> int:
+def _record_start_ms(seen: Observation, now_ms: int) -> int:
     """From when on trades are asked for."""
     first_ms = seen.books.first_ms or now_ms
-    return max(now_ms - MOST_DAYS * DAY_MS, min(first_ms, now_ms - RECORD_DAYS * DAY_MS))
+    return max(now_ms - MAX_DAYS * DAY_MS, min(first_ms, now_ms - RECORD_DAYS * DAY_MS))
 
 
-def _in(held: Sequence[VenuePosition], place: Place) -> VenuePosition | None:
+def _find_position(held: Sequence[VenuePosition], place: AccountSymbol) -> VenuePosition | None:
     found = [each for each in held if each.symbol == place.symbol]
     if len(found) > 1:
         raise SparkyError(
@@ -172,7 +179,7 @@ def _in(held: Sequence[VenuePosition], place: Place) -> VenuePosition | None:
     return found[0] if found else None
 
 
-def _row(line: Exit | Opening) -> dict[str, Any]:
+def _booking_row(line: Exit | Opening) -> dict[str, Any]:
     """A line as the database books it; a fee that nothing tells is none."""
     if line.price is None:
         raise AssertionError("a line without a price is not booked")
@@ -188,6 +195,6 @@ def _row(line: Exit | Opening) -> dict[str, Any]:
     return row
 
 
-def _opened(line: Opening) -> dict[str, Any]:
+def _opening_fields(line: Opening) -> dict[str, Any]:
     strategy = {} if line.strategy_id is None else {"strategy_id": str(line.strategy_id)}
     return {"side": line.side.value, "leverage": line.leverage} | strategy

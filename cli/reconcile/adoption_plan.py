@@ -10,14 +10,14 @@ from engine.admin.adoption import Exit, Opening, Pricing, Source
 from engine.domain.positions import Position, Side
 from engine.platform.values import Frozen
 from engine.store.adoption import NamedPosition, SymbolBooks
-from engine.store.venue_record import net_of
+from engine.store.venue_record import sum_net_quantity
 from engine.venues.account_record import AccountTrade
 from engine.venues.venue import VenuePosition
 
 ZERO: Final = Decimal(0)
 
 
-class Place(Frozen):
+class AccountSymbol(Frozen):
     """One symbol of one person's account."""
 
     user_id: UUID
@@ -30,7 +30,7 @@ class Place(Frozen):
         return self.email or str(self.user_id)
 
 
-class Wishes(Frozen):
+class AdoptionOptions(Frozen):
     """What a person says of the plan; `strategy_id` is that of the strategy that takes what is opened.
 
     `named` are the options that name the account and `given` the others, as they were given. `takes_note` books also
@@ -46,7 +46,7 @@ class Wishes(Frozen):
     given: tuple[str, ...] = ()
 
 
-class Seen(Frozen):
+class Observation(Frozen):
     """Books and venue as they were looked at, the books first.
 
     `foreign` are the account's trades that the books do not know, oldest first; `record_trouble` says why there are
@@ -54,7 +54,7 @@ class Seen(Frozen):
     know the symbol any more.
     """
 
-    place: Place
+    place: AccountSymbol
     books: SymbolBooks
     position: VenuePosition | None
     fired: tuple[Exit, ...] = ()
@@ -71,22 +71,22 @@ class Seen(Frozen):
         return ZERO if self.position is None else self.position.net
 
     @property
-    def booked(self) -> Decimal:
-        return net_of(self.books.held)
+    def books_net(self) -> Decimal:
+        return sum_net_quantity(self.books.held)
 
     @property
     def difference(self) -> Decimal:
         """What the venue holds beyond the books, without what the person holds outside Sparky."""
-        return self.venue_net - self.books.outside - self.booked
+        return self.venue_net - self.books.outside - self.books_net
 
     @property
-    def beyond(self) -> Decimal:
+    def unbooked_net(self) -> Decimal:
         """What the venue holds beyond the books, which a note would say is held outside Sparky."""
-        return self.venue_net - self.booked
+        return self.venue_net - self.books_net
 
     @property
     def can_be_noted(self) -> bool:
-        return adoption.can_be_noted(self.beyond, self.venue_net, self.books.outside)
+        return adoption.can_be_noted(self.unbooked_net, self.venue_net, self.books.outside)
 
     @property
     def is_unknown(self) -> bool:
@@ -96,7 +96,7 @@ class Seen(Frozen):
         return not self.is_listed and self.venue_net == 0 and is_empty
 
     @property
-    def record(self) -> dict[str, int | None]:
+    def record_mark(self) -> dict[str, int | None]:
         """Up to where the account's record was looked at."""
         return {"last_trade_id": self.last_trade_id, "at_ms": self.at_ms}
 
@@ -104,13 +104,13 @@ class Seen(Frozen):
     def quantities(self) -> dict[str, Decimal]:
         return {str(each.id): each.quantity for each in self.books.held}
 
-    def is_as(self, other: "Seen") -> bool:
+    def is_same_as(self, other: "Observation") -> bool:
         """Whether books and venue hold the same as in `other`."""
         here = (self.quantities, self.venue_net, self.books.outside, [each.order_id for each in self.fired])
         return here == (other.quantities, other.venue_net, other.books.outside, [each.order_id for each in other.fired])
 
 
-class Plan(Frozen):
+class AdoptionPlan(Frozen):
     """What adopting books, and the protective orders (client ids) that are cancelled at the venue before.
 
     `noted` is held outside Sparky as the books have it, and `outside` what stays of it.
@@ -123,35 +123,35 @@ class Plan(Frozen):
     outside: Decimal = ZERO
 
     @property
-    def books(self) -> bool:
+    def has_bookings(self) -> bool:
         return bool(self.exits) or self.opening is not None
 
     @property
     def is_empty(self) -> bool:
-        return not self.books and self.outside == self.noted
+        return not self.has_bookings and self.outside == self.noted
 
     @property
-    def lacks_a_price(self) -> bool:
+    def lacks_price(self) -> bool:
         return any(line.price is None for line in (*self.exits, self.opening) if line is not None)
 
 
-def plan_of(seen: Seen, wishes: Wishes) -> Plan:
+def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
     """What adopting the venue's state books. Pure."""
-    held = _after(seen.books.held, seen.fired)
+    held = _apply_exits(seen.books.held, seen.fired)
     noted = seen.books.outside
-    outside = ZERO if wishes.takes_note else adoption.note_beside(net_of(held), seen.venue_net, noted)
+    outside = ZERO if options.takes_note else adoption.note_beside(sum_net_quantity(held), seen.venue_net, noted)
     net = seen.venue_net - outside
-    change = adoption.change_to(held, net, seen.lot, wishes.strategy_id)
-    record = adoption.pricing_of(adoption.explaining(seen.foreign, net - net_of(held)))
-    exit_pricing = _pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, wishes)
+    change = adoption.change_to(held, net, seen.lot, options.strategy_id)
+    record = adoption.pricing_of(adoption.explaining(seen.foreign, net - sum_net_quantity(held)))
+    exit_pricing = _choose_pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, options)
     entry = seen.position.entry_price if seen.position is not None and seen.position.entry_price > 0 else None
-    open_pricing = _pricing(record, entry, Source.ENTRY_PRICE, seen.at_ms, wishes)
+    open_pricing = _choose_pricing(record, entry, Source.ENTRY_PRICE, seen.at_ms, options)
     fees = adoption.parts_of_fee(
-        wishes.fee_usd if wishes.fee_usd is not None or record is None else record.fee_usd,
+        options.fee_usd if options.fee_usd is not None or record is None else record.fee_usd,
         [*(part for _, part in change.exits), *([abs(change.opened)] if change.opened else [])],
     )
     exits = tuple(
-        Exit(position=position, quantity=part, fee_usd=fee, **_priced(exit_pricing))
+        Exit(position=position, quantity=part, fee_usd=fee, **_pricing_fields(exit_pricing))
         for (position, part), fee in zip(change.exits, fees, strict=False)
     )
     opening = None
@@ -159,52 +159,52 @@ def plan_of(seen: Seen, wishes: Wishes) -> Plan:
         opening = Opening(
             side=Side.LONG if change.opened > 0 else Side.SHORT,
             quantity=abs(change.opened),
-            strategy_id=wishes.strategy_id,
+            strategy_id=options.strategy_id,
             leverage=(seen.position and seen.position.leverage) or 1,
             fee_usd=fees[-1],
-            **_priced(open_pricing),
+            **_pricing_fields(open_pricing),
         )
-    return Plan(
+    return AdoptionPlan(
         exits=(*seen.fired, *exits),
         opening=opening,
-        cancels=_cancels(seen, (*seen.fired, *exits)),
+        cancels=_orders_to_cancel(seen, (*seen.fired, *exits)),
         noted=noted,
         outside=outside,
     )
 
 
-def _after(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[NamedPosition]:
+def _apply_exits(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[NamedPosition]:
     """What is held once the exits in `fired` are booked."""
     gone = {each.position.id: each.quantity for each in fired}
     left = [each.model_copy(update={"quantity": each.quantity - gone.get(each.id, ZERO)}) for each in held]
     return [each for each in left if each.quantity > 0]
 
 
-def _pricing(
-    record: Pricing | None, price: Decimal | None, source: Source, at_ms: int | None, wishes: Wishes
+def _choose_pricing(
+    record: Pricing | None, price: Decimal | None, source: Source, at_ms: int | None, options: AdoptionOptions
 ) -> Pricing | None:
     """A person's word, else the record, else the venue's `price`; None where none of them tells one."""
-    if wishes.price is not None:
-        base = record or Pricing(source=Source.GIVEN, price=wishes.price, at_ms=at_ms)
-        return base.model_copy(update={"source": Source.GIVEN, "price": wishes.price})
+    if options.price is not None:
+        base = record or Pricing(source=Source.GIVEN, price=options.price, at_ms=at_ms)
+        return base.model_copy(update={"source": Source.GIVEN, "price": options.price})
     return record or (None if price is None else Pricing(source=source, price=price, at_ms=at_ms))
 
 
-def _priced(pricing: Pricing | None) -> dict[str, Any]:
+def _pricing_fields(pricing: Pricing | None) -> dict[str, Any]:
     if pricing is None:
         return {"price": None, "source": None}
     return pricing.model_dump(include={"price", "source", "order_id", "at_ms"})
 
 
-def _cancels(seen: Seen, exits: Sequence[Exit]) -> tuple[str, ...]:
+def _orders_to_cancel(seen: Observation, exits: Sequence[Exit]) -> tuple[str, ...]:
     """The protective orders of positions that end, but for those that have filled."""
     filled = {each.client_order_id for each in seen.fired}
-    left = {each.id for each in _after(seen.books.held, _summed(exits))}
-    names = [name for each in seen.books.held if each.id not in left for _, name in names_of(each)]
+    left = {each.id for each in _apply_exits(seen.books.held, _merge_exits(exits))}
+    names = [name for each in seen.books.held if each.id not in left for _, name in protective_order_ids(each)]
     return tuple(name for name in names if name not in filled)
 
 
-def _summed(exits: Sequence[Exit]) -> list[Exit]:
+def _merge_exits(exits: Sequence[Exit]) -> list[Exit]:
     """One exit for each position, of all that ends of it."""
     whole: dict[UUID, Exit] = {}
     for each in exits:
@@ -214,7 +214,7 @@ def _summed(exits: Sequence[Exit]) -> list[Exit]:
     return list(whole.values())
 
 
-def names_of(position: Position) -> list[tuple[str, str]]:
+def protective_order_ids(position: Position) -> list[tuple[str, str]]:
     """Exit reason and client order id of each order that protects it."""
     ids = (("stop_loss", position.stop_loss_client_order_id), ("take_profit", position.take_profit_client_order_id))
     return [(reason, name) for reason, name in ids if name is not None]

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from cli.commands.strategy_names import can_be_typed
-from cli.output import average, plain, utc
-from cli.reconcile.adoption_plan import Place, Plan, Seen, Wishes, names_of
-from cli.status.unattended import figure
+from cli.commands.strategy_names import is_typable
+from cli.output import format_average, format_utc, to_json_data
+from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, protective_order_ids
+from cli.status.unattended import format_decimal
 from engine.admin.adoption import Exit, Opening, Source
 from engine.domain.decimals import digits
 from engine.platform.plain_text import one_line
 from engine.platform.text_encoding import UTF8
-from engine.store.adoption import OpenDifference, OutsideNote
+from engine.store.adoption import OpenDifference, OutsideHolding
 from engine.venues.account_record import AccountTrade
 
-MOST_TRADES: Final = 10
-MOST_WARNINGS: Final = 5
+MAX_TRADES: Final = 10
+MAX_WARNINGS: Final = 5
 _UNEXPLAINED: Final = "nothing has explained it"
 _SOURCES: Final = {
     Source.RECORD: "as the account's record has it",
@@ -29,143 +29,154 @@ _SOURCES: Final = {
 }
 
 
-def command(row: dict[str, Any], rows: Iterable[dict[str, Any]], encoding: str = UTF8) -> str:
+def reconcile_command(row: dict[str, Any], rows: Iterable[dict[str, Any]], encoding: str = UTF8) -> str:
     """The command that looks at the difference `row`, as short as it is clear among `rows`."""
     same = [each for each in rows if each["symbol"] == row["symbol"]]
     words = ["sparky", "reconcile", shlex.quote(str(row["symbol"]))]
     if len({each["user_id"] for each in same}) > 1:
         email = row.get("email") or ""
-        words += ["--user", shlex.quote(email if can_be_typed(email, encoding) and email else str(row["user_id"]))]
+        words += ["--user", shlex.quote(email if is_typable(email, encoding) and email else str(row["user_id"]))]
     if len({each["exchange"] for each in same if each["user_id"] == row["user_id"]}) > 1:
         words += ["--exchange", shlex.quote(str(row["exchange"]))]
     return one_line(" ".join(words))
 
 
-def warnings(rows: Sequence[dict[str, Any]], encoding: str = UTF8, *, names_commands: bool = True) -> list[str]:
+def difference_warnings(
+    rows: Sequence[dict[str, Any]], encoding: str = UTF8, *, names_commands: bool = True
+) -> list[str]:
     """A sentence for each of the first few open differences, and one that counts the others; with the command that
     settles it where nothing else `names_commands`."""
-    told = [
-        f"{_where(row)}: the books hold {figure(row['booked'])}, the venue {figure(_venue_net(row))}{_of_which(row)}; "
+    sentences = [
+        f"{_format_account(row)}: the books hold {format_decimal(row['booked'])}, "
+        f"the venue {format_decimal(_venue_net(row))}{_format_outside(row)}; "
         "live entries there are refused"
-        + (f" until `{command(row, rows, encoding)}` settles it" if names_commands else "")
-        for row in rows[:MOST_WARNINGS]
+        + (f" until `{reconcile_command(row, rows, encoding)}` settles it" if names_commands else "")
+        for row in rows[:MAX_WARNINGS]
     ]
-    rest = len(rows) - MOST_WARNINGS
-    return [*told, f"{rest} more differences; `sparky reconcile` lists them"] if rest > 0 else told
+    rest = len(rows) - MAX_WARNINGS
+    return [*sentences, f"{rest} more differences; `sparky reconcile` lists them"] if rest > 0 else sentences
 
 
-def listed(row: dict[str, Any], rows: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
+def describe_difference(row: dict[str, Any], rows: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
     """One open difference in several lines; all but the first are indented."""
-    held = ", ".join(_held(each) for each in row["held"]) or "nothing"
-    nets = f"{figure(row['booked'])} in the books, {figure(_venue_net(row))} at the venue{_of_which(row)}"
+    held = ", ".join(_format_position(each) for each in row["held"]) or "nothing"
+    at_venue = f"{format_decimal(_venue_net(row))} at the venue{_format_outside(row)}"
+    nets = f"{format_decimal(row['booked'])} in the books, {at_venue}"
     return [
-        f"{_where(row)}: {nets}, difference {_signed(row['difference'])}",
-        f"  since {utc(str(row['first_seen_at']))} UTC: {one_line(row.get('reason') or _UNEXPLAINED)}",
+        f"{_format_account(row)}: {nets}, difference {_format_signed(row['difference'])}",
+        f"  since {format_utc(str(row['first_seen_at']))} UTC: {one_line(row.get('reason') or _UNEXPLAINED)}",
         f"  in the books: {held}",
-        f"  `{command(row, rows, encoding)}` shows what would settle it",
+        f"  `{reconcile_command(row, rows, encoding)}` shows what would settle it",
     ]
 
 
-def as_row(difference: OpenDifference) -> dict[str, Any]:
+def difference_row(difference: OpenDifference) -> dict[str, Any]:
     """JSON data of an open difference: `venue_net` is all that the venue holds, `difference` what of it is neither in
     the books nor noted."""
     return {
-        **plain(difference),
+        **to_json_data(difference),
         "venue_net": digits(difference.at_venue + difference.outside),
         "difference": digits(difference.at_venue - difference.booked),
     }
 
 
-def note(row: OutsideNote) -> str:
+def describe_note(row: OutsideHolding) -> str:
     """One line on what a person has noted."""
-    where = _where(row.model_dump())
-    since = f"noted at {utc(str(row.noted_at))} UTC"
-    return f"{where}: {figure(row.quantity)} is held outside Sparky ({since})"
+    where = _format_account(row.model_dump())
+    since = f"noted at {format_utc(str(row.noted_at))} UTC"
+    return f"{where}: {format_decimal(row.quantity)} is held outside Sparky ({since})"
 
 
-def looked_at(seen: Seen) -> list[str]:
+def describe_observation(seen: Observation) -> list[str]:
     """What books and venue hold now, and the trades that the books do not know."""
-    held = ", ".join(_held(each.model_dump()) for each in seen.books.held) or "nothing"
-    at = "" if seen.position is None else f" at an entry price of {average(seen.position.entry_price)}"
+    held = ", ".join(_format_position(each.model_dump()) for each in seen.books.held) or "nothing"
+    at = "" if seen.position is None else f" at an entry price of {format_average(seen.position.entry_price)}"
     lines = [
         f"{seen.place.symbol} at {seen.place.exchange}, {one_line(seen.place.person)}",
-        f"  in the books: {figure(seen.booked)} ({held})",
-        f"  at the venue: {figure(seen.venue_net)}{at}",
+        f"  in the books: {format_decimal(seen.books_net)} ({held})",
+        f"  at the venue: {format_decimal(seen.venue_net)}{at}",
     ]
     if seen.books.outside != 0:
-        lines.append(f"  of that outside Sparky, as noted: {figure(seen.books.outside)}")
+        lines.append(f"  of that outside Sparky, as noted: {format_decimal(seen.books.outside)}")
     if seen.books.is_under_way:
         lines.append("  a signal is being executed, so that this may change by itself: look again in a minute")
     if seen.difference == 0:
         return [*lines, "Books and venue agree."]
-    return [*lines, f"  difference: {_signed(seen.difference)}{_since(seen)}", *_record(seen)]
+    return [*lines, f"  difference: {_format_signed(seen.difference)}{_format_since(seen)}", *_describe_record(seen)]
 
 
-def planned(seen: Seen, plan: Plan, wishes: Wishes) -> list[str]:
+def describe_plan(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
     """What adopting would do, line by line, in the order in which it does it."""
     if plan.is_empty:
         return []
-    orders = {name: f"{_word(reason)} {name}" for each in seen.books.held for reason, name in names_of(each)}
+    orders = {
+        name: f"{_hyphenate(reason)} {name}" for each in seen.books.held for reason, name in protective_order_ids(each)
+    }
     lines = ["Adopting the venue's state would"]
     lines += [f"  cancel {orders[name]} at the venue" for name in plan.cancels if seen.is_listed]
-    lines += [f"  book {_exit(line)}" for line in plan.exits]
+    lines += [f"  book {_format_exit(line)}" for line in plan.exits]
     if plan.opening is not None:
         lines.append(
-            f"  book {_opening(plan.opening, wishes)}{'' if _is_protected(seen, plan.opening) else ', no stop'}"
+            f"  book {_format_opening(plan.opening, options)}{'' if _is_protected(seen, plan.opening) else ', no stop'}"
         )
         if _is_protected(seen, plan.opening):
             lines.append("  place the orders anew that protect the position that it adds to")
-    if any(names_of(line.position) and not line.ends for line in plan.exits):
+    if any(protective_order_ids(line.position) and not line.ends for line in plan.exits):
         lines.append("  place the orders anew that protect what is left")
     if plan.outside != plan.noted:
-        lines.append(f"  note that {_changed(plan.noted, plan.outside)}")
+        lines.append(f"  note that {_describe_note_change(plan.noted, plan.outside)}")
     return lines
 
 
-def _changed(noted: Decimal, outside: Decimal) -> str:
+def _describe_note_change(noted: Decimal, outside: Decimal) -> str:
     if noted == 0:
-        return f"{figure(outside)} is the person's own, outside Sparky"
-    return f"the note of {figure(noted)} {'ends' if outside == 0 else f'becomes {figure(outside)}'}"
+        return f"{format_decimal(outside)} is the person's own, outside Sparky"
+    return f"the note of {format_decimal(noted)} {'ends' if outside == 0 else f'becomes {format_decimal(outside)}'}"
 
 
-def ways_on(seen: Seen, plan: Plan, wishes: Wishes) -> list[str]:
+def suggest_commands(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
     """The commands that settle it. --outside is one only where what would be noted can be on the account."""
-    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named])
-    with_words = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named, *wishes.given])
-    price = " --price P" if plan.lacks_a_price else ""
-    does = "books this (--price, --fee and --strategy change it)" if plan.books else "does this, and books nothing"
+    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
+    with_words = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named, *options.given])
+    price = " --price P" if plan.lacks_price else ""
+    does = (
+        "books this (--price, --fee and --strategy change it)" if plan.has_bookings else "does this, and books nothing"
+    )
     ways = [f"`{with_words} --adopt{price}` {does}."]
-    if seen.can_be_noted and seen.difference != 0 and seen.beyond != plan.outside:
-        ways.append(f"`{base} --outside` books nothing: {_changed(seen.books.outside, seen.beyond)}.")
+    if seen.can_be_noted and seen.difference != 0 and seen.unbooked_net != plan.outside:
+        ways.append(
+            f"`{base} --outside` books nothing: {_describe_note_change(seen.books.outside, seen.unbooked_net)}."
+        )
     return ways
 
 
-def of_note(seen: Seen, wishes: Wishes) -> list[str]:
+def suggest_note_commands(seen: Observation, options: AdoptionOptions) -> list[str]:
     """What a person can do about a note where books and venue agree."""
     if seen.books.outside == 0:
         return []
-    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named])
+    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
     return [f"`{base} --adopt --noted` books what is noted as held outside Sparky, and ends the note."]
 
 
-def not_noted(seen: Seen, wishes: Wishes) -> str:
+def outside_refusal(seen: Observation, options: AdoptionOptions) -> str:
     """Why --outside is refused."""
-    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *wishes.named])
+    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
     return (
-        f"The books hold {figure(seen.booked)} and the venue holds {figure(seen.venue_net)}: {figure(seen.beyond)} "
+        f"The books hold {format_decimal(seen.books_net)} and the venue holds {format_decimal(seen.venue_net)}: "
+        f"{format_decimal(seen.unbooked_net)} "
         f"cannot be held there outside Sparky, and nothing was noted. `{base} --adopt` books what the venue holds."
     )
 
 
-def as_json(seen: Seen, plan: Plan) -> dict[str, Any]:
+def observation_json(seen: Observation, plan: AdoptionPlan) -> dict[str, Any]:
     """The same facts as data."""
     position = seen.position
     return {
         **seen.place.model_dump(mode="json"),
-        "booked": str(seen.booked),
+        "booked": str(seen.books_net),
         "outside": str(seen.books.outside),
         "difference": str(seen.difference),
-        "since": None if seen.books.difference is None else plain(seen.books.difference)["first_seen_at"],
+        "since": None if seen.books.difference is None else to_json_data(seen.books.difference)["first_seen_at"],
         "reason": None if seen.books.difference is None else seen.books.difference.reason,
         "held": [each.model_dump(mode="json") for each in seen.books.held],
         "can_be_noted": seen.can_be_noted,
@@ -181,85 +192,88 @@ def as_json(seen: Seen, plan: Plan) -> dict[str, Any]:
     }
 
 
-def of_place(place: Place) -> str:
+def format_place(place: AccountSymbol) -> str:
     return f"{place.symbol} at {place.exchange} ({one_line(place.person)})"
 
 
-def _where(row: dict[str, Any]) -> str:
+def _format_account(row: dict[str, Any]) -> str:
     return one_line(f"{row['symbol']} at {row['exchange']}, {row.get('email') or row['user_id']}")
 
 
-def _held(row: dict[str, Any]) -> str:
-    name = _strategy(row.get("strategy_name"), row.get("strategy_id"))
-    return one_line(f"{name} {row['side']} {figure(row['quantity'])} at {_price(row['entry_price'])}")
+def _format_position(row: dict[str, Any]) -> str:
+    name = _format_strategy(row.get("strategy_name"), row.get("strategy_id"))
+    return one_line(f"{name} {row['side']} {format_decimal(row['quantity'])} at {_format_price(row['entry_price'])}")
 
 
-def _strategy(name: object, strategy_id: object) -> str:
+def _format_strategy(name: object, strategy_id: object) -> str:
     if name:
         return one_line(str(name), 60)
     return "the person's own" if strategy_id is None else f"strategy {strategy_id}"
 
 
-def _owner(name: object, strategy_id: object) -> str:
+def _format_owner(name: object, strategy_id: object) -> str:
     """Who holds it, in a sentence."""
     if strategy_id is None:
         return "the person (no strategy)"
-    return f"strategy {_strategy(name, None)}" if name else f"strategy {strategy_id}"
+    return f"strategy {_format_strategy(name, None)}" if name else f"strategy {strategy_id}"
 
 
-def _since(seen: Seen) -> str:
+def _format_since(seen: Observation) -> str:
     known = seen.books.difference
     if known is None:
         return " (the webhook server has not reported it)"
-    return f", since {utc(str(known.first_seen_at))} UTC: {one_line(known.reason or _UNEXPLAINED)}"
+    return f", since {format_utc(str(known.first_seen_at))} UTC: {one_line(known.reason or _UNEXPLAINED)}"
 
 
-def _record(seen: Seen) -> list[str]:
+def _describe_record(seen: Observation) -> list[str]:
     if seen.record_trouble is not None:
         return [f"  the account's record cannot be read: {one_line(seen.record_trouble)}"]
     if not seen.foreign:
         return ["  the account's record has no trade of late that the books do not know"]
-    more = len(seen.foreign) - MOST_TRADES
+    more = len(seen.foreign) - MAX_TRADES
     earlier = f" (and {more} before)" if more > 0 else ""
-    return [f"  trades that the books do not know{earlier}:", *map(_trade, seen.foreign[-MOST_TRADES:])]
+    return [f"  trades that the books do not know{earlier}:", *map(_format_trade, seen.foreign[-MAX_TRADES:])]
 
 
-def _trade(trade: AccountTrade) -> str:
+def _format_trade(trade: AccountTrade) -> str:
     side = "BUY" if trade.is_buy else "SELL"
     at = datetime.fromtimestamp(trade.at_ms / 1000, UTC)
-    traded = f"{side} {figure(trade.quantity)} at {figure(trade.price)}"
-    return f"    {at:%Y-%m-%d %H:%M:%S} UTC {traded}, {_fee(trade.fee_usd)}"
+    traded = f"{side} {format_decimal(trade.quantity)} at {format_decimal(trade.price)}"
+    return f"    {at:%Y-%m-%d %H:%M:%S} UTC {traded}, {_format_fee(trade.fee_usd)}"
 
 
-def _exit(line: Exit) -> str:
+def _format_exit(line: Exit) -> str:
     position = line.position
     part = "all that" if line.ends else "a part of what"
-    of_whom = _owner(getattr(position, "strategy_name", None), position.strategy_id)
-    what = f"the exit of {figure(line.quantity)} {position.side} ({part} {of_whom} holds)"
-    return one_line(f"{what} {_at(line)}, {_fee(line.fee_usd)}; reason: {line.exit_reason}")
+    of_whom = _format_owner(getattr(position, "strategy_name", None), position.strategy_id)
+    what = f"the exit of {format_decimal(line.quantity)} {position.side} ({part} {of_whom} holds)"
+    return one_line(f"{what} {_format_execution_price(line)}, {_format_fee(line.fee_usd)}; reason: {line.exit_reason}")
 
 
-def _opening(line: Opening, wishes: Wishes) -> str:
-    whose = _owner(wishes.strategy_name, line.strategy_id)
-    return one_line(f"a {line.side} of {figure(line.quantity)} for {whose} {_at(line)}, {_fee(line.fee_usd)}")
+def _format_opening(line: Opening, options: AdoptionOptions) -> str:
+    whose = _format_owner(options.strategy_name, line.strategy_id)
+    return one_line(
+        f"a {line.side} of {format_decimal(line.quantity)} for {whose} {_format_execution_price(line)}, "
+        f"{_format_fee(line.fee_usd)}"
+    )
 
 
-def _is_protected(seen: Seen, line: Opening) -> bool:
+def _is_protected(seen: Observation, line: Opening) -> bool:
     """Whether it adds to a position with protective orders, which then are for the whole of it."""
     own = (each for each in seen.books.held if (each.strategy_id, each.side) == (line.strategy_id, line.side))
-    return any(names_of(each) for each in own)
+    return any(protective_order_ids(each) for each in own)
 
 
-def _at(line: Exit | Opening) -> str:
+def _format_execution_price(line: Exit | Opening) -> str:
     if line.price is None or line.source is None:
         return "at a price that nothing tells (--price says it)"
-    return f"at {average(line.price)} ({_SOURCES[line.source]})"
+    return f"at {format_average(line.price)} ({_SOURCES[line.source]})"
 
 
-def _fee(fee_usd: Decimal | None) -> str:
+def _format_fee(fee_usd: Decimal | None) -> str:
     if fee_usd is None:
         return "no known fee (0 is booked; --fee says it)"
-    return f"a rebate of {figure(-fee_usd)} USD" if fee_usd < 0 else f"fee {figure(fee_usd)} USD"
+    return f"a rebate of {format_decimal(-fee_usd)} USD" if fee_usd < 0 else f"fee {format_decimal(fee_usd)} USD"
 
 
 def _venue_net(row: dict[str, Any]) -> Decimal:
@@ -267,26 +281,26 @@ def _venue_net(row: dict[str, Any]) -> Decimal:
     return Decimal(str(row["at_venue"])) + Decimal(str(row["outside"]))
 
 
-def _of_which(row: dict[str, Any]) -> str:
-    return "" if _is_zero(row["outside"]) else f" (of that {figure(row['outside'])} outside Sparky, as noted)"
+def _format_outside(row: dict[str, Any]) -> str:
+    return "" if _is_zero(row["outside"]) else f" (of that {format_decimal(row['outside'])} outside Sparky, as noted)"
 
 
-def _price(value: object) -> str:
+def _format_price(value: object) -> str:
     """To 15 digits, as an average has more of them; what is no number is told as it is."""
     try:
-        return average(Decimal(str(value)))
+        return format_average(Decimal(str(value)))
     except InvalidOperation:
         return str(value)
 
 
-def _word(reason: str) -> str:
+def _hyphenate(reason: str) -> str:
     return reason.replace("_", "-")
 
 
-def _signed(value: object) -> str:
-    text = figure(value)
+def _format_signed(value: object) -> str:
+    text = format_decimal(value)
     return text if text.startswith("-") or _is_zero(value) else f"+{text}"
 
 
 def _is_zero(value: object) -> bool:
-    return figure(value) in {"0", "-0"}
+    return format_decimal(value) in {"0", "-0"}

@@ -9,31 +9,31 @@ from uuid import UUID
 import typer
 
 from cli import output
-from cli.commands.strategies import AsJson, find
-from cli.context import settings_here, store_of
+from cli.commands.strategies import AsJson, find_strategy
+from cli.context import load_settings, open_store_for
 from cli.reconcile import adoption_execution
-from cli.reconcile.adoption_plan import Place, Plan, Seen, Wishes, plan_of
-from cli.reconcile.adoption_text import as_json as seen_as_json
+from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, plan_adoption
 from cli.reconcile.adoption_text import (
-    as_row,
-    listed,
-    looked_at,
-    not_noted,
-    note,
-    of_note,
-    of_place,
-    planned,
-    ways_on,
+    describe_difference,
+    describe_note,
+    describe_observation,
+    describe_plan,
+    difference_row,
+    format_place,
+    outside_refusal,
+    suggest_commands,
+    suggest_note_commands,
 )
-from cli.streams import encoding_of_answers
+from cli.reconcile.adoption_text import observation_json as seen_as_json
+from cli.streams import output_encoding
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import Settings
-from engine.store.adoption import OpenDifference, OutsideNote
+from engine.store.adoption import OpenDifference, OutsideHolding
 from engine.store.store import Store
-from webhook_server.intake.symbols import canonical
+from webhook_server.intake.symbols import normalize_symbol
 
-MOST_USD = Decimal(1_000_000_000_000)
-LONGEST_NUMBER = 40
+MAX_USD = Decimal(1_000_000_000_000)
+MAX_NUMBER_LENGTH = 40
 
 
 def reconcile(  # noqa: PLR0913, PLR0917 - its options
@@ -58,43 +58,43 @@ def reconcile(  # noqa: PLR0913, PLR0917 - its options
     as_json: AsJson = False,
 ) -> None:
     """List what books and venue differ in and no rule explains, or settle it; exit code 1 while something differs."""
-    _check_choice(
+    _check_options(
         symbol,
         adopt=adopt,
         outside=outside,
         has_word=noted or any(each is not None for each in (price, fee, strategy)),
     )
     if symbol is None:
-        _list(email, exchange, as_json=as_json)
+        _list_differences(email, exchange, as_json=as_json)
         return
-    settings, wishes = settings_here(), _wishes(price, fee, takes_note=noted)
-    with store_of(settings) as store:
-        place = _place(store, symbol, email, exchange)
+    settings, options = load_settings(), _parse_options(price, fee, takes_note=noted)
+    with open_store_for(settings) as store:
+        place = _find_account(store, symbol, email, exchange)
         given = {
-            "named": _named(user=email, exchange=exchange),
-            "given": (*_named(price=price, fee=fee, strategy=strategy), *(["--noted"] if noted else [])),
+            "named": _format_flags(user=email, exchange=exchange),
+            "given": (*_format_flags(price=price, fee=fee, strategy=strategy), *(["--noted"] if noted else [])),
         }
-        wishes = _for_strategy(store, place, wishes.model_copy(update=given), strategy)
-        seen = adoption_execution.look(store, adoption_execution.account_of(settings, store, place), place)
+        options = _apply_strategy(store, place, options.model_copy(update=given), strategy)
+        seen = adoption_execution.observe(store, adoption_execution.open_account(settings, store, place), place)
     if seen.is_unknown:
         raise SparkyError(f"{place.exchange} lists no {place.symbol}.")
-    plan = plan_of(seen, wishes)
+    plan = plan_adoption(seen, options)
     if not (adopt or outside):
-        _show(seen, plan, wishes, as_json=as_json)
-        raise typer.Exit(int(not _agrees(seen, plan)))
+        _print_plan(seen, plan, options, as_json=as_json)
+        raise typer.Exit(int(not _is_settled(seen, plan)))
     if adopt:
         _check_prices(seen, plan)
     elif seen.difference != 0 and not seen.can_be_noted:
-        raise SparkyError(not_noted(seen, wishes))
-    if not (yes or _agrees(seen, plan)):
-        _confirm(seen, plan, wishes, outside=outside)
-    failures = _settle(settings, seen, wishes, outside=outside)
-    _tell_settled(seen, plan, outside=outside, as_json=as_json)
+        raise SparkyError(outside_refusal(seen, options))
+    if not (yes or _is_settled(seen, plan)):
+        _confirm(seen, plan, options, outside=outside)
+    failures = _settle(settings, seen, options, outside=outside)
+    _print_result(seen, plan, outside=outside, as_json=as_json)
     for failure in failures:
         output.say(f"Not protected as before, until the webhook server has mended it: {failure}", err=True)
 
 
-def _check_choice(symbol: str | None, *, adopt: bool, outside: bool, has_word: bool) -> None:
+def _check_options(symbol: str | None, *, adopt: bool, outside: bool, has_word: bool) -> None:
     if symbol is not None and not symbol.strip():
         raise SparkyError("Name the symbol to look at, as in BTCUSDT; without one, `sparky reconcile` lists all.")
     if symbol is None and (adopt or outside or has_word):
@@ -105,149 +105,161 @@ def _check_choice(symbol: str | None, *, adopt: bool, outside: bool, has_word: b
         raise SparkyError("--outside books nothing: --price, --fee, --strategy and --noted go with --adopt.")
 
 
-def _wishes(price: str | None, fee: str | None, *, takes_note: bool) -> Wishes:
-    wishes = Wishes(price=_number(price, "--price"), fee_usd=_number(fee, "--fee"), takes_note=takes_note)
-    if wishes.price is not None and wishes.price <= 0:
+def _parse_options(price: str | None, fee: str | None, *, takes_note: bool) -> AdoptionOptions:
+    options = AdoptionOptions(
+        price=_parse_number(price, "--price"), fee_usd=_parse_number(fee, "--fee"), takes_note=takes_note
+    )
+    if options.price is not None and options.price <= 0:
         raise SparkyError("--price must be above 0.")
-    return wishes
+    return options
 
 
-def _named(**options: str | None) -> tuple[str, ...]:
+def _format_flags(**options: str | None) -> tuple[str, ...]:
     """Options as they were given, to be given again."""
     given = options.items()
     return tuple(word for option, value in given if value is not None for word in (f"--{option}", value))
 
 
-def _agrees(seen: Seen, plan: Plan) -> bool:
+def _is_settled(seen: Observation, plan: AdoptionPlan) -> bool:
     return plan.is_empty and seen.difference == 0
 
 
-def _list(email: str | None, exchange: str | None, *, as_json: bool) -> None:
-    with store_of(settings_here()) as store:
-        user_id = None if email is None else _person(store, email)
+def _list_differences(email: str | None, exchange: str | None, *, as_json: bool) -> None:
+    with open_store_for(load_settings()) as store:
+        user_id = None if email is None else _resolve_user(store, email)
 
-        def is_meant(row: OpenDifference | OutsideNote) -> bool:
+        def is_meant(row: OpenDifference | OutsideHolding) -> bool:
             return user_id in {None, row.user_id} and (exchange is None or row.exchange == exchange.strip().lower())
 
-        found = [as_row(each) for each in store.open_differences() if is_meant(each)]
-        notes = [note(each) for each in store.outside_notes() if is_meant(each)]
-        last = store.last_difference_at()
+        found = [difference_row(each) for each in store.list_open_differences() if is_meant(each)]
+        notes = [describe_note(each) for each in store.list_outside_holdings() if is_meant(each)]
+        last = store.get_last_difference_time()
     if as_json:
         output.print_json(found)
         raise typer.Exit(int(bool(found)))
-    encoding = encoding_of_answers()
+    encoding = output_encoding()
     if not found:
-        known = "" if last is None else f" The last one was seen or settled at {output.utc(last)} UTC."
+        known = "" if last is None else f" The last one was seen or settled at {output.format_utc(last)} UTC."
         output.say(f"There is no open difference between books and venues.{known}")
-    output.say_hanging([*(line for row in found for line in listed(row, found, encoding)), *notes])
+    output.say_indented([*(line for row in found for line in describe_difference(row, found, encoding)), *notes])
     raise typer.Exit(int(bool(found)))
 
 
-def _show(seen: Seen, plan: Plan, wishes: Wishes, *, as_json: bool) -> None:
+def _print_plan(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, as_json: bool) -> None:
     if as_json:
         output.print_json(seen_as_json(seen, plan))
         return
-    ways = of_note(seen, wishes) if _agrees(seen, plan) else ways_on(seen, plan, wishes)
-    output.say_hanging([*looked_at(seen), *planned(seen, plan, wishes), *ways])
+    ways = suggest_note_commands(seen, options) if _is_settled(seen, plan) else suggest_commands(seen, plan, options)
+    output.say_indented([*describe_observation(seen), *describe_plan(seen, plan, options), *ways])
 
 
-def _check_prices(seen: Seen, plan: Plan) -> None:
-    if plan.lacks_a_price:
+def _check_prices(seen: Observation, plan: AdoptionPlan) -> None:
+    if plan.lacks_price:
         why = "does not list it any more" if not seen.is_listed else "tells no price"
         raise SparkyError(
             f"{seen.place.exchange} {why}: `--price P` says at which price {seen.place.symbol} is booked."
         )
 
 
-def _confirm(seen: Seen, plan: Plan, wishes: Wishes, *, outside: bool) -> None:
+def _confirm(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, outside: bool) -> None:
     """Asks outside of any connection. Raises SparkyError where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise SparkyError(f"Settling {of_place(seen.place)} must be confirmed: at a terminal, or with --yes.")
-    output.say_hanging([*looked_at(seen), *([] if outside else planned(seen, plan, wishes))], err=True)
-    question = f"Note {seen.beyond:f} as held outside Sparky?" if outside else "Book this?"
+        raise SparkyError(f"Settling {format_place(seen.place)} must be confirmed: at a terminal, or with --yes.")
+    output.say_indented(
+        [*describe_observation(seen), *([] if outside else describe_plan(seen, plan, options))], err=True
+    )
+    question = f"Note {seen.unbooked_net:f} as held outside Sparky?" if outside else "Book this?"
     typer.confirm(question, abort=True, err=True)
 
 
-def _settle(settings: Settings, confirmed: Seen, wishes: Wishes, *, outside: bool) -> tuple[str, ...]:
+def _settle(settings: Settings, confirmed: Observation, options: AdoptionOptions, *, outside: bool) -> tuple[str, ...]:
     """Looks again, since a person may have taken long to answer, and does what was confirmed; what of the protection
     could not be placed anew."""
     place = confirmed.place
-    with store_of(settings) as store:
-        account = adoption_execution.account_of(settings, store, place)
-        seen = adoption_execution.look(store, account, place)
-        if not seen.is_as(confirmed):
+    with open_store_for(settings) as store:
+        account = adoption_execution.open_account(settings, store, place)
+        seen = adoption_execution.observe(store, account, place)
+        if not seen.is_same_as(confirmed):
             raise SparkyError(
-                f"{of_place(place)} has changed since it was looked at, and nothing was booked: look again."
+                f"{format_place(place)} has changed since it was looked at, and nothing was booked: look again."
             )
         if outside:
             books = (place.user_id, place.exchange, place.symbol, seen.quantities)
-            store.note_outside(*books, seen.beyond, seen.record)
+            store.set_outside_holding(*books, seen.unbooked_net, seen.record_mark)
             return ()
-        return adoption_execution.carry_out(store, account, seen, plan_of(confirmed, wishes))
+        return adoption_execution.execute_adoption(store, account, seen, plan_adoption(confirmed, options))
 
 
-def _tell_settled(seen: Seen, plan: Plan, *, outside: bool, as_json: bool) -> None:
+def _print_result(seen: Observation, plan: AdoptionPlan, *, outside: bool, as_json: bool) -> None:
     done = "noted outside" if outside else "adopted"
     if as_json:
         output.print_json(seen_as_json(seen, plan) | {"settled": done})
     elif outside:
-        output.say(f"{seen.beyond:f} of {of_place(seen.place)} is noted as held outside Sparky; nothing was booked.")
+        output.say(
+            f"{seen.unbooked_net:f} of {format_place(seen.place)} is noted as held outside Sparky; nothing was booked."
+        )
     elif plan.is_empty:
-        output.say(f"Books and venue agree in {of_place(seen.place)}; there was nothing to book.")
-    elif not plan.books:
-        output.say(f"Of {of_place(seen.place)} {plan.outside:f} is noted as held outside Sparky; nothing was booked.")
+        output.say(f"Books and venue agree in {format_place(seen.place)}; there was nothing to book.")
+    elif not plan.has_bookings:
+        output.say(
+            f"Of {format_place(seen.place)} {plan.outside:f} is noted as held outside Sparky; nothing was booked."
+        )
     else:
         exits, opened = len(plan.exits), int(plan.opening is not None)
-        output.say(f"Adopted {of_place(seen.place)}: exits booked: {exits}, positions opened or added to: {opened}.")
+        output.say(
+            f"Adopted {format_place(seen.place)}: exits booked: {exits}, positions opened or added to: {opened}."
+        )
 
 
-def _place(store: Store, symbol: str, email: str | None, exchange: str | None) -> Place:
+def _find_account(store: Store, symbol: str, email: str | None, exchange: str | None) -> AccountSymbol:
     """The one account that is meant. Raises SparkyError that says what to name."""
-    user_id = None if email is None else _person(store, email)
+    user_id = None if email is None else _resolve_user(store, email)
     venue = None if exchange is None else exchange.strip().lower()
-    names = _names(symbol)
+    names = _candidate_symbols(symbol)
     for name in names:
         rows: list[Any] = [
             each
-            for each in store.accounts_in_symbol(name)
+            for each in store.list_symbol_accounts(name)
             if user_id in {None, each.user_id} and venue in {None, each.exchange}
         ]
         rows = [each for each in rows if each.is_open] or rows
         if len(rows) == 1:
             (row,) = rows
-            return Place(user_id=row.user_id, email=row.email, exchange=row.exchange, symbol=name)
+            return AccountSymbol(user_id=row.user_id, email=row.email, exchange=row.exchange, symbol=name)
         if rows:
             known = ", ".join(f"{each.email or each.user_id} at {each.exchange}" for each in rows[:5])
             raise SparkyError(f"{name} is held in several accounts ({known}): name one by --user and --exchange.")
     accounts = [
-        each for each in store.live_accounts() if user_id in {None, each.user_id} and venue in {None, each.exchange}
+        each
+        for each in store.list_live_accounts()
+        if user_id in {None, each.user_id} and venue in {None, each.exchange}
     ]
     if len(accounts) != 1:
         raise SparkyError(f"Nothing is known of {symbol.strip()}: name the account by --user and --exchange.")
     (account,) = accounts
-    whose = store.email_of(account.user_id)
-    return Place(user_id=account.user_id, email=whose, exchange=account.exchange, symbol=_listed_as(symbol))
+    whose = store.find_user_email(account.user_id)
+    return AccountSymbol(user_id=account.user_id, email=whose, exchange=account.exchange, symbol=_venue_symbol(symbol))
 
 
-def _names(symbol: str) -> tuple[str, ...]:
+def _candidate_symbols(symbol: str) -> tuple[str, ...]:
     """What `symbol` may be in the books: as it was written, and as webhooks understand it."""
     written = symbol.strip()
     with contextlib.suppress(ValueError):
-        return tuple(dict.fromkeys((written, written.upper(), canonical(written))))
+        return tuple(dict.fromkeys((written, written.upper(), normalize_symbol(written))))
     return tuple(dict.fromkeys((written, written.upper())))
 
 
-def _listed_as(symbol: str) -> str:
+def _venue_symbol(symbol: str) -> str:
     """What a venue calls it. Raises SparkyError for what is no symbol."""
     try:
-        return canonical(symbol)
+        return normalize_symbol(symbol)
     except ValueError as error:
         raise SparkyError(f"{symbol.strip()} {error}.") from None
 
 
-def _person(store: Store, email: str) -> UUID:
+def _resolve_user(store: Store, email: str) -> UUID:
     """By e-mail address, or by id for one whose address cannot be typed."""
-    user_id = store.user_of(email.strip())
+    user_id = store.find_user(email.strip())
     if user_id is not None:
         return user_id
     try:
@@ -256,26 +268,28 @@ def _person(store: Store, email: str) -> UUID:
         raise SparkyError(f"There is no person {email}.") from None
 
 
-def _for_strategy(store: Store, place: Place, wishes: Wishes, strategy: str | None) -> Wishes:
+def _apply_strategy(
+    store: Store, place: AccountSymbol, options: AdoptionOptions, strategy: str | None
+) -> AdoptionOptions:
     if strategy is None:
-        return wishes
-    row = find(store, strategy)
+        return options
+    row = find_strategy(store, strategy)
     if row.user_id != place.user_id:
         raise SparkyError(f"{row.name} is not a strategy of {place.person}.")
     if row.is_paper_trading:
         raise SparkyError(f"{row.name} trades on paper, and nothing at a venue is its own.")
     if row.exchange.lower() != place.exchange:
         raise SparkyError(f"{row.name} trades on {row.exchange}, not on {place.exchange}.")
-    return wishes.model_copy(update={"strategy_id": row.id, "strategy_name": row.name})
+    return options.model_copy(update={"strategy_id": row.id, "strategy_name": row.name})
 
 
-def _number(text: str | None, option: str) -> Decimal | None:
+def _parse_number(text: str | None, option: str) -> Decimal | None:
     if text is None:
         return None
     try:
-        number = Decimal(text.strip()) if len(text) <= LONGEST_NUMBER else Decimal("NaN")
+        number = Decimal(text.strip()) if len(text) <= MAX_NUMBER_LENGTH else Decimal("NaN")
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or abs(number) >= MOST_USD:
+    if not number.is_finite() or abs(number) >= MAX_USD:
         raise SparkyError(f"{option} must be a number, such as 27998.6.")
     return number

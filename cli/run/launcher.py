@@ -17,17 +17,17 @@ import structlog
 import zmq
 
 from actors.runtime.child_spec import ChildSpec
-from actors.runtime.heartbeat import ENDING_SIGNALS
-from actors.runtime.messages import Done, RestartStrategy
-from actors.runtime.messaging import Link
+from actors.runtime.heartbeat import TERMINATING_SIGNALS
+from actors.runtime.messages import Ack, RestartStrategy
+from actors.runtime.messaging import MessageClient
 from actors.runtime.state_dir import prepare_run_dir
 from actors.runtime.systemd import Notifier
 from cli import key_file, running_instance
-from cli.output import LONGEST_SENTENCE, say, say_lines
+from cli.output import MAX_SENTENCE, say, say_lines
 from cli.run import process_plan
-from cli.run.progress import Progress
-from cli.run.reload import Reread, Rereading, outlives_terminal
-from cli.streams import AnswerLost
+from cli.run.progress import StartupProgress
+from cli.run.reload import SettingsReader, SettingsReloader, ignores_hangup
+from cli.streams import OutputLost
 from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.platform import logs
 from engine.platform.errors import AnotherEngineRuns, BadConfiguration, SparkyError
@@ -40,87 +40,91 @@ from supervisor import Supervisor
 
 logger = structlog.get_logger()
 
-HEALTH_EVERY_S: Final = 5.0
+HEALTH_INTERVAL_S: Final = 5.0
 GRACE_S: Final = 5.0
-ASK_S: Final = 5.0
-RELEASE_S: Final = 2.0
+RESTART_TIMEOUT_S: Final = 5.0
+RELEASE_TIMEOUT_S: Final = 2.0
 
 
-def up(read: Reread, *, has_demo: bool, is_standby: bool = False, elsewhere: bool = False) -> int:
+def up(
+    read_settings: SettingsReader, *, has_demo: bool, is_standby: bool = False, has_custom_home: bool = False
+) -> int:
     """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration.
 
     `read` reads the settings, now and again at SIGHUP. `is_standby`: while another engine runs on the database, wait.
     `elsewhere`: the home is one that other commands must be told.
     """
-    settings, engine = read(), process_plan.Engine(uuid4(), is_standby)
+    settings, engine = read_settings(), process_plan.EngineRun(uuid4(), is_standby)
 
     def compose(now: Settings) -> list[ChildSpec]:
         _check_candles(now)
-        return process_plan.everything(now, engine, has_demo=has_demo)
+        return process_plan.build_full_children(now, engine, has_demo=has_demo)
 
     compose(settings)  # its faults are told before anything is made
-    _check_alone(settings, process_plan.listeners(settings))
+    _check_home_and_ports_free(settings, process_plan.listen_addresses(settings))
     _check_database(settings)
-    settings = key_file.made(settings)
-    hint = look_around(sys.argv[0], settings.sparky_home if elsewhere else None)
-    return _run(settings, engine, compose, "sparky up", read, hint)
+    settings = key_file.ensure_key(settings)
+    hint = status_hint(sys.argv[0], settings.sparky_home if has_custom_home else None)
+    return _run(settings, engine, compose, "sparky up", read_settings, hint)
 
 
-def supervise(read: Reread, *, is_standby: bool = False) -> int:
+def supervise(read_settings: SettingsReader, *, is_standby: bool = False) -> int:
     """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration. The rest as in `up`.
 
     The database may come later.
     """
-    settings, engine = read(), process_plan.Engine(uuid4(), is_standby)
+    settings, engine = read_settings(), process_plan.EngineRun(uuid4(), is_standby)
 
     def compose(now: Settings) -> list[ChildSpec]:
-        return process_plan.production(now, engine)
+        return process_plan.build_engine_children(now, engine)
 
     compose(settings)
     monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
-    _check_alone(settings, monitor)
-    return _run(settings, engine, compose, "sparky supervise", read, look_around(sys.argv[0]))
+    _check_home_and_ports_free(settings, monitor)
+    return _run(settings, engine, compose, "sparky supervise", read_settings, status_hint(sys.argv[0]))
 
 
 def _run(
     settings: Settings,
-    engine: process_plan.Engine,
+    engine: process_plan.EngineRun,
     compose: Callable[[Settings], list[ChildSpec]],
     command: str,
-    read: Reread,
+    read_settings: SettingsReader,
     hint: str,
 ) -> int:
-    reread = Rereading(settings, engine, read, compose)  # which looks whether HUP is ignored, as after nohup
+    reloader = SettingsReloader(
+        settings, engine, read_settings, compose
+    )  # which looks whether HUP is ignored, as after nohup
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor handles it
-    resolved = process_plan.resolve(settings)
+    resolved = process_plan.resolve_endpoints(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
     prepare_run_dir(settings.run_dir)
-    with contextlib.suppress(AnswerLost):  # the header is information only
-        say_lines(header(settings, resolved, command, hint))
+    with contextlib.suppress(OutputLost):  # the header is information only
+        say_lines(startup_banner(settings, resolved, command, hint))
     specs = compose(settings)
-    progress = Progress([spec.name for spec in specs], settings.run_dir)
-    plan = process_plan.plan(settings, engine, specs)
-    code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), reread=reread).run()
-    _release(settings, engine)
+    progress = StartupProgress([spec.name for spec in specs], settings.run_dir)
+    plan = process_plan.build_plan(settings, engine, specs)
+    code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), read_plan=reloader).run()
+    _release_lease(settings, engine)
     if progress.reason is not None and code != 0:
-        say(f"sparky: {first_sentence(progress.reason)}", err=True)
+        say(f"sparky: {first_error_line(progress.reason)}", err=True)
     elif code == 0:
         say("Sparky has stopped; nothing is left running.", err=True)
     return code
 
 
-def _release(settings: Settings, engine: process_plan.Engine) -> None:
+def _release_lease(settings: Settings, engine: process_plan.EngineRun) -> None:
     """Lets a standby take the database's lease at once; an embedded database has ended with everything else."""
     if settings.embeds_database:
         return
     try:
-        with open_store(settings, keep=False, engine=engine.run, timeout_s=RELEASE_S) as store:
-            store.release_engine()
+        with open_store(settings, keep=False, engine=engine.run_id, timeout_s=RELEASE_TIMEOUT_S) as store:
+            store.release_engine_lease()
     except SparkyError as error:
         logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
 
 
-def first_sentence(words: str) -> str:
+def first_error_line(words: str) -> str:
     """What a child's last words say first; of a traceback its error, without what a library adds below it."""
     lines = words.strip().splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
@@ -132,22 +136,22 @@ def serve(settings: Settings) -> int:
     """Runs the webhook server in this process until told to stop; returns the exit code. Raises BadConfiguration."""
     from webhook_server.service import make
 
-    resolved = process_plan.resolve(settings)
+    resolved = process_plan.resolve_endpoints(settings)
     if settings.embeds_database and not embedded_postgres.is_running(settings.sparky_home):
         raise BadConfiguration("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.secrets_of(resolved))
-    service = make(process_plan.for_child(resolved, "webhook"), "")
-    told = threading.Event()
-    for number in (signal.SIGTERM, *ENDING_SIGNALS):
-        if number != signal.SIGHUP or not outlives_terminal():
-            signal.signal(number, lambda *_: told.set())
+    service = make(process_plan.settings_for_child(resolved, "webhook"), "")
+    stop_requested = threading.Event()
+    for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
+        if number != signal.SIGHUP or not ignores_hangup():
+            signal.signal(number, lambda *_: stop_requested.set())
     service.start()
     logger.info("listening", host=settings.sparky_webhook_host, port=settings.sparky_webhook_port)
-    while not told.wait(HEALTH_EVERY_S):
-        if not service.healthy():
+    while not stop_requested.wait(HEALTH_INTERVAL_S):
+        if not service.is_healthy():
             logger.error("unhealthy", reason="the server does not answer its own health check")
     service.stop(GRACE_S)
-    for number in (signal.SIGTERM, *ENDING_SIGNALS):
+    for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
         signal.signal(number, signal.SIG_IGN)  # the process is about to end, with the exit code of its stop
     return 0
 
@@ -158,31 +162,31 @@ def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None
     Raises SparkyError when none does it.
     """
     if running_instance.supervisor_pid(settings) is None:
-        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {running_instance.starters(settings)}.")
+        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        link = Link(context, settings.run_dir)
+        link = MessageClient(context, settings.run_dir)
         for strategy_id in strategy_ids:
             _restart(link, BreakerFile(settings.sparky_home, strategy_id), strategy_id)
     finally:
         context.destroy(linger=0)
 
 
-def _restart(link: Link, file: BreakerFile, strategy_id: UUID) -> None:
+def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
     try:
         file.ask_for_reset()
     except OSError as error:
         raise SparkyError(f"The breaker of {strategy_id} cannot be reset: {error.strerror}.") from error
     try:
-        message = RestartStrategy(strategy_id=strategy_id, deadline=time.monotonic() + ASK_S)
-        link.ask("supervisor", message, Done)
+        message = RestartStrategy(strategy_id=strategy_id, deadline=time.monotonic() + RESTART_TIMEOUT_S)
+        link.ask("supervisor", message, Ack)
     except SparkyError:
         with contextlib.suppress(OSError):
             file.take_reset_back()
         raise
 
 
-def _check_alone(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
+def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
     """Raises BadConfiguration when another Sparky holds the home, or anybody a port that we shall need."""
     pid = running_instance.supervisor_pid(settings)
     if pid is not None:
@@ -190,7 +194,7 @@ def _check_alone(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -
             f"Sparky already runs on {settings.sparky_home} as process {pid}; stop it, or set another SPARKY_HOME."
         )
     for setting, (host, port) in listeners.items():
-        refusal = running_instance.refusal_to_listen(host, port)
+        refusal = running_instance.port_error(host, port)
         if refusal is not None:
             raise BadConfiguration(
                 f"Port {port} on {host} cannot be had ({refusal}): stop what holds it or set {setting} to another one."
@@ -199,10 +203,10 @@ def _check_alone(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -
 
 def _check_candles(settings: Settings) -> None:
     """Raises BadConfiguration, naming the line, before anything has started."""
-    from simulator.market.candle_file import read_candles, symbol_of
+    from simulator.market.candle_file import read_candles, symbol_from_name
 
     if settings.sparky_candles is not None:
-        symbol_of(settings.sparky_candles)
+        symbol_from_name(settings.sparky_candles)
         read_candles(settings.sparky_candles)
 
 
@@ -213,25 +217,25 @@ def _check_database(settings: Settings) -> None:
     """
     if settings.supabase_url is not None:
         with open_store(settings, keep=False) as store:
-            store.health()
+            store.get_database_health()
     if settings.database_url is not None:
         with connect(settings.database_url.get_secret_value()) as connection:
             connection.execute("select 1")
 
 
-def look_around(program: str, home: Path | None = None) -> str:
+def status_hint(program: str, home: Path | None = None) -> str:
     """How to look at what runs, as it must be typed from the same directory: `program` is how we were started."""
     name = "sparky" if shutil.which("sparky") or Path(program).name != "sparky" else program
     where = "" if home is None else f"SPARKY_HOME={shlex.quote(str(home))} "
     return f"Look around from another terminal: {where}{name} status. Stop with Ctrl-C."
 
 
-def header(settings: Settings, resolved: Settings, command: str, hint: str) -> str:
+def startup_banner(settings: Settings, resolved: Settings, command: str, hint: str) -> str:
     """What runs, simulated or real, where to look, and how to stop."""
     lines = [
-        ("model", f"{', '.join(resolved.groq_model)} {_groq(settings)}"),
-        ("market", _market(settings, resolved)),
-        ("database", _database(settings)),
+        ("model", f"{', '.join(resolved.groq_model)} {_describe_groq(settings)}"),
+        ("market", _describe_market(settings, resolved)),
+        ("database", _describe_database(settings)),
         ("signals go to", str(resolved.webhook_url)),
         (
             "metrics",
@@ -239,17 +243,17 @@ def header(settings: Settings, resolved: Settings, command: str, hint: str) -> s
         ),
         ("kept in", str(settings.sparky_home)),
     ]
-    shown = "\n".join(f"  {name:<14} {one_line(value, LONGEST_SENTENCE)}" for name, value in lines)
-    return f"{command}\n{shown}\n  {one_line(hint, LONGEST_SENTENCE)}\n"
+    shown = "\n".join(f"  {name:<14} {one_line(value, MAX_SENTENCE)}" for name, value in lines)
+    return f"{command}\n{shown}\n  {one_line(hint, MAX_SENTENCE)}\n"
 
 
-def _groq(settings: Settings) -> str:
+def _describe_groq(settings: Settings) -> str:
     if settings.simulates_groq:
         return "from a local stand-in, not a model (set GROQ_API_KEY for the real one)"
     return f"at {settings.groq_base_url}" if settings.groq_base_url else "at Groq"
 
 
-def _market(settings: Settings, resolved: Settings) -> str:
+def _describe_market(settings: Settings, resolved: Settings) -> str:
     if not settings.simulates_market:
         return (
             f"{resolved.sparky_market}{f' at {resolved.sparky_market_url}' if resolved.sparky_market_url else ', live'}"
@@ -258,7 +262,7 @@ def _market(settings: Settings, resolved: Settings) -> str:
     return f"simulated Aster on {source}, at {settings.sparky_sim_speed:g} times real time"
 
 
-def _database(settings: Settings) -> str:
+def _describe_database(settings: Settings) -> str:
     if settings.embeds_database:
         return "embedded PostgreSQL, kept across runs"
     return "Supabase" if settings.supabase_url else "PostgreSQL at DATABASE_URL"

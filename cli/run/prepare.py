@@ -8,16 +8,16 @@ import structlog
 from actors.runtime.actor import Actor, Peers
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
-from engine.store.schema.demo_data import SYMBOLS, seed_demo
+from engine.store.schema.demo_data import DEMO_SYMBOLS, seed_demo
 from engine.store.schema.migrate import migrate
 from engine.store.store import open_store
 from engine.store.transport.postgres import connect
-from simulator.market.candle_file import symbol_of
+from simulator.market.candle_file import symbol_from_name
 
 logger = structlog.get_logger()
 
 
-AGAIN_S: Final = 1.0
+RETRY_S: Final = 1.0
 
 
 class PrepareActor(Actor):
@@ -40,8 +40,8 @@ class PrepareActor(Actor):
             if not self._is_waiting:
                 logger.warning("waiting_for_database", reason=str(error))
             self._is_waiting = True
-            return time.monotonic() + AGAIN_S
-        self.finished = True
+            return time.monotonic() + RETRY_S
+        self.is_done = True
         return now + self.tick_every_s
 
     def _prepare(self) -> None:
@@ -68,7 +68,7 @@ class PrepareActor(Actor):
     def _symbols(self) -> tuple[str, ...]:
         """What the demo trades: all that is simulated, which with candles from a file is its one symbol."""
         path = self._settings.sparky_candles
-        return SYMBOLS if path is None else (symbol_of(path),)
+        return DEMO_SYMBOLS if path is None else (symbol_from_name(path),)
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> PrepareActor:  # noqa: ARG001 - every actor is made alike

@@ -8,13 +8,13 @@ from pathlib import Path
 import structlog
 
 from actors.runtime import restart_policy
-from actors.runtime.restart_policy import Child, State
-from actors.runtime.state_dir import read_last_words
+from actors.runtime.restart_policy import Child, ChildState
+from actors.runtime.state_dir import read_crash_report
 
 logger = structlog.get_logger()
 
 
-class Progress:
+class StartupProgress:
     """Listens to the supervisor. `fixed` are the names of the children that make the system."""
 
     def __init__(self, fixed: Collection[str], run_dir: Path) -> None:
@@ -25,13 +25,13 @@ class Progress:
 
     def __call__(self, child: Child) -> None:
         name, who = child.spec.name, child.spec.title or child.spec.name
-        if child.state is (State.DONE if restart_policy.is_task(child) else State.RUNNING):
-            logger.info("ready", actor=who, took_s=round(time.monotonic() - child.began_at, 2))
+        if child.state is (ChildState.DONE if restart_policy.is_task(child) else ChildState.RUNNING):
+            logger.info("ready", actor=who, took_s=round(time.monotonic() - child.started_at, 2))
             self._note_ready(name)
-        elif child.state is State.PARKED:
-            self.reason = read_last_words(self._run_dir, name)
+        elif child.state is ChildState.PARKED:
+            self.reason = read_crash_report(self._run_dir, name)
             logger.error("parked", actor=who, reason=child.cause)
-        elif child.state is State.STOPPING:
+        elif child.state is ChildState.STOPPING:
             logger.info("stopping", actor=who, reason=child.cause)
 
     def _note_ready(self, name: str) -> None:

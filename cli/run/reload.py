@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from actors.runtime.child_spec import ChildSpec, Plan
+from actors.runtime.child_spec import ChildSpec, SupervisionPlan
 from cli.run import process_plan
 from engine.platform import logs
 from engine.platform.errors import BadConfiguration
@@ -14,10 +14,10 @@ from engine.platform.settings.settings import Settings
 
 logger = structlog.get_logger()
 
-Reread = Callable[[], Settings]
+SettingsReader = Callable[[], Settings]
 
 
-class Rereading:
+class SettingsReloader:
     """Called by the supervisor for a new plan; None leaves everything as it is.
 
     A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops, unless it
@@ -27,8 +27,8 @@ class Rereading:
     def __init__(
         self,
         settings: Settings,
-        engine: process_plan.Engine,
-        read: Reread,
+        engine: process_plan.EngineRun,
+        read: SettingsReader,
         compose: Callable[[Settings], list[ChildSpec]],
     ) -> None:
         self._settings = settings
@@ -36,9 +36,9 @@ class Rereading:
         self._read = read
         self._compose = compose
         self._had_terminal = _has_terminal()
-        self._outlives_terminal = outlives_terminal()
+        self._outlives_terminal = ignores_hangup()
 
-    def __call__(self) -> Plan | None:
+    def __call__(self) -> SupervisionPlan | None:
         if self._had_terminal and not _has_terminal():
             self._had_terminal = False
             logger.warning("terminal_gone", stops=not self._outlives_terminal)
@@ -46,30 +46,30 @@ class Rereading:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return None
         try:
-            return self._plan(self._read())
+            return self._build_plan(self._read())
         except BadConfiguration as error:
             logger.error("settings_refused", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
             return None
         finally:
-            _log_as_supervisor(self._settings)
+            _configure_logging(self._settings)
 
-    def _plan(self, settings: Settings) -> Plan:
+    def _build_plan(self, settings: Settings) -> SupervisionPlan:
         if settings.sparky_home != self._settings.sparky_home:
             raise BadConfiguration("SPARKY_HOME cannot change while Sparky runs; stop it first.")
-        plan = process_plan.plan(settings, self._engine, self._compose(settings))
+        plan = process_plan.build_plan(settings, self._engine, self._compose(settings))
         changed = [name for name, value in settings if value != getattr(self._settings, name)]
         self._settings = settings
-        _log_as_supervisor(settings)
-        logger.info("settings_reread", changed=", ".join(sorted(changed)).upper() or "nothing")
+        _configure_logging(settings)
+        logger.info("settings_reloaded", changed=", ".join(sorted(changed)).upper() or "nothing")
         return plan
 
 
-def _log_as_supervisor(settings: Settings) -> None:
-    secrets = logs.secrets_of(process_plan.resolve(settings))
+def _configure_logging(settings: Settings) -> None:
+    secrets = logs.secrets_of(process_plan.resolve_endpoints(settings))
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", secrets)
 
 
-def outlives_terminal() -> bool:
+def ignores_hangup() -> bool:
     """Whether the signal of a terminal that hangs up is to be ignored: so ``nohup`` starts a program."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 

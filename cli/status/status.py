@@ -11,89 +11,93 @@ from rich.live import Live
 from rich.text import Text
 
 from cli import output, running_instance
-from cli.context import settings_here, store_of
+from cli.context import load_settings, open_store_for
 from cli.status import status_model, unattended
-from cli.status.status_table import picture
-from cli.streams import encoding_of_answers
+from cli.status.status_table import render_status
+from cli.streams import output_encoding
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
-from engine.store.values import faults
+from engine.store.values import format_validation_errors
 
 REFRESH_S: Final = 1.0
-DATABASE_S: Final = 3.0  # for each reading
+DATABASE_TIMEOUT_S: Final = 3.0  # for each reading
 Rows = list[dict[str, Any]]
 
 
 def status(settings: Settings, *, as_json: bool, once: bool) -> int:
     """Shows how everything is; refreshes until Ctrl-C on a terminal with a cursor. Returns 1 when nothing runs."""
-    if as_json or once or not sys.stdout.isatty() or output.screen().is_dumb_terminal:
+    if as_json or once or not sys.stdout.isatty() or output.make_console().is_dumb_terminal:
         return _show_once(settings, as_json=as_json)
     return _show_live(settings)
 
 
 def _show_once(settings: Settings, *, as_json: bool) -> int:
-    view = look(settings)
+    view = collect_status(settings)
     if as_json:
         output.print_json(view)
     elif view["running"] or view["strategies"] or view["differences"]:
-        screen = output.screen()
-        screen.print(picture(view, screen.width, encoding=encoding_of_answers()))
+        screen = output.make_console()
+        screen.print(render_status(view, screen.width, encoding=output_encoding()))
     if not view["running"]:
-        output.say(nothing_runs(settings, view), err=True)
+        output.say(not_running_message(settings, view), err=True)
     return 0 if view["running"] else 1
 
 
 def _show_live(settings: Settings) -> int:
-    first = look(settings)
+    first = collect_status(settings)
     if not first["running"]:
         return _show_once(settings, as_json=False)
-    screen, encoding = output.screen(), encoding_of_answers()  # while `Live` runs, its own stream stands in the way
-    with Live(_fitted(screen, first, encoding), console=screen, auto_refresh=False) as live:
+    screen, encoding = output.make_console(), output_encoding()  # while `Live` runs, its own stream stands in the way
+    with Live(_render_to_fit(screen, first, encoding), console=screen, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(REFRESH_S)
-                view = look(settings)
+                view = collect_status(settings)
                 shown = (
-                    _fitted(screen, view, encoding) if view["running"] else Text(one_line(nothing_runs(settings, view)))
+                    _render_to_fit(screen, view, encoding)
+                    if view["running"]
+                    else Text(one_line(not_running_message(settings, view)))
                 )
                 live.update(shown, refresh=True)
         except KeyboardInterrupt:
             return 0
 
 
-def _fitted(screen: Console, view: dict[str, Any], encoding: str) -> Any:
-    return picture(view, screen.width, screen.height - 1, encoding)
+def _render_to_fit(screen: Console, view: dict[str, Any], encoding: str) -> Any:
+    return render_status(view, screen.width, screen.height - 1, encoding)
 
 
-def look(settings: Settings) -> dict[str, Any]:
+def collect_status(settings: Settings) -> dict[str, Any]:
     """What the monitor and the database say now; None is what the one that knows it does not say.
 
     `database` is ``ok`` or says why something could not be read there.
     """
-    monitor = running_instance.monitor_status(settings)
-    books = _books(settings)
+    monitor = running_instance.fetch_monitor_status(settings)
+    books = _read_database(settings)
     pid = running_instance.supervisor_pid(settings) if monitor is None else None
-    silent = status_model.SilentSupervisor(pid, may_run=pid is not None or running_instance.is_hidden(settings))
+    silent = status_model.UnreachableSupervisor(
+        pid, may_run=pid is not None or running_instance.is_lock_hidden(settings)
+    )
     now = time.time()
-    view = status_model.joined(monitor, books.rows, now, silent, books.tenure)
+    view = status_model.build_status(monitor, books.rows, now, silent, books.tenure)
     return view | {
-        "database": books.trouble or "ok",
+        "database": books.error or "ok",
         "kill_switches": books.switches,
-        "unattended": _unattended(books.unattended, view, now),
+        "unattended": _collect_unattended(books.unattended, view, now),
         "differences": books.differences,
-        "llm": status_model.llm(books.rows, settings.sparky_daily_llm_budget_usd),
+        "llm": status_model.build_llm_costs(books.rows, settings.sparky_daily_llm_budget_usd),
     }
 
 
-def _unattended(found: Rows | None, view: dict[str, Any], now: float) -> Rows | None:
+def _collect_unattended(found: Rows | None, view: dict[str, Any], now: float) -> Rows | None:
     """None where it is not known; what strategies with a process hold is told as far as it is."""
     is_engine_here = bool((view["engine"] or {}).get("is_held"))
-    unsteered = unattended.unsteered(view["strategies"] or (), now, is_engine_here=is_engine_here)
+    unsteered = unattended.find_unattended(view["strategies"] or (), now, is_engine_here=is_engine_here)
     return unsteered or None if found is None else found + unsteered
 
 
-class _Books(NamedTuple):
+class _DatabaseReadings(NamedTuple):
     """What the database knows; None for a reading that failed, of which `trouble` tells the reason."""
 
     rows: Rows | None
@@ -101,62 +105,66 @@ class _Books(NamedTuple):
     unattended: Rows | None
     differences: Rows | None
     tenure: dict[str, Any] | None  # also None if no engine ever ran there
-    trouble: str | None
+    error: str | None
 
 
-def _books(settings: Settings) -> _Books:
+def _read_database(settings: Settings) -> _DatabaseReadings:
     """Each reading by itself: one that fails takes no other with it, unless the database is away."""
-    away: list[str] = []
+    outages: list[str] = []
     try:
-        with store_of(settings, may_start=False, timeout_s=DATABASE_S) as store:
+        with open_store_for(settings, may_start=False, timeout_s=DATABASE_TIMEOUT_S) as store:
             asked = (
-                store.strategy_overview,
-                store.kill_switches,
-                store.unattended_positions,
-                store.open_differences,
-                store.engine_tenure,
+                store.list_strategy_overviews,
+                store.list_kill_switches,
+                store.list_unattended_positions,
+                store.list_open_differences,
+                store.get_engine_lease_holder,
             )
-            readings = [_read(each, away) for each in asked]
+            readings = [_read_one(each, outages) for each in asked]
     except SparkyError as error:
-        return _Books(None, None, None, None, None, str(error))
+        return _DatabaseReadings(None, None, None, None, None, str(error))
     troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
     rows, switches, unsteered, differences, tenure = (found for found, _ in readings)
-    return _Books(rows, switches, unsteered, differences, tenure, "; ".join(troubles) or None)
+    return _DatabaseReadings(rows, switches, unsteered, differences, tenure, "; ".join(troubles) or None)
 
 
-def _read(reading: Callable[[], Sequence[BaseModel] | BaseModel | None], away: list[str]) -> tuple[Any, str | None]:
+def _read_one(
+    reading: Callable[[], Sequence[BaseModel] | BaseModel | None], outages: list[str]
+) -> tuple[Any, str | None]:
     """`away` gets the reason why the database is away, and then nothing more is asked there."""
-    if away:
-        return None, away[0]
+    if outages:
+        return None, outages[0]
     try:
-        return output.plain(reading()), None
+        return output.to_json_data(reading()), None
     except UpstreamUnavailable as error:
-        away.append(str(error))
-        return None, away[0]
+        outages.append(str(error))
+        return None, outages[0]
     except SparkyError as error:
         return None, str(error)
     except ValidationError as error:
-        return None, f"what the database holds cannot be read: {faults(error)}"
+        return None, f"what the database holds cannot be read: {format_validation_errors(error)}"
 
 
-def nothing_runs(settings: Settings, view: dict[str, Any]) -> str:
+def not_running_message(settings: Settings, view: dict[str, Any]) -> str:
     pid = running_instance.supervisor_pid(settings)
     if pid is not None:
         url = running_instance.monitor_url(settings)
         return f"Sparky runs as process {pid}, but its monitor does not answer at {url}."
-    if running_instance.is_hidden(settings):
+    if running_instance.is_lock_hidden(settings):
         return f"Whether Sparky runs on {settings.sparky_home} cannot be seen by this user: Permission denied."
     # An embedded database stops with Sparky: that it does not run either is no news.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""
-    if status_model.works_elsewhere(view):
+    if status_model.is_engine_elsewhere(view):
         there = view["database_engine"]
         where = f"the engine of this database runs at {there['location']} (epoch {there['epoch']})"
         return f"Sparky is not running on {settings.sparky_home}; {where}.{known}"
     held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if row["status"] == "running")
     unsteered = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
-    return f"Sparky is not running on {settings.sparky_home}; {running_instance.starters(settings)}.{unsteered}{known}"
+    return (
+        f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.{unsteered}{known}"
+    )
 
 
-def here(*, as_json: bool, once: bool) -> int:
-    return status(settings_here(), as_json=as_json, once=once)
+def run_status(*, as_json: bool, once: bool) -> int:
+    return status(load_settings(), as_json=as_json, once=once)

@@ -10,26 +10,26 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import output
-from cli.column_widths import cut
+from cli.column_widths import truncate
 from cli.reconcile import adoption_text
 from cli.status import unattended
-from cli.status.kill_switch_text import killed
+from cli.status.kill_switch_text import describe_kill_switch
 from engine.domain import decimals
 from engine.domain.provider_messages import not_served
 from engine.platform.plain_text import one_line, safe
 from engine.platform.text_encoding import UTF8, showable
 
 _STYLES: Final = {"running": "green", "done": "dim", "paused": "yellow", "parked": "red", "backoff": "red"}
-_WELL: Final = frozenset({"running", "done"})
+_HEALTHY_STATES: Final = frozenset({"running", "done"})
 _GAP: Final = 2
 _INDENT: Final = 2
-_LONGEST_NAME: Final = 30
-_LONGEST_STATE: Final = 18
-_SHORTEST_NAME: Final = 18
-_SHORTEST_POSITION: Final = 18
+_MAX_NAME_WIDTH: Final = 30
+_MAX_STATE_WIDTH: Final = 18
+_MIN_NAME_WIDTH: Final = 18
+_MIN_TEXT_WIDTH: Final = 18
 _FRAME_LINES: Final = 4  # two headers, two empty lines
-_LOST_TO_WORDS: Final = 8
-_LONGEST_WORDS: Final = 500
+_WORD_WRAP_LOSS: Final = 8
+_MAX_VALUE_LENGTH: Final = 500
 
 
 class _Column(NamedTuple):
@@ -37,21 +37,21 @@ class _Column(NamedTuple):
 
     header: str
     cell: Callable[[dict[str, Any]], str]
-    goes: int = 0
+    drop_order: int = 0
     is_text: bool = False
-    least: int | None = None
+    min_width: int | None = None
 
-    def widest(self, rows: Sequence[dict[str, Any]]) -> int:
+    def widest_cell(self, rows: Sequence[dict[str, Any]]) -> int:
         return max(cell_len(self.header), max((cell_len(self.cell(row)) for row in rows), default=0))
 
     def width(self, rows: Sequence[dict[str, Any]]) -> int:
         """What it needs, or the least that it can be wrapped into."""
-        widest = self.widest(rows)
-        return widest if self.least is None else min(widest, self.least)
+        widest = self.widest_cell(rows)
+        return widest if self.min_width is None else min(widest, self.min_width)
 
 
-def picture(
-    view: dict[str, Any], width: int = output.UNBOUNDED, height: int | None = None, encoding: str = UTF8
+def render_status(
+    view: dict[str, Any], width: int = output.NON_TERMINAL_WIDTH, height: int | None = None, encoding: str = UTF8
 ) -> RenderableType:
     """Shared processes, strategies and footer in `width` columns, as a stream of that `encoding` shows them.
 
@@ -59,42 +59,49 @@ def picture(
     strategies that run well left out.
     """
     # Which need the names themselves.
-    switches = None if view["kill_switches"] is None else [killed(each, encoding) for each in view["kill_switches"]]
-    unsteered = unattended.warnings(view.get("unattended") or (), encoding)
-    differences = adoption_text.warnings(view.get("differences") or (), encoding)
-    view = safe(showable(view, encoding), longest=_LONGEST_WORDS)
+    switches = (
+        None
+        if view["kill_switches"] is None
+        else [describe_kill_switch(each, encoding) for each in view["kill_switches"]]
+    )
+    unsteered = unattended.unattended_warnings(view.get("unattended") or (), encoding)
+    differences = adoption_text.difference_warnings(view.get("differences") or (), encoding)
+    view = safe(showable(view, encoding), longest=_MAX_VALUE_LENGTH)
     view |= {"kill_switches": showable(switches, encoding), "unattended": showable(unsteered, encoding)}
     view |= {"differences": showable(differences, encoding)}
-    footer = _footer(view)
+    footer = _build_footer(view)
     strategies, shared = view["strategies"] or [], view["shared"] or []
-    lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_lines(text, width) for text in footer)
+    lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_count_lines(text, width) for text in footer)
     is_tight = height is not None and lines > height
     parts: list[RenderableType] = []
     if shared:
-        parts += [_shared_in_short(shared) if is_tight else _table("process", shared, _SHARED, width), Text()]
+        parts += [
+            _summarize_shared(shared) if is_tight else _build_table("process", shared, _SHARED_COLUMNS, width),
+            Text(),
+        ]
     if not strategies:
         none = "There are no strategies." if view["strategies"] is not None else "Which strategies exist is not known."
-        return Group(*parts, Text(none), Text(), *map(output.Hanging, footer))
+        return Group(*parts, Text(none), Text(), *map(output.HangingIndent, footer))
     if is_tight and height is not None:
-        left = height - (lines - len(shared) - len(strategies)) - _lines(_shared_in_short(shared), width)
-        strategies, rest = _worst_first(strategies, max(1, left - 1))
+        left = height - (lines - len(shared) - len(strategies)) - _count_lines(_summarize_shared(shared), width)
+        strategies, rest = _keep_worst(strategies, max(1, left - 1))
         footer = [*rest, *footer]
-    table = _table("strategy", strategies, _STRATEGY, width, wraps=height is None)
-    return Group(*parts, table, Text(), *map(output.Hanging, footer))
+    table = _build_table("strategy", strategies, _STRATEGY_COLUMNS, width, wraps=height is None)
+    return Group(*parts, table, Text(), *map(output.HangingIndent, footer))
 
 
-def _lines(text: Text, width: int) -> int:
+def _count_lines(text: Text, width: int) -> int:
     """How many lines it takes, or one more: words do not break where the width would like it."""
-    return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // max(1, width - _INDENT - _LOST_TO_WORDS))
+    return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // max(1, width - _INDENT - _WORD_WRAP_LOSS))
 
 
-def _shared_in_short(rows: list[dict[str, Any]]) -> Text:
-    ill = [f"{row['name']} {row['state']}" for row in rows if row["state"] not in _WELL]
+def _summarize_shared(rows: list[dict[str, Any]]) -> Text:
+    ill = [f"{row['name']} {row['state']}" for row in rows if row["state"] not in _HEALTHY_STATES]
     well = f"{len(rows) - len(ill)} of {len(rows)} shared processes are well"
     return Text("; ".join([well, *ill]), style="red" if ill else "dim")
 
 
-def _worst_first(rows: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], list[Text]]:
+def _keep_worst(rows: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], list[Text]]:
     """The `most` rows that need a look most, and one line about all others."""
     ordered = sorted(rows, key=lambda row: (row["state"] == "running", not row["failures"]))
     hidden = ordered[most:]
@@ -105,61 +112,63 @@ def _worst_first(rows: list[dict[str, Any]], most: int) -> tuple[list[dict[str, 
     return ordered[:most], [Text(f"and {counts}; `sparky status --once` shows all", style="dim")]
 
 
-def _table(
+def _build_table(
     first: str, rows: list[dict[str, Any]], columns: tuple[_Column, ...], width: int, *, wraps: bool = True
 ) -> Table:
-    name = min(_LONGEST_NAME, max(20, *(cell_len(row["name"]) for row in rows)))
-    state = min(_LONGEST_STATE, max(9, *(cell_len(row["state"]) for row in rows)))
-    shown = _fitting(columns, rows, width - min(name, _SHORTEST_NAME) - state - _GAP)
+    name = min(_MAX_NAME_WIDTH, max(20, *(cell_len(row["name"]) for row in rows)))
+    state = min(_MAX_STATE_WIDTH, max(9, *(cell_len(row["state"]) for row in rows)))
+    shown = _drop_columns_to_fit(columns, rows, width - min(name, _MIN_NAME_WIDTH) - state - _GAP)
     needed = sum(column.width(rows) + _GAP for column in shown) + state + _GAP
     table = Table(box=None, pad_edge=False, header_style="bold")
-    name_width = max(_SHORTEST_NAME, min(name, width - needed))
+    name_width = max(_MIN_NAME_WIDTH, min(name, width - needed))
     table.add_column(first, width=name_width, no_wrap=True, overflow="ellipsis")
     table.add_column("state", min_width=state, no_wrap=True, overflow="ellipsis")
     spare = max(0, width - needed - min(name, width - needed) - _GAP)
     for column in shown:
-        more = min(spare, column.widest(rows) - column.width(rows))
+        more = min(spare, column.widest_cell(rows) - column.width(rows))
         spare -= more
         table.add_column(
             column.header,
             justify="left" if column.is_text else "right",
-            no_wrap=column.least is None or not wraps,
+            no_wrap=column.min_width is None or not wraps,
             overflow="fold" if wraps else "ellipsis",
-            width=None if column.least is None else column.width(rows) + more,
+            width=None if column.min_width is None else column.width(rows) + more,
         )
     for row in rows:
         styled = Text(row["state"], style=_STYLES.get(row["state"], "yellow"))
-        table.add_row(Text(cut(row["name"], name_width)), styled, *(Text(column.cell(row)) for column in shown))
+        table.add_row(Text(truncate(row["name"], name_width)), styled, *(Text(column.cell(row)) for column in shown))
     return table
 
 
-def _fitting(columns: tuple[_Column, ...], rows: list[dict[str, Any]], width: int) -> list[_Column]:
+def _drop_columns_to_fit(columns: tuple[_Column, ...], rows: list[dict[str, Any]], width: int) -> list[_Column]:
     """The columns that fit beside each other; what goes first is what helps least at a glance."""
     shown = list(columns)
-    for column in sorted((each for each in columns if each.goes), key=lambda each: each.goes):
+    for column in sorted((each for each in columns if each.drop_order), key=lambda each: each.drop_order):
         if sum(each.width(rows) + _GAP for each in shown) <= width:
             break
         shown.remove(column)
     return shown
 
 
-def _footer(view: dict[str, Any]) -> list[Text]:
+def _build_footer(view: dict[str, Any]) -> list[Text]:
     totals = view["totals"]
-    lines = [Text(f"! {warning}", style="red") for warning in _warnings(view)]
-    money = f"equity {_usd(totals['equity_usd'])}, realised {_usd(totals['realized_pnl_usd'])}"
+    lines = [Text(f"! {warning}", style="red") for warning in _collect_warnings(view)]
+    money = f"equity {_format_usd(totals['equity_usd'])}, realised {_format_usd(totals['realized_pnl_usd'])}"
     lines.append(
         Text(
-            f"{output.shown(totals.get('cycles'))} cycles, {output.shown(totals.get('decisions'))} decisions; "
-            f"signals: {_sent(totals.get('signals'))}, {output.shown(view['outbox_pending'])} pending; "
-            f"{money} USD; {_model_cost(view)}",
+            f"{output.format_value(totals.get('cycles'))} cycles, "
+            f"{output.format_value(totals.get('decisions'))} decisions; "
+            f"signals: {_format_signal_counts(totals.get('signals'))}, "
+            f"{output.format_value(view['outbox_pending'])} pending; "
+            f"{money} USD; {_format_model_cost(view)}",
             style="dim",
         )
     )
-    lines += [Text(_limits(model, state), style="dim") for model, state in (view["limiter"] or {}).items()]
-    return [*lines, *_engine(view.get("engine") or {})]
+    lines += [Text(_format_limits(model, state), style="dim") for model, state in (view["limiter"] or {}).items()]
+    return [*lines, *_engine_lines(view.get("engine") or {})]
 
 
-def _engine(engine: dict[str, Any]) -> list[Text]:
+def _engine_lines(engine: dict[str, Any]) -> list[Text]:
     """Which epoch of its database this engine runs, or waits for the end of."""
     if engine.get("epoch") is None:
         return []
@@ -167,17 +176,17 @@ def _engine(engine: dict[str, Any]) -> list[Text]:
     return [Text(f"engine: epoch {engine['epoch']} of its database{where}", style="dim")]
 
 
-def _sent(signals: dict[str, int] | None) -> str:
+def _format_signal_counts(signals: dict[str, int] | None) -> str:
     if signals is None:
         return "-"
     return ", ".join(f"{count} {outcome}" for outcome, count in sorted(signals.items())) or "none"
 
 
-def _warnings(view: dict[str, Any]) -> list[str]:
+def _collect_warnings(view: dict[str, Any]) -> list[str]:
     """What a person should know before anything else."""
     warnings = list(view["problems"] or [])
     if (view.get("engine") or {}).get("state") == "standing by":
-        warnings.append(f"this engine stands by: {one_line(view['engine']['reason'], 4 * _LONGEST_WORDS)}")
+        warnings.append(f"this engine stands by: {one_line(view['engine']['reason'], 4 * _MAX_VALUE_LENGTH)}")
     if view["database"] != "ok" and view["running"]:
         warnings.append(view["database"])
     warnings += ["whether a kill switch is on is not known"] if view["kill_switches"] is None else view["kill_switches"]
@@ -193,12 +202,12 @@ def _warnings(view: dict[str, Any]) -> list[str]:
     return warnings + [sentence for sentence in told if sentence not in warnings]
 
 
-def _limits(model: str, state: dict[str, Any]) -> str:
+def _format_limits(model: str, state: dict[str, Any]) -> str:
     uses = (f"{name} {state['used'].get(name, 0):,.0f}/{limit:,.0f}" for name, limit in state["limit"].items())
-    return f"{model}: {', '.join(uses)}; {state['queue_length']} waiting{_need(state)}"
+    return f"{model}: {', '.join(uses)}; {state['queue_length']} waiting{_format_demand(state)}"
 
 
-def _need(state: dict[str, Any]) -> str:
+def _format_demand(state: dict[str, Any]) -> str:
     """How often strategies want to ask against how often they can; nothing where nobody wants to."""
     if not state.get("need_rpm"):
         return ""
@@ -210,36 +219,36 @@ def _need(state: dict[str, Any]) -> str:
     return carried if cadence_s is None else f"{carried}: TOO FEW, the busiest get one in {cadence_s:.0f} s"
 
 
-def _model_cost(view: dict[str, Any]) -> str:
+def _format_model_cost(view: dict[str, Any]) -> str:
     """What the model has cost today, in all and by decision, and of which budget."""
     cost, totals = view["llm"], view["totals"]
-    each = "" if cost["per_decision_usd"] is None else f", {_usd(cost['per_decision_usd'], 6)} a decision"
-    budget = "" if cost["daily_budget_usd"] is None else f" of {_usd(cost['daily_budget_usd'])}"
-    return f"model today {_usd(totals['llm_cost_today_usd'], 4)}{budget} USD{each}"
+    each = "" if cost["per_decision_usd"] is None else f", {_format_usd(cost['per_decision_usd'], 6)} a decision"
+    budget = "" if cost["daily_budget_usd"] is None else f" of {_format_usd(cost['daily_budget_usd'])}"
+    return f"model today {_format_usd(totals['llm_cost_today_usd'], 4)}{budget} USD{each}"
 
 
-def _cost(row: dict[str, Any]) -> str:
+def _format_strategy_cost(row: dict[str, Any]) -> str:
     if row["llm_cost_today_usd"] is None:
         return "-"
     budget = row["daily_llm_budget_usd"]
-    return _usd(row["llm_cost_today_usd"], 4) + ("" if budget is None else f" of {_usd(budget)}")
+    return _format_usd(row["llm_cost_today_usd"], 4) + ("" if budget is None else f" of {_format_usd(budget)}")
 
 
-def _decision(row: dict[str, Any]) -> str:
+def _format_decision(row: dict[str, Any]) -> str:
     decision = row["last_decision"]
     if row.get("probe_in_s") is not None:
-        return f"probe in {output.duration(row['probe_in_s'])}: {output.shown(row['breaker_reason'])}"
+        return f"probe in {output.format_duration(row['probe_in_s'])}: {output.format_value(row['breaker_reason'])}"
     if row["state"] == "paused" and row["paused_reason"]:
-        return output.shown(row["paused_reason"])
+        return output.format_value(row["paused_reason"])
     if decision is None:
-        return output.shown(row["last_outcome"] or row["paused_reason"])
+        return output.format_value(row["last_outcome"] or row["paused_reason"])
     parts = [decision["action"], decision["symbol"]]
     if decision["confidence"] is not None and decision["action"] != "HOLD":
         parts.append(f"{float(decision['confidence']):.2f}")
     return " ".join(part for part in parts if part)
 
 
-def _positions(positions: list[dict[str, Any]] | None) -> str:
+def _format_positions(positions: list[dict[str, Any]] | None) -> str:
     if positions is None:
         return "-"
     return (
@@ -248,39 +257,45 @@ def _positions(positions: list[dict[str, Any]] | None) -> str:
     )
 
 
-def _pnl(row: dict[str, Any]) -> str:
+def _format_pnl(row: dict[str, Any]) -> str:
     if row["realized_pnl_usd"] is None or row["unrealized_pnl_usd"] is None:
         return "-"
     realized, unrealized = Decimal(str(row["realized_pnl_usd"])), Decimal(str(row["unrealized_pnl_usd"]))
     if not (realized.is_finite() and unrealized.is_finite()):
         return "NaN"
-    return output.cents(realized + unrealized, "+,.2f")
+    return output.format_cents(realized + unrealized, "+,.2f")
 
 
-def _usd(text: str | None, places: int = 2) -> str:
+def _format_usd(text: str | None, places: int = 2) -> str:
     return "-" if text is None else f"{Decimal(text):,.{places}f}"
 
 
-def _mb(size_bytes: int | None) -> str:
+def _format_mb(size_bytes: int | None) -> str:
     return "-" if size_bytes is None else f"{size_bytes / 2**20:.1f} MB"
 
 
-_SHARED: Final = (
-    _Column("pid", lambda row: output.shown(row["pid"])),
-    _Column("up", lambda row: output.duration(row["uptime_s"])),
+_SHARED_COLUMNS: Final = (
+    _Column("pid", lambda row: output.format_value(row["pid"])),
+    _Column("up", lambda row: output.format_duration(row["uptime_s"])),
     _Column("restarts", lambda row: str(row["restarts"])),
-    _Column("memory", lambda row: _mb(row["memory_bytes"])),
+    _Column("memory", lambda row: _format_mb(row["memory_bytes"])),
 )
 
-_STRATEGY: Final = (
-    _Column("pid", lambda row: output.shown(row["pid"]), goes=2),
-    _Column("last decision", _decision, is_text=True, least=_SHORTEST_POSITION),
-    _Column("age", lambda row: output.duration((row["last_decision"] or {}).get("age_s")), goes=6),
-    _Column("next", lambda row: output.duration(row["next_tick_in_s"]), goes=5),
-    _Column("failures", lambda row: output.shown(row["failures"]), goes=7),
-    _Column("restarts", lambda row: output.shown(row["restarts"]), goes=3),
-    _Column("memory", lambda row: _mb(row["memory_bytes"]), goes=1),
-    _Column("position", lambda row: _positions(row["positions"]), goes=8, is_text=True, least=_SHORTEST_POSITION),
-    _Column("P&L USD", _pnl),
-    _Column("model USD", _cost, goes=4),
+_STRATEGY_COLUMNS: Final = (
+    _Column("pid", lambda row: output.format_value(row["pid"]), drop_order=2),
+    _Column("last decision", _format_decision, is_text=True, min_width=_MIN_TEXT_WIDTH),
+    _Column("age", lambda row: output.format_duration((row["last_decision"] or {}).get("age_s")), drop_order=6),
+    _Column("next", lambda row: output.format_duration(row["next_tick_in_s"]), drop_order=5),
+    _Column("failures", lambda row: output.format_value(row["failures"]), drop_order=7),
+    _Column("restarts", lambda row: output.format_value(row["restarts"]), drop_order=3),
+    _Column("memory", lambda row: _format_mb(row["memory_bytes"]), drop_order=1),
+    _Column(
+        "position",
+        lambda row: _format_positions(row["positions"]),
+        drop_order=8,
+        is_text=True,
+        min_width=_MIN_TEXT_WIDTH,
+    ),
+    _Column("P&L USD", _format_pnl),
+    _Column("model USD", _format_strategy_cost, drop_order=4),
 )

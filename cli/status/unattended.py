@@ -7,16 +7,16 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from cli import output
-from cli.commands.strategy_names import can_be_typed
-from cli.output import duration
+from cli.commands.strategy_names import is_typable
+from cli.output import format_duration
 from engine.domain.decimals import digits
 from engine.platform.plain_text import one_line
 from engine.platform.text_encoding import UTF8
 
-LONG_OPEN_S: Final = 600.0  # a breaker that is open for less is probed soon
-MOST_NAMED: Final = 5
-_LONGEST_NAME: Final = 100
-_WHY: Final = {
+MAX_BREAKER_OPEN_S: Final = 600.0  # a breaker that is open for less is probed soon
+MAX_NAMED: Final = 5
+_MAX_NAME_LENGTH: Final = 100
+_REASONS: Final = {
     "gone": "has no row any more",
     "other book": "trades in the other book now (paper or live)",
     "other exchange": "trades on another exchange now",
@@ -25,43 +25,49 @@ _WHY: Final = {
 }
 
 
-def held(position: dict[str, Any]) -> str:
+def describe_position(position: dict[str, Any]) -> str:
     """What is held, its entry, and what protects it, as in ``LONG 0.5 BTCUSDT (paper), entry 100, stop 95``."""
     book = "paper" if position["is_paper"] else "live"
-    what = f"{position['side']} {figure(position['quantity'])} {position['symbol']} ({book})"
+    what = f"{position['side']} {format_decimal(position['quantity'])} {position['symbol']} ({book})"
     stop, target = position.get("stop_loss_price"), position.get("take_profit_price")
-    protected = "no stop" if stop is None else f"stop {figure(stop)}"
-    beyond = "" if target is None else f", target {figure(target)}"
-    return one_line(f"{what}, entry {output.price('entry_price')(position)}, {protected}{beyond}")
+    protected = "no stop" if stop is None else f"stop {format_decimal(stop)}"
+    beyond = "" if target is None else f", target {format_decimal(target)}"
+    return one_line(f"{what}, entry {output.price_cell('entry_price')(position)}, {protected}{beyond}")
 
 
-def remedy(position: dict[str, Any], encoding: str = UTF8) -> str:
+def close_command(position: dict[str, Any], encoding: str = UTF8) -> str:
     """The command that closes it, as it can be typed at a stream of that `encoding`."""
     if position["why"] == "gone":
         return "" if position["strategy_id"] is None else f"sparky strategy delete {position['strategy_id']} --close"
     if position["why"] == "terminated":  # by its id: a name is free for another strategy once it has ended
         return f"sparky strategy delete {str(position['strategy_id'])[:8]} --close"
     name = position["strategy_name"] or ""
-    typed = shlex.quote(name) if can_be_typed(name, encoding) and name else str(position["strategy_id"])[:8]
+    typed = shlex.quote(name) if is_typable(name, encoding) and name else str(position["strategy_id"])[:8]
     return f"sparky strategy pause {typed} --close"
 
 
-def sentence(position: dict[str, Any], encoding: str = UTF8) -> str:
+def describe_unattended(position: dict[str, Any], encoding: str = UTF8) -> str:
     """One position that nobody steers, with the command that closes it."""
-    name = one_line(position["strategy_name"] or f"strategy {position['strategy_id'] or 'unknown'}", _LONGEST_NAME)
-    command = remedy(position, encoding)
+    name = one_line(position["strategy_name"] or f"strategy {position['strategy_id'] or 'unknown'}", _MAX_NAME_LENGTH)
+    command = close_command(position, encoding)
     closes = f"`{command}` closes it" if command else "a CLOSE by its owner's webhook closes it"
-    return f"{name} {_why(position)} and still holds {held(position)}; nobody steers it: {closes}"
+    return (
+        f"{name} {_describe_reason(position)} and still holds {describe_position(position)}; nobody steers it: {closes}"
+    )
 
 
-def warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
+def unattended_warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
     """A sentence for each of the first few positions, and one that counts the others."""
-    told = [sentence(each, encoding) for each in positions[:MOST_NAMED]]
-    rest = len(positions) - MOST_NAMED
-    return [*told, f"nobody steers {rest} more positions; `sparky status --json` names them"] if rest > 0 else told
+    sentences = [describe_unattended(each, encoding) for each in positions[:MAX_NAMED]]
+    rest = len(positions) - MAX_NAMED
+    return (
+        [*sentences, f"nobody steers {rest} more positions; `sparky status --json` names them"]
+        if rest > 0
+        else sentences
+    )
 
 
-def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_here: bool) -> list[dict[str, Any]]:
+def find_unattended(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_here: bool) -> list[dict[str, Any]]:
     """What strategies hold that should run and decide nothing, out of the rows of `sparky status` at Unix `now`.
 
     Nothing unless this home's engine holds the lease: another one may steer what has no process here. A strategy
@@ -69,7 +75,7 @@ def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_her
     """
     found = []
     for row in strategies if is_engine_here else ():
-        why = _trouble(row, now)
+        why = _find_trouble(row, now)
         since = row.get("breaker_since") if why == "breaker open" else None
         lasting_s = None if since is None else round(now - since, 3)
         at = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
@@ -78,22 +84,22 @@ def unsteered(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_her
     return found
 
 
-def _trouble(row: dict[str, Any], now: float) -> str | None:
+def _find_trouble(row: dict[str, Any], now: float) -> str | None:
     if row["status"] != "running":
         return None
     if row["state"] == "parked":
         return "parked"
     since = row.get("breaker_since")
-    return "breaker open" if since is not None and now - since >= LONG_OPEN_S else None
+    return "breaker open" if since is not None and now - since >= MAX_BREAKER_OPEN_S else None
 
 
-def _why(position: dict[str, Any]) -> str:
+def _describe_reason(position: dict[str, Any]) -> str:
     if position["why"] == "breaker open":
-        return f"has had its breaker open for {duration(position['lasting_s'])}"
-    return _WHY.get(position["why"], f"is {position['why']}")
+        return f"has had its breaker open for {format_duration(position['lasting_s'])}"
+    return _REASONS.get(position["why"], f"is {position['why']}")
 
 
-def figure(value: object) -> str:
+def format_decimal(value: object) -> str:
     """A number as people read it: without trailing zeros; what is none is told as it is."""
     try:
         return digits(Decimal(str(value)))

@@ -13,7 +13,7 @@ from engine.domain.positions import Position, Side
 from engine.domain.proportional_split import shares, unit_of
 from engine.platform.values import Frozen
 from engine.store.adoption import BookedOrder
-from engine.store.venue_record import net_of
+from engine.store.venue_record import sum_net_quantity
 from engine.venues.account_record import AccountTrade
 
 ADOPTED: Final = "adopted"
@@ -93,7 +93,7 @@ def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holde
     more in all than the net; positions on the other side stay. The rest is opened by `holder`, whose own opposite
     position ends first, since a strategy holds one side only.
     """
-    booked = net_of(held)
+    booked = sum_net_quantity(held)
     change = net - booked
     if change == 0:
         return Change()
@@ -172,7 +172,7 @@ def explaining(trades: Sequence[AccountTrade], change: Decimal) -> tuple[Account
     """The fewest newest of `trades` (oldest first) that come to `change` together; () where none do."""
     total = ZERO
     for index in range(len(trades) - 1, -1, -1):
-        total += trades[index].change
+        total += trades[index].signed_quantity
         if total == change:
             return tuple(trades[index:])
     return ()
@@ -183,10 +183,10 @@ def pricing_of(trades: Sequence[AccountTrade]) -> Pricing | None:
 
     None where trades in both directions come to no price.
     """
-    change = sum((trade.change for trade in trades), ZERO)
+    change = sum((trade.signed_quantity for trade in trades), ZERO)
     if change == 0:
         return None
-    price = sum((trade.change * trade.price for trade in trades), ZERO) / change
+    price = sum((trade.signed_quantity * trade.price for trade in trades), ZERO) / change
     if price <= 0:
         return None
     fees = [trade.fee_usd for trade in trades]

@@ -23,7 +23,7 @@ from engine.llm.retry import MOST_ATTEMPTS, Attempts, Desk, Model
 from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
 from engine.platform.plain_text import storable
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
-from engine.store.transport.sqlstates import DatabaseRefuses, is_of_value
+from engine.store.transport.sqlstates import DatabaseRequestError, is_value_error
 
 # Left of the cycle's deadline for the database, which must never be caught by the supervisor in mid-record.
 _RECORD_RESERVE_S: Final = 5.0
@@ -35,7 +35,7 @@ _LONGEST_REASON: Final = 200
 class Records(Protocol):
     """What the cycle needs of `engine.store.Store`."""
 
-    def strategy_context(self, strategy_id: UUID) -> StrategyContext | None: ...
+    def get_strategy_context(self, strategy_id: UUID) -> StrategyContext | None: ...
 
     def record_decision(
         self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
@@ -152,7 +152,7 @@ class _Cycle:
 
     def _context(self) -> StrategyContext:
         with self._waiting(), refusals_as_outages():
-            context = self.ports.records.strategy_context(self.strategy_id)
+            context = self.ports.records.get_strategy_context(self.strategy_id)
         if context is None:
             self.is_wanted = False
             raise Skip("gone", "the strategy's row is gone")
@@ -318,8 +318,8 @@ def refusals_as_outages() -> Iterator[None]:
     """
     try:
         yield
-    except DatabaseRefuses as error:
-        if is_of_value(error.state):
+    except DatabaseRequestError as error:
+        if is_value_error(error.state):
             raise
         raise UpstreamUnavailable("database", str(error)) from None
 

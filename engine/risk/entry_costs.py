@@ -9,7 +9,7 @@ from decimal import ROUND_UP, Decimal
 from typing import Final
 
 from engine.domain import decimals
-from engine.risk.limit_breach import LimitType, Refusal
+from engine.risk.limit_breach import LimitBreach, LimitType
 from engine.store.webhook_rows import Portfolio
 from engine.venues.order_book import Level, OrderBook, average_price, depth, percent_above
 
@@ -39,14 +39,14 @@ class CostLimits:
         )
 
 
-def refused_by_book(book: OrderBook, limits: CostLimits) -> Refusal | None:
+def refused_by_book(book: OrderBook, limits: CostLimits) -> LimitBreach | None:
     """Why nothing is entered at this book, whatever the size."""
     return _stale(book) or _wide(book, limits.max_spread_percent) or _remote(book)
 
 
 def refused_by_slippage(
     book: OrderBook, quantity: Decimal, limits: CostLimits, *, is_buy: bool, limit_price: Decimal | None = None
-) -> Refusal | None:
+) -> LimitBreach | None:
     """Why `quantity` is not entered. With a `limit_price` only what lies within it would be filled, and is judged."""
     levels = within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
     if limit_price is not None:
@@ -58,12 +58,12 @@ def refused_by_slippage(
     if average is None:
         held, wanted = decimals.digits(depth(levels)), decimals.digits(quantity)
         message = f"The order book holds {held} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
-        return Refusal(LimitType.MAX_SLIPPAGE, message, None, most)
+        return LimitBreach(LimitType.MAX_SLIPPAGE, message, None, most)
     slippage = abs(percent_above(average, levels[0].price))
     if slippage <= most:
         return None
     message = f"The order book would fill it {_shown(slippage)} % worse than its best price, of at most {_shown(most)}"
-    return Refusal(LimitType.MAX_SLIPPAGE, message, _rounded(slippage), most)
+    return LimitBreach(LimitType.MAX_SLIPPAGE, message, _rounded(slippage), most)
 
 
 def within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
@@ -73,47 +73,47 @@ def within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bo
     return tuple(each for each in levels if (each.price <= limit_price if is_buy else each.price >= limit_price))
 
 
-def _stale(book: OrderBook) -> Refusal | None:
+def _stale(book: OrderBook) -> LimitBreach | None:
     """By the venue's own clock alone, which may run at any speed; where that is not looked at, nothing is judged."""
     if book.clock_ms is None:
         return None
     latest_ms = max(book.clock_ms, book.mark_ms or book.clock_ms)
     for name, at_ms in (("order book", book.at_ms), ("mark price", book.mark_ms)):
         if at_ms is None:
-            return Refusal(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MOST_AGE_S)
+            return LimitBreach(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MOST_AGE_S)
         age_s = (book.clock_ms - at_ms) / _SECOND_MS
         if age_s > MOST_AGE_S:
             message = f"The {name} is {age_s:g} s old by the venue's clock, of at most {MOST_AGE_S}"
-            return Refusal(LimitType.STALE_QUOTE, message, age_s, MOST_AGE_S)
+            return LimitBreach(LimitType.STALE_QUOTE, message, age_s, MOST_AGE_S)
     early_s = ((book.at_ms or 0) - latest_ms) / _SECOND_MS
     if early_s > MOST_AGE_S:
         message = f"The order book is {early_s:g} s ahead of the venue's clock, of at most {MOST_AGE_S}"
-        return Refusal(LimitType.STALE_QUOTE, message, -early_s, MOST_AGE_S)
+        return LimitBreach(LimitType.STALE_QUOTE, message, -early_s, MOST_AGE_S)
     return None
 
 
-def _wide(book: OrderBook, most: Decimal) -> Refusal | None:
+def _wide(book: OrderBook, most: Decimal) -> LimitBreach | None:
     spread = book.spread_percent
     if spread is None or book.fault is not None:
         message = f"{book.fault}: there is no spread to judge"
         current = None if spread is None else _rounded(spread)
-        return Refusal(LimitType.MAX_SPREAD, message[0].upper() + message[1:], current, most)
+        return LimitBreach(LimitType.MAX_SPREAD, message[0].upper() + message[1:], current, most)
     if spread <= most:
         return None
     message = f"The ask is {_shown(spread)} % above the bid, of at most {_shown(most)}"
-    return Refusal(LimitType.MAX_SPREAD, message, _rounded(spread), most)
+    return LimitBreach(LimitType.MAX_SPREAD, message, _rounded(spread), most)
 
 
-def _remote(book: OrderBook) -> Refusal | None:
+def _remote(book: OrderBook) -> LimitBreach | None:
     if book.clock_ms is None:
         return None
     most, distance = MOST_MARK_DISTANCE_PERCENT, book.mark_distance_percent
     if distance is None:
-        return Refusal(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, most)
+        return LimitBreach(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, most)
     if abs(distance) <= most:
         return None
     message = f"The market is {_shown(abs(distance))} % away from the mark price, of at most {_shown(most)}"
-    return Refusal(LimitType.MARK_DISTANCE, message, _rounded(abs(distance)), most)
+    return LimitBreach(LimitType.MARK_DISTANCE, message, _rounded(abs(distance)), most)
 
 
 def _strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:

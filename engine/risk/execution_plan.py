@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from engine.domain.positions import Position
 from engine.risk import entry_limits
-from engine.risk.limit_breach import Costs, LimitType, Refusal, without_costs
+from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, no_cost_limit
 from engine.store.webhook_rows import Portfolio
-from webhook_server.intake.schemas import Order
+from webhook_server.intake.schemas import WebhookSignal
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class Plan:
 
     close: bool = False
     open_usd: Decimal = Decimal(0)
-    refusal: Refusal | None = None
+    refusal: LimitBreach | None = None
     reason: str | None = None
     reduced_by: tuple[str, ...] = ()
 
 
 def decide(
-    order: Order,
+    signal: WebhookSignal,
     portfolio: Portfolio,
     held: Position | None,
     now: datetime,
-    costs: Costs = without_costs,
+    costs: CostCheck = no_cost_limit,
 ) -> Plan:
     """The legs of an entry. Against what is held it is a reversal: close, then open.
 
@@ -40,12 +40,12 @@ def decide(
     is stale: then nothing in it is to be believed. What the entry of a reversal costs is judged after its exit, which
     does not wait for a venue that quotes late or not at all.
     """
-    closes = held is not None and held.side is not order.side
-    verdict = entry_limits.judge(order, portfolio, held, now, without_costs if closes else costs)
-    if isinstance(verdict, Refusal):
+    closes = held is not None and held.side is not signal.side
+    verdict = entry_limits.check_entry(signal, portfolio, held, now, no_cost_limit if closes else costs)
+    if isinstance(verdict, LimitBreach):
         return Plan(close=closes and verdict.limit_type is not LimitType.STALE_SIGNAL, refusal=verdict)
     if verdict.size_usd <= 0:
-        return Plan(close=closes, reason=f"the position in {order.symbol} has its largest size")
+        return Plan(close=closes, reason=f"the position in {signal.symbol} has its largest size")
     return Plan(close=closes, open_usd=verdict.size_usd, reduced_by=verdict.reduced_by)
 
 
@@ -57,25 +57,25 @@ def after_closing(portfolio: Portfolio, gone: Position | None) -> Portfolio:
     return portfolio.model_copy(update={"open_positions": left, "open_position_count": count})
 
 
-def held_by(order: Order, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
+def held_by(signal: WebhookSignal, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
     """What the order's strategy (or, without one, the person) holds in its symbol in one book."""
-    mine = [each for each in _of_order(order, positions) if each.is_paper is is_paper]
+    mine = [each for each in _of_order(signal, positions) if each.is_paper is is_paper]
     return mine[0] if mine else None
 
 
-def to_exit(order: Order, positions: Sequence[Position], asked_at: datetime | None) -> Position | None:
+def to_exit(signal: WebhookSignal, positions: Sequence[Position], asked_at: datetime | None) -> Position | None:
     """The position that a CLOSE means, in whichever book it is; the newest when both books have one.
 
     Only a person's ``environment`` narrows it to one book: what is at stake can always be closed. With `asked_at`
     positions opened after that are left alone: a CLOSE that was held up never closes what came later.
     """
-    found = list(_of_order(order, positions))
-    if order.strategy_id is None and order.environment is not None:
-        found = [each for each in found if each.is_paper is (order.environment != "production")]
+    found = list(_of_order(signal, positions))
+    if signal.strategy_id is None and signal.environment is not None:
+        found = [each for each in found if each.is_paper is (signal.environment != "production")]
     if asked_at is not None:
         found = [each for each in found if each.entry_time <= asked_at]
     return max(found, key=lambda each: each.entry_time, default=None)
 
 
-def _of_order(order: Order, positions: Sequence[Position]) -> Iterator[Position]:
-    return (each for each in positions if each.symbol == order.symbol and each.strategy_id == order.strategy_id)
+def _of_order(signal: WebhookSignal, positions: Sequence[Position]) -> Iterator[Position]:
+    return (each for each in positions if each.symbol == signal.symbol and each.strategy_id == signal.strategy_id)

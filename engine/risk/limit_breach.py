@@ -32,7 +32,7 @@ class LimitType(StrEnum):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class LimitBreach:
     """One limit that is reached: `current` against `limit`, in the unit that `message` names."""
 
     limit_type: LimitType
@@ -41,14 +41,14 @@ class Refusal:
     limit: Any
 
 
-def unreadable(reason: str) -> Refusal:
+def unreadable_limit(reason: str) -> LimitBreach:
     """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
-    return Refusal(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
+    return LimitBreach(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
 
 
-def without_costs(_size_usd: Decimal) -> Refusal | None:
+def no_cost_limit(_size_usd: Decimal) -> LimitBreach | None:
     """Leaves what an entry costs at the venue to be judged later."""
     return None
 
 
-Costs = Callable[[Decimal], Refusal | None]  # why an entry of so many dollars would cost too much
+CostCheck = Callable[[Decimal], LimitBreach | None]  # why an entry of so many dollars would cost too much

@@ -6,55 +6,56 @@ from engine.domain import decimals
 from engine.domain.errors import VenueRefused
 from engine.domain.positions import Position, Side
 from engine.risk import sizing
-from engine.risk.order_sizes import least_of, most_of
+from engine.risk.order_sizes import max_order_quantity, min_order_quantity
 from engine.venues.venue import Instrument, Quote
-from webhook_server.intake.schemas import Order
+from webhook_server.intake.schemas import WebhookSignal
 
 
-def protectable(
-    order: Order, held: Position | None, quantity: Decimal, instrument: Instrument, quote: Quote
+def protectable_quantity(
+    signal: WebhookSignal, held: Position | None, quantity: Decimal, instrument: Instrument, quote: Quote
 ) -> Decimal:
     """How much of an entry of `quantity`, added to what is `held`, its stop-loss and take-profit can protect.
 
     Raises VenueRefused: ``would_trigger`` for a price that the market is beyond or that is no tick from the entry,
     ``filter`` where nothing (more) fits into one protective order.
     """
-    _check_prices(order, held, instrument, quote)
-    most = most_of(instrument)
-    if most is None:
+    _check_prices(signal, held, instrument, quote)
+    max_quantity = max_order_quantity(instrument)
+    if max_quantity is None:
         return quantity
     before = Decimal(0) if held is None else held.quantity
-    room = instrument.floored(decimals.total((most, before.copy_negate())))
+    room = instrument.floor_to_lot(decimals.total((max_quantity, before.copy_negate())))
     if quantity <= room:
         return quantity
-    if room < least_of(instrument) or decimals.product(room, quote.last) < instrument.min_notional:
-        told = f"{order.symbol}: one protective order may be for {decimals.digits(most)} at most"
+    if room < min_order_quantity(instrument) or decimals.product(room, quote.last) < instrument.min_notional:
+        message = f"{signal.symbol}: one protective order may be for {decimals.digits(max_quantity)} at most"
         raise VenueRefused(
-            f"{told}, and {decimals.digits(before)} is held already: more could not be protected", "filter"
+            f"{message}, and {decimals.digits(before)} is held already: more could not be protected", "filter"
         )
     return room
 
 
-def check_number(order: Order, held: Position | None, instrument: Instrument, waiting: int) -> None:
+def check_order_count(signal: WebhookSignal, held: Position | None, instrument: Instrument, waiting: int) -> None:
     """Raises VenueRefused where the protective orders of an entry, added to what is `held`, are too many beside the
     `waiting` ones. Those of what is held wait until the new ones are placed."""
-    stop, target = order.stop_loss_percent, order.take_profit_percent
+    stop, target = signal.stop_loss_percent, signal.take_profit_percent
     if held is not None:
         stop, target = stop or held.stop_loss_price, target or held.take_profit_price
     needed = sum(each is not None for each in (stop, target))
-    most = instrument.most_stops
-    if most is not None and needed and waiting + needed > most:
+    max_orders = instrument.max_trigger_orders
+    if max_orders is not None and needed and waiting + needed > max_orders:
         raise VenueRefused(
-            f"{order.symbol}: {needed} protective orders are needed, {waiting} wait, and the venue takes {most} at "
+            f"{signal.symbol}: {needed} protective orders are needed, {waiting} wait, "
+            f"and the venue takes {max_orders} at "
             "most: cancel some at the venue, or ask for fewer"
         )
 
 
-def _check_prices(order: Order, held: Position | None, instrument: Instrument, quote: Quote) -> None:
+def _check_prices(signal: WebhookSignal, held: Position | None, instrument: Instrument, quote: Quote) -> None:
     """At the price that the entry would have now; what is held keeps the prices that the order does not name."""
-    is_long = order.side is Side.LONG
+    is_long = signal.side is Side.LONG
     entry = quote.ask if is_long else quote.bid
-    stop, target = sizing.protective_prices(order, entry, instrument.tick)
+    stop, target = sizing.protective_prices(signal, entry, instrument.tick)
     if held is not None:
         stop, target = stop or held.stop_loss_price, target or held.take_profit_price
     for name, price, is_below in (("stop-loss", stop, is_long), ("take-profit", target, not is_long)):
@@ -63,5 +64,5 @@ def _check_prices(order: Order, held: Position | None, instrument: Instrument, q
         bound = min(quote.last, entry) if is_below else max(quote.last, entry)
         if (price >= bound) if is_below else (price <= bound):
             side = "below" if is_below else "above"
-            told = f"{order.symbol}: the {name} at {decimals.digits(price)} is not {side} {decimals.digits(bound)}"
-            raise VenueRefused(f"{told}: it would trigger at once", "would_trigger")
+            message = f"{signal.symbol}: the {name} at {decimals.digits(price)} is not {side} {decimals.digits(bound)}"
+            raise VenueRefused(f"{message}: it would trigger at once", "would_trigger")

@@ -7,7 +7,7 @@ from typing import Literal
 from engine.domain import decimals
 from engine.domain.positions import Position, Side
 from engine.store.webhook_rows import Fill
-from webhook_server.intake.schemas import Order
+from webhook_server.intake.schemas import WebhookSignal
 
 HUNDRED = Decimal(100)
 _HUNDREDTH = Decimal("0.01")
@@ -24,36 +24,36 @@ class ReducedBy(StrEnum):
     PARTIAL_FILL = "partial_fill"
 
 
-def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal, least: Decimal | None = None) -> Decimal:
+def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal, min_quantity: Decimal | None = None) -> Decimal:
     """`percent` of what is held in whole lots, 0 if that is under `least` (a lot); all that can be sent of it when less
     than `least` would stay."""
-    least = lot if least is None else least
+    min_quantity = lot if min_quantity is None else min_quantity
     whole = floor_to(held, lot)
     part = whole if percent >= HUNDRED else floor_to(_percent_of(held, percent), lot)
-    if part < least:
+    if part < min_quantity:
         return Decimal(0)
-    return whole if held - part < least else part
+    return whole if held - part < min_quantity else part
 
 
-def protective_prices(order: Order, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:
+def protective_prices(signal: WebhookSignal, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:
     """Stop-loss and take-profit prices for a position entered at `entry`, each rounded to the tick nearer to the entry.
 
     Nearer: a loss is cut no later and a profit taken no later than was asked. None where no percent was given.
     """
-    sign = 1 if order.side is Side.LONG else -1
-    stop = _moved(entry, order.stop_loss_percent, -sign, tick)
-    target = _moved(entry, order.take_profit_percent, sign, tick)
+    sign = 1 if signal.side is Side.LONG else -1
+    stop = _offset_price(entry, signal.stop_loss_percent, -sign, tick)
+    target = _offset_price(entry, signal.take_profit_percent, sign, tick)
     return stop, target
 
 
-def reduced_by(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...]:
+def find_reduction_reasons(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...]:
     """Why `filled` of the base asset is less than `wanted`: no whole lots, or a venue that filled a part only."""
     if filled >= wanted:
         return ()
     return (ReducedBy.LOT_STEP if filled >= floor_to(wanted, lot) else ReducedBy.PARTIAL_FILL,)
 
 
-def increased(held: Position | None, fill: Fill) -> tuple[Decimal, Decimal, Decimal]:
+def increase_position(held: Position | None, fill: Fill) -> tuple[Decimal, Decimal, Decimal]:
     """Quantity, average entry price and cost in USD of the position after an entry, as the books have them."""
     cost = decimals.product(fill.quantity, fill.price)
     if held is None:
@@ -68,7 +68,7 @@ def floor_to(value: Decimal, step: Decimal) -> Decimal:
     return decimals.stepped(value, step, ROUND_FLOOR)
 
 
-def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_profit"] | None:
+def find_triggered_exit(position: Position, price: Decimal) -> Literal["stop_loss", "take_profit"] | None:
     """Which protective price of `position` the market has reached; the stop first when both are."""
     sign = 1 if position.side is Side.LONG else -1
     if position.stop_loss_price is not None and (price - position.stop_loss_price) * sign <= 0:
@@ -78,7 +78,7 @@ def triggered(position: Position, price: Decimal) -> Literal["stop_loss", "take_
     return None
 
 
-def _moved(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:
+def _offset_price(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:
     if percent is None:
         return None
     moved = _percent_of(entry, decimals.total((HUNDRED, percent.copy_sign(sign))))

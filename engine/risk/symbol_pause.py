@@ -3,18 +3,18 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-SHORTEST: Final = timedelta(minutes=5)
-LONGEST: Final = timedelta(hours=4)
-_DOUBLINGS: Final = (LONGEST // SHORTEST).bit_length()  # more change nothing
+MIN_PAUSE: Final = timedelta(minutes=5)
+MAX_PAUSE: Final = timedelta(hours=4)
+_DOUBLINGS: Final = (MAX_PAUSE // MIN_PAUSE).bit_length()  # more change nothing
 
 
-def rest(undone: int) -> timedelta:
+def pause_after(undone: int) -> timedelta:
     """After so many such entries in a row: 5 minutes after the first, doubled by each further one, up to 4 hours."""
     if undone <= 0:
         return timedelta(0)
-    return min(LONGEST, SHORTEST * (1 << min(undone - 1, _DOUBLINGS)))
+    return min(MAX_PAUSE, MIN_PAUSE * (1 << min(undone - 1, _DOUBLINGS)))
 
 
-def rests_until(undone: int, last_at: datetime | None) -> datetime | None:
+def pause_ends_at(undone: int, last_at: datetime | None) -> datetime | None:
     """When the rest ends that began with the last of them; None when there was none."""
-    return None if undone <= 0 or last_at is None else last_at + rest(undone)
+    return None if undone <= 0 or last_at is None else last_at + pause_after(undone)

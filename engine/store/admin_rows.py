@@ -16,36 +16,36 @@ from engine.domain.strategy import Adding, ContextInterval, ModelName, RiskProfi
 from engine.platform.errors import Declined
 from engine.platform.plain_text import is_plain
 from engine.platform.values import Frozen, Row, Utc
-from engine.store.values import AnyDocument, Moment, ShownRow, faults
+from engine.store.values import AnyDocument, Moment, ShownRow, format_validation_errors
 
 
-def _plain(text: str) -> str:
+def _check_plain(text: str) -> str:
     if not is_plain(text):
         raise ValueError("must be one line of visible characters")
     return text
 
 
-def _symbol(text: str) -> str:
+def _check_symbol(text: str) -> str:
     if not symbol_names.is_name(text):
         raise ValueError("must be written like BTCUSDT: 2 to 30 capital letters and digits")
     return text
 
 
-def _exchange(text: str) -> str:
+def _check_venue_name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9]{1,30}", text):
         raise ValueError("must be written like aster: 1 to 30 small letters and digits")
     return text
 
 
-def _counted(symbols: tuple[str, ...]) -> tuple[str, ...]:
+def _check_symbol_count(symbols: tuple[str, ...]) -> tuple[str, ...]:
     """Runs when each symbol is right: pydantic's own lengths do not count the wrong ones, and say there are none."""
     if not 1 <= len(symbols) <= 100:
         raise ValueError("must name 1 to 100 symbols, such as BTCUSDT")
     return symbols
 
 
-Plain = Annotated[str, AfterValidator(_plain)]
-Symbol = Annotated[str, AfterValidator(_symbol)]
+PlainLine = Annotated[str, AfterValidator(_check_plain)]
+Symbol = Annotated[str, AfterValidator(_check_symbol)]
 
 
 class NewStrategy(Frozen):
@@ -56,11 +56,15 @@ class NewStrategy(Frozen):
     """
 
     user_id: UUID
-    name: Plain = Field(min_length=1, max_length=100)
+    name: PlainLine = Field(min_length=1, max_length=100)
     status: StrategyStatus = StrategyStatus.PAUSED
     risk_profile: RiskProfile = RiskProfile.BALANCED
-    target_assets: Annotated[tuple[Symbol, ...], AfterValidator(_counted)] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-    exchange: Annotated[str, AfterValidator(_exchange)] = "aster"
+    target_assets: Annotated[tuple[Symbol, ...], AfterValidator(_check_symbol_count)] = (
+        "BTCUSDT",
+        "ETHUSDT",
+        "SOLUSDT",
+    )
+    exchange: Annotated[str, AfterValidator(_check_venue_name)] = "aster"
     is_paper_trading: bool = True
     cadence_seconds: float = Field(default=45, ge=1, le=86_400)
     min_confidence: float = Field(default=0.6, ge=0, le=1)
@@ -81,20 +85,22 @@ class NewStrategy(Frozen):
     margin_mode: MarginMode | None = None
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> Self:
+    def from_input(cls, values: Mapping[str, object]) -> Self:
         """From a person's words. Raises Declined: one sentence that names each field unknown or wrong."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise Declined(f"The strategy cannot be created: {faults(error, 'no such field')}.") from None
+            raise Declined(
+                f"The strategy cannot be created: {format_validation_errors(error, 'no such field')}."
+            ) from None
 
 
-def _short(value: Decimal) -> Decimal:
+def _strip_trailing_zeros(value: Decimal) -> Decimal:
     """Without the zeros at the end that its column adds."""
     return Decimal(digits(value))
 
 
-Percent = Annotated[Decimal, AfterValidator(_short)]
+Percent = Annotated[Decimal, AfterValidator(_strip_trailing_zeros)]
 
 
 class StrategyRow(ShownRow):
@@ -238,7 +244,7 @@ class TradeRow(ShownRow):
     exit_market_time_ms: int | None = None
 
 
-class AttemptRow(ShownRow):
+class DeliveryAttempt(ShownRow):
     """One delivery of a signal to the webhook server."""
 
     attempt: int
@@ -273,12 +279,12 @@ class FillRow(ShownRow):
     created_at: Moment
 
 
-class DecisionStory(ShownRow):
+class DecisionTrace(ShownRow):
     """A decision and all that followed from it; `trades` are those that it opened or closed."""
 
     decision: DecisionRow
     signal: SignalRow | None
-    attempts: tuple[AttemptRow, ...]
+    attempts: tuple[DeliveryAttempt, ...]
     request: RequestRow | None
     fills: tuple[FillRow, ...]
     positions: tuple[HeldPosition, ...]

@@ -6,7 +6,7 @@ from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import (
     DatabaseHealth,
     DecisionRow,
-    DecisionStory,
+    DecisionTrace,
     HeldPosition,
     NewStrategy,
     SignalHistory,
@@ -18,7 +18,7 @@ from engine.store.overview import OverviewRow, UnattendedPosition
 from engine.store.transport.rpc import Rpc
 
 
-class PeopleStore:
+class AdminStore:
     rpc: Rpc
 
     def list_strategies(self) -> tuple[StrategyRow, ...]:
@@ -43,24 +43,24 @@ class PeopleStore:
         """Terminates the strategy for good; its records stay."""
         return StrategyRow.model_validate(self.rpc.call("delete_strategy", strategy_id=strategy_id))
 
-    def decisions(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[DecisionRow, ...]:
+    def list_decisions(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[DecisionRow, ...]:
         """Newest first, without raw answers and market blocks."""
         rows = self.rpc.call("decisions", strategy_id=strategy_id, limit=limit)
         return tuple(DecisionRow.model_validate(row) for row in rows)
 
-    def decision_story(self, decision_id: UUID) -> DecisionStory | None:
+    def get_decision_trace(self, decision_id: UUID) -> DecisionTrace | None:
         """The decision with its signal, the deliveries, the webhook server's answer, fills, positions and trades."""
         found = self.rpc.call("decision_trace", decision_id=decision_id)
-        return None if found is None else DecisionStory.model_validate(found)
+        return None if found is None else DecisionTrace.model_validate(found)
 
-    def signals(
+    def list_signals(
         self, strategy_id: UUID | None = None, status: str | None = None, limit: int = 50
     ) -> tuple[SignalRow, ...]:
         """Newest first; `status` is pending, delivered, refused, expired or dead."""
         rows = self.rpc.call("signals", strategy_id=strategy_id, status=status, limit=limit)
         return tuple(SignalRow.model_validate(row) for row in rows)
 
-    def signal(self, signal_id: UUID) -> SignalHistory | None:
+    def get_signal(self, signal_id: UUID) -> SignalHistory | None:
         """One signal with every attempt to deliver it."""
         found = self.rpc.call("signal", signal_id=signal_id)
         return None if found is None else SignalHistory.model_validate(found)
@@ -73,31 +73,33 @@ class PeopleStore:
         """Ends a pending signal unsent. Raises BadConfiguration if it has ended or is being sent."""
         self.rpc.call("drop_signal", signal_id=signal_id, reason=reason)
 
-    def trades(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[TradeRow, ...]:
+    def list_trades(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[TradeRow, ...]:
         """Newest first."""
         return tuple(
             TradeRow.model_validate(row) for row in self.rpc.call("trades", strategy_id=strategy_id, limit=limit)
         )
 
-    def strategy_overview(self) -> tuple[OverviewRow, ...]:
+    def list_strategy_overviews(self) -> tuple[OverviewRow, ...]:
         """Every strategy that is not terminated, in order of creation."""
-        return tuple(OverviewRow.of(row) for row in self.rpc.call("strategy_overview"))
+        return tuple(OverviewRow.from_row(row) for row in self.rpc.call("strategy_overview"))
 
-    def held_positions(self, user_id: UUID | None = None, strategy_id: UUID | None = None) -> tuple[HeldPosition, ...]:
-        """As `open_positions`, and those whose figures are none too: people must see them to get rid of them."""
+    def list_held_positions(
+        self, user_id: UUID | None = None, strategy_id: UUID | None = None
+    ) -> tuple[HeldPosition, ...]:
+        """As `list_open_positions`, and those whose figures are none too: people must see them to get rid of them."""
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=None)
         return tuple(HeldPosition.model_validate(row) for row in rows)
 
-    def unattended_positions(self) -> tuple[UnattendedPosition, ...]:
+    def list_unattended_positions(self) -> tuple[UnattendedPosition, ...]:
         """Open positions of strategies, past and present, that no running strategy steers; live ones first."""
         return tuple(UnattendedPosition.model_validate(row) for row in self.rpc.call("unattended_positions"))
 
-    def user_of(self, email: str) -> UUID | None:
+    def find_user(self, email: str) -> UUID | None:
         """The person with this address; nobody is created."""
         found = self.rpc.call("find_user", email=email)
         return UUID(found) if found else None
 
-    def email_of(self, user_id: UUID) -> str | None:
+    def find_user_email(self, user_id: UUID) -> str | None:
         """A person's address; None for one who has none, or is gone."""
         found = self.rpc.call("user_email", user_id=user_id)
         return None if found is None else str(found)
@@ -106,5 +108,5 @@ class PeopleStore:
         """The id of the user with this address, created if there is none."""
         return UUID(self.rpc.call("ensure_user", email=email))
 
-    def health(self) -> DatabaseHealth:
+    def get_database_health(self) -> DatabaseHealth:
         return DatabaseHealth.model_validate(self.rpc.call("health"))

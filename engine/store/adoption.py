@@ -36,7 +36,7 @@ class OpenDifference(ShownRow):
     held: tuple[NamedPosition, ...] = ()
 
 
-class OutsideNote(ShownRow):
+class OutsideHolding(ShownRow):
     """What a person has noted as held outside Sparky, net (base asset, negative when short)."""
 
     user_id: UUID
@@ -56,7 +56,7 @@ class BookedOrder(Row):
     is_adopted: bool
 
 
-class AccountInSymbol(ShownRow):
+class SymbolAccount(ShownRow):
     """An account that has to do with a symbol; `is_open` says whether an open difference is known there."""
 
     user_id: UUID
@@ -85,28 +85,28 @@ class SymbolBooks(ShownRow):
 class AdoptionStore:
     rpc: Rpc
 
-    def open_differences(self) -> tuple[OpenDifference, ...]:
+    def list_open_differences(self) -> tuple[OpenDifference, ...]:
         """Of everybody, oldest first, with what the books hold there."""
         return tuple(OpenDifference.model_validate(row) for row in self.rpc.call("open_differences"))
 
-    def outside_notes(self) -> tuple[OutsideNote, ...]:
+    def list_outside_holdings(self) -> tuple[OutsideHolding, ...]:
         """What people hold outside Sparky, as they have noted it; the oldest first."""
-        return tuple(OutsideNote.model_validate(row) for row in self.rpc.call("list_outside_holdings"))
+        return tuple(OutsideHolding.model_validate(row) for row in self.rpc.call("list_outside_holdings"))
 
-    def last_difference_at(self) -> str | None:
+    def get_last_difference_time(self) -> str | None:
         """When a difference was last seen or resolved, in ISO 8601; None when there never was one."""
         found = self.rpc.call("last_difference_at")
         return None if found is None else str(found)
 
-    def accounts_in_symbol(self, symbol: str) -> tuple[AccountInSymbol, ...]:
+    def list_symbol_accounts(self, symbol: str) -> tuple[SymbolAccount, ...]:
         """The accounts in which it is held live, noted as held outside Sparky, or differs."""
-        return tuple(AccountInSymbol.model_validate(row) for row in self.rpc.call("accounts_in_symbol", symbol=symbol))
+        return tuple(SymbolAccount.model_validate(row) for row in self.rpc.call("accounts_in_symbol", symbol=symbol))
 
-    def symbol_books(self, user_id: UUID, exchange: str, symbol: str) -> SymbolBooks:
+    def get_symbol_books(self, user_id: UUID, exchange: str, symbol: str) -> SymbolBooks:
         found = self.rpc.call("symbol_books", user_id=user_id, exchange=exchange, symbol=symbol)
         return SymbolBooks.model_validate(found)
 
-    def booked_orders(
+    def find_booked_orders(
         self, user_id: UUID, exchange: str, symbol: str, order_ids: Sequence[str]
     ) -> Mapping[str, BookedOrder]:
         """Those of the venue's orders that are in the live books, wholly or in part, by their ids."""
@@ -121,41 +121,42 @@ class AdoptionStore:
         user_id: UUID,
         exchange: str,
         symbol: str,
-        seen: Mapping[str, Decimal],
+        expected_quantities: Mapping[str, Decimal],
         exits: Sequence[Mapping[str, Any]],
         opening: Mapping[str, Any] | None,
-        record: Mapping[str, int | None] | None = None,
-        note: tuple[Decimal, Decimal] | None = None,
+        record_position: Mapping[str, int | None] | None = None,
+        outside_change: tuple[Decimal, Decimal] | None = None,
     ) -> int:
         """Books a plan in one transaction and resolves the difference; how many fills that were.
 
-        `seen` are the quantities of the plan's positions by their ids, `record` its newest trade (``last_trade_id``)
-        and time (``at_ms``): nothing up to there explains a later difference. `note` is what was noted as held outside
-        Sparky, and what is from now on (None: it stays). Raises BadConfiguration when books or note are others by now,
-        or a signal is under way in the symbol: nothing is booked then.
+        `expected_quantities` are the quantities of the plan's positions by their ids, `record_position` its newest
+        trade (``last_trade_id``) and time (``at_ms``): nothing up to there explains a later difference.
+        `outside_change` is what was noted as held outside Sparky, and what is from now on (None: it stays). Raises
+        BadConfiguration when books or note are others by now, or a signal is under way in the symbol: nothing is booked
+        then.
         """
-        given: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "user_id": user_id,
             "exchange": exchange,
             "symbol": symbol,
-            "seen": {position: str(quantity) for position, quantity in seen.items()},
+            "seen": {position: str(quantity) for position, quantity in expected_quantities.items()},
             "exits": [dict(each) for each in exits],
             "open": None if opening is None else dict(opening),
-            "record": dict(record or {}),
+            "record": dict(record_position or {}),
         }
-        if note is None:
-            return len(self.rpc.call("adopt_difference", **given))
-        noted, outside = (f"{each:f}" for each in note)
-        return len(self.rpc.call("adopt_difference_and_holding", **given, noted=noted, outside=outside))
+        if outside_change is None:
+            return len(self.rpc.call("adopt_difference", **arguments))
+        noted, outside = (f"{each:f}" for each in outside_change)
+        return len(self.rpc.call("adopt_difference_and_holding", **arguments, noted=noted, outside=outside))
 
-    def note_outside(
+    def set_outside_holding(
         self,
         user_id: UUID,
         exchange: str,
         symbol: str,
-        seen: Mapping[str, Decimal],
+        expected_quantities: Mapping[str, Decimal],
         quantity: Decimal,
-        record: Mapping[str, int | None] | None = None,
+        record_position: Mapping[str, int | None] | None = None,
     ) -> None:
         """Notes `quantity` (0: nothing) as the person's own outside Sparky. Raises as `adopt_difference` does."""
         self.rpc.call(
@@ -163,7 +164,7 @@ class AdoptionStore:
             user_id=user_id,
             exchange=exchange,
             symbol=symbol,
-            seen={position: str(held) for position, held in seen.items()},
+            seen={position: str(held) for position, held in expected_quantities.items()},
             quantity=f"{quantity:f}",
-            record=dict(record or {}),
+            record=dict(record_position or {}),
         )

@@ -48,7 +48,7 @@ class StoredSecret(Row):
     stored: str
 
 
-class Resealed(Frozen):
+class ResealResult(Frozen):
     """How many secrets were current already, were sealed now, did not open, and were changed by others meanwhile."""
 
     current: int
@@ -57,7 +57,7 @@ class Resealed(Frozen):
     changed: int
 
 
-class GuardReport(Row):
+class SecurityReport(Row):
     """What is not as the migrations leave it; `secrets` counts by how they are kept (see CredentialsRow)."""
 
     without_row_level_security: tuple[str, ...]
@@ -82,22 +82,22 @@ class SecretsStore:
     rpc: Rpc
     vault: Vault
 
-    def webhook_users(self, secret_sha256: str) -> UUID | None:
+    def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
         """The one user whose webhook secret has this SHA-256 (hex); None if there is none, or more than one."""
         found = self.rpc.call("user_by_secret_digest", secret_sha256=secret_sha256)
         return UUID(found) if found else None
 
-    def webhook_secret(self, user_id: UUID) -> SecretStr | None:
+    def get_webhook_secret(self, user_id: UUID) -> SecretStr | None:
         """The user's newest webhook secret, to sign with. Raises CredentialsRefused if it cannot be opened."""
         stored = self.rpc.call("webhook_secret", user_id=user_id)
-        return self._opened(user_id, WEBHOOK, {"webhook_secret": stored})["webhook_secret"] if stored else None
+        return self._open_secrets(user_id, WEBHOOK, {"webhook_secret": stored})["webhook_secret"] if stored else None
 
-    def webhook_secrets(self, user_id: UUID) -> tuple[SecretStr, ...]:
+    def list_webhook_secrets(self, user_id: UUID) -> tuple[SecretStr, ...]:
         """All webhook secrets of the user, newest first. Raises CredentialsRefused if one cannot be opened."""
         found = self.rpc.call("webhook_secrets", user_id=user_id)
-        return tuple(self._opened(user_id, WEBHOOK, {"webhook_secret": one})["webhook_secret"] for one in found)
+        return tuple(self._open_secrets(user_id, WEBHOOK, {"webhook_secret": one})["webhook_secret"] for one in found)
 
-    def venue_credentials(self, user_id: UUID, exchange: str) -> VenueCredentials | None:
+    def get_venue_credentials(self, user_id: UUID, exchange: str) -> VenueCredentials | None:
         """The user's newest credentials on the exchange, production before others.
 
         Raises CredentialsRefused if they cannot be opened.
@@ -106,7 +106,7 @@ class SecretsStore:
         if found is None:
             return None
         stored = {field: found[field] for field in SECRET_FIELDS if found.get(field)}
-        return VenueCredentials.model_validate(found | self._opened(user_id, exchange, stored))
+        return VenueCredentials.model_validate(found | self._open_secrets(user_id, exchange, stored))
 
     def set_webhook_secret(self, user_id: UUID, secret: SecretStr) -> None:
         """Raises BadConfiguration without an encryption key."""
@@ -123,7 +123,7 @@ class SecretsStore:
         if unknown:
             raise BadConfiguration(f"Credentials have no field called {', '.join(sorted(unknown))}.")
         stored = {
-            field: self.vault.seal(value, _place(user_id, exchange, field))
+            field: self.vault.seal(value, _build_associated_data(user_id, exchange, field))
             if field in SECRET_FIELDS
             else value.get_secret_value()
             for field, value in values.items()
@@ -136,49 +136,52 @@ class SecretsStore:
         """All credentials, without their secrets."""
         return tuple(CredentialsRow.model_validate(row) for row in self.rpc.call("list_credentials"))
 
-    def reseal(self, user_id: UUID | None = None) -> Resealed:
+    def reseal(self, user_id: UUID | None = None) -> ResealResult:
         """Seals with the first key what is in the clear or under an older one, of everybody or one user.
 
         Raises BadConfiguration without an encryption key. What does not open is counted and left as it is.
         """
         stored = [StoredSecret.model_validate(row) for row in self.rpc.call("stored_secrets", user_id=user_id)]
-        ends = [self._resealed(one) for one in stored]
-        return Resealed(**{end: ends.count(end) for end in ("current", "sealed", "unreadable", "changed")})
+        outcomes = [self._reseal_one(one) for one in stored]
+        return ResealResult(**{end: outcomes.count(end) for end in ("current", "sealed", "unreadable", "changed")})
 
-    def guard_report(self) -> GuardReport:
+    def get_security_report(self) -> SecurityReport:
         """How well the database is guarded, for the doctor."""
-        return GuardReport.model_validate(self.rpc.call("security_report"))
+        return SecurityReport.model_validate(self.rpc.call("security_report"))
 
-    def _resealed(self, one: StoredSecret) -> str:
+    def _reseal_one(self, one: StoredSecret) -> str:
         if self.vault.is_current(one.stored):
             return "current"
-        place = _place(one.user_id, one.exchange, one.field)
+        associated_data = _build_associated_data(one.user_id, one.exchange, one.field)
         try:
-            secret = self.vault.open(one.stored, place)
+            secret = self.vault.open(one.stored, associated_data)
         except (BadConfiguration, SealedElsewhere) as error:
-            logger.warning("secret_does_not_open", reason=str(error))
+            logger.warning("secret_decryption_failed", reason=str(error))
             return "unreadable"
-        after = self.vault.seal(secret, place)
+        after = self.vault.seal(secret, associated_data)
         is_ours = self.rpc.call(
             "reseal_secret", credentials_id=one.credentials_id, field=one.field, before=one.stored, after=after
         )
         return "sealed" if is_ours else "changed"
 
-    def _opened(self, user_id: UUID, exchange: str, stored: Mapping[str, str]) -> dict[str, Any]:
-        opened = {field: self.vault.open(text, _place(user_id, exchange, field)) for field, text in stored.items()}
+    def _open_secrets(self, user_id: UUID, exchange: str, stored: Mapping[str, str]) -> dict[str, Any]:
+        opened = {
+            field: self.vault.open(text, _build_associated_data(user_id, exchange, field))
+            for field, text in stored.items()
+        }
         if self.vault.sealing_id is not None and not all(is_sealed(text) for text in stored.values()):
-            self._seal_what_is_clear(user_id)
+            self._seal_clear_text(user_id)
         return opened
 
-    def _seal_what_is_clear(self, user_id: UUID) -> None:
+    def _seal_clear_text(self, user_id: UUID) -> None:
         """People write their secrets in the clear, past us; the first reading seals them. The reading never fails."""
         try:
             self.reseal(user_id)
         except (UpstreamUnavailable, BadConfiguration) as error:
-            logger.warning("secret_left_in_the_clear", user=str(user_id), reason=str(error))
+            logger.warning("secret_not_encrypted", user=str(user_id), reason=str(error))
 
 
-def _place(user_id: UUID, exchange: str, field: str) -> str:
+def _build_associated_data(user_id: UUID, exchange: str, field: str) -> str:
     return f"{user_id}/{exchange.lower()}/{field}"
 
 

@@ -16,22 +16,22 @@ from engine.domain.signal import Signal, SignalAction, SignalOutcome
 from engine.domain.strategy import StrategyContext
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
-from engine.store.values import faults, plain
+from engine.store.values import decimals_to_floats, format_validation_errors
 
 
-def _revision(value: object) -> object:
+def _normalize_revision(value: object) -> object:
     """PostgreSQL has no text for an infinite moment."""
     return "" if value is None else value
 
 
-class WantedRow(Row):
+class RunnableStrategy(Row):
     """A strategy that should run; `revision` changes whenever its row does."""
 
     id: UUID
     user_id: UUID
     name: str
     cadence_seconds: float
-    revision: Annotated[str, BeforeValidator(_revision)]
+    revision: Annotated[str, BeforeValidator(_normalize_revision)]
     model: str | None = None
 
 
@@ -98,7 +98,7 @@ class NewSignal(Frozen):
     ttl_s: float = Field(gt=0)
 
 
-class EngineTenure(Row):
+class EngineLeaseHolder(Row):
     """Which engine holds the database's lease since when: its run, its epoch, and where it runs, for people.
 
     `until` is the end of the lease, which each renewal puts off, and `left_s` are the seconds until then, 0 once it has
@@ -115,7 +115,7 @@ class EngineTenure(Row):
     is_taken_over: bool = False
 
 
-class ModelUse(Row):
+class ModelUsage(Row):
     """Requests to one model that ended in recorded decisions `age_s` seconds ago, and their tokens together."""
 
     model: str
@@ -132,8 +132,8 @@ class RecordedDecision(Row):
     suppressed: str | None
 
 
-class Settlement(Frozen):
-    """How one attempt to deliver a signal ended; see `EngineStore.settle_signals`."""
+class DeliveryOutcome(Frozen):
+    """How one attempt to deliver a signal ended; see `EngineStore.record_delivery_outcomes`."""
 
     signal_id: UUID
     outcome: SignalOutcome
@@ -154,18 +154,18 @@ class EngineStore:
     rpc: Rpc
     engine: UUID | None
 
-    def engine_tenure(self) -> EngineTenure | None:
+    def get_engine_lease_holder(self) -> EngineLeaseHolder | None:
         """The engine that holds the lease, or held it last; None if none ever did."""
         found = self.rpc.call("engine_tenure")
-        return EngineTenure.model_validate(found) if found else None
+        return EngineLeaseHolder.model_validate(found) if found else None
 
-    def hold_engine(
-        self, home: str, location: str, ttl_s: float, *, is_new: bool, unrenewed: datetime | None = None
-    ) -> EngineTenure:
+    def hold_engine_lease(
+        self, home: str, location: str, ttl_s: float, *, is_new: bool, expired_at: datetime | None = None
+    ) -> EngineLeaseHolder:
         """Takes or keeps the lease for this store's `engine`; whose it is then.
 
         `home` names the home in its boot, whose lock lets one supervisor run: a new engine takes the lease from its
-        predecessor there, from an engine that gave it back, and from one whose lease ended at `unrenewed` and was not
+        predecessor there, from an engine that gave it back, and from one whose lease ended at `expired_at` and was not
         renewed since. An engine that is not new keeps what it has.
         """
         held = self.rpc.call(
@@ -175,23 +175,23 @@ class EngineStore:
             location=location,
             ttl_s=ttl_s,
             is_new=is_new,
-            unrenewed=unrenewed,
+            unrenewed=expired_at,
         )
-        return EngineTenure.model_validate(held)
+        return EngineLeaseHolder.model_validate(held)
 
-    def model_use(self, seconds: float) -> tuple[ModelUse, ...]:
+    def list_model_usage(self, seconds: float) -> tuple[ModelUsage, ...]:
         """What models were asked for decisions of the last `seconds`, by whatever engine; oldest first."""
-        return tuple(ModelUse.model_validate(row) for row in self.rpc.call("model_use", seconds=seconds))
+        return tuple(ModelUsage.model_validate(row) for row in self.rpc.call("model_use", seconds=seconds))
 
-    def release_engine(self) -> bool:
+    def release_engine_lease(self) -> bool:
         """Lets another engine take the lease at once; False if it was not this engine's."""
         return bool(self.rpc.call("release_engine", run=self.engine))
 
-    def running_strategies(self) -> tuple[WantedRow, ...]:
+    def list_running_strategies(self) -> tuple[RunnableStrategy, ...]:
         """The strategies whose status is running, in order of creation."""
-        return tuple(WantedRow.model_validate(row) for row in self.rpc.call("running_strategies"))
+        return tuple(RunnableStrategy.model_validate(row) for row in self.rpc.call("running_strategies"))
 
-    def strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
+    def get_strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
         """The strategy with the positions and equity of its book (paper or live), or None if the row is gone.
 
         Raises StrategyFault naming each column that fails validation.
@@ -202,7 +202,9 @@ class EngineStore:
         try:
             return StrategyContext.model_validate(found)
         except ValidationError as error:
-            raise StrategyFault(f"The strategy's row is invalid: {faults(error).replace('strategy.', '')}") from None
+            raise StrategyFault(
+                f"The strategy's row is invalid: {format_validation_errors(error).replace('strategy.', '')}"
+            ) from None
 
     def record_decision(
         self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
@@ -224,8 +226,8 @@ class EngineStore:
 
     def pause_strategy(self, strategy_id: UUID, reason: str, traceback: str | None = None) -> bool:
         """Pauses a running strategy; False if it was not running."""
-        told = {"strategy_id": strategy_id, "reason": reason, "traceback": traceback}
-        return bool(self.rpc.call("pause_strategy", **told, engine=self.engine))
+        arguments = {"strategy_id": strategy_id, "reason": reason, "traceback": traceback}
+        return bool(self.rpc.call("pause_strategy", **arguments, engine=self.engine))
 
     def claim_signals(self, owner: str, limit: int, lease_s: float) -> tuple[Signal, ...]:
         """Leases up to `limit` due signals, oldest first, one per (strategy, symbol); expires those that are overdue.
@@ -233,25 +235,26 @@ class EngineStore:
         `attempts` counts the claims of a signal, this one included.
         """
         rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s, engine=self.engine)
-        return tuple(Signal.model_validate({**row, "payload": plain(row["payload"])}) for row in rows)
+        return tuple(Signal.model_validate({**row, "payload": decimals_to_floats(row["payload"])}) for row in rows)
 
-    def settle_signals(self, owner: str, settlements: Sequence[Settlement]) -> frozenset[UUID]:
+    def record_delivery_outcomes(self, owner: str, outcomes: Sequence[DeliveryOutcome]) -> frozenset[UUID]:
         """Ends attempts; the ids of those whose lease was still ours. A retry that would come too late is expired."""
-        told = [each.model_dump(mode="json") for each in settlements]
-        return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=told))
+        rows = [each.model_dump(mode="json") for each in outcomes]
+        return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=rows))
 
-    def release_signals(self, owners: str) -> int:
-        """Ends the leases of all owners whose name begins with `owners`, who must be dead; how many there were."""
-        return int(self.rpc.call("release_signals", owners=owners, engine=self.engine))
+    def release_signals(self, owner_prefix: str) -> int:
+        """Ends the leases of all owners whose name begins with `owner_prefix`, who must be dead; how many there
+        were."""
+        return int(self.rpc.call("release_signals", owners=owner_prefix, engine=self.engine))
 
-    def outbox_pending(self) -> int:
+    def count_pending_signals(self) -> int:
         return int(self.rpc.call("outbox_pending"))
 
     def mark_positions(self, exchange: str, symbol: str, price: object) -> int:
         """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""
         return int(self.rpc.call("mark_symbol", exchange=exchange, symbol=symbol, price=price))
 
-    def open_positions(
+    def list_open_positions(
         self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None
     ) -> tuple[Position, ...]:
         """Open positions, oldest first, of everybody or as narrowed; paper and live.
@@ -259,12 +262,12 @@ class EngineStore:
         One whose row is invalid is left out, which is logged: it must hide no other.
         """
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=exchange)
-        return tuple(position for position in map(_readable, rows) if position is not None)
+        return tuple(position for position in map(_parse_position, rows) if position is not None)
 
 
-def _readable(row: dict[str, Any]) -> Position | None:
+def _parse_position(row: dict[str, Any]) -> Position | None:
     try:
         return Position.model_validate(row)
     except ValidationError as error:
-        logger.warning("position_unreadable", position=str(row.get("id")), reason=faults(error))
+        logger.warning("position_unreadable", position=str(row.get("id")), reason=format_validation_errors(error))
         return None

@@ -9,10 +9,10 @@ from engine.domain.positions import Side
 from engine.platform.values import Frozen, Row
 from engine.store.transport.rpc import Rpc
 
-Outcome = Literal["booked", "known", "changed"]
+FundingOutcome = Literal["booked", "known", "changed"]
 
 
-class FundingPlace(Row):
+class FundingSymbol(Row):
     """A symbol of one person in which something is held, or has ended and may have payments that are not known; see the
     SQL function `funding_places`.
 
@@ -30,7 +30,7 @@ class FundingPlace(Row):
     last_ms: int = 0
 
 
-class KnownPayment(Row):
+class BookedPayment(Row):
     """A part of a payment that is booked."""
 
     symbol: str
@@ -38,7 +38,7 @@ class KnownPayment(Row):
     position_id: UUID
 
 
-class HeldNow(Row):
+class CurrentPosition(Row):
     """A position as it is; `since_ms` is its entry in the venue's time."""
 
     position_id: UUID
@@ -47,7 +47,7 @@ class HeldNow(Row):
     since_ms: int
 
 
-class OwnFill(Row):
+class PositionFill(Row):
     """A fill of a position that is held or has ended; `trade_id` is the trade of an exit."""
 
     fill_id: int
@@ -59,7 +59,7 @@ class OwnFill(Row):
     at_ms: int
 
     @property
-    def change(self) -> Decimal:
+    def size_change(self) -> Decimal:
         """What it did to the size of its position."""
         return self.quantity if self.is_entry else self.quantity.copy_negate()
 
@@ -70,8 +70,8 @@ class FundingFacts(Row):
     `others_net` is what others hold on the account, negative when short.
     """
 
-    held: tuple[HeldNow, ...]
-    fills: tuple[OwnFill, ...]
+    held: tuple[CurrentPosition, ...]
+    fills: tuple[PositionFill, ...]
     others_net: Decimal
     is_unsettled: bool
     last_fill_id: int
@@ -92,16 +92,16 @@ class FundingShare(Frozen):
 class FundingStore:
     rpc: Rpc
 
-    def funding_places(self, within_s: float) -> tuple[FundingPlace, ...]:
+    def list_funding_symbols(self, within_s: float) -> tuple[FundingSymbol, ...]:
         """Symbols in which anybody holds something, on paper or live, or did within so many seconds or
         since payments were read."""
-        return tuple(FundingPlace.model_validate(row) for row in self.rpc.call("funding_places", within_s=within_s))
+        return tuple(FundingSymbol.model_validate(row) for row in self.rpc.call("funding_places", within_s=within_s))
 
-    def note_funding_read(self, user_id: UUID, exchange: str, read_ms: int) -> None:
+    def set_funding_read_until(self, user_id: UUID, exchange: str, read_ms: int) -> None:
         """The income of a live account is booked up to `read_ms` of the venue's time."""
         self.rpc.call("note_funding_read", user_id=user_id, exchange=exchange, read_ms=read_ms)
 
-    def note_paper_funding_read(self, place: FundingPlace, read_ms: int) -> None:
+    def set_paper_funding_read_until(self, place: FundingSymbol, read_ms: int) -> None:
         """Payments of what has ended in a symbol on paper are booked up to `read_ms` of the venue's time."""
         self.rpc.call(
             "note_paper_funding_read",
@@ -111,12 +111,14 @@ class FundingStore:
             read_ms=read_ms,
         )
 
-    def funding_known(self, user_id: UUID, exchange: str, *, is_paper: bool, since_ms: int) -> tuple[KnownPayment, ...]:
+    def list_booked_payments(
+        self, user_id: UUID, exchange: str, *, is_paper: bool, since_ms: int
+    ) -> tuple[BookedPayment, ...]:
         """What is booked of payments since `since_ms`."""
         rows = self.rpc.call("funding_known", user_id=user_id, exchange=exchange, is_paper=is_paper, since_ms=since_ms)
-        return tuple(KnownPayment.model_validate(row) for row in rows)
+        return tuple(BookedPayment.model_validate(row) for row in rows)
 
-    def funding_facts(
+    def get_funding_facts(
         self, user_id: UUID, exchange: str, symbol: str, *, is_paper: bool, since_ms: int
     ) -> FundingFacts:
         """What says which positions a payment since `since_ms` belongs to."""
@@ -127,14 +129,14 @@ class FundingStore:
 
     def book_funding(
         self,
-        place: FundingPlace,
+        place: FundingSymbol,
         income_id: str,
         at_ms: int,
         shares: Sequence[FundingShare],
         others_usd: Decimal,
         reason: str | None,
         last_fill_id: int,
-    ) -> Outcome:
+    ) -> FundingOutcome:
         """Books one payment in one transaction: `shares`, and `others_usd` of no position, perhaps for a `reason`.
 
         "known", and nothing is done, when it was booked before; "changed" when anything was booked in the symbol after
@@ -153,4 +155,4 @@ class FundingStore:
             reason=reason,
             last_fill_id=last_fill_id,
         )
-        return cast("Outcome", outcome)
+        return cast("FundingOutcome", outcome)

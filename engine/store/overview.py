@@ -48,7 +48,7 @@ class OverviewRow(ShownRow):
     unreadable: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The row as far as it can be read. Raises ValidationError when not even its id can."""
         try:
             return cls.model_validate(row)

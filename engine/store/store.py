@@ -6,7 +6,7 @@ from uuid import UUID
 from engine.platform.encryption import Vault
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings
-from engine.store.admin_store import PeopleStore
+from engine.store.admin_store import AdminStore
 from engine.store.adoption import AdoptionStore
 from engine.store.credentials import SecretsStore
 from engine.store.cycles import EngineStore
@@ -17,7 +17,7 @@ from engine.store.venue_record import VenueStore
 from engine.store.webhook_store import WebhookStore
 
 
-class Store(EngineStore, WebhookStore, VenueStore, MarginStore, PeopleStore, SecretsStore, AdoptionStore, FundingStore):
+class Store(EngineStore, WebhookStore, VenueStore, MarginStore, AdminStore, SecretsStore, AdoptionStore, FundingStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
     Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration

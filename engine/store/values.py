@@ -10,28 +10,28 @@ from engine.platform.validation_errors import fault_message
 from engine.platform.values import Row, Utc
 
 
-def _booked(value: object) -> object:
+def _round_booked(value: object) -> object:
     return decimals.kept(value) if isinstance(value, Decimal) else value
 
 
-Booked = Annotated[Decimal, BeforeValidator(_booked)]
+BookedDecimal = Annotated[Decimal, BeforeValidator(_round_booked)]
 
 
-def plain(value: Any) -> Any:
+def decimals_to_floats(value: Any) -> Any:
     """A JSON document as `json.dumps` takes it: numbers are floats (their shortest text is kept), not Decimals."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: decimals_to_floats(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [decimals_to_floats(inner) for inner in value]
     return value
 
 
-Document = Annotated[dict[str, Any], BeforeValidator(plain)]
+Document = Annotated[dict[str, Any], BeforeValidator(decimals_to_floats)]
 
 
-AnyDocument = Annotated[Any, BeforeValidator(plain)]  # whatever JSON a column holds
+AnyDocument = Annotated[Any, BeforeValidator(decimals_to_floats)]  # whatever JSON a column holds
 
 # PostgreSQL knows infinity and years that Python lacks: those stay the text that the database gave.
 Moment = Annotated[Utc | str, Field(union_mode="left_to_right")]
@@ -43,10 +43,10 @@ class ShownRow(Row):
     model_config = ConfigDict(allow_inf_nan=True)
 
 
-def faults(error: ValidationError, unknown: str = "is unknown") -> str:
+def format_validation_errors(error: ValidationError, unknown: str = "is unknown") -> str:
     """Every fault with its field's name, in one line, without the values."""
-    found = []
+    messages = []
     for entry in error.errors(include_url=False, include_input=False):
         where = ".".join(str(part) for part in entry["loc"])
-        found.append(f"{where}: {unknown if entry['type'] == 'extra_forbidden' else fault_message(entry)}")
-    return "; ".join(found)
+        messages.append(f"{where}: {unknown if entry['type'] == 'extra_forbidden' else fault_message(entry)}")
+    return "; ".join(messages)

@@ -9,11 +9,11 @@ from engine.domain.decimals import total
 from engine.domain.positions import Position, Side
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
-from engine.store.values import plain
+from engine.store.values import decimals_to_floats
 from engine.store.webhook_rows import BookedFill, Difference, Fill, LiveAccount
 
 
-class BookedOutside(Row):
+class BookedOutsideOrder(Row):
     """What is booked of an order of others: `quantity`, up to `until_ms` of the venue's time."""
 
     quantity: Decimal
@@ -21,7 +21,7 @@ class BookedOutside(Row):
     until_ms: int | None
 
 
-class VenueFacts(Row):
+class SymbolFacts(Row):
     """The books' side of one symbol of a live account; see the SQL function `symbol_facts`.
 
     `positions` are those of all strategies and of the person. `order_ids` are our booked orders at the venue,
@@ -41,7 +41,7 @@ class VenueFacts(Row):
     outside_order_ids: frozenset[str]
     forced_order_ids: frozenset[str]
     order_positions: dict[str, UUID]
-    booked_outside: dict[str, BookedOutside]
+    booked_outside: dict[str, BookedOutsideOrder]
     first_ms: int | None
     last_trade_id: int | None
     unbooked_net: Decimal
@@ -56,7 +56,7 @@ class VenueFacts(Row):
     @property
     def net(self) -> Decimal:
         """What the books hold: positive when long."""
-        return net_of(self.positions)
+        return sum_net_quantity(self.positions)
 
 
 class RequestFill(Row):
@@ -88,7 +88,7 @@ class RequestFill(Row):
         return Fill.model_validate(row | {"order_ids": self.order_ids or ()})
 
     @property
-    def booked(self) -> BookedFill:
+    def booked_fill(self) -> BookedFill:
         """What booking it did."""
         return BookedFill.model_validate(self.model_dump(include=set(BookedFill.model_fields) - {"answer"}))
 
@@ -110,8 +110,8 @@ class OutsideExit(Frozen):
     fill: Fill
 
 
-class ReadRecord(Frozen):
-    """How far an account's record was read, and what of it is not in the books; see `VenueFacts`."""
+class RecordProgress(Frozen):
+    """How far an account's record was read, and what of it is not in the books; see `SymbolFacts`."""
 
     last_trade_id: int
     unbooked_net: Decimal
@@ -129,7 +129,7 @@ class RecentLiquidation(Row):
     last_fill_id: int
 
 
-class LiquidatedPart(Row):
+class LiquidationExit(Row):
     """A booked exit by liquidation; `order_id` is the venue's."""
 
     fill_id: int
@@ -138,15 +138,15 @@ class LiquidatedPart(Row):
     at_ms: int
 
 
-class Liquidated(Row):
-    """Exits by liquidation in a symbol, oldest first; `cost_ids` and `costs_until_ms` as in `VenueFacts`."""
+class LiquidationExits(Row):
+    """Exits by liquidation in a symbol, oldest first; `cost_ids` and `costs_until_ms` as in `SymbolFacts`."""
 
-    exits: tuple[LiquidatedPart, ...]
+    exits: tuple[LiquidationExit, ...]
     cost_ids: frozenset[str]
     costs_until_ms: int
 
 
-def net_of(positions: Iterable[Position]) -> Decimal:
+def sum_net_quantity(positions: Iterable[Position]) -> Decimal:
     """The sum of quantities, short ones negative."""
     return total(each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions)
 
@@ -157,41 +157,41 @@ def net_of(positions: Iterable[Position]) -> Decimal:
 class VenueStore:
     rpc: Rpc
 
-    def live_accounts(self) -> tuple[LiveAccount, ...]:
+    def list_live_accounts(self) -> tuple[LiveAccount, ...]:
         return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
 
-    def shrink_dust(self, user_id: UUID, exchange: str, symbol: str, change: Decimal) -> bool:
+    def reduce_outside_dust(self, user_id: UUID, exchange: str, symbol: str, change: Decimal) -> bool:
         """What is noted of dust changes by `change`, towards 0; False where less is noted, and nothing changes."""
-        change_told = f"{change:f}"
+        change_text = f"{change:f}"
         return bool(
-            self.rpc.call("reduce_outside_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_told)
+            self.rpc.call("reduce_outside_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_text)
         )
 
-    def forget_outside(self, user_id: UUID, exchange: str, symbol: str) -> None:
+    def delete_outside_holding(self, user_id: UUID, exchange: str, symbol: str) -> None:
         """Ends the note of what is held outside Sparky of a symbol that the venue lists no more."""
         self.rpc.call("delete_outside_holding", user_id=user_id, exchange=exchange, symbol=symbol)
 
-    def venue_facts(self, user_id: UUID, exchange: str, symbol: str) -> VenueFacts:
+    def get_symbol_facts(self, user_id: UUID, exchange: str, symbol: str) -> SymbolFacts:
         """All that is needed to compare one symbol of an account with its venue."""
         found = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)
-        return VenueFacts.model_validate(found)
+        return SymbolFacts.model_validate(found)
 
-    def book_outside(
+    def book_outside_exits(
         self,
         user_id: UUID,
         exchange: str,
         symbol: str,
         request_id: str | None,
-        seen: VenueFacts,
+        facts: SymbolFacts,
         exits: Sequence[OutsideExit],
-        record: ReadRecord,
+        record: RecordProgress,
     ) -> bool:
         """Books `exits` and how far the record was read, in one transaction.
 
-        False, and nothing is done, when the books have changed since they were `seen`, or when a request other than
-        `request_id` is under way in the symbol.
+        False, and nothing is done, when the books have changed since they were as in `facts`, or when a request other
+        than `request_id` is under way in the symbol.
         """
-        told = [{"request_id": each.request_id, "fill": each.fill.model_dump(mode="json")} for each in exits]
+        rows = [{"request_id": each.request_id, "fill": each.fill.model_dump(mode="json")} for each in exits]
         booked = self.rpc.call(
             "book_outside",
             user_id=user_id,
@@ -199,11 +199,11 @@ class VenueStore:
             symbol=symbol,
             request_id=request_id,
             seen={
-                "positions": {str(each.id): str(each.quantity) for each in seen.positions},
-                "last_fill_id": seen.last_fill_id,
-                "last_trade_id": seen.last_trade_id,
+                "positions": {str(each.id): str(each.quantity) for each in facts.positions},
+                "last_fill_id": facts.last_fill_id,
+                "last_trade_id": facts.last_trade_id,
             },
-            exits=told,
+            exits=rows,
             record=record.model_dump(mode="json"),
         )
         return bool(booked)
@@ -234,21 +234,21 @@ class VenueStore:
         )
         return tuple(Difference.model_validate(row) for row in rows)
 
-    def recent_liquidations(self, within_s: float) -> tuple[RecentLiquidation, ...]:
+    def list_recent_liquidations(self, within_s: float) -> tuple[RecentLiquidation, ...]:
         """Where liquidations were booked within so many seconds."""
         rows = self.rpc.call("recent_liquidations", within_s=within_s)
         return tuple(RecentLiquidation.model_validate(row) for row in rows)
 
-    def liquidated(self, user_id: UUID, exchange: str, symbol: str, first_ms: int) -> Liquidated:
+    def get_liquidation_exits(self, user_id: UUID, exchange: str, symbol: str, first_ms: int) -> LiquidationExits:
         """Exits by liquidation since `first_ms` of the venue's time."""
         found = self.rpc.call("liquidation_exits", user_id=user_id, exchange=exchange, symbol=symbol, first_ms=first_ms)
-        return Liquidated.model_validate(found)
+        return LiquidationExits.model_validate(found)
 
     def book_liquidation_cost(
         self, user_id: UUID, exchange: str, symbol: str, income_id: str, shares: Mapping[int, Decimal]
     ) -> bool:
         """Adds `shares` (USD by fill) of one income to exits that are booked; False when that was done before."""
-        told = {str(fill_id): str(share) for fill_id, share in shares.items()}
+        share_texts = {str(fill_id): str(share) for fill_id, share in shares.items()}
         return bool(
             self.rpc.call(
                 "book_liquidation_cost",
@@ -256,28 +256,30 @@ class VenueStore:
                 exchange=exchange,
                 symbol=symbol,
                 income_id=income_id,
-                shares=told,
+                shares=share_texts,
             )
         )
 
-    def request_fills(self, request_id: str, user_id: UUID) -> tuple[RequestFill, ...]:
+    def list_request_fills(self, request_id: str, user_id: UUID) -> tuple[RequestFill, ...]:
         """What a request has booked so far, in that order."""
         rows = self.rpc.call("request_fills", request_id=request_id, user_id=user_id)
         return tuple(RequestFill.model_validate(row) for row in rows)
 
-    def ended_live_symbols(self, within_s: float) -> tuple[EndedSymbol, ...]:
+    def list_ended_live_symbols(self, within_s: float) -> tuple[EndedSymbol, ...]:
         """Where a live position, or a part of one, ended within so many seconds; the longest ago first."""
         rows = self.rpc.call("ended_live_symbols", within_s=within_s)
         return tuple(EndedSymbol.model_validate(row) for row in rows)
 
-    def end_booked(self, request_id: str, user_id: UUID, status: int, answer: dict[str, Any]) -> dict[str, Any]:
+    def finish_booked_request(
+        self, request_id: str, user_id: UUID, status: int, answer: dict[str, Any]
+    ) -> dict[str, Any]:
         """Ends a request whose last fill is in the books; the answer as stored, with the exit's P&L."""
         stored = self.rpc.call(
             "finish_booked_request", request_id=request_id, user_id=user_id, status=status, answer=answer
         )
-        return dict(plain(stored or answer))
+        return dict(decimals_to_floats(stored or answer))
 
-    def last_exit(
+    def get_last_exit_reason(
         self,
         user_id: UUID,
         exchange: str,
@@ -300,7 +302,7 @@ class VenueStore:
         )
         return None if found is None else str(found)
 
-    def exit_reasons(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
+    def list_exit_reasons(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
         """Exit reasons of the live trades of one strategy (or, without one, the person) in a symbol, newest first."""
         found = self.rpc.call(
             "exit_reasons", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id

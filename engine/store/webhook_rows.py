@@ -10,11 +10,11 @@ from pydantic import Field, ValidationError
 from engine.domain.positions import MarginMode, Position, Side
 from engine.domain.strategy import EntryRules, StrategyStatus
 from engine.platform.values import Frozen, Row, Utc
-from engine.store.values import Booked, Document, Moment, ShownRow, faults
+from engine.store.values import BookedDecimal, Document, Moment, ShownRow, format_validation_errors
 
 # In place of what cannot be read; a limit of the person's is left out. An entry is refused whatever stands here, since
 # a limit is unreadable: these let the limits before that one refuse, and would allow nothing without that check.
-_NARROWEST: Final[Mapping[tuple[str, object], object]] = {
+_MOST_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
     ("strategy", "status"): "running",
@@ -26,7 +26,7 @@ _NARROWEST: Final[Mapping[tuple[str, object], object]] = {
 }
 
 
-def as_far_as_readable(found: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+def replace_invalid_fields(found: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
     """`found` without what `error` names: a field of the settings or of the strategy, a figure, or a position.
 
     What cannot be spared is then missing, which the next validation says.
@@ -34,16 +34,17 @@ def as_far_as_readable(found: Mapping[str, Any], error: ValidationError) -> dict
     faulty = [entry["loc"] for entry in error.errors(include_url=False, include_input=False)]
     names = {**found, **{str(loc[0]): None for loc in faulty if loc[0] not in found}}
     return {
-        name: _readable(name, value, [loc[1:] for loc in faulty if loc[0] == name]) for name, value in names.items()
+        name: _replace_invalid(name, value, [loc[1:] for loc in faulty if loc[0] == name])
+        for name, value in names.items()
     }
 
 
-def _readable(name: str, value: Any, faulty: list[tuple[int | str, ...]]) -> Any:
+def _replace_invalid(name: str, value: Any, faulty: list[tuple[int | str, ...]]) -> Any:
     inner = {loc[0] for loc in faulty if loc}
     if not faulty:
         return value
     if isinstance(value, Mapping):
-        return {**value, **{field: _NARROWEST.get((name, field)) for field in inner}}
+        return {**value, **{field: _MOST_RESTRICTIVE.get((name, field)) for field in inner}}
     if isinstance(value, list):
         return [each for index, each in enumerate(value) if index not in inner]
     return value if name in {"settings", "strategy", "open_positions"} else None
@@ -79,7 +80,7 @@ class UnfinishedRequest(Row):
         return self.may_have_traded and not self.rest_waits
 
 
-class TradeSettings(Row):
+class RiskSettings(Row):
     """A row of `trade_settings_exchange`; None or 0 is unlimited, and of spread and slippage the default."""
 
     kill_switch: bool
@@ -143,7 +144,7 @@ class Portfolio(Row):
 
     now: Utc
     killed_by: Literal["global", "user", "strategy"] | None = None
-    settings: TradeSettings | None
+    settings: RiskSettings | None
     realized_pnl_today_usd: Decimal | None
     realized_pnl_week_usd: Decimal | None
     trades_this_week: int | None
@@ -157,15 +158,17 @@ class Portfolio(Row):
     unreadable: str | None = None
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Self:
+    def from_row(cls, found: Mapping[str, Any]) -> Self:
         """The portfolio as far as it can be read. Raises ValidationError when not even that goes without a limit."""
         try:
             return cls.model_validate(found)
         except ValidationError as error:
-            return cls.model_validate(as_far_as_readable(found, error) | {"unreadable": faults(error)})
+            return cls.model_validate(
+                replace_invalid_fields(found, error) | {"unreadable": format_validation_errors(error)}
+            )
 
 
-class BeganExecution(Row):
+class ExecutionClaim(Row):
     """What to do with a request, and all that its execution needs.
 
     `new`: execute it. `busy`: another one is executing it. `done`: give `status` and `answer` again. `conflict`: the id
@@ -214,9 +217,9 @@ class Fill(Frozen):
     exchange: str
     symbol: str
     side: Side
-    quantity: Annotated[Booked, Field(gt=0)]
-    price: Annotated[Booked, Field(gt=0)]
-    fee_usd: Booked
+    quantity: Annotated[BookedDecimal, Field(gt=0)]
+    price: Annotated[BookedDecimal, Field(gt=0)]
+    fee_usd: BookedDecimal
     leverage: int = Field(default=1, ge=1)
     margin_mode: MarginMode | None = None
     is_paper: bool
@@ -224,10 +227,10 @@ class Fill(Frozen):
     order_id: str | None = None
     order_ids: tuple[str, ...] = ()
     client_order_id: str | None = None
-    dust: Booked | None = None
-    stop_loss_price: Booked | None = None
-    take_profit_price: Booked | None = None
-    liquidation_price: Booked | None = None
+    dust: BookedDecimal | None = None
+    stop_loss_price: BookedDecimal | None = None
+    take_profit_price: BookedDecimal | None = None
+    liquidation_price: BookedDecimal | None = None
     exit_reason: str | None = None
     market_time_ms: int | None = None
 
@@ -235,8 +238,8 @@ class Fill(Frozen):
 class PlacedProtection(Frozen):
     """The protective orders that a venue has for a position; prices are None where they stay as they are."""
 
-    stop_loss_price: Booked | None = None
-    take_profit_price: Booked | None = None
+    stop_loss_price: BookedDecimal | None = None
+    take_profit_price: BookedDecimal | None = None
     stop_loss_order_id: str | None = None
     take_profit_order_id: str | None = None
     stop_loss_client_order_id: str | None = None

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from engine.domain.positions import Position, Side
 from engine.platform.errors import BadConfiguration
 from engine.store.transport.rpc import Rpc
-from engine.store.values import faults
+from engine.store.values import format_validation_errors
 from engine.store.webhook_rows import (
-    BeganExecution,
     BookedFill,
     EquityPoint,
+    ExecutionClaim,
     Fill,
     KillSwitch,
     PlacedProtection,
@@ -39,15 +39,15 @@ class WebhookStore:
         fingerprint: str,
         payload: dict[str, Any],
         is_paper: bool,  # noqa: FBT001 - part of what is asked
-        past: tuple[str, ...] = (),
-    ) -> BeganExecution:
+        ignored_unsettled: tuple[str, ...] = (),
+    ) -> ExecutionClaim:
         """Claims the request and reads all that its execution needs, or says what became of it, in one round trip.
 
         `payload` must hold no secret. A request that ended `failed` with a status of 500 or more and booked nothing is
         new again: it had no effect.
 
         Only the `server` that holds the lease ``webhook`` may execute (None: whoever asks). `is_paper` counts where no
-        strategy says it. The unsettled requests `past` do not hold this one back.
+        strategy says it. The unsettled requests `ignored_unsettled` do not hold this one back.
         """
         began = self.rpc.call(
             "begin_execution",
@@ -61,28 +61,30 @@ class WebhookStore:
             fingerprint=fingerprint,
             payload=payload,
             is_paper=is_paper,
-            ignore_unsettled=list(past),
+            ignore_unsettled=list(ignored_unsettled),
         )
         if began.get("portfolio") is None:
-            return BeganExecution.model_validate(began)
+            return ExecutionClaim.model_validate(began)
         try:
-            return BeganExecution.model_validate({**began, "portfolio": _portfolio(began["portfolio"], exchange)})
+            return ExecutionClaim.model_validate({**began, "portfolio": _parse_portfolio(began["portfolio"], exchange)})
         except BadConfiguration as error:
-            return BeganExecution.model_validate({**began, "portfolio": None, "unreadable": str(error)})
+            return ExecutionClaim.model_validate({**began, "portfolio": None, "unreadable": str(error)})
 
-    def repeated_request(self, user_id: UUID, fingerprint: str, derived_id: str | None, least_s: float) -> str | None:
+    def find_repeated_request(
+        self, user_id: UUID, fingerprint: str, derived_id: str | None, min_age_s: float
+    ) -> str | None:
         """The id of the request that a body without an id repeats; None when it repeats nothing.
 
         `derived_id` is that of a body with a moment of its own. Without one, a request is repeated that is under way,
-        or that ended within ten minutes and was not answered; in both cases only if it came more than `least_s`
+        or that ended within ten minutes and was not answered; in both cases only if it came more than `min_age_s`
         seconds ago, or its sender was told to come back.
         """
         found = self.rpc.call(
-            "repeated_request", user_id=user_id, fingerprint=fingerprint, derived_id=derived_id, least_s=least_s
+            "repeated_request", user_id=user_id, fingerprint=fingerprint, derived_id=derived_id, least_s=min_age_s
         )
         return None if found is None else str(found)
 
-    def note_answered(self, request_id: str, user_id: UUID, *, is_final: bool, is_repetition: bool) -> None:
+    def mark_answered(self, request_id: str, user_id: UUID, *, is_final: bool, is_repetition: bool) -> None:
         """Notes what the sender of a request was told: its end, or (not `is_final`) to come back."""
         self.rpc.call(
             "mark_answered",
@@ -92,11 +94,11 @@ class WebhookStore:
             is_repetition=is_repetition,
         )
 
-    def submit_request(self, server: str | None, request_id: str, user_id: UUID) -> bool:
+    def mark_request_submitted(self, server: str | None, request_id: str, user_id: UUID) -> bool:
         """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""
         return bool(self.rpc.call("submit_request", server=server, request_id=request_id, user_id=user_id))
 
-    def note_rest_waits(self, request_id: str, user_id: UUID) -> None:
+    def mark_rest_waiting(self, request_id: str, user_id: UUID) -> None:
         """Notes that an exit, booked as far as it was made, waits with its rest, of which nothing was sent."""
         self.rpc.call("mark_rest_waiting", request_id=request_id, user_id=user_id)
 
@@ -120,7 +122,7 @@ class WebhookStore:
             answer=answer,
         )
 
-    def own_positions(
+    def list_strategy_positions(
         self, user_id: UUID, exchange: str, strategy_id: UUID | None, symbol: str | None = None
     ) -> tuple[Position, ...]:
         """Open positions of one strategy (None: of the person alone), oldest first, paper and live."""
@@ -129,7 +131,9 @@ class WebhookStore:
         )
         return tuple(Position.model_validate(row) for row in rows)
 
-    def other_sides(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> frozenset[Side]:
+    def get_sides_held_by_others(
+        self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None
+    ) -> frozenset[Side]:
         """The sides that others than this strategy (or person) hold, or may be about to hold, live in the symbol."""
         sides = self.rpc.call(
             "sides_held_by_others", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
@@ -161,11 +165,11 @@ class WebhookStore:
             self.rpc.call("set_kill_switch", user_id=user_id, strategy_id=strategy_id, is_on=is_on, reason=reason)
         )
 
-    def kill_switches(self) -> tuple[KillSwitch, ...]:
+    def list_kill_switches(self) -> tuple[KillSwitch, ...]:
         """Those that are on, oldest first."""
         return tuple(KillSwitch.model_validate(row) for row in self.rpc.call("kill_switches"))
 
-    def portfolio(
+    def get_portfolio(
         self,
         user_id: UUID,
         exchange: str,
@@ -180,7 +184,7 @@ class WebhookStore:
         found = self.rpc.call(
             "portfolio", user_id=user_id, exchange=exchange, strategy_id=strategy_id, is_paper=is_paper, symbol=symbol
         )
-        return _portfolio(found, exchange)
+        return _parse_portfolio(found, exchange)
 
     def book_fill(
         self, request_id: str, user_id: UUID, fill: Fill, status: int | None, answer: dict[str, Any] | None
@@ -223,15 +227,15 @@ class WebhookStore:
             )
         )
 
-    def unfinished_requests(self) -> tuple[UnfinishedRequest, ...]:
+    def list_unfinished_requests(self) -> tuple[UnfinishedRequest, ...]:
         """Requests begun and not ended, oldest first: at start, those of executors that died."""
         return tuple(UnfinishedRequest.model_validate(row) for row in self.rpc.call("unfinished_requests"))
 
-    def record_equity(self, interval_s: float) -> int:
+    def append_equity_points(self, interval_s: float) -> int:
         """Adds a point to every equity series that has moved, at most one per `interval_s`; how many."""
         return int(self.rpc.call("append_equity_points", interval_s=interval_s))
 
-    def equity_series(
+    def list_equity_points(
         self, strategy_id: UUID, *, is_paper: bool, since: datetime | None = None, limit: int = 1_000
     ) -> tuple[EquityPoint, ...]:
         """Oldest first: the newest `limit` points of one book. For dashboards; no part of this product reads it."""
@@ -239,11 +243,15 @@ class WebhookStore:
         return tuple(EquityPoint.model_validate(row) for row in rows)
 
 
-def _portfolio(found: Mapping[str, Any], exchange: str) -> Portfolio:
+def _parse_portfolio(found: Mapping[str, Any], exchange: str) -> Portfolio:
     try:
-        seen = Portfolio.of(found)
+        portfolio = Portfolio.from_row(found)
     except ValidationError as error:
-        raise BadConfiguration(f"The risk limits on {exchange} are invalid: {faults(error)}") from None
-    if seen.unreadable is None:
-        return seen
-    return seen.model_copy(update={"unreadable": f"The risk limits on {exchange} are invalid: {seen.unreadable}"})
+        raise BadConfiguration(
+            f"The risk limits on {exchange} are invalid: {format_validation_errors(error)}"
+        ) from None
+    if portfolio.unreadable is None:
+        return portfolio
+    return portfolio.model_copy(
+        update={"unreadable": f"The risk limits on {exchange} are invalid: {portfolio.unreadable}"}
+    )

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from engine.platform.values import Frozen
 
-Worth = Callable[[str, Decimal, int], Decimal | None]  # as `AccountRecord.worth_usd`
+UsdConverter = Callable[[str, Decimal, int], Decimal | None]  # as `AccountRecord.convert_to_usd`
 
 
-class Forced(StrEnum):
+class ForcedExitCause(StrEnum):
     """Why the venue itself closed a position. The values are exit reasons of trades."""
 
     LIQUIDATED = "liquidated"
@@ -21,14 +21,14 @@ class Forced(StrEnum):
 
 # How Binance-shaped venues begin the names of the orders that they make themselves (user data streams, "special client
 # order id").
-FORCED_NAMES: Final = (("adl_autoclose", Forced.ADL), ("autoclose-", Forced.LIQUIDATED))
+FORCED_ORDER_ID_PREFIXES: Final = (("adl_autoclose", ForcedExitCause.ADL), ("autoclose-", ForcedExitCause.LIQUIDATED))
 # And of those with which they settle positions of an instrument that ends.
-SETTLEMENT_NAMES: Final = ("settlement_autoclose-", "delivery_autoclose-")
+SETTLEMENT_ORDER_ID_PREFIXES: Final = ("settlement_autoclose-", "delivery_autoclose-")
 
 
-def cause_named(client_order_id: str | None) -> Forced | None:
+def parse_forced_exit_cause(client_order_id: str | None) -> ForcedExitCause | None:
     """What the client id of an order says of its cause; None for an order that the venue did not make itself."""
-    return next((cause for start, cause in FORCED_NAMES if (client_order_id or "").startswith(start)), None)
+    return next((cause for start, cause in FORCED_ORDER_ID_PREFIXES if (client_order_id or "").startswith(start)), None)
 
 
 class AccountTrade(Frozen):
@@ -36,7 +36,7 @@ class AccountTrade(Frozen):
 
     `trade_id` grows within a symbol (Binance: ``id`` of ``userTrades``), and both sides of a trade of the account with
     itself have one. `fee_usd` is None where the fee was paid in a coin that is no dollar: then it is `fee_amount` of
-    `fee_coin`, see `AccountRecord.worth_usd`.
+    `fee_coin`, see `AccountRecord.convert_to_usd`.
     """
 
     trade_id: int
@@ -51,13 +51,13 @@ class AccountTrade(Frozen):
     at_ms: int
 
     @property
-    def change(self) -> Decimal:
+    def signed_quantity(self) -> Decimal:
         """What it did to the account's net position."""
         return self.quantity if self.is_buy else self.quantity.copy_negate()
 
 
-def in_dollars(
-    trades: Sequence[AccountTrade], worth: Worth, order_ids: Collection[str] | None = None
+def convert_fees_to_usd(
+    trades: Sequence[AccountTrade], convert: UsdConverter, order_ids: Collection[str] | None = None
 ) -> tuple[AccountTrade, ...]:
     """`trades` (of the orders `order_ids`, else all) with what was paid in a coin in dollars, where its price is known.
 
@@ -67,7 +67,7 @@ def in_dollars(
     for index, each in reversed(list(enumerate(found))):
         is_asked = each.fee_usd is None and each.fee_coin is not None
         if is_asked and (order_ids is None or each.order_id in order_ids):
-            usd = worth(each.fee_coin or "", each.fee_amount, each.at_ms)
+            usd = convert(each.fee_coin or "", each.fee_amount, each.at_ms)
             found[index] = each.model_copy(update={"fee_usd": usd})
     return tuple(found)
 
@@ -78,7 +78,7 @@ class ForcedOrder(Frozen):
 
     order_id: str
     symbol: str
-    cause: Forced
+    cause: ForcedExitCause
     is_buy: bool
     quantity: Decimal = Field(ge=0)
     price: Decimal = Field(ge=0)
@@ -108,7 +108,7 @@ class AccountRecord(Protocol):
     What is older than 89 days is not read by time, as venues answer for 90.
     """
 
-    def trades(
+    def fetch_trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
     ) -> tuple[AccountTrade, ...]:
         """All trades of the account in `symbol`, oldest first: those above `after_id`, else those from `since_ms` on,
@@ -118,24 +118,24 @@ class AccountRecord(Protocol):
         """
         ...
 
-    def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
+    def fetch_forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
         """What the venue itself closed, oldest first; orders that filled nothing are left out."""
         ...
 
-    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
+    def fetch_income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
         """Oldest first, at a weight of 30 a page; without a `symbol` of all, with a `kind` of that alone."""
         ...
 
-    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+    def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
         """What `amount` of `asset` was worth in dollars at `at_ms` by the venue's own prices; None where none is known.
 
         Raises nothing.
         """
         ...
 
-    def client_order_id(self, symbol: str, order_id: str) -> str | None:
+    def find_client_order_id(self, symbol: str, order_id: str) -> str | None:
         """The client order id of one of the account's plain orders; None when the venue knows none of that number.
 
-        Venues name their own orders, see `FORCED_NAMES`.
+        Venues name their own orders, see `FORCED_ORDER_ID_PREFIXES`.
         """
         ...

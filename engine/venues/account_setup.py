@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 from engine.platform.values import Frozen
 
-OTHERS: Final = "it has other assets, which may be margin at this venue: the venue itself will say"
+OTHER_ASSETS_NOTE: Final = "it has other assets, which may be margin at this venue: the venue itself will say"
 
 
-class AccountState(Frozen):
+class AccountSetup(Frozen):
     """What the venue tells of an account; None is what is not known, and `unknown` says why, by part.
 
     `available_usd` is the most that is free in one of its dollars; `has_other_assets`, whether it has other coins or
@@ -30,14 +30,14 @@ class AccountState(Frozen):
 class Fault(NamedTuple):
     """Why an account cannot trade, and what a person can do about it."""
 
-    found: str
+    problem: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.found}: {self.remedy}"
+        return f"{self.problem}: {self.remedy}"
 
 
-def faults_of(state: AccountState) -> tuple[Fault, ...]:
+def find_faults(state: AccountSetup) -> tuple[Fault, ...]:
     """What lets every entry on the account fail. What is not known is no fault."""
     if state.refusal is not None:
         return (Fault(state.refusal.removesuffix("."), "mend the key at the venue, or set it again"),)
@@ -48,14 +48,14 @@ def faults_of(state: AccountState) -> tuple[Fault, ...]:
         )
     if state.can_trade is False:
         found.append(Fault("the account may not trade", "ask the venue why, and let its key trade futures"))
-    if _is_without_dollars(state) and not state.multi_assets and not state.has_other_assets:
+    if _has_no_usd(state) and not state.multi_assets and not state.has_other_assets:
         found.append(
             Fault("the account has no money to trade with, 0 USD are available", "transfer some to its futures wallet")
         )
     return tuple(found)
 
 
-def notes_of(state: AccountState, symbols: Iterable[str]) -> tuple[str, ...]:
+def build_notes(state: AccountSetup, symbols: Iterable[str]) -> tuple[str, ...]:
     """What a person should know of an account that trades `symbols`, and what is not known of it."""
     mode = {True: "hedge mode", False: "one-way mode", None: None}[state.hedge_mode]
     money = None if state.available_usd is None else f"{state.available_usd:,.2f} USD available"
@@ -63,14 +63,14 @@ def notes_of(state: AccountState, symbols: Iterable[str]) -> tuple[str, ...]:
     told = (
         mode,
         money,
-        OTHERS if _is_without_dollars(state) and state.has_other_assets else None,
-        _margin_note(state.margin, frozenset(symbols)),
+        OTHER_ASSETS_NOTE if _has_no_usd(state) and state.has_other_assets else None,
+        _build_margin_note(state.margin, frozenset(symbols)),
         assets,
     )
-    return (*(each for each in told if each is not None), *_unknown_notes(state.unknown))
+    return (*(each for each in told if each is not None), *_build_unknown_notes(state.unknown))
 
 
-def margin_notes(
+def build_margin_notes(
     margin: Mapping[str, str],
     wanted: Mapping[str, Collection[str]],
     held: Collection[str] = (),
@@ -86,10 +86,10 @@ def margin_notes(
         elif told is not None and told not in modes:
             mode = next(iter(modes))
             what = f"{told} margin in {symbol}, and {mode} is wanted"
-            yield f"{what}: {_what_becomes(mode, is_held=symbol in held, multi_assets=multi_assets)}"
+            yield f"{what}: {_describe_margin_outcome(mode, is_held=symbol in held, multi_assets=multi_assets)}"
 
 
-def _what_becomes(mode: str, *, is_held: bool, multi_assets: bool | None) -> str:
+def _describe_margin_outcome(mode: str, *, is_held: bool, multi_assets: bool | None) -> str:
     """Of a margin mode that is wanted and not set."""
     if multi_assets and mode == "isolated":
         return "entries are refused until the account leaves multi-assets mode"
@@ -98,11 +98,11 @@ def _what_becomes(mode: str, *, is_held: bool, multi_assets: bool | None) -> str
     return "it is set before the next entry, unless something is held or an order waits there"
 
 
-def _is_without_dollars(state: AccountState) -> bool:
+def _has_no_usd(state: AccountSetup) -> bool:
     return state.available_usd is not None and state.available_usd <= 0
 
 
-def _unknown_notes(unknown: Mapping[str, str]) -> Iterator[str]:
+def _build_unknown_notes(unknown: Mapping[str, str]) -> Iterator[str]:
     """One sentence for all parts that one reason hides."""
     for reason in dict.fromkeys(unknown.values()):
         *parts, last = [part for part, why in unknown.items() if why == reason]
@@ -110,7 +110,7 @@ def _unknown_notes(unknown: Mapping[str, str]) -> Iterator[str]:
         yield f"{named} not known ({reason})"
 
 
-def _margin_note(margin: Mapping[str, str], symbols: frozenset[str]) -> str | None:
+def _build_margin_note(margin: Mapping[str, str], symbols: frozenset[str]) -> str | None:
     isolated = sorted(symbol for symbol in symbols if margin.get(symbol) == "isolated")
     cross = [symbol for symbol in symbols if margin.get(symbol) == "cross"]
     if isolated:

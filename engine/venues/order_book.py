@@ -83,7 +83,7 @@ def depth(levels: Iterable[Level]) -> Decimal:
     return decimals.total(level.quantity for level in levels)
 
 
-def taken(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
+def take_levels(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
     """What a market order of `quantity` takes from each of `levels` (the best first), less in all where they end."""
     parts, left = [], quantity
     for level in levels:
@@ -100,7 +100,7 @@ def average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
 
     The exact price where one level holds it, else rounded to 28 significant digits.
     """
-    parts = taken(levels, quantity)
+    parts = take_levels(levels, quantity)
     if not parts or depth(parts) < quantity:
         return None
     if len(parts) == 1:
@@ -108,7 +108,7 @@ def average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
     return decimals.quotient(decimals.total(decimals.product(*part) for part in parts), quantity)
 
 
-def endless(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
+def extend_last_level(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
     """`levels`, the last of which holds as much as `quantity` needs: for an exit, which is never refused."""
     missing = decimals.total((quantity, -depth(levels)))
     if missing <= 0 or not levels:
@@ -117,7 +117,7 @@ def endless(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
     return (*levels[:-1], Level(last.price, decimals.total((last.quantity, missing))))
 
 
-def best_first(levels: Iterable[Level], *, are_bids: bool) -> tuple[Level, ...]:
+def sort_levels(levels: Iterable[Level], *, are_bids: bool) -> tuple[Level, ...]:
     """One side of a book in order, without levels at which nothing is offered.
 
     Raises ValueError for a price or quantity that makes no sense.

@@ -8,8 +8,8 @@ from typing import Final
 from engine.domain import decimals
 from engine.domain.errors import OutsidePriceBand, VenueRefused
 from engine.platform.errors import SparkyError, UpstreamUnavailable
-from engine.venues.order_book import OrderBook, average_price, depth, endless
-from engine.venues.order_filters import fitted, outside_band
+from engine.venues.order_book import OrderBook, average_price, depth, extend_last_level
+from engine.venues.order_filters import find_band_violation, fit_quantity
 from engine.venues.venue import (
     BOOK_LEVELS,
     DEEP_LEVELS,
@@ -28,10 +28,12 @@ _HUNDREDTH: Final = Decimal("0.01")
 
 def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
     """The ask (buying) or bid (selling), moved against us by `slippage_percent` and then on to the next tick."""
-    return moved_price(quote.ask if is_buy else quote.bid, instrument, is_buy=is_buy, slippage_percent=slippage_percent)
+    return apply_slippage(
+        quote.ask if is_buy else quote.bid, instrument, is_buy=is_buy, slippage_percent=slippage_percent
+    )
 
 
-def moved_price(price: Decimal, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
+def apply_slippage(price: Decimal, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
     """`price`, moved against a buyer (or seller) by `slippage_percent` and then on to the next tick."""
     side = 1 if is_buy else -1
     share = 1 + side * decimals.product(slippage_percent, _HUNDREDTH)
@@ -46,11 +48,11 @@ class PaperVenue:
     book does not hold is refused; an exit pays the last level's price for what is beyond it.
 
     It keeps nothing: the books are the only record of a paper fill, so an order that was not booked never happened and
-    may be sent again, and `order_by_client_id` knows none. It cannot see positions: `reduce_only` is the caller's
+    may be sent again, and `find_order` knows none. It cannot see positions: `reduce_only` is the caller's
     word. Nothing waits here: stops and targets are executed by whoever marks the books at the market's price.
 
-    No venue refuses its orders for a filter that has changed, so `renew` is called before an entry: it looks whether
-    the list of instruments is still so.
+    No venue refuses its orders for a filter that has changed, so `refresh_instruments` is called before an entry: it
+    looks whether the list of instruments is still so.
     """
 
     def __init__(
@@ -58,141 +60,141 @@ class PaperVenue:
         quotes: Quotes,
         fee_percent: Decimal,
         slippage_percent: Decimal,
-        renew: Callable[[], None] = lambda: None,
+        refresh_instruments: Callable[[], None] = lambda: None,
     ) -> None:
         self._quotes = quotes
-        self._renew = renew
+        self._refresh_instruments = refresh_instruments
         self._fee_percent = fee_percent
         self._slippage_percent = slippage_percent
 
-    def quote(self, symbol: str) -> Quote:
-        return self._quotes.quote(symbol)
+    def fetch_quote(self, symbol: str) -> Quote:
+        return self._quotes.fetch_quote(symbol)
 
-    def ticker(self, symbol: str) -> Ticker:
-        return self._quotes.ticker(symbol)
+    def fetch_ticker(self, symbol: str) -> Ticker:
+        return self._quotes.fetch_ticker(symbol)
 
-    def order_book(self, symbol: str) -> OrderBook:
-        return self._quotes.order_book(symbol)
+    def fetch_order_book(self, symbol: str) -> OrderBook:
+        return self._quotes.fetch_order_book(symbol)
 
-    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
-        self._renew()
-        return self._quotes.entry_book(symbol, levels)
+    def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        self._refresh_instruments()
+        return self._quotes.fetch_entry_book(symbol, levels)
 
-    def instrument(self, symbol: str) -> Instrument:
-        return self._quotes.instrument(symbol)
+    def fetch_instrument(self, symbol: str) -> Instrument:
+        return self._quotes.fetch_instrument(symbol)
 
-    def instrument_now(self, symbol: str) -> Instrument:
-        return self._quotes.instrument_now(symbol)
+    def refresh_instrument(self, symbol: str) -> Instrument:
+        return self._quotes.refresh_instrument(symbol)
 
-    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - see below
+    def prepare_entry(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - see below
         return False
 
-    def market_order(self, order: OrderRequest) -> OrderResult:
+    def place_market_order(self, order: OrderRequest) -> OrderResult:
         """Raises VenueRefused for what a filter of the instrument does not take, and what the quotes raise."""
-        return self._filled(order, None)
+        return self._fill_order(order, None)
 
-    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+    def place_limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
         """The market order's fill when that is within the limit, slippage included; else VenueRefused.
 
         A part that might have filled is not made up.
         """
-        return self._filled(order, limit_price)
+        return self._fill_order(order, limit_price)
 
-    def exit_at(self, order: OrderRequest, price: Decimal, at_ms: int, fee_usd: Decimal | None) -> OrderResult:
+    def fill_exit_at(self, order: OrderRequest, price: Decimal, at_ms: int, fee_usd: Decimal | None) -> OrderResult:
         """The exit that the market made of a position at `price` and `at_ms`, whatever it stands at now.
 
         With a `fee_usd` exactly so (a liquidation); without one as any order at that price, slippage and fee included.
         """
         if fee_usd is None:
-            instrument, slippage = self.instrument(order.symbol), self._slippage_percent
-            price = moved_price(price, instrument, is_buy=order.is_buy, slippage_percent=slippage)
-            fee_usd = self._fee(order.quantity, price)
-        return _filled(order, order.quantity, price, fee_usd, at_ms)
+            instrument, slippage = self.fetch_instrument(order.symbol), self._slippage_percent
+            price = apply_slippage(price, instrument, is_buy=order.is_buy, slippage_percent=slippage)
+            fee_usd = self._calculate_fee(order.quantity, price)
+        return _build_result(order, order.quantity, price, fee_usd, at_ms)
 
-    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
+    def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         return None
 
-    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - see above
+    def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - see above
         return ()
 
-    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - see above
+    def cancel_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - see above
         return None
 
-    def _filled(self, order: OrderRequest, limit_price: Decimal | None) -> OrderResult:
-        book = None if order.reduce_only else self.entry_book(order.symbol)
-        instrument = self.instrument(order.symbol)
-        limit = None if limit_price is None else instrument.limit_price(limit_price, is_buy=order.is_buy)
+    def _fill_order(self, order: OrderRequest, limit_price: Decimal | None) -> OrderResult:
+        book = None if order.reduce_only else self.fetch_entry_book(order.symbol)
+        instrument = self.fetch_instrument(order.symbol)
+        limit = None if limit_price is None else instrument.round_limit_price(limit_price, is_buy=order.is_buy)
         if book is None:
-            quantity = fitted(instrument, order, limit)
-            average, at_ms = self._left_at(order, instrument)
+            quantity = fit_quantity(instrument, order, limit)
+            average, at_ms = self._price_exit(order, instrument)
         else:
-            quantity = fitted(instrument, order, limit, _quote_of(book))
-            average, at_ms = self._entered_at(order, book, quantity)
-        price = moved_price(average, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
+            quantity = fit_quantity(instrument, order, limit, _build_quote(book))
+            average, at_ms = self._price_entry(order, book, quantity)
+        price = apply_slippage(average, instrument, is_buy=order.is_buy, slippage_percent=self._slippage_percent)
         if limit is not None:
-            _check_within(limit, price, order)
-        return _filled(order, quantity, price, self._fee(quantity, price), at_ms)
+            _check_limit(limit, price, order)
+        return _build_result(order, quantity, price, self._calculate_fee(quantity, price), at_ms)
 
-    def _fee(self, quantity: Decimal, price: Decimal) -> Decimal:
+    def _calculate_fee(self, quantity: Decimal, price: Decimal) -> Decimal:
         return decimals.kept(decimals.product(quantity, price, self._fee_percent, _HUNDREDTH))
 
-    def _left_at(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
+    def _price_exit(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
         """What an exit is paid on average, and when; it needs one side of the book. Raises UpstreamUnavailable where
         that is empty: nobody would take it now."""
-        book = self.order_book(order.symbol)
-        self._check_band(order, instrument, _quote_of(book))
-        average = average_price(endless(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
+        book = self.fetch_order_book(order.symbol)
+        self._check_band(order, instrument, _build_quote(book))
+        average = average_price(extend_last_level(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
         if average is None:
             raise UpstreamUnavailable("venue", f"{order.symbol}: {book.fault}")
-        return average, _time_of(book)
+        return average, _book_time_ms(book)
 
     def _check_band(self, order: OrderRequest, instrument: Instrument, quote: Quote | None) -> None:
         """Raises OutsidePriceBand. The last price is asked for only where the book is that wide."""
-        if quote is None or _outside_of_other_side(order, instrument, quote) is None:
+        if quote is None or _find_far_side_violation(order, instrument, quote) is None:
             return
         try:
-            last = self.ticker(order.symbol).last
+            last = self.fetch_ticker(order.symbol).last
         except SparkyError:
             return
-        reason = outside_band(instrument, order, quote.model_copy(update={"last": last}))
+        reason = find_band_violation(instrument, order, quote.model_copy(update={"last": last}))
         if reason is not None:
             raise OutsidePriceBand(f"{order.symbol}: {reason}")
 
-    def _entered_at(self, order: OrderRequest, book: OrderBook, quantity: Decimal) -> tuple[Decimal, int]:
+    def _price_entry(self, order: OrderRequest, book: OrderBook, quantity: Decimal) -> tuple[Decimal, int]:
         """What an entry pays on average, and when. Raises VenueRefused where the book does not hold it."""
-        book = deep_enough(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
+        book = ensure_depth(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
         average = average_price(book.side(is_buy=order.is_buy), quantity)
         if average is None:
             raise VenueRefused(f"{order.symbol}: the order book ends before {decimals.digits(quantity)}")
-        return average, _time_of(book)
+        return average, _book_time_ms(book)
 
 
-def _quote_of(book: OrderBook) -> Quote | None:
+def _build_quote(book: OrderBook) -> Quote | None:
     """What filters that depend on prices are checked with; None where the book has a fault."""
     if book.fault is not None:
         return None
     bid, ask = book.bids[0].price, book.asks[0].price
-    return Quote(bid=bid, ask=ask, last=book.mark or bid, at_ms=_time_of(book))
+    return Quote(bid=bid, ask=ask, last=book.mark or bid, at_ms=_book_time_ms(book))
 
 
-def _outside_of_other_side(order: OrderRequest, instrument: Instrument, quote: Quote) -> str | None:
+def _find_far_side_violation(order: OrderRequest, instrument: Instrument, quote: Quote) -> str | None:
     other = quote.bid if order.is_buy else quote.ask
-    return outside_band(instrument, order, quote.model_copy(update={"last": other}))
+    return find_band_violation(instrument, order, quote.model_copy(update={"last": other}))
 
 
-def _time_of(book: OrderBook) -> int:
+def _book_time_ms(book: OrderBook) -> int:
     """The venue's, else this host's."""
     return book.at_ms or book.clock_ms or time.time_ns() // 1_000_000
 
 
-def deep_enough(book: OrderBook, quotes: Quotes, symbol: str, quantity: Decimal, *, is_buy: bool) -> OrderBook:
+def ensure_depth(book: OrderBook, quotes: Quotes, symbol: str, quantity: Decimal, *, is_buy: bool) -> OrderBook:
     """`book`, or one with more levels where it was cut off before `quantity`. Raises what `quotes` raises."""
     if book.is_cut and depth(book.side(is_buy=is_buy)) < quantity:
-        return quotes.entry_book(symbol, DEEP_LEVELS)
+        return quotes.fetch_entry_book(symbol, DEEP_LEVELS)
     return book
 
 
-def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
+def _check_limit(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
     if (price > limit) if order.is_buy else (price < limit):
         side = "buy at most" if order.is_buy else "sell at least"
         reason = f"{order.symbol}: the market fills at {decimals.digits(price)}, and the limit is to {side} at "
@@ -200,7 +202,7 @@ def _check_within(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
         raise VenueRefused(reason, "not_marketable")
 
 
-def _filled(order: OrderRequest, quantity: Decimal, price: Decimal, fee_usd: Decimal, at_ms: int) -> OrderResult:
+def _build_result(order: OrderRequest, quantity: Decimal, price: Decimal, fee_usd: Decimal, at_ms: int) -> OrderResult:
     return OrderResult(
         order_id=f"paper-{order.client_order_id}",
         client_order_id=order.client_order_id,

@@ -13,12 +13,12 @@ from engine.domain.errors import VenueRefused
 from engine.domain.positions import MarginMode, Side
 from engine.platform.values import Frozen
 from engine.venues.account_record import AccountRecord
-from engine.venues.account_setup import AccountState
+from engine.venues.account_setup import AccountSetup
 from engine.venues.order_book import OrderBook
 
-# The letter of an order in `client_order_id`, beside the callers' own "o" (open) and "c" (close).
-STOP_LOSS: Final = "l"
-TAKE_PROFIT: Final = "t"
+# The letter of an order in `build_client_order_id`, beside the callers' own "o" (open) and "c" (close).
+STOP_LOSS_LETTER: Final = "l"
+TAKE_PROFIT_LETTER: Final = "t"
 # Statuses of an instrument: what Binance-shaped venues call one that can be traded, and ours for one that vanished.
 TRADING: Final = "TRADING"
 GONE: Final = "GONE"
@@ -54,13 +54,13 @@ class LotSize(Frozen):
     min_quantity: Decimal = Decimal(0)
     max_quantity: Decimal | None = None
 
-    def floored(self, quantity: Decimal) -> Decimal:
+    def floor_quantity(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the step that is at most `quantity`."""
         return decimals.stepped(quantity, self.step, ROUND_FLOOR)
 
-    def fault(self, quantity: Decimal) -> str | None:
+    def find_fault(self, quantity: Decimal) -> str | None:
         """What is wrong with `quantity`, floored; None when the venue takes it."""
-        floored = self.floored(quantity)
+        floored = self.floor_quantity(quantity)
         if floored <= 0 or floored < self.min_quantity:
             least = decimals.digits(max(self.step, self.min_quantity))
             return f"quantity {decimals.digits(quantity)} is below the least of {least}"
@@ -77,7 +77,7 @@ class Instrument(Frozen):
     publish them. `status` is the venue's word: only a `TRADING` instrument is entered into; `GONE` is one that it
     listed before and lists no more. `maintenance_rate` is the share of the notional that must be left as margin, as
     the venue publishes it to anybody. A buy may be made at up to `multiplier_up` times the mark price, a sale at
-    `multiplier_down` times it or more. At most `most_stops` conditional orders may wait at once.
+    `multiplier_down` times it or more. At most `max_trigger_orders` conditional orders may wait at once.
     """
 
     symbol: str
@@ -92,7 +92,7 @@ class Instrument(Frozen):
     maintenance_rate: Decimal | None = None
     multiplier_up: Decimal | None = None
     multiplier_down: Decimal | None = None
-    most_stops: int | None = None
+    max_trigger_orders: int | None = None
 
     @property
     def is_trading(self) -> bool:
@@ -102,28 +102,30 @@ class Instrument(Frozen):
     def market_lot(self) -> LotSize:
         return LotSize(step=self.lot, min_quantity=self.min_quantity, max_quantity=self.max_quantity)
 
-    def floored(self, quantity: Decimal) -> Decimal:
+    def floor_to_lot(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the lot that is at most `quantity`."""
         return decimals.stepped(quantity, self.lot, ROUND_FLOOR)
 
-    def whole_lots(self, quantity: Decimal) -> Decimal:
+    def require_lot_quantity(self, quantity: Decimal) -> Decimal:
         """`quantity` floored to the lot. Raises VenueRefused when the venue takes no such quantity."""
-        fault = self.market_lot.fault(quantity)
+        fault = self.market_lot.find_fault(quantity)
         if fault is not None:
-            raise self._refused(fault)
-        return self.floored(quantity)
+            raise self._build_refusal(fault)
+        return self.floor_to_lot(quantity)
 
-    def limit_price(self, price: Decimal, *, is_buy: bool) -> Decimal:
+    def round_limit_price(self, price: Decimal, *, is_buy: bool) -> Decimal:
         """`price` on the tick, on the safe side of it: a buy pays no more, a sale gets no less.
 
         Raises VenueRefused for a buy below the first tick.
         """
         limit = decimals.stepped(price, self.tick, ROUND_FLOOR if is_buy else ROUND_CEILING)
         if limit <= 0:
-            raise self._refused(f"price {decimals.digits(price)} is below the tick of {decimals.digits(self.tick)}")
+            raise self._build_refusal(
+                f"price {decimals.digits(price)} is below the tick of {decimals.digits(self.tick)}"
+            )
         return limit
 
-    def _refused(self, reason: str) -> VenueRefused:
+    def _build_refusal(self, reason: str) -> VenueRefused:
         return VenueRefused(f"{self.symbol}: {reason}", "filter")
 
 
@@ -192,18 +194,18 @@ class Protection(Frozen):
     reduce_only: bool = True
 
     @model_validator(mode="after")
-    def _protects(self) -> Self:
+    def _check_has_price(self) -> Self:
         if self.stop_loss_price is None and self.take_profit_price is None:
             raise ValueError("a protection has a stop-loss, a take-profit or both")
         return self
 
     @property
     def stop_loss_id(self) -> str:
-        return client_order_id(self.signal_id, STOP_LOSS)
+        return build_client_order_id(self.signal_id, STOP_LOSS_LETTER)
 
     @property
     def take_profit_id(self) -> str:
-        return client_order_id(self.signal_id, TAKE_PROFIT)
+        return build_client_order_id(self.signal_id, TAKE_PROFIT_LETTER)
 
 
 class OrderKind(StrEnum):
@@ -263,30 +265,30 @@ class Balance(Frozen):
 class Quotes(Protocol):
     """Where prices and instruments come from."""
 
-    def quote(self, symbol: str) -> Quote:
+    def fetch_quote(self, symbol: str) -> Quote:
         """Raises StrategyFault for an unknown symbol and UpstreamUnavailable when the venue cannot say."""
         ...
 
-    def ticker(self, symbol: str) -> Ticker:
-        """The last price, also of a market that nobody quotes. Raises as `quote` does."""
+    def fetch_ticker(self, symbol: str) -> Ticker:
+        """The last price, also of a market that nobody quotes. Raises as `fetch_quote` does."""
         ...
 
-    def order_book(self, symbol: str) -> OrderBook:
-        """The book alone, in one request; a side may be empty. Raises as `quote` does."""
+    def fetch_order_book(self, symbol: str) -> OrderBook:
+        """The book alone, in one request; a side may be empty. Raises as `fetch_quote` does."""
         ...
 
-    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+    def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
         """The book with the venue's clock and mark price, as far as it offers them: what an entry is judged by and
-        priced at. Raises as `quote` does."""
+        priced at. Raises as `fetch_quote` does."""
         ...
 
-    def instrument(self, symbol: str) -> Instrument:
-        """Raises as `quote` does."""
+    def fetch_instrument(self, symbol: str) -> Instrument:
+        """Raises as `fetch_quote` does."""
         ...
 
-    def instrument_now(self, symbol: str) -> Instrument:
+    def refresh_instrument(self, symbol: str) -> Instrument:
         """By a list that is read again first, unless it was a few seconds ago; by the old one where it cannot be read.
-        Raises as `quote` does."""
+        Raises as `fetch_quote` does."""
         ...
 
 
@@ -294,12 +296,12 @@ class Venue(Quotes, Protocol):
     """Where orders are executed, on paper or for real.
 
     Unless said otherwise a method raises VenueRefused (understood and declined, see its `kind`), UpstreamUnavailable
-    (surely nothing was accepted; later, perhaps, after `retry_after_s`), OutcomeUnknown (ask `order_by_client_id`
+    (surely nothing was accepted; later, perhaps, after `retry_after_s`), OutcomeUnknown (ask `find_order`
     before anything else), StrategyFault (unknown symbol) and CredentialsRefused (this account's keys; other accounts
     are served on).
     """
 
-    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:
+    def prepare_entry(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:
         """Gives the symbol the margin mode and the leverage of `entry`, which is not sent.
 
         Whether the venue had to be asked: its prices may be others by now. Where the symbol `is_flat`, a margin mode
@@ -307,56 +309,56 @@ class Venue(Quotes, Protocol):
         """
         ...
 
-    def market_order(self, order: OrderRequest) -> OrderResult:
+    def place_market_order(self, order: OrderRequest) -> OrderResult:
         """Takes what the market gives, at once."""
         ...
 
-    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+    def place_limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
         """Fills at once at `limit_price` or better and never rests: what does not fill is cancelled.
 
         VenueRefused ``not_marketable`` when nothing could be filled; FILLED may be less than was asked for.
         """
         ...
 
-    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:
-        """The newest order with that id, or None when the venue knows none. Raises as `quote` does."""
+    def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:
+        """The newest order with that id, or None when the venue knows none. Raises as `fetch_quote` does."""
         ...
 
-    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
+    def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
         """Places the stop-loss and the take-profit, or neither; returns them, stop-loss first.
 
         An unknown outcome is asked about and only then sent again, so OutcomeUnknown means that the venue cannot be
-        asked either: then `cancel` both ids before the position is undone. VenueRefused ``would_trigger`` when the
-        market is already beyond a price. With `again` (after a crash, say) orders that the venue has under these ids
-        are returned as they are, also when they have filled by now, and only missing ones are placed. On paper: ().
+        asked either: then `cancel_order` both ids before the position is undone. VenueRefused ``would_trigger`` when
+        the market is already beyond a price. With `again` (after a crash, say) orders that the venue has under these
+        ids are returned as they are, also when they have filled by now, and only missing ones are placed. On paper: ().
         """
         ...
 
-    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:
+    def cancel_order(self, symbol: str, client_order_id: str) -> OrderResult | None:
         """Makes sure that no such order is open; returns how it ended (FILLED: it was too late), None if there never
         was one. May be repeated: never raises OutcomeUnknown or, for an order that is gone, VenueRefused."""
         ...
 
 
-class Account(Venue, AccountRecord, Protocol):
-    """A real account, which has a record of its own to compare the books with. Raises as `quote` does, and
+class LiveVenue(Venue, AccountRecord, Protocol):
+    """A real account, which has a record of its own to compare the books with. Raises as `fetch_quote` does, and
     CredentialsRefused."""
 
-    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+    def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
         """Oldest first. Asking for all symbols at once weighs as much as 40 single ones on Aster."""
         ...
 
-    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
+    def fetch_positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         """What is held now, without empty positions; of one symbol, at the same weight, or of all."""
         ...
 
-    def balance(self) -> Balance: ...
+    def fetch_balance(self) -> Balance: ...
 
-    def margin_mode(self, symbol: str) -> MarginMode | None:
+    def fetch_margin_mode(self, symbol: str) -> MarginMode | None:
         """The symbol's margin mode now; None where the venue does not tell."""
         ...
 
-    def state(self) -> AccountState:
+    def fetch_setup(self) -> AccountSetup:
         """How the account is set up there. Raises nothing: what cannot be read is not known."""
         ...
 
@@ -376,7 +378,7 @@ class Credentials(Protocol):
     def private_key(self) -> SecretStr | None: ...
 
 
-def client_order_id(signal_id: UUID | str, leg: str = "o") -> str:
+def build_client_order_id(signal_id: UUID | str, letter: str = "o") -> str:
     """The order id of a signal: the same signal and leg (one letter) always give the same 35 characters.
 
     A signal id that is no UUID is hashed, since venues allow 36 characters of a small alphabet.
@@ -385,4 +387,4 @@ def client_order_id(signal_id: UUID | str, leg: str = "o") -> str:
         name = UUID(str(signal_id)).hex
     except ValueError:
         name = hashlib.sha256(str(signal_id).encode()).hexdigest()[:32]
-    return f"s{leg}-{name}"
+    return f"s{letter}-{name}"

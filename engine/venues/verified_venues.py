@@ -11,29 +11,29 @@ from typing import Final
 from engine.platform.errors import BadConfiguration
 
 # What each was tested on. The names are the ones that books and credentials use, so that an account has one name only.
-LIVE: Final[Mapping[str, str]] = {
+VERIFIED: Final[Mapping[str, str]] = {
     "aster": "perpetuals, V3 signatures, conditional orders among the plain ones",
     "binance": "USDⓈ-M perpetuals, HMAC signatures, conditional orders as algo orders",
 }
-OTHER_NAMES: Final[Mapping[str, str]] = {"binanceusdm": "binance"}
+VENUE_ALIASES: Final[Mapping[str, str]] = {"binanceusdm": "binance"}
 
 
-def check_live(venue: str) -> None:
+def check_live_trading(venue: str) -> None:
     """Before a position is opened at `venue` for real. Raises BadConfiguration where that has not been tested."""
-    reason = why_not_live(venue)
+    reason = find_live_trading_obstacle(venue)
     if reason is not None:
         raise BadConfiguration(reason)
 
 
-def why_not_live(venue: str) -> str | None:
+def find_live_trading_obstacle(venue: str) -> str | None:
     """One sentence, or None where live trading has been tested."""
-    if venue in LIVE:
+    if venue in VERIFIED:
         return None
-    if venue in OTHER_NAMES:
-        return f"Live trading at {venue} goes by the name of {OTHER_NAMES[venue]}, which is the same venue: use that."
-    near = difflib.get_close_matches(venue, LIVE, 1)
+    if venue in VENUE_ALIASES:
+        return f"Live trading at {venue} goes by the name of {VENUE_ALIASES[venue]}, which is the same venue: use that."
+    near = difflib.get_close_matches(venue, VERIFIED, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return (
-        f"Live trading at {venue} has not been tested: real orders are placed at {' and '.join(LIVE)} only{hint}; "
+        f"Live trading at {venue} has not been tested: real orders are placed at {' and '.join(VERIFIED)} only{hint}; "
         "paper trading works there, and what is held there can be closed."
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.platform.errors import SparkyError
-from engine.store.embedded.embedded_postgres import Embedded, dsn
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn
 from migrations.tool.making import make_migration
 from migrations.tool.source import CannotWrite
 
@@ -17,10 +17,10 @@ def main(arguments: list[str]) -> int:
     """Exit code 0 with what was written, or that nothing changed; 1 with the reason why nothing could be written."""
     name = arguments[0] if len(arguments) == 1 else ""
     with tempfile.TemporaryDirectory(prefix="sparky-", dir="/tmp") as home:
-        server = Embedded(Path(home), {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
+        server = EmbeddedPostgres(Path(home), {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
         try:
             server.start()
-            path = make_migration(name, dsn(Path(home), "postgres"), MIGRATIONS, datetime.now(UTC))
+            path = make_migration(name, build_dsn(Path(home), "postgres"), MIGRATIONS, datetime.now(UTC))
         except (CannotWrite, SparkyError) as error:
             sys.stderr.write(f"{error}\n")
             return 1

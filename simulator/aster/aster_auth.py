@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 
 DOMAIN: Final = {
     "name": "AsterSignTransaction",
@@ -21,10 +21,10 @@ DOMAIN: Final = {
 }
 TYPES: Final = {"Message": [{"name": "msg", "type": "string"}]}
 NONCE_WINDOW_US: Final = 10_000_000
-KEPT_NONCES: Final = 100
+MAX_NONCES: Final = 100
 
 
-class Doorkeeper:
+class SignatureVerifier:
     """Verifies requests and remembers, per signer, the last 100 nonces; and, per user, the agent that may sign.
 
     A user signs for itself. The first other signer that comes for a user becomes its agent, since the stand-in has no
@@ -32,41 +32,41 @@ class Doorkeeper:
     """
 
     def __init__(self) -> None:
-        self._nonces: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=KEPT_NONCES))
+        self._nonces: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=MAX_NONCES))
         self._agents: dict[str, str] = {}
 
-    def admit(self, raw: str, now_us: int) -> tuple[str, dict[str, str]]:
+    def verify(self, raw: str, now_us: int) -> tuple[str, dict[str, str]]:
         """The user's address (lower case) and the parameters. Raises AsterRefusal; a refused nonce stays usable."""
         message, _, signature = raw.rpartition("&signature=")
         parameters = dict(parse_qsl(message, keep_blank_values=True))
         user, signer = (parameters.pop(name, "").lower() for name in ("user", "signer"))
         nonce = parameters.pop("nonce", "")
         if not (user and signer and signature and nonce.isascii() and nonce.isdigit()):
-            raise AsterRefusal(-1102, "Mandatory parameter user, signer, nonce or signature was missing or malformed.")
-        if recovered(message, signature) != signer:
-            raise AsterRefusal(-1022, "Signature for this request is not valid.")
+            raise VenueApiError(-1102, "Mandatory parameter user, signer, nonce or signature was missing or malformed.")
+        if recover_signer(message, signature) != signer:
+            raise VenueApiError(-1022, "Signature for this request is not valid.")
         self._check_agent(user, signer)
         self._check_nonce(signer, int(nonce), now_us)
         return user, parameters
 
     def _check_agent(self, user: str, signer: str) -> None:
         if signer != user and self._agents.setdefault(user, signer) != signer:
-            raise AsterRefusal(-2015, "No agent found: this signer is not approved for the user.", status=401)
+            raise VenueApiError(-2015, "No agent found: this signer is not approved for the user.", status=401)
 
     def _check_nonce(self, signer: str, nonce: int, now_us: int) -> None:
         used = self._nonces[signer]
         if abs(nonce - now_us) > NONCE_WINDOW_US:
-            raise AsterRefusal(-1021, "Nonce is more than 10 seconds away from the server's time.")
-        if nonce in used or (len(used) == KEPT_NONCES and nonce < min(used)):
-            raise AsterRefusal(-1021, "Nonce has been used or is older than the last 100.")
+            raise VenueApiError(-1021, "Nonce is more than 10 seconds away from the server's time.")
+        if nonce in used or (len(used) == MAX_NONCES and nonce < min(used)):
+            raise VenueApiError(-1021, "Nonce has been used or is older than the last 100.")
         used.append(nonce)
 
 
-def recovered(message: str, signature: str) -> str:
+def recover_signer(message: str, signature: str) -> str:
     """The address (lower case) whose key signed `message`. Raises AsterRefusal when the signature is none."""
     signable = encode_typed_data(domain_data=DOMAIN, message_types=TYPES, message_data={"msg": message})
     try:
         return str(Account.recover_message(signable, signature=signature)).lower()
     except Exception as error:
         # Whatever the library makes of foreign bytes (it has no common base class), they are no signature.
-        raise AsterRefusal(-1022, "Signature for this request is not valid.") from error
+        raise VenueApiError(-1022, "Signature for this request is not valid.") from error

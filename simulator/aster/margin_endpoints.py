@@ -4,47 +4,47 @@ from collections.abc import Mapping
 from typing import Final
 
 from simulator.venue import margin
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.venue import Exchange
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.venue import SimulatedVenue
 
-Given = Mapping[str, str]
+Params = Mapping[str, str]
 MARGIN_TYPES: Final = {"CROSSED": "cross", "ISOLATED": margin.ISOLATED}
 
 
-def margin_type(exchange: Exchange, user: str, given: Given) -> object:
+def set_margin_type(venue: SimulatedVenue, user: str, params: Params) -> object:
     """``POST /marginType``. Raises AsterRefusal where the symbol has it already, or has a position or an order."""
-    exchange.market(given.get("symbol"))
-    account = exchange.account(user)
-    holding = account.holding(given["symbol"])
-    wanted = MARGIN_TYPES.get(given.get("marginType", ""))
+    venue.market(params.get("symbol"))
+    account = venue.account(user)
+    holding = account.holding(params["symbol"])
+    wanted = MARGIN_TYPES.get(params.get("marginType", ""))
     if wanted is None:
-        raise AsterRefusal(-1102, "Mandatory parameter 'marginType' was not sent, was empty/null, or malformed.")
-    exchange.settings.check_margin_type(wanted)
+        raise VenueApiError(-1102, "Mandatory parameter 'marginType' was not sent, was empty/null, or malformed.")
+    venue.settings.check_margin_type(wanted)
     if wanted == holding.margin_type:
-        raise AsterRefusal(-4046, "No need to change margin type.")
-    if account.open_orders(given["symbol"]):
-        raise AsterRefusal(-4047, "Margin type cannot be changed if there exists open orders.")
+        raise VenueApiError(-4046, "No need to change margin type.")
+    if account.open_orders(params["symbol"]):
+        raise VenueApiError(-4047, "Margin type cannot be changed if there exists open orders.")
     if holding.amount:
-        raise AsterRefusal(-4048, "Margin type cannot be changed if there exists position.")
-    if not exchange.margin.ignored:
+        raise VenueApiError(-4048, "Margin type cannot be changed if there exists position.")
+    if not venue.margin_config.ignored:
         holding.margin_type = wanted
-        holding.leverage = exchange.margin.sets_leverage or holding.leverage
+        holding.leverage = venue.margin_config.sets_leverage or holding.leverage
     return {"code": 200, "msg": "success"}
 
 
-def leverage(exchange: Exchange, user: str, given: Given) -> object:
+def set_leverage(venue: SimulatedVenue, user: str, params: Params) -> object:
     """``POST /leverage``. Raises AsterRefusal where an isolated position would have less."""
-    exchange.market(given.get("symbol"))
-    holding = exchange.account(user).holding(given["symbol"])
-    wanted = given.get("leverage", "")
+    venue.market(params.get("symbol"))
+    holding = venue.account(user).holding(params["symbol"])
+    wanted = params.get("leverage", "")
     lowers = wanted.isdecimal() and int(wanted) < holding.leverage
     if lowers and holding.amount and holding.margin_type == margin.ISOLATED:
-        raise AsterRefusal(-4161, "Leverage reduction is not supported in Isolated Margin Mode with open positions.")
-    holding = exchange.set_leverage(user, given)
-    return {"symbol": given["symbol"], "leverage": holding.leverage, "maxNotionalValue": "100000000"}
+        raise VenueApiError(-4161, "Leverage reduction is not supported in Isolated Margin Mode with open positions.")
+    holding = venue.set_leverage(user, params)
+    return {"symbol": params["symbol"], "leverage": holding.leverage, "maxNotionalValue": "100000000"}
 
 
-def leverage_bracket(exchange: Exchange, _: str, given: Given) -> object:
+def leverage_brackets(venue: SimulatedVenue, _: str, params: Params) -> object:
     """``GET /leverageBracket``, of one symbol or all."""
-    names = [name for name in exchange.markets if given.get("symbol") in (None, name)]
+    names = [name for name in venue.markets if params.get("symbol") in (None, name)]
     return [margin.brackets(name) for name in names]

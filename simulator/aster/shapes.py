@@ -12,47 +12,55 @@ from simulator.venue.instrument_rules import InstrumentRules, LotRule
 from simulator.venue.trading_account import DEFAULT_LEVERAGE, Account, Fill, Holding, Income, Order
 
 ASSET: Final = "USDT"
-MOST_LEVERAGE: Final = 125
+MAX_LEVERAGE: Final = 125
 QUOTES: Final = ("USDT", "USDC", "USD")
 
 
-def text(number: float, decimals: int) -> str:
+def format_float(number: float, decimals: int) -> str:
     return f"{number:.{decimals}f}"
 
 
-def plain(number: Decimal) -> str:
+def format_decimal(number: Decimal) -> str:
     return f"{number.normalize():f}" if number else "0"
 
 
-def assets(symbol: str) -> tuple[str, str]:
+def split_symbol(symbol: str) -> tuple[str, str]:
     quote = next(quote for quote in QUOTES if symbol.endswith(quote))
     return symbol.removesuffix(quote), quote
 
 
-def _lot(name: str, rule: LotRule) -> dict[str, str]:
-    return {"filterType": name, "minQty": plain(rule.least), "maxQty": plain(rule.most), "stepSize": plain(rule.step)}
+def _lot_filter(name: str, rule: LotRule) -> dict[str, str]:
+    return {
+        "filterType": name,
+        "minQty": format_decimal(rule.min_quantity),
+        "maxQty": format_decimal(rule.max_quantity),
+        "stepSize": format_decimal(rule.step),
+    }
 
 
 def _filters(rules: InstrumentRules) -> list[dict[str, Any]]:
-    tick = plain(rules.tick)
-    told: list[dict[str, Any]] = [
+    tick = format_decimal(rules.tick)
+    filters: list[dict[str, Any]] = [
         {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000", "tickSize": tick},
-        _lot("LOT_SIZE", rules.lot),
-        _lot("MARKET_LOT_SIZE", rules.market_lot),
+        _lot_filter("LOT_SIZE", rules.lot),
+        _lot_filter("MARKET_LOT_SIZE", rules.market_lot),
         {"filterType": "MAX_NUM_ORDERS", "limit": 200},
-        {"filterType": "MIN_NOTIONAL", "notional": plain(rules.min_notional)},
+        {"filterType": "MIN_NOTIONAL", "notional": format_decimal(rules.min_notional)},
     ]
     if rules.most_stops is not None:
-        told.append({"filterType": "MAX_NUM_ALGO_ORDERS", "limit": rules.most_stops})
+        filters.append({"filterType": "MAX_NUM_ALGO_ORDERS", "limit": rules.most_stops})
     if rules.multiplier_up is not None or rules.multiplier_down is not None:
-        up, down = plain(rules.multiplier_up or Decimal(1000)), plain(rules.multiplier_down or Decimal(0))
+        up, down = (
+            format_decimal(rules.multiplier_up or Decimal(1000)),
+            format_decimal(rules.multiplier_down or Decimal(0)),
+        )
         band = {"multiplierUp": up, "multiplierDown": down, "multiplierDecimal": "4"}
-        told.append({"filterType": "PERCENT_PRICE", **band})
-    return told
+        filters.append({"filterType": "PERCENT_PRICE", **band})
+    return filters
 
 
 def symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
-    base, quote = assets(rules.pair)
+    base, quote = split_symbol(rules.pair)
     contract = {} if rules.contract_type is None else {"contractType": rules.contract_type}
     return {
         "symbol": symbol,
@@ -95,34 +103,34 @@ def kline(candle: Candle, minutes: int, decimals: int) -> list[Any]:
     quote_volume = candle.volume * (candle.high + candle.low + candle.close) / 3
     return [
         candle.open_time_ms,
-        *(text(price, decimals) for price in candle[1:5]),
-        plain(Decimal(str(candle.volume))),
+        *(format_float(price, decimals) for price in candle[1:5]),
+        format_decimal(Decimal(str(candle.volume))),
         candle.open_time_ms + minutes * MINUTE_MS - 1,
-        text(quote_volume, 8),
+        format_float(quote_volume, 8),
         max(1, int(candle.volume)) if candle.volume else 0,
-        text(candle.volume / 2, 8),
-        text(quote_volume / 2, 8),
+        format_float(candle.volume / 2, 8),
+        format_float(quote_volume / 2, 8),
         "0",
     ]
 
 
 def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    day, price = market.day(now_ms), market.price(now_ms)
+    day, price = market.last_24h(now_ms), market.price(now_ms)
     change = price - day.open
     return {
         "symbol": symbol,
-        "priceChange": text(change, market.decimals),
-        "priceChangePercent": text(change / day.open * 100, 3),
-        "weightedAvgPrice": text((day.high + day.low + price) / 3, market.decimals),
-        "lastPrice": text(price, market.decimals),
-        "lastQty": text(10.0**-market.lot_decimals, market.lot_decimals),
-        "openPrice": text(day.open, market.decimals),
-        "highPrice": text(day.high, market.decimals),
-        "lowPrice": text(day.low, market.decimals),
-        "volume": text(day.volume, 3),
-        "quoteVolume": text(day.volume * (day.high + day.low + price) / 3, 2),
+        "priceChange": format_float(change, market.decimals),
+        "priceChangePercent": format_float(change / day.open * 100, 3),
+        "weightedAvgPrice": format_float((day.high + day.low + price) / 3, market.decimals),
+        "lastPrice": format_float(price, market.decimals),
+        "lastQty": format_float(10.0**-market.lot_decimals, market.lot_decimals),
+        "openPrice": format_float(day.open, market.decimals),
+        "highPrice": format_float(day.high, market.decimals),
+        "lowPrice": format_float(day.low, market.decimals),
+        "volume": format_float(day.volume, 3),
+        "quoteVolume": format_float(day.volume * (day.high + day.low + price) / 3, 2),
         "openTime": day.open_time_ms,
-        "closeTime": market.traded_ms(now_ms),
+        "closeTime": market.last_trade_ms(now_ms),
         "firstId": 1,
         "lastId": 2,
         "count": 2,
@@ -130,11 +138,15 @@ def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
 
 
 def ticker_price(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    return {"symbol": symbol, "price": text(market.price(now_ms), market.decimals), "time": market.traded_ms(now_ms)}
+    return {
+        "symbol": symbol,
+        "price": format_float(market.price(now_ms), market.decimals),
+        "time": market.last_trade_ms(now_ms),
+    }
 
 
 def premium_index(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    price = text(market.price(now_ms), market.decimals)
+    price = format_float(market.price(now_ms), market.decimals)
     prices = {"markPrice": price, "indexPrice": price, "estimatedSettlePrice": price}
     rates = {"lastFundingRate": "0.00000000", "interestRate": "0.00000000", "nextFundingTime": 0}
     return {"symbol": symbol, **prices, **rates, "time": now_ms}
@@ -150,13 +162,13 @@ def order(held: Order) -> dict[str, Any]:
         "origType": held.kind,
         "side": "BUY" if held.is_buy else "SELL",
         "positionSide": "BOTH",
-        "price": plain(held.price),
-        "avgPrice": plain(held.average),
-        "stopPrice": plain(held.stop_price),
-        "origQty": plain(held.quantity),
-        "executedQty": plain(held.filled),
-        "cumQty": plain(held.filled),
-        "cumQuote": plain(held.filled * held.average),
+        "price": format_decimal(held.price),
+        "avgPrice": format_decimal(held.average),
+        "stopPrice": format_decimal(held.stop_price),
+        "origQty": format_decimal(held.quantity),
+        "executedQty": format_decimal(held.filled),
+        "cumQty": format_decimal(held.filled),
+        "cumQuote": format_decimal(held.filled * held.average),
         "reduceOnly": held.reduce_only,
         "closePosition": held.close_position,
         "priceProtect": False,
@@ -174,12 +186,12 @@ def user_trade(fill: Fill) -> dict[str, Any]:
         "symbol": fill.order.symbol,
         "side": "BUY" if fill.order.is_buy else "SELL",
         "positionSide": "BOTH",
-        "price": plain(fill.price),
-        "qty": plain(fill.quantity),
-        "quoteQty": plain(fill.price * fill.quantity),
-        "commission": plain(fill.commission),
+        "price": format_decimal(fill.price),
+        "qty": format_decimal(fill.quantity),
+        "quoteQty": format_decimal(fill.price * fill.quantity),
+        "commission": format_decimal(fill.commission),
         "commissionAsset": fill.asset,
-        "realizedPnl": plain(fill.realized),
+        "realizedPnl": format_decimal(fill.realized),
         "marginAsset": ASSET,
         "maker": fill.is_maker,
         "buyer": fill.order.is_buy,
@@ -191,7 +203,7 @@ def income(row: Income) -> dict[str, Any]:
     return {
         "symbol": row.symbol,
         "incomeType": row.kind,
-        "income": plain(row.amount),
+        "income": format_decimal(row.amount),
         "asset": row.asset,
         "info": row.kind,
         "time": row.at_ms,
@@ -204,10 +216,10 @@ def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
     notional = holding.amount * price
     return {
         "symbol": symbol,
-        "positionAmt": plain(holding.amount),
-        "entryPrice": plain(holding.entry_price),
-        "markPrice": plain(price),
-        "unRealizedProfit": plain(holding.amount * (price - holding.entry_price)),
+        "positionAmt": format_decimal(holding.amount),
+        "entryPrice": format_decimal(holding.entry_price),
+        "markPrice": format_decimal(price),
+        "unRealizedProfit": format_decimal(holding.amount * (price - holding.entry_price)),
         "liquidationPrice": "0",
         "leverage": str(holding.leverage),
         "maxNotionalValue": "100000000",
@@ -215,23 +227,23 @@ def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
         "isolatedMargin": "0",
         "isAutoAddMargin": "false",
         "positionSide": "BOTH",
-        "notional": plain(notional),
+        "notional": format_decimal(notional),
         "isolatedWallet": "0",
         "updateTime": holding.changed_ms,
     }
 
 
 def balance(account: Account, price: margin.Price, now_ms: int) -> dict[str, Any]:
-    unrealized = margin.cross_unrealized(account, price)  # what isolated positions gain is not free
-    available = max(Decimal(0), account.balance + unrealized - account.margin())
+    unrealized = margin.cross_unrealized_pnl(account, price)  # what isolated positions gain is not free
+    available = max(Decimal(0), account.balance + unrealized - account.initial_margin())
     return {
         "accountAlias": "simulator",
         "asset": ASSET,
-        "balance": plain(account.balance),
-        "crossWalletBalance": plain(margin.cross_wallet(account)),
-        "crossUnPnl": plain(unrealized),
-        "availableBalance": plain(available),
-        "maxWithdrawAmount": plain(available),
+        "balance": format_decimal(account.balance),
+        "crossWalletBalance": format_decimal(margin.cross_wallet(account)),
+        "crossUnPnl": format_decimal(unrealized),
+        "availableBalance": format_decimal(available),
+        "maxWithdrawAmount": format_decimal(available),
         "marginAvailable": True,
         "updateTime": now_ms,
     }

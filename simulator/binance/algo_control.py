@@ -23,7 +23,7 @@ from simulator.faults import LOOPBACK
 CONTROL: Final = "/_control/algo"
 
 
-class AlgoWish(Frozen):
+class AlgoChange(Frozen):
     """What shall change; None leaves it."""
 
     unseen_for: int | None = Field(default=None, ge=0)
@@ -35,30 +35,30 @@ class AlgoWish(Frozen):
 def with_algo_control(app: ASGIApp, algo: AlgoOrders) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), algo))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), algo))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, algo: AlgoOrders) -> JSONResponse:
+async def _handle_control(request: Request, algo: AlgoOrders) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            wish = AlgoWish.model_validate_json(await request.body())
+            change = AlgoChange.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if wish.unseen_for is not None:
-            algo.unseen_for = wish.unseen_for
-        if wish.triggering_for is not None:
-            algo.triggering_for = wish.triggering_for
-        if wish.new_for is not None:
-            algo.new_for = wish.new_for
-        if wish.triggered_end is not None:
-            algo.exchange.triggered_end = wish.triggered_end
-    shown = (algo.unseen_for, algo.triggering_for, algo.new_for, algo.exchange.triggered_end)
+        if change.unseen_for is not None:
+            algo.unseen_for = change.unseen_for
+        if change.triggering_for is not None:
+            algo.triggering_for = change.triggering_for
+        if change.new_for is not None:
+            algo.new_for = change.new_for
+        if change.triggered_end is not None:
+            algo.venue.triggered_end = change.triggered_end
+    shown = (algo.unseen_for, algo.triggering_for, algo.new_for, algo.venue.triggered_end)
     return JSONResponse(dict(zip(("unseen_for", "triggering_for", "new_for", "triggered_end"), shown, strict=True)))

@@ -10,48 +10,48 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from simulator.aster import shapes
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import Account, Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
-Given = Mapping[str, str]
+Params = Mapping[str, str]
 CONDITIONAL: Final = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET")
 PLAIN_IDS: Final = 8_000_000_000  # the plain order of algo order n has this number plus n
 DELETED: Final = {"code": "200", "msg": "success"}
 
 
 @contextmanager
-def duplicates_named_as_binance() -> Iterator[None]:
+def binance_duplicate_errors() -> Iterator[None]:
     try:
         yield
-    except AsterRefusal as refusal:
+    except VenueApiError as refusal:
         if refusal.code != -4115:
             raise
-        raise AsterRefusal(-4116, "ClientOrderId is duplicated.") from refusal
+        raise VenueApiError(-4116, "ClientOrderId is duplicated.") from refusal
 
 
 def is_conditional(order: Order) -> bool:
     return order.kind in CONDITIONAL
 
 
-def plain_id(order: Order) -> int:
+def plain_order_id(order: Order) -> int:
     """The number that its trades show."""
     return PLAIN_IDS + order.order_id if is_conditional(order) else order.order_id
 
 
-def has_plain(order: Order) -> bool:
+def has_plain_order(order: Order) -> bool:
     """Whether a plain order exists: the condition was met, and the matching engine took the order."""
     return not is_conditional(order) or order.filled > 0 or order.status == "FINISHED"
 
 
-def plain(order: Order) -> dict[str, Any]:
+def plain_order_json(order: Order) -> dict[str, Any]:
     """`order` as ``/fapi/v1/order`` shows it."""
-    told = shapes.order(order)
+    row = shapes.order(order)
     if not is_conditional(order):
-        return told
+        return row
     status = "EXPIRED" if order.status == "FINISHED" else order.status
-    number = plain_id(order)
-    return told | {
+    number = plain_order_id(order)
+    return row | {
         "orderId": number,
         "clientOrderId": f"algo-{number}",
         "status": status,
@@ -70,8 +70,8 @@ class AlgoOrders:
     - `new_for`: an order that was cancelled still says NEW to that many questions, and is listed as open.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def __init__(self, venue: SimulatedVenue) -> None:
+        self.venue = venue
         self.unseen_for = 0
         self.triggering_for = 0
         self.new_for = 0
@@ -79,79 +79,79 @@ class AlgoOrders:
         self._unseen: dict[int, int] = {}
         self._triggering: dict[int, int] = {}
 
-    def place(self, user: str, given: Given) -> dict[str, Any]:
+    def place(self, user: str, params: Params) -> dict[str, Any]:
         """A new algo order. Raises AsterRefusal."""
-        if given.get("algoType") != "CONDITIONAL":
-            raise AsterRefusal(-1102, "Mandatory parameter 'algoType' was not sent, was empty/null, or malformed.")
-        if given.get("type") not in CONDITIONAL:
-            raise AsterRefusal(-1116, "Invalid orderType.")
+        if params.get("algoType") != "CONDITIONAL":
+            raise VenueApiError(-1102, "Mandatory parameter 'algoType' was not sent, was empty/null, or malformed.")
+        if params.get("type") not in CONDITIONAL:
+            raise VenueApiError(-1116, "Invalid orderType.")
         names = {"triggerPrice": "stopPrice", "clientAlgoId": "newClientOrderId"}
-        wanted = {names.get(name, name): value for name, value in given.items() if name not in names.values()}
-        with duplicates_named_as_binance():
-            order = self.exchange.place(user, wanted)
+        wanted = {names.get(name, name): value for name, value in params.items() if name not in names.values()}
+        with binance_duplicate_errors():
+            order = self.venue.place_order(user, wanted)
         self._unseen[order.order_id] = self.unseen_for
         self._triggering[order.order_id] = self.triggering_for
-        return self._shape(order, is_triggering=False)
+        return self._to_json(order, is_triggering=False)
 
-    def one(self, user: str, given: Given) -> dict[str, Any]:
+    def get_order(self, user: str, params: Params) -> dict[str, Any]:
         """By `algoId` or `clientAlgoId`; an older one of that name while the newest is not seen."""
-        shown = (each for each in self._named(user, given) if not _counted(self._unseen, each))
+        shown = (each for each in self._find_by_id(user, params) if not _count_down(self._unseen, each))
         order = next(shown, None)
         if order is None:
-            raise AsterRefusal(-2013, "Order does not exist.")
-        is_triggering = order.filled > 0 and _counted(self._triggering, order)
-        told = self._shape(order, is_triggering=is_triggering)
-        return told | {"algoStatus": "NEW"} if self._still_new(order) else told
+            raise VenueApiError(-2013, "Order does not exist.")
+        is_triggering = order.filled > 0 and _count_down(self._triggering, order)
+        row = self._to_json(order, is_triggering=is_triggering)
+        return row | {"algoStatus": "NEW"} if self._is_shown_as_new(order) else row
 
-    def cancel(self, user: str, given: Given) -> dict[str, Any]:
+    def cancel(self, user: str, params: Params) -> dict[str, Any]:
         """Tells neither the order's status nor its fill."""
-        order = next(iter(self._named(user, given)), None)
-        if order is None or order.status != "NEW" or _counted(self._unseen, order):
-            raise AsterRefusal(-2011, "Unknown order sent.")
-        self.exchange.account(user).cancel(order, self.exchange.clock.now_ms())
+        order = next(iter(self._find_by_id(user, params)), None)
+        if order is None or order.status != "NEW" or _count_down(self._unseen, order):
+            raise VenueApiError(-2011, "Unknown order sent.")
+        self.venue.account(user).cancel(order, self.venue.clock.now_ms())
         self._new[order.order_id] = self.new_for
         return {"algoId": order.order_id, "clientAlgoId": order.client_order_id, **DELETED}
 
-    def cancel_all(self, user: str, given: Given) -> dict[str, Any]:
-        self.exchange.market(given.get("symbol"))
-        account = self.exchange.account(user)
-        for order in self._orders(account, given):
+    def cancel_all(self, user: str, params: Params) -> dict[str, Any]:
+        self.venue.market(params.get("symbol"))
+        account = self.venue.account(user)
+        for order in self._orders(account, params):
             if order.status == "NEW":
-                account.cancel(order, self.exchange.clock.now_ms())
+                account.cancel(order, self.venue.clock.now_ms())
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
-    def open(self, user: str, given: Given) -> list[dict[str, Any]]:
-        orders = self._orders(self.exchange.account(user), given)
-        waiting = [order for order in orders if order.status == "NEW" or self._still_new(order)]
-        shown = [order for order in waiting if not _counted(self._unseen, order)]
-        return [self._shape(order, is_triggering=False) | {"algoStatus": "NEW"} for order in shown]
+    def list_open(self, user: str, params: Params) -> list[dict[str, Any]]:
+        orders = self._orders(self.venue.account(user), params)
+        waiting = [order for order in orders if order.status == "NEW" or self._is_shown_as_new(order)]
+        shown = [order for order in waiting if not _count_down(self._unseen, order)]
+        return [self._to_json(order, is_triggering=False) | {"algoStatus": "NEW"} for order in shown]
 
-    def all(self, user: str, given: Given) -> list[dict[str, Any]]:
-        self.exchange.check_known(given.get("symbol"))
-        orders = self._orders(self.exchange.account(user), given)
-        return [self._shape(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
+    def list_all(self, user: str, params: Params) -> list[dict[str, Any]]:
+        self.venue.check_symbol_known(params.get("symbol"))
+        orders = self._orders(self.venue.account(user), params)
+        return [self._to_json(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
 
-    def _still_new(self, order: Order) -> bool:
-        return order.status == "CANCELED" and _counted(self._new, order)
+    def _is_shown_as_new(self, order: Order) -> bool:
+        return order.status == "CANCELED" and _count_down(self._new, order)
 
-    def _orders(self, account: Account, given: Given) -> list[Order]:
-        symbol = given.get("symbol")
+    def _orders(self, account: Account, params: Params) -> list[Order]:
+        symbol = params.get("symbol")
         return [order for order in account.orders.values() if is_conditional(order) and symbol in (None, order.symbol)]
 
-    def _named(self, user: str, given: Given) -> list[Order]:
+    def _find_by_id(self, user: str, params: Params) -> list[Order]:
         """Newest first."""
-        number, name = given.get("algoId"), given.get("clientAlgoId")
+        number, name = params.get("algoId"), params.get("clientAlgoId")
         if number is None and name is None:
-            raise AsterRefusal(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
+            raise VenueApiError(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
         return [
             order
-            for order in reversed(self._orders(self.exchange.account(user), {}))
+            for order in reversed(self._orders(self.venue.account(user), {}))
             if str(order.order_id) == number or (number is None and order.client_order_id == name)
         ]
 
-    def _shape(self, order: Order, *, is_triggering: bool) -> dict[str, Any]:
+    def _to_json(self, order: Order, *, is_triggering: bool) -> dict[str, Any]:
         is_triggering = is_triggering and order.filled > 0
-        is_told = has_plain(order) and not is_triggering
+        is_told = has_plain_order(order) and not is_triggering
         status = "TRIGGERING" if is_triggering else "FINISHED" if order.status == "FILLED" else order.status
         return {
             "algoId": order.order_id,
@@ -162,12 +162,12 @@ class AlgoOrders:
             "side": "BUY" if order.is_buy else "SELL",
             "positionSide": "BOTH",
             "timeInForce": "GTC",
-            "quantity": shapes.plain(order.quantity),
+            "quantity": shapes.format_decimal(order.quantity),
             "algoStatus": status,
-            "actualOrderId": str(plain_id(order)) if is_told else "",
-            "actualPrice": shapes.plain(order.average) if is_told else "0",
-            "actualQty": shapes.plain(order.filled) if is_told else "0",
-            "triggerPrice": shapes.plain(order.stop_price),
+            "actualOrderId": str(plain_order_id(order)) if is_told else "",
+            "actualPrice": shapes.format_decimal(order.average) if is_told else "0",
+            "actualQty": shapes.format_decimal(order.filled) if is_told else "0",
+            "triggerPrice": shapes.format_decimal(order.stop_price),
             "price": "0",
             "icebergQuantity": None,
             "selfTradePreventionMode": "EXPIRE_MAKER",
@@ -178,12 +178,12 @@ class AlgoOrders:
             "reduceOnly": order.reduce_only,
             "createTime": order.created_ms,
             "updateTime": order.updated_ms,
-            "triggerTime": order.updated_ms if has_plain(order) else 0,
+            "triggerTime": order.updated_ms if has_plain_order(order) else 0,
             "goodTillDate": 0,
         }
 
 
-def _counted(counters: dict[int, int], order: Order) -> bool:
+def _count_down(counters: dict[int, int], order: Order) -> bool:
     """Whether `order` still has a question to hide from; counts it."""
     left = counters.get(order.order_id, 0)
     counters[order.order_id] = max(0, left - 1)

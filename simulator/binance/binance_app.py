@@ -14,16 +14,16 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from simulator.aster.public_endpoints import PUBLIC
-from simulator.aster.request_weights import with_weights
+from simulator.aster.request_weights import with_weight_limit
 from simulator.binance.algo_control import with_algo_control
 from simulator.binance.algo_orders import AlgoOrders
-from simulator.binance.binance_auth import KEYS, ApiKey, admitted
+from simulator.binance.binance_auth import KEYS, ApiKey, authenticate
 from simulator.binance.binance_private import ALGO, PRIVATE
-from simulator.binance.binance_weights import weight_of
+from simulator.binance.binance_weights import request_weight
 from simulator.control.controls import with_controls
 from simulator.faults import Faults
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.venue import Exchange
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.venue import SimulatedVenue
 
 PREFIX: Final = "/fapi"
 HEALTH: Final = f"{PREFIX}/v1/exchangeInfo"
@@ -31,44 +31,44 @@ Endpoint = Callable[[Request], Awaitable[JSONResponse]]
 
 
 def create_binance(
-    exchange: Exchange, faults: Faults | None = None, keys: Mapping[str, ApiKey] | None = None
+    venue: SimulatedVenue, faults: Faults | None = None, keys: Mapping[str, ApiKey] | None = None
 ) -> ASGIApp:
     """The application; `exchange` is its whole state but for what is asked of the algo service. `keys` may sign."""
     app = FastAPI(title="Sparky's stand-in for Binance", docs_url=None, redoc_url=None, openapi_url=None)
-    algo = AlgoOrders(exchange)
+    algo = AlgoOrders(venue)
     known = KEYS if keys is None else keys
 
-    def open_to_all(answer: Callable[..., object]) -> Endpoint:
+    def public_endpoint(answer: Callable[..., object]) -> Endpoint:
         async def endpoint(request: Request) -> JSONResponse:
-            return JSONResponse(answer(exchange, dict(request.query_params)))
+            return JSONResponse(answer(venue, dict(request.query_params)))
 
         return endpoint
 
-    def signed(answer: Callable[..., object], subject: object) -> Endpoint:
+    def signed_endpoint(answer: Callable[..., object], subject: object) -> Endpoint:
         async def endpoint(request: Request) -> JSONResponse:
             text = request.url.query + (await request.body()).decode("utf-8", "replace")
-            exchange.settings.check_access()
-            now_ms = exchange.settings.venue_us(time.time_ns() // 1_000) // 1_000
-            user, given = admitted(text, request.headers.get("X-MBX-APIKEY", ""), known, now_ms)
+            venue.settings.check_access()
+            now_ms = venue.settings.to_venue_us(time.time_ns() // 1_000) // 1_000
+            user, given = authenticate(text, request.headers.get("X-MBX-APIKEY", ""), known, now_ms)
             try:
                 return JSONResponse(answer(subject, user, given))
             finally:
-                exchange.keep(user, has_asked_only=request.method == "GET")
+                venue.save_account(user, is_read_only=request.method == "GET")
 
         return endpoint
 
     for path, public_answer in PUBLIC.items():
-        app.add_route(f"{PREFIX}/v1{path}", open_to_all(public_answer), methods=["GET"])
+        app.add_route(f"{PREFIX}/v1{path}", public_endpoint(public_answer), methods=["GET"])
     for (method, path), answer in PRIVATE.items():
-        app.add_route(PREFIX + path, signed(answer, exchange), methods=[method])
+        app.add_route(PREFIX + path, signed_endpoint(answer, venue), methods=[method])
     for (method, path), algo_answer in ALGO.items():
-        app.add_route(PREFIX + path, signed(algo_answer, algo), methods=[method])
-    app.add_exception_handler(AsterRefusal, _refusal)
-    weighed = with_weights(app, exchange.meter, PREFIX, weight_of)
-    return with_controls(with_algo_control(weighed, algo), exchange, faults)
+        app.add_route(PREFIX + path, signed_endpoint(algo_answer, algo), methods=[method])
+    app.add_exception_handler(VenueApiError, _handle_api_error)
+    weighed = with_weight_limit(app, venue.meter, PREFIX, request_weight)
+    return with_controls(with_algo_control(weighed, algo), venue, faults)
 
 
-async def _refusal(_: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, AsterRefusal):
+async def _handle_api_error(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, VenueApiError):
         raise error
     return JSONResponse({"code": error.code, "msg": str(error)}, error.status)

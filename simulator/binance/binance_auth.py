@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 
 KEY_LENGTH: Final = 64
 RECV_WINDOW_MS: Final = 5_000
@@ -32,28 +32,28 @@ KEYS: Final[Mapping[str, ApiKey]] = {
 }
 
 
-def admitted(text: str, api_key: str, keys: Mapping[str, ApiKey], now_ms: int) -> tuple[str, dict[str, str]]:
+def authenticate(text: str, api_key: str, keys: Mapping[str, ApiKey], now_ms: int) -> tuple[str, dict[str, str]]:
     """The account and the parameters. Raises AsterRefusal in the order in which the real venue looks."""
     if len(api_key) != KEY_LENGTH or not api_key.isalnum():
-        raise AsterRefusal(-2014, "API-key format invalid.", status=401)
+        raise VenueApiError(-2014, "API-key format invalid.", status=401)
     key = keys.get(api_key)
     if key is None:
-        raise AsterRefusal(-2015, "Invalid API-key, IP, or permissions for action.", status=401)
+        raise VenueApiError(-2015, "Invalid API-key, IP, or permissions for action.", status=401)
     message, _, signature = text.rpartition("signature=")
     message = message.removesuffix("&")
     given = dict(parse_qsl(message, keep_blank_values=True))
     _check_time(given, now_ms)
     expected = hmac.new(key.secret.encode(), message.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected.encode(), signature.encode()):
-        raise AsterRefusal(-1022, "Signature for this request is not valid.")
+        raise VenueApiError(-1022, "Signature for this request is not valid.")
     return key.user, {name: value for name, value in given.items() if name not in ("timestamp", "recvWindow")}
 
 
-def _check_time(given: Mapping[str, str], now_ms: int) -> None:
-    sent, window = given.get("timestamp", ""), given.get("recvWindow", str(RECV_WINDOW_MS))
+def _check_time(params: Mapping[str, str], now_ms: int) -> None:
+    sent, window = params.get("timestamp", ""), params.get("recvWindow", str(RECV_WINDOW_MS))
     if not sent.isdecimal() or not window.isdecimal():
-        raise AsterRefusal(-1102, "Mandatory parameter 'timestamp' was not sent, was empty/null, or malformed.")
+        raise VenueApiError(-1102, "Mandatory parameter 'timestamp' was not sent, was empty/null, or malformed.")
     if int(sent) > now_ms + AHEAD_MS:
-        raise AsterRefusal(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
+        raise VenueApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
     if int(sent) < now_ms - int(window):
-        raise AsterRefusal(-1021, "Timestamp for this request is outside of the recvWindow.")
+        raise VenueApiError(-1021, "Timestamp for this request is outside of the recvWindow.")

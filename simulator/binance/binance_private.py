@@ -8,88 +8,88 @@ from simulator.binance.algo_orders import (
     CONDITIONAL,
     PLAIN_IDS,
     AlgoOrders,
-    duplicates_named_as_binance,
-    has_plain,
+    binance_duplicate_errors,
+    has_plain_order,
     is_conditional,
-    plain,
-    plain_id,
+    plain_order_id,
+    plain_order_json,
 )
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
-Given = Mapping[str, str]
-OWN: Final = ("/order", "/openOrder", "/openOrders", "/allOrders", "/allOpenOrders", "/userTrades")
-VERSIONED: Final = ("/balance", "/account", "/positionRisk")
+Params = Mapping[str, str]
+OWN_PATHS: Final = ("/order", "/openOrder", "/openOrders", "/allOrders", "/allOpenOrders", "/userTrades")
+VERSIONED_PATHS: Final = ("/balance", "/account", "/positionRisk")
 NOT_IN_V3: Final = ("leverage", "marginType", "maxNotionalValue", "isAutoAddMargin")
 
 
-def new_order(exchange: Exchange, user: str, given: Given) -> object:
+def new_order(venue: SimulatedVenue, user: str, params: Params) -> object:
     """Plain orders only. By default an acknowledgement; `newOrderRespType=RESULT` tells the fill."""
-    if given.get("type") in CONDITIONAL:
+    if params.get("type") in CONDITIONAL:
         message = "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead."
-        raise AsterRefusal(-4120, message)
-    with duplicates_named_as_binance():
-        return private_endpoints.new_order(exchange, user, given)
+        raise VenueApiError(-4120, message)
+    with binance_duplicate_errors():
+        return private_endpoints.new_order(venue, user, params)
 
 
-def one_order(exchange: Exchange, user: str, given: Given) -> object:
-    return plain(_plain_order(exchange, user, given))
+def get_order(venue: SimulatedVenue, user: str, params: Params) -> object:
+    return plain_order_json(_find_plain_order(venue, user, params))
 
 
-def open_order(exchange: Exchange, user: str, given: Given) -> object:
-    order = _plain_order(exchange, user, given)
+def get_open_order(venue: SimulatedVenue, user: str, params: Params) -> object:
+    order = _find_plain_order(venue, user, params)
     if order.status != "NEW":
-        raise AsterRefusal(-2013, "Order does not exist.")
-    return plain(order)
+        raise VenueApiError(-2013, "Order does not exist.")
+    return plain_order_json(order)
 
 
-def cancel_order(exchange: Exchange, user: str, given: Given) -> object:
+def cancel_order(venue: SimulatedVenue, user: str, params: Params) -> object:
     try:
-        order = _plain_order(exchange, user, given)
-    except AsterRefusal as refusal:
-        raise AsterRefusal(-2011, "Unknown order sent.") from refusal
+        order = _find_plain_order(venue, user, params)
+    except VenueApiError as refusal:
+        raise VenueApiError(-2011, "Unknown order sent.") from refusal
     if order.status != "NEW":
-        raise AsterRefusal(-2011, "Unknown order sent.")
-    exchange.account(user).cancel(order, exchange.clock.now_ms())
-    return plain(order)
+        raise VenueApiError(-2011, "Unknown order sent.")
+    venue.account(user).cancel(order, venue.clock.now_ms())
+    return plain_order_json(order)
 
 
-def open_orders(exchange: Exchange, user: str, given: Given) -> object:
-    waiting = exchange.account(user).open_orders(given.get("symbol"))
-    return [plain(order) for order in waiting if not is_conditional(order)]
+def open_orders(venue: SimulatedVenue, user: str, params: Params) -> object:
+    waiting = venue.account(user).open_orders(params.get("symbol"))
+    return [plain_order_json(order) for order in waiting if not is_conditional(order)]
 
 
-def all_orders(exchange: Exchange, user: str, given: Given) -> object:
-    exchange.market(given.get("symbol"))
-    return [plain(order) for order in _plain_orders(exchange, user) if order.symbol == given["symbol"]]
+def all_orders(venue: SimulatedVenue, user: str, params: Params) -> object:
+    venue.market(params.get("symbol"))
+    return [plain_order_json(order) for order in _plain_orders(venue, user) if order.symbol == params["symbol"]]
 
 
-def cancel_all(exchange: Exchange, user: str, given: Given) -> object:
-    exchange.market(given.get("symbol"))
-    account = exchange.account(user)
-    for order in account.open_orders(given["symbol"]):
+def cancel_all(venue: SimulatedVenue, user: str, params: Params) -> object:
+    venue.market(params.get("symbol"))
+    account = venue.account(user)
+    for order in account.open_orders(params["symbol"]):
         if not is_conditional(order):
-            account.cancel(order, exchange.clock.now_ms())
+            account.cancel(order, venue.clock.now_ms())
     return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
-def user_trades(exchange: Exchange, user: str, given: Given) -> object:
+def user_trades(venue: SimulatedVenue, user: str, params: Params) -> object:
     """A trade names the plain order, never the algo order behind it."""
-    rows: Any = private_endpoints.PRIVATE["GET", "/userTrades"](exchange, user, given)
-    orders = exchange.account(user).orders
-    return [row | {"orderId": plain_id(orders[row["orderId"]])} for row in rows]
+    rows: Any = private_endpoints.PRIVATE["GET", "/userTrades"](venue, user, params)
+    orders = venue.account(user).orders
+    return [row | {"orderId": plain_order_id(orders[row["orderId"]])} for row in rows]
 
 
-def position_risk_v3(exchange: Exchange, user: str, given: Given) -> object:
+def position_risk_v3(venue: SimulatedVenue, user: str, params: Params) -> object:
     """Only what is held, and without what ``/fapi/v1/symbolConfig`` tells since this version."""
-    held = [row for row in private_endpoints.position_risk(exchange, user, given) if row["positionAmt"] != "0"]
+    held = [row for row in private_endpoints.position_risk(venue, user, params) if row["positionAmt"] != "0"]
     more = {"marginAsset": shapes.ASSET, "adl": 1, "breakEvenPrice": "0", "maintMargin": "0", "initialMargin": "0"}
     return [{name: value for name, value in row.items() if name not in NOT_IN_V3} | more for row in held]
 
 
-def symbol_config(exchange: Exchange, user: str, given: Given) -> object:
-    rows = private_endpoints.position_risk(exchange, user, given)
+def symbol_config(venue: SimulatedVenue, user: str, params: Params) -> object:
+    rows = private_endpoints.position_risk(venue, user, params)
     types = {"cross": "CROSSED", "isolated": "ISOLATED"}
     return [
         {
@@ -103,17 +103,17 @@ def symbol_config(exchange: Exchange, user: str, given: Given) -> object:
     ]
 
 
-def account_v3(exchange: Exchange, user: str, given: Given) -> object:
-    account = exchange.account(user)
-    told = shapes.balance(account, exchange.price, exchange.clock.now_ms())
-    margin = shapes.plain(account.balance + exchange.unrealized(account))
+def account_v3(venue: SimulatedVenue, user: str, params: Params) -> object:
+    account = venue.account(user)
+    told = shapes.balance(account, venue.price, venue.clock.now_ms())
+    margin = shapes.format_decimal(account.balance + venue.unrealized_pnl(account))
     asset = {
         "asset": told["asset"],
         "walletBalance": told["balance"],
-        "unrealizedProfit": shapes.plain(exchange.unrealized(account)),
+        "unrealizedProfit": shapes.format_decimal(venue.unrealized_pnl(account)),
         "marginBalance": margin,
         "maintMargin": "0",
-        "initialMargin": shapes.plain(account.margin()),
+        "initialMargin": shapes.format_decimal(account.initial_margin()),
         "availableBalance": told["availableBalance"],
         "crossWalletBalance": told["crossWalletBalance"],
         "crossUnPnl": told["crossUnPnl"],
@@ -121,19 +121,19 @@ def account_v3(exchange: Exchange, user: str, given: Given) -> object:
         "updateTime": told["updateTime"],
     }
     totals = {"totalWalletBalance": told["balance"], "availableBalance": told["availableBalance"]}
-    return totals | {"assets": [asset], "positions": position_risk_v3(exchange, user, given)}
+    return totals | {"assets": [asset], "positions": position_risk_v3(venue, user, params)}
 
 
-def account_config(exchange: Exchange, user: str, given: Given) -> object:
+def account_config(venue: SimulatedVenue, user: str, params: Params) -> object:
     """Who may do what, as far as Aster's answers know it."""
     modes: dict[str, Any] = {"dualSidePosition": False, "multiAssetsMargin": False}
     for path in ("/positionSide/dual", "/multiAssetsMargin"):
         answer = private_endpoints.PRIVATE.get(("GET", path))
-        told: Any = {} if answer is None else answer(exchange, user, given)
+        told: Any = {} if answer is None else answer(venue, user, params)
         modes |= {name: value for name, value in told.items() if name in modes}
     return {
         "feeTier": 0,
-        "canTrade": exchange.settings.can_trade,
+        "canTrade": venue.settings.can_trade,
         "canDeposit": True,
         "canWithdraw": True,
         "tradeGroupId": -1,
@@ -141,33 +141,33 @@ def account_config(exchange: Exchange, user: str, given: Given) -> object:
     }
 
 
-def _plain_orders(exchange: Exchange, user: str) -> list[Order]:
-    return [order for order in exchange.account(user).orders.values() if has_plain(order)]
+def _plain_orders(venue: SimulatedVenue, user: str) -> list[Order]:
+    return [order for order in venue.account(user).orders.values() if has_plain_order(order)]
 
 
-def _plain_order(exchange: Exchange, user: str, given: Given) -> Order:
+def _find_plain_order(venue: SimulatedVenue, user: str, params: Params) -> Order:
     """By `orderId` or `origClientOrderId` (the newest). Raises AsterRefusal when there is none."""
-    exchange.check_known(given.get("symbol"))
-    number, name = given.get("orderId"), given.get("origClientOrderId")
-    for order in reversed(_plain_orders(exchange, user)):
+    venue.check_symbol_known(params.get("symbol"))
+    number, name = params.get("orderId"), params.get("origClientOrderId")
+    for order in reversed(_plain_orders(venue, user)):
         told_name = f"algo-{PLAIN_IDS + order.order_id}" if is_conditional(order) else order.client_order_id
-        is_it = str(plain_id(order)) == number or (number is None and told_name == name)
-        if is_it and order.symbol == given["symbol"]:
+        is_it = str(plain_order_id(order)) == number or (number is None and told_name == name)
+        if is_it and order.symbol == params["symbol"]:
             return order
-    raise AsterRefusal(-2013, "Order does not exist.")
+    raise VenueApiError(-2013, "Order does not exist.")
 
 
-_SHARED: Final = {
+_SHARED_WITH_ASTER: Final = {
     (method, f"/v1{path}"): answer
     for (method, path), answer in private_endpoints.PRIVATE.items()
-    if path not in (*OWN, *VERSIONED)
+    if path not in (*OWN_PATHS, *VERSIONED_PATHS)
 }
-PRIVATE: Final[Mapping[tuple[str, str], Callable[[Exchange, str, Given], object]]] = {
-    **_SHARED,
+PRIVATE: Final[Mapping[tuple[str, str], Callable[[SimulatedVenue, str, Params], object]]] = {
+    **_SHARED_WITH_ASTER,
     ("POST", "/v1/order"): new_order,
-    ("GET", "/v1/order"): one_order,
+    ("GET", "/v1/order"): get_order,
     ("DELETE", "/v1/order"): cancel_order,
-    ("GET", "/v1/openOrder"): open_order,
+    ("GET", "/v1/openOrder"): get_open_order,
     ("GET", "/v1/openOrders"): open_orders,
     ("GET", "/v1/allOrders"): all_orders,
     ("DELETE", "/v1/allOpenOrders"): cancel_all,
@@ -181,11 +181,11 @@ PRIVATE: Final[Mapping[tuple[str, str], Callable[[Exchange, str, Given], object]
     ("GET", "/v2/account"): account_v3,
     ("GET", "/v3/account"): account_v3,
 }
-ALGO: Final[Mapping[tuple[str, str], Callable[[AlgoOrders, str, Given], object]]] = {
+ALGO: Final[Mapping[tuple[str, str], Callable[[AlgoOrders, str, Params], object]]] = {
     ("POST", "/v1/algoOrder"): AlgoOrders.place,
-    ("GET", "/v1/algoOrder"): AlgoOrders.one,
+    ("GET", "/v1/algoOrder"): AlgoOrders.get_order,
     ("DELETE", "/v1/algoOrder"): AlgoOrders.cancel,
     ("DELETE", "/v1/algoOpenOrders"): AlgoOrders.cancel_all,
-    ("GET", "/v1/openAlgoOrders"): AlgoOrders.open,
-    ("GET", "/v1/allAlgoOrders"): AlgoOrders.all,
+    ("GET", "/v1/openAlgoOrders"): AlgoOrders.list_open,
+    ("GET", "/v1/allAlgoOrders"): AlgoOrders.list_all,
 }

@@ -26,14 +26,14 @@ WEIGHTS: Final = {
     "/v2/positionRisk": 5,
     "/v3/positionRisk": 5,
 }
-WEIGHTS_OF_ALL: Final = {"/v1/openOrders": 40, "/v1/openAlgoOrders": 40, "/v1/forceOrders": 50}
-FREE: Final = (("POST", "/v1/order"), ("POST", "/v1/algoOrder"))
+WEIGHTS_WITHOUT_SYMBOL: Final = {"/v1/openOrders": 40, "/v1/openAlgoOrders": 40, "/v1/forceOrders": 50}
+WEIGHTLESS: Final = (("POST", "/v1/order"), ("POST", "/v1/algoOrder"))
 
 
-def weight_of(method: str, path: str, query: Mapping[str, list[str]]) -> int:
+def request_weight(method: str, path: str, query: Mapping[str, list[str]]) -> int:
     """The weight of a request to `path` below ``/fapi``."""
-    if (method, path) in FREE:
+    if (method, path) in WEIGHTLESS:
         return 0
-    if method == "GET" and "symbol" not in query and path in WEIGHTS_OF_ALL:
-        return WEIGHTS_OF_ALL[path]
-    return WEIGHTS.get(path) or request_weights.weight_of(method, path.removeprefix("/v1"), query)
+    if method == "GET" and "symbol" not in query and path in WEIGHTS_WITHOUT_SYMBOL:
+        return WEIGHTS_WITHOUT_SYMBOL[path]
+    return WEIGHTS.get(path) or request_weights.request_weight(method, path.removeprefix("/v1"), query)

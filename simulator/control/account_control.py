@@ -31,15 +31,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.platform.values import Frozen
 from simulator.faults import LOOPBACK
 from simulator.venue import account_events as events
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.venue import Exchange
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/account"
 EVENTS: Final = ("trade", "self_trade", "close", "liquidate", "adl", "cancel_all", "funding", "fee_coin")
 DETAILS: Final = ("quantity", "percent", "pieces", "fee_percent", "keeps_orders")
 
 
-class HandTrade(Frozen):
+class ManualTrade(Frozen):
     symbol: str
     side: Literal["BUY", "SELL"]
     quantity: Decimal = Field(gt=0)
@@ -55,11 +55,11 @@ class Funding(Frozen):
     rate: Decimal
 
 
-class Happening(Frozen):
+class AccountChange(Frozen):
     """At most one event and any switches; None leaves a switch as it is."""
 
     user: str | None = None
-    trade: HandTrade | None = None
+    trade: ManualTrade | None = None
     self_trade: SelfTrade | None = None
     close: str | None = None
     liquidate: str | None = None
@@ -81,7 +81,7 @@ class Happening(Frozen):
     trades_per_order: int | None = Field(default=None, ge=1, le=1_000)
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
+    def _check_combination(self) -> Self:
         if len(self.events) > 1:
             raise ValueError("one event at a time")
         if self.model_fields_set.intersection(DETAILS) and not {"liquidate", "adl"}.intersection(self.events):
@@ -99,122 +99,122 @@ class Happening(Frozen):
     @property
     def symbol(self) -> str | None:
         """The symbol of the event."""
-        told = [getattr(self, name) for name in self.events if name != "fee_coin"]
-        return next((one if isinstance(one, str) else one.symbol for one in told), None)
+        values = [getattr(self, name) for name in self.events if name != "fee_coin"]
+        return next((one if isinstance(one, str) else one.symbol for one in values), None)
 
 
-def with_account_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_account_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method != "POST":
-        return JSONResponse(_state(exchange))
+        return JSONResponse(_state(venue))
     try:
-        happening = Happening.model_validate_json(await request.body())
-        happen(exchange, happening)
+        change = AccountChange.model_validate_json(await request.body())
+        apply_change(venue, change)
     except ValidationError as error:
         return JSONResponse({"error": json.loads(error.json(include_url=False, include_context=False))}, 400)
-    except AsterRefusal as refusal:
+    except VenueApiError as refusal:
         return JSONResponse({"error": str(refusal), "code": refusal.code}, 400)
-    return JSONResponse(_state(exchange))
+    return JSONResponse(_state(venue))
 
 
-def happen(exchange: Exchange, happening: Happening) -> None:
+def apply_change(venue: SimulatedVenue, change: AccountChange) -> None:
     """Changes the switches, and lets the event happen to the accounts. Raises AsterRefusal."""
-    users = [happening.user] if happening.user is not None else exchange.users()
-    if happening.user is not None and happening.user not in exchange.users():
-        raise AsterRefusal(-2015, f"No account of {happening.user}.")
-    if happening.symbol is not None:
-        exchange.market(happening.symbol)
-    if {"close", "liquidate", "adl"}.intersection(happening.events) and not _is_held(exchange, users, happening):
-        raise AsterRefusal(-2022, f"No position in {happening.symbol} is held.")
+    users = [change.user] if change.user is not None else venue.users()
+    if change.user is not None and change.user not in venue.users():
+        raise VenueApiError(-2015, f"No account of {change.user}.")
+    if change.symbol is not None:
+        venue.market(change.symbol)
+    if {"close", "liquidate", "adl"}.intersection(change.events) and not _is_held(venue, users, change):
+        raise VenueApiError(-2022, f"No position in {change.symbol} is held.")
     for user in users:
         try:
-            _event(exchange, user, happening)
+            _apply_event(venue, user, change)
         finally:
-            exchange.keep(user, has_asked_only=False)
-    if happening.funding is not None:
-        exchange.funding.paid_at_once(happening.funding.symbol, exchange.clock.now_ms(), happening.funding.rate)
-    _switch(exchange, happening)
+            venue.save_account(user, is_read_only=False)
+    if change.funding is not None:
+        venue.funding.add_single_payment(change.funding.symbol, venue.clock.now_ms(), change.funding.rate)
+    _apply_switches(venue, change)
 
 
-def _is_held(exchange: Exchange, users: Sequence[str], happening: Happening) -> bool:
-    symbol = happening.symbol or ""
-    return any(exchange.account(user).holding(symbol).amount for user in users)
+def _is_held(venue: SimulatedVenue, users: Sequence[str], change: AccountChange) -> bool:
+    symbol = change.symbol or ""
+    return any(venue.account(user).holding(symbol).amount for user in users)
 
 
-def _event(exchange: Exchange, user: str, happening: Happening) -> None:
-    symbol = happening.symbol or ""
-    match happening.events:
+def _apply_event(venue: SimulatedVenue, user: str, change: AccountChange) -> None:
+    symbol = change.symbol or ""
+    match change.events:
         case ["trade" | "self_trade" | "close"]:
-            _hand(exchange, user, happening)
+            _apply_manual_event(venue, user, change)
         case ["liquidate"]:
-            fee, keeps = happening.fee_percent, happening.keeps_orders
-            quantity = _quantity(exchange, user, happening)
-            events.liquidate(exchange, user, symbol, quantity, happening.pieces, fee, keeps_orders=keeps)
+            fee, keeps = change.fee_percent, change.keeps_orders
+            quantity = _quantity(venue, user, change)
+            events.liquidate(venue, user, symbol, quantity, change.pieces, fee, keeps_orders=keeps)
         case ["adl"]:
-            events.adl(exchange, user, symbol, _quantity(exchange, user, happening), happening.pieces)
+            events.auto_deleverage(venue, user, symbol, _quantity(venue, user, change), change.pieces)
         case ["cancel_all"]:
-            events.cancel_all(exchange, user, symbol)
+            events.cancel_all(venue, user, symbol)
         case ["fee_coin"]:
-            account = exchange.account(user)
-            account.fee_coin, account.fee_coin_left = happening.fee_coin or None, happening.fee_coin_left
-        case ["funding"] if happening.funding is not None:
-            events.pay_funding(exchange, user, symbol, happening.funding.rate)
+            account = venue.account(user)
+            account.fee_coin, account.fee_coin_left = change.fee_coin or None, change.fee_coin_left
+        case ["funding"] if change.funding is not None:
+            events.pay_funding(venue, user, symbol, change.funding.rate)
 
 
-def _hand(exchange: Exchange, user: str, happening: Happening) -> None:
-    symbol = happening.symbol or ""
-    if happening.trade is not None:
-        events.trade_by_hand(exchange, user, symbol, happening.trade.side, happening.trade.quantity)
-    elif happening.self_trade is not None:
-        events.trade_with_itself(exchange, user, symbol, happening.self_trade.quantity)
+def _apply_manual_event(venue: SimulatedVenue, user: str, change: AccountChange) -> None:
+    symbol = change.symbol or ""
+    if change.trade is not None:
+        events.trade_manually(venue, user, symbol, change.trade.side, change.trade.quantity)
+    elif change.self_trade is not None:
+        events.trade_with_itself(venue, user, symbol, change.self_trade.quantity)
     else:
-        events.close_by_hand(exchange, user, symbol)
+        events.close_manually(venue, user, symbol)
 
 
-def _quantity(exchange: Exchange, user: str, happening: Happening) -> Decimal | None:
-    if happening.percent is None:
-        return happening.quantity
-    return events.part(exchange, user, happening.symbol or "", happening.percent)
+def _quantity(venue: SimulatedVenue, user: str, change: AccountChange) -> Decimal | None:
+    if change.percent is None:
+        return change.quantity
+    return events.position_part(venue, user, change.symbol or "", change.percent)
 
 
-def _switch(exchange: Exchange, happening: Happening) -> None:
-    record = exchange.record
-    if happening.trades_hidden is not None:
-        record.trades_hidden = happening.trades_hidden
-    if happening.forced_hidden is not None:
-        record.forced_hidden = happening.forced_hidden
-    if happening.record_lag_s is not None:
-        record.lag_ms = round(happening.record_lag_s * 1_000)
-    if happening.income_lag_s is not None:
-        record.income_lag_ms = round(happening.income_lag_s * 1_000)
-    if happening.rows_of_flat is not None:
-        record.rows_of_flat = happening.rows_of_flat
-    if happening.trades_per_order is not None:
-        exchange.trades_per_order = happening.trades_per_order
+def _apply_switches(venue: SimulatedVenue, change: AccountChange) -> None:
+    record = venue.record_config
+    if change.trades_hidden is not None:
+        record.trades_hidden = change.trades_hidden
+    if change.forced_hidden is not None:
+        record.forced_hidden = change.forced_hidden
+    if change.record_lag_s is not None:
+        record.lag_ms = round(change.record_lag_s * 1_000)
+    if change.income_lag_s is not None:
+        record.income_lag_ms = round(change.income_lag_s * 1_000)
+    if change.rows_of_flat is not None:
+        record.rows_of_flat = change.rows_of_flat
+    if change.trades_per_order is not None:
+        venue.trades_per_order = change.trades_per_order
 
 
-def _state(exchange: Exchange) -> dict[str, Any]:
-    record = exchange.record
+def _state(venue: SimulatedVenue) -> dict[str, Any]:
+    record = venue.record_config
     return {
-        "market_ms": exchange.clock.now_ms(),
-        "users": exchange.users(),
+        "market_ms": venue.clock.now_ms(),
+        "users": venue.users(),
         "trades_hidden": record.trades_hidden,
         "forced_hidden": record.forced_hidden,
         "record_lag_s": record.lag_ms / 1_000,
         "income_lag_s": record.income_lag_ms / 1_000,
         "rows_of_flat": record.rows_of_flat,
-        "trades_per_order": exchange.trades_per_order,
+        "trades_per_order": venue.trades_per_order,
     }

@@ -21,13 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.platform.values import Frozen
 from simulator.faults import LOOPBACK
-from simulator.venue.book_config import BookManners, EmptySide
-from simulator.venue.venue import Exchange
+from simulator.venue.book_config import BookConfig, EmptySide
+from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/book"
 
 
-class BookWish(Frozen):
+class BookChange(Frozen):
     """What shall change; None leaves it."""
 
     symbol: str | None = None
@@ -45,41 +45,41 @@ class BookWish(Frozen):
     ticker_percent: float | None = Field(default=None, gt=-100, le=1_000)
     fills_through: bool | None = None
 
-    def applied_to(self, manners: BookManners) -> BookManners:
+    def apply_to(self, config: BookConfig) -> BookConfig:
         given = self.model_dump(exclude={"symbol", "reset", "book_age_s", "mark_age_s"}, exclude_none=True)
         if self.book_age_s is not None:
             given["book_age_ms"] = round(self.book_age_s * 1_000)
         if self.mark_age_s is not None:
             given["mark_age_ms"] = round(self.mark_age_s * 1_000)
-        return replace(BookManners() if self.reset else manners, **given)
+        return replace(BookConfig() if self.reset else config, **given)
 
 
-def with_book_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_book_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            wish = BookWish.model_validate_json(await request.body())
+            change = BookChange.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if wish.symbol is not None and wish.symbol not in exchange.markets:
-            return JSONResponse({"error": f"no such symbol: {wish.symbol}"}, 400)
-        for symbol in exchange.markets if wish.symbol is None else (wish.symbol,):
-            exchange.books[symbol] = wish.applied_to(exchange.manners(symbol))
-    return JSONResponse({symbol: _shown(exchange.manners(symbol)) for symbol in exchange.markets})
+        if change.symbol is not None and change.symbol not in venue.markets:
+            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
+        for symbol in venue.markets if change.symbol is None else (change.symbol,):
+            venue.book_configs[symbol] = change.apply_to(venue.book_config(symbol))
+    return JSONResponse({symbol: _state(venue.book_config(symbol)) for symbol in venue.markets})
 
 
-def _shown(manners: BookManners) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(manners).items()}
+def _state(config: BookConfig) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(config).items()}

@@ -26,17 +26,17 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.platform.values import Frozen
-from simulator.aster.public_endpoints import MINUTES_OF
+from simulator.aster.public_endpoints import INTERVAL_MINUTES
 from simulator.faults import LOOPBACK
 from simulator.market.candles import MINUTE_MS
 from simulator.market.kline_faults import KlineFault
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/candles"
-Kind = Literal["null", "0", "NaN", "high_null", "upside_down"]
+BrokenKind = Literal["null", "0", "NaN", "high_null", "upside_down"]
 
 
-class Wish(Frozen):
+class CandleChange(Frozen):
     """What shall be wrong from now on, beside what already is."""
 
     symbol: str | None = None
@@ -46,73 +46,73 @@ class Wish(Frozen):
     repeated: tuple[int, ...] = ()
     half_told: tuple[int, ...] = ()
     half_told_last: tuple[int, ...] = ()
-    broken: dict[int, Kind] = Field(default_factory=dict)
+    broken: dict[int, BrokenKind] = Field(default_factory=dict)
     shifted_ms: dict[int, int] = Field(default_factory=dict)
     quiet: tuple[int, ...] = ()
     order: Literal["newest_first", "mixed"] | None = None
     halted: bool | None = None
 
-    def faults(self, at: Callable[[int], int]) -> KlineFault:
+    def build_fault(self, at: Callable[[int], int]) -> KlineFault:
         """Its faults, with the candles named by when they open."""
 
-        def these(numbers: tuple[int, ...]) -> frozenset[int]:
+        def open_times(numbers: tuple[int, ...]) -> frozenset[int]:
             return frozenset(map(at, numbers))
 
         return KlineFault(
-            missing=these(self.missing),
-            missing_from_ms=min(these(self.missing), default=None) if self.until_told else None,
-            repeated=these(self.repeated),
-            half_told=these(self.half_told),
-            half_told_last=these(self.half_told_last),
+            missing=open_times(self.missing),
+            missing_from_ms=min(open_times(self.missing), default=None) if self.until_told else None,
+            repeated=open_times(self.repeated),
+            half_told=open_times(self.half_told),
+            half_told_last=open_times(self.half_told_last),
             broken={at(number): kind for number, kind in self.broken.items()},
             shifted_ms={at(number): by_ms for number, by_ms in self.shifted_ms.items()},
-            quiet=these(self.quiet),
+            quiet=open_times(self.quiet),
             order=self.order,
         )
 
 
-def with_candle_faults(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_candle_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "DELETE":
-        exchange.kline_faults.clear()
-        for market in exchange.markets.values():
-            market.resume(exchange.clock.now_ms())
+        venue.kline_faults.clear()
+        for market in venue.markets.values():
+            market.resume(venue.clock.now_ms())
     if request.method == "POST":
         try:
-            wish = Wish.model_validate_json(await request.body())
+            change = CandleChange.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if wish.symbol is not None and wish.symbol not in exchange.markets:
-            return JSONResponse({"error": f"no such symbol: {wish.symbol}"}, 400)
-        _fulfil(wish, exchange)
-    return JSONResponse(_state(exchange))
+        if change.symbol is not None and change.symbol not in venue.markets:
+            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
+        _apply_change(change, venue)
+    return JSONResponse(_state(venue))
 
 
-def _fulfil(wish: Wish, exchange: Exchange) -> None:
-    now_ms, length_ms = exchange.clock.now_ms(), MINUTES_OF[wish.interval] * MINUTE_MS
+def _apply_change(change: CandleChange, venue: SimulatedVenue) -> None:
+    now_ms, length_ms = venue.clock.now_ms(), INTERVAL_MINUTES[change.interval] * MINUTE_MS
     forming_ms = now_ms - now_ms % length_ms
-    for symbol in exchange.markets if wish.symbol is None else (wish.symbol,):
-        if wish.halted is not None:
-            (exchange.markets[symbol].halt if wish.halted else exchange.markets[symbol].resume)(now_ms)
-        fault = wish.faults(lambda number: forming_ms - (number + 1) * length_ms)
-        exchange.kline_faults.setdefault((symbol, wish.interval), []).append(fault)
+    for symbol in venue.markets if change.symbol is None else (change.symbol,):
+        if change.halted is not None:
+            (venue.markets[symbol].halt if change.halted else venue.markets[symbol].resume)(now_ms)
+        fault = change.build_fault(lambda number: forming_ms - (number + 1) * length_ms)
+        venue.kline_faults.setdefault((symbol, change.interval), []).append(fault)
 
 
-def _state(exchange: Exchange) -> dict[str, Any]:
-    told = {f"{symbol} {interval}": len(faults) for (symbol, interval), faults in exchange.kline_faults.items()}
-    now_ms = exchange.clock.now_ms()
-    halted = [symbol for symbol, market in exchange.markets.items() if market.traded_ms(now_ms) != now_ms]
-    return {"market_ms": now_ms, "faults": told, "halted": halted}
+def _state(venue: SimulatedVenue) -> dict[str, Any]:
+    fault_counts = {f"{symbol} {interval}": len(faults) for (symbol, interval), faults in venue.kline_faults.items()}
+    now_ms = venue.clock.now_ms()
+    halted = [symbol for symbol, market in venue.markets.items() if market.last_trade_ms(now_ms) != now_ms]
+    return {"market_ms": now_ms, "faults": fault_counts, "halted": halted}

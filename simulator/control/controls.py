@@ -4,19 +4,19 @@ from starlette.types import ASGIApp
 
 from simulator.control.account_control import with_account_control
 from simulator.control.book_control import with_book_control
-from simulator.control.candle_control import with_candle_faults
+from simulator.control.candle_control import with_candle_control
 from simulator.control.funding_control import with_funding_control
 from simulator.control.instrument_control import with_instrument_control
-from simulator.control.margin_control import with_margin
-from simulator.control.market_control import with_control
+from simulator.control.margin_control import with_margin_control
+from simulator.control.market_control import with_market_control
 from simulator.faults import Faults, with_faults
-from simulator.venue.account_settings import with_settings
-from simulator.venue.venue import Exchange
+from simulator.venue.account_settings import with_settings_control
+from simulator.venue.venue import SimulatedVenue
 
 
-def with_controls(app: ASGIApp, exchange: Exchange, faults: Faults | None) -> ASGIApp:
+def with_controls(app: ASGIApp, venue: SimulatedVenue, faults: Faults | None) -> ASGIApp:
     """`app` behind what a test or a person may do to its market and accounts, and what it shall do wrong."""
-    accounts = with_settings(with_account_control(with_instrument_control(app, exchange), exchange), exchange)
-    funding = with_funding_control(with_book_control(accounts, exchange), exchange)
-    market = with_control(with_candle_faults(funding, exchange), exchange)
-    return with_faults(with_margin(market, exchange), faults or Faults())
+    accounts = with_settings_control(with_account_control(with_instrument_control(app, venue), venue), venue)
+    funding = with_funding_control(with_book_control(accounts, venue), venue)
+    market = with_market_control(with_candle_control(funding, venue), venue)
+    return with_faults(with_margin_control(market, venue), faults or Faults())

@@ -17,19 +17,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.platform.values import Frozen
 from simulator.faults import LOOPBACK
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/funding"
-MOST_HOURS: Final = 8
+MAX_INTERVAL_H: Final = 8
 
 
-class FundingWish(Frozen):
+class FundingChange(Frozen):
     """What shall change; None leaves it."""
 
     symbol: str | None = None
     rate: Decimal | None = None
     rates: tuple[Decimal, ...] = ()
-    interval_h: int = Field(default=MOST_HOURS, ge=0, le=MOST_HOURS)
+    interval_h: int = Field(default=MAX_INTERVAL_H, ge=0, le=MAX_INTERVAL_H)
     late_s: int | None = Field(default=None, ge=0, le=3_600)
     rows_twice: bool | None = None
     small_letters: bool | None = None
@@ -39,7 +39,7 @@ class FundingWish(Frozen):
     mark_hidden: bool | None = None
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
+    def _check_combination(self) -> Self:
         is_plan = self.rate is not None or bool(self.rates) or "interval_h" in self.model_fields_set
         if is_plan != (self.symbol is not None):
             raise ValueError("a schedule needs a symbol, and a symbol a schedule")
@@ -48,47 +48,47 @@ class FundingWish(Frozen):
         return self
 
     @property
-    def planned(self) -> tuple[Decimal, ...]:
+    def new_rates(self) -> tuple[Decimal, ...]:
         """The rates from now on; none ends it."""
         if self.interval_h == 0:
             return ()
         return self.rates or (() if self.rate is None else (self.rate,))
 
 
-def with_funding_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_funding_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            wish = FundingWish.model_validate_json(await request.body())
+            change = FundingChange.model_validate_json(await request.body())
         except ValidationError as error:
-            told = json.loads(error.json(include_url=False, include_context=False))
-            return JSONResponse({"error": told}, 400)
-        if wish.symbol is not None and wish.symbol not in exchange.markets:
-            return JSONResponse({"error": f"no such symbol: {wish.symbol}"}, 400)
-        _fulfil(wish, exchange)
-    return JSONResponse(exchange.funding.state() | {"market_ms": exchange.clock.now_ms()})
+            errors = json.loads(error.json(include_url=False, include_context=False))
+            return JSONResponse({"error": errors}, 400)
+        if change.symbol is not None and change.symbol not in venue.markets:
+            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
+        _apply_change(change, venue)
+    return JSONResponse(venue.funding.state() | {"market_ms": venue.clock.now_ms()})
 
 
-def _fulfil(wish: FundingWish, exchange: Exchange) -> None:
-    schedule = exchange.funding
-    if wish.symbol is not None:
-        for user in exchange.users():
-            exchange.account(user)  # what was due until now is paid by the old schedule
-            exchange.keep(user, has_asked_only=True)
-        schedule.plan(wish.symbol, exchange.clock.now_ms(), wish.planned, wish.interval_h or MOST_HOURS)
-    for name in vars(schedule.manners):
-        if getattr(wish, name) is not None:
-            setattr(schedule.manners, name, getattr(wish, name))
+def _apply_change(change: FundingChange, venue: SimulatedVenue) -> None:
+    schedule = venue.funding
+    if change.symbol is not None:
+        for user in venue.users():
+            venue.account(user)  # what was due until now is paid by the old schedule
+            venue.save_account(user, is_read_only=True)
+        schedule.set_rates(change.symbol, venue.clock.now_ms(), change.new_rates, change.interval_h or MAX_INTERVAL_H)
+    for name in vars(schedule.config):
+        if getattr(change, name) is not None:
+            setattr(schedule.config, name, getattr(change, name))

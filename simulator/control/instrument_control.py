@@ -26,13 +26,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.platform.values import Frozen
 from simulator.aster import shapes
 from simulator.faults import LOOPBACK
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.instrument_changes import Settled, add_symbol, remove_symbol
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.instrument_changes import SettlementRecord, add_symbol, remove_symbol
 from simulator.venue.instrument_rules import InstrumentRules, LotRule
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/instruments"
-PLAIN: Final = (
+PLAIN_FIELDS: Final = (
     "tick",
     "min_notional",
     "multiplier_up",
@@ -44,7 +44,7 @@ PLAIN: Final = (
 )
 
 
-class LotWish(Frozen):
+class LotChange(Frozen):
     """What shall change of one filter of quantities; None leaves it."""
 
     step: Decimal | None = Field(default=None, ge=0)
@@ -60,14 +60,14 @@ class NewSymbol(Frozen):
     first: bool = False
 
 
-class InstrumentWish(Frozen):
+class InstrumentChange(Frozen):
     """What shall change; None leaves it."""
 
     symbol: str | None = None
     tick: Decimal | None = Field(default=None, gt=0)
     step: Decimal | None = Field(default=None, gt=0)
-    lot: LotWish | None = None
-    market_lot: LotWish | None = None
+    lot: LotChange | None = None
+    market_lot: LotChange | None = None
     min_notional: Decimal | None = Field(default=None, ge=0)
     multiplier_up: Decimal | None = Field(default=None, gt=0)
     multiplier_down: Decimal | None = Field(default=None, gt=0)
@@ -77,71 +77,71 @@ class InstrumentWish(Frozen):
     maintenance_percent: Decimal | None = Field(default=None, ge=0, lt=100)
     reductions_refused: bool | None = None
     refused_with: int | None = Field(default=None, le=0)
-    remove: Settled | None = None
+    remove: SettlementRecord | None = None
     price: Decimal | None = Field(default=None, gt=0)
     list: NewSymbol | None = None
 
 
-def with_instrument_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_instrument_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            change(exchange, InstrumentWish.model_validate_json(await request.body()))
+            apply_change(venue, InstrumentChange.model_validate_json(await request.body()))
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        except AsterRefusal as refusal:
+        except VenueApiError as refusal:
             return JSONResponse({"error": str(refusal), "code": refusal.code}, 400)
-    return JSONResponse([shapes.symbol_info(symbol, exchange.rules(symbol)) for symbol in exchange.markets])
+    return JSONResponse([shapes.symbol_info(symbol, venue.rules(symbol)) for symbol in venue.markets])
 
 
-def change(exchange: Exchange, wish: InstrumentWish) -> None:
+def apply_change(venue: SimulatedVenue, change: InstrumentChange) -> None:
     """Raises AsterRefusal for a symbol that is not listed, or is to be listed twice."""
-    if wish.list is not None:
-        new = wish.list
+    if change.list is not None:
+        new = change.list
         kind, first = new.contract_type, new.first
-        add_symbol(exchange, new.symbol, new.like, new.jump_percent, contract_type=kind, first=first)
-    if wish.symbol is None:
+        add_symbol(venue, new.symbol, new.like, new.jump_percent, contract_type=kind, first=first)
+    if change.symbol is None:
         return
-    exchange.market(wish.symbol)
-    _change_rules(exchange.rules(wish.symbol), wish)
-    if wish.remove is not None:
-        remove_symbol(exchange, wish.symbol, wish.remove, wish.price)
+    venue.market(change.symbol)
+    _change_rules(venue.rules(change.symbol), change)
+    if change.remove is not None:
+        remove_symbol(venue, change.symbol, change.remove, change.price)
 
 
-def _change_rules(rules: InstrumentRules, wish: InstrumentWish) -> None:
-    for name in PLAIN:
-        if getattr(wish, name) is not None:
-            setattr(rules, name, getattr(wish, name))
-    if wish.refused_with is not None:
-        rules.refused_with = wish.refused_with or None
-    if "contract_type" in wish.model_fields_set:
-        rules.contract_type = wish.contract_type
-    for rule, lot in ((rules.lot, wish.lot), (rules.market_lot, wish.market_lot)):
-        if wish.step is not None:
-            _change_step(rule, wish.step)
+def _change_rules(rules: InstrumentRules, change: InstrumentChange) -> None:
+    for name in PLAIN_FIELDS:
+        if getattr(change, name) is not None:
+            setattr(rules, name, getattr(change, name))
+    if change.refused_with is not None:
+        rules.refused_with = change.refused_with or None
+    if "contract_type" in change.model_fields_set:
+        rules.contract_type = change.contract_type
+    for rule, lot in ((rules.lot, change.lot), (rules.market_lot, change.market_lot)):
+        if change.step is not None:
+            _change_step(rule, change.step)
         if lot is not None:
             _change_lot(rule, lot)
 
 
 def _change_step(rule: LotRule, step: Decimal) -> None:
-    rule.least = step if rule.least == rule.step else max(rule.least, step)
+    rule.min_quantity = step if rule.min_quantity == rule.step else max(rule.min_quantity, step)
     rule.step = step
 
 
-def _change_lot(rule: LotRule, wish: LotWish) -> None:
-    rule.step = rule.step if wish.step is None else wish.step
-    rule.least = rule.least if wish.least is None else wish.least
-    rule.most = rule.most if wish.most is None else wish.most
+def _change_lot(rule: LotRule, change: LotChange) -> None:
+    rule.step = rule.step if change.step is None else change.step
+    rule.min_quantity = rule.min_quantity if change.least is None else change.least
+    rule.max_quantity = rule.max_quantity if change.most is None else change.most

@@ -24,12 +24,12 @@ from engine.platform.values import Frozen
 from simulator.faults import LOOPBACK
 from simulator.venue import account_events, margin
 from simulator.venue.trading_account import Account, Holding
-from simulator.venue.venue import Exchange, exact
+from simulator.venue.venue import SimulatedVenue, to_decimal
 
 CONTROL: Final = "/_control/margin"
 
 
-class Change(Frozen):
+class MarginChange(Frozen):
     """What shall change; what is not named stays."""
 
     ignored: bool = False
@@ -37,56 +37,56 @@ class Change(Frozen):
     shown_only_held: bool = False
 
 
-def with_margin(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_margin_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front, and liquidations before every request."""
-    liquidations = Liquidations(exchange)
+    liquidator = Liquidator(venue)
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            liquidations.make()
+            liquidator.liquidate_due()
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-class Liquidations:
+class Liquidator:
     """Liquidates what is due, when that is switched on."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._seen_ms = exchange.clock.now_ms()
+    def __init__(self, venue: SimulatedVenue) -> None:
+        self._venue = venue
+        self._last_check_ms = venue.clock.now_ms()
 
-    def make(self) -> None:
+    def liquidate_due(self) -> None:
         """Looks at the prices since the last look."""
-        since_ms, self._seen_ms = self._seen_ms, self._exchange.clock.now_ms()
-        for user in self._exchange.users() if self._exchange.settings.liquidates else ():
-            account = self._exchange.account(user)
+        since_ms, self._last_check_ms = self._last_check_ms, self._venue.clock.now_ms()
+        for user in self._venue.users() if self._venue.settings.liquidates else ():
+            account = self._venue.account(user)
             for symbol in [name for name, held in account.holdings.items() if held.amount]:
-                if self._is_due(account, symbol, account.holding(symbol), min(since_ms, self._seen_ms)):
-                    account_events.liquidate(self._exchange, user, symbol)
-            self._exchange.keep(user, has_asked_only=False)
+                if self._is_due(account, symbol, account.holding(symbol), min(since_ms, self._last_check_ms)):
+                    account_events.liquidate(self._venue, user, symbol)
+            self._venue.save_account(user, is_read_only=False)
 
     def _is_due(self, account: Account, symbol: str, holding: Holding, since_ms: int) -> bool:
         if holding.margin_type != margin.ISOLATED:
-            return margin.is_cross_exhausted(account, self._exchange.price)
-        at, market = margin.liquidation_price(account, symbol, self._exchange.price), self._exchange.market(symbol)
-        since_ms = max(since_ms, min(holding.changed_ms, self._seen_ms))  # it was not held before
-        path = market.stretches(since_ms, self._seen_ms)
-        prices = [exact(price, market.decimals) for each in path for price in (each.first, each.last)]
+            return margin.is_cross_exhausted(account, self._venue.price)
+        at, market = margin.liquidation_price(account, symbol, self._venue.price), self._venue.market(symbol)
+        since_ms = max(since_ms, min(holding.changed_ms, self._last_check_ms))  # it was not held before
+        path = market.segments(since_ms, self._last_check_ms)
+        prices = [to_decimal(price, market.decimals) for each in path for price in (each.first, each.last)]
         return bool(at) and (min(prices) <= at if holding.amount > 0 else max(prices) >= at)
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            change = Change.model_validate_json(await request.body())
+            change = MarginChange.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
         for name in change.model_fields_set:
-            setattr(exchange.margin, name, getattr(change, name))
-    return JSONResponse(asdict(exchange.margin))
+            setattr(venue.margin_config, name, getattr(change, name))
+    return JSONResponse(asdict(venue.margin_config))

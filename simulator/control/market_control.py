@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.platform.values import Frozen
 from simulator.faults import LOOPBACK
-from simulator.venue.trading_account import Kind
-from simulator.venue.venue import Exchange
+from simulator.venue.trading_account import OrderKind
+from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/market"
 
 
-class Wish(Frozen):
+class MarketChange(Frozen):
     """What shall change; None leaves it."""
 
     symbol: str | None = None
@@ -32,57 +32,57 @@ class Wish(Frozen):
     fill_delay_s: float | None = Field(default=None, ge=0, le=86_400)
     weight_per_minute: int | None = Field(default=None, ge=0)
     fill_percent: Decimal | None = Field(default=None, gt=0, le=100)
-    refused_kinds: frozenset[Kind] | None = None
+    refused_kinds: frozenset[OrderKind] | None = None
 
 
-def with_control(app: ASGIApp, exchange: Exchange) -> ASGIApp:
+def with_market_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: Exchange) -> JSONResponse:
+async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            wish = Wish.model_validate_json(await request.body())
+            change = MarketChange.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if wish.symbol is not None and wish.symbol not in exchange.markets:
-            return JSONResponse({"error": f"no such symbol: {wish.symbol}"}, 400)
-        _fulfil(wish, exchange)
-    return JSONResponse(_state(exchange))
+        if change.symbol is not None and change.symbol not in venue.markets:
+            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
+        _apply_change(change, venue)
+    return JSONResponse(_state(venue))
 
 
-def _fulfil(wish: Wish, exchange: Exchange) -> None:
-    if wish.jump_percent is not None:
-        for symbol, market in exchange.markets.items():
-            if wish.symbol in (None, symbol):
-                market.jump(exchange.clock.now_ms(), wish.jump_percent)
-    if wish.fill_delay_s is not None:
-        exchange.fill_delay_ms = round(wish.fill_delay_s * 1_000)
-    if wish.weight_per_minute is not None:
-        exchange.meter.limit = wish.weight_per_minute
-    if wish.fill_percent is not None:
-        exchange.fill_percent = wish.fill_percent
-    if wish.refused_kinds is not None:
-        exchange.refused_kinds = wish.refused_kinds
+def _apply_change(change: MarketChange, venue: SimulatedVenue) -> None:
+    if change.jump_percent is not None:
+        for symbol, market in venue.markets.items():
+            if change.symbol in (None, symbol):
+                market.jump(venue.clock.now_ms(), change.jump_percent)
+    if change.fill_delay_s is not None:
+        venue.fill_delay_ms = round(change.fill_delay_s * 1_000)
+    if change.weight_per_minute is not None:
+        venue.meter.limit = change.weight_per_minute
+    if change.fill_percent is not None:
+        venue.fill_percent = change.fill_percent
+    if change.refused_kinds is not None:
+        venue.refused_kinds = change.refused_kinds
 
 
-def _state(exchange: Exchange) -> dict[str, Any]:
+def _state(venue: SimulatedVenue) -> dict[str, Any]:
     return {
-        "market_ms": exchange.clock.now_ms(),
-        "prices": {symbol: str(exchange.price(symbol)) for symbol in exchange.markets},
-        "fill_delay_s": exchange.fill_delay_ms / 1_000,
-        "fill_percent": float(exchange.fill_percent),
-        "refused_kinds": sorted(exchange.refused_kinds),
-        "weight_per_minute": exchange.meter.limit,
-        "weight_used": exchange.meter.used,
+        "market_ms": venue.clock.now_ms(),
+        "prices": {symbol: str(venue.price(symbol)) for symbol in venue.markets},
+        "fill_delay_s": venue.fill_delay_ms / 1_000,
+        "fill_percent": float(venue.fill_percent),
+        "refused_kinds": sorted(venue.refused_kinds),
+        "weight_per_minute": venue.meter.limit,
+        "weight_used": venue.meter.used,
     }

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 
 from simulator.faults import Faults, with_faults
 from simulator.groq import rule_model
-from simulator.groq.prefix_cache import PrefixCache, token_count
-from simulator.groq.quota import Limits, Quota, Refusal, duration
+from simulator.groq.prefix_cache import PrefixCache, count_tokens
+from simulator.groq.quota import Limits, Quota, QuotaExceeded, format_duration
 
 FINGERPRINT: Final = "sparky-simulator"
 HEALTH: Final = "/health"
@@ -37,7 +37,7 @@ DEFAULT_ANSWER_TOKENS: Final = 8_192
 MESSAGE_TOKENS: Final = 4
 
 
-class GroqRefusal(Exception):
+class GroqApiError(Exception):
     """``{"error": {"message", "type", "code"}}`` with a status."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
@@ -73,7 +73,7 @@ class ChatRequest(BaseModel):
         return "\n".join(f"{message.role}: {message.content}" for message in self.messages)
 
     @property
-    def most_answer_tokens(self) -> int:
+    def max_answer_tokens(self) -> int:
         return self.max_completion_tokens or self.max_tokens or DEFAULT_ANSWER_TOKENS
 
     @property
@@ -104,82 +104,82 @@ class Groq:
         """The body and the headers of a completion. Raises GroqRefusal."""
         self._check(request)
         now = self._clock()
-        prompt_tokens = token_count(request.prompt) + MESSAGE_TOKENS * len(request.messages)
-        cached = min(self._prefixes.seen(request.model, request.prompt), prompt_tokens)
-        answer = answered(request)
+        prompt_tokens = count_tokens(request.prompt) + MESSAGE_TOKENS * len(request.messages)
+        cached = min(self._prefixes.match_prefix(request.model, request.prompt), prompt_tokens)
+        answer = answer_request(request)
         quota = self.quotas[request.model]
         refusal = quota.admit(now, prompt_tokens - cached + answer.completion_tokens)
         if refusal is not None:
-            raise _beyond_limit(request.model, refusal, quota.headers(now))
-        return _body(request, answer, prompt_tokens, cached), quota.headers(now)
+            raise _rate_limit_error(request.model, refusal, quota.headers(now))
+        return _completion_body(request, answer, prompt_tokens, cached), quota.headers(now)
 
     def _check(self, request: ChatRequest) -> None:
         if request.model in DECOMMISSIONED:
             message = f"The model `{request.model}` has been decommissioned and is no longer supported."
-            raise GroqRefusal(400, "model_decommissioned", message)
+            raise GroqApiError(400, "model_decommissioned", message)
         if request.model not in self.models:
             message = f"The model `{request.model}` does not exist or you do not have access to it."
-            raise GroqRefusal(404, "model_not_found", message)
+            raise GroqApiError(404, "model_not_found", message)
         if request.reasoning_effort not in (None, *EFFORTS.get(request.model, ())):
             known = " or ".join(f"`{effort}`" for effort in EFFORTS.get(request.model, ()))
             message = f"`reasoning_effort` must be one of {known}" if known else "`reasoning_effort` is not supported"
-            raise GroqRefusal(400, "invalid_request_error", message, param="reasoning_effort")
+            raise GroqApiError(400, "invalid_request_error", message, param="reasoning_effort")
         if request.stream:
-            raise GroqRefusal(400, "invalid_request_error", "The stand-in does not stream.")
+            raise GroqApiError(400, "invalid_request_error", "The stand-in does not stream.")
         if request.format == "json_schema" and request.model not in SCHEMA_MODELS:
             message = "This model does not support response format `json_schema`."
-            raise GroqRefusal(400, "invalid_request_error", message, param="response_format")
+            raise GroqApiError(400, "invalid_request_error", message, param="response_format")
 
 
-def _beyond_limit(model: str, refusal: Refusal, headers: dict[str, str]) -> GroqRefusal:
+def _rate_limit_error(model: str, refusal: QuotaExceeded, headers: dict[str, str]) -> GroqApiError:
     """429 with the time to wait, or 413 where waiting does not help. No header tells of requests per minute, nor of
     tokens per day."""
     kind = "tokens" if "token" in refusal.kind else "requests"
     where = f"for model `{model}` in organization `org_simulated` service tier `on_demand` on {refusal.kind}"
     if refusal.exceeds_limit_alone:
         message = f"Request too large {where}: Limit {refusal.limit}, Requested {refusal.wanted}, please reduce it."
-        return GroqRefusal(413, "rate_limit_exceeded", message, kind=kind, headers=headers)
+        return GroqApiError(413, "rate_limit_exceeded", message, kind=kind, headers=headers)
     message = (
         f"Rate limit reached {where}: Limit {refusal.limit}, Used {refusal.used}, Requested {refusal.wanted}. "
-        f"Please try again in {duration(refusal.retry_after_s)}."
+        f"Please try again in {format_duration(refusal.retry_after_s)}."
     )
     wait = {"retry-after": str(int(refusal.retry_after_s) + 1)}
-    return GroqRefusal(429, "rate_limit_exceeded", message, kind=kind, headers={**wait, **headers})
+    return GroqApiError(429, "rate_limit_exceeded", message, kind=kind, headers={**wait, **headers})
 
 
-def answered(request: ChatRequest) -> Answer:
+def answer_request(request: ChatRequest) -> Answer:
     """The rule's decision in the wanted format, cut at the wanted number of tokens as a model's would be."""
-    decision = rule_model.answer(request.prompt)
+    decision = rule_model.answer_prompt(request.prompt)
     if request.format == "json_schema":
-        decision = _by_schema(decision, (request.response_format or {}).get("json_schema"))
+        decision = _fit_schema(decision, (request.response_format or {}).get("json_schema"))
     text = json.dumps(decision)
     effort = request.reasoning_effort or DEFAULT_EFFORT.get(request.model, "none")
     reasoning = REASONING_TOKENS[effort]
-    wanted, most = reasoning + token_count(text), request.most_answer_tokens
+    wanted, most = reasoning + count_tokens(text), request.max_answer_tokens
     if wanted <= most:
         return Answer(text, "stop", wanted, reasoning)
     cut = text.encode()[: max(0, most - reasoning) * 4].decode("utf-8", "ignore")
     if request.format != "text":
         message = "Failed to generate JSON: max completion tokens reached before generating a valid document."
-        raise GroqRefusal(400, "json_validate_failed", message, failed_generation=cut)
+        raise GroqApiError(400, "json_validate_failed", message, failed_generation=cut)
     return Answer(cut, "length", most, min(reasoning, most))
 
 
-def _by_schema(decision: dict[str, Any], given: Any) -> dict[str, Any]:
+def _fit_schema(decision: dict[str, Any], given: Any) -> dict[str, Any]:
     """The decision with exactly the schema's properties, null where the rule has none. Strict schemas are checked as
     Groq checks them: every property required, nothing else allowed."""
     schema = given.get("schema") if isinstance(given, dict) else None
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(schema, dict) or not isinstance(properties, dict):
-        raise GroqRefusal(400, "invalid_request_error", "response_format.json_schema.schema must be an object schema")
+        raise GroqApiError(400, "invalid_request_error", "response_format.json_schema.schema must be an object schema")
     is_closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(properties)
     if given.get("strict") and not is_closed:
         message = "strict schemas need additionalProperties:false and every property in `required`"
-        raise GroqRefusal(400, "invalid_request_error", message, param="response_format")
+        raise GroqApiError(400, "invalid_request_error", message, param="response_format")
     return {name: decision.get(name) for name in properties}
 
 
-def _body(request: ChatRequest, answer: Answer, prompt_tokens: int, cached: int) -> dict[str, Any]:
+def _completion_body(request: ChatRequest, answer: Answer, prompt_tokens: int, cached: int) -> dict[str, Any]:
     created = int(time.time())
     message = {"role": "assistant", "content": answer.text}
     seconds = {"queue_time": 0.0, "prompt_time": 0.0, "completion_time": 0.0, "total_time": 0.0}
@@ -209,7 +209,7 @@ def create_groq(groq: Groq, api_key: str | None = None, faults: Faults | None = 
     def check_key(request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key or (api_key is not None and key != api_key):
-            raise GroqRefusal(401, "invalid_api_key", "Invalid API Key")
+            raise GroqApiError(401, "invalid_api_key", "Invalid API Key")
 
     @app.post("/openai/v1/chat/completions")
     async def chat_completions(request: Request) -> JSONResponse:
@@ -217,33 +217,33 @@ def create_groq(groq: Groq, api_key: str | None = None, faults: Faults | None = 
         try:
             wanted = ChatRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            raise GroqRefusal(400, "invalid_request_error", _first_fault(error)) from error
+            raise GroqApiError(400, "invalid_request_error", _first_error(error)) from error
         body, headers = groq.complete(wanted)
         return JSONResponse(body, headers={"x-request-id": body["x_groq"]["id"], **headers})
 
     @app.get("/openai/v1/models")
     async def models(request: Request) -> JSONResponse:
         check_key(request)
-        return JSONResponse({"object": "list", "data": [_model(name) for name in groq.models]})
+        return JSONResponse({"object": "list", "data": [_model_row(name) for name in groq.models]})
 
     @app.get(HEALTH)
     async def health() -> JSONResponse:
         return JSONResponse({"status": "ok", "models": len(groq.models)})
 
-    @app.exception_handler(GroqRefusal)
-    async def refusal(_: Request, error: GroqRefusal) -> JSONResponse:
+    @app.exception_handler(GroqApiError)
+    async def handle_api_error(_: Request, error: GroqApiError) -> JSONResponse:
         headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **error.headers}
         return JSONResponse(error.body, error.status, headers)
 
     return with_faults(app, faults or Faults())
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     return f"'{'.'.join(str(part) for part in first['loc'])}' : {first['msg']}"
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model_row(name: str) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",

@@ -6,10 +6,10 @@ from typing import Final
 
 BYTES_PER_TOKEN: Final = 4
 BLOCK_TOKENS: Final = 128
-KEPT_BLOCKS: Final = 20_000
+MAX_BLOCKS: Final = 20_000
 
 
-def token_count(text: str) -> int:
+def count_tokens(text: str) -> int:
     """Four bytes of UTF-8 a token, rounded up. Rough: real tokenizers spend more on numbers."""
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
@@ -20,7 +20,7 @@ class PrefixCache:
     def __init__(self) -> None:
         self._blocks: OrderedDict[bytes, None] = OrderedDict()
 
-    def seen(self, model: str, prompt: str) -> int:
+    def match_prefix(self, model: str, prompt: str) -> int:
         """Tokens of the longest beginning seen before, in whole blocks; remembers all of `prompt`."""
         size, raw = BLOCK_TOKENS * BYTES_PER_TOKEN, prompt.encode()
         chain = hashlib.blake2b(model.encode(), digest_size=16)
@@ -35,6 +35,6 @@ class PrefixCache:
         known = block in self._blocks
         self._blocks[block] = None
         self._blocks.move_to_end(block)
-        if len(self._blocks) > KEPT_BLOCKS:
+        if len(self._blocks) > MAX_BLOCKS:
             self._blocks.popitem(last=False)
         return known

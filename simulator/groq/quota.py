@@ -22,7 +22,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class QuotaExceeded:
     """Which limit a request would break, what it is, and when there is room again."""
 
     kind: str  # "requests per minute (RPM)" and the like
@@ -38,14 +38,14 @@ class Refusal:
 
 
 @dataclass
-class Window:
+class SlidingWindow:
     """A sum over the last `span_s` seconds: what was used comes back exactly `span_s` later."""
 
     span_s: float
     entries: deque[tuple[float, int]] = field(default_factory=deque)
     total: int = 0
 
-    def used(self, now: float) -> int:
+    def usage(self, now: float) -> int:
         while self.entries and self.entries[0][0] <= now - self.span_s:
             self.total -= self.entries.popleft()[1]
         return self.total
@@ -68,12 +68,12 @@ class Quota:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.minute = Window(MINUTE_S)
-        self.day = Window(DAY_S)
-        self.tokens = Window(MINUTE_S)
-        self.day_tokens = Window(DAY_S)
+        self.minute = SlidingWindow(MINUTE_S)
+        self.day = SlidingWindow(DAY_S)
+        self.tokens = SlidingWindow(MINUTE_S)
+        self.day_tokens = SlidingWindow(DAY_S)
 
-    def admit(self, now: float, tokens: int) -> Refusal | None:
+    def admit(self, now: float, tokens: int) -> QuotaExceeded | None:
         """Counts a request of about `tokens`, or says which limit refuses it (and counts nothing)."""
         checks = (
             ("requests per minute (RPM)", self.minute, self.limits.rpm, 1),
@@ -82,27 +82,27 @@ class Quota:
             ("tokens per day (TPD)", self.day_tokens, self.limits.tpd, tokens),
         )
         for kind, window, limit, amount in checks:
-            used = window.used(now)
+            used = window.usage(now)
             if used + amount > limit:
-                return Refusal(kind, limit, used, amount, window.wait_s(now, used + amount - limit))
+                return QuotaExceeded(kind, limit, used, amount, window.wait_s(now, used + amount - limit))
         for _, window, _, amount in checks:
             window.add(now, amount)
         return None
 
     def headers(self, now: float) -> dict[str, str]:
         """`requests` speak of the day, `tokens` of the minute, `reset` is a duration such as ``2m59.56s``."""
-        requests, tokens = self.day.used(now), self.tokens.used(now)
+        requests, tokens = self.day.usage(now), self.tokens.usage(now)
         return {
             "x-ratelimit-limit-requests": str(self.limits.rpd),
             "x-ratelimit-remaining-requests": str(max(0, self.limits.rpd - requests)),
-            "x-ratelimit-reset-requests": duration(DAY_S * requests / self.limits.rpd),
+            "x-ratelimit-reset-requests": format_duration(DAY_S * requests / self.limits.rpd),
             "x-ratelimit-limit-tokens": str(self.limits.tpm),
             "x-ratelimit-remaining-tokens": str(max(0, self.limits.tpm - tokens)),
-            "x-ratelimit-reset-tokens": duration(MINUTE_S * tokens / self.limits.tpm),
+            "x-ratelimit-reset-tokens": format_duration(MINUTE_S * tokens / self.limits.tpm),
         }
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """As Groq writes it: ``7.66s``, ``2m59.56s``, ``1h2m3s``."""
     minutes, rest = divmod(round(seconds, 2), 60)
     hours, minutes = divmod(int(minutes), 60)

@@ -29,7 +29,7 @@ RSI_EXTREME: Final = 25.0
 
 
 @dataclass(frozen=True)
-class View:
+class SymbolView:
     """One symbol as the rule sees it: everything signed so that positive speaks for LONG."""
 
     symbol: str
@@ -38,13 +38,13 @@ class View:
     momentum: float
 
 
-def answer(prompt: str) -> dict[str, Any]:
+def answer_prompt(prompt: str) -> dict[str, Any]:
     """The decision for the last market block in `prompt`, in the fields of the product's answer schema."""
-    block = read_block(prompt)
-    return _hold("", "no market block in the prompt") if block is None else decide(block)
+    block = parse_market_block(prompt)
+    return _build_hold("", "no market block in the prompt") if block is None else decide(block)
 
 
-def read_block(prompt: str) -> dict[str, Any] | None:
+def parse_market_block(prompt: str) -> dict[str, Any] | None:
     """The JSON object between the last ``<market>`` and ``</market>``; None when there is none."""
     start = prompt.rfind("<market>")
     match = BLOCK.search(prompt, start) if start >= 0 else None
@@ -61,29 +61,31 @@ def decide(block: Mapping[str, Any]) -> dict[str, Any]:
     profile = str(block.get("risk_profile"))
     profile = profile if profile in SHARE else "balanced"
     held = {str(row.get("symbol")): str(row.get("side")).upper() == "LONG" for row in block.get("positions") or []}
-    views = [view for row in block.get("symbols") or [] if (view := _view(row)) is not None]
+    views = [view for row in block.get("symbols") or [] if (view := _parse_view(row)) is not None]
     for view in views:
-        if view.symbol in held and _wants_out(profile, view, is_long=held[view.symbol]):
-            return _decision("CLOSE", view.symbol, 0, 0.9, f"{_words(view)}, the {_side(held[view.symbol])} is done")
+        if view.symbol in held and _should_exit(profile, view, is_long=held[view.symbol]):
+            return _build_decision(
+                "CLOSE", view.symbol, 0, 0.9, f"{_describe_view(view)}, the {_side_name(held[view.symbol])} is done"
+            )
     if (block.get("limits") or {}).get("entries_allowed") is False:
-        return _hold(_first_symbol(block), "no entries are allowed")
+        return _build_hold(_first_symbol(block), "no entries are allowed")
     entries = [(abs(distance), distance, view) for view in views if (distance := _distance(profile, view))]
     entries = [entry for entry in entries if entry[2].symbol not in held]
     if not entries:
-        return _hold(_first_symbol(block), _reason(views))
-    return _entry(block, profile, *max(entries, key=lambda entry: entry[0])[1:])
+        return _build_hold(_first_symbol(block), _hold_reason(views))
+    return _build_entry(block, profile, *max(entries, key=lambda entry: entry[0])[1:])
 
 
-def _entry(block: Mapping[str, Any], profile: str, distance: float, view: View) -> dict[str, Any]:
+def _build_entry(block: Mapping[str, Any], profile: str, distance: float, view: SymbolView) -> dict[str, Any]:
     most = float((block.get("limits") or {}).get("max_position_usd") or 0)
     confidence = round(0.65 + 0.3 * min(abs(distance), 1.0), 2)
     action = "LONG" if distance > 0 else "SHORT"
     stop, profit = STOP_AND_PROFIT_PERCENT[profile]
-    decision = _decision(action, view.symbol, round(most * SHARE[profile], 2), confidence, _words(view))
+    decision = _build_decision(action, view.symbol, round(most * SHARE[profile], 2), confidence, _describe_view(view))
     return decision | {"stop_loss_percent": stop, "take_profit_percent": profit}
 
 
-def _distance(profile: str, view: View) -> float:
+def _distance(profile: str, view: SymbolView) -> float:
     """How far the market is beyond the profile's threshold: positive for LONG, negative for SHORT, 0 for neither."""
     if profile == "conservative":
         sold, bought = RSI_LOW - view.rsi, view.rsi - (100 - RSI_LOW)
@@ -95,14 +97,14 @@ def _distance(profile: str, view: View) -> float:
     return 5 * view.momentum / 2
 
 
-def _wants_out(profile: str, view: View, *, is_long: bool) -> bool:
+def _should_exit(profile: str, view: SymbolView, *, is_long: bool) -> bool:
     if profile == "conservative":
         rsi = view.rsi if is_long else 100 - view.rsi
         return rsi > RSI_MIDDLE or rsi < RSI_EXTREME
     return view.momentum < 0 if is_long else view.momentum > 0
 
 
-def _view(row: Mapping[str, Any]) -> View | None:
+def _parse_view(row: Mapping[str, Any]) -> SymbolView | None:
     shown = row.get("indicators") or {}
     names = ("rsi_14", "ema_12", "ema_26", "macd_histogram", "atr_14")
     values = [shown.get(name) for name in names]
@@ -110,18 +112,18 @@ def _view(row: Mapping[str, Any]) -> View | None:
     if len(known) < len(names) or not known[-1]:
         return None
     rsi, fast, slow, histogram, atr = known
-    return View(str(row.get("symbol")), rsi, (fast - slow) / atr, histogram / atr)
+    return SymbolView(str(row.get("symbol")), rsi, (fast - slow) / atr, histogram / atr)
 
 
-def _words(view: View) -> str:
+def _describe_view(view: SymbolView) -> str:
     return f"RSI {view.rsi:.0f}, trend {view.trend:+.2f} and momentum {view.momentum:+.2f} ATR"
 
 
-def _reason(views: Sequence[View]) -> str:
-    return f"nothing to do at {_words(views[0])}" if views else "indicators are warming up"
+def _hold_reason(views: Sequence[SymbolView]) -> str:
+    return f"nothing to do at {_describe_view(views[0])}" if views else "indicators are warming up"
 
 
-def _side(is_long: bool) -> str:  # noqa: FBT001 - it only names its argument
+def _side_name(is_long: bool) -> str:  # noqa: FBT001 - it only names its argument
     return "long" if is_long else "short"
 
 
@@ -130,11 +132,11 @@ def _first_symbol(block: Mapping[str, Any]) -> str:
     return str(rows[0].get("symbol", ""))
 
 
-def _hold(symbol: str, reason: str) -> dict[str, Any]:
-    return _decision("HOLD", symbol, 0, 0.5, reason)
+def _build_hold(symbol: str, reason: str) -> dict[str, Any]:
+    return _build_decision("HOLD", symbol, 0, 0.5, reason)
 
 
-def _decision(action: str, symbol: str, size_usd: float, confidence: float, reason: str) -> dict[str, Any]:
+def _build_decision(action: str, symbol: str, size_usd: float, confidence: float, reason: str) -> dict[str, Any]:
     return {
         "action": action,
         "symbol": symbol,

@@ -12,14 +12,14 @@ from engine.platform.errors import BadConfiguration
 from simulator.market.candles import MINUTE_MS, FileSeries
 
 HEADER: Final = ["open_time_ms", "open", "high", "low", "close", "volume"]
-SHORTEST: Final = 101  # 100 candles of history and one to trade on
+MIN_CANDLES: Final = 101  # 100 candles of history and one to trade on
 
 
 class LineError(Exception):
     """What is wrong with one line."""
 
 
-def symbol_of(path: Path) -> str:
+def symbol_from_name(path: Path) -> str:
     """The symbol that the file's name begins with: ``BTCUSDT-1m-2023-03.csv`` holds BTCUSDT."""
     match = re.match(r"([A-Z0-9]{2,20}(?:USDT|USDC|USD))(?:[^A-Z0-9].*)?$", path.stem)
     if match is None:
@@ -36,18 +36,18 @@ def read_candles(path: Path) -> FileSeries:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _series(path, csv.reader(file))
+            return _parse_series(path, csv.reader(file))
     except OSError as error:
         raise BadConfiguration(f"{path}: the candles cannot be read: {error.strerror}.") from error
 
 
-def _series(path: Path, rows: Any) -> FileSeries:  # csv has no public name for the type of its reader
+def _parse_series(path: Path, rows: Any) -> FileSeries:  # csv has no public name for the type of its reader
     candles: list[Candle] = []
     decimals = 0
     try:
         _check_header(next(rows, []))
         for row in rows:
-            candles.append(_candle(row, candles[-1] if candles else None))
+            candles.append(_parse_candle(row, candles[-1] if candles else None))
             decimals = max(decimals, *(len(text.partition(".")[2]) for text in row[1:5]))
         _check_length(len(candles))
     except LineError as fault:
@@ -58,8 +58,8 @@ def _series(path: Path, rows: Any) -> FileSeries:  # csv has no public name for 
 
 
 def _check_length(length: int) -> None:
-    if length < SHORTEST:
-        raise LineError(f"the file ends after {length} candles; at least {SHORTEST} are needed")
+    if length < MIN_CANDLES:
+        raise LineError(f"the file ends after {length} candles; at least {MIN_CANDLES} are needed")
 
 
 def _check_header(row: list[str]) -> None:
@@ -67,21 +67,21 @@ def _check_header(row: list[str]) -> None:
         raise LineError(f"the header must be {','.join(HEADER)}")
 
 
-def _candle(row: list[str], before: Candle | None) -> Candle:
+def _parse_candle(row: list[str], before: Candle | None) -> Candle:
     if len(row) != len(HEADER):
         raise LineError(f"{len(row)} fields where {len(HEADER)} are needed")
     try:
         candle = Candle(int(row[0]), *(float(text) for text in row[1:]))
     except ValueError:
-        raise LineError(f"not a number: {_not_a_number(row)!r}") from None
-    for fault in _faults(candle):
+        raise LineError(f"not a number: {_find_non_number(row)!r}") from None
+    for fault in _find_faults(candle):
         raise LineError(fault)
     if before is not None:
         _check_step(candle.open_time_ms - before.open_time_ms)
     return candle
 
 
-def _not_a_number(row: list[str]) -> str:
+def _find_non_number(row: list[str]) -> str:
     for index, text in enumerate(row):
         try:
             (int if index == 0 else float)(text)
@@ -90,7 +90,7 @@ def _not_a_number(row: list[str]) -> str:
     return ""
 
 
-def _faults(candle: Candle) -> Iterator[str]:
+def _find_faults(candle: Candle) -> Iterator[str]:
     if not all(math.isfinite(value) for value in candle):
         yield "a value is not finite"
     if min(candle[1:5]) <= 0:

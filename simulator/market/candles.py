@@ -9,7 +9,7 @@ from engine.domain.market import Candle
 
 MINUTE_MS: Final = 60_000
 DAY_MINUTES: Final = 1_440
-KEPT_DAYS: Final = 8
+CACHED_DAYS: Final = 8
 
 
 class Series(Protocol):
@@ -53,7 +53,7 @@ class SyntheticSeries:
         self._volatility = volatility
         self.decimals = decimals
         self.end_ms: int | None = None
-        self._day = functools.lru_cache(maxsize=KEPT_DAYS)(self._generated)
+        self._day = functools.lru_cache(maxsize=CACHED_DAYS)(self._generate_day)
 
     def candle(self, open_time_ms: int) -> Candle:
         day, minute = divmod(open_time_ms // MINUTE_MS, DAY_MINUTES)
@@ -62,9 +62,9 @@ class SyntheticSeries:
     def _level(self, day: int) -> float:
         return math.log(self._base) + random.Random(f"{self._name}:level:{day}").gauss(0, 0.04)  # noqa: S311 - a market
 
-    def _generated(self, day: int) -> list[Candle]:
+    def _generate_day(self, day: int) -> list[Candle]:
         rng = random.Random(f"{self._name}:day:{day}")  # noqa: S311 - a market
-        steps = [rng.gauss(0, self._volatility * _swell(minute)) for minute in range(DAY_MINUTES)]
+        steps = [rng.gauss(0, self._volatility * _volatility_factor(minute)) for minute in range(DAY_MINUTES)]
         drift = (self._level(day + 1) - self._level(day) - math.fsum(steps)) / DAY_MINUTES
         level, before, candles = self._level(day), round(math.exp(self._level(day)), self.decimals), []
         for minute, step in enumerate(steps):
@@ -83,11 +83,11 @@ class SyntheticSeries:
         return Candle(open_time_ms, opened, high, low, close, volume)
 
 
-def _swell(minute: int) -> float:
+def _volatility_factor(minute: int) -> float:
     return 1 + 0.5 * math.sin(4 * math.pi * minute / DAY_MINUTES)
 
 
-def synthetic(seed: int) -> dict[str, Series]:
+def synthetic_series(seed: int) -> dict[str, Series]:
     """The three markets that exist when no file is named; volatilities per minute are about those of the real ones."""
     return {
         "BTCUSDT": SyntheticSeries(seed, "BTCUSDT", 65_000.0, 0.0006, 1),

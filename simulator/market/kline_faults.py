@@ -25,53 +25,53 @@ class KlineFault:
     def is_missing(self, open_ms: int) -> bool:
         return open_ms in self.missing or (self.missing_from_ms is not None and open_ms >= self.missing_from_ms)
 
-    def most_missing(self, now_ms: int, length_ms: int) -> int:
+    def max_missing(self, now_ms: int, length_ms: int) -> int:
         """How many of the candles until `now_ms` are missing at most."""
         since_ms = now_ms + 1 if self.missing_from_ms is None else self.missing_from_ms
         return len(self.missing) + max(0, (now_ms - since_ms) // length_ms + 1)
 
-    def told(self, row: Row) -> list[Row]:
+    def apply(self, row: Row) -> list[Row]:
         """The rows that are told for a true one."""
         open_ms = row[0]
         if self.is_missing(open_ms):
             return []
-        found = [_quiet(row) if open_ms in self.quiet else row]
+        found = [_make_quiet(row) if open_ms in self.quiet else row]
         if open_ms in self.repeated:
             found = [*found, *found]
         if open_ms in self.half_told:
-            found = [_half(row), *found]
+            found = [_make_half(row), *found]
         if open_ms in self.half_told_last:
-            found = [*found, _half(row)]
+            found = [*found, _make_half(row)]
         if open_ms in self.broken:
-            found = [_broken(each, self.broken[open_ms]) for each in found]
+            found = [_make_broken(each, self.broken[open_ms]) for each in found]
         return [[open_ms + self.shifted_ms.get(open_ms, 0), *each[1:]] for each in found]
 
 
-def with_faults(rows: Sequence[Row], faults: Sequence[KlineFault]) -> list[Row]:
+def apply_faults(rows: Sequence[Row], faults: Sequence[KlineFault]) -> list[Row]:
     """`rows`, oldest first, as they are told with `faults`."""
     found = [list(row) for row in rows]
     for fault in faults:
-        found = _ordered([told for row in found for told in fault.told(row)], fault.order)
+        found = _reorder([told for row in found for told in fault.apply(row)], fault.order)
     return found
 
 
-def _ordered(rows: list[Row], order: str | None) -> list[Row]:
+def _reorder(rows: list[Row], order: str | None) -> list[Row]:
     if order == "mixed":
         return [*rows[1::2], *rows[::2]]
     return rows[::-1] if order == "newest_first" else rows
 
 
-def _quiet(row: Row) -> Row:
+def _make_quiet(row: Row) -> Row:
     """A candle in which nothing was traded: all prices are its open."""
     return [row[0], *[row[1]] * 4, "0", *row[6:]]
 
 
-def _half(row: Row) -> Row:
+def _make_half(row: Row) -> Row:
     """The candle as it may have looked before anything but its first trade was told."""
     return [row[0], *[row[1]] * 4, str(float(row[5]) / 2), *row[6:]]
 
 
-def _broken(row: Row, kind: str) -> Row:
+def _make_broken(row: Row, kind: str) -> Row:
     found = list(row)
     if kind == "high_null":
         found[2] = None

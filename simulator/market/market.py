@@ -13,7 +13,7 @@ from simulator.market.candles import DAY_MINUTES, MINUTE_MS, Series
 
 HISTORY_MINUTES: Final = 100
 SPREAD: Final = 0.0001  # 1 basis point between bid and ask
-LEG_MS: Final = MINUTE_MS // 3  # between two corners of a candle
+SEGMENT_MS: Final = MINUTE_MS // 3  # between two corners of a candle
 LATEST_MS: Final = 2**62
 
 
@@ -39,7 +39,7 @@ class MarketClock:
         return now_ms if self._end_ms is None else min(now_ms, self._end_ms)
 
 
-def start_of(series: Series, wanted_ms: int) -> int:
+def market_start_ms(series: Series, wanted_ms: int) -> int:
     """Where the clock starts: in a file after a day (100 candles if it is shorter than two days), else `wanted_ms`."""
     if series.end_ms is None:
         return wanted_ms
@@ -59,21 +59,21 @@ def corners(candle: Candle) -> tuple[float, float, float, float]:
 def price_within(candle: Candle, fraction: float) -> float:
     """The price when `fraction` (0 to 1) of the candle's time has passed, straight from corner to corner."""
     path = corners(candle)
-    leg = min(int(fraction * 3), 2)
-    part = fraction * 3 - leg
-    here, there = path[leg], path[leg + 1]
+    segment = min(int(fraction * 3), 2)
+    part = fraction * 3 - segment
+    here, there = path[segment], path[segment + 1]
     price = here + (there - here) * part
     return min(max(price, min(here, there)), max(here, there))  # rounding must not pass a corner
 
 
-def so_far(candle: Candle, fraction: float) -> Candle:
+def partial_candle(candle: Candle, fraction: float) -> Candle:
     """The candle as it looks while it forms."""
     passed = [*corners(candle)[: min(int(fraction * 3), 2) + 1], price_within(candle, fraction)]
     volume = round(candle.volume * fraction, 8)
     return Candle(candle.open_time_ms, candle.open, max(passed), min(passed), passed[-1], volume)
 
 
-def merged(candles: list[Candle]) -> Candle:
+def merge_candles(candles: list[Candle]) -> Candle:
     """One longer candle out of consecutive ones."""
     first, last = candles[0], candles[-1]
     high, low = max(c.high for c in candles), min(c.low for c in candles)
@@ -81,7 +81,7 @@ def merged(candles: list[Candle]) -> Candle:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class PriceSegment:
     """A straight part of the price's path. A jump lies between two of them."""
 
     since_ms: int
@@ -104,13 +104,13 @@ class Market:
         # One lot is worth ten to a hundred dollars: 0.001 BTC, 0.01 SOL, whole coins below ten dollars.
         self.lot_decimals = min(3, max(0, math.ceil(math.log10(series.candle(series.start_ms).open)) - 1))
         # As many lots as are worth ten million dollars and a million at least, in round numbers.
-        self.most_quantity = 10 ** max(6, 7 - math.floor(math.log10(series.candle(series.start_ms).open)))
+        self.max_quantity = 10 ** max(6, 7 - math.floor(math.log10(series.candle(series.start_ms).open)))
         self._jumps: list[tuple[int, float]] = []  # when, and the factor from then on
         self._halts: list[tuple[int, int]] = []  # from and until when
-        self._day_until = functools.lru_cache(maxsize=2)(self._merged_day)
+        self._day_until = functools.lru_cache(maxsize=2)(self._merge_day)
 
     def price(self, now_ms: int) -> float:
-        return round(self._unrounded(now_ms, now_ms), self.decimals)
+        return round(self._exact_price(now_ms, now_ms), self.decimals)
 
     def jump(self, now_ms: int, percent: float) -> None:
         """From `now_ms`, which is not before any earlier jump, on the price is `percent` higher than it would be."""
@@ -119,7 +119,7 @@ class Market:
 
     def halt(self, now_ms: int) -> None:
         """From `now_ms`, which is not before any earlier halt, on nothing is traded. Twice is once."""
-        if self.traded_ms(now_ms) == now_ms and (not self._halts or self._halts[-1] != (now_ms, LATEST_MS)):
+        if self.last_trade_ms(now_ms) == now_ms and (not self._halts or self._halts[-1] != (now_ms, LATEST_MS)):
             self._halts.append((now_ms, LATEST_MS))
 
     def resume(self, now_ms: int) -> None:
@@ -128,21 +128,21 @@ class Market:
             self._halts[-1] = (self._halts[-1][0], now_ms)
             self._day_until.cache_clear()
 
-    def traded_ms(self, now_ms: int) -> int:
+    def last_trade_ms(self, now_ms: int) -> int:
         """The last moment until `now_ms` at which the market traded: itself, or when the halt under way began."""
         return next((since_ms for since_ms, until_ms in self._halts if since_ms <= now_ms < until_ms), now_ms)
 
-    def stretches(self, since_ms: int, until_ms: int) -> Iterator[Stretch]:
+    def segments(self, since_ms: int, until_ms: int) -> Iterator[PriceSegment]:
         """The price's path from `since_ms` to `until_ms` in order, both included, and a jump at `until_ms` too."""
         bends = {since_ms, until_ms, *(at_ms for at_ms, _ in self._jumps if since_ms < at_ms <= until_ms)}
         bends |= {at_ms for halt in self._halts for at_ms in halt if since_ms < at_ms < until_ms}
-        bends |= set(range(since_ms - since_ms % LEG_MS + LEG_MS, until_ms, LEG_MS))
+        bends |= set(range(since_ms - since_ms % SEGMENT_MS + SEGMENT_MS, until_ms, SEGMENT_MS))
         times = sorted(bends)
         for at_ms, next_ms in zip(times, [*times[1:], until_ms], strict=True):
-            first, last = self._unrounded(at_ms, at_ms), self._unrounded(next_ms, at_ms)
-            yield Stretch(at_ms, next_ms, round(first, self.decimals), round(last, self.decimals))
+            first, last = self._exact_price(at_ms, at_ms), self._exact_price(next_ms, at_ms)
+            yield PriceSegment(at_ms, next_ms, round(first, self.decimals), round(last, self.decimals))
 
-    def book(self, now_ms: int) -> tuple[float, float]:
+    def bid_ask(self, now_ms: int) -> tuple[float, float]:
         """Best bid and ask: half a spread, and at least half a tick, around the price."""
         price = self.price(now_ms)
         half = max(price * SPREAD / 2, self.tick / 2)
@@ -160,39 +160,39 @@ class Market:
         traded = (open_ms for open_ms in opens if not self._is_halted(open_ms, open_ms + length_ms))
         return [self._candle(open_ms, minutes, now_ms) for open_ms in itertools.islice(traded, limit)][::-1]
 
-    def day(self, now_ms: int) -> Candle:
+    def last_24h(self, now_ms: int) -> Candle:
         """The last 24 hours, or as many as there are, as one candle."""
-        now_ms = self.traded_ms(now_ms)
+        now_ms = self.last_trade_ms(now_ms)
         newest = self.candles(now_ms, 1, 1)[-1]
         before = self._day_until(newest.open_time_ms)
-        return newest if before is None else merged([before, newest])
+        return newest if before is None else merge_candles([before, newest])
 
-    def _merged_day(self, until_ms: int) -> Candle | None:
+    def _merge_day(self, until_ms: int) -> Candle | None:
         since_ms = max(until_ms - (DAY_MINUTES - 1) * MINUTE_MS, self.series.start_ms)
         minutes = self._minutes(since_ms, until_ms - MINUTE_MS, until_ms)
-        return merged(minutes) if minutes else None
+        return merge_candles(minutes) if minutes else None
 
     def _last_open_ms(self) -> int:
         end_ms = self.series.end_ms
         return LATEST_MS if end_ms is None else end_ms - MINUTE_MS
 
-    def _unrounded(self, at_ms: int, scaled_as_ms: int) -> float:
+    def _exact_price(self, at_ms: int, scaled_as_ms: int) -> float:
         """The price at `at_ms`, with the jumps until `scaled_as_ms`, and as it was before a halt that lasts then."""
-        traded_ms = self.traded_ms(scaled_as_ms)
-        candle, fraction = self._current(at_ms if traded_ms == scaled_as_ms else min(at_ms, traded_ms))
-        return price_within(candle, fraction) * self._factor(scaled_as_ms)
+        traded_ms = self.last_trade_ms(scaled_as_ms)
+        candle, fraction = self._candle_at(at_ms if traded_ms == scaled_as_ms else min(at_ms, traded_ms))
+        return price_within(candle, fraction) * self._jump_factor(scaled_as_ms)
 
-    def _factor(self, at_ms: int) -> float:
+    def _jump_factor(self, at_ms: int) -> float:
         return math.prod(factor for since_ms, factor in self._jumps if since_ms <= at_ms)
 
-    def _current(self, now_ms: int) -> tuple[Candle, float]:
+    def _candle_at(self, now_ms: int) -> tuple[Candle, float]:
         open_ms = min(now_ms - now_ms % MINUTE_MS, self._last_open_ms())
         return self.series.candle(open_ms), min((now_ms - open_ms) / MINUTE_MS, 1.0)
 
     def _candle(self, open_ms: int, minutes: int, now_ms: int) -> Candle:
         last_ms = min(open_ms + (minutes - 1) * MINUTE_MS, now_ms - now_ms % MINUTE_MS, self._last_open_ms())
         parts = self._minutes(open_ms, last_ms, now_ms)
-        return parts[0] if minutes == 1 else merged(parts)
+        return parts[0] if minutes == 1 else merge_candles(parts)
 
     def _minutes(self, first_ms: int, last_ms: int, now_ms: int) -> list[Candle]:
         """The minutes in which there was trade, from the one that opens at `first_ms` to that at `last_ms`."""
@@ -207,15 +207,15 @@ class Market:
         candle = self.series.candle(open_ms)
         is_cut = any(since_ms < open_ms + MINUTE_MS and open_ms < until_ms for since_ms, until_ms in self._halts)
         if is_cut or (self._jumps and self._jumps[0][0] < open_ms + MINUTE_MS):
-            return self._jumped(candle, min(now_ms, open_ms + MINUTE_MS - 1))
+            return self._candle_with_jumps(candle, min(now_ms, open_ms + MINUTE_MS - 1))
         if now_ms >= open_ms + MINUTE_MS:
             return candle
-        formed = so_far(candle, (now_ms - open_ms) / MINUTE_MS)
+        formed = partial_candle(candle, (now_ms - open_ms) / MINUTE_MS)
         high, low = round(formed.high, self.decimals), round(formed.low, self.decimals)
         return formed._replace(high=high, low=low, close=round(formed.close, self.decimals))
 
-    def _jumped(self, candle: Candle, until_ms: int) -> Candle:
-        path = list(self.stretches(candle.open_time_ms, until_ms))
+    def _candle_with_jumps(self, candle: Candle, until_ms: int) -> Candle:
+        path = list(self.segments(candle.open_time_ms, until_ms))
         prices = [price for stretch in path for price in (stretch.first, stretch.last)]
         volume = round(candle.volume * min(1.0, (until_ms + 1 - candle.open_time_ms) / MINUTE_MS), 8)
         return Candle(candle.open_time_ms, prices[0], max(prices), min(prices), prices[-1], volume)

@@ -11,7 +11,7 @@ from engine.platform import atomic_file
 log: Final = structlog.get_logger()
 
 
-class Bookmark:
+class MarketTimeFile:
     """A small file that remembers the market time of one `series` (a name; another series has another history)."""
 
     def __init__(self, path: Path, series: str) -> None:
@@ -31,4 +31,4 @@ class Bookmark:
         try:
             atomic_file.replace(self._path, json.dumps({"series": self._series, "market_ms": market_ms}))
         except OSError as error:
-            log.warning("bookmark_not_written", path=str(self._path), error=str(error))
+            log.warning("market_time_not_written", path=str(self._path), error=str(error))

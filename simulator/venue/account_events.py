@@ -6,49 +6,51 @@ Refusals, delays and partial fills that `/_control/market` asks for are for orde
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Literal
 
-from simulator.venue.commissions import parts
+from simulator.venue.commissions import split_quantity
 from simulator.venue.trading_account import ZERO, Account, AutoClose, Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
 PERCENT: Final = Decimal(100)
 INSURANCE_PERCENT: Final = Decimal("0.5")  # of the notional of a liquidation
 AVERAGE_STEP: Final = Decimal("1e-8")  # venues tell average prices rounded
 
 
-def trade_by_hand(exchange: Exchange, user: str, symbol: str, side: Literal["BUY", "SELL"], quantity: Decimal) -> Order:
+def trade_manually(
+    venue: SimulatedVenue, user: str, symbol: str, side: Literal["BUY", "SELL"], quantity: Decimal
+) -> Order:
     """A market order from the venue's page; it may cross zero. Raises AsterRefusal as for any order."""
     given = {"symbol": symbol, "side": side, "type": "MARKET", "quantity": f"{quantity:f}"}
-    order = exchange.order(given)
+    order = venue.build_order(given)
     order.client_order_id = f"{'web' if order.order_id % 2 else 'ios'}_{order.order_id}"
     order.fill_at_ms, order.unfilled = None, ZERO
-    exchange.account(user).accept(order, *exchange.best(symbol))
+    venue.account(user).accept(order, *venue.best_bid_ask(symbol))
     return order
 
 
-def close_by_hand(exchange: Exchange, user: str, symbol: str) -> Order | None:
+def close_manually(venue: SimulatedVenue, user: str, symbol: str) -> Order | None:
     """Closes the whole net position from the venue's page; None where there is none."""
-    amount = exchange.account(user).holding(symbol).amount
+    amount = venue.account(user).holding(symbol).amount
     if not amount:
         return None
-    return trade_by_hand(exchange, user, symbol, "SELL" if amount > 0 else "BUY", abs(amount))
+    return trade_manually(venue, user, symbol, "SELL" if amount > 0 else "BUY", abs(amount))
 
 
-def trade_with_itself(exchange: Exchange, user: str, symbol: str, quantity: Decimal) -> None:
+def trade_with_itself(venue: SimulatedVenue, user: str, symbol: str, quantity: Decimal) -> None:
     """A person's market order sells into a limit order of the same account: one trade, under one id on both sides."""
-    account, (bid, _) = exchange.account(user), exchange.best(symbol)
+    account, (bid, _) = venue.account(user), venue.best_bid_ask(symbol)
     shared: int | None = None
     for side, kind in (("BUY", "LIMIT"), ("SELL", "MARKET")):
         given = {"symbol": symbol, "side": side, "type": kind, "quantity": f"{quantity:f}", "price": f"{bid:f}"}
-        order = exchange.order(given)
+        order = venue.build_order(given)
         order.fill_at_ms, order.unfilled, order.status = None, ZERO, "FILLED"
         account.orders[order.order_id] = order
-        account.changed.append(order)
+        account.unsaved_orders.append(order)
         fill = account.trade(order, quantity, bid, order.created_ms, is_maker=kind == "LIMIT", trade_id=shared)
         shared = fill.trade_id
 
 
 def liquidate(
-    exchange: Exchange,
+    venue: SimulatedVenue,
     user: str,
     symbol: str,
     quantity: Decimal | None = None,
@@ -61,64 +63,66 @@ def liquidate(
 
     The insurance fee is taken from the balance. None where there is no position.
     """
-    account = exchange.account(user)
+    account = venue.account(user)
     if not keeps_orders:
-        cancel_all(exchange, user, symbol)
-    order = _force(exchange, account, symbol, quantity, "LIQUIDATION", pieces)
+        cancel_all(venue, user, symbol)
+    order = _force_close(venue, account, symbol, quantity, "LIQUIDATION", pieces)
     if order is not None and fee_percent:
         notional = sum((f.quantity * f.price for f in account.fills if f.order is order), ZERO)
         account.pay("INSURANCE_CLEAR", symbol, -notional * fee_percent / PERCENT, order.updated_ms)
     return order
 
 
-def adl(exchange: Exchange, user: str, symbol: str, quantity: Decimal | None = None, pieces: int = 1) -> Order | None:
+def auto_deleverage(
+    venue: SimulatedVenue, user: str, symbol: str, quantity: Decimal | None = None, pieces: int = 1
+) -> Order | None:
     """Auto-deleveraging: as `liquidate`, without a fee and with all orders left waiting."""
-    return _force(exchange, exchange.account(user), symbol, quantity, "ADL", pieces)
+    return _force_close(venue, venue.account(user), symbol, quantity, "ADL", pieces)
 
 
-def cancel_all(exchange: Exchange, user: str, symbol: str) -> None:
-    account, now_ms = exchange.account(user), exchange.clock.now_ms()
+def cancel_all(venue: SimulatedVenue, user: str, symbol: str) -> None:
+    account, now_ms = venue.account(user), venue.clock.now_ms()
     for order in account.open_orders(symbol):
         account.cancel(order, now_ms)
 
 
-def pay_funding(exchange: Exchange, user: str, symbol: str, rate: Decimal) -> None:
+def pay_funding(venue: SimulatedVenue, user: str, symbol: str, rate: Decimal) -> None:
     """Longs pay `rate` of the position's worth, shorts receive it; nothing where there is no position."""
-    account = exchange.account(user)
-    fee = -account.holding(symbol).amount * exchange.price(symbol) * rate
-    account.receive_funding(symbol, fee, exchange.clock.now_ms())
+    account = venue.account(user)
+    fee = -account.holding(symbol).amount * venue.price(symbol) * rate
+    account.receive_funding(symbol, fee, venue.clock.now_ms())
 
 
-def part(exchange: Exchange, user: str, symbol: str, percent: Decimal) -> Decimal:
+def position_part(venue: SimulatedVenue, user: str, symbol: str, percent: Decimal) -> Decimal:
     """`percent` of the position in whole lots, at least one."""
-    lot = Decimal(1).scaleb(-exchange.market(symbol).lot_decimals)
-    amount = abs(exchange.account(user).holding(symbol).amount)
+    lot = Decimal(1).scaleb(-venue.market(symbol).lot_decimals)
+    amount = abs(venue.account(user).holding(symbol).amount)
     return max(lot, (amount * percent / PERCENT).quantize(lot, ROUND_FLOOR))
 
 
-def _force(
-    exchange: Exchange, account: Account, symbol: str, quantity: Decimal | None, cause: AutoClose, pieces: int
+def _force_close(
+    venue: SimulatedVenue, account: Account, symbol: str, quantity: Decimal | None, cause: AutoClose, pieces: int
 ) -> Order | None:
     amount = account.holding(symbol).amount
     closed = abs(amount) if quantity is None else min(abs(amount), quantity)
     if not closed:
         return None
-    is_buy, tick = amount < 0, Decimal(1).scaleb(-exchange.market(symbol).decimals)
-    bid, ask = exchange.best(symbol)
-    order = _auto_close(exchange, symbol, cause, ask if is_buy else bid, closed, is_buy=is_buy)
+    is_buy, tick = amount < 0, Decimal(1).scaleb(-venue.market(symbol).decimals)
+    bid, ask = venue.best_bid_ask(symbol)
+    order = _build_auto_close_order(venue, symbol, cause, ask if is_buy else bid, closed, is_buy=is_buy)
     account.orders[order.order_id] = order
-    account.changed.append(order)
-    for step, piece in enumerate(parts(closed, pieces, exchange.market(symbol).lot_decimals)):
+    account.unsaved_orders.append(order)
+    for step, piece in enumerate(split_quantity(closed, pieces, venue.market(symbol).lot_decimals)):
         price = order.price + step * tick if is_buy else max(tick, order.price - step * tick)
         account.trade(order, piece, price, order.created_ms, is_maker=False)
     order.average, order.status = round(order.average, -AVERAGE_STEP.as_tuple().exponent), "FILLED"  # type: ignore[operator] # finite
     return order
 
 
-def _auto_close(
-    exchange: Exchange, symbol: str, cause: AutoClose, price: Decimal, quantity: Decimal, *, is_buy: bool
+def _build_auto_close_order(
+    venue: SimulatedVenue, symbol: str, cause: AutoClose, price: Decimal, quantity: Decimal, *, is_buy: bool
 ) -> Order:
-    order_id, now_ms = exchange.new_order_id(), exchange.clock.now_ms()
+    order_id, now_ms = venue.new_order_id(), venue.clock.now_ms()
     is_liquidation = cause == "LIQUIDATION"
     return Order(
         order_id=order_id,

@@ -17,23 +17,23 @@ from engine.platform import atomic_file
 from simulator.venue.trading_account import Account, Fill, Holding, Income, Order
 
 log: Final = structlog.get_logger()
-KEPT: Final = (Order, Holding, Fill, Income)
-NUMBERS: Final = frozenset(field.name for kind in KEPT for field in fields(kind) if field.type is Decimal)
+PERSISTED: Final = (Order, Holding, Fill, Income)
+DECIMAL_FIELDS: Final = frozenset(field.name for kind in PERSISTED for field in fields(kind) if field.type is Decimal)
 
 
-class AccountBook:
+class AccountFile:
     """One file. A disk that refuses costs the memory, not the venue."""
 
     def __init__(self, path: Path, series: str) -> None:
         self._path = path
         self._series = series
-        self._written: dict[str, tuple[int, int]] = {}  # fills and incomes on file, per user
+        self._written_counts: dict[str, tuple[int, int]] = {}  # fills and incomes on file, per user
 
     def read(self) -> dict[str, Account]:
         """All accounts of this series as they were last written; the file then is written anew, without the past."""
         accounts: dict[str, Account] = {}
-        for line in self._lines():
-            _apply(accounts.setdefault(line["user"], Account()), line)
+        for line in self._read_lines():
+            _apply_line(accounts.setdefault(line["user"], Account()), line)
         try:
             self._rewrite(accounts)
         except OSError as error:
@@ -44,11 +44,11 @@ class AccountBook:
         """Adds what changed since the last time; `read` comes first."""
         try:
             with self._path.open("ab", buffering=0) as file:
-                file.write(self._line(user, account, account.changed).encode())
+                file.write(self._build_line(user, account, account.unsaved_orders).encode())
         except OSError as error:
             log.warning("accounts_not_written", path=str(self._path), error=str(error))
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _read_lines(self) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
         try:
             head, *rest = self._path.read_bytes().splitlines()
@@ -60,14 +60,14 @@ class AccountBook:
         return lines
 
     def _rewrite(self, accounts: dict[str, Account]) -> None:
-        self._written.clear()
+        self._written_counts.clear()
         head = json.dumps({"series": self._series}) + "\n"
-        lines = [self._line(user, account, list(account.orders.values())) for user, account in accounts.items()]
+        lines = [self._build_line(user, account, list(account.orders.values())) for user, account in accounts.items()]
         atomic_file.replace(self._path, head + "".join(lines))
 
-    def _line(self, user: str, account: Account, orders: list[Order]) -> str:
-        fills, incomes = self._written.get(user, (0, 0))
-        self._written[user] = len(account.fills), len(account.incomes)
+    def _build_line(self, user: str, account: Account, orders: list[Order]) -> str:
+        fills, incomes = self._written_counts.get(user, (0, 0))
+        self._written_counts[user] = len(account.fills), len(account.incomes)
         line = {
             "user": user,
             "balance": account.balance,
@@ -77,29 +77,29 @@ class AccountBook:
             "fee_coin_left": account.fee_coin_left,
             "holdings": {symbol: asdict(held) for symbol, held in account.holdings.items()},
             "orders": {order.order_id: asdict(order) for order in orders},
-            "fills": [_told(fill) for fill in account.fills[fills:]],
+            "fills": [_fill_fields(fill) for fill in account.fills[fills:]],
             "incomes": [asdict(income) for income in account.incomes[incomes:]],
         }
         return json.dumps(line, default=str) + "\n"
 
 
-def _told(fill: Fill) -> dict[str, Any]:
-    told = {field.name: getattr(fill, field.name) for field in fields(Fill)}
-    return told | {"order": fill.order.order_id}
+def _fill_fields(fill: Fill) -> dict[str, Any]:
+    values = {field.name: getattr(fill, field.name) for field in fields(Fill)}
+    return values | {"order": fill.order.order_id}
 
 
-def _apply(account: Account, line: dict[str, Any]) -> None:
+def _apply_line(account: Account, line: dict[str, Any]) -> None:
     account.balance, account.checked_ms = Decimal(line["balance"]), line["checked_ms"]
     account.fee_coin, left = line.get("fee_coin"), line.get("fee_coin_left")
     account.fee_coin_left = None if left is None else Decimal(left)
     account.funded_ms = dict(line.get("funded_ms", {}))
-    account.holdings = {symbol: Holding(**_exact(held)) for symbol, held in line["holdings"].items()}
+    account.holdings = {symbol: Holding(**_parse_decimals(held)) for symbol, held in line["holdings"].items()}
     for order_id, told in line["orders"].items():
-        account.orders[int(order_id)] = Order(**_exact(told))
+        account.orders[int(order_id)] = Order(**_parse_decimals(told))
     for told in line["fills"]:
-        account.fills.append(Fill(**_exact(told) | {"order": account.orders[told["order"]]}))
-    account.incomes.extend(Income(**_exact(told)) for told in line.get("incomes", ()))  # older files have none
+        account.fills.append(Fill(**_parse_decimals(told) | {"order": account.orders[told["order"]]}))
+    account.incomes.extend(Income(**_parse_decimals(told)) for told in line.get("incomes", ()))  # older files have none
 
 
-def _exact(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: Decimal(value) if name in NUMBERS else value for name, value in told.items()}
+def _parse_decimals(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: Decimal(value) if name in DECIMAL_FIELDS else value for name, value in values.items()}

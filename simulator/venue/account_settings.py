@@ -30,17 +30,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.platform.values import Frozen
 from simulator.faults import LOOPBACK
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import Account
 
 if TYPE_CHECKING:
-    from simulator.venue.venue import Exchange
+    from simulator.venue.venue import SimulatedVenue
 
 CONTROL: Final = "/_control/settings"
 HEDGED_SIDES: Final = ("LONG", "SHORT")
 
 
-class Change(Frozen):
+class SettingsChange(Frozen):
     """What shall change; what is not named stays."""
 
     hedge_mode: bool = False
@@ -77,7 +77,7 @@ class AccountSettings:
         if self.balance is not None and self.balance != account.balance:
             account.pay("TRANSFER", "", self.balance - account.balance, at_ms)
 
-    def venue_us(self, host_us: int) -> int:
+    def to_venue_us(self, host_us: int) -> int:
         """The venue's clock when this host's shows `host_us`, both in µs."""
         return host_us + round(self.clock_offset_s * 1_000_000)
 
@@ -85,68 +85,68 @@ class AccountSettings:
         """Before a signed request is answered. Raises AsterRefusal."""
         if self.refused_ip:
             words = f"Invalid API-key, IP, or permissions for action, request ip: {self.refused_ip}"
-            raise AsterRefusal(-2015, words, status=401)
+            raise VenueApiError(-2015, words, status=401)
 
-    def check_order(self, given: Mapping[str, str]) -> None:
+    def check_order(self, params: Mapping[str, str]) -> None:
         """Before a new order, of any kind, is looked at any further. Raises AsterRefusal."""
-        if (given.get("positionSide") in HEDGED_SIDES) is not self.hedge_mode:
-            raise AsterRefusal(-4061, "Order's position side does not match user's setting.")
-        if not self.can_trade and given.get("reduceOnly", "").lower() != "true":
-            raise AsterRefusal(-4087, "User can only place reduce only order")
+        if (params.get("positionSide") in HEDGED_SIDES) is not self.hedge_mode:
+            raise VenueApiError(-4061, "Order's position side does not match user's setting.")
+        if not self.can_trade and params.get("reduceOnly", "").lower() != "true":
+            raise VenueApiError(-4087, "User can only place reduce only order")
 
-    def check_name(self, account: Account, client_order_id: str) -> None:
+    def check_client_order_id(self, account: Account, client_order_id: str) -> None:
         """Before a new order is taken under that client order id. Raises AsterRefusal."""
         if self.ids_stay_taken and any(one.client_order_id == client_order_id for one in account.orders.values()):
-            raise AsterRefusal(-4115, "ClientOrderId is duplicated.")
+            raise VenueApiError(-4115, "ClientOrderId is duplicated.")
 
     def check_margin_type(self, wanted: str) -> None:
         """Before a symbol's margin type is changed. Raises AsterRefusal."""
         if self.multi_assets and wanted == "isolated":
-            raise AsterRefusal(-4168, "Unable to adjust to isolated-margin mode under the Multi-Assets mode.")
+            raise VenueApiError(-4168, "Unable to adjust to isolated-margin mode under the Multi-Assets mode.")
 
 
-def with_settings(app: ASGIApp, exchange: "Exchange") -> ASGIApp:
+def with_settings_control(app: ASGIApp, venue: "SimulatedVenue") -> ASGIApp:
     """`app` with the control address in front."""
 
-    async def controlled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _controlled(Request(scope, receive), exchange))(scope, receive, send)
+            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return controlled
+    return dispatch
 
 
-async def _controlled(request: Request, exchange: "Exchange") -> JSONResponse:
+async def _handle_control(request: Request, venue: "SimulatedVenue") -> JSONResponse:
     if request.client is None or request.client.host not in LOOPBACK:
         return JSONResponse({"error": "only from the same host"}, 403)
     if request.method == "POST":
         try:
-            change = Change.model_validate_json(await request.body())
+            change = SettingsChange.model_validate_json(await request.body())
         except ValidationError as error:
             return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        unknown = sorted(change.isolated - exchange.markets.keys())
+        unknown = sorted(change.isolated - venue.markets.keys())
         if unknown:
             return JSONResponse({"error": f"no such symbol: {unknown[0]}"}, 400)
-        _apply(change, exchange)
-    return JSONResponse(_shown(exchange.settings))
+        _apply_change(change, venue)
+    return JSONResponse(_state(venue.settings))
 
 
-def _apply(change: Change, exchange: "Exchange") -> None:
+def _apply_change(change: SettingsChange, venue: "SimulatedVenue") -> None:
     named = change.model_fields_set
     for name in named:
-        setattr(exchange.settings, name, getattr(change, name))
-    exchange.settings.refused_ip = exchange.settings.refused_ip or None
-    for user in exchange.users():
-        account = exchange.account(user)
+        setattr(venue.settings, name, getattr(change, name))
+    venue.settings.refused_ip = venue.settings.refused_ip or None
+    for user in venue.users():
+        account = venue.account(user)
         if "isolated" in named:
-            exchange.settings.set_margin_types(account, exchange.markets)
+            venue.settings.set_margin_types(account, venue.markets)
         if "balance" in named:
-            exchange.settings.set_balance(account, exchange.clock.now_ms())
-        exchange.keep(user, has_asked_only=False)
+            venue.settings.set_balance(account, venue.clock.now_ms())
+        venue.save_account(user, is_read_only=False)
 
 
-def _shown(settings: AccountSettings) -> dict[str, Any]:
+def _state(settings: AccountSettings) -> dict[str, Any]:
     return {
         "hedge_mode": settings.hedge_mode,
         "multi_assets": settings.multi_assets,

@@ -1,7 +1,7 @@
 """Aster's way to say no: ``{"code": -1121, "msg": "Invalid symbol."}`` with a 4xx status."""
 
 
-class AsterRefusal(Exception):
+class VenueApiError(Exception):
     """`code` as in Aster's list of error codes."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:

@@ -14,7 +14,7 @@ Level = tuple[Decimal, Decimal]  # price, quantity
 
 
 @dataclass
-class BookManners:
+class BookConfig:
     """How one symbol is quoted. The default: 1 basis point of spread, and more in each level than anybody orders.
 
     `spread_percent` is how far the ask is above the bid; below 0 the book is crossed. Each of `most_levels` levels
@@ -39,26 +39,26 @@ class BookManners:
     fills_through: bool = False
 
 
-def best(market: Market, manners: BookManners, now_ms: int) -> tuple[float, float]:
+def quoted_bid_ask(market: Market, config: BookConfig, now_ms: int) -> tuple[float, float]:
     """Best bid and ask: half the spread around the price, on the ticks."""
-    if manners.spread_percent is None:
-        return market.book(now_ms)
-    price, spread = market.price(now_ms), manners.spread_percent / 100
+    if config.spread_percent is None:
+        return market.bid_ask(now_ms)
+    price, spread = market.price(now_ms), config.spread_percent / 100
     half = price * spread / (2 + spread)
     bid = round(math.floor((price - half) / market.tick + 1e-6) * market.tick, market.decimals)
     ask = round(math.ceil((price + half) / market.tick - 1e-6) * market.tick, market.decimals)
     return max(bid, market.tick), ask
 
 
-def levels(market: Market, manners: BookManners, now_ms: int, *, are_asks: bool) -> Iterator[Level]:
+def levels(market: Market, config: BookConfig, now_ms: int, *, are_asks: bool) -> Iterator[Level]:
     """The levels of one side, the best first; below the first tick there are none."""
-    if manners.empty_side in ("both", "asks" if are_asks else "bids"):
+    if config.empty_side in ("both", "asks" if are_asks else "bids"):
         return
-    bid, ask = best(market, manners, now_ms)
+    bid, ask = quoted_bid_ask(market, config, now_ms)
     first = ask if are_asks else bid
-    ticks = max(1, round(first * (manners.level_step_percent or 0) / 100 / market.tick))
-    quantity = manners.level_quantity or Decimal(market.most_quantity)
-    numbers = itertools.count() if manners.most_levels is None else range(manners.most_levels)
+    ticks = max(1, round(first * (config.level_step_percent or 0) / 100 / market.tick))
+    quantity = config.level_quantity or Decimal(market.max_quantity)
+    numbers = itertools.count() if config.most_levels is None else range(config.most_levels)
     for number in numbers:
         price = first + (1 if are_asks else -1) * number * ticks * market.tick
         if price < market.tick / 2:
@@ -66,10 +66,10 @@ def levels(market: Market, manners: BookManners, now_ms: int, *, are_asks: bool)
         yield Decimal(f"{price:.{market.decimals}f}"), quantity
 
 
-def filled_levels(market: Market, manners: BookManners, now_ms: int, quantity: Decimal, *, is_buy: bool) -> list[Level]:
+def take_levels(market: Market, config: BookConfig, now_ms: int, quantity: Decimal, *, is_buy: bool) -> list[Level]:
     """What a market order of `quantity` takes from each level, less in all where the book ends."""
     taken: list[Level] = []
-    for price, offered in levels(market, manners, now_ms, are_asks=is_buy):
+    for price, offered in levels(market, config, now_ms, are_asks=is_buy):
         part = min(offered, quantity)
         if part <= 0:
             break

@@ -26,7 +26,7 @@ def commission(
     return (dollars, DOLLAR) if left is not None and left < due else (due, coin)
 
 
-def parts(quantity: Decimal, count: int, lot_decimals: int) -> list[Decimal]:
+def split_quantity(quantity: Decimal, count: int, lot_decimals: int) -> list[Decimal]:
     """`quantity` in up to `count` parts of whole lots; the last one is the rest."""
     lot = Decimal(1).scaleb(-lot_decimals)
     each = max(lot, (quantity / count).quantize(lot, ROUND_FLOOR))

@@ -25,7 +25,7 @@ class Payment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RatePlan:
     """Rates in turn, one per interval, after `since_ms` until the next plan of the symbol."""
 
     since_ms: int
@@ -45,7 +45,7 @@ class Plan:
 
 
 @dataclass
-class FundingManners:
+class FundingConfig:
     """How what is told of funding differs from what is usual.
 
     Income carries the time `late_s` after the payment's; its rows are told twice with `rows_twice`, in small letters
@@ -67,9 +67,9 @@ class FundingSchedule:
     """All plans of a venue; nothing is due without one. `path` keeps them beyond the process."""
 
     path: Path | None = None
-    manners: FundingManners = field(default_factory=FundingManners)
-    _plans: dict[str, list[Plan]] = field(default_factory=dict)
-    _at_once: dict[str, list[Payment]] = field(default_factory=dict)
+    config: FundingConfig = field(default_factory=FundingConfig)
+    _plans: dict[str, list[RatePlan]] = field(default_factory=dict)
+    _single_payments: dict[str, list[Payment]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -77,20 +77,20 @@ class FundingSchedule:
         except (OSError, ValueError):
             kept = {}
         for symbol, plans in kept.items():
-            self._plans[symbol] = [Plan(each["since_ms"], tuple(each["rates"]), each["hours"]) for each in plans]
+            self._plans[symbol] = [RatePlan(each["since_ms"], tuple(each["rates"]), each["hours"]) for each in plans]
 
-    def plan(self, symbol: str, now_ms: int, rates: tuple[Decimal, ...], hours: int) -> None:
+    def set_rates(self, symbol: str, now_ms: int, rates: tuple[Decimal, ...], hours: int) -> None:
         """From now on; without rates nothing is paid any more."""
-        self._plans.setdefault(symbol, []).append(Plan(now_ms, tuple(f"{rate:f}" for rate in rates), hours))
+        self._plans.setdefault(symbol, []).append(RatePlan(now_ms, tuple(f"{rate:f}" for rate in rates), hours))
         if self.path is not None:
-            told = {name: [asdict(each) for each in plans] for name, plans in self._plans.items()}
-            atomic_file.replace(self.path, json.dumps(told))
+            rows = {name: [asdict(each) for each in plans] for name, plans in self._plans.items()}
+            atomic_file.replace(self.path, json.dumps(rows))
 
-    def paid_at_once(self, symbol: str, now_ms: int, rate: Decimal) -> None:
+    def add_single_payment(self, symbol: str, now_ms: int, rate: Decimal) -> None:
         """Notes a payment beside the schedule, for the history alone."""
-        self._at_once.setdefault(symbol, []).append(Payment(now_ms, rate))
+        self._single_payments.setdefault(symbol, []).append(Payment(now_ms, rate))
 
-    def due(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
+    def payments_due(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
         """By schedule after `since_ms` and until `until_ms`, oldest first."""
         plans = self._plans.get(symbol, [])
         ends = [*(each.since_ms for each in plans[1:]), until_ms]
@@ -102,13 +102,13 @@ class FundingSchedule:
 
     def history(self, symbol: str, now_ms: int) -> list[Payment]:
         """All that has been paid, oldest first."""
-        return sorted([*self.due(symbol, 0, now_ms), *self._at_once.get(symbol, [])])
+        return sorted([*self.payments_due(symbol, 0, now_ms), *self._single_payments.get(symbol, [])])
 
-    def hours(self, symbol: str) -> int:
+    def interval_hours(self, symbol: str) -> int:
         plans = self._plans.get(symbol)
         return plans[-1].hours if plans else DEFAULT_HOURS
 
-    def next(self, symbol: str, now_ms: int) -> Payment | None:
+    def next_payment(self, symbol: str, now_ms: int) -> Payment | None:
         """The next one by schedule; None where nothing will be paid."""
         plans = self._plans.get(symbol)
         if not plans or not plans[-1].rates:
@@ -118,4 +118,4 @@ class FundingSchedule:
 
     def state(self) -> dict[str, Any]:
         plans = {symbol: asdict(plans[-1]) for symbol, plans in self._plans.items() if plans}
-        return {"plans": plans, **asdict(self.manners)}
+        return {"plans": plans, **asdict(self.config)}

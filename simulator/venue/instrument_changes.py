@@ -5,18 +5,18 @@ from typing import Final, Literal
 
 from simulator.market.market import Market
 from simulator.venue.account_events import cancel_all
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from simulator.venue.instrument_rules import InstrumentRules
 from simulator.venue.trading_account import ZERO, Account, Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
-Settled = Literal["trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing"]
+SettlementRecord = Literal["trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing"]
 # Of the client id of an order with which the venue settles a position of a contract that it delivers or delists.
-SETTLEMENT_NAME: Final = "settlement_autoclose-"
+SETTLEMENT_ID_PREFIX: Final = "settlement_autoclose-"
 
 
 def add_symbol(
-    exchange: Exchange,
+    venue: SimulatedVenue,
     symbol: str,
     like: str,
     jump_percent: float = 0,
@@ -28,44 +28,44 @@ def add_symbol(
 
     Raises AsterRefusal where it is listed already, or `like` is not.
     """
-    if symbol in exchange.markets:
-        raise AsterRefusal(-1121, f"{symbol} is listed already.")
-    market = Market(exchange.market(like).series)
+    if symbol in venue.markets:
+        raise VenueApiError(-1121, f"{symbol} is listed already.")
+    market = Market(venue.market(like).series)
     if jump_percent:
         market.jump(0, jump_percent)
-    others = dict(exchange.markets)
-    exchange.markets.clear()
-    exchange.markets.update({symbol: market, **others} if first else {**others, symbol: market})
-    exchange.delisted.discard(symbol)
-    rules: InstrumentRules = exchange.rules(symbol)
+    others = dict(venue.markets)
+    venue.markets.clear()
+    venue.markets.update({symbol: market, **others} if first else {**others, symbol: market})
+    venue.delisted.discard(symbol)
+    rules: InstrumentRules = venue.rules(symbol)
     rules.contract_type = contract_type
 
 
-def remove_symbol(exchange: Exchange, symbol: str, settled: Settled, price: Decimal | None = None) -> None:
+def remove_symbol(venue: SimulatedVenue, symbol: str, settled: SettlementRecord, price: Decimal | None = None) -> None:
     """Cancels the symbol's orders, settles its positions at `price` (None: the last one), and lists it no more.
 
     With "trades" the settlement is shown as orders and trades; with a kind of income as income alone; with "nothing"
     it changes the balance only. Raises AsterRefusal for a symbol that is not listed.
     """
-    exchange.market(symbol)
-    at = exchange.price(symbol) if price is None else price
-    for user in exchange.users():
-        cancel_all(exchange, user, symbol)
-        _settle(exchange, exchange.account(user), symbol, settled, at)
-        exchange.keep(user, has_asked_only=False)
-    del exchange.markets[symbol]
-    exchange.forget_rules(symbol)
-    exchange.delisted.add(symbol)
+    venue.market(symbol)
+    at = venue.price(symbol) if price is None else price
+    for user in venue.users():
+        cancel_all(venue, user, symbol)
+        _settle(venue, venue.account(user), symbol, settled, at)
+        venue.save_account(user, is_read_only=False)
+    del venue.markets[symbol]
+    venue.forget_rules(symbol)
+    venue.delisted.add(symbol)
 
 
-def _settle(exchange: Exchange, account: Account, symbol: str, settled: Settled, price: Decimal) -> None:
-    holding, now_ms = account.holding(symbol), exchange.clock.now_ms()
+def _settle(venue: SimulatedVenue, account: Account, symbol: str, settled: SettlementRecord, price: Decimal) -> None:
+    holding, now_ms = account.holding(symbol), venue.clock.now_ms()
     if not holding.amount:
         return
     if settled == "trades":
-        order = _settlement(exchange, symbol, holding.amount)
+        order = _build_settlement_order(venue, symbol, holding.amount)
         account.orders[order.order_id] = order
-        account.changed.append(order)
+        account.unsaved_orders.append(order)
         account.trade(order, order.quantity, price, now_ms, is_maker=False)
         order.status = "FILLED"
         return
@@ -77,12 +77,12 @@ def _settle(exchange: Exchange, account: Account, symbol: str, settled: Settled,
         account.pay(settled, symbol, profit, now_ms)
 
 
-def _settlement(exchange: Exchange, symbol: str, amount: Decimal) -> Order:
+def _build_settlement_order(venue: SimulatedVenue, symbol: str, amount: Decimal) -> Order:
     """As the venue makes it: no filter applies."""
-    order_id, now_ms = exchange.new_order_id(), exchange.clock.now_ms()
+    order_id, now_ms = venue.new_order_id(), venue.clock.now_ms()
     return Order(
         order_id=order_id,
-        client_order_id=f"{SETTLEMENT_NAME}{now_ms}{order_id:03}"[:36],
+        client_order_id=f"{SETTLEMENT_ID_PREFIX}{now_ms}{order_id:03}"[:36],
         symbol=symbol,
         kind="MARKET",
         is_buy=amount < 0,

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from simulator.market.market import Market
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import MIN_NOTIONAL, ZERO, Order
 
 TRADING: Final = "TRADING"
@@ -22,19 +22,19 @@ class LotRule:
     """A LOT_SIZE or MARKET_LOT_SIZE filter; 0 is no bound."""
 
     step: Decimal
-    least: Decimal
-    most: Decimal
+    min_quantity: Decimal
+    max_quantity: Decimal
 
     def check(self, quantity: Decimal) -> None:
         """Raises AsterRefusal."""
-        if self.most and quantity > self.most:
-            raise AsterRefusal(-4005, "Quantity greater than max quantity.")
+        if self.max_quantity and quantity > self.max_quantity:
+            raise VenueApiError(-4005, "Quantity greater than max quantity.")
         if self.step and _decimals(quantity) > _decimals(self.step):
-            raise AsterRefusal(-1111, "Precision is over the maximum defined for this asset.")
-        if quantity < self.least:
-            raise AsterRefusal(-4004, "Quantity less than min quantity.")
+            raise VenueApiError(-1111, "Precision is over the maximum defined for this asset.")
+        if quantity < self.min_quantity:
+            raise VenueApiError(-4004, "Quantity less than min quantity.")
         if self.step and quantity % self.step:
-            raise AsterRefusal(-4023, "Quantity not increased by step size.")
+            raise VenueApiError(-4023, "Quantity not increased by step size.")
 
 
 @dataclass
@@ -62,10 +62,10 @@ class InstrumentRules:
     quantity_decimals: int = field(default=0)
 
     @classmethod
-    def of(cls, symbol: str, market: Market) -> "InstrumentRules":
+    def from_market(cls, symbol: str, market: Market) -> "InstrumentRules":
         """As a market is listed until somebody changes it."""
         step = ONE.scaleb(-market.lot_decimals)
-        most = Decimal(market.most_quantity)
+        most = Decimal(market.max_quantity)
         return cls(
             tick=ONE.scaleb(-market.decimals),
             lot=LotRule(step, step, most),
@@ -85,31 +85,31 @@ class InstrumentRules:
         """Of a quantity; as the symbol was listed first where LOT_SIZE has no step."""
         return _decimals(self.lot.step) if self.lot.step else self.quantity_decimals
 
-    def quantity(self, given: Mapping[str, str]) -> Decimal:
+    def parse_quantity(self, params: Mapping[str, str]) -> Decimal:
         """The quantity of an order. Raises AsterRefusal."""
-        quantity = number_in(given, "quantity")
+        quantity = parse_number(params, "quantity")
         if quantity <= 0:
-            raise AsterRefusal(-4003, "Quantity less than or equal to zero.")
+            raise VenueApiError(-4003, "Quantity less than or equal to zero.")
         try:
-            if given.get("type") != "LIMIT":
+            if params.get("type") != "LIMIT":
                 self.market_lot.check(quantity)
                 LotRule(self.lot.step, ZERO, ZERO).check(quantity)
             else:
                 self.lot.check(quantity)
-        except AsterRefusal as refusal:
-            raise self._told(refusal) from refusal
+        except VenueApiError as refusal:
+            raise self._with_code(refusal) from refusal
         return quantity
 
-    def price(self, given: Mapping[str, str], name: str) -> Decimal:
+    def parse_price(self, params: Mapping[str, str], name: str) -> Decimal:
         """The limit or the trigger of an order. Raises AsterRefusal."""
-        price = number_in(given, name)
+        price = parse_number(params, name)
         if price <= 0:
-            raise AsterRefusal(-4001 if name == "price" else -4006, "Price less than 0.")
+            raise VenueApiError(-4001 if name == "price" else -4006, "Price less than 0.")
         if price % self.tick:
             most = max(self.price_decimals, _decimals(self.tick))
             if _decimals(price) > most:
-                raise self._told(AsterRefusal(-1111, "Precision is over the maximum defined for this asset."))
-            raise self._told(AsterRefusal(-4014, "Price not increased by tick size."))
+                raise self._with_code(VenueApiError(-1111, "Precision is over the maximum defined for this asset."))
+            raise self._with_code(VenueApiError(-4014, "Price not increased by tick size."))
         return price
 
     def check_status(self, *, is_reduction: bool) -> None:
@@ -117,10 +117,10 @@ class InstrumentRules:
         if self.status == TRADING or (is_reduction and not self.reductions_refused):
             return
         if is_reduction:
-            raise AsterRefusal(-1122, "Invalid symbol status.")
-        raise AsterRefusal(-4140, "Invalid symbol status for opening position.")
+            raise VenueApiError(-1122, "Invalid symbol status.")
+        raise VenueApiError(-4140, "Invalid symbol status for opening position.")
 
-    def check_band(self, order: Order, mark: Decimal, bid: Decimal, ask: Decimal) -> None:
+    def check_price_band(self, order: Order, mark: Decimal, bid: Decimal, ask: Decimal) -> None:
         """PERCENT_PRICE: how far from the mark price a buy may be above it and a sale below it. Raises AsterRefusal."""
         if order.kind not in ("LIMIT", "MARKET"):
             return
@@ -132,24 +132,24 @@ class InstrumentRules:
             return
         if is_market:
             message = "The counterparty's best price does not meet the PERCENT_PRICE filter limit."
-            raise self._told(AsterRefusal(-4131, message))
+            raise self._with_code(VenueApiError(-4131, message))
         code, side = (-4016, "higher than the highest") if is_above else (-4024, "lower than the lowest")
-        raise self._told(AsterRefusal(code, f"Limit price can't be {side} price of the PERCENT_PRICE filter."))
+        raise self._with_code(VenueApiError(code, f"Limit price can't be {side} price of the PERCENT_PRICE filter."))
 
     def check_stops(self, waiting: int) -> None:
         """Before a stop is placed where `waiting` ones wait already. Raises AsterRefusal."""
         if self.most_stops is not None and waiting >= self.most_stops:
-            raise AsterRefusal(-4045, "Reach max stop order limit.")
+            raise VenueApiError(-4045, "Reach max stop order limit.")
 
-    def _told(self, refusal: AsterRefusal) -> AsterRefusal:
-        return refusal if self.refused_with is None else AsterRefusal(self.refused_with, str(refusal))
+    def _with_code(self, refusal: VenueApiError) -> VenueApiError:
+        return refusal if self.refused_with is None else VenueApiError(self.refused_with, str(refusal))
 
 
-def number_in(given: Mapping[str, str], name: str) -> Decimal:
+def parse_number(params: Mapping[str, str], name: str) -> Decimal:
     """Raises AsterRefusal for what is no decimal number."""
-    text = given.get(name, "")
+    text = params.get(name, "")
     if not text.replace(".", "", 1).isdecimal():
-        raise AsterRefusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+        raise VenueApiError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
     return Decimal(text)
 
 

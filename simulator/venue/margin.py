@@ -28,7 +28,7 @@ class Tier:
 
 
 @dataclass
-class MarginManners:
+class MarginConfig:
     """How a change of the margin type goes wrong: it is answered and not made (`ignored`), it changes the leverage too,
     or the venue shows the type of symbols that are held only."""
 
@@ -37,7 +37,7 @@ class MarginManners:
     shown_only_held: bool = False
 
 
-def _tiers() -> Iterator[Tier]:
+def _build_tiers() -> Iterator[Tier]:
     floor, before, cum = 0, ZERO, ZERO
     steps = ((50_000, 125), (500_000, 100), (5_000_000, 50), (20_000_000, 20), (50_000_000, 10), (100_000_000, 5))
     for cap, leverage in steps:
@@ -47,17 +47,17 @@ def _tiers() -> Iterator[Tier]:
         floor, before = cap, rate
 
 
-TIERS: Final = tuple(_tiers())
+TIERS: Final = tuple(_build_tiers())
 
 
-def tier_of(notional: Decimal) -> Tier:
+def find_tier(notional: Decimal) -> Tier:
     """The tier of a position of that notional; the last one beyond its cap."""
     return next((tier for tier in TIERS if notional <= tier.cap), TIERS[-1])
 
 
-def maintenance(notional: Decimal) -> Decimal:
+def maintenance_margin(notional: Decimal) -> Decimal:
     """The margin that a position must keep, in USD."""
-    tier = tier_of(notional)
+    tier = find_tier(notional)
     return notional * tier.rate - tier.cum
 
 
@@ -71,15 +71,17 @@ def cross_wallet(account: Account) -> Decimal:
     return account.balance - sum((isolated_wallet(held) for held in account.holdings.values()), ZERO)
 
 
-def cross_unrealized(account: Account, price: Price) -> Decimal:
+def cross_unrealized_pnl(account: Account, price: Price) -> Decimal:
     """Unrealised profit of all positions with cross margin."""
-    return sum((_unrealized(held, price(symbol)) for symbol, held in _cross(account)), ZERO)
+    return sum((_unrealized_pnl(held, price(symbol)) for symbol, held in _cross_positions(account)), ZERO)
 
 
 def is_cross_exhausted(account: Account, price: Price) -> bool:
     """Whether the cross positions have no more margin than they must keep."""
-    kept = sum((maintenance(abs(held.amount) * price(symbol)) for symbol, held in _cross(account)), ZERO)
-    return kept > 0 and cross_wallet(account) + cross_unrealized(account, price) <= kept
+    kept = sum(
+        (maintenance_margin(abs(held.amount) * price(symbol)) for symbol, held in _cross_positions(account)), ZERO
+    )
+    return kept > 0 and cross_wallet(account) + cross_unrealized_pnl(account, price) <= kept
 
 
 def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
@@ -90,22 +92,22 @@ def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
         return ZERO
     wallet = isolated_wallet(holding)
     if holding.margin_type != ISOLATED:
-        others = [(name, held) for name, held in _cross(account) if name != symbol]
+        others = [(name, held) for name, held in _cross_positions(account) if name != symbol]
         wallet = cross_wallet(account)
-        wallet += sum((_unrealized(held, price(name)) for name, held in others), ZERO)
-        wallet -= sum((maintenance(abs(held.amount) * price(name)) for name, held in others), ZERO)
+        wallet += sum((_unrealized_pnl(held, price(name)) for name, held in others), ZERO)
+        wallet -= sum((maintenance_margin(abs(held.amount) * price(name)) for name, held in others), ZERO)
     for tier in TIERS:
         found = (wallet + tier.cum - amount * holding.entry_price) / (abs(amount) * tier.rate - amount)
-        if tier_of(abs(amount) * found) == tier:
+        if find_tier(abs(amount) * found) == tier:
             return max(found, ZERO)
     return ZERO
 
 
-def shown(account: Account, symbol: str, price: Price, decimals: int) -> dict[str, Any]:
+def margin_fields(account: Account, symbol: str, price: Price, decimals: int) -> dict[str, Any]:
     """What `positionRisk` tells of it."""
     holding = account.holding(symbol)
     wallet = isolated_wallet(holding)
-    margin = wallet + _unrealized(holding, price(symbol)) if wallet else ZERO
+    margin = wallet + _unrealized_pnl(holding, price(symbol)) if wallet else ZERO
     at = round(liquidation_price(account, symbol, price), decimals)
     return {
         "liquidationPrice": f"{at:f}" if at else "0",
@@ -130,9 +132,9 @@ def brackets(symbol: str) -> dict[str, Any]:
     return {"symbol": symbol, "brackets": rows}
 
 
-def _cross(account: Account) -> list[tuple[str, Holding]]:
+def _cross_positions(account: Account) -> list[tuple[str, Holding]]:
     return [(name, held) for name, held in account.holdings.items() if held.amount and held.margin_type != ISOLATED]
 
 
-def _unrealized(holding: Holding, price: Decimal) -> Decimal:
+def _unrealized_pnl(holding: Holding, price: Decimal) -> Decimal:
     return holding.amount * (price - holding.entry_price)

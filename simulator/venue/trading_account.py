@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal
 
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.commissions import DOLLAR, CoinPrice, commission, constant_price, parts
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.commissions import DOLLAR, CoinPrice, commission, constant_price, split_quantity
 
 START_BALANCE: Final = Decimal(10_000)
 TAKER_RATE: Final = Decimal("0.0004")
@@ -19,8 +19,8 @@ MIN_NOTIONAL: Final = Decimal(5)
 DEFAULT_LEVERAGE: Final = 20
 ZERO: Final = Decimal(0)
 
-Kind = Literal["MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET"]
-KINDS: Final = ("MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET")
+OrderKind = Literal["MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET"]
+ORDER_KINDS: Final = ("MARKET", "LIMIT", "STOP_MARKET", "TAKE_PROFIT_MARKET")
 AutoClose = Literal["LIQUIDATION", "ADL"]
 
 
@@ -31,7 +31,7 @@ class Order:
     order_id: int
     client_order_id: str
     symbol: str
-    kind: Kind
+    kind: OrderKind
     is_buy: bool
     quantity: Decimal
     reduce_only: bool
@@ -121,11 +121,11 @@ class Account:
     coin_price: CoinPrice = field(default=constant_price, repr=False, compare=False)
     checked_ms: int = 0  # until when held orders have been compared with the market
     funded_ms: dict[str, int] = field(default_factory=dict)  # until when funding of a symbol has been paid
-    was_funded: bool = False  # whether it was since the account's record was kept
-    changed: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
+    has_unsaved_funding: bool = False  # whether it was since the account's record was kept
+    unsaved_orders: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
 
     @classmethod
-    def opened(cls, at_ms: int) -> "Account":
+    def open_at(cls, at_ms: int) -> "Account":
         """A new account with its first deposit."""
         account = cls(balance=ZERO, checked_ms=at_ms)
         account.pay("TRANSFER", "", START_BALANCE, at_ms)
@@ -151,7 +151,7 @@ class Account:
         order: Order,
         bid: Decimal,
         ask: Decimal,
-        taken: list[tuple[Decimal, Decimal]] | None = None,
+        level_fills: list[tuple[Decimal, Decimal]] | None = None,
         *,
         min_notional: Decimal = MIN_NOTIONAL,
     ) -> None:
@@ -160,17 +160,17 @@ class Account:
         Raises AsterRefusal and then changes nothing.
         """
         if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
-            raise AsterRefusal(-4115, "ClientOrderId is duplicated among open orders.")
+            raise VenueApiError(-4115, "ClientOrderId is duplicated among open orders.")
         is_market = order.kind == "MARKET"
         at_once = order.fill_at_ms is None if is_market else order.is_reached(high=bid, low=ask)
         if at_once and order.kind not in ("MARKET", "LIMIT"):
-            raise AsterRefusal(-2021, "Order would immediately trigger.")
-        self._check(order, ask if order.is_buy else bid, min_notional)
+            raise VenueApiError(-2021, "Order would immediately trigger.")
+        self._check_order(order, ask if order.is_buy else bid, min_notional)
         self.orders[order.order_id] = order
-        self.changed.append(order)
+        self.unsaved_orders.append(order)
         if at_once:
             best = ask if order.is_buy else bid
-            self.fill(order, best, order.created_ms, is_maker=False, taken=taken)
+            self.fill(order, best, order.created_ms, is_maker=False, level_fills=level_fills)
         elif not order.rests:
             order.status = "EXPIRED"
 
@@ -180,7 +180,7 @@ class Account:
     def end(self, order: Order, status: str, at_ms: int) -> None:
         """Ends `order` without a fill."""
         order.status, order.updated_ms = status, at_ms
-        self.changed.append(order)
+        self.unsaved_orders.append(order)
 
     def fill(
         self,
@@ -189,23 +189,23 @@ class Account:
         at_ms: int,
         *,
         is_maker: bool,
-        taken: list[tuple[Decimal, Decimal]] | None = None,
+        level_fills: list[tuple[Decimal, Decimal]] | None = None,
     ) -> None:
         """Executes `order` at `price`, or by `taken`: fee, realised profit and the netted position.
 
         A reduction is cut to the position; with nothing to reduce, or where the book ends, the order expires.
         """
-        wanted = self._executable(order) - order.unfilled
-        by_price = [(price, wanted)] if taken is None else _cut(taken, wanted)
+        wanted = self._executable_quantity(order) - order.unfilled
+        by_price = [(price, wanted)] if level_fills is None else _limit_level_fills(level_fills, wanted)
         quantity = sum((part for _, part in by_price), ZERO)
         order.unfilled += wanted - quantity
         order.updated_ms = at_ms
-        self.changed.append(order)
+        self.unsaved_orders.append(order)
         if quantity <= 0:
             order.status = "EXPIRED"
             return
         for paid, part in by_price:
-            for piece in parts(part, order.trades, order.lot_decimals):
+            for piece in split_quantity(part, order.trades, order.lot_decimals):
                 self.trade(order, piece, paid, at_ms, is_maker=is_maker)
         order.quantity = quantity + order.unfilled
         order.status = "EXPIRED" if order.unfilled else "FILLED"
@@ -226,7 +226,7 @@ class Account:
         """
         paid, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE), at_ms)
         holding = self.holding(order.symbol)
-        realized = _net(holding, quantity if order.is_buy else -quantity, price)
+        realized = _net_trade(holding, quantity if order.is_buy else -quantity, price)
         holding.changed_ms = at_ms
         filled = order.filled + quantity
         order.average = price if not order.filled else (order.filled * order.average + quantity * price) / filled
@@ -250,7 +250,7 @@ class Account:
         """Adds a payment of funding, or takes it; nothing where it is 0."""
         if amount:
             self.pay("FUNDING_FEE", symbol, amount, at_ms)
-            self.was_funded = True
+            self.has_unsaved_funding = True
 
     def _commission(self, dollars: Decimal, at_ms: int) -> tuple[Decimal, str]:
         """Takes what a trade costs of the coin, where it is paid in that."""
@@ -259,35 +259,35 @@ class Account:
             self.fee_coin_left -= paid
         return paid, asset
 
-    def _executable(self, order: Order) -> Decimal:
+    def _executable_quantity(self, order: Order) -> Decimal:
         if not (order.reduce_only or order.close_position):
             return order.quantity
         amount = self.holding(order.symbol).amount
         opposite = max(ZERO, -amount if order.is_buy else amount)
         return opposite if order.close_position else min(order.quantity, opposite)
 
-    def _check(self, order: Order, price: Decimal, min_notional: Decimal) -> None:
+    def _check_order(self, order: Order, price: Decimal, min_notional: Decimal) -> None:
         if order.reduce_only or order.close_position:
-            if self._executable(order) <= 0:
-                raise AsterRefusal(-2022, "ReduceOnly Order is rejected.")
+            if self._executable_quantity(order) <= 0:
+                raise VenueApiError(-2022, "ReduceOnly Order is rejected.")
             return
         if order.quantity * price < min_notional:
-            raise AsterRefusal(-4164, f"Order's notional must be no smaller than {min_notional} (unless reduce only).")
+            raise VenueApiError(-4164, f"Order's notional must be no smaller than {min_notional} (unless reduce only).")
         holding = self.holding(order.symbol)
         after = holding.amount + (order.quantity if order.is_buy else -order.quantity)
         more = max(ZERO, abs(after) - abs(holding.amount)) * price / holding.leverage
-        if more > self.balance - self.margin():
-            raise AsterRefusal(-2019, "Margin is insufficient.")
+        if more > self.balance - self.initial_margin():
+            raise VenueApiError(-2019, "Margin is insufficient.")
 
-    def margin(self) -> Decimal:
+    def initial_margin(self) -> Decimal:
         """Initial margin of all positions, at their entry prices."""
         return sum((abs(h.amount) * h.entry_price / h.leverage for h in self.holdings.values()), ZERO)
 
 
-def _cut(taken: list[tuple[Decimal, Decimal]], wanted: Decimal) -> list[tuple[Decimal, Decimal]]:
+def _limit_level_fills(level_fills: list[tuple[Decimal, Decimal]], wanted: Decimal) -> list[tuple[Decimal, Decimal]]:
     """`taken` as far as `wanted`."""
     parts = []
-    for price, quantity in taken:
+    for price, quantity in level_fills:
         part = min(quantity, wanted)
         if part > 0:
             parts.append((price, part))
@@ -295,7 +295,7 @@ def _cut(taken: list[tuple[Decimal, Decimal]], wanted: Decimal) -> list[tuple[De
     return parts
 
 
-def _net(holding: Holding, change: Decimal, price: Decimal) -> Decimal:
+def _net_trade(holding: Holding, change: Decimal, price: Decimal) -> Decimal:
     """Applies a signed `change` at `price`; returns the realised profit."""
     before, after = holding.amount, holding.amount + change
     realized = ZERO

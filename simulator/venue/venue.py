@@ -6,28 +6,28 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from simulator.aster.request_weights import Meter
-from simulator.aster.shapes import MOST_LEVERAGE, QUOTES
+from simulator.aster.request_weights import WeightMeter
+from simulator.aster.shapes import MAX_LEVERAGE, QUOTES
 from simulator.market.kline_faults import KlineFault
 from simulator.market.market import Market, MarketClock
-from simulator.venue.account_file import AccountBook
+from simulator.venue.account_file import AccountFile
 from simulator.venue.account_settings import AccountSettings
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.book_config import BookManners, Level, best, filled_levels
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.book_config import BookConfig, Level, quoted_bid_ask, take_levels
 from simulator.venue.commissions import constant_price
 from simulator.venue.funding import FundingSchedule
 from simulator.venue.instrument_rules import InstrumentRules
-from simulator.venue.margin import MarginManners
-from simulator.venue.trading_account import KINDS, ZERO, Account, Holding, Kind, Order
+from simulator.venue.margin import MarginConfig
+from simulator.venue.trading_account import ORDER_KINDS, ZERO, Account, Holding, Order, OrderKind
 
-Event = tuple[int, int, Order, Decimal]  # when, order id, order, price
-WHOLE: Final = Decimal(100)
+FillEvent = tuple[int, int, Order, Decimal]  # when, order id, order, price
+FULL_PERCENT: Final = Decimal(100)
 LATEST_MS: Final = 2**62
 REDUCTIONS: Final = ("closePosition", "reduceOnly")
 
 
 @dataclass
-class RecordManners:
+class RecordConfig:
     """How what the venue tells of an account's past differs from what happened.
 
     `lag_ms` of market time pass before trades, income and forced orders are shown; before income at least
@@ -51,7 +51,7 @@ class RecordManners:
         return min(self.newest_ms(now_ms), now_ms - self.income_lag_ms if self.income_lag_ms else LATEST_MS)
 
 
-class Exchange:
+class SimulatedVenue:
     """All that the HTTP routes speak to. One thread at a time: the server's event loop.
 
     Accounts live in `book`, where there is one, and outlive the process; `funding` is paid by schedule.
@@ -64,28 +64,28 @@ class Exchange:
         self,
         markets: dict[str, Market],
         clock: MarketClock,
-        book: AccountBook | None = None,
-        meter: Meter | None = None,
+        account_file: AccountFile | None = None,
+        meter: WeightMeter | None = None,
         funding: FundingSchedule | None = None,
     ) -> None:
         self.markets = markets
         self.clock = clock
-        self.meter = meter or Meter()
+        self.meter = meter or WeightMeter()
         self.fill_delay_ms = 0
-        self.fill_percent = WHOLE
-        self.refused_kinds: frozenset[Kind] = frozenset()
+        self.fill_percent = FULL_PERCENT
+        self.refused_kinds: frozenset[OrderKind] = frozenset()
         self.triggered_end = "FILLED"
         self.trades_per_order = 1
         self.kline_faults: dict[tuple[str, str], list[KlineFault]] = {}  # by symbol and interval
-        self.record = RecordManners()
+        self.record_config = RecordConfig()
         self.settings = AccountSettings()
-        self.books: dict[str, BookManners] = {}
+        self.book_configs: dict[str, BookConfig] = {}
         self.funding = funding or FundingSchedule()
-        self.margin = MarginManners()
+        self.margin_config = MarginConfig()
         self.delisted: set[str] = set()  # symbols that were listed: the record of an account still knows them
         self._rules: dict[str, InstrumentRules] = {}
-        self._book = book
-        self._accounts: dict[str, Account] = {} if book is None else book.read()
+        self._account_file = account_file
+        self._accounts: dict[str, Account] = {} if account_file is None else account_file.read()
         for account in self._accounts.values():
             account.coin_price = self.coin_price
         newest = (max(account.orders, default=0) for account in self._accounts.values())
@@ -94,45 +94,45 @@ class Exchange:
     def market(self, symbol: str | None) -> Market:
         """Raises AsterRefusal for a symbol that is not traded here."""
         if symbol is None:
-            raise AsterRefusal(-1102, "Mandatory parameter 'symbol' was not sent.")
+            raise VenueApiError(-1102, "Mandatory parameter 'symbol' was not sent.")
         if symbol not in self.markets:
-            raise AsterRefusal(-1121, "Invalid symbol.")
+            raise VenueApiError(-1121, "Invalid symbol.")
         return self.markets[symbol]
 
     def rules(self, symbol: str) -> InstrumentRules:
         """What is listed of a symbol that is traded here; `simulator.control.instrument_control` changes it."""
         if symbol not in self._rules:
-            self._rules[symbol] = InstrumentRules.of(symbol, self.markets[symbol])
+            self._rules[symbol] = InstrumentRules.from_market(symbol, self.markets[symbol])
         return self._rules[symbol]
 
     def forget_rules(self, symbol: str) -> None:
         self._rules.pop(symbol, None)
 
-    def check_known(self, symbol: str | None) -> None:
+    def check_symbol_known(self, symbol: str | None) -> None:
         """Before something is told of the past of a symbol. Raises AsterRefusal for one that never was listed."""
         if symbol not in self.delisted:
             self.market(symbol)
 
     def price(self, symbol: str) -> Decimal:
         market = self.markets[symbol]
-        return exact(market.price(self.clock.now_ms()), market.decimals)
+        return to_decimal(market.price(self.clock.now_ms()), market.decimals)
 
-    def best(self, symbol: str) -> tuple[Decimal, Decimal]:
+    def best_bid_ask(self, symbol: str) -> tuple[Decimal, Decimal]:
         """Bid and ask now."""
         market = self.markets[symbol]
-        prices = best(market, self.manners(symbol), self.clock.now_ms())
-        bid, ask = (exact(price, market.decimals) for price in prices)
+        prices = quoted_bid_ask(market, self.book_config(symbol), self.clock.now_ms())
+        bid, ask = (to_decimal(price, market.decimals) for price in prices)
         return bid, ask
 
-    def manners(self, symbol: str) -> BookManners:
+    def book_config(self, symbol: str) -> BookConfig:
         """How the symbol is quoted."""
-        return self.books.get(symbol) or BookManners()
+        return self.book_configs.get(symbol) or BookConfig()
 
     def coin_price(self, coin: str, at_ms: int) -> Decimal:
         """What a coin in which commissions are paid cost in dollars at `at_ms`: its market's price if one is listed."""
         listed = (self.markets.get(f"{coin}{quote}") for quote in QUOTES)
         market = next((each for each in listed if each is not None), None)
-        return constant_price(coin, at_ms) if market is None else exact(market.price(at_ms), market.decimals)
+        return constant_price(coin, at_ms) if market is None else to_decimal(market.price(at_ms), market.decimals)
 
     def users(self) -> list[str]:
         """Everybody with an account here."""
@@ -145,8 +145,12 @@ class Exchange:
         """The user's account, opened on first sight, with every held order that the market has reached filled and all
         funding paid that was due, in the order of time."""
         now_ms = self.clock.now_ms()
-        account = self._accounts.get(user) or self._opened(user, now_ms)
-        due = [event for order in account.open_orders() if (event := self._due(account, order, now_ms)) is not None]
+        account = self._accounts.get(user) or self._open_account(user, now_ms)
+        due = [
+            event
+            for order in account.open_orders()
+            if (event := self._find_fill_event(account, order, now_ms)) is not None
+        ]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
             self._pay_funding(account, at_ms)
             if order.stop_price and self.triggered_end != "FILLED":
@@ -157,72 +161,72 @@ class Exchange:
         account.checked_ms = now_ms
         return account
 
-    def keep(self, user: str, *, has_asked_only: bool) -> None:
+    def save_account(self, user: str, *, is_read_only: bool) -> None:
         """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
         account = self._accounts.get(user)
-        if account is None or (has_asked_only and not account.changed and not account.was_funded):
+        if account is None or (is_read_only and not account.unsaved_orders and not account.has_unsaved_funding):
             return
-        if self._book is not None:
-            self._book.write(user, account)
-        account.changed.clear()
-        account.was_funded = False
+        if self._account_file is not None:
+            self._account_file.write(user, account)
+        account.unsaved_orders.clear()
+        account.has_unsaved_funding = False
 
-    def unrealized(self, account: Account) -> Decimal:
+    def unrealized_pnl(self, account: Account) -> Decimal:
         pairs = [(symbol, held) for symbol, held in account.holdings.items() if held.amount]
         return sum((held.amount * (self.price(symbol) - held.entry_price) for symbol, held in pairs), ZERO)
 
-    def place(self, user: str, given: Mapping[str, str]) -> Order:
+    def place_order(self, user: str, params: Mapping[str, str]) -> Order:
         """A new order from Aster's parameters. Raises AsterRefusal."""
         account = self.account(user)
-        self.settings.check_order(given)
-        order = self.order(given)
+        self.settings.check_order(params)
+        order = self.build_order(params)
         if order.kind in self.refused_kinds:
-            raise AsterRefusal(-2010, "New order is rejected.")
-        self.settings.check_name(account, order.client_order_id)
-        rules, best_prices = self.rules(order.symbol), self.best(order.symbol)
-        rules.check_band(order, self.price(order.symbol), *best_prices)
+            raise VenueApiError(-2010, "New order is rejected.")
+        self.settings.check_client_order_id(account, order.client_order_id)
+        rules, best_prices = self.rules(order.symbol), self.best_bid_ask(order.symbol)
+        rules.check_price_band(order, self.price(order.symbol), *best_prices)
         if order.stop_price:
             rules.check_stops(sum(1 for each in account.open_orders(order.symbol) if each.stop_price))
-        account.accept(order, *best_prices, self._taken(order), min_notional=rules.min_notional)
+        account.accept(order, *best_prices, self._level_fills(order), min_notional=rules.min_notional)
         return order
 
-    def _taken(self, order: Order) -> list[Level] | None:
+    def _level_fills(self, order: Order) -> list[Level] | None:
         """What a market order takes from each level of the book; None where it fills at the best price."""
-        manners = self.manners(order.symbol)
-        if order.kind != "MARKET" or not manners.fills_through:
+        config = self.book_config(order.symbol)
+        if order.kind != "MARKET" or not config.fills_through:
             return None
         quantity = order.quantity - order.unfilled
         market = self.markets[order.symbol]
-        return filled_levels(market, manners, self.clock.now_ms(), quantity, is_buy=order.is_buy)
+        return take_levels(market, config, self.clock.now_ms(), quantity, is_buy=order.is_buy)
 
-    def find(self, user: str, given: Mapping[str, str]) -> Order:
+    def find_order(self, user: str, params: Mapping[str, str]) -> Order:
         """The order named by `orderId` or `origClientOrderId`. Raises AsterRefusal when there is none."""
-        self.check_known(given.get("symbol"))
-        number = given.get("orderId")
+        self.check_symbol_known(params.get("symbol"))
+        number = params.get("orderId")
         order_id = int(number) if number and number.isdecimal() else None
-        order = self.account(user).find(given["symbol"], order_id, given.get("origClientOrderId"))
+        order = self.account(user).find(params["symbol"], order_id, params.get("origClientOrderId"))
         if order is None:
-            raise AsterRefusal(-2013, "Order does not exist.")
+            raise VenueApiError(-2013, "Order does not exist.")
         return order
 
-    def cancel(self, user: str, given: Mapping[str, str]) -> Order:
-        order = self.find(user, given)
+    def cancel_order(self, user: str, params: Mapping[str, str]) -> Order:
+        order = self.find_order(user, params)
         if order.status != "NEW":
-            raise AsterRefusal(-2011, "Unknown order sent.")
+            raise VenueApiError(-2011, "Unknown order sent.")
         self.account(user).cancel(order, self.clock.now_ms())
         return order
 
-    def set_leverage(self, user: str, given: Mapping[str, str]) -> Holding:
-        self.market(given.get("symbol"))
-        leverage = given.get("leverage", "")
-        if not leverage.isdecimal() or not 1 <= int(leverage) <= MOST_LEVERAGE:
-            raise AsterRefusal(-4028, f"Leverage {leverage} is not valid")
-        holding = self.account(user).holding(given["symbol"])
+    def set_leverage(self, user: str, params: Mapping[str, str]) -> Holding:
+        self.market(params.get("symbol"))
+        leverage = params.get("leverage", "")
+        if not leverage.isdecimal() or not 1 <= int(leverage) <= MAX_LEVERAGE:
+            raise VenueApiError(-4028, f"Leverage {leverage} is not valid")
+        holding = self.account(user).holding(params["symbol"])
         holding.leverage = int(leverage)
         return holding
 
-    def _opened(self, user: str, now_ms: int) -> Account:
-        account = self._accounts[user] = Account.opened(now_ms)
+    def _open_account(self, user: str, now_ms: int) -> Account:
+        account = self._accounts[user] = Account.open_at(now_ms)
         account.coin_price = self.coin_price
         self.settings.set_margin_types(account, self.markets)
         self.settings.set_balance(account, now_ms)
@@ -232,77 +236,77 @@ class Exchange:
         """What was due since the last look, on what was held at each moment; a second call finds nothing more."""
         for symbol in self.funding.symbols():
             amount, since_ms = account.holding(symbol).amount, account.funded_ms.get(symbol, account.checked_ms)
-            for payment in self.funding.due(symbol, since_ms, until_ms) if amount else ():
+            for payment in self.funding.payments_due(symbol, since_ms, until_ms) if amount else ():
                 market = self.markets[symbol]
-                fee = -amount * exact(market.price(payment.at_ms), market.decimals) * payment.rate
-                account.receive_funding(symbol, fee, payment.at_ms + self.funding.manners.late_s * 1_000)
+                fee = -amount * to_decimal(market.price(payment.at_ms), market.decimals) * payment.rate
+                account.receive_funding(symbol, fee, payment.at_ms + self.funding.config.late_s * 1_000)
             account.funded_ms[symbol] = max(until_ms, since_ms)
 
-    def _due(self, account: Account, order: Order, now_ms: int) -> Event | None:
+    def _find_fill_event(self, account: Account, order: Order, now_ms: int) -> FillEvent | None:
         """When and at what price an open order fills between the last look and now; None when it does not."""
         market = self.markets[order.symbol]
         if order.fill_at_ms is not None:
-            return self._late(order, order.fill_at_ms) if order.fill_at_ms <= now_ms else None
+            return self._delayed_fill_event(order, order.fill_at_ms) if order.fill_at_ms <= now_ms else None
         # A market that was started over is behind its accounts.
         since_ms = min(now_ms, max(account.checked_ms, order.created_ms))
-        for stretch in market.stretches(since_ms, now_ms):
-            first, last = (exact(price, market.decimals) for price in (stretch.first, stretch.last))
+        for segment in market.segments(since_ms, now_ms):
+            first, last = (to_decimal(price, market.decimals) for price in (segment.first, segment.last))
             if order.is_reached(high=first, low=first):  # the market jumped beyond the level
-                return stretch.since_ms, order.order_id, order, order.level if order.kind == "LIMIT" else first
+                return segment.since_ms, order.order_id, order, order.level if order.kind == "LIMIT" else first
             if order.is_reached(high=last, low=last):
                 share = (order.level - first) / (last - first)
-                at_ms = stretch.since_ms + int(share * (stretch.until_ms - stretch.since_ms))
+                at_ms = segment.since_ms + int(share * (segment.until_ms - segment.since_ms))
                 return at_ms, order.order_id, order, order.level
         return None
 
-    def _late(self, order: Order, at_ms: int) -> Event:
+    def _delayed_fill_event(self, order: Order, at_ms: int) -> FillEvent:
         market = self.markets[order.symbol]
-        bid, ask = best(market, self.manners(order.symbol), at_ms)
-        return at_ms, order.order_id, order, exact(ask if order.is_buy else bid, market.decimals)
+        bid, ask = quoted_bid_ask(market, self.book_config(order.symbol), at_ms)
+        return at_ms, order.order_id, order, to_decimal(ask if order.is_buy else bid, market.decimals)
 
-    def order(self, given: Mapping[str, str]) -> Order:
+    def build_order(self, params: Mapping[str, str]) -> Order:
         """An order from Aster's parameters, not placed yet. Raises AsterRefusal."""
-        market = self.market(given.get("symbol"))
-        rules = self.rules(given["symbol"])
-        kind, side = given.get("type", ""), given.get("side", "")
-        if kind not in KINDS:
-            raise AsterRefusal(-1116, "Invalid orderType.")
+        market = self.market(params.get("symbol"))
+        rules = self.rules(params["symbol"])
+        kind, side = params.get("type", ""), params.get("side", "")
+        if kind not in ORDER_KINDS:
+            raise VenueApiError(-1116, "Invalid orderType.")
         if side not in ("BUY", "SELL"):
-            raise AsterRefusal(-1117, "Invalid side.")
+            raise VenueApiError(-1117, "Invalid side.")
         order_id, now_ms = self.new_order_id(), self.clock.now_ms()
-        client_order_id = given.get("newClientOrderId") or f"web_{order_id}"
+        client_order_id = params.get("newClientOrderId") or f"web_{order_id}"
         if len(client_order_id) > 36:
-            raise AsterRefusal(-4015, "Client order id length should not be more than 36 chars")
-        if given.get("timeInForce", "GTC") not in ("GTC", "IOC"):
-            raise AsterRefusal(-1115, "Invalid timeInForce.")
-        close_position, reduce_only = (given.get(name, "").lower() == "true" for name in REDUCTIONS)
+            raise VenueApiError(-4015, "Client order id length should not be more than 36 chars")
+        if params.get("timeInForce", "GTC") not in ("GTC", "IOC"):
+            raise VenueApiError(-1115, "Invalid timeInForce.")
+        close_position, reduce_only = (params.get(name, "").lower() == "true" for name in REDUCTIONS)
         needs_price, needs_stop = kind == "LIMIT", kind in ("STOP_MARKET", "TAKE_PROFIT_MARKET")
         rules.check_status(is_reduction=reduce_only or close_position)
-        quantity = ZERO if close_position else rules.quantity(given)
+        quantity = ZERO if close_position else rules.parse_quantity(params)
         return Order(
             order_id=order_id,
             client_order_id=client_order_id,
-            symbol=given["symbol"],
+            symbol=params["symbol"],
             kind=kind,  # type: ignore[arg-type] # one of KINDS, as checked above
             is_buy=side == "BUY",
             quantity=quantity,
             reduce_only=reduce_only,
             close_position=close_position,
-            price=rules.price(given, "price") if needs_price else ZERO,
-            stop_price=rules.price(given, "stopPrice") if needs_stop else ZERO,
+            price=rules.parse_price(params, "price") if needs_price else ZERO,
+            stop_price=rules.parse_price(params, "stopPrice") if needs_stop else ZERO,
             created_ms=now_ms,
             updated_ms=now_ms,
-            rests=given.get("timeInForce") != "IOC",
+            rests=params.get("timeInForce") != "IOC",
             fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
-            unfilled=self._unfilled(quantity, rules.step) if kind == "MARKET" else ZERO,
+            unfilled=self._unfilled_quantity(quantity, rules.step) if kind == "MARKET" else ZERO,
             trades=self.trades_per_order,
             lot_decimals=market.lot_decimals,
         )
 
-    def _unfilled(self, quantity: Decimal, step: Decimal) -> Decimal:
+    def _unfilled_quantity(self, quantity: Decimal, step: Decimal) -> Decimal:
         """What of a market order finds nobody, in whole lots."""
-        return quantity - quantity * self.fill_percent / WHOLE // step * step
+        return quantity - quantity * self.fill_percent / FULL_PERCENT // step * step
 
 
-def exact(price: float, decimals: int) -> Decimal:
+def to_decimal(price: float, decimals: int) -> Decimal:
     return Decimal(f"{price:.{decimals}f}")

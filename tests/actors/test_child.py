@@ -11,9 +11,9 @@ import zmq
 
 from actors.messages import CycleFinished
 from actors.runtime.actor import Actor
-from actors.runtime.child_main import MOST_QUEUED, Host
+from actors.runtime.child_main import MAX_INBOX_SIZE, ActorHost
 from actors.runtime.messages import Message
-from actors.runtime.messaging import Door, Link
+from actors.runtime.messaging import MessageClient, MessageServer
 
 PATIENCE_S = 60.0
 FLOOD, MOST_TOLD = 1_000, 50_000
@@ -46,15 +46,15 @@ class Slow(Actor):
 
 
 @pytest.fixture
-def link(context: "zmq.Context[zmq.Socket[bytes]]", home: Path) -> Link:
-    return Link(context, home)
+def link(context: "zmq.Context[zmq.Socket[bytes]]", home: Path) -> MessageClient:
+    return MessageClient(context, home)
 
 
 def test_an_actor_that_is_flooded_keeps_a_bounded_queue_and_the_rest_is_dropped_where_it_comes_from(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, home: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, home: Path
 ) -> None:
-    actor, door = Slow(), Door(context, home, "slow")
-    host = Host(actor, door, lambda _: None, 1.0)
+    actor, door = Slow(), MessageServer(context, home, "slow")
+    host = ActorHost(actor, door, lambda _: None, 1.0)
     lifeline, held = os.pipe()
     running = threading.Thread(target=host.run, args=(lifeline,))
     running.start()
@@ -62,7 +62,7 @@ def test_an_actor_that_is_flooded_keeps_a_bounded_queue_and_the_rest_is_dropped_
     while link.dropped < FLOOD:
         link.tell("slow", FLOODING)
         told += 1
-        assert actor.queued <= 2 * MOST_QUEUED + 1
+        assert actor.inbox_size <= 2 * MAX_INBOX_SIZE + 1
         assert told < MOST_TOLD, "nothing is dropped"
     actor.may_go_on.set()
     deadline = time.monotonic() + PATIENCE_S
@@ -87,7 +87,7 @@ class Late(Actor):
 def test_what_a_long_tick_took_is_not_taken_from_the_time_of_the_next(
     context: "zmq.Context[zmq.Socket[bytes]]", home: Path
 ) -> None:
-    actor, door = Late(), Door(context, home, "late")
+    actor, door = Late(), MessageServer(context, home, "late")
     left_s: list[float] = []
 
     def beat(promise: float) -> None:
@@ -95,7 +95,7 @@ def test_what_a_long_tick_took_is_not_taken_from_the_time_of_the_next(
         host.stop()
 
     began = time.monotonic()
-    host = Host(actor, door, beat, 15.0)
+    host = ActorHost(actor, door, beat, 15.0)
     lifeline, held = os.pipe()
     host.run(lifeline)
     actor.stop()

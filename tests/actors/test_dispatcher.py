@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from actors.dispatcher import Dispatcher
-from actors.messages import OutboxState, SignalAttempted, SignalReady
+from actors.messages import OutboxState, SignalAttempted, SignalQueued
 from actors.runtime.messages import Tick
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
@@ -60,7 +60,7 @@ class Running:
     def __init__(self, store: Store, url: str, *, is_alone: bool = False) -> None:
         self.ear = Ear()
         self.actor = Dispatcher(store, self.ear, url, is_alone=is_alone)
-        self.ref = self.actor.launch()
+        self.ref = self.actor.start_instance()
         self.tick()
 
     def tick(self) -> None:
@@ -79,11 +79,11 @@ def test_a_signal_is_delivered_when_it_is_announced(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
     signal_id = leave_signal(store, strategy_id)
-    running.ref.tell(SignalReady(signal_id=signal_id))
+    running.ref.tell(SignalQueued(signal_id=signal_id))
     (attempt,) = running.ear.wait_for(SignalAttempted)
     assert (attempt.signal_id, attempt.outcome, attempt.status) == (signal_id, "delivered", 200)
     assert receiver.got[0][0]["webhook-id"] == str(signal_id)
-    assert [row.status for row in store.signals()] == ["delivered"]
+    assert [row.status for row in store.list_signals()] == ["delivered"]
 
 
 def test_a_signal_nobody_announced_is_found_by_the_next_tick(running: Running, store: Store, strategy_id: UUID) -> None:
@@ -114,7 +114,7 @@ def test_signals_of_one_strategy_and_symbol_go_in_order_and_one_at_a_time(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
     ids = [leave_signal(store, strategy_id) for _ in range(4)]
-    running.ref.tell(SignalReady(signal_id=ids[0]))
+    running.ref.tell(SignalQueued(signal_id=ids[0]))
     running.ear.wait_for(SignalAttempted, count=4)
     assert [headers["webhook-id"] for headers, _ in receiver.got] == [str(signal_id) for signal_id in ids]
 
@@ -122,7 +122,7 @@ def test_signals_of_one_strategy_and_symbol_go_in_order_and_one_at_a_time(
 def test_a_refusal_is_final_and_says_why(running: Running, store: Store, strategy_id: UUID, receiver: Receiver) -> None:
     refusal = b'{"success":false,"error":"Risk limit exceeded","data":{"limitType":"kill_switch"}}'
     receiver.answers = [(429, {}, refusal)]
-    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
+    running.ref.tell(SignalQueued(signal_id=leave_signal(store, strategy_id)))
     (attempt,) = running.ear.wait_for(SignalAttempted)
     assert (attempt.outcome, attempt.reason) == ("refused", "Risk limit exceeded")
     running.tick()
@@ -153,7 +153,7 @@ def test_a_user_without_a_webhook_secret_ends_the_signal_with_the_reason(
 ) -> None:
     user = store.ensure_user("nobody@example.org")
     new = NewStrategy(user_id=user, name="no secret", status=StrategyStatus.RUNNING)
-    running.ref.tell(SignalReady(signal_id=leave_signal(store, store.create_strategy(new).id)))
+    running.ref.tell(SignalQueued(signal_id=leave_signal(store, store.create_strategy(new).id)))
     (attempt,) = running.ear.wait_for(SignalAttempted)
     assert (attempt.outcome, attempt.reason) == ("dead", "the user has no webhook secret")
     assert receiver.got == []
@@ -168,7 +168,7 @@ def test_a_secret_that_is_sealed_with_another_key_ends_no_signal(
     running.ref.stop()
     assert (attempt.outcome, attempt.status) == ("retry", None)
     assert "sealed with key" in str(attempt.reason)
-    assert [row.status for row in store.signals()] == ["pending"]
+    assert [row.status for row in store.list_signals()] == ["pending"]
 
 
 def test_a_successor_goes_on_at_once_with_what_its_predecessor_held(
@@ -181,7 +181,7 @@ def test_a_successor_goes_on_at_once_with_what_its_predecessor_held(
     made.actor.close(10.0)
     made.ref.stop()
     assert attempt.signal_id == signal_id
-    shown = store.signal(signal_id)
+    shown = store.get_signal(signal_id)
     assert shown is not None
     assert [(each.attempt, each.outcome) for each in shown.history] == [(1, "retry"), (2, "delivered")]
     assert "never said" in str(shown.history[0].reason)
@@ -191,9 +191,9 @@ def test_a_retry_that_would_come_after_the_signals_end_is_its_end(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
     receiver.answers = [(503, {"retry-after": "60"}, b"")]
-    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id, ttl_s=5.0)))
+    running.ref.tell(SignalQueued(signal_id=leave_signal(store, strategy_id, ttl_s=5.0)))
     running.ear.wait_for(SignalAttempted)
-    assert [row.status for row in store.signals()] == ["expired"]
+    assert [row.status for row in store.list_signals()] == ["expired"]
 
 
 def test_a_receiver_that_wants_to_be_left_alone_is_left_alone_for_so_long(
@@ -201,11 +201,11 @@ def test_a_receiver_that_wants_to_be_left_alone_is_left_alone_for_so_long(
 ) -> None:
     receiver.answers = [(429, {"retry-after": "30"}, b""), (200, {}, b"{}")]
     signal_id = leave_signal(store, strategy_id)
-    running.ref.tell(SignalReady(signal_id=signal_id))
+    running.ref.tell(SignalQueued(signal_id=signal_id))
     running.ear.wait_for(SignalAttempted)
     for _ in range(5):
         running.tick()
-    shown = store.signal(signal_id)
+    shown = store.get_signal(signal_id)
     assert shown is not None
     assert (len(receiver.got), shown.status) == (1, "pending")
     assert [(each.outcome, each.status) for each in shown.history] == [("retry", 429)]
@@ -215,9 +215,9 @@ def test_a_redirect_is_the_end_and_is_not_followed(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
     receiver.answers = [(308, {"location": receiver.url}, b"")]
-    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
+    running.ref.tell(SignalQueued(signal_id=leave_signal(store, strategy_id)))
     running.ear.wait_for(SignalAttempted)
-    assert [row.status for row in store.signals()] == ["refused"]
+    assert [row.status for row in store.list_signals()] == ["refused"]
     assert len(receiver.got) == 1
 
 
@@ -225,9 +225,9 @@ def test_a_receiver_that_is_gone_for_good_ends_the_signal(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
     receiver.answers = [(410, {}, b"")]
-    running.ref.tell(SignalReady(signal_id=leave_signal(store, strategy_id)))
+    running.ref.tell(SignalQueued(signal_id=leave_signal(store, strategy_id)))
     running.ear.wait_for(SignalAttempted)
-    assert [row.status for row in store.signals()] == ["dead"]
+    assert [row.status for row in store.list_signals()] == ["dead"]
 
 
 class Unplugged:
@@ -267,7 +267,7 @@ def test_an_outbox_that_is_away_is_told_once_and_once_when_it_is_back(
         running.actor.close(20.0)
         running.ref.stop()
     told = [line["event"] for line in lines]
-    assert (told.count("outbox_away"), told.count("outbox_is_back")) == (1, 1)
+    assert (told.count("outbox_unavailable"), told.count("outbox_recovered")) == (1, 1)
 
 
 @pytest.mark.parametrize("failure", [UpstreamUnavailable("database", "away"), Superseded("another engine runs")])

@@ -9,9 +9,17 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
-from actors.engine_lease import AFTER_OUTAGE_S, LOOK_S, STOP_AFTER_S, TTL_S, EngineLease, Watch, home_identity
-from actors.messages import AskedElsewhere, EngineState
-from actors.runtime.messages import Ask, EngineHeld, Message
+from actors.engine_lease import (
+    OUTAGE_GRACE_S,
+    STANDBY_POLL_S,
+    STOP_AFTER_S,
+    TTL_S,
+    EngineLease,
+    LeaseObserver,
+    home_identity,
+)
+from actors.messages import EngineState, PriorLlmUsage
+from actors.runtime.messages import Ask, LeaseDeadline, Message
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import Vault
@@ -37,7 +45,7 @@ class Ear:
 
     def last(self) -> tuple[float, str]:
         """Until when who needs the lease may run, and how the monitor is told that it stands."""
-        held = [message for name, message in self.told if name == "supervisor" and isinstance(message, EngineHeld)]
+        held = [message for name, message in self.told if name == "supervisor" and isinstance(message, LeaseDeadline)]
         states = [message for name, message in self.told if name == "monitor" and isinstance(message, EngineState)]
         return (held[-1].stop_by if held else 0.0), states[-1].state
 
@@ -96,10 +104,10 @@ def test_a_second_engine_ends_with_a_sentence_that_says_where_the_first_runs(mak
 
 def test_a_lease_lasts_so_long_that_a_standby_runs_within_6_s(make: Make, store: Store) -> None:
     make("one")[0].tick(time.monotonic())
-    tenure = store.engine_tenure()
+    tenure = store.get_engine_lease_holder()
     assert tenure is not None
     assert tenure.left_s <= TTL_S
-    assert TTL_S + LOOK_S <= 5.0  # the rest is for those who need the lease to start
+    assert TTL_S + STANDBY_POLL_S <= 5.0  # the rest is for those who need the lease to start
 
 
 def test_a_lease_actor_that_is_replaced_keeps_what_its_engine_has(make: Make) -> None:
@@ -116,32 +124,32 @@ def test_a_lease_actor_that_is_replaced_keeps_what_its_engine_has(make: Make) ->
 
 
 def test_a_lease_of_others_is_theirs_until_it_has_stood_unrenewed_before_our_eyes() -> None:
-    watch, end, later = Watch(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-    assert watch.unrenewed(0.0) is None
-    watch.saw(end, 10.0)
-    assert watch.unrenewed(10.0 + TTL_S - 0.1) is None
-    watch.saw(end, 12.0)
-    assert watch.unrenewed(10.0 + TTL_S) == end
-    watch.saw(later, 15.0)
-    assert watch.unrenewed(16.0) is None
+    watch, end, later = LeaseObserver(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    assert watch.find_expired_lease(0.0) is None
+    watch.observe(end, 10.0)
+    assert watch.find_expired_lease(10.0 + TTL_S - 0.1) is None
+    watch.observe(end, 12.0)
+    assert watch.find_expired_lease(10.0 + TTL_S) == end
+    watch.observe(later, 15.0)
+    assert watch.find_expired_lease(16.0) is None
 
 
 def test_after_an_outage_the_holder_has_the_first_word() -> None:
-    watch, end = Watch(), datetime(2026, 1, 1, tzinfo=UTC)
-    watch.saw(end, 10.0)
-    watch.lost_sight()
-    assert watch.unrenewed(1_000.0) is None
-    watch.saw(end, 1_000.0)
-    assert watch.unrenewed(1_000.0 + TTL_S) is None
-    assert watch.unrenewed(1_000.0 + AFTER_OUTAGE_S) == end
+    watch, end = LeaseObserver(), datetime(2026, 1, 1, tzinfo=UTC)
+    watch.observe(end, 10.0)
+    watch.reset_after_outage()
+    assert watch.find_expired_lease(1_000.0) is None
+    watch.observe(end, 1_000.0)
+    assert watch.find_expired_lease(1_000.0 + TTL_S) is None
+    assert watch.find_expired_lease(1_000.0 + OUTAGE_GRACE_S) == end
 
 
 def test_once_the_holder_has_renewed_after_an_outage_a_standby_is_as_quick_as_before() -> None:
-    watch, end, renewed = Watch(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-    watch.lost_sight()
-    watch.saw(end, 10.0)
-    watch.saw(renewed, 11.0)
-    assert watch.unrenewed(11.0 + TTL_S) == renewed
+    watch, end, renewed = LeaseObserver(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    watch.reset_after_outage()
+    watch.observe(end, 10.0)
+    watch.observe(renewed, 11.0)
+    assert watch.find_expired_lease(11.0 + TTL_S) == renewed
 
 
 def test_an_engine_whose_key_opens_nothing_takes_no_lease(make: Make, store: Store) -> None:
@@ -152,7 +160,7 @@ def test_an_engine_whose_key_opens_nothing_takes_no_lease(make: Make, store: Sto
     standby, ear = make("two", is_standby=True, key=OTHER_KEY)
     standby.tick(time.monotonic())
     assert ear.last() == (0.0, "standing by")
-    assert store.engine_tenure() is None
+    assert store.get_engine_lease_holder() is None
     right, its_ear = make("three")
     right.tick(time.monotonic())
     assert its_ear.last()[1] == "running"
@@ -164,7 +172,7 @@ def test_a_standby_waits_and_takes_over_what_was_given_back(make: Make) -> None:
     second, ear = make("two", is_standby=True)
     second.tick(time.monotonic())
     assert ear.last() == (0.0, "standing by")
-    first.store.release_engine()
+    first.store.release_engine_lease()
     second.tick(time.monotonic())
     assert ear.last()[1] == "running"
 
@@ -217,6 +225,6 @@ def test_who_takes_over_from_another_home_tells_the_limiter_what_models_were_ask
     second, ear = make("two")
     second.tick(time.monotonic())
     second.tick(time.monotonic())
-    [(name, told)] = [(name, message) for name, message in ear.told if isinstance(message, AskedElsewhere)]
+    [(name, told)] = [(name, message) for name, message in ear.told if isinstance(message, PriorLlmUsage)]
     assert name == "limiter"
     assert [(asked.model, asked.requests, asked.tokens) for asked in told.asked] == [("llama", 1, 120)]

@@ -44,7 +44,7 @@ def test_a_thread_that_stays_is_told_by_name() -> None:
     thread.start()
     try:
         with capture_logs() as told:
-            assert not forkserver.await_single_thread(0.1)
+            assert not forkserver.wait_for_single_thread(0.1)
     finally:
         held.set()
         thread.join()

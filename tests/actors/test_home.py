@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.runtime.state_dir import HomeLock, prepare_run_dir, read_last_words
+from actors.runtime.state_dir import StateDirLock, prepare_run_dir, read_crash_report
 from engine.platform.errors import AnotherEngineRuns
 
 
@@ -23,37 +23,37 @@ def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starti
     thread = threading.Thread(target=look_away)
     thread.start()
     seen.set()
-    with HomeLock(home):
+    with StateDirLock(home):
         assert (home / "supervisor.lock").read_text().isdigit()
     thread.join()
 
 
 def test_a_lock_whose_file_is_gone_or_another_is_void(home: Path) -> None:
-    with HomeLock(home) as lock:
-        assert not lock.is_void()
-        with pytest.raises(AnotherEngineRuns, match="already runs"), HomeLock(home):
+    with StateDirLock(home) as lock:
+        assert not lock.is_deleted()
+        with pytest.raises(AnotherEngineRuns, match="already runs"), StateDirLock(home):
             pass
         (home / "supervisor.lock").unlink()
-        assert lock.is_void()
+        assert lock.is_deleted()
         (home / "supervisor.lock").touch()
-        assert lock.is_void()
+        assert lock.is_deleted()
 
 
 def test_a_lock_whose_directory_became_a_file_is_void_and_one_that_cannot_be_looked_at_is_not(home: Path) -> None:
     run_dir = home / "run"
     prepare_run_dir(run_dir)
-    with HomeLock(run_dir) as lock:
+    with StateDirLock(run_dir) as lock:
         run_dir.rename(home / "aside")
         run_dir.symlink_to(run_dir)  # a loop: an error that says nothing about the file
-        assert not lock.is_void()
+        assert not lock.is_deleted()
         run_dir.unlink()
         run_dir.touch()
-        assert lock.is_void()
+        assert lock.is_deleted()
 
 
 def test_of_last_words_of_any_length_the_end_is_read(home: Path) -> None:
     prepare_run_dir(home)
     (home / "last" / "one.txt").write_bytes(b"x" * 50_000_000 + "the end, é".encode())
-    words = read_last_words(home, "one")
+    words = read_crash_report(home, "one")
     assert words is not None
     assert (len(words), words[-10:]) == (4_000, "the end, é")

@@ -10,16 +10,16 @@ import pytest
 
 from actors.messages import (
     AcquirePermit,
-    Asked,
-    AskedElsewhere,
-    Demand,
-    Demanded,
     LimiterState,
+    LlmDemand,
+    LlmDemandReport,
     Permit,
+    PriorLlmRequests,
+    PriorLlmUsage,
     ReleasePermit,
 )
 from actors.rate_limiter import make
-from actors.runtime.messages import Failed, StrategyEnded
+from actors.runtime.messages import ErrorReply, StrategyEnded
 from engine.platform.errors import Skip
 from engine.platform.settings.settings import Settings
 from tests.support.local_peers import LocalPeers
@@ -64,7 +64,7 @@ def test_no_permit_in_time_is_said_before_the_asker_gives_up(peers: LocalPeers, 
     ask(peers)
     message = AcquirePermit(strategy_id=uuid4(), model=MODEL, tokens=1, deadline=time.monotonic() + 0.5)
     refused = peers.refs["limiter"].ask(message, block=False).get(timeout=PATIENCE_S)
-    assert isinstance(refused, Failed)
+    assert isinstance(refused, ErrorReply)
     assert refused.kind == "no_permit"
     assert re.search(r"no permit for .* in time", refused.reason)
 
@@ -105,7 +105,7 @@ def test_a_model_that_is_gone_is_told_once_and_nobody_else_has_to_ask_for_it(
     assert state(peers).gone is None
     peers.stop()
     said = capsys.readouterr().out
-    assert (said.count("model_gone"), said.count("model_is_back")) == (1, 1)
+    assert (said.count("model_gone"), said.count("model_recovered")) == (1, 1)
 
 
 def test_announced_limits_are_known_to_a_restarted_limiter_from_the_start(peers: LocalPeers, home: Path) -> None:
@@ -158,8 +158,8 @@ def test_what_the_limit_cannot_carry_is_said_once_with_need_limit_and_cadence(
 ) -> None:
     start(peers, home, sparky_llm_rpm=30, groq_model=("gone", MODEL))
     ask(peers)  # of the second one: the first one is not served
-    own = Demand(model="own", cadence_s=45, strategies=1)
-    peers.tell("limiter", Demanded(demands=(Demand(model=None, cadence_s=45, strategies=100), own)))
+    own = LlmDemand(model="own", cadence_s=45, strategies=1)
+    peers.tell("limiter", LlmDemandReport(demands=(LlmDemand(model=None, cadence_s=45, strategies=100), own)))
     wanted = peers.wait_for(LimiterState, lambda s: s.need_rpm not in (None, 0), count=4)
     states = {each.model: each for each in wanted}
     assert set(states) == {MODEL, "own"}
@@ -168,18 +168,18 @@ def test_what_the_limit_cannot_carry_is_said_once_with_need_limit_and_cadence(
     assert (crowded.limit_rpm, crowded.limited_by) == (30, "rpm")
     assert crowded.effective_cadence_s == pytest.approx(200.0)
     assert states["own"].effective_cadence_s is None
-    peers.tell("limiter", Demanded(demands=(own,)))
+    peers.tell("limiter", LlmDemandReport(demands=(own,)))
     peers.wait_for(LimiterState, lambda s: s.model == MODEL and s.need_rpm == 0, count=2)
     peers.stop()
     said = capsys.readouterr().out
-    assert said.count("limit_cannot_carry_all") == said.count("limit_carries_all") == 1
+    assert said.count("capacity_exceeded") == said.count("capacity_sufficient") == 1
     assert "effective_cadence_s=200.0" in said
 
 
 def test_capacity_is_announced_from_what_is_reserved(peers: LocalPeers, home: Path) -> None:
     """A request that may use 7,000 of 8,000 tokens a minute lets one other of 1,000 in before it, whatever it uses."""
     start(peers, home, sparky_llm_tpm=8_000)
-    peers.tell("limiter", Demanded(demands=(Demand(model=None, cadence_s=15, strategies=1),)))
+    peers.tell("limiter", LlmDemandReport(demands=(LlmDemand(model=None, cadence_s=15, strategies=1),)))
     permit = ask(peers, tokens=7_000)
     peers.tell("limiter", ReleasePermit(permit_id=permit.permit_id, model=MODEL, tokens=1_000))
     told = state(peers)
@@ -201,8 +201,8 @@ def test_what_another_hosts_engine_asked_counts_in_the_minute_and_outlives_the_l
     peers: LocalPeers, home: Path
 ) -> None:
     start(peers, home, sparky_llm_rpm=2)
-    asked = Asked(model=MODEL, at=time.monotonic() - 10, requests=2, tokens=100)
-    peers.tell("limiter", AskedElsewhere(asked=(asked,)))
+    asked = PriorLlmRequests(model=MODEL, at=time.monotonic() - 10, requests=2, tokens=100)
+    peers.tell("limiter", PriorLlmUsage(asked=(asked,)))
     with pytest.raises(Skip, match="no permit"):
         ask(peers, within_s=0.3)
     peers.stop_one("limiter")

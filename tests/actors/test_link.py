@@ -10,20 +10,20 @@ import pytest
 import zmq
 
 from actors.messages import AcquirePermit, OutboxState, Permit
-from actors.runtime.messages import Done, Failed, Message
-from actors.runtime.messaging import Door, Link, address, pack
+from actors.runtime.messages import Ack, ErrorReply, Message
+from actors.runtime.messaging import MessageClient, MessageServer, address, encode
 from engine.platform.errors import Skip
 
 
 @pytest.fixture
-def link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> Link:
-    return Link(context, tmp_path)
+def link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> MessageClient:
+    return MessageClient(context, tmp_path)
 
 
 @pytest.fixture
-def impatient_link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> Link:
+def impatient_link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> MessageClient:
     """One that tries a peer that is away again every millisecond."""
-    return Link(context, tmp_path, retry_ms=(1, 1))
+    return MessageClient(context, tmp_path, retry_ms=(1, 1))
 
 
 def ask(seconds: float = 60.0) -> AcquirePermit:
@@ -33,7 +33,7 @@ def ask(seconds: float = 60.0) -> AcquirePermit:
 class Served:
     """Answers everything that arrives at a door from a thread of its own, the way `reply_to` says."""
 
-    def __init__(self, door: Door, reply_to: dict[type[Message], Message]) -> None:
+    def __init__(self, door: MessageServer, reply_to: dict[type[Message], Message]) -> None:
         self.told: list[Message] = []
         self._door, self._reply_to, self._over = door, reply_to, threading.Event()
         self._thread = threading.Thread(target=self._serve)
@@ -42,7 +42,7 @@ class Served:
     def _serve(self) -> None:
         while not self._over.is_set():
             self._door.socket.poll(20)
-            for message, answer in self._door.arrivals():
+            for message, answer in self._door.receive_all():
                 if answer is None:
                     self.told.append(message)
                 else:
@@ -55,11 +55,11 @@ class Served:
 
 
 def serve(context: "zmq.Context[zmq.Socket[bytes]]", path: Path, reply: Message) -> Served:
-    return Served(Door(context, path, "limiter"), {AcquirePermit: reply})
+    return Served(MessageServer(context, path, "limiter"), {AcquirePermit: reply})
 
 
 def test_an_ask_is_answered_with_a_validated_message(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
     permit = Permit(permit_id=uuid.uuid4(), waited_s=0.5)
     served = serve(context, tmp_path, permit)
@@ -67,15 +67,15 @@ def test_an_ask_is_answered_with_a_validated_message(
     served.close()
 
 
-def test_an_ask_to_nobody_is_a_skip_at_its_deadline(link: Link) -> None:
+def test_an_ask_to_nobody_is_a_skip_at_its_deadline(link: MessageClient) -> None:
     with pytest.raises(Skip, match="limiter is not there"):
         link.ask("limiter", ask(0.1), Permit)
 
 
 def test_a_peer_that_could_not_serve_is_a_skip_of_its_kind(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
-    served = serve(context, tmp_path, Failed(kind="no_data", reason="the venue is down"))
+    served = serve(context, tmp_path, ErrorReply(kind="no_data", reason="the venue is down"))
     with pytest.raises(Skip, match="the venue is down") as caught:
         link.ask("limiter", ask(), Permit)
     assert caught.value.kind == "no_data"
@@ -83,16 +83,16 @@ def test_a_peer_that_could_not_serve_is_a_skip_of_its_kind(
 
 
 def test_a_reply_of_another_type_is_an_error(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
-    served = serve(context, tmp_path, Done())
+    served = serve(context, tmp_path, Ack())
     with pytest.raises(TypeError, match="answered Done"):
         link.ask("limiter", ask(), Permit)
     served.close()
 
 
 def test_a_restarted_peer_is_found_again_under_its_name(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
     first = serve(context, tmp_path, Permit(permit_id=uuid.uuid4(), waited_s=0))
     link.ask("limiter", ask(), Permit)
@@ -111,10 +111,10 @@ def test_a_restarted_peer_is_found_again_under_its_name(
 
 def test_garbage_at_the_door_is_refused_and_the_next_ask_is_served(
     context: "zmq.Context[zmq.Socket[bytes]]",
-    link: Link,
+    link: MessageClient,
     tmp_path: Path,
 ) -> None:
-    served = serve(context, tmp_path, Done())
+    served = serve(context, tmp_path, Ack())
     rogue = context.socket(zmq.DEALER)
     rogue.connect(address(tmp_path, "limiter"))
     for frames in (
@@ -124,59 +124,59 @@ def test_garbage_at_the_door_is_refused_and_the_next_ask_is_served(
         [b"1", b"Permit", b'{"extra":1}'],
     ):
         rogue.send_multipart(frames)
-    assert link.ask("limiter", ask(), Done) == Done()
+    assert link.ask("limiter", ask(), Ack) == Ack()
     assert served.told == []
     rogue.close()
     served.close()
 
 
-def test_a_tell_to_nobody_is_dropped_and_counted(link: Link) -> None:
+def test_a_tell_to_nobody_is_dropped_and_counted(link: MessageClient) -> None:
     link.tell("monitor", OutboxState(pending=1))
     assert link.dropped == 1
 
 
 def test_the_first_tell_reaches_a_peer_that_is_there(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
-    served = serve(context, tmp_path, Done())
+    served = serve(context, tmp_path, Ack())
     link.tell("limiter", OutboxState(pending=7))
-    link.ask("limiter", ask(), Done)
+    link.ask("limiter", ask(), Ack)
     assert served.told == [OutboxState(pending=7)]
     served.close()
 
 
 def test_a_peer_that_is_away_for_long_keeps_no_message_from_the_others(
-    context: "zmq.Context[zmq.Socket[bytes]]", impatient_link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", impatient_link: MessageClient, tmp_path: Path
 ) -> None:
     link = impatient_link
-    served = serve(context, tmp_path, Done())
+    served = serve(context, tmp_path, Ack())
     link.tell("told of, and away", OutboxState(pending=1))
     with pytest.raises(Skip):
-        link.ask("asked, and away", ask(0.1), Done)
+        link.ask("asked, and away", ask(0.1), Ack)
     tells = 0
     until = time.monotonic() + 4  # at an attempt a millisecond; ZeroMQ keeps some 2,000 events that nobody reads
     while time.monotonic() < until:
         link.tell("limiter", OutboxState(pending=tells))
         tells += 1
-        link.ask("limiter", ask(), Done)
+        link.ask("limiter", ask(), Ack)
     assert (len(served.told), link.dropped) == (tells, 1)
     served.close()
 
 
 def test_a_message_keeps_its_exact_values_on_the_way() -> None:
-    kind, body = pack(OutboxState(pending=3))
+    kind, body = encode(OutboxState(pending=3))
     assert (kind, body) == (b"OutboxState", b'{"pending":3}')
 
 
 def test_what_was_asked_of_a_peer_that_died_is_asked_of_its_successor(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
     permit = Permit(permit_id=uuid.uuid4(), waited_s=0)
-    first = Door(context, tmp_path, "limiter")
+    first = MessageServer(context, tmp_path, "limiter")
 
     def die_with_an_ask_in_hand() -> Served:
         assert first.socket.poll(20_000)
-        assert len(list(first.arrivals())) == 1
+        assert len(list(first.receive_all())) == 1
         first.socket.close(linger=0)
         return serve(context, tmp_path, permit)
 
@@ -189,18 +189,18 @@ def test_what_was_asked_of_a_peer_that_died_is_asked_of_its_successor(
 
 
 def test_an_ask_is_sent_once_while_its_peer_lives(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
-    door = Door(context, tmp_path, "limiter")
+    door = MessageServer(context, tmp_path, "limiter")
     for _ in range(5):
         with pytest.raises(Skip, match="did not answer in time"):
             link.ask("limiter", ask(0.2), Permit)
-    assert len(list(door.arrivals())) == 5
+    assert len(list(door.receive_all())) == 5
     door.socket.close(linger=0)
 
 
 def test_a_peer_that_comes_while_it_is_waited_for_is_asked(
-    context: "zmq.Context[zmq.Socket[bytes]]", link: Link, tmp_path: Path
+    context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
     with pytest.raises(Skip, match="limiter is not there"):
         link.ask("limiter", ask(0.1), Permit)

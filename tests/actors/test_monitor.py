@@ -14,7 +14,7 @@ import pytest
 
 from actors import messages
 from actors.monitor import actor as monitor
-from actors.monitor.monitor_state import REPORT_LASTS_S, Facts
+from actors.monitor.monitor_state import REPORT_STALE_AFTER_S, MonitorState
 from actors.runtime import messages as runtime_messages
 from engine.platform.errors import BadConfiguration
 from engine.platform.metrics import Metrics
@@ -46,8 +46,8 @@ def test_health_names_the_shared_actor_that_is_down(running: Running) -> None:
 
 def test_health_is_bad_when_the_supervisor_falls_silent(running: Running) -> None:
     running.tell(report(child("market")))
-    assert running.actor.facts.problems(time.monotonic(), time.time()) == []
-    [problem] = running.actor.facts.problems(time.monotonic() + REPORT_LASTS_S + 1, time.time())
+    assert running.actor.state.find_problems(time.monotonic(), time.time()) == []
+    [problem] = running.actor.state.find_problems(time.monotonic() + REPORT_STALE_AFTER_S + 1, time.time())
     assert problem.startswith("the supervisor has not reported for 1")
 
 
@@ -160,7 +160,7 @@ def test_the_alarm_for_a_parked_strategy_stands_until_it_runs_again(running: Run
     strategy_id = uuid.uuid4()
     name = f"strategy-{strategy_id}"
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    parked = runtime_messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six")
+    parked = runtime_messages.StrategyParked(strategy_id=strategy_id, revision="1", reason="six")
     running.tell(report(child(name, "parked", "strategy")), parked)
     assert time.time() - running.samples()[alarm] < 60
     running.tell(report())
@@ -196,16 +196,16 @@ def test_a_taken_port_is_one_sentence_naming_the_setting() -> None:
 def test_an_unknown_message_is_refused() -> None:
     actor = monitor.make(Settings(), NoPeers(), "")
     with pytest.raises(TypeError, match="SignalReady"):
-        actor.receive(messages.SignalReady(signal_id=uuid4()))
+        actor.receive(messages.SignalQueued(signal_id=uuid4()))
 
 
 def test_two_registries_do_not_know_each_other() -> None:
     from prometheus_client import CollectorRegistry
 
-    first, second = Facts(Metrics(CollectorRegistry())), Facts(Metrics(CollectorRegistry()))
-    first.cycle_finished(cycle())
-    assert first.status(0, 0)["totals"]["cycles"] == 1
-    assert second.status(0, 0)["totals"]["cycles"] == 0
+    first, second = MonitorState(Metrics(CollectorRegistry())), MonitorState(Metrics(CollectorRegistry()))
+    first.on_cycle_finished(cycle())
+    assert first.build_status(0, 0)["totals"]["cycles"] == 1
+    assert second.build_status(0, 0)["totals"]["cycles"] == 0
 
 
 def test_turns_of_a_breaker_are_counted(running: Running) -> None:

@@ -112,7 +112,7 @@ def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Calla
     first = killed_and_replaced()
     strategy_id = uuid4()
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    first.tell(runtime_messages.ChildParked(strategy_id=strategy_id, revision="1", reason="six"))
+    first.tell(runtime_messages.StrategyParked(strategy_id=strategy_id, revision="1", reason="six"))
     since = first.samples()[alarm]
     second = killed_and_replaced()
     assert second.samples()[alarm] == since

@@ -73,4 +73,4 @@ def test_a_refused_account_is_told_where_people_look_and_asked_for_rarely(
     assert status == 503
     assert words in healthz
     assert words in problems
-    assert capsys.readouterr().out.count("provider_refuses_account") == 1
+    assert capsys.readouterr().out.count("provider_account_refused") == 1

@@ -11,9 +11,9 @@ PROGRAM = """
 import json, os, sys, threading, time
 before = set(os.listdir("/proc/self/fd"))
 from actors.warmup import cycles
-cycles.rehearse()
+cycles.run_warmup_cycle()
 loaded = set(sys.modules)
-cycles.rehearse()
+cycles.run_warmup_cycle()
 opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd not in before and
           os.path.exists(f"/proc/self/fd/{fd}")]
 # A thread that was joined has left Python; the kernel may need another moment.
@@ -44,7 +44,7 @@ def test_one_rehearsal_loads_all_that_a_cycle_needs_and_leaves_no_thread_and_no_
 
 def test_no_temporary_directory_is_needed() -> None:
     environ = os.environ | {"TMPDIR": "/proc/nowhere/" + "x" * 200}
-    code = "from actors.warmup import cycles; cycles.rehearse()"
+    code = "from actors.warmup import cycles; cycles.run_warmup_cycle()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environ, check=False, capture_output=True, text=True
     )
@@ -61,4 +61,4 @@ def test_a_rehearsal_that_fails_is_told_once_and_keeps_no_fork_server_from_servi
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "warm 1\n"), done.stderr
     [line] = done.stderr.splitlines()
-    assert "rehearsal_failed" in line
+    assert "warmup_failed" in line

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from actors.messages import StrategyChanged
-from actors.runtime.messages import ChildParked, Tick, Wanted
-from actors.strategy_watcher import Roster
+from actors.runtime.messages import DesiredStrategies, StrategyParked, Tick
+from actors.strategy_watcher import StrategyWatcher
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
@@ -24,8 +24,8 @@ def ear() -> Ear:
 
 
 @pytest.fixture
-def roster(store: Store, ear: Ear) -> Iterator[pykka.ActorRef[Roster]]:
-    ref = Roster(store, ear, 1.0).launch()
+def roster(store: Store, ear: Ear) -> Iterator[pykka.ActorRef[StrategyWatcher]]:
+    ref = StrategyWatcher(store, ear, 1.0).start_instance()
     yield ref
     ref.stop()
 
@@ -35,12 +35,14 @@ def running_strategy(store: Store, name: str) -> uuid.UUID:
     return store.create_strategy(NewStrategy(user_id=user, name=name, status=StrategyStatus.RUNNING)).id
 
 
-def wanted_now(roster: pykka.ActorRef[Roster], ear: Ear) -> set[str]:
+def wanted_now(roster: pykka.ActorRef[StrategyWatcher], ear: Ear) -> set[str]:
     roster.ask(Tick(), timeout=60)
-    return {strategy.name for strategy in ear.of(Wanted)[-1].strategies}
+    return {strategy.name for strategy in ear.of(DesiredStrategies)[-1].strategies}
 
 
-def test_exactly_the_running_strategies_are_wanted(roster: pykka.ActorRef[Roster], ear: Ear, store: Store) -> None:
+def test_exactly_the_running_strategies_are_wanted(
+    roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store
+) -> None:
     running_strategy(store, "one")
     two = running_strategy(store, "two")
     assert wanted_now(roster, ear) == {"one", "two"}
@@ -49,12 +51,12 @@ def test_exactly_the_running_strategies_are_wanted(roster: pykka.ActorRef[Roster
 
 
 def test_a_parked_strategy_is_paused_with_the_reason_and_its_last_words(
-    roster: pykka.ActorRef[Roster], ear: Ear, store: Store
+    roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store
 ) -> None:
     strategy_id = running_strategy(store, "unlucky")
-    (wanted,) = store.running_strategies()
+    (wanted,) = store.list_running_strategies()
     why = {"reason": "parked after 6 deaths", "traceback": "Traceback …"}
-    roster.tell(ChildParked(strategy_id=strategy_id, revision=wanted.revision, **why))
+    roster.tell(StrategyParked(strategy_id=strategy_id, revision=wanted.revision, **why))
     assert wanted_now(roster, ear) == set()
     row = store.get_strategy(strategy_id)
     assert row is not None
@@ -63,17 +65,17 @@ def test_a_parked_strategy_is_paused_with_the_reason_and_its_last_words(
 
 
 def test_a_row_that_somebody_has_changed_since_is_not_paused_for_what_was_before(
-    roster: pykka.ActorRef[Roster], ear: Ear, store: Store
+    roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store
 ) -> None:
     strategy_id = running_strategy(store, "resumed")
-    (before,) = store.running_strategies()
+    (before,) = store.list_running_strategies()
     store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
     store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
-    roster.tell(ChildParked(strategy_id=strategy_id, revision=before.revision, reason="parked after 6 deaths"))
+    roster.tell(StrategyParked(strategy_id=strategy_id, revision=before.revision, reason="parked after 6 deaths"))
     assert wanted_now(roster, ear) == {"resumed"}
 
 
-def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[Roster], ear: Ear, store: Store) -> None:
+def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store) -> None:
     strategy_id = running_strategy(store, "one")
     wanted_now(roster, ear)
     assert ear.of(StrategyChanged) == []
@@ -85,8 +87,8 @@ def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[Roster], e
 
 def test_while_the_database_is_away_the_supervisor_hears_nothing(ear: Ear, tmp_path: Path) -> None:
     away = Store(PostgresRpc(SecretStr(f"postgresql:///none?host={tmp_path}"), keep=True))
-    ref = Roster(away, ear, 1.0).launch()
-    ref.tell(ChildParked(strategy_id=uuid.uuid4(), revision="1", reason="kept until it can be written"))
+    ref = StrategyWatcher(away, ear, 1.0).start_instance()
+    ref.tell(StrategyParked(strategy_id=uuid.uuid4(), revision="1", reason="kept until it can be written"))
     ref.ask(Tick(), timeout=60)
     assert ear.told == []
     ref.stop()

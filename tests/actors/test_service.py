@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.runtime.child_main import MOST_FAILED_CHECKS, ServiceActor
+from actors.runtime.child_main import MAX_FAILED_CHECKS, ServiceActor
 
 
 class Moody:
@@ -15,7 +15,7 @@ class Moody:
     def start(self) -> None:
         self.is_started = True
 
-    def healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         return (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]) == "+"
 
     def stop(self, grace_s: float) -> None:  # noqa: ARG002 - nothing takes time here
@@ -38,7 +38,7 @@ def test_a_failed_check_is_repeated_sooner_and_forgotten_when_the_next_one_is_we
 
 def test_checks_that_fail_in_a_row_end_the_process() -> None:
     actor = ServiceActor(Moody("-"))
-    for _ in range(MOST_FAILED_CHECKS - 1):
+    for _ in range(MAX_FAILED_CHECKS - 1):
         actor.tick(0.0)
     with pytest.raises(RuntimeError, match="in a row"):
         actor.tick(0.0)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from actors.messages import CycleFinished, LlmCalled, SignalReady, StrategyChanged
+from actors.messages import CycleFinished, LlmCalled, SignalQueued, StrategyChanged
 from actors.runtime.messages import Tick
 from actors.strategy import make
 from engine.deciding.circuit_breaker import Breaker
@@ -31,9 +31,9 @@ def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scen
     assert finished.action in ("LONG", "SHORT")
     assert 0 <= finished.engine_s < finished.duration_s
     assert finished.next_tick_at > finished.at
-    assert here.peers.of(SignalReady)[0].signal_id == finished.signal_id
+    assert here.peers.of(SignalQueued)[0].signal_id == finished.signal_id
     assert finished.signal_id is not None
-    story = here.store.decision_story(finished.signal_id)
+    story = here.store.get_decision_trace(finished.signal_id)
     assert story is not None
     assert story.decision.signal_action == finished.action
     assert story.decision.raw_answer
@@ -44,7 +44,7 @@ def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scen
     called = here.peers.wait_for(LlmCalled)[0]
     assert (called.outcome, called.model) == ("ok", "openai/gpt-oss-120b")
     assert called.cost_usd > 0
-    (signal,) = [s for s in here.store.signals(strategy_id) if s.id == finished.signal_id]
+    (signal,) = [s for s in here.store.list_signals(strategy_id) if s.id == finished.signal_id]
     assert signal.symbol == "BTCUSDT"
 
 
@@ -56,9 +56,9 @@ def test_five_unusable_answers_are_recorded_and_pause_the_row(scene: MakeScene) 
         cycles = here.cycles(5, "fault")
         here.peers.stop_one(f"strategy-{strategy_id}")
     assert [cycle.failures for cycle in cycles] == [1, 2, 3, 4, 5]
-    assert actor.finished
+    assert actor.is_done
     assert here.status(strategy_id) == ("paused", "5 failures without a success: 5 \u00d7 no JSON object in the answer")
-    decisions = here.store.decisions(strategy_id)
+    decisions = here.store.list_decisions(strategy_id)
     assert [d.signal_action for d in decisions] == ["HOLD"] * 5
     assert all(d.is_fault for d in decisions)
     assert BreakerFile(here.settings.sparky_home, strategy_id).load().breaker == Breaker()
@@ -74,9 +74,9 @@ def test_an_outage_of_the_provider_opens_the_breaker_and_pauses_nobody(scene: Ma
         here.peers.stop_one(f"strategy-{strategy_id}")
     assert "503" in (failed[-1].reason or "")
     assert (failed[-1].breaker, cooling.breaker, cooling.failures) == ("open", "open", 5)
-    assert not actor.finished
+    assert not actor.is_done
     assert here.status(strategy_id) == ("running", None)
-    assert here.store.decisions(strategy_id) == ()
+    assert here.store.list_decisions(strategy_id) == ()
     kept = BreakerFile(here.settings.sparky_home, strategy_id).load().breaker
     assert (kept.state, kept.failures) == ("open", 5)
 
@@ -144,7 +144,7 @@ def test_an_unusable_answer_is_mended_by_the_model_once_it_is_shown_it(scene: Ma
     assert roles == ["system", "user", "assistant", "user"]
     assert groq.requests[1]["messages"][:2] == groq.requests[0]["messages"]
     assert "no JSON object in the answer" in groq.requests[1]["messages"][3]["content"]
-    story = here.store.decision_story(here.store.decisions(strategy_id)[-1].id)
+    story = here.store.get_decision_trace(here.store.list_decisions(strategy_id)[-1].id)
     assert story is not None
     assert story.decision.decision_json is not None
     assert [call["answer"] for call in story.decision.decision_json["calls"]] == ["I would rather not say.", None]
@@ -160,8 +160,8 @@ def test_the_hosts_budget_stops_all_and_fails_none(scene: MakeScene) -> None:
     here.run(other)
     skipped = here.peers.wait_for(CycleFinished, lambda c: c.strategy_id == other)[0]
     assert (skipped.outcome, skipped.failures) == ("skip_host_budget", 0)
-    assert len(here.store.decisions(one)) == 1
-    assert here.store.decisions(other) == ()
+    assert len(here.store.list_decisions(one)) == 1
+    assert here.store.list_decisions(other) == ()
 
 
 def test_resuming_a_row_clears_its_history_whoever_saw_it_paused(scene: MakeScene) -> None:
@@ -199,7 +199,7 @@ def test_a_spent_budget_skips_cycles_and_is_no_failure(scene: MakeScene) -> None
     here.run(strategy_id)
     skipped = here.cycles(2, "skip_budget")
     assert skipped[-1].failures == 0
-    assert len(here.store.decisions(strategy_id)) == 1
+    assert len(here.store.list_decisions(strategy_id)) == 1
 
 
 def test_an_unknown_symbol_is_the_rows_own_fault(scene: MakeScene) -> None:
@@ -218,7 +218,7 @@ def test_a_database_that_is_away_is_waited_for(scene: MakeScene, database_url: s
     actor = here.run(strategy_id)
     failed = here.cycles(1, "upstream_database")[0]
     assert (failed.failures, failed.breaker) == (1, "closed")
-    assert not actor.finished
+    assert not actor.is_done
 
 
 def test_a_row_that_is_not_running_ends_its_actor(scene: MakeScene) -> None:
@@ -239,7 +239,7 @@ def test_a_changed_cadence_is_followed_without_waiting_for_the_old_one(scene: Ma
         connection.execute("update ai_strategies set cadence_seconds = 2 where id = %s", (strategy_id,))
     changed = StrategyChanged(revision="2")
     ref.tell(changed)
-    assert actor.wants_tick_after(changed)
+    assert actor.should_tick_now(changed)
     assert cast("float", ref.ask(Tick())) <= time.monotonic() + 2
 
 
@@ -256,7 +256,7 @@ def test_a_stopping_strategy_abandons_its_cycle_and_records_nothing(scene: MakeS
         groq.answers = [stop_then_answer]
         abandoned = here.cycles(1, "abandoned")[0]
     assert abandoned.failures == 0
-    assert here.store.decisions(strategy_id) == ()
+    assert here.store.list_decisions(strategy_id) == ()
 
 
 def test_an_automatic_pause_is_a_warning_that_says_how_often_what_failed(

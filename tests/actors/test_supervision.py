@@ -7,16 +7,23 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from actors.runtime import restart_policy
-from actors.runtime.child_spec import ChildSpec, Kind, Restart
-from actors.runtime.heartbeat import Pulse
-from actors.runtime.restart_policy import LONGEST_WAIT_S, MAX_RESTARTS, WINDOW_S, Child, State, Verdict
+from actors.runtime.child_spec import ChildKind, ChildSpec, RestartPolicy
+from actors.runtime.heartbeat import Heartbeat
+from actors.runtime.restart_policy import (
+    MAX_BACKOFF_S,
+    MAX_RESTARTS,
+    RESTART_WINDOW_S,
+    Child,
+    ChildState,
+    RestartDecision,
+)
 
 CRASH = 1 << 8
 CONFIGURATION = 78 << 8
 KILLED = 9
 
 
-def child(kind: Kind = "actor", restart: Restart = Restart.PERMANENT, **more: object) -> Child:
+def child(kind: ChildKind = "actor", restart: RestartPolicy = RestartPolicy.PERMANENT, **more: object) -> Child:
     made = Child(ChildSpec("one", "module:make", kind, 0, SecretStr("{}"), restart=restart), 0)
     for name, value in more.items():
         setattr(made, name, value)
@@ -25,64 +32,70 @@ def child(kind: Kind = "actor", restart: Restart = Restart.PERMANENT, **more: ob
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_the_wait_before_a_restart_is_bounded_and_never_shrinks_below_half_its_step(deaths: int, random: float) -> None:
-    wait = restart_policy.wait_before_restart(deaths, random)
-    step = min(LONGEST_WAIT_S, 0.1 * 2 ** min(deaths - 1, 16))
+    wait = restart_policy.restart_backoff_s(deaths, random)
+    step = min(MAX_BACKOFF_S, 0.1 * 2 ** min(deaths - 1, 16))
     assert step / 2 <= wait <= step
 
 
 def test_the_first_restart_leaves_time_to_tick_again_within_half_a_second() -> None:
-    assert restart_policy.wait_before_restart(1, 0.999) <= 0.1
+    assert restart_policy.restart_backoff_s(1, 0.999) <= 0.1
 
 
 @given(st.lists(st.floats(0.01, 400), min_size=1, max_size=40))
 def test_a_strategy_is_parked_exactly_when_more_than_five_deaths_fall_into_the_window(gaps: list[float]) -> None:
-    strategy = child("strategy", Restart.TRANSIENT)
+    strategy = child("strategy", RestartPolicy.TRANSIENT)
     now, deaths = 0.0, []
     for gap in gaps:
         now += gap
         deaths.append(now)
-        recent = sum(now - at <= WINDOW_S for at in deaths)
-        verdict = restart_policy.verdict(strategy, CRASH, now)
-        assert (verdict is Verdict.PARK) == (recent > MAX_RESTARTS)
-        if verdict is Verdict.PARK:
+        recent = sum(now - at <= RESTART_WINDOW_S for at in deaths)
+        verdict = restart_policy.decide_restart(strategy, CRASH, now)
+        assert (verdict is RestartDecision.PARK) == (recent > MAX_RESTARTS)
+        if verdict is RestartDecision.PARK:
             break
 
 
 def test_a_configuration_fault_parks_a_strategy_at_once() -> None:
-    assert restart_policy.verdict(child("strategy", Restart.TRANSIENT), CONFIGURATION, 1.0) is Verdict.PARK
+    assert (
+        restart_policy.decide_restart(child("strategy", RestartPolicy.TRANSIENT), CONFIGURATION, 1.0)
+        is RestartDecision.PARK
+    )
 
 
 def test_a_shared_child_is_given_up_only_when_it_never_became_ready() -> None:
-    assert restart_policy.verdict(child(), CONFIGURATION, 1.0) is Verdict.GIVE_UP
-    assert restart_policy.verdict(child(ever_ready=True), CONFIGURATION, 1.0) is Verdict.AGAIN
+    assert restart_policy.decide_restart(child(), CONFIGURATION, 1.0) is RestartDecision.GIVE_UP
+    assert restart_policy.decide_restart(child(ever_ready=True), CONFIGURATION, 1.0) is RestartDecision.RESTART
 
 
 def test_fork_servers_are_given_up_only_while_nobody_was_ever_ready() -> None:
     nobody, somebody = [child(), child()], [child(), child(ever_ready=True)]
-    assert not restart_policy.is_hopeless(MAX_RESTARTS, nobody)
-    assert restart_policy.is_hopeless(MAX_RESTARTS + 1, nobody)
-    assert not restart_policy.is_hopeless(MAX_RESTARTS + 100, somebody)
+    assert not restart_policy.should_abort_startup(MAX_RESTARTS, nobody)
+    assert restart_policy.should_abort_startup(MAX_RESTARTS + 1, nobody)
+    assert not restart_policy.should_abort_startup(MAX_RESTARTS + 100, somebody)
 
 
 def test_a_transient_child_that_ends_well_is_done_and_a_permanent_one_is_started_again() -> None:
-    assert restart_policy.verdict(child("strategy", Restart.TRANSIENT), 0, 1.0) is Verdict.DONE
-    assert restart_policy.verdict(child(), 0, 1.0) is Verdict.AGAIN
+    assert restart_policy.decide_restart(child("strategy", RestartPolicy.TRANSIENT), 0, 1.0) is RestartDecision.DONE
+    assert restart_policy.decide_restart(child(), 0, 1.0) is RestartDecision.RESTART
 
 
 def test_a_child_we_had_to_kill_did_not_end_well_whatever_its_status() -> None:
-    assert restart_policy.verdict(child("strategy", Restart.TRANSIENT, cause="stalled"), 0, 1.0) is Verdict.AGAIN
+    assert (
+        restart_policy.decide_restart(child("strategy", RestartPolicy.TRANSIENT, cause="stalled"), 0, 1.0)
+        is RestartDecision.RESTART
+    )
 
 
 @given(st.floats(0, 100), st.floats(0, 100), st.integers(1, 3), st.integers(1, 3))
 def test_only_a_living_childs_own_broken_promise_counts(now: float, promise: float, ours: int, on_board: int) -> None:
-    pulse = Pulse(on_board, promise, 1)
-    stalled = restart_policy.is_stalled(child(state=State.RUNNING, incarnation=ours), pulse, now)
+    pulse = Heartbeat(on_board, promise, 1)
+    stalled = restart_policy.is_stalled(child(state=ChildState.RUNNING, incarnation=ours), pulse, now)
     assert stalled == (ours == on_board and now > promise)
-    assert not restart_policy.is_stalled(child(state=State.STOPPING, incarnation=ours), pulse, now)
-    assert not restart_policy.is_stalled(child(state=State.RUNNING, incarnation=ours, kill_at=now), pulse, now)
+    assert not restart_policy.is_stalled(child(state=ChildState.STOPPING, incarnation=ours), pulse, now)
+    assert not restart_policy.is_stalled(child(state=ChildState.RUNNING, incarnation=ours, kill_at=now), pulse, now)
 
 
-def staged(*stages: tuple[int, State]) -> list[Child]:
+def staged(*stages: tuple[int, ChildState]) -> list[Child]:
     children = []
     for number, (stage, state) in enumerate(stages):
         made = Child(ChildSpec(f"c{number}", "module:make", "actor", stage, SecretStr("{}")), number, state=state)
@@ -91,24 +104,26 @@ def staged(*stages: tuple[int, State]) -> list[Child]:
 
 
 def test_a_stage_waits_for_everyone_of_the_stage_before() -> None:
-    children = staged((0, State.RUNNING), (1, State.STARTING), (1, State.WAITING), (2, State.WAITING))
-    assert restart_policy.startable(children, 0.0, 8) == [children[2]]
+    children = staged(
+        (0, ChildState.RUNNING), (1, ChildState.STARTING), (1, ChildState.WAITING), (2, ChildState.WAITING)
+    )
+    assert restart_policy.select_startable(children, 0.0, 8) == [children[2]]
 
 
 def test_a_parked_strategy_holds_nobody_up() -> None:
-    children = staged((0, State.PARKED), (1, State.WAITING))
-    assert restart_policy.startable(children, 0.0, 8) == [children[1]]
+    children = staged((0, ChildState.PARKED), (1, ChildState.WAITING))
+    assert restart_policy.select_startable(children, 0.0, 8) == [children[1]]
 
 
 def test_no_more_than_the_bound_start_at_once() -> None:
-    children = staged(*[(0, State.WAITING)] * 10, (0, State.STARTING))
-    assert len(restart_policy.startable(children, 0.0, 4)) == 3
+    children = staged(*[(0, ChildState.WAITING)] * 10, (0, ChildState.STARTING))
+    assert len(restart_policy.select_startable(children, 0.0, 4)) == 3
 
 
 def test_the_highest_living_stage_is_stopped_first() -> None:
-    children = staged((0, State.RUNNING), (3, State.RUNNING), (5, State.DONE))
+    children = staged((0, ChildState.RUNNING), (3, ChildState.RUNNING), (5, ChildState.DONE))
     children[0].pid, children[1].pid = 10, 11
-    assert restart_policy.closing_stage(children) == 3
+    assert restart_policy.current_stop_stage(children) == 3
 
 
 def test_a_wait_status_is_told_in_words() -> None:
@@ -117,40 +132,40 @@ def test_a_wait_status_is_told_in_words() -> None:
 
 
 def test_a_second_request_to_end_shortens_everybodys_patience() -> None:
-    slow = child(state=State.STOPPING, pid=10, kill_at=10.0)
-    assert not restart_policy.is_overdue(slow, 8.5, hurried=False)
-    assert restart_policy.is_overdue(slow, 8.5, hurried=True)
+    slow = child(state=ChildState.STOPPING, pid=10, kill_at=10.0)
+    assert not restart_policy.has_grace_expired(slow, 8.5, is_forced=False)
+    assert restart_policy.has_grace_expired(slow, 8.5, is_forced=True)
 
 
 @given(st.integers(0, 60), st.integers(1, 20))
 def test_everybody_alive_is_weighed_in_turn(alive: int, most: int) -> None:
-    children = staged(*[(0, State.RUNNING)] * (alive + 1))
+    children = staged(*[(0, ChildState.RUNNING)] * (alive + 1))
     for number, each in enumerate(children[:alive]):
         each.pid = number + 1
     seen: set[int | None] = set()
     for turn in range(-(-alive // most)):
-        weighed = restart_policy.to_weigh(children, most)
+        weighed = restart_policy.select_for_memory_sample(children, most)
         assert len(weighed) <= most
         for each in weighed:
-            each.weighed_at = turn + 1.0
+            each.memory_sampled_at = turn + 1.0
             seen.add(each.pid)
     assert seen == set(range(1, alive + 1))
 
 
 def test_a_child_may_close_in_another_stage_than_it_starts_in() -> None:
-    children = staged((2, State.RUNNING), (3, State.RUNNING))
-    children[0].spec = replace(children[0].spec, closes_at=4)
+    children = staged((2, ChildState.RUNNING), (3, ChildState.RUNNING))
+    children[0].spec = replace(children[0].spec, stop_stage=4)
     children[0].pid, children[1].pid = 10, 11
-    assert restart_policy.closing_stage(children) == 4
+    assert restart_policy.current_stop_stage(children) == 4
 
 
 def test_a_reason_to_park_counts_the_deaths_and_names_the_last() -> None:
     strategy = child("strategy", cause="stalled")
-    strategy.deaths.extend([1.0, 2.0])
-    assert restart_policy.reason_to_park(strategy) == "parked after 2 deaths in 300 s, the last by stalled"
+    strategy.crash_times.extend([1.0, 2.0])
+    assert restart_policy.describe_parking(strategy) == "parked after 2 deaths in 300 s, the last by stalled"
 
 
 def test_specs_that_differ_only_in_what_their_child_does_not_use_are_equal() -> None:
-    one = ChildSpec("s", "m:f", "actor", 0, SecretStr("all of it"), heeds=SecretStr("used"))
+    one = ChildSpec("s", "m:f", "actor", 0, SecretStr("all of it"), restart_key=SecretStr("used"))
     assert one == replace(one, settings=SecretStr("other"), title="renamed")
-    assert one != replace(one, heeds=SecretStr("changed"))
+    assert one != replace(one, restart_key=SecretStr("changed"))

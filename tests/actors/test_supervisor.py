@@ -144,25 +144,25 @@ def test_a_child_whose_settings_are_too_large_to_be_handed_over_keeps_nobody_els
 def test_more_children_than_places_are_refused_and_told() -> None:
     code = (
         "import pathlib, tempfile; from actors.runtime.heartbeat import SLOTS\n"
-        "from actors.runtime.process_manager import Brood\n"
+        "from actors.runtime.process_manager import ProcessManager\n"
         "with tempfile.TemporaryDirectory() as home:\n"
-        "    brood = Brood(pathlib.Path(home))\n"
-        "    places = [brood.take_slot() for _ in range(SLOTS + 1)]\n"
+        "    manager = ProcessManager(pathlib.Path(home))\n"
+        "    places = [manager.allocate_slot() for _ in range(SLOTS + 1)]\n"
         "    assert sorted(places[:-1]) == list(range(SLOTS)) and places[-1] is None\n"
-        "    assert brood.take_slot() is None\n"
-        "    brood.give_slot_back(7)\n"
-        "    assert brood.take_slot() == 7\n"
+        "    assert manager.allocate_slot() is None\n"
+        "    manager.free_slot(7)\n"
+        "    assert manager.allocate_slot() == 7\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("no_place_left") == 1
+    assert done.stdout.count("heartbeat_slots_exhausted") == 1
 
 
 def test_children_from_before_sparky_was_there_are_left_alone(tmp_path: Path) -> None:
     code = (
-        "import pathlib, subprocess, tempfile, time; from actors.runtime.process_manager import Brood\n"
+        "import pathlib, subprocess, tempfile, time; from actors.runtime.process_manager import ProcessManager\n"
         "with tempfile.TemporaryDirectory() as home:\n"
-        "    brood = Brood(pathlib.Path(home))\n"
+        "    manager = ProcessManager(pathlib.Path(home))\n"
         "    orphan = subprocess.Popen(['/bin/sleep', '600'])\n"
         "    while orphan.pid not in {pid for pid, _ in brood.reap()}: time.sleep(0.05)\n"
         "    orphan.returncode = 0\n"

@@ -28,29 +28,29 @@ def received(manager: socket.socket) -> list[str]:
 
 def test_ready_is_told_once_and_only_when_all_is_ready(manager: socket.socket) -> None:
     with closing(Notifier({"NOTIFY_SOCKET": manager.getsockname()})) as notifier:
-        notifier.turned(is_ready=False, status="1 starting")
+        notifier.notify(is_ready=False, status="1 starting")
         assert not any("READY=1" in message for message in received(manager))
         for _ in range(3):
-            notifier.turned(is_ready=True, status="1 running")
+            notifier.notify(is_ready=True, status="1 running")
     assert sum("READY=1" in message for message in received(manager)) == 1
 
 
 def test_the_watchdog_is_fed_only_where_it_watches(manager: socket.socket) -> None:
     with closing(Notifier({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "1"})) as notifier:
-        notifier.turned(is_ready=True, status="")
+        notifier.notify(is_ready=True, status="")
     assert "WATCHDOG=1" in received(manager)
     with closing(Notifier({"NOTIFY_SOCKET": manager.getsockname()})) as notifier:
-        notifier.turned(is_ready=True, status="")
+        notifier.notify(is_ready=True, status="")
     assert "WATCHDOG=1" not in received(manager)
 
 
 def test_stopping_is_told(manager: socket.socket) -> None:
     with closing(Notifier({"NOTIFY_SOCKET": manager.getsockname()})) as notifier:
-        notifier.stopping()
+        notifier.notify_stopping()
     assert received(manager) == ["STOPPING=1"]
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "@nobody"}, {"WATCHDOG_USEC": "x"}])
 def test_without_a_service_manager_nothing_happens(environ: dict[str, str]) -> None:
     with closing(Notifier(environ)) as notifier:
-        notifier.turned(is_ready=True, status="fine")
+        notifier.notify(is_ready=True, status="fine")

@@ -29,7 +29,7 @@ def started(sparky: Sparky, *words: str, **streams: Any) -> None:
 
 def has_traded(sparky: Sparky) -> bool:
     with sparky.store() as store:
-        return any(row.status == "delivered" for row in store.signals(limit=100))
+        return any(row.status == "delivered" for row in store.list_signals(limit=100))
 
 
 def standard_streams(process: psutil.Process) -> set[str]:
@@ -132,7 +132,7 @@ def test_what_a_terminal_runs_stops_in_order_when_it_hangs_up(database_url: str,
 
 def _decided(sparky: Sparky) -> int:
     with sparky.store() as store:
-        return len(store.decisions(limit=1_000))
+        return len(store.list_decisions(limit=1_000))
 
 
 @pytest.mark.parametrize("closed", [(), (2,)])

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from actors.messages import CycleFinished
 from cli.status import status_model
-from cli.status.status_table import picture
+from cli.status.status_table import render_status
 from engine.deciding.circuit_breaker import (
     FAILURES_TO_OPEN,
     Breaker,
@@ -275,14 +275,14 @@ def test_status_says_when_the_probe_comes_and_why_it_waits() -> None:
         "children": [{"name": "strategy-a", "kind": "strategy", "title": "bold", "state": "running", "restarts": 0}],
         "strategies": {"a": facts},
     }
-    (row,) = status_model.joined(monitor, [], 1_580.0)["strategies"]
+    (row,) = status_model.build_status(monitor, [], 1_580.0)["strategies"]
     assert (row["state"], row["probe_at"], row["probe_in_s"]) == ("breaker open", 1_700.0, 120.0)
     assert (row["breaker_reason"], row["breaker_since"]) == ("groq: 503 over capacity", 900)
     shown = a_strategy("bold", **{name: row[name] for name in ("state", "probe_in_s", "breaker_reason")})
     text = "\n".join(drawn(a_view([shown]), 190))
     assert "probe in 2 m 0 s" in text
     assert "groq: 503 over capacity" in text
-    assert picture(a_view([a_strategy("bold", state="breaker open")])) is not None  # of an older monitor
+    assert render_status(a_view([a_strategy("bold", state="breaker open")])) is not None  # of an older monitor
 
 
 # a thousand at once
@@ -311,7 +311,7 @@ def test_strategies_that_could_not_read_their_row_look_again_at_moments_of_their
     looks = list[float]()
     for number in range(8):
         actor = here.run(here.strategy(name=f"s{number}"))
-        looks.append(actor.next_look(began) - began)
+        looks.append(actor.next_retry_at(began) - began)
     assert max(looks) <= 5.0
     assert max(looks) - min(looks) > 1.0
     failed = here.peers.wait_for(CycleFinished, lambda c: c.outcome == "upstream_database", 8)

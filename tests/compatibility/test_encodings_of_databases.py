@@ -8,7 +8,7 @@ import pytest
 
 from engine.platform.errors import BadConfiguration
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc, connect
@@ -21,11 +21,11 @@ NAME = "na\u00efve \u4e2d\u6587 \U0001f680"
 def foreign_database_url(request: pytest.FixtureRequest, postgres_home: Path) -> Iterator[str]:
     """DSN of an empty database in another encoding than UTF-8."""
     name = f"encoded_{request.param.lower()}"
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute(
             f"create database {name} template template0 encoding '{request.param}' locale_provider libc locale 'C'"
         )
-        yield dsn(postgres_home, name)
+        yield build_dsn(postgres_home, name)
         connection.execute(f"drop database {name} with (force)")
 
 

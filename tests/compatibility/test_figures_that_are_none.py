@@ -87,11 +87,11 @@ def test_a_strategy_without_a_figure_is_faulted_alone(column: str, store: Store,
     )
     as_before(sql, f"update ai_strategies set {column} = 'NaN' where name = 'ill'")  # noqa: S608 - these names
     with pytest.raises(StrategyFault, match=column):
-        store.strategy_context(ill.id)
-    found = store.strategy_context(well.id)
+        store.get_strategy_context(ill.id)
+    found = store.get_strategy_context(well.id)
     assert found is not None
     assert found.strategy.id == well.id
-    assert {row.id for row in store.running_strategies()} == {ill.id, well.id}
+    assert {row.id for row in store.list_running_strategies()} == {ill.id, well.id}
     assert seed_demo(store, Settings()) == ()
     sparky.ok("strategy", "pause", "well")
     sparky.ok("strategy", "pause", "ill")
@@ -105,7 +105,7 @@ def test_a_position_without_a_figure_hides_no_other(column: str, store: Store, s
     names = "user_id, strategy_id, exchange, side, quantity, entry_price, entry_time, position_size_usd, is_paper"
     sql(f"insert into positions (symbol, {names}) select 'ETHUSDT', {names} from positions")  # noqa: S608 - these names
     as_before(sql, f"update positions set {column} = 'NaN' where symbol = 'BTCUSDT'")  # noqa: S608 - these names
-    assert {each.symbol for each in store.open_positions()} == {"ETHUSDT"}
+    assert {each.symbol for each in store.list_open_positions()} == {"ETHUSDT"}
     assert {each["symbol"] for each in sparky.json("positions")} == {"BTCUSDT", "ETHUSDT"}
 
 

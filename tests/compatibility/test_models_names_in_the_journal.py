@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from actors.messages import Demanded
+from actors.messages import LlmDemandReport
 from actors.runtime.messages import Tick
-from actors.strategy_watcher import Roster
+from actors.strategy_watcher import StrategyWatcher
 from engine.domain.strategy import Strategy, StrategyStatus
 from engine.platform.identity import this_boot
 from engine.ratelimit.grant_log import PermitJournal
@@ -94,7 +94,7 @@ def test_the_limiter_is_told_of_no_model_that_cannot_be_asked(store: Store, sql:
     for number, model in enumerate([*REFUSED, "openai/gpt-oss-120b", None]):
         store.create_strategy(NewStrategy(user_id=user, name=str(number), status=StrategyStatus.RUNNING))
         sql("update ai_strategies set model = %s where name = %s", model, str(number))
-    roster = Roster(store, ear, 1.0).launch()
+    roster = StrategyWatcher(store, ear, 1.0).start_instance()
     roster.ask(Tick(), timeout=60)
     roster.stop()
-    assert {demand.model for demand in ear.of(Demanded)[-1].demands} == {"openai/gpt-oss-120b", None}
+    assert {demand.model for demand in ear.of(LlmDemandReport)[-1].demands} == {"openai/gpt-oss-120b", None}

@@ -9,8 +9,8 @@ import pytest
 
 from engine.platform.errors import BadConfiguration
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import dsn
-from engine.store.schema.migrate import migrate, read_migrations, status
+from engine.store.embedded.embedded_postgres import build_dsn
+from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.clusters import own_cluster
@@ -25,15 +25,15 @@ class Server:
         self._home = home
 
     def address(self, database: str, login: str) -> str:
-        return dsn(self._home, database).replace("postgres@", f"{login}@", 1)
+        return build_dsn(self._home, database).replace("postgres@", f"{login}@", 1)
 
     def administer(self, *statements: str, database: str = "postgres") -> None:
-        with psycopg.connect(dsn(self._home, database), autocommit=True) as connection:
+        with psycopg.connect(build_dsn(self._home, database), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
     def tables(self, database: str) -> set[str]:
-        with psycopg.connect(dsn(self._home, database)) as connection:
+        with psycopg.connect(build_dsn(self._home, database)) as connection:
             rows = connection.execute("select tablename from pg_tables where schemaname in ('public', 'auth')")
             return {row[0] for row in rows}
 
@@ -61,7 +61,7 @@ def refused(address: str) -> str:
 def works(address: str) -> bool:
     with Store(PostgresRpc(address)) as store:
         store.create_strategy(NewStrategy(user_id=store.ensure_user("one@example.org"), name="one"))
-        return [row.name for row in store.list_strategies()] == ["one"] and not store.health().read_only
+        return [row.name for row in store.list_strategies()] == ["one"] and not store.get_database_health().read_only
 
 
 def test_an_owner_who_may_not_create_roles_is_told_what_an_administrator_must_run(server: Server) -> None:
@@ -142,7 +142,7 @@ def test_a_database_that_another_login_migrated_is_refused_by_name(server: Serve
     sentence = refused(server.address("shop", "app"))
 
     assert '"postgres"' in sentence
-    assert status(server.address("shop", "postgres")).pending == ()
+    assert get_migration_status(server.address("shop", "postgres")).pending == ()
 
 
 def test_a_login_that_owns_nothing_trades_once_it_is_a_member_of_service_role(server: Server) -> None:
@@ -151,7 +151,7 @@ def test_a_login_that_owns_nothing_trades_once_it_is_a_member_of_service_role(se
     address = server.address("shop", "trader%20one")
 
     with pytest.raises(BadConfiguration) as caught, Store(PostgresRpc(address)) as store:
-        store.health()
+        store.get_database_health()
     assert "grant service_role to" in str(caught.value)
 
     server.administer('grant service_role to "trader one"')

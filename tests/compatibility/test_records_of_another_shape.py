@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from cli import output
-from cli.commands.decision_report import told
+from cli.commands.decision_report import render_decision
 from engine.store.store import Store
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.support.hostile import unsafe
@@ -110,5 +110,5 @@ def test_any_part_of_a_record_may_be_any_json(data: st.DataObject) -> None:
     decision |= {"signal_action": "HOLD", "is_fault": False}
     decision |= {"market": _spoilt(seen, data.draw), "decision_json": _spoilt(record, data.draw)}
     story: dict[str, Any] = {"decision": decision, "signal": None, "attempts": [], "request": None, "fills": []}
-    shown = told(output.plain(json.loads(json.dumps(story | {"positions": [], "trades": []}))))
+    shown = render_decision(output.to_json_data(json.loads(json.dumps(story | {"positions": [], "trades": []}))))
     assert "What became of it" in shown

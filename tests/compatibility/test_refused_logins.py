@@ -8,9 +8,9 @@ import pytest
 from psycopg import errors
 
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
-from engine.store.transport.postgres import PostgresRpc, connect, translated
+from engine.store.transport.postgres import PostgresRpc, connect, translate_error
 from tests.support.clusters import own_cluster
 from tests.support.pgbouncer import pgbouncer
 from tests.support.refusing_postgres import refusing_postgres, welcoming_postgres
@@ -19,7 +19,7 @@ from tests.support.refusing_postgres import refusing_postgres, welcoming_postgre
 @pytest.fixture(scope="module")
 def cluster_home() -> Iterator[Path]:
     with own_cluster() as home:
-        with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
+        with psycopg.connect(build_dsn(home, "postgres"), autocommit=True) as connection:
             connection.execute("create role word_right login password 'right'")
             connection.execute("create role few login connection limit 0")
             connection.execute("create role locked_out nologin")
@@ -90,7 +90,7 @@ def test_a_host_or_file_named_like_a_refusal_is_an_outage() -> None:
     ],
 )
 def test_a_real_server_refuses(cluster_home: Path, user: str, database: str, kind: type[Exception]) -> None:
-    address = dsn(cluster_home, database).replace("postgres@", f"{user}@", 1)
+    address = build_dsn(cluster_home, database).replace("postgres@", f"{user}@", 1)
 
     with pytest.raises(kind) as caught:
         connect(address)
@@ -117,7 +117,7 @@ def test_one_of_several_hosts_that_is_away_keeps_a_refusal_by_the_other_from_bei
 def test_a_state_that_the_driver_tells_is_enough(state: str, kind: type[Exception]) -> None:
     error = errors.lookup(state)("nur Worte")
 
-    assert isinstance(translated(error), kind)
+    assert isinstance(translate_error(error), kind)
 
 
 def test_a_refusal_by_a_pooler_that_says_no_state_of_its_own_is_waited_for(postgres_home: Path) -> None:

@@ -131,7 +131,7 @@ def a_story(database_url: str) -> tuple[list[str], list[tuple[str | None, float 
         store.record_decision(uuid4(), strategy.id, record, signal)
         decisions = [
             (row.signal_action, row.confidence_score, signals.status)
-            for row, signals in zip(store.decisions(), store.signals(), strict=True)
+            for row, signals in zip(store.list_decisions(), store.list_signals(), strict=True)
         ]
         names = [row.name for row in store.list_strategies()]
         hidden = new.model_dump(mode="json") | {"name": "hid\u200bden"}

@@ -47,7 +47,7 @@ def strategy_with_position(store: Store, sql: Sql) -> UUID:
 def another_engine(store: Store) -> int:
     """An engine elsewhere takes the lease of the database; its epoch."""
     other = Store(store.rpc, store.vault, uuid4())
-    return other.hold_engine("boot/9/9", ELSEWHERE, 3_600.0, is_new=True).epoch
+    return other.hold_engine_lease("boot/9/9", ELSEWHERE, 3_600.0, is_new=True).epoch
 
 
 def both(sparky: Sparky, code: int) -> tuple[str, str, dict[str, Any]]:
@@ -107,7 +107,7 @@ def test_a_home_whose_engine_does_not_run_calls_nothing_unsteered(
     epoch = another_engine(store)
     watched.report(child("market", "actor"))
     if engine == "standing by":
-        watched.facts.engine_state(
+        watched.facts.on_engine_state(
             EngineState(state="standing by", epoch=epoch, location=ELSEWHERE, reason="another engine runs"),
             time.monotonic(),
         )
@@ -125,7 +125,9 @@ def test_a_strategy_that_was_started_a_moment_ago_is_not_called_abandoned(
 ) -> None:
     strategy_with_position(store, sql)
     watched.report(child("market", "actor"))
-    watched.facts.engine_state(EngineState(state="running", is_held=True, epoch=7, location="/here"), time.monotonic())
+    watched.facts.on_engine_state(
+        EngineState(state="running", is_held=True, epoch=7, location="/here"), time.monotonic()
+    )
     shown, _, view = both(sparky, 0)
     assert view["strategies"][0]["state"] == "not started"
     assert view["unattended"] == []

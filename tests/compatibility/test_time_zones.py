@@ -65,7 +65,7 @@ def strategy_id(told: Store) -> UUID:
     )
     told.book_fill("r1", user_id, fill, 200, {"success": True})
     told.begin_execution(None, "r2", user_id, strategy.id, "aster", "ETHUSDT", "BUY", "g", {"size": 1}, is_paper=True)
-    told.record_equity(0)
+    told.append_equity_points(0)
     told.set_kill_switch(None, None, is_on=True, reason="test")
     told.report_reconciliation(user_id, "aster", {"BTCUSDT": Decimal(1)})
     told.pause_strategy(strategy.id, "tired")
@@ -74,14 +74,14 @@ def strategy_id(told: Store) -> UUID:
 
 def everything_told(store: Store, strategy_id: UUID) -> list[BaseModel]:
     """Rows of every kind that has a moment."""
-    (decision,) = store.decisions(strategy_id)
-    (signal,) = store.signals(strategy_id)
-    user_id = store.user_of("one@example.org")
+    (decision,) = store.list_decisions(strategy_id)
+    (signal,) = store.list_signals(strategy_id)
+    user_id = store.find_user("one@example.org")
     assert user_id is not None
     context, story, history = (
-        store.strategy_context(strategy_id),
-        store.decision_story(decision.id),
-        store.signal(signal.id),
+        store.get_strategy_context(strategy_id),
+        store.get_decision_trace(decision.id),
+        store.get_signal(signal.id),
     )
     assert context is not None
     assert story is not None
@@ -93,15 +93,15 @@ def everything_told(store: Store, strategy_id: UUID) -> list[BaseModel]:
         story,
         history,
         *store.list_strategies(),
-        *store.strategy_overview(),
-        *store.open_positions(),
-        *store.held_positions(),
-        *store.unfinished_requests(),
-        *store.kill_switches(),
-        *store.equity_series(strategy_id, is_paper=True),
+        *store.list_strategy_overviews(),
+        *store.list_open_positions(),
+        *store.list_held_positions(),
+        *store.list_unfinished_requests(),
+        *store.list_kill_switches(),
+        *store.list_equity_points(strategy_id, is_paper=True),
         *store.report_reconciliation(user_id, "aster", {"BTCUSDT": Decimal(1)}),
-        store.portfolio(user_id, "aster", strategy_id, is_paper=True),
-        store.health(),
+        store.get_portfolio(user_id, "aster", strategy_id, is_paper=True),
+        store.get_database_health(),
     ]
 
 
@@ -119,8 +119,8 @@ def test_a_moment_that_python_lacks_is_told_in_utc_too(told: Store, strategy_id:
     sql("update ai_trade_log set created_at = '12000-01-01 00:00:00+00'")
     sql("update signal_outbox set created_at = 'infinity'")
 
-    assert told.decisions(strategy_id)[0].created_at == "12000-01-01T00:00:00+00:00"
-    assert told.signals(strategy_id)[0].created_at == "infinity"
+    assert told.list_decisions(strategy_id)[0].created_at == "12000-01-01T00:00:00+00:00"
+    assert told.list_signals(strategy_id)[0].created_at == "infinity"
 
 
 def test_a_day_ends_at_midnight_utc(told: Store, strategy_id: UUID, sql: Sql) -> None:
@@ -130,13 +130,13 @@ def test_a_day_ends_at_midnight_utc(told: Store, strategy_id: UUID, sql: Sql) ->
     days = sql("select day from llm_spend")
     assert days == [(datetime.now(UTC).date(),)]
 
-    context = told.strategy_context(strategy_id)
+    context = told.get_strategy_context(strategy_id)
     assert context is not None
     assert context.llm_spent_today_usd == Decimal("0.25")
 
 
 def test_the_losses_of_a_day_are_those_since_midnight_utc(told: Store, strategy_id: UUID, sql: Sql) -> None:
-    user_id = told.user_of("one@example.org")
+    user_id = told.find_user("one@example.org")
     assert user_id is not None
     sql(
         "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd, max_loss_per_week_usd) "
@@ -156,7 +156,7 @@ def test_the_losses_of_a_day_are_those_since_midnight_utc(told: Store, strategy_
             pnl,
         )
 
-    portfolio = told.portfolio(user_id, "aster", strategy_id, is_paper=True)
+    portfolio = told.get_portfolio(user_id, "aster", strategy_id, is_paper=True)
 
     assert portfolio.realized_pnl_today_usd == Decimal(-3)
 

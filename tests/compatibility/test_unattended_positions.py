@@ -13,8 +13,8 @@ import pytest
 
 from actors.messages import EngineState, UnattendedPositions
 from actors.runtime.messages import Tick
-from actors.strategy_watcher import Roster
-from cli.status.unattended import sentence, unsteered
+from actors.strategy_watcher import StrategyWatcher
+from cli.status.unattended import describe_unattended, find_unattended
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
@@ -60,7 +60,7 @@ def hold(sql: Sql, user_id: uuid.UUID, strategy_id: uuid.UUID | None, **columns:
 
 
 def whys(store: Store) -> list[tuple[str | None, str]]:
-    return [(row.strategy_name, row.why) for row in store.unattended_positions()]
+    return [(row.strategy_name, row.why) for row in store.list_unattended_positions()]
 
 
 @pytest.mark.parametrize("status", ["paused", "terminated", "backtesting"])
@@ -73,7 +73,7 @@ def test_what_a_strategy_holds_that_does_not_run_is_unattended(
     assert whys(store) == []
     sql("update ai_strategies set status = %s", status)
     assert whys(store) == [("bold", status)]
-    assert store.unattended_positions()[0].is_paper is is_paper
+    assert store.list_unattended_positions()[0].is_paper is is_paper
 
 
 def test_what_the_row_of_a_strategy_left_behind_when_it_was_deleted_is_unattended(store: Store, sql: Sql) -> None:
@@ -82,7 +82,7 @@ def test_what_the_row_of_a_strategy_left_behind_when_it_was_deleted_is_unattende
     hold(sql, row.user_id, None, decision_id=uuid.uuid4(), symbol="ETHUSDT")  # its strategy was set to null
     hold(sql, row.user_id, None, symbol="SOLUSDT")  # a person's own, by a webhook
     sql("delete from ai_strategies")
-    assert sorted((each.symbol, each.why) for each in store.unattended_positions()) == [
+    assert sorted((each.symbol, each.why) for each in store.list_unattended_positions()) == [
         ("BTCUSDT", "gone"),
         ("ETHUSDT", "gone"),
     ]
@@ -94,7 +94,7 @@ def test_what_a_running_strategy_cannot_reach_any_more_is_unattended(store: Stor
     hold(sql, row.user_id, row.id, is_paper=False)
     hold(sql, row.user_id, row.id, exchange="binance")
     hold(sql, row.user_id, row.id, symbol="ETHUSDT")
-    found = {(each.exchange, each.symbol, each.is_paper, each.why) for each in store.unattended_positions()}
+    found = {(each.exchange, each.symbol, each.is_paper, each.why) for each in store.list_unattended_positions()}
     assert found == {
         ("aster", "BTCUSDT", False, "other book"),
         ("binance", "BTCUSDT", True, "other exchange"),
@@ -108,7 +108,7 @@ def test_a_row_with_figures_that_are_none_hides_no_other_and_is_shown(store: Sto
     sql("alter table positions disable trigger user")
     hold(sql, row.user_id, row.id, symbol="ETHUSDT", quantity="NaN", entry_price="NaN", side="?", entry_time="infinity")
     sql("update ai_strategies set status = 'paused'")
-    assert len(store.unattended_positions()) == 2
+    assert len(store.list_unattended_positions()) == 2
     view = json.loads(sparky("status", "--json").stdout)
     assert [each["symbol"] for each in view["unattended"]] == ["BTCUSDT", "ETHUSDT"]
     assert sparky("status", "--once").exception.__class__ is SystemExit
@@ -118,7 +118,7 @@ def test_a_row_with_figures_that_are_none_hides_no_other_and_is_shown(store: Sto
 
 
 def told(store: Store, ear: Ear) -> list[UnattendedPositions]:
-    ref = Roster(store, ear, 0.01).launch()
+    ref = StrategyWatcher(store, ear, 0.01).start_instance()
     ref.ask(Tick(), timeout=60)
     ref.ask(Tick(), timeout=60)
     ref.stop()
@@ -197,12 +197,14 @@ def test_of_many_a_few_are_named_and_the_rest_counted(store: Store, sql: Sql, sp
 def test_a_running_row_that_decides_nothing_is_told_with_what_it_holds(facts: dict[str, Any], words: str) -> None:
     row = {"id": "abc", "name": "bold", "status": "running"} | facts
     row["positions"] = [{"side": "LONG", "quantity": "0.5", "symbol": "BTCUSDT", "is_paper": True, "entry_price": "1"}]
-    (alone,) = unsteered([row], now=10_000.0, is_engine_here=True)
-    assert words in sentence(alone)
-    assert "LONG 0.5 BTCUSDT (paper)" in sentence(alone)
-    assert unsteered([row | {"positions": []}], now=10_000.0, is_engine_here=True) == []
-    assert unsteered([row | {"breaker_since": 9_990.0, "state": "running"}], now=10_000.0, is_engine_here=True) == []
-    assert unsteered([row], now=10_000.0, is_engine_here=False) == []  # another engine may steer it
+    (alone,) = find_unattended([row], now=10_000.0, is_engine_here=True)
+    assert words in describe_unattended(alone)
+    assert "LONG 0.5 BTCUSDT (paper)" in describe_unattended(alone)
+    assert find_unattended([row | {"positions": []}], now=10_000.0, is_engine_here=True) == []
+    assert (
+        find_unattended([row | {"breaker_since": 9_990.0, "state": "running"}], now=10_000.0, is_engine_here=True) == []
+    )
+    assert find_unattended([row], now=10_000.0, is_engine_here=False) == []  # another engine may steer it
 
 
 def test_doctor_calls_it_a_fault_that_a_person_must_mend(store: Store, sql: Sql, sparky: Sparky) -> None:
@@ -234,7 +236,7 @@ def test_what_a_strategy_leaves_when_it_stops_is_counted_at_once(store: Store, s
     row = strategy(store)
     hold(sql, row.user_id, row.id)
     ear = Ear()
-    ref = Roster(store, ear, 0.01).launch()
+    ref = StrategyWatcher(store, ear, 0.01).start_instance()
     for status in ("running", "paused", "paused", "running"):
         sql("update ai_strategies set status = %s", status)
         ref.ask(Tick(), timeout=60)
@@ -271,8 +273,8 @@ def test_doctor_tells_what_a_strategy_holds_that_decides_nothing(
     watched = Watched()
     sparky.environment["SPARKY_MONITOR_PORT"] = str(watched.port)
     watched.report(child(f"strategy-{row.id}", "strategy", "bold", state=process))
-    watched.facts.cycle_finished(cycle(row.id, breaker=breaker, breaker_since=time.time() - 7_300))
-    watched.facts.engine_state(EngineState(state="running", is_held=True, epoch=1), time.monotonic())
+    watched.facts.on_cycle_finished(cycle(row.id, breaker=breaker, breaker_since=time.time() - 7_300))
+    watched.facts.on_engine_state(EngineState(state="running", is_held=True, epoch=1), time.monotonic())
     try:
         (check,) = [each for each in json.loads(sparky("doctor", "--json").stdout) if each["name"] == "positions"]
     finally:
@@ -286,4 +288,4 @@ def test_doctor_tells_what_a_strategy_holds_that_decides_nothing(
 def running_engine(store: Store, home: Path) -> Iterator[float]:
     """An engine of another home that holds the lease."""
     store.engine = uuid.uuid4()
-    yield store.hold_engine("elsewhere", f"{home} elsewhere", 60.0, is_new=True).left_s
+    yield store.hold_engine_lease("elsewhere", f"{home} elsewhere", 60.0, is_new=True).left_s

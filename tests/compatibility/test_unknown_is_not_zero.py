@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from actors.messages import LimiterState, OutboxState, UnattendedPositions
-from actors.monitor.monitor_state import Facts
+from actors.monitor.monitor_state import MonitorState
 from actors.runtime.messages import SupervisorReport
-from cli.commands.decision_report import told
+from cli.commands.decision_report import render_decision
 from cli.status import status_model
-from cli.status.status import look
-from cli.status.status_table import picture
+from cli.status.status import collect_status
+from cli.status.status_table import render_status
 from engine.domain.strategy import StrategyStatus
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import read_environment
@@ -55,7 +55,7 @@ def running_strategy(store: Store, name: str = "bold") -> UUID:
 def drawn(sparky: Sparky, width: int) -> str:
     """What `sparky status` shows at a terminal of so many columns."""
     screen = Console(width=width, file=io.StringIO())
-    screen.print(picture(look(read_environment(sparky.environment)), width))
+    screen.print(render_status(collect_status(read_environment(sparky.environment)), width))
     assert isinstance(screen.file, io.StringIO)
     return screen.file.getvalue()
 
@@ -78,7 +78,7 @@ def in_one_line(text: str) -> str:
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_without_the_database_nothing_that_it_alone_knows_is_told(width: int, sparky: Sparky, watched: Watched) -> None:
     watched.report(child("market", "actor"), child(f"strategy-{ONE}", "strategy", "bold"))
-    watched.facts.cycle_finished(cycle(ONE))
+    watched.facts.on_cycle_finished(cycle(ONE))
     sparky.environment["DATABASE_URL"] = AWAY
     text = in_one_line(drawn(sparky, width))
     for claim in ("flat", "0.00", "realised 0", "equity 0", "model today 0"):
@@ -257,9 +257,9 @@ def test_pending_signals_that_nobody_has_counted_lately_are_unknown() -> None:
     try:
         watched.report(child("dispatcher", "actor"))
         now = time.monotonic()
-        watched.facts.outbox_state(OutboxState(pending=3), now)
-        assert watched.facts.status(now + 1, time.time())["outbox_pending"] == 3
-        assert watched.facts.status(now + 60, time.time())["outbox_pending"] is None
+        watched.facts.on_outbox_state(OutboxState(pending=3), now)
+        assert watched.facts.build_status(now + 1, time.time())["outbox_pending"] == 3
+        assert watched.facts.build_status(now + 60, time.time())["outbox_pending"] is None
     finally:
         watched.server.close()
 
@@ -267,7 +267,7 @@ def test_pending_signals_that_nobody_has_counted_lately_are_unknown() -> None:
 @pytest.mark.parametrize("message", [OutboxState(pending=3), UnattendedPositions(paper=2, live=1)])
 def test_what_nobody_has_counted_lately_is_no_series(message: OutboxState | UnattendedPositions) -> None:
     now, registry = [1_000.0], CollectorRegistry()
-    facts = Facts(Metrics(registry, clock=lambda: now[0]))
+    facts = MonitorState(Metrics(registry, clock=lambda: now[0]))
 
     def told() -> list[float]:
         names = ("sparky_outbox_pending", "sparky_unattended_positions")
@@ -275,9 +275,9 @@ def test_what_nobody_has_counted_lately_is_no_series(message: OutboxState | Unat
 
     assert told() == []
     if isinstance(message, OutboxState):
-        facts.outbox_state(message, now[0])
+        facts.on_outbox_state(message, now[0])
     else:
-        facts.positions_unattended(message)
+        facts.on_unattended_positions(message)
     counted = told()
     assert counted in ([3], [2, 1])
     now[0] += 20
@@ -297,7 +297,7 @@ def test_before_the_supervisor_has_reported_status_tells_no_process(
 
 
 def test_a_monitor_of_an_older_release_without_some_facts_is_read(sparky: Sparky) -> None:
-    view = status_model.joined(
+    view = status_model.build_status(
         {"supervisor": {"pid": 1}, "children": None, "totals": None, "strategies": None}, None, 0.0
     )
     assert (view["running"], view["shared"], view["strategies"]) == (True, None, None)
@@ -331,8 +331,8 @@ def a_story(**facts: Any) -> dict[str, Any]:
 
 
 def test_a_decision_whose_record_lacks_something_tells_that_as_unknown() -> None:
-    text = told(a_story())
+    text = render_decision(a_story())
     for claim in ("held nothing", "0.00 USD", "confidence 0", "(nothing)"):
         assert claim not in text, text
     assert "held: not recorded" in text
-    assert "held nothing" in told(a_story(market={"positions": [], "equity_usd": 5}))
+    assert "held nothing" in render_decision(a_story(market={"positions": [], "equity_usd": 5}))

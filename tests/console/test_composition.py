@@ -4,8 +4,8 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from actors.runtime.child_spec import ChildSpec, Restart
-from actors.runtime.messages import WantedStrategy
+from actors.runtime.child_spec import ChildSpec, RestartPolicy
+from actors.runtime.messages import DesiredStrategy
 from cli.run import process_plan
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings, read_environment
@@ -17,7 +17,7 @@ REAL = {
 }
 
 
-ENGINE = process_plan.Engine(UUID(int=7))
+ENGINE = process_plan.EngineRun(UUID(int=7))
 
 
 def read(**environment: str) -> Settings:
@@ -33,7 +33,7 @@ def names(specs: list[ChildSpec]) -> list[str]:
 
 
 def test_without_any_key_everything_is_local_and_in_boot_order() -> None:
-    specs = process_plan.everything(read(), ENGINE, has_demo=True)
+    specs = process_plan.build_full_children(read(), ENGINE, has_demo=True)
     assert names(specs) == [
         "database",
         "sim-groq",
@@ -50,17 +50,17 @@ def test_without_any_key_everything_is_local_and_in_boot_order() -> None:
     stages = {spec.name: spec.stage for spec in specs}
     assert [spec.stage for spec in specs] == sorted(stages.values())
     assert stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["roster"]
-    assert process_plan.plan(read(), ENGINE, []).strategy(wanted()).stage > stages["roster"]
+    assert process_plan.build_plan(read(), ENGINE, []).build_strategy_spec(wanted()).stage > stages["roster"]
 
 
 def test_with_keys_and_a_database_nothing_is_simulated() -> None:
-    specs = process_plan.everything(read(**REAL), ENGINE, has_demo=True)
+    specs = process_plan.build_full_children(read(**REAL), ENGINE, has_demo=True)
     assert not {"database", "sim-groq", "sim-aster"} & set(names(specs))
     assert "webhook" in names(specs)
 
 
 def test_production_is_the_engine_alone() -> None:
-    assert names(process_plan.production(read(**REAL), ENGINE)) == [
+    assert names(process_plan.build_engine_children(read(**REAL), ENGINE)) == [
         "monitor",
         "engine-lease",
         "limiter",
@@ -75,11 +75,11 @@ def test_production_is_the_engine_alone() -> None:
 )
 def test_production_refuses_what_is_only_simulated(environment: dict[str, str], word: str) -> None:
     with pytest.raises(BadConfiguration, match=word):
-        process_plan.production(read(**environment), ENGINE)
+        process_plan.build_engine_children(read(**environment), ENGINE)
 
 
 def test_resolved_settings_name_every_address() -> None:
-    resolved = process_plan.resolve(read(SPARKY_SIM_GROQ_PORT="4901", SPARKY_SIM_ASTER_PORT="4902"))
+    resolved = process_plan.resolve_endpoints(read(SPARKY_SIM_GROQ_PORT="4901", SPARKY_SIM_ASTER_PORT="4902"))
     assert resolved.groq_base_url == "http://127.0.0.1:4901"
     assert resolved.groq_api_key is not None
     assert (resolved.sparky_market, resolved.sparky_market_url) == ("aster", "http://127.0.0.1:4902")
@@ -90,20 +90,20 @@ def test_resolved_settings_name_every_address() -> None:
 
 def test_given_addresses_are_kept() -> None:
     given = REAL | {"GROQ_BASE_URL": "https://llm.example", "SPARKY_MARKET_URL": "https://venue.example"}
-    resolved = process_plan.resolve(read(**given))
+    resolved = process_plan.resolve_endpoints(read(**given))
     assert (resolved.groq_base_url, resolved.sparky_market_url) == ("https://llm.example", "https://venue.example")
     assert resolved.database_url == SecretStr(REAL["DATABASE_URL"])
 
 
 def test_a_keyless_endpoint_is_asked_without_a_simulator() -> None:
     settings = read(GROQ_BASE_URL="http://127.0.0.1:8000", SPARKY_MARKET="simulator")
-    assert "sim-groq" not in names(process_plan.everything(settings, ENGINE, has_demo=False))
-    assert process_plan.resolve(settings).groq_api_key is not None
+    assert "sim-groq" not in names(process_plan.build_full_children(settings, ENGINE, has_demo=False))
+    assert process_plan.resolve_endpoints(settings).groq_api_key is not None
 
 
 def test_a_market_address_without_its_venue_is_refused() -> None:
     with pytest.raises(BadConfiguration, match="SPARKY_MARKET"):
-        process_plan.resolve(read(SPARKY_MARKET_URL="https://venue.example"))
+        process_plan.resolve_endpoints(read(SPARKY_MARKET_URL="https://venue.example"))
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_a_market_address_without_its_venue_is_refused() -> None:
     ],
 )
 def test_the_webhook_server_comes_along_unless_signals_go_elsewhere(url: str, servers: list[str]) -> None:
-    specs = process_plan.everything(read(WEBHOOK_URL=url), ENGINE, has_demo=False)
+    specs = process_plan.build_full_children(read(WEBHOOK_URL=url), ENGINE, has_demo=False)
     assert [name for name in names(specs) if name == "webhook"] == servers
 
 
 def test_every_child_knows_only_the_secrets_it_needs() -> None:
     settings = read(**REAL)
     specs = [
-        *process_plan.everything(settings, ENGINE, has_demo=True),
-        process_plan.plan(settings, ENGINE, []).strategy(wanted()),
+        *process_plan.build_full_children(settings, ENGINE, has_demo=True),
+        process_plan.build_plan(settings, ENGINE, []).build_strategy_spec(wanted()),
     ]
     knows_database = {s.name for s in specs if child_settings(s).database_url is not None}
     knows_groq = {s.name for s in specs if child_settings(s).groq_api_key is not None}
@@ -137,7 +137,7 @@ def test_the_private_settings_of_supabase_never_reach_who_needs_no_database() ->
     settings = read(
         SUPABASE_URL="https://x.supabase.co", SUPABASE_SERVICE_ROLE_KEY="service-role", **without("DATABASE_URL")
     )
-    for spec in process_plan.everything(settings, ENGINE, has_demo=False):
+    for spec in process_plan.build_full_children(settings, ENGINE, has_demo=False):
         known = child_settings(spec)
         assert (known.supabase_url is None) == (known.supabase_service_role_key is None)
         knows = {"prepare", "webhook", "engine-lease", "dispatcher", "roster"}
@@ -145,15 +145,17 @@ def test_the_private_settings_of_supabase_never_reach_who_needs_no_database() ->
 
 
 def test_a_spec_never_shows_its_settings() -> None:
-    for spec in process_plan.everything(read(**REAL), ENGINE, has_demo=True):
+    for spec in process_plan.build_full_children(read(**REAL), ENGINE, has_demo=True):
         assert "hunter2" not in repr(spec)
         assert "gsk_" not in repr(spec)
 
 
 def test_prepare_runs_once_and_migrates_only_a_database_that_does_not_do_so_itself() -> None:
     def tasks(settings: Settings, *, has_demo: bool) -> str | None:
-        found = [s for s in process_plan.everything(settings, ENGINE, has_demo=has_demo) if s.name == "prepare"]
-        assert all(spec.restart is Restart.TRANSIENT for spec in found)
+        found = [
+            s for s in process_plan.build_full_children(settings, ENGINE, has_demo=has_demo) if s.name == "prepare"
+        ]
+        assert all(spec.restart is RestartPolicy.TRANSIENT for spec in found)
         return found[0].argument if found else None
 
     assert tasks(read(), has_demo=True) == "demo"
@@ -164,21 +166,23 @@ def test_prepare_runs_once_and_migrates_only_a_database_that_does_not_do_so_itse
 
 def test_a_strategy_is_killed_soon_after_its_cycle_deadline_and_at_its_memory_cap() -> None:
     settings = read(SPARKY_CYCLE_DEADLINE_S="20", SPARKY_STRATEGY_MEMORY_MB="100")
-    spec = process_plan.plan(settings, ENGINE, []).strategy(wanted())
+    spec = process_plan.build_plan(settings, ENGINE, []).build_strategy_spec(wanted())
     assert 20 < spec.tick_deadline_s <= 22
-    assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", f"{wanted().id}/{ENGINE.run}")
+    assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", f"{wanted().id}/{ENGINE.run_id}")
 
 
 def test_every_setting_is_heeded_by_somebody() -> None:
     heeded = {
-        name for spec in everybody(read()) for name in json.loads(str(spec.heeds and spec.heeds.get_secret_value()))
+        name
+        for spec in everybody(read())
+        for name in json.loads(str(spec.restart_key and spec.restart_key.get_secret_value()))
     }
     assert heeded == set(Settings.model_fields)
 
 
 def everybody(settings: Settings) -> list[ChildSpec]:
-    fixed = process_plan.everything(settings, ENGINE, has_demo=True)
-    return [*fixed, process_plan.plan(settings, ENGINE, fixed).strategy(wanted())]
+    fixed = process_plan.build_full_children(settings, ENGINE, has_demo=True)
+    return [*fixed, process_plan.build_plan(settings, ENGINE, fixed).build_strategy_spec(wanted())]
 
 
 @pytest.mark.parametrize(
@@ -196,8 +200,8 @@ def test_other_settings_change_only_the_specs_of_those_who_use_them(change: dict
     assert {old.name.partition("-0b7d")[0] for old, new in pairs if old != new} == renewed
 
 
-def wanted() -> WantedStrategy:
-    return WantedStrategy.model_validate(
+def wanted() -> DesiredStrategy:
+    return DesiredStrategy.model_validate(
         {"id": "0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d", "name": "bold", "cadence_s": 45, "revision": "1"}
     )
 

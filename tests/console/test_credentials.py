@@ -26,7 +26,7 @@ def test_keys_of_a_venue_are_read_from_stdin(sealing: Sparky, store: Store, form
     assert "k1" not in done.output
     assert "Stored api_key, api_secret of owner@example.org on bybit, sealed." in done.stderr
     assert "Live trading at bybit has not been tested" in done.stderr
-    found = store.venue_credentials(store.ensure_user("owner@example.org"), "bybit")
+    found = store.get_venue_credentials(store.ensure_user("owner@example.org"), "bybit")
     assert found is not None
     assert found.api_secret is not None
     assert found.api_secret.get_secret_value() == "s1"
@@ -36,11 +36,11 @@ def test_a_webhook_secret_may_stand_alone_or_be_made(sealing: Sparky, store: Sto
     user = store.ensure_user("demo@sparky.local")
 
     sealing.ok("credentials", "set", "webhook", stdin=f"{SECRET}\n")
-    assert [secret.get_secret_value() for secret in store.webhook_secrets(user)] == [SECRET]
+    assert [secret.get_secret_value() for secret in store.list_webhook_secrets(user)] == [SECRET]
 
     made = sealing.ok("credentials", "set", "webhook", "--new").strip()
     assert made.startswith("whsec_")
-    assert [secret.get_secret_value() for secret in store.webhook_secrets(user)] == [made]
+    assert [secret.get_secret_value() for secret in store.list_webhook_secrets(user)] == [made]
 
 
 def test_the_list_tells_how_secrets_are_kept_and_nothing_else(sealing: Sparky, store: Store) -> None:

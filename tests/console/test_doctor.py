@@ -15,9 +15,9 @@ from engine.store.transport.postgres import connect
 from simulator.aster import aster_app
 from simulator.groq import groq_app
 from simulator.groq.quota import Limits
-from simulator.market.candles import synthetic
+from simulator.market.candles import synthetic_series
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.console.conftest import Sparky
 from tests.support.groq_double import Answer, GroqDouble, error, raw
 from tests.support.keys import ENCRYPTION_KEY
@@ -27,11 +27,11 @@ KEY = "gsk_hunter2hunter2"
 Serve = Callable[[ASGIApp, str], str]
 
 
-def venue_at(unix_s: float) -> Exchange:
+def venue_at(unix_s: float) -> SimulatedVenue:
     """A venue in real time whose clock shows `unix_s` now."""
-    series = synthetic(1)
+    series = synthetic_series(1)
     clock = MarketClock(int(unix_s * 1_000), 1.0, None)
-    return Exchange({symbol: Market(one) for symbol, one in series.items()}, clock)
+    return SimulatedVenue({symbol: Market(one) for symbol, one in series.items()}, clock)
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from engine.domain.strategy import StrategyStatus
 from engine.platform.http.service import HttpService
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from engine.venues.ccxt_client.request_weight import backoff_of
+from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from simulator.aster import aster_app
-from simulator.market.candles import synthetic
+from simulator.market.candles import synthetic_series
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.console.conftest import Sparky
 from tests.support.keys import ENCRYPTION_KEY, PRIVATE_KEY, aster_keys
 from tests.support.ports import free_ports
@@ -29,11 +29,11 @@ NAME = f"account of {EMAIL} at aster"
 def venue_url() -> Iterator[str]:
     """A venue in real time."""
     clock = MarketClock(time.time_ns() // 1_000_000, 1.0, None)
-    exchange = Exchange({symbol: Market(one) for symbol, one in synthetic(1).items()}, clock)
+    exchange = SimulatedVenue({symbol: Market(one) for symbol, one in synthetic_series(1).items()}, clock)
     service = HttpService(aster_app.create_aster(exchange), "127.0.0.1", 0, "NONE", aster_app.HEALTH)
     service.start()
     yield service.url
-    backoff_of.cache_clear()
+    get_shared_limiter.cache_clear()
     service.stop(1)
 
 
@@ -50,7 +50,7 @@ def patient(sparky: Sparky, store: Store, venue_url: str) -> Sparky:
 
 def live_strategy(store: Store, **more: Any) -> None:
     fields = {"user_id": store.ensure_user(EMAIL), "name": "own", "status": StrategyStatus.RUNNING}
-    store.create_strategy(NewStrategy.of(fields | {"is_paper_trading": False} | more))
+    store.create_strategy(NewStrategy.from_input(fields | {"is_paper_trading": False} | more))
 
 
 def arrange(url: str, **settings: Any) -> None:

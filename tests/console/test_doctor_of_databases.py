@@ -9,9 +9,9 @@ import pytest
 
 from cli.doctor import database_checks
 from engine.platform.settings.settings import Settings
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
-from engine.store.transport.supabase import refused
+from engine.store.transport.supabase import build_response_error
 from tests.console.conftest import Sparky
 from tests.console.test_doctor import examined, patient
 from tests.support.pgbouncer import pgbouncer
@@ -63,16 +63,16 @@ def test_a_postgresql_that_is_too_old_is_a_fault(patient: Sparky) -> None:
 
 
 def test_a_database_in_another_encoding_is_a_fault(patient: Sparky, postgres_home: Path) -> None:
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute("create database latin template template0 encoding 'LATIN1' locale_provider libc locale 'C'")
-    found = examined(patient, DATABASE_URL=dsn(postgres_home, "latin"))["database"]
+    found = examined(patient, DATABASE_URL=build_dsn(postgres_home, "latin"))["database"]
     assert found["state"] == "fault"
     assert "LATIN1" in found["found"]
     assert "create database" in found["remedy"]
 
 
 def test_a_login_without_rights_is_told_the_grant(patient: Sparky, postgres_home: Path, database_url: str) -> None:
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute("create role without_rights login")
     found = examined(patient, DATABASE_URL=database_url.replace("postgres@", "without_rights@", 1))["database"]
     assert found["state"] == "fault"
@@ -95,7 +95,7 @@ def test_a_record_of_migrations_that_cannot_be_read_is_told_and_no_fault(
 def test_a_login_that_owns_nothing_and_was_granted_the_service_role_is_well(
     patient: Sparky, postgres_home: Path, database_url: str
 ) -> None:
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute("create role trades_only login")
         connection.execute("grant service_role to trades_only")
     found = examined(patient, DATABASE_URL=database_url.replace("postgres@", "trades_only@", 1))
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_answer_is_told_apart_from_one_without_tls(patien
 
 
 def test_a_database_that_does_not_exist_is_no_refused_login(patient: Sparky, postgres_home: Path) -> None:
-    found = examined(patient, DATABASE_URL=dsn(postgres_home, "nosuch"))["database"]
+    found = examined(patient, DATABASE_URL=build_dsn(postgres_home, "nosuch"))["database"]
     assert "The database does not exist" in found["found"]
     assert "refuses this login" not in found["found"]
     assert "create database nosuch" in found["remedy"] or "create database NAME" in found["remedy"]
@@ -142,7 +142,7 @@ def test_a_pooler_in_statement_mode_is_a_fault(patient: Sparky, postgres_home: P
 def test_the_engine_of_the_database_is_told(patient: Sparky, store: Store) -> None:
     assert examined(patient)["engine"]["state"] == "skipped"
     other = Store(store.rpc, store.vault, uuid4())
-    epoch = other.hold_engine("boot/9/9", "/var/lib/sparky on other-host", 3_600.0, is_new=True).epoch
+    epoch = other.hold_engine_lease("boot/9/9", "/var/lib/sparky on other-host", 3_600.0, is_new=True).epoch
     assert f"epoch {epoch} runs at /var/lib/sparky on other-host" in examined(patient)["engine"]["found"]
 
 
@@ -167,5 +167,5 @@ def test_a_refusal_of_a_supabase_project_has_a_remedy_of_its_own(code: str, word
             "supabase_service_role_key": "sb_secret_hunter2hunter2hunter2",
         }
     )
-    assert words in database_checks.remedy(settings, refused(answer))
-    assert "grant service_role" not in database_checks.remedy(settings, refused(answer))
+    assert words in database_checks.find_remedy(settings, build_response_error(answer))
+    assert "grant service_role" not in database_checks.find_remedy(settings, build_response_error(answer))

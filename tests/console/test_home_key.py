@@ -17,27 +17,27 @@ def test_it_is_made_once_even_by_many_at_once(home: Path) -> None:
     settings = Settings(sparky_home=home / "new")
 
     with ThreadPoolExecutor(8) as pool:
-        found = {made.sparky_encryption_key for made in pool.map(key_file.made, [settings] * 16)}
+        found = {made.sparky_encryption_key for made in pool.map(key_file.ensure_key, [settings] * 16)}
 
     (key,) = found
     assert key is not None
     assert parse_keys(key.get_secret_value())
-    path = key_file.path_of(settings)
+    path = key_file.key_path(settings)
     assert [entry.name for entry in path.parent.iterdir()] == ["encryption.key"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert key_file.known(settings).sparky_encryption_key == key
+    assert key_file.load_key(settings).sparky_encryption_key == key
 
 
 def test_a_named_key_goes_first_and_no_file_is_made(home: Path) -> None:
     settings = Settings(sparky_home=home, sparky_encryption_key=ENCRYPTION_KEY)
 
-    assert key_file.made(settings) == settings
+    assert key_file.ensure_key(settings) == settings
     assert list(home.iterdir()) == []
 
 
 def test_looking_makes_nothing(home: Path) -> None:
-    assert key_file.known(Settings(sparky_home=home)).sparky_encryption_key is None
+    assert key_file.load_key(Settings(sparky_home=home)).sparky_encryption_key is None
     assert list(home.iterdir()) == []
 
 
@@ -51,6 +51,6 @@ def test_a_bad_file_is_refused(home: Path, text: str, mode: int, sentence: str) 
     path.chmod(mode)
 
     with pytest.raises(BadConfiguration, match=sentence) as caught:
-        key_file.known(Settings(sparky_home=home))
+        key_file.load_key(Settings(sparky_home=home))
 
     assert not text or text not in str(caught.value)

@@ -9,7 +9,7 @@ from engine.domain.positions import Side
 from engine.domain.signal import SignalAction, SignalOutcome
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy
-from engine.store.cycles import CallRecord, DecisionRecord, NewSignal, Settlement
+from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome, NewSignal
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from tests.console.conftest import Sparky
@@ -112,7 +112,9 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
     )
     store.record_decision(DECISION, strategy.id, record, signal)
     store.claim_signals("dispatcher", 1, 30)
-    store.settle_signals("dispatcher", [Settlement(signal_id=DECISION, outcome=SignalOutcome.DELIVERED, status=200)])
+    store.record_delivery_outcomes(
+        "dispatcher", [DeliveryOutcome(signal_id=DECISION, outcome=SignalOutcome.DELIVERED, status=200)]
+    )
     for request, kind, quantity, price in ((str(DECISION), "open", "2", "100"), ("later", "close", "1", "110")):
         ids: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
         store.begin_execution(None, request, action="BUY", fingerprint=request, payload={}, is_paper=True, **ids)
@@ -215,7 +217,9 @@ def test_a_signal_is_dropped_and_sent_again_by_hand(sparky: Sparky, traded: Stor
     assert sparky.json("signals", "show", name)["status"] == "pending"
     (claimed,) = traded.claim_signals("d", 5, 30)
     assert "being sent" in sparky.refused("signals", "drop", name)
-    traded.settle_signals("d", [Settlement(signal_id=claimed.id, outcome=SignalOutcome.DELIVERED, status=200)])
+    traded.record_delivery_outcomes(
+        "d", [DeliveryOutcome(signal_id=claimed.id, outcome=SignalOutcome.DELIVERED, status=200)]
+    )
     assert "was delivered" in sparky.refused("signals", "retry", name)
 
 
@@ -240,7 +244,7 @@ def test_closing_everything_says_what_it_could_not_close(sparky: Sparky, traded:
     assert done.exit_code == 1
     assert '"outcome": "dead"' in done.stdout
     assert '"strategy_name": "bold"' in done.stdout
-    assert [row.strategy_id for row in traded.kill_switches()] == [None]
+    assert [row.strategy_id for row in traded.list_kill_switches()] == [None]
 
 
 @pytest.mark.parametrize("noun", ["decisions", "signals"])

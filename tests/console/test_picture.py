@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cli.status.status_table import picture
+from cli.status.status_table import render_status
 
 SHARED = ("database", "monitor", "limiter", "market", "dispatcher", "roster")
 
@@ -50,7 +50,7 @@ def a_view(strategies: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
 
 def drawn(view: dict[str, Any], width: int, height: int | None = None) -> list[str]:
     screen = Console(width=width, file=io.StringIO())
-    screen.print(picture(view, width, height))
+    screen.print(render_status(view, width, height))
     assert isinstance(screen.file, io.StringIO)
     return screen.file.getvalue().splitlines()
 

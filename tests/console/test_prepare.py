@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from actors.runtime import restart_policy
 from actors.runtime.actor import M
-from actors.runtime.child_spec import ChildSpec, Restart
+from actors.runtime.child_spec import ChildSpec, RestartPolicy
 from actors.runtime.messages import Ask, Message, Tick
-from actors.runtime.restart_policy import Child, State, Verdict
+from actors.runtime.restart_policy import Child, ChildState, RestartDecision
 from cli.run import prepare
 from engine.platform.errors import EXIT_CONFIGURATION, BadConfiguration
 from engine.platform.settings.settings import Settings
@@ -36,9 +36,9 @@ def prepared(database_url: str, tasks: str, **more: Any) -> None:
     """Runs the one-shot child as its host does: one tick, then it must be finished."""
     settings = Settings(database_url=SecretStr(database_url), sparky_encryption_key=ENCRYPTION_KEY, **more)
     actor = prepare.make(settings, NoPeers(), tasks)
-    ref = actor.launch()
+    ref = actor.start_instance()
     ref.ask(Tick(), timeout=60)
-    assert actor.finished
+    assert actor.is_done
     ref.stop()
 
 
@@ -71,15 +71,15 @@ def test_a_database_that_is_away_is_waited_for_and_told_once(
         database_url=SecretStr(f"postgresql://postgres@127.0.0.1:{port}/{name}"), sparky_encryption_key=ENCRYPTION_KEY
     )
     actor = prepare.make(settings, NoPeers(), tasks)
-    ref = actor.launch()
+    ref = actor.start_instance()
     with capture_logs() as lines:
         for _ in range(3):
             asked = time.monotonic()
             assert cast("float", ref.ask(Tick(), timeout=60)) > asked
-            assert not actor.finished
+            assert not actor.is_done
         with Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432", port):
             ref.ask(Tick(), timeout=60)
-    assert actor.finished
+    assert actor.is_done
     ref.stop()
     assert [line["event"] for line in lines].count("waiting_for_database") == 1
 
@@ -89,26 +89,26 @@ def test_what_only_a_person_can_mend_ends_the_child(database_url: str) -> None:
     actor = prepare.make(Settings(database_url=SecretStr(strange)), NoPeers(), "migrate")
     with pytest.raises(BadConfiguration, match="no_such_"):
         actor.tick(0.0)
-    assert not actor.finished
+    assert not actor.is_done
 
 
 def test_nobody_starts_on_a_database_that_is_not_ready_yet() -> None:
-    waiting, later = Child(a_spec("prepare", 1, Restart.TRANSIENT), 0), Child(a_spec("webhook", 2), 1)
-    waiting.state, waiting.ever_ready = State.RUNNING, True
-    assert restart_policy.startable([waiting, later], 0.0, 8, is_leased=False) == []
-    waiting.state = State.DONE
-    assert restart_policy.startable([waiting, later], 0.0, 8, is_leased=False) == [later]
+    waiting, later = Child(a_spec("prepare", 1, RestartPolicy.TRANSIENT), 0), Child(a_spec("webhook", 2), 1)
+    waiting.state, waiting.ever_ready = ChildState.RUNNING, True
+    assert restart_policy.select_startable([waiting, later], 0.0, 8, is_leased=False) == []
+    waiting.state = ChildState.DONE
+    assert restart_policy.select_startable([waiting, later], 0.0, 8, is_leased=False) == [later]
 
 
 def test_a_database_that_cannot_be_made_ready_once_it_is_there_ends_sparky() -> None:
-    prepare_child = Child(a_spec("prepare", 1, Restart.TRANSIENT), 0)
+    prepare_child = Child(a_spec("prepare", 1, RestartPolicy.TRANSIENT), 0)
     prepare_child.ever_ready = True  # it has waited
-    assert restart_policy.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.GIVE_UP
-    prepare_child.note_death(0, Verdict.DONE)  # after a reload it runs again, beside all that works
-    assert restart_policy.verdict(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is Verdict.AGAIN
+    assert restart_policy.decide_restart(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is RestartDecision.GIVE_UP
+    prepare_child.record_exit(0, RestartDecision.DONE)  # after a reload it runs again, beside all that works
+    assert restart_policy.decide_restart(prepare_child, EXIT_CONFIGURATION << 8, 0.0) is RestartDecision.RESTART
 
 
-def a_spec(name: str, stage: int, restart: Restart = Restart.PERMANENT) -> ChildSpec:
+def a_spec(name: str, stage: int, restart: RestartPolicy = RestartPolicy.PERMANENT) -> ChildSpec:
     return ChildSpec(name, "nowhere:make", "actor", stage, SecretStr("{}"), restart=restart)
 
 

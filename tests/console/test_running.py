@@ -3,16 +3,16 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from actors.runtime.child_spec import ChildSpec, Kind, Restart
-from actors.runtime.restart_policy import Child, State
+from actors.runtime.child_spec import ChildKind, ChildSpec, RestartPolicy
+from actors.runtime.restart_policy import Child, ChildState
 from cli.run import launcher, process_plan
-from cli.run.progress import Progress
+from cli.run.progress import StartupProgress
 from engine.platform.settings.settings import Settings, read_environment
 
 
 def shown(**environment: str) -> str:
     settings = read_environment({"SPARKY_HOME": "/tmp/spk"} | environment)  # noqa: S108 - a name only
-    return launcher.header(settings, process_plan.resolve(settings), "sparky up", "Look around.")
+    return launcher.startup_banner(settings, process_plan.resolve_endpoints(settings), "sparky up", "Look around.")
 
 
 def test_the_header_says_honestly_what_is_simulated() -> None:
@@ -35,9 +35,9 @@ def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path)
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "monitor.txt").write_text("Port 9108 is taken.")
     spec = ChildSpec("monitor", "actors.monitor.actor:make", "actor", 0, SecretStr(Settings().sealed()))
-    progress = Progress(["monitor"], tmp_path)
+    progress = StartupProgress(["monitor"], tmp_path)
     child = Child(spec, 0)
-    child.state = State.PARKED
+    child.state = ChildState.PARKED
     progress(child)
     assert progress.reason == "Port 9108 is taken."
 
@@ -45,23 +45,23 @@ def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path)
 def test_the_hint_is_what_must_be_typed_from_the_same_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     spaced = "/tmp/a b"  # noqa: S108
-    assert "terminal: .venv/bin/sparky status." in launcher.look_around(".venv/bin/sparky")
-    assert "SPARKY_HOME='/tmp/a b' .venv/bin/sparky status" in launcher.look_around(".venv/bin/sparky", Path(spaced))
+    assert "terminal: .venv/bin/sparky status." in launcher.status_hint(".venv/bin/sparky")
+    assert "SPARKY_HOME='/tmp/a b' .venv/bin/sparky status" in launcher.status_hint(".venv/bin/sparky", Path(spaced))
 
 
 @pytest.mark.parametrize(("kind", "word"), [("actor", "ready"), ("strategy", "")])
 def test_only_a_task_that_ended_by_itself_is_ready_when_it_is_done(
-    kind: Kind, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: ChildKind, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = ChildSpec("one", "x:make", kind, 0, SecretStr(Settings().sealed()), restart=Restart.TRANSIENT)
+    spec = ChildSpec("one", "x:make", kind, 0, SecretStr(Settings().sealed()), restart=RestartPolicy.TRANSIENT)
     child = Child(spec, 0)
-    child.state = State.DONE
-    Progress(["one"], tmp_path)(child)
+    child.state = ChildState.DONE
+    StartupProgress(["one"], tmp_path)(child)
     assert capsys.readouterr().out.count("ready") == (word == "ready")
 
 
 def test_what_a_child_said_last_is_told_by_its_error_and_not_by_what_a_library_adds_to_it() -> None:
     told = 'Traceback:\n  File "a.py", line 1, in f\n    g()\n    ^^^\nValueError: 1 fault\nrow\n  x [y]'
-    assert launcher.first_sentence(told) == "ValueError: 1 fault"
-    assert launcher.first_sentence("The port is taken.\n") == "The port is taken."
-    assert not launcher.first_sentence("")
+    assert launcher.first_error_line(told) == "ValueError: 1 fault"
+    assert launcher.first_error_line("The port is taken.\n") == "The port is taken."
+    assert not launcher.first_error_line("")

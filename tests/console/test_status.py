@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from actors.messages import CycleFinished, LimiterState
 from actors.monitor.http import MonitorServer
-from actors.monitor.monitor_state import Facts
+from actors.monitor.monitor_state import MonitorState
 from actors.runtime.messages import ChildReport, SupervisorReport
 from cli import output
 from cli.status import status_model
@@ -33,11 +33,11 @@ class Watched:
     def __init__(self) -> None:
         self.port = free_port()
         registry = CollectorRegistry()
-        self.facts = Facts(Metrics(registry))
+        self.facts = MonitorState(Metrics(registry))
         self.server = MonitorServer("127.0.0.1", self.port, lambda: registry, self.facts)
 
     def report(self, *children: ChildReport) -> None:
-        self.facts.reported(SupervisorReport(pid=4242, children=children), time.monotonic())
+        self.facts.on_supervisor_report(SupervisorReport(pid=4242, children=children), time.monotonic())
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_when_nothing_runs_it_says_so_and_still_shows_the_rows(sparky: Sparky, s
 def test_the_json_joins_processes_cycles_and_books(sparky: Sparky, store: Store, watched: Watched) -> None:
     key = strategy(store)
     watched.report(child("market", "actor"), child(f"strategy-{key}", "strategy", "bold", restarts=2))
-    watched.facts.cycle_finished(cycle(key))
+    watched.facts.on_cycle_finished(cycle(key))
     view = sparky.json("status")
     [row] = view["strategies"]
     assert (view["running"], view["healthy"], view["supervisor"]["pid"]) == (True, True, 4242)
@@ -109,8 +109,8 @@ def test_the_table_shows_shared_actors_above_strategies_and_totals_below(
 ) -> None:
     key = strategy(store)
     watched.report(child("market", "actor"), child(f"strategy-{key}", "strategy", "bold"))
-    watched.facts.cycle_finished(cycle(key))
-    watched.facts.limiter_state(
+    watched.facts.on_cycle_finished(cycle(key))
+    watched.facts.on_limiter_state(
         LimiterState(model="m", queue_length=3, oldest_wait_s=1, used={"rpm": 12}, limit={"rpm": 30})
     )
     text = sparky.ok("status", "--once")
@@ -160,25 +160,25 @@ def test_a_stranger_on_the_monitors_port_is_not_taken_for_ours(sparky: Sparky) -
 )
 def test_one_word_says_how_a_strategy_is(process: str | None, breaker: str | None, row: str, word: str) -> None:
     found = {} if process is None else {"state": process}
-    assert status_model.state(found, {"breaker": breaker}, {"status": row}) == word
+    assert status_model.strategy_state(found, {"breaker": breaker}, {"status": row}) == word
 
 
 def test_a_strategy_that_the_monitor_forgot_shows_its_last_recorded_decision() -> None:
     decision = {"action": "CLOSE", "symbol": "BTCUSDT", "confidence": 0.9, "at": "1970-01-01T00:01:00+00:00", "id": "x"}
-    [row] = status_model.joined(None, [{"id": "1", "name": "a", "status": "paused", "last_decision": decision}], 90)[
-        "strategies"
-    ]
+    [row] = status_model.build_status(
+        None, [{"id": "1", "name": "a", "status": "paused", "last_decision": decision}], 90
+    )["strategies"]
     assert (row["last_decision"]["action"], row["last_decision"]["age_s"]) == ("CLOSE", 30)
 
 
 @pytest.mark.parametrize(("amount", "text"), [("-0.004", "+0.00"), ("-0.006", "-0.01"), ("1234.565", "+1,234.56")])
 def test_money_is_shown_to_the_cent_and_never_as_minus_nothing(amount: str, text: str) -> None:
-    assert output.cents(Decimal(amount), "+,.2f") == text
+    assert output.format_cents(Decimal(amount), "+,.2f") == text
 
 
 def test_a_strategy_that_only_the_supervisor_knows_is_shown_too() -> None:
     status = {"at": 1.0, "children": [child(f"strategy-{UUID(int=1)}", "strategy", "new").model_dump(mode="json")]}
-    [row] = status_model.joined(status, [], 2.0)["strategies"]
+    [row] = status_model.build_status(status, [], 2.0)["strategies"]
     assert (row["name"], row["state"], row["equity_usd"]) == ("new", "running", None)
 
 
@@ -200,7 +200,7 @@ def test_cost_budget_and_what_the_limits_cannot_carry_are_shown(sparky: Sparky, 
         limited_by="rpm",
         effective_cadence_s=200,
     )
-    watched.facts.limiter_state(state)
+    watched.facts.on_limiter_state(state)
     watched.report(child("limiter", "actor"), child(f"strategy-{strategy_id}", "strategy", "bold"))
     view = sparky.json("status", "--once")
     assert view["llm"] == {

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import requests
 
-from cli.commands.close_positions import Closing
+from cli.commands.close_positions import ClosingResult
 from engine.domain.strategy import StrategyStatus
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
 from tests.console.conftest import Sparky, home, own_logging, sparky
@@ -51,9 +51,9 @@ class Trading:
         self.settings = settings.model_copy(update={"sparky_market_url": self.venue.url})
         self.service = make(self.settings, "")
         self.service.start()
-        until(self.service.healthy, 120)
+        until(self.service.is_healthy, 120)
         self.url = f"{self.service.url}/webhook/ai-signal"
-        self.user, self.secret = store.ensure_user("owner@example.com"), new_webhook_secret()
+        self.user, self.secret = store.ensure_user("owner@example.com"), generate_webhook_secret()
         store.set_webhook_secret(self.user, self.secret)
         store.put_credentials(self.user, "aster", aster_keys())
         sparky.environment |= {"WEBHOOK_URL": self.url, "SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY.get_secret_value()}
@@ -61,7 +61,7 @@ class Trading:
 
     def strategy(self, name: str, *, is_paper: bool = True) -> uuid.UUID:
         row = {"user_id": self.user, "name": name, "status": StrategyStatus.RUNNING, "is_paper_trading": is_paper}
-        return self.store.create_strategy(NewStrategy.of(row | UNRESTRICTED.model_dump())).id
+        return self.store.create_strategy(NewStrategy.from_input(row | UNRESTRICTED.model_dump())).id
 
     def enter(self, strategy_id: uuid.UUID | None, symbol: str = "BTCUSDT", **fields: Any) -> None:
         body = {
@@ -82,7 +82,7 @@ class Trading:
             self.service.stop(5)
 
     def held(self, strategy_id: uuid.UUID | None = None) -> set[str]:
-        return {each.symbol for each in self.store.held_positions(None, strategy_id)}
+        return {each.symbol for each in self.store.list_held_positions(None, strategy_id)}
 
 
 @pytest.fixture
@@ -268,6 +268,6 @@ def test_a_kill_switch_for_one_strategy_does_not_wait_for_a_request_of_another(
 
 def test_only_what_no_server_answered_is_told_as_a_server_that_is_away() -> None:
     ended = {"outcome": "refused", "reason": "no answer was awaited by the venue", "status": 200}
-    assert Closing([ended], []).hint(Settings()) == ""
+    assert ClosingResult([ended], []).hint(Settings()) == ""
     unheard = {"outcome": "retry", "reason": "interrupted", "status": None, "is_unanswered": True}
-    assert "No webhook server answers" in Closing([unheard], []).hint(Settings())
+    assert "No webhook server answers" in ClosingResult([unheard], []).hint(Settings())

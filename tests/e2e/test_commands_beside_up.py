@@ -18,7 +18,7 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import data_dir, dsn, is_running, make
+from engine.store.embedded.embedded_postgres import build_dsn, data_dir, is_running, make
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.directories import short_directory
@@ -31,7 +31,7 @@ import sys
 from cli.context import settings_here, store_of
 with store_of(settings_here()) as store:
     for _ in sys.stdin:
-        print(store.user_of("a@b.c"), flush=True)
+        print(store.find_user("a@b.c"), flush=True)
 """
 READING: Final = (
     ["strategy", "list"],
@@ -67,7 +67,7 @@ def made() -> Iterator[Sparky]:
         sparky = Sparky(root / "home")
         service = make(Settings(sparky_home=sparky.home), "")
         service.start()
-        with Store(PostgresRpc(dsn(sparky.home))) as store:
+        with Store(PostgresRpc(build_dsn(sparky.home))) as store:
             store.create_strategy(NewStrategy(user_id=store.ensure_user("a@b.c"), name="one"))
         service.stop(3)
         yield sparky
@@ -145,7 +145,7 @@ def test_a_command_waits_a_short_time_for_the_server_of_the_running_sparky(made:
         service.start()
         assert b"one" in command.communicate(timeout=PATIENCE_S)[0]
         assert command.returncode == 0
-        assert service.healthy()
+        assert service.is_healthy()
         service.stop(3)
 
 
@@ -248,7 +248,7 @@ def test_a_command_killed_at_any_moment_leaves_a_home_that_can_be_used_at_once()
                 command.wait()
                 service = make(Settings(sparky_home=home), "")
                 service.start()
-                assert service.healthy()
+                assert service.is_healthy()
                 service.stop(3)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
-from engine.store.embedded.embedded_postgres import DatabaseService, data_dir, dsn, make
+from engine.store.embedded.embedded_postgres import DatabaseService, build_dsn, data_dir, make
 from tests.support.directories import short_directory
 
 PATIENCE_S = 120.0
@@ -48,7 +48,7 @@ def until(seen: Callable[[], bool], what: str) -> None:
 def state(home: Path) -> str:
     """As PostgreSQL's own tool tells it of a server that does not run."""
     told = subprocess.run(
-        [postgres_process.binary("pg_controldata"), data_dir(home)], check=True, capture_output=True, text=True
+        [postgres_process.get_binary_path("pg_controldata"), data_dir(home)], check=True, capture_output=True, text=True
     ).stdout
     return next(line.partition(":")[2].strip() for line in told.splitlines() if "cluster state" in line)
 
@@ -58,10 +58,10 @@ def test_a_server_that_others_stop_is_started_again_by_its_owner(
     home: Path, service: DatabaseService, number: signal.Signals
 ) -> None:
     first = server(home)
-    with psycopg.connect(dsn(home)):  # a session that stays, for which PostgreSQL waits after TERM
+    with psycopg.connect(build_dsn(home)):  # a session that stays, for which PostgreSQL waits after TERM
         first.send_signal(number)
-        until(lambda: service.healthy() and not first.is_running(), "another server")
-    with psycopg.connect(dsn(home)) as connection:
+        until(lambda: service.is_healthy() and not first.is_running(), "another server")
+    with psycopg.connect(build_dsn(home)) as connection:
         connection.execute("select from ai_strategies")
 
 
@@ -73,7 +73,7 @@ def test_a_stop_after_every_process_of_the_server_was_signalled_is_clean(home: P
     for process in [*first.children(recursive=True), first]:
         with suppress(psutil.NoSuchProcess):  # the postmaster has ended it already
             process.send_signal(number)
-    until(lambda: made.healthy() and not first.is_running(), "another server")
+    until(lambda: made.is_healthy() and not first.is_running(), "another server")
     made.stop(10)
     assert state(home) == "shut down"
 
@@ -82,5 +82,5 @@ def test_a_server_that_its_owner_stops_is_not_started_again(home: Path) -> None:
     made = make(Settings(sparky_home=home), "")
     made.start()
     made.stop(10)
-    assert not made.healthy()
+    assert not made.is_healthy()
     assert state(home) == "shut down"

@@ -29,7 +29,7 @@ def elsewhere() -> Iterator[tuple[str, str]]:
 
 def has_booked(sparky: Sparky) -> bool:
     with sparky.store() as store:
-        return len(store.open_positions()) + len(store.trades(limit=1)) > 0
+        return len(store.list_open_positions()) + len(store.list_trades(limit=1)) > 0
 
 
 def test_a_named_model_and_venue_are_used_and_no_simulator_is_started(

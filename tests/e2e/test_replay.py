@@ -64,13 +64,13 @@ def run(sparky_at: SparkyMaker, candles_file: Path) -> Run:
     patience_s = (candles[-1].open_time_ms - candles[0].open_time_ms) / 6_000_000 + 60
     sparky.wait_for(lambda: has_reached_the_end(sparky, candles[-1]), "the end of the file", patience_s)
     assert sparky.press_ctrl_c() == 0
-    with command_database.database(Settings(sparky_home=sparky.home)) as dsn:
+    with command_database.open_database(Settings(sparky_home=sparky.home)) as dsn:
         return finished(dsn, candles)
 
 
 def has_reached_the_end(sparky: Sparky, last: Candle) -> bool:
     with sparky.store() as store:
-        newest = store.decision_story(store.decisions(limit=1)[0].id)
+        newest = store.get_decision_trace(store.list_decisions(limit=1)[0].id)
     assert newest is not None
     assert newest.decision.market is not None
     return bool(newest.decision.market["symbols"][0]["as_of_ms"] >= last.open_time_ms)
@@ -89,7 +89,7 @@ def finished(dsn: str, candles: list[Candle]) -> Run:
             fills=list(connection.execute("select price, market_time_ms from fills")),
             trades=list(connection.execute("select * from trades order by exit_time, id")),
             positions=list(connection.execute("select * from positions")),
-            overview=list(store.strategy_overview()),
+            overview=list(store.list_strategy_overviews()),
         )
 
 

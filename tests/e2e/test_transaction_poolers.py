@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
-from engine.store.schema.migrate import migrate, read_migrations, status
+from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.sql import Sql, as_owner
@@ -71,7 +71,7 @@ def test_migrating_twice_through_a_pool_leaves_nothing_on_its_connections(
     assert migrate(address) == EVERYTHING
     assert leftovers(address) == []
     assert migrate(address) == ()
-    assert status(address).pending == ()
+    assert get_migration_status(address).pending == ()
     assert leftovers(address) == []
 
 

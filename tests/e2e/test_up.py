@@ -23,9 +23,9 @@ def has_traded(sparky: Sparky) -> Callable[[], bool]:
 
     def look() -> bool:
         with sparky.store() as store:
-            decided = {row.strategy_name for row in store.decisions(limit=500)}
-            delivered = [row for row in store.signals(limit=500) if row.status == "delivered"]
-            return decided == PROFILES and len(delivered) > 0 and len(store.trades(limit=1)) > 0
+            decided = {row.strategy_name for row in store.list_decisions(limit=500)}
+            delivered = [row for row in store.list_signals(limit=500) if row.status == "delivered"]
+            return decided == PROFILES and len(delivered) > 0 and len(store.list_trades(limit=1)) > 0
 
     return look
 
@@ -42,7 +42,7 @@ def test_one_command_decides_delivers_and_books_and_ctrl_c_leaves_nobody(sparky_
     sparky.wait_for(has_traded(sparky), "a booked paper trade of every profile's decisions")
     family = [process.pid for process in sparky.family()]
     with sparky.store() as store:
-        first = {row.id for row in store.decisions(limit=1_000)}
+        first = {row.id for row in store.list_decisions(limit=1_000)}
         strategies = {row.id for row in store.list_strategies()}
 
     began = time.monotonic()
@@ -59,7 +59,7 @@ def test_one_command_decides_delivers_and_books_and_ctrl_c_leaves_nobody(sparky_
 
 def continued(sparky: Sparky, first: set[Any]) -> bool:
     with sparky.store() as store:
-        now = {row.id for row in store.decisions(limit=1_000)}
+        now = {row.id for row in store.list_decisions(limit=1_000)}
         return first < now
 
 

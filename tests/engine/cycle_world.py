@@ -67,7 +67,7 @@ class World:
 
     # the store
 
-    def strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
+    def get_strategy_context(self, strategy_id: UUID) -> StrategyContext | None:
         self.now += 0.01
         if isinstance(self.context, Exception):
             raise self.context

@@ -12,7 +12,7 @@ from engine.domain.decimals import total
 from engine.domain.positions import Position, Side
 from engine.domain.proportional_split import shares, unit_of
 from engine.store.adoption import BookedOrder
-from engine.store.venue_record import net_of
+from engine.store.venue_record import sum_net_quantity
 from engine.venues.account_record import AccountTrade
 
 USER = uuid.uuid4()
@@ -71,7 +71,7 @@ def test_after_the_change_the_books_hold_what_the_venue_holds(
         for each in books
         if each.quantity > ended.get(each.id, ZERO)
     ]
-    assert net_of(left) + change.opened == net * lot
+    assert sum_net_quantity(left) + change.opened == net * lot
     assert all(0 < part <= each.quantity and part % lot == 0 for each, part in change.exits)
     assert len({each.side for each, _ in change.exits}) <= 1
     opened = Side.LONG if change.opened > 0 else Side.SHORT

@@ -15,7 +15,7 @@ from engine.deciding.prompt import MOST_TOKENS, View, build
 from engine.domain.market import Candle, MarketSnapshot
 from engine.domain.strategy import RiskProfile
 from engine.llm.prompt_tokens import estimate_tokens
-from engine.venues.market_data.candle_repair import repaired
+from engine.venues.market_data.candle_repair import repair_candles
 from tests.engine.examples import a_context, a_position, a_strategy
 from tests.support.candle_files import write_walk
 from tests.support.indicators import assert_same
@@ -63,7 +63,7 @@ def snapshot(window: list[Candle], interval: str, minutes: int) -> MarketSnapsho
 def test_every_minute_has_the_indicators_of_their_definition_and_no_nan(candles: list[Candle]) -> None:
     assert len(candles) > SEEN
     now_ms = candles[-1].open_time_ms + MINUTE_MS
-    assert repaired(candles, MINUTE_MS, len(candles), now_ms) == (tuple(candles), frozenset(), None)
+    assert repair_candles(candles, MINUTE_MS, len(candles), now_ms) == (tuple(candles), frozenset(), None)
     step = 1 if os.environ.get("REPLAY_CANDLES") else 7
     for end in range(SEEN, len(candles) + 1, step):
         window = candles[end - SEEN : end]

@@ -16,7 +16,7 @@ from engine.domain.signal import SignalAction
 from engine.llm.outcome import Call, Outcome
 from engine.llm.retry import Granted
 from engine.platform.errors import Skip, UpstreamUnavailable
-from engine.store.transport.sqlstates import DatabaseRefuses
+from engine.store.transport.sqlstates import DatabaseRequestError
 from tests.engine.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
 from tests.engine.examples import a_context, a_position, a_strategy, a_view
 
@@ -357,5 +357,5 @@ def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
 def test_a_database_that_refuses_the_login_is_away() -> None:
     """Its secret may be a minute old; the row is not at fault, and no process ends."""
     for refused in ("28P01", "28000", "3D000", "42501", "42P01"):
-        outcome = World(record_error=DatabaseRefuses("The database refuses this login: password", refused)).run()
+        outcome = World(record_error=DatabaseRequestError("The database refuses this login: password", refused)).run()
         assert outcome.outcome == "upstream_database"

@@ -23,7 +23,7 @@ SECRET = "h4nter2"
         "postgresql://user@%2Fvar%2Frun%2Fpostgresql/db",
         "postgresql:///db",
         "postgresql://user@host/db?options=-csearch_path%3Dx",
-        "postgresql://rehearsal@/rehearsal?host=@:sparky-1&sslmode=disable&gssencmode=disable",
+        "postgresql://warmup@/warmup?host=@:sparky-1&sslmode=disable&gssencmode=disable",
         "host=/var/run/postgresql dbname=db user=me",
         "host=localhost port=5432 dbname=db user=me password='p@ss w#rd/?'",
         "service=mine",

@@ -60,8 +60,8 @@ def test_where_other_users_processes_are_hidden_ones_own_are_found() -> None:
 def test_ports_of_processes_that_may_not_be_looked_into_are_unknown_and_not_foreign() -> None:
     with socket.create_server(("127.0.0.1", 0)) as ours:
         port = ours.getsockname()[1]
-        seen = running_instance.own_ports(os.getpid())
-        assert (port in seen.numbers, seen.is_all) == (True, True)
+        seen = running_instance.find_own_ports(os.getpid())
+        assert (port in seen.numbers, seen.is_complete) == (True, True)
         code = (
             "import json; from cli import running_instance; from cli.doctor import checks\n"
             f"ours = running_instance.own_ports({os.getpid()})\n"
@@ -72,4 +72,4 @@ def test_ports_of_processes_that_may_not_be_looked_into_are_unknown_and_not_fore
 
 @pytest.mark.parametrize("pid", [None, 0, 2**22 + 5, 10**30])
 def test_a_supervisor_that_is_none_has_no_ports(pid: int | None) -> None:
-    assert running_instance.own_ports(pid) == (frozenset(), True)
+    assert running_instance.find_own_ports(pid) == (frozenset(), True)

@@ -47,12 +47,12 @@ def service() -> Iterator[HttpService]:
 
 def test_a_started_service_answers_and_is_healthy(service: HttpService) -> None:
     assert httpx.get(f"{service.url}/health", timeout=30).status_code == 200
-    assert service.healthy()
+    assert service.is_healthy()
 
 
 def test_health_tells_what_the_application_says(service: HttpService) -> None:
     service._app.state.well = False
-    assert not service.healthy()
+    assert not service.is_healthy()
 
 
 def test_a_taken_port_is_one_sentence_naming_port_and_setting() -> None:
@@ -72,7 +72,7 @@ def test_stop_lets_a_running_request_finish_and_frees_the_port(service: HttpServ
     service.stop(20)
     caller.join(30)
     assert answers == ['"done"']
-    assert not service.healthy()
+    assert not service.is_healthy()
     with socket.create_server(("127.0.0.1", service.port)):
         pass
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actors.runtime.os_signals import SAME_ORDER_S
+from actors.runtime.os_signals import REPEATED_SIGNAL_S
 from tests.support.supervised import (
     PATIENCE_S,
     Supervised,
@@ -113,7 +113,7 @@ def test_a_second_signal_hurries_the_stop(run_dir: Path) -> None:
         running.wait_for("deaf", "running")
         running.process.send_signal(signal.SIGTERM)
         running.wait_for("deaf", "stopping")
-        time.sleep(SAME_ORDER_S + 0.1)  # sooner it would be the same order, repeated
+        time.sleep(REPEATED_SIGNAL_S + 0.1)  # sooner it would be the same order, repeated
         began = time.monotonic()
         assert running.stop() == 1
         assert time.monotonic() - began < PATIENCE_S

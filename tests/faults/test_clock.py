@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from actors.runtime import restart_policy
-from actors.runtime.child_spec import ChildSpec, Restart
-from actors.runtime.restart_policy import Child, Verdict
+from actors.runtime.child_spec import ChildSpec, RestartPolicy
+from actors.runtime.restart_policy import Child, RestartDecision
 from engine.deciding.circuit_breaker import FAILURES_TO_OPEN, Breaker, admitted, upstream_failed
 from engine.deciding.schedule import Cadence, missed_ticks, next_tick
 
@@ -70,8 +70,8 @@ def test_no_cool_down_grows_by_a_clock_that_is_set_back(jump: float) -> None:
 @given(st.sampled_from([HOUR_S, -HOUR_S]))
 def test_restart_intensity_survives_a_jump(jump: float) -> None:
     """Forward the old deaths are forgotten; back they count on, so a loop still ends."""
-    strategy = Child(ChildSpec("s", "m:f", "strategy", 0, SecretStr("{}"), restart=Restart.TRANSIENT), 0)
-    verdicts = [restart_policy.verdict(strategy, 9, 10_000.0 + second) for second in range(3)]
-    verdicts += [restart_policy.verdict(strategy, 9, 10_000.0 + jump + second) for second in range(6)]
-    assert verdicts[-1] is Verdict.PARK
-    assert verdicts.index(Verdict.PARK) == (8 if jump > 0 else 5)
+    strategy = Child(ChildSpec("s", "m:f", "strategy", 0, SecretStr("{}"), restart=RestartPolicy.TRANSIENT), 0)
+    verdicts = [restart_policy.decide_restart(strategy, 9, 10_000.0 + second) for second in range(3)]
+    verdicts += [restart_policy.decide_restart(strategy, 9, 10_000.0 + jump + second) for second in range(6)]
+    assert verdicts[-1] is RestartDecision.PARK
+    assert verdicts.index(RestartDecision.PARK) == (8 if jump > 0 else 5)

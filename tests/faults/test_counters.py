@@ -25,7 +25,7 @@ def test_failures_are_counted_on_across_the_death_of_the_process_that_counted_th
 
     fleet.wait_for(lambda: row_status() == StrategyStatus.PAUSED, "the pause")
     with fleet.store() as store:
-        faults = [row for row in store.decisions(limit=1_000) if row.is_fault]
+        faults = [row for row in store.list_decisions(limit=1_000) if row.is_fault]
         paused = next(row for row in store.list_strategies() if str(row.id) == key)
     assert 5 <= len(faults) <= 6  # six when the kill came between a record and its count
     assert paused.paused_reason

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from engine.domain.strategy import StrategyStatus
-from engine.store.embedded.embedded_postgres import Embedded
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres
 from engine.store.schema.migrate import migrate
 from tests.support.directories import short_directory
 from tests.support.fleet import Fleet, launched
@@ -36,7 +36,7 @@ class Database:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.server = Embedded(home, {"max_connections": MAX_CONNECTIONS, "listen_addresses": ""})
+        self.server = EmbeddedPostgres(home, {"max_connections": MAX_CONNECTIONS, "listen_addresses": ""})
 
     def run(self, *statements: str, options: str = "") -> None:
         with psycopg.connect(self.server.dsn, autocommit=True, options=options) as connection:
@@ -117,7 +117,7 @@ class Database:
             yield
         finally:
             filler.unlink()
-            if not self.server.healthy():  # without room for its log PostgreSQL may have given up
+            if not self.server.is_healthy():  # without room for its log PostgreSQL may have given up
                 self.server.stop()
                 self.server.start()
 

@@ -82,7 +82,7 @@ def test_every_signal_ends_once_and_the_books_equal_the_venues_record(
         product.wait_for(lambda: all_settled(store), "every signal and request having ended", SETTLED_S)
         check_signals(store, SIGNALS)
         live = check_books(product, store, least=SIGNALS // 4)
-        ends = Counter(row.status for row in store.signals(limit=10_000))
+        ends = Counter(row.status for row in store.list_signals(limit=10_000))
     measured(
         f"{SIGNALS} signals, killed {dict(killer.killed)}: {dict(ends)}, {live} live fills in the books as in the "
         f"venue's record, {time.monotonic() - began:.0f} s (seed {seed})"

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from engine.domain.signal import SignalAction
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.book_checks import check_books
@@ -76,7 +76,7 @@ VENUE_STEPS: dict[str, dict[str, object]] = {
 @contextmanager
 def gate_at(product: Sparky, step: Step) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """While entered, whoever comes to `step` waits."""
-    connection = psycopg.connect(dsn(product.home), autocommit=True)
+    connection = psycopg.connect(build_dsn(product.home), autocommit=True)
     connection.execute(f"select pg_advisory_lock({LOCK})")
     connection.execute(GATE.format(lock=LOCK, event=step.event, table=step.table, condition=step.condition).encode())
     try:
@@ -88,7 +88,7 @@ def gate_at(product: Sparky, step: Step) -> Iterator[psycopg.Connection[tuple[ob
 
 def gate_is_gone(product: Sparky, step: Step) -> bool:
     """Takes it away, which a database that is just starting again cannot do yet."""
-    with psycopg.connect(dsn(product.home), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(product.home), autocommit=True) as connection:
         connection.execute(f"drop trigger if exists gate on public.{step.table}".encode())
     return True
 
@@ -171,7 +171,7 @@ def test_a_kill_before_a_late_fill_is_known_books_it_once(product: Sparky, seed:
     dice, count = random.Random(seed), 0
     with product.store() as store:
         user, strategies = people(store)
-        credentials = store.venue_credentials(user, "aster")
+        credentials = store.get_venue_credentials(user, "aster")
         assert credentials is not None
         for symbol in SYMBOLS:
             product.control("aster", "market", {"symbol": symbol, "fill_delay_s": 3.0})
@@ -200,7 +200,7 @@ def test_a_strategy_killed_at_its_record_loses_no_decision_and_doubles_none(
 ) -> None:
     """Real strategies: a decision that the database had taken stays, with its signal; one that it had not never was."""
     step, rounds = Step("insert", "ai_trade_log", "true", ()), 3
-    with product.store() as store, psycopg.connect(dsn(product.home), autocommit=True) as reader:
+    with product.store() as store, psycopg.connect(build_dsn(product.home), autocommit=True) as reader:
         _, strategies = people(store)
         quick = [str(strategies[-1]), str(strategies[-2])]
         reader.execute("update ai_strategies set cadence_seconds = 1 where id::text = any(%s)", [quick])
@@ -219,7 +219,7 @@ def test_a_strategy_killed_at_its_record_loses_no_decision_and_doubles_none(
         for strategy_id in strategies:
             store.pause_strategy(strategy_id, "the test is over")
         settled(product, store)
-        check_signals(store, len(store.signals(limit=10_000)))
+        check_signals(store, len(store.list_signals(limit=10_000)))
         unpaired = """
           select id from ai_trade_log where suppressed is null and signal_action <> 'HOLD'
           and id not in (select id from signal_outbox)"""
@@ -227,7 +227,7 @@ def test_a_strategy_killed_at_its_record_loses_no_decision_and_doubles_none(
 
 
 def decided(store: Store, strategy_id: UUID) -> set[UUID]:
-    return {row.id for row in store.decisions(strategy_id, limit=10_000)}
+    return {row.id for row in store.list_decisions(strategy_id, limit=10_000)}
 
 
 def decides_again(store: Store, strategy_id: UUID, known: set[UUID]) -> bool:

@@ -15,8 +15,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.store.embedded.embedded_postgres import dsn
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.embedded.embedded_postgres import build_dsn
+from engine.store.schema.demo_data import generate_webhook_secret
 from tests.support.ports import free_port, free_ports
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 
@@ -94,7 +94,7 @@ def test_when_the_executing_server_is_killed_the_other_takes_over_before_any_sig
     sparky: Sparky, servers: Servers
 ) -> None:
     with sparky.store() as store:
-        user_id, secret = store.ensure_user("trader@example.org"), new_webhook_secret()
+        user_id, secret = store.ensure_user("trader@example.org"), generate_webhook_secret()
         store.set_webhook_secret(user_id, secret)
         names = [uuid.uuid4().hex for _ in range(15)]
         for name in names[:5]:
@@ -102,14 +102,14 @@ def test_when_the_executing_server_is_killed_the_other_takes_over_before_any_sig
         servers.kill(0 if servers.role(0) == "executing" else 1)
         for name in names[5:]:
             delivered(servers, name, secret)
-        (position,) = store.open_positions()
-        assert store.unfinished_requests() == ()
+        (position,) = store.list_open_positions()
+        assert store.list_unfinished_requests() == ()
     assert position.quantity == sum_of_fills(sparky, len(names))
 
 
 def sum_of_fills(sparky: Sparky, count: int) -> Decimal:
     """What `count` fills, each of another signal, come to."""
-    with psycopg.connect(dsn(sparky.home)) as connection:
+    with psycopg.connect(build_dsn(sparky.home)) as connection:
         row = connection.execute("select count(distinct request_id), count(*), sum(quantity) from fills").fetchone()
     assert row is not None
     assert row[:2] == (count, count)

@@ -23,9 +23,9 @@ import pytest
 import requests
 
 from engine.domain.errors import VenueRefused
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
-from engine.store.venue_record import net_of as net_of_positions
+from engine.store.venue_record import sum_net_quantity as net_of_positions
 from tests.support.account_checks import booked_after_s, check_account, check_no_crossing
 from tests.support.account_owners import Person, person
 from tests.support.keys import OTHER_PRIVATE_KEY, PRIVATE_KEY
@@ -87,13 +87,13 @@ class World:
 
     def noted(self) -> dict[tuple[UUID, str], Decimal]:
         """What the books note as the person's own: dust, and what a hand could not take back."""
-        with psycopg.connect(dsn(self.product.home)) as connection:
+        with psycopg.connect(build_dsn(self.product.home)) as connection:
             rows = connection.execute("select user_id, symbol, quantity from outside_holdings").fetchall()
         return {(user_id, symbol): quantity for user_id, symbol, quantity in rows}
 
     def differences(self) -> dict[tuple[UUID, str], Decimal]:
         """What the venue holds more than the books, by person and symbol."""
-        held = [each for each in self.store.open_positions() if not each.is_paper]
+        held = [each for each in self.store.list_open_positions() if not each.is_paper]
         found, noted = {}, self.noted()
         for who in self.persons:
             for symbol in SYMBOLS:
@@ -124,7 +124,7 @@ def test_the_books_follow_whatever_random_hands_do_at_the_venue(
         product.wait_for(lambda: world.settled() and not world.differences(), "books that equal the venue", SETTLED_S)
         closed(world)
         accounts = world.file.accounts()
-        with psycopg.connect(dsn(product.home)) as connection:
+        with psycopg.connect(build_dsn(product.home)) as connection:
             others = check_account(connection, persons[0].user_id, accounts[persons[0].address], {ADDED_TO})
             others += check_account(connection, persons[1].user_id, accounts[persons[1].address], ())
             exits = sum(check_no_crossing(accounts[each.address]) for each in persons)
@@ -176,7 +176,7 @@ def added_by_hand(world: World) -> Decimal:
         told = connection.execute(query).fetchall()
         return told == ([(first, ADDED_TO, left())] if left() else [])
 
-    with psycopg.connect(dsn(world.product.home), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(world.product.home), autocommit=True) as connection:
         world.product.wait_for(lambda: is_told(connection), "differences as the server tells them", SETTLED_S)
     return left()
 
@@ -197,9 +197,9 @@ def closed(world: World) -> None:
         for strategy_id in who.strategies:
             for symbol in SYMBOLS:
                 who.send(world.product, strategy_id, symbol=symbol, action="close")
-    assert [each for each in world.store.open_positions() if not each.is_paper] == []
+    assert [each for each in world.store.list_open_positions() if not each.is_paper] == []
     assert world.differences() == {}
-    with psycopg.connect(dsn(world.product.home)) as connection:
+    with psycopg.connect(build_dsn(world.product.home)) as connection:
         dust = "select max(quantity * price) from fills where kind = 'dust'"
         (usd,) = connection.execute(dust).fetchone() or (None,)
     assert usd is None or usd < LEAST_USD

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import requests
 
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from tests.faults.test_execution_steps import Step, gate_at, those_at
 from tests.support.account_checks import check_account, check_no_crossing
@@ -65,20 +65,20 @@ def judged(product: Sparky, store: Store, owner: Person) -> Iterator[None]:
     product.wait_for(lambda: is_flat(store, file, owner), "everything closed", SETTLED_S)
     account = file.accounts()[owner.address]
     assert account.open_orders() == []
-    with psycopg.connect(dsn(product.home)) as connection:
+    with psycopg.connect(build_dsn(product.home)) as connection:
         check_account(connection, owner.user_id, account, ())
     check_no_crossing(account)
 
 
 def is_flat(store: Store, file: VenueFile, owner: Person) -> bool:
-    is_held = any(not each.is_paper for each in store.open_positions())
+    is_held = any(not each.is_paper for each in store.list_open_positions())
     return all_settled(store) and not is_held and net_of(file.accounts()[owner.address], SYMBOL) == 0
 
 
 def agrees(store: Store, file: VenueFile, owner: Person) -> bool:
     """Nothing is under way, and books and venue hold the same."""
     held = sum(
-        (each.quantity if each.side == "LONG" else -each.quantity for each in store.open_positions()), Decimal(0)
+        (each.quantity if each.side == "LONG" else -each.quantity for each in store.list_open_positions()), Decimal(0)
     )
     return all_settled(store) and held == net_of(file.accounts()[owner.address], SYMBOL)
 

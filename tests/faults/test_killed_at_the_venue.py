@@ -11,10 +11,10 @@ import psycopg
 import pytest
 import requests
 
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import client_order_id
+from engine.venues.venue import build_client_order_id
 from tests.support.book_checks import check_books
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 from tests.support.trading import PROTECTIVE, all_settled, people
@@ -44,14 +44,14 @@ def obedient(product: Sparky) -> Iterator[None]:
     yield
     product.control("aster", "market", {"refused_kinds": []})
     product.control("aster", "faults", [])
-    with psycopg.connect(dsn(product.home)) as connection:
+    with psycopg.connect(build_dsn(product.home)) as connection:
         connection.execute("update fills set created_at = created_at - interval '5 hours' where kind = 'undo'")
 
 
 def enter(product: Sparky, store: Store, name: str, symbol: str) -> dict[str, Any]:
     """What is answered to a live entry with a stop."""
-    (account,) = store.live_accounts()
-    secret = store.webhook_secret(account.user_id)
+    (account,) = store.list_live_accounts()
+    secret = store.get_webhook_secret(account.user_id)
     assert secret is not None
     body = {"secret": secret.get_secret_value(), "exchange": "aster", "symbol": symbol, "action": "buy", "size": 200,
             "stop_loss_percent": 20, "environment": "production", "signal_id": name}  # fmt: skip
@@ -62,7 +62,7 @@ def enter(product: Sparky, store: Store, name: str, symbol: str) -> dict[str, An
 
 def fills_of_position(product: Sparky, name: str) -> list[tuple[str, str]]:
     """Request and kind of every fill of the position that the entry `name` went into, oldest first."""
-    with psycopg.connect(dsn(product.home)) as connection:
+    with psycopg.connect(build_dsn(product.home)) as connection:
         return connection.execute(
             "select f.request_id, f.kind from fills f join fills e using (position_id) where e.request_id = %s "
             "order by f.id",
@@ -89,16 +89,16 @@ def killed_while(product: Sparky, store: Store, name: str, symbol: str) -> Itera
 
 def stop_of(store: Store, name: str) -> str:
     """The client order id of the stop that the entry `name` places."""
-    (account,) = store.live_accounts()
-    return client_order_id(uuid.uuid5(account.user_id, name), "l")
+    (account,) = store.list_live_accounts()
+    return build_client_order_id(uuid.uuid5(account.user_id, name), "l")
 
 
 def stops_at_venue(product: Sparky, store: Store) -> set[str | None]:
-    (account,) = store.live_accounts()
-    credentials = store.venue_credentials(account.user_id, "aster")
+    (account,) = store.list_live_accounts()
+    credentials = store.get_venue_credentials(account.user_id, "aster")
     assert credentials is not None
     with closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue:
-        return {order.client_order_id for order in venue.orders_open()}
+        return {order.client_order_id for order in venue.fetch_open_orders()}
 
 
 @pytest.mark.parametrize("accept", [False, True], ids=["before", "after"])
@@ -126,7 +126,7 @@ def test_killed_between_refused_protection_and_the_undo_the_next_server_undoes_i
     told = enter(product, books, name, "SOLUSDT")
     assert (told["success"], told["action"]) == (False, "rejected")
     assert "undone" in told
-    assert "SOLUSDT" not in {position.symbol for position in books.open_positions()}
+    assert "SOLUSDT" not in {position.symbol for position in books.list_open_positions()}
     said = product.log_path.read_text().splitlines()
     assert any("entry_undone" in line and name in line for line in said)
     check_books(product, books, least=0)
@@ -148,7 +148,9 @@ def test_closing_all_closes_what_an_entry_under_way_opens_after_the_switch(produ
     name = uuid.uuid4().hex
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(enter, product, books, name, "SOLUSDT")
-        product.wait_for(lambda: [row for row in books.unfinished_requests() if row.status == "submitted"], "an order")
+        product.wait_for(
+            lambda: [row for row in books.list_unfinished_requests() if row.status == "submitted"], "an order"
+        )
         product.control("aster", "market", {"fill_delay_s": 0})
         closed = product.json("kill", "--close-all")
         assert answer.result(PATIENCE_S)["action"] == "opened"
@@ -157,6 +159,6 @@ def test_closing_all_closes_what_an_entry_under_way_opens_after_the_switch(produ
     fills = fills_of_position(product, name)
     assert (name, "open") in fills
     assert fills[-1][1] == "close"
-    assert [position for position in books.open_positions() if not position.is_paper] == []
+    assert [position for position in books.list_open_positions() if not position.is_paper] == []
     product.json("kill", "--off")
     check_books(product, books, least=0)

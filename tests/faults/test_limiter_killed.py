@@ -9,18 +9,18 @@ from uuid import uuid4
 import zmq
 
 from actors.messages import AcquirePermit, LimiterState, Permit
-from actors.runtime.messaging import Door, Link
+from actors.runtime.messaging import MessageClient, MessageServer
 from tests.support.directories import short_directory
 from tests.support.supervised import PATIENCE_S, Supervised, spec
 
 MODEL = "openai/gpt-oss-120b"
 
 
-def kill_when_somebody_waits(monitor: Door, pid: int, until: float) -> None:
+def kill_when_somebody_waits(monitor: MessageServer, pid: int, until: float) -> None:
     """Kills the limiter once it tells the monitor of an ask in its queue."""
     while time.monotonic() < until:
         if monitor.socket.poll(100):
-            states = [message for message, _ in monitor.arrivals() if isinstance(message, LimiterState)]
+            states = [message for message, _ in monitor.receive_all() if isinstance(message, LimiterState)]
             if any(state.queue_length == 1 for state in states):
                 os.kill(pid, signal.SIGKILL)
                 return
@@ -34,9 +34,9 @@ def test_an_ask_that_waits_when_the_limiter_is_killed_is_served_by_its_successor
         return AcquirePermit(strategy_id=uuid4(), model=MODEL, tokens=9, deadline=time.monotonic() + within_s)
 
     with short_directory() as home:
-        link = Link(context, home / "run")
+        link = MessageClient(context, home / "run")
         with Supervised(home / "run", [spec("limiter", "limiter", argument=str(home))]) as running:
-            monitor = Door(context, home / "run", "monitor")
+            monitor = MessageServer(context, home / "run", "monitor")
             first = running.wait_for("limiter", "running")["pid"]
             link.ask("limiter", wanted(PATIENCE_S), Permit)  # the only permit, which never comes back
             until = time.monotonic() + PATIENCE_S

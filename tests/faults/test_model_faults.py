@@ -76,14 +76,14 @@ DRAFT = f"<|channel|>analysis<|message|>Candidate: {LONG} but the right answer i
 @pytest.mark.parametrize("finish", ["length", "stop"])
 def test_a_draft_is_never_traded_by_anybody(three: Fleet, finish: str) -> None:
     with three.store() as store:
-        before = len(store.signals(limit=1_000))
+        before = len(store.list_signals(limit=1_000))
     edit = {"choices.0.message.content": DRAFT, "choices.0.finish_reason": finish, "usage.completion_tokens": 800}
     broken(three, kind="edit", replace=edit)
     wait_for_all(three, "cut" if finish == "length" else "fault")
     three.order("groq")
     with three.store() as store:
-        stories = [store.decision_story(row.id) for row in store.decisions(limit=200)]
-        sent = store.signals(limit=1_000)
+        stories = [store.get_decision_trace(row.id) for row in store.list_decisions(limit=200)]
+        sent = store.list_signals(limit=1_000)
     drafts = {story.decision.id: story.decision for story in stories if story and story.decision.raw_answer == DRAFT}
     assert {decision.signal_action for decision in drafts.values()} == {"HOLD"}
     assert not drafts.keys() & {signal.id for signal in sent[: len(sent) - before]}
@@ -110,7 +110,7 @@ def test_a_decision_counts_and_is_paid_for_whatever_is_said_of_its_use(three: Fl
     broken(three, kind="edit", replace={"usage": use})
     wait_for_all(three, "ok")
     with three.store() as store:
-        rows = store.decisions(limit=3)
+        rows = store.list_decisions(limit=3)
     assert all(row.cost_usd is not None and row.cost_usd > 0 for row in rows)
     three.order("groq")
     wait_for_all(three, "ok")
@@ -123,7 +123,7 @@ def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strate
 
     def faults() -> list[Any]:
         with three.store() as store:
-            stories = [store.decision_story(row.id) for row in store.decisions(limit=60) if row.is_fault]
+            stories = [store.get_decision_trace(row.id) for row in store.list_decisions(limit=60) if row.is_fault]
         rows = [story.decision for story in stories if story is not None]
         return [row for row in rows if row.raw_answer == '{"decision": "up"}']
 

@@ -33,8 +33,8 @@ def fleet(supabase: Project) -> Iterator[Fleet]:
 def test_it_trades_and_goes_on_after_crashes_and_the_end_of_the_database(fleet: Fleet, supabase: Project) -> None:
     fleet.launch(without=("database",))
     with fleet.store() as store:
-        fleet.wait_for(lambda: store.signals(status="delivered"), "a delivery")
-        fleet.wait_for(lambda: store.open_positions() or store.trades(), "a booked fill")
+        fleet.wait_for(lambda: store.list_signals(status="delivered"), "a delivery")
+        fleet.wait_for(lambda: store.list_open_positions() or store.list_trades(), "a booked fill")
 
     for name in ("dispatcher", "webhook", "roster", f"strategy-{min(fleet.ids)}"):
         kill_and_await(fleet, name)

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.venue import Instrument
 from simulator.venue.trading_account import Account
@@ -45,7 +45,7 @@ class Rules:
 
     def __init__(self, product: Sparky, who: Person, dice: random.Random) -> None:
         self._product, self._who, self._dice = product, who, dice
-        self._listed: dict[str, Instrument] = {symbol: who.venue.instrument(symbol) for symbol in SYMBOLS}
+        self._listed: dict[str, Instrument] = {symbol: who.venue.fetch_instrument(symbol) for symbol in SYMBOLS}
         self.done: Counter[str] = Counter()
 
     @property
@@ -56,13 +56,13 @@ class Rules:
     def change(self) -> None:
         symbol = self._dice.choice(SYMBOLS)
         was = self._listed[symbol]
-        price = self._who.venue.quote(symbol).last
+        price = self._who.venue.fetch_quote(symbol).last
         changes: dict[str, dict[str, Any]] = {
             "step grows": {"step": str(was.lot * self._dice.choice(GROWN))},
             "step as it was": {"step": str(was.lot)},
             "tick grows": {"tick": str(was.tick * 10)},
             "tick as it was": {"tick": str(was.tick)},
-            "small orders only": {"market_lot": {"most": str(was.floored(MOST_USD / price) or was.lot)}},
+            "small orders only": {"market_lot": {"most": str(was.floor_to_lot(MOST_USD / price) or was.lot)}},
             "large orders again": {"market_lot": {"most": str(was.max_quantity or 1_000_000)}},
             "settling": {"status": "SETTLING"},
             "trading": {"status": "TRADING"},
@@ -120,7 +120,7 @@ def traded(product: Sparky, who: Person, rules: Rules, seed: int) -> tuple[Count
 
 def is_flat(store: Store, file: VenueFile, who: Person, outside: Callable[[], dict[str, Decimal]]) -> bool:
     """Nothing is held live, and the venue holds what is noted as the person's own, which is dust."""
-    held = [each for each in store.open_positions() if not each.is_paper]
+    held = [each for each in store.list_open_positions() if not each.is_paper]
     account = file.accounts()[who.address]
     return all_settled(store) and not held and all(net_of(account, each) == outside().get(each, 0) for each in SYMBOLS)
 
@@ -134,7 +134,7 @@ def test_the_books_follow_while_rules_change_funding_is_paid_and_the_server_is_k
         without_strategies() as product,
         product.store() as store,
         person(product, store, PRIVATE_KEY, 3) as who,
-        psycopg.connect(dsn(product.home), autocommit=True) as connection,
+        psycopg.connect(build_dsn(product.home), autocommit=True) as connection,
     ):
         product.control("aster", "market", {"weight_per_minute": 0})
         rules = Rules(product, who, random.Random(seed))

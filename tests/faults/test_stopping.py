@@ -42,12 +42,12 @@ def test_a_cycle_in_its_groq_call_is_abandoned(fleet_of: FleetMaker, measured: C
 
     fleet.wait_for(all_hang, "every strategy in its call")
     with fleet.store() as store:
-        before = len(store.decisions(limit=10_000))
+        before = len(store.list_decisions(limit=10_000))
     code, took_s = stopped(fleet)
     assert code == 0
     assert took_s < slowed(20)
-    with command_database.database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
-        assert len(store.decisions(limit=10_000)) == before
+    with command_database.open_database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
+        assert len(store.list_decisions(limit=10_000)) == before
     measured(f"TERM with every strategy in its Groq call: stopped in {took_s:.1f} s")
 
 
@@ -100,8 +100,8 @@ def test_a_post_under_way_is_finished_before_the_dispatcher_ends(fleet_of: Fleet
     fleet.wait_for(lambda: stops(fleet), "the dispatcher flushing")
     hanging.let_go.set()
     assert fleet.process.wait(PATIENCE_S) == 0
-    with command_database.database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
-        rows = {str(row.id): row.status for row in store.signals(limit=10_000)}
+    with command_database.open_database(Settings(sparky_home=fleet.home)) as dsn, Store(PostgresRpc(dsn)) as store:
+        rows = {str(row.id): row.status for row in store.list_signals(limit=10_000)}
     posted = len(hanging.got)
     assert posted > 0
     assert sum(status == "delivered" for status in rows.values()) >= 1

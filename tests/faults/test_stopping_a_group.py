@@ -13,14 +13,14 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import command_database, postgres_process
-from engine.store.embedded.embedded_postgres import data_dir, dsn
+from engine.store.embedded.embedded_postgres import build_dsn, data_dir
 from tests.faults.conftest import FleetMaker
 from tests.support.fleet import Fleet
 from tests.support.supervised import is_alive, wait_until_gone
 
 PATIENCE_S = 180.0
 COUNT = 5
-DEATHS = ("child_died", "killing", "fork_server_lost", "orphan_killed", "record_not_finished")
+DEATHS = ("child_died", "child_killed", "fork_server_lost", "orphan_killed", "record_not_finished")
 
 Send = Callable[[Fleet], None]
 
@@ -56,7 +56,10 @@ def recording(connection: "psycopg.Connection[tuple[int]]") -> int:
 
 def ended_cleanly(fleet: Fleet) -> bool:
     told = subprocess.run(
-        [postgres_process.binary("pg_controldata"), data_dir(fleet.home)], check=True, capture_output=True, text=True
+        [postgres_process.get_binary_path("pg_controldata"), data_dir(fleet.home)],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     return any("cluster state" in line and line.endswith(" shut down") for line in told.splitlines())
 
@@ -67,8 +70,8 @@ def test_a_record_that_loses_its_session_is_made_all_the_same(fleet_of: FleetMak
     fleet.launch()
     with (
         suppress(psycopg.OperationalError),  # our own sessions end as well
-        psycopg.connect(dsn(fleet.home)) as holding,
-        psycopg.connect(dsn(fleet.home), autocommit=True) as looking,
+        psycopg.connect(build_dsn(fleet.home)) as holding,
+        psycopg.connect(build_dsn(fleet.home), autocommit=True) as looking,
     ):
         holding.execute("lock table ai_trade_log in exclusive mode")
         fleet.wait_for(lambda: recording(looking) == COUNT, "every strategy in mid-record")
@@ -76,7 +79,10 @@ def test_a_record_that_loses_its_session_is_made_all_the_same(fleet_of: FleetMak
         to_each(signal.SIGTERM, seed)(fleet)
     assert fleet.process is not None
     assert fleet.process.wait(PATIENCE_S) == 0, fleet.log()
-    with command_database.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with (
+        command_database.open_database(Settings(sparky_home=fleet.home)) as address,
+        psycopg.connect(address) as connection,
+    ):
         assert recorded(connection) == before + COUNT
 
 
@@ -91,7 +97,10 @@ def test_a_record_that_loses_its_session_is_made_all_the_same(fleet_of: FleetMak
 def test_every_strategy_in_mid_record_finishes_and_the_database_ends_last(fleet_of: FleetMaker, send: Send) -> None:
     fleet = fleet_of(COUNT, 1.0)
     fleet.launch()
-    with psycopg.connect(dsn(fleet.home)) as holding, psycopg.connect(dsn(fleet.home), autocommit=True) as looking:
+    with (
+        psycopg.connect(build_dsn(fleet.home)) as holding,
+        psycopg.connect(build_dsn(fleet.home), autocommit=True) as looking,
+    ):
         holding.execute("lock table ai_trade_log in exclusive mode")
         fleet.wait_for(lambda: recording(looking) == COUNT, "every strategy in mid-record")
         before = recorded(holding)
@@ -105,7 +114,10 @@ def test_every_strategy_in_mid_record_finishes_and_the_database_ends_last(fleet_
     assert ended_cleanly(fleet)
     log = fleet.log_path.read_text()
     assert [word for word in DEATHS if f'"{word}"' in log] == []
-    with command_database.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with (
+        command_database.open_database(Settings(sparky_home=fleet.home)) as address,
+        psycopg.connect(address) as connection,
+    ):
         assert recorded(connection) == before + COUNT
         assert leased(connection) == 0
 
@@ -125,7 +137,10 @@ def test_a_signal_to_each_process_in_any_order_ends_everything_well(
     assert ended_cleanly(fleet)
     log = fleet.log_path.read_text()
     assert [word for word in DEATHS if f'"{word}"' in log] == []
-    with command_database.database(Settings(sparky_home=fleet.home)) as address, psycopg.connect(address) as connection:
+    with (
+        command_database.open_database(Settings(sparky_home=fleet.home)) as address,
+        psycopg.connect(address) as connection,
+    ):
         assert leased(connection) == 0
 
 

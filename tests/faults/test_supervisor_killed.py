@@ -7,7 +7,7 @@ from collections import Counter
 import psycopg
 
 from engine.platform.errors import EXIT_TRY_AGAIN
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from tests.faults.conftest import FleetMaker
 from tests.support.crowding import slowed
 from tests.support.fleet import Fleet
@@ -17,7 +17,7 @@ from tests.support.supervised import is_alive, wait_until_gone
 
 def ends_of_signals(fleet: Fleet) -> dict[str, str]:
     with fleet.store() as store:
-        return {str(row.id): row.status for row in store.signals(limit=100_000)}
+        return {str(row.id): row.status for row in store.list_signals(limit=100_000)}
 
 
 def test_nothing_survives_and_a_restart_makes_no_double_and_loses_no_recorded_signal(fleet_of: FleetMaker) -> None:
@@ -50,7 +50,7 @@ def test_nothing_survives_and_a_restart_makes_no_double_and_loses_no_recorded_si
 
 def assert_booked_once(fleet: Fleet) -> None:
     """Every delivered signal was answered by exactly one request of the webhook server."""
-    with psycopg.connect(dsn(fleet.home)) as connection:
+    with psycopg.connect(build_dsn(fleet.home)) as connection:
         doubled = connection.execute(
             "select request_id from webhook_requests group by user_id, request_id having count(*) > 1"
         ).fetchall()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import read_migrations
 from migrations.tool.making import compare
 
@@ -12,7 +12,7 @@ HINT = "migrations and migrations/functions/ differ: `make migration NAME=...` w
 
 
 def test_all_migrations_together_give_exactly_the_source_of_the_functions(postgres_home: Path) -> None:
-    assert compare(dsn(postgres_home, "postgres"), MIGRATIONS) == (), HINT
+    assert compare(build_dsn(postgres_home, "postgres"), MIGRATIONS) == (), HINT
 
 
 def test_the_source_is_no_migration_and_none_of_its_files_is_long() -> None:

@@ -65,7 +65,7 @@ def sparky(database_url: str, store: Store, root: Path) -> Iterator[Sparky]:
     store.set_webhook_secret(user, SecretStr(SECRETS["webhook_secret"]))
     for name, is_paper in (("on paper", True), ("live", False)):
         fields = {"user_id": user, "name": name, "cadence_seconds": 1, "min_confidence": 0, "status": "running"}
-        store.create_strategy(NewStrategy.of({**fields, "is_paper_trading": is_paper}))
+        store.create_strategy(NewStrategy.from_input({**fields, "is_paper_trading": is_paper}))
     made = Sparky(
         root / "home",
         DATABASE_URL=database_url.replace("postgres@", f"postgres:{SECRETS['password']}@"),
@@ -101,8 +101,8 @@ def test_no_secret_is_written_served_inherited_or_stored(sparky: Sparky, store: 
 
 def has_traded(store: Store) -> bool:
     paper, live = (row.id for row in store.list_strategies()[:2])
-    ends = {signal.status for signal in store.signals(live)}
-    return bool(store.open_positions(strategy_id=paper) or store.trades(paper)) and bool(ends - {"pending"})
+    ends = {signal.status for signal in store.list_signals(live)}
+    return bool(store.list_open_positions(strategy_id=paper) or store.list_trades(paper)) and bool(ends - {"pending"})
 
 
 def knock(sparky: Sparky) -> str:

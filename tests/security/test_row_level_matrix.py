@@ -18,7 +18,7 @@ from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
@@ -122,7 +122,7 @@ class Project:
         user = store.ensure_user(f"{name}@example.org")
         store.put_credentials(user, "aster", {"api_key": SecretStr("key"), "private_key": SecretStr("private")})
         store.set_webhook_secret(user, SecretStr(f"whsec_{name}"))
-        strategy = store.create_strategy(NewStrategy.of({"user_id": user, "name": name})).id
+        strategy = store.create_strategy(NewStrategy.from_input({"user_id": user, "name": name})).id
         with psycopg.connect(self.address, autocommit=True) as connection:
             (log,) = connection.execute("select gen_random_uuid()").fetchone() or ()
             for statement in OWNERS.strip().rstrip(";").split(";\n"):
@@ -148,14 +148,14 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(postgres_home: Path) -> Iterator[Project]:
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute("create database matrix template template0")
-    address = dsn(postgres_home, "matrix")
+    address = build_dsn(postgres_home, "matrix")
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(DEFAULTS)
     migrate(address)
     yield Project(address)
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute("drop database matrix with (force)")
 
 

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from actors.monitor.http import MonitorServer
-from actors.monitor.monitor_state import Facts
-from actors.runtime.forkserver_client import inherited
-from actors.runtime.state_dir import HomeLock, prepare_run_dir
+from actors.monitor.monitor_state import MonitorState
+from actors.runtime.forkserver_client import filter_environment
+from actors.runtime.state_dir import StateDirLock, prepare_run_dir
 from cli.run import process_plan
 from engine.platform.errors import BadConfiguration
 from engine.platform.metrics import Metrics
@@ -31,7 +31,7 @@ TOKEN = SecretStr("a-token-of-more-than-24-characters")
 @contextmanager
 def monitor(token: SecretStr | None = None, *, is_fronted: bool = False) -> Iterator[str]:
     registry = CollectorRegistry()
-    server = MonitorServer("127.0.0.1", 0, lambda: registry, Facts(Metrics(registry)), token, is_fronted)
+    server = MonitorServer("127.0.0.1", 0, lambda: registry, MonitorState(Metrics(registry)), token, is_fronted)
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:
@@ -63,7 +63,7 @@ def test_a_token_opens_the_monitor_and_never_the_webhook_server() -> None:
 
 
 def test_by_default_everything_listens_on_loopback() -> None:
-    hosts = {host for host, _ in process_plan.listeners(Settings()).values()}
+    hosts = {host for host, _ in process_plan.listen_addresses(Settings()).values()}
 
     assert all(is_loopback(host) for host in hosts)
     assert not any(is_loopback(host) for host in (EVERYWHERE, "::", "10.0.0.1", "localhost.example.org", ""))
@@ -158,7 +158,7 @@ def test_directories_and_files_are_their_owners_alone() -> None:
     with short_directory() as root:
         run_dir = root / "home" / "run"
         prepare_run_dir(run_dir)
-        with HomeLock(run_dir):
+        with StateDirLock(run_dir):
             for path in (run_dir.parent, *run_dir.parent.rglob("*")):
                 assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
@@ -172,7 +172,7 @@ def test_who_needs_no_secret_gets_none(kind: str) -> None:
         sparky_encryption_key=None,
     )
 
-    sealed = process_plan.for_child(settings, kind).sealed()
+    sealed = process_plan.settings_for_child(settings, kind).sealed()
 
     assert not [secret for secret in ("gsk_x", "u:p@db", TOKEN.get_secret_value()) if secret in sealed]
 
@@ -181,4 +181,4 @@ def test_children_inherit_a_place_and_no_secret() -> None:
     environ = {"PATH": "/bin", "LC_ALL": "C", "https_proxy": "http://proxy", "PYTHONPATH": "."}
     secrets = {"GROQ_API_KEY": "g", "DATABASE_URL": "d", "SPARKY_ENCRYPTION_KEY": "e", "AWS_SECRET_ACCESS_KEY": "a"}
 
-    assert inherited(environ | secrets) == environ
+    assert filter_environment(environ | secrets) == environ

@@ -13,7 +13,7 @@ from simulator.groq import groq_app
 from simulator.groq.quota import Limits
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
 Serve = Callable[[ASGIApp], str]
@@ -25,10 +25,12 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-def exchange(hands: Hands) -> Exchange:
+def exchange(hands: Hands) -> SimulatedVenue:
     """BTCUSDT that stands at 28,000 and, from minute 110 on, rises by 100 a minute; the test moves the clock."""
     series = flat_then_rising()
-    return Exchange({"BTCUSDT": Market(series)}, MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands))
+    return SimulatedVenue(
+        {"BTCUSDT": Market(series)}, MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
+    )
 
 
 class Stage:
@@ -62,7 +64,7 @@ def serve(stage: tuple[Stage, str]) -> Serve:
 
 
 @pytest.fixture
-def aster_url(serve: Serve, exchange: Exchange) -> str:
+def aster_url(serve: Serve, exchange: SimulatedVenue) -> str:
     """The venue of the `exchange` fixture."""
     return serve(aster_app.create_aster(exchange))
 

@@ -21,10 +21,10 @@ from engine.domain.positions import Side
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.values import Frozen
 from engine.venues.account_record import AccountTrade, ForcedOrder, Income
-from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderRequest, OrderStatus, Protection
-from simulator.venue.account_file import AccountBook
+from simulator.venue.account_file import AccountFile
 from simulator.venue.trading_account import Account, Order
 from tests.support.directories import short_directory
 from tests.support.ports import free_port
@@ -91,33 +91,33 @@ def record_of(
 ) -> tuple[tuple[AccountTrade, ...], tuple[ForcedOrder, ...], tuple[Income, ...]]:
     symbol = "ETHUSDT"
     return (
-        venue.trades(symbol, since_ms=since_ms),
-        venue.forced_orders(symbol, since_ms),
-        venue.income(symbol, since_ms),
+        venue.fetch_trades(symbol, since_ms=since_ms),
+        venue.fetch_forced_orders(symbol, since_ms),
+        venue.fetch_income(symbol, since_ms),
     )
 
 
 def test_a_position_its_protection_and_its_record_survive_a_kill_of_the_venue(process: Process) -> None:
     process.start()
-    venue = CcxtVenue("aster", Keys(), f"http://127.0.0.1:{process.port}", backoff=Backoff())
-    entry = venue.market_order(
+    venue = CcxtVenue("aster", Keys(), f"http://127.0.0.1:{process.port}", limiter=RequestWeightLimiter())
+    entry = venue.place_market_order(
         OrderRequest(client_order_id="entry", symbol="ETHUSDT", is_buy=True, quantity=Decimal("0.5"), leverage=7)
     )
     stop_price = (entry.price / 2).quantize(Decimal(1))
     protection = Protection(
         signal_id="1", symbol="ETHUSDT", side=Side.LONG, quantity=Decimal("0.5"), stop_loss_price=stop_price
     )
-    venue.protect(protection)
+    venue.place_protection(protection)
     happens(process.port, funding={"symbol": "ETHUSDT", "rate": "0.0001"})
     happens(process.port, liquidate="ETHUSDT", quantity="0.1", pieces=2, keeps_orders=True)
     happens(process.port, adl="ETHUSDT", quantity="0.1")
-    before = venue.positions(), venue.balance().wallet_usd, venue.orders_open("ETHUSDT")
+    before = venue.fetch_positions(), venue.fetch_balance().wallet_usd, venue.fetch_open_orders("ETHUSDT")
     record = record_of(venue, entry.at_ms)
     process.kill()
     with pytest.raises(UpstreamUnavailable):
-        venue.balance()
+        venue.fetch_balance()
     process.start()
-    after = venue.positions(), venue.balance().wallet_usd, venue.orders_open("ETHUSDT")
+    after = venue.fetch_positions(), venue.fetch_balance().wallet_usd, venue.fetch_open_orders("ETHUSDT")
     assert [position.net for position in after[0]] == [Decimal("0.3")]
     assert record_of(venue, entry.at_ms) == record
     assert [len(rows) for rows in record] == [4, 2, 9]
@@ -125,8 +125,8 @@ def test_a_position_its_protection_and_its_record_survive_a_kill_of_the_venue(pr
     assert after[0][0].entry_price == before[0][0].entry_price == entry.price
     assert after[0][0].leverage == 7
     assert after[1:] == before[1:]
-    assert venue.order_by_client_id("ETHUSDT", "entry") == entry
-    second = venue.market_order(
+    assert venue.find_order("ETHUSDT", "entry") == entry
+    second = venue.place_market_order(
         OrderRequest(client_order_id="exit", symbol="ETHUSDT", is_buy=False, quantity=Decimal("0.3"), reduce_only=True)
     )
     assert second.status is OrderStatus.FILLED
@@ -160,20 +160,20 @@ def test_what_is_read_is_what_was_written_in_whatever_steps(
     tmp_path_factory: pytest.TempPathFactory, trades: list[tuple[bool, int, int, bool]]
 ) -> None:
     path = tmp_path_factory.mktemp("book") / "accounts.jsonl"
-    book = AccountBook(path, "series")
+    book = AccountFile(path, "series")
     assert book.read() == {}
     account = Account(balance=Decimal(10**9))
     for number, (is_buy, quantity, price, is_written) in enumerate(trades, 1):
         account.accept(order(number, is_buy=is_buy, quantity=quantity), Decimal(price), Decimal(price))
         if is_written:
             book.write("u", account)
-            account.changed.clear()
+            account.unsaved_orders.clear()
     book.write("u", account)
-    account.changed.clear()
-    assert AccountBook(path, "series").read() == {"u": account}
-    assert AccountBook(path, "series").read() == {"u": account}
-    assert AccountBook(path, "another series").read() == {}
-    assert AccountBook(path, "series").read() == {}
+    account.unsaved_orders.clear()
+    assert AccountFile(path, "series").read() == {"u": account}
+    assert AccountFile(path, "series").read() == {"u": account}
+    assert AccountFile(path, "another series").read() == {}
+    assert AccountFile(path, "series").read() == {}
 
 
 def test_a_book_from_before_incomes_were_kept_is_still_read(tmp_path: Path) -> None:
@@ -181,26 +181,26 @@ def test_a_book_from_before_incomes_were_kept_is_still_read(tmp_path: Path) -> N
     holding = {"amount": "0.5", "entry_price": "10", "leverage": 7, "margin_type": "cross"}
     line = {"user": "u", "balance": "90", "checked_ms": 1, "holdings": {"X": holding}, "orders": {}, "fills": []}
     path.write_text(json.dumps({"series": "series"}) + "\n" + json.dumps(line) + "\n")
-    account = AccountBook(path, "series").read()["u"]
+    account = AccountFile(path, "series").read()["u"]
     assert (account.balance, account.incomes, account.holding("X").changed_ms) == (Decimal(90), [], 0)
 
 
 @pytest.mark.parametrize("rest", [b'{"user": "u", "bal', b"\xff\xfe", b"nonsense\n"])
 def test_a_line_that_was_never_finished_ends_the_book(tmp_path: Path, rest: bytes) -> None:
     path = tmp_path / "accounts.jsonl"
-    book = AccountBook(path, "series")
+    book = AccountFile(path, "series")
     book.read()
     account = Account()
     account.accept(order(1, is_buy=True, quantity=1), Decimal(10), Decimal(10))
     book.write("u", account)
-    account.changed.clear()
+    account.unsaved_orders.clear()
     path.write_bytes(path.read_bytes() + rest)
-    assert AccountBook(path, "series").read() == {"u": account}
+    assert AccountFile(path, "series").read() == {"u": account}
     assert json.loads(path.read_text().splitlines()[-1])["user"] == "u"
 
 
 def test_a_disk_that_refuses_does_not_stop_the_venue(tmp_path: Path) -> None:
-    book = AccountBook(tmp_path / "nowhere" / "accounts.jsonl", "series")
+    book = AccountFile(tmp_path / "nowhere" / "accounts.jsonl", "series")
     assert book.read() == {}
     book.write("u", Account())
 
@@ -208,14 +208,14 @@ def test_a_disk_that_refuses_does_not_stop_the_venue(tmp_path: Path) -> None:
 def test_a_thousand_changes_take_as_long_at_the_end_as_at_the_start(tmp_path: Path) -> None:
     """Each line holds what changed, not what was: the file grows evenly."""
     path = tmp_path / "accounts.jsonl"
-    book = AccountBook(path, "series")
+    book = AccountFile(path, "series")
     book.read()
     account = Account(balance=Decimal(10**9))
     sizes = []
     for number in range(1, 1_001):
         account.accept(order(number, is_buy=bool(number % 2), quantity=1), Decimal(10), Decimal(10))
         book.write("u", account)
-        account.changed.clear()
+        account.unsaved_orders.clear()
         sizes.append(path.stat().st_size)
     assert sizes[-1] - sizes[-101] < 1.5 * (sizes[100] - sizes[0])
     assert len(book.read()["u"].fills) == 1_000

@@ -10,8 +10,8 @@ import pytest
 from eth_account import Account
 
 from simulator.aster.aster_app import create_aster
-from simulator.aster.request_weights import weight_of
-from simulator.venue.venue import Exchange
+from simulator.aster.request_weights import request_weight
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS
 from tests.support.signing import KEY, USER, refused, signed
 
@@ -162,9 +162,9 @@ def test_a_liquidation_closes_in_several_trades_costs_the_insurance_fee_and_canc
 )
 @pytest.mark.parametrize("kind", ["liquidate", "adl"])
 def test_a_part_of_a_position_can_be_closed_by_force(
-    person: Person, exchange: Exchange, kind: str, wish: dict[str, object], left: str
+    person: Person, exchange: SimulatedVenue, kind: str, wish: dict[str, object], left: str
 ) -> None:
-    exchange.place("u", market_order("SELL", "0.010"))
+    exchange.place_order("u", market_order("SELL", "0.010"))
     person.happens(**{kind: "BTCUSDT"}, **wish)
     assert exchange.account("u").holding("BTCUSDT").amount == -Decimal(left)
 
@@ -279,9 +279,9 @@ def test_what_happens_to_one_account_leaves_the_others_alone(person: Person, ast
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(
-    person: Person, exchange: Exchange, wish: dict[str, object]
+    person: Person, exchange: SimulatedVenue, wish: dict[str, object]
 ) -> None:
-    exchange.place("u", market_order("BUY", "0.010"))
+    exchange.place_order("u", market_order("BUY", "0.010"))
     state = person.control().json()
     before = copy.deepcopy(exchange.account("u")), state
     assert person.control(**wish).status_code == 400
@@ -303,7 +303,7 @@ def test_trades_come_oldest_first_from_a_time_or_an_id_and_else_the_newest(perso
     assert [t["id"] for t in person.trades(endTime=second_ms)] == ids[:2]
 
 
-def test_a_window_of_the_record_is_seven_days_long(person: Person, exchange: Exchange, hands: Any) -> None:
+def test_a_window_of_the_record_is_seven_days_long(person: Person, exchange: SimulatedVenue, hands: Any) -> None:
     person.order("BUY", "0.001")
     (trade,) = person.trades()
     week = 7 * DAY_MS
@@ -349,10 +349,10 @@ def test_income_and_forced_orders_are_chosen_by_symbol_kind_and_time(person: Per
     ],
 )
 def test_the_record_weighs_what_it_weighs_at_aster(path: str, query: dict[str, list[str]], weight: int) -> None:
-    assert weight_of("GET", path, query) == weight
+    assert request_weight("GET", path, query) == weight
 
 
-def test_only_the_same_host_decides_what_happens_to_an_account(exchange: Exchange) -> None:
+def test_only_the_same_host_decides_what_happens_to_an_account(exchange: SimulatedVenue) -> None:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(create_aster(exchange), client=("10.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://venue") as client:

@@ -10,7 +10,7 @@ import pytest
 from engine.domain.errors import VenueRefused
 from engine.platform.errors import CredentialsRefused, SparkyError
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, client_order_id
+from engine.venues.venue import OrderRequest, build_client_order_id
 from tests.engine.exchanges.conftest import keys_of
 
 
@@ -25,7 +25,7 @@ def arrange(aster_url: str) -> Callable[..., dict[str, Any]]:
 
 def order(number: int, **more: Any) -> OrderRequest:
     fields: dict[str, Any] = {"symbol": "BTCUSDT", "is_buy": True, "quantity": Decimal("0.01"), "leverage": None}
-    return OrderRequest(client_order_id=client_order_id(str(number)), **fields | more)
+    return OrderRequest(client_order_id=build_client_order_id(str(number)), **fields | more)
 
 
 def test_settings_change_what_they_name_and_are_shown(aster_url: str, arrange: Callable[..., dict[str, Any]]) -> None:
@@ -45,20 +45,20 @@ def test_a_setting_that_does_not_exist_is_refused_and_changes_nothing(aster_url:
 
 def test_each_setting_refuses_as_the_real_venue_does(aster_url: str, arrange: Callable[..., dict[str, Any]]) -> None:
     venue = CcxtVenue("aster", keys_of(7), aster_url)
-    venue.market_order(order(1))
+    venue.place_market_order(order(1))
     arrange(can_trade=False)
     with pytest.raises(VenueRefused, match="-4087"):
-        venue.market_order(order(2))
-    venue.market_order(order(3, is_buy=False, reduce_only=True))
+        venue.place_market_order(order(2))
+    venue.place_market_order(order(3, is_buy=False, reduce_only=True))
     arrange(can_trade=True, hedge_mode=True)
     with pytest.raises(VenueRefused, match="-4061"):
-        venue.market_order(order(4))
+        venue.place_market_order(order(4))
     arrange(hedge_mode=False, refused_ip="203.0.113.7")
     with pytest.raises(CredentialsRefused, match=r"203\.0\.113\.7"):
-        venue.positions()
+        venue.fetch_positions()
     arrange(refused_ip=None, balance="0")
     with pytest.raises(VenueRefused, match="-2019"):
-        venue.market_order(order(5))
+        venue.place_market_order(order(5))
     venue.close()
 
 
@@ -67,10 +67,10 @@ def test_an_account_that_is_opened_later_has_the_same_settings(
 ) -> None:
     arrange(balance="250", isolated=["BTCUSDT"])
     venue = CcxtVenue("aster", keys_of(8), aster_url)
-    state = venue.state()
+    state = venue.fetch_setup()
     assert (state.available_usd, state.margin["BTCUSDT"]) == (Decimal(250), "isolated")
     arrange(isolated=[])
-    assert venue.state().margin["BTCUSDT"] == "cross"
+    assert venue.fetch_setup().margin["BTCUSDT"] == "cross"
     venue.close()
 
 
@@ -79,7 +79,7 @@ def test_no_symbol_becomes_isolated_in_multi_assets_mode(
 ) -> None:
     arrange(multi_assets=True)
     venue = CcxtVenue("aster", keys_of(9), aster_url)
-    with pytest.raises(SparkyError, match="-4168"), venue._asking():
+    with pytest.raises(SparkyError, match="-4168"), venue._query():
         venue._exchange.fapiPrivatePostV3MarginType({"symbol": "BTCUSDT", "marginType": "ISOLATED"})
-    assert venue.state().multi_assets is True
+    assert venue.fetch_setup().multi_assets is True
     venue.close()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.venue import trading_account as ledger
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.venue import Exchange
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.venue import SimulatedVenue
 from tests.support.signing import KEY, refused, signed
 
 SYMBOL = "BTC/USDT:USDT"
@@ -180,11 +180,13 @@ def test_an_order_that_makes_no_sense_gets_asters_code(aster_url: str, given: di
 
 
 def test_an_entry_below_the_minimum_notional_is_refused() -> None:
-    with pytest.raises(AsterRefusal, match="no smaller than 5"):
+    with pytest.raises(VenueApiError, match="no smaller than 5"):
         ledger.Account().accept(market_order(1, Decimal("0.1"), is_buy=True), Decimal(10), Decimal(10))
 
 
-def test_market_time_is_simulated_and_stands_still_at_the_end(aster_url: str, hands: Any, exchange: Exchange) -> None:
+def test_market_time_is_simulated_and_stands_still_at_the_end(
+    aster_url: str, hands: Any, exchange: SimulatedVenue
+) -> None:
     def served() -> int:
         return int(httpx.get(f"{aster_url}/fapi/v3/time", timeout=30).json()["serverTime"])
 

@@ -9,8 +9,8 @@ import pytest
 
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market
-from simulator.venue.api_error import AsterRefusal
-from simulator.venue.venue import Exchange
+from simulator.venue.api_error import VenueApiError
+from simulator.venue.venue import SimulatedVenue
 
 START_MS = 1_700_000_040_000
 
@@ -44,7 +44,7 @@ def test_a_jump_moves_every_price_and_the_candle_around_it(
 
 
 def test_jumps_add_up_and_the_market_goes_on_from_there(
-    exchange: Exchange, direct: Callable[..., httpx.Response], hands: Any
+    exchange: SimulatedVenue, direct: Callable[..., httpx.Response], hands: Any
 ) -> None:
     direct(jump_percent=10)
     direct(jump_percent=-50)
@@ -52,18 +52,18 @@ def test_jumps_add_up_and_the_market_goes_on_from_there(
     assert str(exchange.price("BTCUSDT")) == "15455.0"
 
 
-def test_the_path_is_whole_whatever_part_of_it_is_asked_for(exchange: Exchange) -> None:
+def test_the_path_is_whole_whatever_part_of_it_is_asked_for(exchange: SimulatedVenue) -> None:
     market: Market = exchange.markets["BTCUSDT"]
     jump_ms = START_MS + 112 * MINUTE_MS + 45_000
     market.jump(jump_ms, 5)
     since_ms, until_ms = START_MS + 110 * MINUTE_MS + 10_000, START_MS + 114 * MINUTE_MS
-    path = list(market.stretches(since_ms, until_ms))
+    path = list(market.segments(since_ms, until_ms))
     assert (path[0].since_ms, path[-1].until_ms) == (since_ms, until_ms)
     assert path[-1].last == market.price(until_ms)
     for before, after in itertools.pairwise(path):
         assert before.until_ms == after.since_ms
         assert (before.last == after.first) is (after.since_ms != jump_ms)
-    assert [each.first for each in market.stretches(jump_ms, jump_ms)] == [market.price(jump_ms)]
+    assert [each.first for each in market.segments(jump_ms, jump_ms)] == [market.price(jump_ms)]
 
 
 @pytest.mark.parametrize(
@@ -116,25 +116,27 @@ def test_a_venue_without_a_limit_tells_of_none(aster_url: str, direct: Callable[
 
 
 def test_kinds_of_orders_are_refused_for_as_long_as_it_is_told(
-    exchange: Exchange, direct: Callable[..., httpx.Response]
+    exchange: SimulatedVenue, direct: Callable[..., httpx.Response]
 ) -> None:
     order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
     assert direct(refused_kinds=["MARKET"]).json()["refused_kinds"] == ["MARKET"]
-    with pytest.raises(AsterRefusal) as refused:
-        exchange.place("somebody", order)
+    with pytest.raises(VenueApiError) as refused:
+        exchange.place_order("somebody", order)
     assert refused.value.code == -2010
     assert exchange.account("somebody").orders == {}
     direct(refused_kinds=[])
-    assert exchange.place("somebody", order).status == "FILLED"
+    assert exchange.place_order("somebody", order).status == "FILLED"
 
 
 def test_market_orders_fill_in_part_and_the_rest_expires(
-    exchange: Exchange, direct: Callable[..., httpx.Response]
+    exchange: SimulatedVenue, direct: Callable[..., httpx.Response]
 ) -> None:
     direct(fill_percent=40)
-    order = exchange.place("somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"})
+    order = exchange.place_order(
+        "somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"}
+    )
     assert (order.status, str(order.quantity), str(order.filled)) == ("EXPIRED", "0.009", "0.003")
     assert str(exchange.account("somebody").holding("BTCUSDT").amount) == "0.003"
     direct(fill_percent=0.001)
-    none = exchange.place("somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"})
+    none = exchange.place_order("somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"})
     assert (none.status, str(none.filled)) == ("EXPIRED", "0")

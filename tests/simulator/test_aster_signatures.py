@@ -6,8 +6,8 @@ import httpx
 import pytest
 from eth_account import Account
 
-from simulator.aster.aster_auth import Doorkeeper
-from simulator.venue.api_error import AsterRefusal
+from simulator.aster.aster_auth import SignatureVerifier
+from simulator.venue.api_error import VenueApiError
 from tests.support.signing import USER, refused, signed
 
 
@@ -40,13 +40,13 @@ def test_a_nonce_is_good_once_and_for_ten_seconds(aster_url: str) -> None:
 
 
 def test_nonces_are_remembered_a_hundred_deep() -> None:
-    door = Doorkeeper()
+    door = SignatureVerifier()
     for nonce in range(100, 210):
-        door.admit(signed({}, nonce=nonce), 100)
-    with pytest.raises(AsterRefusal, match="older than the last 100"):
-        door.admit(signed({}, nonce=99), 100)
-    with pytest.raises(AsterRefusal, match="used"):
-        door.admit(signed({}, nonce=150), 100)
+        door.verify(signed({}, nonce=nonce), 100)
+    with pytest.raises(VenueApiError, match="older than the last 100"):
+        door.verify(signed({}, nonce=99), 100)
+    with pytest.raises(VenueApiError, match="used"):
+        door.verify(signed({}, nonce=150), 100)
 
 
 def test_one_agent_may_sign_for_a_user_and_no_second_one(aster_url: str) -> None:

@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from engine.platform.http.service import HttpService
-from engine.venues.ccxt_client.exchange_info import perpetuals
-from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.exchange_info import parse_perpetuals
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from simulator.binance import binance_app
 from simulator.binance.binance_auth import KEYS
-from simulator.binance.binance_weights import weight_of
+from simulator.binance.binance_weights import request_weight
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
 KEY, ANOTHER = KEYS
@@ -30,7 +30,7 @@ Ask = Callable[..., tuple[int, Any]]
 def url() -> Iterator[str]:
     series = flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, Hands())
-    app = binance_app.create_binance(Exchange({"BTCUSDT": Market(series)}, clock))
+    app = binance_app.create_binance(SimulatedVenue({"BTCUSDT": Market(series)}, clock))
     service = HttpService(app, "127.0.0.1", 0, "SPARKY_TEST_PORT", binance_app.HEALTH)
     service.start()
     yield service.url
@@ -124,7 +124,7 @@ def test_an_algo_id_is_taken_once_among_open_ones(ask: Ask) -> None:
     ],
 )
 def test_requests_weigh_what_binance_says(method: str, path: str, query: dict[str, list[str]], weight: int) -> None:
-    assert weight_of(method, path, query) == weight
+    assert request_weight(method, path, query) == weight
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,9 @@ def test_dated_contracts_are_not_taken_for_the_perpetual(kind: dict[str, str]) -
     dated = pair | {"symbol": "BTCUSDT_261225"} | kind
     stock = row | {"baseAsset": "TSLA", "contractType": "TRADIFI_PERPETUAL", "symbol": "TSLAUSDT"}
     settling = row | {"baseAsset": "OLD", "contractType": "PERPETUAL_DELIVERING", "symbol": "OLDUSDT"}
-    told = [each["symbol"] for each in perpetuals({"symbols": [dated, row, stock, settling]}, Backoff())]
+    told = [
+        each["symbol"] for each in parse_perpetuals({"symbols": [dated, row, stock, settling]}, RequestWeightLimiter())
+    ]
     assert told == ["BTCUSDT", "TSLAUSDT", "OLDUSDT"]
 
 
@@ -144,4 +146,6 @@ def test_one_row_of_a_pair_is_taken_the_one_that_is_called_so() -> None:
     row = {"baseAsset": "BTC", "quoteAsset": "USDT", "contractType": "PERPETUAL", "symbol": "BTCUSDT"}
     other = row | {"symbol": "XBTUSDT"}
     for symbols in ([row, other], [other, row]):
-        assert [each["symbol"] for each in perpetuals({"symbols": symbols}, Backoff())] == ["BTCUSDT"]
+        assert [each["symbol"] for each in parse_perpetuals({"symbols": symbols}, RequestWeightLimiter())] == [
+            "BTCUSDT"
+        ]

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 
 Told = Callable[..., Any]
 
@@ -53,7 +53,7 @@ def test_sides_can_be_empty_and_a_book_crossed(quoted: Told, public: Told) -> No
     assert float(book["bids"][0][0]) > float(book["asks"][0][0])
 
 
-def test_times_and_mark_price_go_their_own_ways(quoted: Told, public: Told, exchange: Exchange) -> None:
+def test_times_and_mark_price_go_their_own_ways(quoted: Told, public: Told, exchange: SimulatedVenue) -> None:
     now_ms = exchange.clock.now_ms()
     quoted(book_age_s=60, mark_age_s=-5, mark_percent=5, ticker_percent=-10)
     assert (public("/depth")["E"], public("/depth")["T"]) == (now_ms - 60_000, now_ms - 60_000)

@@ -7,7 +7,7 @@ import pytest
 
 from simulator.aster.aster_app import create_aster
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.simulator.conftest import Serve
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
@@ -21,7 +21,7 @@ class Feed:
     def __init__(self, serve: Serve) -> None:
         self.hands, series = Hands(), flat_then_rising()
         clock = MarketClock(NOW_MS, 1.0, series.end_ms, self.hands)
-        self.url = serve(create_aster(Exchange({"BTCUSDT": Market(series)}, clock)))
+        self.url = serve(create_aster(SimulatedVenue({"BTCUSDT": Market(series)}, clock)))
 
     def direct(self, **wishes: Any) -> dict[str, Any]:
         answer = httpx.post(f"{self.url}/_control/candles", json=wishes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.platform.errors import BadConfiguration
-from simulator.market.candle_file import read_candles, symbol_of
+from simulator.market.candle_file import read_candles, symbol_from_name
 from simulator.market.candles import MINUTE_MS
 
 HEADER = "open_time_ms,open,high,low,close,volume"
@@ -86,10 +86,10 @@ def test_bytes_that_are_no_text_and_a_missing_file_are_said(tmp_path: Path) -> N
     [("BTCUSDT-1m-2023-03.csv", "BTCUSDT"), ("ETHUSDC.csv", "ETHUSDC"), ("1000PEPEUSDT_1m.csv", "1000PEPEUSDT")],
 )
 def test_the_symbol_is_the_beginning_of_the_name(name: str, symbol: str) -> None:
-    assert symbol_of(Path(name)) == symbol
+    assert symbol_from_name(Path(name)) == symbol
 
 
 @pytest.mark.parametrize("name", ["candles.csv", "btcusdt-1m.csv", "USDT.csv", "BTCEUR.csv"])
 def test_a_name_without_a_symbol_is_refused(name: str) -> None:
     with pytest.raises(BadConfiguration, match="must begin with its symbol"):
-        symbol_of(Path(name))
+        symbol_from_name(Path(name))

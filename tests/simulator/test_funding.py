@@ -13,9 +13,9 @@ from simulator.aster.aster_app import create_aster
 from simulator.binance.binance_app import create_binance
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
-from simulator.venue.account_file import AccountBook
+from simulator.venue.account_file import AccountFile
 from simulator.venue.funding import HOUR_MS, FundingSchedule
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 
 FIRST_MS = START_MS - START_MS % HOUR_MS + 2 * HOUR_MS  # one minute after the market begins
@@ -28,7 +28,7 @@ def control(url: str, **wish: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def funding(exchange: Exchange, user: str = "a") -> list[tuple[int, Decimal]]:
+def funding(exchange: SimulatedVenue, user: str = "a") -> list[tuple[int, Decimal]]:
     return [(each.at_ms, each.amount) for each in exchange.account(user).incomes if each.kind == "FUNDING_FEE"]
 
 
@@ -36,11 +36,15 @@ def funding(exchange: Exchange, user: str = "a") -> list[tuple[int, Decimal]]:
     ("make", "prefix"), [(create_aster, "/fapi/v3"), (create_binance, "/fapi/v1")], ids=["aster", "binance"]
 )
 def test_what_is_told_of_funding_is_what_is_paid(
-    serve: Callable[[ASGIApp], str], exchange: Exchange, hands: Hands, make: Callable[[Exchange], ASGIApp], prefix: str
+    serve: Callable[[ASGIApp], str],
+    exchange: SimulatedVenue,
+    hands: Hands,
+    make: Callable[[SimulatedVenue], ASGIApp],
+    prefix: str,
 ) -> None:
     url = serve(make(exchange))
     assert httpx.get(f"{url}{prefix}/fundingRate").json() == []
-    exchange.place("a", BUY | {"side": "BUY", "quantity": "0.010"})
+    exchange.place_order("a", BUY | {"side": "BUY", "quantity": "0.010"})
     control(url, symbol="BTCUSDT", rates=["0.0001", "-0.0002"], interval_h=1)
     (info,) = httpx.get(f"{url}{prefix}/fundingInfo").json()
     assert info["fundingIntervalHours"] == 1
@@ -58,42 +62,42 @@ def test_what_is_told_of_funding_is_what_is_paid(
     assert funding(exchange) == funding(exchange)
 
 
-def test_each_payment_is_for_what_was_held_at_its_moment(exchange: Exchange, hands: Hands) -> None:
-    exchange.funding.plan("BTCUSDT", exchange.clock.now_ms(), (Decimal("0.001"),), 1)
-    exchange.place("a", BUY | {"side": "SELL", "quantity": "0.010"})
+def test_each_payment_is_for_what_was_held_at_its_moment(exchange: SimulatedVenue, hands: Hands) -> None:
+    exchange.funding.set_rates("BTCUSDT", exchange.clock.now_ms(), (Decimal("0.001"),), 1)
+    exchange.place_order("a", BUY | {"side": "SELL", "quantity": "0.010"})
     hands.now = 120
-    exchange.place("a", BUY | {"side": "BUY", "quantity": "0.004"})
+    exchange.place_order("a", BUY | {"side": "BUY", "quantity": "0.004"})
     hands.now = 62 * 60
     assert [amount for _, amount in funding(exchange)] == [Decimal("0.28"), Decimal("0.2016")]
 
 
-def test_an_interval_that_changes_may_pay_twice_and_no_interval_never(exchange: Exchange, hands: Hands) -> None:
-    exchange.place("a", BUY | {"side": "BUY", "quantity": "0.010"})
-    exchange.funding.plan("BTCUSDT", exchange.clock.now_ms(), (Decimal("0.001"),), 1)
+def test_an_interval_that_changes_may_pay_twice_and_no_interval_never(exchange: SimulatedVenue, hands: Hands) -> None:
+    exchange.place_order("a", BUY | {"side": "BUY", "quantity": "0.010"})
+    exchange.funding.set_rates("BTCUSDT", exchange.clock.now_ms(), (Decimal("0.001"),), 1)
     hands.now = 90
     exchange.account("a")
-    exchange.funding.plan("BTCUSDT", exchange.clock.now_ms(), (), 8)
+    exchange.funding.set_rates("BTCUSDT", exchange.clock.now_ms(), (), 8)
     hands.now = 3 * 3_600
     assert [at_ms for at_ms, _ in funding(exchange)] == [FIRST_MS]
-    assert exchange.funding.next("BTCUSDT", exchange.clock.now_ms()) is None
+    assert exchange.funding.next_payment("BTCUSDT", exchange.clock.now_ms()) is None
 
 
 def test_a_restart_pays_what_was_due_meanwhile_once(tmp_path: Path) -> None:
-    def opened(now: float) -> Exchange:
+    def opened(now: float) -> SimulatedVenue:
         hands, series = Hands(), flat_then_rising()
         clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
         hands.now = now
-        book = AccountBook(tmp_path / "accounts.jsonl", "series")
+        book = AccountFile(tmp_path / "accounts.jsonl", "series")
         schedule = FundingSchedule(tmp_path / "funding.json")
-        return Exchange({"BTCUSDT": Market(series)}, clock, book, funding=schedule)
+        return SimulatedVenue({"BTCUSDT": Market(series)}, clock, book, funding=schedule)
 
     first = opened(0)
-    first.funding.plan("BTCUSDT", first.clock.now_ms(), (Decimal("0.001"),), 1)
-    first.place("a", BUY | {"side": "BUY", "quantity": "0.010"})
-    first.keep("a", has_asked_only=False)
+    first.funding.set_rates("BTCUSDT", first.clock.now_ms(), (Decimal("0.001"),), 1)
+    first.place_order("a", BUY | {"side": "BUY", "quantity": "0.010"})
+    first.save_account("a", is_read_only=False)
     second = opened(120)
     assert len(funding(second)) == 1
-    second.keep("a", has_asked_only=True)
+    second.save_account("a", is_read_only=True)
     third = opened(62 * 60)
     assert [at_ms for at_ms, _ in funding(third)] == [FIRST_MS, FIRST_MS + HOUR_MS]
     assert third.account("a").balance == sum(each.amount for each in third.account("a").incomes)
@@ -110,7 +114,7 @@ def test_a_restart_pays_what_was_due_meanwhile_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused(
-    serve: Callable[[ASGIApp], str], exchange: Exchange, wish: dict[str, Any]
+    serve: Callable[[ASGIApp], str], exchange: SimulatedVenue, wish: dict[str, Any]
 ) -> None:
     url = serve(create_aster(exchange))
     assert httpx.post(f"{url}/_control/funding", json=wish, timeout=30).status_code == 400

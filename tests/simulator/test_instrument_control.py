@@ -10,8 +10,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from engine.venues.ccxt_client.client import open_exchange
-from simulator.venue.venue import Exchange
+from engine.venues.ccxt_client.client import open_ccxt_client
+from simulator.venue.venue import SimulatedVenue
 from tests.support.simulated import VENUES
 
 Told = dict[str, Any]
@@ -23,7 +23,7 @@ class Client:
     def __init__(self, name: str, url: str) -> None:
         self._url = url
         self._is_aster = name == "aster"
-        self._exchange = open_exchange(name, url, VENUES[name].credentials())
+        self._exchange = open_ccxt_client(name, url, VENUES[name].credentials())
 
     def ask(self, aster: str, binance: str, **given: object) -> Any:
         return getattr(self._exchange, aster if self._is_aster else binance)(given)
@@ -71,7 +71,9 @@ class Client:
 
 
 @pytest.fixture(params=sorted(VENUES))
-def client(request: pytest.FixtureRequest, serve: Callable[[ASGIApp], str], exchange: Exchange) -> Iterator[Client]:
+def client(
+    request: pytest.FixtureRequest, serve: Callable[[ASGIApp], str], exchange: SimulatedVenue
+) -> Iterator[Client]:
     client = Client(request.param, serve(VENUES[request.param].app(exchange)))
     yield client
     client.close()

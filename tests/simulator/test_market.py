@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.market import Candle
-from simulator.market.candles import DAY_MINUTES, MINUTE_MS, FileSeries, SyntheticSeries, synthetic
-from simulator.market.market import Market, MarketClock, corners, merged, price_within, so_far, start_of
+from simulator.market.candles import DAY_MINUTES, MINUTE_MS, FileSeries, SyntheticSeries, synthetic_series
+from simulator.market.market import (
+    Market,
+    MarketClock,
+    corners,
+    market_start_ms,
+    merge_candles,
+    partial_candle,
+    price_within,
+)
 
 NOW = 1_700_000_040_000
 
@@ -35,13 +43,13 @@ def test_a_candle_starts_at_its_open_ends_at_its_close_and_touches_both_extremes
     assert price_within(candle, 1) == pytest.approx(candle.close)
     assert set(corners(candle)[1:3]) == {candle.high, candle.low}
     assert [price_within(candle, third / 3) for third in (1, 2)] == pytest.approx(list(corners(candle)[1:3]))
-    whole = so_far(candle, 1)
+    whole = partial_candle(candle, 1)
     assert (whole.open, whole.high, whole.low) == (candle.open, candle.high, candle.low)
 
 
 @given(candles(), fractions, fractions)
 def test_a_forming_candle_only_grows(candle: Candle, one: float, other: float) -> None:
-    early, late = so_far(candle, min(one, other)), so_far(candle, max(one, other))
+    early, late = partial_candle(candle, min(one, other)), partial_candle(candle, max(one, other))
     assert candle.low <= late.low <= early.low
     assert early.high <= late.high <= candle.high
     assert early.volume <= late.volume <= candle.volume
@@ -84,27 +92,27 @@ def test_longer_candles_are_the_minutes_put_together_and_start_on_their_own_boun
         assert all(candle.open_time_ms % (minutes * MINUTE_MS) == 0 for candle in closed)
         ones = {candle.open_time_ms: candle for candle in market.candles(now_ms, 1, 200)}
         for candle in closed:
-            assert candle == merged([ones[candle.open_time_ms + i * MINUTE_MS] for i in range(minutes)])
+            assert candle == merge_candles([ones[candle.open_time_ms + i * MINUTE_MS] for i in range(minutes)])
         assert forming.open_time_ms + minutes * MINUTE_MS > now_ms
 
 
 def test_the_day_is_the_last_24_hours_or_as_many_as_there_are() -> None:
     market = Market(rising(3 * DAY_MINUTES))
     late = NOW + 2 * DAY_MINUTES * MINUTE_MS + 30_000
-    day = market.day(late)
+    day = market.last_24h(late)
     assert day.open_time_ms == NOW + (DAY_MINUTES + 1) * MINUTE_MS
     assert (day.open, day.close) == (100.0 + DAY_MINUTES + 1, 100.5 + 2 * DAY_MINUTES)
     assert day.volume == pytest.approx(2.0 * (DAY_MINUTES - 1) + 1.0)
-    assert market.day(NOW + 30_000).open == 100.0
+    assert market.last_24h(NOW + 30_000).open == 100.0
 
 
 def test_the_clock_of_a_file_starts_after_a_day_or_after_a_hundred_candles_of_a_short_one() -> None:
-    assert start_of(rising(2 * DAY_MINUTES), 0) == NOW + DAY_MINUTES * MINUTE_MS
-    assert start_of(rising(150), 0) == NOW + 100 * MINUTE_MS
-    assert start_of(SyntheticSeries(1, "X", 10.0, 0.001, 2), NOW) == NOW
+    assert market_start_ms(rising(2 * DAY_MINUTES), 0) == NOW + DAY_MINUTES * MINUTE_MS
+    assert market_start_ms(rising(150), 0) == NOW + 100 * MINUTE_MS
+    assert market_start_ms(SyntheticSeries(1, "X", 10.0, 0.001, 2), NOW) == NOW
 
 
-SHARED = synthetic(7)
+SHARED = synthetic_series(7)
 
 
 @given(st.sampled_from(sorted(SHARED)), st.integers(min_value=0, max_value=10**13))
@@ -113,12 +121,12 @@ def test_a_synthetic_market_is_a_function_of_seed_and_time(symbol: str, now_ms: 
     one, other = Market(SHARED[symbol]), Market(SHARED[symbol])
     other.price(now_ms - MINUTE_MS)
     assert one.price(now_ms) == other.price(now_ms)
-    bid, ask = one.book(now_ms)
+    bid, ask = one.bid_ask(now_ms)
     assert 0 < bid < one.price(now_ms) < ask
 
 
 def test_synthetic_candles_follow_each_other_without_a_jump_also_over_midnight() -> None:
-    series = synthetic(3)["BTCUSDT"]
+    series = synthetic_series(3)["BTCUSDT"]
     midnight = 19_000 * DAY_MINUTES * MINUTE_MS
     run = [series.candle(midnight + minute * MINUTE_MS) for minute in range(-200, 200)]
     for before, candle in itertools.pairwise(run):
@@ -127,7 +135,7 @@ def test_synthetic_candles_follow_each_other_without_a_jump_also_over_midnight()
 
 
 def test_synthetic_markets_move_as_much_as_real_ones() -> None:
-    market = Market(synthetic(1)["BTCUSDT"])
+    market = Market(synthetic_series(1)["BTCUSDT"])
     closes = [candle.close for candle in market.candles(NOW, 1, DAY_MINUTES)]
     returns = [math.log(after / before) for before, after in itertools.pairwise(closes)]
     deviation = math.sqrt(sum(value * value for value in returns) / len(returns))
@@ -136,7 +144,7 @@ def test_synthetic_markets_move_as_much_as_real_ones() -> None:
 
 def test_two_seeds_are_two_markets_and_one_seed_is_one() -> None:
     def prices(seed: int) -> list[float]:
-        return [candle.close for candle in Market(synthetic(seed)["ETHUSDT"]).candles(NOW, 1, 50)]
+        return [candle.close for candle in Market(synthetic_series(seed)["ETHUSDT"]).candles(NOW, 1, 50)]
 
     assert prices(1) == prices(1)
     assert prices(1) != prices(2)

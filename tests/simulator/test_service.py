@@ -12,7 +12,7 @@ import pytest
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings
 from simulator.market.candles import MINUTE_MS
-from simulator.market.market_time_file import Bookmark
+from simulator.market.market_time_file import MarketTimeFile
 from simulator.service import make_aster, make_groq
 from tests.support.directories import short_directory
 from tests.support.ports import free_port
@@ -32,12 +32,12 @@ def test_both_start_from_settings_and_are_healthy_until_they_stop(home: Path) ->
     services = [make_groq(settings, ""), make_aster(settings, "")]
     for service in services:
         service.start()
-    assert [service.healthy() for service in services] == [True, True]
+    assert [service.is_healthy() for service in services] == [True, True]
     info = httpx.get(f"{services[1].url}/fapi/v3/exchangeInfo", timeout=30).json()
     assert [row["symbol"] for row in info["symbols"]] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     for service in services:
         service.stop(2)
-    assert [service.healthy() for service in services] == [False, False]
+    assert [service.is_healthy() for service in services] == [False, False]
 
 
 def test_a_taken_port_names_the_port_and_the_setting(home: Path) -> None:
@@ -101,11 +101,11 @@ def test_a_file_that_was_played_to_its_end_starts_over(home: Path, candles: Path
 def test_a_damaged_bookmark_is_no_bookmark(tmp_path: Path, content: str) -> None:
     path = tmp_path / "market.json"
     path.write_text(content)
-    bookmark = Bookmark(path, "synthetic 1")
+    bookmark = MarketTimeFile(path, "synthetic 1")
     assert bookmark.read() is None
     bookmark.write(7)
     assert bookmark.read() == 7
-    assert Bookmark(path, "synthetic 2").read() is None
+    assert MarketTimeFile(path, "synthetic 2").read() is None
 
 
 def test_a_faulty_file_stops_the_start(write_csv: Callable[..., Path]) -> None:

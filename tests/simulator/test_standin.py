@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.deciding.indicators import compute
-from simulator.groq.rule_model import answer, decide, read_block
-from simulator.market.candles import MINUTE_MS, synthetic
+from simulator.groq.rule_model import answer_prompt, decide, parse_market_block
+from simulator.market.candles import MINUTE_MS, synthetic_series
 from simulator.market.market import Market
 
 PROFILES = ("conservative", "balanced", "aggressive")
@@ -75,16 +75,16 @@ def test_any_market_gets_a_bounded_decision(profile: str, indicators: dict[str, 
 
 @given(st.text())
 def test_any_prompt_gets_an_answer(prompt: str) -> None:
-    assert answer(prompt)["action"] == "HOLD"
+    assert answer_prompt(prompt)["action"] == "HOLD"
 
 
 def test_the_last_market_block_counts() -> None:
     first, last = (json.dumps(block(profile, shown(momentum=1))) for profile in ("balanced", "aggressive"))
     prompt = f"<market>\n{first}\n</market> and\n<market>\n{last}\n</market>"
-    found = read_block(prompt)
+    found = parse_market_block(prompt)
     assert found is not None
     assert found["risk_profile"] == "aggressive"
-    assert read_block("<market>{broken</market>") is None
+    assert parse_market_block("<market>{broken</market>") is None
 
 
 def test_nothing_is_entered_while_only_exits_are_allowed() -> None:
@@ -102,7 +102,7 @@ def test_indicators_that_warm_up_are_left_alone() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_on_a_synthetic_market_every_profile_opens_and_closes_within_a_few_demo_ticks(profile: str) -> None:
     """A demo tick of 10 s at 60 times the real speed is ten minutes of the market."""
-    market = Market(synthetic(1)["BTCUSDT"])
+    market = Market(synthetic_series(1)["BTCUSDT"])
     side: str | None = None
     actions = []
     for tick in range(120):

@@ -91,12 +91,14 @@ def test_a_new_project_serves_after_its_migrations_however_they_came(
     with Store(PostgresRpc(project, keep=True), vault()) as store:
         user = store.ensure_user("new@example.org")
         store.put_credentials(user, "aster", {"api_key": SecretStr("k")})
-        strategy = store.create_strategy(NewStrategy.of({"user_id": user, "name": "first", "status": "running"}))
-        assert [row.id for row in store.running_strategies()] == [strategy.id]
-        report = store.guard_report()
+        strategy = store.create_strategy(
+            NewStrategy.from_input({"user_id": user, "name": "first", "status": "running"})
+        )
+        assert [row.id for row in store.list_running_strategies()] == [strategy.id]
+        report = store.get_security_report()
         assert (report.without_row_level_security, report.open_to_people, report.readable_by_anon) == ((), (), ())
         names = {migration.name for migration in read_migrations()}
-        assert set(store.health().migrations) == (set() if apply is by_pasting else names)
+        assert set(store.get_database_health().migrations) == (set() if apply is by_pasting else names)
 
 
 def test_the_originals_rows_on_a_project_are_kept_read_and_sealed(project: str) -> None:
@@ -111,7 +113,7 @@ def test_the_originals_rows_on_a_project_are_kept_read_and_sealed(project: str) 
 
         assert connection.execute("select count(*) from positions, trades").fetchone() == before
         with Store(PostgresRpc(project, keep=True), vault()) as store:
-            assert store.webhook_secrets(OLD_USER)[0].get_secret_value() == "old-secret"
-            assert "clear" not in store.guard_report().secrets
+            assert store.list_webhook_secrets(OLD_USER)[0].get_secret_value() == "old-secret"
+            assert "clear" not in store.get_security_report().secrets
         kept = connection.execute("select to_jsonb(c)::text from bot_credentials c").fetchall()
     assert "old-secret" not in str(kept)

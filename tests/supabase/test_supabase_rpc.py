@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
-from engine.store.transport.supabase import KEPT_CONNECTIONS, SupabaseRpc
+from engine.store.transport.supabase import POOL_SIZE, SupabaseRpc
 from tests.conftest import Project
 from tests.support.ports import free_port
 from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY
@@ -104,13 +104,13 @@ def test_threads_share_a_bounded_number_of_connections(project: Project) -> None
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda _: rpc.call("pid"), range(64)))
         assert len(answers) == 64
-        assert 1 <= rpc._idle.qsize() <= KEPT_CONNECTIONS
+        assert 1 <= rpc._idle.qsize() <= POOL_SIZE
     assert rpc._idle.empty()
 
 
 def test_when_all_connections_are_busy_a_caller_gives_up(project: Project) -> None:
     rpc = SupabaseRpc(project.server.url, SECRET_KEY, timeout_s=0.2)
-    rpc._free.acquire()
+    rpc._slots.acquire()
 
     with pytest.raises(UpstreamUnavailable, match="busy"):
         rpc.call("health")
@@ -227,5 +227,5 @@ def test_a_store_opens_on_the_named_project(project: Project) -> None:
     settings = Settings(supabase_url=project.server.url + "/", supabase_service_role_key=SECRET_KEY)
 
     with open_store(settings, keep=False) as store:
-        assert store.outbox_pending() >= 0
-        assert not store.health().read_only
+        assert store.count_pending_signals() >= 0
+        assert not store.get_database_health().read_only

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import requests
 
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.keys import aster_keys
@@ -45,13 +45,16 @@ class Person:
 
 @contextmanager
 def person(product: Sparky, store: Store, private_key: str, count: int) -> Iterator[Person]:
-    keys, secret = aster_keys(private_key), new_webhook_secret()
+    keys, secret = aster_keys(private_key), generate_webhook_secret()
     user_id = store.ensure_user(f"{private_key[-6:]}@example.org")
     store.set_webhook_secret(user_id, secret)
     store.put_credentials(user_id, "aster", keys)
-    credentials, address = store.venue_credentials(user_id, "aster"), keys["user_address"].get_secret_value().lower()
+    credentials, address = (
+        store.get_venue_credentials(user_id, "aster"),
+        keys["user_address"].get_secret_value().lower(),
+    )
     assert credentials is not None
     made = tuple(silent(store, user_id, f"{address[:6]}-{number}", is_paper=False) for number in range(count))
     with closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue:
-        venue.balance()  # the account is opened on first sight
+        venue.fetch_balance()  # the account is opened on first sight
         yield Person(user_id, secret.get_secret_value(), address, venue, made)

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 
 from engine.domain.positions import Side
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.bookkeeping import Book
@@ -27,11 +27,11 @@ def check_books(product: Sparky, store: Store, least: int) -> int:
 
     Returns how many live fills there are, more than `least`.
     """
-    (account,) = store.live_accounts()
-    credentials = store.venue_credentials(account.user_id, "aster")
+    (account,) = store.list_live_accounts()
+    credentials = store.get_venue_credentials(account.user_id, "aster")
     assert credentials is not None
     with (
-        psycopg.connect(dsn(product.home)) as connection,
+        psycopg.connect(build_dsn(product.home)) as connection,
         closing(CcxtVenue("aster", credentials, product.url("sim_aster"))) as venue,
     ):
         product.wait_for(
@@ -52,14 +52,14 @@ def check_books(product: Sparky, store: Store, least: int) -> int:
 def are_protected(store: Store, venue: CcxtVenue) -> bool:
     """Whether the stops at the venue are those of the books; where others' opposite positions cover a position, the
     account has nothing that its stop could reduce."""
-    nets = {each.symbol: each.net for each in venue.positions()}
-    held = [each for each in store.open_positions() if not each.is_paper and each.stop_loss_client_order_id]
+    nets = {each.symbol: each.net for each in venue.fetch_positions()}
+    held = [each for each in store.list_open_positions() if not each.is_paper and each.stop_loss_client_order_id]
     exposed = {
         each.stop_loss_client_order_id
         for each in held
         if nets.get(each.symbol, Decimal(0)) * (1 if each.side is Side.LONG else -1) > 0
     }
-    waiting = Counter(order.client_order_id for order in venue.orders_open())
+    waiting = Counter(order.client_order_id for order in venue.fetch_open_orders())
     known = {each.stop_loss_client_order_id for each in held}
     return exposed <= waiting.keys() <= known and waiting.total() == len(waiting)
 
@@ -158,9 +158,9 @@ def check_account(venue: CcxtVenue, books: dict[BookKey, Book]) -> None:
     nets: dict[str, Decimal] = {}
     for symbol, book in live:
         nets[symbol] = nets.get(symbol, Decimal(0)) + book.quantity
-    there = venue.positions()
+    there = venue.fetch_positions()
     assert {symbol: net for symbol, net in nets.items() if net} == {each.symbol: each.net for each in there}
-    at_venue = venue.balance().wallet_usd - sum((each.net * each.entry_price for each in there), Decimal(0))
+    at_venue = venue.fetch_balance().wallet_usd - sum((each.net * each.entry_price for each in there), Decimal(0))
     assert abs(at_venue - CAPITAL - sum(earned(book for _, book in live), Decimal(0))) < Decimal("0.01")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import ChildParked, Done, Message, Wanted, WantedStrategy
+from actors.runtime.messages import Ack, DesiredStrategies, DesiredStrategy, Message, StrategyParked
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings
 
@@ -74,7 +74,7 @@ class Misconfigured(Actor):
 
 class Finishing(Actor):
     def tick(self, now: float) -> float:
-        self.finished = True
+        self.is_done = True
         return super().tick(now)
 
 
@@ -179,16 +179,16 @@ class FileRoster(Actor):
 
     def tick(self, now: float) -> float:
         rows = [line.split() for line in self._wanted.read_text().splitlines()]
-        strategies = tuple(WantedStrategy.model_validate(_row(*row)) for row in rows)
-        self._peers.tell("supervisor", Wanted(strategies=strategies))
+        strategies = tuple(DesiredStrategy.model_validate(_row(*row)) for row in rows)
+        self._peers.tell("supervisor", DesiredStrategies(strategies=strategies))
         return super().tick(now)
 
     def receive(self, message: Message) -> Message | None:
-        if isinstance(message, ChildParked):
+        if isinstance(message, StrategyParked):
             with self._wanted.with_suffix(".parked").open("a") as file:
                 file.write(message.model_dump_json() + "\n")
             return None
-        return Done()
+        return Ack()
 
 
 def _row(strategy_id: str, revision: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir
 from tests.support.directories import short_directory
 
 
@@ -14,12 +14,12 @@ from tests.support.directories import short_directory
 def own_cluster() -> Iterator[Path]:
     """State directory of a running server without a role of ours; logins named `word_...` need their password."""
     with short_directory() as home:
-        server = Embedded(home, {"fsync": "off", "max_connections": "20"})
+        server = EmbeddedPostgres(home, {"fsync": "off", "max_connections": "20"})
         try:
             server.start()
             rules = data_dir(home) / "pg_hba.conf"
             rules.write_text("local all /^word_ scram-sha-256\n" + rules.read_text())
-            with psycopg.connect(dsn(home, "postgres"), autocommit=True) as connection:
+            with psycopg.connect(build_dsn(home, "postgres"), autocommit=True) as connection:
                 connection.execute("select pg_reload_conf()")
             yield home
         finally:

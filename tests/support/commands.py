@@ -22,7 +22,7 @@ from engine.domain.positions import Side
 from engine.domain.signal import SignalAction, SignalOutcome
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy
-from engine.store.cycles import CallRecord, DecisionRecord, NewSignal, Settlement
+from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome, NewSignal
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 
@@ -150,7 +150,9 @@ def write_the_world(store: Store) -> None:
     )
     store.record_decision(DECISION, strategy.id, record, signal)
     [claimed] = store.claim_signals("test", 1, 30.0)
-    store.settle_signals("test", (Settlement(signal_id=claimed.id, outcome=SignalOutcome.DEAD, reason=NOTES),))
+    store.record_delivery_outcomes(
+        "test", (DeliveryOutcome(signal_id=claimed.id, outcome=SignalOutcome.DEAD, reason=NOTES),)
+    )
     details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
     for number, (kind, quantity, price) in enumerate((("open", "2", "100"), ("close", "1", "110"))):
         request = f"r{number}"

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.domain.strategy import RiskProfile, StrategyStatus
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.demo_data import DEMO_USER
 from tests.support.sparky import Sparky, command_lines
 
@@ -99,7 +99,7 @@ class Fleet(Sparky):
 
     def resume(self) -> None:
         """Lets all of them run at once."""
-        with psycopg.connect(dsn(self.home), autocommit=True) as connection:
+        with psycopg.connect(build_dsn(self.home), autocommit=True) as connection:
             connection.execute("update ai_strategies set status = 'running' where status = 'paused'")
 
     def status(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Fleet(Sparky):
 
         def all_again() -> bool:
             with self.store() as store:
-                last = {str(row.id): row.last_decision for row in store.strategy_overview()}
+                last = {str(row.id): row.last_decision for row in store.list_strategy_overviews()}
             return all((decision := last[key]) is not None and is_after(decision.at, now) for key in self.ids)
 
         self.wait_for(all_again, "another decision of every strategy", patience_s)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pykka
 
 from actors.runtime.actor import Actor, M
-from actors.runtime.messages import Ask, Failed, Message, Tick
+from actors.runtime.messages import Ask, ErrorReply, Message, Tick
 from engine.platform.errors import Skip
 from tests.support.events import PATIENCE_S, Ear
 
@@ -24,7 +24,7 @@ class LocalPeers(Ear):
     def start(self, name: str, make: Callable[[], Actor], *, ticking: bool = True) -> pykka.ActorRef[Any]:
         """Starts an actor; `ticking` ones are asked to tick when they wish, as a child's loop would."""
         actor = make()
-        ref = actor.launch()
+        ref = actor.start_instance()
         self.refs[name] = ref
         if ticking:
             self._drivers[name] = Driver(actor, ref)
@@ -38,7 +38,7 @@ class LocalPeers(Ear):
             answer = future.get(timeout=max(0.0, message.deadline - time.monotonic()))
         except pykka.Timeout:
             raise Skip(f"no_{name}", f"{name} did not answer in time") from None
-        if isinstance(answer, Failed):
+        if isinstance(answer, ErrorReply):
             raise Skip(answer.kind, answer.reason)
         assert isinstance(answer, reply)
         return answer
@@ -74,7 +74,7 @@ class Driver:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping.is_set() and not self._actor.finished:
+        while not self._stopping.is_set() and not self._actor.is_done:
             due = cast("float", self._ref.ask(Tick()))
             self._stopping.wait(max(0.0, due - time.monotonic()))
 

@@ -37,7 +37,7 @@ class Running:
         self.port = free_port()
         self.settings = Settings(sparky_home=home, sparky_monitor_port=self.port)
         self.actor = monitor.make(self.settings, NoPeers(), "")
-        self.ref = self.actor.launch()
+        self.ref = self.actor.start_instance()
         self.ref.ask(Tick(), timeout=60)
 
     def tell(self, *told: runtime_messages.Message) -> None:

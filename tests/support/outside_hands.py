@@ -83,17 +83,17 @@ class OutsideHands:
         if not net:
             return
         name, quantity = f"web_{next(self._numbers)}", abs(net) * percent / 100
-        lot = self._venues[user].instrument(symbol).lot
+        lot = self._venues[user].fetch_instrument(symbol).lot
         order = OrderRequest(
             client_order_id=name, symbol=symbol, is_buy=net < 0, quantity=max(lot, quantity), reduce_only=True
         )
-        self._venues[user].market_order(order)
+        self._venues[user].place_market_order(order)
 
     def _some(self, symbol: str) -> Decimal:
         """A quantity worth about 60 USD."""
         venue = next(iter(self._venues.values()))
-        lot = venue.instrument(symbol).lot
-        return (Decimal(60) / venue.quote(symbol).last // lot + 1) * lot
+        lot = venue.fetch_instrument(symbol).lot
+        return (Decimal(60) / venue.fetch_quote(symbol).last // lot + 1) * lot
 
     def _trade(self, user: str, symbol: str, *, is_buy: bool, quantity: Decimal) -> None:
         side = "BUY" if is_buy else "SELL"

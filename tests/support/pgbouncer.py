@@ -49,7 +49,7 @@ class PgBouncer:
 
     def __init__(self, directory: Path, home: Path, **options: str) -> None:
         self._command = [program(), "-q", str(directory / "pgbouncer.ini")]
-        self._user = postgres_process.server_user(home)
+        self._user = postgres_process.ensure_server_user(home)
         self._log = directory / "log"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None

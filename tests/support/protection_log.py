@@ -26,7 +26,7 @@ class ProtectionLog:
         now = time.monotonic()
         bare = {
             (position.symbol, position.id): now
-            for position in self._store.open_positions()
+            for position in self._store.list_open_positions()
             if not position.is_paper and _is_bare(position, accounts[self._users[position.user_id]])
         }
         self._bare_since = {key: self._bare_since.get(key, now) for key in bare}

@@ -10,10 +10,10 @@ from starlette.types import ASGIApp
 from engine.platform.values import Frozen
 from simulator.aster import aster_app
 from simulator.binance import binance_app
-from simulator.binance.algo_orders import plain_id
+from simulator.binance.algo_orders import plain_order_id
 from simulator.binance.binance_auth import KEYS
 from simulator.venue.trading_account import Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.keys import aster_keys
 
 
@@ -35,7 +35,7 @@ class Simulated:
     """
 
     name: str
-    app: Callable[[Exchange], ASGIApp]
+    app: Callable[[SimulatedVenue], ASGIApp]
     health: str
     order_path: str
     stop_path: str
@@ -69,6 +69,6 @@ BINANCE: Final = Simulated(
     order_path="/fapi/v1/order",
     stop_path="/fapi/v1/algoOrder",
     keys=binance_keys(),
-    order_number=plain_id,
+    order_number=plain_order_id,
 )
 VENUES: Final = {venue.name: venue for venue in (ASTER, BINANCE)}

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from cli import key_file
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import read_environment
-from engine.store.embedded.embedded_postgres import data_dir, dsn
+from engine.store.embedded.embedded_postgres import build_dsn, data_dir
 from engine.store.store import Store, open_store
 from tests.support.directories import short_directory
 from tests.support.ports import free_ports
@@ -81,9 +81,9 @@ class Sparky:
 
     def store(self) -> Store:
         """A store on the database that this product keeps everything in, with its key, in the name of its engine."""
-        settings = key_file.known(read_environment(self.environ))
+        settings = key_file.load_key(read_environment(self.environ))
         if settings.embeds_database:
-            settings = settings.model_copy(update={"database_url": SecretStr(dsn(self.home))})
+            settings = settings.model_copy(update={"database_url": SecretStr(build_dsn(self.home))})
         store = open_store(settings, keep=False)
         return named_for_engine(store)
 
@@ -176,7 +176,7 @@ def without_strategies(**more: str) -> Iterator[Sparky]:
 def named_for_engine(store: Store) -> Store:
     """What the store records from now on counts as the present engine's; what cannot be asked leaves it as it is."""
     with suppress(SparkyError):
-        tenure = store.engine_tenure()
+        tenure = store.get_engine_lease_holder()
         store.engine = None if tenure is None else tenure.run
     return store
 

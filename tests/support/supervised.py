@@ -15,8 +15,8 @@ from typing import Any, Self
 import psutil
 from pydantic import SecretStr
 
-from actors.runtime.child_spec import ChildSpec, Plan, Restart
-from actors.runtime.messages import WantedStrategy
+from actors.runtime.child_spec import ChildSpec, RestartPolicy, SupervisionPlan
+from actors.runtime.messages import DesiredStrategy
 from actors.runtime.restart_policy import Child
 from actors.runtime.state_dir import prepare_run_dir
 from actors.runtime.systemd import Notifier
@@ -168,24 +168,24 @@ def _main(run_dir: Path, strategy_make: str) -> int:
     logs.configure("info", "console", "supervisor")
     sealed = SecretStr(Settings(sparky_home=Path("home")).sealed())
 
-    def strategy(wanted: WantedStrategy) -> ChildSpec:
+    def strategy(wanted: DesiredStrategy) -> ChildSpec:
         entry = f"tests.support.children:make_{strategy_make}"
-        more: dict[str, Any] = {"restart": Restart.TRANSIENT, "grace_s": 1.0}
+        more: dict[str, Any] = {"restart": RestartPolicy.TRANSIENT, "grace_s": 1.0}
         return ChildSpec(f"strategy-{wanted.id}", entry, "strategy", 9, sealed, str(wanted.id), **more)
 
-    def plan() -> Plan:
+    def plan() -> SupervisionPlan:
         rows = json.loads((run_dir / "specs.json").read_text())
-        return Plan(tuple(ChildSpec(settings=sealed, **_typed(row)) for row in rows), strategy)
+        return SupervisionPlan(tuple(ChildSpec(settings=sealed, **_typed(row)) for row in rows), strategy)
 
     def tell(child: Child) -> None:
         row = {"name": child.spec.name, "state": child.state, "pid": child.pid, "at": time.monotonic()}
         print(json.dumps(row | {"restarts": child.restarts, "cause": child.cause}), flush=True)  # noqa: T201 - the protocol
 
-    return Supervisor(run_dir, plan(), tell, notifier=Notifier(os.environ), reread=plan).run()
+    return Supervisor(run_dir, plan(), tell, notifier=Notifier(os.environ), read_plan=plan).run()
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"restart": Restart(row.get("restart", "permanent"))}
+    return row | {"restart": RestartPolicy(row.get("restart", "permanent"))}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from engine.platform.errors import UpstreamUnavailable
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from tests.support.keys import aster_keys
 from tests.support.sparky import Sparky, named_for_engine
@@ -30,7 +30,7 @@ ENDS = {"delivered", "refused", "expired", "dead"}
 def people(store: Store) -> tuple[UUID, list[UUID]]:
     """One person with an account at the venue and a webhook secret; live strategies first, then paper ones."""
     user = store.ensure_user("trader@example.org")
-    store.set_webhook_secret(user, new_webhook_secret())
+    store.set_webhook_secret(user, generate_webhook_secret())
     store.put_credentials(user, "aster", aster_keys())
     return user, [silent(store, user, f"s{number}", is_paper=number >= LIVE) for number in range(LIVE + PAPER)]
 
@@ -89,15 +89,15 @@ def record(product: Sparky, store: Store, strategy_id: UUID, dice: random.Random
 
 
 def all_settled(store: Store) -> bool:
-    return store.outbox_pending() == 0 and not store.unfinished_requests()
+    return store.count_pending_signals() == 0 and not store.list_unfinished_requests()
 
 
 def check_signals(store: Store, count: int) -> None:
     """There are `count`, and each has one end, with a trace of every attempt."""
-    rows = store.signals(limit=10_000)
+    rows = store.list_signals(limit=10_000)
     assert len(rows) == count, Counter(row.strategy_name for row in rows)
     for row in rows:
-        history = store.signal(row.id)
+        history = store.get_signal(row.id)
         assert history is not None
         assert row.status in ENDS, row
         ends = [each for each in history.history if each.outcome != "retry"]

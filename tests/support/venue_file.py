@@ -5,7 +5,7 @@ from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 
-from simulator.venue.account_file import _apply
+from simulator.venue.account_file import _apply_line
 from simulator.venue.trading_account import Account, Fill
 
 
@@ -31,7 +31,7 @@ class VenueFile:
         self._offset += len(whole)
         for text in whole.splitlines():
             line = json.loads(text)
-            _apply(self._accounts[line["user"]], line)
+            _apply_line(self._accounts[line["user"]], line)
         return self._accounts
 
 

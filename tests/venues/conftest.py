@@ -16,19 +16,19 @@ from engine.domain.strategy import StrategyStatus
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
-from engine.venues.venue import Account, OpenOrder, client_order_id
-from simulator.aster.request_weights import Meter
+from engine.venues.venue import LiveVenue, OpenOrder, build_client_order_id
+from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import ASTER, VENUES, Simulated
 from tests.support.sql import Sql
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import Venues, VenuesOf
+from webhook_server.venue_registry import VenueRegistry, Venues
 
 RUNNING_LIVE: Final = {"status": StrategyStatus.RUNNING, "is_paper_trading": False}
 
@@ -40,9 +40,9 @@ class Floor:
     url: str
     server: Server
     store: Store
-    exchange: Exchange
+    exchange: SimulatedVenue
     venue_url: str
-    account: Account
+    account: LiveVenue
     user_id: UUID
     secret: SecretStr
     hands: Hands = field(repr=False)
@@ -64,11 +64,11 @@ class Floor:
 
     def order_id(self, name: str, leg: str) -> str:
         """The client order id of a leg of the signal `name`."""
-        return client_order_id(uuid.uuid5(self.user_id, name), leg)
+        return build_client_order_id(uuid.uuid5(self.user_id, name), leg)
 
     def strategy(self, **fields: Any) -> str:
         row = {"user_id": self.user_id, "name": uuid.uuid4().hex, "exchange": self.simulated.name}
-        return str(self.store.create_strategy(NewStrategy.of(row | RUNNING_LIVE | fields)).id)
+        return str(self.store.create_strategy(NewStrategy.from_input(row | RUNNING_LIVE | fields)).id)
 
     def direct_algo(self, **wishes: Any) -> None:
         """What the algo service of a simulated Binance shall do; see `simulator.binance.algo_control`."""
@@ -99,15 +99,15 @@ class Floor:
 
     def waiting(self) -> list[OpenOrder]:
         """Open orders at the venue."""
-        return list(self.account.orders_open("BTCUSDT"))
+        return list(self.account.fetch_open_orders("BTCUSDT"))
 
     def net(self) -> Decimal:
         """What the venue holds of BTCUSDT."""
-        return next((held.net for held in self.account.positions() if held.symbol == "BTCUSDT"), Decimal(0))
+        return next((held.net for held in self.account.fetch_positions() if held.symbol == "BTCUSDT"), Decimal(0))
 
     def booked(self) -> Decimal:
         """What the books hold of BTCUSDT."""
-        held = self.store.open_positions()
+        held = self.store.list_open_positions()
         return sum((each.quantity if each.side is Side.LONG else -each.quantity for each in held), Decimal(0))
 
     def check_books(self) -> None:
@@ -134,9 +134,9 @@ class Floor:
 
 
 @pytest.fixture
-def make_exchange() -> type[Exchange]:
+def make_exchange() -> type[SimulatedVenue]:
     """What the venue is; a test may have one of its own."""
-    return Exchange
+    return SimulatedVenue
 
 
 @pytest.fixture
@@ -146,20 +146,20 @@ def simulated() -> Simulated:
 
 
 @pytest.fixture
-def floor(make_exchange: type[Exchange], simulated: Simulated, store: Store, sql: Sql) -> Iterator[Floor]:
+def floor(make_exchange: type[SimulatedVenue], simulated: Simulated, store: Store, sql: Sql) -> Iterator[Floor]:
     hands, series = Hands(), flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
-    exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
+    exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=WeightMeter(monotonic=hands))
     venue = HttpService(simulated.app(exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", simulated.health)
     venue.start()
-    venues = VenuesOf(Settings(sparky_market=simulated.name, sparky_market_url=venue.url), quote_age_s=0)
+    venues = VenueRegistry(Settings(sparky_market=simulated.name, sparky_market_url=venue.url), quote_age_s=0)
     server = build(Settings(), store, venues, SystemClock())
     http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
     http.start()
-    user_id, secret = store.ensure_user("trader@example.org"), new_webhook_secret()
+    user_id, secret = store.ensure_user("trader@example.org"), generate_webhook_secret()
     store.set_webhook_secret(user_id, secret)
     store.put_credentials(user_id, simulated.name, dict(simulated.keys))
-    credentials = store.venue_credentials(user_id, simulated.name)
+    credentials = store.get_venue_credentials(user_id, simulated.name)
     assert credentials is not None
     account = venues.live(simulated.name, credentials)
     yield Floor(

@@ -19,7 +19,7 @@ def change(floor: Floor, *, is_read: bool = True, **wishes: Any) -> None:
 
 def reload(floor: Floor) -> None:
     """As the hourly reading of the list does."""
-    floor.account._exchange.listing._read()  # type: ignore[attr-defined]
+    floor.account._exchange.listing._refresh()  # type: ignore[attr-defined]
 
 
 def at_venue(floor: Floor) -> list[tuple[str, Decimal]]:
@@ -35,7 +35,7 @@ def orders_sent(floor: Floor) -> int:
 
 def trades(floor: Floor) -> list[tuple[str | None, Decimal]]:
     """Exit reasons and quantities of the trades in the books, oldest first."""
-    return [(each.exit_reason, each.quantity) for each in reversed(floor.store.trades())]
+    return [(each.exit_reason, each.quantity) for each in reversed(floor.store.list_trades())]
 
 
 def check_agreement(floor: Floor) -> None:

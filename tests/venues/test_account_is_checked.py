@@ -7,7 +7,7 @@ import pytest
 
 from engine.platform.errors import UpstreamUnavailable
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import flat_then_rising
 from tests.support.simulated import ASTER, BINANCE
 from tests.venues.conftest import Floor
@@ -127,7 +127,7 @@ def test_what_the_venue_said_of_an_order_that_may_have_been_taken_reaches_the_se
     assert "Timeout waiting for response from backend server. (-1007)" in told["error"]
 
 
-class InRealTime(Exchange):
+class InRealTime(SimulatedVenue):
     """A venue whose market time is this host's, so that its clock can be compared."""
 
     def __init__(self, _: Any, __: Any, **more: Any) -> None:
@@ -167,4 +167,4 @@ def test_a_clock_that_the_venue_goes_on_refusing_is_told_with_its_difference(flo
     assert told["error"].startswith(f"{floor.simulated.name} refuses this host's clock: ")
     assert "12.0 s behind" in told["error"]
     with pytest.raises(UpstreamUnavailable, match=r"12\.0 s behind"):
-        floor.account.order_by_client_id("BTCUSDT", "x")
+        floor.account.find_order("BTCUSDT", "x")

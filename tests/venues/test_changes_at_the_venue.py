@@ -14,20 +14,20 @@ def by_hand(floor: Floor, side: str, quantity: Decimal, symbol: str = "BTCUSDT")
     """An order on the venue's page."""
     (user,) = floor.exchange._accounts
     given = {"symbol": symbol, "side": side, "type": "MARKET", "quantity": f"{quantity:f}"}
-    order = floor.exchange.place(user, given)
-    floor.exchange.keep(user, has_asked_only=False)
+    order = floor.exchange.place_order(user, given)
+    floor.exchange.save_account(user, is_read_only=False)
     return order
 
 
 def judged(floor: Floor) -> tuple[Decimal, Decimal]:
     """P&L of all trades in the books, and what the account has gained by its own record (nothing is held)."""
     (account,) = floor.exchange._accounts.values()
-    booked = sum((trade.pnl_usd or Decimal(0) for trade in floor.store.trades()), Decimal(0))
+    booked = sum((trade.pnl_usd or Decimal(0) for trade in floor.store.list_trades()), Decimal(0))
     return booked, sum((f.realized - f.commission for f in account.fills), Decimal(0))
 
 
 def reasons(floor: Floor) -> list[tuple[str | None, Decimal]]:
-    return sorted((trade.exit_reason, trade.quantity) for trade in floor.store.trades())
+    return sorted((trade.exit_reason, trade.quantity) for trade in floor.store.list_trades())
 
 
 def test_a_position_that_a_hand_closed_is_booked_at_its_price_and_its_stop_is_cancelled(floor: Floor) -> None:
@@ -35,10 +35,10 @@ def test_a_position_that_a_hand_closed_is_booked_at_its_price_and_its_stop_is_ca
     floor.direct(jump_percent=1)
     order = by_hand(floor, "SELL", floor.net())
     assert floor.server.reconciliation.run() == ()
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("closed_at_venue", order.average)
     assert floor.waiting() == []
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
     booked, at_venue = judged(floor)
     assert booked == at_venue
     assert floor.send(action="close")["action"] == "skipped"
@@ -130,7 +130,7 @@ def test_a_stop_never_opens_the_other_side_after_a_hand_has_closed(floor: Floor)
     floor.direct(jump_percent=-5)
     floor.net()
     floor.server.reconciliation.run()
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     assert floor.net() == floor.booked() < 0
 
 

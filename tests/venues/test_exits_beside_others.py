@@ -36,16 +36,16 @@ def test_an_undo_takes_back_no_more_than_the_account_holds_of_it(floor: Floor) -
     a, b = floor.strategy(), floor.strategy()
     floor.send("short", strategy_id=b, action="sell")
     exchange = floor.exchange
-    place = exchange.place
+    place = exchange.place_order
 
-    def closes_by_hand(user: str, given: Any) -> Any:
+    def closes_by_hand(user: str, params: Any) -> Any:
         """As the stop is refused, a hand closes the account's net."""
-        if given.get("type") in PROTECTIVE:
-            exchange.place = place  # type: ignore[method-assign]
+        if params.get("type") in PROTECTIVE:
+            exchange.place_order = place  # type: ignore[method-assign]
             by_hand(floor, "SELL", Decimal("0.009"))
-        return place(user, given)
+        return place(user, params)
 
-    exchange.place = closes_by_hand  # type: ignore[method-assign]
+    exchange.place_order = closes_by_hand  # type: ignore[method-assign]
     floor.direct(refused_kinds=PROTECTIVE)
     assert floor.send("long", strategy_id=a, size=560, **STOP)["success"] is False
     floor.server.reconciliation.run()

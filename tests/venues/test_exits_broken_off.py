@@ -13,7 +13,7 @@ from simulator.venue.trading_account import Order
 from tests.venues.conftest import Floor
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.venue_registry import VenueRegistry
 
 PATIENCE_S = 60.0
 LOST: dict[str, Any] = {"kind": "reset", "path": "rder", "accept": True, "times": 1, "method": "POST"}
@@ -30,7 +30,7 @@ def another(floor: Floor) -> Iterator[Callable[[], Server]]:
     servers: list[Server] = []
 
     def make() -> Server:
-        venues = VenuesOf(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
+        venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
         servers.append(build(Settings(), floor.store, venues, SystemClock()))
         return servers[-1]
 
@@ -85,7 +85,7 @@ def test_an_exit_that_a_dead_server_booked_is_told_as_it_was(
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(type(floor.store), "end_booked", die)
+    monkeypatch.setattr(type(floor.store), "finish_booked_request", die)
     with suppress(Killed):
         another().recovery.run()
     monkeypatch.undo()
@@ -166,7 +166,7 @@ def test_what_an_exit_that_could_not_be_finished_leaves_is_protected_meanwhile(f
     floor.server.watch.run()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
     floor.direct(symbol="BTCUSDT", jump_percent=-5)
-    floor.account.positions()  # the market moves when it is looked at
+    floor.account.fetch_positions()  # the market moves when it is looked at
     assert floor.net() == 0
     floor.server.watch.run()
     told = floor.send("x", strategy_id=a, action="close")

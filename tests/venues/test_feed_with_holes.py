@@ -12,7 +12,7 @@ import requests
 from actors.messages import CycleFinished
 from engine.platform.settings.settings import Settings
 from simulator.market.market import Market
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.actors.scene import Scene
 from tests.support.directories import short_directory
 from tests.support.groq_double import Answer, GroqDouble, ok
@@ -30,10 +30,10 @@ STOP: dict[str, Any] = {"stop_loss_percent": 2}
 
 
 @pytest.fixture
-def make_exchange() -> type[Exchange]:
+def make_exchange() -> type[SimulatedVenue]:
     """A venue with a second symbol."""
 
-    class TwoMarkets(Exchange):
+    class TwoMarkets(SimulatedVenue):
         def __init__(self, markets: dict[str, Market], *rest: Any, **more: Any) -> None:
             super().__init__({**markets, "ETHUSDT": Market(flat_then_rising())}, *rest, **more)
 
@@ -92,10 +92,10 @@ def market_at_close(scene: Scene, strategy_id: UUID) -> dict[str, Any]:
     finished = scene.peers.wait_for(CycleFinished, lambda c: c.action == "CLOSE")[0]
     assert finished.outcome == "ok"
     assert finished.signal_id is not None
-    story = scene.store.decision_story(finished.signal_id)
+    story = scene.store.get_decision_trace(finished.signal_id)
     assert story is not None
     assert story.decision.market is not None
-    (signal,) = [each for each in scene.store.signals(strategy_id) if each.id == finished.signal_id]
+    (signal,) = [each for each in scene.store.list_signals(strategy_id) if each.id == finished.signal_id]
     assert signal.payload["action"] == "CLOSE"
     return dict(story.decision.market)
 
@@ -193,9 +193,9 @@ def test_while_candles_are_missing_a_stop_still_ends_the_position(
     scene.run(strategy_id)
     assert scene.peers.wait_for(CycleFinished)[0].outcome == "skip_no_data"
     floor.direct(jump_percent=-10)
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     floor.server.watch.run()
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, floor.net(), floor.booked()) == ("stop_loss", Decimal(0), Decimal(0))
 
 
@@ -203,8 +203,8 @@ def test_while_the_market_is_halted_a_person_can_close_and_the_marks_go_on(floor
     floor.send("entry", **STOP)
     candles(floor, halted=True)
     floor.hands.now += 3_600
-    floor.server.marks.round()
-    (position,) = floor.store.open_positions()
+    floor.server.marks.run_once()
+    (position,) = floor.store.list_open_positions()
     assert position.current_price == Decimal(28_000)
     assert floor.send(action="close")["action"] == "closed"
     assert (floor.net(), floor.booked()) == (Decimal(0), Decimal(0))

@@ -10,7 +10,7 @@ import requests
 from simulator.market.market import Market
 from simulator.venue.commissions import DOLLAR
 from simulator.venue.trading_account import Account
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
 from tests.venues.contract.test_fees_in_a_coin import coin_market
@@ -21,9 +21,9 @@ LISTED = ["USDT", "USDC"]
 
 
 @pytest.fixture(params=LISTED)
-def make_exchange(request: pytest.FixtureRequest) -> Callable[..., Exchange]:
-    def made(markets: dict[str, Market], *rest: Any, **more: Any) -> Exchange:
-        return Exchange({**markets, f"BNB{request.param}": coin_market()}, *rest, **more)
+def make_exchange(request: pytest.FixtureRequest) -> Callable[..., SimulatedVenue]:
+    def made(markets: dict[str, Market], *rest: Any, **more: Any) -> SimulatedVenue:
+        return SimulatedVenue({**markets, f"BNB{request.param}": coin_market()}, *rest, **more)
 
     return made
 
@@ -36,7 +36,7 @@ def simulated(request: pytest.FixtureRequest) -> Simulated:
 @pytest.fixture
 def coin(floor: Floor) -> Floor:
     """The account pays its commissions in BNB."""
-    floor.account.positions()
+    floor.account.fetch_positions()
     happen(floor, fee_coin="BNB")
     return floor
 
@@ -65,7 +65,7 @@ def earned(floor: Floor) -> Decimal:
 
 
 def check_books(floor: Floor, *reasons: str) -> None:
-    trades = floor.store.trades()
+    trades = floor.store.list_trades()
     assert sorted(trade.exit_reason or "" for trade in trades) == sorted(reasons)
     assert floor.booked() == floor.net() == 0
     assert {row.asset for row in there(floor).incomes if row.kind == "COMMISSION"} >= {"BNB"}
@@ -97,7 +97,7 @@ def test_an_order_that_ran_out_of_the_coin_costs_what_each_of_its_trades_cost(co
 def test_a_stop_that_fired_costs_what_it_cost(coin: Floor) -> None:
     coin.send("a", size=8_000, **STOP)
     coin.direct(symbol="BTCUSDT", jump_percent=-5)
-    coin.account.positions()
+    coin.account.fetch_positions()
     coin.hands.now += 125
     coin.server.watch.run()
     check_books(coin, "stop_loss")
@@ -126,7 +126,7 @@ def test_a_coin_whose_price_cannot_be_had_keeps_nothing_from_being_booked(coin: 
     coin.send("a", **STOP)
     happen(coin, close="BTCUSDT")
     assert look(coin) == []
-    (trade,) = coin.store.trades()
+    (trade,) = coin.store.list_trades()
     assert (trade.exit_reason, coin.booked()) == ("closed_at_venue", Decimal(0))
     paid = coin.sql("select fee_usd from fills")
     assert all(fee > 0 for (fee,) in paid)

@@ -44,7 +44,7 @@ def test_both_orders_wait_under_other_ids_and_nothing_is_left_behind(floor: Floo
         seen.append(floor.metric("unprotected_positions"))
     assert seen == [1, 0]
     waiting = {order.client_order_id for order in floor.waiting()}
-    (held,) = floor.store.open_positions()
+    (held,) = floor.store.list_open_positions()
     assert waiting == {held.stop_loss_client_order_id, held.take_profit_client_order_id}
     assert not waiting & {floor.order_id("a", "l"), floor.order_id("a", "t")}
     floor.server.watch.run()
@@ -64,7 +64,7 @@ def test_a_stop_under_another_id_that_fires_is_the_exit(floor: Floor) -> None:
     floor.direct(jump_percent=-5)
     floor.hands.now += 2
     floor.server.watch.run()
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
     check_nothing_is_left(floor)
 
 

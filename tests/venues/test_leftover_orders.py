@@ -33,8 +33,8 @@ def test_stops_of_open_positions_and_orders_of_others_stay(floor: Floor) -> None
     floor.send("b", **STOP)
     (user,) = floor.exchange._accounts
     order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "quantity": "0.001", "price": "20000"}
-    floor.exchange.place(user, order | {"newClientOrderId": "web_mine"})
-    floor.exchange.place(user, order | {"newClientOrderId": "sl-" + "0" * 32})  # another Sparky's, say
+    floor.exchange.place_order(user, order | {"newClientOrderId": "web_mine"})
+    floor.exchange.place_order(user, order | {"newClientOrderId": "sl-" + "0" * 32})  # another Sparky's, say
     floor.server.leftovers.run()
     names = {each.client_order_id for each in floor.waiting()}
     assert names == {floor.order_id("b", "l"), "web_mine", "sl-" + "0" * 32}

@@ -12,7 +12,7 @@ import pytest
 from engine.domain.errors import OrderUnclear
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
-from engine.venues.ccxt_client.request_weight import backoff_of
+from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from tests.support.sql import Sql
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change
@@ -21,8 +21,8 @@ from tests.venues.test_outside_ends import check_nothing_is_left, happen, look
 from tests.webhook_server.conftest import until
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.reconciliation.venue_changes import PATIENCE
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.reconciliation.venue_changes import MAX_SETTLEMENT_CHECKS
+from webhook_server.venue_registry import VenueRegistry
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 
@@ -42,7 +42,7 @@ class Between:
 
 @contextmanager
 def after_a_restart(floor: Floor) -> Iterator[Server]:
-    venues = VenuesOf(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
+    venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
     server = build(Settings(), floor.store, venues, SystemClock())
     yield server
     server.workers.shutdown()
@@ -81,7 +81,7 @@ def test_what_is_traded_while_the_record_is_read_is_no_difference(
 ) -> None:
     a, b = floor.strategy(), floor.strategy()
     floor.send(strategy_id=a)
-    account, real = type(floor.account), type(floor.account).trades
+    account, real = type(floor.account), type(floor.account).fetch_trades
     pending = [lambda: floor.send(strategy_id=b)]
 
     def trades(self: Any, *given: Any, **more: Any) -> Any:
@@ -89,7 +89,7 @@ def test_what_is_traded_while_the_record_is_read_is_no_difference(
             pending.pop()()
         return real(self, *given, **more)
 
-    monkeypatch.setattr(account, "trades", trades)
+    monkeypatch.setattr(account, "fetch_trades", trades)
     by_hand(floor, "SELL", floor.net() / 3)
     assert look(floor) == []
     assert look(floor) == []
@@ -103,7 +103,7 @@ def test_a_symbol_that_cannot_be_read_is_a_difference_with_its_reason_and_hides_
     by_hand(floor, "SELL", floor.net())
     (reason,) = look(floor)
     assert reason
-    assert [each.symbol for each in floor.store.open_positions()] == ["AAAUSDT"]
+    assert [each.symbol for each in floor.store.list_open_positions()] == ["AAAUSDT"]
     assert set(differences(floor)) == {"AAAUSDT"}
     assert floor.metric("reconciliation_differences") == 1
 
@@ -113,28 +113,28 @@ def test_a_symbol_that_is_not_listed_is_settled_and_hides_no_other(floor: Floor)
     unreadable(floor)
     by_hand(floor, "SELL", floor.net())
     assert look(floor) == []
-    assert {each.exit_reason for each in floor.store.trades()} == {"closed_at_venue"}
-    for _ in range(PATIENCE - 1):  # a settlement may be shown late
+    assert {each.exit_reason for each in floor.store.list_trades()} == {"closed_at_venue"}
+    for _ in range(MAX_SETTLEMENT_CHECKS - 1):  # a settlement may be shown late
         assert look(floor) == []
-    assert floor.store.open_positions() == ()
-    assert {each.exit_reason for each in floor.store.trades()} == {"delisted", "closed_at_venue"}
+    assert floor.store.list_open_positions() == ()
+    assert {each.exit_reason for each in floor.store.list_trades()} == {"delisted", "closed_at_venue"}
 
 
 def test_a_fault_of_ours_in_one_symbol_hides_no_other(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     floor.send()
     unreadable(floor)
     changes = floor.server.reconciliation._looks._changes
-    real = changes.settle
+    real = changes.reconcile
 
     def settle(user_id: UUID, exchange: str, symbol: str, *rest: Any, **more: Any) -> Any:
         if symbol == "AAAUSDT":
             raise ZeroDivisionError
         return real(user_id, exchange, symbol, *rest, **more)
 
-    monkeypatch.setattr(changes, "settle", settle)
+    monkeypatch.setattr(changes, "reconcile", settle)
     by_hand(floor, "SELL", floor.net())
     assert look(floor) == ["it could not be compared: ZeroDivisionError"]
-    assert [each.symbol for each in floor.store.open_positions()] == ["AAAUSDT"]
+    assert [each.symbol for each in floor.store.list_open_positions()] == ["AAAUSDT"]
 
 
 def test_an_account_that_was_not_read_keeps_its_differences(floor: Floor) -> None:
@@ -163,7 +163,7 @@ def test_a_venue_that_is_away_costs_a_look_two_answers_whatever_is_held(floor: F
         raise UpstreamUnavailable("venue", "timed out")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(floor.account), "positions", away)
+        patch.setattr(type(floor.account), "fetch_positions", away)
         look(floor)
     assert len(asked) == 3
     assert len(differences(floor)) == 4
@@ -228,13 +228,13 @@ def test_where_books_and_venue_agree_a_restart_and_our_own_trades_read_no_record
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    account, real = type(floor.account), type(floor.account).trades
+    account, real = type(floor.account), type(floor.account).fetch_trades
 
     def trades(self: Any, symbol: str, **more: Any) -> Any:
         read.append(symbol)
         return real(self, symbol, **more)
 
-    monkeypatch.setattr(account, "trades", trades)
+    monkeypatch.setattr(account, "fetch_trades", trades)
     floor.send(**STOP)
     look(floor)
     floor.hands.now += 10
@@ -257,34 +257,34 @@ def test_one_list_of_waiting_orders_serves_all_positions_of_a_symbol(
     for _ in range(3):
         floor.send(strategy_id=floor.strategy(), **STOP)
     asked: list[str | None] = []
-    account, real = type(floor.account), type(floor.account).orders_open
+    account, real = type(floor.account), type(floor.account).fetch_open_orders
 
     def orders_open(self: Any, symbol: str | None = None) -> Any:
         asked.append(symbol)
         return real(self, symbol)
 
-    monkeypatch.setattr(account, "orders_open", orders_open)
+    monkeypatch.setattr(account, "fetch_open_orders", orders_open)
     floor.server.watch.run()
     assert asked == ["BTCUSDT"]
-    floor.account.cancel("BTCUSDT", floor.waiting()[-1].client_order_id or "")
+    floor.account.cancel_order("BTCUSDT", floor.waiting()[-1].client_order_id or "")
     floor.server.watch.run()
     assert len(floor.waiting()) == 3
 
 
 def test_near_the_limit_questions_in_the_background_wait_and_exits_do_not(floor: Floor) -> None:
     floor.send(**STOP)
-    backoff = backoff_of(floor.venue_url)
+    backoff = get_shared_limiter(floor.venue_url)
     by_hand(floor, "SELL", floor.net() / 3)
-    limit = backoff.load.limit
-    backoff.learn(1)
-    backoff.ask(is_urgent=True)
+    limit = backoff.state.limit
+    backoff.set_limit(1)
+    backoff.acquire(is_urgent=True)
     try:
         look(floor)
         floor.server.watch.run()
         assert floor.booked() != floor.net()
         assert floor.send(action="close")["action"] == "closed"
     finally:
-        backoff.learn(limit)
+        backoff.set_limit(limit)
     assert floor.net() == 0
     assert look(floor) == []
     assert floor.booked() == floor.net() == 0
@@ -296,8 +296,8 @@ def test_one_order_that_is_unclear_does_not_make_its_venue_one_that_is_away(
     for _ in range(2):
         floor.send(strategy_id=floor.strategy(), **STOP)
     for order in floor.waiting():
-        floor.account.cancel("BTCUSDT", order.client_order_id or "")
-    account, real = type(floor.account), type(floor.account).order_by_client_id
+        floor.account.cancel_order("BTCUSDT", order.client_order_id or "")
+    account, real = type(floor.account), type(floor.account).find_order
     unclear: list[str] = []
 
     def order_by_client_id(self: Any, symbol: str, client_order_id: str) -> Any:
@@ -306,6 +306,6 @@ def test_one_order_that_is_unclear_does_not_make_its_venue_one_that_is_away(
             raise OrderUnclear("it took the order and does not show it")
         return real(self, symbol, client_order_id)
 
-    monkeypatch.setattr(account, "order_by_client_id", order_by_client_id)
+    monkeypatch.setattr(account, "find_order", order_by_client_id)
     floor.server.watch.run()
     assert len(floor.waiting()) == 1

@@ -23,7 +23,7 @@ def test_a_reversal_whose_exit_fills_in_part_does_not_enter_the_other_side(floor
     told = floor.send("b", action="sell", **STOP)
     assert told["action"] == "closed"
     assert "closed only" in told["entryRefused"]["message"]
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert position.side == "LONG"
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
     floor.direct(fill_percent=100)
@@ -34,7 +34,7 @@ def test_a_reversal_whose_exit_fills_in_part_does_not_enter_the_other_side(floor
 def test_an_order_that_is_taken_and_expires_without_a_fill_is_no_entry_and_no_exit(floor: Floor) -> None:
     floor.direct(fill_percent=0.001)
     assert floor.send("a", **STOP)["success"] is False
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
     floor.direct(fill_percent=100)
     floor.send("b", **STOP)
     floor.direct(fill_percent=0.001)

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 import requests
 
-from cli.commands.close_positions import close_held
+from cli.commands.close_positions import close_positions
 from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import START_BALANCE, Account
 from tests.venues.conftest import Floor
@@ -39,7 +39,7 @@ def there(floor: Floor) -> Account:
 
 
 def ends(floor: Floor) -> list[tuple[str | None, Decimal]]:
-    return sorted((trade.exit_reason, trade.quantity) for trade in floor.store.trades())
+    return sorted((trade.exit_reason, trade.quantity) for trade in floor.store.list_trades())
 
 
 def check_nothing_is_left(floor: Floor) -> None:
@@ -50,7 +50,7 @@ def check_nothing_is_left(floor: Floor) -> None:
 
 
 def earned(floor: Floor) -> Decimal:
-    return sum((trade.pnl_usd or ZERO for trade in floor.store.trades()), ZERO)
+    return sum((trade.pnl_usd or ZERO for trade in floor.store.list_trades()), ZERO)
 
 
 @pytest.mark.parametrize("pieces", [1, 4])
@@ -151,7 +151,7 @@ def test_a_record_that_lags_is_read_again_until_it_tells(floor: Floor) -> None:
     (reason,) = look(floor)
     assert reason is not None
     assert "0.009" in reason
-    assert floor.store.trades() == ()
+    assert floor.store.list_trades() == ()
     assert floor.send(action="close")["success"] is False
     floor.hands.now += LAG_S
     assert look(floor) == []
@@ -165,7 +165,7 @@ def test_what_a_record_does_not_tell_at_all_is_left_as_it_is(floor: Floor) -> No
     happen(floor, liquidate="BTCUSDT")
     (reason,) = look(floor)
     assert reason is not None
-    assert floor.store.trades() == ()
+    assert floor.store.list_trades() == ()
     happen(floor, forced_hidden=False)
     assert look(floor) == []
     assert ends(floor) == [("liquidated", Decimal("0.009"))]
@@ -188,15 +188,18 @@ def test_a_liquidation_is_shared_over_the_long_positions_to_the_last_digit(
     floor: Floor, manners: dict[str, Any], pieces: int
 ) -> None:
     made = three(floor)
-    net, opposite = floor.net(), next(each for each in floor.store.open_positions() if str(each.strategy_id) == made[2])
+    net, opposite = (
+        floor.net(),
+        next(each for each in floor.store.list_open_positions() if str(each.strategy_id) == made[2]),
+    )
     happen(floor, **manners)
     happen(floor, liquidate="BTCUSDT", pieces=pieces)
     assert look(floor) == []
-    trades = floor.store.trades()
+    trades = floor.store.list_trades()
     assert {trade.exit_reason for trade in trades} == {"liquidated"}
     assert sum((trade.quantity for trade in trades), ZERO) == net
     assert {str(trade.strategy_id) for trade in trades} == set(made[:2])
-    assert [each for each in floor.store.open_positions() if each.id == opposite.id] == [opposite]
+    assert [each for each in floor.store.list_open_positions() if each.id == opposite.id] == [opposite]
     for strategy in made:
         floor.send(strategy_id=strategy, action="close")
     check_nothing_is_left(floor)
@@ -209,7 +212,7 @@ def test_what_a_hand_had_added_bears_its_own_share_of_a_liquidation(floor: Floor
     assert reason is not None
     happen(floor, liquidate="BTCUSDT")
     assert look(floor) == []
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     (cost,) = (-each.amount for each in there(floor).incomes if each.kind == "INSURANCE_CLEAR")
     entry, _, end = there(floor).fills
     assert trade.fees_usd == entry.commission + (end.commission + cost) * trade.quantity / end.quantity
@@ -227,8 +230,8 @@ def test_a_stop_that_others_cut_short_is_booked_once_and_what_it_left_is_closed(
     for _ in range(2):
         floor.server.watch.run()
         look(floor)
-        floor.server.marks.round()
-    assert {each.strategy_id for each in floor.store.open_positions()} == {UUID(b)}
+        floor.server.marks.run_once()
+    assert {each.strategy_id for each in floor.store.list_open_positions()} == {UUID(b)}
     floor.check_books()
     assert floor.send(strategy_id=b, action="close")["action"] == "closed"
     check_nothing_is_left(floor)
@@ -257,7 +260,7 @@ def test_what_ended_before_another_strategy_took_the_other_side_has_ended(
     floor.send(strategy_id=b, action="sell")
     assert look(floor) == []
     assert ends(floor) == [("adl", Decimal("0.009"))]
-    assert {each.strategy_id for each in floor.store.open_positions()} == {UUID(b)}
+    assert {each.strategy_id for each in floor.store.list_open_positions()} == {UUID(b)}
     assert floor.send(strategy_id=b, action="close")["action"] == "closed"
     check_nothing_is_left(floor)
 
@@ -268,11 +271,11 @@ def test_an_exit_closes_what_is_held_when_its_turn_has_come(floor: Floor) -> Non
     floor.send(strategy_id=a)
     floor.send(strategy_id=b, action="sell")
     floor.send(strategy_id=c, size=560)
-    desk, turn = floor.server.watch._desk, (floor.user_id, "aster", "BTCUSDT")
+    desk, turn = floor.server.watch._executor, (floor.user_id, "aster", "BTCUSDT")
     with ThreadPoolExecutor(1) as pool:
         with desk._turns.hold(turn, 10):
             answer = pool.submit(floor.send, strategy_id=a, action="close")
-            until(lambda: desk._turns.waiting(turn) == 1, 10)
+            until(lambda: desk._turns.count_waiting(turn) == 1, 10)
             happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.006"})
             assert look(floor) == []
         assert answer.result(60)["action"] == "closed"
@@ -304,15 +307,15 @@ def test_closing_all_ends_where_the_venue_has_ended_everything(floor: Floor, *, 
     happen(floor, liquidate="BTCUSDT")
     if is_seen:
         look(floor)
-    assert close_held(settings_of(floor), floor.store, floor.user_id, None).is_complete
-    assert {trade.exit_reason for trade in floor.store.trades()} == {"liquidated"}
+    assert close_positions(settings_of(floor), floor.store, floor.user_id, None).is_complete
+    assert {trade.exit_reason for trade in floor.store.list_trades()} == {"liquidated"}
     check_nothing_is_left(floor)
 
 
 def test_closing_all_ends_where_a_hand_has_closed_the_net_of_two_sides(floor: Floor) -> None:
     three(floor)
     happen(floor, close="BTCUSDT")
-    assert close_held(settings_of(floor), floor.store, floor.user_id, None).is_complete
+    assert close_positions(settings_of(floor), floor.store, floor.user_id, None).is_complete
     check_nothing_is_left(floor)
 
 

@@ -63,7 +63,7 @@ def test_books_that_are_flat_by_our_own_exits_are_compared_by_the_record(floor: 
 
 
 def test_a_record_that_shows_nothing_yet_is_not_read_from_its_very_beginning_later(floor: Floor) -> None:
-    assert floor.account.positions() == ()
+    assert floor.account.fetch_positions() == ()
     by_hand(floor, "BUY", "0.002")
     by_hand(floor, "SELL", "0.002")
     a = floor.strategy()
@@ -83,7 +83,7 @@ def test_what_a_hand_closes_is_shared_by_what_was_held_at_its_moment(floor: Floo
     by_hand(floor, "SELL", "0.004")
     send(floor, b)
     assert look(floor) == []
-    held = {str(each.strategy_id): each.quantity for each in floor.store.open_positions()}
+    held = {str(each.strategy_id): each.quantity for each in floor.store.list_open_positions()}
     assert held == {a: Decimal("0.005"), b: Decimal("0.009")}
 
 
@@ -94,7 +94,7 @@ def test_what_a_partial_exit_has_closed_since_counts_at_the_moment_of_the_hand(f
     by_hand(floor, "SELL", "0.012")
     send(floor, a, "close", sell_percentage=50)
     assert look(floor) == []
-    held = {str(each.strategy_id): each.quantity for each in floor.store.open_positions()}
+    held = {str(each.strategy_id): each.quantity for each in floor.store.list_open_positions()}
     assert held == {a: Decimal("0.004"), b: Decimal("0.013")}
 
 
@@ -134,7 +134,7 @@ def test_a_stop_that_has_filled_and_cannot_be_booked_is_a_difference_at_the_seco
     floor.direct(jump_percent=-3)
     floor.hands.now += 1
     assert floor.net() == 0
-    with floor.server.watch._desk.turn_of((floor.user_id, "aster", uuid.UUID(a)), 1.0):
+    with floor.server.watch._executor.turn_of((floor.user_id, "aster", uuid.UUID(a)), 1.0):
         assert look(floor) == []
         assert look(floor) == [FIRED]
     assert look(floor) == []
@@ -152,7 +152,7 @@ def test_a_stop_that_was_cut_short_and_is_booked_does_not_stand_in_the_way_of_an
     floor.hands.now += 1
     assert floor.net() == 0
     floor.server.watch.run()
-    assert [each.exit_order_ids != set() for each in floor.store.open_positions()] == [True]
+    assert [each.exit_order_ids != set() for each in floor.store.list_open_positions()] == [True]
     floor.hands.now += 100
     sparky.ok(*ADOPT)
     assert ends(floor) == [("adopted", Decimal("0.009")), ("stop_loss", Decimal("0.01"))]
@@ -167,7 +167,7 @@ def test_what_an_older_position_that_has_ended_held_too_is_taken_from_those_that
     send(floor, c)
     send(floor, a, "close")
     assert look(floor) == []
-    held = {str(each.strategy_id): each.quantity for each in floor.store.open_positions()}
+    held = {str(each.strategy_id): each.quantity for each in floor.store.list_open_positions()}
     assert held == {b: Decimal("0.005"), c: Decimal("0.009")}
     assert floor.booked() == floor.net()
     for each in (b, c):

@@ -12,7 +12,7 @@ from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import Declined
 from engine.store.admin_rows import NewStrategy
 from simulator.venue.trading_account import Account
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
 from tests.support.keys import ENCRYPTION_KEY
 from tests.support.trading import PROTECTIVE
@@ -45,7 +45,7 @@ def by_hand(floor: Floor, side: str, quantity: object) -> None:
     """A market order by a person on the venue's page."""
     (user,) = floor.exchange._accounts
     order = {"symbol": "BTCUSDT", "side": side, "type": "MARKET", "quantity": str(quantity)}
-    floor.exchange.place(user, order)
+    floor.exchange.place_order(user, order)
 
 
 def compared(floor: Floor) -> int:
@@ -56,7 +56,7 @@ def compared(floor: Floor) -> int:
 
 def named(floor: Floor, name: str, *, is_paper: bool = False) -> str:
     row = {"user_id": floor.user_id, "name": name, "status": StrategyStatus.RUNNING, "is_paper_trading": is_paper}
-    return str(floor.store.create_strategy(NewStrategy.of(row)).id)
+    return str(floor.store.create_strategy(NewStrategy.from_input(row)).id)
 
 
 def cash(floor: Floor) -> tuple[Decimal, Decimal]:
@@ -124,8 +124,8 @@ def test_a_position_closed_by_hand_ends_as_an_exit_at_its_true_price_and_fee(flo
     by_hand(floor, "SELL", "0.009")
     assert "--yes" in sparky.refused("reconcile", "BTCUSDT", "--adopt")
     sparky.ok(*ADOPT)
-    assert floor.store.open_positions() == ()
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["adopted"]
+    assert floor.store.list_open_positions() == ()
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["adopted"]
     assert floor.waiting() == []
     floor.check_books()
     assert sparky.ok("reconcile", "BTCUSDT")
@@ -144,7 +144,7 @@ def test_what_the_venue_holds_less_is_shared_over_the_strategies_on_the_side_of_
     net = floor.net()
     by_hand(floor, "SELL", "0.010")
     sparky.ok(*ADOPT)
-    held = {str(each.strategy_id): each.quantity for each in floor.store.open_positions()}
+    held = {str(each.strategy_id): each.quantity for each in floor.store.list_open_positions()}
     assert held == {one: Decimal("0.023"), two: Decimal("0.012"), three: Decimal("0.010")}
     assert floor.booked() == floor.net() == net - Decimal("0.010")
     protected = sorted((str(order.client_order_id), order.quantity) for order in floor.waiting())
@@ -159,7 +159,7 @@ def test_what_was_added_by_hand_becomes_the_persons_own_position(floor: Floor, s
     by_hand(floor, "BUY", "0.002")
     by_hand(floor, "BUY", "0.003")
     sparky.ok(*ADOPT)
-    own = [each for each in floor.store.open_positions() if each.strategy_id is None]
+    own = [each for each in floor.store.list_open_positions() if each.strategy_id is None]
     assert [(each.side, each.quantity, each.entry_price) for each in own] == [
         ("LONG", Decimal("0.005"), Decimal("28001.4"))
     ]
@@ -187,20 +187,20 @@ def test_what_was_added_by_hand_is_a_strategys_where_a_person_says_so(floor: Flo
     floor.send("a", strategy_id=bold, **STOP)
     by_hand(floor, "BUY", "0.002")
     sparky.ok(*ADOPT, "--strategy", "bold")
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert (str(position.strategy_id), position.quantity) == (bold, floor.net())
     floor.check_books()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
 
 
 def test_a_position_that_was_there_before_is_opened_at_the_venues_entry_price(floor: Floor, sparky: Sparky) -> None:
-    assert floor.account.positions() == ()
+    assert floor.account.fetch_positions() == ()
     holding = account_of(floor).holding("BTCUSDT")
     holding.amount, holding.entry_price = Decimal("-0.007"), Decimal("30123.45")
     assert compared(floor) == 1
     assert "entry price" in sparky("reconcile", "BTCUSDT").stdout
     sparky.ok(*ADOPT)
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert (position.side, position.quantity, position.entry_price) == ("SHORT", Decimal("0.007"), Decimal("30123.45"))
 
 
@@ -208,7 +208,7 @@ def test_a_position_turned_round_by_hand_ends_and_the_rest_is_opened(floor: Floo
     floor.send("a", strategy_id=named(floor, "bold"), **STOP)
     by_hand(floor, "SELL", "0.012")
     sparky.ok(*ADOPT)
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert (position.strategy_id, position.side, position.quantity) == (None, "SHORT", Decimal("0.003"))
     assert floor.waiting() == []
     assert cash(floor) == cash_at_venue(floor)
@@ -224,14 +224,14 @@ def test_what_the_record_does_not_explain_ends_at_the_last_price_and_the_plan_sa
     assert "last price" in sparky("reconcile", "BTCUSDT").stdout
     sparky.ok(*ADOPT)
     assert floor.booked() == floor.net() == Decimal("0.004")
-    assert [trade.exit_price for trade in floor.store.trades()] == [Decimal(28_000)]
+    assert [trade.exit_price for trade in floor.store.list_trades()] == [Decimal(28_000)]
 
 
 def test_a_persons_word_on_price_and_fee_wins(floor: Floor, sparky: Sparky) -> None:
     floor.send("a")
     by_hand(floor, "SELL", "0.009")
     sparky.ok(*ADOPT, "--price", "27000.5", "--fee", "0.25")
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert trade.exit_price == Decimal("27000.5")
     (fee,) = floor.sql("select fee_usd from fills where kind = 'close'")
     assert fee == (Decimal("0.25"),)
@@ -261,7 +261,7 @@ def test_a_persons_own_business_is_noted_as_outside_and_entries_go_on(floor: Flo
     assert floor.sql("select count(*) from outside_holdings") == [(0,)]
     by_hand(floor, "SELL", "0.018")
     assert compared(floor) == 0
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
 
 
 def test_what_is_closed_by_hand_after_an_adoption_is_booked_by_the_server(floor: Floor, sparky: Sparky) -> None:
@@ -273,8 +273,8 @@ def test_what_is_closed_by_hand_after_an_adoption_is_booked_by_the_server(floor:
     assert compared(floor) == 0
     by_hand(floor, "SELL", "0.015")
     assert compared(floor) == 0
-    assert {trade.exit_reason for trade in floor.store.trades()} == {"closed_at_venue"}
-    assert floor.store.open_positions() == ()
+    assert {trade.exit_reason for trade in floor.store.list_trades()} == {"closed_at_venue"}
+    assert floor.store.list_open_positions() == ()
     assert cash(floor) == cash_at_venue(floor)
 
 
@@ -282,7 +282,7 @@ def test_what_the_server_has_booked_of_an_order_is_not_adopted_again(floor: Floo
     floor.send("a", strategy_id=named(floor, "bold"))
     by_hand(floor, "SELL", "0.012")
     assert compared(floor) == 1  # 0.009 of it are the exit of what was held, the rest is nobody's
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["closed_at_venue"]
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["closed_at_venue"]
     sparky.ok(*ADOPT)
     assert floor.booked() == floor.net() == Decimal("-0.003")
     assert cash(floor) == cash_at_venue(floor)
@@ -292,7 +292,7 @@ def test_a_stop_that_fired_unseen_is_booked_as_the_stop_and_not_as_adopted(floor
     floor.send("a", **STOP)
     floor.direct(jump_percent=-5)
     sparky.ok(*ADOPT)
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
     floor.check_books()
 
@@ -314,14 +314,14 @@ def test_while_a_signal_is_under_way_nothing_is_adopted(floor: Floor, sparky: Sp
     by_hand(floor, "SELL", "0.009")
     floor.sql("update webhook_requests set status = 'submitted'")
     assert "minute" in sparky.refused(*ADOPT)
-    assert len(floor.store.open_positions()) == 1
+    assert len(floor.store.list_open_positions()) == 1
     floor.sql("update webhook_requests set status = 'booked'")
     sparky.ok(*ADOPT)
 
 
 def test_books_that_have_changed_since_the_plan_was_made_are_not_adopted(floor: Floor, sparky: Sparky) -> None:
     floor.send("a")
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     line = {"position_id": str(position.id), "quantity": "0.001", "price": "28000", "fee_usd": "0"}
     place = (floor.user_id, "aster", "BTCUSDT", {str(position.id): position.quantity})
     floor.store.adopt_difference(*place, [line], None)
@@ -332,7 +332,7 @@ def test_books_that_have_changed_since_the_plan_was_made_are_not_adopted(floor: 
 
 def test_of_two_people_who_adopt_at_once_one_is_told_to_look_again(floor: Floor) -> None:
     floor.send("a")
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     line = {"position_id": str(position.id), "quantity": "0.001", "price": "28000", "fee_usd": "0"}
     seen = {str(position.id): position.quantity}
 
@@ -351,8 +351,8 @@ def test_an_opening_that_cannot_be_booked_takes_the_exits_with_it(floor: Floor) 
     bold = named(floor, "bold")
     floor.send("a")
     floor.send("b", strategy_id=bold, action="sell", size=1_000)
-    held = {str(each.id): each.quantity for each in floor.store.open_positions()}
-    (own,) = (each for each in floor.store.open_positions() if each.strategy_id is None)
+    held = {str(each.id): each.quantity for each in floor.store.list_open_positions()}
+    (own,) = (each for each in floor.store.list_open_positions() if each.strategy_id is None)
     line = {"position_id": str(own.id), "quantity": str(own.quantity), "price": "28000", "fee_usd": "0"}
     opening = {"side": "LONG", "quantity": "1", "price": "1", "fee_usd": "0", "strategy_id": bold}
     before = floor.sql("select * from positions"), floor.sql("select * from fills")
@@ -368,10 +368,10 @@ def test_a_venue_that_is_away_or_without_keys_is_said_in_a_sentence(floor: Floor
     floor.misbehave()
     floor.sql("update bot_credentials set api_key = null, extra_metadata = '{}' where exchange = 'aster'")
     assert "sparky credentials set aster" in sparky.refused(*ADOPT, code=78)
-    assert len(floor.store.open_positions()) == 1
+    assert len(floor.store.list_open_positions()) == 1
 
 
-class Delists(Exchange):
+class Delists(SimulatedVenue):
     """A venue that stops listing a symbol: it is in no answer any more."""
 
     def delist(self, symbol: str) -> None:
@@ -383,7 +383,7 @@ class Delists(Exchange):
 
 class TestASymbolThatTheVenueDoesNotListAnyMore:
     @pytest.fixture
-    def make_exchange(self) -> type[Exchange]:
+    def make_exchange(self) -> type[SimulatedVenue]:
         return Delists
 
     def test_ends_in_the_books_at_the_price_that_a_person_says(self, floor: Floor, sparky: Sparky) -> None:
@@ -392,9 +392,9 @@ class TestASymbolThatTheVenueDoesNotListAnyMore:
         floor.exchange.delist("BTCUSDT")
         assert "--price" in sparky.refused(*ADOPT)
         sparky.ok(*ADOPT, "--price", "123.5")
-        (trade,) = floor.store.trades()
+        (trade,) = floor.store.list_trades()
         assert (trade.exit_price, trade.exit_reason) == (Decimal("123.5"), "adopted")
-        assert floor.store.open_positions() == ()
+        assert floor.store.list_open_positions() == ()
 
 
 def test_status_and_doctor_name_an_open_difference_and_the_command(floor: Floor, sparky: Sparky) -> None:

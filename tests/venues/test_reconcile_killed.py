@@ -36,7 +36,7 @@ def test_at_a_terminal_the_plan_is_shown_and_asked_for(floor: Floor, sparky: Spa
         terminal.close()
         assert b"Adopting the venue's state would" in terminal.told
         assert b"Book this?" in terminal.told
-        assert len(floor.store.open_positions()) == held
+        assert len(floor.store.list_open_positions()) == held
     floor.check_books()
 
 
@@ -57,10 +57,10 @@ def test_killed_between_a_cancellation_and_the_booking_it_is_run_again(
             assert process.poll() is None
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGKILL)
-    assert len(floor.store.open_positions()) == 1
+    assert len(floor.store.list_open_positions()) == 1
     assert floor.sql("select count(*) from fills") == [(1,)]
     floor.misbehave()
     sparky.ok(*ADOPT)
     assert floor.waiting() == []
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
     floor.check_books()

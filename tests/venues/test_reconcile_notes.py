@@ -42,7 +42,7 @@ def test_what_the_venue_does_not_hold_is_never_noted_as_outside(
 
 def test_a_note_shrinks_or_ends_before_anything_is_booked(floor: Floor, sparky: Sparky) -> None:  # noqa: F811
     by_hand_short = "-0.07"
-    assert floor.account.positions() == ()
+    assert floor.account.fetch_positions() == ()
     vanish(floor, by_hand_short)
     sparky.ok(*OUTSIDE)
     assert noted(floor) == Decimal(by_hand_short)
@@ -50,13 +50,13 @@ def test_a_note_shrinks_or_ends_before_anything_is_booked(floor: Floor, sparky: 
     told = sparky("reconcile", "BTCUSDT").stdout
     assert "the note of -0.07 becomes -0.05" in told
     sparky.ok(*ADOPT)
-    assert (noted(floor), floor.store.open_positions()) == (Decimal("-0.05"), ())
+    assert (noted(floor), floor.store.list_open_positions()) == (Decimal("-0.05"), ())
     vanish(floor)
     told = sparky("reconcile", "BTCUSDT").stdout
     assert "the note of -0.05 ends" in told
     assert "LONG" not in told
     sparky.ok(*ADOPT)
-    assert (noted(floor), floor.store.open_positions()) == (Decimal(0), ())
+    assert (noted(floor), floor.store.list_open_positions()) == (Decimal(0), ())
     assert floor.sql("select count(*) from fills") == [(0,)]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from engine.domain.market import Candle
-from simulator.aster.request_weights import Meter
+from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS
 
 from .conftest import Floor
@@ -27,12 +27,12 @@ def flat(price: float) -> FileSeries:
 
 
 @pytest.fixture
-def make_exchange() -> Callable[..., Exchange]:
+def make_exchange() -> Callable[..., SimulatedVenue]:
     """A venue that lists both symbols beside the usual one."""
 
-    def made(markets: dict[str, Market], clock: MarketClock, meter: Meter) -> Exchange:
+    def made(markets: dict[str, Market], clock: MarketClock, meter: WeightMeter) -> SimulatedVenue:
         tiny = {symbol: Market(flat(price)) for symbol, price in PRICES.items()}
-        return Exchange(markets | tiny, clock, meter=meter)
+        return SimulatedVenue(markets | tiny, clock, meter=meter)
 
     return made
 
@@ -69,7 +69,7 @@ def test_an_immediate_round_trip_live_costs_what_the_venue_took(floor: Floor, sy
     closed = floor.send(symbol=symbol, action="close")
 
     assert (opened.get("action"), closed.get("action")) == ("opened", "closed"), (opened, closed)
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert trade.pnl_usd == wallet(floor) - 10_000
     assert -Decimal("2.5") < trade.pnl_usd < 0
     assert closed["pnl"]["usd"] == float(round(trade.pnl_usd, 2))
@@ -85,13 +85,13 @@ def account_fills(floor: Floor) -> list[Any]:
 @pytest.mark.parametrize("symbol", SYMBOLS)
 def test_an_immediate_round_trip_on_paper_costs_spread_fees_and_slippage_only(floor: Floor, symbol: str) -> None:
     opened = floor.send(symbol=symbol, size=100, environment="paper", stop_loss_percent=5, take_profit_percent=5)
-    (held,) = floor.store.open_positions()
+    (held,) = floor.store.list_open_positions()
     closed = floor.send(symbol=symbol, action="close", environment="paper")
 
     assert (opened.get("action"), closed.get("action")) == ("opened", "closed"), (opened, closed)
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert Fraction(trade.pnl_usd or 0) == cash(floor, is_paper=True)
-    bid, ask = floor.exchange.markets[symbol].book(floor.exchange.clock.now_ms())
+    bid, ask = floor.exchange.markets[symbol].bid_ask(floor.exchange.clock.now_ms())
     tick = Decimal("0.00000000001")
     # Slippage goes on to the next tick, so it costs up to a tick and its percents, there and back.
     dearest = Decimal(f"{ask:.11f}") * Decimal("1.0002") + tick
@@ -106,14 +106,14 @@ def test_an_immediate_round_trip_on_paper_costs_spread_fees_and_slippage_only(fl
 def test_protective_orders_wait_at_the_tick_and_a_stop_that_fires_is_booked_at_its_price(floor: Floor) -> None:
     opened = floor.send(symbol="TINYUSDT", size=100, stop_loss_percent=5, take_profit_percent=5)
     assert opened.get("action") == "opened", opened
-    (held,) = floor.store.open_positions()
-    waiting = {order.price for order in floor.account.orders_open("TINYUSDT")}
+    (held,) = floor.store.list_open_positions()
+    waiting = {order.price for order in floor.account.fetch_open_orders("TINYUSDT")}
     assert waiting == {held.stop_loss_price, held.take_profit_price}
 
     floor.direct(symbol="TINYUSDT", jump_percent=-10)
     floor.server.watch.run()
 
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.pnl_usd) == ("stop_loss", wallet(floor) - 10_000)
 
 
@@ -137,7 +137,7 @@ def test_a_limit_order_below_a_hundred_millionth_is_taken(floor: Floor) -> None:
 
 def test_numbers_of_more_digits_than_a_double_holds_are_read_as_the_venue_wrote_them(floor: Floor) -> None:
     price = "0.000000045671234567890123456"
-    assert floor.account.instrument("TINYUSDT").tick == Decimal("0.00000000001")
+    assert floor.account.fetch_instrument("TINYUSDT").tick == Decimal("0.00000000001")
     floor.misbehave({"kind": "edit", "path": "/ticker/24hr", "replace": {"lastPrice": price}})
 
-    assert floor.account.quote("TINYUSDT").last == Decimal(price)
+    assert floor.account.fetch_quote("TINYUSDT").last == Decimal(price)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from simulator.market.market import Market
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import flat_then_rising
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
@@ -21,7 +21,7 @@ NO_UNDO = {"kind": "status", "status": 400, "path": "/order", "method": "POST", 
            "body": '{"code": -2010, "msg": "New order is rejected."}'}  # fmt: skip
 
 
-class TwoSymbols(Exchange):
+class TwoSymbols(SimulatedVenue):
     """ETHUSDT is traded as well, at prices of its own that begin where those of BTCUSDT do."""
 
     def __init__(self, markets: Mapping[str, Market], *given: Any, **named: Any) -> None:
@@ -29,7 +29,7 @@ class TwoSymbols(Exchange):
 
 
 @pytest.fixture
-def make_exchange() -> type[Exchange]:
+def make_exchange() -> type[SimulatedVenue]:
     return TwoSymbols
 
 
@@ -243,9 +243,9 @@ def test_another_person_may_trade_a_symbol_that_rests(floor: Floor) -> None:
     floor.direct(refused_kinds=PROTECTIVE)
     assert end(floor.send(**STOP)) == "undone"
     other = floor.store.ensure_user("other@example.org")
-    seen = floor.store.portfolio(other, "aster", None, is_paper=False, symbol="BTCUSDT")
+    seen = floor.store.get_portfolio(other, "aster", None, is_paper=False, symbol="BTCUSDT")
     assert (seen.undone_in_symbol, seen.last_undone_at) == (0, None)
-    own = floor.store.portfolio(floor.user_id, "aster", None, is_paper=False, symbol="BTCUSDT")
+    own = floor.store.get_portfolio(floor.user_id, "aster", None, is_paper=False, symbol="BTCUSDT")
     assert (own.undone_in_symbol, own.last_undone_at is not None) == (1, True)
     assert own.last_undone_at is not None
     assert datetime.now(UTC) - own.last_undone_at < timedelta(minutes=5)

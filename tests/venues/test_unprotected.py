@@ -11,14 +11,14 @@ import requests
 
 from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build
 from webhook_server.background.lease import NAME
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.venue_registry import VenueRegistry
 
 PATIENCE_S = 120.0
 UNPROTECTED_S = 35.0  # the longest that something may be without protection for a reason that is over
@@ -43,7 +43,7 @@ def test_an_entry_whose_protection_is_refused_is_undone_at_the_venue_and_in_the_
     assert "undone" in told["error"]
     assert floor.net() == 0
     assert floor.waiting() == []
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["unprotected"]
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["unprotected"]
     assert floor.metric("entries_undone_total") == 1
     floor.check_books()
 
@@ -89,7 +89,7 @@ def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later
 ) -> None:
     floor.misbehave(fault | {"after": 1, "times": None})
     assert floor.send("a", **STOP)["status"] == 503
-    assert floor.store.unfinished_requests()[0].status == "filled"
+    assert floor.store.list_unfinished_requests()[0].status == "filled"
     floor.misbehave()
     deadline = time.monotonic() + PATIENCE_S
     while (told := floor.send("a", **STOP))["status"] == 503:  # as long as the venue wanted to be left alone
@@ -102,7 +102,7 @@ def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later
 
 def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: Floor) -> None:
     floor.send("a", **STOP, take_profit_percent=4)
-    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
+    floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
     floor.server.watch.run()
     assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.metric("protection_restored_total") == 1
@@ -121,7 +121,7 @@ def test_what_is_gone_at_the_venue_is_not_protected_again(floor: Floor) -> None:
     floor.send("a", **STOP)
     account = floor.exchange.account(*floor.exchange._accounts)
     account.holding("BTCUSDT").amount = Decimal(0)  # and no trade of it is in the record
-    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
+    floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
     floor.server.watch.run()
     assert floor.waiting() == []
     (difference,) = floor.server.reconciliation.run()
@@ -133,8 +133,8 @@ def test_what_is_gone_at_the_venue_is_not_protected_again(floor: Floor) -> None:
 
 def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     floor.send("a", **STOP)
-    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
-    venues = VenuesOf(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
+    floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
+    venues = VenueRegistry(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
     server = build(Settings(), floor.store, venues, SystemClock(), owner="this one")
     assert floor.store.hold_lease(NAME, "this one", 600)
     floor.store.release_lease(NAME, "this one")
@@ -149,7 +149,7 @@ def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
 def test_a_venue_that_is_away_is_asked_once_and_what_is_known_stays_known(floor: Floor) -> None:
     for _ in range(2):
         floor.send(strategy_id=floor.strategy(), **STOP)
-    floor.account.cancel("BTCUSDT", floor.waiting()[0].client_order_id or "")
+    floor.account.cancel_order("BTCUSDT", floor.waiting()[0].client_order_id or "")
     floor.direct(refused_kinds=PROTECTIVE)
     floor.server.watch.run()
     assert floor.metric("unprotected_positions") == 1
@@ -193,7 +193,7 @@ def test_a_stop_that_fired_unseen_is_booked_before_the_position_is_added_to(floo
     told = floor.send("b", **STOP)
     assert told["action"] == "opened"
     assert told["closed"]["quantity"] > 0
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
     (order,) = floor.waiting()
     assert (order.client_order_id, order.quantity) == (floor.order_id("b", "l"), floor.net())
@@ -203,13 +203,13 @@ def test_a_stop_that_fired_unseen_is_booked_before_the_position_is_added_to(floo
 SECOND = 2
 
 
-class Ambush(Exchange):
+class Ambush(SimulatedVenue):
     """The price falls by 5 % right after the second entry."""
 
     entries = 0
 
-    def place(self, user: str, given: Any) -> Order:
-        order = super().place(user, given)
+    def place_order(self, user: str, params: Any) -> Order:
+        order = super().place_order(user, params)
         self.entries += (order.client_order_id or "").startswith("so-")
         if self.entries == SECOND:
             self.entries += 1
@@ -219,14 +219,14 @@ class Ambush(Exchange):
 
 class TestWhileItIsAddedTo:
     @pytest.fixture
-    def make_exchange(self) -> type[Exchange]:
+    def make_exchange(self) -> type[SimulatedVenue]:
         return Ambush
 
     def test_a_stop_that_fires_is_booked_and_what_is_left_is_protected(self, floor: Floor) -> None:
         floor.send("a", **STOP)
         told = floor.send("b", stop_loss_percent=20)
         assert told["action"] == "opened"
-        assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
+        assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
         (order,) = floor.waiting()
         assert (order.client_order_id, order.quantity) == (floor.order_id("b", "l"), floor.net())
         floor.check_books()
@@ -236,7 +236,7 @@ class TestWhileItIsAddedTo:
         assert floor.send("b")["success"] is False
         floor.server.watch.run()
         assert floor.waiting() == []
-        assert {trade.exit_reason for trade in floor.store.trades()} == {"stop_loss", "unprotected"}
+        assert {trade.exit_reason for trade in floor.store.list_trades()} == {"stop_loss", "unprotected"}
         assert floor.net() == 0
         floor.check_books()
 
@@ -255,14 +255,14 @@ def test_an_exit_that_was_refused_is_made_soon_after_what_it_was_refused_for_is_
     assert floor.venues is not None
     ahead = [timedelta(0)]
     server = build(floor.settings, floor.store, floor.venues, Ahead(ahead))
-    floor.account.positions()
+    floor.account.fetch_positions()
     by_hand(floor, "SELL", Decimal("0.020"))
     floor.send("a", **STOP)
     floor.direct(symbol="BTCUSDT", jump_percent=-5)
-    server.marks.round()
+    server.marks.run_once()
     assert floor.booked() == Decimal("0.009")
     by_hand(floor, "BUY", Decimal("0.020"))
     ahead.append(timedelta(seconds=UNPROTECTED_S))
-    server.marks.round()
+    server.marks.run_once()
     server.workers.shutdown()
     assert floor.booked() == floor.net() == 0

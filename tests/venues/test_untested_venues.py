@@ -8,7 +8,7 @@ import pytest
 
 from engine.platform.errors import BadConfiguration
 from engine.venues import verified_venues
-from engine.venues.verified_venues import check_live
+from engine.venues.verified_venues import check_live_trading
 from tests.support.simulated import BINANCE, VENUES, Simulated
 from tests.venues.conftest import Floor
 
@@ -28,7 +28,7 @@ def held(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[st
 
     def enter(name: str, **fields: Any) -> dict[str, Any]:
         with monkeypatch.context() as earlier:
-            earlier.setattr(verified_venues, "LIVE", {NAME: ""})
+            earlier.setattr(verified_venues, "VERIFIED", {NAME: ""})
             return floor.send(name, **fields)
 
     return enter
@@ -44,7 +44,7 @@ def test_an_entry_is_refused_with_a_sentence_and_nothing_is_sent(floor: Floor) -
 
 def test_what_is_held_there_is_protected_and_closed(floor: Floor, held: Callable[..., dict[str, Any]]) -> None:
     assert held("a", **STOP)["action"] == "opened"
-    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
+    floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
     floor.server.watch.run()
     assert [order.client_order_id for order in floor.waiting()] == [floor.order_id("a", "l")]
     assert floor.send("b", action="sell", **STOP)["status"] == 400
@@ -64,9 +64,9 @@ def test_an_entry_that_was_sent_before_is_still_found_and_booked(
 
 
 def test_every_venue_of_the_contract_suite_is_live_and_no_other_is() -> None:
-    assert set(verified_venues.LIVE) == set(VENUES)
+    assert set(verified_venues.VERIFIED) == set(VENUES)
     for name in VENUES:
-        check_live(name)
+        check_live_trading(name)
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_every_venue_of_the_contract_suite_is_live_and_no_other_is() -> None:
 )
 def test_the_sentence_says_what_to_do(name: str, told: str) -> None:
     with pytest.raises(BadConfiguration, match=told.replace("?", r"\?")):
-        check_live(name)
+        check_live_trading(name)

@@ -10,7 +10,7 @@ import pytest
 from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
 from simulator.venue.trading_account import Order
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -21,14 +21,14 @@ def names(floor: Floor) -> set[str | None]:
 
 
 def held_at(floor: Floor) -> tuple[Decimal | None, Decimal | None]:
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     return position.stop_loss_price, position.take_profit_price
 
 
 def test_a_stop_that_is_refused_does_not_keep_the_target_from_its_place(floor: Floor) -> None:
     floor.send("a", **STOP, take_profit_percent=4)
     for order in floor.waiting():
-        floor.account.cancel("BTCUSDT", order.client_order_id or "")
+        floor.account.cancel_order("BTCUSDT", order.client_order_id or "")
     floor.direct(refused_kinds=["STOP_MARKET"])
     floor.server.watch.run()
     assert names(floor) == {floor.order_id("a", "t")}
@@ -49,21 +49,21 @@ def test_an_order_that_the_books_do_not_know_is_noted_before_it_is_placed(floor:
     floor.check_books()
 
 
-class FallsAsItIsCancelled(Exchange):
+class FallsAsItIsCancelled(SimulatedVenue):
     """The price reaches the stop while somebody is about to cancel it."""
 
     is_armed = threading.Event()
 
-    def cancel(self, user: str, given: Mapping[str, str]) -> Order:
+    def cancel_order(self, user: str, params: Mapping[str, str]) -> Order:
         if self.is_armed.is_set():
             self.is_armed.clear()
             self.markets["BTCUSDT"].jump(self.clock.now_ms(), -5)
-        return super().cancel(user, given)
+        return super().cancel_order(user, params)
 
 
 class TestAStopForLessThanIsHeld:
     @pytest.fixture
-    def make_exchange(self) -> type[Exchange]:
+    def make_exchange(self) -> type[SimulatedVenue]:
         return FallsAsItIsCancelled
 
     def test_that_fires_while_it_is_replaced_is_booked_and_only_the_rest_is_protected(self, floor: Floor) -> None:
@@ -72,7 +72,7 @@ class TestAStopForLessThanIsHeld:
         order.quantity -= Decimal("0.003")
         FallsAsItIsCancelled.is_armed.set()
         floor.server.watch.run()
-        (trade,) = floor.store.trades()
+        (trade,) = floor.store.list_trades()
         assert (trade.exit_reason, trade.quantity) == ("stop_loss", order.quantity)
         assert floor.net() == floor.booked()
         floor.check_books()
@@ -113,8 +113,8 @@ def test_what_an_exit_books_while_the_watch_looks_is_not_protected_any_more(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     floor.send("a", **STOP)
-    floor.account.cancel("BTCUSDT", floor.order_id("a", "l"))
-    unfinished = type(floor.store).unfinished_requests
+    floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
+    unfinished = type(floor.store).list_unfinished_requests
     smaller = iter([Decimal("0.004")])
 
     def meanwhile(store: Store) -> tuple[UnfinishedRequest, ...]:
@@ -122,7 +122,7 @@ def test_what_an_exit_books_while_the_watch_looks_is_not_protected_any_more(
             floor.sql("update positions set quantity = %s", quantity)
         return unfinished(store)
 
-    monkeypatch.setattr(type(floor.store), "unfinished_requests", meanwhile)
+    monkeypatch.setattr(type(floor.store), "list_unfinished_requests", meanwhile)
     floor.server.watch.run()
     assert [order.quantity for order in floor.waiting()] == [Decimal("0.004")]
 
@@ -131,9 +131,9 @@ def test_a_stop_that_closed_more_than_the_books_hold_ends_its_position(floor: Fl
     floor.send("a", **STOP)
     floor.sql("update positions set quantity = 0.004")
     floor.direct(symbol="BTCUSDT", jump_percent=-5)
-    floor.account.positions()
+    floor.account.fetch_positions()
     floor.server.watch.run()
-    assert floor.store.open_positions() == ()
-    assert floor.store.unfinished_requests() == ()
+    assert floor.store.list_open_positions() == ()
+    assert floor.store.list_unfinished_requests() == ()
     ((reason, quantity),) = floor.sql("select exit_reason, quantity from trades")
     assert (reason, quantity) == ("stop_loss", Decimal("0.004"))

@@ -21,10 +21,10 @@ from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import dsn
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.embedded.embedded_postgres import build_dsn
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
-from engine.venues.venue import client_order_id
+from engine.venues.venue import build_client_order_id
 from tests.support.sql import Sql, as_owner
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import Patience, Server, build
@@ -60,7 +60,7 @@ class Sender:
 
     def order_id(self, name: str, leg: str) -> str:
         """The client order id of a leg of the signal `name`."""
-        return client_order_id(uuid.uuid5(self.user_id, name), leg)
+        return build_client_order_id(uuid.uuid5(self.user_id, name), leg)
 
     def signed(self, body: str, name: str, at: datetime | None = None, key: str | None = None) -> dict[str, str]:
         at = at or datetime.now(UTC)
@@ -86,14 +86,14 @@ class Site:
 
     def user(self, email: str | None = None) -> Sender:
         user_id = self.store.ensure_user(email or f"{uuid.uuid4().hex}@example.com")
-        secret = new_webhook_secret()
+        secret = generate_webhook_secret()
         self.store.set_webhook_secret(user_id, secret)
         return Sender(self.url, user_id, secret)
 
     def strategy(self, **fields: Any) -> UUID:
         """A running one whose entry rules restrict nothing; None in `fields` leaves a rule to the profile."""
         row = {"user_id": self.sender.user_id, "name": uuid.uuid4().hex, "status": StrategyStatus.RUNNING}
-        return self.store.create_strategy(NewStrategy.of(row | UNRESTRICTED.model_dump() | fields)).id
+        return self.store.create_strategy(NewStrategy.from_input(row | UNRESTRICTED.model_dump() | fields)).id
 
     def limits(self, **columns: Any) -> None:
         """Sets columns of the sender's risk limits on aster."""
@@ -131,9 +131,9 @@ def until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
 @pytest.fixture(scope="package")
 def shared_database(postgres_home: Path) -> Iterator[str]:
     """DSN of one migrated database for all tests here; `store` empties it before each."""
-    with psycopg.connect(dsn(postgres_home, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute("create database webhook_tests template migrated")
-        yield dsn(postgres_home, "webhook_tests")
+        yield build_dsn(postgres_home, "webhook_tests")
         connection.execute("drop database webhook_tests with (force)")
 
 

@@ -8,15 +8,15 @@ from uuid import UUID
 from engine.domain.positions import Position, Side
 from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.webhook_rows import Portfolio, PortfolioStrategy, TradeSettings
-from webhook_server.intake.schemas import Order
+from engine.store.webhook_rows import Portfolio, PortfolioStrategy, RiskSettings
+from webhook_server.intake.schemas import WebhookSignal
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
 USER = UUID("00000000-0000-4000-8000-000000000001")
 STRATEGY = UUID("00000000-0000-4000-8000-000000000002")
 
 
-def order(**fields: Any) -> Order:
+def order(**fields: Any) -> WebhookSignal:
     """BUY 1,000 USD of BTCUSDT for STRATEGY."""
     given = {
         "exchange": "aster",
@@ -25,11 +25,11 @@ def order(**fields: Any) -> Order:
         "position_size_usd": 1000,
         "strategy_id": STRATEGY,
     }
-    return Order.model_validate(given | fields)
+    return WebhookSignal.model_validate(given | fields)
 
 
-def settings(**fields: Any) -> TradeSettings:
-    return TradeSettings.model_validate({"kill_switch": False, "allow_weekends": True} | fields)
+def settings(**fields: Any) -> RiskSettings:
+    return RiskSettings.model_validate({"kill_switch": False, "allow_weekends": True} | fields)
 
 
 def strategy(**fields: Any) -> PortfolioStrategy:

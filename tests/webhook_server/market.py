@@ -8,17 +8,17 @@ from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
 from engine.domain.positions import MarginMode, Side
 from engine.platform.errors import BadConfiguration, CredentialsRefused, UpstreamUnavailable
 from engine.venues.account_record import AccountTrade, ForcedOrder, Income
-from engine.venues.account_setup import AccountState
-from engine.venues.market_data.client import Feed
+from engine.venues.account_setup import AccountSetup
+from engine.venues.market_data.client import CandleSeries
 from engine.venues.market_data.funding import FundingRate, FundingState
 from engine.venues.order_book import Level, MarkPrice, OrderBook
 from engine.venues.paper import PaperVenue
 from engine.venues.venue import (
     BOOK_LEVELS,
-    Account,
     Balance,
     Credentials,
     Instrument,
+    LiveVenue,
     OpenOrder,
     OrderKind,
     OrderRequest,
@@ -48,7 +48,7 @@ class Market:
     asked: threading.Event = field(default_factory=threading.Event)
     book: dict[str, object] = field(default_factory=dict)  # what entries are shown otherwise
 
-    def quote(self, symbol: str) -> Quote:
+    def fetch_quote(self, symbol: str) -> Quote:
         self.asked.set()
         if self.gate is not None and not self.gate.wait(30):
             raise AssertionError("the gate never opened")
@@ -57,33 +57,33 @@ class Market:
         price = self._price(symbol)
         return Quote(bid=price - TICK, ask=price + TICK, last=price, at_ms=1_700_000_000_000)
 
-    def ticker(self, symbol: str) -> Ticker:
-        quote = self.quote(symbol)
+    def fetch_ticker(self, symbol: str) -> Ticker:
+        quote = self.fetch_quote(symbol)
         return Ticker(last=quote.last, bid=None, ask=None, change_24h_percent=None, at_ms=quote.at_ms)
 
-    def order_book(self, symbol: str) -> OrderBook:
-        return self.entry_book(symbol)
+    def fetch_order_book(self, symbol: str) -> OrderBook:
+        return self.fetch_entry_book(symbol)
 
-    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:  # noqa: ARG002 - it has one on each side
+    def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:  # noqa: ARG002 - it has one on each side
         """One basis of quotes, with more than anybody orders."""
-        quote, much = self.quote(symbol), Decimal(10**9)
+        quote, much = self.fetch_quote(symbol), Decimal(10**9)
         bids, asks = (Level(quote.bid, much),), (Level(quote.ask, much),)
         told = {"at_ms": quote.at_ms, "clock_ms": quote.at_ms, "mark": quote.last, "mark_ms": quote.at_ms}
         return OrderBook(bids=bids, asks=asks, **told).model_copy(update=self.book)
 
-    def instrument(self, symbol: str) -> Instrument:
+    def fetch_instrument(self, symbol: str) -> Instrument:
         self._price(symbol)
         return Instrument(symbol=symbol, tick=TICK, lot=LOT, min_notional=MIN_NOTIONAL, max_leverage=50)
 
-    def instrument_now(self, symbol: str) -> Instrument:
-        return self.instrument(symbol)
+    def refresh_instrument(self, symbol: str) -> Instrument:
+        return self.fetch_instrument(symbol)
 
-    def feed(self, symbol: str, interval: str = "1m", limit: int = 100) -> Feed:  # noqa: ARG002 - the protocol
+    def fetch_candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> CandleSeries:  # noqa: ARG002 - the protocol
         """It has no past."""
         self._price(symbol)
-        return Feed((), 1_700_000_000_000)
+        return CandleSeries((), 1_700_000_000_000)
 
-    def mark(self, symbol: str) -> MarkPrice:
+    def fetch_mark_price(self, symbol: str) -> MarkPrice:
         at_ms = 1_700_000_000_000
         return MarkPrice(price=self._price(symbol), at_ms=at_ms, clock_ms=at_ms)
 
@@ -111,31 +111,31 @@ class LiveAccount:
         self.triggered: dict[str, OrderResult] = {}
         self.protection_fails: Exception | None = None
 
-    def quote(self, symbol: str) -> Quote:
-        return self._market.quote(symbol)
+    def fetch_quote(self, symbol: str) -> Quote:
+        return self._market.fetch_quote(symbol)
 
-    def ticker(self, symbol: str) -> Ticker:
-        return self._market.ticker(symbol)
+    def fetch_ticker(self, symbol: str) -> Ticker:
+        return self._market.fetch_ticker(symbol)
 
-    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
-        return self._market.entry_book(symbol, levels)
+    def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
+        return self._market.fetch_entry_book(symbol, levels)
 
-    def order_book(self, symbol: str) -> OrderBook:
-        return self._market.order_book(symbol)
+    def fetch_order_book(self, symbol: str) -> OrderBook:
+        return self._market.fetch_order_book(symbol)
 
-    def instrument(self, symbol: str) -> Instrument:
-        return self._market.instrument(symbol)
+    def fetch_instrument(self, symbol: str) -> Instrument:
+        return self._market.fetch_instrument(symbol)
 
-    def instrument_now(self, symbol: str) -> Instrument:
-        return self._market.instrument_now(symbol)
+    def refresh_instrument(self, symbol: str) -> Instrument:
+        return self._market.refresh_instrument(symbol)
 
-    def margin_mode(self, symbol: str) -> MarginMode | None:  # noqa: ARG002 - the protocol's
+    def fetch_margin_mode(self, symbol: str) -> MarginMode | None:  # noqa: ARG002 - the protocol's
         return None
 
-    def prepare(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - the protocol's
+    def prepare_entry(self, entry: OrderRequest, *, is_flat: bool = False) -> bool:  # noqa: ARG002 - the protocol's
         return False
 
-    def market_order(self, order: OrderRequest) -> OrderResult:
+    def place_market_order(self, order: OrderRequest) -> OrderResult:
         failures: dict[str, Exception] = {
             "refuse": VenueRefused("Margin is insufficient. (-2019)"),
             "away": UpstreamUnavailable("venue", "no connection"),
@@ -160,13 +160,13 @@ class LiveAccount:
             raise OutcomeUnknown("503 after the order was accepted")
         return result
 
-    def limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
+    def place_limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
         price = self._market.prices[order.symbol]
         if (price > limit_price) if order.is_buy else (price < limit_price):
             raise VenueRefused("the market is beyond the limit price", "not_marketable")
-        return self.market_order(order)
+        return self.place_market_order(order)
 
-    def protect(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
+    def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
         """Whatever stands in the way of placing it; `protections` are those that wait, by client order id."""
         if self.protection_fails is not None:
             raise self.protection_fails
@@ -182,7 +182,7 @@ class LiveAccount:
             self.protections[name] = protection
         return tuple(self._waiting(name, OrderStatus.OPEN) for name in names)
 
-    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol
+    def cancel_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol
         if client_order_id in self.triggered:
             return self.triggered[client_order_id]
         if self.protections.pop(client_order_id, None) is None:
@@ -200,9 +200,9 @@ class LiveAccount:
             reduce_only=True,
             leverage=None,
         )
-        self.triggered[client_order_id] = self.market_order(order)
+        self.triggered[client_order_id] = self.place_market_order(order)
 
-    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
+    def fetch_positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
         """The net of all orders, by symbol."""
         nets: dict[str, Decimal] = {}
         for request in self.requests:
@@ -223,7 +223,7 @@ class LiveAccount:
             if net and symbol in {None, name}
         )
 
-    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+    def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
         return tuple(
             OpenOrder(
                 order_id=f"w-{name}",
@@ -241,13 +241,13 @@ class LiveAccount:
             if wanted.symbol == symbol
         )
 
-    def balance(self) -> Balance:
+    def fetch_balance(self) -> Balance:
         raise NotImplementedError
 
-    def state(self) -> AccountState:
-        return AccountState()
+    def fetch_setup(self) -> AccountSetup:
+        return AccountSetup()
 
-    def trades(
+    def fetch_trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
     ) -> tuple[AccountTrade, ...]:
         """One per order, in its turn."""
@@ -268,16 +268,16 @@ class LiveAccount:
             if asked[order.client_order_id].symbol == symbol and number > (after_id or 0)
         )
 
-    def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:  # noqa: ARG002 - the protocol's
+    def fetch_forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:  # noqa: ARG002 - the protocol's
         return ()
 
-    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
+    def fetch_income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:  # noqa: ARG002 - the protocol's
         return ()
 
-    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:  # noqa: ARG002 - the protocol's
+    def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:  # noqa: ARG002 - the protocol's
         return None
 
-    def client_order_id(self, symbol: str, order_id: str) -> str | None:  # noqa: ARG002 - the protocol's
+    def find_client_order_id(self, symbol: str, order_id: str) -> str | None:  # noqa: ARG002 - the protocol's
         return next((order.client_order_id for order in self.orders if order.order_id == order_id), None)
 
     def _waiting(self, name: str, status: OrderStatus) -> OrderResult:
@@ -286,7 +286,7 @@ class LiveAccount:
             order_id=f"w-{name}", client_order_id=name, status=status, price=zero, quantity=zero, fee_usd=zero, at_ms=0
         )
 
-    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
+    def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         if self.mood in {"lost", "silent"}:
             raise UpstreamUnavailable("venue", "no connection")
         named = (order for order in self.orders if order.client_order_id == client_order_id)
@@ -296,13 +296,13 @@ class LiveAccount:
 class NoFunding:
     """A venue that tells nothing of funding."""
 
-    def state(self, symbol: str) -> FundingState | None:  # noqa: ARG002 - the protocol's
+    def fetch_state(self, symbol: str) -> FundingState | None:  # noqa: ARG002 - the protocol's
         return None
 
-    def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:  # noqa: ARG002 - see above
+    def fetch_history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:  # noqa: ARG002 - see above
         return None
 
-    def price_at(self, symbol: str, at_ms: int) -> Decimal:
+    def fetch_price_at(self, symbol: str, at_ms: int) -> Decimal:
         raise UpstreamUnavailable("venue", f"no price of {symbol} at {at_ms}")
 
 
@@ -328,7 +328,7 @@ class Venues:
     def paper(self, exchange: str) -> Venue:
         return PaperVenue(self.quotes(exchange), Decimal("0.04"), Decimal("0.02"))
 
-    def live(self, exchange: str, credentials: Credentials) -> Account:
+    def live(self, exchange: str, credentials: Credentials) -> LiveVenue:
         assert exchange == "aster"
         assert credentials.private_key is not None
         return self.account

@@ -9,8 +9,8 @@ import pytest
 
 from engine.domain.errors import VenueRefused
 from engine.platform.errors import CredentialsRefused
-from engine.venues.account_setup import AccountState
-from engine.venues.venue import Account
+from engine.venues.account_setup import AccountSetup
+from engine.venues.venue import LiveVenue
 from webhook_server.reconciliation.account_checks import (
     FAULTY_FOR_S,
     GOOD_FOR_S,
@@ -19,9 +19,9 @@ from webhook_server.reconciliation.account_checks import (
     AccountFault,
 )
 
-GOOD = AccountState(hedge_mode=False)
-HEDGED = AccountState(hedge_mode=True)
-UNREAD = AccountState(unknown={"the balance": "gone"})
+GOOD = AccountSetup(hedge_mode=False)
+HEDGED = AccountSetup(hedge_mode=True)
+UNREAD = AccountSetup(unknown={"the balance": "gone"})
 
 
 @dataclass
@@ -42,11 +42,11 @@ class Time:
 class Looked:
     """An account that counts how often it was looked at."""
 
-    tells: AccountState = GOOD
+    tells: AccountSetup = GOOD
     times: int = 0
     gate: threading.Event = field(default_factory=threading.Event)
 
-    def state(self) -> AccountState:
+    def fetch_setup(self) -> AccountSetup:
         self.gate.wait(30)
         self.times += 1
         return self.tells
@@ -62,14 +62,14 @@ def checks(time: Time) -> AccountChecks:
     return AccountChecks(time)
 
 
-def account(tells: AccountState = GOOD) -> Any:
+def account(tells: AccountSetup = GOOD) -> Any:
     made = Looked(tells)
     made.gate.set()
     return made
 
 
 def enter(checks: AccountChecks, account: object, failure: Exception | None = None) -> None:
-    with checks.entering(cast("Account", account)):
+    with checks.entering(cast("LiveVenue", account)):
         if failure is not None:
             raise failure
 
@@ -78,7 +78,7 @@ def enter(checks: AccountChecks, account: object, failure: Exception | None = No
     ("tells", "kept_s"), [(GOOD, GOOD_FOR_S), (UNREAD, UNKNOWN_FOR_S), (HEDGED, FAULTY_FOR_S)], ids=["good", "?", "bad"]
 )
 def test_what_was_seen_is_believed_for_a_time(
-    checks: AccountChecks, time: Time, tells: AccountState, kept_s: float
+    checks: AccountChecks, time: Time, tells: AccountSetup, kept_s: float
 ) -> None:
     looked = account(tells)
     for _ in range(3):

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from uuid import UUID
 
-from webhook_server.admission.execution_slots import Admission, Limits, State, Ticket, Wakeup
+from webhook_server.admission.execution_slots import Admission, SlotLimits, Ticket, TicketState, Wakeup
 
-ONE_PLACE = Limits(of_one=1, entries=1, signals=1, waiting_of_one=9, waiting=9)
+ONE_PLACE = SlotLimits(per_user=1, entries=1, signals=1, waiting_per_user=9, waiting=9)
 USER = UUID(int=1)
 
 
@@ -33,7 +33,7 @@ def test_who_waits_gets_the_place_that_becomes_free() -> None:
         ticket, wait = made.waiting()
         made.admission.leave(made.holder)
         assert await wait
-        assert ticket.state is State.RUNNING
+        assert ticket.state is TicketState.RUNNING
 
     asyncio.run(scene())
 
@@ -85,7 +85,7 @@ def test_who_waits_too_long_is_over_and_leaves_the_queue() -> None:
         made = Scene(wait_s=0.0)
         ticket, wait = made.waiting()
         assert not await wait
-        assert (ticket.state, made.admission.waiting) == (State.OVER, 0)
+        assert (ticket.state, made.admission.waiting) == (TicketState.OVER, 0)
 
     asyncio.run(scene())
 
@@ -94,11 +94,13 @@ def test_nothing_waits_where_nothing_will_be_executed() -> None:
     async def scene() -> None:
         standby = Admission(ONE_PLACE, lambda: False)
         wakeup = Wakeup(asyncio.get_running_loop())
-        assert standby.enter(USER, wakeup, is_entry=True).state is State.RUNNING  # the database says what becomes of it
-        assert standby.enter(USER, wakeup, is_entry=True).state is State.OVER
+        assert (
+            standby.enter(USER, wakeup, is_entry=True).state is TicketState.RUNNING
+        )  # the database says what becomes of it
+        assert standby.enter(USER, wakeup, is_entry=True).state is TicketState.OVER
         made = Scene()
         made.admission.close()
-        assert made.waiting()[0].state is State.OVER
+        assert made.waiting()[0].state is TicketState.OVER
 
     asyncio.run(scene())
 

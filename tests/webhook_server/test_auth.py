@@ -10,7 +10,7 @@ import standardwebhooks.webhooks
 
 from engine.domain.signal import Signal
 from engine.outbox.delivery import judge, signed_headers
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.schema.demo_data import generate_webhook_secret
 from tests.webhook_server.conftest import Sender, Site
 
 
@@ -119,7 +119,7 @@ def signal_of(site: Site) -> Signal:
 
 
 def test_either_secret_signs_while_one_is_replaced(site: Site) -> None:
-    newer = new_webhook_secret()
+    newer = generate_webhook_secret()
     site.sql(
         "insert into bot_credentials (user_id, exchange, environment, webhook_secret)"
         " values (%s, 'webhook', 'next', %s)",
@@ -150,7 +150,7 @@ def test_a_signed_body_must_claim_its_user(site: Site) -> None:
 
 def test_a_secret_needs_no_user_on_the_open_route(site: Site) -> None:
     assert site.sender.post(user_id=None).status_code == 200
-    (position,) = site.store.open_positions()
+    (position,) = site.store.list_open_positions()
     assert position.user_id == site.sender.user_id
 
 
@@ -171,4 +171,4 @@ def test_a_replayed_request_has_no_second_effect(site: Site) -> None:
     first = post(site.sender, body, headers)
     again = post(site.sender, body, headers)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1

@@ -19,7 +19,7 @@ def test_a_repeated_signal_is_answered_with_the_first_answer(site: Site) -> None
     site.move("BTCUSDT", "30000")
     again = site.sender.post(signal_id="a")
     assert (again.status_code, again.json()) == (first.status_code, first.json())
-    (position,) = site.store.open_positions()
+    (position,) = site.store.list_open_positions()
     assert position.quantity == Decimal("0.039")
 
 
@@ -38,7 +38,7 @@ def test_every_end_is_remembered(site: Site, fields: dict[str, Any]) -> None:
     first = site.sender.post(signal_id="a", **fields)
     again = site.sender.post(signal_id="a", **fields)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
-    assert site.store.unfinished_requests() == ()
+    assert site.store.list_unfinished_requests() == ()
 
 
 def test_the_same_id_with_another_body_is_a_conflict(site: Site) -> None:
@@ -47,13 +47,13 @@ def test_the_same_id_with_another_body_is_a_conflict(site: Site) -> None:
     assert answer.status_code == 409
     assert (answer.json()["success"], answer.json()["error"]) == (False, "Conflict")
     assert "signal_id a was used before" in answer.json()["message"]
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1
 
 
 def test_ids_belong_to_their_user(site: Site) -> None:
     site.sender.post(signal_id="a")
     assert site.user().post(signal_id="a").json()["action"] == "opened"
-    assert len(site.store.open_positions()) == 2
+    assert len(site.store.list_open_positions()) == 2
 
 
 def test_the_header_alone_names_a_signal_as_well_as_the_body_does(site: Site) -> None:
@@ -66,7 +66,7 @@ def test_the_header_alone_names_a_signal_as_well_as_the_body_does(site: Site) ->
     assert (first.status_code, first.json()["signal_id"]) == (200, "a")
     assert send().json() == first.json()
     assert send(position_size_usd=999).status_code == 409
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1
 
 
 def test_header_and_body_must_agree_on_the_id(site: Site) -> None:
@@ -122,7 +122,7 @@ def test_a_venue_that_is_away_leaves_the_signal_open_for_a_retry(site: Site) -> 
     answer = site.sender.post(signal_id="a")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
     assert answer.json()["success"] is False
-    assert site.store.unfinished_requests() == ()
+    assert site.store.list_unfinished_requests() == ()
     site.market.away = None
     assert site.sender.post(signal_id="a").json()["action"] == "opened"
 
@@ -151,7 +151,7 @@ def test_fifty_senders_at_once_lose_nothing(site: Site) -> None:
     assert [answer["action"] for answer in answers] == ["opened"] * 100
     assert len({answer["order_id"] for answer in answers}) == 100
     assert site.sql("select count(*), count(distinct request_id) from fills") == [(100, 100)]
-    held = {position.user_id: position.quantity for position in site.store.open_positions()}
+    held = {position.user_id: position.quantity for position in site.store.list_open_positions()}
     assert held == {user.user_id: 20 * Decimal("0.039") for user in users}
 
 

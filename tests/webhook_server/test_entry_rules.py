@@ -28,13 +28,13 @@ def test_an_entry_of_the_engine_against_the_rules_is_refused(
     assert answer.status_code == 429
     assert answer.json()["data"] == {"limitType": "entry_rules", "current": current, "limit": limit}
     assert "stop" in answer.json()["message"]
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 def test_an_entry_of_the_engine_is_cut_to_its_share(site: Site) -> None:
     answer = site.sender.engine(strategy_id=bound(site), position_size_usd=900, stop_loss_percent=2)
     assert answer.json()["action"] == "opened"
-    (held,) = site.store.open_positions()
+    (held,) = site.store.list_open_positions()
     assert 200 < held.position_size_usd <= 250  # in whole lots
 
 
@@ -43,7 +43,7 @@ def test_the_engine_adds_to_a_winner_only(site: Site, price: str, status: int) -
     strategy = bound(site, "balanced")
     site.sender.engine(strategy_id=strategy, position_size_usd=100, stop_loss_percent=9)
     site.move("BTCUSDT", price)
-    site.server.marks.round()
+    site.server.marks.run_once()
     answer = site.sender.engine(strategy_id=strategy, position_size_usd=100, stop_loss_percent=9)
     assert answer.status_code == status, answer.text
     assert len(site.sql("select 1 from fills")) == (2 if status == 200 else 1)
@@ -64,7 +64,7 @@ def test_a_person_is_not_bound_by_them(site: Site) -> None:
     strategy = bound(site)
     for _ in range(2):
         assert site.sender.post(strategy_id=strategy, position_size_usd=400).json()["action"] == "opened"
-    (held,) = site.store.open_positions()
+    (held,) = site.store.list_open_positions()
     assert 700 < held.position_size_usd <= 800
 
 
@@ -74,7 +74,7 @@ def test_a_reversal_against_the_rules_closes_and_does_not_open(site: Site) -> No
     body = site.sender.engine(strategy_id=strategy, action="SELL", position_size_usd=100).json()
     assert (body["success"], body["action"]) == (True, "closed")
     assert body["entryRefused"]["data"]["limitType"] == "entry_rules"
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 def test_no_rule_blocks_an_exit(site: Site) -> None:

@@ -42,7 +42,7 @@ def test_blanks_and_parts_of_a_flat_position_stop_no_exit(site: Site, fields: di
     site.sender.post()
     answer = site.sender.post(**{"action": "CLOSE", "position_size_usd": None} | fields)
     assert (answer.status_code, answer.json().get("action")) == (200, "closed"), answer.text
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 @pytest.mark.parametrize("more", ['"size":1,"size":2', '"comment":{"a":1,"a":2}', '"price":1,"price":1'])
@@ -102,7 +102,7 @@ def test_an_exit_that_waits_for_a_place_is_made_though_its_sender_hangs_up(site:
             requests.post(f"{site.url}/webhook", json=site.sender.body(action="CLOSE", strategy_id=strategy), timeout=1)
         site.market.gate.set()
         assert {each.result().status_code for each in hanging} == {200}
-    until(lambda: site.store.open_positions() == ())
+    until(lambda: site.store.list_open_positions() == ())
 
 
 @pytest.mark.parametrize("symbol", ["BTC_USDT", "PF_XBTUSD"])
@@ -111,4 +111,4 @@ def test_what_is_held_under_the_markets_own_name_is_closed_by_it(site: Site, sym
     site.market.prices[symbol] = site.market.prices["BTCUSDT"]
     site.sql("update positions set symbol = %s", symbol)
     assert site.sender.post(action="CLOSE", symbol=symbol).json()["action"] == "closed"
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()

@@ -18,7 +18,7 @@ def test_a_symbol_that_the_exchange_does_not_list_is_no_exit(site: Site, symbol:
     site.sender.post()
     answer = site.sender.post(action="CLOSE", symbol=symbol)
     assert (answer.status_code, answer.json()["field"]) == (400, "symbol")
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1
 
 
 def test_a_strategy_that_does_not_exist_closes_nothing(site: Site) -> None:

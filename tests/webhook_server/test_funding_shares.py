@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.domain.decimals import total
 from engine.domain.positions import Side
-from engine.store.funding import FundingFacts, HeldNow, OwnFill
+from engine.store.funding import CurrentPosition, FundingFacts, PositionFill
 from engine.venues.market_data.funding import FundingState
 from webhook_server.background.funding_allocation import HOUR_MS, Division, divided
 from webhook_server.background.funding_schedule import LAST_ROUND, SWEEP_EVERY_S, Calendar, Found, Looks
@@ -21,8 +21,8 @@ A, B = UUID(int=1), UUID(int=2)
 USD = Decimal("-1.23456789")
 
 
-def fill(position: UUID, at_ms: int, quantity: str, *, closes: bool = False, side: Side = Side.LONG) -> OwnFill:
-    return OwnFill(
+def fill(position: UUID, at_ms: int, quantity: str, *, closes: bool = False, side: Side = Side.LONG) -> PositionFill:
+    return PositionFill(
         fill_id=at_ms,
         position_id=position,
         trade_id=uuid4() if closes else None,
@@ -33,14 +33,16 @@ def fill(position: UUID, at_ms: int, quantity: str, *, closes: bool = False, sid
     )
 
 
-def facts(*fills: OwnFill, others: str = "0", held: Sequence[HeldNow] | None = None) -> FundingFacts:
+def facts(*fills: PositionFill, others: str = "0", held: Sequence[CurrentPosition] | None = None) -> FundingFacts:
     """The books after `fills`; what is left of each position is held."""
     sizes: dict[UUID, tuple[Side, Decimal]] = {}
     for each in fills:
         size = sizes.get(each.position_id, (each.side, Decimal(0)))[1]
-        sizes[each.position_id] = (each.side, total((size, each.change)))
+        sizes[each.position_id] = (each.side, total((size, each.size_change)))
     left = tuple(
-        HeldNow(position_id=key, side=side, quantity=size, since_ms=0) for key, (side, size) in sizes.items() if size
+        CurrentPosition(position_id=key, side=side, quantity=size, since_ms=0)
+        for key, (side, size) in sizes.items()
+        if size
     )
     return FundingFacts(
         held=left if held is None else tuple(held),
@@ -105,7 +107,7 @@ def test_what_was_closed_since_bears_its_part_and_the_rest_is_the_whole_less_tha
 
 
 def test_a_position_of_before_fills_were_kept_bears_its_part_too() -> None:
-    held = HeldNow(position_id=A, side=Side.SHORT, quantity=Decimal(2), since_ms=HOUR - 1)
+    held = CurrentPosition(position_id=A, side=Side.SHORT, quantity=Decimal(2), since_ms=HOUR - 1)
     assert by_position(divided(USD, HOUR, facts(held=[held]))) == {A: USD}
     assert divided(USD, HOUR - HOUR_MS, facts(held=[held])).shares == ()
 
@@ -119,7 +121,7 @@ moves = st.lists(
 def test_over_a_year_the_parts_of_every_payment_are_the_payment(
     steps: list[tuple[UUID, int, int, int]], hours: list[int], others: int
 ) -> None:
-    fills: list[OwnFill] = []
+    fills: list[PositionFill] = []
     now_ms, held = HOUR, {A: Decimal(0), B: Decimal(0)}
     for position, minutes, percent, lots in steps:
         now_ms += minutes * 60_000 + 1

@@ -75,13 +75,13 @@ class Year:
     def price(self) -> Decimal:
         return TICK * self.dice.randint(200_000, 700_000)
 
-    def income(self, _: object, since_ms: int, kind: str) -> tuple[Income, ...]:
+    def fetch_income(self, _: object, since_ms: int, kind: str) -> tuple[Income, ...]:
         return tuple(each for each in self.paid if since_ms <= each.at_ms <= self.now_ms - self.late_ms and kind)
 
-    def state(self, _: str) -> FundingState:
+    def fetch_state(self, _: str) -> FundingState:
         return FundingState(rate=None, next_ms=self.now_ms - self.now_ms % HOUR_MS + HOUR_MS, at_ms=self.now_ms)
 
-    def history(self, _: str, since_ms: int) -> tuple[FundingRate, ...]:
+    def fetch_history(self, _: str, since_ms: int) -> tuple[FundingRate, ...]:
         return tuple(each for each in self.rates if each.at_ms >= since_ms)
 
 
@@ -94,7 +94,7 @@ class Books:
         store.put_credentials(self.user_id, "aster", aster_keys())
         self.strategies = [
             store.create_strategy(
-                NewStrategy.of({"user_id": self.user_id, "name": uuid4().hex, "exchange": "aster"})
+                NewStrategy.from_input({"user_id": self.user_id, "name": uuid4().hex, "exchange": "aster"})
             ).id
             for _ in range(2)
         ]
@@ -215,4 +215,4 @@ def test_a_year_of_funding_is_in_the_books_to_the_last_digit(store: Store, sql: 
         assert earned[0] == books.cash[is_paper] + earned[1]
         realized = sql("select sum(realized_pnl_usd) from strategy_ledger where is_paper = %s", is_paper)
         assert realized == [(earned[0],)]
-    assert store.open_positions() == ()
+    assert store.list_open_positions() == ()

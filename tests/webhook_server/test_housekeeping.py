@@ -25,10 +25,10 @@ class Hanging(LiveAccount):
         self.gate = threading.Event()
         self.questions = 0
 
-    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+    def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
         self.questions += 1
         assert self.gate.wait(60)
-        return super().orders_open(symbol)
+        return super().fetch_open_orders(symbol)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def ended(server: Server) -> None:
 
 def marked_at(site: Site, price: str) -> Callable[[], bool]:
     site.move("BTCUSDT", price)
-    return lambda: any(str(each.current_price).startswith(price) for each in site.store.open_positions())
+    return lambda: any(str(each.current_price).startswith(price) for each in site.store.list_open_positions())
 
 
 @pytest.mark.usefixtures("started")

@@ -13,10 +13,10 @@ from engine.platform.http.service import HttpService
 from tests.webhook_server.conftest import Site
 from webhook_server.clock import SystemClock
 from webhook_server.http.health import Health
-from webhook_server.http.routes import LIVE, Doors, router
+from webhook_server.http.routes import LIVE_PATH, RouteHandlers, build_router
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
-from webhook_server.intake.schemas import Order, parse
+from webhook_server.intake.schemas import WebhookSignal, parse_signal
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_only_one_json_object_is_a_body(raw: bytes) -> None:
 )
 def test_a_field_that_is_there_twice_is_refused_by_name(raw: bytes, where: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(open_envelope(raw, {}).body, Order)
+        parse_signal(open_envelope(raw, {}).body, WebhookSignal)
     assert where in refusal.value.fields
 
 
@@ -102,8 +102,10 @@ def impatient(site: Site) -> Iterator[HttpService]:
     server = site.server
     health = Health(site.store, SystemClock(), server.metrics, lambda: True)
     app = FastAPI()
-    app.include_router(router(Doors(server.reception, site.store, health, server.metrics, server.workers, body_s=0.2)))
-    http = HttpService(app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", LIVE, headers_s=3.0)
+    app.include_router(
+        build_router(RouteHandlers(server.reception, site.store, health, server.metrics, server.workers, body_s=0.2))
+    )
+    http = HttpService(app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", LIVE_PATH, headers_s=3.0)
     http.start()
     yield http
     http.stop(5)

@@ -12,7 +12,7 @@ from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
-from webhook_server.admission.user_rate_limiter import Pace
+from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.app import PLACES, Server, build
 from webhook_server.background.lease import NAME, Lease, owner_of
 from webhook_server.clock import SystemClock
@@ -61,8 +61,8 @@ def test_a_server_that_lost_the_lease_sends_no_order(site: Site, store: Store) -
     assert began.state == "new"
     store.release_lease(NAME, "one")
     assert store.hold_lease(NAME, "two", 60)
-    assert not store.submit_request("one", "a", site.sender.user_id)
-    assert store.submit_request("two", "a", site.sender.user_id)
+    assert not store.mark_request_submitted("one", "a", site.sender.user_id)
+    assert store.mark_request_submitted("two", "a", site.sender.user_id)
     store.release_lease(NAME, "two")
 
 
@@ -92,12 +92,12 @@ def test_what_waits_for_a_place_is_sent_to_the_server_that_took_over(
     one = pair[0]
     lease_of(one).start()
     front[0].app = one.app
-    strategies = [str(site.strategy()) for _ in range(PLACES.of_one)]
+    strategies = [str(site.strategy()) for _ in range(PLACES.per_user)]
     site.market.gate = threading.Event()
     admission = one.reception.admission
-    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
+    with ThreadPoolExecutor(PLACES.per_user + 1) as senders:
         first = [senders.submit(site.sender.engine, strategy_id=strategy) for strategy in strategies]
-        until(lambda: admission.running == PLACES.of_one)
+        until(lambda: admission.running == PLACES.per_user)
         waits = senders.submit(site.sender.post)
         until(lambda: admission.waiting == 1)
         store.release_lease(NAME, "one")
@@ -106,7 +106,7 @@ def test_what_waits_for_a_place_is_sent_to_the_server_that_took_over(
         assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
         assert away.json()["error"] == "Another webhook server executes; this one stands by"
         site.market.gate.set()
-        assert [future.result().status_code for future in first] == [200] * PLACES.of_one
+        assert [future.result().status_code for future in first] == [200] * PLACES.per_user
     lease_of(one).stop()
 
 
@@ -143,12 +143,12 @@ def test_one_persons_flood_of_entries_is_slowed_and_says_when_to_come_again(
     slow.workers.shutdown()
 
 
-@pytest.mark.parametrize(("people", "entries"), [(1, PLACES.of_one), (3, PLACES.entries)])
+@pytest.mark.parametrize(("people", "entries"), [(1, PLACES.per_user), (3, PLACES.entries)])
 def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
     site: Site, people: int, entries: int
 ) -> None:
     senders = [site.sender, *(site.user() for _ in range(people - 1))]
-    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(PLACES.of_one)]
+    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(PLACES.per_user)]
     more = [(site.sender, str(site.strategy())) for _ in range(6)]
     site.market.gate = threading.Event()
     with ThreadPoolExecutor(len(strategies + more)) as threads:
@@ -164,25 +164,25 @@ def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
 
 
 def test_a_pace_gives_bursts_and_then_its_rate() -> None:
-    pace, somebody, now = Pace(10), uuid4(), 100.0
-    assert [pace.wait_s(somebody, now) for _ in range(20)] == [0.0] * 20
-    assert pace.wait_s(somebody, now) == pytest.approx(0.1)
-    assert pace.wait_s(somebody, now + 0.11) == 0
-    assert pace.wait_s(somebody, now + 0.11) > 0
-    assert pace.wait_s(uuid4(), now) == 0
+    pace, somebody, now = UserRateLimiter(10), uuid4(), 100.0
+    assert [pace.acquire(somebody, now) for _ in range(20)] == [0.0] * 20
+    assert pace.acquire(somebody, now) == pytest.approx(0.1)
+    assert pace.acquire(somebody, now + 0.11) == 0
+    assert pace.acquire(somebody, now + 0.11) > 0
+    assert pace.acquire(uuid4(), now) == 0
 
 
 def test_the_equity_of_every_book_is_a_series(site: Site, store: Store) -> None:
     strategy = site.strategy()
     site.sender.engine(strategy_id=str(strategy))
-    assert store.record_equity(0) == 1
-    assert store.record_equity(0) == 0  # nothing has moved
+    assert store.append_equity_points(0) == 1
+    assert store.append_equity_points(0) == 0  # nothing has moved
     site.move("BTCUSDT", "26000.0")
-    site.server.marks.round()
+    site.server.marks.run_once()
     site.sender.engine(strategy_id=str(strategy), action="CLOSE")
-    store.record_equity(0)
-    points = store.equity_series(strategy, is_paper=True)
+    store.append_equity_points(0)
+    points = store.list_equity_points(strategy, is_paper=True)
     assert len(points) >= 2
     assert points[0].equity_usd < points[-1].equity_usd
     assert points[-1].unrealized_pnl_usd == 0
-    assert store.equity_series(strategy, is_paper=True, limit=1) == points[-1:]
+    assert store.list_equity_points(strategy, is_paper=True, limit=1) == points[-1:]

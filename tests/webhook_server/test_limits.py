@@ -159,7 +159,7 @@ def test_a_strategy_beyond_its_drawdown_may_only_close(site: Site) -> None:
     strategy = str(site.strategy(capital_usd=1000, max_drawdown_percent=5, leverage_max=10))
     site.sender.engine(strategy_id=strategy)
     site.move("BTCUSDT", "23000.0")
-    site.server.marks.round()
+    site.server.marks.run_once()
     entry = site.sender.engine(strategy_id=strategy)
     assert (entry.status_code, entry.json()["data"]["limitType"]) == (429, "drawdown")
     assert site.sender.engine(strategy_id=strategy, action="CLOSE").json()["action"] == "closed"
@@ -173,7 +173,7 @@ def test_a_refused_reversal_closes_and_says_why_it_did_not_open(site: Site) -> N
     body = answer.json()
     assert (body["success"], body["action"]) == (True, "closed")
     assert body["entryRefused"]["data"]["limitType"] == "kill_switch"
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 def test_the_entry_of_a_reversal_that_the_venue_refuses_leaves_the_exit_booked(site: Site) -> None:
@@ -183,7 +183,7 @@ def test_the_entry_of_a_reversal_that_the_venue_refuses_leaves_the_exit_booked(s
     body = answer.json()
     assert (body["success"], body["action"]) == (False, "rejected")
     assert body["closed"]["quantity"] == 0.039
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
     assert site.sender.post(action="SELL", position_size_usd=1, signal_id="turn").json() == body
 
 
@@ -195,4 +195,4 @@ def test_entries_at_once_do_not_race_past_a_limit(site: Site) -> None:
     with ThreadPoolExecutor(12) as senders:
         answers = list(senders.map(lambda one: site.sender.engine(strategy_id=one).status_code, strategies))
     assert sorted(answers) == [200] * 3 + [429] * 9
-    assert len(site.store.open_positions()) == 3
+    assert len(site.store.list_open_positions()) == 3

@@ -32,7 +32,7 @@ def test_a_live_entry_goes_out_under_the_signals_own_order_id(live: Site) -> Non
     assert sent.client_order_id == live.sender.order_id("a", "o")
     assert (sent.is_buy, sent.reduce_only, sent.leverage) == (True, False, 3)
     assert sent.quantity * Decimal("25005.2") <= 1000
-    (position,) = live.store.open_positions()
+    (position,) = live.store.list_open_positions()
     assert (position.is_paper, position.quantity) == (False, sent.quantity)
 
 
@@ -45,7 +45,7 @@ def test_a_live_exit_is_reduce_only(live: Site) -> None:
         True,
         live.sender.order_id("b", "c"),
     )
-    assert live.store.open_positions() == ()
+    assert live.store.list_open_positions() == ()
 
 
 def test_a_short_whose_target_lies_below_nothing_is_refused_before_anything_is_sent(live: Site) -> None:
@@ -85,7 +85,7 @@ def test_an_exit_finds_the_live_position_of_a_strategy_that_went_to_paper(live: 
     live.sender.engine(strategy_id=str(strategy))
     live.sql("update ai_strategies set is_paper_trading = true")
     assert live.sender.engine(strategy_id=str(strategy), action="CLOSE").json()["paper"] is False
-    assert live.store.open_positions() == ()
+    assert live.store.list_open_positions() == ()
 
 
 def waiting(live: Site) -> dict[str, tuple[Any, ...]]:
@@ -100,7 +100,7 @@ def test_protection_waits_at_the_venue_from_the_entry_to_the_exit(live: Site) ->
     body = enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
     assert body["action"] == "opened"
     assert set(waiting(live)) == {live.sender.order_id("a", "l"), live.sender.order_id("a", "t")}
-    (position,) = live.store.open_positions()
+    (position,) = live.store.list_open_positions()
     assert (position.stop_loss_price, position.take_profit_price) == (Decimal(24_500), Decimal(26_000))
     assert live.request("a")[0] == "booked"
     assert live.sender.post(action="close", environment="production").json()["action"] == "closed"
@@ -112,9 +112,9 @@ def test_an_entry_whose_protection_cannot_be_placed_is_undone_and_that_is_said(l
     body = enter(live, "a", stop_loss_percent=2)
     assert (body["success"], body["action"]) == (False, "rejected")
     assert "undone" in str(body["error"])
-    assert live.account.positions() == ()
-    assert live.store.open_positions() == ()
-    assert [trade.exit_reason for trade in live.store.trades()] == ["unprotected"]
+    assert live.account.fetch_positions() == ()
+    assert live.store.list_open_positions() == ()
+    assert [trade.exit_reason for trade in live.store.list_trades()] == ["unprotected"]
     assert enter(live, "a", stop_loss_percent=2) == body
     assert len(live.account.orders) == 2
 
@@ -122,7 +122,7 @@ def test_an_entry_whose_protection_cannot_be_placed_is_undone_and_that_is_said(l
 def test_adding_to_a_protected_position_protects_all_of_it_at_the_old_prices(live: Site) -> None:
     enter(live, "a", stop_loss_percent=2, position_size_usd=500)
     enter(live, "b", position_size_usd=500)
-    (position,) = live.store.open_positions()
+    (position,) = live.store.list_open_positions()
     (only,) = waiting(live).values()
     assert set(waiting(live)) == {live.sender.order_id("b", "l")}
     assert only == (position.side, position.quantity, Decimal(24_500), None)
@@ -131,7 +131,7 @@ def test_adding_to_a_protected_position_protects_all_of_it_at_the_old_prices(liv
 def test_a_partial_exit_leaves_the_rest_protected(live: Site) -> None:
     enter(live, "a", stop_loss_percent=2)
     live.sender.post(action="close", environment="production", sell_percentage=50)
-    (position,) = live.store.open_positions()
+    (position,) = live.store.list_open_positions()
     (only,) = waiting(live).values()
     assert only[1] == position.quantity
 
@@ -148,11 +148,11 @@ def test_a_stop_that_the_venue_filled_is_booked_as_the_exit_and_nothing_is_sold_
     live.move("BTCUSDT", "24400.0")
     live.account.trigger(live.sender.order_id("a", "l"))
     live.server.watch.run()
-    (trade,) = live.store.trades()
+    (trade,) = live.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(24_400))
     assert len(live.account.orders) == 2
     assert waiting(live) == {}
-    assert live.store.open_positions() == ()
+    assert live.store.list_open_positions() == ()
 
 
 def test_two_strategies_on_opposite_sides_do_not_reduce_each_other(live: Site) -> None:
@@ -163,7 +163,7 @@ def test_two_strategies_on_opposite_sides_do_not_reduce_each_other(live: Site) -
     live.sender.post(strategy_id=str(seller), action="CLOSE", signal_id="d")
     # Of the first the account holds nothing, net of the other; the second is all that the account then holds.
     assert [order.reduce_only for order in live.account.requests] == [False, False, False, True]
-    assert live.account.positions() == ()
+    assert live.account.fetch_positions() == ()
 
 
 def test_an_exit_is_reduce_only_whoever_else_can_trade_the_symbol_on_the_account(live: Site) -> None:
@@ -201,7 +201,7 @@ def test_what_the_books_and_the_venue_disagree_about_is_reported_and_left_alone(
     (found,) = live.server.reconciliation.run()
     assert (found.symbol, found.booked, found.at_venue) == ("ETHUSDT", Decimal(0), Decimal(1))
     assert live.server.metrics.registry.get_sample_value("sparky_webhook_reconciliation_differences") == 1
-    assert len(live.store.open_positions()) == 1
+    assert len(live.store.list_open_positions()) == 1
     live.account.requests.pop()
     assert live.server.reconciliation.run() == ()
 
@@ -226,13 +226,13 @@ def test_an_order_whose_answer_was_lost_is_found_and_never_sent_again(live: Site
     lost = live.sender.post(environment="production", signal_id="a")
     assert lost.status_code == 503
     assert lost.headers["retry-after"]
-    assert live.store.open_positions() == ()
+    assert live.store.list_open_positions() == ()
     assert live.sender.post(environment="production", signal_id="a").status_code == 503
     live.account.mood = "fill"
     body = enter(live, "a")
     assert (body["action"], body["order_id"]) == ("opened", "1000")
     assert len(live.account.orders) == 1
-    assert len(live.store.open_positions()) == 1
+    assert len(live.store.list_open_positions()) == 1
 
 
 def test_a_found_order_is_booked_whatever_the_limits_say_by_now(live: Site) -> None:
@@ -257,9 +257,9 @@ def test_a_lost_reversal_is_finished_leg_by_leg(live: Site) -> None:
         live.sender.order_id("turn", "c"),
         live.sender.order_id("turn", "o"),
     ]
-    (position,) = live.store.open_positions()
+    (position,) = live.store.list_open_positions()
     assert position.side == "SHORT"
-    assert len(live.store.trades()) == 1
+    assert len(live.store.list_trades()) == 1
 
 
 def test_a_reversal_whose_exit_is_booked_is_finished_before_anything_else_is_done(live: Site) -> None:
@@ -272,7 +272,7 @@ def test_a_reversal_whose_exit_is_booked_is_finished_before_anything_else_is_don
         live.market.away = UpstreamUnavailable("venue", "no connection")
         live.market.gate.set()
         assert turning.result(60).status_code == 503
-    assert (live.request("turn")[0], live.store.open_positions()) == ("filled", ())
+    assert (live.request("turn")[0], live.store.list_open_positions()) == ("filled", ())
     assert live.sender.post(environment="production", signal_id="b").status_code == 503
     live.market.away = None
     body = live.sender.post(environment="production", signal_id="b").json()

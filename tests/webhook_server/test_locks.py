@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.webhook_server.conftest import until
-from webhook_server.locks import Busy, KeyedLocks
+from webhook_server.locks import KeyedLocks, LockTimeout
 
 
 def test_who_gives_a_turn_back_and_asks_again_stands_behind_who_waited() -> None:
@@ -22,7 +22,7 @@ def test_who_gives_a_turn_back_and_asks_again_stands_behind_who_waited() -> None
         with locks.hold("key", 30):
             waiting = threads.submit(wait_once)
             assert first_waits.wait(30)
-            until(lambda: locks.waiting("key") == 1)
+            until(lambda: locks.count_waiting("key") == 1)
         with locks.hold("key", 30):
             order.append("first again")
         waiting.result(30)
@@ -39,7 +39,7 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
     with ThreadPoolExecutor(20) as threads, locks.hold("key", 30):
         for number in range(20):
             threads.submit(take, number)
-            until(lambda wanted=number + 1: locks.waiting("key") == wanted)  # type: ignore[misc]
+            until(lambda wanted=number + 1: locks.count_waiting("key") == wanted)  # type: ignore[misc]
     assert order == list(range(20))
     assert len(locks) == 0
 
@@ -47,10 +47,10 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
 def test_who_waited_too_long_is_in_nobodys_way() -> None:
     locks = KeyedLocks()
     with locks.hold("key", 0):
-        with pytest.raises(Busy), locks.hold("key", 0.01):
+        with pytest.raises(LockTimeout), locks.hold("key", 0.01):
             pass
         with locks.hold("another key", 0):
-            assert locks.waiting("key") == 0
+            assert locks.count_waiting("key") == 0
     with locks.hold("key", 0):
         pass
     assert len(locks) == 0

@@ -48,7 +48,7 @@ def test_sixty_entries_of_one_person_for_as_many_strategies_are_all_made(site: S
     strategies = [str(site.strategy()) for _ in range(60)]
     answers = at_once([entry(site, strategy_id=strategy) for strategy in strategies])
     assert told(answers) == {(200, "opened")}
-    assert {str(each.strategy_id) for each in site.store.open_positions()} == set(strategies)
+    assert {str(each.strategy_id) for each in site.store.list_open_positions()} == set(strategies)
 
 
 def test_sixty_entries_of_one_strategy_are_all_made(site: Site) -> None:
@@ -65,7 +65,7 @@ def test_thirty_exits_of_one_person_are_all_made(site: Site) -> None:
         site.sender.engine(strategy_id=strategy)
     answers = at_once([entry(site, strategy_id=strategy, action="CLOSE") for strategy in strategies])
     assert told(answers) == {(200, "closed")}
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 def hanging(site: Site, senders: ThreadPoolExecutor, sender: Sender, entries: int) -> list[Future[requests.Response]]:
@@ -85,7 +85,7 @@ def test_thirty_exits_that_all_meet_before_the_first_is_made_are_all_made(site: 
     admission = site.server.reception.admission
     with ThreadPoolExecutor(30) as senders:
         exits = [senders.submit(site.sender.engine, strategy_id=each, action="CLOSE") for each in strategies]
-        until(lambda: (admission.running, admission.waiting) == (PLACES.of_one, 30 - PLACES.of_one))
+        until(lambda: (admission.running, admission.waiting) == (PLACES.per_user, 30 - PLACES.per_user))
         site.market.gate.set()
         assert told([each.result() for each in exits]) == {(200, "closed")}
     assert (admission.running, admission.waiting) == (0, 0)
@@ -94,8 +94,8 @@ def test_thirty_exits_that_all_meet_before_the_first_is_made_are_all_made(site: 
 def test_entries_that_wait_are_made_in_the_order_in_which_they_came(site: Site) -> None:
     site.market.gate = threading.Event()
     admission = site.server.reception.admission
-    with ThreadPoolExecutor(PLACES.of_one + 5) as senders:
-        first = hanging(site, senders, site.sender, PLACES.of_one)
+    with ThreadPoolExecutor(PLACES.per_user + 5) as senders:
+        first = hanging(site, senders, site.sender, PLACES.per_user)
         strategy = str(site.strategy(max_position_usd=1_000_000))
         for number in range(5):
             senders.submit(site.sender.engine, strategy_id=strategy, signal_id=f"w{number}", position_size_usd=100)
@@ -113,7 +113,7 @@ def test_exits_are_made_while_the_entries_of_the_same_and_of_other_persons_hang_
     site.market.gate = threading.Event()
     admission = site.server.reception.admission
     with ThreadPoolExecutor(100) as senders:
-        per_person = (PLACES.of_one, PLACES.entries - PLACES.of_one, 0)
+        per_person = (PLACES.per_user, PLACES.entries - PLACES.per_user, 0)
         crowd = [post for each, n in zip(people, per_person, strict=True) for post in hanging(site, senders, each, n)]
         more = [senders.submit(each.engine, strategy_id=str(site.strategy(user_id=each.user_id))) for each in people]
         until(lambda: admission.waiting == len(more))
@@ -127,11 +127,11 @@ def test_exits_are_made_while_the_entries_of_the_same_and_of_other_persons_hang_
 def test_hanging_exits_of_several_persons_leave_workers_for_who_sends_next(site: Site) -> None:
     people = [site.user() for _ in range(4)]
     for each in people:
-        for _ in range(PLACES.of_one):
+        for _ in range(PLACES.per_user):
             strategy = str(site.strategy(user_id=each.user_id))
             each.engine(strategy_id=strategy)
     held: dict[UUID, list[str]] = {each.user_id: [] for each in people}
-    for position in site.store.open_positions():
+    for position in site.store.list_open_positions():
         held[position.user_id].append(str(position.strategy_id))
     site.market.gate = threading.Event()
     admission = site.server.reception.admission
@@ -148,8 +148,8 @@ def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and
     site.market.gate = threading.Event()
     admission = site.server.reception.admission
     where = urlsplit(site.url)
-    with ThreadPoolExecutor(PLACES.of_one) as senders:
-        first = hanging(site, senders, site.sender, PLACES.of_one)
+    with ThreadPoolExecutor(PLACES.per_user) as senders:
+        first = hanging(site, senders, site.sender, PLACES.per_user)
         body = json.dumps(site.sender.body(signal_id="gone")).encode()
         with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
             head = f"POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -166,8 +166,8 @@ def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and
 @pytest.mark.parametrize("patience", [Patience(place_s=0.5)], indirect=True)
 def test_what_waits_too_long_is_sent_away_with_the_reason(site: Site) -> None:
     site.market.gate = threading.Event()
-    with ThreadPoolExecutor(PLACES.of_one) as senders, capture_logs() as lines:
-        first = hanging(site, senders, site.sender, PLACES.of_one)
+    with ThreadPoolExecutor(PLACES.per_user) as senders, capture_logs() as lines:
+        first = hanging(site, senders, site.sender, PLACES.per_user)
         away = site.sender.post(signal_id="late")
         assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
         (line,) = [line for line in lines if line["event"] == "signal_refused" and line.get("signal") == "late"]
@@ -182,8 +182,8 @@ def test_what_waits_too_long_is_sent_away_with_the_reason(site: Site) -> None:
 def test_a_server_that_stops_or_loses_its_lease_sends_away_what_waits(site: Site, end: str) -> None:
     site.market.gate = threading.Event()
     admission = site.server.reception.admission
-    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
-        first = hanging(site, senders, site.sender, PLACES.of_one)
+    with ThreadPoolExecutor(PLACES.per_user + 1) as senders:
+        first = hanging(site, senders, site.sender, PLACES.per_user)
         waits = senders.submit(site.sender.post, signal_id="a")
         until(lambda: admission.waiting == 1)
         (admission.close if end == "stopping" else admission.dismiss)()
@@ -196,8 +196,8 @@ def test_a_server_that_stops_or_loses_its_lease_sends_away_what_waits(site: Site
 def test_an_entry_that_expires_while_it_waits_is_refused_as_stale(site: Site) -> None:
     site.market.gate = threading.Event()
     admission = site.server.reception.admission
-    with ThreadPoolExecutor(PLACES.of_one + 1) as senders:
-        first = hanging(site, senders, site.sender, PLACES.of_one)
+    with ThreadPoolExecutor(PLACES.per_user + 1) as senders:
+        first = hanging(site, senders, site.sender, PLACES.per_user)
         expires = datetime.now(UTC) + timedelta(seconds=1)
         waits = senders.submit(site.sender.post, expires_at=expires.isoformat())
         until(lambda: admission.waiting == 1 or waits.done())

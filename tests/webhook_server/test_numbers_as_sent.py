@@ -15,7 +15,7 @@ import requests
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import TooLarge, open_envelope, read_body
-from webhook_server.intake.schemas import Order, parse
+from webhook_server.intake.schemas import WebhookSignal, parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 BEYOND_BOUNDS = ("1e999999999", "-1e999999999", "1e-999999999", "0e999999999", "1E400", "1e-400", "9" * 4_000, "1" * 60)
@@ -23,11 +23,11 @@ READ_ONE = """
 import sys
 from webhook_server.intake.request_body import open_envelope
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import Order, parse
+from webhook_server.intake.schemas import WebhookSignal, parse_signal
 try:
     envelope = open_envelope(sys.stdin.buffer.read(), {})
     envelope.fingerprint
-    parse(envelope.body, Order)
+    parse_signal(envelope.body, WebhookSignal)
 except FieldError as error:
     print(error.where)
 """
@@ -40,8 +40,8 @@ def raw(name: str, number: str) -> bytes:
     ).encode()
 
 
-def read(body: bytes) -> Order:
-    return parse(open_envelope(body, {}).body, Order)
+def read(body: bytes) -> WebhookSignal:
+    return parse_signal(open_envelope(body, {}).body, WebhookSignal)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_number_beyond_its_bounds_is_refused_by_the_name_of_its_field(name: st
 )
 def test_a_numeral_in_text_has_plain_digits_and_one_point(name: str, text: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {name: text}, Order)
+        parse_signal(ENTRY | {name: text}, WebhookSignal)
     assert refusal.value.where == name
 
 
@@ -97,7 +97,7 @@ def test_a_numeral_in_text_has_plain_digits_and_one_point(name: str, text: str) 
 @pytest.mark.parametrize("name", ["timestamp", "expires_at"])
 def test_a_moment_in_text_has_plain_digits(name: str, text: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {name: text}, Order)
+        parse_signal(ENTRY | {name: text}, WebhookSignal)
     assert refusal.value.where == name
 
 
@@ -117,7 +117,7 @@ def test_a_moment_in_text_has_plain_digits(name: str, text: str) -> None:
 )
 def test_a_number_that_rounds_to_nothing_or_is_no_whole_one_is_refused(name: str, value: object) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {name: value}, Order)
+        parse_signal(ENTRY | {name: value}, WebhookSignal)
     assert refusal.value.where == name
 
 
@@ -138,7 +138,7 @@ def test_a_server_answers_others_after_senseless_numbers(site: Site) -> None:
             text = json.dumps(site.sender.body(**{name: None}, order_type="LIMIT" if name == "price" else None))
             answer = requests.post(f"{site.url}/webhook", data=f'{text[:-1]}, "{name}": {number}}}', timeout=60)
             assert (answer.status_code, answer.json()["field"]) == (400, name), answer.text
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
     assert site.sender.post().json()["action"] == "opened"
 
 

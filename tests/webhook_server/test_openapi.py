@@ -23,7 +23,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks as openapi
 
 from tests.webhook_server.conftest import Sender, Site
-from webhook_server.http.routes import Doors, router
+from webhook_server.http.routes import RouteHandlers, build_router
 from webhook_server.intake import signature_headers
 from webhook_server.intake.schemas import REQUEST_ID
 
@@ -52,7 +52,7 @@ REACHED: Final = {"/webhook": SIGNAL, "/webhook/ai-signal": SIGNAL, "/positions"
 def documented() -> dict[str, Any]:
     """What GET /openapi.json shows of the routes, for which none of them has to work."""
     app = FastAPI()
-    app.include_router(router(cast("Doors", None)))
+    app.include_router(build_router(cast("RouteHandlers", None)))
     return app.openapi()
 
 
@@ -89,7 +89,7 @@ class Traffic:
             given: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
             body, auth = self._proven(given, mark // 6, mark % 6 if isinstance(case.body, dict) else 5)
             case.body = body if isinstance(case.body, dict) else json.dumps(body)  # as charting services send it
-            for name in signature_headers.NAMES:
+            for name in signature_headers.HEADER_NAMES:
                 case.headers.pop(name, None)
         if case.path == "/positions" and mark % 2:
             case.headers["X-Webhook-Secret"] = self._site.sender.secret.get_secret_value()
@@ -134,7 +134,7 @@ def traffic(site: Site) -> Iterator[Traffic]:
     yield made
     for path, answers in made.answers.items():
         assert answers >= REACHED.get(path, {"200", "405"}), f"too little of {path} was reached"
-    assert site.store.unfinished_requests() == ()
+    assert site.store.list_unfinished_requests() == ()
     site.sql("update fills set created_at = now() - interval '1 hour'")
     assert site.server.reconciliation.run() == ()
 

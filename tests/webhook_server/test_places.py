@@ -13,9 +13,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from webhook_server.admission.execution_slots import Limits, Places, State, Ticket
+from webhook_server.admission.execution_slots import ExecutionSlots, SlotLimits, Ticket, TicketState
 
-LIMITS = Limits(of_one=3, entries=5, signals=8, waiting_of_one=4, waiting=6)
+LIMITS = SlotLimits(per_user=3, entries=5, signals=8, waiting_per_user=4, waiting=6)
 PERSONS = [UUID(int=number) for number in range(4)]
 
 
@@ -30,7 +30,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.places = Places(LIMITS)
+        self.places = ExecutionSlots(LIMITS)
         self.running: list[Ticket] = []
         self.waiting: list[Ticket] = []
 
@@ -38,16 +38,16 @@ class Model(RuleBasedStateMachine):
     def enter(self, user_id: UUID, *, is_entry: bool, may_wait: bool) -> Ticket | MultipleResults[Ticket]:
         new = ticket(user_id, is_entry=is_entry)
         has_room = self.has_room(new)
-        state = self.places.enter(new, may_wait=may_wait)
+        state = self.places.enter(new, can_wait=may_wait)
         assert state is new.state
         if has_room:
-            assert state is State.RUNNING
+            assert state is TicketState.RUNNING
             self.running.append(new)
         elif not may_wait or self.queue_is_full(new):
-            assert state is State.OVER
+            assert state is TicketState.OVER
             return multiple()
         else:
-            assert state is State.WAITING
+            assert state is TicketState.WAITING
             self.waiting.append(new)
         return new
 
@@ -57,18 +57,18 @@ class Model(RuleBasedStateMachine):
             if gone in known:
                 known.remove(gone)
         self.started(self.places.leave(gone))
-        assert gone.state is State.OVER
+        assert gone.state is TicketState.OVER
         assert self.places.leave(gone) == (), "what is over gives nothing back a second time"
 
     @rule()
     def dismiss(self) -> None:
-        assert set(self.places.dismiss()) == set(self.waiting)
-        assert all(each.state is State.OVER for each in self.waiting)
+        assert set(self.places.cancel_waiting()) == set(self.waiting)
+        assert all(each.state is TicketState.OVER for each in self.waiting)
         self.waiting = []
 
     def started(self, started: tuple[Ticket, ...]) -> None:
         for new in started:
-            assert new.state is State.RUNNING
+            assert new.state is TicketState.RUNNING
             same = [each for each in self.waiting if (each.user_id, each.is_entry) == (new.user_id, new.is_entry)]
             assert same[0] is new, "a person's signals of one kind run in the order in which they came"
             exits = [each for each in self.waiting if not each.is_entry]
@@ -82,14 +82,14 @@ class Model(RuleBasedStateMachine):
 
     def has_room(self, new: Ticket) -> bool:
         return (
-            self.count(self.running, new.user_id, is_entry=new.is_entry) < LIMITS.of_one
+            self.count(self.running, new.user_id, is_entry=new.is_entry) < LIMITS.per_user
             and len(self.running) < LIMITS.signals
             and not (new.is_entry and self.count(self.running, is_entry=True) >= LIMITS.entries)
         )
 
     def queue_is_full(self, new: Ticket) -> bool:
         of_one = self.count(self.waiting, new.user_id, is_entry=new.is_entry)
-        return of_one >= LIMITS.waiting_of_one or self.count(self.waiting, is_entry=new.is_entry) >= LIMITS.waiting
+        return of_one >= LIMITS.waiting_per_user or self.count(self.waiting, is_entry=new.is_entry) >= LIMITS.waiting
 
     @invariant()
     def nobody_waits_beside_a_place(self) -> None:
@@ -104,21 +104,21 @@ TestPlaces = Model.TestCase
 
 
 def test_persons_take_turns_whoever_has_sent_how_many() -> None:
-    places = Places(Limits(of_one=1, entries=1, signals=2, waiting_of_one=9, waiting=99))
+    places = ExecutionSlots(SlotLimits(per_user=1, entries=1, signals=2, waiting_per_user=9, waiting=99))
     first = ticket()
     places.enter(first)
     flood = [ticket(PERSONS[0]) for _ in range(5)]
     late = ticket(PERSONS[1])
     for each in [*flood, late]:
-        assert places.enter(each) is State.WAITING
+        assert places.enter(each) is TicketState.WAITING
     assert places.leave(first) == (flood[0],)
     assert places.leave(flood[0]) == (late,)
     assert places.leave(late) == (flood[1],)
 
 
 def test_a_person_at_the_limit_keeps_nobody_else_waiting() -> None:
-    places = Places(Limits(of_one=1, entries=2, signals=3, waiting_of_one=9, waiting=99))
+    places = ExecutionSlots(SlotLimits(per_user=1, entries=2, signals=3, waiting_per_user=9, waiting=99))
     mine, theirs, mine_again, others = ticket(), ticket(PERSONS[1]), ticket(), ticket(PERSONS[2])
-    assert [places.enter(each) for each in (mine, theirs)] == [State.RUNNING] * 2
-    assert [places.enter(each) for each in (mine_again, others)] == [State.WAITING] * 2
+    assert [places.enter(each) for each in (mine, theirs)] == [TicketState.RUNNING] * 2
+    assert [places.enter(each) for each in (mine_again, others)] == [TicketState.WAITING] * 2
     assert places.leave(theirs) == (others,)

@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_server.http.refusal_log import UNSHOWN, Refused, known_words_of_path, known_words_only
+from webhook_server.http.refusal_log import REDACTED, RefusalDetails, redact_path, redact_unknown_words
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import open_envelope
-from webhook_server.intake.schemas import AiSignal, Order, parse
+from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
 
 
 @pytest.mark.parametrize(
     "name", [*AiSignal.model_fields, "useTrailingStop", "stopLoss", "size_usd", "body", "webhook-id"]
 )
 def test_the_names_that_senders_may_write_are_shown(name: str) -> None:
-    assert known_words_only(name) == name
+    assert redact_unknown_words(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["hush", "whsec_abc", "stop_hush", "stop\nloss", "\x1b[31mstop", "stop1", "", "st\u00f6p"]
 )
 def test_names_that_somebody_made_up_are_not(name: str) -> None:
-    assert known_words_only(name) == UNSHOWN
+    assert redact_unknown_words(name) == REDACTED
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_names_that_somebody_made_up_are_not(name: str) -> None:
     ],
 )
 def test_of_a_path_the_known_words_are_shown(path: str, shown: str) -> None:
-    assert known_words_of_path(path) == shown
+    assert redact_path(path) == shown
 
 
 BODY = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 1}
@@ -61,34 +61,41 @@ def test_a_reason_repeats_nothing_of_the_body(sent: dict[str, object]) -> None:
         f"{json.dumps(sent)[:-1]},{json.dumps(sent)[1:]}",
     ):
         try:
-            parse(open_envelope(text.encode(), {}).body, Order)
+            parse_signal(open_envelope(text.encode(), {}).body, WebhookSignal)
         except FieldError as error:
-            lines.append(str(Refused.of_field(error).shown()))
+            lines.append(str(RefusalDetails.from_field_error(error).log_fields()))
     assert not any(SENT in line for line in lines)
 
 
 def test_names_that_the_sender_made_up_are_left_out_of_reasons_and_fields() -> None:
     error = FieldError.of({"hush_a": "is there more than once", "size": "must be above 0", "hush_b": "is wrong"})
-    shown = Refused.of_field(error).shown()
+    shown = RefusalDetails.from_field_error(error).log_fields()
     assert shown["reason"] == "\u2026: is there more than once; size: must be above 0; \u2026: is wrong"
     assert (shown["field"], shown["fields"]) == ("\u2026", ["\u2026", "size"])
 
 
 def test_a_reason_keeps_what_is_ours() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse({"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 1, "order_type": "STOP"}, Order)
-    line = Refused.of_field(refusal.value, UUID(int=1)).shown()
+        parse_signal(
+            {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 1, "order_type": "STOP"}, WebhookSignal
+        )
+    line = RefusalDetails.from_field_error(refusal.value, UUID(int=1)).log_fields()
     assert (line["field"], line["user"]) == ("order_type", str(UUID(int=1)))
     assert "MARKET or LIMIT" in str(line["reason"])
 
 
 def test_line_and_column_are_told_where_the_fault_has_them() -> None:
     error = FieldError("body", "is not JSON", line=3, column=14)
-    assert Refused.of_field(error).shown() == {"reason": "body: is not JSON", "field": "body", "line": 3, "column": 14}
+    assert RefusalDetails.from_field_error(error).log_fields() == {
+        "reason": "body: is not JSON",
+        "field": "body",
+        "line": 3,
+        "column": 14,
+    }
 
 
 @given(st.text(max_size=10))
 def test_whatever_the_name_a_line_is_one_line_of_printable_words(name: str) -> None:
-    shown = Refused.of_field(FieldError(name, "is wrong")).shown()
-    assert shown == {"reason": f"{known_words_only(name)}: is wrong", "field": known_words_only(name)}
+    shown = RefusalDetails.from_field_error(FieldError(name, "is wrong")).log_fields()
+    assert shown == {"reason": f"{redact_unknown_words(name)}: is wrong", "field": redact_unknown_words(name)}
     assert all(character.isprintable() for character in str(shown))

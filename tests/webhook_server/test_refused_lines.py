@@ -20,8 +20,8 @@ from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.http.refusal_log import LEFT_OUT, RefusalLog, Refused
-from webhook_server.http.routes import LIVE
+from webhook_server.http.refusal_log import SUPPRESSED_REASON, RefusalDetails, RefusalLog
+from webhook_server.http.routes import LIVE_PATH
 from webhook_server.intake.request_body import BODY_LIMIT_BYTES
 
 Lines = list[EventDict]
@@ -35,7 +35,7 @@ def lines() -> Iterator[Lines]:
 
 def refused(lines: Lines) -> Lines:
     """The lines of single refusals: what others have left to be told may come at any time."""
-    return [line for line in lines if line["event"] == "signal_refused" and line["reason"] != LEFT_OUT]
+    return [line for line in lines if line["event"] == "signal_refused" and line["reason"] != SUPPRESSED_REASON]
 
 
 def only(lines: Lines) -> EventDict:
@@ -178,9 +178,9 @@ def test_the_flood_of_many_addresses_leaves_the_lines_of_a_known_sender(lines: L
         log = RefusalLog(SystemClock())
         for number in range(10):
             for _ in range(5):
-                log.connection((f"192.0.2.{number}", 1), 400, "this is no request")
-        state = {"refused": Refused("leverage: is too large", user=user)}
-        log.request({"method": "POST", "path": "/webhook", "client": ("192.0.2.77", 1), "state": state}, 400)
+                log.log_connection((f"192.0.2.{number}", 1), 400, "this is no request")
+        state = {"refused": RefusalDetails("leverage: is too large", user=user)}
+        log.log_request({"method": "POST", "path": "/webhook", "client": ("192.0.2.77", 1), "state": state}, 400)
         log.close()
 
     asyncio.run(flood())
@@ -191,7 +191,7 @@ def test_what_a_flood_left_out_is_told_when_it_is_over(lines: Lines) -> None:
     async def flood() -> None:
         log = RefusalLog(SystemClock(), quiet_s=0.01)
         for _ in range(50):
-            log.connection(("192.0.2.1", 1), 400, "this is no request")
+            log.log_connection(("192.0.2.1", 1), 400, "this is no request")
         await asyncio.to_thread(until, lambda: any("suppressed" in line for line in lines))
         log.close()
 
@@ -206,7 +206,7 @@ def test_what_is_not_told_yet_when_the_server_ends_is_told_then(lines: Lines) ->
     async def flood() -> RefusalLog:
         log = RefusalLog(SystemClock())
         for _ in range(50):
-            log.connection(None, None, "this is no request")
+            log.log_connection(None, None, "this is no request")
         return log
 
     asyncio.run(flood()).close()
@@ -216,8 +216,8 @@ def test_what_is_not_told_yet_when_the_server_ends_is_told_then(lines: Lines) ->
 @pytest.fixture
 def listening(site: Site) -> Iterator[tuple[str, int]]:
     """Where the site's server listens as it does in production, but with a second for headers."""
-    connection = site.server.refusals.connection
-    http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE, headers_s=1.0, on_refused=connection)
+    connection = site.server.refusals.log_connection
+    http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE_PATH, headers_s=1.0, on_refused=connection)
     http.start()
     yield "127.0.0.1", http.port
     http.stop(5)
@@ -274,7 +274,7 @@ def test_a_sender_that_hangs_up_in_mid_body_leaves_one_line_and_no_traceback(
 def test_a_proxy_is_believed_where_one_is_set_up_and_only_an_address(
     site: Site, lines: Lines, told: str, address: str, *, is_fronted: bool
 ) -> None:
-    http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE, is_fronted=is_fronted)
+    http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE_PATH, is_fronted=is_fronted)
     http.start()
     try:
         with socket.create_connection(("127.0.0.1", http.port), timeout=30) as connection:

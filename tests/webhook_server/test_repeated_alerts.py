@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from engine.platform.settings.settings import Settings
-from engine.venues.venue import OrderRequest, client_order_id
+from engine.venues.venue import OrderRequest, build_client_order_id
 from tests.webhook_server.conftest import Front, Sender, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import build
@@ -137,7 +137,7 @@ def test_a_whole_exit_without_id_or_moment_is_made_each_time(site: Site) -> None
     for size in (500, 600):
         assert site.sender.post(position_size_usd=size).json()["action"] == "opened"
         assert post(site.sender, close).json()["action"] == "closed"
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 @pytest.mark.parametrize("name", ["Long Exit", "x" * 101, 7, "caf\u00e9", ["a"]])
@@ -208,12 +208,12 @@ def test_an_order_that_an_older_release_sent_is_found_under_its_old_name(live: S
     live.sender.post(environment="production", signal_id="a", stop_loss_percent=2)
     live.sql("update webhook_requests set status = 'submitted', answer = null, answer_status = null")
     live.account.mood = "fill"
-    live.account.market_order(
-        OrderRequest(client_order_id=client_order_id("a", "o"), symbol="BTCUSDT", is_buy=True, quantity="0.02")
+    live.account.place_market_order(
+        OrderRequest(client_order_id=build_client_order_id("a", "o"), symbol="BTCUSDT", is_buy=True, quantity="0.02")
     )
     body = live.sender.post(environment="production", signal_id="a", stop_loss_percent=2).json()
     assert (body["action"], body["order_id"], len(live.account.orders)) == ("opened", "1000", 1)
-    assert set(live.account.protections) == {client_order_id("a", "l")}
+    assert set(live.account.protections) == {build_client_order_id("a", "l")}
 
 
 def test_svix_headers_are_the_standard_ones_under_another_name(site: Site) -> None:

@@ -11,7 +11,7 @@ import requests
 
 from engine.domain.errors import OutcomeUnknown
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.venue import OrderRequest, OrderResult, client_order_id
+from engine.venues.venue import OrderRequest, OrderResult, build_client_order_id
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.test_repeated_alerts import aged, alert, post
 from webhook_server.intake import signal_ids
@@ -31,7 +31,7 @@ def impatient(site: Site, text: str, patience_s: float = 1.5) -> None:
 
 def venue_lost(site: Site) -> Callable[[], None]:
     """The next order is taken, its answer is lost, and then the venue cannot be asked; what it gives ends that."""
-    order, ask = site.account.market_order, site.account.order_by_client_id
+    order, ask = site.account.place_market_order, site.account.find_order
 
     def lost(request: OrderRequest) -> OrderResult:
         order(request)
@@ -131,7 +131,7 @@ def test_a_signal_that_an_older_release_began_is_known_by_its_body(live: Site) -
         old = f"00000000-0000-4000-8000-00000000000{number}"
         live.sql("update webhook_requests set request_id = %s where status = 'submitted'", old)
         live.account.orders[-1] = live.account.orders[-1].model_copy(
-            update={"client_order_id": client_order_id(old, "o")}
+            update={"client_order_id": build_client_order_id(old, "o")}
         )
         assert post(live.sender, text).json()["signal_id"] == old
         assert len(live.account.orders) == number + 1
@@ -142,7 +142,7 @@ def test_a_moment_of_a_day_ago_tells_the_repetition_of_a_signal_that_was_made_a_
 ) -> None:
     text = alert(site, environment=None, timestamp=(datetime.now(UTC) - timedelta(hours=23)).isoformat())
     first = post(site.sender, text).json()
-    monkeypatch.setattr(signal_ids, "LATEST_REPETITION", timedelta(hours=22))  # as if hours had gone by
+    monkeypatch.setattr(signal_ids, "MAX_REPETITION_AGE", timedelta(hours=22))  # as if hours had gone by
     assert post(site.sender, text).json() == first
     aged(site, 3 * 3600)
     assert post(site.sender, text).json()["signal_id"] != first["signal_id"]

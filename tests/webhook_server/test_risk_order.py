@@ -14,8 +14,8 @@ from engine.domain.errors import VenueRefused
 from engine.domain.strategy import EntryRules, StrategyStatus
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
-from engine.risk.entry_limits import judge
-from engine.risk.limit_breach import LimitType, Refusal
+from engine.risk.entry_limits import check_entry
+from engine.risk.limit_breach import LimitBreach, LimitType
 from engine.store.store import Store
 from engine.venues.order_book import Level, OrderBook
 from tests.webhook_server.conftest import Front, Site
@@ -79,11 +79,11 @@ def first_limit(reached: Mapping[str, Any]) -> str | None:
     view = portfolio(settings=settings(**merged["settings"]), strategy=strategy(**merged["strategy"]), **merged["view"])
     limits, book = CostLimits.of(view), BOOK.model_copy(update=merged["book"])
 
-    def costs(size_usd: Decimal) -> Refusal | None:
+    def costs(size_usd: Decimal) -> LimitBreach | None:
         return refused_by_book(book, limits) or refused_by_slippage(book, size_usd / 25_000, limits, is_buy=True)
 
-    verdict = judge(order(**merged["order"]), view, None, NOW + timedelta(days=3), costs)
-    return verdict.limit_type.value if isinstance(verdict, Refusal) else None
+    verdict = check_entry(order(**merged["order"]), view, None, NOW + timedelta(days=3), costs)
+    return verdict.limit_type.value if isinstance(verdict, LimitBreach) else None
 
 
 def test_limits_refuse_in_the_order_of_the_documentation() -> None:

@@ -9,18 +9,18 @@ import pytest
 
 from engine.domain.signal import SignalAction
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import AiSignal, Order, parse, restored, unknown_fields
+from webhook_server.intake.schemas import AiSignal, WebhookSignal, load_stored_signal, parse_signal, unknown_fields
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 
 
 def test_the_route_says_what_is_an_ai_signal_and_no_sender_can() -> None:
     for claim in (True, False, "no"):
-        assert not parse(ENTRY | {"is_ai_signal": claim}, Order).is_ai_signal
-        signal = parse(ENTRY | {"user_id": str(uuid4()), "is_ai_signal": claim}, AiSignal)
+        assert not parse_signal(ENTRY | {"is_ai_signal": claim}, WebhookSignal).is_ai_signal
+        signal = parse_signal(ENTRY | {"user_id": str(uuid4()), "is_ai_signal": claim}, AiSignal)
         assert signal.is_ai_signal
         kept = signal.model_dump(mode="json", exclude_none=True)
-        assert restored(kept, may_have_traded=False).is_ai_signal
+        assert load_stored_signal(kept, may_have_traded=False).is_ai_signal
     assert unknown_fields({"is_ai_signal": True}) == ["'is_ai_signal'"]
 
 
@@ -71,35 +71,35 @@ def test_the_route_says_what_is_an_ai_signal_and_no_sender_can() -> None:
 )
 def test_a_field_that_cannot_be_used_is_named(field: str, value: object) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {field: value}, Order)
+        parse_signal(ENTRY | {field: value}, WebhookSignal)
     assert refusal.value.where.replace("order_type", "orderType") == field
 
 
 def test_a_limit_order_needs_its_price() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"orderType": "LIMIT"}, Order)
+        parse_signal(ENTRY | {"orderType": "LIMIT"}, WebhookSignal)
     assert refusal.value.where == "price"
 
 
 def test_a_short_cannot_gain_all_of_its_price() -> None:
-    assert parse(ENTRY | {"action": "SELL", "take_profit_percent": "99.9"}, Order).take_profit_percent == Decimal(
-        "99.9"
-    )
-    assert parse(ENTRY | {"take_profit_percent": 300}, Order).take_profit_percent == 300
+    assert parse_signal(
+        ENTRY | {"action": "SELL", "take_profit_percent": "99.9"}, WebhookSignal
+    ).take_profit_percent == Decimal("99.9")
+    assert parse_signal(ENTRY | {"take_profit_percent": 300}, WebhookSignal).take_profit_percent == 300
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"action": "SHORT", "take_profit_percent": 100}, Order)
+        parse_signal(ENTRY | {"action": "SHORT", "take_profit_percent": 100}, WebhookSignal)
     assert refusal.value.where == "take_profit_percent"
 
 
 def test_the_engines_signals_name_their_user() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY, AiSignal)
+        parse_signal(ENTRY, AiSignal)
     assert refusal.value.where == "user_id"
 
 
 def test_a_fault_never_repeats_the_value() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"strategy_id": "whsec_hidden"}, Order)
+        parse_signal(ENTRY | {"strategy_id": "whsec_hidden"}, WebhookSignal)
     assert "whsec_hidden" not in str(refusal.value)
 
 
@@ -108,17 +108,17 @@ def test_a_fault_never_repeats_the_value() -> None:
     [("buy", "BUY"), ("Long", "BUY"), (" SHORT ", "SELL"), ("sell", "SELL"), ("close", "CLOSE"), ("CLOSE", "CLOSE")],
 )
 def test_actions_are_understood_in_any_case(written: str, meant: str) -> None:
-    assert parse(ENTRY | {"action": written}, Order).action is SignalAction(meant)
+    assert parse_signal(ENTRY | {"action": written}, WebhookSignal).action is SignalAction(meant)
 
 
 @pytest.mark.parametrize("written", ["BINANCE:BTCUSDT", "btcusdt", "BYBIT:BTCUSDT.P", " BTCUSDT "])
 def test_a_symbol_loses_its_exchange(written: str) -> None:
-    assert parse(ENTRY | {"symbol": written}, Order).symbol == "BTCUSDT"
+    assert parse_signal(ENTRY | {"symbol": written}, WebhookSignal).symbol == "BTCUSDT"
 
 
 @pytest.mark.parametrize("name", ["position_size_usd", "size", "size_usd"])
 def test_the_size_has_several_names_and_may_be_text(name: str) -> None:
-    order = parse({"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", name: " 12.5 "}, Order)
+    order = parse_signal({"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", name: " 12.5 "}, WebhookSignal)
     assert order.position_size_usd == Decimal("12.5")
 
 
@@ -126,32 +126,36 @@ def test_the_size_has_several_names_and_may_be_text(name: str) -> None:
     "written", [1_700_000_000, 1_700_000_000_000, "1700000000000", "2023-11-14T22:13:20Z", "2023-11-14T22:13:20"]
 )
 def test_a_moment_may_be_milliseconds_seconds_or_iso(written: object) -> None:
-    assert parse(ENTRY | {"timestamp": written}, Order).timestamp == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert parse_signal(ENTRY | {"timestamp": written}, WebhookSignal).timestamp == datetime(
+        2023, 11, 14, 22, 13, 20, tzinfo=UTC
+    )
 
 
 def test_empty_fields_are_absent_fields() -> None:
-    order = parse(ENTRY | {"stop_loss_percent": "", "strategy_id": None}, Order)
+    order = parse_signal(ENTRY | {"stop_loss_percent": "", "strategy_id": None}, WebhookSignal)
     assert order.stop_loss_percent is None
     assert order.strategy_id is None
 
 
 def test_two_names_of_one_field_must_say_the_same() -> None:
-    assert parse(ENTRY | {"size": "100"}, Order).position_size_usd == 100
+    assert parse_signal(ENTRY | {"size": "100"}, WebhookSignal).position_size_usd == 100
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"size": 5}, Order)
+        parse_signal(ENTRY | {"size": 5}, WebhookSignal)
     assert refusal.value.where == "size"
 
 
 def test_a_close_needs_no_size() -> None:
-    assert parse({"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}, Order).is_entry is False
+    assert parse_signal({"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}, WebhookSignal).is_entry is False
 
 
 def test_unknown_fields_are_ignored_and_listed_by_name() -> None:
     body = ENTRY | {"comment": "x", "orderType": "MARKET", "zeta": 1}
-    assert parse(body, Order).symbol == "BTCUSDT"
+    assert parse_signal(body, WebhookSignal).symbol == "BTCUSDT"
     assert unknown_fields(body) == ["'comment'", "'zeta'"]
 
 
 def test_an_order_survives_its_stored_form() -> None:
-    order = parse(ENTRY | {"expires_at": 1_700_000_000, "position_size_usd": "0.1", "stop_loss_percent": "1.5"}, Order)
-    assert Order.model_validate(order.model_dump(mode="json", exclude_none=True)) == order
+    order = parse_signal(
+        ENTRY | {"expires_at": 1_700_000_000, "position_size_usd": "0.1", "stop_loss_percent": "1.5"}, WebhookSignal
+    )
+    assert WebhookSignal.model_validate(order.model_dump(mode="json", exclude_none=True)) == order

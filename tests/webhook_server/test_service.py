@@ -14,7 +14,7 @@ from eth_account import Account
 from engine.platform.errors import BadConfiguration
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
-from engine.store.schema.demo_data import new_webhook_secret
+from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from simulator.service import make_aster
@@ -26,7 +26,7 @@ from tests.webhook_server.conftest import Sender, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import PLACES, build
 from webhook_server.clock import SystemClock
-from webhook_server.http.routes import LIVE
+from webhook_server.http.routes import LIVE_PATH
 from webhook_server.service import WebhookService, make
 
 
@@ -59,14 +59,14 @@ def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(
     service = make(plain.model_copy(update={"sparky_market_url": venue.url}), "")
     service.start()
     try:
-        until(service.healthy)
-        user_id, secret = store.ensure_user("owner@example.com"), new_webhook_secret()
+        until(service.is_healthy)
+        user_id, secret = store.ensure_user("owner@example.com"), generate_webhook_secret()
         store.set_webhook_secret(user_id, secret)
         sender = Sender(service.url, user_id, secret)
         opened = sender.post(stop_loss_percent=50)
         assert opened.json()["action"] == "opened", opened.text
-        until(lambda: store.open_positions()[0].current_price is not None)
-        (position,) = store.open_positions()
+        until(lambda: store.list_open_positions()[0].current_price is not None)
+        (position,) = store.list_open_positions()
         assert abs(position.entry_price * position.quantity - 1000) < Decimal(100)
         assert sender.post(symbol="NOSUCHUSDT").json()["field"] == "symbol"
         venue.stop(5)
@@ -76,7 +76,7 @@ def test_it_trades_on_the_simulated_venue_and_marks_what_it_holds(
     finally:
         service.stop(5)
         venue.stop(5)
-    assert not service.healthy()
+    assert not service.is_healthy()
     with pytest.raises(requests.ConnectionError):
         requests.get(service.url, timeout=5)
 
@@ -90,7 +90,7 @@ def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(
     service = make(plain.model_copy(update={"sparky_market_url": venue.url}), "")
     service.start()
     try:
-        user_id, secret = store.ensure_user("owner@example.com"), new_webhook_secret()
+        user_id, secret = store.ensure_user("owner@example.com"), generate_webhook_secret()
         store.set_webhook_secret(user_id, secret)
         key = Account.create()
         metadata = {"private_key": key.key.hex(), "signer_address": key.address, "user_address": key.address}
@@ -107,7 +107,7 @@ def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(
         assert turned["closed"]["quantity"] == opened["quantity"]
         closed = sender.post(action="close").json()
         assert (closed["action"], closed["paper"]) == ("closed", False), closed
-        assert store.open_positions() == ()
+        assert store.list_open_positions() == ()
         refused = sender.post(environment="production", position_size_usd=10_000_000).json()
         assert (refused["success"], refused["action"]) == (False, "rejected"), refused
     finally:
@@ -130,7 +130,7 @@ def test_it_recovers_at_start_what_a_dead_server_left(settings: Callable[..., Se
     service = make(settings(), "")
     service.start()
     try:
-        until(lambda: not store.unfinished_requests())
+        until(lambda: not store.list_unfinished_requests())
     finally:
         service.stop(5)
 
@@ -138,14 +138,14 @@ def test_it_recovers_at_start_what_a_dead_server_left(settings: Callable[..., Se
 def test_stop_sends_away_what_waits_for_a_place_and_lets_what_runs_finish(site: Site, database_url: str) -> None:
     store = Store(PostgresRpc(database_url, keep=True), vault())
     server = build(Settings(), store, Venues(site.market, site.account), SystemClock())
-    service = WebhookService(HttpService(server.app, "127.0.0.1", 0, "NONE", LIVE), server, store)
+    service = WebhookService(HttpService(server.app, "127.0.0.1", 0, "NONE", LIVE_PATH), server, store)
     service.start()
     sender, admission = Sender(service.url, site.sender.user_id, site.sender.secret), server.reception.admission
     site.market.gate = threading.Event()
-    with ThreadPoolExecutor(PLACES.of_one + 2) as threads:
-        strategies = [str(site.strategy()) for _ in range(PLACES.of_one)]
+    with ThreadPoolExecutor(PLACES.per_user + 2) as threads:
+        strategies = [str(site.strategy()) for _ in range(PLACES.per_user)]
         first = [threads.submit(sender.engine, strategy_id=strategy) for strategy in strategies]
-        until(lambda: admission.running == PLACES.of_one)
+        until(lambda: admission.running == PLACES.per_user)
         waits = threads.submit(sender.post)
         until(lambda: admission.waiting == 1)
         stopped = threads.submit(service.stop, 60.0)

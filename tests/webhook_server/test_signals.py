@@ -25,7 +25,7 @@ def test_an_entry_opens_a_paper_position_at_the_ask_with_slippage_and_fee(site: 
     assert body["quantity"] == 0.039  # 1000 / 25005.2 floored to the lot of 0.001
     assert body["order_id"] == body["orderId"]
     assert body["duration"] >= 0
-    (position,) = site.store.open_positions(user_id=site.sender.user_id)
+    (position,) = site.store.list_open_positions(user_id=site.sender.user_id)
     assert (position.side, position.quantity, position.entry_price) == ("LONG", Decimal("0.039"), Decimal("25005.2"))
     assert position.is_paper
     assert position.fees_usd == Decimal("0.39008112")
@@ -39,8 +39,8 @@ def test_a_close_books_the_trade_and_tells_its_pnl(site: Site) -> None:
     assert body["fill_price"] == body["exitPrice"] == 25994.7
     # (25994.7 - 25005.2) * 0.039 less 0.39008112 and 0.40551732 of fees
     assert body["pnl"] == {"usd": 37.79, "percent": 3.88}
-    assert site.store.open_positions() == ()
-    (trade,) = site.store.trades()
+    assert site.store.list_open_positions() == ()
+    (trade,) = site.store.list_trades()
     assert trade.pnl_usd == Decimal("37.79490156")
     assert trade.exit_reason == "signal"
 
@@ -51,9 +51,9 @@ def test_an_opposite_entry_is_a_reversal_in_one_request(site: Site) -> None:
     assert (body["action"], body["side"]) == ("opened", "SHORT")
     assert body["closed"]["quantity"] == 0.039
     assert body["closed"]["pnl"]["usd"] < 0
-    (position,) = site.store.open_positions()
+    (position,) = site.store.list_open_positions()
     assert position.side == "SHORT"
-    assert len(site.store.trades()) == 1
+    assert len(site.store.list_trades()) == 1
     assert site.request("turn")[0] == "booked"
 
 
@@ -64,7 +64,7 @@ def test_more_of_the_same_side_adds_up_to_the_strategys_largest_size(site: Site)
     third = site.sender.engine(strategy_id=strategy).json()
     assert (first["quantity"], second["quantity"]) == (0.039, 0.020)
     assert (third["success"], third["action"]) == (True, "skipped")
-    (position,) = site.store.open_positions()
+    (position,) = site.store.list_open_positions()
     assert Decimal(1450) < position.position_size_usd <= Decimal(1500)
 
 
@@ -79,7 +79,7 @@ def test_part_of_a_position_can_be_closed(site: Site) -> None:
     site.sender.post()
     body = site.sender.post(action="close", sell_percentage="50").json()
     assert body["quantity"] == 0.019
-    (position,) = site.store.open_positions()
+    (position,) = site.store.list_open_positions()
     assert position.quantity == Decimal("0.020")
 
 
@@ -87,16 +87,16 @@ def test_part_of_a_position_under_one_lot_is_skipped(site: Site) -> None:
     site.sender.post(position_size_usd=30)
     body = site.sender.post(action="close", sell_percentage=10).json()
     assert body["action"] == "skipped"
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1
 
 
 def test_strategies_hold_their_own_positions_in_one_symbol(site: Site) -> None:
     one, other = str(site.strategy()), str(site.strategy())
     site.sender.engine(strategy_id=one)
     site.sender.engine(strategy_id=other, action="SELL")
-    assert {position.side for position in site.store.open_positions()} == {"LONG", "SHORT"}
+    assert {position.side for position in site.store.list_open_positions()} == {"LONG", "SHORT"}
     assert site.sender.engine(strategy_id=one, action="CLOSE").json()["action"] == "closed"
-    (left,) = site.store.open_positions()
+    (left,) = site.store.list_open_positions()
     assert str(left.strategy_id) == other
 
 
@@ -104,7 +104,7 @@ def test_users_do_not_touch_each_others_positions(site: Site) -> None:
     site.sender.post()
     other = site.user()
     assert other.post(action="close").json()["action"] == "skipped"
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1
 
 
 def test_a_charting_alert_in_plain_text_works(site: Site) -> None:
@@ -123,7 +123,7 @@ def test_a_charting_alert_in_plain_text_works(site: Site) -> None:
         f"{site.url}/webhook", data=json.dumps(alert), headers={"content-type": "text/plain; charset=utf-8"}, timeout=60
     )
     assert answer.status_code == 200, answer.text
-    (position,) = site.store.open_positions(user_id=site.sender.user_id)
+    (position,) = site.store.list_open_positions(user_id=site.sender.user_id)
     assert position.symbol == "BTCUSDT"
     assert position.stop_loss_price == Decimal("24505.1")  # 24505.096, nearer to the entry
     assert position.take_profit_price == Decimal("26005.4")
@@ -163,7 +163,7 @@ def posted(site: Site, example: str, content_type: str | None = None) -> request
 def test_the_documented_examples_work_as_they_are_written(site: Site, example: str, content_type: str | None) -> None:
     answer = posted(site, example, content_type)
     assert (answer.status_code, answer.json()["action"]) == (200, "opened"), answer.text
-    (position,) = site.store.open_positions(user_id=site.sender.user_id)
+    (position,) = site.store.list_open_positions(user_id=site.sender.user_id)
     assert (position.symbol, position.side, position.is_paper) == ("BTCUSDT", "LONG", True)
     assert 200 < position.position_size_usd <= 250
     assert position.stop_loss_price == Decimal("24505.1")
@@ -172,13 +172,13 @@ def test_the_documented_examples_work_as_they_are_written(site: Site, example: s
 def test_the_documented_closing_alert_closes_what_the_documented_entry_opened(site: Site) -> None:
     _, entry, closing, _ = examples()
     assert [posted(site, each).json()["action"] for each in (entry, closing)] == ["opened", "closed"]
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 def test_a_limit_order_is_filled_within_its_price_or_skipped(site: Site) -> None:
     beyond = site.sender.post(order_type="LIMIT", price="24000").json()
     assert (beyond["action"], beyond["success"]) == ("skipped", True)
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
     assert site.sender.post(order_type="limit", price="25010").json()["action"] == "opened"
 
 
@@ -204,7 +204,7 @@ def test_a_strategy_of_somebody_else_is_unknown(site: Site) -> None:
     stranger = site.user()
     answer = stranger.engine(strategy_id=str(site.strategy()))
     assert (answer.status_code, answer.json()["field"]) == (400, "strategy_id")
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 def test_a_malformed_field_is_named_and_nothing_is_remembered(site: Site) -> None:

@@ -12,7 +12,7 @@ def test_an_addition_tells_the_whole_position(site: Site) -> None:
     site.sender.post(position_size_usd=500, stop_loss_percent=2)
     site.move("BTCUSDT", "30000.0")
     body = site.sender.post(position_size_usd=300).json()
-    (held,) = site.store.open_positions()
+    (held,) = site.store.list_open_positions()
     told = body["position"]
     assert Decimal(str(told["quantity"])) == held.quantity
     assert told["entry_price"] == pytest.approx(float(held.entry_price), abs=1e-8)
@@ -25,7 +25,7 @@ def test_a_live_addition_tells_the_whole_position(site: Site) -> None:
     site.credentials()
     for size in (500, 300):
         body = site.sender.post(position_size_usd=size, environment="production", stop_loss_percent=2).json()
-    (held,) = site.store.open_positions()
+    (held,) = site.store.list_open_positions()
     assert Decimal(str(body["position"]["quantity"])) == held.quantity
     assert body["quantity"] < body["position"]["quantity"]
     assert body["position"]["stop_loss_price"] == pytest.approx(float(held.stop_loss_price or 0))
@@ -66,7 +66,7 @@ def test_a_size_that_fills_whole_is_said_to_be_cut_by_nothing(site: Site) -> Non
 def test_part_of_a_position_that_stays_is_told(site: Site) -> None:
     site.sender.post()
     body = site.sender.post(action="CLOSE", sell_percentage=50).json()
-    (held,) = site.store.open_positions()
+    (held,) = site.store.list_open_positions()
     assert Decimal(str(body["remaining_quantity"])) == held.quantity
     assert site.sender.post(action="CLOSE").json()["remaining_quantity"] == 0
 

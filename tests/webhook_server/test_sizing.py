@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.positions import Side
-from engine.risk.sizing import closing_quantity, floor_to, protective_prices, triggered
+from engine.risk.sizing import closing_quantity, find_triggered_exit, floor_to, protective_prices
 from tests.webhook_server.examples import order, position
 
 steps = st.sampled_from([Decimal("0.001"), Decimal("0.01"), Decimal("0.1"), Decimal(1), Decimal(10), Decimal("0.25")])
@@ -83,4 +83,4 @@ def test_a_protective_price_triggers_when_it_is_reached(
     side: Side, stop: int | None, target: int | None, price: object, reason: str | None
 ) -> None:
     held = position(side=side, stop_loss_price=stop, take_profit_price=target)
-    assert triggered(held, Decimal(str(price))) == reason
+    assert find_triggered_exit(held, Decimal(str(price))) == reason

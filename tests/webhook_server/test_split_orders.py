@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.risk.order_sizes import MOST_PARTS, least_of, parts_of, protected_quantity
+from engine.risk.order_sizes import MAX_PARTS, min_order_quantity, protected_quantity, split_quantity
 from engine.venues.venue import Instrument
 
 
@@ -30,28 +30,28 @@ def test_parts_are_whole_lots_within_bounds_and_leave_no_more_than_dust(
     listed: Instrument, lots: int, tenths: int
 ) -> None:
     quantity = listed.lot * lots + listed.lot / 10 * tenths
-    parts = parts_of(quantity, listed)
-    assert len(parts) <= MOST_PARTS
+    parts = split_quantity(quantity, listed)
+    assert len(parts) <= MAX_PARTS
     assert all(part % listed.lot == 0 for part in parts)
-    assert all(least_of(listed) <= part for part in parts)
+    assert all(min_order_quantity(listed) <= part for part in parts)
     left = quantity - sum(parts)
     assert left >= 0
-    if listed.max_quantity is not None and listed.floored(listed.max_quantity) >= least_of(listed):
+    if listed.max_quantity is not None and listed.floor_to_lot(listed.max_quantity) >= min_order_quantity(listed):
         assert all(part <= listed.max_quantity for part in parts)
-        is_bounded = len(parts) == MOST_PARTS
-        is_narrow = listed.floored(listed.max_quantity) < 2 * least_of(listed)
-        assert left < least_of(listed) or is_bounded or is_narrow
+        is_bounded = len(parts) == MAX_PARTS
+        is_narrow = listed.floor_to_lot(listed.max_quantity) < 2 * min_order_quantity(listed)
+        assert left < min_order_quantity(listed) or is_bounded or is_narrow
     else:
-        assert left < least_of(listed)
+        assert left < min_order_quantity(listed)
 
 
 def test_the_last_two_share_what_would_be_too_little() -> None:
     listed = instrument(least="0.002", most="0.004")
-    assert parts_of(Decimal("0.009"), listed) == (Decimal("0.004"), Decimal("0.003"), Decimal("0.002"))
+    assert split_quantity(Decimal("0.009"), listed) == (Decimal("0.004"), Decimal("0.003"), Decimal("0.002"))
 
 
 def test_less_than_the_least_is_no_order() -> None:
-    assert parts_of(Decimal("0.0019"), instrument(least="0.002")) == ()
+    assert split_quantity(Decimal("0.0019"), instrument(least="0.002")) == ()
 
 
 def test_one_stop_protects_no_more_than_one_order_may_be() -> None:

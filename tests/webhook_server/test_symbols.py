@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webhook_server.intake.symbols import canonical
+from webhook_server.intake.symbols import normalize_symbol
 
 QUOTES = ("USDT", "USDC", "USD1", "FDUSD", "BUSD", "USD")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -41,7 +41,7 @@ cases = st.sampled_from((str, str.lower, str.title, lambda word: f"  {word}\t"))
 
 def read(written: str) -> str | None:
     try:
-        return canonical(written)
+        return normalize_symbol(written)
     except ValueError:
         return None
 
@@ -93,7 +93,7 @@ def test_nothing_else_becomes_a_symbol(prefix: str, base: str, separator: str, q
     ],
 )
 def test_names_in_scripts_without_case_are_understood_as_others_are(written: str, symbol: str) -> None:
-    assert canonical(written) == symbol
+    assert normalize_symbol(written) == symbol
 
 
 @pytest.mark.parametrize(

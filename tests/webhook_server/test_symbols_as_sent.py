@@ -6,7 +6,7 @@ import pytest
 
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import Order, parse
+from webhook_server.intake.schemas import WebhookSignal, parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "action": "BUY", "position_size_usd": 100}
 SPELLINGS = (
@@ -65,13 +65,13 @@ OTHERS = (
 def test_a_position_is_closed_under_every_spelling_of_its_symbol(site: Site, written: str) -> None:
     assert site.sender.post().json()["action"] == "opened"
     body = site.sender.post(action="close", symbol=written).json()
-    assert (body["action"], body["symbol"], site.store.open_positions()) == ("closed", "BTCUSDT", ())
+    assert (body["action"], body["symbol"], site.store.list_open_positions()) == ("closed", "BTCUSDT", ())
 
 
 @pytest.mark.parametrize("written", OTHERS)
 def test_another_contract_or_none_is_refused(written: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"symbol": written}, Order)
+        parse_signal(ENTRY | {"symbol": written}, WebhookSignal)
     assert refusal.value.where == "symbol"
     assert "BTC/USDT:USDT" in str(refusal.value)
 
@@ -81,9 +81,9 @@ def test_an_exit_of_another_contract_or_none_is_refused_unless_it_is_held(site: 
     for written in OTHERS:
         answer = site.sender.post(action="close", symbol=written)
         assert (answer.status_code, answer.json()["field"]) == (400, "symbol"), written
-    assert len(site.store.open_positions()) == 1
+    assert len(site.store.list_open_positions()) == 1
 
 
 @pytest.mark.parametrize("written", ["BTCUSDT_260327", "1000PEPEUSDT", "PERPUSDT", "SWAPUSDT", "BTCUSD1", "XPUSDT"])
 def test_a_plain_symbol_stays_as_it_is(written: str) -> None:
-    assert parse(ENTRY | {"symbol": written}, Order).symbol == written
+    assert parse_signal(ENTRY | {"symbol": written}, WebhookSignal).symbol == written

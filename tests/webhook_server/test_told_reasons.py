@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.platform.errors import BadConfiguration
-from engine.venues.ccxt_client.client import open_exchange
+from engine.venues.ccxt_client.client import open_ccxt_client
 from tests.webhook_server.conftest import Site
 from webhook_server.http import openapi
 from webhook_server.intake import symbols
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import AiSignal, Order, parse
+from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "webhooks.md"
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 100}
@@ -42,14 +42,14 @@ NEAR = st.sampled_from([*WORDS, 0, -1, 1.5, 101, 1000, 10**12, True, False, [], 
 def told(**fields: Any) -> str:
     """What an entry with `fields` is refused with."""
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | fields, Order)
+        parse_signal(ENTRY | fields, WebhookSignal)
     return f"{refusal.value.where}: {refusal.value.message}"
 
 
-def refusal_of(body: dict[str, Any], schema: type[Order]) -> str:
+def refusal_of(body: dict[str, Any], schema: type[WebhookSignal]) -> str:
     """Every reason why `body` is refused; empty when it is not."""
     try:
-        parse(body, schema)
+        parse_signal(body, schema)
     except FieldError as error:
         return error.message
     return ""
@@ -59,7 +59,7 @@ def refusal_of(body: dict[str, Any], schema: type[Order]) -> str:
 def test_no_value_of_any_field_is_refused_in_pydantics_words_or_repeated(
     fields: dict[str, Any], action: object
 ) -> None:
-    for schema in (Order, AiSignal):
+    for schema in (WebhookSignal, AiSignal):
         message = refusal_of(ENTRY | {"action": action} | fields, schema)
         assert OF_PYDANTIC.search(message) is None, message
         assert SENT not in message
@@ -135,7 +135,7 @@ def test_a_placeholder_as_user_is_told_as_one(site: Site) -> None:
     ],
 )
 def test_two_names_of_a_field_with_one_value_are_one(same: dict[str, Any]) -> None:
-    assert parse(ENTRY | {"size": 100.0} | same, Order).position_size_usd == 100
+    assert parse_signal(ENTRY | {"size": 100.0} | same, WebhookSignal).position_size_usd == 100
 
 
 @pytest.mark.parametrize("other", [{"position_size_usd": 100.1}, {"size_usd": "x"}, {"size_usd": True}])
@@ -144,8 +144,8 @@ def test_two_names_of_a_field_with_two_values_are_refused(other: dict[str, Any])
 
 
 def test_the_sentence_about_symbols_names_every_form_and_each_is_understood() -> None:
-    forms = re.findall(r"[A-Z][A-Z0-9./:_-]+", symbols.FORMS)
-    assert {symbols.canonical(form) for form in forms} == {"BTCUSDT"}
+    forms = re.findall(r"[A-Z][A-Z0-9./:_-]+", symbols.ACCEPTED_FORMS)
+    assert {symbols.normalize_symbol(form) for form in forms} == {"BTCUSDT"}
     paragraph = next(each for each in DOCUMENT.read_text("utf-8").split("\n\n") if each.startswith("**Symbols.**"))
     documented = re.findall(r"`([^`]+)`", paragraph.partition(" in any case")[0])
     assert set(forms) == {*documented, "BINANCE:BTCUSDT"}
@@ -162,7 +162,7 @@ def test_every_field_on_the_page_is_in_the_document() -> None:
     table = DOCUMENT.read_text("utf-8").partition("\n| field | meaning |")[2].partition("\n\n**Symbols.**")[0]
     assert {
         name
-        for name in openapi.signal(Order)["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        for name in openapi.signal(WebhookSignal)["requestBody"]["content"]["application/json"]["schema"]["properties"]
         if f"`{name}`" not in table
     } == {"use_trailing_stop"}
 
@@ -170,7 +170,7 @@ def test_every_field_on_the_page_is_in_the_document() -> None:
 @pytest.mark.parametrize(("written", "near"), [("astr", "aster"), ("binanse", "binance"), ("qqqqqq", None)])
 def test_an_unknown_exchange_is_told_the_near_one(written: str, near: str | None) -> None:
     with pytest.raises(BadConfiguration) as refusal:
-        open_exchange(written)
+        open_ccxt_client(written)
     assert str(refusal.value).startswith(f"No exchange is called '{written}'")
     assert (f"did you mean '{near}'?" in str(refusal.value)) is (near is not None)
 

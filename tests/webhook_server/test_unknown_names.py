@@ -8,7 +8,7 @@ import requests
 
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import Order, parse
+from webhook_server.intake.schemas import WebhookSignal, parse_signal
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"action": "BUY", "position_size_usd": 100}
@@ -54,7 +54,7 @@ SENSELESS = {
 @pytest.mark.parametrize("name", PROMISES)
 def test_an_entry_that_asks_by_a_name_that_means_nothing_is_refused(name: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {name: 5}, Order)
+        parse_signal(ENTRY | {name: 5}, WebhookSignal)
     assert refusal.value.where == (name if name.isidentifier() else "body")
     assert PROMISES[name] in str(refusal.value)
 
@@ -62,14 +62,14 @@ def test_an_entry_that_asks_by_a_name_that_means_nothing_is_refused(name: str) -
 @pytest.mark.parametrize("value", [None, "", False, "false"])
 @pytest.mark.parametrize("name", ["trailing_stop", "reduceOnly", "hedge", "sl"])
 def test_what_is_not_asked_for_is_not_refused(name: str, value: object) -> None:
-    assert parse(ENTRY | {name: value}, Order).is_entry
+    assert parse_signal(ENTRY | {name: value}, WebhookSignal).is_entry
 
 
 def test_a_trailing_distance_is_refused_as_a_trailing_stop_is() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(ENTRY | {"trailing_stop_percent": 1}, Order)
+        parse_signal(ENTRY | {"trailing_stop_percent": 1}, WebhookSignal)
     assert refusal.value.where == "trailing_stop_percent"
-    assert parse(ENTRY | {"useTrailingStop": False}, Order).is_entry
+    assert parse_signal(ENTRY | {"useTrailingStop": False}, WebhookSignal).is_entry
 
 
 def test_harmless_names_are_ignored(site: Site) -> None:
@@ -79,7 +79,7 @@ def test_harmless_names_are_ignored(site: Site) -> None:
 
 @pytest.mark.parametrize("name", SENSELESS)
 def test_no_field_of_an_entry_decides_over_an_exit(name: str) -> None:
-    assert not parse(BODY | {"action": "close", name: SENSELESS[name]}, Order).is_entry
+    assert not parse_signal(BODY | {"action": "close", name: SENSELESS[name]}, WebhookSignal).is_entry
 
 
 def test_an_exit_with_every_senseless_field_at_once_closes(site: Site) -> None:
@@ -88,7 +88,7 @@ def test_an_exit_with_every_senseless_field_at_once_closes(site: Site) -> None:
     body = text[:-1] + ', "plot": NaN, "size_usd": NaN, "leverage ": 1e999999999, "x": [1e999999999]}'
     answer = requests.post(f"{site.url}/webhook", data=body, timeout=60)
     assert (answer.status_code, answer.json().get("action")) == (200, "closed"), answer.text
-    assert site.store.open_positions() == ()
+    assert site.store.list_open_positions() == ()
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_an_exit_with_every_senseless_field_at_once_closes(site: Site) -> None:
 )
 def test_what_concerns_an_exit_is_checked(name: str, value: object) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(BODY | {"action": "close", name: value}, Order)
+        parse_signal(BODY | {"action": "close", name: value}, WebhookSignal)
     assert refusal.value.where == name

@@ -23,7 +23,7 @@ from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
 from webhook_server.http.health import worker_status
-from webhook_server.http.routes import LIVE
+from webhook_server.http.routes import LIVE_PATH
 
 
 def test_health_is_ok_while_the_database_answers(site: Site) -> None:
@@ -36,7 +36,7 @@ def test_health_is_ok_while_the_database_answers(site: Site) -> None:
 def test_health_tells_no_number_of_positions_that_it_has_not_counted_lately(site: Site) -> None:
     fresh = requests.get(f"{site.url}/health", timeout=60)
     assert (fresh.status_code, fresh.json()["openPositions"]) == (200, None)
-    site.server.marks.round()
+    site.server.marks.run_once()
     assert requests.get(f"{site.url}/health", timeout=60).json()["openPositions"] == 0
     site.server.metrics.last_mark.set(time.time() - 3_600)
     assert requests.get(f"{site.url}/health", timeout=60).json()["openPositions"] is None
@@ -62,8 +62,8 @@ def test_without_its_database_the_server_is_unhealthy_and_asks_senders_to_come_a
             worker = requests.get(f"{http.url}/health/ai-worker", timeout=60)
             unknown = {"activeStrategies": None, "lastCycle": None, "metrics": {"signalsPending": None}}
             assert (worker.status_code, unknown.items() <= worker.json().items()) == (503, True)
-            assert not http.healthy()
-            assert requests.get(f"{http.url}{LIVE}", timeout=60).status_code == 200  # what its supervisor asks
+            assert not http.is_healthy()
+            assert requests.get(f"{http.url}{LIVE_PATH}", timeout=60).status_code == 200  # what its supervisor asks
             signal = requests.post(f"{http.url}/webhook", json={"secret": "x"}, timeout=60)
             assert (signal.status_code, signal.json()["success"]) == (503, False)
             assert int(signal.headers["retry-after"]) > 0

@@ -3,7 +3,7 @@
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
-from engine.venues.venue import Account, Credentials, OpenOrder
+from engine.venues.venue import Credentials, LiveVenue, OpenOrder
 from tests.webhook_server.conftest import Sender, Site
 from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import build
@@ -15,7 +15,7 @@ class Silent(LiveAccount):
 
     asked = 0
 
-    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+    def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
         self.asked += 1
         raise UpstreamUnavailable("venue", f"no answer about {symbol}")
 
@@ -27,7 +27,7 @@ class Apart(Venues):
         super().__init__(site.market, site.account)
         self.silent = Silent(site.market)
 
-    def live(self, exchange: str, credentials: Credentials) -> Account:
+    def live(self, exchange: str, credentials: Credentials) -> LiveVenue:
         return self.silent if credentials.user_address == "0xsilent" else super().live(exchange, credentials)
 
 

@@ -8,12 +8,12 @@ import requests
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import open_envelope
-from webhook_server.intake.schemas import AiSignal, Order, parse
+from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
 
 
 def test_an_empty_signal_is_told_all_that_it_lacks() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse({}, AiSignal)
+        parse_signal({}, AiSignal)
     assert refusal.value.fields == ("user_id", "exchange", "symbol", "action")
     assert all(f"{name}: is missing" in f"user_id: {refusal.value}" for name in refusal.value.fields)
 
@@ -29,7 +29,7 @@ def test_a_400_names_every_wrong_field_once_with_its_reason(site: Site) -> None:
 def test_rules_across_fields_are_told_beside_wrong_fields() -> None:
     body = {"action": "short", "size": "0", "take_profit_percent": 100, "orderType": "limit", "exchange": "?"}
     with pytest.raises(FieldError) as refusal:
-        parse(body, Order)
+        parse_signal(body, WebhookSignal)
     assert refusal.value.fields == ("exchange", "symbol", "size", "take_profit_percent", "price")
 
 
@@ -41,7 +41,7 @@ def test_a_single_fault_has_the_same_shape(site: Site) -> None:
 
 def test_every_field_that_is_there_twice_is_named() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse(open_envelope(b'{"action":"BUY","size":1,"size":2,"action":"SELL"}', {}).body, Order)
+        parse_signal(open_envelope(b'{"action":"BUY","size":1,"size":2,"action":"SELL"}', {}).body, WebhookSignal)
     assert {"action", "size"} < set(refusal.value.fields)
 
 

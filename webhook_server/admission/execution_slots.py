@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 
-class State(Enum):
+class TicketState(Enum):
     """Of a ticket. It leaves WAITING for one of the other two, and ends as OVER."""
 
     RUNNING = auto()
@@ -31,128 +31,128 @@ class Ticket:
     user_id: UUID
     is_entry: bool
     wake: Callable[[], None]
-    state: State = State.OVER
+    state: TicketState = TicketState.OVER
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Signals that run: `of_one` entries, and as many exits, of one person, `entries` and `signals` of all of them.
+class SlotLimits:
+    """Signals that run: `per_user` entries, and as many exits, of one person, `entries` and `signals` of all of them.
 
-    Signals that wait: of each kind `waiting_of_one` of one person and `waiting` of all.
+    Signals that wait: of each kind `waiting_per_user` of one person and `waiting` of all.
     """
 
-    of_one: int
+    per_user: int
     entries: int
     signals: int
-    waiting_of_one: int
+    waiting_per_user: int
     waiting: int
 
 
-class Queue:
+class FairQueue:
     """Waiting tickets of one kind: in order of arrival for each person, persons in turn."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[UUID, OrderedDict[Ticket, None]] = OrderedDict()
+        self._tickets_by_user: OrderedDict[UUID, OrderedDict[Ticket, None]] = OrderedDict()
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Ticket]:
-        return (ticket for line in self._lines.values() for ticket in line)
+        return (ticket for line in self._tickets_by_user.values() for ticket in line)
 
-    def of_one(self, user_id: UUID) -> int:
-        return len(self._lines.get(user_id, ()))
+    def count_of_user(self, user_id: UUID) -> int:
+        return len(self._tickets_by_user.get(user_id, ()))
 
     def add(self, ticket: Ticket) -> None:
-        self._lines.setdefault(ticket.user_id, OrderedDict())[ticket] = None
+        self._tickets_by_user.setdefault(ticket.user_id, OrderedDict())[ticket] = None
         self._length += 1
 
     def remove(self, ticket: Ticket) -> None:
-        line = self._lines[ticket.user_id]
+        line = self._tickets_by_user[ticket.user_id]
         del line[ticket]
         self._length -= 1
         if not line:
-            del self._lines[ticket.user_id]
+            del self._tickets_by_user[ticket.user_id]
 
-    def next(self, may_run: Callable[[UUID], bool]) -> Ticket | None:
+    def pop_next(self, can_run: Callable[[UUID], bool]) -> Ticket | None:
         """Takes out the first ticket of the first person who may run one; that person's next turn is the last."""
-        user_id = next((each for each in self._lines if may_run(each)), None)
+        user_id = next((each for each in self._tickets_by_user if can_run(each)), None)
         if user_id is None:
             return None
-        ticket = next(iter(self._lines[user_id]))
-        self._lines.move_to_end(user_id)
+        ticket = next(iter(self._tickets_by_user[user_id]))
+        self._tickets_by_user.move_to_end(user_id)
         self.remove(ticket)
         return ticket
 
 
-class Places:
+class ExecutionSlots:
     """Gives places to tickets; a ticket waits only while there is no place for it. Exits come before entries."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SlotLimits) -> None:
         self._limits = limits
         self._running: Counter[tuple[UUID, bool]] = Counter()
-        self._running_of_kind = {True: 0, False: 0}
-        self._queues = {False: Queue(), True: Queue()}  # exits first
+        self._running_by_kind = {True: 0, False: 0}
+        self._queues = {False: FairQueue(), True: FairQueue()}  # exits first
 
     @property
     def running(self) -> int:
-        return sum(self._running_of_kind.values())
+        return sum(self._running_by_kind.values())
 
     @property
     def waiting(self) -> int:
         return sum(len(queue) for queue in self._queues.values())
 
-    def enter(self, ticket: Ticket, *, may_wait: bool = True) -> State:
+    def enter(self, ticket: Ticket, *, can_wait: bool = True) -> TicketState:
         """RUNNING, WAITING, or OVER when it may do neither."""
-        if self._has_room(ticket.user_id, is_entry=ticket.is_entry):
-            self._run(ticket)
-        elif may_wait and self._may_wait(ticket):
+        if self._has_free_slot(ticket.user_id, is_entry=ticket.is_entry):
+            self._start(ticket)
+        elif can_wait and self._can_wait(ticket):
             self._queues[ticket.is_entry].add(ticket)
-            ticket.state = State.WAITING
+            ticket.state = TicketState.WAITING
         return ticket.state
 
     def leave(self, ticket: Ticket) -> tuple[Ticket, ...]:
         """Ends a ticket, wherever it is. Returns the tickets that run from now on because of it."""
-        if ticket.state is State.WAITING:
+        if ticket.state is TicketState.WAITING:
             self._queues[ticket.is_entry].remove(ticket)
-        elif ticket.state is State.RUNNING:
+        elif ticket.state is TicketState.RUNNING:
             self._running[ticket.user_id, ticket.is_entry] -= 1
             self._running += Counter()  # forgets persons who run nothing
-            self._running_of_kind[ticket.is_entry] -= 1
-        ticket.state = State.OVER
-        return tuple(self._filled())
+            self._running_by_kind[ticket.is_entry] -= 1
+        ticket.state = TicketState.OVER
+        return tuple(self._start_waiting())
 
-    def dismiss(self) -> tuple[Ticket, ...]:
+    def cancel_waiting(self) -> tuple[Ticket, ...]:
         """Ends all that wait, and returns them."""
         dismissed = tuple(ticket for queue in self._queues.values() for ticket in queue)
         for ticket in dismissed:
             self.leave(ticket)
         return dismissed
 
-    def _filled(self) -> Iterator[Ticket]:
+    def _start_waiting(self) -> Iterator[Ticket]:
         for is_entry, queue in self._queues.items():
-            may_run = partial(self._has_room, is_entry=is_entry)
-            while (ticket := queue.next(may_run)) is not None:
-                self._run(ticket)
+            can_run = partial(self._has_free_slot, is_entry=is_entry)
+            while (ticket := queue.pop_next(can_run)) is not None:
+                self._start(ticket)
                 yield ticket
 
-    def _run(self, ticket: Ticket) -> None:
+    def _start(self, ticket: Ticket) -> None:
         self._running[ticket.user_id, ticket.is_entry] += 1
-        self._running_of_kind[ticket.is_entry] += 1
-        ticket.state = State.RUNNING
+        self._running_by_kind[ticket.is_entry] += 1
+        ticket.state = TicketState.RUNNING
 
-    def _has_room(self, user_id: UUID, *, is_entry: bool) -> bool:
+    def _has_free_slot(self, user_id: UUID, *, is_entry: bool) -> bool:
         limits = self._limits
         return (
-            self._running[user_id, is_entry] < limits.of_one
+            self._running[user_id, is_entry] < limits.per_user
             and self.running < limits.signals
-            and not (is_entry and self._running_of_kind[True] >= limits.entries)
+            and not (is_entry and self._running_by_kind[True] >= limits.entries)
         )
 
-    def _may_wait(self, ticket: Ticket) -> bool:
+    def _can_wait(self, ticket: Ticket) -> bool:
         queue = self._queues[ticket.is_entry]
-        return len(queue) < self._limits.waiting and queue.of_one(ticket.user_id) < self._limits.waiting_of_one
+        return len(queue) < self._limits.waiting and queue.count_of_user(ticket.user_id) < self._limits.waiting_per_user
 
 
 # Places for signals as threads and the event loop use them: who waits for one holds no thread.
@@ -180,8 +180,8 @@ class Wakeup:
 class Admission:
     """Enter in a thread, wait on the event loop, leave in any thread. Nothing waits while the server is not active."""
 
-    def __init__(self, limits: Limits, is_active: Callable[[], bool], wait_s: float = PLACE_WAIT_S) -> None:
-        self._places = Places(limits)
+    def __init__(self, limits: SlotLimits, is_active: Callable[[], bool], wait_s: float = PLACE_WAIT_S) -> None:
+        self._places = ExecutionSlots(limits)
         self._is_active = is_active
         self._wait_s = wait_s
         self._lock = threading.Lock()
@@ -208,7 +208,7 @@ class Admission:
         ticket = Ticket(user_id, is_entry, wake)
         may_wait = self._is_active()
         with self._lock:
-            self._places.enter(ticket, may_wait=may_wait and not self._is_closed)
+            self._places.enter(ticket, can_wait=may_wait and not self._is_closed)
         return ticket
 
     async def wait(self, ticket: Ticket, wakeup: Wakeup, gone: "asyncio.Future[None]") -> bool:
@@ -229,7 +229,7 @@ class Admission:
     def dismiss(self) -> None:
         """Ends every wait now: this server executes nothing for the time being."""
         with self._lock:
-            dismissed = self._places.dismiss()
+            dismissed = self._places.cancel_waiting()
         _wake(dismissed)
 
     def close(self) -> None:
@@ -240,7 +240,7 @@ class Admission:
     def _runs(self, ticket: Ticket, *, is_wanted: bool) -> bool:
         """A ticket that got its place in the very moment in which it gave up keeps it, or hands it on."""
         with self._lock:
-            if is_wanted and ticket.state is State.RUNNING:
+            if is_wanted and ticket.state is TicketState.RUNNING:
                 return True
             started = self._places.leave(ticket)
         _wake(started)

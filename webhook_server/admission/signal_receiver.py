@@ -10,35 +10,35 @@ import structlog
 
 from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
-from webhook_server.admission.execution_slots import Admission, State, Ticket
-from webhook_server.admission.user_rate_limiter import Pace
+from webhook_server.admission.execution_slots import Admission, Ticket, TicketState
+from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.clock import Clock
 from webhook_server.execution.execution_context import Request
 from webhook_server.execution.exits_of_nothing import as_held
-from webhook_server.execution.pipeline import NOT_EXECUTED, Pipeline, told
+from webhook_server.execution.pipeline import NOT_EXECUTED_RESPONSES, Pipeline, log_fields
 from webhook_server.http import responses
-from webhook_server.http.refusal_log import Refused
+from webhook_server.http.refusal_log import RefusalDetails
 from webhook_server.http.responses import Answer
 from webhook_server.intake.auth import SecretBook, Unauthenticated, authenticate
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import Envelope
-from webhook_server.intake.schemas import Order, parse, unknown_fields
-from webhook_server.intake.signal_ids import given_id, is_known_by_its_answer, signal_id
+from webhook_server.intake.schemas import WebhookSignal, parse_signal, unknown_fields
+from webhook_server.intake.signal_ids import is_new_once_answered, read_sender_id, resolve_signal_id
 
 logger = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is answered; `refused` says why nothing was done, when that is so."""
+    """What is answered; `refusal` says why nothing was done, when that is so."""
 
     answer: Answer
-    refused: Refused | None = None
+    refusal: RefusalDetails | None = None
     request: Request | None = None  # one that was read
 
 
 @dataclass(frozen=True)
-class Admitted:
+class AdmittedSignal:
     """A signal of a proven sender with its claim to a place. It keeps nothing else of the body, which may be large."""
 
     request: Request
@@ -46,12 +46,12 @@ class Admitted:
     unknown: Sequence[str]
     ticket: Ticket
 
-    def refused(self, answer: Answer, reason: str | None = None) -> Outcome:
+    def refuse(self, answer: Answer, reason: str | None = None) -> Outcome:
         """An outcome without execution."""
-        return refused(answer, self.request, reason)
+        return build_refused_outcome(answer, self.request, reason)
 
 
-class Reception:
+class SignalReceiver:
     """Takes signals in any thread; what waits in between holds none. Never raises."""
 
     def __init__(
@@ -60,114 +60,123 @@ class Reception:
         store: Store,
         clock: Clock,
         secrets: SecretBook,
-        pace: Pace,
+        rate_limiter: UserRateLimiter,
         admission: Admission,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
         self._clock = clock
         self._secrets = secrets
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self.admission = admission
-        self._under_way = WeakValueDictionary[tuple[UUID, str], Request]()  # for as long as one is executed or waits
+        self._in_progress = WeakValueDictionary[tuple[UUID, str], Request]()  # for as long as one is executed or waits
 
-    def receive(self, envelope: Envelope, schema: type[Order], wake: Callable[[], None]) -> Outcome | Admitted:
+    def receive(
+        self, envelope: Envelope, schema: type[WebhookSignal], wake: Callable[[], None]
+    ) -> Outcome | AdmittedSignal:
         """The outcome of a signal that finds a place at once, or is refused; one that waits is called for by `wake`."""
         started = self._clock.monotonic()
         user_id = None
         try:
             user_id = authenticate(envelope, self._secrets)
-            order = parse(envelope.body, schema)
-            wait_s = self._pace.wait_s(user_id, started) if order.is_entry else 0.0  # nothing limits an exit
+            signal = parse_signal(envelope.body, schema)
+            wait_s = self._rate_limiter.acquire(user_id, started) if signal.is_entry else 0.0  # nothing limits an exit
             if wait_s > 0:
                 answer = responses.too_many(wait_s)
-                return Outcome(answer, Refused(_error(answer), user=user_id, signal=given_id(envelope.headers, order)))
+                return Outcome(
+                    answer,
+                    RefusalDetails(_error_text(answer), user=user_id, signal=read_sender_id(envelope.headers, signal)),
+                )
             now = self._clock.now()
-            order = as_held(order, envelope.body, user_id, self._store)
-            known = signal_id(envelope, order, user_id, self._store, now, self._under_way)
-            request = Request(known.name, user_id, order, now, started, is_repetition=known.is_repetition)
-            self._under_way.setdefault((user_id, envelope.fingerprint), request)
-            admitted = self._admitted(request, envelope, wake)
+            signal = as_held(signal, envelope.body, user_id, self._store)
+            known = resolve_signal_id(envelope, signal, user_id, self._store, now, self._in_progress)
+            request = Request(known.name, user_id, signal, now, started, is_repetition=known.is_repetition)
+            self._in_progress.setdefault((user_id, envelope.fingerprint), request)
+            admitted = self._admit(request, envelope, wake)
         except FieldError as error:
-            return Outcome(malformed(error), Refused.of_field(error, user_id))
+            return Outcome(build_malformed_answer(error), RefusalDetails.from_field_error(error, user_id))
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer
-            return self._failed(error, started, user_id)
-        return admitted if admitted.ticket.state is State.WAITING else self._answered(admitted)
+            return self._build_failure(error, started, user_id)
+        return admitted if admitted.ticket.state is TicketState.WAITING else self._execute_or_reject(admitted)
 
-    def execute(self, admitted: Admitted) -> Outcome:
+    def execute(self, admitted: AdmittedSignal) -> Outcome:
         """Only for one that has a place, which is given back."""
         request = admitted.request
         try:
-            return self._performed(admitted)
+            return self._execute_and_log(admitted)
         except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(error, request.started, request.user_id, request)
+            return self._build_failure(error, request.started, request.user_id, request)
         finally:
             self.admission.leave(admitted.ticket)
 
-    def _admitted(self, request: Request, envelope: Envelope, wake: Callable[[], None]) -> Admitted:
+    def _admit(self, request: Request, envelope: Envelope, wake: Callable[[], None]) -> AdmittedSignal:
         fingerprint, unknown = envelope.fingerprint, unknown_fields(envelope.body)
-        ticket = self.admission.enter(request.user_id, wake, is_entry=request.order.is_entry)
-        return Admitted(request, fingerprint, unknown, ticket)
+        ticket = self.admission.enter(request.user_id, wake, is_entry=request.signal.is_entry)
+        return AdmittedSignal(request, fingerprint, unknown, ticket)
 
-    def _answered(self, admitted: Admitted) -> Outcome:
-        return self.execute(admitted) if admitted.ticket.state is State.RUNNING else self.turned_away(admitted)
+    def _execute_or_reject(self, admitted: AdmittedSignal) -> Outcome:
+        return self.execute(admitted) if admitted.ticket.state is TicketState.RUNNING else self.reject(admitted)
 
-    def turned_away(self, admitted: Admitted) -> Outcome:
+    def reject(self, admitted: AdmittedSignal) -> Outcome:
         """For one that got no place in time: another server executes, this one ends, or there are too many."""
         if self.admission.is_closed:
-            return admitted.refused(responses.stopping())
-        return admitted.refused(responses.crowded() if self.admission.is_active else responses.standby())
+            return admitted.refuse(responses.stopping())
+        return admitted.refuse(responses.crowded() if self.admission.is_active else responses.standby())
 
-    def _performed(self, admitted: Admitted) -> Outcome:
+    def _execute_and_log(self, admitted: AdmittedSignal) -> Outcome:
         request = admitted.request
-        order = request.order
+        signal = request.signal
         log = logger.bind(
-            signal=request.id, user=str(request.user_id), strategy=order.strategy_id and str(order.strategy_id)
+            signal=request.id, user=str(request.user_id), strategy=signal.strategy_id and str(signal.strategy_id)
         )
         if admitted.unknown:
             log.info("signal_has_unknown_fields", fields=list(admitted.unknown))
-        answer = self._pipeline.perform(request, admitted.fingerprint)
-        if answer.status == 409 and order.is_whole_exit:  # its id is of another signal: an exit is stopped by no id
-            answer = self._pipeline.perform(replace(request, id=str(uuid.uuid4())), admitted.fingerprint)
-        if answer in NOT_EXECUTED or answer.status == 409:
-            return admitted.refused(answer)
-        log.info("executed", ordered=order.action.value, symbol=order.symbol, status=answer.status, **told(answer))
+        answer = self._pipeline.execute_once(request, admitted.fingerprint)
+        if answer.status == 409 and signal.is_whole_exit:  # its id is of another signal: an exit is stopped by no id
+            answer = self._pipeline.execute_once(replace(request, id=str(uuid.uuid4())), admitted.fingerprint)
+        if answer in NOT_EXECUTED_RESPONSES or answer.status == 409:
+            return admitted.refuse(answer)
+        log.info(
+            "executed", ordered=signal.action.value, symbol=signal.symbol, status=answer.status, **log_fields(answer)
+        )
         return Outcome(answer, request=request)
 
-    def note(self, outcome: Outcome, *, was_sent: bool) -> None:
+    def record_delivery(self, outcome: Outcome, *, was_sent: bool) -> None:
         """Notes what the sender of a signal that is known by its answer was told, when it was there to hear it."""
         request, is_final = outcome.request, outcome.answer.status < 500
-        if request is None or not is_known_by_its_answer(request.id) or (is_final and not was_sent):
+        if request is None or not is_new_once_answered(request.id) or (is_final and not was_sent):
             return
         try:
-            self._store.note_answered(
+            self._store.mark_answered(
                 request.id, request.user_id, is_final=is_final, is_repetition=request.is_repetition
             )
         except UpstreamUnavailable as error:  # then an equal body within ten minutes gets this answer
-            logger.warning("answer_not_noted", signal=request.id, reason=str(error))
+            logger.warning("delivery_not_recorded", signal=request.id, reason=str(error))
 
-    def _failed(
+    def _build_failure(
         self, error: Exception, started: float, user_id: UUID | None, request: Request | None = None
     ) -> Outcome:
         if isinstance(error, Unauthenticated):
-            return Outcome(responses.unauthenticated(str(error)), Refused(str(error)))
+            return Outcome(responses.unauthenticated(str(error)), RefusalDetails(str(error)))
         if isinstance(error, UpstreamUnavailable):
-            answer = responses.unavailable(error, None if request is None else request.order.exchange)
+            answer = responses.unavailable(error, None if request is None else request.signal.exchange)
             signal = None if request is None else request.id
-            return Outcome(answer, Refused(_error(answer), user=user_id, signal=signal), request)
+            return Outcome(answer, RefusalDetails(_error_text(answer), user=user_id, signal=signal), request)
         logger.error("signal_failed", exc_info=error)
         return Outcome(responses.failed(round((self._clock.monotonic() - started) * 1000)), request=request)
 
 
-def malformed(error: FieldError) -> Answer:
+def build_malformed_answer(error: FieldError) -> Answer:
     """400 for a body or a field that cannot be used."""
     return responses.malformed(error.where, error.message, fields=error.fields)
 
 
-def refused(answer: Answer, request: Request, reason: str | None = None) -> Outcome:
+def build_refused_outcome(answer: Answer, request: Request, reason: str | None = None) -> Outcome:
     """`answer` to a signal that was read and not executed."""
-    return Outcome(answer, Refused(reason or _error(answer), user=request.user_id, signal=request.id), request)
+    return Outcome(
+        answer, RefusalDetails(reason or _error_text(answer), user=request.user_id, signal=request.id), request
+    )
 
 
-def _error(answer: Answer) -> str:
+def _error_text(answer: Answer) -> str:
     return responses.USED_ID if answer.status == 409 else str(answer.body["error"])

@@ -9,9 +9,9 @@ from uuid import UUID
 import structlog
 
 from engine.platform.errors import SparkyError, UpstreamUnavailable
-from engine.store.funding import FundingPlace
+from engine.store.funding import FundingSymbol
 from engine.store.store import Store
-from engine.venues.ccxt_client.request_weight import leaving_room
+from engine.venues.ccxt_client.request_weight import low_priority
 from webhook_server.background.funding_booking import LiveFunding, PaperFunding
 from webhook_server.background.funding_schedule import Calendar, Looks
 from webhook_server.clock import Clock
@@ -45,9 +45,9 @@ class Funding:
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
         """One round, while it `goes_on`. Raises UpstreamUnavailable for the database only."""
-        places = self._store.funding_places(WITHIN_S)
+        places = self._store.list_funding_symbols(WITHIN_S)
         away = Away()
-        with leaving_room():
+        with low_priority():
             passed = self._passed(places, goes_on)
             live = [(("live", *key), own) for key, own in _by(places, _account, is_paper=False)]
             paper = [(("paper", *key), own) for key, own in _by(places, _symbol, is_paper=True)]
@@ -56,7 +56,7 @@ class Funding:
                     self._look(key, own, passed, away)
         self._looks = {key: self._looks[key] for key, _ in [*live, *paper] if key in self._looks}
 
-    def _passed(self, places: Iterable[FundingPlace], goes_on: Callable[[], bool]) -> Passed:
+    def _passed(self, places: Iterable[FundingSymbol], goes_on: Callable[[], bool]) -> Passed:
         """Asks, for all that is held or was in the last round, whether a payment has become due."""
         held = frozenset(_symbol(each) for each in places if each.is_held)
         asked, passed = held | self._held, Passed()
@@ -75,13 +75,13 @@ class Funding:
     def _due(self, exchange: str, symbol: str, calendar: Calendar, silent: set[str]) -> int | None:
         """A venue that does not answer is not asked again in the round: each silence lasts seconds."""
         try:
-            state = self._venues.funding(exchange).state(symbol)
+            state = self._venues.funding(exchange).fetch_state(symbol)
         except UpstreamUnavailable:
             silent.add(exchange)
             raise
         return None if state is None else calendar.passed(state)
 
-    def _look(self, key: object, places: list[FundingPlace], passed: Passed, away: Away) -> None:
+    def _look(self, key: object, places: list[FundingSymbol], passed: Passed, away: Away) -> None:
         first, now = places[0], self._clock.monotonic()
         looks = self._looks.setdefault(key, Looks())
         symbols = {each.symbol for each in places}
@@ -114,16 +114,16 @@ class Funding:
             logger.exception("funding_not_read", exchange=exchange, symbol=symbol)
 
 
-def _account(place: FundingPlace) -> tuple[str, str]:
+def _account(place: FundingSymbol) -> tuple[str, str]:
     return str(place.user_id), place.exchange
 
 
-def _symbol(place: FundingPlace) -> Symbol:
+def _symbol(place: FundingSymbol) -> Symbol:
     return place.exchange, place.symbol
 
 
 def _by(
-    places: Iterable[FundingPlace], key: Callable[[FundingPlace], tuple[str, str]], *, is_paper: bool
-) -> list[tuple[tuple[str, str], list[FundingPlace]]]:
+    places: Iterable[FundingSymbol], key: Callable[[FundingSymbol], tuple[str, str]], *, is_paper: bool
+) -> list[tuple[tuple[str, str], list[FundingSymbol]]]:
     own = sorted((each for each in places if each.is_paper is is_paper), key=key)
     return [(name, list(group)) for name, group in groupby(own, key)]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from engine.domain import decimals
 from engine.domain.positions import Side
-from engine.store.funding import FundingFacts, FundingShare, OwnFill
+from engine.store.funding import FundingFacts, FundingShare, PositionFill
 
 ZERO: Final = Decimal(0)
 HOUR_MS: Final = 3_600_000
@@ -29,13 +29,13 @@ class Course:
     side: Side
     base: Decimal
     base_since_ms: int
-    fills: tuple[OwnFill, ...]
+    fills: tuple[PositionFill, ...]
     is_held: bool
 
     def size_at(self, moment_ms: int) -> Decimal:
         """What was held after all fills of that moment and before."""
         base = self.base if self.base_since_ms <= moment_ms else ZERO
-        return max(ZERO, decimals.total((base, *(each.change for each in self.fills if each.at_ms <= moment_ms))))
+        return max(ZERO, decimals.total((base, *(each.size_change for each in self.fills if each.at_ms <= moment_ms))))
 
     def net_at(self, moment_ms: int) -> Decimal:
         """The same, negative when short."""
@@ -55,13 +55,13 @@ class Division:
 def courses(facts: FundingFacts) -> tuple[Course, ...]:
     """Every position of the facts, in the order of their ids."""
     held = {each.position_id: each for each in facts.held}
-    fills: dict[UUID, list[OwnFill]] = {position_id: [] for position_id in held}
+    fills: dict[UUID, list[PositionFill]] = {position_id: [] for position_id in held}
     for fill in facts.fills:
         fills.setdefault(fill.position_id, []).append(fill)
     found = []
     for position_id in sorted(fills):
         now, own = held.get(position_id), tuple(fills[position_id])
-        changes = decimals.total(each.change for each in own)
+        changes = decimals.total(each.size_change for each in own)
         base = decimals.total((now.quantity if now is not None else ZERO, changes.copy_negate()))
         found.append(
             Course(
@@ -115,7 +115,7 @@ def share_of(usd: Decimal, course: Course, moment_ms: int) -> FundingShare:
             part = rest if is_all else decimals.quotient(decimals.product(rest, fill.quantity), size)
             trades[fill.trade_id] = part
             rest = decimals.total((rest, part.copy_negate()))
-        size = decimals.total((size, fill.change))
+        size = decimals.total((size, fill.size_change))
     if rest and not course.is_held:
         last = next((each.trade_id for each in reversed(course.fills) if each.trade_id is not None), None)
         if last is not None:

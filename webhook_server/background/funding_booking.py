@@ -10,13 +10,13 @@ import structlog
 from engine.domain import decimals
 from engine.domain.errors import StrategyFault
 from engine.platform.errors import SparkyError, UpstreamUnavailable
-from engine.store.funding import FundingFacts, FundingPlace, FundingShare
+from engine.store.funding import FundingFacts, FundingShare, FundingSymbol
 from engine.store.store import Store
 from engine.venues.account_record import Income
-from engine.venues.live.parsers import DOLLARS
-from engine.venues.market_data.coin_prices import QUOTES
+from engine.venues.live.parsers import USD_ASSETS
+from engine.venues.market_data.coin_prices import QUOTE_ASSETS
 from engine.venues.market_data.funding import MINUTE_MS, FundingRate, FundingSource
-from engine.venues.venue import Account
+from engine.venues.venue import LiveVenue
 from webhook_server.background.funding_allocation import HOUR_MS, ZERO, courses, divided, share_of
 from webhook_server.background.funding_schedule import Found
 from webhook_server.clock import Clock
@@ -32,7 +32,7 @@ SETTLED_WITHIN_S: Final = 600.0  # an order whose outcome is not known for longe
 PRICED_WITHIN_S: Final = 3_600.0  # nor does a price that is not told
 TRIES: Final = 3
 # Worth a dollar each: those of orders, and what venues pay funding in besides (Binance: BNFCR in the EU).
-DOLLARS_PAID: Final = (*DOLLARS, "BNFCR", "FDUSD", "BUSD")
+DOLLARS_PAID: Final = (*USD_ASSETS, "BNFCR", "FDUSD", "BUSD")
 NOTHING_HELD: Final = "nothing of the symbol was held by the books"
 
 
@@ -57,18 +57,18 @@ class LiveFunding:
         self._unpriced: dict[tuple[UUID, str, str], float] = {}
         self._seen: set[tuple[UUID, str, str, str]] = set()
 
-    def book(self, places: Sequence[FundingPlace]) -> Found:
+    def book(self, places: Sequence[FundingSymbol]) -> Found:
         """Raises what account and store raise."""
         user_id, exchange = places[0].user_id, places[0].exchange
-        credentials = self._store.venue_credentials(user_id, exchange)
+        credentials = self._store.get_venue_credentials(user_id, exchange)
         if credentials is None:
             return Found({})
         first_ms = min(each.first_ms for each in places)
         since_ms = max(first_ms, max(each.read_ms for each in places) - SHOWN_LATE_MS)
         account = self._venues.live(exchange, credentials)
         settled_ms = _settled_ms(self._venues.funding(exchange), places)
-        shown = account.income(None, since_ms, FUNDING_FEE)
-        rows = self._store.funding_known(user_id, exchange, is_paper=False, since_ms=since_ms)
+        shown = account.fetch_income(None, since_ms, FUNDING_FEE)
+        rows = self._store.list_booked_payments(user_id, exchange, is_paper=False, since_ms=since_ms)
         known = {(each.symbol, each.income_id) for each in rows}
         fresh: dict[str, list[Income]] = {}
         for income in shown:
@@ -77,10 +77,10 @@ class LiveFunding:
         held_up = [symbol for symbol, own in fresh.items() if not self._book_symbol(places[0], symbol, own, account)]
         read_ms = max(settled_ms, *(each.at_ms for each in shown[-1:]), 0)
         if read_ms and not held_up:
-            self._store.note_funding_read(user_id, exchange, read_ms)
+            self._store.set_funding_read_until(user_id, exchange, read_ms)
         return Found(_newest((each.symbol, each.at_ms) for each in shown), is_whole=not held_up)
 
-    def _book_symbol(self, of: FundingPlace, symbol: str, incomes: Sequence[Income], account: Account) -> bool:
+    def _book_symbol(self, of: FundingSymbol, symbol: str, incomes: Sequence[Income], account: LiveVenue) -> bool:
         """Whether all of them are booked now: not while an order in the symbol is under way, and, where several share
         them, not at first sight, so that what ended at the venue just before the payment comes into the books first."""
         place = of.model_copy(update={"symbol": symbol})
@@ -100,7 +100,7 @@ class LiveFunding:
                 facts = self._book_payment(place, paid, facts, since_ms)
         return is_whole
 
-    def _worth(self, income: Income, account: Account, place: FundingPlace) -> Paid | None:
+    def _worth(self, income: Income, account: LiveVenue, place: FundingSymbol) -> Paid | None:
         """In dollars, of another coin by its price when it was paid. None while a price that the venue has is not told:
         then it is asked for again, for an hour."""
         usd = income.amount if income.asset in DOLLARS_PAID else _worth_told(income, account)
@@ -113,7 +113,7 @@ class LiveFunding:
         amount = f"{decimals.digits(income.amount)} {income.asset}"
         return Paid(income.income_id, income.at_ms, ZERO, f"paid in a coin without a price here: {amount}")
 
-    def _is_to_be_told(self, asset: str, account: Account, key: tuple[UUID, str, str]) -> bool:
+    def _is_to_be_told(self, asset: str, account: LiveVenue, key: tuple[UUID, str, str]) -> bool:
         now = self._clock.monotonic()
         if now - self._unpriced.setdefault(key, now) >= PRICED_WITHIN_S:
             return False
@@ -122,7 +122,7 @@ class LiveFunding:
         except UpstreamUnavailable:
             return True
 
-    def _book_payment(self, place: FundingPlace, paid: Paid, facts: FundingFacts, since_ms: int) -> FundingFacts:
+    def _book_payment(self, place: FundingSymbol, paid: Paid, facts: FundingFacts, since_ms: int) -> FundingFacts:
         """The facts as they were when it was booked, for the next one."""
         for _ in range(TRIES):
             division = divided(paid.usd, paid.at_ms, facts)
@@ -139,18 +139,18 @@ class LiveFunding:
             return facts
         raise UpstreamUnavailable("database", f"the books of {place.symbol} changed whenever funding was booked")
 
-    def _is_first_sight(self, incomes: Sequence[Income], of: FundingPlace) -> bool:
+    def _is_first_sight(self, incomes: Sequence[Income], of: FundingSymbol) -> bool:
         names = {(of.user_id, of.exchange, each.symbol, each.income_id) for each in incomes}
         is_new = not names <= self._seen
         self._seen = self._seen | names if is_new else self._seen - names
         return is_new
 
-    def _is_held_up(self, place: FundingPlace) -> bool:
+    def _is_held_up(self, place: FundingSymbol) -> bool:
         now = self._clock.monotonic()
         since = self._held_up.setdefault((place.user_id, place.exchange, place.symbol), now)
         return now - since < SETTLED_WITHIN_S
 
-    def _tell(self, place: FundingPlace, paid: Paid, reason: str | None) -> None:
+    def _tell(self, place: FundingSymbol, paid: Paid, reason: str | None) -> None:
         told = {"symbol": place.symbol, "income": paid.income_id, "usd": str(paid.usd)}
         if reason is None:
             self._metrics.funding_payments.labels("live").inc()
@@ -169,13 +169,13 @@ class PaperFunding:
         self._metrics = metrics
         self._told: set[str] = set()
 
-    def book(self, places: Sequence[FundingPlace]) -> Found:
+    def book(self, places: Sequence[FundingSymbol]) -> Found:
         """Raises what the source and the store raise."""
         exchange, symbol = places[0].exchange, places[0].symbol
         source = self._venues.funding(exchange)
         since = {each.user_id: max(each.first_ms, each.read_ms - SHOWN_LATE_MS) for each in places}
         settled_ms = _settled_ms(source, places)
-        history = source.history(symbol, min(since.values()))
+        history = source.fetch_history(symbol, min(since.values()))
         if history is None:
             if exchange not in self._told:
                 logger.warning("no_funding_on_paper", exchange=exchange, reason="it does not tell its rates")
@@ -188,15 +188,17 @@ class PaperFunding:
             if not self._book_place(place, rates, prices):
                 is_whole = False
             elif place.last_ms and settled_ms:
-                self._store.note_paper_funding_read(place, min(settled_ms, place.last_ms + SHOWN_LATE_MS))
+                self._store.set_paper_funding_read_until(place, min(settled_ms, place.last_ms + SHOWN_LATE_MS))
         return Found(_newest((symbol, each.at_ms) for each in history), is_whole=is_whole)
 
-    def _book_place(self, place: FundingPlace, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
+    def _book_place(self, place: FundingSymbol, rates: Sequence[FundingRate], prices: "_Prices") -> bool:
         """Whether all are booked; not when the books have changed meanwhile."""
         if not rates:
             return True
         since_ms = rates[0].at_ms
-        rows = self._store.funding_known(place.user_id, place.exchange, is_paper=True, since_ms=since_ms - MINUTE_MS)
+        rows = self._store.list_booked_payments(
+            place.user_id, place.exchange, is_paper=True, since_ms=since_ms - MINUTE_MS
+        )
         known = {(_payment_id(int(each.income_id)), each.position_id) for each in rows if each.symbol == place.symbol}
         facts = _facts(self._store, place, since_ms - BEFORE_MS)
         for rate in rates:
@@ -225,7 +227,7 @@ class _Prices:
         if rate.mark_price is not None:
             return rate.mark_price
         if rate.at_ms not in self._known:
-            self._known[rate.at_ms] = self._source.price_at(self._symbol, rate.at_ms)
+            self._known[rate.at_ms] = self._source.fetch_price_at(self._symbol, rate.at_ms)
         return self._known[rate.at_ms]
 
 
@@ -242,19 +244,19 @@ def _paper_shares(
     return found
 
 
-def _worth_told(income: Income, account: Account) -> Decimal | None:
+def _worth_told(income: Income, account: LiveVenue) -> Decimal | None:
     try:
-        usd = account.worth_usd(income.asset, income.amount, income.at_ms)
+        usd = account.convert_to_usd(income.asset, income.amount, income.at_ms)
     except UpstreamUnavailable:
         return None
     return None if usd is None else decimals.kept(usd)
 
 
-def _is_listed(account: Account, asset: str) -> bool:
+def _is_listed(account: LiveVenue, asset: str) -> bool:
     """Whether a price of it is to be had at all."""
-    for quote in QUOTES:
+    for quote in QUOTE_ASSETS:
         try:
-            account.instrument(f"{asset}{quote}")
+            account.fetch_instrument(f"{asset}{quote}")
         except StrategyFault:
             continue
         return True
@@ -267,7 +269,7 @@ def _payment_id(at_ms: int) -> str:
     return str((at_ms + MINUTE_MS // 2) // MINUTE_MS * MINUTE_MS)
 
 
-def _settled_ms(source: FundingSource, places: Sequence[FundingPlace]) -> int:
+def _settled_ms(source: FundingSource, places: Sequence[FundingSymbol]) -> int:
     """Up to when payments are read by a look that begins now, as far as that settles what has ended: the venue's time,
     and never later than its last payment may be shown, as that time may be wrong. 0 where nothing has ended or the
     venue tells no time."""
@@ -275,7 +277,7 @@ def _settled_ms(source: FundingSource, places: Sequence[FundingPlace]) -> int:
     if not ended.last_ms:
         return 0
     try:
-        state = source.state(ended.symbol)
+        state = source.fetch_state(ended.symbol)
     except SparkyError:
         return 0
     return 0 if state is None else min(state.at_ms, ended.last_ms + SHOWN_LATE_MS)
@@ -285,8 +287,10 @@ def _are_shared(facts: FundingFacts) -> bool:
     return len(courses(facts)) > 1 or bool(facts.others_net)
 
 
-def _facts(store: Store, place: FundingPlace, since_ms: int) -> FundingFacts:
-    return store.funding_facts(place.user_id, place.exchange, place.symbol, is_paper=place.is_paper, since_ms=since_ms)
+def _facts(store: Store, place: FundingSymbol, since_ms: int) -> FundingFacts:
+    return store.get_funding_facts(
+        place.user_id, place.exchange, place.symbol, is_paper=place.is_paper, since_ms=since_ms
+    )
 
 
 def _newest(rows: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -16,8 +16,8 @@ from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server.background.funding import EVERY_S as FUNDING_EVERY_S
 from webhook_server.background.funding import Funding
-from webhook_server.background.mark_to_market import Marks
-from webhook_server.background.protection_watchdog import Watch
+from webhook_server.background.mark_to_market import MarkToMarket
+from webhook_server.background.protection_watchdog import ProtectionWatchdog
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
 from webhook_server.reconciliation import reconciliation
@@ -46,22 +46,22 @@ class Job:
     first: Callable[[GoesOn], object] | None = None
 
 
-def on_the_market(store: Store, marks: Marks) -> tuple[Job, ...]:
+def on_the_market(store: Store, marks: MarkToMarket) -> tuple[Job, ...]:
     """What depends on prices only."""
     return (
-        Job("marks", lambda _: marks.round()),
-        Job("equity", lambda _: store.record_equity(EQUITY_EVERY_S / 2), EQUITY_EVERY_S),
+        Job("marks", lambda _: marks.run_once()),
+        Job("equity", lambda _: store.append_equity_points(EQUITY_EVERY_S / 2), EQUITY_EVERY_S),
     )
 
 
 def on_accounts(
-    recovery: Recovery, watch: Watch, reconciliation_: Reconciliation, leftovers: LeftoverOrders
+    recovery: Recovery, watch: ProtectionWatchdog, reconciliation_: Reconciliation, leftovers: LeftoverOrders
 ) -> tuple[Job, ...]:
     """What asks venues about people's accounts; what a dead server left half done comes first."""
     abandoned = partial(recovery.run, ABANDONED_AFTER_S)
     return (
         Job("recovery", abandoned, SWEEP_EVERY_S, first=partial(recovery.run, 0.0)),
-        Job("reconciliation", reconciliation_.run, reconciliation.EVERY_S),
+        Job("reconciliation", reconciliation_.run, reconciliation.INTERVAL_S),
         Job("watch", watch.run, WATCH_EVERY_S),
         Job("leftover orders", leftovers.run, WATCH_EVERY_S),
     )

@@ -9,9 +9,9 @@ from engine.domain.positions import Position
 from engine.domain.signal import SignalAction
 from engine.platform.errors import UpstreamUnavailable
 from webhook_server.clock import Clock
-from webhook_server.execution.execution_context import OWN_EXIT, Request
+from webhook_server.execution.execution_context import SERVER_EXIT_PREFIX, Request
 from webhook_server.execution.pipeline import Pipeline
-from webhook_server.intake.schemas import ExitTerms, Order
+from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 from webhook_server.metrics import Metrics
 
 logger = structlog.get_logger()
@@ -46,7 +46,7 @@ class Exits:
             log.exception("protective_exit_failed")
 
     def _performed(self, request: Request, reason: str, log: structlog.stdlib.BoundLogger) -> None:
-        answer = self._pipeline.perform(request, hashlib.sha256(request.id.encode()).hexdigest())
+        answer = self._pipeline.execute_once(request, hashlib.sha256(request.id.encode()).hexdigest())
         if answer.body.get("action") == "closed":
             self._metrics.protective_exits.labels(reason).inc()
         told = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
@@ -55,7 +55,7 @@ class Exits:
     def _request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
         """The same one in all rounds of REFUSED_FOR_S while as much is held: what failed for good fails once in it."""
         now = self._clock.now()
-        order = Order(
+        signal = WebhookSignal(
             exchange=position.exchange,
             symbol=position.symbol,
             action=SignalAction.CLOSE,
@@ -64,9 +64,9 @@ class Exits:
             exit_terms=terms,
         )
         return Request(
-            f"{OWN_EXIT}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
+            f"{SERVER_EXIT_PREFIX}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
             position.user_id,
-            order,
+            signal,
             now,
             self._clock.monotonic(),
             exit_reason=reason,

@@ -28,46 +28,46 @@ class Recovery:
         self._clock = clock
         self._metrics = metrics
 
-    def run(self, min_age_s: float = 0.0, goes_on: Callable[[], bool] = lambda: True) -> int:
+    def run(self, min_age_s: float = 0.0, should_continue: Callable[[], bool] = lambda: True) -> int:
         """Resumes every unfinished request older than `min_age_s`, while it `goes_on`; how many came to an end.
 
         A live order that reached the venue is booked. Paper orders, and live ones that the venue never saw, are
         executed unless they are stale by now. Raises UpstreamUnavailable when the database is away.
         """
         old = self._clock.now() - timedelta(seconds=min_age_s)
-        rows = [row for row in self._store.unfinished_requests() if row.created_at <= old]
-        away, ended = Away(), 0
+        rows = [row for row in self._store.list_unfinished_requests() if row.created_at <= old]
+        unavailable, ended = Away(), 0
         for row in rows:
-            if goes_on() and not away.covers(row.user_id, row.exchange):
-                ended += self._settled(row, away)
+            if should_continue() and not unavailable.covers(row.user_id, row.exchange):
+                ended += self._settle(row, unavailable)
         return ended
 
-    def _settled(self, row: UnfinishedRequest, away: Away) -> bool:
-        answer = self._resumed(row, away)
+    def _settle(self, row: UnfinishedRequest, unavailable: Away) -> bool:
+        answer = self._resume(row, unavailable)
         is_open = answer.status == 503 and "Retry-After" in answer.headers
         outcome = "open" if is_open else str(answer.body.get("action", "refused"))
         self._metrics.recovered.labels(outcome).inc()
         logger.info("request_recovered", signal=row.request_id, status=answer.status, outcome=outcome)
         return not is_open
 
-    def _resumed(self, row: UnfinishedRequest, away: Away) -> Answer:
+    def _resume(self, row: UnfinishedRequest, unavailable: Away) -> Answer:
         try:
             return self._pipeline.resume(row)
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
-            away.add(row.user_id, row.exchange)
+            unavailable.add(row.user_id, row.exchange)
             return responses.unavailable(error, row.exchange)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
             if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
                 return responses.outcome_unknown(row.exchange)
             is_unreadable = isinstance(error, ValidationError)
-            return self._given_up(
+            return self._give_up(
                 row, "its stored payload cannot be read by this version" if is_unreadable else type(error).__name__
             )
 
-    def _given_up(self, row: UnfinishedRequest, reason: str) -> Answer:
+    def _give_up(self, row: UnfinishedRequest, reason: str) -> Answer:
         answer = responses.failed(0)
         body = dict(answer.body)
         self._store.finish_request(

@@ -15,11 +15,18 @@ from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
 from engine.domain.positions import Position, Side
 from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
 from engine.risk import sizing
-from engine.risk.order_sizes import MOST_PARTS, dust_of, least_of, netted_dust, parts_of, too_little
+from engine.risk.order_sizes import (
+    MAX_PARTS,
+    describe_too_little,
+    find_dust,
+    find_netted_dust,
+    min_order_quantity,
+    split_quantity,
+)
 from engine.store.webhook_rows import Fill
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import Account, Instrument, OrderRequest, OrderResult, Venue
-from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, Trade, sign_of
+from engine.venues.venue import Instrument, LiveVenue, OrderRequest, OrderResult, Venue
+from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, TradeContext, sign_of
 from webhook_server.execution.leg_orders import (
     NOT_MADE,
     LegOrders,
@@ -28,8 +35,8 @@ from webhook_server.execution.leg_orders import (
     passing,
     send_orders,
 )
-from webhook_server.execution.position_protection import Fired, Guard
-from webhook_server.reconciliation.open_order_cache import listed_instrument
+from webhook_server.execution.position_protection import PositionProtection, TriggeredExit
+from webhook_server.reconciliation.open_order_cache import find_listed_instrument
 from webhook_server.reconciliation.outside_exits import DUST, ended_without_order
 
 logger = structlog.get_logger()
@@ -43,19 +50,19 @@ KEPT_BY_OTHERS: Final = (
 class ClosingLegs(ABC):
     """The closing half of `webhook_server.execution.legs.Legs`. Methods raise NothingToDo and what the venue raises."""
 
-    trade: Trade
+    trade: TradeContext
     venue: Venue
     submit: Callable[[], None]
 
     @property
     @abstractmethod
-    def guard(self) -> Guard:
+    def guard(self) -> PositionProtection:
         """The protective orders of what the trade is about."""
 
     @property
-    def account(self) -> Account:
+    def account(self) -> LiveVenue:
         """The account of a live trade."""
-        return cast("Account", self.venue)
+        return cast("LiveVenue", self.venue)
 
     @abstractmethod
     def sent(self, leg: str) -> OrderResult | None:
@@ -153,7 +160,7 @@ class ClosingLegs(ABC):
     @property
     def least(self) -> Decimal:
         """The smallest quantity that an order may have."""
-        return least_of(self.venue.instrument(self.trade.order.symbol))
+        return min_order_quantity(self.venue.fetch_instrument(self.trade.signal.symbol))
 
     def rest_made(self, wanted: Decimal) -> tuple[Decimal, bool]:
         """How much an earlier attempt made of a second leg of `wanted`, and whether orders of it are missing."""
@@ -167,17 +174,17 @@ class ClosingLegs(ABC):
         """Takes back `quantity` of what OPEN filled, protection that may have been placed first."""
         made = self._found(UNDO)
         if not made.orders:
-            self.guard.withdrawn()
+            self.guard.cancel_own()
             made = self._parts(UNDO, opened.side, quantity, made, reduce_only=may_only_reduce)
             if not made.orders:
                 raise made.failure or VenueRefused(f"{quantity} of {opened.symbol} is too little to be sent", "filter")
         result = as_one(made.orders)
         return self._fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
 
-    def _taken_down(self, held: Position) -> Fired | None:
+    def _taken_down(self, held: Position) -> TriggeredExit | None:
         """What was cancelled before the venue went away, or refused to be asked, is put back, if it can be."""
         try:
-            return self.guard.taken_down(held)
+            return self.guard.cancel_existing(held)
         except NOT_MADE as failure:
             self._put_back(held, held.quantity, failure)
             raise
@@ -188,11 +195,11 @@ class ClosingLegs(ABC):
 
     def _is_missing(self, made: LegOrders, held: Position) -> bool:
         """Whether the exit of `held`, of which an earlier attempt `made` a part, has orders that were not sent."""
-        return self._has_more(made, self._wanted(held.quantity, self.venue.instrument(held.symbol)))
+        return self._has_more(made, self._wanted(held.quantity, self.venue.fetch_instrument(held.symbol)))
 
     def _has_more(self, made: LegOrders, wanted: Decimal) -> bool:
         """Whether orders of a leg of `wanted`, of which some are `made`, were not sent."""
-        may_send = not made.is_over and len(made.orders) < MOST_PARTS
+        may_send = not made.is_over and len(made.orders) < MAX_PARTS
         return may_send and wanted - made.quantity >= self.least
 
     def _closed(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
@@ -215,23 +222,23 @@ class ClosingLegs(ABC):
 
     def _put_back(self, held: Position, quantity: Decimal, failure: Exception) -> None:
         """Protects `quantity` of `held` as before, unless `failure` is that its symbol is gone."""
-        if not isinstance(failure, StrategyFault) or listed_instrument(self.venue, held.symbol) is not None:
-            self.guard.put_back(held, quantity)
+        if not isinstance(failure, StrategyFault) or find_listed_instrument(self.venue, held.symbol) is not None:
+            self.guard.restore(held, quantity)
 
     def _parts(self, leg: str, side: Side, quantity: Decimal, before: LegOrders, *, reduce_only: bool) -> LegOrders:
         """Sends the orders of a leg that closes `quantity` of a position on `side`, after those `before`."""
-        symbol = self.trade.order.symbol
-        instrument = self.venue.instrument(symbol)
+        symbol = self.trade.signal.symbol
+        instrument = self.venue.fetch_instrument(symbol)
 
         def placed(name: str, part: Decimal) -> OrderResult:
             return self._place(name, part, is_buy=side is Side.SHORT, reduce_only=reduce_only)
 
-        made = send_orders(placed, leg, parts_of(quantity, instrument), before)
-        now = self.venue.instrument(symbol)
+        made = send_orders(placed, leg, split_quantity(quantity, instrument), before)
+        now = self.venue.fetch_instrument(symbol)
         if not isinstance(made.failure, VenueRefused) or made.failure.kind != "filter" or now == instrument:
             return made
         left = decimals.total((quantity, before.quantity, made.quantity.copy_negate()))
-        parts = parts_of(left, now)  # sizes have changed, and the refusal had them read again
+        parts = split_quantity(left, now)  # sizes have changed, and the refusal had them read again
         return send_orders(placed, leg, parts, LegOrders(made.orders)) if parts else made
 
     def _reduced(self, held: Position, quantity: Decimal, before: LegOrders) -> LegOrders:
@@ -239,9 +246,9 @@ class ClosingLegs(ABC):
         terms = self.trade.exit_terms
         if terms is not None:
             order = self._order(CLOSE, quantity, is_buy=held.side is Side.SHORT, reduce_only=True)
-            ended = cast("PaperVenue", self.venue).exit_at(order, terms.price, terms.at_ms, terms.fee_usd)
+            ended = cast("PaperVenue", self.venue).fill_exit_at(order, terms.price, terms.at_ms, terms.fee_usd)
             return LegOrders((ended,))
-        if not self.trade.is_paper and not self.trade.may_only_reduce(held.side):
+        if not self.trade.is_paper and not self.trade.can_be_reduce_only(held.side):
             quantity = min(quantity, self._on_side(held, quantity))
             if quantity <= 0:
                 raise VenueRefused(f"the account holds nothing of {held.symbol} on this side", "reduce_only")
@@ -265,7 +272,7 @@ class ClosingLegs(ABC):
         whether that was so."""
         is_little = 0 < left < self.least
         if is_little:
-            self.venue.instrument_now(self.trade.order.symbol)
+            self.venue.refresh_instrument(self.trade.signal.symbol)
         return is_little
 
     def _exit_of(
@@ -288,9 +295,9 @@ class ClosingLegs(ABC):
             logger.error("more_closed_than_held", symbol=held.symbol, order=result.order_id, **told)
             result = result.model_copy(update={"quantity": held.quantity})
         left = held.quantity - result.quantity
-        dust = dust_of(left, held.quantity, result.price, self.venue.instrument(held.symbol))
+        dust = find_dust(left, held.quantity, result.price, self.venue.fetch_instrument(held.symbol))
         if puts_back and left > 0 and dust is None:
-            self.guard.put_back(held, left)
+            self.guard.restore(held, left)
         if dust is None and 0 < left < self.least:
             logger.error("rest_too_little_for_an_order", symbol=held.symbol, position=str(held.id), quantity=str(left))
         fill = self._fill(leg, result, held.leverage, (None, None), reason, orders=orders)
@@ -299,18 +306,18 @@ class ClosingLegs(ABC):
     def _check_is_dust(self, held: Position) -> None:
         """Raises VenueRefused where `held`, too little for an order, is worth too much to be forgotten, and no order of
         its protection has filled."""
-        instrument, price = self.venue.instrument(held.symbol), self.venue.quote(held.symbol).last
-        if dust_of(held.quantity, held.quantity, price, instrument) is not None or self.guard.has_fired(held):
+        instrument, price = self.venue.fetch_instrument(held.symbol), self.venue.fetch_quote(held.symbol).last
+        if find_dust(held.quantity, held.quantity, price, instrument) is not None or self.guard.has_fired(held):
             return
-        raise VenueRefused(f"{held.symbol}: {too_little(held.quantity, price, instrument)}", "filter")
+        raise VenueRefused(f"{held.symbol}: {describe_too_little(held.quantity, price, instrument)}", "filter")
 
     def _is_netted_dust(self, left: Position) -> bool:
-        price = self.venue.quote(left.symbol).last
-        return netted_dust(left.quantity, price, self.venue.instrument(left.symbol)) is not None
+        price = self.venue.fetch_quote(left.symbol).last
+        return find_netted_dust(left.quantity, price, self.venue.fetch_instrument(left.symbol)) is not None
 
     def _dust(self, held: Position) -> Fill:
         """The end of a position that is too little for any order: no order makes it, at the market's last price."""
-        quote = self.venue.quote(held.symbol)
+        quote = self.venue.fetch_quote(held.symbol)
         return ended_without_order(held, quote.last, DUST, quote.at_ms)
 
     def _on_side(self, held: Position, quantity: Decimal) -> Decimal:
@@ -323,20 +330,20 @@ class ClosingLegs(ABC):
         return max(Decimal(0), net * sign_of(held.side))
 
     def _net(self, symbol: str) -> Decimal:
-        return next((each.net for each in self.account.positions(symbol) if each.symbol == symbol), Decimal(0))
+        return next((each.net for each in self.account.fetch_positions(symbol) if each.symbol == symbol), Decimal(0))
 
     def closing_quantity(self, held: Decimal) -> Decimal:
         """What the order closes of a position of `held`, in whole lots: 0 where all of that is too little to be sent.
         Raises NothingToDo when a part of it is."""
-        quantity = self._wanted(held, self.venue.instrument(self.trade.order.symbol))
+        quantity = self._wanted(held, self.venue.fetch_instrument(self.trade.signal.symbol))
         if quantity <= 0 and self._percent < sizing.HUNDRED:
             raise NothingToDo(f"{self._percent} % of the position is less than one lot")
         return quantity
 
     def _wanted(self, held: Decimal, instrument: Instrument) -> Decimal:
-        return sizing.closing_quantity(held, self._percent, instrument.lot, least_of(instrument))
+        return sizing.closing_quantity(held, self._percent, instrument.lot, min_order_quantity(instrument))
 
     @property
     def _percent(self) -> Decimal:
-        order = self.trade.order
-        return sizing.HUNDRED if order.is_entry else order.sell_percentage
+        signal = self.trade.signal
+        return sizing.HUNDRED if signal.is_entry else signal.sell_percentage

@@ -11,9 +11,9 @@ from engine.domain.positions import MarginMode, Side
 from engine.risk import sizing
 from engine.risk.liquidation import ZERO, Stake, rate_of
 from engine.store.margin import EntryMargin, HeldMargin
-from engine.venues.ccxt_client.errors import means_margin_held
+from engine.venues.ccxt_client.errors import is_margin_mode_locked
 from engine.venues.venue import Instrument
-from webhook_server.execution.execution_context import Trade
+from webhook_server.execution.execution_context import TradeContext
 from webhook_server.reconciliation.account_checks import AccountFault
 
 
@@ -32,17 +32,17 @@ class Prospect(NamedTuple):
     mark: Decimal | None
 
 
-def mode_of(trade: Trade, found: EntryMargin) -> MarginMode | None:
+def mode_of(trade: TradeContext, found: EntryMargin) -> MarginMode | None:
     """The margin mode of the entry of `trade`. None, live only, leaves it as the account has it. On paper it is
     isolated unless the strategy says cross, and what is added to keeps its own."""
     if not trade.is_paper:
         return found.wanted
-    if trade.adds() and trade.held is not None:
+    if trade.increases_position() and trade.held is not None:
         return trade.held.margin_mode or MarginMode.ISOLATED
     return found.wanted or MarginMode.ISOLATED
 
 
-def check_others(trade: Trade, found: EntryMargin) -> None:
+def check_others(trade: TradeContext, found: EntryMargin) -> None:
     """Raises MarginFault where another of the account's strategies holds the symbol in another mode: it is the venue's
     for both."""
     known = (each for each in found.others if each.margin_mode is not None)
@@ -52,48 +52,48 @@ def check_others(trade: Trade, found: EntryMargin) -> None:
 
 
 @contextmanager
-def naming_holder(trade: Trade, found: EntryMargin) -> Iterator[None]:
+def naming_holder(trade: TradeContext, found: EntryMargin) -> Iterator[None]:
     """Around a live entry: a refused change of the margin mode raises MarginFault with who else holds the symbol, where
     somebody does. The venue can tell only of positions and of orders, which may be that one's stops."""
     try:
         yield
     except VenueRefused as refusal:
-        if trade.is_paper or found.wanted is None or not found.others or not means_margin_held(refusal):
+        if trade.is_paper or found.wanted is None or not found.others or not is_margin_mode_locked(refusal):
             raise
         raise _held_otherwise(trade, found.wanted, found.others[0], "other margin") from refusal
 
 
-def _held_otherwise(trade: Trade, wanted: MarginMode, other: HeldMargin, margin: str) -> MarginFault:
+def _held_otherwise(trade: TradeContext, wanted: MarginMode, other: HeldMargin, margin: str) -> MarginFault:
     holder = "the person" if other.strategy_name is None else f"strategy {other.strategy_name}"
     remedy = "give both strategies one margin mode" if other.strategy_name else f"trade without {wanted} margin"
     return MarginFault(
-        f"{trade.order.symbol}: {wanted} margin is wanted, and {holder} holds it with {margin} on the same account: "
+        f"{trade.signal.symbol}: {wanted} margin is wanted, and {holder} holds it with {margin} on the same account: "
         f"wait until that is closed, or {remedy}"
     )
 
 
-def check_free(trade: Trade, found: EntryMargin, size_usd: Decimal) -> None:
+def check_free(trade: TradeContext, found: EntryMargin, size_usd: Decimal) -> None:
     """Raises VenueRefused where an entry of `size_usd` on paper needs more initial margin than its strategy has free,
     as a venue does (-2019)."""
-    free_usd, wanted_usd = found.paper_free_usd, decimals.quotient(size_usd, Decimal(trade.order.leverage))
+    free_usd, wanted_usd = found.paper_free_usd, decimals.quotient(size_usd, Decimal(trade.signal.leverage))
     if trade.is_paper and free_usd is not None and wanted_usd > free_usd:
         raise VenueRefused(
-            f"{trade.order.symbol}: Margin is insufficient: {wanted_usd:.2f} USD of initial margin are needed, and "
+            f"{trade.signal.symbol}: Margin is insufficient: {wanted_usd:.2f} USD of initial margin are needed, and "
             f"{max(free_usd, Decimal(0)):.2f} USD of the strategy's equity are free: trade less, or with more leverage",
             "funds",
         )
 
 
 def check_liquidation(
-    trade: Trade, mode: Callable[[], MarginMode | None], instrument: Instrument, entry: Prospect
+    trade: TradeContext, mode: Callable[[], MarginMode | None], instrument: Instrument, entry: Prospect
 ) -> None:
     """Raises MarginFault where an isolated `entry` would be liquidated before its stop acts, or at once.
 
     `mode` is asked for only where that counts; None (the venue does not tell it) may be isolated.
     """
-    order, stop = trade.order, _stop_price(trade, instrument, entry)
+    signal, stop = trade.signal, _stop_price(trade, instrument, entry)
     at = _isolated_liquidation(trade, instrument, entry.quantity, entry.price)
-    sign = 1 if order.side is Side.LONG else -1
+    sign = 1 if signal.side is Side.LONG else -1
 
     def is_beyond(price: Decimal | None) -> bool:
         return price is not None and at is not None and (price - at) * sign <= 0
@@ -104,19 +104,19 @@ def check_liquidation(
     if actual is MarginMode.CROSS:
         return
     told = decimals.digits(_on_tick(at, instrument))
-    margin = f"isolated margin at a leverage of {order.leverage} is liquidated at about {told}"
+    margin = f"isolated margin at a leverage of {signal.leverage} is liquidated at about {told}"
     margin += _UNTOLD if actual is None else ""
     if entry.mark is not None and is_beyond(entry.mark):
         mark = f"the mark price of {decimals.digits(entry.mark)} is beyond that"
-        raise MarginFault(f"{order.symbol}: {margin}, and {mark}: take less leverage or cross margin")
+        raise MarginFault(f"{signal.symbol}: {margin}, and {mark}: take less leverage or cross margin")
     raise MarginFault(
-        f"{order.symbol}: the stop at {decimals.digits(stop or at)} could never act, as {margin}: take a nearer stop, "
+        f"{signal.symbol}: the stop at {decimals.digits(stop or at)} could never act, as {margin}: take a nearer stop, "
         "less leverage or cross margin"
     )
 
 
 def liquidation_price(
-    trade: Trade, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
+    trade: TradeContext, mode: MarginMode | None, instrument: Instrument, quantity: Decimal, price: Decimal
 ) -> Decimal | None:
     """At which a paper position is liquidated that has just got `quantity` at `price`; None where others decide it too,
     as with cross margin and live, or no price does."""
@@ -126,19 +126,23 @@ def liquidation_price(
     return None if level is None else _on_tick(level, instrument)
 
 
-def _stop_price(trade: Trade, instrument: Instrument, entry: Prospect) -> Decimal | None:
-    stop, _ = sizing.protective_prices(trade.order, entry.price, instrument.tick)
-    return trade.held.stop_loss_price if stop is None and trade.adds() and trade.held is not None else stop
+def _stop_price(trade: TradeContext, instrument: Instrument, entry: Prospect) -> Decimal | None:
+    stop, _ = sizing.protective_prices(trade.signal, entry.price, instrument.tick)
+    return (
+        trade.held.stop_loss_price if stop is None and trade.increases_position() and trade.held is not None else stop
+    )
 
 
-def _isolated_liquidation(trade: Trade, instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal | None:
+def _isolated_liquidation(
+    trade: TradeContext, instrument: Instrument, quantity: Decimal, price: Decimal
+) -> Decimal | None:
     """Of the whole position once the entry is made."""
-    order, held = trade.order, trade.held if trade.adds() else None
+    signal, held = trade.signal, trade.held if trade.increases_position() else None
     before = (ZERO, ZERO, ZERO) if held is None else (held.quantity, held.position_size_usd, held.funding_usd)
     cost = decimals.total((decimals.product(quantity, price), before[1]))
-    whole, rate = decimals.total((quantity, before[0])), rate_of(instrument.maintenance_rate, order.leverage)
-    stake = Stake(order.side, whole, cost, rate)
-    return stake.liquidation_price(decimals.total((decimals.quotient(cost, Decimal(order.leverage)), before[2])))
+    whole, rate = decimals.total((quantity, before[0])), rate_of(instrument.maintenance_rate, signal.leverage)
+    stake = Stake(signal.side, whole, cost, rate)
+    return stake.liquidation_price(decimals.total((decimals.quotient(cost, Decimal(signal.leverage)), before[2])))
 
 
 def _on_tick(price: Decimal, instrument: Instrument) -> Decimal:

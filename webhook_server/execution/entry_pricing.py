@@ -9,17 +9,17 @@ from engine.domain import decimals
 from engine.domain.positions import Side
 from engine.platform.errors import SparkyError
 from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage, within
-from engine.risk.limit_breach import Refusal
-from engine.venues.order_book import OrderBook, average_price, endless
-from engine.venues.paper import deep_enough, moved_price
+from engine.risk.limit_breach import LimitBreach
+from engine.venues.order_book import OrderBook, average_price, extend_last_level
+from engine.venues.paper import apply_slippage, ensure_depth
 from engine.venues.venue import Instrument, Quote, Quotes
-from webhook_server.intake.schemas import Order
+from webhook_server.intake.schemas import WebhookSignal
 
 
 class EntryRefused(SparkyError):
     """The entry would cost more than it may; nothing was sent."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: LimitBreach) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
 
@@ -36,12 +36,12 @@ class EntryPricing:
     """Of one order, by what `quotes` returns, on paper and live alike; exits ask for none. `slippage_percent` is what a
     price may move meanwhile."""
 
-    order: Order
+    order: WebhookSignal
     quotes: Callable[[], Quotes]
     limits: CostLimits
     slippage_percent: Decimal
 
-    def refusal(self, size_usd: Decimal) -> Refusal | None:
+    def refusal(self, size_usd: Decimal) -> LimitBreach | None:
         """Why an entry of `size_usd` is not made. Raises what the quotes raise."""
         try:
             self.priced(size_usd)
@@ -53,15 +53,15 @@ class EntryPricing:
         """How much of the base asset `size_usd` is worth at what the book and slippage make of the price, so that the
         notional stays within it. Raises EntryRefused and what the quotes raise."""
         quotes, symbol, is_buy = self.quotes(), self.order.symbol, self._is_buy
-        book = quotes.entry_book(symbol)
+        book = quotes.fetch_entry_book(symbol)
         _check(refused_by_book(book, self.limits))
-        instrument = quotes.instrument(symbol)
+        instrument = quotes.fetch_instrument(symbol)
         most = decimals.quotient(size_usd, book.side(is_buy=is_buy)[0].price)
-        book = deep_enough(book, quotes, symbol, most, is_buy=is_buy)
+        book = ensure_depth(book, quotes, symbol, most, is_buy=is_buy)
         _check(refused_by_book(book, self.limits))  # it may be another one by now
         quantity = decimals.quotient(size_usd, self._price(book, size_usd, instrument))
         limit = self._limit_price
-        sent = instrument.floored(quantity)
+        sent = instrument.floor_to_lot(quantity)
         _check(refused_by_slippage(book, sent, self.limits, is_buy=is_buy, limit_price=limit))
         return Priced(quantity, book.mark)
 
@@ -70,7 +70,7 @@ class EntryPricing:
 
         Raises EntryRefused and what the quotes raise.
         """
-        book = self.quotes().entry_book(self.order.symbol)
+        book = self.quotes().fetch_entry_book(self.order.symbol)
         _check(refused_by_book(book, self.limits))
         bid, ask = book.bids[0].price, book.asks[0].price
         at_ms = book.at_ms or book.clock_ms or 0
@@ -83,8 +83,8 @@ class EntryPricing:
             return best.price
         levels = within(book.asks, self._limit_price, is_buy=True) or (best,)
         quantity = decimals.quotient(size_usd, best.price)
-        average = average_price(endless(levels, quantity), quantity) or best.price
-        return moved_price(average, instrument, is_buy=True, slippage_percent=self.slippage_percent)
+        average = average_price(extend_last_level(levels, quantity), quantity) or best.price
+        return apply_slippage(average, instrument, is_buy=True, slippage_percent=self.slippage_percent)
 
     @property
     def _is_buy(self) -> bool:
@@ -95,6 +95,6 @@ class EntryPricing:
         return self.order.price if self.order.order_type == "LIMIT" else None
 
 
-def _check(refusal: Refusal | None) -> None:
+def _check(refusal: LimitBreach | None) -> None:
     if refusal is not None:
         raise EntryRefused(refusal)

@@ -10,20 +10,20 @@ from uuid import UUID, uuid5
 from engine.domain.errors import OutcomeUnknown
 from engine.domain.positions import Position, Side
 from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
-from engine.store.webhook_rows import BeganExecution, Portfolio, UnfinishedRequest
-from engine.venues.venue import client_order_id
+from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
+from engine.venues.venue import build_client_order_id
 from webhook_server.http.responses import Answer
-from webhook_server.intake.schemas import ExitTerms, Order
+from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
 EndState = Literal["refused", "failed", "skipped"]
 
-OWN_EXIT: Final = "exit/"  # no sender's id has a slash; `consecutive_failures` in the database knows it too
+SERVER_EXIT_PREFIX: Final = "exit/"  # no sender's id has a slash; `consecutive_failures` in the database knows it too
 CLOSE, REST, OPEN, UNDO = "c", "r", "o", "u"  # the leg's letter in a client order id
 
 
 @dataclass(frozen=True)
 class Request:
-    """`id` is unique per user. `asked_at` is when it first came (UTC), `started` this attempt's monotonic second.
+    """`id` is unique per user. `received_at` is when it first came (UTC), `started` this attempt's monotonic second.
 
     `is_resumed` says that an earlier attempt may have reached a venue, `is_recovered` that it is ours to finish, for a
     sender that may be gone; `exit_reason` is what the trade will show;
@@ -33,8 +33,8 @@ class Request:
 
     id: str
     user_id: UUID
-    order: Order
-    asked_at: datetime
+    signal: WebhookSignal
+    received_at: datetime
     started: float
     is_resumed: bool = False
     is_recovered: bool = False
@@ -44,21 +44,21 @@ class Request:
     is_repetition: bool = False
 
     @property
-    def order_name(self) -> UUID | str:
+    def order_id_base(self) -> UUID | str:
         """Names its orders at the venue: two people's signals of one id may meet on one account."""
         return self.id if self.has_released_names else uuid5(self.user_id, self.id)
 
-    def stamp(self, now: float) -> dict[str, object]:
+    def response_fields(self, now: float) -> dict[str, object]:
         """What every answer that ends it says of it; `now` is a monotonic second."""
         return {"signal_id": self.id, "duration": round((now - self.started) * 1000)}
 
-    def begun(self, began: BeganExecution) -> "Request":
+    def with_sent_state(self, began: ExecutionClaim) -> "Request":
         """As the store knows it: whether it may have been sent before."""
         return replace(self, is_resumed=began.is_sent)
 
 
 @dataclass(frozen=True)
-class Trade:
+class TradeContext:
     """One request, the book it is for, and what that book held when its turn came."""
 
     request: Request
@@ -69,13 +69,13 @@ class Trade:
     still_open: tuple[Position, ...] = ()  # of its sender in the symbol, beside what is closed
 
     @property
-    def order(self) -> Order:
-        return self.request.order
+    def signal(self) -> WebhookSignal:
+        return self.request.signal
 
     @property
     def exit_terms(self) -> ExitTerms | None:
         """At what the server's own exit of a paper position is made; None: at the market of now."""
-        return self.order.exit_terms if self.is_paper else None
+        return self.signal.exit_terms if self.is_paper else None
 
     @property
     def book(self) -> str:
@@ -87,47 +87,51 @@ class Trade:
         return self.request.is_resumed and not self.is_paper
 
     def client_order_id(self, leg: str) -> str:
-        return client_order_id(self.request.order_name, leg)
+        return build_client_order_id(self.request.order_id_base, leg)
 
-    def with_released_names(self) -> "Trade":
+    def with_released_names(self) -> "TradeContext":
         return replace(self, request=replace(self.request, has_released_names=True))
 
-    def adds(self) -> bool:
-        return self.held is not None and self.held.side is self.order.side
+    def increases_position(self) -> bool:
+        return self.held is not None and self.held.side is self.signal.side
 
     @property
-    def is_protected(self) -> bool:
+    def needs_protective_orders(self) -> bool:
         """Whether protective orders are to wait at the venue once the entry is made."""
         return not self.is_paper and self.wants_protection
 
     @property
     def wants_protection(self) -> bool:
         """Whether the position has a stop-loss or a take-profit once the entry is made, in either book."""
-        order, held = self.order, self.held
-        asked = order.stop_loss_percent is not None or order.take_profit_percent is not None
-        kept = self.adds() and held is not None and (held.stop_loss_price or held.take_profit_price) is not None
+        signal, held = self.signal, self.held
+        asked = signal.stop_loss_percent is not None or signal.take_profit_percent is not None
+        kept = (
+            self.increases_position()
+            and held is not None
+            and (held.stop_loss_price or held.take_profit_price) is not None
+        )
         return asked or kept
 
-    def may_only_reduce(self, side: Side) -> bool:
+    def can_be_reduce_only(self, side: Side) -> bool:
         """Whether closing a position on `side` reduces the account's net, the only position that a venue knows.
 
         While another of the account's strategies holds the opposite side, the net may be smaller than what is closed.
         """
-        return may_only_reduce(side, self.other_sides)
+        return can_be_reduce_only(side, self.other_sides)
 
     def side_of(self, leg: str) -> Side:
         """The side of the position that the leg closes or opens; UNDO closes what OPEN opened."""
-        return self.held.side if leg in {CLOSE, REST} and self.held is not None else self.order.side
+        return self.held.side if leg in {CLOSE, REST} and self.held is not None else self.signal.side
 
 
-def own_exit(request_id: str, source: str | None) -> tuple[str, UUID | None]:
+def parse_server_exit(request_id: str, source: str | None) -> tuple[str, UUID | None]:
     """The exit reason of a request, and the position that it is about where it is the server's own exit."""
-    if source is None or not request_id.startswith(f"{OWN_EXIT}{source}/"):
+    if source is None or not request_id.startswith(f"{SERVER_EXIT_PREFIX}{source}/"):
         return "signal", None
-    return source, UUID(request_id.removeprefix(f"{OWN_EXIT}{source}/").partition("/")[0])
+    return source, UUID(request_id.removeprefix(f"{SERVER_EXIT_PREFIX}{source}/").partition("/")[0])
 
 
-class Ended(SparkyError):
+class RequestEnded(SparkyError):
     """The request ends without a (further) fill. `state` is refused, failed or skipped, as the store knows them."""
 
     def __init__(self, state: EndState, answer: Answer, error: str) -> None:
@@ -137,7 +141,7 @@ class Ended(SparkyError):
         self.error = error
 
 
-class HeldBack(SparkyError):
+class BlockedByUnsettled(SparkyError):
     """What an older request of the same strategy and symbol did is not known: it is settled first."""
 
     def __init__(self, unsettled: tuple[UnfinishedRequest, ...]) -> None:
@@ -145,7 +149,7 @@ class HeldBack(SparkyError):
         self.unsettled = unsettled
 
 
-class Standby(SparkyError):
+class NotLeaseHolder(SparkyError):
     """Another webhook server holds the lease: this one sends nothing."""
 
 
@@ -153,7 +157,7 @@ class NothingToDo(SparkyError):
     """The leg needs no order; the text says why and is told to the sender."""
 
 
-class BookedBefore(SparkyError):
+class AlreadyBooked(SparkyError):
     """All that the request asked for is in the books, by an attempt that was broken off; `answer` is its end."""
 
     def __init__(self, answer: Answer) -> None:
@@ -165,9 +169,9 @@ class PositionEnded(NothingToDo):
     """What was to be closed had ended at the venue without us, as is booked now."""
 
 
-def may_only_reduce(side: Side, other_sides: frozenset[Side]) -> bool:
-    """See `Trade.may_only_reduce`."""
-    return other(side) not in other_sides
+def can_be_reduce_only(side: Side, other_sides: frozenset[Side]) -> bool:
+    """See `TradeContext.can_be_reduce_only`."""
+    return opposite_side(side) not in other_sides
 
 
 def sign_of(side: Side) -> int:
@@ -175,7 +179,7 @@ def sign_of(side: Side) -> int:
     return 1 if side is Side.LONG else -1
 
 
-def other(side: Side) -> Side:
+def opposite_side(side: Side) -> Side:
     return Side.SHORT if side is Side.LONG else Side.LONG
 
 

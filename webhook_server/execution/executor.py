@@ -13,13 +13,12 @@ from engine.platform.errors import BadConfiguration, CredentialsRefused, Upstrea
 from engine.risk import entry_limits
 from engine.risk.entry_costs import CostLimits
 from engine.risk.execution_plan import Plan, after_closing, decide, held_by, to_exit
-from engine.risk.limit_breach import Costs, Refusal, without_costs
-from engine.risk.limit_breach import unreadable as unreadable_limit
+from engine.risk.limit_breach import CostCheck, LimitBreach, no_cost_limit, unreadable_limit
 from engine.store.margin import EntryMargin
 from engine.store.store import Store
-from engine.store.webhook_rows import BeganExecution, Portfolio
-from engine.venues.venue import Account
-from engine.venues.verified_venues import check_live
+from engine.store.webhook_rows import ExecutionClaim, Portfolio
+from engine.venues.venue import LiveVenue
+from engine.venues.verified_venues import check_live_trading
 from webhook_server.clock import Clock
 from webhook_server.execution import exits_of_nothing
 from webhook_server.execution.entry_pricing import EntryPricing
@@ -27,15 +26,15 @@ from webhook_server.execution.execution_context import (
     CLOSE,
     OPEN,
     REST,
-    BookedBefore,
-    Ended,
+    AlreadyBooked,
+    NotLeaseHolder,
     PositionEnded,
     Request,
-    Standby,
-    Trade,
+    RequestEnded,
+    TradeContext,
 )
 from webhook_server.execution.legs import Legs
-from webhook_server.execution.plan_executor import Settlement, faults_of
+from webhook_server.execution.plan_executor import PlanExecutor, end_on_configuration_error
 from webhook_server.http import responses
 from webhook_server.http.responses import Answer
 from webhook_server.locks import KeyedLocks
@@ -71,7 +70,7 @@ class Desk:
         self._metrics = metrics
         self._slippage_percent = slippage_percent
         self._turns = KeyedLocks()
-        self._settlement = Settlement(store, clock, metrics, VenueChanges(store, metrics))
+        self._settlement = PlanExecutor(store, clock, metrics, VenueChanges(store, metrics))
         self.accounts = AccountChecks(clock)
         self.server = server
         self._turn_wait_s = turn_wait_s
@@ -81,8 +80,8 @@ class Desk:
         """One request of a strategy at a time. `execute` may put the whole account's turn on the stack: always in this
         order. Raises Busy."""
         with ExitStack() as held_locks:
-            who = (*_account(request), request.order.strategy_id)
-            is_exit = not request.order.is_entry
+            who = (*_account(request), request.signal.strategy_id)
+            is_exit = not request.signal.is_entry
             held_locks.enter_context(self._turns.hold(who, self._patience_s(request), is_urgent=is_exit))
             yield held_locks
 
@@ -99,21 +98,21 @@ class Desk:
         """How long a request may wait for its turn, after what it has waited for its place."""
         return max(SHORTEST_TURN_WAIT_S, self._turn_wait_s - (self._clock.monotonic() - request.started))
 
-    def execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
+    def execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Answer:
         """Risk, execution, booking; the answer is stored together with the last fill. Only within `turn`.
 
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
         """
         try:
             return self._executed(request, began, held_locks)
-        except BookedBefore as done:
+        except AlreadyBooked as done:
             return done.answer
 
-    def _executed(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
-        trade = self._entry(request, began, held_locks) if request.order.is_entry else self._exit(request, began)
-        if not (trade.is_paper or trade.order.is_entry) and trade.other_sides:
+    def _executed(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Answer:
+        trade = self._entry(request, began, held_locks) if request.signal.is_entry else self._exit(request, began)
+        if not (trade.is_paper or trade.signal.is_entry) and trade.other_sides:
             # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
-            turn = (*_account(request), request.order.symbol)
+            turn = (*_account(request), request.signal.symbol)
             held_locks.enter_context(self._turns.hold(turn, self._patience_s(request), is_urgent=True))
         plan = None
         if trade.may_have_been_sent:
@@ -122,25 +121,25 @@ class Desk:
             _check_live(trade)
             plan = self._judged(trade)
         try:
-            return self._settlement.traded(self._legs(trade), plan)
+            return self._settlement.execute(self._legs(trade), plan)
         except PositionEnded as ended:
             return self._entered_after(trade, ended)
 
-    def _entered_after(self, trade: Trade, ended: PositionEnded) -> Answer:
+    def _entered_after(self, trade: TradeContext, ended: PositionEnded) -> Answer:
         """The entry of a reversal whose position had ended at the venue; judged again, as the books have changed."""
-        if not trade.order.is_entry:
-            raise self._settlement.skipped(trade.request, str(ended), is_paper=trade.is_paper) from ended
+        if not trade.signal.is_entry:
+            raise self._settlement.build_skip(trade.request, str(ended), is_paper=trade.is_paper) from ended
         portfolio = self._portfolio(trade.request, is_paper=trade.is_paper)
-        held = held_by(trade.order, portfolio.open_positions, is_paper=trade.is_paper)
+        held = held_by(trade.signal, portfolio.open_positions, is_paper=trade.is_paper)
         trade = replace(trade, held=held, portfolio=portfolio)
-        return self._settlement.traded(self._legs(trade), self._judged(trade))
+        return self._settlement.execute(self._legs(trade), self._judged(trade))
 
-    def _entry(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Trade:
-        order = request.order
+    def _entry(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> TradeContext:
+        signal = request.signal
         portfolio = self._readable(began.portfolio, began.unreadable)
-        if order.strategy_id is not None and portfolio.strategy is None:
+        if signal.strategy_id is not None and portfolio.strategy is None:
             answer = responses.malformed("strategy_id", "this user has no such strategy")
-            raise Ended("refused", answer, "no such strategy")
+            raise RequestEnded("refused", answer, "no such strategy")
         if not began.is_paper:
             self._look_at_account(request)
             self._look_at_prices(request, began, portfolio)
@@ -149,21 +148,21 @@ class Desk:
             held_locks.enter_context(self._turns.hold(turn, self._patience_s(request)))
         if shared:  # what others did until their turn ended is seen now
             portfolio = self._portfolio(request, is_paper=began.is_paper)
-        held = held_by(order, portfolio.open_positions, is_paper=began.is_paper)
-        return Trade(request, began.is_paper, held, portfolio, began.other_sides)
+        held = held_by(signal, portfolio.open_positions, is_paper=began.is_paper)
+        return TradeContext(request, began.is_paper, held, portfolio, began.other_sides)
 
     def _look_at_account(self, request: Request) -> None:
         """Before the turns that exits wait for. What is wrong is said where the entry is made."""
         with suppress(BadConfiguration, UpstreamUnavailable):
             self.accounts.look(self._live_account(request))
 
-    def _look_at_prices(self, request: Request, began: BeganExecution, portfolio: Portfolio) -> None:
+    def _look_at_prices(self, request: Request, began: ExecutionClaim, portfolio: Portfolio) -> None:
         """Before the turns that exits wait for, so that a venue which quotes late or not at all is waited for here.
 
         What is found is shared with the judgement that counts, a moment later. Raises what the quotes raise, and Ended.
         """
-        held = held_by(request.order, portfolio.open_positions, is_paper=False)
-        trade = Trade(request, is_paper=False, held=held, portfolio=portfolio)
+        held = held_by(request.signal, portfolio.open_positions, is_paper=False)
+        trade = TradeContext(request, is_paper=False, held=held, portfolio=portfolio)
         if not began.is_sent:
             _check_live(trade)
             self._decided(trade, portfolio, self._costs(trade))
@@ -172,14 +171,14 @@ class Desk:
         """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
         which nothing is entered while it is not known whether the entry before could be protected."""
         account = _account(request)
-        turns: list[Hashable] = [account] if entry_limits.counts_all(portfolio) else []
-        return turns if is_paper else [*turns, (*account, request.order.symbol)]
+        turns: list[Hashable] = [account] if entry_limits.has_account_limits(portfolio) else []
+        return turns if is_paper else [*turns, (*account, request.signal.symbol)]
 
     def _portfolio(self, request: Request, *, is_paper: bool) -> Portfolio:
-        order = request.order
+        signal = request.signal
         try:
-            return self._store.portfolio(
-                request.user_id, order.exchange, order.strategy_id, is_paper=is_paper, symbol=order.symbol
+            return self._store.get_portfolio(
+                request.user_id, signal.exchange, signal.strategy_id, is_paper=is_paper, symbol=signal.symbol
             )
         except BadConfiguration as error:
             return self._readable(None, str(error))
@@ -189,27 +188,27 @@ class Desk:
             return portfolio
         refusal = unreadable_limit(unreadable or "there is no portfolio")
         self._metrics.refusals.labels(refusal.limit_type.value).inc()
-        raise Ended("refused", responses.over_limit(refusal), refusal.message)
+        raise RequestEnded("refused", responses.over_limit(refusal), refusal.message)
 
-    def _exit(self, request: Request, began: BeganExecution) -> Trade:
-        order, positions = request.order, began.positions
+    def _exit(self, request: Request, began: ExecutionClaim) -> TradeContext:
+        signal, positions = request.signal, began.positions
         if request.position_id is not None:
             positions = tuple(each for each in positions if each.id == request.position_id)
-        held = to_exit(order, positions, request.asked_at if request.is_recovered else None)
+        held = to_exit(signal, positions, request.received_at if request.is_recovered else None)
         if held is None:
             if request.is_resumed:
-                self._settlement.check_booked(request)
-            raise self._settlement.skipped(request, self._nothing_held(request))
+                self._settlement.check_already_booked(request)
+            raise self._settlement.build_skip(request, self._nothing_held(request))
         still_open = tuple(each for each in positions if each.id != held.id)
-        return Trade(request, held.is_paper, held, other_sides=began.other_sides, still_open=still_open)
+        return TradeContext(request, held.is_paper, held, other_sides=began.other_sides, still_open=still_open)
 
     def _nothing_held(self, request: Request) -> str:
         """Why there is nothing to close. Raises Ended when the sender named what does not exist."""
         if request.position_id is not None:
-            return f"no open position in {request.order.symbol}"
+            return f"no open position in {request.signal.symbol}"
         return exits_of_nothing.reason(request, self._store, self._venues)
 
-    def _found(self, trade: Trade) -> tuple[Trade, Plan | None]:
+    def _found(self, trade: TradeContext) -> tuple[TradeContext, Plan | None]:
         """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now.
 
         Raises OutcomeUnknown when the venue may not be asked.
@@ -221,75 +220,75 @@ class Desk:
                 found = found_at_venue(self._legs(released))
                 trade = released if found is not None else trade
         except StrategyFault:
-            if trade.order.is_entry:
+            if trade.signal.is_entry:
                 raise
             return trade, None  # the symbol is gone: what was sent is settled by the venue's record
-        except (BadConfiguration, Ended) as error:
+        except (BadConfiguration, RequestEnded) as error:
             raise OutcomeUnknown(f"the venue cannot be asked about {trade.request.id}: {error}") from error
         if found is None or trade.portfolio is None or found.open_usd > 0:
             return trade, found
         # The exit of a reversal was made and has to be booked; its entry is judged as any that was not sent.
         return trade, replace(self._decided(trade, trade.portfolio), close=True)
 
-    def _judged(self, trade: Trade) -> Plan:
+    def _judged(self, trade: TradeContext) -> Plan:
         """The legs that risk allows. Raises Ended when none is left."""
         if trade.portfolio is None:
             return Plan(close=True)
         plan = self._decided(trade, trade.portfolio, self._costs(trade))
-        if plan.open_usd > 0 and trade.adds() and self._legs(trade).has_fired():
+        if plan.open_usd > 0 and trade.increases_position() and self._legs(trade).has_fired():
             # Its stop or target has been filled at the venue: that is booked first, and what follows is no addition.
             emptied = after_closing(trade.portfolio, trade.held)
-            plan = replace(decide(trade.order, emptied, None, self._clock.now()), close=True)
+            plan = replace(decide(trade.signal, emptied, None, self._clock.now()), close=True)
         if plan.refusal is not None:
             self._metrics.refusals.labels(plan.refusal.limit_type.value).inc()
         if plan.close or plan.open_usd > 0:
             return plan
         if plan.refusal is not None:
             if trade.request.is_resumed:  # by an attempt that made and booked the exit of a reversal, perhaps
-                self._settlement.check_booked(trade.request, plan.refusal)
-            raise Ended("refused", responses.over_limit(plan.refusal), plan.refusal.message)
-        raise self._settlement.skipped(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
+                self._settlement.check_already_booked(trade.request, plan.refusal)
+            raise RequestEnded("refused", responses.over_limit(plan.refusal), plan.refusal.message)
+        raise self._settlement.build_skip(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 
-    def _decided(self, trade: Trade, portfolio: Portfolio, costs: Costs = without_costs) -> Plan:
-        return decide(trade.order, portfolio, trade.held, self._clock.now(), costs)
+    def _decided(self, trade: TradeContext, portfolio: Portfolio, costs: CostCheck = no_cost_limit) -> Plan:
+        return decide(trade.signal, portfolio, trade.held, self._clock.now(), costs)
 
-    def _costs(self, trade: Trade) -> Costs:
+    def _costs(self, trade: TradeContext) -> CostCheck:
         """Asks the venue when it is called; its faults are told as those of an order."""
 
-        def refusal(size_usd: Decimal) -> Refusal | None:
-            with faults_of(trade.order.exchange):
+        def refusal(size_usd: Decimal) -> LimitBreach | None:
+            with end_on_configuration_error(trade.signal.exchange):
                 return self._pricing(trade).refusal(size_usd)
 
         return refusal
 
-    def _pricing(self, trade: Trade) -> EntryPricing:
-        quotes = partial(self._venues.paper if trade.is_paper else self._venues.quotes, trade.order.exchange)
-        return EntryPricing(trade.order, quotes, CostLimits.of(trade.portfolio), self._slippage_percent)
+    def _pricing(self, trade: TradeContext) -> EntryPricing:
+        quotes = partial(self._venues.paper if trade.is_paper else self._venues.quotes, trade.signal.exchange)
+        return EntryPricing(trade.signal, quotes, CostLimits.of(trade.portfolio), self._slippage_percent)
 
-    def _legs(self, trade: Trade) -> Legs:
+    def _legs(self, trade: TradeContext) -> Legs:
         submit = partial(self._submit, trade.request)
         margin = partial(self._margin, trade.request)
-        with faults_of(trade.order.exchange):
+        with end_on_configuration_error(trade.signal.exchange):
             common = (self._clock, self._metrics, self._pricing(trade), submit)
             if trade.is_paper:
-                return Legs(trade, self._venues.paper(trade.order.exchange), *common, margin=margin)
+                return Legs(trade, self._venues.paper(trade.signal.exchange), *common, margin=margin)
             account = self._live_account(trade.request)
         return Legs(trade, account, *common, partial(self.accounts.entering, account), margin)
 
     def _margin(self, request: Request) -> EntryMargin:
-        order = request.order
-        if order.strategy_id is None:
+        signal = request.signal
+        if signal.strategy_id is None:
             return EntryMargin()
-        return self._store.entry_margin(request.user_id, order.exchange, order.symbol, order.strategy_id)
+        return self._store.get_entry_margin(request.user_id, signal.exchange, signal.symbol, signal.strategy_id)
 
     def _submit(self, request: Request) -> None:
         """From here on the venue is asked before anything of this request is done again."""
-        if not self._store.submit_request(self.server, request.id, request.user_id):
-            raise Standby("this server may not send orders (any more)")
+        if not self._store.mark_request_submitted(self.server, request.id, request.user_id):
+            raise NotLeaseHolder("this server may not send orders (any more)")
 
-    def _live_account(self, request: Request) -> Account:
-        exchange = request.order.exchange
-        credentials = self._store.venue_credentials(request.user_id, exchange)
+    def _live_account(self, request: Request) -> LiveVenue:
+        exchange = request.signal.exchange
+        credentials = self._store.get_venue_credentials(request.user_id, exchange)
         if credentials is None:
             raise CredentialsRefused(f"this user has no credentials for {exchange}")
         return self._venues.live(exchange, credentials)
@@ -297,21 +296,21 @@ class Desk:
 
 def found_at_venue(legs: Legs) -> Plan | None:
     """The legs that an earlier attempt sent; None when it sent none."""
-    order, held = legs.trade.order, legs.trade.held
-    reverses = order.is_entry and held is not None and not legs.trade.adds()
-    if order.is_entry and legs.sent(OPEN) is not None:
-        return Plan(close=reverses, open_usd=order.position_size_usd or Decimal(0))
-    if (reverses or not order.is_entry) and (legs.was_sent(REST) or legs.sent(CLOSE) is not None):
+    signal, held = legs.trade.signal, legs.trade.held
+    reverses = signal.is_entry and held is not None and not legs.trade.increases_position()
+    if signal.is_entry and legs.sent(OPEN) is not None:
+        return Plan(close=reverses, open_usd=signal.position_size_usd or Decimal(0))
+    if (reverses or not signal.is_entry) and (legs.was_sent(REST) or legs.sent(CLOSE) is not None):
         return Plan(close=True)
     return None
 
 
-def _check_live(trade: Trade) -> None:
+def _check_live(trade: TradeContext) -> None:
     """An entry at a venue where live trading has not been tested is refused. Raises Ended."""
-    if trade.order.is_entry and not trade.is_paper:
-        with faults_of(trade.order.exchange):
-            check_live(trade.order.exchange)
+    if trade.signal.is_entry and not trade.is_paper:
+        with end_on_configuration_error(trade.signal.exchange):
+            check_live_trading(trade.signal.exchange)
 
 
 def _account(request: Request) -> tuple[UUID, str]:
-    return request.user_id, request.order.exchange
+    return request.user_id, request.signal.exchange

@@ -26,15 +26,15 @@ from webhook_server.execution.execution_context import (
     UNDO,
     PositionEnded,
     Request,
-    Trade,
+    TradeContext,
     kept_open,
     sign_of,
 )
 from webhook_server.execution.legs import Legs
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.delisting import delisted_exit
-from webhook_server.reconciliation.open_order_cache import is_gone_by_now, listed_instrument
-from webhook_server.reconciliation.venue_changes import Look, VenueChanges
+from webhook_server.reconciliation.open_order_cache import find_listed_instrument, is_delisted
+from webhook_server.reconciliation.venue_changes import SymbolComparison, VenueChanges
 
 logger = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class ExitLegs:
     def make(self, legs: Legs, held: Position) -> Exit:
         """Closes what the order names of `held`. Raises PositionEnded where it turns out to have ended at the venue,
         NothingToDo, and what the venue and the store raise."""
-        is_listed = listed_instrument(legs.venue, held.symbol) is not None
+        is_listed = find_listed_instrument(legs.venue, held.symbol) is not None
         if legs.trade.is_paper:
             fill = legs.close(held) if is_listed else delisted_exit(held)
             return Exit(fill, held, unbooked=fill)
@@ -86,7 +86,7 @@ class ExitLegs:
         try:
             return self._made(legs, held)
         except StrategyFault as refusal:
-            if is_listed and not is_gone_by_now(legs.venue, held.symbol):  # its list has it, so that this passes
+            if is_listed and not is_delisted(legs.venue, held.symbol):  # its list has it, so that this passes
                 raise UpstreamUnavailable("venue", f"it refuses {held.symbol}, and lists it: {refusal}") from refusal
             self._check_held(legs, held)
             raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more, and shows it as held") from refusal
@@ -97,7 +97,7 @@ class ExitLegs:
         request = legs.trade.request
         booked_close = next((each for each in self._fills(request) if each.kind == "close"), None)
         if booked_close is not None:
-            return self._with_rest(legs, booked_close.fill, booked_close.booked)
+            return self._with_rest(legs, booked_close.fill, booked_close.booked_fill)
         if not legs.was_sent(CLOSE) and legs.was_sent(REST):
             return self._only_rest(legs, held)
         return self._sent(legs, held)
@@ -105,11 +105,11 @@ class ExitLegs:
     def undo(self, legs: Legs, opened: Fill, position: Position) -> Fill:
         """Takes back what was just entered, as far as the account still holds it: a reduction, unless others hold the
         opposite side. Raises VenueRefused where nothing of it is left, and what the venue raises."""
-        if legs.trade.may_only_reduce(opened.side) or legs.was_sent(UNDO):
+        if legs.trade.can_be_reduce_only(opened.side) or legs.was_sent(UNDO):
             return legs.undo(opened, opened.quantity, may_only_reduce=True)
         look = self._look(legs)
         now = self._of(look, position)
-        if look is None or look.is_passing or now is None:
+        if look is None or look.is_transient or now is None:
             return legs.undo(opened, opened.quantity, may_only_reduce=True)
         ours = min(opened.quantity, now.quantity, _of_ours(look, now))
         if ours <= 0:
@@ -121,7 +121,7 @@ class ExitLegs:
         something. Raises PositionEnded where it was settled, UpstreamUnavailable where that is not known yet, and
         VenueRefused where only a person can tell."""
         look = self._look(legs)
-        if look is None or look.is_passing:
+        if look is None or look.is_transient:
             why = "its record cannot be read now" if look is None else str(look.reason)
             raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more: {why}")
         if self._of(look, held) is None:
@@ -158,7 +158,7 @@ class ExitLegs:
                 if now is None:
                     raise PositionEnded(self._ended(held)) from refusal
                 if is_settled or now.quantity == held.quantity:
-                    _check_explained(refusal, look, is_alone=legs.trade.may_only_reduce(held.side))
+                    _check_explained(refusal, look, is_alone=legs.trade.can_be_reduce_only(held.side))
                     return now
                 held = now
         raise AssertionError("the second attempt returns or raises")
@@ -207,7 +207,9 @@ class ExitLegs:
         if not has_more:
             return left, legs.close_rest(left, wanted)
         look = self._look(legs)
-        if look is None or look.is_passing:  # what others hold is not known now: an order beyond zero waits until it is
+        if (
+            look is None or look.is_transient
+        ):  # what others hold is not known now: an order beyond zero waits until it is
             fired = None if made else _fired_rest(legs, left, look)
             if fired is None:
                 self._wait(legs.trade.request, look, has_sent=made > 0 or not is_after)
@@ -218,54 +220,56 @@ class ExitLegs:
         held = _at_venue(look) * sign_of(now.side)
         reducible = held if held >= legs.least else Decimal(0)
         # Alone on the account, the venue has filled a part only, and would again.
-        is_over = reducible > 0 and (made > 0 or legs.trade.may_only_reduce(now.side))
+        is_over = reducible > 0 and (made > 0 or legs.trade.can_be_reduce_only(now.side))
         quantity = made if is_over else min(wanted, now.quantity, made + max(Decimal(0), _of_ours(look, now)))
         return now, legs.close_rest(now, quantity, reducible) if quantity > 0 else None
 
-    def _wait(self, request: Request, look: Look | None, *, has_sent: bool) -> NoReturn:
+    def _wait(self, request: Request, look: SymbolComparison | None, *, has_sent: bool) -> NoReturn:
         """Raises UpstreamUnavailable. Where all that was sent is booked, nothing waits for this exit meanwhile."""
         if not has_sent:
-            self._store.note_rest_waits(request.id, request.user_id)
+            self._store.mark_rest_waiting(request.id, request.user_id)
         why = "its record cannot be read now" if look is None else str(look.reason)
         raise UpstreamUnavailable("venue", f"the rest of an exit waits: {why}")
 
-    def _look(self, legs: Legs) -> Look | None:
+    def _look(self, legs: Legs) -> SymbolComparison | None:
         """Books and venue compared, and settled where the record explains it, also what hands did and undid; None where
         the venue does not tell. Where both agree, no doubt about the record is in an exit's way."""
-        order, request = legs.trade.order, legs.trade.request
-        who = (request.user_id, order.exchange, order.symbol)
+        signal, request = legs.trade.signal, legs.trade.request
+        who = (request.user_id, signal.exchange, signal.symbol)
         try:
-            look = self._changes.settle(*who, legs.account, request.id, rereads=True)
+            look = self._changes.reconcile(*who, legs.account, request.id, rereads=True)
         except CredentialsRefused:
             return None
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
             return None
-        return look if look.is_passing or look.facts.net != look.net else replace(look, reason=None)
+        return look if look.is_transient or look.facts.net != look.net else replace(look, reason=None)
 
     def _fills(self, request: Request) -> tuple[RequestFill, ...]:
-        return self._store.request_fills(request.id, request.user_id)
+        return self._store.list_request_fills(request.id, request.user_id)
 
-    def _book(self, trade: Trade, fill: Fill) -> BookedFill:
+    def _book(self, trade: TradeContext, fill: Fill) -> BookedFill:
         request = trade.request
         done = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
         return done
 
-    def _position(self, trade: Trade) -> Position | None:
-        order, held = trade.order, _held(trade)
-        own = self._store.own_positions(trade.request.user_id, order.exchange, order.strategy_id, order.symbol)
+    def _position(self, trade: TradeContext) -> Position | None:
+        signal, held = trade.signal, _held(trade)
+        own = self._store.list_strategy_positions(
+            trade.request.user_id, signal.exchange, signal.strategy_id, signal.symbol
+        )
         return next((each for each in own if each.id == held.id), None)
 
     @staticmethod
-    def _of(look: Look | None, held: Position) -> Position | None:
+    def _of(look: SymbolComparison | None, held: Position) -> Position | None:
         if look is None:
             return held
         return next((each for each in look.facts.positions if each.id == held.id), None)
 
     def _ended(self, held: Position) -> str:
-        trades = self._store.exit_reasons(held.user_id, held.exchange, held.symbol, held.strategy_id)
+        trades = self._store.list_exit_reasons(held.user_id, held.exchange, held.symbol, held.strategy_id)
         reason = trades[0] if trades else "ended"
         return f"the position in {held.symbol} had ended at the venue without us ({reason}); that is booked now"
 
@@ -284,10 +288,10 @@ def whole_exit(fills: Sequence[RequestFill]) -> Fill | None:
     return reduce(_sum, legs).model_copy(update={"dust": left})
 
 
-def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool) -> None:
+def _check_explained(refusal: VenueRefused, look: SymbolComparison | None, *, is_alone: bool) -> None:
     """After an exit that had nothing to reduce: raises UpstreamUnavailable where a later look may tell why, and
     VenueRefused where only a person can, or where nobody else's position explains it (`is_alone`)."""
-    if look is None or look.is_passing:
+    if look is None or look.is_transient:
         why = "its record cannot be read now" if look is None else str(look.reason)
         raise UpstreamUnavailable("venue", f"{refusal}; {why}") from refusal
     if look.reason is not None:
@@ -297,19 +301,19 @@ def _check_explained(refusal: VenueRefused, look: Look | None, *, is_alone: bool
         raise refusal
 
 
-def _fired_rest(legs: Legs, left: Position, look: Look | None) -> Fill | None:
+def _fired_rest(legs: Legs, left: Position, look: SymbolComparison | None) -> Fill | None:
     """The exit that an order which protects what is `left` has made meanwhile."""
     if look is None or not any(each.id == left.id for each, _ in look.fired):
         return None
     return legs.fired_rest(left)
 
 
-def _at_venue(look: Look) -> Decimal:
+def _at_venue(look: SymbolComparison) -> Decimal:
     """The venue's own net, with what the person holds outside Sparky."""
     return look.net + look.facts.outside_net
 
 
-def _of_ours(look: Look, position: Position) -> Decimal:
+def _of_ours(look: SymbolComparison, position: Position) -> Decimal:
     """How much of `position` the venue leaves when the positions of all others are taken from what it holds."""
     sign = sign_of(position.side)
     others = look.facts.net - sign * position.quantity
@@ -326,7 +330,7 @@ def _sum(first: Fill, rest: Fill) -> Fill:
     )
 
 
-def _held(trade: Trade) -> Position:
+def _held(trade: TradeContext) -> Position:
     if trade.held is None:
         raise AssertionError("only what is held is closed")
     return trade.held

@@ -10,19 +10,19 @@ from engine.domain.positions import Position
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
-from engine.venues.account_record import Forced
-from webhook_server.execution.execution_context import Ended, Request
-from webhook_server.execution.plan_executor import faults_of
+from engine.venues.account_record import ForcedExitCause
+from webhook_server.execution.execution_context import Request, RequestEnded
+from webhook_server.execution.plan_executor import end_on_configuration_error
 from webhook_server.http import responses
 from webhook_server.intake.fields import may_be_held
-from webhook_server.intake.schemas import Order
+from webhook_server.intake.schemas import WebhookSignal
 from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED
-from webhook_server.reconciliation.outside_record import BY_HAND
+from webhook_server.reconciliation.outside_record import CLOSED_AT_VENUE
 from webhook_server.venue_registry import Venues
 
 MOST_NAMED: Final = 5
 LATELY_S: Final = 86_400.0
-AT_VENUE: Final = frozenset({*(cause.value for cause in Forced), BY_HAND, SETTLED, DELISTED})
+AT_VENUE: Final = frozenset({*(cause.value for cause in ForcedExitCause), CLOSED_AT_VENUE, SETTLED, DELISTED})
 
 
 def reason(request: Request, store: Store, venues: Venues) -> str:
@@ -31,43 +31,43 @@ def reason(request: Request, store: Store, venues: Venues) -> str:
     Raises Ended (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
     that the exchange does not list: an exit under a wrong name must not look like a success.
     """
-    order = request.order
+    signal = request.signal
     _check_strategy(request, store)
-    held = [each for each in store.open_positions(user_id=request.user_id) if each.symbol == order.symbol]
+    held = [each for each in store.list_open_positions(user_id=request.user_id) if each.symbol == signal.symbol]
     ended = _ended_at_venue(request, store)
-    is_held = any(each.exchange.lower() == order.exchange for each in held)
-    is_known = is_held or bool(ended) or _is_listed(order, venues)
-    told = _sentence(order, [each for each in held if order.strategy_id in (None, each.strategy_id)])
+    is_held = any(each.exchange.lower() == signal.exchange for each in held)
+    is_known = is_held or bool(ended) or _is_listed(signal, venues)
+    told = _sentence(signal, [each for each in held if signal.strategy_id in (None, each.strategy_id)])
     told += ended
-    return told if is_known else f"{told}; whether {order.exchange} lists it is not known while it does not answer"
+    return told if is_known else f"{told}; whether {signal.exchange} lists it is not known while it does not answer"
 
 
 def _ended_at_venue(request: Request, store: Store) -> str:
     """What became of the sender's last position in the symbol, where its venue ended it lately: in the book that the
     exit is about (see `decide.to_exit`)."""
-    order, is_paper = request.order, None
-    if order.strategy_id is None and order.environment is not None:
-        is_paper = order.environment != "production"
-    who = (request.user_id, order.exchange, order.symbol, order.strategy_id)
-    ended = store.last_exit(*who, LATELY_S, is_paper=is_paper)
+    signal, is_paper = request.signal, None
+    if signal.strategy_id is None and signal.environment is not None:
+        is_paper = signal.environment != "production"
+    who = (request.user_id, signal.exchange, signal.symbol, signal.strategy_id)
+    ended = store.get_last_exit_reason(*who, LATELY_S, is_paper=is_paper)
     return f"; the last one had ended at the venue ({ended})" if ended in AT_VENUE else ""
 
 
-def as_held(order: Order, body: Mapping[str, Any], user_id: UUID, store: Store) -> Order:
+def as_held(signal: WebhookSignal, body: Mapping[str, Any], user_id: UUID, store: Store) -> WebhookSignal:
     """An exit of what is held under the very symbol that was written, where that is understood as another.
 
     Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
     """
     written = symbol_names.upper(str(body.get("symbol", "")))
-    if order.is_entry or written == order.symbol or not may_be_held(written):
-        return order
-    held = store.own_positions(user_id, order.exchange, order.strategy_id, written)
-    return order.model_copy(update={"symbol": written}) if held else order
+    if signal.is_entry or written == signal.symbol or not may_be_held(written):
+        return signal
+    held = store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, written)
+    return signal.model_copy(update={"symbol": written}) if held else signal
 
 
 def _check_strategy(request: Request, store: Store) -> None:
-    order = request.order
-    if order.strategy_id is None:
+    signal = request.signal
+    if signal.strategy_id is None:
         return
     try:
         strategy = _strategy(request, store)
@@ -75,21 +75,21 @@ def _check_strategy(request: Request, store: Store) -> None:
         return
     if strategy is None:
         raise _refused("strategy_id", "this user has no such strategy")
-    if strategy.exchange.lower() != order.exchange:
+    if strategy.exchange.lower() != signal.exchange:
         raise _refused("exchange", f"this strategy trades on {strategy.exchange}")
 
 
 def _strategy(request: Request, store: Store) -> PortfolioStrategy | None:
-    order = request.order
-    return store.portfolio(request.user_id, order.exchange, order.strategy_id, is_paper=True).strategy
+    signal = request.signal
+    return store.get_portfolio(request.user_id, signal.exchange, signal.strategy_id, is_paper=True).strategy
 
 
-def _is_listed(order: Order, venues: Venues) -> bool:
+def _is_listed(signal: WebhookSignal, venues: Venues) -> bool:
     """False when that is not known. Raises Ended for a symbol that the exchange does not list."""
-    with faults_of(order.exchange):
-        quotes = venues.quotes(order.exchange)
+    with end_on_configuration_error(signal.exchange):
+        quotes = venues.quotes(signal.exchange)
         try:
-            quotes.instrument(order.symbol)
+            quotes.fetch_instrument(signal.symbol)
         except StrategyFault as fault:
             raise _refused("symbol", str(fault)) from fault
         except UpstreamUnavailable:  # no order was wanted of it, so that this is no failure of the venue to count
@@ -97,8 +97,8 @@ def _is_listed(order: Order, venues: Venues) -> bool:
     return True
 
 
-def _sentence(order: Order, held: Sequence[Position]) -> str:
-    told = f"no open position in {order.symbol}"
+def _sentence(signal: WebhookSignal, held: Sequence[Position]) -> str:
+    told = f"no open position in {signal.symbol}"
     if not held:
         return told
     named = "; ".join(_described(each) for each in held[:MOST_NAMED])
@@ -112,5 +112,5 @@ def _described(position: Position) -> str:
     return f"{position.side.value} {decimals.digits(position.quantity)} {whose} on {position.exchange}, {book}"
 
 
-def _refused(field: str, message: str) -> Ended:
-    return Ended("refused", responses.malformed(field, message), message)
+def _refused(field: str, message: str) -> RequestEnded:
+    return RequestEnded("refused", responses.malformed(field, message), message)

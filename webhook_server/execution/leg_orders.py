@@ -10,7 +10,7 @@ import structlog
 from engine.domain import decimals
 from engine.domain.errors import OutsidePriceBand, StrategyFault, VenueRefused
 from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
-from engine.risk.order_sizes import MOST_PARTS, name_of_part
+from engine.risk.order_sizes import MAX_PARTS, build_part_leg
 from engine.venues.venue import OrderResult
 
 logger = structlog.get_logger()
@@ -39,9 +39,9 @@ def found_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrde
     Raises what `find` raises of the first one.
     """
     orders: list[OrderResult] = []
-    for number in range(MOST_PARTS + 1):
+    for number in range(MAX_PARTS + 1):
         try:
-            found = find(name_of_part(leg, number))
+            found = find(build_part_leg(leg, number))
         except VenueRefused:
             if not orders:
                 raise
@@ -58,9 +58,9 @@ def send_orders(
     """Sends `parts` after the orders `before`, until one is surely not made. Raises what `place` raises where that is
     not known."""
     orders = list(before.orders)
-    for part in parts[: MOST_PARTS - len(orders)]:
+    for part in parts[: MAX_PARTS - len(orders)]:
         try:
-            orders.append(place(name_of_part(leg, len(orders)), part))
+            orders.append(place(build_part_leg(leg, len(orders)), part))
         except NOT_MADE as failure:
             if orders:
                 logger.warning("exit_order_not_made", number=len(orders) + 1, quantity=str(part), reason=str(failure))

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from engine.domain.errors import VenueRefused
 from engine.domain.positions import MarginMode, Position, Side
 from engine.risk import sizing
-from engine.risk.protection_fit import check_number, protectable
+from engine.risk.protection_fit import check_order_count, protectable_quantity
 from engine.store.margin import EntryMargin
 from engine.store.webhook_rows import Fill
 from engine.venues.venue import Instrument, OrderKind, OrderRequest, OrderResult, Venue
@@ -18,9 +18,9 @@ from webhook_server.clock import Clock
 from webhook_server.execution import entry_margin
 from webhook_server.execution.closing_legs import ClosingLegs
 from webhook_server.execution.entry_pricing import EntryPricing
-from webhook_server.execution.execution_context import CLOSE, OPEN, REST, UNDO, NothingToDo, Trade
-from webhook_server.execution.order_placement import find, place
-from webhook_server.execution.position_protection import Fired, Guard
+from webhook_server.execution.execution_context import CLOSE, OPEN, REST, UNDO, NothingToDo, TradeContext
+from webhook_server.execution.order_placement import find_order, place_order
+from webhook_server.execution.position_protection import PositionProtection, TriggeredExit
 from webhook_server.metrics import Metrics
 
 MOST_WAIT_S: Final = 3.0  # between the judgement of an entry's price and its order
@@ -42,7 +42,7 @@ class Legs(ClosingLegs):
     have as margin, and is asked for once the symbol's turn has come.
     """
 
-    trade: Trade
+    trade: TradeContext
     venue: Venue
     clock: Clock
     metrics: Metrics
@@ -52,22 +52,22 @@ class Legs(ClosingLegs):
     margin: Callable[[], EntryMargin] = EntryMargin
 
     @property
-    def guard(self) -> Guard:
-        return Guard(self.trade, self.venue, self.metrics)
+    def guard(self) -> PositionProtection:
+        return PositionProtection(self.trade, self.venue, self.metrics)
 
     def has_fired(self) -> bool:
         """Whether a protective order of what is held has filled, unseen so far."""
         return self.trade.held is not None and self.guard.has_fired(self.trade.held)
 
-    def stopped(self, held: Position, fired: Fired) -> Fill:
+    def stopped(self, held: Position, fired: TriggeredExit) -> Fill:
         """The exit that a protective order of `held` made at the venue while this request did something else."""
         reason, result = fired
         return self._fill(CLOSE, result, held.leverage, (None, None), reason)
 
     def open(self, size_usd: Decimal) -> tuple[Fill, tuple[str, ...]]:
         """Enters with at most `size_usd` of notional. The fill, and what made it less."""
-        order = self.trade.order
-        instrument = self.venue.instrument(order.symbol)
+        signal = self.trade.signal
+        instrument = self.venue.fetch_instrument(signal.symbol)
         result, margin = self.sent(OPEN), self.margin()
         mode = entry_margin.mode_of(self.trade, margin)
         if result is not None:
@@ -77,23 +77,23 @@ class Legs(ClosingLegs):
             entry_margin.check_free(self.trade, margin, size_usd)
             with self.entering(), entry_margin.naming_holder(self.trade, margin):
                 result, reduced_by = self._entered(size_usd, instrument, margin)
-        prices = sizing.protective_prices(order, result.price, instrument.tick)
+        prices = sizing.protective_prices(signal, result.price, instrument.tick)
         level = entry_margin.liquidation_price(self.trade, mode, instrument, result.quantity, result.price)
         margin_told = {"margin_mode": mode, "liquidation_price": level}
-        return self._fill(OPEN, result, order.leverage, prices).model_copy(update=margin_told), reduced_by
+        return self._fill(OPEN, result, signal.leverage, prices).model_copy(update=margin_told), reduced_by
 
     def _reduced_by(self, size_usd: Decimal, found: OrderResult, lot: Decimal) -> tuple[str, ...]:
         """What made the fill of an earlier attempt less than `size_usd`, whose sizing price is not stored."""
         wanted = size_usd / found.price
         least = wanted * (1 - self.pricing.slippage_percent / 100)
-        reasons = sizing.reduced_by(wanted, found.quantity, lot)
+        reasons = sizing.find_reduction_reasons(wanted, found.quantity, lot)
         return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(least, lot) else reasons
 
     def sent(self, leg: str) -> OrderResult | None:
         """The fill of a leg that an earlier attempt sent; None when there was no such attempt or no such order."""
         if not self.trade.may_have_been_sent:
             return None
-        return find(self.venue, self.trade.order.symbol, self.trade.client_order_id(leg), self.clock)
+        return find_order(self.venue, self.trade.signal.symbol, self.trade.client_order_id(leg), self.clock)
 
     def was_sent(self, leg: str) -> bool:
         """Whether an earlier attempt sent the leg and it was filled; one that ended without a fill did nothing."""
@@ -106,14 +106,14 @@ class Legs(ClosingLegs):
         self, size_usd: Decimal, instrument: Instrument, margin: EntryMargin
     ) -> tuple[OrderResult, tuple[str, ...]]:
         """Only the order itself is asked of the venue after the book by which its price was judged."""
-        if self.trade.wants_protection and instrument.most_stops is not None:
-            kept = self.trade.held if self.trade.adds() else None
-            check_number(self.trade.order, kept, instrument, self._waiting(kept))
-        mode, symbol = entry_margin.mode_of(self.trade, margin), self.trade.order.symbol
-        at_venue = cache(lambda: mode or self.account.margin_mode(symbol))
+        if self.trade.wants_protection and instrument.max_trigger_orders is not None:
+            kept = self.trade.held if self.trade.increases_position() else None
+            check_order_count(self.trade.signal, kept, instrument, self._waiting(kept))
+        mode, symbol = entry_margin.mode_of(self.trade, margin), self.trade.signal.symbol
+        at_venue = cache(lambda: mode or self.account.fetch_margin_mode(symbol))
         wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
-        is_flat = not self.trade.adds() and not margin.others
-        is_asked = self.venue.prepare(self._entry(fitting, mode), is_flat=is_flat)
+        is_flat = not self.trade.increases_position() and not margin.others
+        is_asked = self.venue.prepare_entry(self._entry(fitting, mode), is_flat=is_flat)
         if is_asked or at_venue.cache_info().currsize:
             wanted, quantity, fitting = self._judged(size_usd, instrument, at_venue)
         try:
@@ -123,9 +123,9 @@ class Legs(ClosingLegs):
                 raise NothingToDo(str(error)) from error
             raise
         if fitting < quantity:
-            partial = sizing.reduced_by(fitting, result.quantity, instrument.lot)
+            partial = sizing.find_reduction_reasons(fitting, result.quantity, instrument.lot)
             return result, (sizing.ReducedBy.MAX_PROTECTED_QUANTITY, *partial)
-        return result, sizing.reduced_by(wanted, result.quantity, instrument.lot)
+        return result, sizing.find_reduction_reasons(wanted, result.quantity, instrument.lot)
 
     def _waiting(self, kept: Position | None) -> int:
         """How many conditional orders wait in the symbol; on paper as many as what is `kept` would have."""
@@ -133,7 +133,7 @@ class Legs(ClosingLegs):
             prices = () if kept is None else (kept.stop_loss_price, kept.take_profit_price)
             return sum(price is not None for price in prices)
         plain = {OrderKind.MARKET, OrderKind.LIMIT}
-        return sum(each.kind not in plain for each in self.account.orders_open(self.trade.order.symbol))
+        return sum(each.kind not in plain for each in self.account.fetch_open_orders(self.trade.signal.symbol))
 
     def _judged(
         self, size_usd: Decimal, instrument: Instrument, mode: Callable[[], MarginMode | None]
@@ -143,19 +143,21 @@ class Legs(ClosingLegs):
         quantity = self._entry_quantity(size_usd, wanted, instrument)
         fitting = quantity
         if self.trade.wants_protection:
-            fitting = protectable(self.trade.order, self.trade.held, quantity, instrument, self.pricing.quote())
+            fitting = protectable_quantity(
+                self.trade.signal, self.trade.held, quantity, instrument, self.pricing.quote()
+            )
         entry = entry_margin.Prospect(fitting, size_usd / wanted, mark)
         entry_margin.check_liquidation(self.trade, mode, instrument, entry)
         return wanted, quantity, fitting
 
     def _entry(self, quantity: Decimal, mode: MarginMode | None) -> OrderRequest:
-        order = self.trade.order
+        signal = self.trade.signal
         return OrderRequest(
             client_order_id=self.trade.client_order_id(OPEN),
-            symbol=order.symbol,
-            is_buy=order.side is Side.LONG,
+            symbol=signal.symbol,
+            is_buy=signal.side is Side.LONG,
             quantity=quantity,
-            leverage=order.leverage,
+            leverage=signal.leverage,
             margin_mode=mode,
             send_by=self.clock.monotonic() + MOST_WAIT_S,
         )
@@ -163,34 +165,34 @@ class Legs(ClosingLegs):
     def _enter(self, entry: OrderRequest) -> OrderResult:
         if not self.trade.is_paper:
             self.submit()
-        limit = self.trade.order.price if self.trade.order.order_type == "LIMIT" else None
-        return place(self.venue, entry, self.clock, limit)
+        limit = self.trade.signal.price if self.trade.signal.order_type == "LIMIT" else None
+        return place_order(self.venue, entry, self.clock, limit)
 
     def _entry_quantity(self, size_usd: Decimal, wanted: Decimal, instrument: Instrument) -> Decimal:
         """`wanted` of the base asset, worth `size_usd` at the worst price, in whole lots."""
-        order = self.trade.order
-        if instrument.max_leverage is not None and order.leverage > instrument.max_leverage:
-            raise VenueRefused(f"leverage {order.leverage} is above the {instrument.max_leverage} of {order.symbol}")
-        quantity, worst = instrument.floored(wanted), size_usd / wanted
+        signal = self.trade.signal
+        if instrument.max_leverage is not None and signal.leverage > instrument.max_leverage:
+            raise VenueRefused(f"leverage {signal.leverage} is above the {instrument.max_leverage} of {signal.symbol}")
+        quantity, worst = instrument.floor_to_lot(wanted), size_usd / wanted
         lot_usd = instrument.lot * worst
         is_little = quantity * worst < max(instrument.min_notional, lot_usd)
-        if self.trade.adds() and is_little and size_usd < (order.position_size_usd or size_usd):
-            raise NothingToDo(f"the position in {order.symbol} has its largest size")
+        if self.trade.increases_position() and is_little and size_usd < (signal.position_size_usd or size_usd):
+            raise NothingToDo(f"the position in {signal.symbol} has its largest size")
         if quantity <= 0:
             raise VenueRefused(
-                f"{size_usd} USD is less than one lot of {order.symbol}, which is worth {lot_usd:.2f} USD"
+                f"{size_usd} USD is less than one lot of {signal.symbol}, which is worth {lot_usd:.2f} USD"
             )
         return quantity
 
     def _place(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult:
         if not self.trade.is_paper:
             self.submit()
-        return place(self.venue, self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only), self.clock)
+        return place_order(self.venue, self._order(leg, quantity, is_buy=is_buy, reduce_only=reduce_only), self.clock)
 
     def _order(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderRequest:
         return OrderRequest(
             client_order_id=self.trade.client_order_id(leg),
-            symbol=self.trade.order.symbol,
+            symbol=self.trade.signal.symbol,
             is_buy=is_buy,
             quantity=quantity,
             reduce_only=reduce_only,
@@ -206,18 +208,18 @@ class Legs(ClosingLegs):
         exit_reason: str | None = None,
         orders: Sequence[OrderResult] = (),
     ) -> Fill:
-        order = self.trade.order
+        signal = self.trade.signal
         return Fill(
             kind=KINDS[leg],
-            exchange=order.exchange,
-            symbol=order.symbol,
+            exchange=signal.exchange,
+            symbol=signal.symbol,
             side=self.trade.side_of(leg),
             quantity=result.quantity,
             price=result.price,
             fee_usd=result.fee_usd,
             leverage=leverage,
             is_paper=self.trade.is_paper,
-            strategy_id=order.strategy_id,
+            strategy_id=signal.strategy_id,
             order_id=result.order_id,
             order_ids=tuple(each.order_id for each in orders) if len(orders) > 1 else (),
             client_order_id=result.client_order_id,

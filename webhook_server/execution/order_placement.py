@@ -9,10 +9,10 @@ from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
 from engine.venues.venue import OrderRequest, OrderResult, OrderStatus, Venue
 from webhook_server.clock import Clock
 
-ASK_AGAIN_S: Final = (0.1, 0.3, 0.8, 1.5)
+POLL_WAITS_S: Final = (0.1, 0.3, 0.8, 1.5)
 
 
-def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None = None) -> OrderResult:
+def place_order(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None = None) -> OrderResult:
     """Sends `order` once, at the market or within `limit`, and returns its fill.
 
     Raises what the venue raises, VenueRefused when it took the order and rejected it later or when the books could not
@@ -21,15 +21,15 @@ def place(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None
     if order.leverage is not None and not _is_booked_exactly(order.quantity):
         quantity = decimals.digits(order.quantity)
         raise VenueRefused(f"{order.symbol}: quantity {quantity} has more digits than the books hold", "filter")
-    result, said = None, ""
+    result, send_error = None, ""
     try:
-        result = venue.market_order(order) if limit is None else venue.limit_order(order, limit)
+        result = venue.place_market_order(order) if limit is None else venue.place_limit_order(order, limit)
     except OutcomeUnknown as error:
-        said = f": {error}"
+        send_error = f": {error}"
     try:
-        return _ended(venue, order.symbol, order.client_order_id, result, clock)
+        return _await_fill(venue, order.symbol, order.client_order_id, result, clock)
     except OutcomeUnknown as error:
-        raise OutcomeUnknown(f"{error}{said}") from error
+        raise OutcomeUnknown(f"{error}{send_error}") from error
     except (UpstreamUnavailable, StrategyFault, CredentialsRefused) as error:
         # That the venue cannot be asked now does not mean that it did not take the order.
         raise OutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error
@@ -39,21 +39,23 @@ def _is_booked_exactly(quantity: Decimal) -> bool:
     return decimals.LEAST <= quantity < decimals.BEYOND and decimals.kept(quantity) == quantity
 
 
-def find(venue: Venue, symbol: str, client_order_id: str, clock: Clock) -> OrderResult | None:
+def find_order(venue: Venue, symbol: str, client_order_id: str, clock: Clock) -> OrderResult | None:
     """The fill of an order that an earlier attempt may have sent; None when the venue knows no such order.
 
-    Raises as `place` does.
+    Raises as `place_order` does.
     """
-    known = venue.order_by_client_id(symbol, client_order_id)
-    return None if known is None else _ended(venue, symbol, client_order_id, known, clock)
+    known = venue.find_order(symbol, client_order_id)
+    return None if known is None else _await_fill(venue, symbol, client_order_id, known, clock)
 
 
-def _ended(venue: Venue, symbol: str, client_order_id: str, result: OrderResult | None, clock: Clock) -> OrderResult:
-    for wait_s in ASK_AGAIN_S:
+def _await_fill(
+    venue: Venue, symbol: str, client_order_id: str, result: OrderResult | None, clock: Clock
+) -> OrderResult:
+    for wait_s in POLL_WAITS_S:
         if result is not None and result.status is not OrderStatus.OPEN:
             break
         clock.sleep(wait_s)
-        result = venue.order_by_client_id(symbol, client_order_id)
+        result = venue.find_order(symbol, client_order_id)
     if result is None or result.status is OrderStatus.OPEN:
         raise OutcomeUnknown(f"order {client_order_id} has no known end yet")
     if result.status is OrderStatus.REJECTED or result.quantity <= 0:

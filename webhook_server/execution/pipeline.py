@@ -10,19 +10,25 @@ import structlog
 from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
-from engine.store.webhook_rows import BeganExecution, UnfinishedRequest
+from engine.store.webhook_rows import ExecutionClaim, UnfinishedRequest
 from webhook_server.clock import Clock
-from webhook_server.execution.execution_context import Ended, HeldBack, Request, Standby, own_exit
+from webhook_server.execution.execution_context import (
+    BlockedByUnsettled,
+    NotLeaseHolder,
+    Request,
+    RequestEnded,
+    parse_server_exit,
+)
 from webhook_server.execution.executor import Desk
 from webhook_server.http import responses
 from webhook_server.http.responses import Answer
-from webhook_server.intake.schemas import restored
-from webhook_server.locks import Busy, KeyedLocks
+from webhook_server.intake.schemas import load_stored_signal
+from webhook_server.locks import KeyedLocks, LockTimeout
 from webhook_server.metrics import Metrics
 
 logger = structlog.get_logger()
 
-_TOLD: Final = {
+_LOG_FIELDS: Final = {
     "done": "action",
     "side": "side",
     "quantity": "quantity",
@@ -33,71 +39,75 @@ _TOLD: Final = {
     "took_ms": "duration",
 }
 
-STALE_AFTER: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
-NOT_EXECUTED: Final = (responses.in_progress(), responses.standby(), responses.held_back())
-REPEAT_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
+DEFAULT_ENTRY_TTL: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
+NOT_EXECUTED_RESPONSES: Final = (responses.in_progress(), responses.standby(), responses.held_back())
+REPETITION_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
 
 
-def _nothing(_: Request) -> None:
+def _do_nothing(_: Request) -> None:
     """Where nothing is done before a request."""
 
 
-class MarketFirst(SparkyError):
-    """The market ended positions before the request came: `book` makes those exits, and the request follows."""
+class MarketExitsPending(SparkyError):
+    """The market ended positions before the request came: `book_exits` makes those exits, and the request follows."""
 
-    def __init__(self, book: Callable[[], None]) -> None:
+    def __init__(self, book_exits: Callable[[], None]) -> None:
         super().__init__("the market has ended a position")
-        self.book = book
+        self.book_exits = book_exits
 
 
 class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
-    def __init__(self, store: Store, desk: Desk, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, executor: Desk, clock: Clock, metrics: Metrics) -> None:
         self._store = store
-        self._desk = desk
+        self._executor = executor
         self._clock = clock
         self._metrics = metrics
-        self._in_progress = KeyedLocks()
-        self.before: Callable[[Request], None] = _nothing  # done with each request in its turn; raises MarketFirst
+        self._request_locks = KeyedLocks()
+        self.before_request: Callable[[Request], None] = (
+            _do_nothing  # done with each request in its turn; raises MarketExitsPending
+        )
 
-    def perform(self, request: Request, fingerprint: str) -> Answer:
+    def execute_once(self, request: Request, fingerprint: str) -> Answer:
         """Executes `request` unless it was before; then the first answer is given again.
 
         Raises UpstreamUnavailable for the database, and for the venue while it is not known what it did; the request
         then stays open.
         """
         try:
-            return self._after_the_market(request, fingerprint)
-        except HeldBack as held:
-            return self._after(held.unsettled, request, fingerprint)
-        except Busy:
+            return self._execute_after_market_exits(request, fingerprint)
+        except BlockedByUnsettled as held:
+            return self._settle_older_then_execute(held.unsettled, request, fingerprint)
+        except LockTimeout:
             return responses.in_progress()
-        except Standby:
+        except NotLeaseHolder:
             return responses.standby()
 
     def resume(self, row: UnfinishedRequest) -> Answer:
         """Goes on with a request whose executor died or could not learn what the venue did.
 
-        Raises as `perform` does, and ValidationError when its stored payload cannot be read by this version.
+        Raises as `execute_once` does, and ValidationError when its stored payload cannot be read by this version.
         """
-        order = restored(row.payload, may_have_traded=row.may_have_traded)
-        if order.is_entry and order.expires_at is None:
-            order = order.model_copy(update={"expires_at": row.created_at + STALE_AFTER})
-        exit_reason, position_id = own_exit(row.request_id, order.source)
+        signal = load_stored_signal(row.payload, may_have_traded=row.may_have_traded)
+        if signal.is_entry and signal.expires_at is None:
+            signal = signal.model_copy(update={"expires_at": row.created_at + DEFAULT_ENTRY_TTL})
+        exit_reason, position_id = parse_server_exit(row.request_id, signal.source)
         request = Request(
             row.request_id,
             row.user_id,
-            order,
+            signal,
             row.created_at,
             self._clock.monotonic(),
             is_recovered=True,
             exit_reason=exit_reason,
             position_id=position_id,
         )
-        return self.perform(request, row.fingerprint or "")
+        return self.execute_once(request, row.fingerprint or "")
 
-    def _after(self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str) -> Answer:
+    def _settle_older_then_execute(
+        self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str
+    ) -> Answer:
         """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
 
         What cannot be settled though its venue answers holds entries back, and no exit: a person has to look at it.
@@ -115,34 +125,36 @@ class Pipeline:
                 self._metrics.recovered.labels("open").inc()
                 stuck.append(row.request_id)
         try:
-            return self._once(request, fingerprint, past=() if request.order.is_entry else tuple(stuck))
-        except HeldBack:
+            return self._begin_and_execute(
+                request, fingerprint, ignored_unsettled=() if request.signal.is_entry else tuple(stuck)
+            )
+        except BlockedByUnsettled:
             return responses.held_back()
-        except Busy:
+        except LockTimeout:
             return responses.in_progress()
-        except Standby:
+        except NotLeaseHolder:
             return responses.standby()
 
-    def _after_the_market(self, request: Request, fingerprint: str) -> Answer:
+    def _execute_after_market_exits(self, request: Request, fingerprint: str) -> Answer:
         try:
-            return self._once(request, fingerprint, before=self.before)
-        except MarketFirst as first:
-            first.book()  # requests of the same strategy, each in its own turn
-            return self._once(request, fingerprint)
+            return self._begin_and_execute(request, fingerprint, before_request=self.before_request)
+        except MarketExitsPending as first:
+            first.book_exits()  # requests of the same strategy, each in its own turn
+            return self._begin_and_execute(request, fingerprint)
 
-    def _once(
+    def _begin_and_execute(
         self,
         request: Request,
         fingerprint: str,
-        past: tuple[str, ...] = (),
-        before: Callable[[Request], None] = _nothing,
+        ignored_unsettled: tuple[str, ...] = (),
+        before_request: Callable[[Request], None] = _do_nothing,
     ) -> Answer:
         with (
-            self._in_progress.hold((request.user_id, request.id), REPEAT_WAIT_S),
-            self._desk.turn(request) as held_locks,
+            self._request_locks.hold((request.user_id, request.id), REPETITION_WAIT_S),
+            self._executor.turn(request) as held_locks,
         ):
-            before(request)
-            began = self._begin(request, fingerprint, past)
+            before_request(request)
+            began = self._begin(request, fingerprint, ignored_unsettled)
             if began.state == "standby":
                 return responses.standby()
             if began.state == "conflict":
@@ -151,50 +163,50 @@ class Pipeline:
                 self._metrics.repeats.inc()
                 return Answer(began.status or 200, began.answer or {}, responses.REPEATED)
             if began.state == "held":
-                raise HeldBack(began.unsettled)
+                raise BlockedByUnsettled(began.unsettled)
             # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
-            return self._execute(request.begun(began), began, held_locks)
+            return self._execute(request.with_sent_state(began), began, held_locks)
 
-    def _begin(self, request: Request, fingerprint: str, past: tuple[str, ...]) -> BeganExecution:
-        order = request.order
+    def _begin(self, request: Request, fingerprint: str, ignored_unsettled: tuple[str, ...]) -> ExecutionClaim:
+        signal = request.signal
         return self._store.begin_execution(
-            self._desk.server,
+            self._executor.server,
             request.id,
             request.user_id,
-            order.strategy_id,
-            order.exchange,
-            order.symbol,
-            order.action.value,
+            signal.strategy_id,
+            signal.exchange,
+            signal.symbol,
+            signal.action.value,
             fingerprint,
-            order.model_dump(mode="json", exclude_none=True),
-            is_paper=order.environment != "production",
-            past=past,
+            signal.model_dump(mode="json", exclude_none=True),
+            is_paper=signal.environment != "production",
+            ignored_unsettled=ignored_unsettled,
         )
 
-    def _execute(self, request: Request, began: BeganExecution, held_locks: ExitStack) -> Answer:
+    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Answer:
         try:
-            return self._desk.execute(request, began, held_locks)
+            return self._executor.execute(request, began, held_locks)
         except OutcomeUnknown as error:
             logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
             # The request stays open, so the next attempt asks the venue first.
-            return responses.outcome_unknown(request.order.exchange, str(error))
+            return responses.outcome_unknown(request.signal.exchange, str(error))
         except UpstreamUnavailable as error:
             if error.service in ("database", "key") or request.is_resumed:
                 raise  # what we lack ourselves is no failure of the venue to count
-            answer = responses.unavailable(error, request.order.exchange)
-            return self._ended(request, Ended("failed", answer, str(error)))
-        except Ended as end:
-            return self._ended(request, end)
+            answer = responses.unavailable(error, request.signal.exchange)
+            return self._finish(request, RequestEnded("failed", answer, str(error)))
+        except RequestEnded as end:
+            return self._finish(request, end)
         except (VenueRefused, StrategyFault) as error:
-            return self._ended(request, self._refused(request, error))
+            return self._finish(request, self._build_refusal(request, error))
 
-    def _refused(self, request: Request, error: VenueRefused | StrategyFault) -> Ended:
+    def _build_refusal(self, request: Request, error: VenueRefused | StrategyFault) -> RequestEnded:
         if isinstance(error, VenueRefused):
-            body = {**responses.rejected(str(error)), **request.stamp(self._clock.monotonic())}
-            return Ended("failed", Answer(200, body), str(error))
-        return Ended("refused", responses.malformed("symbol", str(error)), str(error))
+            body = {**responses.rejected(str(error)), **request.response_fields(self._clock.monotonic())}
+            return RequestEnded("failed", Answer(200, body), str(error))
+        return RequestEnded("refused", responses.malformed("symbol", str(error)), str(error))
 
-    def _ended(self, request: Request, end: Ended) -> Answer:
+    def _finish(self, request: Request, end: RequestEnded) -> Answer:
         if end.state == "failed":
             self._metrics.venue_failures.labels("unavailable" if end.answer.status >= 500 else "refused").inc()
         self._store.finish_request(
@@ -208,10 +220,10 @@ class Pipeline:
         return end.answer
 
 
-def told(answer: Answer) -> dict[str, object]:
+def log_fields(answer: Answer) -> dict[str, object]:
     """What a person at the log wants of an answer: what was done, how much of it, at what price, and what it earned."""
     body = answer.body
-    told = {key: body.get(name) for key, name in _TOLD.items()}
+    fields = {key: body.get(name) for key, name in _LOG_FIELDS.items()}
     pnl = body.get("pnl")
-    told["pnl_usd"] = pnl.get("usd") if isinstance(pnl, Mapping) else None
-    return {key: value for key, value in told.items() if value is not None}
+    fields["pnl_usd"] = pnl.get("usd") if isinstance(pnl, Mapping) else None
+    return {key: value for key, value in fields.items() if value is not None}

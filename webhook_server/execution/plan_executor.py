@@ -13,25 +13,25 @@ from engine.domain.errors import StrategyFault, VenueRefused
 from engine.domain.positions import Position
 from engine.platform.errors import BadConfiguration, CredentialsRefused, SparkyError
 from engine.risk.execution_plan import Plan
-from engine.risk.limit_breach import Refusal
+from engine.risk.limit_breach import LimitBreach
 from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
 from webhook_server.clock import Clock
 from webhook_server.execution.entry_pricing import EntryRefused
 from webhook_server.execution.execution_context import (
     UNDO,
-    BookedBefore,
-    Ended,
+    AlreadyBooked,
     EndState,
     NothingToDo,
     PositionEnded,
     Request,
-    Trade,
+    RequestEnded,
+    TradeContext,
     kept_open,
 )
 from webhook_server.execution.exit_legs import Exit, ExitLegs, whole_exit
 from webhook_server.execution.legs import Legs
-from webhook_server.execution.position_protection import Fired, ids
+from webhook_server.execution.position_protection import TriggeredExit, protective_order_ids
 from webhook_server.http import responses
 from webhook_server.http.responses import Answer
 from webhook_server.metrics import Metrics
@@ -41,7 +41,7 @@ from webhook_server.reconciliation.venue_changes import VenueChanges
 logger = structlog.get_logger()
 
 
-class Settlement:
+class PlanExecutor:
     """One for all requests; each call is one request's, within its turn."""
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics, changes: VenueChanges) -> None:
@@ -50,64 +50,68 @@ class Settlement:
         self._metrics = metrics
         self._exits = ExitLegs(store, changes, metrics)
 
-    def traded(self, legs: Legs, plan: Plan) -> Answer:
-        """The answer, stored together with the last fill. Raises Ended when there is nothing (more) to book."""
+    def execute(self, legs: Legs, plan: Plan) -> Answer:
+        """The answer, stored together with the last fill. Raises RequestEnded when there is nothing (more) to book."""
         if not plan.close:
             return self._open(legs, plan, None)
-        exit_, plan = self._closed(legs, plan)
+        exit_, plan = self._close(legs, plan)
         opens = plan.open_usd > 0
-        closed = self._told(legs.trade, exit_, plan, is_last=not opens)
+        closed = self._book_exit(legs.trade, exit_, plan, is_last=not opens)
         if not opens:
             return closed
         with kept_open("the exit is booked, and the entry neither made nor refused yet"):
             return self._open(replace(legs, trade=replace(legs.trade, held=None)), plan, closed)
 
-    def skipped(self, request: Request, reason: str, *, is_paper: bool | None = None) -> Ended:
+    def build_skip(self, request: Request, reason: str, *, is_paper: bool | None = None) -> RequestEnded:
         """Nothing had to be done; in the book `is_paper` says, if that came to light."""
         book = {} if is_paper is None else {"paper": is_paper}
-        body = {**responses.skipped(reason), **request.stamp(self._clock.monotonic()), **book}
-        return Ended("skipped", Answer(200, body), reason)
+        body = {**responses.skipped(reason), **request.response_fields(self._clock.monotonic()), **book}
+        return RequestEnded("skipped", Answer(200, body), reason)
 
-    def check_booked(self, request: Request, refusal: Refusal | None = None) -> None:
-        """Raises BookedBefore where an attempt that was broken off has booked the request's exit, of which nothing is
+    def check_already_booked(self, request: Request, refusal: LimitBreach | None = None) -> None:
+        """Raises AlreadyBooked where an attempt that was broken off has booked the request's exit, of which nothing is
         left. `refusal` is why the entry after it is not made."""
-        fill = whole_exit(self._store.request_fills(request.id, request.user_id))
+        fill = whole_exit(self._store.list_request_fills(request.id, request.user_id))
         if fill is None:
             return
         body = responses.closed(fill, fill.quantity, Plan(close=True, refusal=refusal))
-        told = responses.plain({**body, **request.stamp(self._clock.monotonic()), "paper": fill.is_paper})
-        raise BookedBefore(Answer(200, self._store.end_booked(request.id, request.user_id, 200, dict(told))))
+        response_body = responses.plain(
+            {**body, **request.response_fields(self._clock.monotonic()), "paper": fill.is_paper}
+        )
+        raise AlreadyBooked(
+            Answer(200, self._store.finish_booked_request(request.id, request.user_id, 200, dict(response_body)))
+        )
 
-    def _closed(self, legs: Legs, plan: Plan) -> tuple[Exit, Plan]:
+    def _close(self, legs: Legs, plan: Plan) -> tuple[Exit, Plan]:
         """The exit of what is held, and what is left of the plan: nothing opens while a part is still held."""
         trade = legs.trade
         try:
-            with faults_of(trade.order.exchange):
-                exit_ = self._exits.make(legs, _held(trade))
+            with end_on_configuration_error(trade.signal.exchange):
+                exit_ = self._exits.make(legs, _require_held(trade))
         except PositionEnded:
             raise
         except NothingToDo as reason:
-            raise self.skipped(trade.request, str(reason), is_paper=trade.is_paper) from None
+            raise self.build_skip(trade.request, str(reason), is_paper=trade.is_paper) from None
         if plan.open_usd > 0 and not exit_.is_whole:
             part = f"the venue closed only {exit_.fill.quantity} of {exit_.held.quantity}"
             return exit_, replace(plan, open_usd=Decimal(0), reason=part)
         return exit_, plan
 
-    def _told(self, trade: Trade, exit_: Exit, plan: Plan, *, is_last: bool) -> Answer:
+    def _book_exit(self, trade: TradeContext, exit_: Exit, plan: Plan, *, is_last: bool) -> Answer:
         """The answer to an exit, stored if it is the request's last; books the exit unless its legs were booked."""
         body = responses.closed(exit_.fill, exit_.held.quantity, plan, trade.still_open)
         if exit_.booked is None and exit_.unbooked is not None:
             return self._book(trade, exit_.unbooked, body, is_last=is_last)
-        request, answer = trade.request, self._answer(trade, body)
+        request, answer = trade.request, self._build_answer(trade, body)
         if not is_last:
-            last = None if exit_.unbooked is None else self._booked(trade, exit_.unbooked)
+            last = None if exit_.unbooked is None else self._book_intermediate(trade, exit_.unbooked)
             return Answer(200, responses.with_pnl(answer.body, *exit_.pnl(last)))
         if exit_.unbooked is not None:
             return self._book(trade, exit_.unbooked, body, is_last=True)
-        stored = self._store.end_booked(request.id, request.user_id, answer.status, dict(answer.body))
+        stored = self._store.finish_booked_request(request.id, request.user_id, answer.status, dict(answer.body))
         return Answer(answer.status, stored)
 
-    def _booked(self, trade: Trade, fill: Fill) -> BookedFill:
+    def _book_intermediate(self, trade: TradeContext, fill: Fill) -> BookedFill:
         """Books a fill after which the request goes on."""
         request = trade.request
         booked = self._store.book_fill(request.id, request.user_id, fill, status=None, answer=None)
@@ -117,105 +121,119 @@ class Settlement:
     def _open(self, legs: Legs, plan: Plan, closed: Answer | None) -> Answer:
         trade = legs.trade
         try:
-            with faults_of(trade.order.exchange):
+            with end_on_configuration_error(trade.signal.exchange):
                 fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
-            raise self._without_entry(trade, "skipped", responses.skipped(str(reason)), closed) from None
+            raise self._build_entry_failure(trade, "skipped", responses.skipped(str(reason)), closed) from None
         except EntryRefused as refused:
-            return self._refused(trade, refused.refusal, closed)
+            return self._refuse_entry(trade, refused.refusal, closed)
         except AccountFault as fault:  # nothing was tried, so that it counts as no failure
-            raise self._without_entry(trade, "refused", responses.rejected(str(fault)), closed) from fault
+            raise self._build_entry_failure(trade, "refused", responses.rejected(str(fault)), closed) from fault
         except VenueRefused as error:
-            raise self._without_entry(trade, "failed", responses.rejected(str(error)), closed) from error
-        requested_usd = trade.order.position_size_usd or plan.open_usd
+            raise self._build_entry_failure(trade, "failed", responses.rejected(str(error)), closed) from error
+        requested_usd = trade.signal.position_size_usd or plan.open_usd
         reasons = (*plan.reduced_by, *reduced_by)
         entry = responses.Entry(fill, trade.held, requested_usd, plan.open_usd, reasons, closed)
-        if not trade.is_protected:
+        if not trade.needs_protective_orders:
             return self._book(trade, fill, responses.opened(entry), is_last=True)
         with kept_open("the entry is booked, and neither protected nor undone yet"):
-            return self._protected(legs, entry)
+            return self._book_and_protect(legs, entry)
 
-    def _refused(self, trade: Trade, refusal: Refusal, closed: Answer | None) -> Answer:
+    def _refuse_entry(self, trade: TradeContext, refusal: LimitBreach, closed: Answer | None) -> Answer:
         """A limit refused the entry when its price was known; the exit of a reversal is made and booked by then."""
         self._metrics.refusals.labels(refusal.limit_type.value).inc()
         answer = responses.over_limit(refusal)
         if closed is None:
-            raise Ended("refused", answer, refusal.message)
+            raise RequestEnded("refused", answer, refusal.message)
         request, body = trade.request, {**closed.body, "entryRefused": answer.body}
-        return Answer(200, self._store.end_booked(request.id, request.user_id, 200, body))
+        return Answer(200, self._store.finish_booked_request(request.id, request.user_id, 200, body))
 
-    def _protected(self, legs: Legs, entry: responses.Entry) -> Answer:
+    def _book_and_protect(self, legs: Legs, entry: responses.Entry) -> Answer:
         """Books the entry, then places its protection, or undoes the entry and says so.
 
         Dying in between leaves a request that is `filled`: the next attempt goes on from here.
         """
         trade, request, fill, closed = legs.trade, legs.trade.request, entry.fill, entry.closed
-        kept = _without_prices(fill) if trade.adds() else fill  # until its own wait, what was held keeps its prices
+        kept = (
+            _without_prices(fill) if trade.increases_position() else fill
+        )  # until its own wait, what was held keeps its prices
         booked = self._store.book_fill(request.id, request.user_id, kept, status=None, answer=None)
-        position = self._position(trade, booked.position_id, fill)
-        if position is None or not _has_a_price(position):  # out of the books, or its only target lies below nothing
-            return self._noted(trade, booked.position_id, PlacedProtection(), responses.opened(entry, position))
+        position = self._load_position(trade, booked.position_id, fill)
+        if position is None or not _has_protective_price(
+            position
+        ):  # out of the books, or its only target lies below nothing
+            return self._finish_with_protection(
+                trade, booked.position_id, PlacedProtection(), responses.opened(entry, position)
+            )
         if legs.was_sent(UNDO):
-            return self._undone(legs, position, fill, closed, "it was undone before")
+            return self._undo_entry(legs, position, fill, closed, "it was undone before")
         try:
-            placed, fired = legs.guard.placed(position)
+            placed, fired = legs.guard.place(position)
         except SparkyError as error:
-            return self._undone(legs, position, fill, closed, str(error))
+            return self._undo_entry(legs, position, fill, closed, str(error))
         if fired is not None:
-            self._stopped(legs, position, fired)
-            return self._protected(legs, entry)
+            self._book_fired_exit(legs, position, fired)
+            return self._book_and_protect(legs, entry)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return self._noted(trade, position.id, placed, responses.opened(entry, _with_prices(position, placed)))
+        return self._finish_with_protection(
+            trade, position.id, placed, responses.opened(entry, _with_protection_prices(position, placed))
+        )
 
-    def _stopped(self, legs: Legs, position: Position, fired: Fired) -> None:
+    def _book_fired_exit(self, legs: Legs, position: Position, fired: TriggeredExit) -> None:
         """What protected the position before this request added to it has been filled: books that exit. The new
         protection is for more than is left, and goes."""
         request = legs.trade.request
         exit_ = legs.stopped(position, fired)
         self._store.book_fill(request.id, request.user_id, exit_, status=None, answer=None)
         self._metrics.fills.labels(exit_.kind, legs.trade.book).inc()
-        legs.guard.withdrawn()
+        legs.guard.cancel_own()
         self._store.book_protection(
             request.id, request.user_id, position.id, PlacedProtection(), status=None, answer=None
         )
 
-    def _undone(self, legs: Legs, position: Position, fill: Fill, closed: Answer | None, reason: str) -> Answer:
+    def _undo_entry(self, legs: Legs, position: Position, fill: Fill, closed: Answer | None, reason: str) -> Answer:
         symbol, signal = fill.symbol, legs.trade.request.id
         try:
             undo = self._exits.undo(legs, fill, position)
         except (VenueRefused, StrategyFault) as refusal:
-            told = f"{reason}; it could not be undone either: {refusal}"
-            self._bare(symbol, position, signal, told)
-            return self._noted(legs.trade, position.id, _as_it_is(position), responses.unprotected(fill, told, closed))
+            failure = f"{reason}; it could not be undone either: {refusal}"
+            self._report_unprotected(symbol, position, signal, failure)
+            return self._finish_with_protection(
+                legs.trade, position.id, _existing_protection(position), responses.unprotected(fill, failure, closed)
+            )
         logger.warning("entry_undone", signal=signal, symbol=symbol, reason=reason)
-        self._metrics.undone.inc()
+        self._metrics.entries_undone.inc()
         if undo.quantity < fill.quantity:  # then the rest is protected as it asked
             self._store.book_protection(
-                signal, position.user_id, position.id, _as_it_is(position), status=None, answer=None
+                signal, position.user_id, position.id, _existing_protection(position), status=None, answer=None
             )
-            self._bare(symbol, position, signal, f"only {undo.quantity} of {fill.quantity} could be undone")
+            self._report_unprotected(
+                symbol, position, signal, f"only {undo.quantity} of {fill.quantity} could be undone"
+            )
         return self._book(legs.trade, undo, responses.undone(fill, undo, reason, closed), is_last=True)
 
-    def _bare(self, symbol: str, position: Position, signal: str, reason: str) -> None:
+    def _report_unprotected(self, symbol: str, position: Position, signal: str, reason: str) -> None:
         self._metrics.protection_failures.labels("undo").inc()
         logger.error("position_unprotected", symbol=symbol, position=str(position.id), signal=signal, reason=reason)
 
-    def _position(self, trade: Trade, position_id: UUID | None, entry: Fill) -> Position | None:
+    def _load_position(self, trade: TradeContext, position_id: UUID | None, entry: Fill) -> Position | None:
         """As the books have it, at the prices that `entry` asks for."""
-        order, user_id = trade.order, trade.request.user_id
-        held = self._store.own_positions(user_id, order.exchange, order.strategy_id, order.symbol)
-        return next((_at_prices_of(entry, each) for each in held if each.id == position_id), None)
+        signal, user_id = trade.signal, trade.request.user_id
+        held = self._store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, signal.symbol)
+        return next((_with_entry_prices(entry, each) for each in held if each.id == position_id), None)
 
-    def _without_entry(self, trade: Trade, state: EndState, body: dict[str, Any], closed: Answer | None) -> Ended:
+    def _build_entry_failure(
+        self, trade: TradeContext, state: EndState, body: dict[str, Any], closed: Answer | None
+    ) -> RequestEnded:
         """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
-        answer = self._answer(trade, responses.half_done(body, closed))
-        return Ended(state, answer, str(body["reason"]))
+        answer = self._build_answer(trade, responses.half_done(body, closed))
+        return RequestEnded(state, answer, str(body["reason"]))
 
-    def _noted(
-        self, trade: Trade, position_id: UUID | None, placed: PlacedProtection, body: Mapping[str, Any]
+    def _finish_with_protection(
+        self, trade: TradeContext, position_id: UUID | None, placed: PlacedProtection, body: Mapping[str, Any]
     ) -> Answer:
         """Ends the request with what protects its position now."""
-        request, answer = trade.request, self._answer(trade, body)
+        request, answer = trade.request, self._build_answer(trade, body)
         if position_id is None:
             raise AssertionError("an entry has a position")
         self._store.book_protection(
@@ -223,38 +241,38 @@ class Settlement:
         )
         return answer
 
-    def _book(self, trade: Trade, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> Answer:
+    def _book(self, trade: TradeContext, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> Answer:
         """Books `fill`; the last one takes the answer with it, in the same transaction."""
         request = trade.request
-        answer = self._answer(trade, body)
+        answer = self._build_answer(trade, body)
         status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
         booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
         return Answer(200, booked.answer or responses.with_pnl(answer.body, booked.pnl_usd, booked.pnl_percent))
 
-    def _answer(self, trade: Trade, body: Mapping[str, Any]) -> Answer:
-        stamp = trade.request.stamp(self._clock.monotonic())
+    def _build_answer(self, trade: TradeContext, body: Mapping[str, Any]) -> Answer:
+        stamp = trade.request.response_fields(self._clock.monotonic())
         return Answer(200, responses.plain({**body, **stamp, "paper": trade.is_paper}))
 
 
 @contextmanager
-def faults_of(exchange: str) -> Iterator[None]:
+def end_on_configuration_error(exchange: str) -> Iterator[None]:
     """Ends a request whose sender must mend it: an unknown exchange, or credentials that are missing or refused."""
     try:
         yield
     except BadConfiguration as error:
         hint = responses.NO_CREDENTIALS_HINT if isinstance(error, CredentialsRefused) else None
         answer = responses.malformed("exchange", str(error), hint)
-        raise Ended("refused", answer, f"{exchange}: {error}") from error
+        raise RequestEnded("refused", answer, f"{exchange}: {error}") from error
 
 
-def _has_a_price(position: Position) -> bool:
+def _has_protective_price(position: Position) -> bool:
     return (position.stop_loss_price or position.take_profit_price) is not None
 
 
-def _as_it_is(position: Position) -> PlacedProtection:
+def _existing_protection(position: Position) -> PlacedProtection:
     """The orders that protect it already, and the prices that are wanted."""
-    stop, target = ids(position)
+    stop, target = protective_order_ids(position)
     return PlacedProtection(
         stop_loss_price=position.stop_loss_price,
         take_profit_price=position.take_profit_price,
@@ -267,7 +285,7 @@ def _without_prices(fill: Fill) -> Fill:
     return fill.model_copy(update={"stop_loss_price": None, "take_profit_price": None})
 
 
-def _at_prices_of(entry: Fill, position: Position) -> Position:
+def _with_entry_prices(entry: Fill, position: Position) -> Position:
     prices = {
         "stop_loss_price": entry.stop_loss_price or position.stop_loss_price,
         "take_profit_price": entry.take_profit_price or position.take_profit_price,
@@ -275,14 +293,14 @@ def _at_prices_of(entry: Fill, position: Position) -> Position:
     return position.model_copy(update=prices)
 
 
-def _with_prices(position: Position, placed: PlacedProtection) -> Position:
+def _with_protection_prices(position: Position, placed: PlacedProtection) -> Position:
     """The position with the prices at which it is protected, for the answer."""
     return position.model_copy(
         update={"stop_loss_price": placed.stop_loss_price, "take_profit_price": placed.take_profit_price}
     )
 
 
-def _held(trade: Trade) -> Position:
+def _require_held(trade: TradeContext) -> Position:
     if trade.held is None:
         raise AssertionError("only what is held is closed")
     return trade.held

@@ -17,77 +17,87 @@ _STYLE: Final = (
     "table{border-collapse:collapse;width:100%}td,th{border:1px solid #bbb;padding:.2rem .5rem;text-align:left;"
     "vertical-align:top}code{font-size:14px}h2{margin-top:2.5rem}"
 )
-_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-def rendered(openapi: Mapping[str, Any]) -> str:
+def render(openapi: Mapping[str, Any]) -> str:
     """The whole page; `openapi` is an OpenAPI 3.1 document without references."""
     title = escape(str(openapi["info"]["title"]))
-    parts = [part for path, methods in openapi["paths"].items() for part in _operations(path, methods)]
+    parts = [part for path, methods in openapi["paths"].items() for part in _render_operations(path, methods)]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     body = f'<h1>{title}</h1><p>For programs: <a href="openapi.json">openapi.json</a></p>{"".join(parts)}'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
-def _operations(path: str, methods: Mapping[str, Any]) -> Iterator[str]:
+def _render_operations(path: str, methods: Mapping[str, Any]) -> Iterator[str]:
     for method, operation in methods.items():
         yield f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
-        headers = [(each["name"], _kind(each["schema"]), "") for each in operation.get("parameters", ())]
-        yield _table(("Header", "Type", ""), headers)
+        headers = [(each["name"], _describe_type(each["schema"]), "") for each in operation.get("parameters", ())]
+        yield _render_table(("Header", "Type", ""), headers)
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-        yield _table(("Field", "Type", ""), _fields(body))
+        yield _render_table(("Field", "Type", ""), _field_rows(body))
         answers = operation["responses"].items()
-        rows = [(status, answer["description"], " or ".join(_bodies(answer))) for status, answer in answers]
-        yield _table(("Status", "When", "JSON body"), rows)
+        rows = [(status, answer["description"], " or ".join(_body_shapes(answer))) for status, answer in answers]
+        yield _render_table(("Status", "When", "JSON body"), rows)
 
 
-def _fields(body: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _field_rows(body: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     required = body.get("required", ())
     properties = body.get("properties", {}).items()
-    return [(name, _kind(told), _note(told, is_required=name in required)) for name, told in properties]
+    return [
+        (name, _describe_type(schema), _field_note(schema, is_required=name in required)) for name, schema in properties
+    ]
 
 
-def _note(told: Mapping[str, Any], *, is_required: bool) -> str:
-    examples = " or ".join(told.get("examples", ()))
-    notes = ["required" if is_required else "", told.get("description", ""), f"such as {examples}" if examples else ""]
+def _field_note(schema: Mapping[str, Any], *, is_required: bool) -> str:
+    examples = " or ".join(schema.get("examples", ()))
+    notes = [
+        "required" if is_required else "",
+        schema.get("description", ""),
+        f"such as {examples}" if examples else "",
+    ]
     return "; ".join(note for note in notes if note)
 
 
-def _bodies(answer: Mapping[str, Any]) -> Iterator[str]:
+def _body_shapes(answer: Mapping[str, Any]) -> Iterator[str]:
     """Each shape that the answer may have, by the names of its fields."""
     schema = answer["content"]["application/json"]["schema"]
     for shape in schema.get("oneOf") or schema.get("anyOf") or [schema]:
-        fixed = {name: json.dumps(told["const"]) for name, told in shape["properties"].items() if "const" in told}
+        fixed = {
+            name: json.dumps(field_schema["const"])
+            for name, field_schema in shape["properties"].items()
+            if "const" in field_schema
+        }
         yield "{" + ", ".join(f"{name}: {fixed[name]}" if name in fixed else name for name in shape["properties"]) + "}"
 
 
-def _kind(told: Mapping[str, Any]) -> str:
+def _describe_type(schema: Mapping[str, Any]) -> str:
     """A schema in a few words; that a field may be null goes without saying."""
-    if "anyOf" in told:
-        return " or ".join(_kind(each) for each in told["anyOf"] if each != {"type": "null"})
-    if "enum" in told:
-        return ", ".join(str(each) for each in told["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_describe_type(each) for each in schema["anyOf"] if each != {"type": "null"})
+    if "enum" in schema:
+        return ", ".join(str(each) for each in schema["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {_plain(told[name])}" for name, sign in limits.items() if name in told]
-    kind = "number as text" if told in NUMERALS else told["type"]
-    return " ".join([str(told.get("format", kind)), *bounds])
+    bounds = [f"{sign} {_format_bound(schema[name])}" for name, sign in limits.items() if name in schema]
+    kind = "number as text" if schema in NUMERALS else schema["type"]
+    return " ".join([str(schema.get("format", kind)), *bounds])
 
 
-def _plain(bound: float) -> str:
+def _format_bound(bound: float) -> str:
     """Without an exponent and without zeros at its end."""
     return f"{bound:.8f}".rstrip("0").rstrip(".")
 
 
-def _table(head: tuple[str, str, str], rows: list[tuple[str, str, str]]) -> str:
+def _render_table(head: tuple[str, str, str], rows: list[tuple[str, str, str]]) -> str:
     if not rows:
         return ""
-    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{_cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(f"<tr>{_render_cells('td', row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{_render_cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _cells(tag: str, row: tuple[str, str, str]) -> str:
+def _render_cells(tag: str, row: tuple[str, str, str]) -> str:
     first, *others = (escape(str(each)) for each in row)
     return f"<{tag}><code>{first}</code></{tag}>" + "".join(f"<{tag}>{each}</{tag}>" for each in others)

@@ -36,7 +36,7 @@ class Health:
             "timestamp": self._clock.now().isoformat(),
         }
         try:
-            is_read_only = self._store.health().read_only
+            is_read_only = self._store.get_database_health().read_only
         except SparkyError:
             return Answer(
                 503, body | {"status": "unhealthy", "apiStatus": "database unavailable", "openPositions": None}
@@ -64,9 +64,9 @@ class Health:
         """503 when strategies run and none has decided for three of the slowest cadences, or that is not known."""
         now = self._clock.now()
         try:
-            running = self._store.running_strategies()
-            last = self._store.decisions(None, 1)
-            pending = self._store.outbox_pending()
+            running = self._store.list_running_strategies()
+            last = self._store.list_decisions(None, 1)
+            pending = self._store.count_pending_signals()
         except SparkyError:
             return _not_known("database unavailable", now)
         except ValidationError:

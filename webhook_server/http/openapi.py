@@ -12,7 +12,7 @@ from engine.risk.limit_breach import LimitType
 from engine.risk.sizing import ReducedBy
 from webhook_server.intake import actions, signature_headers, symbols
 from webhook_server.intake.request_body import BODY_LIMIT_BYTES, BODY_TIMEOUT_S
-from webhook_server.intake.schemas import SET_BY_ROUTE, Order
+from webhook_server.intake.schemas import SET_BY_ROUTE, WebhookSignal
 
 Schema = dict[str, Any]
 
@@ -29,7 +29,7 @@ _WRITTEN: Final[dict[str, Schema]] = {  # what stands before pydantic's own chec
         "type": "string",
         "pattern": r"^ *[A-Za-z0-9_.:/\u0620-\uffdc-]{2,50} *$",
         "examples": ["BTCUSDT", "BINANCE:BTCUSDT.P", "BTC/USDT:USDT"],
-        "description": f"A linear perpetual; {symbols.FORMS}",
+        "description": f"A linear perpetual; {symbols.ACCEPTED_FORMS}",
     },
     "action": {"type": "string", "enum": actions.WORDS, "description": "In any case"},
     "timestamp": _MOMENT,
@@ -51,7 +51,7 @@ _RETRY_AFTER: Final = {
 }
 
 
-def signal(model: type[Order]) -> Schema:
+def signal(model: type[WebhookSignal]) -> Schema:
     """The request of a route that takes `model`: its body, and the headers of Standard Webhooks."""
     body = {"type": "object", "required": _required(model), "properties": {**_properties(model), "secret": _SECRET}}
     as_text = {"type": "string", "description": "The same JSON object; the content type does not matter"}
@@ -60,7 +60,7 @@ def signal(model: type[Order]) -> Schema:
             "required": True,
             "content": {"application/json": {"schema": body}, "text/plain": {"schema": as_text}},
         },
-        "parameters": [_header(name) for name in signature_headers.NAMES],
+        "parameters": [_header(name) for name in signature_headers.HEADER_NAMES],
     }
 
 
@@ -73,11 +73,11 @@ def _header(name: str) -> Schema:
     return {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
 
 
-def _required(model: type[Order]) -> list[str]:
+def _required(model: type[WebhookSignal]) -> list[str]:
     return [name for name, field in model.model_fields.items() if field.is_required()]
 
 
-def _properties(model: type[Order]) -> Schema:
+def _properties(model: type[WebhookSignal]) -> Schema:
     told = model.model_json_schema(by_alias=True)["properties"]
     found: Schema = {}
     for name, field in model.model_fields.items():

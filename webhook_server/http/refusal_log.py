@@ -18,104 +18,107 @@ from webhook_server.http.security_headers import Application, Receive, Scope, Se
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.schemas import AiSignal
 
-MOST_REMEMBERED: Final = 256  # sources
-OF_ONE_AT_ONCE: Final = 5
-OF_ONE_EVERY_S: Final = 10.0
-AT_ONCE: Final = 20
-EVERY_S: Final = 5.0
+MAX_SOURCES: Final = 256  # sources
+SOURCE_BURST: Final = 5
+SOURCE_REFILL_S: Final = 10.0
+TOTAL_BURST: Final = 20
+TOTAL_REFILL_S: Final = 5.0
 
 
 @dataclass
-class _Bucket:
-    most: int
-    every_s: float
-    at: float
+class _TokenBucket:
+    capacity: int
+    refill_s: float
+    refilled_at: float
     tokens: float
-    left_out: int = field(default=0)
+    suppressed_lines: int = field(default=0)
 
     def refill(self, now: float) -> None:
-        self.tokens = min(self.most, self.tokens + max(0.0, now - self.at) / self.every_s)
-        self.at = max(self.at, now)
+        self.tokens = min(self.capacity, self.tokens + max(0.0, now - self.refilled_at) / self.refill_s)
+        self.refilled_at = max(self.refilled_at, now)
 
 
 @dataclass(frozen=True)
-class Unreported:
+class SuppressedLines:
     """How many lines were left out that no line has reported; `source` when they are all of one."""
 
     suppressed: int
     source: str | None
 
 
-class LineLimit:
-    """For each source OF_ONE_AT_ONCE lines and then one every OF_ONE_EVERY_S; AT_ONCE and EVERY_S for all of a kind.
+class LogRateLimiter:
+    """For each source SOURCE_BURST lines and then one every SOURCE_REFILL_S; TOTAL_BURST and TOTAL_REFILL_S for all of
+    a kind.
 
     A source is an address, or a user who proved to be the sender: two kinds, since anybody has many addresses, and a
-    flood from them must leave the lines of users. Of MOST_REMEMBERED sources of a kind the count is kept apart. Not
+    flood from them must leave the lines of users. Of MAX_SOURCES sources of a kind the count is kept apart. Not
     safe for threads. `now` is monotonic, in seconds.
     """
 
     def __init__(self) -> None:
-        self._users = _Kind()
-        self._addresses = _Kind()
+        self._users = _SourceGroup()
+        self._addresses = _SourceGroup()
 
     def allow(self, source: str, now: float, *, is_user: bool = False) -> int | None:
         """None leaves this line out; else how many of this source were left out since its last one, to be reported."""
         return (self._users if is_user else self._addresses).allow(source, now)
 
-    def unreported(self) -> Unreported | None:
+    def take_unreported(self) -> SuppressedLines | None:
         """What was left out and not reported so far, which counts as reported from now on."""
         kinds = (self._users, self._addresses)
-        left_out = [(source, count) for kind in kinds for source, count in kind.left_out()]
-        suppressed = sum(count for _, count in left_out) + sum(kind.forgotten for kind in kinds)
+        suppressed_by_source = [(source, count) for kind in kinds for source, count in kind.list_suppressed()]
+        suppressed = sum(count for _, count in suppressed_by_source) + sum(kind.evicted_lines for kind in kinds)
         if suppressed == 0:
             return None
-        is_of_one = len(left_out) == 1 and suppressed == left_out[0][1]
+        has_one_source = len(suppressed_by_source) == 1 and suppressed == suppressed_by_source[0][1]
         for kind in kinds:
             kind.clear()
-        return Unreported(suppressed, left_out[0][0] if is_of_one else None)
+        return SuppressedLines(suppressed, suppressed_by_source[0][0] if has_one_source else None)
 
 
-class _Kind:
-    """The sources of one kind and what they have in common; `forgotten` lines were of sources not remembered."""
+class _SourceGroup:
+    """The sources of one kind and what they have in common; `evicted_lines` lines were of sources not remembered."""
 
     def __init__(self) -> None:
-        self._all = _Bucket(AT_ONCE, EVERY_S, 0.0, AT_ONCE)
-        self._of: OrderedDict[str, _Bucket] = OrderedDict()
-        self.forgotten = 0
+        self._total = _TokenBucket(TOTAL_BURST, TOTAL_REFILL_S, 0.0, TOTAL_BURST)
+        self._buckets: OrderedDict[str, _TokenBucket] = OrderedDict()
+        self.evicted_lines = 0
 
     def allow(self, source: str, now: float) -> int | None:
-        bucket = self._bucket(source, now)
+        bucket = self._get_bucket(source, now)
         bucket.refill(now)
-        self._all.refill(now)
-        if bucket.tokens < 1 or self._all.tokens < 1:
-            bucket.left_out += 1
+        self._total.refill(now)
+        if bucket.tokens < 1 or self._total.tokens < 1:
+            bucket.suppressed_lines += 1
             return None
         bucket.tokens -= 1
-        self._all.tokens -= 1
-        reported, bucket.left_out = bucket.left_out, 0
+        self._total.tokens -= 1
+        reported, bucket.suppressed_lines = bucket.suppressed_lines, 0
         return reported
 
-    def left_out(self) -> list[tuple[str, int]]:
-        return [(source, bucket.left_out) for source, bucket in self._of.items() if bucket.left_out]
+    def list_suppressed(self) -> list[tuple[str, int]]:
+        return [
+            (source, bucket.suppressed_lines) for source, bucket in self._buckets.items() if bucket.suppressed_lines
+        ]
 
     def clear(self) -> None:
-        self.forgotten = 0
-        for bucket in self._of.values():
-            bucket.left_out = 0
+        self.evicted_lines = 0
+        for bucket in self._buckets.values():
+            bucket.suppressed_lines = 0
 
-    def _bucket(self, source: str, now: float) -> _Bucket:
-        if source not in self._of:
-            self._of[source] = _Bucket(OF_ONE_AT_ONCE, OF_ONE_EVERY_S, now, OF_ONE_AT_ONCE)
-            if len(self._of) > MOST_REMEMBERED:
-                self.forgotten += self._of.popitem(last=False)[1].left_out
-        self._of.move_to_end(source)
-        return self._of[source]
+    def _get_bucket(self, source: str, now: float) -> _TokenBucket:
+        if source not in self._buckets:
+            self._buckets[source] = _TokenBucket(SOURCE_BURST, SOURCE_REFILL_S, now, SOURCE_BURST)
+            if len(self._buckets) > MAX_SOURCES:
+                self.evicted_lines += self._buckets.popitem(last=False)[1].suppressed_lines
+        self._buckets.move_to_end(source)
+        return self._buckets[source]
 
 
 # Why a request was refused, for the log: only words of our own, since what was sent may hold a secret.
 
 
-UNSHOWN: Final = "\u2026"
+REDACTED: Final = "\u2026"
 _SPLIT: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _NAME: Final = re.compile(r"[A-Za-z_.-]{1,60}")
 _OTHER_WORDS: Final = """
@@ -135,7 +138,7 @@ _KNOWN_WORDS: Final = _words(" ".join(AiSignal.model_fields) + _OTHER_WORDS + "u
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusalDetails:
     """`reason` in our words; `field` and `fields` as we know them; `line` and `column` of a body that is not JSON.
 
     `user` is who proved to have sent it, `signal` the id of a signal that could be read.
@@ -150,12 +153,12 @@ class Refused:
     signal: str | None = None
 
     @classmethod
-    def of_field(cls, error: FieldError, user: UUID | None = None) -> "Refused":
+    def from_field_error(cls, error: FieldError, user: UUID | None = None) -> "RefusalDetails":
         """Of a body or a field that cannot be used; of the names that the sender wrote, those that we know."""
-        told = [f"{known_words_only(name)}: {reason}" for name, reason in error.reasons]
-        shown = tuple(dict.fromkeys(known_words_only(name) for name in error.fields))
+        messages = [f"{redact_unknown_words(name)}: {reason}" for name, reason in error.reasons]
+        shown = tuple(dict.fromkeys(redact_unknown_words(name) for name in error.fields))
         return cls(
-            "; ".join(told),
+            "; ".join(messages),
             field=shown[0],
             fields=shown if len(shown) > 1 else (),
             line=error.line,
@@ -163,9 +166,9 @@ class Refused:
             user=user,
         )
 
-    def shown(self) -> dict[str, object]:
+    def log_fields(self) -> dict[str, object]:
         """The fields of the log line that are not empty."""
-        told = {
+        fields = {
             "reason": one_line(self.reason),
             "field": self.field,
             "fields": list(self.fields),
@@ -174,19 +177,19 @@ class Refused:
             "user": None if self.user is None else str(self.user),
             "signal": self.signal,
         }
-        return {name: value for name, value in told.items() if value not in (None, [])}
+        return {name: value for name, value in fields.items() if value not in (None, [])}
 
 
-def known_words_only(text: str) -> str:
+def redact_unknown_words(text: str) -> str:
     """`text` if it is made of words that we know: a name that the sender made up may be anything."""
     is_known = _NAME.fullmatch(text) is not None and _words(text) <= _KNOWN_WORDS
-    return text if is_known else UNSHOWN
+    return text if is_known else REDACTED
 
 
-def known_words_of_path(path: str) -> str:
+def redact_path(path: str) -> str:
     """`path` with what we know of it, at most four segments."""
     segments = path.split("/")[:5]
-    return "/".join(known_words_only(each) if each else "" for each in segments) or "/"
+    return "/".join(redact_unknown_words(each) if each else "" for each in segments) or "/"
 
 
 # One line in the log for each refused request, `signal_refused`, and no more lines than a flood may cost.
@@ -195,9 +198,9 @@ def known_words_of_path(path: str) -> str:
 logger = structlog.get_logger()
 
 EVENT: Final = "signal_refused"
-LEFT_OUT: Final = "more were refused than are shown"
+SUPPRESSED_REASON: Final = "more were refused than are shown"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_REASONS: Final = {  # of answers whose reason no route has told
+_REASON_BY_STATUS: Final = {  # of answers whose reason no route has told
     401: "the secret or token is missing or wrong",
     **WRONG_ADDRESS,
 }
@@ -209,37 +212,39 @@ class RefusalLog:
     What was left out is reported `quiet_s` later, unless a line has reported it by then.
     """
 
-    def __init__(self, clock: Clock, quiet_s: float = OF_ONE_EVERY_S) -> None:
+    def __init__(self, clock: Clock, quiet_s: float = SOURCE_REFILL_S) -> None:
         self._clock = clock
         self._quiet_s = quiet_s
-        self._limit = LineLimit()
-        self._due: asyncio.TimerHandle | None = None
+        self._limit = LogRateLimiter()
+        self._report_timer: asyncio.TimerHandle | None = None
 
-    def request(self, scope: Scope, status: int) -> None:
+    def log_request(self, scope: Scope, status: int) -> None:
         """A request that was answered with `status`. Those that were not refused leave no line."""
         refused = scope.get("state", {}).get("refused")
-        if not isinstance(refused, Refused):
-            if status not in _REASONS:
+        if not isinstance(refused, RefusalDetails):
+            if status not in _REASON_BY_STATUS:
                 return
-            refused = Refused(_REASONS[status])
-        method = scope["method"] if scope["method"] in _METHODS else UNSHOWN
+            refused = RefusalDetails(_REASON_BY_STATUS[status])
+        method = scope["method"] if scope["method"] in _METHODS else REDACTED
         self._write(
             # A sender who is known has lines of its own: behind a proxy all may have one address, a flood too.
             None if refused.user is None else f"user {refused.user}",
-            address=_host(scope.get("client")),
+            address=_client_address(scope.get("client")),
             status=status,
             method=method,
-            route=known_words_of_path(scope["path"]),
-            **refused.shown(),
+            route=redact_path(scope["path"]),
+            **refused.log_fields(),
         )
 
-    def connection(self, client: tuple[str, int] | None, status: int | None, reason: str) -> None:
+    def log_connection(self, client: tuple[str, int] | None, status: int | None, reason: str) -> None:
         """What came was no request; `status` is None when there was no answer either."""
-        self._write(None, address=_host(client), **({} if status is None else {"status": status}), reason=reason)
+        self._write(
+            None, address=_client_address(client), **({} if status is None else {"status": status}), reason=reason
+        )
 
     def close(self) -> None:
         """Reports what is not reported yet."""
-        self._report_left_out()
+        self._report_suppressed()
 
     def _write(self, sender: str | None, *, address: str, **fields: object) -> None:
         suppressed = self._limit.allow(sender or address, self._clock.monotonic(), is_user=sender is not None)
@@ -249,19 +254,19 @@ class RefusalLog:
         logger.warning(EVENT, **fields, address=address, **({"suppressed": suppressed} if suppressed else {}))
 
     def _report_later(self) -> None:
-        if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(self._quiet_s, self._report_left_out)
+        if self._report_timer is None:
+            self._report_timer = asyncio.get_running_loop().call_later(self._quiet_s, self._report_suppressed)
 
-    def _report_left_out(self) -> None:
+    def _report_suppressed(self) -> None:
         """Called when no line has reported it for a while."""
-        self._due = None
-        unreported = self._limit.unreported()
+        self._report_timer = None
+        unreported = self._limit.take_unreported()
         if unreported is not None:
             source = {} if unreported.source is None else {"source": unreported.source}
-            logger.warning(EVENT, reason=LEFT_OUT, suppressed=unreported.suppressed, **source)
+            logger.warning(EVENT, reason=SUPPRESSED_REASON, suppressed=unreported.suppressed, **source)
 
 
-class Logged:
+class RefusalLogMiddleware:
     """ASGI middleware: `inner`, whose refusals leave a line before the answer leaves."""
 
     def __init__(self, inner: Application, log: RefusalLog) -> None:
@@ -275,13 +280,13 @@ class Logged:
 
         async def send_and_log(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                self._log.request(scope, message["status"])
+                self._log.log_request(scope, message["status"])
             await send(message)
 
         await self._inner(scope, receive, send_and_log)
 
 
-def _host(client: Any) -> str:
+def _client_address(client: Any) -> str:
     """The address of the socket's peer, or what a proxy that uvicorn trusts says of it: that may be any text."""
     try:
         return str(ipaddress.ip_address(str(client[0]).partition("%")[0]))

@@ -14,8 +14,8 @@ from engine.domain.positions import Position
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.plain_text import one_line
 from engine.risk.execution_plan import Plan
-from engine.risk.limit_breach import Refusal
-from engine.risk.sizing import increased
+from engine.risk.limit_breach import LimitBreach
+from engine.risk.sizing import increase_position
 from engine.store.webhook_rows import Fill
 
 _HOW_TO_MAKE_ONE: Final = "`sparky credentials set webhook --new` makes one."
@@ -71,7 +71,7 @@ def too_slow(timeout_s: float) -> Answer:
     return Answer(408, {"success": False, "error": f"The body did not arrive within {timeout_s:g} s"})
 
 
-def over_limit(refusal: Refusal) -> Answer:
+def over_limit(refusal: LimitBreach) -> Answer:
     """429: a risk limit of the user; `limitType` is one of `refusal.LimitType`."""
     data = {"limitType": refusal.limit_type.value, "current": plain(refusal.current), "limit": plain(refusal.limit)}
     message = refusal.message
@@ -179,7 +179,7 @@ def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
 
 def _whole(entry: Entry, position: Position | None) -> dict[str, Any]:
     fill, before = entry.fill, entry.before
-    quantity, entry_price, cost_usd = increased(before, fill)
+    quantity, entry_price, cost_usd = increase_position(before, fill)
     stop = fill.stop_loss_price or (before and before.stop_loss_price)
     target = fill.take_profit_price or (before and before.take_profit_price)
     if position is not None:

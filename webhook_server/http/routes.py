@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect
 from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server.admission.execution_slots import Ticket, Wakeup
-from webhook_server.admission.signal_receiver import Admitted, Outcome, Reception, malformed
+from webhook_server.admission.signal_receiver import AdmittedSignal, Outcome, SignalReceiver, build_malformed_answer
 from webhook_server.http import openapi
 from webhook_server.http import responses as answers
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
-from webhook_server.http.refusal_log import Refused
+from webhook_server.http.refusal_log import RefusalDetails
 from webhook_server.http.responses import Answer
 from webhook_server.intake import auth
 from webhook_server.intake.field_errors import FieldError
@@ -32,20 +32,20 @@ from webhook_server.intake.request_body import (
     open_envelope,
     read_body,
 )
-from webhook_server.intake.schemas import AiSignal, Order
-from webhook_server.intake.signal_ids import is_known_by_its_answer
+from webhook_server.intake.schemas import AiSignal, WebhookSignal
+from webhook_server.intake.signal_ids import is_new_once_answered
 from webhook_server.metrics import Metrics
 
-LIVE: Final = "/health/live"
+LIVE_PATH: Final = "/health/live"
 Result = TypeVar("Result")
 
 
-class Doors:
+class RouteHandlers:
     """What the routes stand on: bodies are read on the event loop in `body_s`, signals executed in `workers`."""
 
     def __init__(
         self,
-        reception: Reception,
+        reception: SignalReceiver,
         store: Store,
         health: Health,
         metrics: Metrics,
@@ -59,91 +59,95 @@ class Doors:
         self._workers = workers
         self._body_s = body_s
 
-    async def look(self, work: Callable[..., Answer], *arguments: object) -> Response:
+    async def run_in_thread(self, work: Callable[..., Answer], *arguments: object) -> Response:
         """`work` on a thread that no signal can keep busy: health must answer while venues hang."""
-        return sent(await asyncio.to_thread(work, *arguments))
+        return to_response(await asyncio.to_thread(work, *arguments))
 
-    async def signal(self, request: Request, schema: type[Order]) -> Response:
+    async def handle_signal(self, request: Request, schema: type[WebhookSignal]) -> Response:
         """One signal, from its bytes to its answer."""
         route = request.url.path
-        outcome = await self._outcome(request, schema, route)
+        outcome = await self._receive_signal(request, schema, route)
         self.metrics.requests.labels(route, str(outcome.answer.status)).inc()
-        if outcome.request is not None and is_known_by_its_answer(outcome.request.id):
+        if outcome.request is not None and is_new_once_answered(outcome.request.id):
             was_sent = not await request.is_disconnected()
-            await self._run(partial(self._reception.note, outcome, was_sent=was_sent))
-        request.state.refused = outcome.refused
-        return sent(outcome.answer)
+            await self._run_in_worker(partial(self._reception.record_delivery, outcome, was_sent=was_sent))
+        request.state.refused = outcome.refusal
+        return to_response(outcome.answer)
 
-    async def _outcome(self, request: Request, schema: type[Order], route: str) -> Outcome:
+    async def _receive_signal(self, request: Request, schema: type[WebhookSignal], route: str) -> Outcome:
         wakeup = Wakeup(asyncio.get_running_loop())
         try:
-            receive = partial(self._reception.receive, await self._envelope(request), schema, wakeup)
+            receive = partial(self._reception.receive, await self._read_envelope(request), schema, wakeup)
         except TooLarge:
-            return _unread(answers.too_large(BODY_LIMIT_BYTES))
+            return _build_unread_outcome(answers.too_large(BODY_LIMIT_BYTES))
         except TooSlow:
-            return _unread(answers.too_slow(self._body_s))
+            return _build_unread_outcome(answers.too_slow(self._body_s))
         except ClientDisconnect:
-            return _unread(answers.too_slow(self._body_s), "the sender hung up before its body was whole")
+            return _build_unread_outcome(answers.too_slow(self._body_s), "the sender hung up before its body was whole")
         except FieldError as error:
-            return Outcome(malformed(error), Refused.of_field(error))
+            return Outcome(build_malformed_answer(error), RefusalDetails.from_field_error(error))
         with self.metrics.duration.labels(route).time():
-            received = await self._run(receive)
+            received = await self._run_in_worker(receive)
             del receive  # a body is large, and may wait with many others
-            return received if isinstance(received, Outcome) else await self._waited(request, received, wakeup)
+            return (
+                received if isinstance(received, Outcome) else await self._wait_and_execute(request, received, wakeup)
+            )
 
-    async def _envelope(self, request: Request) -> Envelope:
+    async def _read_envelope(self, request: Request) -> Envelope:
         raw = await read_body(request.stream(), request.headers.get("content-length"), self._body_s)
         return open_envelope(raw, dict(request.headers))
 
-    async def _waited(self, request: Request, admitted: Admitted, wakeup: Wakeup) -> Outcome:
-        is_entry = admitted.request.order.is_entry  # an exit keeps its place: senders that hang up may not come back
-        gone: asyncio.Future[None] = asyncio.ensure_future(_hung_up(request)) if is_entry else asyncio.Future()
+    async def _wait_and_execute(self, request: Request, admitted: AdmittedSignal, wakeup: Wakeup) -> Outcome:
+        is_entry = admitted.request.signal.is_entry  # an exit keeps its place: senders that hang up may not come back
+        disconnect: asyncio.Future[None] = (
+            asyncio.ensure_future(_await_disconnect(request)) if is_entry else asyncio.Future()
+        )
         try:
-            has_place = await self._reception.admission.wait(admitted.ticket, wakeup, gone)
-            if gone.done():
-                return admitted.refused(answers.crowded(), "the sender hung up before the signal had a place")
+            has_place = await self._reception.admission.wait(admitted.ticket, wakeup, disconnect)
+            if disconnect.done():
+                return admitted.refuse(answers.crowded(), "the sender hung up before the signal had a place")
         finally:
-            gone.cancel()
+            disconnect.cancel()
         if not has_place:
-            return self._reception.turned_away(admitted)
-        return await self._run(partial(self._reception.execute, admitted), admitted.ticket)
+            return self._reception.reject(admitted)
+        return await self._run_in_worker(partial(self._reception.execute, admitted), admitted.ticket)
 
-    async def _run(self, work: Callable[[], Result], ticket: Ticket | None = None) -> Result:
+    async def _run_in_worker(self, work: Callable[[], Result], ticket: Ticket | None = None) -> Result:
         """`work` in a worker; when that is cancelled, which the end of the server does, no place stays taken."""
         future = self._workers.submit(work)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            future.add_done_callback(partial(self._abandoned, ticket))
+            future.add_done_callback(partial(self._release_abandoned, ticket))
             raise
 
-    def _abandoned(self, ticket: Ticket | None, future: "Future[Result]") -> None:
+    def _release_abandoned(self, ticket: Ticket | None, future: "Future[Result]") -> None:
         if not future.cancelled():
             result = future.result()
-            ticket = result.ticket if isinstance(result, Admitted) else None
+            ticket = result.ticket if isinstance(result, AdmittedSignal) else None
         if ticket is not None:
             self._reception.admission.leave(ticket)
 
 
-def _unread(answer: Answer, reason: str | None = None) -> Outcome:
-    return Outcome(answer, Refused(reason or str(answer.body["error"])))
+def _build_unread_outcome(answer: Answer, reason: str | None = None) -> Outcome:
+    return Outcome(answer, RefusalDetails(reason or str(answer.body["error"])))
 
 
-async def _hung_up(request: Request) -> None:
+async def _await_disconnect(request: Request) -> None:
     """Returns when the sender of a wholly read request closes its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def router(doors: Doors) -> APIRouter:
+def build_router(handlers: RouteHandlers) -> APIRouter:
     """All routes."""
     routes = APIRouter()
-    _add_signals(routes, doors)
-    _add_views(routes, doors)
+    _add_signal_routes(routes, handlers)
+    _add_read_routes(routes, handlers)
     return routes
 
 
-def _add_signals(routes: APIRouter, doors: Doors) -> None:
+def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.post(
         "/webhook/ai-signal",
         responses=openapi.SIGNAL_ANSWERS,
@@ -152,52 +156,56 @@ def _add_signals(routes: APIRouter, doors: Doors) -> None:
     )
     async def ai_signal(request: Request) -> Response:
         """A signal of the engine: signed per Standard Webhooks, or with the user's `secret`."""
-        return await doors.signal(request, AiSignal)
+        return await handlers.handle_signal(request, AiSignal)
 
-    @routes.post("/webhook", responses=openapi.SIGNAL_ANSWERS, openapi_extra=openapi.signal(Order), tags=["signals"])
+    @routes.post(
+        "/webhook", responses=openapi.SIGNAL_ANSWERS, openapi_extra=openapi.signal(WebhookSignal), tags=["signals"]
+    )
     async def webhook(request: Request) -> Response:
         """A signal of a person or a charting service. JSON, whatever the content type says."""
-        return await doors.signal(request, Order)
+        return await handlers.handle_signal(request, WebhookSignal)
 
 
-def _add_views(routes: APIRouter, doors: Doors) -> None:
+def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.get("/health", responses=openapi.SERVER_HEALTH, tags=["health"])
-    async def of_server() -> Response:
+    async def server_health() -> Response:
         """503 when the database does not answer."""
-        return await doors.look(doors.health.server)
+        return await handlers.run_in_thread(handlers.health.server)
 
-    @routes.get(LIVE, responses=openapi.LIVE, tags=["health"])
-    async def of_process() -> Response:
+    @routes.get(LIVE_PATH, responses=openapi.LIVE, tags=["health"])
+    async def process_health() -> Response:
         """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
         return AsciiJson({"status": "ok"})
 
     @routes.get("/health/executing", responses=openapi.ROLE, tags=["health"])
-    async def of_role() -> Response:
+    async def lease_health() -> Response:
         """503 while this server stands by: for whoever spreads requests over several of them."""
-        return sent(doors.health.role())  # asks nothing, so it answers while the database keeps threads waiting
+        return to_response(
+            handlers.health.role()
+        )  # asks nothing, so it answers while the database keeps threads waiting
 
     @routes.get("/health/ai-worker", responses=openapi.ENGINE_HEALTH, tags=["health"])
-    async def of_engine() -> Response:
+    async def engine_health() -> Response:
         """503 when running strategies have stopped deciding."""
-        return await doors.look(doors.health.ai_worker)
+        return await handlers.run_in_thread(handlers.health.ai_worker)
 
     @routes.get("/positions", responses=openapi.POSITIONS, openapi_extra=openapi.secret_header(), tags=["people"])
     async def positions(request: Request) -> Response:
         """Open positions of the user whose secret is in the X-Webhook-Secret header."""
-        return await doors.look(positions_of, doors.store, request.headers.get("x-webhook-secret"))
+        return await handlers.run_in_thread(list_positions, handlers.store, request.headers.get("x-webhook-secret"))
 
     @routes.get("/metrics", include_in_schema=False)
-    async def exposition() -> Response:
-        return Response(generate_latest(doors.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def prometheus_metrics() -> Response:
+        return Response(generate_latest(handlers.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def positions_of(store: Store, secret: str | None) -> Answer:
+def list_positions(store: Store, secret: str | None) -> Answer:
     """The positions of the secret's owner."""
     try:
         if not secret:
             return answers.unauthenticated(auth.NO_PROOF, answers.HOW_TO_READ)
         user_id = auth.owner(SecretStr(secret), None, store)
-        found = store.open_positions(user_id=user_id)
+        found = store.list_open_positions(user_id=user_id)
     except auth.Unauthenticated as error:
         return answers.unauthenticated(str(error), answers.HOW_TO_READ)
     except UpstreamUnavailable as error:
@@ -206,5 +214,5 @@ def positions_of(store: Store, secret: str | None) -> Answer:
     return Answer(200, {"success": True, "count": len(rows), "positions": answers.plain(rows)})
 
 
-def sent(answer: Answer) -> Response:
+def to_response(answer: Answer) -> Response:
     return AsciiJson(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

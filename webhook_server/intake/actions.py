@@ -61,7 +61,9 @@ def intent_of(word: object, position: object, *, names_share: bool) -> Intent:
     if action is SignalAction.CLOSE or position is None:
         return Intent(action, is_flat=wanted is SignalAction.CLOSE)
     if wanted is None:
-        raise ValueError(field_reasons.UNFILLED if field_reasons.is_unfilled(position) else _POSITION_FORM)
+        raise ValueError(
+            field_reasons.UNFILLED_PLACEHOLDER if field_reasons.has_placeholder(position) else _POSITION_FORM
+        )
     if wanted in {action, SignalAction.CLOSE}:
         return Intent(wanted, is_flat=wanted is SignalAction.CLOSE)
     if ascii_case.upper(word) in _SIDES:

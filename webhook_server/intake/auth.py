@@ -29,10 +29,10 @@ class Unauthenticated(SparkyError):
 class SecretBook(Protocol):
     """The part of the store that knows secrets."""
 
-    def webhook_users(self, secret_sha256: str) -> UUID | None:
+    def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
         """The user who owns the secret with this digest (hex)."""
 
-    def webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
+    def list_webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
         """All valid secrets of the user; several while one is being replaced."""
 
 
@@ -47,15 +47,15 @@ class RecentSecrets:
         self._monotonic = monotonic
         self._kept: dict[UUID, tuple[float, Sequence[SecretStr]]] = {}
 
-    def webhook_users(self, secret_sha256: str) -> UUID | None:
-        return self._book.webhook_users(secret_sha256)
+    def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
+        return self._book.find_user_by_secret_digest(secret_sha256)
 
-    def webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
+    def list_webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
         now = self._monotonic()
         until, secrets = self._kept.get(user_id, (now, ()))
         if now < until:
             return secrets
-        secrets = self._book.webhook_secrets(user_id)
+        secrets = self._book.list_webhook_secrets(user_id)
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
         if secrets:
@@ -81,7 +81,7 @@ def authenticate(envelope: Envelope, book: SecretBook) -> UUID:
 
 def owner(secret: SecretStr | None, claimed: UUID | None, book: SecretBook) -> UUID:
     """The user whose secret this is. Raises Unauthenticated, also when it is not `claimed`."""
-    user_id = None if secret is None else book.webhook_users(digest(secret))
+    user_id = None if secret is None else book.find_user_by_secret_digest(digest(secret))
     if user_id is None or (claimed is not None and not hmac.compare_digest(user_id.bytes, claimed.bytes)):
         raise Unauthenticated("Invalid webhook secret")
     return user_id
@@ -101,15 +101,15 @@ def claimed_user(body: Mapping[str, Any]) -> UUID | None:
         return UUID(claim)
     except (ValueError, AttributeError, TypeError):
         raise FieldError(
-            "user_id", field_reasons.UNFILLED if field_reasons.is_unfilled(claim) else "must be a UUID"
+            "user_id", field_reasons.UNFILLED_PLACEHOLDER if field_reasons.has_placeholder(claim) else "must be a UUID"
         ) from None
 
 
 def _verified(envelope: Envelope, claimed: UUID | None, book: SecretBook) -> UUID:
     if claimed is None:
         raise FieldError("user_id", "a signed body must say whose secret signed it")
-    secrets = book.webhook_secrets(claimed) or (_NOBODYS_SECRET,)
-    headers = {name: envelope.headers.get(name, "") for name in signature_headers.NAMES}
+    secrets = book.list_webhook_secrets(claimed) or (_NOBODYS_SECRET,)
+    headers = {name: envelope.headers.get(name, "") for name in signature_headers.HEADER_NAMES}
     matches = [_matches(secret, envelope.raw, headers) for secret in secrets]  # all are always tried
     if not any(matches):
         raise Unauthenticated("Invalid webhook signature")

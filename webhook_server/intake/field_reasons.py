@@ -12,21 +12,21 @@ from pydantic_core import ErrorDetails
 from webhook_server.intake import symbols
 
 ID_FORM: Final = "must be 1 to 100 letters, digits and . _ : ~ -"
-UNFILLED: Final = "holds a placeholder that was not filled in"
+UNFILLED_PLACEHOLDER: Final = "holds a placeholder that was not filled in"
 NOT_STORABLE: Final = "has characters that cannot be stored"
-NO_MOMENT: Final = "must be ISO 8601, or seconds or milliseconds since 1970"
-ABOVE_0: Final = "must be above 0 for an entry"
+NOT_A_TIMESTAMP: Final = "must be ISO 8601, or seconds or milliseconds since 1970"
+MUST_BE_ABOVE_ZERO: Final = "must be above 0 for an entry"
 _BOUNDS: Final = frozenset({"gt", "ge", "lt", "le"})
 _UNUSABLE: Final = "cannot be used"
-_OF_FIELD: Final = {
+_MESSAGES_BY_FIELD: Final = {
     ("exchange", "string_pattern_mismatch"): (
         "must be 2 to 30 letters and digits, the exchange's name in ccxt, such as aster"
     ),
-    ("symbol", "string_pattern_mismatch"): f"is no symbol of a linear perpetual; {symbols.FORMS}",
+    ("symbol", "string_pattern_mismatch"): f"is no symbol of a linear perpetual; {symbols.ACCEPTED_FORMS}",
     ("signal_id", "string_pattern_mismatch"): ID_FORM,
-    ("position_size_usd", "greater_than_equal"): ABOVE_0,
+    ("position_size_usd", "greater_than_equal"): MUST_BE_ABOVE_ZERO,
 }
-_OF_KIND: Final = {
+_MESSAGES_BY_TYPE: Final = {
     "missing": "is missing",
     "string_unicode": NOT_STORABLE,
     "literal_error": "must be {expected}",
@@ -36,43 +36,47 @@ _OF_KIND: Final = {
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be a number",
 }
-_OF_FAMILY: Final = {  # the beginning of the kind: uuid_parsing, uuid_type …
+_MESSAGES_BY_TYPE_FAMILY: Final = {  # the beginning of the kind: uuid_parsing, uuid_type …
     "uuid": "must be a UUID",
     "string": "must be text",
     "bool": "must be true or false",
     "int": "must be a whole number",
     "decimal": "must be a number",
     "float": "must be a number",
-    "datetime": NO_MOMENT,
-    "date": NO_MOMENT,
-    "time": NO_MOMENT,
-    "timezone": NO_MOMENT,
+    "datetime": NOT_A_TIMESTAMP,
+    "date": NOT_A_TIMESTAMP,
+    "time": NOT_A_TIMESTAMP,
+    "timezone": NOT_A_TIMESTAMP,
 }
 
 
-def reason_of(fault: ErrorDetails, field: str) -> str:
+def describe_error(fault: ErrorDetails, field: str) -> str:
     """Why the model's `field` cannot be used; continues the field's name."""
     kind = fault["type"]
     context = fault.get("ctx", {})
     if kind == "value_error":  # a sentence of our own validators
         return str(context["error"])
-    sentence = _OF_FIELD.get((field, kind)) or _OF_KIND.get(kind) or _OF_FAMILY.get(kind.partition("_")[0])
-    return _UNUSABLE if sentence is None else sentence.format_map(_shown(context))
+    sentence = (
+        _MESSAGES_BY_FIELD.get((field, kind))
+        or _MESSAGES_BY_TYPE.get(kind)
+        or _MESSAGES_BY_TYPE_FAMILY.get(kind.partition("_")[0])
+    )
+    return _UNUSABLE if sentence is None else sentence.format_map(_format_context(context))
 
 
-def is_unfilled(value: object) -> bool:
+def has_placeholder(value: object) -> bool:
     """Whether `value` still holds a placeholder of an alert's template, such as {{close}}."""
     return isinstance(value, str) and "{{" in value
 
 
-def _shown(context: Mapping[str, Any]) -> dict[str, str]:
+def _format_context(context: Mapping[str, Any]) -> dict[str, str]:
     """What the sentences name: bounds in digits, words without quotation marks."""
     return {
-        name: f"{_bound(value):f}" if name in _BOUNDS else str(value).replace("'", "")
+        name: f"{_parse_bound(value):f}" if name in _BOUNDS else str(value).replace("'", "")
         for name, value in context.items()
     }
 
 
-def _bound(value: object) -> Decimal:
+def _parse_bound(value: object) -> Decimal:
     """pydantic has the bound of a Decimal as the text Decimal('1E-8')."""
     return Decimal(str(value).removeprefix("Decimal('").removesuffix("')"))

@@ -40,7 +40,7 @@ def _symbol(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str) or info.context not in _SENT:
         return _upper(value)
     try:
-        return symbols.canonical(value)
+        return symbols.normalize_symbol(value)
     except ValueError:
         written = symbol_names.upper(value)
         if info.context is EXIT_FROM_SENDER and may_be_held(written):
@@ -66,11 +66,11 @@ def _upper(value: object) -> object:
 
 def _number(value: object, info: ValidationInfo) -> object:
     """What is stored may have an exponent in its text."""
-    return numerals.from_text(value) if info.context in _SENT else value
+    return numerals.parse_decimal(value) if info.context in _SENT else value
 
 
 def _whole_number(value: object, info: ValidationInfo) -> object:
-    return numerals.whole_from_text(value) if info.context in _SENT else value
+    return numerals.parse_whole_number(value) if info.context in _SENT else value
 
 
 def _moment(value: object) -> object:
@@ -79,7 +79,7 @@ def _moment(value: object) -> object:
         text = value.strip(numerals.BLANKS)
         if _ISO.fullmatch(text):
             return text
-        value = numerals.from_text(text, wanted=field_reasons.NO_MOMENT)
+        value = numerals.parse_decimal(text, wanted=field_reasons.NOT_A_TIMESTAMP)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     if value < 0:
@@ -118,7 +118,7 @@ def _compared(value: object) -> object:
     if isinstance(value, bool):
         return str(value).casefold()
     try:
-        number = numerals.from_text(value)
+        number = numerals.parse_decimal(value)
     except ValueError:
         number = None
     return Decimal(str(number)) if isinstance(number, int | float | Decimal) else str(value).strip().casefold()

@@ -52,9 +52,9 @@ def read_object(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(
             text,
-            parse_int=numerals.from_json,
-            parse_float=numerals.from_json,
-            parse_constant=numerals.from_constant,
+            parse_int=numerals.parse_json_number,
+            parse_float=numerals.parse_json_number,
+            parse_constant=numerals.parse_json_constant,
             object_pairs_hook=_once_each,
         )
     except json.JSONDecodeError as error:
@@ -92,7 +92,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        found |= {name: numerals.Unusable(_all_of(pairs, name), "is there more than once") for name in twice}
+        found |= {name: numerals.UnusableNumber(_all_of(pairs, name), "is there more than once") for name in twice}
     return found
 
 

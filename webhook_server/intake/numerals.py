@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-MOST_DIGITS: Final = 50  # of a JSON number
-MOST_DIGITS_IN_TEXT: Final = 30
-LARGEST_EXPONENT: Final = 324  # of a double: JSON libraries write 5e-324 and 1.8e308, and nothing beyond
+MAX_JSON_DIGITS: Final = 50  # of a JSON number
+MAX_TEXT_DIGITS: Final = 30
+MAX_EXPONENT: Final = 324  # of a double: JSON libraries write 5e-324 and 1.8e308, and nothing beyond
 BLANKS: Final = " \t\r\n"
 _NUMERAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _WHOLE: Final = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
-class Unusable:
+class UnusableNumber:
     """A number in JSON that no field can use; `reason` continues its field's name. As text it is what was sent."""
 
     sent: str = field(repr=False)
@@ -28,39 +28,41 @@ class Unusable:
         return self.sent
 
 
-def from_json(number: str) -> int | Decimal | Unusable:
+def parse_json_number(number: str) -> int | Decimal | UnusableNumber:
     """The value of a JSON number, exact."""
     mantissa, _, exponent = number.lower().partition("e")
-    digits = sum(map(str.isdigit, mantissa)) if len(mantissa) <= MOST_DIGITS + 2 else len(mantissa)
-    if digits > MOST_DIGITS or not _is_small(exponent):
-        return Unusable(number, f"has a number of over {MOST_DIGITS} digits, or an exponent beyond {LARGEST_EXPONENT}")
+    digits = sum(map(str.isdigit, mantissa)) if len(mantissa) <= MAX_JSON_DIGITS + 2 else len(mantissa)
+    if digits > MAX_JSON_DIGITS or not _is_exponent_in_range(exponent):
+        return UnusableNumber(
+            number, f"has a number of over {MAX_JSON_DIGITS} digits, or an exponent beyond {MAX_EXPONENT}"
+        )
     return int(number) if mantissa == number and "." not in number else Decimal(number)
 
 
-def from_constant(word: str) -> Unusable:
+def parse_json_constant(word: str) -> UnusableNumber:
     """What NaN, Infinity and -Infinity are, which JSON does not have and charting services write."""
-    return Unusable(word, "has NaN or Infinity where a number belongs")
+    return UnusableNumber(word, "has NaN or Infinity where a number belongs")
 
 
-def from_text(value: object, wanted: str = "must be a number; in text, digits with at most one point") -> object:
+def parse_decimal(value: object, wanted: str = "must be a number; in text, digits with at most one point") -> object:
     """A numeral in text as Decimal; anything else that is no bool as it is. Raises ValueError that says `wanted`."""
-    return _from_text(value, _NUMERAL, wanted)
+    return _parse_text(value, _NUMERAL, wanted)
 
 
-def whole_from_text(value: object) -> object:
-    """As `from_text`, for whole numbers only."""
-    return _from_text(value, _WHOLE, "must be a whole number; in text, digits only")
+def parse_whole_number(value: object) -> object:
+    """As `parse_decimal`, for whole numbers only."""
+    return _parse_text(value, _WHOLE, "must be a whole number; in text, digits only")
 
 
-def reason_unusable(value: Any) -> str | None:
+def find_unusable_reason(value: Any) -> str | None:
     """Why `value` (as read from JSON) or something in it is unusable, or None."""
-    if isinstance(value, Unusable):
+    if isinstance(value, UnusableNumber):
         return value.reason
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((reason for reason in map(reason_unusable, inner) if reason is not None), None)
+    return next((reason for reason in map(find_unusable_reason, inner) if reason is not None), None)
 
 
-def _from_text(value: object, pattern: re.Pattern[str], wanted: str) -> object:
+def _parse_text(value: object, pattern: re.Pattern[str], wanted: str) -> object:
     if isinstance(value, bool):
         raise ValueError(wanted)  # noqa: TRY004 - pydantic collects ValueErrors only
     if not isinstance(value, str):
@@ -68,11 +70,11 @@ def _from_text(value: object, pattern: re.Pattern[str], wanted: str) -> object:
     text = value.strip(BLANKS)
     if not pattern.fullmatch(text):
         raise ValueError(wanted)
-    if len(text.replace(".", "")) > MOST_DIGITS_IN_TEXT:
-        raise ValueError(f"must have at most {MOST_DIGITS_IN_TEXT} digits")
+    if len(text.replace(".", "")) > MAX_TEXT_DIGITS:
+        raise ValueError(f"must have at most {MAX_TEXT_DIGITS} digits")
     return Decimal(text)
 
 
-def _is_small(exponent: str) -> bool:
+def _is_exponent_in_range(exponent: str) -> bool:
     digits = exponent.lstrip("+-").lstrip("0")
-    return not digits or (len(digits) <= 3 and int(digits) <= LARGEST_EXPONENT)
+    return not digits or (len(digits) <= 3 and int(digits) <= MAX_EXPONENT)

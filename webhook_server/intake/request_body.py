@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from engine.platform.errors import SparkyError
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.json_body import read_object
-from webhook_server.intake.numerals import Unusable
+from webhook_server.intake.numerals import UnusableNumber
 from webhook_server.intake.signature_headers import with_standard_names
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -70,7 +70,7 @@ def open_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
     """
     body = read_object(raw)
     secret = body.pop("secret", None)
-    if isinstance(secret, Unusable):
+    if isinstance(secret, UnusableNumber):
         raise FieldError("secret", secret.reason)
     if secret is not None and not isinstance(secret, str):
         raise FieldError("secret", "must be text")

@@ -15,13 +15,13 @@ from webhook_server.intake import fields
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.field_reasons import ID_FORM
 from webhook_server.intake.request_body import Envelope
-from webhook_server.intake.schemas import REQUEST_ID, Order
+from webhook_server.intake.schemas import REQUEST_ID, WebhookSignal
 
-DERIVED: Final = "body/"  # no sender's id has a slash; `repeated_request` in the database knows the prefix too
-LATEST_REPETITION: Final = timedelta(days=1)
-SHORTEST_RETRY_S: Final = 1.0  # equal bodies that come closer together are a crowd of alerts, not one that is repeated
+DERIVED_PREFIX: Final = "body/"  # no sender's id has a slash; `repeated_request` in the database knows the prefix too
+MAX_REPETITION_AGE: Final = timedelta(days=1)
+MIN_RETRY_S: Final = 1.0  # equal bodies that come closer together are a crowd of alerts, not one that is repeated
 
-UnderWay = MutableMapping[tuple[UUID, str], Request]  # by person and fingerprint
+RequestsInProgress = MutableMapping[tuple[UUID, str], Request]  # by person and fingerprint
 
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(fields.Moment)
 
@@ -34,8 +34,13 @@ class SignalId:
     is_repetition: bool = False
 
 
-def signal_id(
-    envelope: Envelope, order: Order, user_id: UUID, store: Store, now: datetime, under_way: UnderWay
+def resolve_signal_id(
+    envelope: Envelope,
+    signal: WebhookSignal,
+    user_id: UUID,
+    store: Store,
+    now: datetime,
+    in_progress: RequestsInProgress,
 ) -> SignalId:
     """The id under which the signal is executed once.
 
@@ -46,52 +51,52 @@ def signal_id(
 
     Raises FieldError and UpstreamUnavailable.
     """
-    given = given_id(envelope.headers, order)
+    given = read_sender_id(envelope.headers, signal)
     if given is not None:
         return SignalId(given)
-    if order.is_whole_exit:
+    if signal.is_whole_exit:
         return SignalId(str(uuid.uuid4()))
-    first = under_way.get((user_id, envelope.fingerprint))  # it may wait for its turn, and has no row before that
-    if first is not None and (now - first.asked_at).total_seconds() > SHORTEST_RETRY_S:
+    first = in_progress.get((user_id, envelope.fingerprint))  # it may wait for its turn, and has no row before that
+    if first is not None and (now - first.received_at).total_seconds() > MIN_RETRY_S:
         return SignalId(first.id, is_repetition=True)
-    derived, has_moment = derived_id(envelope.fingerprint), "timestamp" in envelope.body
-    known = store.repeated_request(user_id, envelope.fingerprint, derived if has_moment else None, SHORTEST_RETRY_S)
+    derived, has_moment = derive_id(envelope.fingerprint), "timestamp" in envelope.body
+    known = store.find_repeated_request(user_id, envelope.fingerprint, derived if has_moment else None, MIN_RETRY_S)
     if known is not None:
         return SignalId(known, is_repetition=True)
-    if _is_of_today(envelope.body.get("timestamp"), now):
+    if _is_recent(envelope.body.get("timestamp"), now):
         return SignalId(derived)
     return SignalId(f"{derived}/{now.timestamp():.3f}-{uuid.uuid4().hex[:8]}")
 
 
-def is_known_by_its_answer(name: str) -> bool:
+def is_new_once_answered(name: str) -> bool:
     """Whether the id was derived from a body that tells no moment: once answered, an equal body is another signal."""
-    return name.startswith(DERIVED) and name.count("/") > 1
+    return name.startswith(DERIVED_PREFIX) and name.count("/") > 1
 
 
-def given_id(headers: Mapping[str, str], order: Order) -> str | None:
+def read_sender_id(headers: Mapping[str, str], signal: WebhookSignal) -> str | None:
     """The sender's id of the signal, None if it gave none: `webhook-id` and `signal_id` are the same thing.
 
     Raises FieldError for an entry that has two different ones, or one that cannot be kept.
     """
     header = headers.get("webhook-id", "").strip()
     if header and not REQUEST_ID.fullmatch(header):
-        if order.is_entry:
+        if signal.is_entry:
             raise FieldError("webhook-id", ID_FORM)
         header = ""
-    if header and order.signal_id and header != order.signal_id and order.is_entry:
+    if header and signal.signal_id and header != signal.signal_id and signal.is_entry:
         raise FieldError("signal_id", "differs from the webhook-id header")
-    return order.signal_id or header or None
+    return signal.signal_id or header or None
 
 
-def _is_of_today(timestamp: object, now: datetime) -> bool:
+def _is_recent(timestamp: object, now: datetime) -> bool:
     """One of long ago was copied with its example, or is the same in every message."""
     try:
         moment = _MOMENT.validate_python(timestamp)
     except ValidationError:
         return False
-    return abs(now - moment) < LATEST_REPETITION
+    return abs(now - moment) < MAX_REPETITION_AGE
 
 
-def derived_id(fingerprint: str) -> str:
+def derive_id(fingerprint: str) -> str:
     """`fingerprint` is a SHA-256 in hex; 160 bits of it tell any two bodies apart."""
-    return f"{DERIVED}{fingerprint[:40]}"
+    return f"{DERIVED_PREFIX}{fingerprint[:40]}"

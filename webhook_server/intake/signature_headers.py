@@ -5,7 +5,7 @@ from typing import Final
 
 from webhook_server.intake.field_errors import FieldError
 
-NAMES: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
+HEADER_NAMES: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 def with_standard_names(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -14,7 +14,7 @@ def with_standard_names(headers: Mapping[str, str]) -> Mapping[str, str]:
     Raises FieldError when the two names of one header say two things.
     """
     found = dict(headers)
-    for name in NAMES:
+    for name in HEADER_NAMES:
         other = name.replace("webhook-", "svix-")
         if other not in found:
             continue

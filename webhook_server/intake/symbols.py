@@ -13,8 +13,10 @@ QUOTES: Final = (
     *("USDT", "USDC", "USD1", "FDUSD", "BUSD", "TUSD", "USDE", "USDF", "USDS", "USDD", "USDP", "DAI", "USD"),
     *("EUR", "GBP", "JPY", "TRY", "BRL", "AUD", "BTC", "ETH", "BNB"),
 )
-IN_COIN: Final = "USD"  # exchanges call PAIR_PERP and BASE-QUOTE-SWAP of it what is settled in the base: BTCUSD_PERP
-FORMS: Final = (
+COIN_SETTLED_QUOTE: Final = (
+    "USD"  # exchanges call PAIR_PERP and BASE-QUOTE-SWAP of it what is settled in the base: BTCUSD_PERP
+)
+ACCEPTED_FORMS: Final = (
     "send BTCUSDT, BTC/USDT:USDT, BTC/USDT, BTC-USDT, BTC_USDT, BTCUSDT.P, BTCUSDTPERP, BTCUSDT_PERP, BTCUSDT-PERP, "
     "BTC-USDT-SWAP, BTC-USDT-PERP, BTC_USDT_PERP or BINANCE:BTCUSDT"
 )
@@ -28,11 +30,11 @@ _DATED: Final = re.compile(f"{_BASE}{_QUOTE}_[0-9]{{6}}")  # Binance's own name 
 _PREFIX: Final = re.compile(r"[A-Z0-9_.]{2,20}")
 _SEPARATED: Final = re.compile(f"{_BASE}[/_-]{_QUOTE}")
 _SETTLED: Final = re.compile(f"{_BASE}/{_QUOTE}:(?P=quote)")
-_MARKED: Final = re.compile(rf"{_BASE}{_QUOTE}(?:\.P|[_-]?PERP)")
-_MARKED_APART: Final = (re.compile(f"{_BASE}-{_QUOTE}-(?:SWAP|PERP)"), re.compile(f"{_BASE}_{_QUOTE}_PERP"))
+_PERPETUAL: Final = re.compile(rf"{_BASE}{_QUOTE}(?:\.P|[_-]?PERP)")
+_SEPARATED_PERPETUALS: Final = (re.compile(f"{_BASE}-{_QUOTE}-(?:SWAP|PERP)"), re.compile(f"{_BASE}_{_QUOTE}_PERP"))
 
 
-def canonical(written: str) -> str:
+def normalize_symbol(written: str) -> str:
     """The symbol that `written` means, in any case and with blanks around it.
 
     Raises ValueError for another contract, for what can be read in two ways, and for what is no symbol.
@@ -42,9 +44,9 @@ def canonical(written: str) -> str:
         word = ""
     if _PLAIN.fullmatch(word) and word not in QUOTES and not word.endswith("PERP"):
         return word  # also a quote that is new to us: the exchange knows what it lists
-    found = _understood(_without_exchange(word))
+    found = _parse_pair(_strip_exchange_prefix(word))
     if found is None:
-        raise ValueError(f"is no symbol of a linear perpetual; {FORMS}")
+        raise ValueError(f"is no symbol of a linear perpetual; {ACCEPTED_FORMS}")
     return found
 
 
@@ -52,14 +54,14 @@ def _is_readable(word: str) -> bool:
     return all(char.isascii() or symbol_names.is_caseless(char) for char in word)
 
 
-def _without_exchange(word: str) -> str:
+def _strip_exchange_prefix(word: str) -> str:
     """Text before a colon is an exchange only if it could be no pair and a whole symbol follows."""
     before, colon, after = word.partition(":")
     is_exchange = colon and _PREFIX.fullmatch(before) and before not in QUOTES and not _PAIR.fullmatch(before)
     return after if is_exchange else word
 
 
-def _understood(word: str) -> str | None:
+def _parse_pair(word: str) -> str | None:
     if _DATED.fullmatch(word) and word.partition("_")[0] not in QUOTES:
         return word
     if word in QUOTES:
@@ -68,14 +70,14 @@ def _understood(word: str) -> str | None:
         found = pattern.fullmatch(word)
         if found is not None:
             return found["base"] + found["quote"]
-    return _perpetual(word)
+    return _parse_perpetual(word)
 
 
-def _perpetual(word: str) -> str | None:
+def _parse_perpetual(word: str) -> str | None:
     """The pair of a word that says it is a perpetual, unless it may be one that is settled in its base."""
-    found = _MARKED.fullmatch(word)
+    found = _PERPETUAL.fullmatch(word)
     if found is not None:
         pair = found["base"] + found["quote"]
-        return None if pair.endswith(IN_COIN) else pair  # BNBUSD is BNB in USD, or BN in BUSD
-    apart = next(filter(None, (pattern.fullmatch(word) for pattern in _MARKED_APART)), None)
-    return None if apart is None or apart["quote"] == IN_COIN else apart["base"] + apart["quote"]
+        return None if pair.endswith(COIN_SETTLED_QUOTE) else pair  # BNBUSD is BNB in USD, or BN in BUSD
+    apart = next(filter(None, (pattern.fullmatch(word) for pattern in _SEPARATED_PERPETUALS)), None)
+    return None if apart is None or apart["quote"] == COIN_SETTLED_QUOTE else apart["base"] + apart["quote"]

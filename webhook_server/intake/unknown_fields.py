@@ -57,26 +57,28 @@ _ADVICE: Final = {  # names without case and separators
 }
 
 
-def advice(name: str, value: object) -> str | None:
+def find_advice(name: str, value: object) -> str | None:
     """What the sender of an entry with a field `name` should do instead; None when it gets all that it asks for."""
-    return _ADVICE.get(_bare(name)) if _is_asked(value) else None
+    return _ADVICE.get(_normalize(name)) if _is_requested(value) else None
 
 
-def spellings(names: Iterable[str]) -> Mapping[str, str]:
+def index_spellings(names: Iterable[str]) -> Mapping[str, str]:
     """`names`, all of which mean something, by what all spellings of each have in common."""
-    return {_bare(name): name for name in names}
+    return {_normalize(name): name for name in names}
 
 
-def spelling_advice(name: str, value: object, known: Mapping[str, str]) -> str | None:
-    """As `advice`, for `name` as another spelling of one of the `known` names (see `spellings`)."""
-    meant = known.get(_bare(name))
-    return None if meant is None or not _is_asked(value) else f"means nothing in this spelling; send {meant} instead"
+def find_spelling_advice(name: str, value: object, known: Mapping[str, str]) -> str | None:
+    """As `find_advice`, for `name` as another spelling of one of the `known` names (see `index_spellings`)."""
+    meant = known.get(_normalize(name))
+    return (
+        None if meant is None or not _is_requested(value) else f"means nothing in this spelling; send {meant} instead"
+    )
 
 
-def _is_asked(value: object) -> bool:
+def _is_requested(value: object) -> bool:
     """A field that is off asks for nothing."""
     return value is not False and not (isinstance(value, str) and value.strip().lower() == "false")
 
 
-def _bare(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower()) if name.isascii() else name

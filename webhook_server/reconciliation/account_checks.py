@@ -10,8 +10,8 @@ import structlog
 
 from engine.domain.errors import VenueRefused
 from engine.platform.errors import CredentialsRefused, SparkyError
-from engine.venues.account_setup import AccountState, faults_of
-from engine.venues.venue import Account
+from engine.venues.account_setup import AccountSetup, find_faults
+from engine.venues.venue import LiveVenue
 from webhook_server.clock import Clock
 
 logger = structlog.get_logger()
@@ -29,7 +29,7 @@ class AccountFault(SparkyError):
 class _Looked:
     """What was seen of `account`, until when it is believed; `lock` lets one thread look for all that wait."""
 
-    account: Account
+    account: LiveVenue
     lock: threading.Lock = field(default_factory=threading.Lock)
     faults: tuple[str, ...] = ()
     until: float = 0.0
@@ -44,7 +44,7 @@ class AccountChecks:
         self._looked: dict[int, _Looked] = {}  # by identity: an account is one object for good
 
     @contextmanager
-    def entering(self, account: Account) -> Iterator[None]:
+    def entering(self, account: LiveVenue) -> Iterator[None]:
         """Around an entry that has not been sent. Raises AccountFault; a part that cannot be read refuses nothing.
 
         When the venue refuses the entry itself for what was looked at, the next entry looks again.
@@ -62,7 +62,7 @@ class AccountChecks:
                 self._forget(account)
             raise
 
-    def look(self, account: Account) -> None:
+    def look(self, account: LiveVenue) -> None:
         """Looks if it is time, so that `entering`, in a turn that exits wait for, need not."""
         self._faults(account)
 
@@ -71,24 +71,24 @@ class AccountChecks:
         with self._lock:
             self._looked.clear()
 
-    def _faults(self, account: Account) -> tuple[str, ...]:
+    def _faults(self, account: LiveVenue) -> tuple[str, ...]:
         with self._lock:
             looked = self._looked.setdefault(id(account), _Looked(account))
         with looked.lock:
             if self._clock.monotonic() >= looked.until:
-                state = account.state()
-                faults = tuple(str(fault) for fault in faults_of(state))
+                state = account.fetch_setup()
+                faults = tuple(str(fault) for fault in find_faults(state))
                 _log(looked.faults, faults)
                 looked.faults, looked.until = faults, self._clock.monotonic() + _good_for_s(state)
             return looked.faults
 
-    def _forget(self, account: Account) -> None:
+    def _forget(self, account: LiveVenue) -> None:
         with self._lock:
             self._looked.pop(id(account), None)
 
 
-def _good_for_s(state: AccountState) -> float:
-    if faults_of(state):
+def _good_for_s(state: AccountSetup) -> float:
+    if find_faults(state):
         return FAULTY_FOR_S
     return UNKNOWN_FOR_S if state.unknown else GOOD_FOR_S
 

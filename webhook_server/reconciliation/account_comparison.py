@@ -11,15 +11,15 @@ import structlog
 from engine.domain import decimals
 from engine.domain.positions import Position
 from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavailable
-from engine.store.margin import MarginNote
+from engine.store.margin import MarginUpdate
 from engine.store.store import Store
-from engine.store.venue_record import net_of
+from engine.store.venue_record import sum_net_quantity
 from engine.store.webhook_rows import LiveAccount
-from engine.venues.ccxt_client.request_weight import leaving_room
-from engine.venues.venue import Account, VenuePosition
+from engine.venues.ccxt_client.request_weight import low_priority
+from engine.venues.venue import LiveVenue, VenuePosition
 from webhook_server.background.protective_exits import Exits
-from webhook_server.reconciliation.open_order_cache import listed_instrument
-from webhook_server.reconciliation.venue_changes import NOT_OURS, Look, VenueChanges
+from webhook_server.reconciliation.open_order_cache import find_listed_instrument
+from webhook_server.reconciliation.venue_changes import NOT_OURS, SymbolComparison, VenueChanges
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
@@ -88,17 +88,17 @@ class AccountLooks:
         """Books what explains that the account holds something else than `own`, symbol by symbol; one that cannot be
         read hides no other. Its questions leave room for orders. Raises what the list of positions and the store raise.
         """
-        with leaving_room():
+        with low_priority():
             venue = self._account(account)
-            there = {each.symbol: each for each in venue.positions()}
+            there = {each.symbol: each for each in venue.fetch_positions()}
             self._note_liquidation_prices(own, there)
             seen = Seen({symbol: each.net for symbol, each in there.items()})
             seen.reasons |= dict.fromkeys(there.keys() - own.keys(), NOT_OURS)
             for symbol in sorted(own.keys() | set(differing)):
                 key = (account.user_id, account.exchange, symbol)
-                sides = (net_of(own.get(symbol, ())), seen.nets.get(symbol, Decimal(0)))
+                sides = (sum_net_quantity(own.get(symbol, ())), seen.nets.get(symbol, Decimal(0)))
                 is_due = sides[0] != sides[1] and self._retries.is_due(key, sides, now_round)
-                is_gone = listed_instrument(venue, symbol) is None
+                is_gone = find_listed_instrument(venue, symbol) is None
                 if (is_due or is_gone or self._has_changed(key, there.get(symbol))) and not self._is_left(
                     symbol, differing, seen
                 ):
@@ -113,14 +113,14 @@ class AccountLooks:
         prices = {
             held.id: net.liquidation_price if net is not None and net.side is held.side else None for held, net in told
         }
-        self._store.note_margins(
-            MarginNote(position_id=held.id, liquidation_price=prices[held.id], notes_price=True)
+        self._store.update_margins(
+            MarginUpdate(position_id=held.id, liquidation_price=prices[held.id], notes_price=True)
             for held, _ in told
             if prices[held.id] != held.liquidation_price
         )
 
-    def _account(self, account: LiveAccount) -> Account:
-        credentials = self._store.venue_credentials(account.user_id, account.exchange)
+    def _account(self, account: LiveAccount) -> LiveVenue:
+        credentials = self._store.get_venue_credentials(account.user_id, account.exchange)
         if credentials is None:
             raise BadConfiguration("there are live positions and no credentials")
         return self._venues.live(account.exchange, credentials)
@@ -136,14 +136,14 @@ class AccountLooks:
         fill did: it may have been closed and opened again."""
         if position is None or position.changed_ms in {0, self._changed_ms.get(key)}:
             return False
-        facts = self._store.venue_facts(*key)
+        facts = self._store.get_symbol_facts(*key)
         if position.changed_ms > max(facts.last_fill_ms, facts.read_ms) + OWN_MS:
             return True
         self._changed_ms[key] = position.changed_ms
         return False
 
     def _look_into(
-        self, key: Key, venue: Account, seen: Seen, sides: Difference, now_round: int, differing: Collection[str]
+        self, key: Key, venue: LiveVenue, seen: Seen, sides: Difference, now_round: int, differing: Collection[str]
     ) -> None:
         symbol = key[2]
         try:
@@ -162,21 +162,21 @@ class AccountLooks:
             return
         self._retries.note(key, sides, now_round)
 
-    def _settled(self, key: Key, venue: Account) -> Look:
+    def _settled(self, key: Key, venue: LiveVenue) -> SymbolComparison:
         """Books what the record explains, and what protective orders have done unseen."""
-        look = self._changes.settle(*key, venue, rereads=True, is_regular=True)
+        look = self._changes.reconcile(*key, venue, rereads=True, is_regular=True)
         if look.fired:
-            with leaving_room(leaves=False):
+            with low_priority(is_low=False):
                 for position, reason in look.fired:
                     self._exits.exit(position, reason)
-            look = self._changes.settle(*key, venue, rereads=True, is_regular=True)
+            look = self._changes.reconcile(*key, venue, rereads=True, is_regular=True)
         return look
 
-    def _note(self, key: Key, look: Look, seen: Seen, now_round: int, *, is_known: bool) -> None:
+    def _note(self, key: Key, look: SymbolComparison, seen: Seen, now_round: int, *, is_known: bool) -> None:
         symbol, outside_net = key[2], look.facts.outside_net
         lasts = bool(look.fired) and key in self._fired
         (self._fired.add if look.fired else self._fired.discard)(key)
-        if look.is_passing and not lasts:  # the next look will tell; a difference that is known stays one
+        if look.is_transient and not lasts:  # the next look will tell; a difference that is known stays one
             if not is_known:
                 seen.nets[symbol] = decimals.total((look.facts.net, outside_net))
             return

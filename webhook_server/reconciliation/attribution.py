@@ -71,7 +71,7 @@ def attribute(
     left = {each.id: each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions}
     taken: list[tuple[UUID, OutsideTrade, Decimal, Decimal]] = []
     for outside in trades:
-        change = outside.trade.change
+        change = outside.trade.signed_quantity
         back = _opposite(unbooked_net, change)
         unbooked_net, change = decimals.total((unbooked_net, back)), decimals.total((change, back.copy_negate()))
         then = _then(left, outside.own_since)

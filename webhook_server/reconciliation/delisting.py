@@ -10,49 +10,49 @@ from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position
 from engine.domain.proportional_split import unit_of
 from engine.store.store import Store
-from engine.store.venue_record import OutsideExit, ReadRecord, VenueFacts, net_of
+from engine.store.venue_record import OutsideExit, RecordProgress, SymbolFacts, sum_net_quantity
 from engine.store.webhook_rows import Fill
 from engine.venues.account_record import AccountRecord, Income
-from engine.venues.live.parsers import DOLLARS
-from engine.venues.venue import Account
+from engine.venues.live.parsers import USD_ASSETS
+from engine.venues.venue import LiveVenue
 from webhook_server.reconciliation.attribution import Part, attribute
 from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED, ended_without_order
-from webhook_server.reconciliation.outside_record import BEFORE_MS, OutsideRecord, read_record
+from webhook_server.reconciliation.outside_record import INCOME_TIME_TOLERANCE_MS, OutsideRecord, fetch_outside_record
 
 # Binance's name of the income of a delivery is spelled so.
 SETTLEMENTS: Final = ("REALIZED_PNL", "DELIVERED_SETTELMENT")
 
 
 def settled_by_trades(
-    account: AccountRecord, symbol: str, facts: VenueFacts
-) -> tuple[tuple[Part, ...], ReadRecord] | None:
+    account: AccountRecord, symbol: str, facts: SymbolFacts
+) -> tuple[tuple[Part, ...], RecordProgress] | None:
     """How the trades of the account ended all positions of `facts`; None where they do not."""
     try:
-        record = read_record(account, symbol, facts, differs=True)
+        record = fetch_outside_record(account, symbol, facts, differs=True)
     except StrategyFault:  # nothing is told of a symbol that is not listed
         record = OutsideRecord()
     lot = unit_of([each.quantity for each in facts.positions], None)
-    for trades in record.accounts:
+    for trades in record.candidate_trades:
         found = attribute(facts.positions, trades, facts.unbooked_net, lot)
         if not any(found.left.values()):
-            read = ReadRecord(last_trade_id=record.last_trade_id, unbooked_net=Decimal(0), read_ms=record.read_ms)
+            read = RecordProgress(last_trade_id=record.last_trade_id, unbooked_net=Decimal(0), read_ms=record.read_ms)
             return found.parts, read
     return None
 
 
-def settlements(account: AccountRecord, symbol: str, facts: VenueFacts) -> tuple[Income, ...]:
+def settlements(account: AccountRecord, symbol: str, facts: SymbolFacts) -> tuple[Income, ...]:
     """The venue's income of the settlement of `symbol`; empty where it tells none (yet)."""
     try:
-        incomes = account.income(symbol, max(facts.first_ms or 0, facts.last_fill_ms) - BEFORE_MS)
+        incomes = account.fetch_income(symbol, max(facts.first_ms or 0, facts.last_fill_ms) - INCOME_TIME_TOLERANCE_MS)
     except StrategyFault:
         return ()
     return tuple(
-        each for each in incomes if each.kind in SETTLEMENTS and each.trade_id is None and each.asset in DOLLARS
+        each for each in incomes if each.kind in SETTLEMENTS and each.trade_id is None and each.asset in USD_ASSETS
     )
 
 
 def settled_by_income(
-    account: AccountRecord, symbol: str, facts: VenueFacts, paid: Sequence[Income]
+    account: AccountRecord, symbol: str, facts: SymbolFacts, paid: Sequence[Income]
 ) -> tuple[OutsideExit, ...]:
     """Exits of all positions of `facts` at the price that what was `paid` comes to, where it was paid for them alone;
     else all at the newest price that the books know."""
@@ -72,7 +72,7 @@ def settled_by_income(
     )
 
 
-def were_alone(account: AccountRecord, symbol: str, facts: VenueFacts) -> bool:
+def were_alone(account: AccountRecord, symbol: str, facts: SymbolFacts) -> bool:
     """Whether what the account held is what the books hold, on one side and at the same cost.
 
     The account's cost is the average of all that was held at once: what others than these positions have traded since
@@ -84,7 +84,7 @@ def were_alone(account: AccountRecord, symbol: str, facts: VenueFacts) -> bool:
         return False
     ids = {each.id for each in held}
     try:
-        trades = account.trades(symbol, since_ms=facts.first_ms)
+        trades = account.fetch_trades(symbol, since_ms=facts.first_ms)
     except StrategyFault:  # of a symbol that it does not list the venue may tell no trades
         trades = ()
     are_own = [facts.order_positions.get(each.order_id) in ids for each in trades]
@@ -95,18 +95,18 @@ def were_alone(account: AccountRecord, symbol: str, facts: VenueFacts) -> bool:
 
 def settlement_price(positions: Sequence[Position], paid: Iterable[Income]) -> Decimal | None:
     """The price at which all `positions` together earned what was `paid`; None where no price does."""
-    costs = net_of(each.model_copy(update={"quantity": each.position_size_usd}) for each in positions)
-    price = decimals.quotient(decimals.total([*(each.amount for each in paid), costs]), net_of(positions))
+    costs = sum_net_quantity(each.model_copy(update={"quantity": each.position_size_usd}) for each in positions)
+    price = decimals.quotient(decimals.total([*(each.amount for each in paid), costs]), sum_net_quantity(positions))
     return price if price > 0 else None
 
 
-def symbol_that_appeared(account: Account, store: Store, place: tuple[UUID, str, str], since_ms: int) -> str | None:
+def symbol_that_appeared(account: LiveVenue, store: Store, place: tuple[UUID, str, str], since_ms: int) -> str | None:
     """Another symbol of the account that holds something which neither books nor notes know, as new as `since_ms`: what
     a symbol that is gone may have become, at another quantity."""
-    for each in account.positions():
+    for each in account.fetch_positions():
         is_new = each.changed_ms == 0 or each.changed_ms >= since_ms
         if each.symbol != place[2] and is_new:
-            facts = store.venue_facts(place[0], place[1], each.symbol)
+            facts = store.get_symbol_facts(place[0], place[1], each.symbol)
             if not facts.positions and each.net != facts.outside_net:
                 return each.symbol
     return None

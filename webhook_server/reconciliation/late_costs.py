@@ -9,9 +9,9 @@ import structlog
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import RecentLiquidation
-from engine.venues.ccxt_client.request_weight import leaving_room
-from webhook_server.reconciliation.liquidation_costs import bearers, shared, unbooked_costs
-from webhook_server.reconciliation.outside_record import BEFORE_MS
+from engine.venues.ccxt_client.request_weight import low_priority
+from webhook_server.reconciliation.liquidation_costs import find_liquidated_exits, find_unbooked_costs, split_cost
+from webhook_server.reconciliation.outside_record import INCOME_TIME_TOLERANCE_MS
 from webhook_server.reconciliation.unavailable_accounts import Away
 from webhook_server.venue_registry import Venues
 
@@ -35,7 +35,7 @@ class LateCosts:
     def run(self, away: Away, goes_on: Callable[[], bool]) -> None:
         """One round, without the accounts that are `away`. Raises UpstreamUnavailable for the database only."""
         rounds: dict[Key, int] = {}
-        for recent in self._store.recent_liquidations(WITHIN_S):
+        for recent in self._store.list_recent_liquidations(WITHIN_S):
             key = (recent.user_id, recent.exchange, recent.symbol, recent.last_fill_id)
             rounds[key] = self._rounds.get(key, -1) + 1
             if is_due(rounds[key]) and goes_on() and not away.covers(recent.user_id, recent.exchange):
@@ -44,7 +44,7 @@ class LateCosts:
 
     def _look(self, recent: RecentLiquidation, away: Away) -> None:
         try:
-            with leaving_room():
+            with low_priority():
                 self._book(recent)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
@@ -57,17 +57,17 @@ class LateCosts:
 
     def _book(self, recent: RecentLiquidation) -> None:
         place = (recent.user_id, recent.exchange, recent.symbol)
-        credentials = self._store.venue_credentials(recent.user_id, recent.exchange)
+        credentials = self._store.get_venue_credentials(recent.user_id, recent.exchange)
         if credentials is None:
             return
-        account, since_ms = self._venues.live(recent.exchange, credentials), recent.first_ms - BEFORE_MS
-        incomes = account.income(recent.symbol, since_ms)
-        known = self._store.liquidated(*place, recent.first_ms)
-        costs = unbooked_costs(incomes, known.cost_ids, known.costs_until_ms, account.worth_usd)
-        forced = account.forced_orders(recent.symbol, since_ms) if costs else ()
+        account, since_ms = self._venues.live(recent.exchange, credentials), recent.first_ms - INCOME_TIME_TOLERANCE_MS
+        incomes = account.fetch_income(recent.symbol, since_ms)
+        known = self._store.get_liquidation_exits(*place, recent.first_ms)
+        costs = find_unbooked_costs(incomes, known.cost_ids, known.costs_until_ms, account.convert_to_usd)
+        forced = account.fetch_forced_orders(recent.symbol, since_ms) if costs else ()
         for cost in costs:
-            parts, whole = bearers(cost, known.exits, forced)
-            shares = shared(cost.amount.copy_negate(), [each.quantity for each in parts], whole) if parts else []
+            parts, whole = find_liquidated_exits(cost, known.exits, forced)
+            shares = split_cost(cost.amount.copy_negate(), [each.quantity for each in parts], whole) if parts else []
             told = {part.fill_id: share for part, share in zip(parts, shares, strict=True)}
             if told and self._store.book_liquidation_cost(*place, cost.income_id, told):
                 logger.warning("liquidation_cost_booked", symbol=recent.symbol, income=cost.income_id)

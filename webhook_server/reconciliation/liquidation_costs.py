@@ -7,43 +7,47 @@ from typing import Final
 import structlog
 
 from engine.domain import decimals
-from engine.store.venue_record import LiquidatedPart
-from engine.venues.account_record import ForcedOrder, Income, Worth
-from engine.venues.live.parsers import DOLLARS
+from engine.store.venue_record import LiquidationExit
+from engine.venues.account_record import ForcedOrder, Income, UsdConverter
+from engine.venues.live.parsers import USD_ASSETS
 
 logger = structlog.get_logger()
 
-KIND: Final = "INSURANCE_CLEAR"
+LIQUIDATION_INCOME: Final = "INSURANCE_CLEAR"
 
 
-def unbooked_costs(
-    incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int, worth: Worth
+def find_unbooked_costs(
+    incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int, worth: UsdConverter
 ) -> tuple[Income, ...]:
     """Those of `incomes` that a liquidation cost, are not among the booked `cost_ids`, and are later than what a person
     has settled; in dollars. What was paid in a coin without a known price is left out."""
-    found = [each for each in incomes if each.kind == KIND and each.income_id not in cost_ids and each.at_ms > until_ms]
+    found = [
+        each
+        for each in incomes
+        if each.kind == LIQUIDATION_INCOME and each.income_id not in cost_ids and each.at_ms > until_ms
+    ]
     usd = [worth(each.asset, each.amount, each.at_ms) for each in found]
     for each in (one for one, amount in zip(found, usd, strict=True) if amount is None):
-        logger.warning("liquidation_cost_in_another_coin", symbol=each.symbol, asset=each.asset)
+        logger.warning("liquidation_cost_not_priced", symbol=each.symbol, asset=each.asset)
     priced = ((each, amount) for each, amount in zip(found, usd, strict=True) if amount is not None)
-    return tuple(each.model_copy(update={"amount": amount, "asset": DOLLARS[0]}) for each, amount in priced)
+    return tuple(each.model_copy(update={"amount": amount, "asset": USD_ASSETS[0]}) for each, amount in priced)
 
 
-def shared(usd: Decimal, quantities: Sequence[Decimal], whole: Decimal) -> list[Decimal]:
+def split_cost(usd: Decimal, quantities: Sequence[Decimal], whole: Decimal) -> list[Decimal]:
     """The shares of `quantities` in what a liquidation of `whole` cost; the last takes what rounding leaves. What was
     liquidated beyond the books bears its own share."""
-    rest = decimals.quotient(decimals.product(usd, decimals.total(quantities)), whole)
+    remainder = decimals.quotient(decimals.product(usd, decimals.total(quantities)), whole)
     found: list[Decimal] = []
     for quantity in quantities[:-1]:
         share = decimals.quotient(decimals.product(usd, quantity), whole)
-        rest = decimals.total((rest, share.copy_negate()))
+        remainder = decimals.total((remainder, share.copy_negate()))
         found.append(share)
-    return [*found, rest]
+    return [*found, remainder]
 
 
-def bearers(
-    cost: Income, exits: Iterable[LiquidatedPart], forced: Sequence[ForcedOrder]
-) -> tuple[tuple[LiquidatedPart, ...], Decimal]:
+def find_liquidated_exits(
+    cost: Income, exits: Iterable[LiquidationExit], forced: Sequence[ForcedOrder]
+) -> tuple[tuple[LiquidationExit, ...], Decimal]:
     """The booked exits of the liquidation that `cost` is about, which is the nearest in time, and how much was
     liquidated in all. None of them when it was nobody's in the books."""
     own = tuple(exits)

@@ -15,12 +15,12 @@ import structlog
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import EndedSymbol
-from engine.venues.ccxt_client.request_weight import leaving_room
-from engine.venues.venue import STOP_LOSS, TAKE_PROFIT, Account, client_order_id
+from engine.venues.ccxt_client.request_weight import low_priority
+from engine.venues.venue import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER, LiveVenue, build_client_order_id
 from webhook_server.clock import Clock
-from webhook_server.execution.position_protection import ids
+from webhook_server.execution.position_protection import protective_order_ids
 from webhook_server.metrics import Metrics
-from webhook_server.reconciliation.open_order_cache import listed_instrument
+from webhook_server.reconciliation.open_order_cache import find_listed_instrument
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
@@ -47,7 +47,7 @@ class LeftoverOrders:
         """Looks where something ended since the last look, and for 90 s after it. Raises UpstreamUnavailable for the
         database only."""
         now = self._clock.now()
-        for ended in self._store.ended_live_symbols(WITHIN_S):
+        for ended in self._store.list_ended_live_symbols(WITHIN_S):
             key = (ended.user_id, ended.exchange, ended.symbol)
             is_new = self._looked_at.get(key) != ended.last_exit or now - ended.last_exit < AGAIN_FOR
             if is_new and goes_on() and self._swept(ended):
@@ -64,24 +64,24 @@ class LeftoverOrders:
             return False
 
     def _cancelled(self, ended: EndedSymbol) -> bool:
-        credentials = self._store.venue_credentials(ended.user_id, ended.exchange)
+        credentials = self._store.get_venue_credentials(ended.user_id, ended.exchange)
         if credentials is None:
             return True
-        account: Account = self._venues.live(ended.exchange, credentials)
-        if listed_instrument(account, ended.symbol) is None:
+        account: LiveVenue = self._venues.live(ended.exchange, credentials)
+        if find_listed_instrument(account, ended.symbol) is None:
             return True  # the venue has cancelled its orders
         # The orders first: what waited then is of a position, or of a request under way, that the books know now.
-        with leaving_room():
-            waiting = account.orders_open(ended.symbol)
-        facts = self._store.venue_facts(ended.user_id, ended.exchange, ended.symbol)
+        with low_priority():
+            waiting = account.fetch_open_orders(ended.symbol)
+        facts = self._store.get_symbol_facts(ended.user_id, ended.exchange, ended.symbol)
         if facts.unsettled:
             return False
-        wanted = {name for position in facts.positions for name in ids(position)}
+        wanted = {name for position in facts.positions for name in protective_order_ids(position)}
         ours = _names(ended)
         for order in waiting:
             name = order.client_order_id
             if name is not None and name in ours and name not in wanted and self._may_send():
-                account.cancel(ended.symbol, name)
+                account.cancel_order(ended.symbol, name)
                 self._metrics.leftovers.inc()
                 logger.warning("leftover_order_cancelled", symbol=ended.symbol, order=name)
         return True
@@ -90,4 +90,6 @@ class LeftoverOrders:
 def _names(ended: EndedSymbol) -> frozenset[str]:
     """The names of all protective orders that the entries may have placed."""
     orders = (uuid5(ended.user_id, request_id) for request_id in ended.request_ids)
-    return frozenset(client_order_id(each, letter) for each in orders for letter in (STOP_LOSS, TAKE_PROFIT))
+    return frozenset(
+        build_client_order_id(each, letter) for each in orders for letter in (STOP_LOSS_LETTER, TAKE_PROFIT_LETTER)
+    )

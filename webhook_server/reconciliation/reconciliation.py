@@ -25,8 +25,8 @@ from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
 
-EVERY_S: Final = 15.0
-Held = dict[tuple[UUID, str], dict[str, tuple[Position, ...]]]  # live positions by account and symbol
+INTERVAL_S: Final = 15.0
+PositionsBySymbol = dict[tuple[UUID, str], dict[str, tuple[Position, ...]]]  # live positions by account and symbol
 
 
 class Reconciliation:
@@ -38,11 +38,11 @@ class Reconciliation:
         self._costs = LateCosts(store, venues)
         self._clock = clock
         self._metrics = metrics
-        self._known: dict[Key, Difference] = {}
-        self._unread: set[tuple[UUID, str]] = set()
+        self._known_differences: dict[Key, Difference] = {}
+        self._unread_accounts: set[tuple[UUID, str]] = set()
         self._rounds = -1
 
-    def run(self, goes_on: Callable[[], bool] = lambda: True) -> tuple[Difference, ...]:
+    def run(self, should_continue: Callable[[], bool] = lambda: True) -> tuple[Difference, ...]:
         """Looks at every account once; all open differences. Of an account that could not be read the differences stay
         as they were known, and it comes last the next time, since its silence may last. What was compared before it no
         longer `goes_on` is kept, and told the next time.
@@ -51,26 +51,30 @@ class Reconciliation:
         """
         self._rounds += 1
         found: list[Difference] = []
-        away, unread, held = Away(), set(), self._held()
-        for account in sorted(self._store.live_accounts(), key=lambda each: _name(each) in self._unread):
-            if not goes_on():
+        unavailable, unread, held = Away(), set(), self._load_live_positions()
+        for account in sorted(
+            self._store.list_live_accounts(), key=lambda each: _account_key(each) in self._unread_accounts
+        ):
+            if not should_continue():
                 return tuple(found)
-            own = held.get(_name(account), {})
+            own = held.get(_account_key(account), {})
             if not own and not self._is_due(account):
                 continue
-            told = None if away.covers(*_name(account)) else self._looked_at(account, own, away)
-            if told is None:
-                unread.add(_name(account))
-            found += self._differences(account) if told is None else told
-        self._unread = unread
+            differences = (
+                None if unavailable.covers(*_account_key(account)) else self._compare_account(account, own, unavailable)
+            )
+            if differences is None:
+                unread.add(_account_key(account))
+            found += self._differences_of(account) if differences is None else differences
+        self._unread_accounts = unread
         self._metrics.differences.set(len(found))
-        self._tell(found)
-        self._costs.run(away, goes_on)
+        self._log_changes(found)
+        self._costs.run(unavailable, should_continue)
         return tuple(found)
 
-    def _held(self) -> Held:
-        held: Held = {}
-        for position in self._store.open_positions():
+    def _load_live_positions(self) -> PositionsBySymbol:
+        held: PositionsBySymbol = {}
+        for position in self._store.list_open_positions():
             if not position.is_paper:
                 own = held.setdefault((position.user_id, position.exchange), {})
                 own[position.symbol] = (*own.get(position.symbol, ()), position)
@@ -79,50 +83,55 @@ class Reconciliation:
     def _is_due(self, account: LiveAccount) -> bool:
         """Whether an account in which the books hold nothing is looked at in this round."""
         is_its_turn = self._rounds % UNUSED_EVERY == 0
-        return is_its_turn or account.has_record or _name(account) in self._unread or bool(self._differences(account))
+        return (
+            is_its_turn
+            or account.has_record
+            or _account_key(account) in self._unread_accounts
+            or bool(self._differences_of(account))
+        )
 
-    def _differences(self, account: LiveAccount) -> tuple[Difference, ...]:
+    def _differences_of(self, account: LiveAccount) -> tuple[Difference, ...]:
         """Those that are known from the last round."""
-        return tuple(each for key, each in self._known.items() if key[:2] == _name(account))
+        return tuple(each for key, each in self._known_differences.items() if key[:2] == _account_key(account))
 
-    def _looked_at(
-        self, account: LiveAccount, own: dict[str, tuple[Position, ...]], away: Away
+    def _compare_account(
+        self, account: LiveAccount, own: dict[str, tuple[Position, ...]], unavailable: Away
     ) -> tuple[Difference, ...] | None:
         """Its open differences; None when it could not be read."""
         log = logger.bind(user=str(account.user_id), exchange=account.exchange)
         began_at = self._clock.monotonic()
         try:
-            seen = self._looks.look(account, own, {each.symbol for each in self._differences(account)}, self._rounds)
+            seen = self._looks.look(account, own, {each.symbol for each in self._differences_of(account)}, self._rounds)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
                     raise
-                away.add(*_name(account))
-            log.warning("not_reconciled", reason=str(error))
+                unavailable.add(*_account_key(account))
+            log.warning("reconciliation_failed", reason=str(error))
             return None
         except Exception:  # one account's fault is in no other's way
-            log.exception("not_reconciled")
+            log.exception("reconciliation_failed")
             return None
         if seen.is_away:
-            away.add(*_name(account))
+            unavailable.add(*_account_key(account))
         age_s = self._clock.monotonic() - began_at
-        return self._store.report_reconciliation(*_name(account), seen.nets, seen.reasons, seen.checked, age_s)
+        return self._store.report_reconciliation(*_account_key(account), seen.nets, seen.reasons, seen.checked, age_s)
 
-    def _tell(self, found: list[Difference]) -> None:
+    def _log_changes(self, found: list[Difference]) -> None:
         """Transitions only: a new or changed difference, and one that is gone."""
         now = {(each.user_id, each.exchange, each.symbol): each for each in found}
         for key, each in now.items():
-            if _sides(self._known.get(key)) != _sides(each):
-                told = each.model_dump(mode="json", include={"exchange", "symbol", "booked", "at_venue", "reason"})
-                logger.error("books_differ", user=str(each.user_id), **told)
-        for key in self._known.keys() - now.keys():
-            logger.info("books_agree_again", what=str(key))
-        self._known = now
+            if _quantities(self._known_differences.get(key)) != _quantities(each):
+                fields = each.model_dump(mode="json", include={"exchange", "symbol", "booked", "at_venue", "reason"})
+                logger.error("reconciliation_difference", user=str(each.user_id), **fields)
+        for key in self._known_differences.keys() - now.keys():
+            logger.info("reconciliation_difference_resolved", what=str(key))
+        self._known_differences = now
 
 
-def _name(account: LiveAccount) -> tuple[UUID, str]:
+def _account_key(account: LiveAccount) -> tuple[UUID, str]:
     return account.user_id, account.exchange
 
 
-def _sides(difference: Difference | None) -> tuple[Decimal, Decimal] | None:
+def _quantities(difference: Difference | None) -> tuple[Decimal, Decimal] | None:
     return None if difference is None else (difference.booked, difference.at_venue)

@@ -98,7 +98,7 @@ class HttpService:
         )
         self._thread.start()
 
-    def healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         """True when the application itself answered 200 on its health path in time."""
         if self._thread is None or not self._thread.is_alive():
             return False

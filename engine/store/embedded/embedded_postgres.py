@@ -45,7 +45,7 @@ _OPTIONS: Final = {
 }
 
 
-def dsn(home: Path, database: str = DATABASE) -> str:
+def build_dsn(home: Path, database: str = DATABASE) -> str:
     """The server's address, known before it runs: a Unix socket in the data directory, which only its owner enters."""
     return f"postgresql://postgres@/{database}?host={quote(str(data_dir(home)), safe='')}"
 
@@ -56,19 +56,19 @@ def data_dir(home: Path) -> Path:
 
 def is_running(home: Path) -> bool:
     """True if the server of `home` answers a query, whoever owns it."""
-    return os.access(data_dir(home), os.F_OK) and answers(dsn(home, "postgres"))
+    return os.access(data_dir(home), os.F_OK) and is_answering(build_dsn(home, "postgres"))
 
 
-def never() -> bool:
+def always_false() -> bool:
     return False
 
 
-class Embedded:
+class EmbeddedPostgres:
     """The server of one state directory. Its starter owns it: when the owner dies, however, the server shuts down.
 
-    `options` override PostgreSQL's settings; `patience_s` is how long a start waits for another owner to end, and with
-    `evicts` it ends one that stays. Once the server is ours to start, `is_forbidden` is asked a last time. `start` must
-    be called on a thread that lives as long as the server shall: the kernel ties the two.
+    `options` override PostgreSQL's settings; `lock_timeout_s` is how long a start waits for another owner to end, and
+    with `evicts` it ends one that stays. Once the server is ours to start, `is_forbidden` is asked a last time. `start`
+    must be called on a thread that lives as long as the server shall: the kernel ties the two.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Embedded:
         home: Path,
         options: Mapping[str, str] | None = None,
         *,
-        patience_s: float = LOCK_TIMEOUT_S,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
         evicts: bool = False,
-        is_forbidden: Callable[[], bool] = never,
+        is_forbidden: Callable[[], bool] = always_false,
     ) -> None:
         self._home = home
-        self._patience_s = patience_s
+        self._lock_timeout_s = lock_timeout_s
         self._evicts = evicts
         self._is_forbidden = is_forbidden
         self._data = data_dir(home)
@@ -92,7 +92,7 @@ class Embedded:
 
     @property
     def dsn(self) -> str:
-        return dsn(self._home)
+        return build_dsn(self._home)
 
     @property
     def pid(self) -> int | None:
@@ -107,10 +107,10 @@ class Embedded:
         try:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._take_lock()
-            user = postgres_process.server_user(self._home)
-            stale_pid = stale_files.cleared(self._data, os.getuid() if user is None else user.pw_uid)
-            postgres_process.make_data_dir(self._data, user)
-            self._run(user, stale_pid, time.monotonic() + START_TIMEOUT_S)
+            user = postgres_process.ensure_server_user(self._home)
+            stale_pid = stale_files.clear_stale_server(self._data, os.getuid() if user is None else user.pw_uid)
+            postgres_process.ensure_data_dir(self._data, user)
+            self._start_until_ready(user, stale_pid, time.monotonic() + START_TIMEOUT_S)
             _ensure_database(self._home)
         except OSError as error:
             self.stop()
@@ -120,12 +120,12 @@ class Embedded:
             self.stop()
             raise
 
-    def healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if a query is answered now."""
-        return self._process is not None and self._process.poll() is None and answers(self.dsn)
+        return self._process is not None and self._process.poll() is None and is_answering(self.dsn)
 
     @property
-    def is_lost(self) -> bool:
+    def is_stopped_by_others(self) -> bool:
         """Whether the server that was started has ended, or was told to end, by somebody else."""
         if self._process is None:
             return False
@@ -134,37 +134,39 @@ class Embedded:
     def stop(self, grace_s: float = 3.0) -> None:
         """Fast shutdown (open transactions roll back), harder after `grace_s`. The data stay."""
         if self._process is not None:
-            postgres_process.end(self._process, grace_s)
+            postgres_process.stop_process(self._process, grace_s)
             self._process = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def _take_lock(self) -> None:
-        self._lock = usage_locks.take_lock(self._home / "postgres.lock", self._patience_s, evicts=self._evicts)
+        self._lock = usage_locks.acquire_owner_lock(
+            self._home / "postgres.lock", self._lock_timeout_s, evicts=self._evicts
+        )
         if self._is_forbidden():
-            raise usage_locks.OwnedByAnother(self._home)
+            raise usage_locks.DatabaseInUse(self._home)
 
-    def _run(self, user: pwd.struct_passwd | None, stale_pid: int | None, deadline: float) -> None:
+    def _start_until_ready(self, user: pwd.struct_passwd | None, stale_pid: int | None, deadline: float) -> None:
         """Starts the server, again if it ends at once: what a killed predecessor left takes a moment to go."""
         while True:
-            self._process = self._spawned(user, stale_pid)
+            self._process = self._spawn(user, stale_pid)
             while self._process.poll() is None:
-                if answers(dsn(self._home, "postgres")):
+                if is_answering(build_dsn(self._home, "postgres")):
                     return
-                self._pause(deadline)
-            self._pause(deadline)
+                self._sleep_or_fail(deadline)
+            self._sleep_or_fail(deadline)
 
-    def _spawned(self, user: pwd.struct_passwd | None, stale_pid: int | None) -> subprocess.Popen[bytes]:
-        command = [postgres_process.binary("postgres"), "-D", str(self._data)]
+    def _spawn(self, user: pwd.struct_passwd | None, stale_pid: int | None) -> subprocess.Popen[bytes]:
+        command = [postgres_process.get_binary_path("postgres"), "-D", str(self._data)]
         for name, value in self._options.items():
             command += ["-c", f"{name}={value}"]
-        environ = postgres_process.plain_locale(os.environ)
+        environ = postgres_process.build_environ(os.environ)
         if stale_pid is not None:
             environ["PG_GRANDPARENT_PID"] = str(stale_pid)  # a pid in the pid file that PostgreSQL is to disregard
-        with postgres_process.log_file(self._log) as log:
+        with postgres_process.open_log(self._log) as log:
             return subprocess.Popen(
-                postgres_process.tied(command, user),
+                postgres_process.build_exec_command(command, user),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -173,9 +175,9 @@ class Embedded:
                 start_new_session=True,  # Ctrl-C at the terminal is for its owner to pass on
             )
 
-    def _pause(self, deadline: float) -> None:
+    def _sleep_or_fail(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            reason = postgres_process.last_line(self._log.read_text(encoding="utf-8", errors="replace"))
+            reason = postgres_process.find_error_line(self._log.read_text(encoding="utf-8", errors="replace"))
             raise BadConfiguration(f"The embedded database does not start: {reason}; {self._log} has the rest.")
         time.sleep(postgres_process.POLL_S)
 
@@ -190,9 +192,9 @@ class DatabaseService:
     check_every_s = 0.25
 
     def __init__(self, home: Path) -> None:
-        self._server = Embedded(home, patience_s=EVICTION_TIMEOUT_S, evicts=True)
+        self._server = EmbeddedPostgres(home, lock_timeout_s=EVICTION_TIMEOUT_S, evicts=True)
         self._is_stopping = False
-        self._starting_again = threading.Lock()
+        self._restart_lock = threading.Lock()
 
     def start(self) -> None:
         """Raises BadConfiguration if the server cannot start or a migration was edited after it ran."""
@@ -203,28 +205,28 @@ class DatabaseService:
             self._server.stop()
             raise
 
-    def healthy(self) -> bool:
-        with self._starting_again:
-            if self._server.is_lost and not self._is_stopping:
-                logger.warning("database_ended_by_others", effect="it is started again")
+    def is_healthy(self) -> bool:
+        with self._restart_lock:
+            if self._server.is_stopped_by_others and not self._is_stopping:
+                logger.warning("embedded_database_restarted", effect="it is started again")
                 self._server.stop()
                 self._server.start()
-        return self._server.healthy()
+        return self._server.is_healthy()
 
     def stop(self, grace_s: float) -> None:
         self._is_stopping = True
         began_at = time.monotonic()
-        is_free = self._starting_again.acquire(timeout=grace_s)
+        is_locked = self._restart_lock.acquire(timeout=grace_s)
         self._server.stop(max(0.0, grace_s - (time.monotonic() - began_at)))
-        if is_free:
-            self._starting_again.release()
+        if is_locked:
+            self._restart_lock.release()
 
 
 def make(settings: Settings, argument: str) -> DatabaseService:  # noqa: ARG001 - the shape of every service's entry
     return DatabaseService(settings.sparky_home)
 
 
-def answers(address: str) -> bool:
+def is_answering(address: str) -> bool:
     """True if the server at `address` answers a query now."""
     try:
         with connect(address, timeout_s=2.0) as connection:
@@ -234,7 +236,7 @@ def answers(address: str) -> bool:
 
 
 def _ensure_database(home: Path) -> None:
-    with connect(dsn(home, "postgres")) as connection:
+    with connect(build_dsn(home, "postgres")) as connection:
         found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
         if found is None:
             connection.execute(f"create database {DATABASE}")

@@ -8,7 +8,7 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, uid: int, gid: int, command: list[str]) -> None:
+def main(parent_pid: int, uid: int, gid: int, command: list[str]) -> None:
     """Never returns. SIGINT is PostgreSQL's fast shutdown: data are safe even if the parent was killed."""
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
@@ -18,7 +18,7 @@ def main(parent: int, uid: int, gid: int, command: list[str]) -> None:
     # After setuid, which would clear it.
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:
+    if os.getppid() != parent_pid:
         sys.exit(1)  # the parent died before the tie was made
     os.execv(command[0], command)  # noqa: S606 - the binary of our own wheel
 

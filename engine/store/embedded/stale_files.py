@@ -13,28 +13,28 @@ from engine.platform.errors import BadConfiguration
 
 PID_FILE: Final = "postmaster.pid"
 SOCKET_FILES: Final = (".s.PGSQL.5432", ".s.PGSQL.5432.lock")
-_PID: Final = re.compile(rb"-?([1-9]\d{0,8})\s*")  # PostgreSQL writes a minus when it serves one session alone
+_PID_LINE: Final = re.compile(rb"-?([1-9]\d{0,8})\s*")  # PostgreSQL writes a minus when it serves one session alone
 _POLL_S: Final = 0.02
 
 
-def cleared(data: Path, server_uid: int) -> int | None:
+def clear_stale_server(data: Path, server_uid: int) -> int | None:
     """For the holder of the owner's lock: ends a server of `data` that still runs and removes what stops a start.
 
     Returns the pid that the pid file names, if it names one. That process is then no server of this directory and must
     not stop the next, but PostgreSQL shall read the file: it says by which shared memory to recognise processes of a
     killed server that still write. The server runs as `server_uid`. Raises BadConfiguration, OSError.
     """
-    pid = _named(data / PID_FILE)
+    pid = _read_pid(data / PID_FILE)
     if pid is not None:
-        _end_server(pid, data)
-    if not _can_be_read(data / PID_FILE, server_uid):
+        _stop_server(pid, data)
+    if not _is_readable_by(data / PID_FILE, server_uid):
         pid = None
     for name in SOCKET_FILES if pid is not None else (PID_FILE, *SOCKET_FILES):
         _remove(data / name)
     return pid
 
 
-def _can_be_read(path: Path, uid: int) -> bool:
+def _is_readable_by(path: Path, uid: int) -> bool:
     """Whether its owner `uid` can; a backup that root restored has files that the server cannot read."""
     try:
         found = path.lstat()
@@ -43,7 +43,7 @@ def _can_be_read(path: Path, uid: int) -> bool:
     return found.st_uid == uid and bool(found.st_mode & stat.S_IRUSR)
 
 
-def _named(pid_file: Path) -> int | None:
+def _read_pid(pid_file: Path) -> int | None:
     """The pid in the first line; None for what PostgreSQL does not write, or cannot be read."""
     try:
         if not stat.S_ISREG(pid_file.lstat().st_mode):
@@ -51,19 +51,19 @@ def _named(pid_file: Path) -> int | None:
         first = pid_file.read_bytes().partition(b"\n")[0]
     except OSError:
         return None
-    found = _PID.fullmatch(first)
+    found = _PID_LINE.fullmatch(first)
     return int(found[1]) if found else None
 
 
-def _end_server(pid: int, data: Path) -> None:
+def _stop_server(pid: int, data: Path) -> None:
     """Ends process `pid` if it is a server of `data`: fast shutdown, then kill. Raises BadConfiguration."""
     try:
         process = psutil.Process(pid)
-        if not _serves(process, data):
+        if not _is_server_of(process, data):
             return
         for number in (signal.SIGINT, signal.SIGKILL):
             process.send_signal(number)
-            if _ends(process, 5.0):
+            if _wait_for_end(process, 5.0):
                 return
     except psutil.NoSuchProcess:  # which a process is too that has ended and was not reaped
         return
@@ -72,7 +72,7 @@ def _end_server(pid: int, data: Path) -> None:
     raise BadConfiguration(f"An earlier server in {data} does not end: end process {pid}.")
 
 
-def _serves(process: psutil.Process, data: Path) -> bool:
+def _is_server_of(process: psutil.Process, data: Path) -> bool:
     """Whether it is PostgreSQL on `data`. Raises psutil.NoSuchProcess."""
     try:
         words = process.cmdline()
@@ -80,16 +80,16 @@ def _serves(process: psutil.Process, data: Path) -> bool:
             return False
     except psutil.AccessDenied:
         return False
-    place = data.resolve()
+    data_dir = data.resolve()
     try:
-        return process.cwd() == str(place)
+        return process.cwd() == str(data_dir)
     except psutil.AccessDenied:  # root in a container may not look, but reads the command line
-        return "-D" in words[:-1] and Path(words[words.index("-D") + 1]).resolve() == place
+        return "-D" in words[:-1] and Path(words[words.index("-D") + 1]).resolve() == data_dir
 
 
-def _ends(process: psutil.Process, patience_s: float) -> bool:
+def _wait_for_end(process: psutil.Process, timeout_s: float) -> bool:
     """Whether it ends in time. A process that nobody reaps has ended too."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False

@@ -17,42 +17,42 @@ logger = structlog.get_logger()
 POLL_S: Final = 0.02
 # What the database of a starting Sparky does to a command that keeps the server: (after how many s, which signal). A
 # command hands the server over by itself unless it was stopped, or hangs.
-EVICTION: Final = ((2.0, signal.SIGCONT), (20.0, signal.SIGKILL))
+EVICTION_SIGNALS: Final = ((2.0, signal.SIGCONT), (20.0, signal.SIGKILL))
 
 
-class OwnedByAnother(BadConfiguration):
+class DatabaseInUse(BadConfiguration):
     """The server of this directory belongs to another process, which starts, runs or stops it."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(f"Another Sparky runs the database in {home}: stop it first.")
 
 
-class Users:
+class UsageLock:
     """Who uses the server of one directory now, so that it is not stopped under a call."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "postgres.users"
         self._descriptor: int | None = None
 
-    def enter(self) -> bool:
+    def acquire_shared(self) -> bool:
         """True unless the server is being stopped. May be repeated. Raises OSError."""
-        return self._descriptor is not None or self._locked(fcntl.LOCK_SH)
+        return self._descriptor is not None or self._try_lock(fcntl.LOCK_SH)
 
-    def enter_alone(self, deadline: float) -> bool:
+    def acquire_exclusive(self, deadline: float) -> bool:
         """Waits until nobody uses the server, and keeps new ones out; False at the monotonic `deadline`."""
-        while not self._locked(fcntl.LOCK_EX):
+        while not self._try_lock(fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_S)
         return True
 
-    def leave(self) -> None:
+    def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _locked(self, kind: int) -> bool:
-        descriptor = self._opened()
+    def _try_lock(self, kind: int) -> bool:
+        descriptor = self._open_file()
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,7 +61,7 @@ class Users:
         self._descriptor = descriptor
         return True
 
-    def _opened(self) -> int:
+    def _open_file(self) -> int:
         with suppress(FileNotFoundError):
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -69,22 +69,22 @@ class Users:
         return descriptor
 
 
-def take_lock(path: Path, patience_s: float, *, evicts: bool = False) -> IO[bytes]:
+def acquire_owner_lock(path: Path, timeout_s: float, *, evicts: bool = False) -> IO[bytes]:
     """The exclusive lock of the server's owner, gone when its process is, however it ends.
 
-    Waits `patience_s`, for a command that started the server for itself hands it over soon; with `evicts` one that does
+    Waits `timeout_s`, for a command that started the server for itself hands it over soon; with `evicts` one that does
     not is made to. Raises OwnedByAnother, OSError.
     """
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
-    began, steps = time.monotonic(), list(EVICTION if evicts else ())
+    began, steps = time.monotonic(), list(EVICTION_SIGNALS if evicts else ())
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited_s = time.monotonic() - began
-            if waited_s > patience_s:
+            if waited_s > timeout_s:
                 file.close()
-                raise OwnedByAnother(path.parent) from None
+                raise DatabaseInUse(path.parent) from None
             if steps and waited_s > steps[0][0]:
                 _signal_holder(file, steps.pop(0)[1])
             time.sleep(POLL_S)
@@ -95,14 +95,14 @@ def take_lock(path: Path, patience_s: float, *, evicts: bool = False) -> IO[byte
 
 
 def _signal_holder(lock: IO[bytes], number: signal.Signals) -> None:
-    pid = _holder(lock)
+    pid = _find_holder_pid(lock)
     if pid is not None and pid != os.getpid():
-        logger.warning("database_lock_kept", pid=pid, signal=number.name)
+        logger.warning("database_lock_holder_signalled", pid=pid, signal=number.name)
         with suppress(OSError):
             os.kill(pid, number)
 
 
-def _holder(lock: IO[bytes]) -> int | None:
+def _find_holder_pid(lock: IO[bytes]) -> int | None:
     """The process that the file names, if it has the file open: a pid may be of another container."""
     text = os.pread(lock.fileno(), 20, 0)
     if not text.isdigit():

@@ -13,7 +13,7 @@ from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 
 DEMO_USER: Final = "demo@sparky.local"
-SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+DEMO_SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 MAX_POSITION_USD: Final = {
     RiskProfile.CONSERVATIVE: Decimal(500),
     RiskProfile.BALANCED: Decimal(1000),
@@ -21,12 +21,12 @@ MAX_POSITION_USD: Final = {
 }
 
 
-def new_webhook_secret() -> SecretStr:
+def generate_webhook_secret() -> SecretStr:
     """A fresh secret in the form of Standard Webhooks: ``whsec_`` and 32 random bytes in base64."""
     return SecretStr(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
 
 
-def seed_demo(store: Store, settings: Settings, symbols: tuple[str, ...] = SYMBOLS) -> tuple[str, ...]:
+def seed_demo(store: Store, settings: Settings, symbols: tuple[str, ...] = DEMO_SYMBOLS) -> tuple[str, ...]:
     """Creates the demo user and strategies, running, when the database has no strategy at all; returns their names.
 
     Raises what the store raises.
@@ -34,8 +34,8 @@ def seed_demo(store: Store, settings: Settings, symbols: tuple[str, ...] = SYMBO
     if store.list_strategies():
         return ()
     user_id = store.ensure_user(DEMO_USER)
-    store.set_webhook_secret(user_id, new_webhook_secret())
-    made = [
+    store.set_webhook_secret(user_id, generate_webhook_secret())
+    strategies = [
         store.create_strategy(
             NewStrategy(
                 user_id=user_id,
@@ -50,4 +50,4 @@ def seed_demo(store: Store, settings: Settings, symbols: tuple[str, ...] = SYMBO
         )
         for profile in RiskProfile
     ]
-    return tuple(row.name for row in made)
+    return tuple(row.name for row in strategies)

@@ -11,11 +11,11 @@ from typing import Final
 import psycopg
 
 from engine.platform.errors import BadConfiguration
-from engine.store.schema.rights import missing_rights
-from engine.store.transport.postgres import Connection, connect, transaction_settings, translated
+from engine.store.schema.rights import describe_missing_rights
+from engine.store.transport.postgres import Connection, connect, transaction_settings, translate_error
 
-_LOCK: Final = 0x53504152  # one number for everybody who migrates this database
-_KNOWS_TRANSACTION_TIMEOUT: Final = 170_000
+_ADVISORY_LOCK_KEY: Final = 0x53504152  # one number for everybody who migrates this database
+_MIN_TRANSACTION_TIMEOUT_VERSION: Final = 170_000
 _MIGRATION_TIMEOUT_S: Final = 120.0
 
 
@@ -48,20 +48,20 @@ def migrate(dsn: str, folder: Traversable | None = None) -> tuple[str, ...]:
     migrations = read_migrations(folder)
     with connect(dsn, timeout_s=_MIGRATION_TIMEOUT_S) as connection:
         try:
-            pending = _pending(connection, migrations)
+            pending = _prepare_pending(connection, migrations)
             return tuple(migration.name for migration in pending if _apply(connection, migration))
         except psycopg.Error as error:
-            raise translated(error) from None
+            raise translate_error(error) from None
 
 
-def status(dsn: str, folder: Traversable | None = None) -> MigrationStatus:
+def get_migration_status(dsn: str, folder: Traversable | None = None) -> MigrationStatus:
     """What has been applied and what has not; changes nothing."""
     with connect(dsn) as connection:
         try:
-            applied = _applied(connection)
+            applied = _fetch_applied(connection)
         except psycopg.Error as error:
-            raise translated(error) from None
-    return _compare(read_migrations(folder), applied)
+            raise translate_error(error) from None
+    return _build_status(read_migrations(folder), applied)
 
 
 def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
@@ -70,42 +70,42 @@ def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
     return tuple(Migration(path.name, path.read_text("utf-8")) for path in sorted(found, key=lambda path: path.name))
 
 
-def _pending(connection: Connection, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+def _prepare_pending(connection: Connection, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
     """What is to be applied, with all made ready for it: the record is there, and the login may do it.
 
     Raises BadConfiguration.
     """
-    with _alone(connection):
-        missing = missing_rights(connection)
+    with _exclusive_transaction(connection):
+        missing = describe_missing_rights(connection)
         if missing is not None and not _is_current(connection, migrations):
             raise BadConfiguration(missing)
-        status = _compare(migrations, _applied(connection))
+        status = _build_status(migrations, _fetch_applied(connection))
         _refuse_edited(status)
         if status.pending:
-            _create_record(connection)
+            _create_migrations_table(connection)
     return tuple(migration for migration in migrations if migration.name in status.pending)
 
 
 def _is_current(connection: Connection, migrations: tuple[Migration, ...]) -> bool:
     """Whether nothing is left to do for a login that may read the record and nothing else."""
-    readable = "select has_table_privilege(to_regclass('public.sparky_migrations'), 'select')"
-    (may_read,) = connection.execute(readable).fetchone() or (False,)
-    return bool(may_read) and not _compare(migrations, _applied(connection)).pending
+    query = "select has_table_privilege(to_regclass('public.sparky_migrations'), 'select')"
+    (may_read,) = connection.execute(query).fetchone() or (False,)
+    return bool(may_read) and not _build_status(migrations, _fetch_applied(connection)).pending
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def _exclusive_transaction(connection: Connection) -> Iterator[None]:
     """A transaction during which nobody else migrates this database; a pooler in between keeps nothing of it.
 
     What the server, the database or the role would end early, or read otherwise, is set aside for its time.
     """
     settings = "set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0; "
     settings += "set local search_path = public; "
-    if connection.info.server_version >= _KNOWS_TRANSACTION_TIMEOUT:
+    if connection.info.server_version >= _MIN_TRANSACTION_TIMEOUT_VERSION:
         settings += "set local transaction_timeout = 0; "
     begin = b"begin; " + transaction_settings(connection, _MIGRATION_TIMEOUT_S) + settings.encode()
     try:
-        connection.execute(begin + f"select pg_advisory_xact_lock({_LOCK})".encode())
+        connection.execute(begin + f"select pg_advisory_xact_lock({_ADVISORY_LOCK_KEY})".encode())
         yield
     except BaseException:
         with suppress(psycopg.Error):
@@ -114,7 +114,7 @@ def _alone(connection: Connection) -> Iterator[None]:
     connection.commit()
 
 
-def _create_record(connection: Connection) -> None:
+def _create_migrations_table(connection: Connection) -> None:
     (has_public,) = connection.execute("select to_regnamespace('public') is not null").fetchone() or (False,)
     if not has_public:
         connection.execute("create schema public")
@@ -125,12 +125,12 @@ def _create_record(connection: Connection) -> None:
     connection.execute("alter table public.sparky_migrations enable row level security")
 
 
-def _applied(connection: Connection) -> dict[str, str]:
+def _fetch_applied(connection: Connection) -> dict[str, str]:
     (exists,) = connection.execute("select to_regclass('public.sparky_migrations') is not null").fetchone() or (False,)
     return dict(connection.execute("select name, checksum from public.sparky_migrations").fetchall()) if exists else {}
 
 
-def _compare(migrations: tuple[Migration, ...], applied: dict[str, str]) -> MigrationStatus:
+def _build_status(migrations: tuple[Migration, ...], applied: dict[str, str]) -> MigrationStatus:
     return MigrationStatus(
         applied=tuple(sorted(applied)),
         pending=tuple(m.name for m in migrations if m.name not in applied),
@@ -149,8 +149,8 @@ def _refuse_edited(status: MigrationStatus) -> None:
 def _apply(connection: Connection, migration: Migration) -> bool:
     """False if another process has applied it meanwhile. Raises BadConfiguration, having rolled back, if it fails."""
     try:
-        with _alone(connection):
-            if migration.name in _applied(connection):
+        with _exclusive_transaction(connection):
+            if migration.name in _fetch_applied(connection):
                 return False
             # No parameters: the whole file is one simple query, as psql would send it.
             connection.execute(migration.text.encode())

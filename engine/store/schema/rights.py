@@ -10,7 +10,7 @@ from engine.store.transport.postgres import Connection
 ROLES: Final = ("anon", "authenticated", "service_role")
 
 # One row. Rights on what does not exist are null.
-_RIGHTS: Final = """
+_RIGHTS_QUERY: Final = """
 select
   current_user::text as login,
   current_database()::text as database,
@@ -36,33 +36,33 @@ left join pg_catalog.pg_class record on record.relnamespace = pub.oid and record
 """
 
 
-def missing_rights(connection: Connection) -> str | None:
+def describe_missing_rights(connection: Connection) -> str | None:
     """The sentence that says why this login cannot migrate, with the statements that mend it; None if it can.
 
     The statements may be pasted into psql as they stand. What is there already is not looked at again.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
-        rights = cursor.execute(_RIGHTS, [list(ROLES)]).fetchone()
+        rights = cursor.execute(_RIGHTS_QUERY, [list(ROLES)]).fetchone()
     assert rights is not None  # noqa: S101 - it always gives one row
     if not rights["is_owner"]:
-        owner = _name(rights["owner"])
+        owner = _quote_identifier(rights["owner"])
         return f"The schema here belongs to {owner}, and nothing was applied: migrate with that login."
-    statements = [*_roles(rights), *_schemas(rights), *_auth(rights)]
+    statements = [*_build_role_statements(rights), *_build_schema_grants(rights), *_build_auth_grants(rights)]
     if not statements:
         return None
     return (
         f"This login may not make all that the schema needs, and nothing was applied. An administrator of the server "
-        f"must run this first, in the database {_name(rights['database'])}: {' '.join(statements)}"
+        f"must run this first, in the database {_quote_identifier(rights['database'])}: {' '.join(statements)}"
     )
 
 
-def _roles(rights: dict[str, Any]) -> list[str]:
+def _build_role_statements(rights: dict[str, Any]) -> list[str]:
     missing = [] if rights["may_create_roles"] else rights["missing_roles"]
     return [f"create role {role} nologin noinherit;" for role in missing]
 
 
-def _schemas(rights: dict[str, Any]) -> list[str]:
-    login, database = _name(rights["login"]), _name(rights["database"])
+def _build_schema_grants(rights: dict[str, Any]) -> list[str]:
+    login, database = _quote_identifier(rights["login"]), _quote_identifier(rights["database"])
     statements = []
     if not rights["may_create_schemas"] and not (rights["has_auth"] and rights["has_public"]):
         statements.append(f"grant create on database {database} to {login};")
@@ -71,9 +71,9 @@ def _schemas(rights: dict[str, Any]) -> list[str]:
     return statements
 
 
-def _auth(rights: dict[str, Any]) -> list[str]:
+def _build_auth_grants(rights: dict[str, Any]) -> list[str]:
     """An `auth` that is there, as Supabase's is, is used; what is missing in it is made."""
-    login = _name(rights["login"])
+    login = _quote_identifier(rights["login"])
     if not rights["has_auth"]:
         return []
     statements = []
@@ -85,5 +85,5 @@ def _auth(rights: dict[str, Any]) -> list[str]:
     return statements
 
 
-def _name(name: str) -> str:
+def _quote_identifier(name: str) -> str:
     return sql.Identifier(name).as_string(None)

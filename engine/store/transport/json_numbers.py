@@ -4,13 +4,13 @@ import json
 from decimal import Decimal
 from typing import Any, Final
 
-_MOST_DIGITS_OF_INT: Final = 4_000  # Python refuses longer texts, as their conversion takes time with the square of it
+_MAX_INT_DIGITS: Final = 4_000  # Python refuses longer texts, as their conversion takes time with the square of it
 
 
 def read_json(text: str | bytes) -> Any:
     """The document with whole numbers as int and all others as Decimal; whole ones without end are Decimals as well."""
-    return json.loads(text, parse_float=Decimal, parse_int=_whole)
+    return json.loads(text, parse_float=Decimal, parse_int=_parse_int)
 
 
-def _whole(digits: str) -> int | Decimal:
-    return int(digits) if len(digits) <= _MOST_DIGITS_OF_INT else Decimal(digits)
+def _parse_int(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _MAX_INT_DIGITS else Decimal(digits)

@@ -26,12 +26,12 @@ from engine.platform.plain_text import storable
 from engine.platform.settings.database_address import fault_of
 from engine.store.transport import sqlstates
 from engine.store.transport.json_numbers import read_json
-from engine.store.transport.refused_login import sqlstate_of_refusal
+from engine.store.transport.refused_login import fetch_login_sqlstate
 
-KEPT_CONNECTIONS: Final = 8
+POOL_SIZE: Final = 8
 
-OLDEST_SERVER: Final = 14
-LATENESS_S: Final = 1.0  # a server's own word that a statement took too long is worth waiting for
+MIN_SERVER_VERSION: Final = 14
+SERVER_TIMEOUT_GRACE_S: Final = 1.0  # a server's own word that a statement took too long is worth waiting for
 
 _ENCODING: Final = "UTF8"
 _LOGIN_REFUSED: Final = "28P01"
@@ -41,19 +41,20 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 _Result = TypeVar("_Result")
 
 
-class _Bounded(psycopg.Connection[tuple[Any, ...]]):
-    """Gives up after `patience_s` whatever answers nothing: a pool without a free connection, a server that stands."""
+class _DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
+    """Gives up after `answer_timeout_s` whatever answers nothing: a pool without a free connection, a server that
+    stands."""
 
-    patience_s: float = 10.0
+    answer_timeout_s: float = 10.0
 
     def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, self.patience_s)
+            return super().wait(gen, interval, self.answer_timeout_s)
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - the driver's only name for it
             self.pgconn.finish()  # its answer may still come, and belongs to nobody
-            raise psycopg.OperationalError(f"no answer within {self.patience_s:g} s") from None
+            raise psycopg.OperationalError(f"no answer within {self.answer_timeout_s:g} s") from None
 
 
 class PostgresRpc:
@@ -68,18 +69,18 @@ class PostgresRpc:
         self._timeout_s = timeout_s
         self._keep = keep
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
-        self._free = threading.BoundedSemaphore(KEPT_CONNECTIONS)
+        self._slots = threading.BoundedSemaphore(POOL_SIZE)
         self._closed = False
 
     def call(self, function: str, /, **arguments: object) -> Any:
         try:
             with self._connection() as connection:
-                cursor = connection.execute(_message(connection, function, arguments, self._timeout_s))
+                cursor = connection.execute(_build_query(connection, function, arguments, self._timeout_s))
                 while cursor.nextset():
                     pass
                 row = cursor.fetchone()
         except psycopg.Error as error:
-            raise translated(error) from None
+            raise translate_error(error) from None
         return row[0] if row else None
 
     def close(self) -> None:
@@ -94,19 +95,17 @@ class PostgresRpc:
             with self._connect() as connection:
                 yield connection
             return
-        if not self._free.acquire(timeout=self._timeout_s):
-            raise UpstreamUnavailable(
-                "database", f"all {KEPT_CONNECTIONS} connections were busy for {self._timeout_s:g} s"
-            )
+        if not self._slots.acquire(timeout=self._timeout_s):
+            raise UpstreamUnavailable("database", f"all {POOL_SIZE} connections were busy for {self._timeout_s:g} s")
         try:
-            with self._kept() as connection:
+            with self._borrow_connection() as connection:
                 yield connection
         finally:
-            self._free.release()
+            self._slots.release()
 
     @contextmanager
-    def _kept(self) -> Iterator[Connection]:
-        connection = self._live() or self._connect()
+    def _borrow_connection(self) -> Iterator[Connection]:
+        connection = self._take_idle() or self._connect()
         try:
             yield connection
         except BaseException:
@@ -117,12 +116,12 @@ class PostgresRpc:
         else:
             self._idle.put(connection)
 
-    def _live(self) -> Connection | None:
+    def _take_idle(self) -> Connection | None:
         """An idle connection on which the server has not hung up meanwhile."""
         with suppress(queue.Empty):
             while True:
                 connection = self._idle.get_nowait()
-                if not connection.closed and not _has_word(connection):
+                if not connection.closed and not _has_unread_data(connection):
                     return connection
                 connection.close()
         return None
@@ -139,7 +138,7 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
     """
     deadline = time.monotonic() + timeout_s
     try:
-        connection = _Bounded.connect(
+        connection = _DeadlineConnection.connect(
             dsn,
             autocommit=True,
             prepare_threshold=None,  # a transaction pooler in between would lose prepared statements
@@ -152,13 +151,13 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
             tcp_user_timeout=int(timeout_s * 1000),
         )
     except psycopg.Error as error:
-        raise _not_connected(dsn, error, deadline) from None
+        raise _build_connect_error(dsn, error, deadline) from None
     try:
         _check_server(connection.info)
     except BaseException:
         connection.close()
         raise
-    connection.patience_s = timeout_s + LATENESS_S
+    connection.answer_timeout_s = timeout_s + SERVER_TIMEOUT_GRACE_S
     set_json_loads(_read_json, connection)
     return connection
 
@@ -171,7 +170,7 @@ def allows_transactions(dsn: str) -> bool:
                 connection.execute(statement)
     except psycopg.Error as error:
         if error.sqlstate != _PROTOCOL_VIOLATION:
-            raise translated(error) from None
+            raise translate_error(error) from None
         return False
     return True
 
@@ -182,22 +181,24 @@ def transaction_settings(connection: Connection, timeout_s: float) -> bytes:
     The functions are written for transactions that see what others have committed meanwhile. `timeout_s` bounds each
     statement, its waiting for locks as well. In the startup packet poolers would refuse it.
     """
-    chosen = [b"set local transaction_isolation = 'read committed'"]
-    chosen.append(f"set local statement_timeout = {int(timeout_s * 1000)}".encode())
-    told = connection.info.parameter_status
-    if told("TimeZone") not in {"UTC", "Etc/UTC", None}:
-        chosen.append(b"set local timezone = 'UTC'")
-    if told("standard_conforming_strings") == "off":
-        chosen.append(b"set local standard_conforming_strings = on")
-    return b"; ".join(chosen) + b"; "
+    statements = [b"set local transaction_isolation = 'read committed'"]
+    statements.append(f"set local statement_timeout = {int(timeout_s * 1000)}".encode())
+    parameter_status = connection.info.parameter_status
+    if parameter_status("TimeZone") not in {"UTC", "Etc/UTC", None}:
+        statements.append(b"set local timezone = 'UTC'")
+    if parameter_status("standard_conforming_strings") == "off":
+        statements.append(b"set local standard_conforming_strings = on")
+    return b"; ".join(statements) + b"; "
 
 
 def _check_server(info: psycopg.ConnectionInfo) -> None:
     """Raises BadConfiguration for a server that cannot be used. What a pooler does not pass on is not asked for."""
     version, encoding = info.server_version, info.parameter_status("server_encoding")
-    if 0 < version < OLDEST_SERVER * 10_000:
-        said = info.parameter_status("server_version")
-        raise BadConfiguration(f"The database is a PostgreSQL {said}: Sparky needs {OLDEST_SERVER} or newer.")
+    if 0 < version < MIN_SERVER_VERSION * 10_000:
+        shown_version = info.parameter_status("server_version")
+        raise BadConfiguration(
+            f"The database is a PostgreSQL {shown_version}: Sparky needs {MIN_SERVER_VERSION} or newer."
+        )
     if encoding not in {_ENCODING, None}:
         raise BadConfiguration(
             f"The database's encoding is {encoding}, which cannot hold every text: Sparky needs UTF-8. "
@@ -205,16 +206,16 @@ def _check_server(info: psycopg.ConnectionInfo) -> None:
         )
 
 
-def _not_connected(dsn: str, error: psycopg.Error, deadline: float) -> SparkyError:
+def _build_connect_error(dsn: str, error: psycopg.Error, deadline: float) -> SparkyError:
     """Why there is no connection; its words decide nothing, for they are in the server's language."""
     fault = fault_of(dsn)
     if fault is not None or isinstance(error, psycopg.ProgrammingError):
         return BadConfiguration(f"DATABASE_URL is not a PostgreSQL connection string: it {fault or 'has a fault'}.")
     if isinstance(error, psycopg.errors.ConnectionTimeout) or error.sqlstate:
-        return translated(error)
+        return translate_error(error)
     if error.pgconn is not None and error.pgconn.needs_password:
-        return translated(error, _LOGIN_REFUSED)
-    return translated(error, sqlstate_of_refusal(dsn, deadline))
+        return translate_error(error, _LOGIN_REFUSED)
+    return translate_error(error, fetch_login_sqlstate(dsn, deadline))
 
 
 def _read_json(text: str | bytes) -> Any:
@@ -222,18 +223,18 @@ def _read_json(text: str | bytes) -> Any:
     return read_json(text)
 
 
-def translated(error: psycopg.Error, state: str | None = None) -> SparkyError:
+def translate_error(error: psycopg.Error, state: str | None = None) -> SparkyError:
     """The failure named by what the caller does next. The message never carries the DSN or an argument's value.
 
     `state` is the SQLSTATE where the driver does not tell it.
     """
     state = error.sqlstate or state or ""
     reason = (error.diag.message_primary or _first_line(error)).rstrip(".")
-    mend = sqlstates.to_mend(state, reason) if state else _without_state(error, reason)
-    return sqlstates.failure(state, mend) if mend else sqlstates.DatabaseUnavailable(reason, state)
+    remedy = sqlstates.find_remedy(state, reason) if state else _find_driver_remedy(error, reason)
+    return sqlstates.build_error(state, remedy) if remedy else sqlstates.DatabaseUnavailable(reason, state)
 
 
-def _without_state(error: psycopg.Error, reason: str) -> str | None:
+def _find_driver_remedy(error: psycopg.Error, reason: str) -> str | None:
     """What the driver itself refused is for a person to mend; without a server's word all else may pass."""
     return f"The database refuses the value: {reason}." if isinstance(error, psycopg.DataError) else None
 
@@ -242,28 +243,28 @@ def _first_line(error: psycopg.Error) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _has_word(connection: Connection) -> bool:
+def _has_unread_data(connection: Connection) -> bool:
     """Something to read while idle is the server's farewell (or its broken pipe)."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
 
 
-def _message(connection: Connection, function: str, arguments: dict[str, object], timeout_s: float) -> bytes:
+def _build_query(connection: Connection, function: str, arguments: dict[str, object], timeout_s: float) -> bytes:
     """One simple query with several statements, which the server runs as one transaction: one round trip."""
-    values = [_literal(connection, _text(value)) for value in arguments.values()]
+    values = [_quote_literal(connection, _to_text(value)) for value in arguments.values()]
     call = b"".join(
-        part + value for part, value in zip(_parts(function, tuple(arguments)), [*values, b")"], strict=True)
+        part + value for part, value in zip(_build_call_parts(function, tuple(arguments)), [*values, b")"], strict=True)
     )
     return transaction_settings(connection, timeout_s) + call
 
 
-def _literal(connection: Connection, value: str | None) -> bytes:
+def _quote_literal(connection: Connection, value: str | None) -> bytes:
     return b"null" if value is None else bytes(pq.Escaping(connection.pgconn).escape_literal(value.encode()))
 
 
 @lru_cache(maxsize=256)
-def _parts(function: str, names: tuple[str, ...]) -> tuple[bytes, ...]:
+def _build_call_parts(function: str, names: tuple[str, ...]) -> tuple[bytes, ...]:
     """What stands before each argument of the call, and before its closing parenthesis."""
     begin = sql.SQL("select public.{}(").format(sql.Identifier(function)).as_bytes(None)
     named = [sql.SQL("{} => ").format(sql.Identifier(f"p_{name}")).as_bytes(None) for name in names]
@@ -273,7 +274,7 @@ def _parts(function: str, names: tuple[str, ...]) -> tuple[bytes, ...]:
     return (begin + named[0], *parts[1:], b"")
 
 
-def _text(value: object) -> str | None:
+def _to_text(value: object) -> str | None:
     """Everything travels as text of unknown type: the function's signature says what it is."""
     if value is None:
         return None

@@ -19,13 +19,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from engine.store.transport import sqlstates
 
-_LISTS: Final = ("host", "hostaddr", "port")
-_LARGEST_TRACE: Final = 64 * 1024
+_PER_HOST_PARAMS: Final = ("host", "hostaddr", "port")
+_MAX_TRACE_BYTES: Final = 64 * 1024
 # Severity, the same untranslated (since 9.6), and the state; the words of people come only after them.
 _REFUSAL: Final = re.compile(rb'\tErrorResponse\t S "[^"]*"(?: V "[^"]*")? C "([0-9A-Z]{5})"')
 
 
-def sqlstate_of_refusal(dsn: str, deadline: float) -> str | None:
+def fetch_login_sqlstate(dsn: str, deadline: float) -> str | None:
     """The state with which the server refuses this login now; None if it does not, or none answers.
 
     `deadline` is monotonic. Of several hosts each is asked: only when all refuse for good is that the answer, for one
@@ -33,54 +33,54 @@ def sqlstate_of_refusal(dsn: str, deadline: float) -> str | None:
     """
     states: list[str] = []
     with suppress(psycopg.Error, OSError):
-        for conninfo in _of_each_host(dsn):
+        for conninfo in _iter_conninfos(dsn):
             if time.monotonic() >= deadline:  # looking up a name takes time of its own
                 return None
-            state = _refusal_by_one(conninfo, deadline)
-            if state is None or sqlstates.to_mend(state, "") is None:
+            state = _fetch_refusal(conninfo, deadline)
+            if state is None or sqlstates.find_remedy(state, "") is None:
                 return state
             states.append(state)
     return states[-1] if states else None
 
 
-def _of_each_host(dsn: str) -> Iterator[str]:
+def _iter_conninfos(dsn: str) -> Iterator[str]:
     params = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
-    lists = {name: params.pop(name).split(",") for name in _LISTS if name in params}
+    lists = {name: params.pop(name).split(",") for name in _PER_HOST_PARAMS if name in params}
     for number in range(max((len(values) for values in lists.values()), default=1)):
         yield make_conninfo(**params, **{name: values[min(number, len(values) - 1)] for name, values in lists.items()})
 
 
-def _refusal_by_one(conninfo: str, deadline: float) -> str | None:
-    memory = os.memfd_create("refused-login")
+def _fetch_refusal(conninfo: str, deadline: float) -> str | None:
+    trace_fd = os.memfd_create("refused-login")
     try:
-        _log_in(conninfo, memory, deadline)
-        refusals = _REFUSAL.findall(os.pread(memory, _LARGEST_TRACE, 0))
+        _log_in(conninfo, trace_fd, deadline)
+        refusals = _REFUSAL.findall(os.pread(trace_fd, _MAX_TRACE_BYTES, 0))
     finally:
-        os.close(memory)
+        os.close(trace_fd)
     return refusals[-1].decode() if refusals else None
 
 
-def _log_in(conninfo: str, memory: int, deadline: float) -> None:
+def _log_in(conninfo: str, trace_fd: int, deadline: float) -> None:
     """Tries until the server has let us in or refused, and leaves."""
     connection = pq.PGconn.connect_start(conninfo.encode())
     try:
         is_traced = False
         while connection.status != pq.ConnStatus.BAD and time.monotonic() < deadline:
-            polled = connection.connect_poll()
-            if polled not in {pq.PollingStatus.READING, pq.PollingStatus.WRITING}:
+            poll_status = connection.connect_poll()
+            if poll_status not in {pq.PollingStatus.READING, pq.PollingStatus.WRITING}:
                 break
-            is_reading = polled == pq.PollingStatus.READING
+            is_reading = poll_status == pq.PollingStatus.READING
             if is_reading and not is_traced:  # only now: tracing costs memory, and an outage must not
-                connection.trace(memory)
+                connection.trace(trace_fd)
                 is_traced = True
-            _await(connection.socket, select.POLLIN if is_reading else select.POLLOUT, deadline)
+            _wait_for_socket(connection.socket, select.POLLIN if is_reading else select.POLLOUT, deadline)
         if is_traced:
             connection.untrace()
     finally:
         connection.finish()
 
 
-def _await(socket: int, event: int, deadline: float) -> None:
-    waiting = select.poll()
-    waiting.register(socket, event)
-    waiting.poll(max(0.0, deadline - time.monotonic()) * 1_000)
+def _wait_for_socket(socket: int, event: int, deadline: float) -> None:
+    poller = select.poll()
+    poller.register(socket, event)
+    poller.poll(max(0.0, deadline - time.monotonic()) * 1_000)

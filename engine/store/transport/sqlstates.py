@@ -5,12 +5,17 @@ from typing import Final
 from engine.domain.errors import Superseded
 from engine.platform.errors import BadConfiguration, Declined, SparkyError, UpstreamUnavailable
 
-ABSENT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
-OURS: Final = {"SK400", "SK404", "SK409", "P0001"}  # raised by our own functions, with a sentence for people
+MISSING_OBJECT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
+RAISED_BY_FUNCTIONS: Final = {
+    "SK400",
+    "SK404",
+    "SK409",
+    "P0001",
+}  # raised by our own functions, with a sentence for people
 SUPERSEDED: Final = "SK423"  # raised by our own functions towards an engine that does not hold the lease
 
-_NO_DATABASE: Final = "3D000"
-_NO_RIGHT: Final = "42501"
+_INVALID_CATALOG_NAME: Final = "3D000"
+_INSUFFICIENT_PRIVILEGE: Final = "42501"
 
 
 class DatabaseUnavailable(UpstreamUnavailable):
@@ -21,7 +26,7 @@ class DatabaseUnavailable(UpstreamUnavailable):
         self.state = state
 
 
-class DatabaseRefuses(BadConfiguration):
+class DatabaseRequestError(BadConfiguration):
     """The database cannot do what was asked until a person mends something; `state` is its SQLSTATE."""
 
     def __init__(self, sentence: str, state: str) -> None:
@@ -29,37 +34,37 @@ class DatabaseRefuses(BadConfiguration):
         self.state = state
 
 
-def failure(state: str, mend: str) -> SparkyError:
-    """`mend`, what a person must do, as the error that it is."""
+def build_error(state: str, remedy: str) -> SparkyError:
+    """`remedy`, what a person must do, as the error that it is."""
     if state == SUPERSEDED:
-        return Superseded(mend)
-    if state in OURS:
-        return Declined(mend)
-    return DatabaseRefuses(mend, state)
+        return Superseded(remedy)
+    if state in RAISED_BY_FUNCTIONS:
+        return Declined(remedy)
+    return DatabaseRequestError(remedy, state)
 
 
-def is_of_value(state: str) -> bool:
+def is_value_error(state: str) -> bool:
     """Whether the database refuses a value (classes 22 and 23)."""
     return state.startswith(("22", "23"))
 
 
-def to_mend(state: str, reason: str) -> str | None:
+def find_remedy(state: str, reason: str) -> str | None:
     """What a person must mend, in one sentence; None if it may pass by itself, or `state` does not say."""
-    if state in OURS or state == SUPERSEDED:
+    if state in RAISED_BY_FUNCTIONS or state == SUPERSEDED:
         return reason
-    if state in ABSENT:
+    if state in MISSING_OBJECT:
         return f"The database has not the schema this version needs ({reason}): run `sparky migrate`."
-    if is_of_value(state):
+    if is_value_error(state):
         return f"The database refuses the value: {reason}."
-    if state == _NO_RIGHT:
+    if state == _INSUFFICIENT_PRIVILEGE:
         return (
             f"The database's login lacks a right ({reason}): grant service_role to it, "
             "or use the login that ran `sparky migrate`."
         )
-    return _to_connect(state, reason)
+    return _find_connection_remedy(state, reason)
 
 
-def _to_connect(state: str, reason: str) -> str | None:
-    if state == _NO_DATABASE:
+def _find_connection_remedy(state: str, reason: str) -> str | None:
+    if state == _INVALID_CATALOG_NAME:
         return f"The database does not exist ({reason}): make it (create database), or correct its name."
     return f"The database refuses this login: {reason}." if state.startswith("28") else None

@@ -21,15 +21,23 @@ from engine.platform.plain_text import storable
 from engine.store.transport import sqlstates
 from engine.store.transport.json_numbers import read_json
 
-KEPT_CONNECTIONS: Final = 8
-LARGEST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+POOL_SIZE: Final = 8
+MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 
 _SQLSTATE_LENGTH: Final = 5
-_ABSENT: Final = {"PGRST106", "PGRST202", "PGRST203", "PGRST204", "PGRST205"}  # schema, function, column, table
-_ABSENT_FUNCTION: Final = "42883"  # the SQLSTATE that says the same
-_WRONG_KEY: Final = {"PGRST301", "PGRST302", "PGRST303"}
-_MIGRATE: Final = "apply the migrations, by `supabase db push` or by `sparky migrate` with the project's DATABASE_URL."
-_NOT_OURS: Final = "SUPABASE_URL does not name a Supabase project's API"
+_MISSING_OBJECT_CODES: Final = {
+    "PGRST106",
+    "PGRST202",
+    "PGRST203",
+    "PGRST204",
+    "PGRST205",
+}  # schema, function, column, table
+_UNDEFINED_FUNCTION: Final = "42883"  # the SQLSTATE that says the same
+_INVALID_KEY_CODES: Final = {"PGRST301", "PGRST302", "PGRST303"}
+_MIGRATE_HINT: Final = (
+    "apply the migrations, by `supabase db push` or by `sparky migrate` with the project's DATABASE_URL."
+)
+_WRONG_URL: Final = "SUPABASE_URL does not name a Supabase project's API"
 
 
 class SupabaseRpc:
@@ -44,17 +52,17 @@ class SupabaseRpc:
         self._url = url
         self._key = key
         self._timeout_s = timeout_s
-        self._idle: queue.LifoQueue[_Line] = queue.LifoQueue()
-        self._free = threading.BoundedSemaphore(KEPT_CONNECTIONS if keep else 1)
+        self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue()
+        self._slots = threading.BoundedSemaphore(POOL_SIZE if keep else 1)
         self._closed = False
 
     def call(self, function: str, /, **arguments: object) -> Any:
-        body = {f"p_{name}": _json(value) for name, value in arguments.items()}
-        with self._line() as line:
-            response = line.send(function, body, self._timeout_s)
+        body = {f"p_{name}": _to_json(value) for name, value in arguments.items()}
+        with self._connection() as connection:
+            response = connection.send(function, body, self._timeout_s)
         if not response.is_success:
-            raise refused(response)
-        return _parsed(response)
+            raise build_response_error(response)
+        return _parse_body(response)
 
     def close(self) -> None:
         self._closed = True
@@ -63,33 +71,33 @@ class SupabaseRpc:
                 self._idle.get_nowait().close()
 
     @contextmanager
-    def _line(self) -> Iterator["_Line"]:
-        if not self._free.acquire(timeout=self._timeout_s):
+    def _connection(self) -> Iterator["_Connection"]:
+        if not self._slots.acquire(timeout=self._timeout_s):
             raise UpstreamUnavailable("database", f"all connections were busy for {self._timeout_s:g} s")
         try:
-            with self._taken() as line:
-                yield line
+            with self._borrow_connection() as connection:
+                yield connection
         finally:
-            self._free.release()
+            self._slots.release()
 
     @contextmanager
-    def _taken(self) -> Iterator["_Line"]:
+    def _borrow_connection(self) -> Iterator["_Connection"]:
         try:
-            line = self._idle.get_nowait()
+            connection = self._idle.get_nowait()
         except queue.Empty:
-            line = _Line(self._url, self._key)
+            connection = _Connection(self._url, self._key)
         try:
-            yield line
+            yield connection
         except BaseException:
-            line.close()
+            connection.close()
             raise
         if self._closed:
-            line.close()
+            connection.close()
         else:
-            self._idle.put(line)
+            self._idle.put(connection)
 
 
-class _Line:
+class _Connection:
     """One connection and its clients."""
 
     def __init__(self, url: str, key: SecretStr) -> None:
@@ -107,13 +115,13 @@ class _Line:
     def send(self, function: str, body: dict[str, Any], timeout_s: float) -> httpx.Response:
         """Raises UpstreamUnavailable without an answer, BadConfiguration if the request could not even be made."""
         request = self._client.rpc(function, body).request
-        self._transport.allowance.renew(time.monotonic() + timeout_s, LARGEST_ANSWER_BYTES)
+        self._transport.allowance.renew(time.monotonic() + timeout_s, MAX_RESPONSE_BYTES)
         try:
             return request.send(httpx.Headers())  # not execute(), which reads numbers as floats
         except httpx.TimeoutException:
             raise UpstreamUnavailable("database", f"Supabase did not answer within {timeout_s:g} s") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-            raise BadConfiguration(f"{_NOT_OURS}: it is no address.") from None
+            raise BadConfiguration(f"{_WRONG_URL}: it is no address.") from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UpstreamUnavailable("database", f"Supabase cannot be reached: {reason}") from None
@@ -122,46 +130,46 @@ class _Line:
         self._http.close()
 
 
-def refused(response: httpx.Response) -> SparkyError:
+def build_response_error(response: httpx.Response) -> SparkyError:
     """The failure named by what the caller does next. The message never carries the key or an argument's value."""
-    said = _said(response)
-    code, reason = str(said.get("code") or ""), str(said.get("message") or response.reason_phrase).rstrip(".")
-    mend = _to_mend(response.status_code, code, reason, is_json=bool(said))
-    if mend is not None:
-        return sqlstates.failure(_ABSENT_FUNCTION if code in _ABSENT else code, mend)
-    wish_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
-    return UpstreamUnavailable("database", reason if code else f"{response.status_code} {reason}", wish_s)
+    error = _parse_error(response)
+    code, reason = str(error.get("code") or ""), str(error.get("message") or response.reason_phrase).rstrip(".")
+    remedy = _find_remedy(response.status_code, code, reason, is_json=bool(error))
+    if remedy is not None:
+        return sqlstates.build_error(_UNDEFINED_FUNCTION if code in _MISSING_OBJECT_CODES else code, remedy)
+    delay_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
+    return UpstreamUnavailable("database", reason if code else f"{response.status_code} {reason}", delay_s)
 
 
-def _to_mend(status: int, code: str, reason: str, *, is_json: bool) -> str | None:
-    if code in _ABSENT or code in sqlstates.ABSENT:
-        return f"The database has not the schema this version needs ({reason}): {_MIGRATE}"
-    if code == "42501" or code in _WRONG_KEY or status == HTTPStatus.UNAUTHORIZED:
+def _find_remedy(status: int, code: str, reason: str, *, is_json: bool) -> str | None:
+    if code in _MISSING_OBJECT_CODES or code in sqlstates.MISSING_OBJECT:
+        return f"The database has not the schema this version needs ({reason}): {_MIGRATE_HINT}"
+    if code == "42501" or code in _INVALID_KEY_CODES or status == HTTPStatus.UNAUTHORIZED:
         return f"Supabase refuses SUPABASE_SERVICE_ROLE_KEY, which must be the project's service-role key: {reason}."
     if len(code) == _SQLSTATE_LENGTH:
-        return sqlstates.to_mend(code, reason)
+        return sqlstates.find_remedy(code, reason)
     if status == HTTPStatus.NOT_FOUND and not is_json:
-        return f"{_NOT_OURS}: it answers {status} {reason}."
+        return f"{_WRONG_URL}: it answers {status} {reason}."
     return None
 
 
-def _said(response: httpx.Response) -> dict[str, Any]:
+def _parse_error(response: httpx.Response) -> dict[str, Any]:
     """PostgREST's error object; empty if somebody else answered, such as a gateway in between."""
     try:
-        said = response.json()
+        error = response.json()
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return error if isinstance(error, dict) else {}
 
 
-def _parsed(response: httpx.Response) -> Any:
+def _parse_body(response: httpx.Response) -> Any:
     try:
         return read_json(response.content) if response.content else None
     except ValueError:
         raise UpstreamUnavailable("database", "what answers at SUPABASE_URL does not speak JSON") from None
 
 
-def _json(value: object) -> object:
+def _to_json(value: object) -> object:
     """Plain JSON; what JSON has no type for travels as text, which the function's signature gives its type."""
     if value is None or isinstance(value, (bool, int)):
         return value

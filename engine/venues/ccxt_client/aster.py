@@ -4,24 +4,26 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.venues.ccxt_client.exchange_info import perpetuals
-from engine.venues.ccxt_client.venue_clock import venue_us
-from engine.venues.market_data.order_book_parser import OlderBookTime
+from engine.venues.ccxt_client.exchange_info import parse_perpetuals
+from engine.venues.ccxt_client.venue_clock import venue_time_us
+from engine.venues.market_data.order_book_parser import OlderBookTimeMixin
 
 CLIENT_NUMBER: Final = "clientNumber"  # our option: which client of its account it is
-CLIENTS: Final = 4  # the most that one account has
-TAKEN: Final = {"-4116": ccxt.DuplicateOrderId}  # ccxt knows -4115
+MAX_CLIENTS: Final = 4  # the most that one account has
+DUPLICATE_ID_ERRORS: Final = {"-4116": ccxt.DuplicateOrderId}  # ccxt knows -4115
 
 
-class Aster(OlderBookTime, ccxt.aster):  # type: ignore[misc] # ccxt has no types
+class Aster(OlderBookTimeMixin, ccxt.aster):  # type: ignore[misc] # ccxt has no types
     """ccxt's Aster without its spot side, its builder fee and its millisecond nonces (two in one millisecond clash)."""
 
     def describe(self) -> Any:
-        return self.deep_extend(super().describe(), {"exceptions": {"exact": TAKEN}})
+        return self.deep_extend(super().describe(), {"exceptions": {"exact": DUPLICATE_ID_ERRORS}})
 
     def fetch_markets(self, params: Any = None) -> Any:
         """Perpetuals only: one request instead of the three of ccxt. Its rate limit is passed on to the session."""
-        return self.parse_markets(perpetuals(self.fapiPublicGetV3ExchangeInfo(params or {}), self.session.backoff))
+        return self.parse_markets(
+            parse_perpetuals(self.fapiPublicGetV3ExchangeInfo(params or {}), self.session.limiter)
+        )
 
     def sign(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
         """ccxt lets parameters override the nonce (µs), the user and the signer that it would fill in itself."""
@@ -32,7 +34,7 @@ class Aster(OlderBookTime, ccxt.aster):  # type: ignore[misc] # ccxt has no type
 
     def _next_nonce(self) -> int:
         """No other client of the account has it: the clients have different remainders."""
-        now_us = venue_us(self)
-        now_us += int(self.options.get(CLIENT_NUMBER, 0)) - now_us % CLIENTS
-        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + CLIENTS, now_us)
+        now_us = venue_time_us(self)
+        now_us += int(self.options.get(CLIENT_NUMBER, 0)) - now_us % MAX_CLIENTS
+        self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + MAX_CLIENTS, now_us)
         return int(self.options["lastNonce"])

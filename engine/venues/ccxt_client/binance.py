@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.venues.ccxt_client.exchange_info import perpetuals
-from engine.venues.market_data.order_book_parser import OlderBookTime
+from engine.venues.ccxt_client.exchange_info import parse_perpetuals
+from engine.venues.market_data.order_book_parser import OlderBookTimeMixin
 
 # ccxt loads spot, linear and inverse markets, and margin pairs with the key; here nothing but the futures is asked.
 OPTIONS: Final = {
@@ -15,15 +15,17 @@ OPTIONS: Final = {
     "crossMarginPairsData": [],
     "isolatedMarginPairsData": [],
 }
-NOT_THERE: Final = {"-20124": ccxt.OrderNotFound}  # "Invalid algo id or it has been completed."
-DUPLICATES: Final = dict.fromkeys(("-4115", "-4116", "-20132"), ccxt.DuplicateOrderId)  # ccxt: any invalid order
+NOT_FOUND_ERRORS: Final = {"-20124": ccxt.OrderNotFound}  # "Invalid algo id or it has been completed."
+DUPLICATE_ID_ERRORS: Final = dict.fromkeys(
+    ("-4115", "-4116", "-20132"), ccxt.DuplicateOrderId
+)  # ccxt: any invalid order
 
 
-class Binance(OlderBookTime, ccxt.binance):  # type: ignore[misc] # ccxt has no types
+class Binance(OlderBookTimeMixin, ccxt.binance):  # type: ignore[misc] # ccxt has no types
     """ccxt's Binance without its spot, margin and coin-margined sides."""
 
     def describe(self) -> Any:
-        more = {"options": OPTIONS, "exceptions": {"linear": {"exact": {**DUPLICATES, **NOT_THERE}}}}
+        more = {"options": OPTIONS, "exceptions": {"linear": {"exact": {**DUPLICATE_ID_ERRORS, **NOT_FOUND_ERRORS}}}}
         return self.deep_extend(super().describe(), more)
 
     def get_exceptions_by_url(self, url: Any, exactOrBroad: str) -> Any:  # noqa: ARG002, N803 - ccxt's names
@@ -32,7 +34,7 @@ class Binance(OlderBookTime, ccxt.binance):  # type: ignore[misc] # ccxt has no 
 
     def fetch_markets(self, params: Any = None) -> Any:
         """Perpetuals only, in one request. Their rate limit is passed on to the session."""
-        return self.parse_markets(perpetuals(self.fapiPublicGetExchangeInfo(params or {}), self.session.backoff))
+        return self.parse_markets(parse_perpetuals(self.fapiPublicGetExchangeInfo(params or {}), self.session.limiter))
 
     def fetch_leverages(self, symbols: Any = None, params: Any = None) -> Any:
         """Without the brackets of the one symbol that `params` name, which ccxt would keep as if they were all."""

@@ -16,41 +16,41 @@ from urllib3.exceptions import HTTPError
 from engine.domain.decimals import digits, exact
 from engine.platform.errors import BadConfiguration
 from engine.platform.http.retry_after import retry_after_s
-from engine.venues.ccxt_client.error_text import NoVerdict, Words
-from engine.venues.ccxt_client.request_weight import Backoff, backoff_of, may_be_urgent
-from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED, family_of
-from engine.venues.ccxt_client.venue_clock import InStep
+from engine.venues.ccxt_client.error_text import ErrorTextReader, InconclusiveAnswer
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter, get_shared_limiter, may_be_urgent
+from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED, find_client_class
+from engine.venues.ccxt_client.venue_clock import VenueClockMixin
 from engine.venues.market_data.instrument_cache import LISTINGS
 from engine.venues.venue import Credentials
 
 TIMEOUT_S: Final = 10.0
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # exchangeInfo of a large venue is a few megabytes
 CHUNK_BYTES: Final = 65_536
-USED_WEIGHT: Final = "X-MBX-USED-WEIGHT-1M"
+USED_WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
 
 
 class BoundedSession(requests.Session):
     """A session whose answers end: requests' own timeout restarts with every byte, and its body has no bound.
 
-    It asks `backoff` before every request and tells it of every answer; `is_urgent` says which share of the venue's
+    It asks `limiter` before every request and tells it of every answer; `is_urgent` says which share of the venue's
     limit is its own.
     """
 
-    def __init__(self, timeout_s: float, backoff: Backoff, *, is_urgent: bool) -> None:
+    def __init__(self, timeout_s: float, limiter: RequestWeightLimiter, *, is_urgent: bool) -> None:
         super().__init__()
-        self.backoff = backoff
+        self.limiter = limiter
         self._timeout_s = timeout_s
         self._is_urgent = is_urgent
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError on a body beyond the bound, and
         UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
-        self.backoff.ask(is_urgent=self._is_urgent and may_be_urgent())
+        self.limiter.acquire(is_urgent=self._is_urgent and may_be_urgent())
         deadline = time.monotonic() + self._timeout_s
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
-        self._hear(response)
+        self._record_response(response)
         try:
-            body = _body(response, deadline)
+            body = _read_body(response, deadline)
         except TimeoutError as error:
             raise requests.ReadTimeout(str(error)) from error
         except (OSError, HTTPError) as error:
@@ -61,7 +61,7 @@ class BoundedSession(requests.Session):
         return response
 
     @contextmanager
-    def within(self, timeout_s: float) -> Iterator[None]:
+    def limit_timeout(self, timeout_s: float) -> Iterator[None]:
         """Requests inside the block end after `timeout_s` at the latest; its caller lets no other thread send."""
         before, self._timeout_s = self._timeout_s, min(timeout_s, self._timeout_s)
         try:
@@ -69,13 +69,13 @@ class BoundedSession(requests.Session):
         finally:
             self._timeout_s = before
 
-    def _hear(self, response: requests.Response) -> None:
-        used = response.headers.get(USED_WEIGHT, "")
+    def _record_response(self, response: requests.Response) -> None:
+        used = response.headers.get(USED_WEIGHT_HEADER, "")
         wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
-        self.backoff.hear(response.status_code, int(used) if used.isdecimal() else None, wait_s)
+        self.limiter.record_response(response.status_code, int(used) if used.isdecimal() else None, wait_s)
 
 
-def _body(response: requests.Response, deadline: float) -> bytes:
+def _read_body(response: requests.Response, deadline: float) -> bytes:
     body = bytearray()
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
         body += chunk
@@ -86,7 +86,7 @@ def _body(response: requests.Response, deadline: float) -> bytes:
     return bytes(body)
 
 
-class Plain:
+class StrictResponseMixin:
     """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order (that
     is for people), and a number with a point keeps the text that the venue wrote."""
 
@@ -109,8 +109,8 @@ class Plain:
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
         if code >= 500 or 300 <= code < 400:
-            said = Words(self).of_body(body or "")
-            raise NoVerdict(f"{method} {url.partition('?')[0]} answered {code}{said and ': '}{said}")
+            said = ErrorTextReader(self).from_body(body or "")
+            raise InconclusiveAnswer(f"{method} {url.partition('?')[0]} answered {code}{said and ': '}{said}")
         return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
 
 
@@ -119,43 +119,47 @@ def check_symbol(answer: Any, market_id: str) -> None:
     rows = answer if isinstance(answer, list) else [answer]
     told = [row["symbol"] for row in rows if isinstance(row, dict) and row.get("symbol")]
     if told and market_id not in told:
-        raise NoVerdict(f"asked about {market_id}, the venue told of {told[0]}")
+        raise InconclusiveAnswer(f"asked about {market_id}, the venue told of {told[0]}")
 
 
-def open_exchange(
+def open_ccxt_client(
     venue: str,
     base_url: str | None = None,
     credentials: Credentials | None = None,
     timeout_s: float = TIMEOUT_S,
-    backoff: Backoff | None = None,
+    limiter: RequestWeightLimiter | None = None,
 ) -> Any:
     """A ccxt client of `venue`; with `base_url` every address keeps its path but goes there instead.
 
-    All clients of one address share its `backoff`; None takes the process's own. A client with credentials is urgent.
+    All clients of one address share its `limiter`; None takes the process's own. A client with credentials is urgent.
     No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
     """
-    family = family_of(venue)
-    if family is None:
-        raise no_exchange(venue)
-    exchange = type(venue, (InStep, Plain, family), {})(_config(timeout_s, credentials))
-    shared = backoff or backoff_of(base_url or venue)
+    client_class = find_client_class(venue)
+    if client_class is None:
+        raise unknown_venue_error(venue)
+    exchange = type(venue, (VenueClockMixin, StrictResponseMixin, client_class), {})(
+        _build_config(timeout_s, credentials)
+    )
+    shared = limiter or get_shared_limiter(base_url or venue)
 
-    def without_keys() -> Any:
+    def open_public_client() -> Any:
         """Urgent unless its thread leaves room: what is read at once may be for an exit."""
-        client = open_exchange(venue, base_url, None, timeout_s, shared)
+        client = open_ccxt_client(venue, base_url, None, timeout_s, shared)
         client.session = BoundedSession(timeout_s, shared, is_urgent=True)
         return client
 
-    exchange.number = number
+    exchange.number = to_lossless_number
     exchange.session = BoundedSession(timeout_s, shared, is_urgent=credentials is not None)
-    exchange.listing = LISTINGS.of((venue, base_url, timeout_s, shared), without_keys, shared.monotonic)
+    exchange.listing = LISTINGS.get_or_create(
+        (venue, base_url, timeout_s, shared), open_public_client, shared.monotonic
+    )
     exchange.has["fetchCurrencies"] = False  # load_markets would ask for them, often with a key
     if base_url is not None:
-        exchange.urls["api"] = elsewhere(exchange.urls["api"], base_url)
+        exchange.urls["api"] = rebase_urls(exchange.urls["api"], base_url)
     return exchange
 
 
-def number(told: Any) -> float | str:
+def to_lossless_number(told: Any) -> float | str:
     """A venue's number as ccxt hands it on: a float as ever, and its text where a float would round it.
 
     ccxt takes both (`Exchange.number`), and no Decimal. Raises ValueError, which ccxt takes for no number at all.
@@ -165,24 +169,24 @@ def number(told: Any) -> float | str:
     return rounded if exact(rounded) == value else digits(value)
 
 
-def no_exchange(venue: str) -> BadConfiguration:
+def unknown_venue_error(venue: str) -> BadConfiguration:
     """What is wrong with a venue that ccxt does not know, with the name that may be meant."""
-    return BadConfiguration(f"No exchange is called {venue!r}; {_suggestion(venue)}")
+    return BadConfiguration(f"No exchange is called {venue!r}; {_suggest_name(venue)}")
 
 
-def _suggestion(venue: str) -> str:
+def _suggest_name(venue: str) -> str:
     near = difflib.get_close_matches(venue, ["aster", *ccxt.exchanges], 1)
     return f"did you mean {near[0]!r}?" if near else "see the list of exchanges that ccxt supports."
 
 
-def elsewhere(addresses: Any, base_url: str) -> Any:
+def rebase_urls(addresses: Any, base_url: str) -> Any:
     """ccxt's (nested) addresses with scheme and host replaced by `base_url`."""
     if isinstance(addresses, dict):
-        return {name: elsewhere(address, base_url) for name, address in addresses.items()}
+        return {name: rebase_urls(address, base_url) for name, address in addresses.items()}
     return re.sub(r"^https?://[^/]+", base_url.rstrip("/"), addresses) if isinstance(addresses, str) else addresses
 
 
-def _config(timeout_s: float, credentials: Credentials | None) -> dict[str, Any]:
+def _build_config(timeout_s: float, credentials: Credentials | None) -> dict[str, Any]:
     options: dict[str, Any] = {"defaultType": "swap", "builderFee": False, "maxRetriesOnFailure": 0}
     config: dict[str, Any] = {"enableRateLimit": False, "timeout": round(timeout_s * 1000), "options": options}
     if credentials is None:

@@ -12,13 +12,13 @@ from engine.domain.errors import RefusalKind
 
 CLOCK: Final = "-1021"  # the request's time is too far from the venue's
 # "The execution status is unknown."
-UNKNOWN: Final = frozenset({"-1000", "-1001", "-1006", "-1007"})
+OUTCOME_UNKNOWN: Final = frozenset({"-1000", "-1001", "-1006", "-1007"})
 # Surely not accepted, and worth sending again later: overloaded, over a limit, shutting down, too late for the engine.
-LATER: Final = frozenset({CLOCK, "-1003", "-1008", "-1015", "-1016", "-4188", "-5028"})
+RETRY_LATER: Final = frozenset({CLOCK, "-1003", "-1008", "-1015", "-1016", "-4188", "-5028"})
 CREDENTIALS: Final = frozenset({"-1002", "-1022", "-2014", "-2015", "-2017", "-4056", "-4057"})
 # The symbol is not listed, or not traded now.
 NOT_TRADED: Final = ("-1121", "-1122", "-4108", "-4140", "-4141")
-FILTERS: Final = (
+FILTER_CODES: Final = (
     -1013,
     -1111,
     -1122,
@@ -45,11 +45,11 @@ FILTERS: Final = (
 # No price that a market order would get now is within the filter of prices.
 PRICE_BAND: Final = "-4131"
 # The list of instruments may have changed: it is read again.
-CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTERS)})
+LISTING_CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTER_CODES)})
 # The margin mode is not changed while the symbol has an open order, or a position.
-MARGIN_HELD: Final = frozenset({"-4047", "-4048"})
-KIND_OF_CODE: Final[Mapping[str, RefusalKind]] = {
-    **{str(code): "filter" for code in FILTERS},
+MARGIN_MODE_LOCKED: Final = frozenset({"-4047", "-4048"})
+REFUSAL_KINDS: Final[Mapping[str, RefusalKind]] = {
+    **{str(code): "filter" for code in FILTER_CODES},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),
     **dict.fromkeys(("-2022", "-2024", "-4118"), "reduce_only"),
     **dict.fromkeys(("-2027", "-2028", "-4028", "-4047", "-4048", "-4161"), "leverage"),

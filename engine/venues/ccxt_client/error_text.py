@@ -10,59 +10,59 @@ from pydantic import SecretStr
 from engine.platform.plain_text import one_line
 from engine.platform.redaction import Redactor
 
-LONGEST: Final = 200
-_READ: Final = 4_000  # of an answer, from which its words are taken
+MAX_LENGTH: Final = 200
+_MAX_READ_LENGTH: Final = 4_000  # of an answer, from which its words are taken
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _PAGE: Final = re.compile(r"<(?:!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[^<>]*>|[<>]")
 _QUERY: Final = re.compile(r"\?\S*|\bsignature=\S*", re.IGNORECASE)
 
 
-class NoVerdict(ccxt.ExchangeNotAvailable):  # type: ignore[misc] # ccxt has no types
+class InconclusiveAnswer(ccxt.ExchangeNotAvailable):  # type: ignore[misc] # ccxt has no types
     """An answer that decides nothing, such as any 5xx: what its body says is for people only."""
 
 
-class Words:
+class ErrorTextReader:
     """Takes words out of the answers to one account, whose secrets no answer may repeat."""
 
     def __init__(self, exchange: Any) -> None:
         secrets = (getattr(exchange, name, None) for name in ("apiKey", "secret", "privateKey"))
         self._redactor = Redactor(SecretStr(secret) for secret in secrets if secret)
 
-    def line(self, text: str) -> str:
+    def clean_line(self, text: str) -> str:
         """`text` without addresses' queries, markup and secrets; of a page of HTML its title."""
-        text = text[:_READ]
+        text = text[:_MAX_READ_LENGTH]
         title = _TITLE.search(text)
         text = _PAGE.sub(f" a page titled '{title[1]}'" if title else " a page", text)
-        return one_line(self._redactor.text(_TAG.sub(" ", _QUERY.sub("", text))), LONGEST)
+        return one_line(self._redactor.text(_TAG.sub(" ", _QUERY.sub("", text))), MAX_LENGTH)
 
-    def of_body(self, body: str) -> str:
+    def from_body(self, body: str) -> str:
         """What an answer's body says: its ``msg`` and ``code`` where it has them."""
-        answer = coded(body)
+        answer = parse_coded_json(body)
         if not answer:
-            return self.line(body)
-        return f"{self.line(str(answer.get('msg') or ''))} ({self.line(code_in(answer))})".strip()
+            return self.clean_line(body)
+        return f"{self.clean_line(str(answer.get('msg') or ''))} ({self.clean_line(read_code(answer))})".strip()
 
-    def of_error(self, error: ccxt.BaseError) -> str:
+    def from_error(self, error: ccxt.BaseError) -> str:
         """The venue's own words where it had some; else ccxt's."""
-        if isinstance(error, NoVerdict):
-            return self.line(str(error))
-        if coded(str(error)):
-            return self.of_body(str(error))
-        return f"{self.line(str(error))} ({type(error).__name__})"
+        if isinstance(error, InconclusiveAnswer):
+            return self.clean_line(str(error))
+        if parse_coded_json(str(error)):
+            return self.from_body(str(error))
+        return f"{self.clean_line(str(error))} ({type(error).__name__})"
 
 
-def code_of(error: BaseException) -> str | None:
+def find_code(error: BaseException) -> str | None:
     """The venue's code in one of ccxt's errors; None where it has none, or decides nothing."""
-    answer = {} if isinstance(error, NoVerdict) else coded(str(error))
-    return code_in(answer) if answer else None
+    answer = {} if isinstance(error, InconclusiveAnswer) else parse_coded_json(str(error))
+    return read_code(answer) if answer else None
 
 
-def code_in(answer: dict[str, Any]) -> str:
+def read_code(answer: dict[str, Any]) -> str:
     return str(answer.get("code"))
 
 
-def coded(text: str) -> dict[str, Any]:
+def parse_coded_json(text: str) -> dict[str, Any]:
     """The JSON object with a code that `text` ends with; empty where there is none."""
     start = text.find("{")
     try:

@@ -20,10 +20,10 @@ from engine.domain.errors import (
 from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
 from engine.platform.http.retry_after import retry_after_s
 from engine.venues.ccxt_client import error_codes
-from engine.venues.ccxt_client.error_text import Words, code_of
-from engine.venues.ccxt_client.venue_clock import difference
+from engine.venues.ccxt_client.error_text import ErrorTextReader, find_code
+from engine.venues.ccxt_client.venue_clock import describe_measured_offset
 
-REFUSALS: Final = (
+REJECTION_TYPES: Final = (
     ccxt.InsufficientFunds,
     ccxt.InvalidOrder,
     ccxt.OperationRejected,
@@ -31,13 +31,21 @@ REFUSALS: Final = (
     ccxt.ArgumentsRequired,
     ccxt.NotSupported,
 )
-TOO_MANY: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
+RATE_LIMIT_TYPES: Final = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 # What ccxt's parsers raise on an answer that has another shape than they expect.
-UNREADABLE: Final = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError, RecursionError)
+PARSE_ERROR_TYPES: Final = (
+    TypeError,
+    KeyError,
+    AttributeError,
+    ValueError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 @contextmanager
-def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
+def translate_errors(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
     """Turns what ccxt raises inside the block into our errors. With `ordering`, silence means OutcomeUnknown.
 
     ccxt changes rounding and traps of the thread's decimal context; here that ends with the block.
@@ -48,100 +56,103 @@ def translated(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
     except SparkyError:
         raise
     except ccxt.BaseError as error:
-        raise ours(error, _reason(exchange, error), _retry_after_s(exchange), ordering=ordering) from error
-    except UNREADABLE as error:
+        raise to_domain_error(
+            error, _build_reason(exchange, error), _retry_after_s(exchange), ordering=ordering
+        ) from error
+    except PARSE_ERROR_TYPES as error:
         reason = f"{exchange.id} sent an answer that cannot be read ({type(error).__name__})"
-        raise _silence(reason, ordering=ordering) from error
+        raise _no_answer_error(reason, ordering=ordering) from error
 
 
-def means_other_listing(error: BaseException) -> bool:
+def is_listing_change(error: BaseException) -> bool:
     """Whether the venue's code means that its list has changed."""
-    return _has_code(error, error_codes.CHANGED)
+    return _has_code(error, error_codes.LISTING_CHANGED)
 
 
-def means_margin_held(error: BaseException) -> bool:
+def is_margin_mode_locked(error: BaseException) -> bool:
     """Whether the venue's code means that something in the symbol keeps its margin mode."""
-    return _has_code(error, error_codes.MARGIN_HELD)
+    return _has_code(error, error_codes.MARGIN_MODE_LOCKED)
 
 
 def _has_code(error: BaseException, wanted: Collection[str]) -> bool:
     """Whether one of our errors, or what it was raised from, has one of these codes of the venue's."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ccxt.BaseError) and code_of(cause) in wanted:
+        if isinstance(cause, ccxt.BaseError) and find_code(cause) in wanted:
             return True
         cause = cause.__cause__
     return False
 
 
-def ours(error: ccxt.BaseError, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError:
+def to_domain_error(error: ccxt.BaseError, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError:
     """The caller's next move for one of ccxt's errors, which the venue gave `reason` for.
 
     `wait_s` is what the last response asked for.
     """
-    decided = _by_code(code_of(error), reason, wait_s, ordering=ordering)
+    decided = _error_for_code(find_code(error), reason, wait_s, ordering=ordering)
     if decided is not None:
         return decided
-    if isinstance(error, TOO_MANY):
+    if isinstance(error, RATE_LIMIT_TYPES):
         return UpstreamUnavailable("venue", reason, wait_s)
-    if isinstance(error, ccxt.InvalidNonce) or _never_connected(error):
+    if isinstance(error, ccxt.InvalidNonce) or _has_never_connected(error):
         return UpstreamUnavailable("venue", reason)
-    return _verdict(error, reason) or _silence(reason, ordering=ordering)
+    return _to_rejection(error, reason) or _no_answer_error(reason, ordering=ordering)
 
 
-def _by_code(code: str | None, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError | None:
+def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError | None:
     """What the venue's code alone decides."""
-    if code in error_codes.UNKNOWN:
-        return _silence(reason, ordering=ordering)
+    if code in error_codes.OUTCOME_UNKNOWN:
+        return _no_answer_error(reason, ordering=ordering)
     if code == error_codes.CLOCK:
         return ClockRefused(reason, wait_s)
-    if code in error_codes.LATER:
+    if code in error_codes.RETRY_LATER:
         return UpstreamUnavailable("venue", reason, wait_s)
     if code in error_codes.CREDENTIALS:
-        return _not_accepted(reason)
+        return _credentials_error(reason)
     if code == error_codes.PRICE_BAND:
         return OutsidePriceBand(reason)
-    kind = error_codes.KIND_OF_CODE.get(code or "")
+    kind = error_codes.REFUSAL_KINDS.get(code or "")
     return None if kind is None else VenueRefused(reason, kind)
 
 
-def _verdict(error: ccxt.BaseError, reason: str) -> SparkyError | None:
+def _to_rejection(error: ccxt.BaseError, reason: str) -> SparkyError | None:
     """What the venue decided, if the error says that it understood and decided."""
     if isinstance(error, ccxt.AuthenticationError):
-        return _not_accepted(reason)
+        return _credentials_error(reason)
     if isinstance(error, ccxt.BadSymbol):
         return StrategyFault(f"the venue does not list the symbol: {reason}")
-    if isinstance(error, REFUSALS) or _is_coded_refusal(error):
-        return VenueRefused(reason, _kind(error))
+    if isinstance(error, REJECTION_TYPES) or _is_coded_refusal(error):
+        return VenueRefused(reason, _refusal_kind(error))
     return None
 
 
-def _not_accepted(reason: str) -> CredentialsRefused:
+def _credentials_error(reason: str) -> CredentialsRefused:
     return CredentialsRefused(f"The venue does not accept the credentials: {reason}.")
 
 
 def _is_coded_refusal(error: ccxt.BaseError) -> bool:
-    """A code of the venue's that ccxt has no name for: still an answer, and a 4xx, as `Plain` has taken the 5xx out."""
-    return type(error) is ccxt.ExchangeError and code_of(error) is not None
+    """A code of the venue's that ccxt has no name for: still an answer, and a 4xx, as `StrictResponseMixin` has taken
+    the 5xx out."""
+    return type(error) is ccxt.ExchangeError and find_code(error) is not None
 
 
-def _kind(error: ccxt.BaseError) -> RefusalKind:
+def _refusal_kind(error: ccxt.BaseError) -> RefusalKind:
     return "funds" if isinstance(error, ccxt.InsufficientFunds) else "rejected"
 
 
-def _reason(exchange: Any, error: ccxt.BaseError) -> str:
+def _build_reason(exchange: Any, error: ccxt.BaseError) -> str:
     """The venue's words, then what a person can do about them, where that is known."""
-    code = code_of(error)
-    clock = difference(exchange) if code == error_codes.CLOCK else None
-    told = (Words(exchange).of_error(error), clock, error_codes.ADVICE.get(code or ""))
+    code = find_code(error)
+    clock = describe_measured_offset(exchange) if code == error_codes.CLOCK else None
+    told = (ErrorTextReader(exchange).from_error(error), clock, error_codes.ADVICE.get(code or ""))
     return ": ".join(each for each in told if each)
 
 
-def _silence(reason: str, *, ordering: bool) -> SparkyError:
+def _no_answer_error(reason: str, *, ordering: bool) -> SparkyError:
     return OutcomeUnknown(reason) if ordering else UpstreamUnavailable("venue", reason)
 
 
-def _never_connected(error: BaseException) -> bool:
+def _has_never_connected(error: BaseException) -> bool:
     """True when no connection was made, so that nothing can have been sent."""
     cause: Any = error.__cause__
     inner = cause.args[0] if cause is not None and cause.args else None

@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 
 # Also in TRADIFI_PERPETUAL, and in PERPETUAL_DELIVERING of one that is being settled.
 PERPETUAL: Final = "PERPETUAL"
-DATED_MARK: Final = "_"  # in the id of a dated contract, which has the perpetual's base and quote
+DATED_ID_SEPARATOR: Final = "_"  # in the id of a dated contract, which has the perpetual's base and quote
 
 
-def perpetuals(listed: Mapping[str, Any], backoff: Backoff) -> list[Any]:
+def parse_perpetuals(listed: Mapping[str, Any], limiter: RequestWeightLimiter) -> list[Any]:
     """The rows of `listed` that are perpetuals, under that name; one for each pair of base and quote.
 
-    `backoff` learns the weight per minute.
+    `limiter` learns the weight per minute.
     """
     for rule in listed.get("rateLimits") or []:
         if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
-            backoff.learn(int(rule["limit"]) // int(rule["intervalNum"]))
+            limiter.set_limit(int(rule["limit"]) // int(rule["intervalNum"]))
     found: dict[str, Any] = {}
     for row in listed["symbols"]:
         if row.get("baseAsset") and row.get("quoteAsset") and is_perpetual(row):
@@ -31,7 +31,7 @@ def perpetuals(listed: Mapping[str, Any], backoff: Backoff) -> list[Any]:
 def is_perpetual(row: Mapping[str, Any]) -> bool:
     """By its id, and by its kind where the venue tells one."""
     kind, name = str(row.get("contractType") or ""), str(row["symbol"])
-    if DATED_MARK in name:
+    if DATED_ID_SEPARATOR in name:
         return False
     return PERPETUAL in kind if kind else name == _pair(row)
 

@@ -8,10 +8,10 @@ from engine.venues.ccxt_client.aster import Aster
 from engine.venues.ccxt_client.binance import Binance
 
 # `binanceusdm` is ccxt's other name for the same futures.
-OURS: Final = {"aster": Aster, "binance": Binance, "binanceusdm": Binance}
+CUSTOM_CLASSES: Final = {"aster": Aster, "binance": Binance, "binanceusdm": Binance}
 BINANCE_SHAPED: Final = ("aster", "binance")  # ids of clients that take what Binance's futures take
 
 
-def family_of(venue: str) -> Any:
+def find_client_class(venue: str) -> Any:
     """The class of `venue`'s clients; None when ccxt knows no such venue."""
-    return OURS.get(venue) or (getattr(ccxt, venue) if venue in ccxt.exchanges else None)
+    return CUSTOM_CLASSES.get(venue) or (getattr(ccxt, venue) if venue in ccxt.exchanges else None)

@@ -11,20 +11,20 @@ import ccxt
 
 from engine.domain.errors import StrategyFault
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.account_record import AccountTrade, Forced, ForcedOrder, Income
-from engine.venues.account_setup import AccountState
-from engine.venues.ccxt_client.venue_clock import offset_s
+from engine.venues.account_record import AccountTrade, ForcedExitCause, ForcedOrder, Income
+from engine.venues.account_setup import AccountSetup
+from engine.venues.ccxt_client.venue_clock import measure_offset_s
 from engine.venues.live import parsers
 from engine.venues.live import record_parsers as rows
-from engine.venues.live.account_setup_query import read_state
-from engine.venues.live.conditional_orders import ConditionalOrders
-from engine.venues.live.record_pages import WEEK_MS, Pages, Row, once, windows
+from engine.venues.live.account_setup_query import fetch_account_setup
+from engine.venues.live.conditional_orders import TriggerOrders
+from engine.venues.live.record_pages import WEEK_MS, PagedReader, Row, deduplicate, split_windows
 from engine.venues.market_data.coin_prices import CoinPrices
-from engine.venues.market_data.instruments import contract_size, is_linear_perpetual, record_market
+from engine.venues.market_data.instruments import contract_size, get_record_market, is_linear_perpetual
 from engine.venues.venue import Balance, OpenOrder, VenuePosition
 
-MOST_ROWS: Final = 1_000
-MOST_FORCED: Final = 100
+MAX_ROWS: Final = 1_000
+MAX_FORCED_ORDERS: Final = 100
 Answer = TypeVar("Answer")
 
 
@@ -39,8 +39,8 @@ class Endpoints:
     positions: str
 
 
-V3: Final = "fapiPrivateGetV3"
-BINANCE: Final = Endpoints(
+ASTER_PREFIX: Final = "fapiPrivateGetV3"
+BINANCE_ENDPOINTS: Final = Endpoints(
     "fapiPrivateGetUserTrades",
     "fapiPrivateGetIncome",
     "fapiPrivateGetForceOrders",
@@ -48,169 +48,185 @@ BINANCE: Final = Endpoints(
     "fapiPrivateV3GetPositionRisk",
 )
 ENDPOINTS: Final[Mapping[str, Endpoints]] = {
-    "aster": Endpoints(f"{V3}UserTrades", f"{V3}Income", f"{V3}ForceOrders", f"{V3}Order", f"{V3}PositionRisk"),
-    "binance": BINANCE,
-    "binanceusdm": BINANCE,
+    "aster": Endpoints(
+        f"{ASTER_PREFIX}UserTrades",
+        f"{ASTER_PREFIX}Income",
+        f"{ASTER_PREFIX}ForceOrders",
+        f"{ASTER_PREFIX}Order",
+        f"{ASTER_PREFIX}PositionRisk",
+    ),
+    "binance": BINANCE_ENDPOINTS,
+    "binanceusdm": BINANCE_ENDPOINTS,
 }
 
 
-class CcxtRecord(ABC):
+class CcxtAccountQueries(ABC):
     """Every question takes its own turn at the account, so that an exit need not wait for the end of a long record."""
 
     _exchange: Any
-    _conditional: ConditionalOrders
-    _coins: CoinPrices
+    _trigger_orders: TriggerOrders
+    _coin_prices: CoinPrices
 
     @abstractmethod
-    def _asking(self) -> AbstractContextManager[None]:
+    def _query(self) -> AbstractContextManager[None]:
         """The account's turn, in which ccxt's errors become ours."""
 
-    def trades(
+    def fetch_trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
     ) -> tuple[AccountTrade, ...]:
-        pages = Pages(f"trades in {symbol}", MOST_ROWS)
+        pages = PagedReader(f"trades in {symbol}", MAX_ROWS)
 
-        def ask(**query: int) -> list[AccountTrade]:
-            told = self._told("trades", symbol, limit=MOST_ROWS, **query)
-            return [rows.account_trade(row, symbol) for row in told]
+        def fetch_page(**query: int) -> list[AccountTrade]:
+            told = self._fetch_rows("trades", symbol, limit=MAX_ROWS, **query)
+            return [rows.parse_account_trade(row, symbol) for row in told]
 
         if after_id is not None:
-            found = pages.above(lambda first: self._turn(lambda: ask(fromId=first)), after_id)
+            found = pages.read_above(lambda first: self._run_query(lambda: fetch_page(fromId=first)), after_id)
         else:
-            found = self._since(pages, ask, since_ms or 0, WEEK_MS)
-        with self._asking():
-            return tuple(sorted(once(found, _trade_key), key=lambda trade: trade.trade_id))
+            found = self._fetch_since(pages, fetch_page, since_ms or 0, WEEK_MS)
+        with self._query():
+            return tuple(sorted(deduplicate(found, _trade_key), key=lambda trade: trade.trade_id))
 
-    def forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
-        def ask(**query: int) -> list[ForcedOrder]:
-            told = self._told("forced", symbol, limit=MOST_FORCED, **query)
-            adl = self._adl(symbol, query) if any(rows.cause_of(row) is None for row in told) else frozenset()
-            return [rows.forced_order(row, symbol, adl) for row in told]
+    def fetch_forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
+        def fetch_page(**query: int) -> list[ForcedOrder]:
+            told = self._fetch_rows("forced", symbol, limit=MAX_FORCED_ORDERS, **query)
+            adl = (
+                self._fetch_adl_order_ids(symbol, query)
+                if any(rows.parse_cause(row) is None for row in told)
+                else frozenset()
+            )
+            return [rows.parse_forced_order(row, symbol, adl) for row in told]
 
-        found = self._since(Pages(f"forced orders in {symbol}", MOST_FORCED), ask, since_ms, WEEK_MS)
-        with self._asking():
-            return tuple(once((order for order in found if order.quantity), lambda order: order.order_id))
+        found = self._fetch_since(
+            PagedReader(f"forced orders in {symbol}", MAX_FORCED_ORDERS), fetch_page, since_ms, WEEK_MS
+        )
+        with self._query():
+            return tuple(deduplicate((order for order in found if order.quantity), lambda order: order.order_id))
 
-    def income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
-        asked: dict[str, object] = {"limit": MOST_ROWS} | ({} if kind is None else {"incomeType": kind})
+    def fetch_income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
+        asked: dict[str, object] = {"limit": MAX_ROWS} | ({} if kind is None else {"incomeType": kind})
 
-        def ask(**query: int) -> list[Income]:
+        def fetch_page(**query: int) -> list[Income]:
             if symbol is not None:
-                return [rows.income(row, symbol) for row in self._told("income", symbol, **asked, **query)]
-            told = rows.rows_of(self._endpoint("income")({**asked, **query}), None)
-            return [rows.income(row, self._symbol_told(row)) for row in told]
+                return [rows.parse_income(row, symbol) for row in self._fetch_rows("income", symbol, **asked, **query)]
+            told = rows.parse_rows(self._get_endpoint("income")({**asked, **query}), None)
+            return [rows.parse_income(row, self._parse_symbol(row)) for row in told]
 
-        found = self._since(Pages(f"income in {symbol or 'all symbols'}", MOST_ROWS), ask, since_ms, None)
-        with self._asking():
-            return tuple(once(found, lambda row: (row.symbol, row.income_id)))
+        found = self._fetch_since(
+            PagedReader(f"income in {symbol or 'all symbols'}", MAX_ROWS), fetch_page, since_ms, None
+        )
+        with self._query():
+            return tuple(deduplicate(found, lambda row: (row.symbol, row.income_id)))
 
-    def client_order_id(self, symbol: str, order_id: str) -> str | None:
-        with self._asking():
-            ask = self._endpoint("order")
+    def find_client_order_id(self, symbol: str, order_id: str) -> str | None:
+        with self._query():
+            fetch = self._get_endpoint("order")
             try:
-                row = ask({"symbol": record_market(self._exchange, symbol)["id"], "orderId": order_id})
+                row = fetch({"symbol": get_record_market(self._exchange, symbol)["id"], "orderId": order_id})
             except ccxt.OrderNotFound:
                 return None
-            if rows.name(row["orderId"]) != order_id:
+            if rows.parse_text(row["orderId"]) != order_id:
                 raise ValueError(f"asked about order {order_id}, the venue told of {row['orderId']}")
             return str(row["clientOrderId"])
 
-    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
-        with self._asking():
-            return self._coins.worth_usd(asset, amount, at_ms)
+    def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+        with self._query():
+            return self._coin_prices.convert_to_usd(asset, amount, at_ms)
 
-    def positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
-        with self._asking():
-            market = None if symbol is None else record_market(self._exchange, symbol)
+    def fetch_positions(self, symbol: str | None = None) -> tuple[VenuePosition, ...]:
+        with self._query():
+            market = None if symbol is None else get_record_market(self._exchange, symbol)
             if self._exchange.id not in ENDPOINTS:
-                found = self._unified_positions(market)
+                found = self._fetch_unified_positions(market)
             else:
                 query = {} if market is None else {"symbol": market["id"]}
-                told = rows.rows_of(self._endpoint("positions")(query), query.get("symbol"))
-                found = [rows.position(row, self._symbol(row["symbol"])) for row in told]
+                told = rows.parse_rows(self._get_endpoint("positions")(query), query.get("symbol"))
+                found = [rows.parse_position(row, self._to_symbol(row["symbol"])) for row in told]
         return tuple(position for position in found if position is not None)
 
-    def orders_open(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
-        with self._asking():
-            self._exchange.listing.bring(self._exchange)
-            unified = None if symbol is None else record_market(self._exchange, symbol)["symbol"]
+    def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
+        with self._query():
+            self._exchange.listing.update_client(self._exchange)
+            unified = None if symbol is None else get_record_market(self._exchange, symbol)["symbol"]
             self._exchange.options["fetchOpenOrders"] = {"warnIfNoSymbol": False}  # its weight is the caller's choice
-            rows = [*self._exchange.fetch_open_orders(unified), *self._conditional.open(unified)]
-            found = [self._open_order(row) for row in rows]
+            rows = [*self._exchange.fetch_open_orders(unified), *self._trigger_orders.fetch_open_orders(unified)]
+            found = [self._parse_open_order(row) for row in rows]
         wanted = [each for each in found if symbol in (None, each.symbol)]
         return tuple(sorted(wanted, key=lambda order: order.at_ms))
 
-    def _open_order(self, row: Mapping[str, Any]) -> OpenOrder:
+    def _parse_open_order(self, row: Mapping[str, Any]) -> OpenOrder:
         """Under the venue's own name where it is of no perpetual that is listed."""
         market = self._exchange.markets.get(row["symbol"])
         if market is None:
-            return parsers.open_order(row, str(row["info"].get("symbol") or row["symbol"]), Decimal(1))
-        return parsers.open_order(row, parsers.symbol_of(market), contract_size(market))
+            return parsers.parse_open_order(row, str(row["info"].get("symbol") or row["symbol"]), Decimal(1))
+        return parsers.parse_open_order(row, parsers.to_symbol(market), contract_size(market))
 
-    def balance(self) -> Balance:
-        with self._asking():
-            return parsers.balance(self._exchange.fetch_balance())
+    def fetch_balance(self) -> Balance:
+        with self._query():
+            return parsers.parse_balance(self._exchange.fetch_balance())
 
-    def state(self) -> AccountState:
-        return read_state(self._exchange, self._asking)
+    def fetch_setup(self) -> AccountSetup:
+        return fetch_account_setup(self._exchange, self._query)
 
-    def clock_offset_s(self) -> float:
-        """How many seconds the venue's clock is ahead of this host's. Raises as `quote` does."""
-        with self._asking():
-            return offset_s(self._exchange)
+    def measure_clock_offset_s(self) -> float:
+        """How many seconds the venue's clock is ahead of this host's. Raises as `fetch_quote` does."""
+        with self._query():
+            return measure_offset_s(self._exchange)
 
-    def _unified_positions(self, market: Mapping[str, Any] | None) -> list[VenuePosition | None]:
+    def _fetch_unified_positions(self, market: Mapping[str, Any] | None) -> list[VenuePosition | None]:
         told = self._exchange.fetch_positions(None if market is None else [market["symbol"]])
-        return [parsers.position(row, self._exchange.market(row["symbol"])) for row in told]
+        return [parsers.parse_position(row, self._exchange.market(row["symbol"])) for row in told]
 
-    def _symbol(self, market_id: str) -> str:
+    def _to_symbol(self, market_id: str) -> str:
         """Ours for a perpetual; the venue's own for anything else, which may have the same base and quote."""
-        self._exchange.listing.bring(self._exchange)
+        self._exchange.listing.update_client(self._exchange)
         listed = self._exchange.markets_by_id.get(market_id, [])
-        return next((parsers.symbol_of(market) for market in listed if is_linear_perpetual(market)), market_id)
+        return next((parsers.to_symbol(market) for market in listed if is_linear_perpetual(market)), market_id)
 
-    def _symbol_told(self, row: rows.Row) -> str:
+    def _parse_symbol(self, row: rows.Row) -> str:
         """The symbol of a row of income, in whatever letters; empty where it is about none (a transfer)."""
         told = row.get("symbol")
-        return self._symbol(str(told).upper()) if told else ""
+        return self._to_symbol(str(told).upper()) if told else ""
 
-    def _since(
-        self, pages: Pages, ask: Callable[..., Sequence[Row]], since_ms: int, length_ms: int | None
+    def _fetch_since(
+        self, pages: PagedReader, fetch_page: Callable[..., Sequence[Row]], since_ms: int, length_ms: int | None
     ) -> list[Row]:
-        now_ms = self._turn(lambda: int(self._exchange.fetch_time()))
+        now_ms = self._run_query(lambda: int(self._exchange.fetch_time()))
 
-        def between(start_ms: int, end_ms: int | None) -> Sequence[Row]:
+        def fetch_window(start_ms: int, end_ms: int | None) -> Sequence[Row]:
             until = {} if end_ms is None else {"endTime": end_ms}
-            return self._turn(lambda: ask(startTime=start_ms, **until))
+            return self._run_query(lambda: fetch_page(startTime=start_ms, **until))
 
         found: list[Row] = []
-        for start_ms, end_ms in windows(since_ms, now_ms, length_ms):
-            found += pages.between(between, start_ms, end_ms)
+        for start_ms, end_ms in split_windows(since_ms, now_ms, length_ms):
+            found += pages.read_between(fetch_window, start_ms, end_ms)
         return [row for row in found if row.at_ms >= since_ms]
 
-    def _adl(self, symbol: str, query: Mapping[str, int]) -> frozenset[str]:
+    def _fetch_adl_order_ids(self, symbol: str, query: Mapping[str, int]) -> frozenset[str]:
         """Order ids of the forced orders that the venue itself calls ADL."""
-        told = self._told("forced", symbol, limit=MOST_FORCED, autoCloseType=str(Forced.ADL).upper(), **query)
-        return frozenset(rows.name(row["orderId"]) for row in told)
+        told = self._fetch_rows(
+            "forced", symbol, limit=MAX_FORCED_ORDERS, autoCloseType=str(ForcedExitCause.ADL).upper(), **query
+        )
+        return frozenset(rows.parse_text(row["orderId"]) for row in told)
 
-    def _told(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
-        ask = self._endpoint(what)
-        market_id = record_market(self._exchange, symbol)["id"]
+    def _fetch_rows(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
+        fetch = self._get_endpoint(what)
+        market_id = get_record_market(self._exchange, symbol)["id"]
         try:
-            return rows.rows_of(ask({"symbol": market_id, **query}), market_id)
+            return rows.parse_rows(fetch({"symbol": market_id, **query}), market_id)
         except ccxt.BadSymbol as error:
             raise StrategyFault(f"{self._exchange.id} tells nothing of {symbol}, which it does not list") from error
 
-    def _endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
+    def _get_endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)
         if endpoints is None:
             raise UpstreamUnavailable("venue", f"{self._exchange.id}'s record of an account cannot be read here")
-        ask: Callable[[Mapping[str, object]], Any] = getattr(self._exchange, getattr(endpoints, what))
-        return ask
+        fetch: Callable[[Mapping[str, object]], Any] = getattr(self._exchange, getattr(endpoints, what))
+        return fetch
 
-    def _turn(self, ask: Callable[[], Answer]) -> Answer:
-        with self._asking():
-            return ask()
+    def _run_query(self, fetch: Callable[[], Answer]) -> Answer:
+        with self._query():
+            return fetch()
 
 
 def _trade_key(trade: AccountTrade) -> tuple[int, str, bool]:

@@ -7,63 +7,63 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from engine.platform.errors import CredentialsRefused, SparkyError
-from engine.venues.account_setup import AccountState
-from engine.venues.live.parsers import DOLLARS
+from engine.venues.account_setup import AccountSetup
+from engine.venues.live.parsers import USD_ASSETS
 from engine.venues.market_data.instruments import exact
 
-Asking = Callable[[], AbstractContextManager[None]]
-WITHIN_S: Final = 10.0  # nothing more is asked for after that
+QueryScope = Callable[[], AbstractContextManager[None]]
+MAX_DURATION_S: Final = 10.0  # nothing more is asked for after that
 
 
-AMOUNTS: Final = ("availableBalance", "walletBalance")  # of an asset
+AMOUNT_FIELDS: Final = ("availableBalance", "walletBalance")  # of an asset
 
 
 class Source(NamedTuple):
     """One of ccxt's endpoints, and how fields of AccountState are read from its answer."""
 
     endpoint: str
-    read: Callable[[Any], dict[str, Any]]
+    parse: Callable[[Any], dict[str, Any]]
 
 
-def _mode(raw: Any) -> dict[str, Any]:
-    return {"hedge_mode": _truth(raw["dualSidePosition"])}
+def _parse_position_mode(raw: Any) -> dict[str, Any]:
+    return {"hedge_mode": _parse_bool(raw["dualSidePosition"])}
 
 
-def _assets(raw: Any) -> dict[str, Any]:
-    return {"multi_assets": _truth(raw["multiAssetsMargin"])}
+def _parse_multi_assets_mode(raw: Any) -> dict[str, Any]:
+    return {"multi_assets": _parse_bool(raw["multiAssetsMargin"])}
 
 
-def _rights(raw: Any) -> dict[str, Any]:
-    return {"can_trade": _truth(raw["canTrade"])}
+def _parse_can_trade(raw: Any) -> dict[str, Any]:
+    return {"can_trade": _parse_bool(raw["canTrade"])}
 
 
-def _money(raw: Any) -> dict[str, Any]:
+def _parse_balance(raw: Any) -> dict[str, Any]:
     """Raises ValueError where no asset at all is told."""
     rows = raw["assets"]
     if not rows:
         raise ValueError("the account tells no assets")
-    dollars = [exact(row["availableBalance"]) for row in rows if row["asset"] in DOLLARS]
-    others = [row for row in rows if row["asset"] not in DOLLARS]
-    amounts = [raw.get("availableBalance"), *(row.get(field) for row in others for field in AMOUNTS)]
+    dollars = [exact(row["availableBalance"]) for row in rows if row["asset"] in USD_ASSETS]
+    others = [row for row in rows if row["asset"] not in USD_ASSETS]
+    amounts = [raw.get("availableBalance"), *(row.get(field) for row in others for field in AMOUNT_FIELDS)]
     return {
         "available_usd": max(dollars, default=Decimal(0)),
         "has_other_assets": any(exact(amount or 0) > 0 for amount in amounts),
     }
 
 
-def _margin(raw: Any) -> dict[str, Any]:
+def _parse_margin_types(raw: Any) -> dict[str, Any]:
     rows = raw["positions"] if isinstance(raw, dict) else raw
-    return {"margin": {str(row["symbol"]): margin_type(row) for row in rows}}
+    return {"margin": {str(row["symbol"]): parse_margin_type(row) for row in rows}}
 
 
-def margin_type(row: Mapping[str, Any]) -> str:
+def parse_margin_type(row: Mapping[str, Any]) -> str:
     """``isolated`` or ``cross``, of a row of an account, a position or a symbol's settings."""
     if "isolated" in row:
-        return "isolated" if _truth(row["isolated"]) else "cross"
+        return "isolated" if _parse_bool(row["isolated"]) else "cross"
     return "isolated" if row["marginType"].lower() == "isolated" else "cross"
 
 
-def _truth(value: Any) -> bool:
+def _parse_bool(value: Any) -> bool:
     """Raises ValueError for what is neither true nor false, in JSON or as text."""
     text = str(value).lower()
     if text not in {"true", "false"}:
@@ -72,89 +72,103 @@ def _truth(value: Any) -> bool:
 
 
 Sources = Mapping[str, tuple[Source, ...]]  # by part, as a sentence names it; of each the first that can be read
-MODE: Final = "the position mode"
-ASSETS: Final = "the multi-assets mode"
-RIGHTS: Final = "whether it may trade"
-MONEY: Final = "the balance"
-MARGIN: Final = "the margin type"
+POSITION_MODE: Final = "the position mode"
+MULTI_ASSETS_MODE: Final = "the multi-assets mode"
+TRADING_PERMISSION: Final = "whether it may trade"
+BALANCE: Final = "the balance"
+MARGIN_TYPE: Final = "the margin type"
 
 # At Binance accountConfig and symbolConfig weigh 5 each; the two older questions for the modes weigh 30 each.
 _BINANCE: Final[Sources] = {
-    MODE: (Source("fapiPrivateGetAccountConfig", _mode), Source("fapiPrivateGetPositionSideDual", _mode)),
-    ASSETS: (Source("fapiPrivateGetAccountConfig", _assets), Source("fapiPrivateGetMultiAssetsMargin", _assets)),
-    RIGHTS: (Source("fapiPrivateGetAccountConfig", _rights), Source("fapiPrivateV2GetAccount", _rights)),
-    MONEY: (Source("fapiPrivateV3GetAccount", _money), Source("fapiPrivateV2GetAccount", _money)),
-    MARGIN: (Source("fapiPrivateGetSymbolConfig", _margin), Source("fapiPrivateV2GetAccount", _margin)),
+    POSITION_MODE: (
+        Source("fapiPrivateGetAccountConfig", _parse_position_mode),
+        Source("fapiPrivateGetPositionSideDual", _parse_position_mode),
+    ),
+    MULTI_ASSETS_MODE: (
+        Source("fapiPrivateGetAccountConfig", _parse_multi_assets_mode),
+        Source("fapiPrivateGetMultiAssetsMargin", _parse_multi_assets_mode),
+    ),
+    TRADING_PERMISSION: (
+        Source("fapiPrivateGetAccountConfig", _parse_can_trade),
+        Source("fapiPrivateV2GetAccount", _parse_can_trade),
+    ),
+    BALANCE: (Source("fapiPrivateV3GetAccount", _parse_balance), Source("fapiPrivateV2GetAccount", _parse_balance)),
+    MARGIN_TYPE: (
+        Source("fapiPrivateGetSymbolConfig", _parse_margin_types),
+        Source("fapiPrivateV2GetAccount", _parse_margin_types),
+    ),
 }
 SOURCES: Final[Mapping[str, Sources]] = {
     "aster": {
-        MODE: (Source("fapiPrivateGetV3PositionSideDual", _mode),),
-        ASSETS: (Source("fapiPrivateGetV3MultiAssetsMargin", _assets),),
-        RIGHTS: (Source("fapiPrivateGetV3Account", _rights),),
-        MONEY: (Source("fapiPrivateGetV3Account", _money),),
-        MARGIN: (Source("fapiPrivateGetV3Account", _margin),),
+        POSITION_MODE: (Source("fapiPrivateGetV3PositionSideDual", _parse_position_mode),),
+        MULTI_ASSETS_MODE: (Source("fapiPrivateGetV3MultiAssetsMargin", _parse_multi_assets_mode),),
+        TRADING_PERMISSION: (Source("fapiPrivateGetV3Account", _parse_can_trade),),
+        BALANCE: (Source("fapiPrivateGetV3Account", _parse_balance),),
+        MARGIN_TYPE: (Source("fapiPrivateGetV3Account", _parse_margin_types),),
     },
     "binance": _BINANCE,
     "binanceusdm": _BINANCE,
 }
 
 
-def read_state(exchange: Any, asking: Asking, monotonic: Callable[[], float] = time.monotonic) -> AccountState:
+def fetch_account_setup(
+    exchange: Any, query_scope: QueryScope, monotonic: Callable[[], float] = time.monotonic
+) -> AccountSetup:
     """How the account of `exchange`, a ccxt client, is set up. Raises nothing: what cannot be read is not known.
 
-    `asking` translates what ccxt raises; it is left between two questions, so that others who wait for it get in.
+    `query_scope` translates what ccxt raises; it is left between two questions, so that others who wait for it get in.
     """
     sources = SOURCES.get(exchange.id)
     if sources is None:
-        return AccountState(unknown={"how it is set up": f"that cannot be looked at on {exchange.id}"})
-    reader = _Reader(exchange, asking, monotonic)
+        return AccountSetup(unknown={"how it is set up": f"that cannot be looked at on {exchange.id}"})
+    reader = _EndpointReader(exchange, query_scope, monotonic)
     read: dict[str, Any] = {}
     unknown: dict[str, SparkyError] = {}
     for part, choices in sources.items():
         try:
-            read |= reader.first(choices)
+            read |= reader.parse_first_available(choices)
         except SparkyError as error:
             unknown[part] = error
     reasons = {part: str(error) for part, error in unknown.items()}
     is_refused = not read and all(isinstance(error, CredentialsRefused) for error in unknown.values())
-    return AccountState(refusal=reasons[MODE] if is_refused else None, unknown=reasons, **read)
+    return AccountSetup(refusal=reasons[POSITION_MODE] if is_refused else None, unknown=reasons, **read)
 
 
-class _Reader:
+class _EndpointReader:
     """Asks every endpoint once, and keeps what it answered."""
 
-    def __init__(self, exchange: Any, asking: Asking, monotonic: Callable[[], float]) -> None:
+    def __init__(self, exchange: Any, query_scope: QueryScope, monotonic: Callable[[], float]) -> None:
         self._exchange = exchange
-        self._asking = asking
+        self._query_scope = query_scope
         self._monotonic = monotonic
-        self._until = monotonic() + WITHIN_S
+        self._deadline = monotonic() + MAX_DURATION_S
         self._answers: dict[str, Any] = {}
 
-    def first(self, choices: tuple[Source, ...]) -> dict[str, Any]:
+    def parse_first_available(self, choices: tuple[Source, ...]) -> dict[str, Any]:
         """What the first source tells that can be read. Raises what the first raised when none can."""
         failures = []
         for source in choices:
             try:
-                answer = self._answer(source.endpoint)
-                with self._asking():
-                    return source.read(answer)
+                answer = self._get_answer(source.endpoint)
+                with self._query_scope():
+                    return source.parse(answer)
             except SparkyError as error:
                 failures.append(error)
         raise failures[0]
 
-    def _answer(self, endpoint: str) -> Any:
+    def _get_answer(self, endpoint: str) -> Any:
         if endpoint not in self._answers:
-            self._answers[endpoint] = self._asked(endpoint)
+            self._answers[endpoint] = self._fetch_answer(endpoint)
         answer = self._answers[endpoint]
         if isinstance(answer, SparkyError):
             raise answer
         return answer
 
-    def _asked(self, endpoint: str) -> Any:
-        if self._monotonic() > self._until:
+    def _fetch_answer(self, endpoint: str) -> Any:
+        if self._monotonic() > self._deadline:
             return SparkyError("not asked, as the venue is slow")
         try:
-            with self._asking():
+            with self._query_scope():
                 return getattr(self._exchange, endpoint)()
         except SparkyError as error:
             return error

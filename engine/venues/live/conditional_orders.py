@@ -14,27 +14,31 @@ from typing import Any, Final
 import ccxt
 
 from engine.domain.errors import OrderUnclear
-from engine.venues.account_record import FORCED_NAMES, SETTLEMENT_NAMES
-from engine.venues.venue import STOP_LOSS, TAKE_PROFIT
+from engine.venues.account_record import FORCED_ORDER_ID_PREFIXES, SETTLEMENT_ORDER_ID_PREFIXES
+from engine.venues.venue import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
 
-APART: Final = ("binance",)  # ids of clients whose venue keeps conditional orders apart
-LETTERS: Final = (STOP_LOSS, TAKE_PROFIT)
-TRIGGER: Final = {"trigger": True}
-NEW_S: Final = 5.0  # so long after it was sent an order may not be found though it is there
+SEPARATE_CLIENT_IDS: Final = ("binance",)  # ids of clients whose venue keeps conditional orders apart
+PROTECTIVE_LETTERS: Final = (STOP_LOSS_LETTER, TAKE_PROFIT_LETTER)
+TRIGGER_PARAMS: Final = {"trigger": True}
+SEND_LAG_S: Final = 5.0  # so long after it was sent an order may not be found though it is there
 # So long it is believed that an order which the venue took is there, whatever it says: Binance has denied algo orders
 # for tens of seconds. An exit waits as long, since a stop that is left behind would close what comes after it.
-TAKEN_S: Final = 30.0
+ACCEPT_LAG_S: Final = 30.0
 # So long a cancellation that the venue took is believed, whatever the order says but that it triggers: the same lag.
-CANCELLED_S: Final = 30.0
+CANCEL_LAG_S: Final = 30.0
 # Beginnings of client ids that plain orders have from their birth: ours, and those of the venue's own orders.
-OURS: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-")
-NO_CONDITIONAL: Final = (*OURS, *(start for start, _ in FORCED_NAMES), *SETTLEMENT_NAMES)
-WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
-FORGOTTEN_MS: Final = 86_400_000  # a plain order without a fill is kept for three days
-TRIGGERED: Final = ("TRIGGERED", "FINISHED")
+OWN_ID_PREFIXES: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-")
+PLAIN_ORDER_ID_PREFIXES: Final = (
+    *OWN_ID_PREFIXES,
+    *(start for start, _ in FORCED_ORDER_ID_PREFIXES),
+    *SETTLEMENT_ORDER_ID_PREFIXES,
+)
+RETRY_WAITS_S: Final = (0.1, 0.3, 0.6, 1.0)
+PURGED_AFTER_MS: Final = 86_400_000  # a plain order without a fill is kept for three days
+TRIGGERED_STATUSES: Final = ("TRIGGERED", "FINISHED")
 
 
-class ConditionalOrders:
+class TriggerOrders:
     """The conditional orders of one account. What asks the venue is called under the account's lock, and raises ccxt's
     errors too."""
 
@@ -42,127 +46,131 @@ class ConditionalOrders:
         self._exchange = exchange
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
-        self._taken: dict[str, tuple[float, str | None]] = {}  # when, and the number if it was told
-        self._cancelled: dict[str, float] = {}  # when, by the venue's number
+        self._accepted_at: dict[str, tuple[float, str | None]] = {}  # when, and the number if it was told
+        self._cancelled_at: dict[str, float] = {}  # when, by the venue's number
 
     @property
-    def are_apart(self) -> bool:
-        return self._exchange.id in APART
+    def are_separate(self) -> bool:
+        return self._exchange.id in SEPARATE_CLIENT_IDS
 
-    def has(self, client_order_id: str) -> bool:
+    def is_trigger_order(self, client_order_id: str) -> bool:
         """Whether the venue keeps the order of that client id apart."""
-        return self.are_apart and client_order_id[:1] == "s" and client_order_id[1:2] in LETTERS
+        return self.are_separate and client_order_id[:1] == "s" and client_order_id[1:2] in PROTECTIVE_LETTERS
 
-    def may_have_been(self, client_order_id: str) -> bool:
+    def may_be_triggered_order(self, client_order_id: str) -> bool:
         """Whether a plain order of that client id may be one that a conditional order became: neither of our own
         making nor of the venue's."""
-        return self.are_apart and not client_order_id.startswith(NO_CONDITIONAL)
+        return self.are_separate and not client_order_id.startswith(PLAIN_ORDER_ID_PREFIXES)
 
-    def will_send(self, client_order_id: str) -> None:
+    def record_sending(self, client_order_id: str) -> None:
         """Before it is sent: from now on it may be there without being found."""
         now = self._monotonic()
-        self._sent_at = {name: at for name, at in self._sent_at.items() if now - at < NEW_S} | {client_order_id: now}
+        self._sent_at = {name: at for name, at in self._sent_at.items() if now - at < SEND_LAG_S} | {
+            client_order_id: now
+        }
 
-    def gone(self, client_order_id: str) -> None:
+    def forget(self, client_order_id: str) -> None:
         """The venue declined it, or cancelled it: what is not found now is not there."""
         self._sent_at.pop(client_order_id, None)
-        self._taken.pop(client_order_id, None)
+        self._accepted_at.pop(client_order_id, None)
 
-    def took(self, client_order_id: str, order_id: str | None) -> None:
+    def record_acceptance(self, client_order_id: str, order_id: str | None) -> None:
         """The venue says that it has the order, in whatever way; with its number where it told one."""
-        if self.has(client_order_id):
+        if self.is_trigger_order(client_order_id):
             now = self._monotonic()
-            recent = {name: taken for name, taken in self._taken.items() if now - taken[0] < TAKEN_S}
-            self._taken = recent | {client_order_id: (now, order_id)}
+            recent = {name: taken for name, taken in self._accepted_at.items() if now - taken[0] < ACCEPT_LAG_S}
+            self._accepted_at = recent | {client_order_id: (now, order_id)}
 
-    def waits_s(self, client_order_id: str) -> tuple[float, ...]:
+    def retry_waits_s(self, client_order_id: str) -> tuple[float, ...]:
         """How long to wait before each further question when an order is not found or has not ended."""
-        return WAITS_S if self.has(client_order_id) else ()
+        return RETRY_WAITS_S if self.is_trigger_order(client_order_id) else ()
 
-    def may_be_unseen(self, client_order_id: str) -> bool:
-        return self._monotonic() - self._sent_at.get(client_order_id, -NEW_S) < NEW_S
+    def may_be_invisible(self, client_order_id: str) -> bool:
+        return self._monotonic() - self._sent_at.get(client_order_id, -SEND_LAG_S) < SEND_LAG_S
 
     def check_gone(self, client_order_id: str) -> None:
         """Before an order that is not found is believed not to exist. Raises OrderUnclear when the venue took it a
         moment ago."""
-        at, _ = self._taken.get(client_order_id, (-math.inf, None))
-        if self._monotonic() - at < TAKEN_S:
+        at, _ = self._accepted_at.get(client_order_id, (-math.inf, None))
+        if self._monotonic() - at < ACCEPT_LAG_S:
             raise OrderUnclear(f"it took order {client_order_id} and does not show it")
 
-    def found(self, market: Mapping[str, Any], client_order_id: str) -> dict[str, Any] | None:
+    def fetch_order(self, market: Mapping[str, Any], client_order_id: str) -> dict[str, Any] | None:
         """The newest order with that client id as ccxt has it: once it has triggered, its plain order."""
         try:
-            raw = self._exchange.fetch_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER})
+            raw = self._exchange.fetch_order(
+                None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER_PARAMS}
+            )
         except ccxt.OrderNotFound:
             return None
-        if self._is_followed(raw, client_order_id):
+        if self._is_superseded(raw, client_order_id):
             return None
-        told = self.as_told(raw)
+        told = self.correct_status(raw)
         if told["status"] in ("canceled", "rejected", "expired"):
-            self.gone(client_order_id)
-        return self._plain(raw, market) if _actual(raw) else told
+            self.forget(client_order_id)
+        return self._fetch_plain_order(raw, market) if _plain_order_id(raw) else told
 
-    def as_told(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def correct_status(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """`raw` with the status of what it may still do: one that has triggered is open until its plain order tells,
         one that was cancelled has ended."""
-        if raw["info"].get("algoStatus") in TRIGGERED:
+        if raw["info"].get("algoStatus") in TRIGGERED_STATUSES:
             return {**raw, "status": "open"}
         return {**raw, "status": "canceled"} if self._is_cancelled(raw) else dict(raw)
 
-    def cancelled(self, market: Mapping[str, Any], client_order_id: str) -> None:
+    def cancel_order(self, market: Mapping[str, Any], client_order_id: str) -> None:
         """The answer tells nothing but that it was understood. Raises ccxt.OrderNotFound when nothing waits."""
-        told = self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER})
+        told = self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER_PARAMS})
         now = self._monotonic()
-        recent = {number: at for number, at in self._cancelled.items() if now - at < CANCELLED_S}
-        self._cancelled = recent | {str(told.get("id")): now}
-        self.gone(client_order_id)
+        recent = {number: at for number, at in self._cancelled_at.items() if now - at < CANCEL_LAG_S}
+        self._cancelled_at = recent | {str(told.get("id")): now}
+        self.forget(client_order_id)
 
-    def open(self, unified: str | None) -> list[dict[str, Any]]:
-        rows = self._exchange.fetch_open_orders(unified, params=TRIGGER) if self.are_apart else []
+    def fetch_open_orders(self, unified: str | None) -> list[dict[str, Any]]:
+        rows = self._exchange.fetch_open_orders(unified, params=TRIGGER_PARAMS) if self.are_separate else []
         return [raw for raw in rows if not self._is_cancelled(raw)]
 
-    def client_id_of(self, market: Mapping[str, Any], order_id: str) -> str | None:
+    def find_client_order_id(self, market: Mapping[str, Any], order_id: str) -> str | None:
         """The client id of the conditional order that became the plain order `order_id`; None when there is none.
 
         Raises OrderUnclear while an order of the symbol is being triggered and does not say what it became.
         """
-        rows = self._exchange.fetch_orders(market["symbol"], params=TRIGGER)
+        rows = self._exchange.fetch_orders(market["symbol"], params=TRIGGER_PARAMS)
         for raw in rows:
-            if _actual(raw) == order_id:
+            if _plain_order_id(raw) == order_id:
                 return str(raw["clientOrderId"])
-        becoming = [raw["clientOrderId"] for raw in rows if _is_becoming(raw)]
+        becoming = [raw["clientOrderId"] for raw in rows if _is_triggering(raw)]
         if becoming:
             raise OrderUnclear(f"order {becoming[0]} is being triggered, and may be {order_id}")
         return None
 
-    def _is_followed(self, raw: Mapping[str, Any], client_order_id: str) -> bool:
+    def _is_superseded(self, raw: Mapping[str, Any], client_order_id: str) -> bool:
         """Whether it is an older order of that name: the one that the venue took a moment ago is not shown yet."""
-        at, newest = self._taken.get(client_order_id, (-math.inf, None))
-        return newest is not None and self._monotonic() - at < TAKEN_S and int(raw["id"]) < int(newest)
+        at, newest = self._accepted_at.get(client_order_id, (-math.inf, None))
+        return newest is not None and self._monotonic() - at < ACCEPT_LAG_S and int(raw["id"]) < int(newest)
 
     def _is_cancelled(self, raw: Mapping[str, Any]) -> bool:
         """Whether the venue took its cancellation a moment ago, and it says that it waits as before."""
-        at = self._cancelled.get(str(raw.get("id")), -math.inf)
-        return raw["info"].get("algoStatus") == "NEW" and self._monotonic() - at < CANCELLED_S
+        at = self._cancelled_at.get(str(raw.get("id")), -math.inf)
+        return raw["info"].get("algoStatus") == "NEW" and self._monotonic() - at < CANCEL_LAG_S
 
-    def _plain(self, raw: dict[str, Any], market: Mapping[str, Any]) -> dict[str, Any]:
+    def _fetch_plain_order(self, raw: dict[str, Any], market: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return dict(self._exchange.fetch_order(_actual(raw), market["symbol"]))
+            return dict(self._exchange.fetch_order(_plain_order_id(raw), market["symbol"]))
         except ccxt.OrderNotFound:
-            return {**raw, "status": "expired" if self._is_forgotten(raw) else "open"}
+            return {**raw, "status": "expired" if self._is_purged(raw) else "open"}
 
-    def _is_forgotten(self, raw: Mapping[str, Any]) -> bool:
+    def _is_purged(self, raw: Mapping[str, Any]) -> bool:
         """Long ago, and without a fill."""
         at_ms = int(raw.get("lastUpdateTimestamp") or raw.get("timestamp") or 0)
         has_price = float(raw["info"].get("actualPrice") or 0) > 0
-        return not has_price and self._exchange.milliseconds() - at_ms > FORGOTTEN_MS
+        return not has_price and self._exchange.milliseconds() - at_ms > PURGED_AFTER_MS
 
 
-def _is_becoming(raw: Mapping[str, Any]) -> bool:
-    return raw["info"].get("algoStatus") in {"TRIGGERING", "TRIGGERED"} and _actual(raw) is None
+def _is_triggering(raw: Mapping[str, Any]) -> bool:
+    return raw["info"].get("algoStatus") in {"TRIGGERING", "TRIGGERED"} and _plain_order_id(raw) is None
 
 
-def _actual(raw: Mapping[str, Any]) -> str | None:
+def _plain_order_id(raw: Mapping[str, Any]) -> str | None:
     """The id of the plain order, once there is one."""
     told = str(raw["info"].get("actualOrderId") or "")
     return told if told not in ("", "0") else None

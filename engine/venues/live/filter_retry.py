@@ -3,16 +3,16 @@
 from decimal import Decimal
 
 from engine.platform.errors import SparkyError
-from engine.venues.ccxt_client.errors import means_other_listing
-from engine.venues.live.protective_orders import Leg, refitted
+from engine.venues.ccxt_client.errors import is_listing_change
+from engine.venues.live.protective_orders import TriggerOrderRequest, refit_trigger_order
 from engine.venues.market_data.instrument_cache import SharedListing
-from engine.venues.order_filters import fitted
+from engine.venues.order_filters import fit_quantity
 from engine.venues.venue import OrderRequest, Quote, Quotes
 
 Fit = tuple[Decimal, Decimal | None]  # quantity, limit price
 
 
-class Fitter:
+class OrderFitter:
     """Fits the orders of one account to what `listing` says. Call it outside the account's turn: it may wait."""
 
     def __init__(self, quotes: Quotes, listing: SharedListing) -> None:
@@ -24,41 +24,41 @@ class Fitter:
 
         Raises VenueRefused.
         """
-        instrument = self._quotes.instrument(order.symbol)
+        instrument = self._quotes.fetch_instrument(order.symbol)
         if order.is_entry and not instrument.is_trading:
-            self._listing.search()  # it may be traded again
-            instrument = self._quotes.instrument(order.symbol)
-        limit = None if price is None else instrument.limit_price(price, is_buy=order.is_buy)
-        return fitted(instrument, order, limit, quote), limit
+            self._listing.refresh_for_unlisted()  # it may be traded again
+            instrument = self._quotes.fetch_instrument(order.symbol)
+        limit = None if price is None else instrument.round_limit_price(price, is_buy=order.is_buy)
+        return fit_quantity(instrument, order, limit, quote), limit
 
-    def fit_again(self, order: OrderRequest, price: Decimal | None, before: Fit, refusal: SparkyError) -> Fit:
+    def refit_after_refusal(self, order: OrderRequest, price: Decimal | None, before: Fit, refusal: SparkyError) -> Fit:
         """As the filters of now take an order that was surely refused.
 
         Raises `refusal` where it is about no filter, or the order would be the same; VenueRefused in the words of the
         table where that names the filter.
         """
-        if not means_other_listing(refusal):
+        if not is_listing_change(refusal):
             raise refusal
-        self._listing.read_at_once()
+        self._listing.refresh_now()
         again = self.fit(order, price)
         if again == before:
             if order.is_entry:
-                self.fit(order, price, self._quote_if_any(order.symbol))
+                self.fit(order, price, self._try_fetch_quote(order.symbol))
             raise refusal
         return again
 
-    def leg_again(self, leg: Leg, refusal: SparkyError) -> Leg:
-        """As `fit_again`, of a protective order."""
-        if not means_other_listing(refusal):
+    def refit_trigger_order(self, trigger_order: TriggerOrderRequest, refusal: SparkyError) -> TriggerOrderRequest:
+        """As `refit_after_refusal`, of a protective order."""
+        if not is_listing_change(refusal):
             raise refusal
-        self._listing.read_at_once()
-        again = refitted(leg, self._quotes.instrument(leg.order.symbol))
-        if again == leg:
+        self._listing.refresh_now()
+        again = refit_trigger_order(trigger_order, self._quotes.fetch_instrument(trigger_order.order.symbol))
+        if again == trigger_order:
             raise refusal
         return again
 
-    def _quote_if_any(self, symbol: str) -> Quote | None:
+    def _try_fetch_quote(self, symbol: str) -> Quote | None:
         try:
-            return self._quotes.quote(symbol)
+            return self._quotes.fetch_quote(symbol)
         except SparkyError:
             return None

@@ -8,40 +8,40 @@ import ccxt
 
 from engine.domain.errors import VenueRefused
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
-from engine.venues.live.parsers import leverage_told
+from engine.venues.live.parsers import parse_leverage
 
-REMEMBERED_S: Final = 60.0
+CACHE_TTL_S: Final = 60.0
 
 
-class Leverage:
+class LeverageControl:
     """The leverage of one account's symbols. Call it under the account's lock; raises ccxt's errors too."""
 
     def __init__(self, exchange: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._exchange = exchange
         self._monotonic = monotonic
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._cache: dict[str, tuple[int, float]] = {}
 
     def ensure(self, market: Mapping[str, Any], leverage: int) -> None:
         """Raises VenueRefused ``leverage`` unless the venue itself says that it now is `leverage`."""
         symbol = str(market["symbol"])
-        if self.remembers(market, leverage):
+        if self.is_cached(market, leverage):
             return
-        self._seen.pop(symbol, None)
+        self._cache.pop(symbol, None)
         actual = self._set(market, leverage)
         if actual != leverage:
             what = "its answer cannot be read back" if actual is None else f"{actual} is set"
             advice = "set it on the venue's page, or ask for another leverage"
             raise VenueRefused(f"{market['id']}: leverage {leverage} was asked for and {what}: {advice}", "leverage")
-        self._seen[symbol] = (leverage, self._monotonic())
+        self._cache[symbol] = (leverage, self._monotonic())
 
-    def remembers(self, market: Mapping[str, Any], leverage: int) -> bool:
+    def is_cached(self, market: Mapping[str, Any], leverage: int) -> bool:
         """Whether `ensure` need not ask the venue."""
-        seen, at = self._seen.get(str(market["symbol"]), (None, 0.0))
-        return seen == leverage and self._monotonic() - at < REMEMBERED_S
+        seen, at = self._cache.get(str(market["symbol"]), (None, 0.0))
+        return seen == leverage and self._monotonic() - at < CACHE_TTL_S
 
     def forget(self, market: Mapping[str, Any]) -> None:
         """It is set and read again before the next entry."""
-        self._seen.pop(str(market["symbol"]), None)
+        self._cache.pop(str(market["symbol"]), None)
 
     def _set(self, market: Mapping[str, Any], leverage: int) -> int | None:
         try:
@@ -55,10 +55,10 @@ class Leverage:
         if self._exchange.id in BINANCE_SHAPED:  # one symbol weighs less than all
             told = self._exchange.fetch_leverages([symbol], {"symbol": market["id"]}).get(symbol)
             if told is not None:  # a symbol that is not held may be left out; then the answer to the change counts
-                return leverage_told(told)
+                return parse_leverage(told)
         elif can.get("fetchLeverage"):
-            return leverage_told(self._exchange.fetch_leverage(symbol))
+            return parse_leverage(self._exchange.fetch_leverage(symbol))
         elif can.get("fetchLeverages"):
-            return leverage_told(self._exchange.fetch_leverages([symbol])[symbol])
+            return parse_leverage(self._exchange.fetch_leverages([symbol])[symbol])
         told = answer.get("leverage") if isinstance(answer, dict) else None
         return None if told is None else int(told)

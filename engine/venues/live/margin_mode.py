@@ -8,14 +8,14 @@ import ccxt
 
 from engine.domain.errors import VenueRefused
 from engine.domain.positions import MarginMode
-from engine.venues.ccxt_client.error_text import code_of
-from engine.venues.live.account_setup_query import MARGIN, SOURCES, margin_type
-from engine.venues.live.leverage import Leverage
+from engine.venues.ccxt_client.error_text import find_code
+from engine.venues.live.account_setup_query import MARGIN_TYPE, SOURCES, parse_margin_type
+from engine.venues.live.leverage import LeverageControl
 from engine.venues.venue import OrderRequest
 
-REMEMBERED_S: Final = 60.0
+CACHE_TTL_S: Final = 60.0
 NO_CHANGE: Final = "-4046"
-REFUSED: Final = "-4067"  # by its words of another setting; some answer it to a change that is none
+REFUSAL: Final = "-4067"  # by its words of another setting; some answer it to a change that is none
 # Where one symbol's mode is read: at Binance `symbolConfig`, since its newer positionRisk does not tell it.
 ENDPOINTS: Final[Mapping[str, str]] = {
     "aster": "fapiPrivateGetV3PositionRisk",
@@ -24,13 +24,13 @@ ENDPOINTS: Final[Mapping[str, str]] = {
 }
 
 
-class MarginModes:
+class MarginModeControl:
     """The margin modes of one account's symbols. Call it under the account's lock; raises ccxt's errors too."""
 
     def __init__(self, exchange: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._exchange = exchange
         self._monotonic = monotonic
-        self._seen: dict[str, tuple[MarginMode, float]] = {}
+        self._cache: dict[str, tuple[MarginMode, float]] = {}
 
     def ensure(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
         """Whether it had to be changed, which may have changed the symbol's leverage too.
@@ -38,51 +38,51 @@ class MarginModes:
         Raises VenueRefused ``leverage`` unless the venue itself says that it now is `mode`.
         """
         symbol = str(market["symbol"])
-        if self.remembers(market, mode):
+        if self.is_cached(market, mode):
             return False
-        self._seen.pop(symbol, None)
-        told = self._read(market)
+        self._cache.pop(symbol, None)
+        told = self._read_symbol_mode(market)
         is_changed = told is not mode
         if is_changed:
             self._change(market, mode, told)
-        self._seen[symbol] = (mode, self._monotonic())
+        self._cache[symbol] = (mode, self._monotonic())
         return is_changed
 
-    def remembers(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
+    def is_cached(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
         """Whether `ensure` need not ask the venue."""
-        seen, at = self._seen.get(str(market["symbol"]), (None, 0.0))
-        return seen is mode and self._monotonic() - at < REMEMBERED_S
+        seen, at = self._cache.get(str(market["symbol"]), (None, 0.0))
+        return seen is mode and self._monotonic() - at < CACHE_TTL_S
 
-    def told(self, market: Mapping[str, Any]) -> MarginMode | None:
+    def fetch_mode(self, market: Mapping[str, Any]) -> MarginMode | None:
         """The symbol's mode, read now; None where the venue does not tell."""
-        return self._read(market) or self._of_account(market)
+        return self._read_symbol_mode(market) or self._read_account_mode(market)
 
     def forget(self, market: Mapping[str, Any]) -> None:
         """It is read again before the next entry."""
-        self._seen.pop(str(market["symbol"]), None)
+        self._cache.pop(str(market["symbol"]), None)
 
     def _change(self, market: Mapping[str, Any], mode: MarginMode, told: MarginMode | None) -> None:
         """Where the venue has not `told` the mode, a refusal may be of a change that is none."""
         try:
-            self._changed(market, mode)
+            self._change_and_verify(market, mode)
         except ccxt.ExchangeError as refusal:
             if told is not None or isinstance(refusal, ccxt.AuthenticationError):
                 raise
-            known = self._of_account(market)
+            known = self._read_account_mode(market)
             if known is mode:
                 return
-            if known is not None or code_of(refusal) != REFUSED:
+            if known is not None or find_code(refusal) != REFUSAL:
                 raise
             raise VenueRefused(
-                f"{market['symbol']}: {mode} margin was asked for, the venue refuses the change ({REFUSED}) and does "
+                f"{market['symbol']}: {mode} margin was asked for, the venue refuses the change ({REFUSAL}) and does "
                 "not tell which margin mode it has: set it at the venue, or leave the strategy's margin mode out",
                 "leverage",
             ) from refusal
 
-    def _changed(self, market: Mapping[str, Any], mode: MarginMode) -> None:
+    def _change_and_verify(self, market: Mapping[str, Any], mode: MarginMode) -> None:
         if not self._set(market, mode):
             return  # it was so, and the venue does not show it
-        actual = self._read(market)
+        actual = self._read_symbol_mode(market)
         # A venue that does not show the mode of what is not held says -4046 to the same change when it was made.
         is_made = actual is mode if actual is not None else not self._set(market, mode)
         if not is_made:
@@ -98,26 +98,28 @@ class MarginModes:
             return False
         return not (isinstance(answer, dict) and str(answer.get("code")) == NO_CHANGE)  # ccxt makes it an answer
 
-    def _read(self, market: Mapping[str, Any]) -> MarginMode | None:
+    def _read_symbol_mode(self, market: Mapping[str, Any]) -> MarginMode | None:
         """None where the venue does not tell."""
         endpoint = ENDPOINTS.get(self._exchange.id)
         if endpoint is None:
             return None
         rows = getattr(self._exchange, endpoint)({"symbol": market["id"]})
-        told = {margin_type(row) for row in rows if row.get("symbol") == market["id"]}
+        told = {parse_margin_type(row) for row in rows if row.get("symbol") == market["id"]}
         return MarginMode(told.pop()) if len(told) == 1 else None
 
-    def _of_account(self, market: Mapping[str, Any]) -> MarginMode | None:
-        """As `_read`, by the account as a whole, which may show more and weighs more."""
-        sources = SOURCES.get(self._exchange.id, {}).get(MARGIN)
+    def _read_account_mode(self, market: Mapping[str, Any]) -> MarginMode | None:
+        """As `_read_symbol_mode`, by the account as a whole, which may show more and weighs more."""
+        sources = SOURCES.get(self._exchange.id, {}).get(MARGIN_TYPE)
         if not sources:
             return None
         source = sources[-1]
-        found = source.read(getattr(self._exchange, source.endpoint)())["margin"].get(market["id"])
+        found = source.parse(getattr(self._exchange, source.endpoint)())["margin"].get(market["id"])
         return None if found is None else MarginMode(found)
 
 
-def arrange(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, leverages: Leverage) -> None:
+def apply_entry_settings(
+    market: Mapping[str, Any], entry: OrderRequest, modes: MarginModeControl, leverages: LeverageControl
+) -> None:
     """Margin mode and leverage of an entry, in this order, as the first may change the second. Raises as both do."""
     if entry.margin_mode is not None and modes.ensure(market, entry.margin_mode):
         leverages.forget(market)
@@ -125,7 +127,9 @@ def arrange(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, 
         leverages.ensure(market, entry.leverage)
 
 
-def is_arranged(market: Mapping[str, Any], entry: OrderRequest, modes: MarginModes, leverages: Leverage) -> bool:
-    """Whether `arrange` need not ask the venue."""
-    has_mode = entry.margin_mode is None or modes.remembers(market, entry.margin_mode)
-    return has_mode and (entry.leverage is None or leverages.remembers(market, entry.leverage))
+def has_entry_settings(
+    market: Mapping[str, Any], entry: OrderRequest, modes: MarginModeControl, leverages: LeverageControl
+) -> bool:
+    """Whether `apply_entry_settings` need not ask the venue."""
+    has_mode = entry.margin_mode is None or modes.is_cached(market, entry.margin_mode)
+    return has_mode and (entry.leverage is None or leverages.is_cached(market, entry.leverage))

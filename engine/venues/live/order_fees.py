@@ -6,18 +6,18 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain.decimals import exact, product, quotient, total
 from engine.platform.errors import SparkyError
-from engine.venues.ccxt_client.errors import translated
+from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.live import parsers
 from engine.venues.market_data.coin_prices import CoinPrices
 from engine.venues.market_data.instruments import contract_size
 
 Raw = Mapping[str, Any]
-MOST_TRADES: Final = 1_000
+MAX_TRADES: Final = 1_000
 # Binance's taker rate of an account without a discount.
 ASSUMED_TAKER_RATE: Final = Decimal("0.0005")
 
 
-class Paid(NamedTuple):
+class Commission(NamedTuple):
     """A commission: `amount` of `asset`, paid at `at_ms` for what was worth `value` dollars."""
 
     asset: str
@@ -26,7 +26,7 @@ class Paid(NamedTuple):
     value: Decimal
 
 
-def price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPrices) -> tuple[Decimal, Decimal]:
+def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPrices) -> tuple[Decimal, Decimal]:
     """Average price and fee in USD of ccxt's order `raw`: its trades' where all of them are shown; else its cost by its
     quantity, and the taker rate. A fee paid in a coin is what that was worth by `coins`, else the taker rate of what it
     was paid for. Raises ValueError where nothing tells a price.
@@ -35,33 +35,37 @@ def price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPrices) -> tu
     average that they tell of an order, so it comes last.
     """
     fee = raw.get("fee") or {}
-    trades = () if fee.get("cost") is not None else _trades(exchange, raw, market)
+    trades = () if fee.get("cost") is not None else _fetch_trades(exchange, raw, market)
     quantity = product(exact(raw["filled"]), contract_size(market))
-    price = parsers.average_price(trades) if trades else _own_price(raw, quantity)
+    price = parsers.calculate_average_price(trades) if trades else _order_price(raw, quantity)
     if price <= 0:
         raise ValueError("the answer tells no price of a filled order")
     if fee.get("cost") is not None:
         at_ms = int(raw.get("lastTradeTimestamp") or raw.get("timestamp") or 0)
-        told = [Paid(fee.get("currency") or parsers.DOLLARS[0], exact(fee["cost"]), at_ms, product(price, quantity))]
+        told = [
+            Commission(
+                fee.get("currency") or parsers.USD_ASSETS[0], exact(fee["cost"]), at_ms, product(price, quantity)
+            )
+        ]
     else:
-        told = [_paid(trade, market) for trade in trades]
+        told = [_parse_commission(trade, market) for trade in trades]
     if not told:
-        return price, product(price, quantity, _taker_rate(exchange, market))
-    return price, _in_dollars(told, coins, lambda: _taker_rate(exchange, market))
+        return price, product(price, quantity, _fetch_taker_rate(exchange, market))
+    return price, _sum_in_usd(told, coins, lambda: _fetch_taker_rate(exchange, market))
 
 
-def _paid(trade: Raw, market: Raw) -> Paid:
+def _parse_commission(trade: Raw, market: Raw) -> Commission:
     value = product(exact(trade["price"]), exact(trade["amount"]), contract_size(market))
     cost = abs(exact(trade["fee"]["cost"]))
-    return Paid(trade["fee"]["currency"] or "", cost, int(trade.get("timestamp") or 0), value)
+    return Commission(trade["fee"]["currency"] or "", cost, int(trade.get("timestamp") or 0), value)
 
 
-def _in_dollars(paid: Iterable[Paid], coins: CoinPrices, taker_rate: Callable[[], Decimal]) -> Decimal:
+def _sum_in_usd(paid: Iterable[Commission], coins: CoinPrices, taker_rate: Callable[[], Decimal]) -> Decimal:
     """The rate is asked for once, and only where a coin has no price. The newest first: one question about a coin's
     price in a minute that lasts is then good for all before."""
     usd, unpriced = list[Decimal](), list[Decimal]()
     for each in sorted(paid, key=lambda one: one.at_ms, reverse=True):
-        worth = coins.worth_usd(each.asset, each.amount, each.at_ms)
+        worth = coins.convert_to_usd(each.asset, each.amount, each.at_ms)
         if worth is None:
             unpriced.append(each.value)
         else:
@@ -69,11 +73,11 @@ def _in_dollars(paid: Iterable[Paid], coins: CoinPrices, taker_rate: Callable[[]
     return total([*usd, product(total(unpriced), taker_rate())] if unpriced else usd)
 
 
-def _trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
+def _fetch_trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
     """All trades of the order; none where some are not shown yet, or cannot be asked for or read."""
     try:
-        with translated(exchange):
-            told = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MOST_TRADES)
+        with translate_errors(exchange):
+            told = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MAX_TRADES)
             ours = [trade for trade in told if trade["order"] == raw["id"]]
             for trade in ours:
                 exact(trade["price"]), exact(trade["fee"]["cost"]), trade["fee"]["currency"]
@@ -83,14 +87,14 @@ def _trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
     return ours if is_whole else ()
 
 
-def _own_price(raw: Raw, quantity: Decimal) -> Decimal:
+def _order_price(raw: Raw, quantity: Decimal) -> Decimal:
     cost = exact(raw.get("cost") or 0)
     return quotient(cost, quantity) if cost > 0 else exact(raw.get("average") or 0)
 
 
-def _taker_rate(exchange: Any, market: Raw) -> Decimal:
+def _fetch_taker_rate(exchange: Any, market: Raw) -> Decimal:
     try:
-        with translated(exchange):
+        with translate_errors(exchange):
             return exact(exchange.fetch_trading_fee(market["symbol"])["taker"])
     except SparkyError:
         return ASSUMED_TAKER_RATE

@@ -10,10 +10,15 @@ from engine.venues.market_data.instruments import contract_size
 from engine.venues.venue import Balance, OpenOrder, OrderKind, OrderStatus, VenuePosition
 
 Raw = Mapping[str, Any]
-ENDS: Final = ("closed", "canceled", "expired", "rejected")  # ccxt's; some venues acknowledge without any status
-DOLLARS: Final = ("USDT", "USDC", "USD", "USDF")
+TERMINAL_STATUSES: Final = (
+    "closed",
+    "canceled",
+    "expired",
+    "rejected",
+)  # ccxt's; some venues acknowledge without any status
+USD_ASSETS: Final = ("USDT", "USDC", "USD", "USDF")
 # Binance-shaped venues (Aster too) name the kind in their own words only, which ccxt keeps in `info`.
-KINDS: Final = {
+ORDER_KINDS: Final = {
     "MARKET": OrderKind.MARKET,
     "LIMIT": OrderKind.LIMIT,
     "STOP": OrderKind.STOP_LOSS,
@@ -23,18 +28,18 @@ KINDS: Final = {
 }
 
 
-def status_of(raw: Raw, filled: Decimal) -> OrderStatus:
-    if raw.get("status") not in ENDS:
+def parse_status(raw: Raw, filled: Decimal) -> OrderStatus:
+    if raw.get("status") not in TERMINAL_STATUSES:
         return OrderStatus.OPEN
     return OrderStatus.FILLED if filled > 0 else OrderStatus.REJECTED
 
 
-def open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
+def parse_open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
     """An order in our `symbol`, whose contracts are of that `size`. Raises ValueError for an answer that is none."""
     if raw.get("id") is None or raw.get("side") is None:
         raise ValueError("the answer names no order")
     info = raw.get("info") or {}
-    kind = KINDS.get(
+    kind = ORDER_KINDS.get(
         str(info.get("origType") or info.get("type") or info.get("orderType") or raw.get("type")).upper(),
         OrderKind.OTHER,
     )
@@ -53,14 +58,14 @@ def open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
     )
 
 
-def position(raw: Raw, market: Raw) -> VenuePosition | None:
+def parse_position(raw: Raw, market: Raw) -> VenuePosition | None:
     """None for an empty one."""
     quantity = product(exact(raw["contracts"] or 0), contract_size(market))
     if quantity == 0:
         return None
     leverage, profit = raw.get("leverage"), raw.get("unrealizedPnl")
     return VenuePosition(
-        symbol=symbol_of(market),
+        symbol=to_symbol(market),
         side=Side.LONG if raw["side"] == "long" else Side.SHORT,
         quantity=quantity,
         entry_price=exact(raw["entryPrice"]),
@@ -69,8 +74,8 @@ def position(raw: Raw, market: Raw) -> VenuePosition | None:
     )
 
 
-def balance(raw: Raw) -> Balance:
-    dollars = [raw[asset] for asset in DOLLARS if asset in raw]
+def parse_balance(raw: Raw) -> Balance:
+    dollars = [raw[asset] for asset in USD_ASSETS if asset in raw]
     if not dollars:
         raise ValueError("the balance names no dollar")
     return Balance(
@@ -79,7 +84,7 @@ def balance(raw: Raw) -> Balance:
     )
 
 
-def average_price(trades: Sequence[Raw]) -> Decimal:
+def calculate_average_price(trades: Sequence[Raw]) -> Decimal:
     """What ccxt's `trades` were made at, by their quantities; the exact price where they were made at one."""
     prices = {exact(trade["price"]) for trade in trades}
     if len(prices) == 1:
@@ -88,14 +93,14 @@ def average_price(trades: Sequence[Raw]) -> Decimal:
     return quotient(value, total(exact(trade["amount"]) for trade in trades))
 
 
-def leverage_told(raw: Raw) -> int | None:
+def parse_leverage(raw: Raw) -> int | None:
     """The leverage in ccxt's leverage structure, where long and short have the same; None where it tells none."""
     long, short = raw.get("longLeverage"), raw.get("shortLeverage")
     told = {int(each) for each in (long, short) if each is not None}
     return told.pop() if len(told) == 1 else None
 
 
-def symbol_of(market: Raw) -> str:
+def to_symbol(market: Raw) -> str:
     """Our symbol (BTCUSDT) of one of ccxt's markets: the venue's id where it is base and quote in its own words."""
     if market.get("id") == f"{market.get('baseId')}{market.get('quoteId')}":
         return str(market["id"])

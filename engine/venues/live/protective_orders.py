@@ -11,76 +11,87 @@ from engine.domain.positions import Side
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection
 
-ASK_AGAIN_S: Final = (0.1, 0.4)
-Trigger = Literal["stopLossPrice", "takeProfitPrice"]  # as ccxt calls them
+RETRY_WAITS_S: Final = (0.1, 0.4)
+TriggerKind = Literal["stopLossPrice", "takeProfitPrice"]  # as ccxt calls them
 
 
 @dataclass(frozen=True)
-class Leg:
+class TriggerOrderRequest:
     """One waiting order: at the market once the last price has reached `price`."""
 
     order: OrderRequest
-    trigger: Trigger
+    trigger: TriggerKind
     price: Decimal
 
 
-class Desk(Protocol):
+class OrderGateway(Protocol):
     """The part of an account that protection needs."""
 
-    def order_by_client_id(self, symbol: str, client_order_id: str) -> OrderResult | None: ...
+    def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None: ...
 
-    def cancel(self, symbol: str, client_order_id: str) -> OrderResult | None: ...
+    def cancel_order(self, symbol: str, client_order_id: str) -> OrderResult | None: ...
 
 
-def legs_of(protection: Protection, instrument: Instrument) -> tuple[Leg, ...]:
+def build_trigger_orders(protection: Protection, instrument: Instrument) -> tuple[TriggerOrderRequest, ...]:
     """The orders of `protection`, stop-loss first. Raises VenueRefused for a quantity that the venue does not take."""
-    quantity = instrument.whole_lots(protection.quantity)
-    wanted: tuple[tuple[Trigger, str, Decimal | None], ...] = (
+    quantity = instrument.require_lot_quantity(protection.quantity)
+    wanted: tuple[tuple[TriggerKind, str, Decimal | None], ...] = (
         ("stopLossPrice", protection.stop_loss_id, protection.stop_loss_price),
         ("takeProfitPrice", protection.take_profit_id, protection.take_profit_price),
     )
     return tuple(
-        Leg(_order(protection, name, quantity), trigger, trigger_price(instrument, protection.side, trigger, price))
+        TriggerOrderRequest(
+            _build_order(protection, name, quantity),
+            trigger,
+            round_trigger_price(instrument, protection.side, trigger, price),
+        )
         for trigger, name, price in wanted
         if price is not None
     )
 
 
-def refitted(leg: Leg, instrument: Instrument) -> Leg:
-    """`leg` as the filters of now take it. Raises VenueRefused for a quantity that they do not take."""
-    side = Side.SHORT if leg.order.is_buy else Side.LONG
-    quantity = instrument.whole_lots(leg.order.quantity)
-    order = leg.order.model_copy(update={"quantity": quantity})
-    return Leg(order, leg.trigger, trigger_price(instrument, side, leg.trigger, leg.price))
+def refit_trigger_order(trigger_order: TriggerOrderRequest, instrument: Instrument) -> TriggerOrderRequest:
+    """`trigger_order` as the filters of now take it. Raises VenueRefused for a quantity that they do not take."""
+    side = Side.SHORT if trigger_order.order.is_buy else Side.LONG
+    quantity = instrument.require_lot_quantity(trigger_order.order.quantity)
+    order = trigger_order.order.model_copy(update={"quantity": quantity})
+    return TriggerOrderRequest(
+        order, trigger_order.trigger, round_trigger_price(instrument, side, trigger_order.trigger, trigger_order.price)
+    )
 
 
-def trigger_price(instrument: Instrument, side: Side, trigger: Trigger, price: Decimal) -> Decimal:
+def round_trigger_price(instrument: Instrument, side: Side, trigger: TriggerKind, price: Decimal) -> Decimal:
     """`price` on the tick nearer to the market: a long's stop and a short's target go up, the other two down."""
     goes_up = (trigger == "stopLossPrice") is (side is Side.LONG)
     return max(decimals.stepped(price, instrument.tick, ROUND_CEILING if goes_up else ROUND_FLOOR), instrument.tick)
 
 
-def place_all(
-    desk: Desk, legs: Sequence[Leg], send: Callable[[Leg], OrderResult], sleep: Callable[[float], None], *, again: bool
+def place_all_or_none(
+    gateway: OrderGateway,
+    trigger_orders: Sequence[TriggerOrderRequest],
+    send: Callable[[TriggerOrderRequest], OrderResult],
+    sleep: Callable[[float], None],
+    *,
+    again: bool,
 ) -> tuple[OrderResult, ...]:
     """Places every leg; when one cannot be placed, none stays. Raises what `send` raises.
 
     OutcomeUnknown when a leg may be there and could not be cancelled.
     """
-    tried: list[Leg] = []
+    tried: list[TriggerOrderRequest] = []
     done: list[OrderResult] = []
     try:
-        for leg in legs:
-            tried.append(leg)
-            known = _known(desk, leg) if again else None
-            done.append(known or _placed(desk, leg, send, sleep))
+        for trigger_order in trigger_orders:
+            tried.append(trigger_order)
+            known = _find_live_order(gateway, trigger_order) if again else None
+            done.append(known or _place_order(gateway, trigger_order, send, sleep))
     except SparkyError as error:
-        _undo(desk, tried, error)
+        _cancel_all(gateway, tried, error)
         raise
     return tuple(done)
 
 
-def _order(protection: Protection, name: str, quantity: Decimal) -> OrderRequest:
+def _build_order(protection: Protection, name: str, quantity: Decimal) -> OrderRequest:
     return OrderRequest(
         client_order_id=name,
         symbol=protection.symbol,
@@ -90,22 +101,29 @@ def _order(protection: Protection, name: str, quantity: Decimal) -> OrderRequest
     )
 
 
-def _placed(desk: Desk, leg: Leg, send: Callable[[Leg], OrderResult], sleep: Callable[[float], None]) -> OrderResult:
+def _place_order(
+    gateway: OrderGateway,
+    trigger_order: TriggerOrderRequest,
+    send: Callable[[TriggerOrderRequest], OrderResult],
+    sleep: Callable[[float], None],
+) -> OrderResult:
     """Sends; on silence asks, and sends once more only when the venue says that it has none.
 
     An order that arrives after all is no harm: the venue takes an id only once among open orders.
     """
     try:
-        return send(leg)
+        return send(trigger_order)
     except OutcomeUnknown as unknown:
-        return _found(desk, leg, sleep, unknown) or send(leg)
+        return _await_order(gateway, trigger_order, sleep, unknown) or send(trigger_order)
 
 
-def _found(desk: Desk, leg: Leg, sleep: Callable[[float], None], unknown: OutcomeUnknown) -> OrderResult | None:
-    for wait_s in ASK_AGAIN_S:
+def _await_order(
+    gateway: OrderGateway, trigger_order: TriggerOrderRequest, sleep: Callable[[float], None], unknown: OutcomeUnknown
+) -> OrderResult | None:
+    for wait_s in RETRY_WAITS_S:
         sleep(wait_s)
         try:
-            known = _known(desk, leg)
+            known = _find_live_order(gateway, trigger_order)
         except UpstreamUnavailable as error:
             raise OutcomeUnknown(f"{unknown}, then {error}") from error
         if known is not None:
@@ -113,16 +131,16 @@ def _found(desk: Desk, leg: Leg, sleep: Callable[[float], None], unknown: Outcom
     return None
 
 
-def _known(desk: Desk, leg: Leg) -> OrderResult | None:
+def _find_live_order(gateway: OrderGateway, trigger_order: TriggerOrderRequest) -> OrderResult | None:
     """The leg's order if it waits or has filled; one that was cancelled protects nobody."""
-    known = desk.order_by_client_id(leg.order.symbol, leg.order.client_order_id)
+    known = gateway.find_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
     return None if known is None or known.status is OrderStatus.REJECTED else known
 
 
-def _undo(desk: Desk, tried: Sequence[Leg], reason: SparkyError) -> None:
-    for leg in tried:
+def _cancel_all(gateway: OrderGateway, tried: Sequence[TriggerOrderRequest], reason: SparkyError) -> None:
+    for trigger_order in tried:
         try:
-            desk.cancel(leg.order.symbol, leg.order.client_order_id)
+            gateway.cancel_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
         except SparkyError as error:
-            name = leg.order.client_order_id
+            name = trigger_order.order.client_order_id
             raise OutcomeUnknown(f"{reason}; and whether {name} waits is not known: {error}") from error

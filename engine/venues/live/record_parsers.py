@@ -7,17 +7,17 @@ from typing import Any, Final
 
 from engine.domain.decimals import BEYOND, exact, quotient
 from engine.domain.positions import Side
-from engine.venues.account_record import AccountTrade, Forced, ForcedOrder, Income, cause_named
-from engine.venues.live.parsers import DOLLARS
+from engine.venues.account_record import AccountTrade, ForcedExitCause, ForcedOrder, Income, parse_forced_exit_cause
+from engine.venues.live.parsers import USD_ASSETS
 from engine.venues.venue import VenuePosition
 
 Row = Mapping[str, Any]
-MOST_DIGITS: Final = 18  # of a number of a trade, which the books keep in 64 bits
-MOMENT_DIGITS: Final = 14
-SIDES: Final = {"BUY": True, "SELL": False}
+MAX_DIGITS: Final = 18  # of a number of a trade, which the books keep in 64 bits
+TIME_DIGITS: Final = 14
+IS_BUY_BY_SIDE: Final = {"BUY": True, "SELL": False}
 
 
-def rows_of(answer: Any, market_id: str | None) -> list[Row]:
+def parse_rows(answer: Any, market_id: str | None) -> list[Row]:
     """The rows of an answer. Raises ValueError where it is none, or tells of another symbol than `market_id`."""
     if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise ValueError("the answer is no list of rows")
@@ -27,88 +27,88 @@ def rows_of(answer: Any, market_id: str | None) -> list[Row]:
     return answer
 
 
-def account_trade(row: Row, symbol: str) -> AccountTrade:
+def parse_account_trade(row: Row, symbol: str) -> AccountTrade:
     """A row of ``userTrades``. Raises ValueError or KeyError, as all functions here."""
     return AccountTrade(
-        trade_id=whole(row["id"]),
-        order_id=name(row["orderId"]),
+        trade_id=parse_int(row["id"]),
+        order_id=parse_text(row["orderId"]),
         symbol=symbol,
-        is_buy=SIDES[row["side"]],
-        quantity=number(row["qty"]),
-        price=number(row["price"]),
-        **_fee(row),
-        at_ms=moment(row["time"]),
+        is_buy=IS_BUY_BY_SIDE[row["side"]],
+        quantity=parse_decimal(row["qty"]),
+        price=parse_decimal(row["price"]),
+        **_parse_fee(row),
+        at_ms=parse_time_ms(row["time"]),
     )
 
 
-def forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> ForcedOrder:
+def parse_forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> ForcedOrder:
     """A row of ``forceOrders``; `quantity` is 0 where nothing was filled, `price` 0 where none is told. ADL where its
     name says so or `adl_ids` has it, else a liquidation."""
-    order_id, quantity = name(row["orderId"]), number(row["executedQty"])
-    is_adl = order_id in adl_ids or cause_of(row) is Forced.ADL
+    order_id, quantity = parse_text(row["orderId"]), parse_decimal(row["executedQty"])
+    is_adl = order_id in adl_ids or parse_cause(row) is ForcedExitCause.ADL
     return ForcedOrder(
         order_id=order_id,
         symbol=symbol,
-        cause=Forced.ADL if is_adl else Forced.LIQUIDATED,
-        is_buy=SIDES[row["side"]],
+        cause=ForcedExitCause.ADL if is_adl else ForcedExitCause.LIQUIDATED,
+        is_buy=IS_BUY_BY_SIDE[row["side"]],
         quantity=quantity,
-        price=number(row["avgPrice"]) or _by_cost(row, quantity),
-        at_ms=moment(row["updateTime"]) or moment(row["time"]),
+        price=parse_decimal(row["avgPrice"]) or _price_from_cost(row, quantity),
+        at_ms=parse_time_ms(row["updateTime"]) or parse_time_ms(row["time"]),
     )
 
 
-def _by_cost(row: Row, quantity: Decimal) -> Decimal:
-    cost = number(row.get("cumQuote") or 0)
+def _price_from_cost(row: Row, quantity: Decimal) -> Decimal:
+    cost = parse_decimal(row.get("cumQuote") or 0)
     return quotient(cost, quantity) if quantity and cost else Decimal(0)
 
 
-def cause_of(row: Row) -> Forced | None:
+def parse_cause(row: Row) -> ForcedExitCause | None:
     """What the order's client id says of its cause; None where it says nothing."""
-    return cause_named(str(row.get("clientOrderId") or ""))
+    return parse_forced_exit_cause(str(row.get("clientOrderId") or ""))
 
 
-def income(row: Row, symbol: str) -> Income:
+def parse_income(row: Row, symbol: str) -> Income:
     """A row of ``income``. Its id is unique within a kind only, and a trade may pay in two assets."""
-    kind, asset, traded = name(row["incomeType"]), name(row["asset"]), row.get("tradeId")
-    trade_id = None if traded in (None, "") else whole(traded)
+    kind, asset, traded = parse_text(row["incomeType"]), parse_text(row["asset"]), row.get("tradeId")
+    trade_id = None if traded in (None, "") else parse_int(traded)
     return Income(
-        income_id=f"{kind}:{name(row['tranId'])}:{'' if trade_id is None else trade_id}:{asset}",
+        income_id=f"{kind}:{parse_text(row['tranId'])}:{'' if trade_id is None else trade_id}:{asset}",
         kind=kind,
         symbol=symbol,
-        amount=number(row["income"]),
+        amount=parse_decimal(row["income"]),
         asset=asset,
         trade_id=trade_id,
-        at_ms=moment(row["time"]),
+        at_ms=parse_time_ms(row["time"]),
     )
 
 
-def position(row: Row, symbol: str) -> VenuePosition | None:
+def parse_position(row: Row, symbol: str) -> VenuePosition | None:
     """A row of ``positionRisk``; None for an empty position."""
-    amount, leverage, profit = number(row["positionAmt"]), row.get("leverage"), row.get("unRealizedProfit")
+    amount, leverage, profit = parse_decimal(row["positionAmt"]), row.get("leverage"), row.get("unRealizedProfit")
     if amount == 0:
         return None
     return VenuePosition(
         symbol=symbol,
         side=Side.LONG if amount > 0 else Side.SHORT,
         quantity=abs(amount),
-        entry_price=number(row["entryPrice"]),
-        leverage=None if leverage is None else whole(leverage),
-        unrealized_pnl_usd=None if profit is None else number(profit),
-        changed_ms=moment(row.get("updateTime") or 0),
-        liquidation_price=_positive(row.get("liquidationPrice")),
+        entry_price=parse_decimal(row["entryPrice"]),
+        leverage=None if leverage is None else parse_int(leverage),
+        unrealized_pnl_usd=None if profit is None else parse_decimal(profit),
+        changed_ms=parse_time_ms(row.get("updateTime") or 0),
+        liquidation_price=_parse_positive(row.get("liquidationPrice")),
     )
 
 
-def _positive(told: Any) -> Decimal | None:
+def _parse_positive(told: Any) -> Decimal | None:
     """None where the venue tells none, or 0; what is only for showing makes no answer unreadable."""
     try:
-        price = number(told)
+        price = parse_decimal(told)
     except ValueError:
         return None
     return price if price > 0 else None
 
 
-def number(told: Any) -> Decimal:
+def parse_decimal(told: Any) -> Decimal:
     """The decimal that the venue wrote. Raises ValueError for anything else, and for what no figure can be."""
     if not isinstance(told, str | int) or isinstance(told, bool):
         raise ValueError(f"{told!r} is no number")  # noqa: TRY004 - an answer that cannot be read, whatever it is
@@ -118,29 +118,29 @@ def number(told: Any) -> Decimal:
     return read
 
 
-def whole(told: Any, most_digits: int = MOST_DIGITS) -> int:
-    """Raises ValueError for what is no whole number of up to `most_digits` digits."""
+def parse_int(told: Any, max_digits: int = MAX_DIGITS) -> int:
+    """Raises ValueError for what is no whole number of up to `max_digits` digits."""
     text = str(told)
-    if isinstance(told, bool) or not (text.isascii() and text.isdecimal() and len(text) <= most_digits):
+    if isinstance(told, bool) or not (text.isascii() and text.isdecimal() and len(text) <= max_digits):
         raise ValueError(f"{text[:40]!r} is no whole number")
     return int(text)
 
 
-def moment(told: Any) -> int:
+def parse_time_ms(told: Any) -> int:
     """A time in ms since 1970."""
-    return whole(told, MOMENT_DIGITS)
+    return parse_int(told, TIME_DIGITS)
 
 
-def name(told: Any) -> str:
+def parse_text(told: Any) -> str:
     """An id or a word, as text. Raises ValueError for an empty one."""
     if not isinstance(told, str | int) or isinstance(told, bool) or told == "":
         raise ValueError(f"{told!r} is no name")
     return str(told)
 
 
-def _fee(row: Row) -> Mapping[str, Any]:
+def _parse_fee(row: Row) -> Mapping[str, Any]:
     """What the trade cost, in dollars or in a coin. A taker always pays, while Binance's documents write what he pays
     with a minus and its answers without; only a maker may be paid."""
-    commission, asset = number(row["commission"]), name(row["commissionAsset"])
+    commission, asset = parse_decimal(row["commission"]), parse_text(row["commissionAsset"])
     paid = commission if str(row.get("maker")).lower() == "true" else abs(commission)
-    return {"fee_usd": paid} if asset in DOLLARS else {"fee_usd": None, "fee_coin": asset, "fee_amount": paid}
+    return {"fee_usd": paid} if asset in USD_ASSETS else {"fee_usd": None, "fee_coin": asset, "fee_amount": paid}

@@ -13,35 +13,37 @@ import structlog
 
 from engine.domain.decimals import exact, product, quotient
 from engine.platform.errors import SparkyError
-from engine.venues.ccxt_client.errors import translated
+from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
-from engine.venues.live.parsers import DOLLARS
+from engine.venues.live.parsers import USD_ASSETS
 from engine.venues.market_data.instruments import is_linear_perpetual
 
 logger = structlog.get_logger()
 
 MINUTE_MS: Final = 60_000
-QUOTES: Final = ("USDT", "USDC", "USD")  # where a coin's price is looked for, in this order
-ROWS: Final = 99  # in one answer; venues weigh up to 99 candles as one
-BEFORE: Final = 30  # of these, how many minutes are before the one that is asked for, should that have no candle
+QUOTE_ASSETS: Final = ("USDT", "USDC", "USD")  # where a coin's price is looked for, in this order
+CANDLES_PER_REQUEST: Final = 99  # in one answer; venues weigh up to 99 candles as one
+LOOKBACK_MINUTES: Final = (
+    30  # of these, how many minutes are before the one that is asked for, should that have no candle
+)
 TIMEOUT_S: Final = 2.0
-REST_S: Final = 60.0  # after a failure
-MOST_QUESTIONS: Final = 30  # in REST_S
-KEPT_MINUTES: Final = 20_000
-PRICE_DIGITS: Final = Context(prec=12)  # significant ones; what is between open and close has no end
+FAILURE_PAUSE_S: Final = 60.0  # after a failure
+MAX_REQUESTS: Final = 30  # in REST_S
+MAX_CACHED_MINUTES: Final = 20_000
+PRICE_CONTEXT: Final = Context(prec=12)  # significant ones; what is between open and close has no end
 
 
-class Minute(NamedTuple):
+class MinuteCandle(NamedTuple):
     """A candle's open and close."""
 
-    opened: Decimal
-    close: Decimal
+    open_price: Decimal
+    close_price: Decimal
 
-    def at(self, fraction: Decimal) -> Decimal:
+    def price_at(self, fraction: Decimal) -> Decimal:
         """The price when `fraction` of the minute had passed, on the straight line between the two: of all that the
         candle tells, what is expected to be nearest to the true one."""
-        moved = product(self.close - self.opened, fraction)
-        return PRICE_DIGITS.plus(self.opened + moved)
+        moved = product(self.close_price - self.open_price, fraction)
+        return PRICE_CONTEXT.plus(self.open_price + moved)
 
 
 class CoinPrices:
@@ -54,94 +56,94 @@ class CoinPrices:
     def __init__(self, exchange: Any, monotonic: Callable[[], float]) -> None:
         self._exchange = exchange
         self._monotonic = monotonic
-        self._closed: OrderedDict[tuple[str, int], Minute] = OrderedDict()
+        self._closed: OrderedDict[tuple[str, int], MinuteCandle] = OrderedDict()
         self._forming: dict[str, tuple[int, Decimal]] = {}  # by coin: as of when, and its price
-        self._rests_until: dict[str, float] = {}
-        self._asked_at: list[float] = []
+        self._paused_until: dict[str, float] = {}
+        self._request_times: list[float] = []
         self._unpriced: set[str] = set()
 
-    def worth_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
+    def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
         """What `amount` of `asset` was worth at `at_ms`; None where the venue lists no price of it, or tells none."""
-        if asset in DOLLARS:
+        if asset in USD_ASSETS:
             return amount
-        price = self._known(asset, at_ms) or self._asked(asset, at_ms) if at_ms > 0 else None
-        self._note(asset, is_priced=price is not None)
+        price = self._find_cached_price(asset, at_ms) or self._fetch_price(asset, at_ms) if at_ms > 0 else None
+        self._log_unpriced(asset, is_priced=price is not None)
         return None if price is None else product(amount, price)
 
-    def _known(self, coin: str, at_ms: int) -> Decimal | None:
+    def _find_cached_price(self, coin: str, at_ms: int) -> Decimal | None:
         minute_ms = at_ms - at_ms % MINUTE_MS
         closed = self._closed.get((coin, minute_ms))
         if closed is not None:
-            return closed.at(_fraction(at_ms))
+            return closed.price_at(_minute_fraction(at_ms))
         as_of_ms, price = self._forming.get(coin, (-1, Decimal(0)))
         # What was read of a minute that lasts is good for what was paid before that in the same minute.
         return price if at_ms <= as_of_ms < minute_ms + MINUTE_MS else None
 
-    def _asked(self, coin: str, at_ms: int) -> Decimal | None:
+    def _fetch_price(self, coin: str, at_ms: int) -> Decimal | None:
         now = self._monotonic()
-        self._asked_at = [each for each in self._asked_at if now - each < REST_S]
-        market = self._market(coin)
-        if market is None or now < self._rests_until.get(coin, now) or len(self._asked_at) >= MOST_QUESTIONS:
+        self._request_times = [each for each in self._request_times if now - each < FAILURE_PAUSE_S]
+        market = self._find_market(coin)
+        if market is None or now < self._paused_until.get(coin, now) or len(self._request_times) >= MAX_REQUESTS:
             return None
-        self._asked_at.append(now)
+        self._request_times.append(now)
         try:
-            with translated(self._exchange), self._exchange.session.within(TIMEOUT_S):
-                return self._read(coin, market["symbol"], at_ms)
+            with translate_errors(self._exchange), self._exchange.session.limit_timeout(TIMEOUT_S):
+                return self._fetch_candles(coin, market["symbol"], at_ms)
         except SparkyError as error:
-            self._rests_until[coin] = now + REST_S
-            logger.warning("coin_price_not_told", coin=coin, reason=str(error))
+            self._paused_until[coin] = now + FAILURE_PAUSE_S
+            logger.warning("coin_price_unavailable", coin=coin, reason=str(error))
             return None
 
-    def _read(self, coin: str, unified: str, at_ms: int) -> Decimal | None:
+    def _fetch_candles(self, coin: str, unified: str, at_ms: int) -> Decimal | None:
         """Asks for the candles around `at_ms` and keeps the closed ones."""
         minute_ms = at_ms - at_ms % MINUTE_MS
-        since_ms = minute_ms - BEFORE * MINUTE_MS
-        until = {"until": since_ms + ROWS * MINUTE_MS - 1} if self._exchange.id in BINANCE_SHAPED else {}
-        minutes = _minutes(self._exchange.fetch_ohlcv(unified, "1m", since_ms, ROWS, until))
+        since_ms = minute_ms - LOOKBACK_MINUTES * MINUTE_MS
+        until = {"until": since_ms + CANDLES_PER_REQUEST * MINUTE_MS - 1} if self._exchange.id in BINANCE_SHAPED else {}
+        minutes = _parse_minutes(self._exchange.fetch_ohlcv(unified, "1m", since_ms, CANDLES_PER_REQUEST, until))
         newest_ms = max(minutes, default=0)
         for open_ms, minute in minutes.items():
             if open_ms < newest_ms:  # that one may still be forming
-                self._keep(coin, open_ms, minute)
+                self._cache_minute(coin, open_ms, minute)
         shown = [open_ms for open_ms in minutes if open_ms <= minute_ms]
         if not shown:
             raise ValueError("there is no candle of that time")
-        last = minutes[max(shown)].close
+        last = minutes[max(shown)].close_price
         if newest_ms <= minute_ms:
             self._forming[coin] = (at_ms, last)
             return last
         if minute_ms not in minutes:
-            self._keep(coin, minute_ms, Minute(last, last))
-        return self._closed[coin, minute_ms].at(_fraction(at_ms))
+            self._cache_minute(coin, minute_ms, MinuteCandle(last, last))
+        return self._closed[coin, minute_ms].price_at(_minute_fraction(at_ms))
 
-    def _keep(self, coin: str, open_ms: int, minute: Minute) -> None:
+    def _cache_minute(self, coin: str, open_ms: int, minute: MinuteCandle) -> None:
         self._closed[coin, open_ms] = minute
-        while len(self._closed) > KEPT_MINUTES:
+        while len(self._closed) > MAX_CACHED_MINUTES:
             self._closed.popitem(last=False)
 
-    def _market(self, coin: str) -> Mapping[str, Any] | None:
+    def _find_market(self, coin: str) -> Mapping[str, Any] | None:
         """Among the markets that are loaded; nothing is asked for."""
         listed = [each for each in (self._exchange.markets or {}).values() if is_linear_perpetual(each)]
         found = {each["quote"]: each for each in listed if each["base"] == coin}
-        return next((found[quote] for quote in QUOTES if quote in found), None)
+        return next((found[quote] for quote in QUOTE_ASSETS if quote in found), None)
 
-    def _note(self, coin: str, *, is_priced: bool) -> None:
+    def _log_unpriced(self, coin: str, *, is_priced: bool) -> None:
         if is_priced:
             self._unpriced.discard(coin)
         elif coin not in self._unpriced:
             self._unpriced.add(coin)
-            logger.warning("fee_coin_without_price", coin=coin)
+            logger.warning("fee_coin_price_missing", coin=coin)
 
 
-def _fraction(at_ms: int) -> Decimal:
+def _minute_fraction(at_ms: int) -> Decimal:
     return quotient(Decimal(at_ms % MINUTE_MS), Decimal(MINUTE_MS))
 
 
-def _minutes(rows: Iterable[list[Any]]) -> dict[int, Minute]:
+def _parse_minutes(rows: Iterable[list[Any]]) -> dict[int, MinuteCandle]:
     """What is told last of each minute, by when it opens; rows that tell no price are left out."""
-    found: dict[int, Minute] = {}
+    found: dict[int, MinuteCandle] = {}
     for open_ms, opened, _high, _low, close, _volume in rows:
         if None not in (open_ms, opened, close):
-            minute = Minute(exact(opened), exact(close))
+            minute = MinuteCandle(exact(opened), exact(close))
             if min(minute) > 0:
                 found[open_ms - open_ms % MINUTE_MS] = minute
     return found

@@ -13,17 +13,17 @@ from engine.domain.decimals import exact
 from engine.domain.errors import VenueRefused
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.values import Frozen
-from engine.venues.ccxt_client.client import TIMEOUT_S, open_exchange
-from engine.venues.ccxt_client.errors import translated
-from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
+from engine.venues.ccxt_client.errors import translate_errors
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
-from engine.venues.market_data.instruments import market_of
+from engine.venues.market_data.instruments import get_market
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
-MOST_ROWS: Final = 1_000
-FEW_ROWS: Final = 50  # fewer are the end of a history wherever a page is cut
-MOST_PAGES: Final = 40
+MAX_ROWS: Final = 1_000
+MIN_FULL_PAGE_ROWS: Final = 50  # fewer are the end of a history wherever a page is cut
+MAX_PAGES: Final = 40
 
 
 class FundingState(Frozen):
@@ -46,15 +46,15 @@ class FundingRate(Frozen):
 class FundingSource(Protocol):
     """Raises UpstreamUnavailable when the venue cannot say and StrategyFault for an unknown symbol."""
 
-    def state(self, symbol: str) -> FundingState | None:
+    def fetch_state(self, symbol: str) -> FundingState | None:
         """What is due next, at a weight of 1; None at a venue that does not tell."""
         ...
 
-    def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
+    def fetch_history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
         """All payments from `since_ms` on, oldest first; None at a venue that does not tell."""
         ...
 
-    def price_at(self, symbol: str, at_ms: int) -> Decimal:
+    def fetch_price_at(self, symbol: str, at_ms: int) -> Decimal:
         """The price at which the minute of `at_ms` began, for a payment without a price."""
         ...
 
@@ -67,40 +67,40 @@ class FundingData:
         venue: str,
         base_url: str | None = None,
         timeout_s: float = TIMEOUT_S,
-        backoff: Backoff | None = None,
+        limiter: RequestWeightLimiter | None = None,
     ) -> None:
-        self._exchange = open_exchange(venue, base_url, timeout_s=timeout_s, backoff=backoff)
+        self._exchange = open_ccxt_client(venue, base_url, timeout_s=timeout_s, limiter=limiter)
         self._lock = threading.RLock()
 
-    def state(self, symbol: str) -> FundingState | None:
+    def fetch_state(self, symbol: str) -> FundingState | None:
         if not self._exchange.has.get("fetchFundingRate"):
             return None
-        with self._asking():
-            told = self._exchange.fetch_funding_rate(market_of(self._exchange, symbol)["symbol"])
-            return state_told(told, self._exchange.milliseconds())
+        with self._query():
+            told = self._exchange.fetch_funding_rate(get_market(self._exchange, symbol)["symbol"])
+            return parse_funding_state(told, self._exchange.milliseconds())
 
-    def history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
+    def fetch_history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
         if not self._exchange.has.get("fetchFundingRateHistory"):
             return None
-        with self._asking():
-            unified = market_of(self._exchange, symbol)["symbol"]
-            limit = MOST_ROWS if self._exchange.id in BINANCE_SHAPED else None
+        with self._query():
+            unified = get_market(self._exchange, symbol)["symbol"]
+            limit = MAX_ROWS if self._exchange.id in BINANCE_SHAPED else None
             found: dict[int, FundingRate] = {}
             start_ms = since_ms
-            for _ in range(MOST_PAGES):
+            for _ in range(MAX_PAGES):
                 told = self._exchange.fetch_funding_rate_history(unified, start_ms, limit)
-                rows = [_rate(row) for row in told]
+                rows = [_parse_rate(row) for row in told]
                 found |= {row.at_ms: row for row in rows}
                 newest_ms = max((row.at_ms for row in rows), default=start_ms)
-                if len(rows) < FEW_ROWS or newest_ms < start_ms:
+                if len(rows) < MIN_FULL_PAGE_ROWS or newest_ms < start_ms:
                     break
                 start_ms = newest_ms + 1
             return tuple(found[at_ms] for at_ms in sorted(found) if at_ms >= since_ms)
 
-    def price_at(self, symbol: str, at_ms: int) -> Decimal:
+    def fetch_price_at(self, symbol: str, at_ms: int) -> Decimal:
         minute_ms = at_ms - at_ms % MINUTE_MS
-        with self._asking():
-            unified = market_of(self._exchange, symbol)["symbol"]
+        with self._query():
+            unified = get_market(self._exchange, symbol)["symbol"]
             rows = self._exchange.fetch_ohlcv(unified, "1m", since=minute_ms, limit=1)
             prices = [exact(row[1]) for row in rows if row[0] == minute_ms]
         if not prices or prices[0] <= 0:
@@ -111,19 +111,19 @@ class FundingData:
         self._exchange.session.close()
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _query(self) -> Iterator[None]:
         try:
-            with self._lock, translated(self._exchange):
+            with self._lock, translate_errors(self._exchange):
                 yield
         except VenueRefused as refusal:  # there is nothing to refuse in a question
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
 
-def state_told(told: Any, local_ms: int) -> FundingState:
+def parse_funding_state(raw: Any, local_ms: int) -> FundingState:
     """From ccxt's funding rate structure. Raises ValueError for what cannot be read."""
-    at_ms = int(told.get("timestamp") or local_ms)
-    next_ms = int(told.get("nextFundingTimestamp") or told.get("fundingTimestamp") or 0)
-    rate = told.get("fundingRate")
+    at_ms = int(raw.get("timestamp") or local_ms)
+    next_ms = int(raw.get("nextFundingTimestamp") or raw.get("fundingTimestamp") or 0)
+    rate = raw.get("fundingRate")
     return FundingState(
         rate=None if rate is None else exact(rate),
         next_ms=next_ms if next_ms > at_ms else at_ms - at_ms % HOUR_MS + HOUR_MS,
@@ -131,8 +131,8 @@ def state_told(told: Any, local_ms: int) -> FundingState:
     )
 
 
-def _rate(told: Any) -> FundingRate:
-    price = (told.get("info") or {}).get("markPrice")
+def _parse_rate(raw: Any) -> FundingRate:
+    price = (raw.get("info") or {}).get("markPrice")
     return FundingRate(
-        rate=exact(told["fundingRate"]), mark_price=exact(price) if price else None, at_ms=int(told["timestamp"])
+        rate=exact(raw["fundingRate"]), mark_price=exact(price) if price else None, at_ms=int(raw["timestamp"])
     )

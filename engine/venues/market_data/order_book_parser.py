@@ -6,10 +6,10 @@ from typing import Any
 
 from engine.domain.decimals import exact, product
 from engine.venues.market_data.instruments import contract_size
-from engine.venues.order_book import Level, best_first
+from engine.venues.order_book import Level, sort_levels
 
 
-class OlderBookTime:
+class OlderBookTimeMixin:
     """Mixed in before a ccxt class: the time of a book is the older one of when it was told (E) and when it last
     changed (T). ccxt takes T alone, and either may stand still."""
 
@@ -20,14 +20,14 @@ class OlderBookTime:
         return super().parse_order_book(orderbook, symbol, older, *rest)  # type: ignore[misc] # ccxt's
 
 
-def levels_of(rows: Sequence[Sequence[Any]], market: Mapping[str, Any], *, are_bids: bool) -> tuple[Level, ...]:
+def parse_levels(rows: Sequence[Sequence[Any]], market: Mapping[str, Any], *, are_bids: bool) -> tuple[Level, ...]:
     """One side of ccxt's book, in the base asset. Raises ValueError for what makes no sense."""
     size = contract_size(market)
     levels = (Level(exact(row[0]), product(exact(row[1]), size)) for row in rows)
-    return best_first(levels, are_bids=are_bids)
+    return sort_levels(levels, are_bids=are_bids)
 
 
-def mark_of(exchange: Any, market: Mapping[str, Any]) -> tuple[Decimal | None, int | None]:
+def fetch_mark_price(exchange: Any, market: Mapping[str, Any]) -> tuple[Decimal | None, int | None]:
     """The mark price and its time, None where the venue does not tell it."""
     told = exchange.fetch_funding_rate(market["symbol"])
     price, at_ms = told.get("markPrice"), told.get("timestamp")

@@ -9,14 +9,14 @@ from eth_account import Account
 from pydantic import SecretStr
 
 from engine.platform.http.service import HttpService
-from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import MarketData
 from simulator.aster import aster_app
-from simulator.aster.request_weights import Meter
+from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import Keys
 from tests.support.stage import Stage
@@ -45,35 +45,35 @@ def stage() -> Iterator[tuple[Stage, str]]:
 
 
 @pytest.fixture
-def exchange(hands: Hands) -> Exchange:
+def exchange(hands: Hands) -> SimulatedVenue:
     """BTCUSDT only; market time starts at minute 105 and goes on when the test moves `hands`."""
     series = flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
-    return Exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
+    return SimulatedVenue({"BTCUSDT": Market(series)}, clock, meter=WeightMeter(monotonic=hands))
 
 
 @pytest.fixture
-def venue_url(stage: tuple[Stage, str], exchange: Exchange) -> str:
+def venue_url(stage: tuple[Stage, str], exchange: SimulatedVenue) -> str:
     """The venue of the `exchange` fixture."""
     stage[0].app = aster_app.create_aster(exchange)
     return stage[1]
 
 
 @pytest.fixture
-def market_data(venue_url: str, backoff: Backoff) -> Iterator[MarketData]:
-    data = MarketData("aster", venue_url, backoff=backoff)
+def market_data(venue_url: str, backoff: RequestWeightLimiter) -> Iterator[MarketData]:
+    data = MarketData("aster", venue_url, limiter=backoff)
     yield data
     data.close()
 
 
 @pytest.fixture
-def backoff(hands: Hands) -> Backoff:
+def backoff(hands: Hands) -> RequestWeightLimiter:
     """What this test's clients know of the venue's limits."""
-    return Backoff(hands)
+    return RequestWeightLimiter(hands)
 
 
 @pytest.fixture
-def open_venue(venue_url: str, hands: Hands, backoff: Backoff) -> Iterator[Callable[..., CcxtVenue]]:
+def open_venue(venue_url: str, hands: Hands, backoff: RequestWeightLimiter) -> Iterator[Callable[..., CcxtVenue]]:
     """Accounts at the venue. What they wait passes in no time."""
     opened: list[CcxtVenue] = []
 

@@ -12,8 +12,8 @@ from engine.domain.errors import OutcomeUnknown, VenueRefused
 from engine.domain.positions import Side
 from engine.platform.errors import BadConfiguration, CredentialsRefused, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.live.parsers import balance, position
-from engine.venues.venue import Account, Balance, OrderRequest, OrderResult, OrderStatus, client_order_id
+from engine.venues.live.parsers import parse_balance, parse_position
+from engine.venues.venue import Balance, LiveVenue, OrderRequest, OrderResult, OrderStatus, build_client_order_id
 
 ORDER = "/fapi/v3/order"
 OpenVenue = Callable[..., CcxtVenue]
@@ -22,29 +22,29 @@ Misbehave = Callable[..., None]
 
 def order(number: int = 1, **more: Any) -> OrderRequest:
     given = {"symbol": "BTCUSDT", "is_buy": True, "leverage": 3, "quantity": Decimal("0.01"), **more}
-    return OrderRequest(client_order_id=client_order_id(str(number)), **given)
+    return OrderRequest(client_order_id=build_client_order_id(str(number)), **given)
 
 
 def test_positions_and_balance_are_the_venues_own_record(open_venue: OpenVenue) -> None:
-    account: Account = open_venue()
-    assert account.positions() == ()
-    assert account.balance() == Balance(wallet_usd=Decimal(10_000), available_usd=Decimal(10_000))
-    account.market_order(order(quantity=Decimal("0.02")))
-    account.market_order(order(2, is_buy=False, quantity=Decimal("0.03")))
-    (held,) = account.positions()
+    account: LiveVenue = open_venue()
+    assert account.fetch_positions() == ()
+    assert account.fetch_balance() == Balance(wallet_usd=Decimal(10_000), available_usd=Decimal(10_000))
+    account.place_market_order(order(quantity=Decimal("0.02")))
+    account.place_market_order(order(2, is_buy=False, quantity=Decimal("0.03")))
+    (held,) = account.fetch_positions()
     assert (held.symbol, held.side, held.net, held.leverage) == ("BTCUSDT", Side.SHORT, Decimal("-0.01"), 3)
     assert held.entry_price == Decimal("27998.6")
     fees = Decimal("0.0004") * (Decimal("0.02") * Decimal("28001.4") + Decimal("0.03") * Decimal("27998.6"))
-    assert account.balance().wallet_usd == 10_000 - fees - Decimal("0.02") * Decimal("2.8")
+    assert account.fetch_balance().wallet_usd == 10_000 - fees - Decimal("0.02") * Decimal("2.8")
 
 
 def test_open_orders_of_one_symbol_are_those_of_all_here(open_venue: OpenVenue, direct: Callable[..., Any]) -> None:
     venue = open_venue()
     direct(fill_delay_s=60)
-    venue.market_order(order())
-    (waiting,) = venue.orders_open()
+    venue.place_market_order(order())
+    (waiting,) = venue.fetch_open_orders()
     assert (waiting.kind, waiting.symbol, waiting.quantity) == ("market", "BTCUSDT", Decimal("0.01"))
-    assert venue.orders_open("BTCUSDT") == (waiting,)
+    assert venue.fetch_open_orders("BTCUSDT") == (waiting,)
 
 
 @pytest.mark.parametrize("path", ["/openOrders", "/positionRisk", "/balance"])
@@ -55,9 +55,9 @@ def test_a_record_that_cannot_be_read_is_unavailable_and_not_empty(
     venue = open_venue()
     misbehave({"kind": "status", "status": 200, "body": body, "path": path})
     asks: dict[str, Callable[[], object]] = {
-        "/openOrders": venue.orders_open,
-        "/positionRisk": venue.positions,
-        "/balance": venue.balance,
+        "/openOrders": venue.fetch_open_orders,
+        "/positionRisk": venue.fetch_positions,
+        "/balance": venue.fetch_balance,
     }
     with pytest.raises(UpstreamUnavailable):
         asks[path]()
@@ -66,14 +66,14 @@ def test_a_record_that_cannot_be_read_is_unavailable_and_not_empty(
 def test_a_venue_that_counts_in_contracts_is_read_in_the_base_asset() -> None:
     market = {"base": "BTC", "quote": "USDT", "contractSize": 0.01}
     raw = {"contracts": 7.0, "side": "long", "entryPrice": 28_000.5, "leverage": None, "unrealizedPnl": None}
-    held = position(raw, market)
+    held = parse_position(raw, market)
     assert held is not None
     assert (held.quantity, held.leverage, held.entry_price) == (Decimal("0.07"), None, Decimal("28000.5"))
 
 
 def test_dollars_of_several_coins_make_one_wallet() -> None:
     raw = {"USDT": {"total": 10.5, "free": 4.0}, "USDC": {"total": 2.0, "free": 2.0}, "BTC": {"total": 1, "free": 1}}
-    assert balance(raw) == Balance(wallet_usd=Decimal("12.5"), available_usd=Decimal(4))
+    assert parse_balance(raw) == Balance(wallet_usd=Decimal("12.5"), available_usd=Decimal(4))
 
 
 def test_leverage_that_is_not_what_was_asked_for_is_refused_before_any_order(
@@ -83,10 +83,10 @@ def test_leverage_that_is_not_what_was_asked_for_is_refused_before_any_order(
     capped = '[{"symbol":"BTCUSDT","leverage":"5","positionSide":"BOTH","marginType":"cross"}]'
     misbehave({"kind": "status", "status": 200, "body": capped, "path": "/positionRisk"})
     with pytest.raises(VenueRefused, match="leverage 7 was asked for and 5 is set") as caught:
-        venue.market_order(order(leverage=7))
+        venue.place_market_order(order(leverage=7))
     assert caught.value.kind == "leverage"
-    assert venue.order_by_client_id("BTCUSDT", client_order_id("1")) is None
-    assert venue.market_order(order(leverage=7)).status is OrderStatus.FILLED
+    assert venue.find_order("BTCUSDT", build_client_order_id("1")) is None
+    assert venue.place_market_order(order(leverage=7)).status is OrderStatus.FILLED
 
 
 @pytest.mark.parametrize("path", ["/leverage", "/positionRisk"])
@@ -96,16 +96,16 @@ def test_leverage_that_cannot_be_made_sure_of_leaves_no_order(
     venue = open_venue()
     misbehave({"kind": "status", "status": 503, "path": path})
     with pytest.raises(UpstreamUnavailable):
-        venue.market_order(order())
-    assert venue.order_by_client_id("BTCUSDT", client_order_id("1")) is None
+        venue.place_market_order(order())
+    assert venue.find_order("BTCUSDT", build_client_order_id("1")) is None
 
 
 def test_an_exit_never_fails_over_its_leverage(open_venue: OpenVenue, misbehave: Misbehave) -> None:
     venue = open_venue()
-    venue.market_order(order())
+    venue.place_market_order(order())
     misbehave({"kind": "status", "status": 503, "path": "/leverage", "times": None})
-    assert venue.market_order(order(2, is_buy=False, reduce_only=True, leverage=9)).status is OrderStatus.FILLED
-    assert venue.market_order(order(3, is_buy=False, leverage=None)).status is OrderStatus.FILLED
+    assert venue.place_market_order(order(2, is_buy=False, reduce_only=True, leverage=9)).status is OrderStatus.FILLED
+    assert venue.place_market_order(order(3, is_buy=False, leverage=None)).status is OrderStatus.FILLED
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_exit_never_fails_over_its_leverage(open_venue: OpenVenue, misbehave:
 )
 def test_a_refusal_says_of_which_kind_it_is(open_venue: OpenVenue, given: dict[str, Any], kind: str) -> None:
     with pytest.raises(VenueRefused) as caught:
-        open_venue().market_order(order(**given))
+        open_venue().place_market_order(order(**given))
     assert caught.value.kind == kind
 
 
@@ -138,7 +138,7 @@ def test_the_venues_codes_are_told_apart(open_venue: OpenVenue, misbehave: Misbe
     venue = open_venue()
     misbehave({"kind": "status", "status": 400, "body": f'{{"code":{code},"msg":"No."}}', "path": ORDER})
     with pytest.raises(VenueRefused, match=str(code)) as caught:
-        venue.market_order(order())
+        venue.place_market_order(order())
     assert caught.value.kind == kind
 
 
@@ -149,14 +149,14 @@ def test_keys_that_are_not_accepted_are_this_accounts_trouble_alone(
     venue = open_venue()
     misbehave({"kind": "status", "status": 401, "body": f'{{"code":{code},"msg":"No."}}', "path": "/balance"})
     with pytest.raises(CredentialsRefused) as caught:
-        venue.balance()
+        venue.fetch_balance()
     assert isinstance(caught.value, BadConfiguration)
-    assert venue.balance().wallet_usd == 10_000
+    assert venue.fetch_balance().wallet_usd == 10_000
 
 
 def test_an_order_that_fills_late_is_waited_for(open_venue: OpenVenue, direct: Callable[..., Any]) -> None:
     direct(fill_delay_s=1)
-    result = open_venue().market_order(order())
+    result = open_venue().place_market_order(order())
     assert (result.status, result.price) == (OrderStatus.FILLED, Decimal("28001.4"))
 
 
@@ -165,10 +165,10 @@ def test_an_order_that_fills_too_late_is_open_and_then_found_filled(
 ) -> None:
     direct(fill_delay_s=30)
     venue = open_venue()
-    assert venue.market_order(order()).status is OrderStatus.OPEN
+    assert venue.place_market_order(order()).status is OrderStatus.OPEN
     direct(jump_percent=10)
     hands.now += 30
-    found = venue.order_by_client_id("BTCUSDT", client_order_id("1"))
+    found = venue.find_order("BTCUSDT", build_client_order_id("1"))
     assert found is not None
     assert (found.status, found.price) == (OrderStatus.FILLED, Decimal("30801.6"))
 
@@ -176,7 +176,7 @@ def test_an_order_that_fills_too_late_is_open_and_then_found_filled(
 def test_the_threads_own_decimal_arithmetic_stays_as_it_was(open_venue: OpenVenue) -> None:
     with decimal.localcontext() as context:
         before = context.copy()
-        open_venue().limit_order(order(), Decimal(29_000))
+        open_venue().place_limit_order(order(), Decimal(29_000))
         after = decimal.getcontext()
         assert (after.prec, after.rounding, after.traps) == (before.prec, before.rounding, before.traps)
 
@@ -186,7 +186,7 @@ def test_an_exit_does_not_wait_for_another_order_of_the_account(
 ) -> None:
     """While one thread sleeps between two looks at its order, another one trades."""
     venue = open_venue()
-    venue.market_order(order(1))
+    venue.place_market_order(order(1))
     direct(fill_delay_s=60)
     exits: list[OrderResult] = []
 
@@ -195,10 +195,10 @@ def test_an_exit_does_not_wait_for_another_order_of_the_account(
             direct(fill_delay_s=0)
             exit_order = order(2, is_buy=False, reduce_only=True)
             with ThreadPoolExecutor() as pool:
-                exits.append(pool.submit(venue.market_order, exit_order).result(timeout=30))
+                exits.append(pool.submit(venue.place_market_order, exit_order).result(timeout=30))
 
     venue._sleep = meanwhile
-    assert venue.market_order(order(3)).status is OrderStatus.OPEN
+    assert venue.place_market_order(order(3)).status is OrderStatus.OPEN
     assert [each.status for each in exits] == [OrderStatus.FILLED]
 
 
@@ -210,11 +210,11 @@ def test_an_order_that_was_accepted_late_is_never_sent_again_by_its_sender(
     venue = open_venue()
     misbehave({"kind": "status", "status": 503, "path": ORDER, "method": "POST", "accept": True})
     with pytest.raises(OutcomeUnknown):
-        venue.market_order(order())
-    waiting = venue.order_by_client_id("BTCUSDT", client_order_id("1"))
+        venue.place_market_order(order())
+    waiting = venue.find_order("BTCUSDT", build_client_order_id("1"))
     assert waiting is not None
     assert waiting.status is OrderStatus.OPEN
-    assert venue.market_order(order()).order_id == waiting.order_id
+    assert venue.place_market_order(order()).order_id == waiting.order_id
     hands.now += 60
-    (held,) = venue.positions()
+    (held,) = venue.fetch_positions()
     assert held.quantity == Decimal("0.01")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.domain.errors import VenueRefused
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import Instrument, OrderRequest, client_order_id
+from engine.venues.venue import Instrument, OrderRequest, build_client_order_id
 
 Step = tuple[str, bool, Decimal, int]
 steps = st.lists(
@@ -30,7 +30,7 @@ def executed(venue: CcxtVenue, step: Step, name: str) -> tuple[Decimal, Decimal,
     """Signed quantity, price and fee of one order; zeros when the venue or its filters refused it."""
     kind, is_buy, quantity, percent = step
     order = OrderRequest(
-        client_order_id=client_order_id(name),
+        client_order_id=build_client_order_id(name),
         symbol="BTCUSDT",
         is_buy=is_buy,
         quantity=quantity,
@@ -39,7 +39,7 @@ def executed(venue: CcxtVenue, step: Step, name: str) -> tuple[Decimal, Decimal,
     )
     try:
         limit = Decimal(28_000) * (100 + percent) / 100
-        result = venue.limit_order(order, limit) if kind == "limit" else venue.market_order(order)
+        result = venue.place_limit_order(order, limit) if kind == "limit" else venue.place_market_order(order)
     except VenueRefused:
         return Decimal(0), Decimal(0), Decimal(0)
     assert result.quantity % Decimal("0.001") == 0
@@ -66,11 +66,11 @@ def test_the_venues_own_record_is_the_sum_of_what_it_answered(
         if step[0] == "reduce":
             assert abs(net + change) <= abs(net)
         net, cash = net + change, cash - change * price - fee
-    positions = venue.positions()
+    positions = venue.fetch_positions()
     assert sum((each.net for each in positions), Decimal(0)) == net
     held_at_cost = sum((each.net * each.entry_price for each in positions), Decimal(0))
-    assert abs(venue.balance().wallet_usd - (cash + held_at_cost)) < Decimal("1e-8")
-    assert venue.orders_open("BTCUSDT") == ()
+    assert abs(venue.fetch_balance().wallet_usd - (cash + held_at_cost)) < Decimal("1e-8")
+    assert venue.fetch_open_orders("BTCUSDT") == ()
 
 
 @given(
@@ -84,9 +84,9 @@ def test_whole_lots_keep_the_venues_bounds_or_are_refused(
 ) -> None:
     instrument = Instrument(symbol="X", tick=Decimal(1), lot=Decimal(lot), min_quantity=least, max_quantity=most)
     try:
-        accepted = instrument.whole_lots(quantity)
+        accepted = instrument.require_lot_quantity(quantity)
     except VenueRefused:
-        floored = instrument.floored(quantity)
+        floored = instrument.floor_to_lot(quantity)
         assert floored < max(instrument.lot, least) or (most is not None and floored > most)
         return
     assert least <= accepted <= quantity < accepted + instrument.lot

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from engine.domain.errors import OutcomeUnknown
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.ccxt_client.request_weight import PAUSE_S, PROBE_S, Backoff, Load, backoff_of
+from engine.venues.ccxt_client.request_weight import (
+    DEFAULT_PAUSE_S,
+    PROBE_INTERVAL_S,
+    RequestWeightLimiter,
+    WeightState,
+    get_shared_limiter,
+)
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import MarketData
 from engine.venues.venue import OrderRequest, OrderStatus
-from simulator.aster.request_weights import BAN_S, MOST_REFUSED, Meter, weight_of
+from simulator.aster.request_weights import BAN_S, MAX_REFUSED, WeightMeter, request_weight
 
 OpenVenue = Callable[..., CcxtVenue]
 times = st.floats(min_value=0, max_value=1e6)
@@ -28,31 +34,31 @@ def order(name: str) -> OrderRequest:
 def test_after_a_refusal_nobody_asks_until_the_venue_wants_it(
     now: float, status: int, wait_s: float | None, *, urgent: bool
 ) -> None:
-    load = Load().told(now, status, None, wait_s)
-    expected = PAUSE_S[status] if wait_s is None else wait_s
+    load = WeightState().with_response(now, status, None, wait_s)
+    expected = DEFAULT_PAUSE_S[status] if wait_s is None else wait_s
     assert load.wait_s(now, is_urgent=urgent) == pytest.approx(expected, abs=1e-6)
     assert load.wait_s(now + expected + 1e-3, is_urgent=urgent) == 0
 
 
 def test_a_longer_pause_is_not_shortened_by_a_later_answer() -> None:
-    load = Load().told(0, 418, None, 300).told(1, 429, None, 2).told(2, 200, 1, None)
+    load = WeightState().with_response(0, 418, None, 300).with_response(1, 429, None, 2).with_response(2, 200, 1, None)
     assert load.wait_s(100, is_urgent=True) == 200
 
 
 def test_near_the_limit_the_patient_probe_now_and_then_and_the_urgent_go_on() -> None:
-    load = Load(limit=100).told(0, 200, 84, None).asked(0)
+    load = WeightState(limit=100).with_response(0, 200, 84, None).with_request(0)
     assert load.wait_s(0, is_urgent=False) == 0
-    load = load.told(0, 200, 85, None)
+    load = load.with_response(0, 200, 85, None)
     assert load.wait_s(0, is_urgent=True) == 0
-    assert load.wait_s(1, is_urgent=False) == PROBE_S - 1
-    assert load.wait_s(PROBE_S, is_urgent=False) == 0
-    assert load.asked(PROBE_S).wait_s(PROBE_S + 1, is_urgent=False) == PROBE_S - 1
-    assert load.asked(60).wait_s(60, is_urgent=False) == 0
+    assert load.wait_s(1, is_urgent=False) == PROBE_INTERVAL_S - 1
+    assert load.wait_s(PROBE_INTERVAL_S, is_urgent=False) == 0
+    assert load.with_request(PROBE_INTERVAL_S).wait_s(PROBE_INTERVAL_S + 1, is_urgent=False) == PROBE_INTERVAL_S - 1
+    assert load.with_request(60).wait_s(60, is_urgent=False) == 0
 
 
 def test_one_address_has_one_count_in_the_process() -> None:
-    assert backoff_of("http://one") is backoff_of("http://one")
-    assert backoff_of("http://one") is not backoff_of("http://other")
+    assert get_shared_limiter("http://one") is get_shared_limiter("http://one")
+    assert get_shared_limiter("http://one") is not get_shared_limiter("http://other")
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, -1003), (418, -1003), (429, -1015)])
@@ -65,20 +71,24 @@ def test_retry_after_is_honoured_by_every_client_of_the_address(
     code: int,
 ) -> None:
     venue = open_venue()
-    market_data.quote("BTCUSDT")
+    market_data.fetch_quote("BTCUSDT")
     body = f'{{"code":{code},"msg":"Too many requests."}}'
     misbehave({"kind": "status", "path": "/order", "status": status, "headers": {"retry-after": "30"}, "body": body})
     with pytest.raises(UpstreamUnavailable) as first:
-        venue.market_order(order("one"))
+        venue.place_market_order(order("one"))
     assert first.value.retry_after_s == 30
     hands.now += 20
-    for ask in (venue.balance, lambda: market_data.quote("BTCUSDT"), lambda: venue.market_order(order("two"))):
+    for ask in (
+        venue.fetch_balance,
+        lambda: market_data.fetch_quote("BTCUSDT"),
+        lambda: venue.place_market_order(order("two")),
+    ):
         with pytest.raises(UpstreamUnavailable, match="not asked") as later:
             ask()
         assert later.value.retry_after_s == pytest.approx(10)
     hands.now += 10
-    assert venue.order_by_client_id("BTCUSDT", "one") is None
-    assert venue.market_order(order("one")).status is OrderStatus.FILLED
+    assert venue.find_order("BTCUSDT", "one") is None
+    assert venue.place_market_order(order("one")).status is OrderStatus.FILLED
 
 
 def test_a_limit_that_is_reached_after_the_order_was_sent_leaves_it_unknown(
@@ -88,36 +98,40 @@ def test_a_limit_that_is_reached_after_the_order_was_sent_leaves_it_unknown(
     direct(fill_delay_s=1)
     misbehave({"kind": "status", "path": "/order", "method": "GET", "status": 429, "headers": {"retry-after": "5"}})
     with pytest.raises(OutcomeUnknown, match="was sent"):
-        venue.market_order(order("one"))
+        venue.place_market_order(order("one"))
     with pytest.raises(UpstreamUnavailable):
-        venue.order_by_client_id("BTCUSDT", "one")
+        venue.find_order("BTCUSDT", "one")
     hands.now += 5
-    assert venue.order_by_client_id("BTCUSDT", "one") is not None
+    assert venue.find_order("BTCUSDT", "one") is not None
 
 
 def test_market_data_leaves_a_share_of_the_limit_to_orders(
-    open_venue: OpenVenue, market_data: MarketData, direct: Callable[..., Any], backoff: Backoff, hands: Any
+    open_venue: OpenVenue,
+    market_data: MarketData,
+    direct: Callable[..., Any],
+    backoff: RequestWeightLimiter,
+    hands: Any,
 ) -> None:
     """The limit is learnt from exchangeInfo; asking for prices stops by itself before the venue has to say so."""
     assert direct(weight_per_minute=100)["weight_per_minute"] == 100
     while direct()["weight_used"] < 85:
-        market_data.ticker("BTCUSDT")
+        market_data.fetch_ticker("BTCUSDT")
     with pytest.raises(UpstreamUnavailable, match="not asked"):
-        market_data.ticker("BTCUSDT")
-    assert backoff.load.limit == 100
+        market_data.fetch_ticker("BTCUSDT")
+    assert backoff.state.limit == 100
     assert direct()["weight_used"] == 85
     venue = open_venue()
-    assert venue.market_order(order("exit")).status is OrderStatus.FILLED
+    assert venue.place_market_order(order("exit")).status is OrderStatus.FILLED
     hands.now += 60
-    assert market_data.ticker("BTCUSDT").last == 28_000
+    assert market_data.fetch_ticker("BTCUSDT").last == 28_000
 
 
 def test_the_simulator_counts_weight_and_bans_who_goes_on() -> None:
     now = 0.0
-    meter = Meter(limit=10, monotonic=lambda: now)
+    meter = WeightMeter(limit=10, monotonic=lambda: now)
     assert [meter.admit(5), meter.admit(5)] == [None, None]
-    refused = [meter.admit(1) for _ in range(MOST_REFUSED + 2)]
-    assert [each.status for each in refused if each is not None] == [429] * (MOST_REFUSED + 1) + [418]
+    refused = [meter.admit(1) for _ in range(MAX_REFUSED + 2)]
+    assert [each.status for each in refused if each is not None] == [429] * (MAX_REFUSED + 1) + [418]
     now = 61.0
     banned = meter.admit(1)
     assert banned is not None
@@ -144,4 +158,4 @@ def test_the_simulator_counts_weight_and_bans_who_goes_on() -> None:
 def test_requests_weigh_what_the_venue_documents(
     method: str, path: str, query: dict[str, list[str]], weight: int
 ) -> None:
-    assert weight_of(method, path, query) == weight
+    assert request_weight(method, path, query) == weight

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.market import Candle
-from engine.venues.market_data.candle_repair import FEWEST_REAL, repaired
+from engine.venues.market_data.candle_repair import MIN_REAL_SHARE, repair_candles
 
 MINUTE = 60_000
 START_MS = 1_700_000_040_000
@@ -35,13 +35,13 @@ bad_rows = st.tuples(
 
 @given(st.lists(good_rows, max_size=250), st.randoms(use_true_random=False))
 def test_any_rows_become_contiguous_candles_that_end_with_a_real_one(rows: list[Row], dice: random.Random) -> None:
-    found = repaired(rows, MINUTE, 100, NOW_MS)
+    found = repair_candles(rows, MINUTE, 100, NOW_MS)
     assert found.fault is None or not found.candles
     opens = [candle.open_time_ms for candle in found.candles]
     assert opens == [opens[0] + step * MINUTE for step in range(len(opens))] if opens else not found.filled
     assert len(opens) <= 100
     assert found.filled <= set(opens[:-1])
-    assert len(found.filled) <= (1 - FEWEST_REAL) * len(opens)
+    assert len(found.filled) <= (1 - MIN_REAL_SHARE) * len(opens)
     told = {each[1:] for each in rows}
     for before, candle in zip((None, *found.candles), found.candles, strict=False):
         if candle.open_time_ms not in found.filled:
@@ -49,18 +49,18 @@ def test_any_rows_become_contiguous_candles_that_end_with_a_real_one(rows: list[
         elif before is not None:
             assert candle[1:] == (before.close, before.close, before.close, before.close, 0.0)
     dice.shuffle(rows)
-    assert repaired(rows, MINUTE, 100, NOW_MS) == found
+    assert repair_candles(rows, MINUTE, 100, NOW_MS) == found
 
 
 @given(st.lists(good_rows, max_size=250))
 def test_what_was_repaired_needs_no_repair(rows: list[Row]) -> None:
-    found = repaired(rows, MINUTE, 100, NOW_MS)
-    assert repaired(found.candles, MINUTE, 100, NOW_MS).candles == found.candles
+    found = repair_candles(rows, MINUTE, 100, NOW_MS)
+    assert repair_candles(found.candles, MINUTE, 100, NOW_MS).candles == found.candles
 
 
 @given(st.lists(st.one_of(good_rows, bad_rows), max_size=60))
 def test_nonsense_among_the_rows_is_left_out_or_a_fault(rows: list[Row]) -> None:
-    found = repaired(rows, MINUTE, 100, NOW_MS)
+    found = repair_candles(rows, MINUTE, 100, NOW_MS)
     assert (found.fault is None) or found.candles == ()
     for candle in found.candles:
         assert candle.low <= min(candle.open, candle.close) <= max(candle.open, candle.close) <= candle.high
@@ -69,7 +69,7 @@ def test_nonsense_among_the_rows_is_left_out_or_a_fault(rows: list[Row]) -> None
 
 @given(st.sets(st.integers(1, 118), max_size=30))
 def test_holes_among_enough_candles_are_all_filled(missing: set[int]) -> None:
-    found = repaired([row(i) for i in range(120) if i not in missing], MINUTE, 100, NOW_MS)
+    found = repair_candles([row(i) for i in range(120) if i not in missing], MINUTE, 100, NOW_MS)
     assert [candle.open_time_ms for candle in found.candles] == [START_MS + i * MINUTE for i in range(20, 120)]
     assert found.filled == {START_MS + i * MINUTE for i in missing if i >= 20}
 
@@ -77,20 +77,20 @@ def test_holes_among_enough_candles_are_all_filled(missing: set[int]) -> None:
 def test_of_two_rows_for_one_minute_the_later_state_counts_in_any_order() -> None:
     half, full, wider = row(1, 10.5, 0.5), row(1, 11.0, 1.0), row(1, 12.0, 1.0)
     for rows in ([half, full], [full, half]):
-        assert repaired(rows, MINUTE, 100, NOW_MS).candles == (Candle(*full),)
+        assert repair_candles(rows, MINUTE, 100, NOW_MS).candles == (Candle(*full),)
     for rows in ([wider, full], [full, wider]):
-        assert repaired(rows, MINUTE, 100, NOW_MS).candles == (Candle(*wider),)
+        assert repair_candles(rows, MINUTE, 100, NOW_MS).candles == (Candle(*wider),)
 
 
 def test_a_forming_candle_is_none_however_its_time_is_told() -> None:
     now_ms = START_MS + 3 * MINUTE
     rows = [row(0), row(1), row(2, late_ms=5), row(3, late_ms=-5)]
-    assert repaired(rows, MINUTE, 100, now_ms).candles == whole(range(3))
+    assert repair_candles(rows, MINUTE, 100, now_ms).candles == whole(range(3))
 
 
 def test_a_venue_whose_days_begin_elsewhere_keeps_its_own_times() -> None:
     rows = [row(index, late_ms=20_000) for index in (0, 1, 3)]
-    found = repaired(rows, MINUTE, 100, NOW_MS)
+    found = repair_candles(rows, MINUTE, 100, NOW_MS)
     assert [candle.open_time_ms for candle in found.candles] == [START_MS + i * MINUTE + 20_000 for i in range(4)]
 
 
@@ -98,7 +98,7 @@ def test_a_venue_whose_days_begin_elsewhere_keeps_its_own_times() -> None:
 def test_rows_beside_most_others_are_left_out(count: int) -> None:
     rows = [row(index) for index in range(100)]
     beside = [row(50 + index, late_ms=20_000) for index in range(count)]
-    assert repaired([*rows, *beside], MINUTE, 100, NOW_MS).candles == whole(range(100))
+    assert repair_candles([*rows, *beside], MINUTE, 100, NOW_MS).candles == whole(range(100))
 
 
 @pytest.mark.parametrize("bad", ["0", "nan", "low", "beside"])
@@ -112,13 +112,13 @@ def test_rows_that_contradict_themselves_are_holes_however_many(bad: str, count:
     told = [broken(index) if 20 < index <= 20 + count else row(index) for index in range(120)]
     if bad == "beside" and count > 59:
         pytest.skip("they would be the rule")
-    found = repaired(told, MINUTE, 100, NOW_MS)
+    found = repair_candles(told, MINUTE, 100, NOW_MS)
     assert (found.fault, len(found.candles)) == (None, 100)
     assert found.filled == {START_MS + index * MINUTE for index in range(21, 21 + count)}
 
 
 def test_a_feed_of_nothing_but_contradictions_is_a_fault() -> None:
-    found = repaired([(*row(index)[:3], 99.0, 11.0, 1.0) for index in range(120)], MINUTE, 100, NOW_MS)
+    found = repair_candles([(*row(index)[:3], 99.0, 11.0, 1.0) for index in range(120)], MINUTE, 100, NOW_MS)
     assert found.candles == ()
     assert "the low not the lowest" in str(found.fault)
 
@@ -135,12 +135,12 @@ def test_a_feed_of_nothing_but_contradictions_is_a_fault() -> None:
     ],
 )
 def test_a_long_hole_is_filled_while_a_quarter_of_the_candles_is_real(told: list[int], count: int, filled: int) -> None:
-    found = repaired([row(index) for index in told], MINUTE, 100, NOW_MS)
+    found = repair_candles([row(index) for index in told], MINUTE, 100, NOW_MS)
     assert (len(found.candles), len(found.filled)) == (count, filled)
     assert found.candles[-1].open_time_ms == START_MS + told[-1] * MINUTE
 
 
 def test_a_time_of_long_ago_costs_neither_memory_nor_time() -> None:
     rows = [(1, 10.0, 11.0, 10.0, 11.0, 1.0), *[row(index) for index in range(120)]]
-    assert repaired(rows, MINUTE, 100, NOW_MS).candles == whole(range(20, 120))
-    assert repaired([], MINUTE, 100, NOW_MS) == ((), frozenset(), None)
+    assert repair_candles(rows, MINUTE, 100, NOW_MS).candles == whole(range(20, 120))
+    assert repair_candles([], MINUTE, 100, NOW_MS) == ((), frozenset(), None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.venues.order_book import Level, OrderBook, average_price, best_first, depth, endless, taken
+from engine.venues.order_book import Level, OrderBook, average_price, depth, extend_last_level, sort_levels, take_levels
 
 PRICES = st.decimals("0.00000000001", "1000000", places=11)
 QUANTITIES = st.decimals("0.001", "100000", places=3)
@@ -16,7 +16,7 @@ SIDES = st.lists(st.tuples(PRICES, QUANTITIES), min_size=1, max_size=30)
 
 def side(rows: list[tuple[Decimal, Decimal]]) -> tuple[Level, ...]:
     """Asks, the cheapest first."""
-    return best_first((Level(*row) for row in rows), are_bids=False)
+    return sort_levels((Level(*row) for row in rows), are_bids=False)
 
 
 @given(rows=SIDES, quantity=QUANTITIES)
@@ -24,7 +24,7 @@ def test_an_order_takes_the_best_levels_and_never_more_than_it_needs(
     rows: list[tuple[Decimal, Decimal]], quantity: Decimal
 ) -> None:
     levels = side(rows)
-    parts = taken(levels, quantity)
+    parts = take_levels(levels, quantity)
     assert depth(parts) == min(quantity, depth(levels))
     for part, level in zip(parts, levels, strict=False):
         assert part.price == level.price
@@ -40,9 +40,9 @@ def test_the_average_is_what_is_paid_by_what_is_bought(rows: list[tuple[Decimal,
         assert average is None
         return
     assert average is not None
-    paid = sum(Fraction(part.price) * Fraction(part.quantity) for part in taken(levels, quantity))
+    paid = sum(Fraction(part.price) * Fraction(part.quantity) for part in take_levels(levels, quantity))
     assert abs(Fraction(average) - paid / Fraction(quantity)) <= Fraction(average) / 10**27
-    worst = taken(levels, quantity)[-1].price
+    worst = take_levels(levels, quantity)[-1].price
     assert levels[0].price * (1 - Decimal("1e-27")) <= average <= worst * (1 + Decimal("1e-27"))
 
 
@@ -59,7 +59,7 @@ def test_an_exit_is_priced_at_the_last_level_where_the_book_ends(
     rows: list[tuple[Decimal, Decimal]], quantity: Decimal
 ) -> None:
     levels = side(rows)
-    longer = endless(levels, quantity)
+    longer = extend_last_level(levels, quantity)
     assert depth(longer) >= quantity
     assert [level.price for level in longer] == [level.price for level in levels]
     assert average_price(longer, quantity) is not None
@@ -67,11 +67,11 @@ def test_an_exit_is_priced_at_the_last_level_where_the_book_ends(
 
 def test_levels_come_in_order_without_empty_ones_and_senseless_ones_are_refused() -> None:
     rows = [Level(Decimal(3), Decimal(1)), Level(Decimal(1), Decimal(0)), Level(Decimal(2), Decimal(1))]
-    assert [level.price for level in best_first(rows, are_bids=True)] == [3, 2]
-    assert [level.price for level in best_first(rows, are_bids=False)] == [2, 3]
+    assert [level.price for level in sort_levels(rows, are_bids=True)] == [3, 2]
+    assert [level.price for level in sort_levels(rows, are_bids=False)] == [2, 3]
     for price, quantity in ((0, 1), (-1, 1), (1, -1)):
         with pytest.raises(ValueError, match="not positive"):
-            best_first([Level(Decimal(price), Decimal(quantity))], are_bids=True)
+            sort_levels([Level(Decimal(price), Decimal(quantity))], are_bids=True)
 
 
 @pytest.mark.parametrize(

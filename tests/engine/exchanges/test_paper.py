@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.domain.errors import VenueRefused
 from engine.domain.positions import Side
 from engine.venues.order_book import Level, OrderBook
-from engine.venues.order_filters import broken_filter, fitted
+from engine.venues.order_filters import find_violation, fit_quantity
 from engine.venues.paper import PaperVenue, fill_price
 from engine.venues.venue import (
     BOOK_LEVELS,
@@ -22,7 +22,7 @@ from engine.venues.venue import (
     Quote,
     Ticker,
     Venue,
-    client_order_id,
+    build_client_order_id,
 )
 
 BTC = Instrument(symbol="BTCUSDT", tick=Decimal("0.1"), lot=Decimal("0.001"), min_notional=Decimal(5))
@@ -32,24 +32,24 @@ QUOTE = Quote(bid=Decimal("27999.9"), ask=Decimal("28000.1"), last=Decimal(28000
 class FixedQuotes:
     """Quotes of a market that stands still."""
 
-    def quote(self, symbol: str) -> Quote:  # noqa: ARG002 - it has one symbol
+    def fetch_quote(self, symbol: str) -> Quote:  # noqa: ARG002 - it has one symbol
         return QUOTE
 
-    def ticker(self, symbol: str) -> Ticker:  # noqa: ARG002 - it has one symbol
+    def fetch_ticker(self, symbol: str) -> Ticker:  # noqa: ARG002 - it has one symbol
         return Ticker(last=QUOTE.last, bid=None, ask=None, change_24h_percent=None, at_ms=QUOTE.at_ms)
 
-    def order_book(self, symbol: str) -> OrderBook:
-        return self.entry_book(symbol)
+    def fetch_order_book(self, symbol: str) -> OrderBook:
+        return self.fetch_entry_book(symbol)
 
-    def entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:  # noqa: ARG002 - it has one symbol
+    def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:  # noqa: ARG002 - it has one symbol
         much = Decimal(10**9)
         return OrderBook(bids=(Level(QUOTE.bid, much),), asks=(Level(QUOTE.ask, much),), at_ms=QUOTE.at_ms)
 
-    def instrument(self, symbol: str) -> Instrument:  # noqa: ARG002 - it has one symbol
+    def fetch_instrument(self, symbol: str) -> Instrument:  # noqa: ARG002 - it has one symbol
         return BTC
 
-    def instrument_now(self, symbol: str) -> Instrument:
-        return self.instrument(symbol)
+    def refresh_instrument(self, symbol: str) -> Instrument:
+        return self.fetch_instrument(symbol)
 
 
 def venue() -> PaperVenue:
@@ -62,7 +62,7 @@ def order(quantity: str, *, is_buy: bool = True, **more: Any) -> OrderRequest:
 
 
 def test_a_buy_fills_at_the_ask_plus_slippage_rounded_up_to_the_tick_with_the_taker_fee() -> None:
-    result = venue().market_order(order("0.0359"))
+    result = venue().place_market_order(order("0.0359"))
     assert result.status is OrderStatus.FILLED
     assert result.price == Decimal("28005.8")  # 28000.1 * 1.0002 = 28005.70002
     assert result.quantity == Decimal("0.035")
@@ -71,7 +71,7 @@ def test_a_buy_fills_at_the_ask_plus_slippage_rounded_up_to_the_tick_with_the_ta
 
 
 def test_a_sell_fills_at_the_bid_less_slippage_rounded_down_to_the_tick() -> None:
-    assert venue().market_order(order("0.01", is_buy=False)).price == Decimal(
+    assert venue().place_market_order(order("0.01", is_buy=False)).price == Decimal(
         "27994.3"
     )  # 27999.9 * 0.9998 = 27994.30002
 
@@ -86,7 +86,7 @@ def test_a_sell_fills_at_the_bid_less_slippage_rounded_down_to_the_tick() -> Non
     ],
 )
 def test_a_limit_order_fills_as_a_market_order_would_within_the_limit(limit: str, price: str, *, is_buy: bool) -> None:
-    result = venue().limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
+    result = venue().place_limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
     assert (result.status, result.price, result.quantity) == (OrderStatus.FILLED, Decimal(price), Decimal("0.01"))
 
 
@@ -97,7 +97,7 @@ def test_a_limit_that_the_market_does_not_reach_is_refused_and_nothing_is_preten
     limit: str, *, is_buy: bool
 ) -> None:
     with pytest.raises(VenueRefused, match="the market fills at") as caught:
-        venue().limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
+        venue().place_limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
     assert caught.value.kind == "not_marketable"
 
 
@@ -106,39 +106,39 @@ def test_nothing_waits_on_paper() -> None:
         signal_id="1", symbol="BTCUSDT", side=Side.LONG, quantity=Decimal(1), stop_loss_price=Decimal(1)
     )
     paper: Venue = venue()
-    assert paper.protect(protection) == ()
-    assert paper.cancel("BTCUSDT", protection.stop_loss_id) is None
-    assert paper.order_by_client_id("BTCUSDT", protection.stop_loss_id) is None
+    assert paper.place_protection(protection) == ()
+    assert paper.cancel_order("BTCUSDT", protection.stop_loss_id) is None
+    assert paper.find_order("BTCUSDT", protection.stop_loss_id) is None
 
 
 @pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the least"), ("0.0001", "below the least")])
 def test_less_than_a_lot_is_refused(quantity: str, reason: str) -> None:
     with pytest.raises(VenueRefused, match=reason):
-        venue().market_order(order(quantity))
+        venue().place_market_order(order(quantity))
 
 
 def test_an_entry_below_the_minimum_notional_is_refused_but_a_reduction_is_not() -> None:
     small, quote = BTC.model_copy(update={"min_notional": Decimal(1000)}), QUOTE
     with pytest.raises(VenueRefused, match="minimum of 1000"):
-        fitted(small, order("0.001"), quote=quote)
-    assert fitted(small, order("0.001", reduce_only=True), quote=quote) == Decimal("0.001")
+        fit_quantity(small, order("0.001"), quote=quote)
+    assert fit_quantity(small, order("0.001", reduce_only=True), quote=quote) == Decimal("0.001")
 
 
 def test_a_limit_order_is_worth_what_its_limit_says() -> None:
     with pytest.raises(VenueRefused, match="below the minimum of 5"):
-        venue().limit_order(order("0.01", is_buy=False), Decimal(1))
+        venue().place_limit_order(order("0.01", is_buy=False), Decimal(1))
 
 
 def test_more_than_the_most_is_refused() -> None:
     bounded = BTC.model_copy(update={"max_quantity": Decimal(100)})
     with pytest.raises(VenueRefused, match="above the most"):
-        fitted(bounded, order("100.001"))
+        fit_quantity(bounded, order("100.001"))
 
 
 @pytest.mark.parametrize(("leverage", "refused"), [(51, True), (50, False), (None, False)])
 def test_more_leverage_than_the_venue_publishes_is_refused(leverage: int | None, *, refused: bool) -> None:
     bounded = BTC.model_copy(update={"max_leverage": 50})
-    broken = broken_filter(bounded, order("1", leverage=leverage), None, None)
+    broken = find_violation(bounded, order("1", leverage=leverage), None, None)
     assert (broken is not None and broken.kind == "leverage") is refused
 
 
@@ -175,9 +175,9 @@ def test_a_limit_price_is_on_the_tick_and_never_worse_than_was_asked(
     instrument = BTC.model_copy(update={"tick": Decimal(tick)})
     if is_buy and price < instrument.tick:
         with pytest.raises(VenueRefused, match="below the tick"):
-            instrument.limit_price(price, is_buy=is_buy)
+            instrument.round_limit_price(price, is_buy=is_buy)
         return
-    limit = instrument.limit_price(price, is_buy=is_buy)
+    limit = instrument.round_limit_price(price, is_buy=is_buy)
     assert limit % instrument.tick == 0
     assert (price - instrument.tick < limit <= price) if is_buy else (price <= limit < price + instrument.tick)
 
@@ -193,7 +193,7 @@ def test_a_paper_fill_is_whole_lots_of_at_most_what_was_asked_within_the_limit_w
 ) -> None:
     asked = order(str(quantity), is_buy=is_buy, reduce_only=reduce_only)
     try:
-        result = venue().market_order(asked) if limit is None else venue().limit_order(asked, limit)
+        result = venue().place_market_order(asked) if limit is None else venue().place_limit_order(asked, limit)
     except VenueRefused as refusal:
         event(refusal.kind)
         return
@@ -206,19 +206,19 @@ def test_a_paper_fill_is_whole_lots_of_at_most_what_was_asked_within_the_limit_w
 
 @given(quantity=st.decimals("0.000001", "1000000", places=6), lot=st.sampled_from(["0.001", "0.5", "1", "10"]))
 def test_a_quantity_is_floored_to_the_lot_and_never_rounded_up(quantity: Decimal, lot: str) -> None:
-    floored = BTC.model_copy(update={"lot": Decimal(lot)}).floored(quantity)
+    floored = BTC.model_copy(update={"lot": Decimal(lot)}).floor_to_lot(quantity)
     assert floored % Decimal(lot) == 0
     assert floored <= quantity < floored + Decimal(lot)
 
 
 @given(signal=st.one_of(st.uuids(), st.text(max_size=200)), leg=st.sampled_from("oclt"))
 def test_a_client_order_id_is_acceptable_to_the_venue_and_always_the_same(signal: UUID | str, leg: str) -> None:
-    name = client_order_id(signal, leg)
-    assert name == client_order_id(str(signal), leg)
+    name = build_client_order_id(signal, leg)
+    assert name == build_client_order_id(str(signal), leg)
     assert len(name) <= 36
     assert OrderRequest(client_order_id=name, symbol="X", is_buy=True, quantity=Decimal(1))
 
 
 def test_two_signals_and_two_legs_have_different_order_ids() -> None:
     first, second = UUID(int=1), UUID(int=2)
-    assert len({client_order_id(first), client_order_id(second), client_order_id(first, "c")}) == 3
+    assert len({build_client_order_id(first), build_client_order_id(second), build_client_order_id(first, "c")}) == 3

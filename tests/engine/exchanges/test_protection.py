@@ -13,11 +13,11 @@ from engine.domain.errors import OutcomeUnknown, VenueRefused
 from engine.domain.positions import Side
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.live.protective_orders import legs_of, trigger_price
-from engine.venues.venue import Instrument, OrderKind, OrderRequest, OrderStatus, Protection, client_order_id
+from engine.venues.live.protective_orders import build_trigger_orders, round_trigger_price
+from engine.venues.venue import Instrument, OrderKind, OrderRequest, OrderStatus, Protection, build_client_order_id
 
 ORDER = "/fapi/v3/order"
-STOP, TARGET = client_order_id("1", "l"), client_order_id("1", "t")
+STOP, TARGET = build_client_order_id("1", "l"), build_client_order_id("1", "t")
 OpenVenue = Callable[..., CcxtVenue]
 Misbehave = Callable[..., None]
 
@@ -46,69 +46,72 @@ def buy(venue: CcxtVenue, name: str, *, is_buy: bool = True, quantity: str = "0.
     given = OrderRequest(
         client_order_id=name, symbol="BTCUSDT", is_buy=is_buy, quantity=Decimal(quantity), leverage=None
     )
-    assert venue.market_order(given).status is OrderStatus.FILLED
+    assert venue.place_market_order(given).status is OrderStatus.FILLED
 
 
 def names(venue: CcxtVenue) -> list[str | None]:
-    return [order.client_order_id for order in venue.orders_open("BTCUSDT")]
+    return [order.client_order_id for order in venue.fetch_open_orders("BTCUSDT")]
 
 
 def test_both_orders_wait_and_reduce_no_more_than_the_position(long: CcxtVenue) -> None:
-    placed = long.protect(wanted())
+    placed = long.place_protection(wanted())
     assert [order.status for order in placed] == [OrderStatus.OPEN, OrderStatus.OPEN]
-    stop, target = long.orders_open("BTCUSDT")
+    stop, target = long.fetch_open_orders("BTCUSDT")
     assert (stop.client_order_id, stop.kind, stop.price) == (STOP, OrderKind.STOP_LOSS, Decimal(27_000))
     assert (target.client_order_id, target.kind, target.price) == (TARGET, OrderKind.TAKE_PROFIT, Decimal(28_250))
     assert all(order.reduce_only and not order.is_buy and order.quantity == Decimal("0.01") for order in (stop, target))
 
 
 def test_one_price_is_one_order(long: CcxtVenue) -> None:
-    assert len(long.protect(wanted(take_profit_price=None))) == 1
+    assert len(long.place_protection(wanted(take_profit_price=None))) == 1
     assert names(long) == [STOP]
 
 
 def test_a_target_that_is_reached_closes_the_position_and_tells_price_and_fee(long: CcxtVenue, hands: Any) -> None:
-    long.protect(wanted())
+    long.place_protection(wanted())
     hands.now += 60.0 * 10
-    filled = long.order_by_client_id("BTCUSDT", TARGET)
+    filled = long.find_order("BTCUSDT", TARGET)
     assert filled is not None
     assert (filled.status, filled.price, filled.quantity) == (OrderStatus.FILLED, Decimal(28_250), Decimal("0.01"))
     assert filled.fee_usd == Decimal("0.01") * Decimal(28_250) * Decimal("0.0004")
-    assert long.positions() == ()
-    cancelled = long.cancel("BTCUSDT", STOP)
+    assert long.fetch_positions() == ()
+    cancelled = long.cancel_order("BTCUSDT", STOP)
     assert cancelled is not None
     assert cancelled.status is OrderStatus.REJECTED
     assert names(long) == []
 
 
 def test_a_fall_beyond_the_stop_fills_it_at_the_price_there_is(long: CcxtVenue, direct: Callable[..., Any]) -> None:
-    long.protect(wanted())
+    long.place_protection(wanted())
     direct(symbol="BTCUSDT", jump_percent=-5)
-    filled = long.order_by_client_id("BTCUSDT", STOP)
+    filled = long.find_order("BTCUSDT", STOP)
     assert filled is not None
     assert (filled.status, filled.price) == (OrderStatus.FILLED, Decimal(26_600))
 
 
 def test_what_was_protected_twice_is_protected_once(long: CcxtVenue) -> None:
-    first = long.protect(wanted())
-    assert long.protect(wanted()) == first
-    assert long.protect(wanted(), again=True) == first
+    first = long.place_protection(wanted())
+    assert long.place_protection(wanted()) == first
+    assert long.place_protection(wanted(), again=True) == first
     assert len(names(long)) == 2
 
 
 def test_protecting_again_finds_a_stop_that_has_filled_meanwhile(long: CcxtVenue, direct: Callable[..., Any]) -> None:
-    long.protect(wanted(take_profit_price=None))
+    long.place_protection(wanted(take_profit_price=None))
     buy(long, "anothers")
     direct(jump_percent=-5)
-    (found,) = long.protect(wanted(take_profit_price=None), again=True)
+    (found,) = long.place_protection(wanted(take_profit_price=None), again=True)
     assert found.status is OrderStatus.FILLED
     assert names(long) == []
 
 
 def test_protecting_again_replaces_what_was_cancelled(long: CcxtVenue) -> None:
-    long.protect(wanted())
-    long.cancel("BTCUSDT", STOP)
-    assert [order.status for order in long.protect(wanted(), again=True)] == [OrderStatus.OPEN, OrderStatus.OPEN]
+    long.place_protection(wanted())
+    long.cancel_order("BTCUSDT", STOP)
+    assert [order.status for order in long.place_protection(wanted(), again=True)] == [
+        OrderStatus.OPEN,
+        OrderStatus.OPEN,
+    ]
     assert set(names(long)) == {STOP, TARGET}
 
 
@@ -117,7 +120,7 @@ def test_a_price_that_the_market_is_beyond_is_refused_and_neither_order_waits(
     long: CcxtVenue, more: dict[str, Decimal]
 ) -> None:
     with pytest.raises(VenueRefused) as caught:
-        long.protect(wanted(**more))
+        long.place_protection(wanted(**more))
     assert caught.value.kind == "would_trigger"
     assert names(long) == []
 
@@ -128,7 +131,7 @@ def test_a_protective_order_whose_answer_is_lost_is_asked_about_and_there_once(
     long: CcxtVenue, misbehave: Misbehave, fault: dict[str, object], *, accept: bool
 ) -> None:
     misbehave(fault | {"path": ORDER, "method": "POST", "accept": accept})
-    assert [order.status for order in long.protect(wanted())] == [OrderStatus.OPEN, OrderStatus.OPEN]
+    assert [order.status for order in long.place_protection(wanted())] == [OrderStatus.OPEN, OrderStatus.OPEN]
     assert names(long) == [STOP, TARGET]
 
 
@@ -137,10 +140,10 @@ def test_an_outcome_that_stays_unknown_is_told_and_undone_as_far_as_can_be(
 ) -> None:
     misbehave({"kind": "status", "status": 503, "path": ORDER, "times": None, "accept": True, "after": 1})
     with pytest.raises(OutcomeUnknown, match="is not known"):
-        long.protect(wanted())
+        long.place_protection(wanted())
     misbehave()
     for name in (STOP, TARGET):
-        long.cancel("BTCUSDT", name)
+        long.cancel_order("BTCUSDT", name)
     assert names(long) == []
 
 
@@ -148,19 +151,19 @@ def test_a_second_order_that_is_refused_takes_the_first_one_back(long: CcxtVenue
     body = '{"code":-4045,"msg":"Reach max stop order limit."}'
     misbehave({"kind": "status", "status": 400, "body": body, "path": ORDER, "method": "POST", "after": 1})
     with pytest.raises(VenueRefused, match="max stop order"):
-        long.protect(wanted())
+        long.place_protection(wanted())
     assert names(long) == []
 
 
 def test_a_short_is_protected_the_other_way_round(open_venue: OpenVenue, direct: Callable[..., Any]) -> None:
     venue = open_venue()
     buy(venue, "entry", is_buy=False)
-    venue.protect(wanted(side=Side.SHORT, stop_loss_price=Decimal(29_000), take_profit_price=Decimal(27_500)))
+    venue.place_protection(wanted(side=Side.SHORT, stop_loss_price=Decimal(29_000), take_profit_price=Decimal(27_500)))
     direct(jump_percent=-2)
-    target = venue.order_by_client_id("BTCUSDT", TARGET)
+    target = venue.find_order("BTCUSDT", TARGET)
     assert target is not None
     assert (target.status, target.price) == (OrderStatus.FILLED, Decimal(27_440))
-    assert venue.positions() == ()
+    assert venue.fetch_positions() == ()
 
 
 def test_protection_on_an_account_that_nets_to_less_may_go_without_reduce_only(
@@ -168,23 +171,23 @@ def test_protection_on_an_account_that_nets_to_less_may_go_without_reduce_only(
 ) -> None:
     buy(long, "anothers-short", is_buy=False, quantity="0.01")
     with pytest.raises(VenueRefused) as caught:
-        long.protect(wanted(take_profit_price=None))
+        long.place_protection(wanted(take_profit_price=None))
     assert caught.value.kind == "reduce_only"
-    long.protect(wanted(take_profit_price=None, reduce_only=False))
+    long.place_protection(wanted(take_profit_price=None, reduce_only=False))
     direct(jump_percent=-5)
-    (position,) = long.positions()
+    (position,) = long.fetch_positions()
     assert position.net == Decimal("-0.01")
 
 
 def test_cancelling_is_idempotent_and_tells_how_the_order_ended(long: CcxtVenue, direct: Callable[..., Any]) -> None:
-    assert long.cancel("BTCUSDT", STOP) is None
-    long.protect(wanted())
-    first, again = long.cancel("BTCUSDT", TARGET), long.cancel("BTCUSDT", TARGET)
+    assert long.cancel_order("BTCUSDT", STOP) is None
+    long.place_protection(wanted())
+    first, again = long.cancel_order("BTCUSDT", TARGET), long.cancel_order("BTCUSDT", TARGET)
     assert first is not None
     assert first.status is OrderStatus.REJECTED
     assert again == first
     direct(jump_percent=-5)
-    too_late = long.cancel("BTCUSDT", STOP)
+    too_late = long.cancel_order("BTCUSDT", STOP)
     assert too_late is not None
     assert too_late.status is OrderStatus.FILLED
 
@@ -193,11 +196,11 @@ def test_cancelling_is_idempotent_and_tells_how_the_order_ended(long: CcxtVenue,
 def test_a_cancellation_whose_answer_is_lost_may_be_repeated(
     long: CcxtVenue, misbehave: Misbehave, *, accept: bool
 ) -> None:
-    long.protect(wanted())
+    long.place_protection(wanted())
     misbehave({"kind": "status", "status": 503, "path": ORDER, "method": "DELETE", "accept": accept})
     with pytest.raises(UpstreamUnavailable):
-        long.cancel("BTCUSDT", STOP)
-    ended = long.cancel("BTCUSDT", STOP)
+        long.cancel_order("BTCUSDT", STOP)
+    ended = long.cancel_order("BTCUSDT", STOP)
     assert ended is not None
     assert ended.status is OrderStatus.REJECTED
     assert names(long) == [TARGET]
@@ -208,13 +211,13 @@ def test_an_order_that_is_still_there_after_it_was_cancelled_is_cancelled_again(
     long: CcxtVenue, misbehave: Misbehave, times: int
 ) -> None:
     """The venue says yes and does nothing, once or twice."""
-    long.protect(wanted())
+    long.place_protection(wanted())
     body = '{"orderId":1,"symbol":"BTCUSDT"}'
     misbehave({"kind": "status", "status": 200, "body": body, "path": ORDER, "method": "DELETE", "times": times})
     if times == 2:
         with pytest.raises(UpstreamUnavailable, match="still open"):
-            long.cancel("BTCUSDT", STOP)
-    assert long.cancel("BTCUSDT", STOP) is not None
+            long.cancel_order("BTCUSDT", STOP)
+    assert long.cancel_order("BTCUSDT", STOP) is not None
     assert names(long) == [TARGET]
 
 
@@ -222,7 +225,7 @@ def test_a_venue_that_contradicts_itself_is_asked_and_told_once_more(long: CcxtV
     """It refuses the stop as a duplicate, and then knows of none."""
     body = '{"code":-4115,"msg":"ClientOrderId is duplicated."}'
     misbehave({"kind": "status", "status": 400, "body": body, "path": ORDER, "method": "POST"})
-    assert len(long.protect(wanted())) == 2
+    assert len(long.place_protection(wanted())) == 2
     assert names(long) == [STOP, TARGET]
 
 
@@ -244,7 +247,7 @@ def test_a_trigger_is_on_the_tick_and_never_later_than_was_asked(
     price: Decimal, tick: str, side: Side, trigger: Any
 ) -> None:
     instrument = Instrument(symbol="X", tick=Decimal(tick), lot=Decimal(1))
-    placed = trigger_price(instrument, side, trigger, price)
+    placed = round_trigger_price(instrument, side, trigger, price)
     assert placed > 0
     assert placed % instrument.tick == 0
     assert abs(placed - price) < instrument.tick
@@ -258,9 +261,9 @@ def test_protection_never_covers_more_than_was_asked_and_always_whole_lots(quant
     protection = wanted(quantity=quantity)
     if quantity < instrument.lot:
         with pytest.raises(VenueRefused, match="below the least"):
-            legs_of(protection, instrument)
+            build_trigger_orders(protection, instrument)
         return
-    legs = legs_of(protection, instrument)
+    legs = build_trigger_orders(protection, instrument)
     for leg in legs:
         assert quantity - instrument.lot < leg.order.quantity <= quantity
         assert leg.order.quantity % instrument.lot == 0

@@ -11,13 +11,13 @@ from engine.domain.errors import VenueRefused
 from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client import error_codes
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, client_order_id
+from engine.venues.venue import OrderRequest, build_client_order_id
 from tests.engine.exchanges.conftest import keys_of
 
 Misbehave = Callable[..., None]
 OpenVenue = Callable[..., CcxtVenue]
 ORDER = OrderRequest(
-    client_order_id=client_order_id("1"), symbol="BTCUSDT", is_buy=True, quantity=Decimal("0.01"), leverage=None
+    client_order_id=build_client_order_id("1"), symbol="BTCUSDT", is_buy=True, quantity=Decimal("0.01"), leverage=None
 )
 
 
@@ -26,7 +26,7 @@ def refused(venue: CcxtVenue, misbehave: Misbehave, body: str, status: int = 400
     fault = {"kind": "status", "status": status, "path": "/order", "method": "POST", "body": body, "times": None}
     misbehave(fault | more)
     with pytest.raises(SparkyError) as caught:
-        venue.market_order(ORDER)
+        venue.place_market_order(ORDER)
     return caught.value
 
 
@@ -92,7 +92,7 @@ def test_what_surely_was_not_accepted_may_be_sent_again_and_says_why(
 
 def test_every_refusal_for_a_setting_money_leverage_or_a_status_says_what_to_do() -> None:
     kinds = {"account", "funds", "leverage"}
-    told = {code for code, kind in error_codes.KIND_OF_CODE.items() if kind in kinds} | set(error_codes.NOT_TRADED)
+    told = {code for code, kind in error_codes.REFUSAL_KINDS.items() if kind in kinds} | set(error_codes.NOT_TRADED)
     assert told - error_codes.ADVICE.keys() == set()
 
 
@@ -159,4 +159,4 @@ def test_a_venue_that_repeats_a_secret_or_a_signed_address_tells_nobody(
 
 def test_no_need_to_change_is_no_refusal(open_venue: OpenVenue, misbehave: Misbehave) -> None:
     misbehave({"kind": "status", "status": 400, "path": "/leverage", "method": "POST", "body": body_of(-4046)})
-    assert open_venue().market_order(ORDER.model_copy(update={"leverage": 20})).quantity == Decimal("0.01")
+    assert open_venue().place_market_order(ORDER.model_copy(update={"leverage": 20})).quantity == Decimal("0.01")

@@ -92,7 +92,7 @@ class Desk:
 
     def strategy(self, name: str = "one", **values: object) -> StrategyRow:
         fields = {"user_id": self.user_id, "name": name, "status": StrategyStatus.RUNNING, **values}
-        return self.store.create_strategy(NewStrategy.of(fields))
+        return self.store.create_strategy(NewStrategy.from_input(fields))
 
     def decide(
         self,

@@ -19,7 +19,7 @@ from .conftest import Desk
 
 
 def _position(store: Store, strategy_id: UUID | None = None) -> Position:
-    (position,) = store.open_positions(strategy_id=strategy_id)
+    (position,) = store.list_open_positions(strategy_id=strategy_id)
     return position
 
 
@@ -55,8 +55,8 @@ def test_a_close_books_a_trade_net_of_all_fees_and_removes_the_position(desk: De
     assert booked.pnl_usd == Decimal("19.848")
     assert booked.pnl_percent == Decimal("9.924")
     assert booked.answer == {"success": True, "pnl": {"usd": 19.85, "percent": 9.92}}
-    assert store.open_positions() == ()
-    (trade,) = store.trades(strategy.id)
+    assert store.list_open_positions() == ()
+    (trade,) = store.list_trades(strategy.id)
     assert trade.id == booked.trade_id
     assert (trade.side, trade.entry_price, trade.exit_price) == (Side.SHORT, Decimal(100), Decimal(90))
     assert (trade.fees_usd, trade.pnl_usd) == (Decimal("0.152"), Decimal("19.848"))
@@ -92,17 +92,17 @@ def test_a_reversal_is_a_close_and_an_open_of_one_request(desk: Desk, store: Sto
     open_ = Fill.model_validate({**common, "kind": "open", "side": "SHORT", "quantity": 2, "strategy_id": strategy.id})
 
     first = store.book_fill("turn", desk.user_id, close, None, None)
-    (unfinished,) = store.unfinished_requests()
+    (unfinished,) = store.list_unfinished_requests()
     assert unfinished.status == "filled"
     assert store.book_fill("turn", desk.user_id, close, None, None) == first
     second = store.book_fill("turn", desk.user_id, open_, 200, {"success": True, "action": "opened"})
 
     assert first.pnl_usd == Decimal(10)
     assert second.answer == {"success": True, "action": "opened"}
-    assert store.unfinished_requests() == ()
+    assert store.list_unfinished_requests() == ()
     assert desk.begin("turn", strategy.id) == "done"
     assert (_position(store).side, _position(store).quantity) == (Side.SHORT, Decimal(2))
-    assert [trade.exit_reason for trade in store.trades()] == ["reversal"]
+    assert [trade.exit_reason for trade in store.list_trades()] == ["reversal"]
 
 
 def test_a_fill_booked_twice_is_booked_once_and_answers_the_same(desk: Desk, store: Store) -> None:
@@ -113,7 +113,7 @@ def test_a_fill_booked_twice_is_booked_once_and_answers_the_same(desk: Desk, sto
     assert _position(store).quantity == Decimal(1)
     closed = desk.fill("close", "100", "1", request_id="r2")
     assert desk.fill("close", "100", "1", request_id="r2") == closed
-    assert len(store.trades()) == 1
+    assert len(store.list_trades()) == 1
 
 
 def test_one_fill_booked_by_many_at_once_is_booked_once(desk: Desk, store: Store) -> None:
@@ -151,7 +151,7 @@ def test_marking_and_booking_at_once_neither_lock_up_nor_lose_a_fill(desk: Desk,
 
     store.mark_positions("aster", "BTCUSDT", Decimal(101))
     store.mark_positions("aster", "ETHUSDT", Decimal(101))
-    assert {(row.quantity, row.unrealized_pnl_usd) for row in store.open_positions()} == {(Decimal(6), Decimal(6))}
+    assert {(row.quantity, row.unrealized_pnl_usd) for row in store.list_open_positions()} == {(Decimal(6), Decimal(6))}
 
 
 def test_two_strategies_hold_opposite_sides_of_one_symbol(desk: Desk, store: Store) -> None:
@@ -162,10 +162,10 @@ def test_two_strategies_hold_opposite_sides_of_one_symbol(desk: Desk, store: Sto
 
     desk.fill("close", "110", "1", side=Side.LONG, strategy_id=bull)
 
-    assert store.open_positions(strategy_id=bull) == ()
+    assert store.list_open_positions(strategy_id=bull) == ()
     assert (_position(store, bear).side, _position(store, bear).quantity) == (Side.SHORT, Decimal(2))
-    assert len(store.open_positions(desk.user_id)) == 2
-    overview = {row.name: row for row in store.strategy_overview()}
+    assert len(store.list_open_positions(desk.user_id)) == 2
+    overview = {row.name: row for row in store.list_strategy_overviews()}
     assert (overview["bull"].realized_pnl_usd, overview["bear"].realized_pnl_usd) == (Decimal(10), Decimal(0))
 
 
@@ -175,7 +175,7 @@ def test_paper_and_live_are_two_books(desk: Desk, store: Store) -> None:
     desk.fill("open", "100", "1", side=Side.SHORT, strategy_id=strategy.id, is_paper=False)
     desk.fill("close", "50", "1", side=Side.SHORT, strategy_id=strategy.id, is_paper=False)
 
-    context = store.strategy_context(strategy.id)
+    context = store.get_strategy_context(strategy.id)
 
     assert context is not None
     assert [(row.side, row.is_paper) for row in context.positions] == [(Side.LONG, True)]
@@ -190,7 +190,7 @@ def test_marking_values_what_it_names_on_paper_and_live(desk: Desk, store: Store
     assert store.mark_positions("aster", "BTCUSDT", Decimal(105)) == 2
     assert store.mark_positions("binance", "BTCUSDT", Decimal(1)) == 0
 
-    values = {(row.symbol, row.is_paper): row.unrealized_pnl_usd for row in store.open_positions()}
+    values = {(row.symbol, row.is_paper): row.unrealized_pnl_usd for row in store.list_open_positions()}
     assert values[("BTCUSDT", True)] == Decimal("9.9")
     assert values[("BTCUSDT", False)] == Decimal(5)
     assert values[("ETHUSDT", True)] == Decimal(0)
@@ -200,7 +200,7 @@ def test_equity_peak_and_drawdown_follow_fills_and_marks(desk: Desk, store: Stor
     strategy = desk.strategy(capital_usd=1000)
 
     def figures() -> tuple[float, float, float]:
-        context = store.strategy_context(strategy.id)
+        context = store.get_strategy_context(strategy.id)
         assert context is not None
         return float(context.equity_usd), float(context.peak_equity_usd), round(context.drawdown_percent, 2)
 
@@ -217,12 +217,12 @@ def test_equity_peak_and_drawdown_follow_fills_and_marks(desk: Desk, store: Stor
 
 def test_a_booked_fill_does_not_look_like_a_change_of_the_strategy(desk: Desk, store: Store) -> None:
     strategy = desk.strategy()
-    (before,) = store.running_strategies()
+    (before,) = store.list_running_strategies()
 
     desk.fill("open", "100", "1", strategy_id=strategy.id)
     store.mark_positions("aster", "BTCUSDT", Decimal(105))
 
-    assert store.running_strategies() == (before,)
+    assert store.list_running_strategies() == (before,)
 
 
 def test_the_decision_that_opened_learns_its_pnl(desk: Desk, store: Store) -> None:
@@ -233,9 +233,9 @@ def test_the_decision_that_opened_learns_its_pnl(desk: Desk, store: Store) -> No
 
     desk.fill("close", "93.335", "1", strategy_id=strategy.id, request_id=str(closing.signal_id))
 
-    pnl = {row.id: row.actual_pnl for row in store.decisions()}
+    pnl = {row.id: row.actual_pnl for row in store.list_decisions()}
     assert pnl == {opening.decision_id: Decimal("-6.66"), closing.decision_id: None}  # half-even
-    assert store.trades()[0].decision_id == opening.decision_id
+    assert store.list_trades()[0].decision_id == opening.decision_id
 
 
 def test_what_a_decision_has_earned_in_parts_is_rounded_once(desk: Desk, store: Store) -> None:
@@ -246,7 +246,7 @@ def test_what_a_decision_has_earned_in_parts_is_rounded_once(desk: Desk, store: 
     for _ in range(3):
         desk.fill("close", "100.004", "1", strategy_id=strategy.id)
 
-    (decision,) = store.decisions()
+    (decision,) = store.list_decisions()
     assert decision.actual_pnl == Decimal("0.01")
 
 
@@ -268,8 +268,8 @@ def test_a_fill_that_does_not_fit_the_position_changes_nothing(
         desk.fill(kind, "100", quantity, side=side, request_id="bad")
 
     assert _position(store) == before
-    assert store.trades() == ()
-    assert [row.request_id for row in store.unfinished_requests()] == ["bad"]
+    assert store.list_trades() == ()
+    assert [row.request_id for row in store.list_unfinished_requests()] == ["bad"]
 
 
 def test_a_fill_of_a_request_that_was_never_begun_is_refused(desk: Desk, store: Store) -> None:

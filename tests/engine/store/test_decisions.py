@@ -25,9 +25,9 @@ def test_an_entry_leaves_a_record_and_a_signal_of_the_same_id(desk: Desk, store:
 
     assert recorded.signal_id == recorded.decision_id
     assert recorded.suppressed is None
-    (decision,) = store.decisions(strategy.id)
+    (decision,) = store.list_decisions(strategy.id)
     assert (decision.id, decision.signal_action, decision.symbol) == (recorded.decision_id, "SHORT", "ETHUSDT")
-    (signal,) = store.signals(strategy.id)
+    (signal,) = store.list_signals(strategy.id)
     assert signal.payload["action"] == "SELL"
     assert signal.payload["position_size_usd"] == 123.45
     assert signal.payload["source"] == "ai_engine_v1"
@@ -46,8 +46,8 @@ def test_a_hold_is_recorded_without_a_signal(desk: Desk, store: Store) -> None:
 
     assert desk.decide(strategy.id, Action.HOLD).signal_id is None
 
-    assert len(store.decisions()) == 1
-    assert store.signals() == ()
+    assert len(store.list_decisions()) == 1
+    assert store.list_signals() == ()
 
 
 @pytest.mark.usefixtures("one_day")
@@ -57,9 +57,9 @@ def test_recording_the_same_decision_again_changes_nothing_and_answers_the_same(
 
     assert desk.decide(strategy.id, Action.CLOSE, decision_id=first.decision_id) == first
 
-    assert [row.signal_action for row in store.decisions()] == ["LONG"]
-    assert len(store.signals()) == 1
-    context = store.strategy_context(strategy.id)
+    assert [row.signal_action for row in store.list_decisions()] == ["LONG"]
+    assert len(store.list_signals()) == 1
+    context = store.get_strategy_context(strategy.id)
     assert context is not None
     assert context.llm_spent_today_usd == Decimal("0.0001")
 
@@ -71,7 +71,7 @@ def test_the_same_decision_recorded_by_many_at_once_is_recorded_once(desk: Desk,
         answers = set(pool.map(lambda _: desk.decide(strategy.id, decision_id=decision_id), range(16)))
 
     assert len(answers) == 1
-    assert len(store.signals()) == 1
+    assert len(store.list_signals()) == 1
 
 
 def test_an_entry_of_a_paused_strategy_is_suppressed_and_its_close_passes(desk: Desk, store: Store) -> None:
@@ -83,7 +83,7 @@ def test_an_entry_of_a_paused_strategy_is_suppressed_and_its_close_passes(desk: 
     assert entry.signal_id is None
     assert entry.suppressed == "the strategy is paused"
     assert exit_.signal_id is not None
-    assert [row.suppressed for row in store.decisions()] == [None, "the strategy is paused"]
+    assert [row.suppressed for row in store.list_decisions()] == [None, "the strategy is paused"]
     assert desk.decide(strategy.id, decision_id=entry.decision_id) == entry
 
 
@@ -103,7 +103,7 @@ def test_a_decision_of_an_unknown_strategy_is_refused(desk: Desk, store: Store) 
     with pytest.raises(BadConfiguration, match="there is no strategy"):
         desk.decide(uuid4())
 
-    assert store.decisions() == ()
+    assert store.list_decisions() == ()
 
 
 def test_nonsense_characters_of_a_model_cannot_break_the_record(desk: Desk, store: Store) -> None:
@@ -113,7 +113,7 @@ def test_nonsense_characters_of_a_model_cannot_break_the_record(desk: Desk, stor
 
     store.record_decision(decision_id, strategy.id, record, None)
 
-    story = store.decision_story(decision_id)
+    story = store.get_decision_trace(decision_id)
     assert story is not None
     assert story.decision.raw_answer == 'a\ufffdb?c\\u0000 "quoted"'
     assert story.decision.market == {"k\ufffd": story.decision.raw_answer}
@@ -146,7 +146,7 @@ def test_the_whole_record_is_kept(desk: Desk, store: Store) -> None:
 
     store.record_decision(decision_id, strategy.id, record, None)
 
-    story = store.decision_story(decision_id)
+    story = store.get_decision_trace(decision_id)
     assert story is not None
     kept = story.decision
     kept_fields = set(DecisionRecord.model_fields) - elsewhere
@@ -165,12 +165,12 @@ def test_llm_cost_counts_from_midnight_utc(desk: Desk, store: Store, sql: Sql) -
     desk.decide(strategy.id, Action.HOLD, cost_usd=Decimal("0.00000001"))
     desk.decide(strategy.id, Action.HOLD, cost_usd=Decimal("0.5"))
 
-    context = store.strategy_context(strategy.id)
+    context = store.get_strategy_context(strategy.id)
 
     assert context is not None
     assert context.llm_spent_today_usd == Decimal("0.50000001")
-    assert store.strategy_overview()[0].llm_cost_today_usd == Decimal("0.50000001")
-    assert datetime.now(UTC) >= datetime.fromisoformat(str(store.decisions()[0].created_at))
+    assert store.list_strategy_overviews()[0].llm_cost_today_usd == Decimal("0.50000001")
+    assert datetime.now(UTC) >= datetime.fromisoformat(str(store.list_decisions()[0].created_at))
 
 
 def test_an_invalid_row_is_a_fault_of_its_strategy_that_names_the_column(desk: Desk, store: Store, sql: Sql) -> None:
@@ -178,8 +178,8 @@ def test_an_invalid_row_is_a_fault_of_its_strategy_that_names_the_column(desk: D
     sql("update ai_strategies set leverage_max = 0, target_assets = '{}' where id = %s", bad.id)
 
     with pytest.raises(StrategyFault, match="leverage_max"):
-        store.strategy_context(bad.id)
+        store.get_strategy_context(bad.id)
 
-    assert {row.id for row in store.running_strategies()} == {good.id, bad.id}
-    assert store.strategy_context(good.id) is not None
-    assert store.strategy_context(uuid4()) is None
+    assert {row.id for row in store.list_running_strategies()} == {good.id, bad.id}
+    assert store.get_strategy_context(good.id) is not None
+    assert store.get_strategy_context(uuid4()) is None

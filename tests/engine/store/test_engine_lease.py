@@ -35,9 +35,9 @@ def strategy_id(desk: Desk) -> UUID:
 
 def take(engine: Store, home: str = HOME, *, is_new: bool = True, watched: bool = True) -> bool:
     """`watched`: as one that has seen the present lease unrenewed for long enough."""
-    tenure = engine.engine_tenure() if watched else None
+    tenure = engine.get_engine_lease_holder() if watched else None
     unrenewed = None if tenure is None or tenure.left_s > 0 else tenure.until
-    held = engine.hold_engine(home, f"home {home}", TTL_S, is_new=is_new, unrenewed=unrenewed)
+    held = engine.hold_engine_lease(home, f"home {home}", TTL_S, is_new=is_new, expired_at=unrenewed)
     return held.run == engine.engine
 
 
@@ -59,14 +59,14 @@ def test_one_engine_has_the_lease_and_keeps_it(engine: Engine) -> None:
     assert take(first)
     assert not take(second, OTHER_HOME)
     assert take(first, is_new=False)
-    tenure = second.engine_tenure()
+    tenure = second.get_engine_lease_holder()
     assert tenure is not None
     assert (tenure.run, tenure.epoch, tenure.location) == (first.engine, 1, f"home {HOME}")
     assert 0 < tenure.left_s <= TTL_S
 
 
 def test_nobody_has_a_lease_that_no_engine_ever_took(store: Store) -> None:
-    assert store.engine_tenure() is None
+    assert store.get_engine_lease_holder() is None
 
 
 def test_who_comes_from_the_same_home_takes_it_at_once_and_a_late_renewal_takes_nothing_back(engine: Engine) -> None:
@@ -74,7 +74,7 @@ def test_who_comes_from_the_same_home_takes_it_at_once_and_a_late_renewal_takes_
     assert take(killed)
     assert take(successor)
     assert not take(killed, is_new=False)
-    tenure = successor.engine_tenure()
+    tenure = successor.get_engine_lease_holder()
     assert tenure is not None
     assert (tenure.run, tenure.epoch) == (successor.engine, 2)
 
@@ -86,10 +86,10 @@ def test_a_lease_that_ran_out_or_was_given_back_is_anybodys_and_the_epoch_goes_o
     assert take(first)
     run_out(database_url)
     assert take(second, OTHER_HOME)
-    assert not first.release_engine()
-    assert second.release_engine()
+    assert not first.release_engine_lease()
+    assert second.release_engine_lease()
     assert take(third)
-    tenure = third.engine_tenure()
+    tenure = third.get_engine_lease_holder()
     assert tenure is not None
     assert tenure.epoch == 3
 
@@ -99,20 +99,20 @@ def test_who_takes_over_from_another_home_is_told_and_learns_what_models_were_as
 ) -> None:
     first, same, other = engine(), engine(), engine()
     assert take(first)
-    assert not same.hold_engine(HOME, "", TTL_S, is_new=True).is_taken_over
+    assert not same.hold_engine_lease(HOME, "", TTL_S, is_new=True).is_taken_over
     call = CallRecord(model="llama", outcome="ok", latency_s=0.1, prompt_tokens=100, completion_tokens=20)
     decided = DecisionRecord(action=Action.HOLD, calls=(call, call))
     same.record_decision(uuid4(), strategy_id, decided, None)
     run_out(database_url)
-    seen = other.engine_tenure()
+    seen = other.get_engine_lease_holder()
     assert seen is not None
-    assert other.hold_engine(OTHER_HOME, "", TTL_S, is_new=True, unrenewed=seen.until).is_taken_over
-    assert not other.hold_engine(OTHER_HOME, "", TTL_S, is_new=False).is_taken_over
-    (use,) = other.model_use(60.0)
+    assert other.hold_engine_lease(OTHER_HOME, "", TTL_S, is_new=True, expired_at=seen.until).is_taken_over
+    assert not other.hold_engine_lease(OTHER_HOME, "", TTL_S, is_new=False).is_taken_over
+    (use,) = other.list_model_usage(60.0)
     assert (use.model, use.requests, use.tokens) == ("llama", 2, 240)
     with as_owner(database_url) as sql:
         sql("""update ai_trade_log set decision_json = '{"calls": [1, {"model": "m", "prompt_tokens": "many"}]}'""")
-    (use,) = other.model_use(60.0)
+    (use,) = other.list_model_usage(60.0)
     assert (use.model, use.requests, use.tokens) == ("m", 1, 0)
 
 
@@ -121,10 +121,10 @@ def test_a_lease_that_ran_out_is_not_taken_by_who_has_not_seen_it_stand(engine: 
     assert take(first)
     run_out(database_url)
     assert not take(second, OTHER_HOME, watched=False)
-    seen = second.engine_tenure()
+    seen = second.get_engine_lease_holder()
     assert seen is not None
     assert take(first, is_new=False)
-    assert second.hold_engine(OTHER_HOME, "", TTL_S, is_new=True, unrenewed=seen.until).run == first.engine
+    assert second.hold_engine_lease(OTHER_HOME, "", TTL_S, is_new=True, expired_at=seen.until).run == first.engine
 
 
 def test_a_lease_whose_end_lies_far_ahead_is_taken_once_nobody_renews_it(engine: Engine, database_url: str) -> None:
@@ -132,9 +132,9 @@ def test_a_lease_whose_end_lies_far_ahead_is_taken_once_nobody_renews_it(engine:
     assert take(first)
     with as_owner(database_url) as sql:
         sql("update leases set until = clock_timestamp() + interval '1 day' where name = 'engine'")
-    seen = second.engine_tenure()
+    seen = second.get_engine_lease_holder()
     assert seen is not None
-    assert second.hold_engine(OTHER_HOME, "", TTL_S, is_new=True, unrenewed=seen.until).run == second.engine
+    assert second.hold_engine_lease(OTHER_HOME, "", TTL_S, is_new=True, expired_at=seen.until).run == second.engine
 
 
 def test_the_webhook_server_of_an_engine_executes_only_while_that_one_runs(engine: Engine, database_url: str) -> None:
@@ -161,13 +161,13 @@ def test_what_an_engine_of_an_earlier_epoch_records_claims_or_pauses_is_refused(
         lambda: frozen.claim_signals("frozen", 10, 60.0),
         lambda: frozen.release_signals(""),
         lambda: frozen.pause_strategy(strategy_id, "it was killed"),
-        lambda: frozen.strategy_context(strategy_id),
+        lambda: frozen.get_strategy_context(strategy_id),
     ]
     for attempt in refused:
         with pytest.raises(Superseded, match=f"another engine runs on this database: home {OTHER_HOME}"):
             attempt()
-    assert len(store.decisions()) == 1
-    assert [row.attempts for row in store.signals()] == [0]
+    assert len(store.list_decisions()) == 1
+    assert [row.attempts for row in store.list_signals()] == [0]
     assert store.list_strategies()[0].status == "running"
     assert len(present.claim_signals("present", 10, 60.0)) == 1
 
@@ -190,7 +190,7 @@ def test_who_names_no_engine_may_record_only_while_none_runs(
     assert take(engine())
     with pytest.raises(Superseded):
         record(store, strategy_id)
-    assert store.strategy_context(strategy_id) is not None
+    assert store.get_strategy_context(strategy_id) is not None
     run_out(database_url)
     record(store, strategy_id)
 
@@ -213,4 +213,4 @@ def test_a_record_that_waits_for_its_row_keeps_nobody_from_renewing_the_lease(
         finally:
             sql("commit")
             waiting.join()
-    assert len(only.decisions()) == 1
+    assert len(only.list_decisions()) == 1

@@ -34,8 +34,8 @@ def rules(stop: bool, share: object, adding: str, least: str) -> EntryRules:  # 
 
 def in_force(store: Store, user_id: UUID, strategy_id: UUID) -> EntryRules:
     """What a cycle is given, which is what the risk checks are given."""
-    context = store.strategy_context(strategy_id)
-    seen = store.portfolio(user_id, "aster", strategy_id, is_paper=True).strategy
+    context = store.get_strategy_context(strategy_id)
+    seen = store.get_portfolio(user_id, "aster", strategy_id, is_paper=True).strategy
     assert context is not None
     assert seen is not None
     assert seen.rules == context.strategy.rules
@@ -100,7 +100,7 @@ def test_rules_that_make_no_sense_are_refused_by_name(desk: Desk) -> None:
         "min_stop_loss_percent": 50,
     }
     with pytest.raises(BadConfiguration) as caught:
-        NewStrategy.of({"user_id": desk.user_id, "name": "x", **wrong})
+        NewStrategy.from_input({"user_id": desk.user_id, "name": "x", **wrong})
     assert [name for name in wrong if name not in str(caught.value)] == []
 
 

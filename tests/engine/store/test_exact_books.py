@@ -89,9 +89,9 @@ class Account:
 
 def check(store: Store, account: Account, strategy_id: UUID) -> None:
     """Realised profit, less what the position has cost so far, is the account's cash."""
-    realized = sum((Fraction(t.pnl_usd or 0) for t in store.trades(strategy_id, limit=100)), Fraction(0))
+    realized = sum((Fraction(t.pnl_usd or 0) for t in store.list_trades(strategy_id, limit=100)), Fraction(0))
     bound = Fraction(0)
-    for position in store.open_positions(strategy_id=strategy_id):
+    for position in store.list_open_positions(strategy_id=strategy_id):
         assert position.quantity == account.held
         check_average(position)
         sign = 1 if position.side is Side.LONG else -1
@@ -100,7 +100,7 @@ def check(store: Store, account: Account, strategy_id: UUID) -> None:
         value = sign * (worth - Fraction(position.position_size_usd)) - Fraction(position.fees_usd)
         assert Fraction(position.unrealized_pnl_usd or 0) == value
     assert realized - bound == account.cash
-    overview = next(row for row in store.strategy_overview() if row.id == strategy_id)
+    overview = next(row for row in store.list_strategy_overviews() if row.id == strategy_id)
     assert Fraction(overview.realized_pnl_usd or 0) == realized
 
 
@@ -124,7 +124,7 @@ def test_realised_profit_and_the_cost_of_what_is_held_are_the_cash_to_the_last_d
     check(store, account, strategy_id)
     account.end(case.steps[-1])
 
-    assert store.open_positions(strategy_id=strategy_id) == ()
+    assert store.list_open_positions(strategy_id=strategy_id) == ()
     check(store, account, strategy_id)
 
 
@@ -134,7 +134,7 @@ def test_a_thousandth_closed_a_hundred_times_leaves_no_digit_behind(desk: Desk, 
         desk.fill("close", "0.000000000011", "7")
     desk.fill("close", "0.000000000011", str(3_000_000_000_007 - 140), fee="0.0132")
 
-    trades = store.trades(limit=100)
+    trades = store.list_trades(limit=100)
 
     assert total(trade.pnl_usd or Decimal(0) for trade in trades) == Decimal(
         "0.000000000004"
@@ -174,7 +174,7 @@ def test_what_is_no_number_is_kept_out_of_the_books(desk: Desk, store: Store, fi
     with pytest.raises(SparkyError):
         store.rpc.call("book_fill", request_id="odd", user_id=desk.user_id, fill=fill | {field: value})
 
-    assert store.open_positions() == ()
+    assert store.list_open_positions() == ()
 
 
 def test_a_position_that_is_no_number_spoils_no_ledger_for_good(desk: Desk, store: Store, sql: Sql) -> None:
@@ -183,14 +183,14 @@ def test_a_position_that_is_no_number_spoils_no_ledger_for_good(desk: Desk, stor
     desk.fill("open", "100", "1", strategy_id=strategy.id)
     sql("update positions set unrealized_pnl_usd = 'NaN'")
     desk.fill("open", "100", "1", strategy_id=strategy.id, symbol="ETHUSDT")
-    store.record_equity(0)
+    store.append_equity_points(0)
     sql("delete from positions where symbol = 'BTCUSDT'")
 
-    context = store.strategy_context(strategy.id)
+    context = store.get_strategy_context(strategy.id)
 
     assert context is not None
     assert (context.equity_usd, context.peak_equity_usd) == (Decimal(10_000), Decimal(10_000))
-    assert all(point.equity_usd.is_finite() for point in store.equity_series(strategy.id, is_paper=True))
+    assert all(point.equity_usd.is_finite() for point in store.list_equity_points(strategy.id, is_paper=True))
 
 
 def test_numbers_of_thousands_of_digits_in_a_row_break_no_reading_of_others(
@@ -202,4 +202,4 @@ def test_numbers_of_thousands_of_digits_in_a_row_break_no_reading_of_others(
     rows = PostgresRpc(database_url).call("open_positions")
 
     assert rows[0]["stop_loss_percent"] == Decimal(10) ** 5000
-    assert [each.symbol for each in store.held_positions()] == ["BTCUSDT"]
+    assert [each.symbol for each in store.list_held_positions()] == ["BTCUSDT"]

@@ -120,7 +120,7 @@ def _cents(value: Fraction) -> Decimal:
 
 def _check(store: Store, model: Model, strategies: list[UUID]) -> None:
     for book, strategy_id in enumerate(strategies):
-        positions = {(row.symbol, row.is_paper): row for row in store.open_positions(strategy_id=strategy_id)}
+        positions = {(row.symbol, row.is_paper): row for row in store.list_open_positions(strategy_id=strategy_id)}
         expected = {(symbol, paper): held for (b, symbol, paper), held in model.held.items() if b == book}
         assert positions.keys() == expected.keys()
         for key, held in expected.items():
@@ -128,13 +128,13 @@ def _check(store: Store, model: Model, strategies: list[UUID]) -> None:
             assert (row.side, Fraction(row.quantity)) == (held.side, held.quantity)
             assert abs(Fraction(row.position_size_usd) - held.cost) < Fraction(1, 1000)
             assert abs(Fraction(row.fees_usd) - held.fees) < Fraction(1, 1000)
-        trades = store.trades(strategy_id, limit=1000)
+        trades = store.list_trades(strategy_id, limit=1000)
         for is_paper in (True, False):
             booked = sum((t.pnl_usd or Decimal(0) for t in trades if t.is_paper is is_paper), Decimal(0))
             exact = model.cash.get((book, is_paper), Fraction(0))
             assert abs(Fraction(booked) - exact) < Fraction(1, 100_000)
             assert abs(booked.quantize(CENT) - _cents(exact)) <= (CENT if _is_near_tie(exact) else 0)
-        paper = next(row for row in store.strategy_overview() if row.id == strategy_id)
+        paper = next(row for row in store.list_strategy_overviews() if row.id == strategy_id)
         assert paper.realized_pnl_usd == sum((t.pnl_usd or Decimal(0) for t in trades if t.is_paper), Decimal(0))
 
 

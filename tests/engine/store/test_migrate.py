@@ -17,7 +17,7 @@ from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
 from engine.store.cycles import DecisionRecord, NewSignal
-from engine.store.schema.migrate import migrate, read_migrations, status
+from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.webhook_rows import BookedFill, Fill
@@ -51,13 +51,13 @@ def test_names_are_those_of_the_supabase_cli() -> None:
 
 def test_migrating_again_applies_nothing(empty_database_url: str) -> None:
     everything = tuple(migration.name for migration in read_migrations())
-    assert status(empty_database_url).pending == everything
+    assert get_migration_status(empty_database_url).pending == everything
 
     assert migrate(empty_database_url) == everything
 
     assert migrate(empty_database_url) == ()
-    assert status(empty_database_url).applied == everything
-    assert status(empty_database_url).pending == ()
+    assert get_migration_status(empty_database_url).applied == everything
+    assert get_migration_status(empty_database_url).pending == ()
 
 
 def test_many_who_migrate_at_once_apply_each_migration_once(empty_database_url: str) -> None:
@@ -94,7 +94,7 @@ def test_an_edited_migration_is_named_and_nothing_is_applied(empty_database_url:
         migrate(empty_database_url, folder)
 
     assert "newer" not in _tables(empty_database_url)
-    assert status(empty_database_url, folder).edited == (edited,)
+    assert get_migration_status(empty_database_url, folder).edited == (edited,)
 
 
 def test_a_migration_that_fails_is_rolled_back_and_the_ones_before_it_stay(
@@ -108,7 +108,7 @@ def test_a_migration_that_fails_is_rolled_back_and_the_ones_before_it_stay(
 
     assert "good" in _tables(empty_database_url)
     assert "half" not in _tables(empty_database_url)
-    assert status(empty_database_url, folder).pending == ("20990101000001_bad.sql",)
+    assert get_migration_status(empty_database_url, folder).pending == ("20990101000001_bad.sql",)
 
 
 def test_a_database_that_is_down_is_said_in_one_sentence(tmp_path: Path) -> None:
@@ -137,19 +137,19 @@ def test_the_original_rows_are_understood(empty_database_url: str) -> None:
     migrate(empty_database_url)
 
     with Store(PostgresRpc(empty_database_url, keep=True)) as store:
-        (position,) = store.open_positions()
+        (position,) = store.list_open_positions()
         assert (position.side, position.is_paper, position.quantity) == (Side.LONG, False, Decimal("0.01"))
-        context = store.strategy_context(OLD_STRATEGY)
+        context = store.get_strategy_context(OLD_STRATEGY)
         assert context is not None
         assert context.equity_usd == Decimal("10100.25")
-        assert store.webhook_secrets(OLD_USER)[0].get_secret_value() == "old-secret"
-        assert store.unfinished_requests() == ()
-        settings = store.portfolio(OLD_USER, "aster", None, is_paper=False).settings
+        assert store.list_webhook_secrets(OLD_USER)[0].get_secret_value() == "old-secret"
+        assert store.list_unfinished_requests() == ()
+        settings = store.get_portfolio(OLD_USER, "aster", None, is_paper=False).settings
         assert settings is not None
         assert settings.max_position_size_usd == Decimal(600)
 
         assert _close(store).pnl_usd == Decimal("9.9")
-        context = store.strategy_context(OLD_STRATEGY)
+        context = store.get_strategy_context(OLD_STRATEGY)
         assert context is not None
         assert context.equity_usd == Decimal("10110.15")
 
@@ -164,18 +164,18 @@ def test_an_exchange_of_the_original_is_the_same_in_any_spelling(empty_database_
         connection.execute("update ai_strategies set exchange = 'Aster'")
 
     with Store(PostgresRpc(empty_database_url, keep=True)) as store:
-        (position,) = store.open_positions(exchange="aster")
+        (position,) = store.list_open_positions(exchange="aster")
         assert position.exchange == "aster"
-        assert [account.exchange for account in store.live_accounts()] == ["aster"]
+        assert [account.exchange for account in store.list_live_accounts()] == ["aster"]
         assert store.mark_positions("aster", "BTCUSDT", Decimal(20000)) == 1
         assert store.report_reconciliation(OLD_USER, "aster", {"BTCUSDT": Decimal("0.01")}) == ()
-        portfolio = store.portfolio(OLD_USER, "aster", OLD_STRATEGY, is_paper=False)
+        portfolio = store.get_portfolio(OLD_USER, "aster", OLD_STRATEGY, is_paper=False)
         assert portfolio.realized_pnl_today_usd == Decimal("100.25")
         assert (portfolio.open_position_count, len(portfolio.open_positions)) == (1, 1)
         assert portfolio.strategy is not None
         assert portfolio.strategy.exchange == "aster"
         _close(store)
-        assert store.open_positions() == ()
+        assert store.list_open_positions() == ()
 
 
 def test_an_original_row_without_a_drawdown_limit_enters_nothing(empty_database_url: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from engine.domain.decision import Action
 from engine.domain.signal import SignalOutcome
 from engine.platform.errors import BadConfiguration
-from engine.store.cycles import Settlement
+from engine.store.cycles import DeliveryOutcome
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.sql import Sql
@@ -30,8 +30,8 @@ def _settle(
     reason: str | None = None,
     retry_in_s: float | None = None,
 ) -> bool:
-    told = Settlement(signal_id=signal_id, outcome=outcome, status=status, reason=reason, retry_in_s=retry_in_s)
-    return store.settle_signals(owner, [told]) == {signal_id}
+    told = DeliveryOutcome(signal_id=signal_id, outcome=outcome, status=status, reason=reason, retry_in_s=retry_in_s)
+    return store.record_delivery_outcomes(owner, [told]) == {signal_id}
 
 
 def test_only_the_oldest_open_signal_of_a_lane_is_claimed(desk: Desk, store: Store) -> None:
@@ -46,7 +46,7 @@ def test_only_the_oldest_open_signal_of_a_lane_is_claimed(desk: Desk, store: Sto
 
     assert _settle(store, first, "a", SignalOutcome.DELIVERED, 200)
     assert _claim(store) == [second]
-    assert store.outbox_pending() == 3
+    assert store.count_pending_signals() == 3
 
 
 def test_a_signal_waiting_for_its_retry_holds_its_lane(desk: Desk, store: Store, sql: Sql) -> None:
@@ -106,7 +106,7 @@ def test_a_lease_that_ran_out_is_claimed_by_another_and_the_first_settles_nothin
     assert not _settle(store, signal_id, "slow", SignalOutcome.DELIVERED, 200)
     assert _settle(store, signal_id, "quick", SignalOutcome.DELIVERED, 200)
     assert not _settle(store, signal_id, "quick", SignalOutcome.DEAD, 500)
-    assert [row.status for row in store.signals()] == ["delivered"]
+    assert [row.status for row in store.list_signals()] == ["delivered"]
 
 
 @pytest.mark.parametrize("outcome", [SignalOutcome.DELIVERED, SignalOutcome.REFUSED, SignalOutcome.DEAD])
@@ -116,10 +116,10 @@ def test_an_end_is_kept_with_its_attempt(desk: Desk, store: Store, sql: Sql, out
 
     assert _settle(store, signal_id, "a", outcome, 429, "too many")
 
-    (row,) = store.signals(status=outcome.value)
+    (row,) = store.list_signals(status=outcome.value)
     assert (row.last_status, row.last_reason, row.attempts) == (429, "too many", 1)
     assert row.settled_at is not None
-    assert store.outbox_pending() == 0
+    assert store.count_pending_signals() == 0
     assert _claim(store) == []
     assert sql("select attempt, owner, outcome, status, reason, started_at <= ended_at from signal_attempts") == [
         (1, "a", outcome.value, 429, "too many", True)
@@ -132,7 +132,7 @@ def test_a_retry_beyond_the_signals_end_is_its_end(desk: Desk, store: Store, sql
 
     assert _settle(store, signal_id, "a", SignalOutcome.RETRY, 503, "down", 61)
 
-    assert [row.status for row in store.signals()] == ["expired"]
+    assert [row.status for row in store.list_signals()] == ["expired"]
     assert sql("select outcome, status from signal_attempts") == [("expired", 503)]
 
 
@@ -144,7 +144,7 @@ def test_an_overdue_signal_expires_and_frees_its_lane(desk: Desk, store: Store, 
 
     assert _claim(store) == [fresh]
 
-    assert [row.id for row in store.signals(status="expired")] == [late]
+    assert [row.id for row in store.list_signals(status="expired")] == [late]
     assert sql("select attempt, outcome, reason from signal_attempts") == [
         (0, "expired", "expired before it was delivered")
     ]

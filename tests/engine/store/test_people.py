@@ -15,19 +15,19 @@ from .conftest import Desk
 
 
 def test_a_new_strategy_is_paused_paper_and_complete(desk: Desk, store: Store) -> None:
-    created = store.create_strategy(NewStrategy.of({"user_id": desk.user_id, "name": "mine"}))
+    created = store.create_strategy(NewStrategy.from_input({"user_id": desk.user_id, "name": "mine"}))
 
     assert (created.status, created.is_paper_trading, created.exchange) == ("paused", True, "aster")
     assert store.get_strategy(created.id) == created
     assert store.get_strategy("mine") == created
     assert store.list_strategies() == (created,)
-    context = store.strategy_context(created.id)
+    context = store.get_strategy_context(created.id)
     assert context is not None
     assert context.strategy.target_assets == ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 
 def test_every_field_given_is_kept(desk: Desk, store: Store) -> None:
-    new = NewStrategy.of(
+    new = NewStrategy.from_input(
         {
             "user_id": desk.user_id,
             "name": "mine",
@@ -63,7 +63,7 @@ def test_every_field_given_is_kept(desk: Desk, store: Store) -> None:
 
 def test_every_unknown_or_wrong_field_is_named_in_one_sentence() -> None:
     with pytest.raises(BadConfiguration) as caught:
-        NewStrategy.of({"user_id": str(uuid4()), "name": "x", "leverage": 3, "cadence_seconds": 0})
+        NewStrategy.from_input({"user_id": str(uuid4()), "name": "x", "leverage": 3, "cadence_seconds": 0})
 
     sentence = str(caught.value)
     assert "leverage: no such field" in sentence
@@ -81,13 +81,13 @@ def test_a_name_is_used_once_until_its_strategy_is_terminated(desk: Desk, store:
     second = desk.strategy("mine")
     assert store.get_strategy("mine") == second
     assert [row.id for row in store.list_strategies()] == [first.id, second.id]
-    assert [row.id for row in store.strategy_overview()] == [second.id]
+    assert [row.id for row in store.list_strategy_overviews()] == [second.id]
 
 
 def test_a_name_that_two_users_use_needs_the_id(desk: Desk, store: Store) -> None:
     desk.strategy("mine")
     other = store.ensure_user("other@example.org")
-    store.create_strategy(NewStrategy.of({"user_id": other, "name": "mine"}))
+    store.create_strategy(NewStrategy.from_input({"user_id": other, "name": "mine"}))
 
     with pytest.raises(BadConfiguration, match="several strategies are called mine"):
         store.get_strategy("mine")
@@ -96,7 +96,7 @@ def test_a_name_that_two_users_use_needs_the_id(desk: Desk, store: Store) -> Non
 
 def test_a_strategy_of_nobody_is_refused(store: Store) -> None:
     with pytest.raises(BadConfiguration, match="foreign key"):
-        store.create_strategy(NewStrategy.of({"user_id": uuid4(), "name": "x"}))
+        store.create_strategy(NewStrategy.from_input({"user_id": uuid4(), "name": "x"}))
 
 
 def test_only_a_running_strategy_is_paused_and_the_reason_ends_with_the_pause(desk: Desk, store: Store) -> None:
@@ -113,22 +113,22 @@ def test_only_a_running_strategy_is_paused_and_the_reason_ends_with_the_pause(de
         "Traceback ...",
     )
     assert paused.paused_at is not None
-    assert store.running_strategies() == ()
+    assert store.list_running_strategies() == ()
     running = store.set_strategy_status(strategy.id, StrategyStatus.RUNNING)
     assert (running.status, running.paused_reason, running.paused_at) == ("running", None, None)
 
 
 def test_a_change_made_by_sql_changes_the_revision(desk: Desk, store: Store, sql: Sql) -> None:
     strategy = desk.strategy()
-    (before,) = store.running_strategies()
+    (before,) = store.list_running_strategies()
 
     sql("update ai_strategies set cadence_seconds = 10")
-    (after,) = store.running_strategies()
+    (after,) = store.list_running_strategies()
     sql("update ai_strategies set cadence_seconds = 10")
 
     assert after.revision > before.revision
     assert after.cadence_seconds == 10
-    assert store.running_strategies() == (after,)
+    assert store.list_running_strategies() == (after,)
     sql("update ai_strategies set status = 'paused'")
     paused = store.get_strategy(strategy.id)
     assert paused is not None
@@ -143,7 +143,7 @@ def test_a_terminated_strategy_stays_so_and_keeps_its_records(desk: Desk, store:
 
     with pytest.raises(BadConfiguration, match="terminated for good"):
         store.set_strategy_status(strategy.id, StrategyStatus.RUNNING)
-    assert len(store.decisions(strategy.id)) == 1
+    assert len(store.list_decisions(strategy.id)) == 1
     with pytest.raises(BadConfiguration, match="there is no strategy"):
         store.set_strategy_status(uuid4(), StrategyStatus.RUNNING)
 
@@ -152,12 +152,12 @@ def test_lists_are_newest_first_narrowed_and_limited(desk: Desk, store: Store) -
     one, two = desk.strategy("one"), desk.strategy("two")
     decided = [desk.decide(strategy.id, Action.LONG).decision_id for strategy in (one, two, one)]
 
-    assert [row.id for row in store.decisions()] == decided[::-1]
-    assert [row.id for row in store.decisions(one.id)] == [decided[2], decided[0]]
-    assert [row.id for row in store.decisions(limit=1)] == [decided[2]]
-    assert {row.strategy_name for row in store.signals(two.id)} == {"two"}
-    assert store.signals(status="dead") == ()
-    assert store.decision_story(uuid4()) is None
+    assert [row.id for row in store.list_decisions()] == decided[::-1]
+    assert [row.id for row in store.list_decisions(one.id)] == [decided[2], decided[0]]
+    assert [row.id for row in store.list_decisions(limit=1)] == [decided[2]]
+    assert {row.strategy_name for row in store.list_signals(two.id)} == {"two"}
+    assert store.list_signals(status="dead") == ()
+    assert store.get_decision_trace(uuid4()) is None
 
 
 def test_an_overview_shows_each_strategy_at_a_glance(desk: Desk, store: Store) -> None:
@@ -165,7 +165,7 @@ def test_an_overview_shows_each_strategy_at_a_glance(desk: Desk, store: Store) -
     desk.decide(busy.id, Action.LONG, "ETHUSDT")
     desk.fill("open", "100", "1", fee="0.5", strategy_id=busy.id, symbol="ETHUSDT")
 
-    rows = {row.id: row for row in store.strategy_overview()}
+    rows = {row.id: row for row in store.list_strategy_overviews()}
 
     assert rows[quiet.id].last_decision is None
     last = rows[busy.id].last_decision
@@ -179,7 +179,7 @@ def test_an_overview_shows_each_strategy_at_a_glance(desk: Desk, store: Store) -
 
 
 def test_health_names_version_and_migrations(store: Store) -> None:
-    health = store.health()
+    health = store.get_database_health()
 
     assert int(health.version.split(".")[0]) >= 14
     assert health.migrations[0].endswith("auth_compatibility.sql")

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from engine.platform.errors import BadConfiguration, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store, open_store
-from engine.store.transport.postgres import KEPT_CONNECTIONS, PostgresRpc
+from engine.store.transport.postgres import POOL_SIZE, PostgresRpc
 from tests.support.ports import free_port
 from tests.support.sql import Sql
 
@@ -115,7 +115,7 @@ def test_a_kept_connection_that_the_server_ended_meanwhile_is_replaced(database_
 
 def test_without_keep_no_connection_remains(database_url: str, sql: Sql) -> None:
     with Store(PostgresRpc(database_url)) as store:
-        store.outbox_pending()
+        store.count_pending_signals()
         others = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         for (pid,) in sql(others):
             sql("select pg_terminate_backend(%s, 10000)", pid)  # the backend may be on its way out; wait for it
@@ -124,10 +124,10 @@ def test_without_keep_no_connection_remains(database_url: str, sql: Sql) -> None
 
 def test_connections_leave_nothing_behind_in_this_process(database_url: str) -> None:
     with Store(PostgresRpc(database_url)) as store:
-        store.outbox_pending()
+        store.count_pending_signals()
         before = classes()
         for _ in range(3):
-            store.outbox_pending()
+            store.count_pending_signals()
         assert classes() == before
 
 
@@ -146,14 +146,14 @@ def test_threads_share_a_bounded_number_of_connections(database_url: str) -> Non
     with ThreadPoolExecutor(24) as pool:
         pids = set(pool.map(lambda _: rpc.call("pid"), range(200)))
 
-    assert 1 <= len(pids) <= KEPT_CONNECTIONS
+    assert 1 <= len(pids) <= POOL_SIZE
     rpc.close()
 
 
 def test_when_all_connections_are_busy_a_caller_gives_up(database_url: str) -> None:
     rpc = PostgresRpc(database_url, timeout_s=0.5, keep=True)
-    for _ in range(KEPT_CONNECTIONS):
-        rpc._free.acquire()
+    for _ in range(POOL_SIZE):
+        rpc._slots.acquire()
 
     with pytest.raises(UpstreamUnavailable, match="busy"):
         rpc.call("pid")
@@ -186,9 +186,9 @@ def test_a_malformed_address_is_bad_configuration_and_never_shown(address: str, 
 
 def test_a_missing_database_or_role_is_bad_configuration(postgres_home: Path) -> None:
     with pytest.raises(BadConfiguration, match='database "nowhere" does not exist'):
-        PostgresRpc(dsn(postgres_home, "nowhere")).call("pid")
+        PostgresRpc(build_dsn(postgres_home, "nowhere")).call("pid")
     with pytest.raises(BadConfiguration, match='role "nobody" does not exist'):
-        PostgresRpc(dsn(postgres_home, "migrated").replace("postgres@", "nobody@")).call("pid")
+        PostgresRpc(build_dsn(postgres_home, "migrated").replace("postgres@", "nobody@")).call("pid")
 
 
 def test_a_refused_connection_is_unavailability() -> None:
@@ -198,6 +198,6 @@ def test_a_refused_connection_is_unavailability() -> None:
 
 def test_a_store_opens_on_the_named_database(database_url: str) -> None:
     with open_store(Settings(database_url=SecretStr(database_url)), keep=False) as store:
-        assert store.outbox_pending() == 0
+        assert store.count_pending_signals() == 0
     with pytest.raises(BadConfiguration, match="DATABASE_URL"):
         open_store(Settings(), keep=False)

@@ -67,7 +67,7 @@ def test_a_profit_is_not_counted_twice_while_it_is_being_realised(
         slow.commit()
         assert marked.result(60) == 1
 
-    context = store.strategy_context(strategy.id)
+    context = store.get_strategy_context(strategy.id)
 
     assert context is not None
     assert (context.equity_usd, context.peak_equity_usd) == (Decimal(1110), Decimal(1110))
@@ -80,7 +80,7 @@ def test_who_takes_the_lease_over_finds_what_was_being_submitted(
     def take_over() -> list[str]:
         store.release_lease("webhook", "first")
         assert store.hold_lease("webhook", "second", 60)
-        return [row.status for row in store.unfinished_requests()]
+        return [row.status for row in store.list_unfinished_requests()]
 
     assert store.hold_lease("webhook", "first", 600)
     desk.begin("r1")
@@ -90,4 +90,4 @@ def test_who_takes_the_lease_over_finds_what_was_being_submitted(
         slow.commit()
         assert found.result(60) == ["submitted"]
 
-    assert not store.submit_request("first", "r1", desk.user_id)
+    assert not store.mark_request_submitted("first", "r1", desk.user_id)

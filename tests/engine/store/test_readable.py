@@ -17,11 +17,13 @@ def found(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_can_be_read_says_nothing_of_faults() -> None:
-    assert Portfolio.of(found()).unreadable is None
+    assert Portfolio.from_row(found()).unreadable is None
 
 
 def test_a_limit_that_cannot_be_read_is_named_and_leaves_the_others() -> None:
-    seen = Portfolio.of(found(settings={"kill_switch": True, "allow_weekends": None, "max_daily_loss_usd": "NaN"}))
+    seen = Portfolio.from_row(
+        found(settings={"kill_switch": True, "allow_weekends": None, "max_daily_loss_usd": "NaN"})
+    )
     assert seen.settings is not None
     assert (seen.settings.kill_switch, seen.settings.allow_weekends, seen.settings.max_daily_loss_usd) == (
         True,
@@ -36,7 +38,7 @@ def test_a_limit_that_cannot_be_read_is_named_and_leaves_the_others() -> None:
 @pytest.mark.parametrize("value", [None, "NaN", "much"])
 def test_a_strategy_of_which_a_limit_cannot_be_read_may_do_nothing(field: str, value: object) -> None:
     whole = found()
-    seen = Portfolio.of(whole | {"strategy": whole["strategy"] | {field: value}})
+    seen = Portfolio.from_row(whole | {"strategy": whole["strategy"] | {field: value}})
     assert f"strategy.{field}" in (seen.unreadable or "")
     assert seen.strategy is not None
     assert seen.strategy.leverage_max == (1 if field == "leverage_max" else 10)
@@ -45,7 +47,7 @@ def test_a_strategy_of_which_a_limit_cannot_be_read_may_do_nothing(field: str, v
 def test_a_position_or_a_figure_that_cannot_be_read_leaves_the_others() -> None:
     whole = found()
     broken = [whole["open_positions"][0] | {"side": "UP"}, whole["open_positions"][1]]
-    seen = Portfolio.of(whole | {"open_positions": broken, "trades_this_week": "many"})
+    seen = Portfolio.from_row(whole | {"open_positions": broken, "trades_this_week": "many"})
     assert [held.symbol for held in seen.open_positions] == ["ETHUSDT"]
     assert seen.trades_this_week is None
     assert "open_positions.0.side" in (seen.unreadable or "")
@@ -54,10 +56,10 @@ def test_a_position_or_a_figure_that_cannot_be_read_leaves_the_others() -> None:
 def test_a_figure_that_an_older_schema_does_not_give_is_unreadable() -> None:
     whole = found()
     del whole["consecutive_failures"]
-    assert "consecutive_failures" in (Portfolio.of(whole).unreadable or "")
+    assert "consecutive_failures" in (Portfolio.from_row(whole).unreadable or "")
 
 
 @pytest.mark.parametrize("changes", [{"now": None}, {"open_position_count": "some"}, {"strategy": "one"}])
 def test_what_cannot_be_spared_makes_all_of_it_unreadable(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Portfolio.of(found(**changes))
+        Portfolio.from_row(found(**changes))

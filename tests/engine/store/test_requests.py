@@ -80,7 +80,7 @@ def test_requests_of_a_dead_executor_are_found(desk: Desk, store: Store) -> None
     desk.begin("r2")
     store.finish_request("r2", desk.user_id, "skipped", 200, {})
 
-    (unfinished,) = store.unfinished_requests()
+    (unfinished,) = store.list_unfinished_requests()
 
     assert (unfinished.request_id, unfinished.strategy_id, unfinished.status) == ("r1", strategy.id, "received")
     assert unfinished.payload == {"size": 1}
@@ -88,17 +88,17 @@ def test_requests_of_a_dead_executor_are_found(desk: Desk, store: Store) -> None
 
 def test_a_webhook_secret_names_its_user_unless_two_have_it(desk: Desk, store: Store) -> None:
     digest = hashlib.sha256(b"whsec_one").hexdigest()
-    assert store.webhook_users(digest) is None
-    assert store.webhook_secret(desk.user_id) is None
+    assert store.find_user_by_secret_digest(digest) is None
+    assert store.get_webhook_secret(desk.user_id) is None
 
     store.set_webhook_secret(desk.user_id, SecretStr("whsec_old"))
     store.set_webhook_secret(desk.user_id, SecretStr("whsec_one"))
 
-    assert store.webhook_users(digest) == desk.user_id
-    assert store.webhook_secret(desk.user_id) == SecretStr("whsec_one")
-    assert store.webhook_secrets(desk.user_id) == (SecretStr("whsec_one"),)
+    assert store.find_user_by_secret_digest(digest) == desk.user_id
+    assert store.get_webhook_secret(desk.user_id) == SecretStr("whsec_one")
+    assert store.list_webhook_secrets(desk.user_id) == (SecretStr("whsec_one"),)
     store.set_webhook_secret(store.ensure_user("other@example.org"), SecretStr("whsec_one"))
-    assert store.webhook_users(digest) is None
+    assert store.find_user_by_secret_digest(digest) is None
 
 
 def test_venue_credentials_are_secret_and_the_users_own(desk: Desk, store: Store, sql: Sql) -> None:
@@ -109,14 +109,14 @@ def test_venue_credentials_are_secret_and_the_users_own(desk: Desk, store: Store
         desk.user_id,
     )
 
-    found = store.venue_credentials(desk.user_id, "ASTER")
+    found = store.get_venue_credentials(desk.user_id, "ASTER")
 
     assert found is not None
     assert found.environment == "production"
     assert found.private_key == SecretStr("0xabc")
     assert found.api_key is None
     assert "0xabc" not in repr(found)
-    assert store.venue_credentials(uuid4(), "aster") is None
+    assert store.get_venue_credentials(uuid4(), "aster") is None
 
 
 @pytest.mark.usefixtures("one_day")
@@ -136,7 +136,7 @@ def test_a_portfolio_shows_what_risk_needs(desk: Desk, store: Store, sql: Sql) -
     desk.fill("open", "50", "1", symbol="ETHUSDT")
     desk.fill("open", "50", "1", symbol="ETHUSDT", is_paper=False)
 
-    seen = store.portfolio(desk.user_id, "aster", strategy.id, is_paper=True)
+    seen = store.get_portfolio(desk.user_id, "aster", strategy.id, is_paper=True)
 
     assert seen.settings is not None
     assert (seen.settings.kill_switch, seen.settings.max_daily_loss_usd) == (True, Decimal(50))
@@ -144,7 +144,7 @@ def test_a_portfolio_shows_what_risk_needs(desk: Desk, store: Store, sql: Sql) -
     assert (seen.realized_pnl_today_usd, seen.realized_pnl_week_usd) == (Decimal(5), Decimal(5))
     assert seen.trades_this_week == 2
     assert (seen.open_position_count, seen.open_positions) == (1, ())  # the book's, and the strategy's own
-    (held,) = store.portfolio(desk.user_id, "aster", None, is_paper=True).open_positions
+    (held,) = store.get_portfolio(desk.user_id, "aster", None, is_paper=True).open_positions
     assert (held.symbol, held.is_paper) == ("ETHUSDT", True)
     assert seen.strategy is not None
     assert (seen.strategy.leverage_max, seen.strategy.max_position_usd) == (3, Decimal(500))
@@ -155,9 +155,9 @@ def test_a_portfolio_knows_only_the_users_own_strategy(desk: Desk, store: Store)
     strategy = desk.strategy()
     other = store.ensure_user("other@example.org")
 
-    assert store.portfolio(other, "aster", strategy.id, is_paper=True).strategy is None
-    assert store.portfolio(desk.user_id, "aster", None, is_paper=True).strategy is None
-    assert store.portfolio(desk.user_id, "aster", None, is_paper=True).settings is None
+    assert store.get_portfolio(other, "aster", strategy.id, is_paper=True).strategy is None
+    assert store.get_portfolio(desk.user_id, "aster", None, is_paper=True).strategy is None
+    assert store.get_portfolio(desk.user_id, "aster", None, is_paper=True).settings is None
 
 
 def test_a_limit_that_cannot_be_understood_is_named_and_the_rest_is_known(desk: Desk, store: Store, sql: Sql) -> None:
@@ -168,7 +168,7 @@ def test_a_limit_that_cannot_be_understood_is_named_and_the_rest_is_known(desk: 
 
     desk.fill("open", "50", "1")
 
-    seen = store.portfolio(desk.user_id, "aster", None, is_paper=True)
+    seen = store.get_portfolio(desk.user_id, "aster", None, is_paper=True)
 
     assert "settings.max_daily_loss_usd" in (seen.unreadable or "")
     assert seen.settings is not None
@@ -185,7 +185,7 @@ def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
     )
 
     def failures() -> int | None:
-        return store.portfolio(desk.user_id, "aster", None, is_paper=True).consecutive_failures
+        return store.get_portfolio(desk.user_id, "aster", None, is_paper=True).consecutive_failures
 
     for _ in range(2):
         desk.begin("r1")
@@ -214,7 +214,7 @@ def test_exits_of_the_servers_own_and_the_other_book_neither_count_nor_end_a_row
     )
 
     def failures() -> tuple[int | None, int | None]:
-        books = (store.portfolio(desk.user_id, "aster", None, is_paper=is_paper) for is_paper in (True, False))
+        books = (store.get_portfolio(desk.user_id, "aster", None, is_paper=is_paper) for is_paper in (True, False))
         paper, live = (book.consecutive_failures for book in books)
         return paper, live
 
@@ -258,7 +258,7 @@ def test_of_several_rows_about_one_exchange_the_strictest_counts(desk: Desk, sto
     )
     sql(f"{rows} values (%s, 'aster', false, 0, 20), (%s, 'Aster', true, 50, 30)", desk.user_id, desk.user_id)
 
-    settings = store.portfolio(desk.user_id, "aster", None, is_paper=True).settings
+    settings = store.get_portfolio(desk.user_id, "aster", None, is_paper=True).settings
 
     assert settings is not None
     assert (settings.kill_switch, settings.max_daily_loss_usd, settings.max_trades_per_week) == (True, Decimal(50), 20)

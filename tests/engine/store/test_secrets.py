@@ -38,12 +38,12 @@ def test_what_is_stored_is_sealed_and_what_is_read_is_open(store: Store, user: U
     store.put_credentials(user, "aster", KEYS)
     store.set_webhook_secret(user, WEBHOOK_SECRET)
 
-    found = store.venue_credentials(user, "Aster")
+    found = store.get_venue_credentials(user, "Aster")
     assert found is not None
     assert (found.api_key, found.api_secret, found.private_key) == tuple(list(KEYS.values())[:3])
     assert (found.passphrase, found.user_address) == (None, "0xfeed")
-    assert store.webhook_secret(user) == WEBHOOK_SECRET
-    assert store.webhook_secrets(user) == (WEBHOOK_SECRET,)
+    assert store.get_webhook_secret(user) == WEBHOOK_SECRET
+    assert store.list_webhook_secrets(user) == (WEBHOOK_SECRET,)
     for secret in (*list(KEYS.values())[:3], WEBHOOK_SECRET):
         assert secret.get_secret_value() not in everything(sql)
 
@@ -51,13 +51,13 @@ def test_what_is_stored_is_sealed_and_what_is_read_is_open(store: Store, user: U
 def test_a_webhook_secret_is_found_by_its_digest_however_often_it_is_sealed(store: Store, user: UUID) -> None:
     store.set_webhook_secret(user, WEBHOOK_SECRET)
     digest = hashlib.sha256(WEBHOOK_SECRET.get_secret_value().encode()).hexdigest()
-    assert store.webhook_users(digest) == user
+    assert store.find_user_by_secret_digest(digest) == user
 
     other_keys(store, f"{OTHER_KEY.get_secret_value()},{ENCRYPTION_KEY.get_secret_value()}").reseal()
 
-    assert store.webhook_users(digest) == user
+    assert store.find_user_by_secret_digest(digest) == user
     store.set_webhook_secret(user, SecretStr("another-secret-of-the-same-user"))
-    assert store.webhook_users(digest) is None
+    assert store.find_user_by_secret_digest(digest) is None
 
 
 def test_what_is_not_named_stays(store: Store, user: UUID) -> None:
@@ -65,7 +65,7 @@ def test_what_is_not_named_stays(store: Store, user: UUID) -> None:
 
     store.put_credentials(user, "ASTER", {"api_key": SecretStr("newer"), "passphrase": SecretStr("open sesame")})
 
-    found = store.venue_credentials(user, "aster")
+    found = store.get_venue_credentials(user, "aster")
     assert found is not None
     assert (found.api_key, found.api_secret) == (SecretStr("newer"), KEYS["api_secret"])
     assert (found.passphrase, found.private_key) == (SecretStr("open sesame"), KEYS["private_key"])
@@ -89,18 +89,18 @@ def test_rows_in_the_clear_are_read_and_sealed_by_the_first_reading(store: Store
         user,
     )
     sql("insert into bot_credentials (user_id, exchange, webhook_secret) values (%s, 'webhook', 'old-webhook')", user)
-    assert other_keys(store, None).webhook_secret(user) == SecretStr("old-webhook")
+    assert other_keys(store, None).get_webhook_secret(user) == SecretStr("old-webhook")
     assert "old-webhook" in everything(sql)
 
-    found = store.venue_credentials(user, "aster")
+    found = store.get_venue_credentials(user, "aster")
 
     assert found is not None
     assert (found.api_key, found.private_key) == (SecretStr("old-key"), SecretStr("old-private"))
     for old in ("old-key", "old-secret", "old-private", "old-webhook"):
         assert old not in everything(sql)
     assert "v3" in everything(sql)
-    assert store.webhook_secrets(user) == (SecretStr("old-webhook"),)
-    assert store.webhook_users(hashlib.sha256(b"old-webhook").hexdigest()) == user
+    assert store.list_webhook_secrets(user) == (SecretStr("old-webhook"),)
+    assert store.find_user_by_secret_digest(hashlib.sha256(b"old-webhook").hexdigest()) == user
 
 
 def test_rotation_seals_everything_with_the_first_key_and_the_order_of_secrets_stays(
@@ -109,7 +109,7 @@ def test_rotation_seals_everything_with_the_first_key_and_the_order_of_secrets_s
     store.put_credentials(user, "aster", KEYS)
     store.put_credentials(user, "webhook", {"webhook_secret": SecretStr("first")}, "testnet")
     store.put_credentials(user, "webhook", {"webhook_secret": SecretStr("second")})
-    before = store.webhook_secrets(user)
+    before = store.list_webhook_secrets(user)
     rotating = other_keys(store, f"{OTHER_KEY.get_secret_value()},{ENCRYPTION_KEY.get_secret_value()}")
 
     done = rotating.reseal()
@@ -117,10 +117,10 @@ def test_rotation_seals_everything_with_the_first_key_and_the_order_of_secrets_s
     assert (done.current, done.sealed, done.unreadable, done.changed) == (0, 5, 0, 0)
     assert rotating.reseal().current == 5
     renewed = other_keys(store, OTHER_KEY.get_secret_value())
-    assert renewed.webhook_secrets(user) == before == (SecretStr("second"), SecretStr("first"))
-    assert renewed.venue_credentials(user, "aster") is not None
+    assert renewed.list_webhook_secrets(user) == before == (SecretStr("second"), SecretStr("first"))
+    assert renewed.get_venue_credentials(user, "aster") is not None
     with pytest.raises(SealedElsewhere):
-        store.webhook_secret(user)
+        store.get_webhook_secret(user)
 
 
 def test_what_does_not_open_is_counted_and_left(store: Store, user: UUID, sql: Sql) -> None:
@@ -153,7 +153,7 @@ def test_a_sealed_value_moved_to_another_person_does_not_open(store: Store, user
     )
 
     with pytest.raises(CredentialsRefused, match="another place"):
-        store.venue_credentials(thief, "aster")
+        store.get_venue_credentials(thief, "aster")
 
 
 def test_a_listing_tells_no_secret(store: Store, user: UUID, sql: Sql) -> None:
@@ -166,7 +166,7 @@ def test_a_listing_tells_no_secret(store: Store, user: UUID, sql: Sql) -> None:
     assert aster.secrets == dict.fromkeys(("api_key", "api_secret", "private_key"), store.vault.sealing_id)
     assert webhook.secrets == {"webhook_secret": "clear"}
     assert "in-the-clear" not in repr((aster, webhook))
-    assert store.guard_report().secrets == {"clear": 1, store.vault.sealing_id: 3}
+    assert store.get_security_report().secrets == {"clear": 1, store.vault.sealing_id: 3}
 
 
 def test_an_unknown_field_is_refused(store: Store, user: UUID) -> None:

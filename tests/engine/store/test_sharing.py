@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from engine.platform.settings.settings import Settings
-from engine.store.embedded.command_database import database
+from engine.store.embedded.command_database import open_database
 from engine.store.embedded.embedded_postgres import is_running
-from engine.store.embedded.usage_locks import Users
+from engine.store.embedded.usage_locks import UsageLock
 from tests.support.directories import short_directory
 
 PATIENCE_S = 300.0  # of a machine that does ten other things as well
@@ -29,7 +29,7 @@ def test_commands_at_once_share_one_server_that_ends_after_the_last(fresh_home: 
     together = threading.Barrier(3)
 
     def command() -> None:
-        with database(settings) as address:
+        with open_database(settings) as address:
             together.wait(PATIENCE_S)
             for _ in range(20):
                 with psycopg.connect(address) as connection:
@@ -45,10 +45,10 @@ def test_commands_at_once_share_one_server_that_ends_after_the_last(fresh_home: 
 
 
 def test_who_comes_while_the_server_is_being_stopped_waits_until_it_is(fresh_home: Path) -> None:
-    last, late = Users(fresh_home), Users(fresh_home)
-    assert last.enter_alone(time.monotonic() + 60)
-    assert not late.enter()
-    last.leave()
-    assert late.enter()
-    assert not last.enter_alone(time.monotonic())
-    late.leave()
+    last, late = UsageLock(fresh_home), UsageLock(fresh_home)
+    assert last.acquire_exclusive(time.monotonic() + 60)
+    assert not late.acquire_shared()
+    last.release()
+    assert late.acquire_shared()
+    assert not last.acquire_exclusive(time.monotonic())
+    late.release()

@@ -17,7 +17,7 @@ import pytest
 from engine.platform.errors import BadConfiguration
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
-from engine.store.embedded.embedded_postgres import Embedded, data_dir, dsn, make
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir, make
 from tests.support.directories import short_directory
 
 ROOT: Final = Path(__file__).parents[3]
@@ -26,10 +26,10 @@ LEFT: Final = ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432")
 NEEDS_ROOT: Final = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of a second user")
 START: Final = """
 import pathlib, sys
-from engine.store.embedded.embedded_postgres import Embedded
-server = Embedded(pathlib.Path(sys.argv[1]))
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres
+server = EmbeddedPostgres(pathlib.Path(sys.argv[1]))
 server.start()
-assert server.healthy()
+assert server.is_healthy()
 server.stop()
 print("started")
 """
@@ -55,10 +55,10 @@ def made_home(one_home: Path) -> Iterator[Path]:
 
 
 def starts(home: Path) -> None:
-    server = Embedded(home)
+    server = EmbeddedPostgres(home)
     server.start()
     try:
-        assert server.healthy()
+        assert server.is_healthy()
     finally:
         server.stop()
 
@@ -74,7 +74,7 @@ def pid_file(home: Path, pid: object) -> Path:
 
 def give_to_the_server(path: Path, home: Path) -> None:
     if os.geteuid() == 0:
-        user = postgres_process.server_user(home)
+        user = postgres_process.ensure_server_user(home)
         assert user is not None
         os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
@@ -133,7 +133,7 @@ def test_a_directory_in_its_place_that_holds_files_is_named(made_home: Path) -> 
     (path / "kept").write_text("x")
     try:
         with pytest.raises(BadConfiguration, match=r"postmaster\.pid"):
-            Embedded(made_home).start()
+            EmbeddedPostgres(made_home).start()
         assert (path / "kept").exists()
     finally:
         shutil.rmtree(path)
@@ -151,7 +151,7 @@ def test_a_lock_of_the_socket_that_names_a_living_process_stops_no_start(beside:
 
 def living(words: list[str], home: Path) -> "subprocess.Popen[bytes]":
     """A process that lives as the server's user, to whom PostgreSQL would leave a pid file that names it."""
-    user = postgres_process.server_user(home)
+    user = postgres_process.ensure_server_user(home)
     ids = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **ids)  # type: ignore[call-overload,no-any-return]  # the ids are numbers
 
@@ -189,10 +189,10 @@ def test_a_program_that_is_only_called_postgres_is_left_alone(made_home: Path) -
 
 
 def test_leftover_processes_of_a_killed_server_keep_another_from_their_files(made_home: Path) -> None:
-    server = Embedded(made_home)
+    server = EmbeddedPostgres(made_home)
     server.start()
     postmaster = psutil.Process(server.pid)
-    with psycopg.connect(dsn(made_home), autocommit=True) as connection:
+    with psycopg.connect(build_dsn(made_home), autocommit=True) as connection:
         (backend,) = connection.execute("select pg_backend_pid()").fetchone() or (0,)
         others = [each for each in postmaster.children() if each.pid != backend]
         psutil.Process(backend).suspend()  # it does not notice that its server has gone
@@ -268,17 +268,17 @@ def test_root_without_the_right_to_look_into_processes_ends_an_orphan_all_the_sa
 
 
 def test_a_copy_of_a_data_directory_that_was_running_starts(made_home: Path) -> None:
-    server = Embedded(made_home)
+    server = EmbeddedPostgres(made_home)
     server.start()
     with short_directory() as other:
-        user = postgres_process.server_user(other)
+        user = postgres_process.ensure_server_user(other)
         # Sockets are not copied, and what changes meanwhile is PostgreSQL's to recover.
         copy = ["/bin/cp", "-a", str(data_dir(made_home)), str(data_dir(other))]
         subprocess.run(copy, check=False, stderr=subprocess.DEVNULL)
         assert (data_dir(other) / "postmaster.pid").exists()
         assert user is None or data_dir(other).stat().st_uid == user.pw_uid
         starts(other)
-    assert server.healthy()
+    assert server.is_healthy()
     server.stop()
 
 
@@ -305,7 +305,7 @@ def test_a_log_that_is_no_file_stops_no_start_and_is_kept(kind: str, made_home: 
             bound.bind(str(log))
     else:
         log.symlink_to(log if kind == "loop" else made_home / "nowhere" / "postgres.log")
-    server = Embedded(made_home)
+    server = EmbeddedPostgres(made_home)
     server.start()
     server.stop()
     assert log.is_file()
@@ -320,7 +320,7 @@ def test_a_log_that_is_linked_to_a_place_to_write_stays_so(kind: str, made_home:
     if kind == "link to a file":
         elsewhere.write_text("before\n")
     log.symlink_to("/dev/null" if kind == "null device" else elsewhere)
-    with postgres_process.log_file(log) as opened:
+    with postgres_process.open_log(log) as opened:
         opened.write(b"told\n")
     assert log.is_symlink()
     assert kind == "null device" or elsewhere.read_text().endswith("told\n")

@@ -58,7 +58,7 @@ def test_a_name_that_cannot_be_shown_is_refused_by_the_command_and_by_the_table(
     name: str, desk: Desk, store: Store, sql: Sql
 ) -> None:
     with pytest.raises(BadConfiguration) as caught:
-        NewStrategy.of({"user_id": desk.user_id, "name": name})
+        NewStrategy.from_input({"user_id": desk.user_id, "name": name})
     assert str(caught.value).isprintable()
     with pytest.raises(psycopg.Error) as refused:
         sql("insert into ai_strategies (user_id, name) values (%s, %s)", desk.user_id, name)
@@ -114,7 +114,7 @@ def test_the_other_texts_of_a_strategy_are_bounded_too(column: str, value: objec
         sql(f"update ai_strategies set {column} = %s", value)  # noqa: S608 - these names
     assert refused.value.sqlstate == "SK400"
     with pytest.raises(BadConfiguration):
-        NewStrategy.of({"user_id": desk.user_id, "name": "n", column: value})
+        NewStrategy.from_input({"user_id": desk.user_id, "name": "n", column: value})
 
 
 def test_notes_may_have_lines_and_whatever_a_person_pastes(desk: Desk, store: Store) -> None:
@@ -138,7 +138,7 @@ def test_a_row_that_was_there_before_is_paused_started_and_ended_whatever_its_te
 def test_a_kill_switch_goes_on_whatever_its_reason_holds(reason: str, desk: Desk, store: Store, sql: Sql) -> None:
     store.set_kill_switch(None, None, is_on=True, reason=reason)
     sql("insert into kill_switches (user_id, reason) values (%s, %s)", desk.user_id, reason)
-    kept = [switch.reason or "" for switch in store.kill_switches()]
+    kept = [switch.reason or "" for switch in store.list_kill_switches()]
     assert len(kept) == 2
     assert all(len(each) <= 500 for each in kept)
 

@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from engine.store.schema.migrate import migrate, read_migrations, status
+from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.sql import Sql, as_owner
 
@@ -82,7 +82,7 @@ def test_every_row_of_every_table_keeps_its_values(old_home: str) -> None:
     for table, rows in before.items():
         assert [row for row in rows if not any(row.items() <= each.items() for each in after[table])] == []
         assert table == "sparky_migrations" or len(after[table]) == len(rows)
-    assert status(old_home).pending == ()
+    assert get_migration_status(old_home).pending == ()
 
 
 def test_the_strategies_run_on_with_what_they_earned(rpc: PostgresRpc) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.store.embedded.embedded_postgres import dsn
+from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate, read_migrations
 from migrations.tool.making import compare, make_migration
 from migrations.tool.source import CannotWrite
@@ -24,7 +24,7 @@ class Tool:
 
     def __init__(self, copy: Copy, home: Path) -> None:
         self.copy = copy
-        self.server = dsn(home, "postgres")
+        self.server = build_dsn(home, "postgres")
 
     def make(self, name: str = "a_change", now: datetime = NOW) -> str | None:
         path = make_migration(name, self.server, self.copy.folder, now)

@@ -10,18 +10,18 @@ import pytest
 
 from engine.domain.positions import Side
 from engine.platform.http.service import HttpService
-from engine.venues.ccxt_client.request_weight import Backoff
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, OrderStatus, Protection, client_order_id
-from simulator.aster.request_weights import Meter
+from engine.venues.venue import OrderRequest, OrderStatus, Protection, build_client_order_id
+from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import VENUES, Simulated
 from tests.support.stage import Stage
 
-STOP, TARGET = client_order_id("1", "l"), client_order_id("1", "t")
+STOP, TARGET = build_client_order_id("1", "l"), build_client_order_id("1", "t")
 
 
 @dataclass
@@ -31,15 +31,20 @@ class Bench:
 
     venue: CcxtVenue
     simulated: Simulated
-    exchange: Exchange
+    exchange: SimulatedVenue
     url: str
     hands: Hands = field(repr=False)
-    backoff: Backoff = field(repr=False)
+    backoff: RequestWeightLimiter = field(repr=False)
 
     def another(self) -> CcxtVenue:
         """The same account in another process."""
         return CcxtVenue(
-            self.simulated.name, self.simulated.credentials(), self.url, 3.0, self.sleep, Backoff(self.hands)
+            self.simulated.name,
+            self.simulated.credentials(),
+            self.url,
+            3.0,
+            self.sleep,
+            RequestWeightLimiter(self.hands),
         )
 
     def sleep(self, seconds: float) -> None:
@@ -59,10 +64,10 @@ class Bench:
         httpx.post(f"{self.url}/_control/algo", json=wishes, timeout=30).raise_for_status()
 
     def buy(self, name: str = "entry", quantity: str = "0.01", *, is_buy: bool = True) -> None:
-        assert self.venue.market_order(order(name, quantity, is_buy=is_buy)).status is OrderStatus.FILLED
+        assert self.venue.place_market_order(order(name, quantity, is_buy=is_buy)).status is OrderStatus.FILLED
 
     def names(self) -> list[str | None]:
-        return [each.client_order_id for each in self.venue.orders_open("BTCUSDT")]
+        return [each.client_order_id for each in self.venue.fetch_open_orders("BTCUSDT")]
 
     def stops(self) -> list[str]:
         """Client ids of the conditional orders that really wait at the venue, whatever it answers."""
@@ -70,7 +75,7 @@ class Bench:
         return [each.client_order_id for each in account.open_orders() if each.stop_price]
 
     def net(self) -> Decimal:
-        return next((held.net for held in self.venue.positions()), Decimal(0))
+        return next((held.net for held in self.venue.fetch_positions()), Decimal(0))
 
     def number_of(self, client_id: str) -> str:
         """The id that the venue's fill of that order shows."""
@@ -81,7 +86,7 @@ class Bench:
 
 def order(name: str = "1", quantity: str = "0.01", **more: Any) -> OrderRequest:
     given = {"symbol": "BTCUSDT", "is_buy": True, "leverage": None, **more}
-    return OrderRequest(client_order_id=client_order_id(name), quantity=Decimal(quantity), **given)
+    return OrderRequest(client_order_id=build_client_order_id(name), quantity=Decimal(quantity), **given)
 
 
 def wanted(**more: Any) -> Protection:
@@ -115,13 +120,13 @@ def stage() -> Iterator[tuple[Stage, str]]:
 def bench(simulated: Simulated, stage: tuple[Stage, str]) -> Iterator[Bench]:
     hands, series = Hands(), flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
-    exchange = Exchange({"BTCUSDT": Market(series)}, clock, meter=Meter(monotonic=hands))
+    exchange = SimulatedVenue({"BTCUSDT": Market(series)}, clock, meter=WeightMeter(monotonic=hands))
     stage[0].app = simulated.app(exchange)
 
     def sleep(seconds: float) -> None:
         hands.now += seconds
 
-    backoff = Backoff(hands)
+    backoff = RequestWeightLimiter(hands)
     venue = CcxtVenue(simulated.name, simulated.credentials(), stage[1], 3.0, sleep, backoff)
     yield Bench(venue, simulated, exchange, stage[1], hands, backoff)
     venue.close()

@@ -37,7 +37,7 @@ def test_a_stop_that_is_triggering_is_not_sent_again_and_booked_once_it_has_fill
     assert len(account.orders) == sent
     for _ in range(20):
         floor.server.watch.run()
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
     floor.check_books()
 
 
@@ -68,7 +68,7 @@ def test_a_stop_that_is_triggering_is_not_replaced_by_one_that_would_close_anoth
     for _ in range(6):
         floor.server.watch.run()
     assert len(account.orders) == sent
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
     assert floor.net() == floor.booked() > 0
     floor.check_books()
@@ -82,7 +82,7 @@ def test_a_stop_that_is_triggering_is_no_hand_at_the_venue(floor: Floor) -> None
     for _ in range(3):
         floor.server.reconciliation.run()
         floor.server.watch.run()
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["stop_loss"]
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
     floor.check_books()
 
 

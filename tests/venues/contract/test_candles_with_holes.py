@@ -8,8 +8,8 @@ import pytest
 
 from engine.domain.market import Candle
 from engine.platform.errors import Skip
-from engine.venues.ccxt_client.request_weight import Backoff
-from engine.venues.market_data.client import Feed, MarketData
+from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
+from engine.venues.market_data.client import CandleSeries, MarketData
 from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market, MarketClock
 from tests.support.markets import START_MS
@@ -24,7 +24,7 @@ def data(bench: Bench) -> Iterator[MarketData]:
     """150 minutes after the market began, which rises by 10 in each."""
     bench.exchange.markets["BTCUSDT"] = Market(rising())
     bench.exchange.clock = MarketClock(NOW_MS, 1.0, None, bench.hands)
-    found = MarketData(bench.simulated.name, bench.url, 3.0, Backoff(bench.hands))
+    found = MarketData(bench.simulated.name, bench.url, 3.0, RequestWeightLimiter(bench.hands))
     yield found
     found.close()
 
@@ -55,18 +55,18 @@ def at(back: int, minutes: int = 1) -> int:
     return NOW_MS - NOW_MS % (minutes * MINUTE_MS) - (back + 1) * minutes * MINUTE_MS
 
 
-def check_whole(feed: Feed, newest: int, count: int = 100, minutes: int = 1) -> None:
+def check_whole(feed: CandleSeries, newest: int, count: int = 100, minutes: int = 1) -> None:
     """As many candles as there can be, one after the other."""
     last_ms = at(newest, minutes)
     opens = [last_ms - step * minutes * MINUTE_MS for step in range(count)]
     assert [candle.open_time_ms for candle in feed.candles] == opens[::-1]
 
 
-def by_time(feed: Feed) -> dict[int, Candle]:
+def by_time(feed: CandleSeries) -> dict[int, Candle]:
     return {candle.open_time_ms: candle for candle in feed.candles}
 
 
-def filled(feed: Feed) -> list[int]:
+def filled(feed: CandleSeries) -> list[int]:
     """How many closed candles are newer than each that was filled, newest first."""
     return sorted((NOW_MS - open_ms) // MINUTE_MS - 1 for open_ms in feed.filled)
 
@@ -75,9 +75,9 @@ def filled(feed: Feed) -> list[int]:
 def test_missing_minutes_are_filled_with_the_last_close_and_nothing_traded(
     data: MarketData, candles: Direct, missing: list[int]
 ) -> None:
-    whole = by_time(data.feed("BTCUSDT"))
+    whole = by_time(data.fetch_candles("BTCUSDT"))
     candles(missing=missing)
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     check_whole(feed, newest=0)
     assert filled(feed) == sorted(back for back in missing if back < 100)
     for open_ms, candle in by_time(feed).items():
@@ -90,23 +90,23 @@ def test_missing_minutes_are_filled_with_the_last_close_and_nothing_traded(
 
 def test_nothing_is_filled_beyond_the_last_candle_that_there_is(data: MarketData, candles: Direct) -> None:
     candles(missing=[0, 1])
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     check_whole(feed, newest=2)
     assert feed.filled == frozenset()
 
 
 @pytest.mark.parametrize("fault", ["repeated", "half_told", "half_told_last"])
 def test_of_a_candle_told_twice_the_one_with_more_trade_counts(data: MarketData, candles: Direct, fault: str) -> None:
-    whole = data.feed("BTCUSDT")
+    whole = data.fetch_candles("BTCUSDT")
     candles(**{fault: [0, 1, 30, 99]})
-    assert data.feed("BTCUSDT") == whole
+    assert data.fetch_candles("BTCUSDT") == whole
 
 
 @pytest.mark.parametrize("order", ["newest_first", "mixed"])
 def test_rows_out_of_order_are_put_in_order(data: MarketData, candles: Direct, order: str) -> None:
-    whole = data.feed("BTCUSDT")
+    whole = data.fetch_candles("BTCUSDT")
     candles(order=order, repeated=[3])
-    assert data.feed("BTCUSDT") == whole
+    assert data.fetch_candles("BTCUSDT") == whole
 
 
 @pytest.mark.parametrize("kind", ["null", "0", "NaN", "high_null", "upside_down"])
@@ -114,20 +114,20 @@ def test_a_candle_that_tells_nothing_or_contradicts_itself_is_filled(
     data: MarketData, candles: Direct, kind: str
 ) -> None:
     candles(broken={4: kind, 60: kind})
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     check_whole(feed, newest=0)
     assert filled(feed) == [4, 60]
 
 
 def test_the_newest_candle_that_tells_nothing_is_as_if_there_were_none_yet(data: MarketData, candles: Direct) -> None:
     candles(broken={0: "null"})
-    check_whole(data.feed("BTCUSDT"), newest=1)
+    check_whole(data.fetch_candles("BTCUSDT"), newest=1)
 
 
 @pytest.mark.parametrize("kind", ["0", "NaN", "high_null", "upside_down"])
 def test_many_candles_that_contradict_themselves_are_filled_too(data: MarketData, candles: Direct, kind: str) -> None:
     candles(broken=dict.fromkeys(range(0, 60, 2), kind))
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     check_whole(feed, newest=1)
     assert filled(feed) == list(range(2, 60, 2))
 
@@ -135,19 +135,19 @@ def test_many_candles_that_contradict_themselves_are_filled_too(data: MarketData
 def test_a_feed_of_nothing_but_contradictions_is_bad_data(data: MarketData, candles: Direct) -> None:
     candles(broken=dict.fromkeys(range(150), "upside_down"))
     with pytest.raises(Skip) as caught:
-        data.feed("BTCUSDT")
+        data.fetch_candles("BTCUSDT")
     assert caught.value.kind == "bad_data"
 
 
 def test_candles_that_open_some_milliseconds_off_are_those_of_their_minute(data: MarketData, candles: Direct) -> None:
-    whole = data.feed("BTCUSDT")
+    whole = data.fetch_candles("BTCUSDT")
     candles(shifted_ms={0: 7, 1: -3, 50: 900})
-    assert data.feed("BTCUSDT") == whole
+    assert data.fetch_candles("BTCUSDT") == whole
 
 
 def test_quiet_minutes_are_no_filled_ones(data: MarketData, candles: Direct) -> None:
     candles(quiet=[0, 2, 3])
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     assert feed.filled == frozenset()
     assert [candle.volume for candle in feed.candles[-4:]] == [0.0, 0.0, 149.0, 0.0]
 
@@ -155,7 +155,7 @@ def test_quiet_minutes_are_no_filled_ones(data: MarketData, candles: Direct) -> 
 @pytest.mark.parametrize(("interval", "minutes"), [("15m", 15), ("1h", 60)])
 def test_longer_candles_are_filled_too(data: MarketData, candles: Direct, interval: str, minutes: int) -> None:
     candles(interval=interval, missing=[1])
-    feed = data.feed("BTCUSDT", interval)
+    feed = data.fetch_candles("BTCUSDT", interval)
     assert feed.filled == ({at(1, minutes)} if interval == "15m" else frozenset())
     assert feed.candles[-1].open_time_ms == at(0, minutes)
 
@@ -163,10 +163,10 @@ def test_longer_candles_are_filled_too(data: MarketData, candles: Direct, interv
 def test_after_a_halted_hour_the_first_candle_ends_the_silence(bench: Bench, data: MarketData, candles: Direct) -> None:
     candles(halted=True)
     bench.hands.now += 60 * 60
-    assert data.feed("BTCUSDT").candles[-1].open_time_ms == at(0)  # an hour old, which is for others to judge
+    assert data.fetch_candles("BTCUSDT").candles[-1].open_time_ms == at(0)  # an hour old, which is for others to judge
     candles(halted=False)
     bench.hands.now += 60
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     assert len(feed.candles) == 100
     assert (len(feed.filled), feed.candles[-1].open_time_ms) == (60, NOW_MS + 60 * MINUTE_MS)
     assert feed.candles[-1].open_time_ms not in feed.filled
@@ -178,16 +178,16 @@ def test_after_a_longer_halt_what_is_told_begins_after_it(bench: Bench, data: Ma
     bench.hands.now += 90 * 60
     candles(halted=False)
     bench.hands.now += 2 * 60
-    feed = data.feed("BTCUSDT")
+    feed = data.fetch_candles("BTCUSDT")
     assert [candle.open_time_ms for candle in feed.candles] == [NOW_MS + step * MINUTE_MS for step in (90, 91)]
     assert feed.filled == frozenset()
 
 
 def test_a_feed_with_holes_costs_no_more_requests(bench: Bench, data: MarketData, candles: Direct) -> None:
-    data.feed("BTCUSDT")
+    data.fetch_candles("BTCUSDT")
     before = bench.exchange.meter.used
-    data.feed("BTCUSDT")
+    data.fetch_candles("BTCUSDT")
     without = bench.exchange.meter.used - before
     candles(missing=[1, 5], repeated=[2], broken={7: "null", 8: "upside_down"}, shifted_ms={9: 5})
-    data.feed("BTCUSDT")
+    data.fetch_candles("BTCUSDT")
     assert bench.exchange.meter.used - before == 2 * without

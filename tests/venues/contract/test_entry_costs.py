@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.domain.positions import Side
-from simulator.venue.book_config import BookManners
+from simulator.venue.book_config import BookConfig
 from tests.venues.conftest import Floor
 
 BOOKS = ["production", "paper"]
@@ -131,7 +131,7 @@ def test_a_reversal_at_a_spread_of_8_percent_closes_and_does_not_open(floor: Flo
 
 
 @pytest.mark.parametrize("environment", BOOKS)
-@pytest.mark.parametrize("step", ["book_fill", "end_booked"])
+@pytest.mark.parametrize("step", ["book_fill", "finish_booked_request"])
 def test_a_reversal_broken_off_between_its_exit_and_the_refusal_of_its_entry_is_told_once(
     floor: Floor, monkeypatch: pytest.MonkeyPatch, environment: str, step: str
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_reversal_broken_off_between_its_exit_and_the_refusal_of_its_entry_is_
     assert told["entryRefused"]["data"]["limitType"] == "max_spread"
     assert floor.sql("select kind, count(*)::int from fills group by kind order by kind") == [("close", 1), ("open", 1)]
     assert floor.booked() == 0
-    assert len(floor.store.trades()) == 1
+    assert len(floor.store.list_trades()) == 1
     assert orders_sent(floor) == (2 if environment == "production" else 0)
 
 
@@ -172,10 +172,10 @@ def test_a_stop_fires_on_paper_and_live_though_the_book_is_wide_old_and_has_one_
         floor.send(environment=environment, stop_loss_percent=2)
     floor.quote_as(empty_side="asks", book_age_s=900, mark_percent=50)
     floor.direct(jump_percent=-5)
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     floor.server.watch.run()
-    assert {trade.exit_reason for trade in floor.store.trades()} == {"stop_loss"}
-    assert floor.store.open_positions() == ()
+    assert {trade.exit_reason for trade in floor.store.list_trades()} == {"stop_loss"}
+    assert floor.store.list_open_positions() == ()
 
 
 def test_an_exit_does_not_wait_for_a_venue_that_tells_its_book_late(floor: Floor) -> None:
@@ -266,7 +266,7 @@ def test_a_market_that_goes_while_leverage_is_set_is_not_entered(floor: Floor, m
     done = floor.exchange.set_leverage
 
     def slow(*given: Any, **named: Any) -> Any:
-        floor.exchange.books["BTCUSDT"] = BookManners(spread_percent=8)
+        floor.exchange.book_configs["BTCUSDT"] = BookConfig(spread_percent=8)
         return done(*given, **named)
 
     monkeypatch.setattr(floor.exchange, "set_leverage", slow)
@@ -278,7 +278,7 @@ def test_an_entry_that_waited_for_its_account_is_not_sent_at_a_price_of_then(
 ) -> None:
     floor.send("a")  # leverage is remembered
     store, is_held, helpers = type(floor.store), threading.Event(), []
-    done = store.submit_request
+    done = store.mark_request_submitted
 
     def holds_the_account() -> None:
         with floor.account._lock:  # type: ignore[attr-defined]
@@ -291,7 +291,7 @@ def test_an_entry_that_waited_for_its_account_is_not_sent_at_a_price_of_then(
         assert is_held.wait(20)
         return done(*given, **named)
 
-    monkeypatch.setattr(store, "submit_request", submitted)
+    monkeypatch.setattr(store, "mark_request_submitted", submitted)
     told = floor.send("b")
     helpers[0].join()
     assert told["status"] == 503, told

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from tests.venues.conftest import Floor
 from tests.venues.contract.test_sizes_and_rests import cancel_all
 from tests.venues.contract.test_split_exits import DEAF, LOST, MOST, SMALL, another
@@ -23,16 +23,16 @@ LEAST_OF_ONE: dict[str, Any] = {"market_lot": {"least": "1"}, "lot": {"least": "
 @contextmanager
 def refused(floor: Floor, begin: str, code: int) -> Iterator[None]:
     """The venue refuses orders whose ids begin so."""
-    place = floor.exchange.place
+    place = floor.exchange.place_order
 
-    def refuses(user: str, given: Any) -> Any:
-        if str(given.get("newClientOrderId")).startswith(begin):
-            raise AsterRefusal(code, "No.")
-        return place(user, given)
+    def refuses(user: str, params: Any) -> Any:
+        if str(params.get("newClientOrderId")).startswith(begin):
+            raise VenueApiError(code, "No.")
+        return place(user, params)
 
-    floor.exchange.place = refuses  # type: ignore[method-assign] # the venue's own doing
+    floor.exchange.place_order = refuses  # type: ignore[method-assign] # the venue's own doing
     yield
-    floor.exchange.place = place  # type: ignore[method-assign]
+    floor.exchange.place_order = place  # type: ignore[method-assign]
 
 
 @BOOKS
@@ -46,7 +46,7 @@ def test_what_is_too_little_for_an_order_and_worth_much_is_no_dust(floor: Floor,
     assert "too little for an order" in told["error"]
     assert trades(floor) == []
     assert floor.waiting() == waiting
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert position.quantity > Decimal("0.8")
     assert floor.send("y", action="sell", size=100_000, leverage=5, **book)["success"] is False
     check_agreement(floor)  # the stop of before still waits
@@ -61,12 +61,12 @@ def test_a_position_for_which_no_order_can_wait_counts_as_unprotected_and_is_not
     floor.server.watch.run()
     assert floor.metric("unprotected_positions") == 1
     floor.direct(jump_percent=-5)
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     assert trades(floor) == []
     assert floor.booked() == floor.net() == Decimal("0.066")
     change(floor, step="0.001")
     floor.server.watch.run()
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     assert floor.send("x", action="close")["remaining_quantity"] == 0
 
 
@@ -173,7 +173,7 @@ def test_an_exit_that_others_positions_keep_from_being_made_says_so_and_counts_a
     assert "opposite" in told["error"]
     floor.server.watch.run()
     assert floor.metric("unprotected_positions") == 2
-    assert len(floor.store.open_positions()) == 2
+    assert len(floor.store.list_open_positions()) == 2
 
 
 @pytest.mark.parametrize("least", ["250", "1000"])
@@ -189,7 +189,7 @@ def test_two_opposite_positions_too_little_for_orders_of_their_own_end_each_by_i
     told = [floor.send(strategy_id=each, action="close") for each in (a, b)]
     assert [(each["action"], each["remaining_quantity"]) for each in told] == [("closed", 0)] * 2
     assert told[0]["dust"]["quantity"] == told[0]["quantity"]
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
     assert floor.net() == 0
     assert floor.server.reconciliation.run() == ()
     assert floor.waiting() == []

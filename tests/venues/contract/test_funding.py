@@ -56,7 +56,7 @@ def booked(floor: Floor) -> Decimal:
 
 
 def earned(floor: Floor) -> Decimal:
-    return sum((trade.pnl_usd or ZERO for trade in floor.store.trades()), ZERO)
+    return sum((trade.pnl_usd or ZERO for trade in floor.store.list_trades()), ZERO)
 
 
 def test_funding_of_a_live_position_is_in_its_books_and_in_its_trade(floor: Floor) -> None:
@@ -66,14 +66,14 @@ def test_funding_of_a_live_position_is_in_its_books_and_in_its_trade(floor: Floo
     rounds(floor)
     floor.hands.now += FIRST_S
     rounds(floor, 2)
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert position.funding_usd == paid(floor) == Decimal("-0.252")
     assert position.unrealized_pnl_usd is not None
     price = position.current_price or ZERO
     worth = position.quantity * (price - position.entry_price)
     assert position.unrealized_pnl_usd == worth - position.fees_usd + position.funding_usd
     told = floor.send(strategy_id=strategy, action="close")
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert trade.pnl_usd == earned(floor) == gained(floor)
     assert told["pnl"]["usd"] == float(round(trade.pnl_usd, 2))
     assert floor.sql("select realized_pnl_usd from strategy_ledger") == [(trade.pnl_usd,)]
@@ -87,7 +87,7 @@ def test_funding_on_paper_is_the_history_of_the_venue(floor: Floor) -> None:
     rounds(floor, 2)
     floor.hands.now += 3_600
     rounds(floor, 2)
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert position.funding_usd == position.quantity * Decimal("0.0003") * (28_000 + 33_600)
 
 
@@ -111,7 +111,7 @@ def test_two_strategies_share_what_the_account_paid_for_its_net(floor: Floor) ->
     floor.send(strategy_id=short, action="sell")
     floor.hands.now += FIRST_S
     rounds(floor, 2)
-    shares = {str(each.strategy_id): each.funding_usd for each in floor.store.open_positions()}
+    shares = {str(each.strategy_id): each.funding_usd for each in floor.store.list_open_positions()}
     assert shares == {long: Decimal("-0.532"), short: Decimal("0.28")}
     assert booked(floor) == paid(floor)
 
@@ -127,8 +127,8 @@ def test_a_stop_that_fired_unseen_just_before_a_payment_bears_no_part_of_it(floo
     floor.server.funding.run()  # before the look that finds the stop
     floor.server.watch.run()
     rounds(floor)
-    (held,) = floor.store.open_positions()
-    (ended,) = floor.store.trades()
+    (held,) = floor.store.list_open_positions()
+    (ended,) = floor.store.list_trades()
     assert (str(held.strategy_id), ended.exit_reason, ended.funding_usd) == (b, "stop_loss", ZERO)
     assert held.funding_usd == booked(floor) == paid(floor) != 0
 
@@ -146,7 +146,7 @@ def test_a_payment_that_is_shown_after_its_position_has_ended_is_added_to_its_tr
     assert booked(floor) == 0
     floor.hands.now += 300
     rounds(floor, 2)
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert booked(floor) == paid(floor) == Decimal("-0.252")
     assert trade.pnl_usd == gained(floor)
     assert floor.sql("select realized_pnl_usd from strategy_ledger") == [(trade.pnl_usd,)]
@@ -175,7 +175,7 @@ def test_rude_manners_change_nothing_of_what_is_booked(floor: Floor, manners: di
     floor.send(action="close")  # seconds before some of these payments
     floor.hands.now += 10
     rounds(floor, 2)
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert booked(floor) == paid(floor) == Decimal("-0.252")
     assert trade.pnl_usd == gained(floor)
 
@@ -197,7 +197,7 @@ def test_a_history_without_prices_is_paid_at_the_price_of_its_minute(floor: Floo
     rounds(floor)
     floor.hands.now += FIRST_S + 3_600
     rounds(floor, 2)
-    (position,) = floor.store.open_positions()
+    (position,) = floor.store.list_open_positions()
     assert position.funding_usd == position.quantity * Decimal("-0.001") * (28_000 + 33_600)
 
 
@@ -213,8 +213,8 @@ def test_paper_pays_for_what_was_held_at_each_moment_after_a_day_without_a_serve
     floor.hands.now += 3_600
     floor.start_anew()
     rounds(floor, 3)
-    (held,) = floor.store.open_positions()
-    ended = {str(each.strategy_id): each.funding_usd for each in floor.store.trades()}
+    (held,) = floor.store.list_open_positions()
+    ended = {str(each.strategy_id): each.funding_usd for each in floor.store.list_trades()}
     first, second = Decimal("-0.001") * 28_000, Decimal("-0.001") * 33_600
     assert ended[b] == Decimal("-0.010") * first
     assert ended[a] + held.funding_usd == Decimal("0.019") * first + held.quantity * second
@@ -224,5 +224,5 @@ def let_the_price_be_old(floor: Floor) -> None:
     """The price that signals share for a tenth of a second is of a moment before the market's time was moved."""
     assert floor.venues is not None
     quotes = floor.venues.quotes(floor.simulated.name)
-    while quotes.quote("BTCUSDT").at_ms < floor.exchange.clock.now_ms():
+    while quotes.fetch_quote("BTCUSDT").at_ms < floor.exchange.clock.now_ms():
         pass

@@ -21,11 +21,11 @@ from tests.venues.contract.test_funding import (
 )
 from webhook_server.background.funding import WITHIN_S
 
-STEPS = ("funding_known", "funding_facts", "book_funding", "note_funding_read")
+STEPS = ("list_booked_payments", "get_funding_facts", "book_funding", "set_funding_read_until")
 
 
 def test_what_nothing_explains_is_counted_once_and_kept(floor: Floor) -> None:
-    floor.account.positions()  # which opens the account
+    floor.account.fetch_positions()  # which opens the account
     happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.002"})
     floor.send()
     floor.send(action="close")
@@ -46,7 +46,7 @@ def test_a_payment_while_no_server_ran_is_booked_at_the_start_of_the_next(floor:
     floor.hands.now += FIRST_S + 3_600
     floor.start_anew()
     rounds(floor)
-    live, paper = sorted(floor.store.open_positions(), key=lambda each: each.is_paper)
+    live, paper = sorted(floor.store.list_open_positions(), key=lambda each: each.is_paper)
     assert live.funding_usd == paper.funding_usd == paid(floor)
     rounds(floor, 3)
     assert booked(floor) == 2 * paid(floor)
@@ -71,14 +71,14 @@ def test_a_payment_of_what_was_closed_long_before_the_next_server_is_booked(
     if enters_later:
         floor.send(environment=environment, symbol="ETHUSDT")
     rounds(floor, 4)
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert trade.funding_usd == booked(floor) == Decimal("-0.252")
 
 
 @pytest.mark.parametrize("environment", ["production", "paper"])
 def test_what_was_closed_is_looked_at_until_all_its_payments_are_surely_shown(floor: Floor, environment: str) -> None:
     def places() -> int:
-        return len(floor.store.funding_places(WITHIN_S))
+        return len(floor.store.list_funding_symbols(WITHIN_S))
 
     hourly(floor)
     floor.send(environment=environment)
@@ -96,7 +96,7 @@ def test_what_was_closed_is_looked_at_until_all_its_payments_are_surely_shown(fl
 
 def test_what_is_read_begins_with_the_first_entry(floor: Floor) -> None:
     hourly(floor)
-    floor.account.positions()  # which opens the account
+    floor.account.fetch_positions()  # which opens the account
     happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.002"})
     floor.hands.now += FIRST_S
     happen(floor, close="BTCUSDT")
@@ -174,7 +174,7 @@ def test_a_payment_that_paper_is_told_again_milliseconds_later_is_booked_once(fl
 
 def test_a_person_bears_what_they_hold_outside_sparky(floor: Floor) -> None:
     happen(floor)
-    floor.account.positions()  # which opens the account
+    floor.account.fetch_positions()  # which opens the account
     happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.003"})
     floor.sql(
         "insert into outside_holdings (user_id, exchange, symbol, quantity) values (%s, %s, 'BTCUSDT', 0.003)",
@@ -211,7 +211,7 @@ def test_a_server_that_dies_at_any_step_of_it_loses_and_doubles_nothing(
                 rounds(floor)
         floor.start_anew()
         rounds(floor, 2)
-        assert [each.funding_usd for each in floor.store.open_positions()] == [paid(floor)] * 2, step
+        assert [each.funding_usd for each in floor.store.list_open_positions()] == [paid(floor)] * 2, step
 
 
 def dying(do: Any, *, is_done: bool) -> Any:
@@ -230,9 +230,9 @@ def test_near_the_limit_of_its_requests_nothing_is_asked(floor: Floor) -> None:
     floor.send()
     rounds(floor)
     floor.hands.now += FIRST_S
-    floor.account.positions()
+    floor.account.fetch_positions()
     floor.exchange.meter.used = 2_200
-    floor.account.positions()  # which tells how much is used
+    floor.account.fetch_positions()  # which tells how much is used
     before = floor.exchange.meter.used
     floor.server.funding.run()
     assert floor.exchange.meter.used == before

@@ -24,14 +24,14 @@ def test_a_name_beyond_ascii_is_traded_from_the_strategy_to_the_books(floor: Flo
     given = {"symbol": FOREIGN, "strategy_id": strategy, "stop_loss_percent": 2}
     told = floor.send("a", **given)
     assert (told["status"], told["action"], told["paper"]) == (200, "opened", is_paper), told
-    (held,) = floor.store.open_positions()
+    (held,) = floor.store.list_open_positions()
     assert (held.symbol, held.quantity) == (FOREIGN, Decimal("0.009"))
-    assert len(floor.account.orders_open(FOREIGN)) == (0 if is_paper else 1)
+    assert len(floor.account.fetch_open_orders(FOREIGN)) == (0 if is_paper else 1)
     floor.server.watch.run()
     closed = floor.send("b", **given, action="close")
     assert closed["action"] == "closed", closed
-    assert floor.store.open_positions() == ()
-    assert floor.account.orders_open(FOREIGN) == ()
+    assert floor.store.list_open_positions() == ()
+    assert floor.account.fetch_open_orders(FOREIGN) == ()
 
 
 def test_a_symbol_that_is_not_traded_is_closed_and_not_opened_live_and_on_paper(floor: Floor) -> None:
@@ -44,7 +44,7 @@ def test_a_symbol_that_is_not_traded_is_closed_and_not_opened_live_and_on_paper(
     assert told[0]["reason"] == told[1]["reason"]
     for more in ({}, {"strategy_id": paper}):
         assert floor.send(**more, action="close")["action"] == "closed"
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
 
 
 def test_a_step_that_grew_neither_strands_an_exit_nor_an_entry(floor: Floor) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, check_agreement, reload
 
@@ -14,7 +14,7 @@ BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
 
 def lack(floor: Floor, times: int) -> None:
     """The list is read so many times without BTCUSDT, which goes on being traded; a search has just been made."""
-    floor.account._exchange.listing.search()  # type: ignore[attr-defined]
+    floor.account._exchange.listing.refresh_for_unlisted()  # type: ignore[attr-defined]
     market = floor.exchange.markets.pop("BTCUSDT")
     for _ in range(times):
         reload(floor)
@@ -25,9 +25,9 @@ def refuse_orders(floor: Floor) -> None:
     """As a venue that knows the symbol no more, and shows the position still."""
 
     def refused(user: str, given: dict[str, str]) -> Any:
-        raise AsterRefusal(-1121, "Invalid symbol.")
+        raise VenueApiError(-1121, "Invalid symbol.")
 
-    floor.exchange.place = refused  # type: ignore[method-assign,assignment]
+    floor.exchange.place_order = refused  # type: ignore[method-assign,assignment]
 
 
 @BOOKS
@@ -37,7 +37,7 @@ def test_one_list_that_lacks_a_symbol_stops_no_exit(floor: Floor, environment: s
     lack(floor, 1)
     told = floor.send("x", action="close", environment=environment)
     assert (told["status"], told["action"]) == (200, "closed")
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert trade.exit_reason not in {"delisted", "settled"}
     check_agreement(floor)
 
@@ -47,9 +47,9 @@ def test_one_list_that_lacks_a_symbol_ends_no_position(floor: Floor, environment
     floor.send("a", environment=environment, stop_loss_percent=2)
     change(floor, list={"symbol": "ETHUSDT", "like": "BTCUSDT"})
     lack(floor, 1)
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     check_agreement(floor)
-    assert floor.store.trades() == ()
+    assert floor.store.list_trades() == ()
     assert floor.booked() == Decimal("0.009")
 
 
@@ -67,11 +67,11 @@ def test_an_exit_of_what_is_gone_and_not_settled_yet_is_asked_for_again(floor: F
     floor.send("a", stop_loss_percent=2)
     change(floor, list={"symbol": "ETHUSDT", "like": "BTCUSDT"})
     lack(floor, 2)
-    place = floor.exchange.place
+    place = floor.exchange.place_order
     refuse_orders(floor)
     market = floor.exchange.markets.pop("BTCUSDT")
     assert floor.send("x", action="close")["status"] == 503
-    floor.exchange.markets["BTCUSDT"], floor.exchange.place = market, place  # type: ignore[method-assign]
+    floor.exchange.markets["BTCUSDT"], floor.exchange.place_order = market, place  # type: ignore[method-assign]
     assert floor.send("x", action="close")["action"] == "closed"
     assert floor.booked() == floor.net() == 0
 

@@ -42,8 +42,8 @@ def test_the_paper_entry_of_a_reversal_follows_it_too_and_its_exit_does_not(floo
     change(floor, is_read=False, status="BREAK")
     pass_a_minute(floor)
     floor.send(**PAPER, action="sell")
-    assert floor.store.open_positions() == ()
-    assert len(floor.store.trades()) == 1
+    assert floor.store.list_open_positions() == ()
+    assert len(floor.store.list_trades()) == 1
 
 
 def test_a_paper_entry_follows_a_step_of_a_minute_ago(floor: Floor) -> None:
@@ -52,7 +52,7 @@ def test_a_paper_entry_follows_a_step_of_a_minute_ago(floor: Floor) -> None:
     pass_a_minute(floor)
     told = floor.send(**PAPER, size=260)  # 0.009
     assert (told["status"], told["success"]) == (200, False), told
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
 
 
 def test_the_list_is_read_once_a_minute_for_all_paper_entries_and_for_no_exit(floor: Floor) -> None:
@@ -78,7 +78,7 @@ def test_a_close_after_a_liquidation_on_paper_is_told_of_it_in_that_book_alone(f
     floor.send(**PAPER, leverage=20)
     floor.hands.now += 1
     floor.direct(jump_percent=-12)
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     told = {each: floor.send(environment=each, action="close")["reason"] for each in ("paper", "production", None)}
     assert "liquidated" in told["paper"], told
     assert "ended at the venue" not in told["production"]
@@ -90,8 +90,8 @@ def test_a_close_is_told_the_ending_of_the_book_that_it_is_about(floor: Floor) -
         floor.send(environment=book)
     change(floor, remove="REALIZED_PNL", price="27000")
     floor.server.reconciliation.run()
-    floor.server.marks.round()
-    assert floor.store.open_positions() == ()
+    floor.server.marks.run_once()
+    assert floor.store.list_open_positions() == ()
     told = {each: floor.send(environment=each, action="close")["reason"] for each in ("production", "paper")}
     assert ("settled" in told["production"], "delisted" in told["paper"]) == (True, True), told
 
@@ -119,10 +119,10 @@ def test_a_paper_position_tells_where_it_is_liquidated_as_soon_as_it_is_booked(
     for leverage in (20, 5):
         assert floor.send(**who, leverage=leverage)["success"] is True
         for _ in range(2):  # the second time as a round computes it
-            (held,) = floor.store.open_positions()
+            (held,) = floor.store.list_open_positions()
             assert held.liquidation_price is not None
             told.append(held.liquidation_price)
-            floor.server.marks.round()
+            floor.server.marks.run_once()
     assert told[0] == told[1]
     assert told[2] == told[3]
     assert told[2] < told[0]
@@ -132,7 +132,7 @@ def test_what_is_added_to_live_shows_no_liquidation_price_of_before(floor: Floor
     floor.send(leverage=20)
     floor.sql("update positions set liquidation_price = 26700")
     floor.send(leverage=5)
-    assert [held.liquidation_price for held in floor.store.open_positions()] == [None]
+    assert [held.liquidation_price for held in floor.store.list_open_positions()] == [None]
 
 
 def test_paper_positions_of_older_releases_show_that_they_are_isolated(floor: Floor) -> None:
@@ -140,4 +140,7 @@ def test_paper_positions_of_older_releases_show_that_they_are_isolated(floor: Fl
         floor.send(environment=book)
     floor.sql("update positions set margin_mode = null")
     floor.sql(files("migrations").joinpath("20261127002200_margin_and_ends.sql").read_text().replace("%", "%%"))
-    assert {held.is_paper: held.margin_mode for held in floor.store.open_positions()} == {True: "isolated", False: None}
+    assert {held.is_paper: held.margin_mode for held in floor.store.list_open_positions()} == {
+        True: "isolated",
+        False: None,
+    }

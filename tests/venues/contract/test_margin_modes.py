@@ -21,7 +21,7 @@ def at_venue(floor: Floor) -> str:
 
 
 def modes(floor: Floor) -> list[str | None]:
-    return [held.margin_mode for held in floor.store.open_positions()]
+    return [held.margin_mode for held in floor.store.list_open_positions()]
 
 
 @pytest.mark.parametrize(("mode", "before"), [("isolated", []), ("cross", ["BTCUSDT"]), ("isolated", ["BTCUSDT"])])
@@ -126,7 +126,7 @@ def test_a_live_position_shows_the_price_at_which_the_venue_liquidates_it(floor:
     name = floor.strategy(margin_mode="isolated", leverage_max=20)
     floor.send("a", strategy_id=name, leverage=20)
     floor.server.reconciliation.run()
-    (held,) = floor.store.open_positions()
+    (held,) = floor.store.list_open_positions()
     assert held.liquidation_price is not None
     assert 26_600 < held.liquidation_price < 26_800
     headers = {"X-Webhook-Secret": floor.secret.get_secret_value()}

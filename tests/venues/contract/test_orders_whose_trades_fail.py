@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.venues.live.order_fees import ASSUMED_TAKER_RATE
-from engine.venues.venue import OrderStatus, client_order_id
+from engine.venues.venue import OrderStatus, build_client_order_id
 from tests.venues.contract.conftest import STOP, Bench, order, wanted
 
 PRICE = Decimal("28001.4")
@@ -26,11 +26,11 @@ FAILURES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("failure", list(FAILURES))
 def test_an_order_is_filled_by_its_own_price_while_its_trades_cannot_be_asked(bench: Bench, failure: str) -> None:
-    bench.venue.instrument("BTCUSDT")
+    bench.venue.fetch_instrument("BTCUSDT")
     bench.misbehave(FAILURES[failure] | {"path": "/userTrades", "times": None})
-    first = bench.venue.market_order(order())
+    first = bench.venue.place_market_order(order())
     bench.hands.now += 2
-    for told in (first, bench.venue.order_by_client_id("BTCUSDT", client_order_id("1"))):
+    for told in (first, bench.venue.find_order("BTCUSDT", build_client_order_id("1"))):
         assert told is not None
         assert (told.status, told.price, told.quantity) == (OrderStatus.FILLED, PRICE, Decimal("0.01"))
         # While nothing may be asked, the account's own rate is not known either.
@@ -39,34 +39,34 @@ def test_an_order_is_filled_by_its_own_price_while_its_trades_cannot_be_asked(be
 
 
 def test_a_stop_that_fired_is_seen_while_trades_cannot_be_asked(long: Bench) -> None:
-    long.venue.protect(wanted(take_profit_price=None))
+    long.venue.place_protection(wanted(take_profit_price=None))
     long.misbehave(FAILURES["503"] | {"path": "/userTrades", "times": None})
     long.direct(jump_percent=-5)
-    fired = long.venue.cancel("BTCUSDT", STOP)
+    fired = long.venue.cancel_order("BTCUSDT", STOP)
     assert fired is not None
     assert (fired.status, fired.price, fired.order_id) == (OrderStatus.FILLED, Decimal(26_600), long.number_of(STOP))
 
 
 def test_a_fee_is_taken_at_binances_rate_where_the_accounts_own_cannot_be_asked_either(bench: Bench) -> None:
-    bench.venue.instrument("BTCUSDT")
+    bench.venue.fetch_instrument("BTCUSDT")
     bench.misbehave(*(FAILURES["503"] | {"path": path, "times": None} for path in ("/userTrades", "/commissionRate")))
-    assert bench.venue.market_order(order()).fee_usd == Decimal("0.01") * PRICE * ASSUMED_TAKER_RATE
+    assert bench.venue.place_market_order(order()).fee_usd == Decimal("0.01") * PRICE * ASSUMED_TAKER_RATE
 
 
 def test_the_price_of_an_order_whose_trades_lag_is_its_cost_by_its_quantity(bench: Bench) -> None:
     """The average that venues tell of an order is rounded."""
-    bench.venue.instrument("BTCUSDT")
+    bench.venue.fetch_instrument("BTCUSDT")
     bench.misbehave(
         {"kind": "edit", "path": bench.simulated.order_path, "method": "POST", "replace": {"avgPrice": "28000"}},
         FAILURES["not shown"] | {"path": "/userTrades", "times": None},
     )
-    assert bench.venue.market_order(order()).price == PRICE
+    assert bench.venue.place_market_order(order()).price == PRICE
 
 
 def test_the_price_of_an_order_that_paid_in_another_coin_is_that_of_its_trades(bench: Bench) -> None:
-    bench.venue.positions()
+    bench.venue.fetch_positions()
     bench.exchange._accounts[bench.exchange.users()[0]].fee_coin = "BNB"
     rounded = {"avgPrice": "28000", "cumQuote": "280"}
     bench.misbehave({"kind": "edit", "path": bench.simulated.order_path, "method": "POST", "replace": rounded})
-    told = bench.venue.market_order(order())
+    told = bench.venue.place_market_order(order())
     assert (told.price, told.fee_usd) == (PRICE, Decimal("0.01") * PRICE * RATE)

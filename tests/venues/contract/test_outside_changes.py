@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import requests
 
-from engine.venues.account_record import Forced
-from engine.venues.venue import client_order_id
+from engine.venues.account_record import ForcedExitCause
+from engine.venues.venue import build_client_order_id
 from tests.venues.conftest import Floor
 from tests.venues.contract.conftest import STOP as STOP_ID
 from tests.venues.contract.conftest import Bench, wanted
@@ -26,10 +26,10 @@ def settled(floor: Floor) -> list[str | None]:
     floor.server.reconciliation.run()
     (account,) = floor.exchange._accounts.values()
     gained = sum((income.amount for income in account.incomes if income.kind != "TRANSFER"), Decimal(0))
-    assert sum((trade.pnl_usd or Decimal(0) for trade in floor.store.trades()), Decimal(0)) == gained
+    assert sum((trade.pnl_usd or Decimal(0) for trade in floor.store.list_trades()), Decimal(0)) == gained
     assert floor.net() == floor.booked() == 0
     assert account.open_orders() == []
-    return [trade.exit_reason for trade in floor.store.trades()]
+    return [trade.exit_reason for trade in floor.store.list_trades()]
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,24 @@ def test_an_account_in_hedge_mode_is_found_out_before_its_first_entry(floor: Flo
 
 def test_the_record_tells_trades_forced_orders_and_income(long: Bench) -> None:
     happen(long.url, liquidate="BTCUSDT")
-    bought, sold = long.venue.trades("BTCUSDT", since_ms=0)
-    assert (bought.change, sold.change) == (Decimal("0.01"), Decimal("-0.01"))
+    bought, sold = long.venue.fetch_trades("BTCUSDT", since_ms=0)
+    assert (bought.signed_quantity, sold.signed_quantity) == (Decimal("0.01"), Decimal("-0.01"))
     assert bought.fee_usd == Decimal("0.01") * Decimal("28001.4") * Decimal("0.0004")
-    (forced,) = long.venue.forced_orders("BTCUSDT", 0)
-    assert (forced.cause, forced.order_id, forced.price) == (Forced.LIQUIDATED, sold.order_id, sold.price)
-    kinds = [row.kind for row in long.venue.income("BTCUSDT", 0)]
+    (forced,) = long.venue.fetch_forced_orders("BTCUSDT", 0)
+    assert (forced.cause, forced.order_id, forced.price) == (ForcedExitCause.LIQUIDATED, sold.order_id, sold.price)
+    kinds = [row.kind for row in long.venue.fetch_income("BTCUSDT", 0)]
     assert sorted(kinds) == ["COMMISSION", "COMMISSION", "INSURANCE_CLEAR", "REALIZED_PNL"]
-    assert long.venue.client_order_id("BTCUSDT", bought.order_id) == client_order_id("entry")
-    assert (long.venue.client_order_id("BTCUSDT", sold.order_id) or "").startswith("autoclose")
-    assert long.venue.client_order_id("BTCUSDT", "999") is None
+    assert long.venue.find_client_order_id("BTCUSDT", bought.order_id) == build_client_order_id("entry")
+    assert (long.venue.find_client_order_id("BTCUSDT", sold.order_id) or "").startswith("autoclose")
+    assert long.venue.find_client_order_id("BTCUSDT", "999") is None
 
 
 def test_the_trade_of_a_stop_is_known_by_the_stops_own_client_id(long: Bench) -> None:
-    long.venue.protect(wanted())
+    long.venue.place_protection(wanted())
     long.direct(jump_percent=-5)
-    sold = long.venue.trades("BTCUSDT", since_ms=0)[-1]
+    sold = long.venue.fetch_trades("BTCUSDT", since_ms=0)[-1]
     assert sold.order_id == long.number_of(STOP_ID)
-    assert long.venue.client_order_id("BTCUSDT", sold.order_id) == STOP_ID
+    assert long.venue.find_client_order_id("BTCUSDT", sold.order_id) == STOP_ID
     happen(long.url, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"})
-    by_hand = long.venue.trades("BTCUSDT", since_ms=0)[-1]
-    assert not (long.venue.client_order_id("BTCUSDT", by_hand.order_id) or "").startswith("s")
+    by_hand = long.venue.fetch_trades("BTCUSDT", since_ms=0)[-1]
+    assert not (long.venue.find_client_order_id("BTCUSDT", by_hand.order_id) or "").startswith("s")

@@ -11,7 +11,7 @@ from tests.venues.conftest import Floor
 from webhook_server.app import Server, build
 from webhook_server.background.protective_exits import Exits
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.venue_registry import VenueRegistry
 
 MINUTE_S = 60.0
 
@@ -23,8 +23,8 @@ def entered(floor: Floor, mode: str | None = "isolated", leverage: int = 20, **f
     told = floor.send(strategy_id=name, leverage=leverage, size=1_000, **fields)
     assert told["action"] == "opened", told
     floor.hands.now += MINUTE_S  # what was before the entry is in no candle that counts
-    floor.server.marks.round()
-    return next(held for held in floor.store.open_positions() if str(held.strategy_id) == name)
+    floor.server.marks.run_once()
+    return next(held for held in floor.store.list_open_positions() if str(held.strategy_id) == name)
 
 
 def move(floor: Floor, *percents: float) -> None:
@@ -36,17 +36,17 @@ def move(floor: Floor, *percents: float) -> None:
 
 def ends(floor: Floor) -> list[tuple[str | None, Decimal | None]]:
     """Of the trades after one round at the price of now."""
-    floor.server.marks.round()
-    return [(trade.exit_reason, trade.exit_price) for trade in floor.store.trades()]
+    floor.server.marks.run_once()
+    return [(trade.exit_reason, trade.exit_price) for trade in floor.store.list_trades()]
 
 
 def lost(floor: Floor) -> Decimal:
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     return -(trade.pnl_usd or Decimal(0))
 
 
 def another_server(floor: Floor) -> Server:
-    venues = VenuesOf(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
+    venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
     return build(Settings(), floor.store, venues, SystemClock())
 
 
@@ -95,10 +95,10 @@ def test_what_happened_while_no_server_ran_is_found_by_the_next_one(floor: Floor
     move(floor, -12, 14)
     floor.hands.now += 55 * MINUTE_S
     another = another_server(floor)
-    another.marks.round()
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["liquidated"]
-    another.marks.round()
-    assert len(floor.store.trades()) == 1
+    another.marks.run_once()
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["liquidated"]
+    another.marks.run_once()
+    assert len(floor.store.list_trades()) == 1
     another.workers.shutdown()
 
 
@@ -156,16 +156,16 @@ def test_an_exit_that_broke_off_before_it_was_booked_is_booked_once_at_its_price
     with monkeypatch.context() as broken:
         broken.setattr(floor.store, "book_fill", die)
         with pytest.raises(KeyboardInterrupt):
-            floor.server.marks.round()
+            floor.server.marks.run_once()
     move(floor, 14)
     another = another_server(floor)
     another.recovery.run()
-    another.marks.round()
-    (trade,) = floor.store.trades()
+    another.marks.run_once()
+    (trade,) = floor.store.list_trades()
     assert trade.exit_reason == "liquidated"
     assert trade.exit_price is not None
     assert trade.exit_price < Decimal(27_300)
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
     another.workers.shutdown()
 
 
@@ -177,5 +177,5 @@ def test_an_exit_that_cannot_be_made_now_is_made_in_a_later_round(
     floor.hands.now += MINUTE_S
     with monkeypatch.context() as busy:
         busy.setattr(Exits, "exit", lambda *_, **__: None)
-        floor.server.marks.round()
+        floor.server.marks.run_once()
     assert [reason for reason, _ in ends(floor)] == ["liquidated"]

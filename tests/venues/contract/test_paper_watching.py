@@ -9,7 +9,7 @@ import requests
 from engine.domain.positions import Position
 from engine.platform.errors import UpstreamUnavailable
 from simulator.market.market import Market
-from simulator.venue.venue import Exchange
+from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import flat_then_rising
 from tests.venues.conftest import Floor
 
@@ -17,18 +17,18 @@ from .test_paper_liquidation import MINUTE_S, ends, entered, move
 
 
 @pytest.fixture
-def make_exchange() -> Callable[..., Exchange]:
+def make_exchange() -> Callable[..., SimulatedVenue]:
     """A venue that lists ETHUSDT beside the usual one."""
 
-    def made(markets: dict[str, Market], *rest: Any, **more: Any) -> Exchange:
-        return Exchange({**markets, "ETHUSDT": Market(flat_then_rising())}, *rest, **more)
+    def made(markets: dict[str, Market], *rest: Any, **more: Any) -> SimulatedVenue:
+        return SimulatedVenue({**markets, "ETHUSDT": Market(flat_then_rising())}, *rest, **more)
 
     return made
 
 
 def reasons(floor: Floor) -> list[str | None]:
     """Of the trades, without another round."""
-    return [trade.exit_reason for trade in floor.store.trades()]
+    return [trade.exit_reason for trade in floor.store.list_trades()]
 
 
 def tell_candles(floor: Floor, **wish: Any) -> None:
@@ -63,7 +63,7 @@ def test_the_mark_price_liquidates_while_the_last_price_stands(floor: Floor, act
     floor.quote_as(mark_percent=percent)
     ((reason, _),) = ends(floor)
     assert reason == "liquidated"
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert -(trade.pnl_usd or 0) <= held.position_size_usd / 20 + held.fees_usd
 
 
@@ -97,7 +97,7 @@ def test_what_happened_before_an_order_counts_before_it(floor: Floor, signal: di
     told = send(floor, held, **signal)
     assert reasons(floor) == ["liquidated"]
     assert told.get("action") == ("skipped" if signal.get("action") == "close" else "opened"), told
-    assert floor.store.open_positions() == () or floor.store.open_positions()[0].id != held.id
+    assert floor.store.list_open_positions() == () or floor.store.list_open_positions()[0].id != held.id
 
 
 def test_an_exit_goes_on_where_the_past_is_not_told(floor: Floor) -> None:
@@ -139,7 +139,7 @@ def test_what_was_before_an_addition_is_not_looked_at_again(floor: Floor) -> Non
     assert floor.send(strategy_id=name, leverage=20, size=900)["action"] == "opened"
     floor.hands.now += 3 * MINUTE_S
     assert ends(floor) == []
-    (held,) = floor.store.open_positions()
+    (held,) = floor.store.list_open_positions()
     assert held.liquidation_price is not None
     assert held.liquidation_price > 27_500
 
@@ -154,12 +154,12 @@ def test_a_cross_position_ends_though_another_symbol_of_its_strategy_was_not_tol
     assert floor.send(strategy_id=name, leverage=20, size=1_000)["action"] == "opened"
     assert floor.send(strategy_id=name, leverage=20, size=300, symbol="ETHUSDT")["action"] == "opened"
     floor.hands.now += MINUTE_S
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     assert floor.venues is not None
     asked = (
         floor.venues.quotes(floor.simulated.name) if path == "ticker" else floor.venues.history(floor.simulated.name)
     )
-    method = "ticker" if path == "ticker" else "feed"
+    method = "fetch_ticker" if path == "ticker" else "fetch_candles"
     real = getattr(asked, method)
 
     def told(symbol: str, *rest: Any) -> Any:

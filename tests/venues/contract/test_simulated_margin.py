@@ -73,7 +73,7 @@ def test_the_venue_liquidates_what_has_no_margin_left(bench: Bench, margin: str,
     bench.direct(jump_percent=-12)
     bench.direct(jump_percent=14)
     assert bench.net() == Decimal(left)
-    assert bool(bench.venue.forced_orders("BTCUSDT", 0)) is (left == "0")
+    assert bool(bench.venue.fetch_forced_orders("BTCUSDT", 0)) is (left == "0")
 
 
 def test_a_cross_account_is_liquidated_when_all_of_it_is_used_up(bench: Bench) -> None:

@@ -144,7 +144,7 @@ def test_a_paper_exit_leaves_dust_as_a_live_one_does(floor: Floor) -> None:
     told = floor.send("x", action="close", environment="paper")
     assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.06, 0)
     assert told["dust"]["quantity"] == 0.006
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
 
 
 def test_an_exit_whose_answer_is_lost_is_booked_with_its_dust_once(grown: Floor) -> None:
@@ -177,7 +177,7 @@ def test_what_one_stop_can_hold_is_protected_where_the_largest_order_shrank(floo
     assert floor.metric("unprotected_positions") == 1
     floor.direct(jump_percent=-5)
     floor.server.watch.run()
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     assert floor.net() == floor.booked() == 0
     reload(floor)
     check_agreement(floor)

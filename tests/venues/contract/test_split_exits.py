@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from engine.platform.settings.settings import Settings
-from simulator.venue.api_error import AsterRefusal
+from simulator.venue.api_error import VenueApiError
 from tests.venues.conftest import Floor
 from tests.venues.instruments import at_venue, change, check_agreement, trades
 from webhook_server.app import Server, build
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.venue_registry import VenueRegistry
 
 HELD, MOST = Decimal("0.009"), Decimal("0.004")
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -27,7 +27,7 @@ def another(floor: Floor) -> Iterator[Callable[[], Server]]:
     servers: list[Server] = []
 
     def make() -> Server:
-        venues = VenuesOf(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
+        venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
         servers.append(build(Settings(), floor.store, venues, SystemClock()))
         return servers[-1]
 
@@ -69,11 +69,11 @@ def test_the_books_know_every_order_of_a_split_exit(floor: Floor) -> None:
     (account,) = floor.exchange._accounts.values()
     numbers = {str(floor.simulated.order_number(each.order)) for each in account.fills}
     place = (floor.user_id, floor.simulated.name, "BTCUSDT")
-    facts = floor.store.venue_facts(*place)
+    facts = floor.store.get_symbol_facts(*place)
     (position,) = facts.positions
     assert facts.order_ids == numbers == facts.order_positions.keys()
     assert position.exit_order_ids < numbers
-    assert floor.store.booked_orders(*place, sorted(numbers)).keys() == numbers
+    assert floor.store.find_booked_orders(*place, sorted(numbers)).keys() == numbers
 
 
 def test_the_last_two_orders_share_what_would_be_less_than_the_least(floor: Floor) -> None:
@@ -104,17 +104,17 @@ def test_a_server_that_dies_between_two_orders_of_an_exit_leaves_only_what_is_mi
 def test_an_order_refused_in_the_middle_leaves_the_rest_protected(floor: Floor) -> None:
     floor.send("a", **STOP)
     change(floor, **SMALL)
-    place = floor.exchange.place
+    place = floor.exchange.place_order
 
-    def refuses(user: str, given: Any) -> Any:
-        if str(given.get("newClientOrderId")).startswith("sc1-"):
-            raise AsterRefusal(-2010, "New order is rejected.")
-        return place(user, given)
+    def refuses(user: str, params: Any) -> Any:
+        if str(params.get("newClientOrderId")).startswith("sc1-"):
+            raise VenueApiError(-2010, "New order is rejected.")
+        return place(user, params)
 
-    floor.exchange.place = refuses  # type: ignore[method-assign] # the venue's own doing
+    floor.exchange.place_order = refuses  # type: ignore[method-assign] # the venue's own doing
     told = floor.send("x", action="close")
     assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.004, 0.005)
-    floor.exchange.place = place  # type: ignore[method-assign]
+    floor.exchange.place_order = place  # type: ignore[method-assign]
     assert floor.net() == floor.booked() == Decimal("0.005")
     assert floor.send("y", action="close")["remaining_quantity"] == 0
     check_agreement(floor)

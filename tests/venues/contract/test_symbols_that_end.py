@@ -7,7 +7,7 @@ import pytest
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, orders_sent, reload
-from webhook_server.reconciliation.venue_changes import PATIENCE
+from webhook_server.reconciliation.venue_changes import MAX_SETTLEMENT_CHECKS
 
 BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
 ENDS = ("trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing")
@@ -50,9 +50,9 @@ def test_what_was_held_in_a_symbol_that_is_gone_is_settled_within_a_look_or_once
     floor.send("a", stop_loss_percent=2)
     remove(floor, how, is_read=is_read)
     is_told = how != "nothing"
-    for _ in range(1 if is_told else PATIENCE):
+    for _ in range(1 if is_told else MAX_SETTLEMENT_CHECKS):
         assert floor.server.reconciliation.run() == ()
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert trade.exit_reason == ("settled" if is_told else "delisted")
     assert (trade.exit_price == Decimal(27_000)) is is_told
     assert floor.booked() == 0
@@ -69,7 +69,7 @@ def test_a_close_of_a_symbol_that_is_gone_is_answered_and_settles_it(floor: Floo
     told = floor.send("x", action="close")
     if how == "nothing":  # a record may be late
         assert told["status"] == 503
-        for _ in range(PATIENCE):
+        for _ in range(MAX_SETTLEMENT_CHECKS):
             assert floor.server.reconciliation.run() == ()
         told = floor.send("x", action="close")
     assert (told["status"], told["success"]) == (200, True)
@@ -80,12 +80,12 @@ def test_a_close_of_a_symbol_that_is_gone_is_answered_and_settles_it(floor: Floo
 
 def test_a_paper_position_in_a_symbol_that_is_gone_ends_at_its_last_price(floor: Floor) -> None:
     floor.send("a", environment="paper")
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     remove(floor, "nothing", is_read=True)
-    floor.server.marks.round()
-    (trade,) = floor.store.trades()
+    floor.server.marks.run_once()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("delisted", Decimal(28_000))
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
 
 
 def test_a_close_on_paper_of_a_symbol_that_is_gone_is_made(floor: Floor) -> None:
@@ -93,7 +93,7 @@ def test_a_close_on_paper_of_a_symbol_that_is_gone_is_made(floor: Floor) -> None
     remove(floor, "nothing", is_read=True)
     told = floor.send("x", action="close", environment="paper")
     assert (told["status"], told["action"]) == (200, "closed")
-    assert floor.store.open_positions() == ()
+    assert floor.store.list_open_positions() == ()
 
 
 def test_a_symbol_that_is_gone_is_in_the_way_of_no_other(floor: Floor) -> None:
@@ -104,7 +104,7 @@ def test_a_symbol_that_is_gone_is_in_the_way_of_no_other(floor: Floor) -> None:
     remove(floor, "trades")
     assert floor.server.reconciliation.run() == ()
     floor.server.watch.run()
-    floor.server.marks.round()
+    floor.server.marks.run_once()
     reload(floor)
-    assert [each.symbol for each in floor.store.open_positions()] == ["ETHUSDT"]
+    assert [each.symbol for each in floor.store.list_open_positions()] == ["ETHUSDT"]
     assert floor.send("x", symbol="ETHUSDT", action="close")["action"] == "closed"

@@ -9,7 +9,7 @@ from engine.platform.settings.settings import Settings
 from tests.venues.conftest import Floor
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenuesOf
+from webhook_server.venue_registry import VenueRegistry
 
 BOTH: dict[str, Any] = {"stop_loss_percent": 2, "take_profit_percent": 4}
 ROUNDS = 10
@@ -45,7 +45,7 @@ def test_a_stop_that_fires_is_booked_at_its_price_and_fee_under_the_number_of_it
     floor.send("a", **BOTH)
     floor.direct(jump_percent=-5)
     floor.server.watch.run()
-    (trade,) = floor.store.trades()
+    (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
     assert names(floor) == []
     assert floor.net() == 0
@@ -56,7 +56,7 @@ def test_a_target_that_fires_is_booked_as_such(floor: Floor) -> None:
     floor.send("a", **BOTH)
     floor.direct(jump_percent=5)
     floor.server.watch.run()
-    assert [trade.exit_reason for trade in floor.store.trades()] == ["take_profit"]
+    assert [trade.exit_reason for trade in floor.store.list_trades()] == ["take_profit"]
     assert names(floor) == []
     floor.check_books()
 
@@ -125,7 +125,7 @@ def test_a_server_that_dies_after_any_order_left_a_position_that_the_next_one_fi
     floor.misbehave(told_nothing, deaf)
     assert floor.send("a", **BOTH)["status"] == 503
     floor.misbehave()
-    venues = VenuesOf(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
+    venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
     another = build(Settings(), floor.store, venues, SystemClock())
     another.recovery.run()
     assert names(floor) == both(floor, "a")
