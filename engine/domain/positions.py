@@ -14,6 +14,15 @@ class Side(StrEnum):
     SHORT = "SHORT"
 
 
+def sign_of(side: Side) -> int:
+    """+1 or -1: the sign of a quantity on that side in a net position."""
+    return 1 if side is Side.LONG else -1
+
+
+def opposite_side(side: Side) -> Side:
+    return Side.SHORT if side is Side.LONG else Side.LONG
+
+
 class MarginMode(StrEnum):
     """What a position may lose: its own margin (isolated), or all that its account has (cross).
 

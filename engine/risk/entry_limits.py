@@ -10,13 +10,13 @@ from decimal import Decimal
 from typing import Final, TypeVar
 
 from engine.domain.positions import Position
+from engine.domain.signal import TradeSignal
 from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
 from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, no_cost_limit, unreadable_limit
 from engine.risk.sizing import ReducedBy
 from engine.risk.symbol_pause import pause_ends_at
 from engine.store.webhook_rows import Portfolio
-from webhook_server.intake.schemas import WebhookSignal
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
@@ -36,7 +36,7 @@ class AllowedEntry:
 
 
 def check_entry(
-    signal: WebhookSignal, portfolio: Portfolio, held: Position | None, now: datetime, costs: CostCheck = no_cost_limit
+    signal: TradeSignal, portfolio: Portfolio, held: Position | None, now: datetime, costs: CostCheck = no_cost_limit
 ) -> LimitBreach | AllowedEntry:
     """The first limit that `order` (an entry) meets, or how much of it may be executed.
 
@@ -80,7 +80,7 @@ def _require_known(figure: _Figure | None) -> _Figure:
 
 
 def _check_kill_switch(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     settings = portfolio.settings
     if portfolio.killed_by is not None:
@@ -91,7 +91,7 @@ def _check_kill_switch(
 
 
 def _check_status(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     strategy = portfolio.strategy
     if strategy is None or strategy.status is StrategyStatus.RUNNING:
@@ -100,9 +100,7 @@ def _check_status(
     return LimitBreach(LimitType.STRATEGY_STATUS, message, strategy.status.value, StrategyStatus.RUNNING.value)
 
 
-def _check_age(
-    signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, now: datetime
-) -> LimitBreach | None:
+def _check_age(signal: TradeSignal, portfolio: Portfolio, _held: Position | None, now: datetime) -> LimitBreach | None:
     if signal.expires_at is not None and now >= signal.expires_at:
         late_s = round((now - signal.expires_at).total_seconds(), 3)
         return LimitBreach(LimitType.STALE_SIGNAL, f"The signal expired {late_s} s ago", late_s, 0)
@@ -116,7 +114,7 @@ def _check_age(
 
 
 def _check_readable(
-    signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     """Whatever limit cannot be read, or needs a figure that is not known, refuses before any of them is judged."""
     if portfolio.unreadable is not None:
@@ -127,7 +125,7 @@ def _check_readable(
     return None if missing is None else unreadable_limit(f"{missing} not known")
 
 
-def _required_figures(signal: WebhookSignal, portfolio: Portfolio) -> Iterator[tuple[str, object, object]]:
+def _required_figures(signal: TradeSignal, portfolio: Portfolio) -> Iterator[tuple[str, object, object]]:
     """What a limit needs: what it is called, whether there is the limit, and what is known of it."""
     settings, strategy = portfolio.settings, portfolio.strategy
     if settings is not None:
@@ -142,7 +140,7 @@ def _required_figures(signal: WebhookSignal, portfolio: Portfolio) -> Iterator[t
 
 
 def _check_difference(
-    signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     found = portfolio.difference
     if found is None:
@@ -155,7 +153,7 @@ def _check_difference(
 
 
 def _check_weekend(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, now: datetime
 ) -> LimitBreach | None:
     settings = portfolio.settings
     if settings is None or settings.allow_weekends or now.weekday() < SATURDAY:
@@ -166,14 +164,14 @@ def _check_weekend(
 
 
 def _check_daily_loss(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     limit = portfolio.settings.max_daily_loss_usd if portfolio.settings else None
     return _check_loss(LimitType.DAILY_LOSS, "today", portfolio.realized_pnl_today_usd, limit)
 
 
 def _check_weekly_loss(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     limit = portfolio.settings.max_loss_per_week_usd if portfolio.settings else None
     return _check_loss(LimitType.WEEKLY_LOSS, "this week", portfolio.realized_pnl_week_usd, limit)
@@ -189,7 +187,7 @@ def _check_loss(limit_type: LimitType, when: str, pnl: Decimal | None, limit: De
 
 
 def _check_weekly_trades(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     limit = portfolio.settings.max_trades_per_week if portfolio.settings else None
     if not limit:
@@ -201,7 +199,7 @@ def _check_weekly_trades(
 
 
 def _check_failures(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     limit = portfolio.settings.max_consecutive_failures if portfolio.settings else None
     if not limit:
@@ -217,7 +215,7 @@ def _check_failures(
 
 
 def _check_symbol_pause(
-    signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     """By the database's clock, which told when the last entry was undone."""
     undone = _require_known(portfolio.undone_in_symbol)
@@ -234,7 +232,7 @@ def _format_moment(at: datetime) -> str:
 
 
 def _check_concurrent_positions(
-    _signal: WebhookSignal, portfolio: Portfolio, held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     limit = portfolio.settings.max_concurrent_positions if portfolio.settings else None
     current = portfolio.open_position_count
@@ -244,7 +242,7 @@ def _check_concurrent_positions(
 
 
 def _check_drawdown(
-    _signal: WebhookSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
+    _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     strategy = portfolio.strategy
     if strategy is None or strategy.drawdown_percent < strategy.max_drawdown_percent:
@@ -254,7 +252,7 @@ def _check_drawdown(
     return LimitBreach(LimitType.DRAWDOWN, message, current, limit)
 
 
-def _apply_entry_rules(signal: WebhookSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
+def _apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
     """The size in USD that the entry rules leave of an AI signal. Orders of people are not bound by them."""
     asked = signal.position_size_usd or Decimal(0)
     strategy = portfolio.strategy
@@ -268,7 +266,7 @@ def _apply_entry_rules(signal: WebhookSignal, portfolio: Portfolio, held: Positi
     return allowed
 
 
-def _check_leverage(signal: WebhookSignal, portfolio: Portfolio, allowance: AllowedEntry) -> LimitBreach | None:
+def _check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: AllowedEntry) -> LimitBreach | None:
     """Both the leverage asked for and what all the strategy's positions would be of its equity."""
     strategy = portfolio.strategy
     if strategy is None:
@@ -286,7 +284,7 @@ def _check_leverage(signal: WebhookSignal, portfolio: Portfolio, allowance: Allo
     return LimitBreach(LimitType.LEVERAGE, message, current, limit)
 
 
-def _apply_caps(allowed: Decimal, signal: WebhookSignal, portfolio: Portfolio, held: Position | None) -> AllowedEntry:
+def _apply_caps(allowed: Decimal, signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> AllowedEntry:
     """`allowed` USD, cut to what the caps leave above what is held on the same side."""
     asked = signal.position_size_usd or Decimal(0)
     reduced_by = [ReducedBy.MAX_ENTRY_PERCENT] if allowed < asked else []
@@ -305,11 +303,11 @@ def _caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
         yield ReducedBy.MAX_POSITION_SIZE_USD, portfolio.settings.max_position_size_usd
 
 
-def _is_reversal(signal: WebhookSignal, position: Position) -> bool:
+def _is_reversal(signal: TradeSignal, position: Position) -> bool:
     return position.symbol == signal.symbol and position.side is not signal.side
 
 
-_Check = Callable[[WebhookSignal, Portfolio, Position | None, datetime], LimitBreach | None]
+_Check = Callable[[TradeSignal, Portfolio, Position | None, datetime], LimitBreach | None]
 _CHECKS: Final[tuple[_Check, ...]] = (
     _check_kill_switch,
     _check_status,

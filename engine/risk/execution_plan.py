@@ -6,10 +6,10 @@ from datetime import datetime
 from decimal import Decimal
 
 from engine.domain.positions import Position
+from engine.domain.signal import TradeSignal
 from engine.risk import entry_limits
 from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, no_cost_limit
 from engine.store.webhook_rows import Portfolio
-from webhook_server.intake.schemas import WebhookSignal
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Plan:
 
 
 def decide(
-    signal: WebhookSignal,
+    signal: TradeSignal,
     portfolio: Portfolio,
     held: Position | None,
     now: datetime,
@@ -57,13 +57,13 @@ def after_closing(portfolio: Portfolio, gone: Position | None) -> Portfolio:
     return portfolio.model_copy(update={"open_positions": left, "open_position_count": count})
 
 
-def held_by(signal: WebhookSignal, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
+def held_by(signal: TradeSignal, positions: Sequence[Position], *, is_paper: bool) -> Position | None:
     """What the order's strategy (or, without one, the person) holds in its symbol in one book."""
     mine = [each for each in _of_order(signal, positions) if each.is_paper is is_paper]
     return mine[0] if mine else None
 
 
-def to_exit(signal: WebhookSignal, positions: Sequence[Position], asked_at: datetime | None) -> Position | None:
+def to_exit(signal: TradeSignal, positions: Sequence[Position], asked_at: datetime | None) -> Position | None:
     """The position that a CLOSE means, in whichever book it is; the newest when both books have one.
 
     Only a person's ``environment`` narrows it to one book: what is at stake can always be closed. With `asked_at`
@@ -77,5 +77,5 @@ def to_exit(signal: WebhookSignal, positions: Sequence[Position], asked_at: date
     return max(found, key=lambda each: each.entry_time, default=None)
 
 
-def _of_order(signal: WebhookSignal, positions: Sequence[Position]) -> Iterator[Position]:
+def _of_order(signal: TradeSignal, positions: Sequence[Position]) -> Iterator[Position]:
     return (each for each in positions if each.symbol == signal.symbol and each.strategy_id == signal.strategy_id)

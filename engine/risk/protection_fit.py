@@ -5,14 +5,14 @@ from decimal import Decimal
 from engine.domain import decimals
 from engine.domain.errors import VenueRefused
 from engine.domain.positions import Position, Side
+from engine.domain.signal import TradeSignal
 from engine.risk import sizing
 from engine.risk.order_sizes import max_order_quantity, min_order_quantity
 from engine.venues.venue import Instrument, Quote
-from webhook_server.intake.schemas import WebhookSignal
 
 
 def protectable_quantity(
-    signal: WebhookSignal, held: Position | None, quantity: Decimal, instrument: Instrument, quote: Quote
+    signal: TradeSignal, held: Position | None, quantity: Decimal, instrument: Instrument, quote: Quote
 ) -> Decimal:
     """How much of an entry of `quantity`, added to what is `held`, its stop-loss and take-profit can protect.
 
@@ -35,7 +35,7 @@ def protectable_quantity(
     return room
 
 
-def check_order_count(signal: WebhookSignal, held: Position | None, instrument: Instrument, waiting: int) -> None:
+def check_order_count(signal: TradeSignal, held: Position | None, instrument: Instrument, waiting: int) -> None:
     """Raises VenueRefused where the protective orders of an entry, added to what is `held`, are too many beside the
     `waiting` ones. Those of what is held wait until the new ones are placed."""
     stop, target = signal.stop_loss_percent, signal.take_profit_percent
@@ -51,7 +51,7 @@ def check_order_count(signal: WebhookSignal, held: Position | None, instrument: 
         )
 
 
-def _check_prices(signal: WebhookSignal, held: Position | None, instrument: Instrument, quote: Quote) -> None:
+def _check_prices(signal: TradeSignal, held: Position | None, instrument: Instrument, quote: Quote) -> None:
     """At the price that the entry would have now; what is held keeps the prices that the order does not name."""
     is_long = signal.side is Side.LONG
     entry = quote.ask if is_long else quote.bid

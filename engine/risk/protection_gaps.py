@@ -3,10 +3,9 @@
 from decimal import Decimal
 
 from engine.domain.decimals import digits, product
-from engine.domain.positions import Position
+from engine.domain.positions import Position, sign_of
 from engine.risk.order_sizes import find_netted_dust, max_order_quantity, min_order_quantity
 from engine.venues.venue import Instrument, LiveVenue
-from webhook_server.execution.execution_context import sign_of
 
 
 def find_protection_gap(account: LiveVenue, position: Position, instrument: Instrument) -> str | None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from engine.domain import decimals
 from engine.domain.positions import Position, Side
+from engine.domain.signal import TradeSignal
 from engine.store.webhook_rows import Fill
-from webhook_server.intake.schemas import WebhookSignal
 
 HUNDRED = Decimal(100)
 _HUNDREDTH = Decimal("0.01")
@@ -35,7 +35,7 @@ def closing_quantity(held: Decimal, percent: Decimal, lot: Decimal, min_quantity
     return whole if held - part < min_quantity else part
 
 
-def protective_prices(signal: WebhookSignal, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:
+def protective_prices(signal: TradeSignal, entry: Decimal, tick: Decimal) -> tuple[Decimal | None, Decimal | None]:
     """Stop-loss and take-profit prices for a position entered at `entry`, each rounded to the tick nearer to the entry.
 
     Nearer: a loss is cut no later and a profit taken no later than was asked. None where no percent was given.

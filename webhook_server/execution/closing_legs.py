@@ -12,7 +12,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
-from engine.domain.positions import Position, Side
+from engine.domain.positions import Position, Side, sign_of
 from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
 from engine.risk import sizing
 from engine.risk.order_sizes import (
@@ -26,7 +26,7 @@ from engine.risk.order_sizes import (
 from engine.store.webhook_rows import Fill
 from engine.venues.paper import PaperVenue
 from engine.venues.venue import Instrument, LiveVenue, OrderRequest, OrderResult, Venue
-from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, TradeContext, sign_of
+from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, TradeContext
 from webhook_server.execution.leg_orders import (
     NOT_MADE,
     LegOrders,

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from uuid import UUID, uuid5
 
 from engine.domain.errors import OutcomeUnknown
-from engine.domain.positions import Position, Side
+from engine.domain.positions import Position, Side, opposite_side
 from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
 from engine.venues.venue import build_client_order_id
@@ -172,15 +172,6 @@ class PositionEnded(NothingToDo):
 def can_be_reduce_only(side: Side, other_sides: frozenset[Side]) -> bool:
     """See `TradeContext.can_be_reduce_only`."""
     return opposite_side(side) not in other_sides
-
-
-def sign_of(side: Side) -> int:
-    """What a quantity on that side counts in a net position."""
-    return 1 if side is Side.LONG else -1
-
-
-def opposite_side(side: Side) -> Side:
-    return Side.SHORT if side is Side.LONG else Side.LONG
 
 
 # A request whose fill is in the books and whose end is not stays open, whatever keeps us from the venue.

@@ -15,7 +15,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.errors import StrategyFault, VenueRefused
-from engine.domain.positions import Position
+from engine.domain.positions import Position, sign_of
 from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import RequestFill
@@ -28,7 +28,6 @@ from webhook_server.execution.execution_context import (
     Request,
     TradeContext,
     kept_open,
-    sign_of,
 )
 from webhook_server.execution.legs import Legs
 from webhook_server.metrics import Metrics
