@@ -18,9 +18,9 @@ from actors.runtime.messages import Message
 from engine.domain.errors import Superseded
 from engine.domain.signal import Signal, SignalOutcome
 from engine.outbox import delivery
-from engine.outbox.delivery import Attempt
-from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere, UpstreamUnavailable
-from engine.platform.http.deadline_session import Sender
+from engine.outbox.delivery import DeliveryAttempt
+from engine.platform.errors import ConfigurationError, CredentialsError, SealedElsewhere, UpstreamUnavailable
+from engine.platform.http.deadline_session import DeadlineSession
 from engine.platform.settings.settings import Settings
 from engine.store.cycles import DeliveryOutcome
 from engine.store.store import Store, open_store
@@ -35,7 +35,7 @@ STORE_RETRY_S: Final = 0.2
 SECRET_RETRY_S: Final = 5.0
 BATCH_WINDOW_S: Final = 0.25  # with a full hand nothing waits for the outbox, and one call settles many
 
-DeliveryResult = tuple[Signal, Attempt]
+DeliveryResult = tuple[Signal, DeliveryAttempt]
 
 
 class Dispatcher(Actor):
@@ -61,10 +61,10 @@ class Dispatcher(Actor):
         self._store_is_up = True
         self._outbox_is_up = True  # as the clerk sees it
         self._must_release_leases = is_alone
-        self._fault: BadConfiguration | None = None  # which ended the clerk
+        self._fault: ConfigurationError | None = None  # which ended the clerk
 
     def open(self) -> None:
-        self._sender = Sender(WORKERS)
+        self._sender = DeadlineSession(WORKERS)
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery")
         self._outbox_thread = threading.Thread(target=self._run_outbox_thread, name="outbox", daemon=True)
         self._outbox_thread.start()
@@ -104,7 +104,7 @@ class Dispatcher(Actor):
     def _run_outbox_thread(self) -> None:
         try:
             self._process_outbox()
-        except BadConfiguration as error:
+        except ConfigurationError as error:
             self._fault = error
 
     def _process_outbox(self) -> None:
@@ -190,22 +190,22 @@ class Dispatcher(Actor):
         try:
             attempt = self._attempt_delivery(signal)
         except SealedElsewhere as error:  # an engine with the key may come before the signal's end
-            attempt = Attempt(SignalOutcome.RETRY, None, str(error), SECRET_RETRY_S)
+            attempt = DeliveryAttempt(SignalOutcome.RETRY, None, str(error), SECRET_RETRY_S)
         except UpstreamUnavailable as error:
-            attempt = Attempt(SignalOutcome.RETRY, None, str(error), STORE_RETRY_S)
+            attempt = DeliveryAttempt(SignalOutcome.RETRY, None, str(error), STORE_RETRY_S)
         except Exception as error:
             logger.exception("delivery_failed", signal=str(signal.id))
             wait_s = delivery.wait_before_retry(signal.attempts)
-            attempt = Attempt(SignalOutcome.RETRY, None, f"our own fault: {type(error).__name__}", wait_s)
+            attempt = DeliveryAttempt(SignalOutcome.RETRY, None, f"our own fault: {type(error).__name__}", wait_s)
         self._events.put((signal, attempt))
 
-    def _attempt_delivery(self, signal: Signal) -> Attempt:
+    def _attempt_delivery(self, signal: Signal) -> DeliveryAttempt:
         try:
             secret = self._get_secret(signal.user_id)
-        except CredentialsRefused as error:
-            return Attempt(SignalOutcome.DEAD, None, str(error))
+        except CredentialsError as error:
+            return DeliveryAttempt(SignalOutcome.DEAD, None, str(error))
         if secret is None:
-            return Attempt(SignalOutcome.DEAD, None, "the user has no webhook secret")
+            return DeliveryAttempt(SignalOutcome.DEAD, None, "the user has no webhook secret")
         return delivery.post(self._sender, self._url, signal, secret)
 
     def _get_secret(self, user_id: UUID) -> SecretStr | None:
@@ -216,7 +216,7 @@ class Dispatcher(Actor):
             self._secrets[user_id] = (now + SECRET_CACHE_S, secret)
         return secret
 
-    def _report_attempt(self, signal: Signal, attempt: Attempt, *, is_lease_held: bool) -> None:
+    def _report_attempt(self, signal: Signal, attempt: DeliveryAttempt, *, is_lease_held: bool) -> None:
         logger.info(
             "signal",
             signal=str(signal.id),

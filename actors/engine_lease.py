@@ -16,8 +16,8 @@ import structlog
 from actors.messages import EngineState, PriorLlmRequests, PriorLlmUsage
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import LeaseDeadline
-from engine.platform.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
-from engine.platform.identity import this_boot
+from engine.platform.errors import AnotherEngineRuns, ConfigurationError, UpstreamUnavailable
+from engine.platform.identity import boot_id
 from engine.platform.settings.settings import Settings
 from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S
 from engine.store.cycles import EngineLeaseHolder
@@ -120,7 +120,7 @@ class EngineLease(Actor):
             f"the stored secrets are sealed with {self._foreign_key_ids}, which SPARKY_ENCRYPTION_KEY does not hold"
         )
         if not self._is_standby:
-            raise BadConfiguration(f"This engine could deliver nothing: {reason}.")
+            raise ConfigurationError(f"This engine could deliver nothing: {reason}.")
         self._send_lease_deadline(0.0)
         self._publish_state(EngineState(state="standing by", reason=reason))
 
@@ -178,7 +178,7 @@ class EngineLease(Actor):
 def home_identity(home: Path) -> str:
     """Names a home within this boot, under whatever path it is seen: a copy of it is another one. Raises OSError."""
     found = home.stat()
-    return f"{this_boot()}/{found.st_dev}/{found.st_ino}"
+    return f"{boot_id()}/{found.st_dev}/{found.st_ino}"
 
 
 def make(settings: Settings, peers: Peers, argument: str) -> EngineLease:

@@ -15,7 +15,7 @@ from engine.deciding.freshness import VenueClock, fresh_until, interval_ms, is_o
 from engine.deciding.indicators import compute
 from engine.domain.errors import StrategyFault
 from engine.domain.market import MarketSnapshot
-from engine.platform.errors import Skip, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingState
@@ -150,7 +150,7 @@ class MarketDataActor(Actor):
         if isinstance(fetched.result, CachedSnapshot):
             snapshot, at = fetched.result
             clock = self._clocks.setdefault(fetched.key.venue, VenueClock())
-            clock.read(snapshot.as_of_ms, at)
+            clock.add_sample(snapshot.as_of_ms, at)
             entry.fresh_until = fresh_until(snapshot, at, clock.speed)
             entry.cached, entry.failure = fetched.result, None
             self._log_gaps(fetched.key, snapshot.filled_count)
@@ -202,7 +202,7 @@ class MarketDataActor(Actor):
             return _fetch_snapshot(key, self._get_client(key.venue))
         except StrategyFault as error:
             return FetchFailure("unknown_symbol", str(error), time.monotonic() + _UNKNOWN_SYMBOL_RETRY_S)
-        except Skip as error:
+        except CycleSkipped as error:
             return FetchFailure(error.kind, str(error), time.monotonic() + _RETRY_S)
         except UpstreamUnavailable as error:
             wait_s = min(max(error.retry_after_s or 0.0, _RETRY_S), _MAX_RETRY_S)

@@ -22,9 +22,9 @@ from engine.domain.provider_messages import refusal_until
 from engine.llm.model_availability import ACCOUNT, Availability
 from engine.platform.settings.settings import Settings
 from engine.ratelimit.capacity import Capacity, RequestTokens, Want, capacity
-from engine.ratelimit.grant_log import PermitJournal
-from engine.ratelimit.provider_limits import AnnouncedLimits
-from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S, Asker, PermitLimits, Permits
+from engine.ratelimit.grant_log import GrantLog
+from engine.ratelimit.provider_limits import ProviderLimitsFile
+from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S, PermitLimits, PermitRequest, PermitScheduler
 
 logger = structlog.get_logger()
 
@@ -51,10 +51,10 @@ class RateLimiter(Actor):
             tpd=settings.sparky_llm_tpd,
             concurrency=settings.sparky_llm_concurrency,
         )
-        self._journal = PermitJournal(settings.sparky_home, settings.groq_base_url)
-        self._announced = AnnouncedLimits(settings.sparky_home, settings.groq_base_url)
+        self._journal = GrantLog(settings.sparky_home, settings.groq_base_url)
+        self._announced = ProviderLimitsFile(settings.sparky_home, settings.groq_base_url)
         self._hold_until = 0.0
-        self._permits: dict[str, Permits] = {}
+        self._permits: dict[str, PermitScheduler] = {}
         self._replies: dict[tuple[str, UUID], ReplyFuture] = {}
         self._reported_at = 0.0
         self._models = settings.groq_model
@@ -70,9 +70,9 @@ class RateLimiter(Actor):
         if not self._journal.is_whole:
             self._hold_until = time.monotonic() + MINUTE_S + MARGIN_S
         for sent in recent:
-            self._get_permits(sent.model).count(sent.at, sent.tokens, sent.requests)
+            self._get_permits(sent.model).restore(sent.at, sent.tokens, sent.requests)
         for model, limits in self._announced.load().items():
-            self._get_permits(model).announced(limits.by_name(time.time()))
+            self._get_permits(model).apply_provider_limits(limits.by_name(time.time()))
 
     def tick(self, now: float) -> float:
         for model in list(self._permits):
@@ -117,33 +117,33 @@ class RateLimiter(Actor):
         )
         reply = self._replies[ask.model, ask.strategy_id] = ReplyFuture()
         deadline = ask.deadline - _REPLY_MARGIN_S
-        permits.ask(Asker(ask.strategy_id, ask.tokens, ask.holds_position, now, deadline))
+        permits.enqueue(PermitRequest(ask.strategy_id, ask.tokens, ask.holds_position, now, deadline))
         self._grant_waiting(ask.model, now)
         return reply
 
-    def _find_refusal(self, ask: AcquirePermit, permits: Permits, now: float) -> ErrorReply | None:
+    def _find_refusal(self, ask: AcquirePermit, permits: PermitScheduler, now: float) -> ErrorReply | None:
         """Why there can be no permit for `ask`, as far as is known at once."""
-        impossible = permits.too_large(ask.tokens)
+        impossible = permits.impossible_reason(ask.tokens)
         if impossible is not None:
             return ErrorReply(kind="too_large", reason=impossible)
         hold = permits.refusal
         if hold is not None and hold.until > ask.deadline:
             until = refusal_until(time.time() + hold.until - now, hold.reason)
             return ErrorReply(kind="no_permit", reason=until)
-        account = self._account_availability.reason_not_to_ask(ACCOUNT, now)
+        account = self._account_availability.unavailable_reason(ACCOUNT, now)
         if account is not None:
             return ErrorReply(kind="account_refused", reason=account)
-        gone = self._model_availability.reason_not_to_ask(ask.model, now)
+        gone = self._model_availability.unavailable_reason(ask.model, now)
         return None if gone is None else ErrorReply(kind="model_gone", reason=gone)
 
     def _count_prior_usage(self, message: PriorLlmUsage) -> None:
         for asked in message.asked:
-            self._get_permits(asked.model).count(asked.at, asked.tokens, asked.requests)
-            self._journal.sent(asked.model, asked.at, asked.tokens, asked.requests)
+            self._get_permits(asked.model).restore(asked.at, asked.tokens, asked.requests)
+            self._journal.append(asked.model, asked.at, asked.tokens, asked.requests)
 
     def _handle_strategy_ended(self, message: StrategyEnded) -> None:
         for model, permits in self._permits.items():
-            if permits.ended(message.strategy_id, message.at):
+            if permits.release_strategy(message.strategy_id, message.at):
                 del self._replies[model, message.strategy_id]  # nobody is there to hear it
             self._grant_waiting(model, time.monotonic())
 
@@ -153,10 +153,10 @@ class RateLimiter(Actor):
         permits = self._get_permits(message.model)
         correction = permits.release(message.permit_id, message.tokens)
         if correction is not None:
-            self._journal.sent(message.model, correction.at, correction.tokens, correction.requests)
+            self._journal.append(message.model, correction.at, correction.tokens, correction.requests)
         if message.tokens:
             self._update_average_tokens(message.model, used=message.tokens)
-        self._announced.note(message.model, message.requests_per_day, message.tokens_per_minute, message.limit)
+        self._announced.update(message.model, message.requests_per_day, message.tokens_per_minute, message.limit)
         self._apply_announced_limits(message.model)
         if message.refused:
             self._back_off(message, permits, now)
@@ -165,7 +165,7 @@ class RateLimiter(Actor):
     def _apply_announced_limits(self, model: str) -> None:
         permits = self._get_permits(model)
         before = permits.limits
-        permits.announced(self._announced.of(model).by_name(time.time()))
+        permits.apply_provider_limits(self._announced.of(model).by_name(time.time()))
         if permits.limits != before:
             logger.info("limits_announced", model=model, **permits.limits.model_dump())
 
@@ -176,7 +176,7 @@ class RateLimiter(Actor):
             average = averages.get(name, float(value))
             averages[name] = average + (value - average) * _EWMA_WEIGHT
 
-    def _back_off(self, message: ReleasePermit, permits: Permits, now: float) -> None:
+    def _back_off(self, message: ReleasePermit, permits: PermitScheduler, now: float) -> None:
         """Everybody waits; told once, however many were under way."""
         words = LIMIT_WORDS[message.limit.name] if message.limit else message.reason or "too many requests"
         is_new = permits.back_off(now, message.retry_after_s, words)
@@ -189,19 +189,19 @@ class RateLimiter(Actor):
     def _update_availability(self, message: ReleasePermit, now: float) -> None:
         """Each change is told once for the whole host, however many strategies want the model."""
         model = message.model
-        if message.gone is not None and self._model_availability.refused(model, message.gone, now):
+        if message.gone is not None and self._model_availability.mark_unavailable(model, message.gone, now):
             advice = "name another one in GROQ_MODEL or in the rows"
             logger.error("model_gone", model=model, reason=message.gone, advice=advice)
-        if message.account_refused is not None and self._account_availability.refused(
+        if message.account_refused is not None and self._account_availability.mark_unavailable(
             ACCOUNT, message.account_refused, now
         ):
             logger.error("provider_account_refused", reason=message.account_refused)
         if not message.is_served:
             return
         self._get_permits(model).on_success()
-        if self._model_availability.served(model):
+        if self._model_availability.mark_available(model):
             logger.info("model_recovered", model=model)
-        if self._account_availability.served(ACCOUNT):
+        if self._account_availability.mark_available(ACCOUNT):
             logger.info("provider_account_recovered", model=model)
 
     def _grant_waiting(self, model: str, now: float) -> None:
@@ -210,8 +210,8 @@ class RateLimiter(Actor):
             self._send_reply(
                 model, late.strategy_id, ErrorReply(kind="no_permit", reason=f"no permit for {model} in time")
             )
-        for grant in permits.grants(now):
-            self._journal.sent(model, now, grant.asker.tokens)
+        for grant in permits.grant_waiting(now):
+            self._journal.append(model, now, grant.asker.tokens)
             self._send_reply(model, grant.asker.strategy_id, Permit(permit_id=grant.permit_id, waited_s=grant.waited_s))
 
     def _send_reply(self, model: str, strategy_id: UUID, message: Message) -> None:
@@ -232,8 +232,8 @@ class RateLimiter(Actor):
                 oldest_wait_s=oldest_wait_s,
                 used=permits.used(now),
                 limit=limit,
-                gone=self._model_availability.reason(model),
-                account_refused=self._account_availability.reason(ACCOUNT),
+                gone=self._model_availability.last_reason(model),
+                account_refused=self._account_availability.last_reason(ACCOUNT),
                 **_build_refusal_fields(permits, now),
             )
             capacity_report = self._check_capacity(model, demand.get(model, []), permits)
@@ -247,31 +247,31 @@ class RateLimiter(Actor):
             wants.setdefault(demand.model or self._default_model, []).append(want)
         return wants
 
-    def _check_capacity(self, model: str, wants: list[Want], permits: Permits) -> Capacity:
+    def _check_capacity(self, model: str, wants: list[Want], permits: PermitScheduler) -> Capacity:
         """Need against limit, told in the log whenever the verdict is another."""
         found = capacity(wants, permits.limits, RequestTokens(**self._average_tokens.get(model, {})))
         verdict = (
-            found.need_rpm if found.is_short else 0.0,
-            found.limited_by if found.is_short else None,
-            found.is_short,
+            found.need_rpm if found.is_insufficient else 0.0,
+            found.limited_by if found.is_insufficient else None,
+            found.is_insufficient,
         )
         if verdict != self._logged_capacity.get(model, (0.0, None, False)):
             self._logged_capacity[model] = verdict
             figures = {key: round(value, 1) if isinstance(value, float) else value for key, value in found}
-            if found.is_short:
+            if found.is_insufficient:
                 logger.warning("capacity_exceeded", model=model, **figures)
             else:
                 logger.info("capacity_sufficient", model=model, **figures)
         return found
 
-    def _get_permits(self, model: str) -> Permits:
+    def _get_permits(self, model: str) -> PermitScheduler:
         if model not in self._permits:
-            self._permits[model] = Permits(self._limits, self._hold_s)
+            self._permits[model] = PermitScheduler(self._limits, self._hold_s)
             self._permits[model].hold_until(self._hold_until)
         return self._permits[model]
 
 
-def _build_refusal_fields(permits: Permits, now: float) -> dict[str, Any]:
+def _build_refusal_fields(permits: PermitScheduler, now: float) -> dict[str, Any]:
     """`refused_until` and `refused_by` of a `LimiterState`, while a long refusal of the provider holds."""
     hold = permits.refusal
     if hold is None or hold.until <= now or hold.seconds < _MIN_REPORTED_REFUSAL_S:

@@ -4,11 +4,11 @@ from uuid import UUID
 
 from actors.messages import AcquirePermit, GetSnapshot, Permit, ReleasePermit, Snapshot
 from actors.runtime.actor import Peers
-from engine.domain.errors import ModelGone, StrategyFault
+from engine.domain.errors import ModelUnavailable, StrategyFault
 from engine.domain.market import MarketSnapshot
-from engine.llm.outcome import Call, Outcome
-from engine.llm.retry import Granted
-from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.retry import PermitGrant
+from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
 
 _STRATEGY_FAULT_KINDS = frozenset({"unknown_symbol", "too_large"})
 
@@ -25,10 +25,10 @@ class SharedServicesClient:
         ask = GetSnapshot(venue=venue, symbol=symbol, interval=interval, deadline=deadline)
         try:
             return self._peers.ask("market", ask, Snapshot).snapshot
-        except Skip as skip:
+        except CycleSkipped as skip:
             raise _to_domain_error(skip) from None
 
-    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> PermitGrant:
         """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one.
 
         Raises ModelGone or UpstreamUnavailable when the provider told another strategy that it does not serve the
@@ -39,23 +39,23 @@ class SharedServicesClient:
         )
         try:
             permit = self._peers.ask("limiter", ask, Permit)
-        except Skip as skip:
+        except CycleSkipped as skip:
             raise _to_domain_error(skip) from None
-        return Granted(permit.permit_id, permit.waited_s, tokens)
+        return PermitGrant(permit.permit_id, permit.waited_s, tokens)
 
-    def release(self, granted: Granted, call: Call) -> None:
+    def release(self, granted: PermitGrant, call: LlmCall) -> None:
         """Unknown use counts as all that was reserved."""
         used = granted.tokens if call.tokens is None else call.tokens
         message = ReleasePermit(
             permit_id=granted.permit_id,
             model=call.model,
             tokens=used if call.sent else None,
-            refused=call.outcome is Outcome.RATE_LIMITED,
+            refused=call.outcome is LlmOutcome.RATE_LIMITED,
             limit=call.limit,
             reason=call.reason,
             account_refused=call.account_refusal,
-            gone=call.reason or "gone" if call.outcome is Outcome.MODEL_GONE else None,
-            is_served=call.completion is not None or call.outcome in (Outcome.UNUSABLE, Outcome.CUT),
+            gone=call.reason or "gone" if call.outcome is LlmOutcome.MODEL_GONE else None,
+            is_served=call.completion is not None or call.outcome in (LlmOutcome.UNUSABLE, LlmOutcome.CUT),
             requests_per_day=call.requests_per_day,
             tokens_per_minute=call.tokens_per_minute,
             retry_after_s=call.retry_after_s,
@@ -63,9 +63,9 @@ class SharedServicesClient:
         self._peers.tell("limiter", message)
 
 
-def _to_domain_error(skip: Skip) -> SparkyError:
+def _to_domain_error(skip: CycleSkipped) -> SparkyError:
     if skip.kind == "model_gone":
-        return ModelGone(str(skip))
+        return ModelUnavailable(str(skip))
     if skip.kind == "account_refused":
         return UpstreamUnavailable("groq", str(skip))
     return StrategyFault(str(skip)) if skip.kind in _STRATEGY_FAULT_KINDS else skip

@@ -12,18 +12,18 @@ from actors.messages import CycleFinished, LlmCalled, SignalQueued, StrategyChan
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import Message
 from actors.shared_services import SharedServicesClient
-from engine.deciding.circuit_breaker import Breaker, admitted, faulted, succeeded, upstream_failed
+from engine.deciding.circuit_breaker import Breaker, on_strategy_fault, on_success, on_upstream_failure, try_admit
 from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleOutcome, Ports, ended, refusals_as_outages, run_cycle
-from engine.deciding.schedule import Cadence, cadence_of, missed_ticks, next_tick
+from engine.deciding.cycle import CycleDependencies, CycleOutcome, outcome_of_failure, refusals_as_outages, run_cycle
+from engine.deciding.schedule import Cadence, missed_ticks, next_tick, schedule_for
 from engine.domain.decision import Action, Decision
 from engine.domain.errors import StrategyFault, Superseded
 from engine.domain.strategy import Strategy, StrategyStatus
-from engine.llm.groq_client import GroqModel
-from engine.llm.outcome import Call
-from engine.llm.retry import MOST_ATTEMPTS
-from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+from engine.llm.groq_client import GroqClient
+from engine.llm.outcome import LlmCall
+from engine.llm.retry import MAX_ATTEMPTS
+from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
 
@@ -63,8 +63,8 @@ class StrategyActor(Actor):
         kept = self._breaker_file.load()
         self._breaker, self._running_since = kept.breaker, kept.running_since
         self._store = open_store(self._settings, keep=False, engine=self._engine)
-        self._model = GroqModel(self._settings)
-        self._ports = Ports(
+        self._model = GroqClient(self._settings)
+        self._ports = CycleDependencies(
             records=self._store,
             surroundings=SharedServicesClient(self._peers, self._id),
             model=self._model,
@@ -105,7 +105,7 @@ class StrategyActor(Actor):
 
     def next_retry_at(self, now: float) -> float:
         """Each has moments of its own for that: a database that is back is not asked by all of them at once."""
-        return next_tick(cadence_of(self._id, _RETRY_S), now)
+        return next_tick(schedule_for(self._id, _RETRY_S), now)
 
     def _reload_row(self, now: float) -> bool:
         """Reads the row between cycles: its cadence, and whether it is wanted at all.
@@ -119,7 +119,7 @@ class StrategyActor(Actor):
         except (Superseded, StrategyFault, UpstreamUnavailable) as failure:
             if now >= self._due:
                 self._last_tick_at, self._due = self._due, self._next_tick_after(now)
-            self._finish_cycle(ended(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
+            self._finish_cycle(outcome_of_failure(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
             return False
         self._is_row_changed = False
         if context is None or context.strategy.status is not StrategyStatus.RUNNING:
@@ -133,7 +133,7 @@ class StrategyActor(Actor):
         if strategy.running_since != self._running_since:  # somebody has resumed the row: what was before is history
             self._running_since = strategy.running_since
             self._set_breaker(Breaker())
-        cadence = cadence_of(self._id, strategy.cadence_seconds)
+        cadence = schedule_for(self._id, strategy.cadence_seconds)
         if cadence != self._cadence:
             self._cadence, self._last_tick_at = cadence, None
             self._due = next_tick(cadence, now)
@@ -141,12 +141,12 @@ class StrategyActor(Actor):
     def _run_due_cycle(self, now: float) -> None:
         due, missed = self._due, self._count_missed()
         self._last_tick_at = due
-        breaker, is_admitted = admitted(self._breaker, now)
+        breaker, is_admitted = try_admit(self._breaker, now)
         self._set_breaker(breaker)
         if is_admitted:
-            outcome = run_cycle(self._id, self._ports, 1 if breaker.state == "half_open" else MOST_ATTEMPTS)
+            outcome = run_cycle(self._id, self._ports, 1 if breaker.state == "half_open" else MAX_ATTEMPTS)
         else:
-            outcome = ended(Skip("breaker_open", breaker.reason or "cooling down"), 0.0)
+            outcome = outcome_of_failure(CycleSkipped("breaker_open", breaker.reason or "cooling down"), 0.0)
         after = time.monotonic()
         if outcome.strategy is not None:
             self._apply_row(outcome.strategy, after)
@@ -168,7 +168,7 @@ class StrategyActor(Actor):
             self._peers.tell("dispatcher", SignalQueued(signal_id=outcome.signal_id))
         self._publish_events(outcome, lateness_s=lateness_s, missed=missed)
         self._log_outcome(outcome)
-        if not outcome.is_wanted:
+        if not outcome.should_run:
             self._end_strategy(outcome.reason)
         elif outcome.must_pause is not None:
             self._pause(outcome.must_pause)
@@ -271,10 +271,10 @@ class StrategyActor(Actor):
 
 def _next_breaker(breaker: Breaker, failure: SparkyError | None, now: float) -> Breaker:
     if failure is None:
-        return succeeded(breaker)
+        return on_success(breaker)
     if isinstance(failure, UpstreamUnavailable):
-        return upstream_failed(breaker, now, str(failure), failure.retry_after_s, service=failure.service)
-    return faulted(breaker, now, str(failure)) if isinstance(failure, StrategyFault) else breaker
+        return on_upstream_failure(breaker, now, str(failure), failure.retry_after_s, service=failure.service)
+    return on_strategy_fault(breaker, now, str(failure)) if isinstance(failure, StrategyFault) else breaker
 
 
 def _build_decision_log(decision: Decision) -> dict[str, object]:
@@ -289,7 +289,7 @@ def _build_decision_log(decision: Decision) -> dict[str, object]:
     }
 
 
-def _build_llm_called(strategy_id: UUID, call: Call) -> LlmCalled:
+def _build_llm_called(strategy_id: UUID, call: LlmCall) -> LlmCalled:
     event = LlmCalled(strategy_id=strategy_id, model=call.model, outcome=call.outcome.value, duration_s=call.latency_s)
     usage = call.completion.usage.model_dump() if call.completion else {}
     return event.model_copy(update={**usage, "cost_usd": call.cost_usd})

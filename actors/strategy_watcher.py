@@ -12,7 +12,7 @@ from actors.messages import LlmDemand, LlmDemandReport, StrategyChanged, Unatten
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import DesiredStrategies, DesiredStrategy, Message, StrategyParked
 from engine.domain.errors import Superseded
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.setting_values import model_name
 from engine.platform.settings.settings import Settings
 from engine.store.cycles import RunnableStrategy
@@ -97,7 +97,7 @@ class StrategyWatcher(Actor):
             return
         try:
             books = Counter(each.is_paper for each in self._store.list_unattended_positions())
-        except BadConfiguration as error:
+        except ConfigurationError as error:
             if self._can_count_unattended:
                 logger.warning("unattended_positions_not_counted", reason=str(error))
             self._can_count_unattended, self._next_count_at = False, now + UNATTENDED_EVERY_S

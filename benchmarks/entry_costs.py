@@ -16,7 +16,7 @@ from statistics import quantiles
 from starlette.types import ASGIApp
 
 from engine.platform.http.service import HttpService
-from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+from engine.risk.entry_costs import CostLimits, check_book, check_slippage
 from engine.venues.market_data.client import MarketData
 from engine.venues.venue import DEEP_LEVELS
 from simulator.aster.aster_app import create_aster
@@ -49,8 +49,8 @@ def _measure(name: str, times: int) -> None:
     book, limits, quantity = data.fetch_entry_book(SYMBOL), CostLimits(), Decimal("0.01")
 
     def check_costs() -> None:
-        assert refused_by_book(book, limits) is None
-        assert refused_by_slippage(book, quantity, limits, is_buy=True) is None
+        assert check_book(book, limits) is None
+        assert check_slippage(book, quantity, limits, is_buy=True) is None
 
     measures: dict[str, Callable[[], object]] = {
         "before: ticker and order book": lambda: data.fetch_quote(SYMBOL),

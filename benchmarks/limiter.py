@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Final
 from uuid import UUID
 
-from engine.deciding.schedule import Cadence, cadence_of, next_tick
+from engine.deciding.schedule import Cadence, next_tick, schedule_for
 from engine.domain.completion import Usage
 from engine.llm.outcome import cost_usd
 from engine.platform.settings.settings import Settings
 from engine.ratelimit.capacity import RequestTokens, Want, capacity
-from engine.ratelimit.scheduler import Asker, PermitLimits, Permits
+from engine.ratelimit.scheduler import PermitLimits, PermitRequest, PermitScheduler
 
 RPM: Final = 30
 CADENCE_S: Final = 45.0
@@ -47,9 +47,9 @@ class Simulation:
 
     def __init__(self, count: int, seed: int = 1) -> None:
         self.rng = random.Random(seed)
-        self.permits = Permits(PermitLimits(rpm=RPM, concurrency=16), hold_s=25.0)
+        self.permits = PermitScheduler(PermitLimits(rpm=RPM, concurrency=16), hold_s=25.0)
         ids = [UUID(int=self.rng.getrandbits(128), version=4) for _ in range(count)]
-        self.strategies = {each: Strategy(each, cadence_of(each, CADENCE_S)) for each in ids}
+        self.strategies = {each: Strategy(each, schedule_for(each, CADENCE_S)) for each in ids}
         self.ticks: list[tuple[float, UUID]] = []
         self.ends: list[tuple[float, UUID, UUID]] = []
         self.grants: list[float] = []
@@ -82,17 +82,17 @@ class Simulation:
     def request_permits(self, now: float) -> None:
         while self.ticks and self.ticks[0][0] <= now:
             _, strategy_id = heapq.heappop(self.ticks)
-            asker = Asker(
+            asker = PermitRequest(
                 strategy_id, PROMPT_TOKENS, holds_position=False, asked_at=now, deadline=now + PERMIT_TIMEOUT_S
             )
-            self.permits.ask(asker)
+            self.permits.enqueue(asker)
 
     def grant_permits(self, now: float) -> None:
         is_measured = now > WARM_UP_S
         for late in self.permits.expire(now):
             self.strategies[late.strategy_id].missed += is_measured
             self.schedule_tick(late.strategy_id, now)
-        for grant in self.permits.grants(now):
+        for grant in self.permits.grant_waiting(now):
             self.grants.append(now)
             if is_measured:
                 self.strategies[grant.asker.strategy_id].waits.append(grant.waited_s)

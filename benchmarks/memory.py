@@ -27,8 +27,8 @@ from actors.shared_services import SharedServicesClient
 from actors.warmup.cycles import FAKE_ROWS, NIL_ID, FakePeers
 from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import Ports, run_cycle
-from engine.llm.groq_client import GroqModel
+from engine.deciding.cycle import CycleDependencies, run_cycle
+from engine.llm.groq_client import GroqClient
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
@@ -80,8 +80,8 @@ def serve_doubles() -> Iterator[dict[str, str]]:
 def run_cycles(settings: Settings, cycles: int) -> None:
     """Prints private memory and CPU at every mark."""
     gc.enable()
-    model = GroqModel(settings)
-    ports = Ports(
+    model = GroqClient(settings)
+    ports = CycleDependencies(
         records=open_store(settings, keep=False),
         surroundings=SharedServicesClient(FakePeers(), NIL_ID),
         model=model,

@@ -24,9 +24,9 @@ from engine.platform.errors import (
     EXIT_CONFIGURATION,
     EXIT_TRY_AGAIN,
     AnotherEngineRuns,
-    BadConfiguration,
-    Declined,
-    FaultySettings,
+    ConfigurationError,
+    InvalidCommand,
+    InvalidSettings,
     SparkyError,
 )
 from engine.platform.plain_text import one_line
@@ -62,10 +62,10 @@ class _ErrorReportingGroup(TyperGroup):
         try:
             with _sanitized_usage_errors():
                 return super().invoke(ctx)
-        except Declined as error:
+        except InvalidCommand as error:
             text = str(error).rstrip(".")
             raise _exit_with_message(f"{text[:1].upper()}{text[1:]}.", 1) from error
-        except FaultySettings as error:
+        except InvalidSettings as error:
             output.say_lines(f"sparky: {error}", err=True)
             raise typer.Exit(EXIT_CONFIGURATION) from error
         except SparkyError as error:
@@ -75,7 +75,7 @@ class _ErrorReportingGroup(TyperGroup):
 def _exit_code(error: SparkyError) -> int:
     if isinstance(error, AnotherEngineRuns):
         return EXIT_TRY_AGAIN
-    return EXIT_CONFIGURATION if isinstance(error, BadConfiguration) else 1
+    return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from cli import key_file
 from cli.run import process_plan
 from engine.platform import logs
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment
 from engine.store.embedded import embedded_postgres
 from engine.store.embedded.command_database import CommandDatabase, CommandDatabaseRpc, open_database
@@ -26,7 +26,7 @@ def load_settings(overrides: Mapping[str, str | None] | None = None) -> Settings
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     settings = key_file.load_key(read_environment({**os.environ, **given}, Path(".env")))
     resolved = process_plan.resolve_endpoints(settings)
-    logs.configure("warning", settings.sparky_log_format, "sparky", logs.secrets_of(resolved))
+    logs.configure("warning", settings.sparky_log_format, "sparky", logs.collect_secrets(resolved))
     return settings
 
 
@@ -62,7 +62,9 @@ def migrate_database() -> tuple[str, ...]:
     """Brings the schema up to date; returns what was applied. Raises BadConfiguration or UpstreamUnavailable."""
     settings = load_settings()
     if settings.supabase_url is not None:
-        raise BadConfiguration("Supabase takes migrations from its own command: supabase db push, or set DATABASE_URL.")
+        raise ConfigurationError(
+            "Supabase takes migrations from its own command: supabase db push, or set DATABASE_URL."
+        )
     with open_database(settings) as dsn:
         return migrate(dsn)
 
@@ -71,6 +73,6 @@ def _check_database_exists(settings: Settings) -> None:
     try:
         is_made = embedded_postgres.data_dir(settings.sparky_home).exists()
     except OSError as error:
-        raise BadConfiguration(f"The database in {settings.sparky_home} cannot be used: {error.strerror}.") from None
+        raise ConfigurationError(f"The database in {settings.sparky_home} cannot be used: {error.strerror}.") from None
     if not is_made:
-        raise BadConfiguration(f"There is no database in {settings.sparky_home} yet; `sparky up` makes it.")
+        raise ConfigurationError(f"There is no database in {settings.sparky_home} yet; `sparky up` makes it.")

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from engine.platform.encryption import new_key, parse_keys
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 
 _MAX_BYTES: Final = 1_000
@@ -31,13 +31,13 @@ def load_key(settings: Settings) -> Settings:
         if not path.exists():
             return settings
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise BadConfiguration(f"Others may read {path}: chmod 600 it, and rotate the key if they are strangers.")
+            raise ConfigurationError(f"Others may read {path}: chmod 600 it, and rotate the key if they are strangers.")
         text = path.read_text("ascii")[:_MAX_BYTES].strip()
         parse_keys(text)
     except OSError as error:
-        raise BadConfiguration(f"{path} cannot be read: {error.strerror}.") from None
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        raise BadConfiguration(f"{path} {error}.") from None
+        raise ConfigurationError(f"{path} {error}.") from None
     return settings.model_copy(update={"sparky_encryption_key": SecretStr(text)})
 
 
@@ -52,7 +52,7 @@ def ensure_key(settings: Settings) -> Settings:
     except FileExistsError:
         pass  # another start was quicker
     except OSError as error:
-        raise BadConfiguration(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from None
+        raise ConfigurationError(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from None
     return load_key(settings)
 
 

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from cli.column_widths import ColumnWidth, fit_widths, truncate
 from cli.streams import output_encoding
-from engine.domain.decimals import digits
+from engine.domain.decimals import format_plain
 from engine.platform.plain_text import many_lines, one_line
-from engine.platform.text_encoding import UTF8, showable
+from engine.platform.text_encoding import UTF8, replace_unshowable
 
 NON_TERMINAL_WIDTH: Final = 400
 _YEAR: Final = re.compile(r"^\d{4}-")
@@ -52,7 +52,7 @@ class Column(NamedTuple):
     def format_cell(self, row: dict[str, Any], encoding: str) -> str:
         """What fills the cell, as a stream of that `encoding` shows it."""
         value_text = format_value(self.value(row) if callable(self.value) else row.get(self.value))
-        return one_line(showable(value_text, encoding), MAX_WRAPPED_CELL if self.wraps else MAX_CELL)
+        return one_line(replace_unshowable(value_text, encoding), MAX_WRAPPED_CELL if self.wraps else MAX_CELL)
 
 
 def say(sentence: str, *, err: bool = False) -> None:
@@ -84,7 +84,7 @@ def say_indented(lines: Sequence[str], *, err: bool = False) -> None:
     console, encoding = make_console(err=err), output_encoding()
     for line in lines:
         words = line.lstrip(" ")
-        safe = one_line(showable(words, encoding), MAX_SENTENCE)
+        safe = one_line(replace_unshowable(words, encoding), MAX_SENTENCE)
         console.print(HangingIndent(Text(safe), len(line) - len(words)))
 
 
@@ -239,7 +239,7 @@ def format_cents(amount: Decimal, form: str = ",.2f") -> str:
 
 def decimal_cell(field: str) -> Cell:
     """A quantity, or a price that was paid, in all its digits."""
-    return lambda row: None if row.get(field) is None else digits(Decimal(str(row[field])))
+    return lambda row: None if row.get(field) is None else format_plain(Decimal(str(row[field])))
 
 
 def price_cell(field: str, other: str = "") -> Cell:
@@ -252,7 +252,7 @@ def _format_price(value: Decimal | None, other: Decimal | None) -> str | None:
     if value is None or other is None or not (value.is_finite() and other.is_finite()):
         return None if value is None else format_average(value)
     if len(value.normalize().as_tuple().digits) <= _MAX_SHORT_DIGITS:
-        return digits(value)
+        return format_plain(value)
     places = max(2 - min(0, int(other.normalize().as_tuple().exponent)), _MIN_PRICE_DIGITS - 1 - value.adjusted())
     return format_average(value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN, Context(prec=MAX_PREC)))
 
@@ -264,7 +264,7 @@ def to_decimal(value: object) -> Decimal | None:
 
 def format_average(value: Decimal) -> str:
     """A price that may be an average, to 15 digits."""
-    return digits(_AVERAGE_CONTEXT.plus(value)) if value.is_finite() else str(value)
+    return format_plain(_AVERAGE_CONTEXT.plus(value)) if value.is_finite() else str(value)
 
 
 def time_cell(field: str) -> Cell:

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, TextIO
 
 from engine.platform.errors import SparkyError
-from engine.platform.text_encoding import ERRORS, UTF8, await_room, encoding_of, register_errors
+from engine.platform.text_encoding import ERRORS, UTF8, encoding_of, register_errors, wait_until_writable
 
 STDIN, STDOUT, STDERR = range(3)
 _UTF8_MODE: Final = "PYTHONUTF8"
@@ -46,7 +46,7 @@ class Output(io.RawIOBase):
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
-                await_room(self._descriptor)
+                wait_until_writable(self._descriptor)
             except OSError as error:
                 self._drop(error)
         return length

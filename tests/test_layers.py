@@ -61,6 +61,6 @@ def test_what_people_read_is_printed_in_the_one_place_that_makes_it_safe() -> No
         str(path.relative_to(ROOT))
         for folder in ("actors", "cli", "engine", "simulator", "webhook_server")
         for path in (ROOT / folder).rglob("*.py")
-        if printing.search(re.sub(r"screen(\(\))?\.print\(", "", path.read_text()))
+        if printing.search(re.sub(r"(screen|make_console)(\(\))?\.print\(", "", path.read_text()))
     }
     assert found == {"cli/output.py"}

@@ -12,74 +12,74 @@ from starlette.requests import Request
 
 from engine.platform.settings.settings import Settings, is_loopback
 from engine.store.store import Store
-from webhook_server.admission.execution_slots import PLACE_WAIT_S, Admission, SlotLimits
+from webhook_server.admission.execution_slots import SLOT_WAIT_S, AdmissionControl, SlotLimits
 from webhook_server.admission.signal_receiver import SignalReceiver
 from webhook_server.admission.user_rate_limiter import UserRateLimiter
-from webhook_server.background.funding import Funding
-from webhook_server.background.jobs import Housekeeping, on_accounts, on_funding, on_the_market
+from webhook_server.background.funding import FundingJob
+from webhook_server.background.jobs import JobRunner, build_account_jobs, build_funding_jobs, build_price_jobs
 from webhook_server.background.lease import Lease
 from webhook_server.background.mark_to_market import MarkToMarket
 from webhook_server.background.paper_catch_up import PaperCatchUp
 from webhook_server.background.protection_watchdog import ProtectionWatchdog
-from webhook_server.background.protective_exits import Exits
+from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
-from webhook_server.execution.executor import TURN_WAIT_S, Desk
+from webhook_server.execution.executor import LOCK_WAIT_S, OrderExecutor
 from webhook_server.execution.pipeline import Pipeline
 from webhook_server.http import docs_page
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
 from webhook_server.http.refusal_log import RefusalLog, RefusalLogMiddleware
-from webhook_server.http.responses import WRONG_ADDRESS
+from webhook_server.http.responses import ROUTING_HINTS
 from webhook_server.http.routes import RouteHandlers, build_router
-from webhook_server.http.security_headers import Hardened
-from webhook_server.intake.auth import RecentSecrets
+from webhook_server.http.security_headers import SecurityHeadersMiddleware
+from webhook_server.intake.auth import CachedSecrets
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountChecks
-from webhook_server.reconciliation.orphan_orders import LeftoverOrders
+from webhook_server.reconciliation.orphan_orders import OrphanOrderCleanup
 from webhook_server.reconciliation.reconciliation import Reconciliation
 from webhook_server.reconciliation.venue_changes import VenueChanges
 from webhook_server.venue_registry import Venues
 
-PLACES: Final = SlotLimits(  # most of them wait: for a venue, or for their account's turn
+SLOT_LIMITS: Final = SlotLimits(  # most of them wait: for a venue, or for their account's turn
     per_user=14,  # our own dispatcher sends 12 at once
     entries=24,
     signals=48,  # so that exits have places left, whoever's venue hangs
     waiting_per_user=500,
     waiting=1_000,
 )
-WORKERS: Final = PLACES.signals + 8  # whatever executes, new signals are authenticated
+MAX_WORKERS: Final = SLOT_LIMITS.signals + 8  # whatever executes, new signals are authenticated
 
 
 @dataclass(frozen=True)
-class Server:
-    """The application and what runs beside it. `workers` and `housekeeping` end before the store is closed."""
+class WebhookServer:
+    """The application and what runs beside it. `workers` and `job_runners` end before the store is closed."""
 
     app: FastAPI
     pipeline: Pipeline
-    reception: SignalReceiver
-    refusals: RefusalLog
-    marks: MarkToMarket
-    watch: ProtectionWatchdog
-    leftovers: LeftoverOrders
-    funding: Funding
+    signal_receiver: SignalReceiver
+    refusal_log: RefusalLog
+    mark_to_market: MarkToMarket
+    protection_watchdog: ProtectionWatchdog
+    orphan_orders: OrphanOrderCleanup
+    funding: FundingJob
     recovery: Recovery
-    housekeeping: tuple[Housekeeping, ...]
+    job_runners: tuple[JobRunner, ...]
     metrics: Metrics
     workers: ThreadPoolExecutor
     lease: Lease | None
     reconciliation: Reconciliation
-    accounts: AccountChecks
+    account_checks: AccountChecks
 
 
-class Patience(NamedTuple):
+class WaitLimits(NamedTuple):
     """How long a signal waits for its place, and, since it came, for the turn of its strategy; both in seconds."""
 
-    place_s: float = PLACE_WAIT_S
-    turn_s: float = TURN_WAIT_S
+    slot_s: float = SLOT_WAIT_S
+    lock_s: float = LOCK_WAIT_S
 
 
-PATIENCE: Final = Patience()
+WAIT_LIMITS: Final = WaitLimits()
 
 
 def build(
@@ -87,70 +87,72 @@ def build(
     store: Store,
     venues: Venues,
     clock: Clock,
-    owner: str | None = None,
-    patience: Patience = PATIENCE,
+    lease_owner: str | None = None,
+    wait_limits: WaitLimits = WAIT_LIMITS,
     health_store: Store | None = None,
-) -> Server:
+) -> WebhookServer:
     """Everything on the given edges; starts nothing.
 
-    With `owner` the server executes only while it holds the lease under that name. `health_store` is asked for /health,
-    which is to be answered sooner than other questions.
+    With `lease_owner` the server executes only while it holds the lease under that name. `health_store` is asked for
+    /health, which is to be answered sooner than other questions.
     """
     metrics = Metrics()
-    desk = Desk(store, venues, clock, metrics, settings.sparky_paper_slippage_percent, owner, patience.turn_s)
-    secrets = RecentSecrets(store, clock.monotonic)
-    pipeline = Pipeline(store, desk, clock, metrics)
-    lease = None if owner is None else Lease(store, owner, metrics)
+    executor = OrderExecutor(
+        store, venues, clock, metrics, settings.sparky_paper_slippage_percent, lease_owner, wait_limits.lock_s
+    )
+    cached_secrets = CachedSecrets(store, clock.monotonic)
+    pipeline = Pipeline(store, executor, clock, metrics)
+    lease = None if lease_owner is None else Lease(store, lease_owner, metrics)
 
     def is_active() -> bool:
         return lease is None or lease.is_held
 
-    admission = Admission(PLACES, is_active, patience.place_s)
+    admission = AdmissionControl(SLOT_LIMITS, is_active, wait_limits.slot_s)
     metrics.waiting.set_function(lambda: admission.waiting)
     if lease is not None:
-        lease.on_lost = admission.dismiss
-    reception = SignalReceiver(
-        pipeline, store, clock, secrets, UserRateLimiter(settings.sparky_webhook_rate_per_s), admission
+        lease.on_lost = admission.cancel_waiting
+    signal_receiver = SignalReceiver(
+        pipeline, store, clock, cached_secrets, UserRateLimiter(settings.sparky_webhook_rate_per_s), admission
     )
-    refusals = RefusalLog(clock)
-    exits = Exits(pipeline, clock, metrics)
-    pipeline.before_request = PaperCatchUp(store, venues, exits, clock).check_market_exits
-    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), exits, clock, metrics)
-    marks = MarkToMarket(store, venues, exits, clock, metrics)
-    may_send = (lambda: True) if lease is None else lease.is_confirmed
-    watch = ProtectionWatchdog(store, venues, desk, exits, metrics, may_send)
-    leftovers = LeftoverOrders(store, venues, clock, metrics, may_send)
-    funding = Funding(store, venues, clock, metrics)
+    refusal_log = RefusalLog(clock)
+    protective_exits = ProtectiveExits(pipeline, clock, metrics)
+    pipeline.before_request = PaperCatchUp(store, venues, protective_exits, clock).check_market_exits
+    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), protective_exits, clock, metrics)
+    mark_to_market = MarkToMarket(store, venues, protective_exits, clock, metrics)
+    may_send = (lambda: True) if lease is None else lease.verify
+    protection_watchdog = ProtectionWatchdog(store, venues, executor, protective_exits, metrics, may_send)
+    orphan_orders = OrphanOrderCleanup(store, venues, clock, metrics, may_send)
+    funding = FundingJob(store, venues, clock, metrics)
     recovery = Recovery(store, pipeline, clock, metrics)
     health = Health(health_store or store, clock, metrics, is_active)
-    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal")
-    return Server(
-        app=_app(RouteHandlers(reception, store, health, metrics, workers), settings, refusals),
+    workers = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="signal")
+    return WebhookServer(
+        app=_build_app(RouteHandlers(signal_receiver, store, health, metrics, workers), settings, refusal_log),
         pipeline=pipeline,
-        reception=reception,
-        refusals=refusals,
-        marks=marks,
-        watch=watch,
-        leftovers=leftovers,
+        signal_receiver=signal_receiver,
+        refusal_log=refusal_log,
+        mark_to_market=mark_to_market,
+        protection_watchdog=protection_watchdog,
+        orphan_orders=orphan_orders,
         funding=funding,
         recovery=recovery,
-        housekeeping=tuple(
-            Housekeeping(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
+        job_runners=tuple(
+            JobRunner(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
             for name, jobs in (
-                ("marks", on_the_market(store, marks)),
-                ("accounts", on_accounts(recovery, watch, reconciliation, leftovers)),
-                ("funding", on_funding(funding)),
+                ("marks", build_price_jobs(store, mark_to_market)),
+                ("accounts", build_account_jobs(recovery, protection_watchdog, reconciliation, orphan_orders)),
+                ("funding", build_funding_jobs(funding)),
             )
         ),
         lease=lease,
         reconciliation=reconciliation,
-        accounts=desk.accounts,
+        account_checks=executor.account_checks,
         metrics=metrics,
         workers=workers,
     )
 
 
-def _app(doors: RouteHandlers, settings: Settings, refusals: RefusalLog) -> FastAPI:
+def _build_app(handlers: RouteHandlers, settings: Settings, refusal_log: RefusalLog) -> FastAPI:
     app = FastAPI(
         title="Sparky webhook server",
         version="1",
@@ -159,25 +161,25 @@ def _app(doors: RouteHandlers, settings: Settings, refusals: RefusalLog) -> Fast
         redirect_slashes=False,
         default_response_class=AsciiJson,
     )
-    app.include_router(build_router(doors))
-    app.add_api_route("/docs", partial(_documents, app), include_in_schema=False)
-    app.add_exception_handler(HTTPException, _in_our_words)
+    app.include_router(build_router(handlers))
+    app.add_api_route("/docs", partial(_render_docs, app), include_in_schema=False)
+    app.add_exception_handler(HTTPException, _handle_http_error)
     is_local = is_loopback(settings.sparky_webhook_host) and not settings.sparky_behind_tls
-    app.add_middleware(Hardened, token=settings.sparky_admin_token, only_loopback_names=is_local)
-    app.add_middleware(RefusalLogMiddleware, log=refusals)  # around the one before
+    app.add_middleware(SecurityHeadersMiddleware, token=settings.sparky_admin_token, only_loopback_names=is_local)
+    app.add_middleware(RefusalLogMiddleware, log=refusal_log)  # around the one before
     return app
 
 
-async def _documents(app: FastAPI) -> HTMLResponse:
+async def _render_docs(app: FastAPI) -> HTMLResponse:
     return HTMLResponse(
         docs_page.render(app.openapi()), headers={"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
     )
 
 
-async def _in_our_words(_request: Request, error: Exception) -> AsciiJson:
+async def _handle_http_error(_request: Request, error: Exception) -> AsciiJson:
     """Answers 404 and 405 in the shape of every other refusal."""
     if not isinstance(error, HTTPException):
         raise error
-    hint = WRONG_ADDRESS.get(error.status_code)
+    hint = ROUTING_HINTS.get(error.status_code)
     body = {"success": False, "error": error.detail} | ({} if hint is None else {"hint": hint})
     return AsciiJson(body, status_code=error.status_code, headers=error.headers)

@@ -7,8 +7,8 @@ from uuid import UUID
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store, open_store
-from webhook_server.app import Server, build
-from webhook_server.background.lease import owner_of
+from webhook_server.app import WebhookServer, build
+from webhook_server.background.lease import build_owner_name
 from webhook_server.clock import SystemClock
 from webhook_server.http.routes import LIVE_PATH
 from webhook_server.venue_registry import VenueRegistry
@@ -20,7 +20,7 @@ HEALTH_TIMEOUT_S: Final = 2.0  # of a question to the database for /health; a se
 class WebhookService:
     """HTTP, housekeeping and store with one lifecycle."""
 
-    def __init__(self, http: HttpService, server: Server, *stores: Store) -> None:
+    def __init__(self, http: HttpService, server: WebhookServer, *stores: Store) -> None:
         self._http = http
         self._server = server
         self._stores = stores
@@ -34,20 +34,20 @@ class WebhookService:
         self._http.start()
         if self._server.lease is not None:
             self._server.lease.start()
-        for thread in self._server.housekeeping:
+        for thread in self._server.job_runners:
             thread.start()
 
     def is_healthy(self) -> bool:
-        return all(thread.is_alive() for thread in self._server.housekeeping) and self._http.is_healthy()
+        return all(thread.is_alive() for thread in self._server.job_runners) and self._http.is_healthy()
 
     def stop(self, grace_s: float) -> None:
         """Lets requests under way finish, and refuses those that wait for a place.
 
         What is not booked then is recovered at the next start.
         """
-        self._server.reception.admission.close()
+        self._server.signal_receiver.admission.close()
         self._http.stop(grace_s)
-        self._server.refusals.close()
+        self._server.refusal_log.close()
         self._stop_housekeeping(time.monotonic() + min(grace_s, HOUSEKEEPING_GRACE_S))
         self._server.workers.shutdown(wait=False, cancel_futures=True)
         if self._server.lease is not None:
@@ -57,9 +57,9 @@ class WebhookService:
 
     def _stop_housekeeping(self, deadline: float) -> None:
         """All of it by the one monotonic `deadline`, or without waiting for what a venue holds up still."""
-        for thread in self._server.housekeeping:
+        for thread in self._server.job_runners:
             thread.stop()
-        for thread in self._server.housekeeping:
+        for thread in self._server.job_runners:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
@@ -72,7 +72,7 @@ def make(settings: Settings, argument: str) -> WebhookService:
     health_store = open_store(settings, keep=True, timeout_s=HEALTH_TIMEOUT_S)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
     server = build(
-        settings, store, VenueRegistry(settings), SystemClock(), owner_of(host, port), health_store=health_store
+        settings, store, VenueRegistry(settings), SystemClock(), build_owner_name(host, port), health_store=health_store
     )
     http = HttpService(
         server.app,
@@ -80,7 +80,7 @@ def make(settings: Settings, argument: str) -> WebhookService:
         port,
         "SPARKY_WEBHOOK_PORT",
         LIVE_PATH,
-        on_refused=server.refusals.log_connection,
+        on_refused=server.refusal_log.log_connection,
         is_fronted=settings.sparky_behind_tls,
     )
     return WebhookService(http, server, store, health_store)

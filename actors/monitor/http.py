@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
 from actors.monitor.monitor_state import MonitorState
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import is_loopback, names_loopback
 
 Response = tuple[HTTPStatus, str, bytes]
@@ -61,7 +61,7 @@ class MonitorServer:
         try:
             self._server = _Server((host, port), handler)
         except OSError as error:
-            raise BadConfiguration(_describe_bind_error(host, port, error)) from error
+            raise ConfigurationError(_describe_bind_error(host, port, error)) from error
         self._host = host
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(

@@ -93,7 +93,7 @@ class PersistentCounters:
     def _save(self, families: Mapping[str, Iterable[Sample]]) -> None:
         kept = {name: [sample[:3] for sample in samples] for name, samples in families.items()}
         try:
-            atomic_file.replace(self._path, json.dumps([self._run, kept], separators=(",", ":")))
+            atomic_file.write_atomic(self._path, json.dumps([self._run, kept], separators=(",", ":")))
         except OSError as error:
             if self._is_writable:
                 logger.warning("counters_not_written", path=str(self._path), reason=str(error))
@@ -104,7 +104,7 @@ class PersistentCounters:
 
 def supervisor_identity() -> str:
     """Names the supervisor above this process, whose restart begins all counters anew."""
-    return identity.this_process(os.getppid())
+    return identity.process_identity(os.getppid())
 
 
 def _add_samples(now: list[Sample], before: list[Sample]) -> list[Sample]:

@@ -31,8 +31,8 @@ from engine.platform.errors import (
     EXIT_CONFIGURATION,
     EXIT_TRY_AGAIN,
     AnotherEngineRuns,
-    BadConfiguration,
-    Skip,
+    ConfigurationError,
+    CycleSkipped,
     SparkyError,
 )
 from engine.platform.plain_text import one_line
@@ -202,13 +202,13 @@ def run(request: dict[str, Any], supervisor: int) -> NoReturn:
 def _run_to_exit_code(
     request: dict[str, Any], heartbeats: HeartbeatTable, stop_listener: StopListener, crash_report: Path
 ) -> int:
-    settings = Settings.unsealed(request["settings"])
-    secrets = logs.secrets_of(settings)
+    settings = Settings.from_child_json(request["settings"])
+    secrets = logs.collect_secrets(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["title"], secrets)
     _limit_resources(request["memory_mb"])
     try:
         _run_actor(request, settings, heartbeats, stop_listener)
-    except BadConfiguration as error:
+    except ConfigurationError as error:
         _write_crash_report(crash_report, str(error))
         logger.error("misconfigured", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
         return EXIT_CONFIGURATION
@@ -267,7 +267,7 @@ def _limit_resources(memory_mb: int | None) -> None:
 def _send_reply(send: Callable[[Message], None], done: ReplyFuture) -> None:
     try:
         reply = done.get(timeout=0)
-    except Skip as skip:
+    except CycleSkipped as skip:
         reply = ErrorReply(kind=skip.kind, reason=str(skip))
     except Exception as error:  # one bad ask must not end an actor that all the others share
         logger.exception("ask_failed", reason=str(error))

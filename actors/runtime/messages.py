@@ -13,7 +13,7 @@ class Message(Frozen):
     """Base of all messages. An actor that gets a type it does not know raises."""
 
     @classmethod
-    def named(cls, name: str) -> "type[Message] | None":
+    def find_class(cls, name: str) -> "type[Message] | None":
         """The message class of that name among those that this process has imported; None when it knows none."""
         classes = [cls]
         for each in classes:

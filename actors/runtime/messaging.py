@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from actors.runtime.actor import M
 from actors.runtime.messages import Ask, ErrorReply, Message
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 
 logger = structlog.get_logger()
 
@@ -42,7 +42,7 @@ def encode(message: Message) -> tuple[bytes, bytes]:
 
 def decode(kind: bytes, body: bytes) -> Message:
     """The message in two frames. Raises ValueError when the type is unknown or the fields do not fit it."""
-    found = Message.named(kind.decode(errors="replace"))
+    found = Message.find_class(kind.decode(errors="replace"))
     if found is None:
         raise ValueError(f"no message is called {kind[:40]!r}")
     return found.model_validate_json(body)
@@ -124,7 +124,7 @@ class _Connection:
             if not self._is_disconnected and self.socket.poll(0, zmq.POLLOUT):
                 return
             if not _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
-                raise Skip(f"no_{self._name}", f"{self._name} is not there")
+                raise CycleSkipped(f"no_{self._name}", f"{self._name} is not there")
 
     def wait_for_reply(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
         """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.
@@ -141,7 +141,7 @@ class _Connection:
             elif events in ready:
                 self._read_connection_events(events)
             else:
-                raise Skip(f"no_{self._name}", f"{self._name} did not answer in time")
+                raise CycleSkipped(f"no_{self._name}", f"{self._name} did not answer in time")
         return None
 
     def drain_connection_events(self) -> None:
@@ -234,7 +234,7 @@ def _poll_ready(events: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dic
 
 def _check_reply(name: str, message: Message, reply: type[M]) -> M:
     if isinstance(message, ErrorReply):
-        raise Skip(message.kind, message.reason)
+        raise CycleSkipped(message.kind, message.reason)
     if not isinstance(message, reply):
         raise TypeError(f"{name} answered {type(message).__name__}, not {reply.__name__}")
     return message

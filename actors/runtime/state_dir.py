@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from engine.platform import file_lock
-from engine.platform.errors import AnotherEngineRuns, BadConfiguration
+from engine.platform.errors import AnotherEngineRuns, ConfigurationError
 
 _LOCK_TIMEOUT_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
 _MAX_CRASH_REPORT_BYTES: Final = 16_000
@@ -22,7 +22,7 @@ def prepare_run_dir(run_dir: Path) -> None:
             directory.mkdir(mode=0o700, exist_ok=True)
             directory.chmod(0o700)
     except OSError as error:
-        raise BadConfiguration(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from error
+        raise ConfigurationError(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from error
 
 
 class StateDirLock:

@@ -20,10 +20,10 @@ from actors.shared_services import SharedServicesClient
 from actors.strategy import StrategyActor
 from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleOutcome, Ports, run_cycle
-from engine.deciding.schedule import cadence_of, missed_ticks, next_tick
+from engine.deciding.cycle import CycleDependencies, CycleOutcome, run_cycle
+from engine.deciding.schedule import missed_ticks, next_tick, schedule_for
 from engine.domain.market import Candle, Indicators, MarketSnapshot
-from engine.llm.groq_client import GroqModel
+from engine.llm.groq_client import GroqClient
 from engine.platform import logs
 from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
@@ -90,8 +90,8 @@ def run_warmup_cycle() -> None:
             groq_api_key=SecretStr("no-key"),
             database_url=SecretStr(database),
         )
-        Settings.unsealed(settings.sealed())
-        logs.configure(secrets=logs.secrets_of(settings))
+        Settings.from_child_json(settings.to_child_json())
+        logs.configure(secrets=logs.collect_secrets(settings))
         setproctitle.setproctitle("sparky: fork server")
         # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
         setproctitle.setthreadtitle("sparky-fork")
@@ -103,8 +103,8 @@ def run_warmup_cycle() -> None:
 
 def _run_fake_cycle(settings: Settings) -> CycleOutcome:
     store = open_store(settings, keep=False, engine=NIL_ID)
-    model = GroqModel(settings, httpcore.MockBackend([_build_completion(settings.groq_model[0])]))
-    ports = Ports(
+    model = GroqClient(settings, httpcore.MockBackend([_build_completion(settings.groq_model[0])]))
+    ports = CycleDependencies(
         records=store,
         surroundings=SharedServicesClient(FakePeers(), NIL_ID),
         model=model,
@@ -123,7 +123,7 @@ def _exercise_events(settings: Settings, outcome: CycleOutcome) -> None:
     """What follows a cycle: the next tick, and the events."""
     actor = StrategyActor(settings, FakePeers(), NIL_ID)
     actor.receive(StrategyChanged(revision="1"))
-    cadence = cadence_of(NIL_ID, 45.0)
+    cadence = schedule_for(NIL_ID, 45.0)
     missed = missed_ticks(cadence, next_tick(cadence, 0.0), next_tick(cadence, 100.0))
     event = CycleFinished(
         strategy_id=NIL_ID,

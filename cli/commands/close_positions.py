@@ -14,8 +14,8 @@ from cli.run import process_plan
 from engine.domain.positions import Position
 from engine.domain.signal import Signal, SignalOutcome
 from engine.outbox import delivery
-from engine.platform.errors import BadConfiguration, SealedElsewhere, SparkyError
-from engine.platform.http.deadline_session import Sender
+from engine.platform.errors import ConfigurationError, SealedElsewhere, SparkyError
+from engine.platform.http.deadline_session import DeadlineSession
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
@@ -68,7 +68,7 @@ def close_positions(settings: Settings, store: Store, user_id: UUID | None, stra
         return user_id in {None, row.user_id} and strategy_id in {None, row.strategy_id}
 
     under_way = {row.request_id for row in store.list_unfinished_requests() if is_covered(row)}
-    sender, seen = Sender(1), dict[UUID, dict[str, Any]]()
+    sender, seen = DeadlineSession(1), dict[UUID, dict[str, Any]]()
     try:
         _close_new(sender, url, store, store.list_held_positions(user_id, strategy_id), seen)
         waiting = _wait_for_requests(store, under_way)
@@ -90,7 +90,7 @@ def close_positions(settings: Settings, store: Store, user_id: UUID | None, stra
 
 
 def _close_new(
-    sender: Sender, url: str, store: Store, positions: Sequence[Position], seen: dict[UUID, dict[str, Any]]
+    sender: DeadlineSession, url: str, store: Store, positions: Sequence[Position], seen: dict[UUID, dict[str, Any]]
 ) -> None:
     for position in positions:
         if position.id not in seen:
@@ -122,19 +122,19 @@ def _unfinished_fields(row: UnfinishedRequest) -> dict[str, Any]:
     return fields | _outcome_fields("unknown", "a signal from before is still being executed")
 
 
-def _close_position(sender: Sender, url: str, store: Store, position: Position) -> dict[str, Any]:
+def _close_position(sender: DeadlineSession, url: str, store: Store, position: Position) -> dict[str, Any]:
     """How one position's exit ended; keys of one person that cannot be read are no reason to leave others open."""
     try:
         secret = store.get_webhook_secret(position.user_id)
         if secret is None:
             return _outcome_fields(SignalOutcome.DEAD.value, _UNSIGNED)
         attempt = _send_close(sender, url, position, secret)
-    except (BadConfiguration, SealedElsewhere, ValueError) as error:
+    except (ConfigurationError, SealedElsewhere, ValueError) as error:
         return _outcome_fields(SignalOutcome.DEAD.value, str(error))
     return _outcome_fields(attempt.outcome.value, attempt.reason, is_unanswered=attempt.status is None)
 
 
-def _send_close(sender: Sender, url: str, position: Position, secret: SecretStr) -> delivery.Attempt:
+def _send_close(sender: DeadlineSession, url: str, position: Position, secret: SecretStr) -> delivery.DeliveryAttempt:
     now = datetime.now(UTC)
     name = uuid.uuid5(position.id, f"kill/{now.isoformat()}")
     payload = {

@@ -18,7 +18,7 @@ from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import read_stdin
 from engine.platform.errors import SparkyError
-from engine.platform.text_encoding import decoded
+from engine.platform.text_encoding import decode_text
 from engine.store.credentials import PLAIN_FIELDS, SECRET_FIELDS, WEBHOOK
 from engine.store.schema.demo_data import DEMO_USER, generate_webhook_secret
 from engine.store.store import Store
@@ -134,7 +134,7 @@ def _read_values(exchange: str) -> dict[str, SecretStr]:
 def _read_stdin_text() -> str:
     """What stdin holds; the fault is told without it, for it is a secret. Raises SparkyError."""
     try:
-        return decoded(read_stdin()).strip()
+        return decode_text(read_stdin()).strip()
     except UnicodeDecodeError:
         raise SparkyError("stdin is no UTF-8 text.") from None
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cli import output
-from engine.domain.decimals import digits, exact
+from engine.domain.decimals import format_plain, to_decimal
 from engine.platform.plain_text import safe
 
 _INDENT: Final = "  "
@@ -100,7 +100,11 @@ def _symbol_lines(symbol: dict[str, Any]) -> Iterator[str]:
 
 def _format_price(value: Any) -> str:
     """A recorded number in plain digits; anything else as it is."""
-    return digits(exact(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return (
+        format_plain(to_decimal(value))
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _format_indicators(values: dict[str, Any]) -> str:
@@ -110,7 +114,7 @@ def _format_indicators(values: dict[str, Any]) -> str:
 
 
 def _format_short(value: Any) -> str:
-    return digits(exact(f"{value:.6g}"))
+    return format_plain(to_decimal(f"{value:.6g}"))
 
 
 def _position_lines(row: dict[str, Any]) -> list[str]:
@@ -228,7 +232,7 @@ def _format_usd(amount: object) -> str:
 
 
 def _format_number(text: str) -> str:
-    return digits(Decimal(text))
+    return format_plain(Decimal(text))
 
 
 def _format_pnl(text: str | None) -> str:

@@ -15,12 +15,12 @@ from cli.commands.venue_names import check_venue_exists, credentials_command, ha
 from cli.context import load_settings, open_default_store
 from cli.output import Column
 from cli.streams import read_stdin
-from engine.domain.decimals import digits
+from engine.domain.decimals import format_plain
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import MarginMode
 from engine.domain.strategy import Adding, EntryRules, RiskProfile, StrategyStatus
-from engine.platform.errors import BadConfiguration, SparkyError
-from engine.platform.text_encoding import decoded, is_unicode
+from engine.platform.errors import ConfigurationError, SparkyError
+from engine.platform.text_encoding import decode_text, is_unicode
 from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
 from engine.venues.verified_venues import find_live_trading_obstacle
@@ -188,12 +188,12 @@ def _load_cost_limits(store: Store, row: StrategyRow) -> dict[str, str] | None:
 
     try:
         portfolio = store.get_portfolio(row.user_id, row.exchange, row.id, is_paper=row.is_paper_trading)
-    except BadConfiguration:
+    except ConfigurationError:
         return None
-    limits = CostLimits.of(portfolio)
+    limits = CostLimits.from_portfolio(portfolio)
     return {
-        "max_spread_percent": digits(limits.max_spread_percent),
-        "max_slippage_percent": digits(limits.max_slippage_percent),
+        "max_spread_percent": format_plain(limits.max_spread_percent),
+        "max_slippage_percent": format_plain(limits.max_slippage_percent),
     }
 
 
@@ -205,7 +205,7 @@ def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
     """Raises BadConfiguration for a budget that cannot be kept, since a model that may be asked has no price."""
     unpriced = load_settings().model_without_price(model)
     if budget_usd is not None and unpriced is not None:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"The budget cannot be kept, for SPARKY_LLM_PRICES has no price of {unpriced}: add it, or name no budget."
         )
 
@@ -256,7 +256,7 @@ def _join_ids(rows: list[StrategyRow]) -> str:
 def read_fields(source: str) -> dict[str, Any]:
     """The JSON object in a file, or on stdin for ``-``. Raises SparkyError with one sentence."""
     try:
-        text = decoded(read_stdin() if source == "-" else Path(source).read_bytes())
+        text = decode_text(read_stdin() if source == "-" else Path(source).read_bytes())
     except OSError as error:
         raise SparkyError(f"{source} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError:

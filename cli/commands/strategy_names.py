@@ -3,12 +3,12 @@
 from typing import Any
 
 from engine.platform.plain_text import is_plain
-from engine.platform.text_encoding import encoded
+from engine.platform.text_encoding import encode_text
 
 
 def is_typable(name: str, encoding: str) -> bool:
     """Whether a stream of that `encoding` shows `name` as it is, so that a person can type it again."""
-    return is_plain(name) and encoded(name, encoding).decode(encoding) == name
+    return is_plain(name) and encode_text(name, encoding).decode(encoding) == name
 
 
 def typable_name(switch: dict[str, Any], encoding: str) -> str:

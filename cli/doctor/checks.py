@@ -18,7 +18,7 @@ from cli.doctor import account_checks, security_checks
 from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.doctor.database_checks import database
 from cli.run import process_plan
-from engine.llm.outcome import ADVICE, Outcome
+from engine.llm.outcome import ADVICE, LlmOutcome
 from engine.llm.provider_errors import classify
 from engine.platform.errors import SparkyError
 from engine.platform.redaction import Redactor
@@ -174,7 +174,7 @@ def monitor(settings: Settings) -> list[CheckResult]:
         return [fault("sparky", f"process {pid} runs, its monitor does not answer", "see its log, or restart it")]
     if status["problems"]:
         is_limit = all(problem.startswith("Groq refuses until") for problem in status["problems"])
-        remedy = ADVICE[Outcome.RATE_LIMITED] if is_limit else "see the log of what is named here"
+        remedy = ADVICE[LlmOutcome.RATE_LIMITED] if is_limit else "see the log of what is named here"
         return [fault("sparky", "; ".join(status["problems"]), remedy)]
     engine = status.get("engine") or {}
     if engine.get("state") == "standing by":

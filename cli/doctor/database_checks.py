@@ -8,7 +8,7 @@ from cli.doctor import position_checks, security_checks
 from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.status.kill_switch_text import describe_kill_switch
 from cli.streams import output_encoding
-from engine.platform.errors import BadConfiguration, SparkyError
+from engine.platform.errors import ConfigurationError, SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import DatabaseHealth
 from engine.store.cycles import EngineLeaseHolder
@@ -78,7 +78,7 @@ def find_remedy(settings: Settings, error: SparkyError) -> str:
         return ADVICE[state]
     if settings.embeds_database:
         return "see the sentence before, and postgres.log in SPARKY_HOME"
-    if isinstance(error, BadConfiguration):
+    if isinstance(error, ConfigurationError):
         return f"name another database in DATABASE_URL: {CREATE_COMMAND}"
     if "SSL" in str(error):  # libpq has no state for it, and the abbreviation is the same in every language
         return "agree on TLS: sslmode and sslrootcert in DATABASE_URL, ssl in the server's postgresql.conf"
@@ -88,7 +88,7 @@ def find_remedy(settings: Settings, error: SparkyError) -> str:
 def _supabase_remedy(error: SparkyError, state: str) -> str:
     if state in sqlstates.MISSING_OBJECT:
         return f"run `supabase db push`, or {MIGRATE} with the project's DATABASE_URL"
-    if isinstance(error, BadConfiguration):
+    if isinstance(error, ConfigurationError):
         return "correct SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY, as the project's API settings show them"
     return "check that the project runs (one that nobody uses is paused), and SUPABASE_URL"
 

@@ -9,7 +9,7 @@ from cli import output
 from cli.context import load_settings
 from cli.doctor.check_result import CheckResult, fault
 from cli.doctor.checks import run_checks
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.plain_text import many_lines, one_line
 
 _SETTINGS: Final = "settings"
@@ -21,7 +21,7 @@ def doctor(*, as_json: bool) -> int:
     """Prints every check; returns 1 when one found a fault."""
     try:
         checks = run_checks(load_settings())
-    except BadConfiguration as error:
+    except ConfigurationError as error:
         checks = [fault(_SETTINGS, str(error), "correct the environment or .env; docs/settings.md explains every name")]
     if as_json:
         output.print_json([check.model_dump() for check in checks])

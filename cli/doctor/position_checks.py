@@ -14,7 +14,7 @@ from cli.reconcile import adoption_text
 from cli.run import process_plan
 from cli.status import status_model, unattended
 from cli.streams import output_encoding
-from engine.domain.decimals import digits
+from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
@@ -53,9 +53,10 @@ def _find_ineffective_stops(rows: Rows) -> Iterator[str]:
     for row in rows:
         stop, level = (output.to_decimal(row[name]) for name in ("stop_loss_price", "liquidation_price"))
         if stop is not None and level is not None and ((stop <= level) if row["side"] == "LONG" else (stop >= level)):
-            what = one_line(f"{row['side']} {digits(Decimal(row['quantity']))} {row['symbol']}")
+            what = one_line(f"{row['side']} {format_plain(Decimal(row['quantity']))} {row['symbol']}")
             yield (
-                f"the stop of {what} at {digits(stop)} cannot act: it is liquidated at {digits(level)} before, so set "
+                f"the stop of {what} at {format_plain(stop)} cannot act: "
+                f"it is liquidated at {format_plain(level)} before, so set "
                 "a nearer stop or close it"
             )
 

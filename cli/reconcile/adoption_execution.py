@@ -9,7 +9,7 @@ from engine.admin import adoption
 from engine.admin.adoption import Exit, Opening, Source
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position, Side
-from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.adoption import NamedPosition
 from engine.store.store import Store
@@ -28,7 +28,7 @@ def open_account(settings: Settings, store: Store, place: AccountSymbol) -> Live
     credentials = store.get_venue_credentials(place.user_id, place.exchange)
     if credentials is None or not (credentials.api_key or credentials.private_key):
         whose = "" if place.email is None else f" --user {place.email}"
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"{place.person} has no keys for {place.exchange}, which alone can say what it holds: "
             f"`sparky credentials set {place.exchange}{whose}` stores them."
         )
@@ -156,9 +156,9 @@ def _add_foreign_trades(store: Store, account: LiveVenue, seen: Observation) -> 
     known = store.find_booked_orders(place.user_id, place.exchange, place.symbol, sorted(names))
     unseen = {each.position.id: each for each in reversed(seen.fired) if each.order_id not in known}
     ours = {each.order_id for each in unseen.values()}
-    unknown = {each.order_id for each in adoption.unbooked(trades, known)} - ours
+    unknown = {each.order_id for each in adoption.find_unbooked_trades(trades, known)} - ours
     priced = convert_fees_to_usd(trades, account.convert_to_usd, unknown)
-    foreign = tuple(each for each in adoption.unbooked(priced, known) if each.order_id not in ours)
+    foreign = tuple(each for each in adoption.find_unbooked_trades(priced, known) if each.order_id not in ours)
     last_trade_id = max((each.trade_id for each in trades), default=None)
     found = {"fired": tuple(unseen.values()), "foreign": foreign, "last_trade_id": last_trade_id}
     return seen.model_copy(update=found | {"record_trouble": trouble})

@@ -141,12 +141,12 @@ def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
     noted = seen.books.outside
     outside = ZERO if options.takes_note else adoption.note_beside(sum_net_quantity(held), seen.venue_net, noted)
     net = seen.venue_net - outside
-    change = adoption.change_to(held, net, seen.lot, options.strategy_id)
-    record = adoption.pricing_of(adoption.explaining(seen.foreign, net - sum_net_quantity(held)))
+    change = adoption.plan_change(held, net, seen.lot, options.strategy_id)
+    record = adoption.price_trades(adoption.find_explaining_trades(seen.foreign, net - sum_net_quantity(held)))
     exit_pricing = _choose_pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, options)
     entry = seen.position.entry_price if seen.position is not None and seen.position.entry_price > 0 else None
     open_pricing = _choose_pricing(record, entry, Source.ENTRY_PRICE, seen.at_ms, options)
-    fees = adoption.parts_of_fee(
+    fees = adoption.split_fee(
         options.fee_usd if options.fee_usd is not None or record is None else record.fee_usd,
         [*(part for _, part in change.exits), *([abs(change.opened)] if change.opened else [])],
     )

@@ -11,7 +11,7 @@ from cli.output import format_average, format_utc, to_json_data
 from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, protective_order_ids
 from cli.status.unattended import format_decimal
 from engine.admin.adoption import Exit, Opening, Source
-from engine.domain.decimals import digits
+from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.text_encoding import UTF8
 from engine.store.adoption import OpenDifference, OutsideHolding
@@ -75,8 +75,8 @@ def difference_row(difference: OpenDifference) -> dict[str, Any]:
     the books nor noted."""
     return {
         **to_json_data(difference),
-        "venue_net": digits(difference.at_venue + difference.outside),
-        "difference": digits(difference.at_venue - difference.booked),
+        "venue_net": format_plain(difference.at_venue + difference.outside),
+        "difference": format_plain(difference.at_venue - difference.booked),
     }
 
 

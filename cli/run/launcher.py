@@ -30,7 +30,7 @@ from cli.run.reload import SettingsReader, SettingsReloader, ignores_hangup
 from cli.streams import OutputLost
 from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.platform import logs
-from engine.platform.errors import AnotherEngineRuns, BadConfiguration, SparkyError
+from engine.platform.errors import AnotherEngineRuns, ConfigurationError, SparkyError
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import embedded_postgres
@@ -97,7 +97,7 @@ def _run(
     )  # which looks whether HUP is ignored, as after nohup
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor handles it
     resolved = process_plan.resolve_endpoints(settings)
-    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.secrets_of(resolved))
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.collect_secrets(resolved))
     prepare_run_dir(settings.run_dir)
     with contextlib.suppress(OutputLost):  # the header is information only
         say_lines(startup_banner(settings, resolved, command, hint))
@@ -138,8 +138,8 @@ def serve(settings: Settings) -> int:
 
     resolved = process_plan.resolve_endpoints(settings)
     if settings.embeds_database and not embedded_postgres.is_running(settings.sparky_home):
-        raise BadConfiguration("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")
-    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.secrets_of(resolved))
+        raise ConfigurationError("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")
+    logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.collect_secrets(resolved))
     service = make(process_plan.settings_for_child(resolved, "webhook"), "")
     stop_requested = threading.Event()
     for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
@@ -174,7 +174,7 @@ def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None
 
 def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
     try:
-        file.ask_for_reset()
+        file.request_reset()
     except OSError as error:
         raise SparkyError(f"The breaker of {strategy_id} cannot be reset: {error.strerror}.") from error
     try:
@@ -182,7 +182,7 @@ def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
         link.ask("supervisor", message, Ack)
     except SparkyError:
         with contextlib.suppress(OSError):
-            file.take_reset_back()
+            file.withdraw_reset()
         raise
 
 
@@ -196,7 +196,7 @@ def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple
     for setting, (host, port) in listeners.items():
         refusal = running_instance.port_error(host, port)
         if refusal is not None:
-            raise BadConfiguration(
+            raise ConfigurationError(
                 f"Port {port} on {host} cannot be had ({refusal}): stop what holds it or set {setting} to another one."
             )
 

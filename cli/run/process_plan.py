@@ -13,7 +13,7 @@ from actors.engine_lease import STANDBY
 from actors.runtime.child_spec import ChildKind, ChildSpec, RestartPolicy, SupervisionPlan
 from actors.runtime.messages import DesiredStrategy
 from engine.deciding.decision_record import AGAIN_FOR_S
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import embedded_postgres
 
@@ -100,7 +100,7 @@ def resolve_endpoints(settings: Settings) -> Settings:
     Raises BadConfiguration for settings that contradict each other.
     """
     if settings.sparky_market_url is not None and settings.sparky_market is None:
-        raise BadConfiguration("SPARKY_MARKET_URL needs SPARKY_MARKET, the venue that it speaks for, such as aster.")
+        raise ConfigurationError("SPARKY_MARKET_URL needs SPARKY_MARKET, the venue that it speaks for, such as aster.")
     return settings.model_copy(
         update=_llm_overrides(settings) | _market_overrides(settings) | _address_overrides(settings)
     )
@@ -158,11 +158,11 @@ def build_engine_children(settings: Settings, engine: EngineRun) -> list[ChildSp
     Raises BadConfiguration when a service it would need is only simulated.
     """
     if settings.simulates_groq:
-        raise BadConfiguration(
+        raise ConfigurationError(
             "GROQ_API_KEY is not set: `sparky supervise` runs the real engine; `sparky up` brings simulators."
         )
     if settings.simulates_market:
-        raise BadConfiguration(
+        raise ConfigurationError(
             "SPARKY_MARKET or SPARKY_CANDLES asks for the simulated market, which only `sparky up` brings."
         )
     resolved = resolve_endpoints(settings)
@@ -260,7 +260,7 @@ def _build_child(settings: Settings, stage: int, name: str, entry: str, kind: Ch
 
 
 def _seal_settings(settings: Settings, kind: str) -> SecretStr:
-    return SecretStr(settings_for_child(settings, kind).sealed())
+    return SecretStr(settings_for_child(settings, kind).to_child_json())
 
 
 def _restart_key(settings: Settings, kind: str) -> SecretStr:

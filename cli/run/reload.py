@@ -9,7 +9,7 @@ import structlog
 from actors.runtime.child_spec import ChildSpec, SupervisionPlan
 from cli.run import process_plan
 from engine.platform import logs
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 
 logger = structlog.get_logger()
@@ -47,7 +47,7 @@ class SettingsReloader:
                 return None
         try:
             return self._build_plan(self._read())
-        except BadConfiguration as error:
+        except ConfigurationError as error:
             logger.error("settings_refused", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
             return None
         finally:
@@ -55,7 +55,7 @@ class SettingsReloader:
 
     def _build_plan(self, settings: Settings) -> SupervisionPlan:
         if settings.sparky_home != self._settings.sparky_home:
-            raise BadConfiguration("SPARKY_HOME cannot change while Sparky runs; stop it first.")
+            raise ConfigurationError("SPARKY_HOME cannot change while Sparky runs; stop it first.")
         plan = process_plan.build_plan(settings, self._engine, self._compose(settings))
         changed = [name for name, value in settings if value != getattr(self._settings, name)]
         self._settings = settings
@@ -65,7 +65,7 @@ class SettingsReloader:
 
 
 def _configure_logging(settings: Settings) -> None:
-    secrets = logs.secrets_of(process_plan.resolve_endpoints(settings))
+    secrets = logs.collect_secrets(process_plan.resolve_endpoints(settings))
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", secrets)
 
 

@@ -17,7 +17,7 @@ from cli.status.kill_switch_text import describe_kill_switch
 from engine.domain import decimals
 from engine.domain.provider_messages import not_served
 from engine.platform.plain_text import one_line, safe
-from engine.platform.text_encoding import UTF8, showable
+from engine.platform.text_encoding import UTF8, replace_unshowable
 
 _STYLES: Final = {"running": "green", "done": "dim", "paused": "yellow", "parked": "red", "backoff": "red"}
 _HEALTHY_STATES: Final = frozenset({"running", "done"})
@@ -66,9 +66,12 @@ def render_status(
     )
     unsteered = unattended.unattended_warnings(view.get("unattended") or (), encoding)
     differences = adoption_text.difference_warnings(view.get("differences") or (), encoding)
-    view = safe(showable(view, encoding), longest=_MAX_VALUE_LENGTH)
-    view |= {"kill_switches": showable(switches, encoding), "unattended": showable(unsteered, encoding)}
-    view |= {"differences": showable(differences, encoding)}
+    view = safe(replace_unshowable(view, encoding), longest=_MAX_VALUE_LENGTH)
+    view |= {
+        "kill_switches": replace_unshowable(switches, encoding),
+        "unattended": replace_unshowable(unsteered, encoding),
+    }
+    view |= {"differences": replace_unshowable(differences, encoding)}
     footer = _build_footer(view)
     strategies, shared = view["strategies"] or [], view["shared"] or []
     lines = len(shared) + len(strategies) + _FRAME_LINES + sum(_count_lines(text, width) for text in footer)
@@ -252,7 +255,7 @@ def _format_positions(positions: list[dict[str, Any]] | None) -> str:
     if positions is None:
         return "-"
     return (
-        ", ".join(f"{p['side']} {decimals.digits(Decimal(str(p['quantity'])))} {p['symbol']}" for p in positions)
+        ", ".join(f"{p['side']} {decimals.format_plain(Decimal(str(p['quantity'])))} {p['symbol']}" for p in positions)
         or "flat"
     )
 

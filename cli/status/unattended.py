@@ -9,7 +9,7 @@ from typing import Any, Final
 from cli import output
 from cli.commands.strategy_names import is_typable
 from cli.output import format_duration
-from engine.domain.decimals import digits
+from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.text_encoding import UTF8
 
@@ -102,6 +102,6 @@ def _describe_reason(position: dict[str, Any]) -> str:
 def format_decimal(value: object) -> str:
     """A number as people read it: without trailing zeros; what is none is told as it is."""
     try:
-        return digits(Decimal(str(value)))
+        return format_plain(Decimal(str(value)))
     except InvalidOperation:  # a text that is no number
         return str(value)

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from engine.domain.positions import Position, Side
-from engine.domain.proportional_split import shares, unit_of
+from engine.domain.proportional_split import split_proportionally, unit_of
 from engine.platform.values import Frozen
 from engine.store.adoption import BookedOrder
 from engine.store.venue_record import sum_net_quantity
@@ -86,7 +86,7 @@ class Change(Frozen):
         return sum((part for _, part in self.exits), abs(self.opened))
 
 
-def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holder: UUID | None) -> Change:
+def plan_change(held: Sequence[Position], net: Decimal, lot: Decimal | None, holder: UUID | None) -> Change:
     """How `held` comes to `net`, by the rule by which the webhook server books what ended at a venue.
 
     Where the books' net shrinks or turns, positions on its side end in part, each in proportion to its quantity, and no
@@ -102,7 +102,7 @@ def change_to(held: Sequence[Position], net: Decimal, lot: Decimal | None, holde
     shrinks = booked != 0 and (booked > 0) is (reduced is Side.LONG)
     shared = min(abs(change), abs(booked)) if shrinks else ZERO
     quantities = [each.quantity for each in of_side]
-    parts = shares(shared, quantities, unit_of([shared, *quantities], lot))
+    parts = split_proportionally(shared, quantities, unit_of([shared, *quantities], lot))
     rest = abs(change) - shared
     for index, each in enumerate(of_side):
         if each.strategy_id == holder:
@@ -133,7 +133,7 @@ def can_be_noted(quantity: Decimal, at_venue: Decimal, noted: Decimal) -> bool:
     return quantity == 0 or (quantity * within > 0 and abs(quantity) <= abs(within))
 
 
-def unbooked(trades: Sequence[AccountTrade], booked: Mapping[str, BookedOrder]) -> list[AccountTrade]:
+def find_unbooked_trades(trades: Sequence[AccountTrade], booked: Mapping[str, BookedOrder]) -> list[AccountTrade]:
     """What of `trades` (oldest first) is not in the books, of orders that are booked in part the rest with its fee.
 
     Nothing of those up to the newest that a person has adopted: all before is settled.
@@ -164,11 +164,11 @@ def _rest(trades: Sequence[AccountTrade], known: BookedOrder) -> list[AccountTra
             left.append(each.model_copy(update={"quantity": each.quantity - part}))
     fees = [each.fee_usd for each in trades if each.fee_usd is not None]
     fee = sum(fees, ZERO) - known.fee_usd if len(fees) == len(trades) else None
-    parts = parts_of_fee(fee, [each.quantity for each in left])
+    parts = split_fee(fee, [each.quantity for each in left])
     return [each.model_copy(update={"fee_usd": part}) for each, part in zip(left, parts, strict=True)]
 
 
-def explaining(trades: Sequence[AccountTrade], change: Decimal) -> tuple[AccountTrade, ...]:
+def find_explaining_trades(trades: Sequence[AccountTrade], change: Decimal) -> tuple[AccountTrade, ...]:
     """The fewest newest of `trades` (oldest first) that come to `change` together; () where none do."""
     total = ZERO
     for index in range(len(trades) - 1, -1, -1):
@@ -178,7 +178,7 @@ def explaining(trades: Sequence[AccountTrade], change: Decimal) -> tuple[Account
     return ()
 
 
-def pricing_of(trades: Sequence[AccountTrade]) -> Pricing | None:
+def price_trades(trades: Sequence[AccountTrade]) -> Pricing | None:
     """The price at which all of `trades` together moved their net, which keeps the cash exact, and their fees.
 
     None where trades in both directions come to no price.
@@ -196,7 +196,7 @@ def pricing_of(trades: Sequence[AccountTrade]) -> Pricing | None:
     return Pricing(source=Source.RECORD, price=price, fee_usd=fee, order_id=newest.order_id, at_ms=newest.at_ms)
 
 
-def parts_of_fee(fee_usd: Decimal | None, quantities: Sequence[Decimal]) -> list[Decimal | None]:
+def split_fee(fee_usd: Decimal | None, quantities: Sequence[Decimal]) -> list[Decimal | None]:
     """`fee_usd` shared in proportion to `quantities`, to 8 places; the last one takes what is left of it."""
     if fee_usd is None or not quantities:
         return [None for _ in quantities]

@@ -15,10 +15,10 @@ from engine.platform.values import Frozen
 
 FAILURES_TO_OPEN: Final = 5
 FIRST_COOL_DOWN_S: Final = 60.0
-LONGEST_COOL_DOWN_S: Final = 900.0
+MAX_COOL_DOWN_S: Final = 900.0
 DATABASE: Final = "database"
 OWN: Final = "strategy"  # the cool-down after the strategy's own faults, while its row cannot be paused
-LONGEST_REASON: Final = 160
+MAX_REASON: Final = 160
 _FIGURES: Final = re.compile(r"[0-9][0-9.:,]*")
 
 State = Literal["closed", "open", "half_open"]
@@ -33,7 +33,7 @@ class CoolDown(NamedTuple):
 
 def cool_down_for(service: str) -> CoolDown:
     """A database of our own is neither billed by request nor bans those who ask: strategies are soon back after it."""
-    return CoolDown(5.0, 60.0) if service == DATABASE else CoolDown(FIRST_COOL_DOWN_S, LONGEST_COOL_DOWN_S)
+    return CoolDown(5.0, 60.0) if service == DATABASE else CoolDown(FIRST_COOL_DOWN_S, MAX_COOL_DOWN_S)
 
 
 class Breaker(Frozen):
@@ -49,7 +49,7 @@ class Breaker(Frozen):
     failures: int = Field(default=0, ge=0)
     faults: int = Field(default=0, ge=0)
     fault_reasons: dict[str, int] = Field(default_factory=dict)
-    cool_down_s: float = Field(default=0.0, ge=0, le=LONGEST_COOL_DOWN_S)
+    cool_down_s: float = Field(default=0.0, ge=0, le=MAX_COOL_DOWN_S)
     cool_downs: dict[str, float] = Field(default_factory=dict)
     until: float = 0.0
     opened_at: float = 0.0
@@ -68,7 +68,7 @@ class Breaker(Frozen):
         return f"{self.faults} failures without a success: {told}"
 
 
-def admitted(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
+def try_admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
     """The breaker at monotonic `now`, half-open once its cool-down is over, and whether a cycle may run."""
     if breaker.state != "open":
         return breaker, True
@@ -78,12 +78,12 @@ def admitted(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
     return breaker.model_copy(update={"state": "half_open"}), True
 
 
-def succeeded(breaker: Breaker) -> Breaker:
+def on_success(breaker: Breaker) -> Breaker:
     """After a cycle that went through. (After a skipped one the breaker stays as it is.)"""
     return breaker if breaker == Breaker() else Breaker()
 
 
-def after_restart(breaker: Breaker) -> Breaker:
+def on_restart(breaker: Breaker) -> Breaker:
     """For a process that a person asked for: nothing is waited for any more, and the strategy's own faults still count.
 
     Only a success, or a person who resumes the row, says that the strategy is well.
@@ -91,23 +91,23 @@ def after_restart(breaker: Breaker) -> Breaker:
     return Breaker(faults=breaker.faults, fault_reasons=breaker.fault_reasons)
 
 
-def faulted(breaker: Breaker, now: float, reason: str) -> Breaker:
+def on_strategy_fault(breaker: Breaker, now: float, reason: str) -> Breaker:
     """After a failure of the strategy's own doing."""
-    kind = _FIGURES.sub("\u2026", reason)[:LONGEST_REASON]  # the same fault with other figures is the same fault
+    kind = _FIGURES.sub("\u2026", reason)[:MAX_REASON]  # the same fault with other figures is the same fault
     reasons = {**breaker.fault_reasons, kind: breaker.fault_reasons.get(kind, 0) + 1}
     kept = dict(list(reasons.items())[:FAILURES_TO_OPEN])  # more only while a pause cannot be written
     counted = breaker.model_copy(update={"faults": breaker.faults + 1, "fault_reasons": kept})
-    return _failed(counted, now, reason, OWN, retry_after_s=None)
+    return _count_failure(counted, now, reason, OWN, retry_after_s=None)
 
 
-def upstream_failed(
+def on_upstream_failure(
     breaker: Breaker, now: float, reason: str, retry_after_s: float | None = None, *, service: str = "groq"
 ) -> Breaker:
     """After a failure of the shared `service`; its own wish lengthens the cool-down, within the longest one."""
-    return _failed(breaker, now, reason, service, retry_after_s)
+    return _count_failure(breaker, now, reason, service, retry_after_s)
 
 
-def _failed(breaker: Breaker, now: float, reason: str, service: str, retry_after_s: float | None) -> Breaker:
+def _count_failure(breaker: Breaker, now: float, reason: str, service: str, retry_after_s: float | None) -> Breaker:
     failed = breaker.model_copy(update={"failures": breaker.failures + 1})
     if breaker.state == "open" and now < _end_of_cool_down(breaker, now):
         return failed  # of a row that was read meanwhile: no probe, and no reason to wait longer

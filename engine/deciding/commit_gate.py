@@ -4,7 +4,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 
 
 class CommitGate:
@@ -19,7 +19,7 @@ class CommitGate:
         self._lock.acquire()
         if self._closed.is_set():
             self._lock.release()
-            raise Skip("stopping", "the strategy is being stopped")
+            raise CycleSkipped("stopping", "the strategy is being stopped")
         return self
 
     def __exit__(
@@ -35,7 +35,7 @@ class CommitGate:
         self._lock.release()
         return True
 
-    def rest(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Waits, but not for longer than the gate is open; then raises Skip("stopping")."""
         if self._closed.wait(seconds):
-            raise Skip("stopping", "the strategy is being stopped")
+            raise CycleSkipped("stopping", "the strategy is being stopped")

@@ -8,20 +8,20 @@ from typing import Any, Final, NoReturn
 from engine.domain.decision import SCHEMA, Action, Decision
 from engine.domain.positions import Position, Side
 from engine.domain.strategy import EntryRules, StrategyContext
-from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
-from engine.platform.plain_text import storable
+from engine.llm.thoughts import MAX_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.values import Frozen
 from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
 
-LONGEST_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
-LONGEST_REASONING: Final = 100
-_LONGEST_NUMBER: Final = 32
-_LARGEST_SIZE_USD: Final = Decimal(10) ** 12
+MAX_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
+MAX_REASONING: Final = 100
+_MAX_NUMBER: Final = 32
+_MAX_SIZE_USD: Final = Decimal(10) ** 12
 _CENT: Final = Decimal("0.01")
 _OPTIONAL: Final = frozenset({"stop_loss_percent", "take_profit_percent"})
 
 
-class Limits(Frozen):
+class DecisionLimits(Frozen):
     """What bounds a decision, whatever the model says.
 
     `positions` are those of the strategy where it trades: the rules ask whether an entry adds to one of them.
@@ -38,9 +38,9 @@ class _UnusableError(ValueError):
     """Why an answer cannot be used."""
 
 
-def limits_of(context: StrategyContext) -> Limits:
+def decision_limits(context: StrategyContext) -> DecisionLimits:
     strategy = context.strategy
-    return Limits(
+    return DecisionLimits(
         target_assets=strategy.target_assets,
         min_confidence=strategy.min_confidence,
         max_position_usd=strategy.max_position_usd,
@@ -49,7 +49,7 @@ def limits_of(context: StrategyContext) -> Limits:
     )
 
 
-def parse(text: str, limits: Limits) -> Decision:
+def parse(text: str, limits: DecisionLimits) -> Decision:
     """The decision in `text`. Never raises, whatever the text.
 
     An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak, of size 0 or
@@ -57,12 +57,12 @@ def parse(text: str, limits: Limits) -> Decision:
     `max_position_usd` and at the largest entry that the rules allow.
     """
     try:
-        return _bounded(_checked(_only_object(text), limits), limits)
+        return _apply_limits(_validate(_extract_json_object(text), limits), limits)
     except (_UnusableError, NoAnswer) as fault:
-        return unusable(str(fault))
+        return fault_hold(str(fault))
 
 
-def unusable(reason: str) -> Decision:
+def fault_hold(reason: str) -> Decision:
     """The HOLD that is recorded in place of an answer that cannot be used."""
     return Decision(action=Action.HOLD, reason=reason, is_fault=True)
 
@@ -72,23 +72,23 @@ def blameless_hold(reason: str) -> Decision:
     return Decision(action=Action.HOLD, reason=reason)
 
 
-def _bounded(decision: Decision, limits: Limits) -> Decision:
+def _apply_limits(decision: Decision, limits: DecisionLimits) -> Decision:
     if decision.action not in (Action.LONG, Action.SHORT):
         return decision.model_copy(update={"size_usd": Decimal(0)})
     if decision.confidence < limits.min_confidence:
-        return held(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
+        return as_hold(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
     allowed = _apply_rules(decision, limits)
     if isinstance(allowed, BrokenRule):
-        return held(decision, allowed.reason)
+        return as_hold(decision, allowed.reason)
     size_usd = allowed.quantize(_CENT, ROUND_DOWN)
     if size_usd == 0:
-        return held(decision, f"{decision.action} with size 0")
+        return as_hold(decision, f"{decision.action} with size 0")
     most = f"{decision.size_usd:,.2f} USD were wanted, one entry may have {size_usd:,.2f} USD"
     is_cut = size_usd < decision.size_usd.quantize(_CENT, ROUND_DOWN)
     return decision.model_copy(update={"size_usd": size_usd, "size_reason": most if is_cut else None})
 
 
-def _apply_rules(decision: Decision, limits: Limits) -> Decimal | BrokenRule:
+def _apply_rules(decision: Decision, limits: DecisionLimits) -> Decimal | BrokenRule:
     stop = decision.stop_loss_percent
     entry = Entry(Side(decision.action), decision.size_usd, None if stop is None else Decimal(str(stop)))
     held_here = [each for each in limits.positions if each.symbol == decision.symbol]
@@ -96,44 +96,44 @@ def _apply_rules(decision: Decision, limits: Limits) -> Decimal | BrokenRule:
     return allowed_size(entry, limits.rules, limits.max_position_usd, position)
 
 
-def held(decision: Decision, reason: str) -> Decision:
+def as_hold(decision: Decision, reason: str) -> Decision:
     """The HOLD that takes a usable decision's place."""
     return decision.model_copy(update={"action": Action.HOLD, "size_usd": Decimal(0), "reason": reason})
 
 
-def _checked(answer: Mapping[str, Any], limits: Limits) -> Decision:
+def _validate(answer: Mapping[str, Any], limits: DecisionLimits) -> Decision:
     action = _action(answer["action"]) if "action" in answer else None
     if action is Action.CLOSE:
-        return _checked_close(answer, limits)
+        return _validate_close(answer, limits)
     unknown = sorted(set(answer) - set(SCHEMA["properties"]))
     if unknown:
-        raise _UnusableError(f"unknown field {_shown(unknown[0])}")
+        raise _UnusableError(f"unknown field {_describe(unknown[0])}")
     missing = [name for name in SCHEMA["properties"] if name not in answer and name not in _OPTIONAL]
     if action is None or missing:
         raise _UnusableError(f"missing {missing[0]}")
     symbol = _symbol(answer["symbol"], action, limits.target_assets)
     if action is Action.HOLD:
-        return Decision(action=action, symbol=symbol, **_words_of(answer))
+        return Decision(action=action, symbol=symbol, **_text_fields(answer))
     return Decision(
         action=action,
         symbol=symbol,
-        size_usd=_within(answer["size_usd"], "size_usd", Decimal(0), _LARGEST_SIZE_USD),
-        confidence=float(_within(answer["confidence"], "confidence", Decimal(0), Decimal(1))),
+        size_usd=_check_range(answer["size_usd"], "size_usd", Decimal(0), _MAX_SIZE_USD),
+        confidence=float(_check_range(answer["confidence"], "confidence", Decimal(0), Decimal(1))),
         reasoning=_reasoning(answer["reasoning"]),
         stop_loss_percent=_percent(answer.get("stop_loss_percent"), "stop_loss_percent"),
         take_profit_percent=_percent(answer.get("take_profit_percent"), "take_profit_percent"),
     )
 
 
-def _checked_close(answer: Mapping[str, Any], limits: Limits) -> Decision:
+def _validate_close(answer: Mapping[str, Any], limits: DecisionLimits) -> Decision:
     """An exit is never blocked by what has no effect on it: only the symbol must be right."""
     if "symbol" not in answer:
         raise _UnusableError("missing symbol")
     symbol = _symbol(answer["symbol"], Action.CLOSE, limits.target_assets)
-    return Decision(action=Action.CLOSE, symbol=symbol, **_words_of(answer))
+    return Decision(action=Action.CLOSE, symbol=symbol, **_text_fields(answer))
 
 
-def _words_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _text_fields(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Confidence and reasoning of a CLOSE or HOLD; 0 and nothing where they are senseless."""
     confidence, reasoning = answer.get("confidence"), answer.get("reasoning")
     is_confidence = isinstance(confidence, Decimal) and 0 <= confidence <= 1
@@ -146,7 +146,7 @@ def _words_of(answer: Mapping[str, Any]) -> dict[str, Any]:
 def _action(value: object) -> Action:
     if isinstance(value, str) and value in Action.__members__:
         return Action(value)
-    raise _UnusableError(f"action is {_shown(value)}")
+    raise _UnusableError(f"action is {_describe(value)}")
 
 
 def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | None:
@@ -154,40 +154,40 @@ def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | No
         return None
     if isinstance(value, str) and value in allowed:
         return value
-    raise _UnusableError(f"symbol is {_shown(value)}, not one of the strategy's own")
+    raise _UnusableError(f"symbol is {_describe(value)}, not one of the strategy's own")
 
 
 def _reasoning(value: object) -> str:
     if not isinstance(value, str):
-        raise _UnusableError(f"reasoning is {_shown(value)}")
-    return storable(value)[:LONGEST_REASONING]
+        raise _UnusableError(f"reasoning is {_describe(value)}")
+    return sanitize_for_storage(value)[:MAX_REASONING]
 
 
-def _within(value: object, name: str, low: Decimal, high: Decimal) -> Decimal:
+def _check_range(value: object, name: str, low: Decimal, high: Decimal) -> Decimal:
     if isinstance(value, Decimal) and low <= value <= high:
         return value
-    raise _UnusableError(f"{name} is {_shown(value)}")
+    raise _UnusableError(f"{name} is {_describe(value)}")
 
 
 def _percent(value: object, name: str) -> float | None:
     if value is None:
         return None
-    percent = round(float(_within(value, name, Decimal(0), Decimal(100))), 4)
+    percent = round(float(_check_range(value, name, Decimal(0), Decimal(100))), 4)
     if not 0 < percent < 100:
-        raise _UnusableError(f"{name} is {_shown(value)}")
+        raise _UnusableError(f"{name} is {_describe(value)}")
     return percent
 
 
-def _only_object(text: str) -> dict[str, Any]:
+def _extract_json_object(text: str) -> dict[str, Any]:
     """The one JSON object that `text` is, or that follows the model's thoughts in it; a fence or a sentence may precede
     it."""
-    if len(text) > LONGEST_TEXT:
+    if len(text) > MAX_TEXT:
         raise _UnusableError(f"an answer of {len(text)} characters")
-    whole = _whole_object(text)
+    whole = _decode_whole_object(text)
     if whole is not None:
         return whole
     rest = after_thoughts(text)
-    if len(rest) > LONGEST_ANSWER:
+    if len(rest) > MAX_ANSWER:
         raise _UnusableError(f"an answer of {len(rest)} characters")
     start = rest.find("{")
     if start < 0:
@@ -200,10 +200,10 @@ def _only_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _whole_object(text: str) -> dict[str, Any] | None:
+def _decode_whole_object(text: str) -> dict[str, Any] | None:
     """`text` as one JSON object; None when it is not just that. Marks in its strings are words like any other."""
     stripped = text.strip("\ufeff \t\r\n")
-    if not stripped.startswith("{") or len(stripped) > LONGEST_ANSWER:
+    if not stripped.startswith("{") or len(stripped) > MAX_ANSWER:
         return None
     try:
         value, end = _DECODER.raw_decode(stripped)
@@ -230,7 +230,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str) -> Decimal:
-    if len(text) > _LONGEST_NUMBER:
+    if len(text) > _MAX_NUMBER:
         raise _UnusableError(f"a number of {len(text)} characters")
     try:
         return Decimal(text)
@@ -242,9 +242,9 @@ def _constant(name: str) -> NoReturn:
     raise _UnusableError(f"{name} is no number")
 
 
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     kind = {dict: "an object", list: "a list", Decimal: str(value)}.get(type(value))
-    return kind or storable(repr(value))[:60]
+    return kind or sanitize_for_storage(repr(value))[:60]
 
 
 _DECODER: Final = json.JSONDecoder(

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.deciding.prompt import fingerprint, shown_notes
+from engine.deciding.prompt import prompt_hash, render_notes
 from engine.domain.completion import Usage
 from engine.domain.decision import Decision
 from engine.domain.signal import SIGNAL_OF_ACTION
 from engine.domain.strategy import Strategy
-from engine.llm.outcome import Call
-from engine.llm.retry import Attempts
+from engine.llm.outcome import LlmCall
+from engine.llm.retry import CompletionRetrier
 from engine.platform.errors import UpstreamUnavailable
-from engine.platform.plain_text import storable
+from engine.platform.plain_text import sanitize_for_storage
 from engine.store.cycles import CallRecord, DecisionRecord, NewSignal, RecordedDecision
 
-LONGEST_RAW_ANSWER: Final = 16_384
+MAX_RAW_ANSWER: Final = 16_384
 
 # How long a record that failed is tried again: a database that was restarted is back by then. Not longer, since a
 # decision grows old. A strategy that is stopped has a second more.
@@ -43,7 +43,7 @@ def tried_again(
 
 
 def record_of(
-    decision: Decision, call: Call, attempts: Attempts, market: dict[str, Any], earlier_usd: Decimal
+    decision: Decision, call: LlmCall, attempts: CompletionRetrier, market: dict[str, Any], earlier_usd: Decimal
 ) -> DecisionRecord:
     """The row of `ai_trade_log` for a decision that came of `call`, the one among `attempts` whose answer counts.
 
@@ -60,7 +60,7 @@ def record_of(
         reasoning=decision.reasoning,
         reason=decision.reason,
         size_reason=decision.size_reason,
-        raw_answer=_kept(call),
+        raw_answer=_raw_answer(call),
         model=call.model,
         request_id=completion.request_id if completion else None,
         prompt_tokens=sum(usage.prompt_tokens for usage in used),
@@ -73,26 +73,26 @@ def record_of(
         stop_loss_percent=decision.stop_loss_percent,
         take_profit_percent=decision.take_profit_percent,
         calls=tuple(_call_record(each, is_decisive=each is call) for each in attempts.calls),
-        notes=shown_notes(attempts.context.strategy.custom_prompt) or None,
-        system_sha256=fingerprint(prompt.system),
+        notes=render_notes(attempts.context.strategy.custom_prompt) or None,
+        system_sha256=prompt_hash(prompt.system),
     )
 
 
-def _kept(call: Call) -> str | None:
+def _raw_answer(call: LlmCall) -> str | None:
     said = call.completion.text if call.completion else call.rejected_text
-    return None if said is None else storable(said)[:LONGEST_RAW_ANSWER]
+    return None if said is None else sanitize_for_storage(said)[:MAX_RAW_ANSWER]
 
 
-def _call_record(call: Call, *, is_decisive: bool) -> CallRecord:
+def _call_record(call: LlmCall, *, is_decisive: bool) -> CallRecord:
     usage = call.completion.usage if call.completion else Usage()
     return CallRecord(
         model=call.model,
         outcome=call.outcome.value,
-        reason=None if call.reason is None else storable(call.reason),
+        reason=None if call.reason is None else sanitize_for_storage(call.reason),
         latency_s=call.latency_s,
         cost_usd=call.cost_usd,
         is_usage_told=call.completion.is_usage_told if call.completion else call.cost_usd == 0,
-        answer=None if is_decisive else _kept(call),
+        answer=None if is_decisive else _raw_answer(call),
         **usage.model_dump(),
     )
 

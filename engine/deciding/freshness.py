@@ -5,14 +5,14 @@ from typing import Final, NamedTuple
 
 from engine.domain.market import MarketSnapshot
 
-SHORTEST_S: Final = 0.25
+MIN_S: Final = 0.25
 # A market that makes no candles any more (halted, delisted) is looked at this seldom, however many want it.
 HALTED_S: Final = 5.0
 # A speed is known after two readings; until then nothing is kept for longer than this.
 UNKNOWN_SPEED_S: Final = 1.0
 OLDEST_CANDLES: Final = 3
-_LONGEST_S: Final = 60.0
-_ORDINARY: Final = 1.25  # a clock that seems at most this fast is a real one, read over a jittery network
+_MAX_S: Final = 60.0
+_MAX_REAL_TIME_SPEED: Final = 1.25  # a clock that seems at most this fast is a real one, read over a jittery network
 _INTERVAL_MS: Final = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000}
 
 
@@ -23,7 +23,7 @@ def interval_ms(interval: str) -> int:
     return _INTERVAL_MS[interval]
 
 
-class Reading(NamedTuple):
+class ClockSample(NamedTuple):
     at: float
     venue_ms: int
 
@@ -33,22 +33,22 @@ class VenueClock:
     """Extrapolates the venue's time from its readings; `speed` is venue seconds per real second, at least 1."""
 
     speed: float | None = None
-    _last: Reading | None = None
-    _base: Reading | None = None
+    _last: ClockSample | None = None
+    _base: ClockSample | None = None
 
-    def read(self, venue_ms: int, now: float) -> None:
+    def add_sample(self, venue_ms: int, now: float) -> None:
         """Takes a reading of monotonic `now`, unless a newer one came first.
 
         A time that goes back (a simulation begun anew) makes the speed unknown.
         """
         if self._last is not None and now < self._last.at:
             return
-        self._last = Reading(now, venue_ms)
+        self._last = ClockSample(now, venue_ms)
         if self._base is None or venue_ms < self._base.venue_ms:
             self.speed, self._base = None, self._last
-        elif now - self._base.at >= SHORTEST_S:
+        elif now - self._base.at >= MIN_S:
             speed = (venue_ms - self._base.venue_ms) / 1_000 / (now - self._base.at)
-            self.speed = speed if speed > _ORDINARY else 1.0
+            self.speed = speed if speed > _MAX_REAL_TIME_SPEED else 1.0
             self._base = self._last
 
     def at(self, now: float) -> int:
@@ -65,8 +65,8 @@ def fresh_until(snapshot: MarketSnapshot, fetched_at: float, speed: float | None
     left_s = (next_close_ms - snapshot.as_of_ms) / 1_000 / (speed or 1.0)
     if is_too_old(snapshot, snapshot.as_of_ms):
         return fetched_at + HALTED_S
-    longest_s = UNKNOWN_SPEED_S if speed is None else max(_LONGEST_S, step_ms / 1_000)
-    return fetched_at + min(max(left_s, SHORTEST_S), longest_s)
+    longest_s = UNKNOWN_SPEED_S if speed is None else max(_MAX_S, step_ms / 1_000)
+    return fetched_at + min(max(left_s, MIN_S), longest_s)
 
 
 def candles_behind(snapshot: MarketSnapshot, venue_now_ms: int) -> float:

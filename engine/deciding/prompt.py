@@ -8,33 +8,37 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from engine.deciding.prompt_profiles import SYSTEM
-from engine.domain.decimals import digits, exact
+from engine.domain.decimals import format_plain, to_decimal
 from engine.domain.market import MarketSnapshot
 from engine.domain.positions import Position
 from engine.domain.prompt import CANDLES, Prompt
 from engine.domain.strategy import StrategyContext
 from engine.llm.prompt_tokens import estimate_tokens
-from engine.platform.plain_text import storable
+from engine.platform.plain_text import sanitize_for_storage
 from engine.risk.entry_rules import largest_entry_usd
 
-MOST_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
+MAX_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
 MORE_TOKENS_PER_SYMBOL: Final = 600
-LONGEST_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens of English
-FEWEST_CANDLES: Final = 3
+MAX_NOTES: Final = 4_000  # characters, as many as the column holds: about 1,000 tokens of English
+MIN_CANDLES: Final = 3
 _CONTEXT_INDICATORS: Final = ("sma_20", "sma_50", "macd_histogram", "rsi_14", "atr_14")
 _SIGNIFICANT_DIGITS: Final = 8
 _TEXT_OR_EXPONENT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+')
 
 
-class View(NamedTuple):
+class SymbolView(NamedTuple):
     """One symbol as a strategy sees it: the minute's snapshot, and the longer ones it asked for; None: no data."""
 
     minute: MarketSnapshot
     longer: Mapping[str, MarketSnapshot | None]
 
 
-def build(
-    context: StrategyContext, views: Sequence[View], *, entries_allowed: bool = True, without_data: Sequence[str] = ()
+def build_prompt(
+    context: StrategyContext,
+    views: Sequence[SymbolView],
+    *,
+    entries_allowed: bool = True,
+    without_data: Sequence[str] = (),
 ) -> Prompt:
     """The prompt for one cycle; `entries_allowed` is False when the strategy may only close.
 
@@ -43,9 +47,9 @@ def build(
     Symbols `without_data` are named; only where they are many do their names take tokens beyond those of the views.
     """
     system = SYSTEM[context.strategy.risk_profile]
-    most = MOST_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
-    shapes = [(candles, True) for candles in range(CANDLES, FEWEST_CANDLES - 1, -1)]
-    for candles, has_funding in (*shapes, (FEWEST_CANDLES, False)):
+    most = MAX_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
+    shapes = [(candles, True) for candles in range(CANDLES, MIN_CANDLES - 1, -1)]
+    for candles, has_funding in (*shapes, (MIN_CANDLES, False)):
         block = market_block(
             context,
             views,
@@ -57,12 +61,12 @@ def build(
         market = f"<market>\n{_plain_digits(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
         if estimate_tokens(Prompt(system, market)) <= most:
             break
-    return Prompt(system, shown_notes(context.strategy.custom_prompt) + market, candles)
+    return Prompt(system, render_notes(context.strategy.custom_prompt) + market, candles)
 
 
 def market_block(
     context: StrategyContext,
-    views: Sequence[View],
+    views: Sequence[SymbolView],
     *,
     entries_allowed: bool = True,
     rounded: bool = True,
@@ -74,7 +78,7 @@ def market_block(
 
     `rounded` to 8 significant digits for the prompt, and as computed for the record. Only the last `candles` are shown.
     """
-    short = _short if rounded else _as_computed
+    short = _round_for_prompt if rounded else _as_computed
     strategy = context.strategy
     return {
         "symbols": [_symbol(view, short, candles, has_funding=has_funding) for view in views],
@@ -97,17 +101,19 @@ def market_block(
 
 def _plain_digits(document: str) -> str:
     """JSON without exponents: models read 1e-11 worse than 0.00000000001, and take it for another size."""
-    return _TEXT_OR_EXPONENT.sub(lambda found: found[0] if found[0][0] == '"' else digits(exact(found[0])), document)
+    return _TEXT_OR_EXPONENT.sub(
+        lambda found: found[0] if found[0][0] == '"' else format_plain(to_decimal(found[0])), document
+    )
 
 
 @lru_cache(maxsize=8)
-def fingerprint(system: str) -> str:
+def prompt_hash(system: str) -> str:
     """A name for a static text, short and the same for the same bytes."""
     return hashlib.sha256(system.encode()).hexdigest()[:16]
 
 
 def _symbol(
-    view: View, short: Callable[[float | None], float | None], candles: int, *, has_funding: bool
+    view: SymbolView, short: Callable[[float | None], float | None], candles: int, *, has_funding: bool
 ) -> dict[str, Any]:
     snapshot = view.minute
     shown: dict[str, Any] = {
@@ -119,22 +125,24 @@ def _symbol(
         "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
     }
     if snapshot.filled_count:
-        shown["filled"] = _filled(snapshot, candles)
+        shown["filled"] = _filled_candles(snapshot, candles)
     if snapshot.funding_rate_percent and has_funding:
         shown["funding_rate_percent"] = short(snapshot.funding_rate_percent)
         shown["next_funding_minutes"] = snapshot.next_funding_minutes
     if view.longer:
-        shown["context"] = {interval: _longer(found, short) for interval, found in view.longer.items()}
+        shown["context"] = {interval: _render_longer_interval(found, short) for interval, found in view.longer.items()}
     return shown
 
 
-def _filled(snapshot: MarketSnapshot, candles: int) -> dict[str, Any]:
+def _filled_candles(snapshot: MarketSnapshot, candles: int) -> dict[str, Any]:
     """Which of the candles that are shown, and how many of all that indicators saw, are filled minutes."""
     first_ms = snapshot.candles[-candles:][0].open_time_ms
     return {"shown": [at_ms for at_ms in snapshot.filled if at_ms >= first_ms], "in_all": snapshot.filled_count}
 
 
-def _longer(snapshot: MarketSnapshot | None, short: Callable[[float | None], float | None]) -> dict[str, Any] | None:
+def _render_longer_interval(
+    snapshot: MarketSnapshot | None, short: Callable[[float | None], float | None]
+) -> dict[str, Any] | None:
     if snapshot is None:
         return None
     values = {name: short(getattr(snapshot.indicators, name)) for name in _CONTEXT_INDICATORS}
@@ -148,11 +156,11 @@ def _position(position: Position) -> dict[str, Any]:
     return {
         "symbol": position.symbol,
         "side": position.side.value,
-        "quantity": _short(float(position.quantity)),
-        "entry_price": _short(float(position.entry_price)),
+        "quantity": _round_for_prompt(float(position.quantity)),
+        "entry_price": _round_for_prompt(float(position.entry_price)),
         "unrealized_pnl_usd": None if pnl is None else round(float(pnl), 2),
         **funding,
-        **({} if at is None else {"liquidation_price": _short(float(at))}),
+        **({} if at is None else {"liquidation_price": _round_for_prompt(float(at))}),
     }
 
 
@@ -160,15 +168,15 @@ def _as_computed(value: float | None) -> float | None:
     return value
 
 
-def _short(value: float | None) -> float | None:
+def _round_for_prompt(value: float | None) -> float | None:
     if value is None:
         return None
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
 
 
-def shown_notes(custom_prompt: str | None) -> str:
+def render_notes(custom_prompt: str | None) -> str:
     """The owner's text between fences that it cannot close: its angle brackets become other characters."""
-    text = storable(custom_prompt or "").strip()[:LONGEST_NOTES]
+    text = sanitize_for_storage(custom_prompt or "").strip()[:MAX_NOTES]
     if not text:
         return ""
     harmless = text.replace("<", "\u2039").replace(">", "\u203a")

@@ -17,7 +17,7 @@ class Cadence(NamedTuple):
     phase_s: float
 
 
-def cadence_of(strategy_id: UUID, period_s: float) -> Cadence:
+def schedule_for(strategy_id: UUID, period_s: float) -> Cadence:
     """The grid of one strategy. Raises ValueError unless the period is positive and finite."""
     if not 0 < period_s < math.inf:
         raise ValueError(f"a cadence must be positive and finite, not {period_s}")
@@ -29,11 +29,11 @@ def cadence_of(strategy_id: UUID, period_s: float) -> Cadence:
 def next_tick(cadence: Cadence, now: float) -> float:
     """The first instant of the grid that is later than `now`."""
     turn = math.floor((now - cadence.phase_s) / cadence.period_s) + 1
-    while _instant(cadence, turn) <= now:
+    while _tick_time(cadence, turn) <= now:
         turn += 1
-    while _instant(cadence, turn - 1) > now:
+    while _tick_time(cadence, turn - 1) > now:
         turn -= 1
-    return _instant(cadence, turn)
+    return _tick_time(cadence, turn)
 
 
 def missed_ticks(cadence: Cadence, ticked: float, now: float) -> int:
@@ -41,5 +41,5 @@ def missed_ticks(cadence: Cadence, ticked: float, now: float) -> int:
     return max(0, round((next_tick(cadence, now) - next_tick(cadence, ticked)) / cadence.period_s))
 
 
-def _instant(cadence: Cadence, turn: int) -> float:
+def _tick_time(cadence: Cadence, turn: int) -> float:
     return cadence.phase_s + turn * cadence.period_s

@@ -13,15 +13,15 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOp
 from functools import reduce
 from typing import Any, Final
 
-MOST_DIGITS: Final = 40
+MAX_DIGITS: Final = 40
 QUOTIENT_DIGITS: Final = 28
-LEAST: Final = Decimal("1E-20")
-BEYOND: Final = Decimal("1E+20")
+MIN_STEP: Final = Decimal("1E-20")
+UPPER_BOUND: Final = Decimal("1E+20")
 
 _TRAPS: Final = (InvalidOperation, DivisionByZero, Overflow)
-_FINEST: Final = Decimal(1).scaleb(-MOST_DIGITS)
-_LONGEST_TEXT: Final = 64
-_LARGEST_EXPONENT: Final = 100
+_FINEST: Final = Decimal(1).scaleb(-MAX_DIGITS)
+_MAX_TEXT: Final = 64
+_MAX_EXPONENT: Final = 100
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,4}))?")
 
 
@@ -32,12 +32,12 @@ def _context(digits: int) -> Context:
 
 def product(*factors: Decimal) -> Decimal:
     """The exact product of a few figures."""
-    return reduce(_context(6 * MOST_DIGITS).multiply, factors)
+    return reduce(_context(6 * MAX_DIGITS).multiply, factors)
 
 
 def total(values: Iterable[Decimal]) -> Decimal:
     """The exact sum."""
-    return reduce(_context(6 * MOST_DIGITS).add, values, Decimal(0))
+    return reduce(_context(6 * MAX_DIGITS).add, values, Decimal(0))
 
 
 def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
@@ -45,37 +45,37 @@ def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
     return _context(QUOTIENT_DIGITS).divide(dividend, divisor)
 
 
-def stepped(value: Decimal, step: Decimal, rounding: str) -> Decimal:
+def round_to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
     """The multiple of `step` next to `value`, in the direction of `rounding`, however many steps that are."""
-    context = _context(6 * MOST_DIGITS)
+    context = _context(6 * MAX_DIGITS)
     return context.multiply(context.divide(value, step).to_integral_value(rounding), step)
 
 
-def kept(value: Decimal) -> Decimal:
+def round_for_books(value: Decimal) -> Decimal:
     """`value` as the books keep it: as it is, or rounded half-even to 40 significant digits and 40 places.
 
     Raises ValueError for what is no number, or 10^20 and more.
     """
-    if not value.is_finite() or value.adjusted() >= BEYOND.adjusted():
+    if not value.is_finite() or value.adjusted() >= UPPER_BOUND.adjusted():
         raise ValueError("is no figure of the books")
-    rounded = _context(MOST_DIGITS).plus(value)
-    coarser = rounded.quantize(_FINEST, context=_context(3 * MOST_DIGITS))
+    rounded = _context(MAX_DIGITS).plus(value)
+    coarser = rounded.quantize(_FINEST, context=_context(3 * MAX_DIGITS))
     return rounded if coarser == rounded else coarser
 
 
-def exact(number: Any) -> Decimal:
+def to_decimal(number: Any) -> Decimal:
     """The decimal that a venue or a library wrote, to its last digit; of a float the shortest text that means it.
 
     Raises ValueError for NaN, infinity, and what has more digits or a larger exponent than any figure.
     """
     text = str(number)
-    match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
-    if match is None or abs(int(match[1] or 0)) > _LARGEST_EXPONENT:
+    match = _NUMBER.fullmatch(text) if len(text) <= _MAX_TEXT else None
+    if match is None or abs(int(match[1] or 0)) > _MAX_EXPONENT:
         raise ValueError(f"{text[:40]!r} is no figure")
     return Decimal(text.removesuffix(".0"))
 
 
-def digits(value: Decimal) -> str:
+def format_plain(value: Decimal) -> str:
     """`value` in plain digits: no exponent, no zeros at the end, nothing rounded."""
     if not value.is_finite():
         return str(value)

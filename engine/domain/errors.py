@@ -2,35 +2,35 @@
 
 from typing import Literal
 
-from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
 
 
-class ClockRefused(UpstreamUnavailable):
+class ClockRejected(UpstreamUnavailable):
     """A venue that answers, and refuses requests by this host's clock for now."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__("venue", reason, retry_after_s)
 
 
-class OrderUnclear(UpstreamUnavailable):
+class OrderContradictory(UpstreamUnavailable):
     """The venue answers, and contradicts itself about one order: ask again in a moment. All else there can be asked."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("venue", reason)
 
 
-class AnswerCut(UpstreamUnavailable):
+class CompletionCutOff(UpstreamUnavailable):
     """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
 
 
-class Superseded(Skip):
+class Superseded(CycleSkipped):
     """Another engine holds the database's lease: what this one asks for or wants to record is refused, for good."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("superseded", reason)
 
 
-class ModelGone(SparkyError):
+class ModelUnavailable(SparkyError):
     """The provider does not serve this model (to this account), as another strategy has heard: take the next one."""
 
 
@@ -38,12 +38,12 @@ class StrategyFault(SparkyError):
     """The strategy's own doing (unusable answer, invalid row): five in a row pause its row."""
 
 
-RefusalKind = Literal[
+RejectionKind = Literal[
     "funds", "filter", "leverage", "reduce_only", "would_trigger", "not_marketable", "account", "rejected"
 ]
 
 
-class VenueRefused(SparkyError):
+class OrderRejected(SparkyError):
     """The venue understood the order and said no; sending it again would be refused again.
 
     `kind` says why in one word: too little margin (``funds``), a quantity, price or notional that the instrument's
@@ -52,21 +52,21 @@ class VenueRefused(SparkyError):
     (``not_marketable``), a setting or a right of the ``account``, or any other reason (``rejected``).
     """
 
-    def __init__(self, reason: str, kind: RefusalKind = "rejected") -> None:
+    def __init__(self, reason: str, kind: RejectionKind = "rejected") -> None:
         super().__init__(reason)
-        self.kind: RefusalKind = kind
+        self.kind: RejectionKind = kind
 
 
-class OutsidePriceBand(VenueRefused):
+class OutsidePriceBand(OrderRejected):
     """The best price is now further from the mark price than the venue lets orders trade."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, "filter")
 
 
-class OrderIdTaken(VenueRefused):
+class OrderIdTaken(OrderRejected):
     """The venue refuses the client order id as taken, by an order that has ended: another id is needed."""
 
 
-class OutcomeUnknown(SparkyError):
+class OrderOutcomeUnknown(SparkyError):
     """The venue may or may not have accepted the order: ask by client order id before anything else."""

@@ -3,10 +3,10 @@
 from typing import Final, NamedTuple
 
 CANDLES: Final = 10
-LONGEST_REJECTED: Final = 600
+MAX_REJECTED: Final = 600
 
 
-class Rejected(NamedTuple):
+class RejectedAnswer(NamedTuple):
     """An answer that could not be used, as much of it as is worth showing again, and why."""
 
     text: str
@@ -22,7 +22,7 @@ class Prompt(NamedTuple):
     system: str
     user: str
     candles: int = CANDLES  # how many of each symbol are shown
-    rejected: Rejected | None = None
+    rejected: RejectedAnswer | None = None
 
     @property
     def correction(self) -> str:
@@ -31,7 +31,7 @@ class Prompt(NamedTuple):
         return f"That answer cannot be used: {reason}. Answer again with exactly one JSON object as described."
 
 
-def asked_again(prompt: Prompt, answer: str, reason: str) -> Prompt:
+def with_correction(prompt: Prompt, answer: str, reason: str) -> Prompt:
     """The same prompt with the answer that it got, and the request for one that can be used."""
-    text = answer[:LONGEST_REJECTED].encode("ascii", "replace").decode()
-    return prompt._replace(rejected=Rejected(text, reason))
+    text = answer[:MAX_REJECTED].encode("ascii", "replace").decode()
+    return prompt._replace(rejected=RejectedAnswer(text, reason))

@@ -10,7 +10,7 @@ from engine.domain import decimals
 ZERO: Final = Decimal(0)
 
 
-def shares(quantity: Decimal, held: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
+def split_proportionally(quantity: Decimal, held: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
     """`quantity` shared in proportion to `held`, in whole units; those with the largest remainders get one unit more.
 
     `quantity` is at most the sum of `held`, and all of them are multiples of `unit`.
@@ -31,7 +31,7 @@ def unit_of(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
     """The lot, where all `quantities` are multiples of it; else the last decimal place that one of them uses."""
     if lot is not None and all(Fraction(each) / Fraction(lot) % 1 == 0 for each in quantities):
         return lot
-    return Decimal((0, (1,), min(_exponent(decimals.digits(each)) for each in quantities)))
+    return Decimal((0, (1,), min(_exponent(decimals.format_plain(each)) for each in quantities)))
 
 
 def _exponent(text: str) -> int:

@@ -16,13 +16,13 @@ from engine.domain.decision import SCHEMA
 from engine.domain.errors import StrategyFault
 from engine.domain.prompt import Prompt
 from engine.llm.model_availability import PROBE_INTERVAL_S
-from engine.llm.models import MOST_ANSWER_TOKENS, family_of
-from engine.llm.outcome import Call, Outcome, cost_usd, worst_case_cost_usd
+from engine.llm.models import MAX_ANSWER_TOKENS, family_of
+from engine.llm.outcome import LlmCall, LlmOutcome, cost_usd, worst_case_cost_usd
 from engine.llm.prompt_tokens import estimate_tokens
-from engine.llm.provider_errors import Refusal, classify, classify_error_in, page_title
+from engine.llm.provider_errors import ErrorClass, classify, classify_error_in, page_title
 from engine.llm.rate_limit_headers import parse_rate_limit_headers
 from engine.llm.responses import Reading, read_completion, read_json
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.http.deadline_transport import DeadlineTransport
 from engine.platform.plain_text import one_line
 from engine.platform.redaction import HIDDEN, Redactor
@@ -30,7 +30,7 @@ from engine.platform.settings.settings import Effort, Settings
 
 GROQ_URL: Final = "https://api.groq.com"
 _COMPLETIONS: Final = "/openai/v1/chat/completions"
-LARGEST_ANSWER_BYTES: Final = 512 * 1024
+MAX_ANSWER_BYTES: Final = 512 * 1024
 TEMPERATURE: Final = 0.2
 SCHEMA_TOKENS: Final = 256  # what the provider makes of the schema and of the frame of a request
 _PREAMBLE_TOKENS: Final = 2_048
@@ -39,7 +39,7 @@ _BY_SCHEMA: Final = {
     "json_schema": {"name": "decision", "strict": True, "schema": SCHEMA},
 }
 _AS_JSON: Final = {"type": "json_object"}
-_MAY_BE_COUNTED: Final = frozenset({Outcome.UNUSABLE, Outcome.CUT, Outcome.SERVER_ERROR})
+_MAY_BE_COUNTED: Final = frozenset({LlmOutcome.UNUSABLE, LlmOutcome.CUT, LlmOutcome.SERVER_ERROR})
 _NO_ANSWER: Final = {
     "tool_calls": "the model called a tool and gave no answer",
     "function_call": "the model called a function and gave no answer",
@@ -47,7 +47,7 @@ _NO_ANSWER: Final = {
 }
 
 
-class GroqModel:
+class GroqClient:
     """The provider's client for one process. Make it after the fork; it opens its connection on first use.
 
     `sockets` makes the connections; the default is the network. Raises BadConfiguration when there is no key.
@@ -55,7 +55,7 @@ class GroqModel:
 
     def __init__(self, settings: Settings, sockets: httpcore.NetworkBackend | None = None) -> None:
         if settings.groq_api_key is None:
-            raise BadConfiguration("GROQ_API_KEY is not set, so no model can be asked.")
+            raise ConfigurationError("GROQ_API_KEY is not set, so no model can be asked.")
         self._settings = settings
         self._transport = DeadlineTransport(sockets)
         # A compressed answer could be a thousand times larger than what came over the wire.
@@ -74,7 +74,7 @@ class GroqModel:
         self._key = settings.groq_api_key.get_secret_value()
         self._redactor = Redactor([settings.groq_api_key])
 
-    def choose(self, wanted: str | None) -> str:
+    def select_model(self, wanted: str | None) -> str:
         """The model to ask: the row's own, or the first of the settings' that is not known to be gone.
 
         Raises StrategyFault when the row's own is gone, UpstreamUnavailable when all of the settings' are. Either way
@@ -92,7 +92,7 @@ class GroqModel:
         self._gone.clear()
         raise UpstreamUnavailable("groq", f"no model of GROQ_MODEL is available, name another one there ({reasons})")
 
-    def gone(self, model: str, reason: str) -> None:
+    def mark_unavailable(self, model: str, reason: str) -> None:
         """Remembers for a minute that the provider does not serve `model`; then the limiter is asked again."""
         self._gone[model] = (reason, time.monotonic() + PROBE_INTERVAL_S)
 
@@ -109,7 +109,7 @@ class GroqModel:
 
         It stays raised until answers need less than half of it.
         """
-        now, most = self.answer_tokens(model), self._most.get(model, MOST_ANSWER_TOKENS)
+        now, most = self.answer_tokens(model), self._most.get(model, MAX_ANSWER_TOKENS)
         if now >= most:
             return False
         self._raised[model] = min(2 * now, most)
@@ -135,34 +135,34 @@ class GroqModel:
     def has_price(self, model: str) -> bool:
         return model in self._settings.sparky_llm_prices
 
-    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call:
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> LlmCall:
         """Asks `model` once. Comes back by the monotonic `deadline`, and never raises, however the server behaves."""
         request = self._request(prompt, model)
         most = Usage(prompt_tokens=_prompt_tokens(prompt, model), completion_tokens=request["max_completion_tokens"])
         allowance = self._transport.allowance
-        allowance.renew(deadline, LARGEST_ANSWER_BYTES)
+        allowance.reset(deadline, MAX_ANSWER_BYTES)
         start = time.monotonic()
         try:
             response = self._client.post(_COMPLETIONS, body=request, cast_to=httpx.Response)
             result = self._read(model, response, most, _largest_usage(request, most), time.monotonic() - start)
         except groq.APIStatusError as error:
             content = self._without_key(error.response.content)
-            result = self._refused(classify(error.status_code, content), error.response.headers)
+            result = self._from_status_error(classify(error.status_code, content), error.response.headers)
         except groq.APIConnectionError as error:
-            result = self._unanswered(error)
+            result = self._from_connection_error(error)
         except Exception as error:  # noqa: BLE001 - whatever bytes a server sends, the strategy must live
             result = _unreadable(f"an answer that cannot be read ({error!r})")
-        call = Call(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
+        call = LlmCall(model=model, latency_s=time.monotonic() - start, network_s=allowance.blocked_s, **result)
         if call.reason is not None:
             call = replace(call, reason=one_line(self._redactor.text(one_line(call.reason, 600)), 400))
-        if call.outcome is Outcome.OK and call.completion is not None:
+        if call.outcome is LlmOutcome.OK and call.completion is not None:
             self._lower_allowance(model, call.completion.usage.completion_tokens)
-        if call.outcome is Outcome.CUT:
+        if call.outcome is LlmOutcome.CUT:
             call = replace(call, reason=_cut_reason(call, most))
         if call.completion is not None:
             return call
         price = self._settings.sparky_llm_prices.get(model)
-        return replace(call, unknown_cost_usd=worst_case_cost_usd(call, most, price))
+        return replace(call, worst_case_cost_usd=worst_case_cost_usd(call, most, price))
 
     def close(self) -> None:
         self._client.close()
@@ -195,7 +195,7 @@ class GroqModel:
         body = read_json(content)
         error = classify_error_in(body)
         if error is not None:
-            return self._refused(error, response.headers)
+            return self._from_status_error(error, response.headers)
         reading = read_completion(body, most, largest)
         if reading is None:
             return _unreadable(f"the answer is no chat completion{page_title(content)}")
@@ -218,7 +218,7 @@ class GroqModel:
             **parse_rate_limit_headers(response.headers, None, datetime.now(UTC)),
         }
 
-    def _refused(self, refusal: Refusal, headers: Mapping[str, str]) -> dict[str, Any]:
+    def _from_status_error(self, refusal: ErrorClass, headers: Mapping[str, str]) -> dict[str, Any]:
         """What the model may have worked for may be counted against limits; a plain refusal is not."""
         rejected_text = refusal.rejected_text
         return {
@@ -234,41 +234,41 @@ class GroqModel:
         """Some servers say the key that they refuse; what is cut later must not hold a part of it."""
         return content.replace(self._key.encode(), HIDDEN.encode())
 
-    def _unanswered(self, error: groq.APIConnectionError) -> dict[str, Any]:
+    def _from_connection_error(self, error: groq.APIConnectionError) -> dict[str, Any]:
         cause = error.__cause__
         if self._transport.allowance.too_large:
-            return _unreadable(f"an answer of more than {LARGEST_ANSWER_BYTES} bytes")
+            return _unreadable(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
         if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
-            return {"outcome": Outcome.UNREACHABLE, "reason": f"cannot connect ({cause})", "sent": False}
+            return {"outcome": LlmOutcome.UNREACHABLE, "reason": f"cannot connect ({cause})", "sent": False}
         if isinstance(error, groq.APITimeoutError):
-            return {"outcome": Outcome.TIMEOUT, "reason": "no whole answer in time"}
-        return {"outcome": Outcome.UNREACHABLE, "reason": f"the connection broke ({cause or error})"}
+            return {"outcome": LlmOutcome.TIMEOUT, "reason": "no whole answer in time"}
+        return {"outcome": LlmOutcome.UNREACHABLE, "reason": f"the connection broke ({cause or error})"}
 
 
 def _unreadable(reason: str) -> dict[str, Any]:
-    return {"outcome": Outcome.SERVER_ERROR, "reason": reason, "unreadable": True}
+    return {"outcome": LlmOutcome.SERVER_ERROR, "reason": reason, "unreadable": True}
 
 
 def _prompt_tokens(prompt: Prompt, model: str) -> int:
     return estimate_tokens(prompt, each_digit=family_of(model).each_digit_is_a_token) + SCHEMA_TOKENS
 
 
-def _classify_finish(reading: Reading) -> tuple[Outcome, str | None]:
+def _classify_finish(reading: Reading) -> tuple[LlmOutcome, str | None]:
     """Whether a completion is an answer: only one that the provider says has stopped by itself."""
     if reading.finish == "length":
-        return Outcome.CUT, None
+        return LlmOutcome.CUT, None
     if reading.finish in _NO_ANSWER:
-        return Outcome.UNUSABLE, _NO_ANSWER[reading.finish]
+        return LlmOutcome.UNUSABLE, _NO_ANSWER[reading.finish]
     if reading.finish != "stop":
         said = f"ended with {one_line(reading.finish, 40)!r}" if reading.finish else "does not say how it ended"
-        return Outcome.UNFINISHED, f"the provider's answer {said}, so it is not known to be finished"
-    return (Outcome.OK, None) if reading.no_answer is None else (Outcome.UNUSABLE, reading.no_answer)
+        return LlmOutcome.UNFINISHED, f"the provider's answer {said}, so it is not known to be finished"
+    return (LlmOutcome.OK, None) if reading.no_answer is None else (LlmOutcome.UNUSABLE, reading.no_answer)
 
 
-def _cut_reason(call: Call, most: Usage) -> str:
+def _cut_reason(call: LlmCall, most: Usage) -> str:
     used = call.completion.usage.completion_tokens if call.completion else most.completion_tokens
     told = f" ({call.reason})" if call.reason else ""
-    advice = "; a lower SPARKY_LLM_REASONING_EFFORT or another model needs fewer" if used >= MOST_ANSWER_TOKENS else ""
+    advice = "; a lower SPARKY_LLM_REASONING_EFFORT or another model needs fewer" if used >= MAX_ANSWER_TOKENS else ""
     return (
         f"the answer was cut off after {used:,} tokens, of {most.completion_tokens:,} that it might have{told}{advice}"
     )

@@ -15,17 +15,17 @@ class Availability:
     def __init__(self) -> None:
         self._refused: dict[str, tuple[str, float]] = {}
 
-    def refused(self, name: str, reason: str, now: float) -> bool:
+    def mark_unavailable(self, name: str, reason: str, now: float) -> bool:
         """The provider refused `name`. True when that is news."""
         is_news = name not in self._refused
         self._refused[name] = (reason, now + PROBE_INTERVAL_S)
         return is_news
 
-    def served(self, name: str) -> bool:
+    def mark_available(self, name: str) -> bool:
         """The provider answered for `name`. True when it was refused before."""
         return self._refused.pop(name, None) is not None
 
-    def reason_not_to_ask(self, name: str, now: float) -> str | None:
+    def unavailable_reason(self, name: str, now: float) -> str | None:
         """Why `name` is not to be asked for now; None also for the one who is to find out whether it is back."""
         if name not in self._refused:
             return None
@@ -35,6 +35,6 @@ class Availability:
         self._refused[name] = (reason, now + PROBE_INTERVAL_S)
         return None
 
-    def reason(self, name: str) -> str | None:
+    def last_reason(self, name: str) -> str | None:
         """Why `name` is refused, whoever asks; None when it is not."""
         return self._refused.get(name, (None, 0.0))[0]

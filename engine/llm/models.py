@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from engine.platform.settings.settings import Effort
 
 ANSWER_TOKENS: Final = 400  # a decision takes about 100
-MOST_ANSWER_TOKENS: Final = 8_192  # thoughts included, after cuts; Groq takes twice as many of every family
+MAX_ANSWER_TOKENS: Final = 8_192  # thoughts included, after cuts; Groq takes twice as many of every family
 
 
 class Reasoning(NamedTuple):

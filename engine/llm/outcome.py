@@ -11,7 +11,7 @@ from engine.platform.settings.settings import Price
 _MILLION: Final = Decimal(1_000_000)
 
 
-class Outcome(StrEnum):
+class LlmOutcome(StrEnum):
     """How a request ended; the names are those of metrics."""
 
     OK = "ok"
@@ -51,51 +51,51 @@ class NextStep(StrEnum):
 
 
 NEXT_STEP: Final = {
-    Outcome.OK: NextStep.READ,
-    Outcome.CUT: NextStep.RAISE_ALLOWANCE,
-    Outcome.UNFINISHED: NextStep.WAIT,
-    Outcome.UNUSABLE: NextStep.REPAIR,
-    Outcome.RATE_LIMITED: NextStep.TRY_AGAIN,
-    Outcome.EXCEEDS_LIMIT: NextStep.WAIT,
-    Outcome.TIMEOUT: NextStep.TRY_AGAIN,
-    Outcome.UNREACHABLE: NextStep.TRY_AGAIN,
-    Outcome.SERVER_ERROR: NextStep.TRY_AGAIN,
-    Outcome.KEY_REFUSED: NextStep.WAIT,
-    Outcome.ACCOUNT_REFUSED: NextStep.WAIT,
-    Outcome.NETWORK_REFUSED: NextStep.WAIT,
-    Outcome.MODEL_GONE: NextStep.NEXT_MODEL,
-    Outcome.REJECTED: NextStep.BLAME_CHOICE,
-    Outcome.TOO_LARGE: NextStep.BLAME,
+    LlmOutcome.OK: NextStep.READ,
+    LlmOutcome.CUT: NextStep.RAISE_ALLOWANCE,
+    LlmOutcome.UNFINISHED: NextStep.WAIT,
+    LlmOutcome.UNUSABLE: NextStep.REPAIR,
+    LlmOutcome.RATE_LIMITED: NextStep.TRY_AGAIN,
+    LlmOutcome.EXCEEDS_LIMIT: NextStep.WAIT,
+    LlmOutcome.TIMEOUT: NextStep.TRY_AGAIN,
+    LlmOutcome.UNREACHABLE: NextStep.TRY_AGAIN,
+    LlmOutcome.SERVER_ERROR: NextStep.TRY_AGAIN,
+    LlmOutcome.KEY_REFUSED: NextStep.WAIT,
+    LlmOutcome.ACCOUNT_REFUSED: NextStep.WAIT,
+    LlmOutcome.NETWORK_REFUSED: NextStep.WAIT,
+    LlmOutcome.MODEL_GONE: NextStep.NEXT_MODEL,
+    LlmOutcome.REJECTED: NextStep.BLAME_CHOICE,
+    LlmOutcome.TOO_LARGE: NextStep.BLAME,
 }
 
 # Concern every request of the host, whoever made this one.
-ACCOUNT_WIDE: Final = frozenset({Outcome.KEY_REFUSED, Outcome.ACCOUNT_REFUSED, Outcome.NETWORK_REFUSED})
+ACCOUNT_WIDE: Final = frozenset({LlmOutcome.KEY_REFUSED, LlmOutcome.ACCOUNT_REFUSED, LlmOutcome.NETWORK_REFUSED})
 # What a person does about it.
 ADVICE: Final = {
-    Outcome.KEY_REFUSED: "make a new key at console.groq.com and set GROQ_API_KEY",
-    Outcome.ACCOUNT_REFUSED: "look after the account at console.groq.com: its state, its money, its rights",
-    Outcome.NETWORK_REFUSED: "something between here and the provider refuses: look at proxy, VPN and network",
-    Outcome.RATE_LIMITED: "wait; if it comes often: fewer strategies, longer cadences, or a larger plan",
-    Outcome.EXCEEDS_LIMIT: "fewer symbols, shorter notes, or a larger plan",
+    LlmOutcome.KEY_REFUSED: "make a new key at console.groq.com and set GROQ_API_KEY",
+    LlmOutcome.ACCOUNT_REFUSED: "look after the account at console.groq.com: its state, its money, its rights",
+    LlmOutcome.NETWORK_REFUSED: "something between here and the provider refuses: look at proxy, VPN and network",
+    LlmOutcome.RATE_LIMITED: "wait; if it comes often: fewer strategies, longer cadences, or a larger plan",
+    LlmOutcome.EXCEEDS_LIMIT: "fewer symbols, shorter notes, or a larger plan",
 }
 
-_MAY_BE_BILLED: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.UNUSABLE, Outcome.CUT})
+_MAY_BE_BILLED: Final = frozenset({LlmOutcome.TIMEOUT, LlmOutcome.UNREACHABLE, LlmOutcome.UNUSABLE, LlmOutcome.CUT})
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LlmCall:
     """One request. `completion` is what the model wrote, where it came; it is an answer only if `outcome` is ok.
 
     `reason` says why there is no answer, in the provider's own words where it had some. `tokens` is what the provider
     counts against its limits (cached ones do not count), None when that is unknown. `sent` is False when the request
     never left, `unreadable` True when something came back that is no completion. `network_s` is what part of
     `latency_s` was waiting. `rejected_text` is what the model wrote when the provider itself found it unusable.
-    `unknown_cost_usd` is the most that a request may have cost whose use the provider did not tell. `limit` is the one
+    `worst_case_cost_usd` is the most that a request may have cost whose use the provider did not tell. `limit` is the one
     that refused it.
     """
 
     model: str
-    outcome: Outcome
+    outcome: LlmOutcome
     latency_s: float
     network_s: float = 0.0
     completion: Completion | None = None
@@ -105,14 +105,14 @@ class Call:
     tokens: int | None = None
     sent: bool = True
     unreadable: bool = False
-    unknown_cost_usd: Decimal = Decimal(0)
+    worst_case_cost_usd: Decimal = Decimal(0)
     requests_per_day: int | None = None
     tokens_per_minute: int | None = None
     limit: KnownLimit | None = None
 
     @property
     def cost_usd(self) -> Decimal:
-        return self.completion.cost_usd if self.completion else self.unknown_cost_usd
+        return self.completion.cost_usd if self.completion else self.worst_case_cost_usd
 
     @property
     def account_refusal(self) -> str | None:
@@ -126,11 +126,11 @@ class Call:
         return NEXT_STEP[self.outcome]
 
     @property
-    def may_be_repeated(self) -> bool:
+    def is_retryable(self) -> bool:
         return self.next_step is NextStep.TRY_AGAIN
 
 
-def worst_case_cost_usd(call: Call, most: Usage, price: Price | None) -> Decimal:
+def worst_case_cost_usd(call: LlmCall, most: Usage, price: Price | None) -> Decimal:
     """The most USD that a request may have cost of which no completion came.
 
     Whatever could not be read, never came whole, or was thrown away by the provider itself may have

@@ -9,28 +9,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.domain.completion import LIMIT_WORDS, KnownLimit, LimitName
-from engine.llm.outcome import Outcome
+from engine.llm.outcome import LlmOutcome
 from engine.llm.responses import read_json
 from engine.platform.http.retry_after import retry_after_in_text
 from engine.platform.plain_text import one_line
 
-_LONGEST_ANSWER: Final = 16_384
+_MAX_ANSWER: Final = 16_384
 _DEEPEST: Final = 5
 _ERROR_FIELDS: Final = ("error", "errors", "detail", "base_resp", "msg", "message")
-LEAST_TOKENS: Final = 500  # a limit below it would let no request through, so it is a misreading
+MIN_TOKENS: Final = 500  # a limit below it would let no request through, so it is a misreading
 
 
 _PAGE: Final = re.compile(rb"<(!doctype|html|head|title)\b", re.IGNORECASE)
 
 
-class Refusal(NamedTuple):
+class ErrorClass(NamedTuple):
     """How a refusal is to be taken. `reason` is one line: the status, the code, and what the provider said.
 
     `rejected_text` is what the model wrote when the provider itself could not use it. `wait_s` is how long the words
     ask to wait, `limit` which limit they name.
     """
 
-    outcome: Outcome
+    outcome: LlmOutcome
     reason: str
     rejected_text: str | None = None
     wait_s: float | None = None
@@ -51,7 +51,7 @@ class _Said(NamedTuple):
 class _Rule(NamedTuple):
     """Applies to one of these `codes`, or to `words` in the message of one of these `statuses` (None: of any)."""
 
-    outcome: Outcome
+    outcome: LlmOutcome
     codes: frozenset[str] = frozenset()
     words: re.Pattern[str] | None = None
     statuses: frozenset[int] | None = None
@@ -72,14 +72,14 @@ _MODEL_NAME: Final = r"\bmodel\b[ :`'\"]{1,3}[\w./:@-]{1,80}[`'\"]?[ ,:]{1,3}"
 # The first rule that applies counts.
 _RULES: Final[tuple[_Rule, ...]] = (
     _Rule(
-        Outcome.CUT,
+        LlmOutcome.CUT,
         frozenset({"max_tokens_reached", "max_completion_tokens_reached"}),
         _words(r"max(imum)?( of)?[ _](completion|output)[ _]tokens( was| were)? reached"),
         frozenset({400, 422}),
     ),
-    _Rule(Outcome.UNUSABLE, frozenset({"json_validate_failed", "tool_use_failed", "output_parse_failed"})),
+    _Rule(LlmOutcome.UNUSABLE, frozenset({"json_validate_failed", "tool_use_failed", "output_parse_failed"})),
     _Rule(
-        Outcome.REJECTED,
+        LlmOutcome.REJECTED,
         frozenset({"extra_forbidden", "unknown_parameter", "unsupported_parameter", "unsupported_value"}),
         _words(
             r"extra (fields|inputs)|not permitted|unrecognized|unexpected (field|keyword)|unknown (field|parameter)"
@@ -87,7 +87,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         frozenset({400, 422}),
     ),
     _Rule(
-        Outcome.KEY_REFUSED,
+        LlmOutcome.KEY_REFUSED,
         frozenset(
             {"invalid_api_key", "expired_api_key", "api_key_expired", "api_key_invalid", "invalid_authentication"}
         ),
@@ -98,7 +98,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         frozenset({400, 401, 403}),
     ),
     _Rule(
-        Outcome.ACCOUNT_REFUSED,
+        LlmOutcome.ACCOUNT_REFUSED,
         frozenset(
             {"organization_restricted", "organization_deactivated", "account_deactivated", "blocked_api_access"}
             | {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "spend_limit_reached"}
@@ -111,7 +111,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         _NOT_SERVER,
     ),
     _Rule(
-        Outcome.MODEL_GONE,
+        LlmOutcome.MODEL_GONE,
         frozenset(
             {"model_decommissioned", "model_not_found", "model_not_active", "model_terms_required"}
             | {"model_permission_blocked_org", "model_permission_blocked_project", "model_not_available"}
@@ -123,20 +123,24 @@ _RULES: Final[tuple[_Rule, ...]] = (
         ),
         frozenset({400, 403, 404}),
     ),
-    _Rule(Outcome.MODEL_GONE, words=_words(r"\bmodel\b"), statuses=frozenset({404})),
-    _Rule(Outcome.EXCEEDS_LIMIT, words=_words(r"tokens per (minute|min\b|day)|\bTP[MD]\b"), statuses=frozenset({413})),
-    _Rule(Outcome.RATE_LIMITED, words=_words(r"requests per (minute|min\b|day)|\bRP[MD]\b"), statuses=frozenset({413})),
+    _Rule(LlmOutcome.MODEL_GONE, words=_words(r"\bmodel\b"), statuses=frozenset({404})),
     _Rule(
-        Outcome.TOO_LARGE,
+        LlmOutcome.EXCEEDS_LIMIT, words=_words(r"tokens per (minute|min\b|day)|\bTP[MD]\b"), statuses=frozenset({413})
+    ),
+    _Rule(
+        LlmOutcome.RATE_LIMITED, words=_words(r"requests per (minute|min\b|day)|\bRP[MD]\b"), statuses=frozenset({413})
+    ),
+    _Rule(
+        LlmOutcome.TOO_LARGE,
         frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"}),
         _words(
             r"reduce (the|your) (length|size|message)|context (length|window|size)|maximum context|prompt is too long"
         ),
         frozenset({400, 413, 422}),
     ),
-    _Rule(Outcome.RATE_LIMITED, frozenset({"rate_limit_exceeded", "rate_limited", "too_many_requests"})),
+    _Rule(LlmOutcome.RATE_LIMITED, frozenset({"rate_limit_exceeded", "rate_limited", "too_many_requests"})),
     _Rule(
-        Outcome.NETWORK_REFUSED,
+        LlmOutcome.NETWORK_REFUSED,
         words=_words(
             r"\b(network|vpn|proxy|firewall|your ip|ip address|country|region|cloudflare|error code: 1\d{3})\b"
         ),
@@ -144,25 +148,25 @@ _RULES: Final[tuple[_Rule, ...]] = (
     ),
 )
 _BY_STATUS: Final = {
-    400: Outcome.REJECTED,
-    401: Outcome.KEY_REFUSED,
-    402: Outcome.ACCOUNT_REFUSED,
-    403: Outcome.ACCOUNT_REFUSED,
-    407: Outcome.NETWORK_REFUSED,
-    413: Outcome.TOO_LARGE,
-    422: Outcome.UNUSABLE,
-    429: Outcome.RATE_LIMITED,
-    451: Outcome.NETWORK_REFUSED,
+    400: LlmOutcome.REJECTED,
+    401: LlmOutcome.KEY_REFUSED,
+    402: LlmOutcome.ACCOUNT_REFUSED,
+    403: LlmOutcome.ACCOUNT_REFUSED,
+    407: LlmOutcome.NETWORK_REFUSED,
+    413: LlmOutcome.TOO_LARGE,
+    422: LlmOutcome.UNUSABLE,
+    429: LlmOutcome.RATE_LIMITED,
+    451: LlmOutcome.NETWORK_REFUSED,
 }
 _BY_PAGE: Final = frozenset({401, 403, 407, 451})  # a proxy answers with HTML, the API never does
 
 
-def classify(status: int, content: bytes) -> Refusal:
+def classify(status: int, content: bytes) -> ErrorClass:
     """What an error status with this body (raw bytes) means; an unknown 4xx is the endpoint's trouble. Never raises."""
     return _refusal(_read(status, read_json(content), content))
 
 
-def classify_error_in(body: object) -> Refusal | None:
+def classify_error_in(body: object) -> ErrorClass | None:
     """What an error inside the body of a 200 means, None when there is none in it."""
     first = body[0] if isinstance(body, list) and len(body) == 1 else body
     if not isinstance(first, Mapping):
@@ -184,26 +188,26 @@ def _is_error(value: object) -> bool:
     return not is_success or bool(value.get("message") and str(value["message"]).lower() not in ("ok", "success"))
 
 
-def _refusal(said: _Said) -> Refusal:
+def _refusal(said: _Said) -> ErrorClass:
     outcome = _outcome(said)
     words = f"{'200 with error ' if said.is_inside else ''}{said.status} {said.code}".strip()
     reason = f"{words}: {said.message}" if said.message else words
-    return Refusal(
+    return ErrorClass(
         outcome=outcome,
         reason=reason,
-        rejected_text=said.failed_generation if outcome in (Outcome.UNUSABLE, Outcome.CUT) else None,
+        rejected_text=said.failed_generation if outcome in (LlmOutcome.UNUSABLE, LlmOutcome.CUT) else None,
         wait_s=retry_after_in_text(said.message),
-        limit=limit_in(said.message) if outcome in (Outcome.RATE_LIMITED, Outcome.EXCEEDS_LIMIT) else None,
+        limit=limit_in(said.message) if outcome in (LlmOutcome.RATE_LIMITED, LlmOutcome.EXCEEDS_LIMIT) else None,
     )
 
 
-def _outcome(said: _Said) -> Outcome:
+def _outcome(said: _Said) -> LlmOutcome:
     if said.is_page and said.status != 429:
-        return Outcome.NETWORK_REFUSED if said.status in _BY_PAGE else Outcome.SERVER_ERROR
+        return LlmOutcome.NETWORK_REFUSED if said.status in _BY_PAGE else LlmOutcome.SERVER_ERROR
     if said.status == 429 and said.code != "insufficient_quota" and retry_after_in_text(said.message) is not None:
-        return Outcome.RATE_LIMITED  # a quota that comes back by itself is a limit
+        return LlmOutcome.RATE_LIMITED  # a quota that comes back by itself is a limit
     found = next((rule.outcome for rule in _RULES if rule.applies_to(said)), None)
-    return found or _BY_STATUS.get(said.status, Outcome.SERVER_ERROR)
+    return found or _BY_STATUS.get(said.status, LlmOutcome.SERVER_ERROR)
 
 
 def _read(status: int, body: object, content: bytes) -> _Said:
@@ -263,7 +267,7 @@ def _is_status(value: object) -> bool:
 
 def _generation(error: object) -> str | None:
     found = error.get("failed_generation") if isinstance(error, Mapping) else None
-    return str(found)[:_LONGEST_ANSWER] if found is not None else None
+    return str(found)[:_MAX_ANSWER] if found is not None else None
 
 
 def _title(content: bytes) -> str:
@@ -298,7 +302,7 @@ def limit_in(message: str) -> KnownLimit | None:
         size = _SIZE.match(message, found.end())
         name = _NAMES[found[0].lower()]
         number = int(size[1].replace(",", "")) if size else 0
-        if number >= (LEAST_TOKENS if name.startswith("t") else 1):
+        if number >= (MIN_TOKENS if name.startswith("t") else 1):
             return KnownLimit(name=name, size=number)
     names = {_NAMES[found[0].lower()] for found in named}
     return KnownLimit(name=names.pop()) if len(names) == 1 else None

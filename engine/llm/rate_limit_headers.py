@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from engine.llm.provider_errors import LEAST_TOKENS
+from engine.llm.provider_errors import MIN_TOKENS
 from engine.platform.http.retry_after import duration_s, retry_after_s
 
 
@@ -24,7 +24,7 @@ def parse_rate_limit_headers(headers: Mapping[str, str], wait_s: float | None, n
     known = waits or [reset for reset in resets if reset is not None]
     return {
         "requests_per_day": _count(headers.get("x-ratelimit-limit-requests")),
-        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens"), LEAST_TOKENS),
+        "tokens_per_minute": _count(headers.get("x-ratelimit-limit-tokens"), MIN_TOKENS),
         "retry_after_s": max(known, default=None),
     }
 

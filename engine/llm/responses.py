@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple
 from engine.domain.completion import Usage
 from engine.platform.plain_text import one_line
 
-_LONGEST_INTEGER: Final = 18  # digits; Python refuses to read thousands of them
-_MOST_BRACKETS: Final = 5_000
-_LONGEST_TOKEN: Final = 16  # bytes on the average of a text: no vocabulary does as well
+_MAX_INTEGER: Final = 18  # digits; Python refuses to read thousands of them
+_MAX_BRACKETS: Final = 5_000
+_MAX_TOKEN: Final = 16  # bytes on the average of a text: no vocabulary does as well
 _TEXT_PARTS: Final = frozenset({"text", "output_text"})
 
 
@@ -33,7 +33,7 @@ def read_json(content: bytes) -> object:
     What is nested without measure is none: Python's parser would use up the stack, where a library has raised the limit
     of recursion.
     """
-    if content.count(b"[") + content.count(b"{") > _MOST_BRACKETS:
+    if content.count(b"[") + content.count(b"{") > _MAX_BRACKETS:
         return None
     try:
         return json.loads(content.decode("utf-8-sig", "replace"), parse_int=_integer)
@@ -85,11 +85,11 @@ def read_usage(told: object, most: Usage, largest: Usage, text: str = "") -> tup
     total alone, is a part of the completion.
     """
     counts = told if isinstance(told, Mapping) else {}
-    prompt = _count(counts.get("prompt_tokens"), largest.prompt_tokens, largest.prompt_tokens // _LONGEST_TOKEN)
+    prompt = _count(counts.get("prompt_tokens"), largest.prompt_tokens, largest.prompt_tokens // _MAX_TOKEN)
     completion = _count(counts.get("completion_tokens"), largest.completion_tokens)
     if prompt is not None and completion is not None:
         completion = _whole_completion(counts, prompt, completion, largest)
-    if completion is not None and completion < len(text) // _LONGEST_TOKEN:
+    if completion is not None and completion < len(text) // _MAX_TOKEN:
         completion = None
     details = counts.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens"), prompt or 0) if isinstance(details, Mapping) else None
@@ -140,4 +140,4 @@ def _is_text(part: Any) -> bool:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits[:400])
+    return int(digits) if len(digits) <= _MAX_INTEGER else float(digits[:400])

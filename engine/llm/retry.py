@@ -10,28 +10,28 @@ from decimal import Decimal
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from engine.domain.errors import AnswerCut, ModelGone, StrategyFault
-from engine.domain.prompt import Prompt, asked_again
+from engine.domain.errors import CompletionCutOff, ModelUnavailable, StrategyFault
+from engine.domain.prompt import Prompt, with_correction
 from engine.domain.strategy import StrategyContext
-from engine.llm.outcome import Call, NextStep, Outcome
-from engine.platform.errors import Skip, SparkyError, UpstreamUnavailable
+from engine.llm.outcome import LlmCall, LlmOutcome, NextStep
+from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
 
-MOST_ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 3
 FIRST_BACKOFF_S: Final = 0.5
 
 
-class Granted(NamedTuple):
+class PermitGrant(NamedTuple):
     permit_id: UUID
     waited_s: float
     tokens: int
 
 
-class Model(Protocol):
+class LlmClient(Protocol):
     """What the cycle needs of `engine.llm.groq_client.GroqModel`."""
 
-    def choose(self, wanted: str | None) -> str: ...
+    def select_model(self, wanted: str | None) -> str: ...
 
-    def gone(self, model: str, reason: str) -> None: ...
+    def mark_unavailable(self, model: str, reason: str) -> None: ...
 
     def request_tokens(self, prompt: Prompt, model: str) -> int: ...
 
@@ -41,22 +41,22 @@ class Model(Protocol):
 
     def has_price(self, model: str) -> bool: ...
 
-    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call: ...
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> LlmCall: ...
 
 
-class Desk(Protocol):
+class PermitClient(Protocol):
     """Where permits are had and returned, and calls are told to whoever counts them."""
 
-    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> PermitGrant:
         """Raises Skip when there is none by `deadline`, ModelGone when the provider is known not to serve the model,
         UpstreamUnavailable when it is known to refuse the whole account."""
         ...
 
-    def release(self, granted: Granted, call: Call) -> None: ...
+    def release(self, granted: PermitGrant, call: LlmCall) -> None: ...
 
 
 @dataclass
-class Attempts:
+class CompletionRetrier:
     """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow: time spent on others.
 
     `has_budget` says whether more may be spent, given the USD that this cycle has spent.
@@ -64,86 +64,86 @@ class Attempts:
 
     context: StrategyContext
     prompt: Prompt
-    model: Model
-    desk: Desk
+    model: LlmClient
+    desk: PermitClient
     clock: Callable[[], float]
     rest: Callable[[float], None]
     jitter: Callable[[], float]
     timeout_s: float
-    most: int = MOST_ATTEMPTS
+    most: int = MAX_ATTEMPTS
     has_budget: Callable[[Decimal], bool] = lambda _: True
     permit_wait_s: float | None = None
     waited_s: float = 0.0
-    calls: list[Call] = field(default_factory=list)
+    calls: list[LlmCall] = field(default_factory=list)
 
-    def answer(self, deadline: float) -> Call:
+    def complete(self, deadline: float) -> LlmCall:
         """The answered call, or the one whose answer is of no use: cut off at last, or no answer at all.
 
         Raises Skip without a permit, StrategyFault or UpstreamUnavailable after the last attempt failed.
         """
         while True:
-            call = self._next(deadline)
+            call = self._send_next(deadline)
             if call.next_step in (NextStep.READ, NextStep.REPAIR):
                 return call
             if call.next_step is NextStep.RAISE_ALLOWANCE:
                 if not (self.model.raise_allowance(call.model) and self._may_try):
                     return call
-            elif not self._can_go_on(call, deadline):
-                raise self._failure(call)
+            elif not self._can_retry(call, deadline):
+                raise self._to_failure(call)
 
     @property
     def _may_try(self) -> bool:
-        return self.tried < self.most and self.has_budget(self.cost_usd)
+        return self.attempt_count < self.most and self.has_budget(self.cost_usd)
 
-    def _can_go_on(self, call: Call, deadline: float) -> bool:
+    def _can_retry(self, call: LlmCall, deadline: float) -> bool:
         """Makes ready for another request after one that failed; False when there is to be none."""
         if call.next_step is NextStep.NEXT_MODEL:
-            self.model.gone(call.model, call.reason or "")
+            self.model.mark_unavailable(call.model, call.reason or "")
             return True
-        if call.outcome is Outcome.EXCEEDS_LIMIT and self.model.restore_allowance(call.model):
+        if call.outcome is LlmOutcome.EXCEEDS_LIMIT and self.model.restore_allowance(call.model):
             self._check_cut()
             return self._may_try
-        return call.may_be_repeated and self._may_try and self._rested(call, self.tried, deadline)
+        return call.is_retryable and self._may_try and self._back_off(call, self.attempt_count, deadline)
 
-    def again(self, unusable: Call, reason: str, deadline: float) -> Call | None:
+    def repair(self, unusable: LlmCall, reason: str, deadline: float) -> LlmCall | None:
         """One more answer in place of one that cannot be used; None when there is none, whatever the cause."""
-        if self.tried >= self.most:
+        if self.attempt_count >= self.most:
             return None
         said = unusable.completion.text if unusable.completion else unusable.rejected_text
-        self.prompt = asked_again(self.prompt, said or "", reason)
+        self.prompt = with_correction(self.prompt, said or "", reason)
         try:
-            call = self._next(deadline)
-        except (Skip, StrategyFault, UpstreamUnavailable):
+            call = self._send_next(deadline)
+        except (CycleSkipped, StrategyFault, UpstreamUnavailable):
             return None
         if call.next_step is NextStep.RAISE_ALLOWANCE:
             self.model.raise_allowance(call.model)
         return call if call.next_step in (NextStep.READ, NextStep.REPAIR) else None
 
     @property
-    def tried(self) -> int:
+    def attempt_count(self) -> int:
         """Requests so far; one to a model that is gone was none."""
-        return sum(call.outcome is not Outcome.MODEL_GONE for call in self.calls)
+        return sum(call.outcome is not LlmOutcome.MODEL_GONE for call in self.calls)
 
     @property
     def cost_usd(self) -> Decimal:
         return sum((call.cost_usd for call in self.calls), Decimal(0))
 
-    def _next(self, deadline: float) -> Call:
-        model, granted = self._granted(deadline)
+    def _send_next(self, deadline: float) -> LlmCall:
+        model, granted = self._acquire_for_any_model(deadline)
         call = self.model.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
         self.waited_s += call.network_s
         self.calls.append(call)
         self.desk.release(granted, call)
         return call
 
-    def _granted(self, deadline: float) -> tuple[str, Granted]:
+    def _acquire_for_any_model(self, deadline: float) -> tuple[str, PermitGrant]:
         """A model that is served and a permit for it. Raises as `GroqModel.choose` when none is served."""
         while True:
-            model = self.model.choose(self.context.strategy.model)
+            model = self.model.select_model(self.context.strategy.model)
             try:
-                return model, self._permitted(model, deadline)
-            except ModelGone as error:
-                self.model.gone(model, str(error))
+                return model, self._acquire_permit(model, deadline)
+            except ModelUnavailable as error:
+                self.model.mark_unavailable(model, str(error))
             except StrategyFault:  # more tokens than the limits can ever carry; the raise is ours, not the row's
                 if not self.model.restore_allowance(model):
                     raise
@@ -151,42 +151,42 @@ class Attempts:
 
     def _check_cut(self) -> None:
         """Raises AnswerCut when the allowance that cannot be had was raised for an answer of this cycle."""
-        cut = next((call for call in self.calls if call.outcome is Outcome.CUT), None)
+        cut = next((call for call in self.calls if call.outcome is LlmOutcome.CUT), None)
         if cut is not None:
-            raise self._failure(cut)
+            raise self._to_failure(cut)
 
-    def _permitted(self, model: str, deadline: float) -> Granted:
+    def _acquire_permit(self, model: str, deadline: float) -> PermitGrant:
         asked = self.clock()
         try:
             return self.desk.acquire(
                 model,
                 self.model.request_tokens(self.prompt, model),
                 holds_position=bool(self.context.positions),
-                deadline=deadline - self._shortest_call_s(deadline),
+                deadline=deadline - self._min_call_s(deadline),
             )
-        except Skip:
+        except CycleSkipped:
             if self.calls:  # what went wrong first is the news, not that there was no second try
-                raise self._failure(self.calls[-1]) from None
+                raise self._to_failure(self.calls[-1]) from None
             raise
         finally:
             waited_s = self.clock() - asked
             self.waited_s += waited_s
             self.permit_wait_s = (self.permit_wait_s or 0.0) + waited_s
 
-    def _shortest_call_s(self, deadline: float) -> float:
+    def _min_call_s(self, deadline: float) -> float:
         return min(5.0, self.timeout_s, max(0.0, deadline - self.clock()) / 4)
 
-    def _rested(self, call: Call, tried: int, deadline: float) -> bool:
+    def _back_off(self, call: LlmCall, tried: int, deadline: float) -> bool:
         """Waits before the next attempt; False when that would leave no time for one."""
         backoff_s = FIRST_BACKOFF_S * 2 ** (tried - 1) * (0.5 + self.jitter())
         pause_s = max(backoff_s, call.retry_after_s or 0.0)
-        if self.clock() + pause_s + self._shortest_call_s(deadline) >= deadline:
+        if self.clock() + pause_s + self._min_call_s(deadline) >= deadline:
             return False
         self.rest(pause_s)
         self.waited_s += pause_s
         return True
 
-    def _failure(self, call: Call) -> SparkyError:
+    def _to_failure(self, call: LlmCall) -> SparkyError:
         """Whose failure it is: the row's, where it chose the model or the prompt's length; else the provider's."""
         reason = call.reason or call.outcome.value
         if call.account_refusal is not None:
@@ -195,5 +195,5 @@ class Attempts:
         if call.next_step is NextStep.BLAME or (call.next_step is NextStep.BLAME_CHOICE and has_chosen):
             return StrategyFault(f"the request was refused: {reason}")
         if call.next_step is NextStep.RAISE_ALLOWANCE:
-            return AnswerCut("groq", reason)
+            return CompletionCutOff("groq", reason)
         return UpstreamUnavailable("groq", reason, call.retry_after_s)

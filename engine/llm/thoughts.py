@@ -12,8 +12,8 @@ GLM, MiniMax, Seed, Command, Gemma, Llama, Phi and OpenThinker models.
 import re
 from typing import Final, NamedTuple
 
-LONGEST_TEXT: Final = 65_536  # characters, thoughts included: twice what the largest allowance comes to
-LONGEST_PREAMBLE: Final = 200  # characters
+MAX_TEXT: Final = 65_536  # characters, thoughts included: twice what the largest allowance comes to
+MAX_PREAMBLE: Final = 200  # characters
 
 
 class NoAnswer(ValueError):
@@ -66,7 +66,7 @@ _CLOSES_ANSWER: Final = re.compile(
     r"|<[|\uff5c]end[_\u2581]of[_\u2581]sentence[|\uff5c]>|```|~~~",
     re.IGNORECASE,
 )
-_PREAMBLE: Final = re.compile(rf"[\w\s.,:;!'\u2019\"()*\uff0c\u3002\uff1a\uff01-]{{0,{LONGEST_PREAMBLE}}}")
+_PREAMBLE: Final = re.compile(rf"[\w\s.,:;!'\u2019\"()*\uff0c\u3002\uff1a\uff01-]{{0,{MAX_PREAMBLE}}}")
 _NO_PREAMBLE: Final = re.compile(
     rf"\b(?:{_STEM}|commentary|draft|candidate|alternative|reject|instead|wrong|not\b|no\b|never\b|long\b|short\b|buy\b"
     r"|sell\b|hold\b|close\b)|n['\u2019]t\b",

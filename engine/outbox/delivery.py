@@ -18,19 +18,19 @@ from standardwebhooks.webhooks import Webhook
 from urllib3.exceptions import HTTPError
 
 from engine.domain.signal import Signal, SignalOutcome
-from engine.platform.http.deadline_session import Sender
+from engine.platform.http.deadline_session import DeadlineSession
 
 CONNECT_TIMEOUT_S: Final = 3.0
 TOTAL_S: Final = 10.0  # one attempt, whatever the receiver does or leaves undone
 FIRST_RETRY_S: Final = 0.5
-LONGEST_RETRY_S: Final = 15.0
-LONGEST_WISH_S: Final = 3_600.0
-LONGEST_REASON: Final = 500  # as much as the database keeps
-_CAN_BE_SENT_AGAIN: Final = frozenset({408, 409, 425, 429})
+MAX_RETRY_S: Final = 15.0
+MAX_RETRY_AFTER_S: Final = 3_600.0
+MAX_REASON: Final = 500  # as much as the database keeps
+_RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DeliveryAttempt:
     """How one attempt ended; `retry_in_s` is set when the outcome is RETRY."""
 
     outcome: SignalOutcome
@@ -50,13 +50,13 @@ def signed_headers(signal: Signal, body: str, secret: SecretStr, now: datetime) 
 
 
 def post(
-    sender: Sender,
+    sender: DeadlineSession,
     url: str,
     signal: Signal,
     secret: SecretStr,
     jitter: Callable[[], float] = random.random,
     total_s: float = TOTAL_S,
-) -> Attempt:
+) -> DeliveryAttempt:
     """Sends `signal` once. Every way it can end comes back as an `Attempt`; nothing is raised for a peer's fault.
 
     It ends within `total_s`. `jitter` gives numbers from 0 up to 1.
@@ -67,13 +67,13 @@ def post(
         status, told, answer = sender.send(url, body.encode(), headers, min(CONNECT_TIMEOUT_S, total_s), total_s)
     except (requests.RequestException, HTTPError, OSError) as error:
         reason = f"no answer: {type(error).__name__}"
-        return Attempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
-    return judge(status, told, answer, signal.attempts, time.time(), jitter())
+        return DeliveryAttempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
+    return classify_response(status, told, answer, signal.attempts, time.time(), jitter())
 
 
-def judge(
+def classify_response(
     status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float, jitter: float = 1.0
-) -> Attempt:
+) -> DeliveryAttempt:
     """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
 
     The venue's refusal comes as 200 with `success` false. A risk refusal is a 429 whose body carries `data.limitType`
@@ -81,16 +81,16 @@ def judge(
     """
     reason = _reason(answer)
     if 200 <= status < 300:
-        outcome = SignalOutcome.REFUSED if _parsed(answer).get("success") is False else SignalOutcome.DELIVERED
-        return Attempt(outcome, status, reason)
+        outcome = SignalOutcome.REFUSED if _parse_body(answer).get("success") is False else SignalOutcome.DELIVERED
+        return DeliveryAttempt(outcome, status, reason)
     if status == 410:
-        return Attempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
-    if (status in _CAN_BE_SENT_AGAIN and _limit_type(answer) is None) or status >= 500:
+        return DeliveryAttempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
+    if (status in _RETRYABLE_STATUSES and _limit_type(answer) is None) or status >= 500:
         wait = retry_after_s(headers.get("retry-after"), now_unix_s)
-        wait = wait_before_retry(attempts, jitter) if wait is None else min(wait, LONGEST_WISH_S)
-        return Attempt(SignalOutcome.RETRY, status, reason, wait)
+        wait = wait_before_retry(attempts, jitter) if wait is None else min(wait, MAX_RETRY_AFTER_S)
+        return DeliveryAttempt(SignalOutcome.RETRY, status, reason, wait)
     is_late = _limit_type(answer) == "stale_signal"
-    return Attempt(SignalOutcome.EXPIRED if is_late else SignalOutcome.REFUSED, status, reason)
+    return DeliveryAttempt(SignalOutcome.EXPIRED if is_late else SignalOutcome.REFUSED, status, reason)
 
 
 def wait_before_retry(attempts: int, jitter: float = 1.0) -> float:
@@ -98,7 +98,7 @@ def wait_before_retry(attempts: int, jitter: float = 1.0) -> float:
 
     Doubling, of which `jitter` (0 to 1) takes off up to half, so that senders do not return all at once.
     """
-    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16)) * (0.5 + 0.5 * jitter)
+    return min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16)) * (0.5 + 0.5 * jitter)
 
 
 def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
@@ -114,19 +114,19 @@ def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
 
 
 def _reason(answer: bytes) -> str | None:
-    parsed = _parsed(answer)
+    parsed = _parse_body(answer)
     keys = ("action", "error" if parsed.get("error") else "reason", "message")  # beside an error, the reason repeats it
     said = [str(parsed[key]) for key in keys if isinstance(parsed.get(key), str)]
-    return ": ".join(said)[:LONGEST_REASON] or None
+    return ": ".join(said)[:MAX_REASON] or None
 
 
 def _limit_type(answer: bytes) -> str | None:
     """Which of the receiver's risk limits refused."""
-    data = _parsed(answer).get("data")
+    data = _parse_body(answer).get("data")
     return str(data["limitType"]) if isinstance(data, dict) and "limitType" in data else None
 
 
-def _parsed(answer: bytes) -> dict[str, object]:
+def _parse_body(answer: bytes) -> dict[str, object]:
     try:
         parsed = json.loads(answer)
     except ValueError:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 
-def replace(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Writes beside the file, then takes its place; one writer at a time. Makes its directory (0700) if there is none.
 
     Survives the death of the process, not of the host: what must outlive that belongs in the database. Raises OSError.

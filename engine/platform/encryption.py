@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
-from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
+from engine.platform.errors import ConfigurationError, CredentialsError, SealedElsewhere
 
 if TYPE_CHECKING:  # the library is loaded where something is sealed or opened, and nowhere else
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PREFIX: Final = "enc:v1:"
 KEY_BYTES: Final = 32
-MOST_KEYS: Final = 2  # the one that seals, and while rotating the one before it
+MAX_KEYS: Final = 2  # the one that seals, and while rotating the one before it
 _NONCE_BYTES: Final = 12
-_LEAST_DISTINCT_BYTES: Final = 16  # of 32; random ones have about 30, fewer than 16 once in 10**20 keys
+_MIN_DISTINCT_BYTES: Final = 16  # of 32; random ones have about 30, fewer than 16 once in 10**20 keys
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
 _HOW: Final = "make one with: openssl rand -base64 32"
 
@@ -29,7 +29,7 @@ _HOW: Final = "make one with: openssl rand -base64 32"
 def parse_keys(text: str) -> tuple[bytes, ...]:
     """The keys in `text`, comma-separated base64, the sealing one first. Raises ValueError, which never quotes them."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not 1 <= len(parts) <= MOST_KEYS:
+    if not 1 <= len(parts) <= MAX_KEYS:
         raise ValueError(f"must be one key, or two separated by a comma while rotating; {_HOW}")
     return tuple(_key(part) for part in parts)
 
@@ -39,7 +39,7 @@ def _key(text: str) -> bytes:
         key = base64.b64decode(text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         raise ValueError(f"must be {KEY_BYTES} random bytes in base64; {_HOW}") from None
-    if len(key) != KEY_BYTES or len(set(key)) < _LEAST_DISTINCT_BYTES:
+    if len(key) != KEY_BYTES or len(set(key)) < _MIN_DISTINCT_BYTES:
         raise ValueError(f"is weak: it must be {KEY_BYTES} random bytes in base64; {_HOW}")
     return key
 
@@ -57,7 +57,7 @@ def is_sealed(stored: str) -> bool:
     return stored.startswith(PREFIX)
 
 
-class Vault:
+class SecretCipher:
     """Seals with the first of `keys`, opens with any. Without keys it opens what was never sealed and seals nothing."""
 
     def __init__(self, keys: SecretStr | None) -> None:
@@ -72,7 +72,7 @@ class Vault:
     def seal(self, secret: SecretStr, place: str) -> str:
         """Raises BadConfiguration without a key: no secret is ever written in the clear."""
         if self.sealing_id is None:
-            raise BadConfiguration(
+            raise ConfigurationError(
                 f"SPARKY_ENCRYPTION_KEY is not set, and secrets are never stored in the clear: {_HOW}"
             )
         nonce = os.urandom(_NONCE_BYTES)
@@ -93,16 +93,16 @@ class Vault:
             raise SealedElsewhere(f"{place} is sealed with key {name}, which SPARKY_ENCRYPTION_KEY does not hold")
         try:
             raw = base64.urlsafe_b64decode(text)
-            return SecretStr(_opened(self._keys.get(name, b""), raw, place))
+            return SecretStr(_decrypt(self._keys.get(name, b""), raw, place))
         except ValueError:
-            raise CredentialsRefused(f"{place} was changed since it was sealed, or sealed for another place") from None
+            raise CredentialsError(f"{place} was changed since it was sealed, or sealed for another place") from None
 
-    def is_current(self, stored: str) -> bool:
+    def is_sealed_with_current_key(self, stored: str) -> bool:
         """True if `stored` is as `seal` would leave it today: neither in the clear nor under an older key."""
         return self.sealing_id is not None and stored.startswith(f"{PREFIX}{self.sealing_id}:")
 
 
-def _opened(key: bytes, raw: bytes, place: str) -> str:
+def _decrypt(key: bytes, raw: bytes, place: str) -> str:
     """Raises ValueError."""
     from cryptography.exceptions import InvalidTag
 

@@ -10,7 +10,7 @@ class SparkyError(Exception):
     """Root of every failure that the product raises on purpose."""
 
 
-class Skip(SparkyError):
+class CycleSkipped(SparkyError):
     """Nothing to do this time (no data, no permit in time, budget spent): counted, never a fault.
 
     `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``.
@@ -46,19 +46,19 @@ class AnotherEngineRuns(SparkyError):
     """Another engine holds the database's lease; in a while it may not. The process exits with 75."""
 
 
-class BadConfiguration(SparkyError):
+class ConfigurationError(SparkyError):
     """Only a person can mend this. One clear sentence; the process exits with 78 and is parked at once."""
 
 
-class FaultySettings(BadConfiguration):
+class InvalidSettings(ConfigurationError):
     """All faults of the settings at once, one line each below a first one."""
 
 
-class Declined(BadConfiguration):
+class InvalidCommand(ConfigurationError):
     """What a person asked for cannot be, and the sentence says why; nothing is configured wrong."""
 
 
-class CredentialsRefused(BadConfiguration):
+class CredentialsError(ConfigurationError):
     """One account's keys are missing, wrong or revoked: only its owner can mend that.
 
     A process that serves one account may end on it like on any BadConfiguration; one that serves many answers this

@@ -4,7 +4,7 @@ import re
 from collections.abc import MutableMapping
 from typing import Any, Final
 
-from engine.platform.plain_text import many_lines, one_line, padded
+from engine.platform.plain_text import many_lines, one_line, pad
 
 _RESET: Final = "\x1b[0m"
 _STYLES: Final = {
@@ -25,12 +25,12 @@ _IDS: Final = frozenset({"signal", "strategy", "user", "cycle"})
 _TRACE: Final = "  | "  # stands before every line of a traceback, so that none of them can pass for an event
 ACTOR_WIDTH: Final = 17
 EVENT_WIDTH: Final = 28
-LONGEST_NAME: Final = 100  # of an actor or a key
-LONGEST_DETAIL: Final = 2_000
-LONGEST_TRACE: Final = 200_000
+MAX_NAME: Final = 100  # of an actor or a key
+MAX_DETAIL: Final = 2_000
+MAX_TRACE: Final = 200_000
 
 
-class ConsoleLines:
+class ConsoleRenderer:
     """A structlog renderer. Ids are cut to their first 8 digits; the JSON form has them whole."""
 
     def __init__(self, *, has_colour: bool) -> None:
@@ -39,30 +39,32 @@ class ConsoleLines:
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> str:
         level = str(event.pop("level", "info"))
         clock = str(event.pop("timestamp", ""))[11:19]
-        actor = one_line(_short(str(event.pop("actor", None) or "sparky")), LONGEST_NAME)
-        text = _shown(event.pop("event", "")).replace("_", " ")
+        actor = one_line(_shorten_ids(str(event.pop("actor", None) or "sparky")), MAX_NAME)
+        text = _format_value(event.pop("event", "")).replace("_", " ")
         trace = event.pop("exception", None)
         told = sorted(event.items(), key=lambda item: item[0] in _IDS)  # stable: what happened first, to whom last
-        details = " ".join(f"{one_line(key, LONGEST_NAME)}={_shown(value)}" for key, value in told if value is not None)
-        mark = self._styled(level, _MARKS.get(level, " "))
-        said = self._styled(level if level in ("warning", "error", "critical") else "bold", padded(text, EVENT_WIDTH))
-        line = f"{self._styled('dim', clock)} {mark} {self._styled('actor', padded(actor, ACTOR_WIDTH))} {said}"
-        line = f"{line} {self._styled('dim', details)}" if details else line.rstrip()
-        return f"{line}\n{_marked(str(trace))}" if trace else line
+        details = " ".join(
+            f"{one_line(key, MAX_NAME)}={_format_value(value)}" for key, value in told if value is not None
+        )
+        mark = self._style(level, _MARKS.get(level, " "))
+        said = self._style(level if level in ("warning", "error", "critical") else "bold", pad(text, EVENT_WIDTH))
+        line = f"{self._style('dim', clock)} {mark} {self._style('actor', pad(actor, ACTOR_WIDTH))} {said}"
+        line = f"{line} {self._style('dim', details)}" if details else line.rstrip()
+        return f"{line}\n{_mark_traceback(str(trace))}" if trace else line
 
-    def _styled(self, style: str, text: str) -> str:
+    def _style(self, style: str, text: str) -> str:
         return f"{_STYLES[style]}{text}{_RESET}" if self._has_colour and style in _STYLES else text
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return one_line(_short(str(value)), LONGEST_DETAIL)
+    return one_line(_shorten_ids(str(value)), MAX_DETAIL)
 
 
-def _marked(trace: str) -> str:
-    return "\n".join(_TRACE + line for line in many_lines(trace, LONGEST_TRACE).split("\n"))
+def _mark_traceback(trace: str) -> str:
+    return "\n".join(_TRACE + line for line in many_lines(trace, MAX_TRACE).split("\n"))
 
 
-def _short(text: str) -> str:
+def _shorten_ids(text: str) -> str:
     return _DERIVED.sub(r"\1", _UUID.sub(r"\1", text))

@@ -19,18 +19,18 @@ import structlog
 from pydantic import BaseModel, SecretStr
 from structlog.typing import Processor
 
-from engine.platform.log_renderer import ConsoleLines
+from engine.platform.log_renderer import ConsoleRenderer
 from engine.platform.redaction import Redactor
-from engine.platform.text_encoding import await_room, encoded, encoding_of
+from engine.platform.text_encoding import encode_text, encoding_of, wait_until_writable
 
 Format = Literal["auto", "console", "json"]
-ROOM_S: Final = 1.0
+WRITE_TIMEOUT_S: Final = 1.0
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _current: Final = [Redactor()]  # this process's redactor; `configure` puts another in its place
 
 # Libraries that narrate every request at info.
-CHATTY: Final = (
+NOISY_LOGGERS: Final = (
     "pykka",
     "uvicorn",
     "uvicorn.error",
@@ -72,7 +72,7 @@ def redact(text: str) -> str:
     return _current[0].text(text)
 
 
-def secrets_of(settings: BaseModel) -> tuple[SecretStr, ...]:
+def collect_secrets(settings: BaseModel) -> tuple[SecretStr, ...]:
     """Every secret in `settings`, for `configure`; of a list of keys each, of an address its password."""
     whole = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
     keys = [part.strip() for text in whole if "," in text for part in text.split(",")]
@@ -91,26 +91,26 @@ def processors(form: Format, actor: str | None, redactor: Redactor, stream: Text
     """The pipeline; the last one returns the line."""
     is_console = form == "console" or (form == "auto" and stream.isatty())
 
-    def named(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def add_names(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if actor is not None:
             event.setdefault("actor", actor)
         return event
 
-    def redacted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def redact_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return redactor.fields(event)
 
-    def as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    def render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
         first = {key: event.pop(key) for key in ("timestamp", "level", "actor", "event") if key in event}
         return json.dumps(first | dict(event), default=str)  # ASCII: nothing in it commands a terminal or ends a line
 
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        named,
+        add_names,
         structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
         _traceback_as_text,
-        redacted,
-        ConsoleLines(has_colour=stream.isatty()) if is_console else as_json,
+        redact_secrets,
+        ConsoleRenderer(has_colour=stream.isatty()) if is_console else render_json,
     ]
 
 
@@ -129,7 +129,7 @@ class _Stderr:
     """The end of the pipeline: a line leaves in one write, so lines of several processes never mix."""
 
     def msg(self, line: str) -> None:
-        data = encoded(line + "\n", encoding_of(sys.stderr))
+        data = encode_text(line + "\n", encoding_of(sys.stderr))
         try:
             while data:
                 data = data[_write(data) :]
@@ -144,7 +144,7 @@ def _write(data: bytes) -> int:
     try:
         return os.write(2, data)
     except BlockingIOError:
-        await_room(2, ROOM_S)
+        wait_until_writable(2, WRITE_TIMEOUT_S)
         return os.write(2, data)
 
 
@@ -165,12 +165,12 @@ def _capture_stdlib(level: int) -> None:
     root = logging.getLogger()
     root.handlers = [_ToStructlog()]
     root.setLevel(level)
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    warnings.showwarning = _warned
+    warnings.showwarning = _log_warning
 
 
-def _warned(
+def _log_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,

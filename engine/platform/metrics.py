@@ -17,7 +17,7 @@ from engine.platform.plain_text import one_line
 
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-_LONGEST_LABEL: Final = 100
+_MAX_LABEL: Final = 100
 _CONFIDENCE: Final = tuple(step / 10 for step in range(1, 11))
 
 # The alarm of a strategy that was given up. It outlives a monitor, as the counters do.
@@ -31,7 +31,7 @@ UNATTENDED_LASTS_S: Final = 60.0  # the roster counts every 15 s
 
 def label(text: str) -> str:
     """A label's value out of text of others, cleaned before it is counted: two series never become one in a scrape."""
-    return one_line(text, _LONGEST_LABEL)
+    return one_line(text, _MAX_LABEL)
 
 
 class LastCount(Collector):

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 LONGEST: Final = 300
-LONGEST_TEXT: Final = 20_000
-MOST_MARKS: Final = 8  # combining marks on one letter; no language needs as many, and more reach into other lines
+MAX_TEXT: Final = 20_000
+MAX_MARKS: Final = 8  # combining marks on one letter; no language needs as many, and more reach into other lines
 _TAB: Final = "    "
 _CUT: Final = "…"
 
@@ -42,13 +42,13 @@ _SELECTED: Final = re.compile(f"[0-9#*©®][\ufe0e\ufe0f]|(?![{_SELECTORS}])[\u1
 
 def one_line(text: str, longest: int = LONGEST) -> str:
     """`text` in one line of at most `longest` characters; runs of white space and line breaks become one space."""
-    return _cut(_visible(" ".join(text.split())[: longest + 1]), longest)
+    return _truncate(_visible(" ".join(text.split())[: longest + 1]), longest)
 
 
-def many_lines(text: str, longest: int = LONGEST_TEXT) -> str:
+def many_lines(text: str, longest: int = MAX_TEXT) -> str:
     """`text` with its line feeds, of at most `longest` characters; all other white space becomes spaces."""
     lines = text[: longest + 1].replace("\r\n", "\n").replace("\t", _TAB).split("\n")
-    return _cut("\n".join(_visible(line) for line in lines), longest)
+    return _truncate("\n".join(_visible(line) for line in lines), longest)
 
 
 def is_plain(text: str) -> bool:
@@ -56,7 +56,7 @@ def is_plain(text: str) -> bool:
     return text.strip() != "" and _visible(text) == text
 
 
-def safe(value: Any, several_lines: frozenset[str] = frozenset(), longest: int = LONGEST_TEXT) -> Any:
+def safe(value: Any, several_lines: frozenset[str] = frozenset(), longest: int = MAX_TEXT) -> Any:
     """JSON data with every text and every key as `one_line`, or as `many_lines` what stands under `several_lines`."""
     if isinstance(value, str):
         return one_line(value, longest)
@@ -72,7 +72,7 @@ def safe(value: Any, several_lines: frozenset[str] = frozenset(), longest: int =
     return value
 
 
-def storable(value: T) -> T:
+def sanitize_for_storage(value: T) -> T:
     """`value` with the characters replaced that PostgreSQL cannot store (NUL, lone surrogates), however deep they are.
 
     A model's answer or a stranger's request may hold them, and neither may break the record of itself.
@@ -81,14 +81,14 @@ def storable(value: T) -> T:
     if isinstance(value, str):
         kept = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     elif isinstance(value, dict):
-        kept = {storable(key): storable(inner) for key, inner in value.items()}
+        kept = {sanitize_for_storage(key): sanitize_for_storage(inner) for key, inner in value.items()}
     elif isinstance(value, (list, tuple)):
-        kept = [storable(inner) for inner in value]
+        kept = [sanitize_for_storage(inner) for inner in value]
     result: T = kept
     return result
 
 
-def padded(text: str, width: int) -> str:
+def pad(text: str, width: int) -> str:
     """`text` filled up with spaces to `width` columns of a terminal."""
     return text + " " * (width - sum(_columns(char) for char in text))
 
@@ -99,7 +99,7 @@ def _columns(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
-def _cut(shown: str, longest: int) -> str:
+def _truncate(shown: str, longest: int) -> str:
     """A joiner needs what it joins, so that none stands before the mark of the cut."""
     return shown if len(shown) <= longest else shown[: longest - 1].rstrip(_JOINERS) + _CUT
 
@@ -112,8 +112,8 @@ def _visible(line: str) -> str:
     marks = 0
     for at, char in enumerate(line):
         marks = marks + 1 if _is_mark(char) else 0
-        if marks > MOST_MARKS:
-            shown.append("\ufffd" if marks == MOST_MARKS + 1 else "")
+        if marks > MAX_MARKS:
+            shown.append("\ufffd" if marks == MAX_MARKS + 1 else "")
             continue
         before = line[at - 1] if shown and shown[-1] == line[at - 1] else ""
         shown.append(_escaped_unless_visible(before, char, line[at + 1 : at + 2]))

@@ -7,8 +7,8 @@ from typing import Final
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 HIDDEN: Final = "[hidden]"
-SHORTEST_SECRET: Final = 6  # a shorter registered secret would blank out ordinary words
-MOST_NAMES: Final = 1_000
+MIN_SECRET: Final = 6  # a shorter registered secret would blank out ordinary words
+MAX_NAMES: Final = 1_000
 DEEPEST: Final = 20  # of nesting; what lies deeper, or contains itself, is left out
 
 _NAMES: Final = (
@@ -45,7 +45,7 @@ class Redactor:
 
     def __init__(self, known: Iterable[SecretStr] = ()) -> None:
         texts = {secret.get_secret_value() for secret in known}
-        self._known = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+        self._known = sorted((text for text in texts if len(text) >= MIN_SECRET), key=len, reverse=True)
         self._names: dict[str, tuple[str, bool]] = {}
 
     def text(self, value: str) -> str:
@@ -73,7 +73,7 @@ class Redactor:
         known = self._names.get(name)
         if known is None:
             known = (self.text(name), _SECRET_NAME.fullmatch(name) is not None)
-            if len(self._names) < MOST_NAMES:
+            if len(self._names) < MAX_NAMES:
                 self._names[name] = known
         return known
 

@@ -39,7 +39,7 @@ def register_errors() -> None:
     codecs.register_error(ERRORS, _stand_in)
 
 
-def encoded(text: str, encoding: str) -> bytes:
+def encode_text(text: str, encoding: str) -> bytes:
     """`text` in `encoding`: typography as plain signs, every other character that it lacks as ``\\u4e2d``."""
     register_errors()
     try:
@@ -48,18 +48,18 @@ def encoded(text: str, encoding: str) -> bytes:
         return text.encode("ascii", ERRORS)
 
 
-def showable(value: Any, encoding: str) -> Any:
+def replace_unshowable(value: Any, encoding: str) -> Any:
     """`value`, JSON data, as a stream of that `encoding` will show it: for whatever is laid out by its width."""
     if isinstance(value, str):
-        data = encoded(value, encoding)
+        data = encode_text(value, encoding)
         try:
             return data.decode(encoding)
         except UnicodeError:
             return data.decode("ascii", "replace")
     if isinstance(value, dict):
-        return {key: showable(inner, encoding) for key, inner in value.items()}
+        return {key: replace_unshowable(inner, encoding) for key, inner in value.items()}
     if isinstance(value, list):
-        return [showable(inner, encoding) for inner in value]
+        return [replace_unshowable(inner, encoding) for inner in value]
     return value
 
 
@@ -72,7 +72,7 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def decoded(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 with its byte order mark. Raises UnicodeDecodeError for any other."""
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if is_utf16 else "utf-8-sig")
@@ -84,10 +84,10 @@ def _stand_in(error: UnicodeError) -> tuple[str | bytes, int]:
     if error.object[error.start].isascii():  # no escape helps: cp864 lacks "%"
         return b"?", error.start + 1
     lacking = re.split(r"[\x00-\x7f]", error.object[error.start : error.end])[0]
-    return "".join(_STAND_INS.get(char) or _escaped(char) for char in lacking), error.start + len(lacking)
+    return "".join(_STAND_INS.get(char) or _escape(char) for char in lacking), error.start + len(lacking)
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("ascii", "backslashreplace").decode("ascii")
 
 
@@ -99,7 +99,7 @@ def encoding_of(stream: TextIO | None) -> str:
     return getattr(stream, "encoding", None) or UTF8
 
 
-def await_room(descriptor: int, timeout_s: float | None = None) -> None:
+def wait_until_writable(descriptor: int, timeout_s: float | None = None) -> None:
     """Returns when `descriptor`, which does not block, takes more; after `timeout_s` seconds in any case."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)

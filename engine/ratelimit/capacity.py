@@ -42,7 +42,7 @@ class Capacity(Frozen):
     effective_cadence_s: float | None
 
     @property
-    def is_short(self) -> bool:
+    def is_insufficient(self) -> bool:
         return self.effective_cadence_s is not None
 
 

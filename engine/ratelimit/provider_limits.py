@@ -28,7 +28,7 @@ class RefusedLimit(Frozen):
     at: float
 
 
-class Announced(Frozen):
+class ProviderLimits(Frozen):
     """Limits of one model as they were stated; None for what never was."""
 
     requests_per_day: int | None = None
@@ -44,10 +44,10 @@ class Announced(Frozen):
         return stated
 
 
-_BY_MODEL = TypeAdapter(dict[str, Announced])
+_BY_MODEL = TypeAdapter(dict[str, ProviderLimits])
 
 
-class AnnouncedLimits:
+class ProviderLimitsFile:
     """``<SPARKY_HOME>/state/limits.json``, replaced as a whole whenever the provider states something else.
 
     Each `provider` (its address, None for Groq's own) has a file of its own.
@@ -55,9 +55,9 @@ class AnnouncedLimits:
 
     def __init__(self, home: Path, provider: str | None = None) -> None:
         self._path = atomic_file.of_provider(home / "state" / "limits.json", provider)
-        self._known: dict[str, Announced] = {}
+        self._known: dict[str, ProviderLimits] = {}
 
-    def load(self) -> dict[str, Announced]:
+    def load(self) -> dict[str, ProviderLimits]:
         """By model; nothing when there is no file, or one that cannot be read (which is logged)."""
         try:
             self._known = _BY_MODEL.validate_json(self._path.read_bytes())
@@ -68,10 +68,10 @@ class AnnouncedLimits:
             self._known = {}
         return dict(self._known)
 
-    def of(self, model: str) -> Announced:
-        return self._known.get(model, Announced())
+    def of(self, model: str) -> ProviderLimits:
+        return self._known.get(model, ProviderLimits())
 
-    def note(
+    def update(
         self,
         model: str,
         requests_per_day: int | None,
@@ -93,6 +93,6 @@ class AnnouncedLimits:
             return
         self._known[model] = now
         try:
-            atomic_file.replace(self._path, _BY_MODEL.dump_json(self._known).decode())
+            atomic_file.write_atomic(self._path, _BY_MODEL.dump_json(self._known).decode())
         except OSError as error:  # known to this process all the same
             logger.warning("announced_limits_not_written", reason=str(error))

@@ -19,7 +19,7 @@ from engine.ratelimit.sliding_window import Entry, SlidingWindow
 MARGIN_S: Final = 0.4
 MINUTE_S: Final = 60.0
 DAY_S: Final = 86_400.0
-LONGEST_REFUSAL_S: Final = 3_600.0
+MAX_REFUSAL_S: Final = 3_600.0
 MIN_BACK_OFF_S: Final = 1.0
 MAX_UNTOLD_BACK_OFF_S: Final = 60.0  # where the provider does not say how long
 MUCH_LONGER_S: Final = 30.0
@@ -39,7 +39,7 @@ class PermitLimits(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class PermitRequest:
     """A strategy waiting for a permit. `tokens` is the most that its request may use."""
 
     strategy_id: UUID
@@ -52,7 +52,7 @@ class Asker:
 @dataclass(frozen=True, slots=True)
 class Grant:
     permit_id: UUID
-    asker: Asker
+    asker: PermitRequest
     waited_s: float
 
 
@@ -73,7 +73,7 @@ class Correction(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _ActivePermit:
     strategy_id: UUID
     granted_at: float
     until: float
@@ -81,7 +81,7 @@ class _Held:
     entries: tuple[Entry, ...]
 
 
-class Permits:
+class PermitScheduler:
     """The permits of one model. `hold_s` is how long a permit may be out before its holder counts as dead."""
 
     def __init__(self, limits: PermitLimits, hold_s: float, new_id: Callable[[], UUID] = uuid4) -> None:
@@ -94,8 +94,8 @@ class Permits:
             "rpd": SlidingWindow(DAY_S + MARGIN_S, _DAY_GRAIN_S),
             "tpd": SlidingWindow(DAY_S + MARGIN_S, _DAY_GRAIN_S),
         }
-        self._waiting: dict[UUID, tuple[float, Asker]] = {}
-        self._held: dict[UUID, _Held] = {}
+        self._waiting: dict[UUID, tuple[float, PermitRequest]] = {}
+        self._held: dict[UUID, _ActivePermit] = {}
         self._finish: dict[UUID, float] = {}
         self._virtual = 0.0
         self._held_until = 0.0
@@ -106,7 +106,7 @@ class Permits:
     def limits(self) -> PermitLimits:
         return self._limits
 
-    def too_large(self, tokens: int) -> str | None:
+    def impossible_reason(self, tokens: int) -> str | None:
         """Why a request of so many tokens can never be granted, or None.
 
         By the settings' limits: what the provider has announced may change with its next answer.
@@ -117,12 +117,12 @@ class Permits:
                 return f"one request of up to {tokens} tokens is more than the limit of {limit} ({name})"
         return None
 
-    def ask(self, asker: Asker) -> None:
+    def enqueue(self, asker: PermitRequest) -> None:
         """Puts the asker into the queue; a newer ask of the same strategy takes the older one's place."""
         finish = self._finish.get(asker.strategy_id, self._virtual)
         self._waiting[asker.strategy_id] = (max(self._virtual - _CREDIT, finish), asker)
 
-    def expire(self, now: float) -> list[Asker]:
+    def expire(self, now: float) -> list[PermitRequest]:
         """Drops askers whose deadline has passed, and returns them; frees the places of permits held too long."""
         late = [asker for _, asker in self._waiting.values() if now > asker.deadline]
         for asker in late:
@@ -131,7 +131,7 @@ class Permits:
             del self._held[permit_id]
         return late
 
-    def ended(self, strategy_id: UUID, at: float) -> bool:
+    def release_strategy(self, strategy_id: UUID, at: float) -> bool:
         """The strategy's process ended at `at`: what it had asked for before, and held, is free again.
 
         What was granted stays counted. Returns whether it was waiting.
@@ -144,11 +144,11 @@ class Permits:
             del self._waiting[strategy_id]
         return is_waiting
 
-    def grants(self, now: float) -> list[Grant]:
+    def grant_waiting(self, now: float) -> list[Grant]:
         """Grants all that can be granted now, in the queue's order; who does not fit yet holds up those behind."""
         granted = []
         while self._waiting and len(self._held) < self._limits.concurrency:
-            start, asker = self._first()
+            start, asker = self._next_request()
             if self._fits_at(now, asker.tokens) > now:
                 break
             granted.append(self._grant(start, asker, now))
@@ -158,7 +158,7 @@ class Permits:
         """When the first in the queue will fit, as far as is known; None if nobody waits or only a release helps."""
         if not self._waiting or len(self._held) >= self._limits.concurrency:
             return None
-        return self._fits_at(now, self._first()[1].tokens)
+        return self._fits_at(now, self._next_request()[1].tokens)
 
     def release(self, permit_id: UUID, tokens: int | None) -> Correction | None:
         """The request has ended with `tokens` actually counted; None when it was never sent, which gives all back.
@@ -176,15 +176,17 @@ class Permits:
                 self._windows[name].adjust(entry, tokens - held.tokens)
         return Correction(held.granted_at, (tokens or 0) - held.tokens, -1 if tokens is None else 0)
 
-    def count(self, at: float, tokens: int, requests: int = 1) -> None:
+    def restore(self, at: float, tokens: int, requests: int = 1) -> None:
         """Counts requests of the past, known from elsewhere (a former process): oldest first."""
         for name, window in self._windows.items():
             window.add(at, requests if name.startswith("r") else tokens)
 
-    def announced(self, stated: Mapping[LimitName, int | None]) -> None:
+    def apply_provider_limits(self, stated: Mapping[LimitName, int | None]) -> None:
         """All limits that the provider states by now: they tighten the configured ones and never loosen them."""
         self._limits = self._configured.model_copy(
-            update={n: _tighter(getattr(self._configured, n), v) for n, v in stated.items() if v is not None and v > 0}
+            update={
+                n: _tighter_limit(getattr(self._configured, n), v) for n, v in stated.items() if v is not None and v > 0
+            }
         )
 
     def back_off(self, now: float, retry_after_s: float | None, reason: str) -> bool:
@@ -200,7 +202,7 @@ class Permits:
                 return False
             self._refusals += 1
             retry_after_s = min(MIN_BACK_OFF_S * 2 ** (self._refusals - 1), MAX_UNTOLD_BACK_OFF_S)
-        hold_s = min(max(retry_after_s, MIN_BACK_OFF_S), LONGEST_REFUSAL_S)
+        hold_s = min(max(retry_after_s, MIN_BACK_OFF_S), MAX_REFUSAL_S)
         is_longer = before is None or now + hold_s > before.until + MUCH_LONGER_S
         if not is_held or is_longer:
             self.refusal = HoldAfterRefusal(now + hold_s, hold_s, reason)
@@ -222,7 +224,7 @@ class Permits:
         """How many wait, and the longest wait so far in seconds."""
         return len(self._waiting), max((now - asker.asked_at for _, asker in self._waiting.values()), default=0.0)
 
-    def _first(self) -> tuple[float, Asker]:
+    def _next_request(self) -> tuple[float, PermitRequest]:
         return min(self._waiting.values(), key=lambda w: (w[0], not w[1].holds_position, w[1].asked_at))
 
     def _fits_at(self, now: float, tokens: int) -> float:
@@ -232,10 +234,10 @@ class Permits:
             if limit is not None:
                 amount = 1 if name.startswith("r") else tokens
                 # Larger than all that the provider allows a minute: alone in its window it may ask, and be told so.
-                at = max(at, window.fits_at(now, amount, max(amount, limit)))
+                at = max(at, window.earliest_fit(now, amount, max(amount, limit)))
         return at
 
-    def _grant(self, start: float, asker: Asker, now: float) -> Grant:
+    def _grant(self, start: float, asker: PermitRequest, now: float) -> Grant:
         del self._waiting[asker.strategy_id]
         self._virtual = max(self._virtual, start)
         self._finish[asker.strategy_id] = start + 1
@@ -243,9 +245,9 @@ class Permits:
             self._finish = {known: finish for known, finish in self._finish.items() if finish > self._virtual - _CREDIT}
         entries = tuple(w.add(now, 1 if name.startswith("r") else asker.tokens) for name, w in self._windows.items())
         permit_id = self._new_id()
-        self._held[permit_id] = _Held(asker.strategy_id, now, now + self._hold_s, asker.tokens, entries)
+        self._held[permit_id] = _ActivePermit(asker.strategy_id, now, now + self._hold_s, asker.tokens, entries)
         return Grant(permit_id, asker, now - asker.asked_at)
 
 
-def _tighter(configured: int | None, announced: int) -> int:
+def _tighter_limit(configured: int | None, announced: int) -> int:
     return announced if configured is None else min(configured, announced)

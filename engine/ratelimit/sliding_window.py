@@ -48,7 +48,7 @@ class SlidingWindow:
         self._forget(now)
         return self._total
 
-    def fits_at(self, now: float, amount: float, limit: float) -> float:
+    def earliest_fit(self, now: float, amount: float, limit: float) -> float:
         """The earliest time from `now` on at which `amount` more keeps the sum within `limit`; infinite if none."""
         if amount > limit:
             return math.inf

@@ -15,8 +15,8 @@ from engine.venues.order_book import Level, OrderBook, average_price, depth, per
 
 MAX_SPREAD_PERCENT: Final = Decimal(1)
 MAX_SLIPPAGE_PERCENT: Final = Decimal(1)
-MOST_AGE_S: Final = 30  # of market time, older or newer
-MOST_MARK_DISTANCE_PERCENT: Final = Decimal(3)
+MAX_AGE_S: Final = 30  # of market time, older or newer
+MAX_MARK_DISTANCE_PERCENT: Final = Decimal(3)
 _SECOND_MS: Final = 1_000
 _FOUR_PLACES: Final = Decimal("0.0001")
 
@@ -29,101 +29,107 @@ class CostLimits:
     max_slippage_percent: Decimal = MAX_SLIPPAGE_PERCENT
 
     @classmethod
-    def of(cls, portfolio: Portfolio | None) -> "CostLimits":
+    def from_portfolio(cls, portfolio: Portfolio | None) -> "CostLimits":
         """The strictest of the person's and the strategy's; the defaults where neither sets one."""
         sources = () if portfolio is None else (portfolio.settings, portfolio.strategy)
         rows = [row for row in sources if row is not None]
         return cls(
-            _strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
-            _strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
+            _find_strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
+            _find_strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
         )
 
 
-def refused_by_book(book: OrderBook, limits: CostLimits) -> LimitBreach | None:
+def check_book(book: OrderBook, limits: CostLimits) -> LimitBreach | None:
     """Why nothing is entered at this book, whatever the size."""
-    return _stale(book) or _wide(book, limits.max_spread_percent) or _remote(book)
+    return _check_age(book) or _check_spread(book, limits.max_spread_percent) or _check_mark_distance(book)
 
 
-def refused_by_slippage(
+def check_slippage(
     book: OrderBook, quantity: Decimal, limits: CostLimits, *, is_buy: bool, limit_price: Decimal | None = None
 ) -> LimitBreach | None:
     """Why `quantity` is not entered. With a `limit_price` only what lies within it would be filled, and is judged."""
-    levels = within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
+    levels = levels_within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
     if limit_price is not None:
         quantity = min(quantity, depth(levels))
     if quantity <= 0:
         return None  # less than a lot, or nothing within the limit price: that is said where it is sent
-    most = limits.max_slippage_percent
+    max_percent = limits.max_slippage_percent
     average = average_price(levels, quantity)
     if average is None:
-        held, wanted = decimals.digits(depth(levels)), decimals.digits(quantity)
+        held, wanted = decimals.format_plain(depth(levels)), decimals.format_plain(quantity)
         message = f"The order book holds {held} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
-        return LimitBreach(LimitType.MAX_SLIPPAGE, message, None, most)
+        return LimitBreach(LimitType.MAX_SLIPPAGE, message, None, max_percent)
     slippage = abs(percent_above(average, levels[0].price))
-    if slippage <= most:
+    if slippage <= max_percent:
         return None
-    message = f"The order book would fill it {_shown(slippage)} % worse than its best price, of at most {_shown(most)}"
-    return LimitBreach(LimitType.MAX_SLIPPAGE, message, _rounded(slippage), most)
+    message = (
+        f"The order book would fill it {_format_percent(slippage)} % worse than its best price, "
+        f"of at most {_format_percent(max_percent)}"
+    )
+    return LimitBreach(LimitType.MAX_SLIPPAGE, message, _round_up(slippage), max_percent)
 
 
-def within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
+def levels_within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
     """The levels that an order within `limit_price` may take; all without one."""
     if limit_price is None:
         return levels
     return tuple(each for each in levels if (each.price <= limit_price if is_buy else each.price >= limit_price))
 
 
-def _stale(book: OrderBook) -> LimitBreach | None:
+def _check_age(book: OrderBook) -> LimitBreach | None:
     """By the venue's own clock alone, which may run at any speed; where that is not looked at, nothing is judged."""
     if book.clock_ms is None:
         return None
     latest_ms = max(book.clock_ms, book.mark_ms or book.clock_ms)
     for name, at_ms in (("order book", book.at_ms), ("mark price", book.mark_ms)):
         if at_ms is None:
-            return LimitBreach(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MOST_AGE_S)
+            return LimitBreach(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MAX_AGE_S)
         age_s = (book.clock_ms - at_ms) / _SECOND_MS
-        if age_s > MOST_AGE_S:
-            message = f"The {name} is {age_s:g} s old by the venue's clock, of at most {MOST_AGE_S}"
-            return LimitBreach(LimitType.STALE_QUOTE, message, age_s, MOST_AGE_S)
+        if age_s > MAX_AGE_S:
+            message = f"The {name} is {age_s:g} s old by the venue's clock, of at most {MAX_AGE_S}"
+            return LimitBreach(LimitType.STALE_QUOTE, message, age_s, MAX_AGE_S)
     early_s = ((book.at_ms or 0) - latest_ms) / _SECOND_MS
-    if early_s > MOST_AGE_S:
-        message = f"The order book is {early_s:g} s ahead of the venue's clock, of at most {MOST_AGE_S}"
-        return LimitBreach(LimitType.STALE_QUOTE, message, -early_s, MOST_AGE_S)
+    if early_s > MAX_AGE_S:
+        message = f"The order book is {early_s:g} s ahead of the venue's clock, of at most {MAX_AGE_S}"
+        return LimitBreach(LimitType.STALE_QUOTE, message, -early_s, MAX_AGE_S)
     return None
 
 
-def _wide(book: OrderBook, most: Decimal) -> LimitBreach | None:
+def _check_spread(book: OrderBook, max_percent: Decimal) -> LimitBreach | None:
     spread = book.spread_percent
     if spread is None or book.fault is not None:
         message = f"{book.fault}: there is no spread to judge"
-        current = None if spread is None else _rounded(spread)
-        return LimitBreach(LimitType.MAX_SPREAD, message[0].upper() + message[1:], current, most)
-    if spread <= most:
+        current = None if spread is None else _round_up(spread)
+        return LimitBreach(LimitType.MAX_SPREAD, message[0].upper() + message[1:], current, max_percent)
+    if spread <= max_percent:
         return None
-    message = f"The ask is {_shown(spread)} % above the bid, of at most {_shown(most)}"
-    return LimitBreach(LimitType.MAX_SPREAD, message, _rounded(spread), most)
+    message = f"The ask is {_format_percent(spread)} % above the bid, of at most {_format_percent(max_percent)}"
+    return LimitBreach(LimitType.MAX_SPREAD, message, _round_up(spread), max_percent)
 
 
-def _remote(book: OrderBook) -> LimitBreach | None:
+def _check_mark_distance(book: OrderBook) -> LimitBreach | None:
     if book.clock_ms is None:
         return None
-    most, distance = MOST_MARK_DISTANCE_PERCENT, book.mark_distance_percent
+    max_percent, distance = MAX_MARK_DISTANCE_PERCENT, book.mark_distance_percent
     if distance is None:
-        return LimitBreach(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, most)
-    if abs(distance) <= most:
+        return LimitBreach(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, max_percent)
+    if abs(distance) <= max_percent:
         return None
-    message = f"The market is {_shown(abs(distance))} % away from the mark price, of at most {_shown(most)}"
-    return LimitBreach(LimitType.MARK_DISTANCE, message, _rounded(abs(distance)), most)
+    message = (
+        f"The market is {_format_percent(abs(distance))} % away from the mark price, "
+        f"of at most {_format_percent(max_percent)}"
+    )
+    return LimitBreach(LimitType.MARK_DISTANCE, message, _round_up(abs(distance)), max_percent)
 
 
-def _strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
+def _find_strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
     return min((each for each in limits if each), default=default)
 
 
-def _rounded(percent: Decimal) -> Decimal:
+def _round_up(percent: Decimal) -> Decimal:
     """To four places, and never to the other side of a limit: a refusal shows what was too much."""
-    return decimals.stepped(percent, _FOUR_PLACES, ROUND_UP)
+    return decimals.round_to_step(percent, _FOUR_PLACES, ROUND_UP)
 
 
-def _shown(percent: Decimal) -> str:
-    return decimals.digits(_rounded(percent))
+def _format_percent(percent: Decimal) -> str:
+    return decimals.format_plain(_round_up(percent))

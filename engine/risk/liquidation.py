@@ -18,9 +18,9 @@ from engine.domain import decimals
 from engine.domain.positions import MarginMode, Position, Side
 
 LIQUIDATED: Final = "liquidated"
-STOPPED: Final = "stop_loss"
-TARGET: Final = "take_profit"
-MOST_RATE: Final = Decimal("0.025")
+STOP_LOSS: Final = "stop_loss"
+TAKE_PROFIT: Final = "take_profit"
+MAX_MAINTENANCE_RATE: Final = Decimal("0.025")
 LIQUIDATION_FEE: Final = Decimal("0.0125")
 ZERO: Final = Decimal(0)
 
@@ -40,7 +40,7 @@ class Bar(NamedTuple):
         return cls(at_ms, price, price, price, price)
 
 
-class Stake(NamedTuple):
+class MarginedPosition(NamedTuple):
     """What a position is to its margin: `cost_usd` is its quantity at its entry prices, `rate` that of maintenance."""
 
     side: Side
@@ -85,14 +85,17 @@ class End(NamedTuple):
     fee_usd: Decimal | None = None
 
 
-def rate_of(public_rate: Decimal | None, leverage: int) -> Decimal:
+def maintenance_rate(public_rate: Decimal | None, leverage: int) -> Decimal:
     """The maintenance rate of a position, from what the venue publishes to anybody (None: nothing)."""
-    return min(MOST_RATE if public_rate is None else public_rate, decimals.quotient(Decimal(1), Decimal(2 * leverage)))
+    return min(
+        MAX_MAINTENANCE_RATE if public_rate is None else public_rate,
+        decimals.quotient(Decimal(1), Decimal(2 * leverage)),
+    )
 
 
-def stake_of(position: Position, public_rate: Decimal | None) -> Stake:
-    rate = rate_of(public_rate, position.leverage)
-    return Stake(position.side, position.quantity, position.position_size_usd, rate)
+def margined_position(position: Position, public_rate: Decimal | None) -> MarginedPosition:
+    rate = maintenance_rate(public_rate, position.leverage)
+    return MarginedPosition(position.side, position.quantity, position.position_size_usd, rate)
 
 
 def is_cross(position: Position, wallet_usd: Decimal | None) -> bool:
@@ -121,27 +124,34 @@ def cross_wallet(wallet_usd: Decimal, positions: Sequence[Position]) -> Decimal:
     )
 
 
-def end_within(position: Position, stake: Stake, margin_usd: Decimal | None, bar: Bar, tick: Decimal) -> End | None:
+def end_within(
+    position: Position, stake: MarginedPosition, margin_usd: Decimal | None, bar: Bar, tick: Decimal
+) -> End | None:
     """How the position ends within `bar`; None when it does not. Within one bar a loss comes before a gain.
 
     `margin_usd` is its own; None where margin is cross, which `cross_ends` looks at.
     """
     level, reason = _first_level(position, stake, margin_usd)
     if level is not None and _is_beyond(bar.open, level, stake.sign):
-        return _ended(stake, reason, bar.open, margin_usd, bar.at_ms, tick)
+        return _build_end(stake, reason, bar.open, margin_usd, bar.at_ms, tick)
     target = position.take_profit_price
     if target is not None and _is_beyond(target, bar.open, stake.sign):
-        return End(TARGET, bar.open, bar.at_ms)
+        return End(TAKE_PROFIT, bar.open, bar.at_ms)
     worst, best = (bar.low, bar.high) if stake.side is Side.LONG else (bar.high, bar.low)
     if level is not None and _is_beyond(worst, level, stake.sign):
-        return _ended(stake, reason, level, margin_usd, bar.at_ms, tick)
+        return _build_end(stake, reason, level, margin_usd, bar.at_ms, tick)
     if target is not None and _is_beyond(target, best, stake.sign):
-        return End(TARGET, target, bar.at_ms)
+        return End(TAKE_PROFIT, target, bar.at_ms)
     return None
 
 
 def end_now(
-    position: Position, stake: Stake, margin_usd: Decimal | None, last: Bar | None, mark: Bar | None, tick: Decimal
+    position: Position,
+    stake: MarginedPosition,
+    margin_usd: Decimal | None,
+    last: Bar | None,
+    mark: Bar | None,
+    tick: Decimal,
 ) -> End | None:
     """How the position ends at the prices of now: its margin by the `mark` price, stop and target by the `last` one.
     None of them is a price that does not count."""
@@ -150,11 +160,11 @@ def end_now(
     if last is None:
         return liquidated
     found = end_within(position, stake, None if liquidated is None else margin_usd, last, tick)
-    return found if liquidated is None or (found is not None and found.reason != TARGET) else liquidated
+    return found if liquidated is None or (found is not None and found.reason != TAKE_PROFIT) else liquidated
 
 
 def cross_margin(
-    stakes: Mapping[UUID, Stake], which: UUID, prices: Mapping[UUID, Decimal], wallet_usd: Decimal
+    stakes: Mapping[UUID, MarginedPosition], which: UUID, prices: Mapping[UUID, Decimal], wallet_usd: Decimal
 ) -> Decimal:
     """What a cross position has as margin when all others stand at `prices`: the wallet, their profit, and less what
     must be kept for them."""
@@ -164,7 +174,10 @@ def cross_margin(
 
 
 def cross_ends(
-    stakes: Mapping[UUID, Stake], bars: Mapping[UUID, Bar], wallet_usd: Decimal, ticks: Mapping[UUID, Decimal]
+    stakes: Mapping[UUID, MarginedPosition],
+    bars: Mapping[UUID, Bar],
+    wallet_usd: Decimal,
+    ticks: Mapping[UUID, Decimal],
 ) -> dict[UUID, End]:
     """How all cross positions of a book end when one of them reaches its liquidation price within its bar, the others
     standing at the ends of theirs; {} when none does."""
@@ -180,7 +193,7 @@ def cross_ends(
 
 
 def _book_ended(
-    stakes: Mapping[UUID, Stake],
+    stakes: Mapping[UUID, MarginedPosition],
     prices: Mapping[UUID, Decimal],
     first: UUID,
     wallet_usd: Decimal,
@@ -190,7 +203,7 @@ def _book_ended(
     """All of them at `prices`, the `first` no lower than where nothing of the book is left."""
     others = decimals.total(stake.profit(prices[name]) for name, stake in stakes.items() if name != first)
     bankruptcy = stakes[first].bankruptcy_price(decimals.total((wallet_usd, others)))
-    kept = {**prices, first: _kept(stakes[first], prices[first], bankruptcy, ticks[first])}
+    kept = {**prices, first: _exit_price(stakes[first], prices[first], bankruptcy, ticks[first])}
     left = decimals.total((wallet_usd, *(stake.profit(kept[name]) for name, stake in stakes.items())))
     ends = {}
     for name, stake in stakes.items():
@@ -200,34 +213,36 @@ def _book_ended(
     return ends
 
 
-def _first_level(position: Position, stake: Stake, margin_usd: Decimal | None) -> tuple[Decimal | None, str]:
+def _first_level(position: Position, stake: MarginedPosition, margin_usd: Decimal | None) -> tuple[Decimal | None, str]:
     """Which of stop and liquidation a falling (for a short: rising) price reaches first."""
     at, stop = None if margin_usd is None else stake.liquidation_price(margin_usd), position.stop_loss_price
     if stop is None or (at is not None and _is_beyond(stop, at, stake.sign)):
         return at, LIQUIDATED
-    return stop, STOPPED
+    return stop, STOP_LOSS
 
 
-def _ended(stake: Stake, reason: str, price: Decimal, margin_usd: Decimal | None, at_ms: int, tick: Decimal) -> End:
+def _build_end(
+    stake: MarginedPosition, reason: str, price: Decimal, margin_usd: Decimal | None, at_ms: int, tick: Decimal
+) -> End:
     bankruptcy = None if margin_usd is None else stake.bankruptcy_price(margin_usd)
     is_bankrupt = bankruptcy is not None and _is_beyond(price, bankruptcy, stake.sign)
-    if margin_usd is None or (reason == STOPPED and not is_bankrupt):
+    if margin_usd is None or (reason == STOP_LOSS and not is_bankrupt):
         return End(reason, price, at_ms)
-    price = _kept(stake, price, bankruptcy, tick)
+    price = _exit_price(stake, price, bankruptcy, tick)
     left = max(ZERO, decimals.total((margin_usd, stake.profit(price))))
     return End(reason, price, at_ms, _fee(stake, price, left))
 
 
-def _fee(stake: Stake, price: Decimal, left_usd: Decimal) -> Decimal:
+def _fee(stake: MarginedPosition, price: Decimal, left_usd: Decimal) -> Decimal:
     """Of a liquidation, as far as margin is left."""
-    return decimals.kept(min(max(ZERO, left_usd), decimals.product(stake.quantity, price, LIQUIDATION_FEE)))
+    return decimals.round_for_books(min(max(ZERO, left_usd), decimals.product(stake.quantity, price, LIQUIDATION_FEE)))
 
 
-def _kept(stake: Stake, price: Decimal, bankruptcy: Decimal | None, tick: Decimal) -> Decimal:
+def _exit_price(stake: MarginedPosition, price: Decimal, bankruptcy: Decimal | None, tick: Decimal) -> Decimal:
     """`price` on the tick on its better side, not beyond the bankruptcy price."""
     if bankruptcy is not None and _is_beyond(price, bankruptcy, stake.sign):
         price = bankruptcy
-    return max(tick, decimals.stepped(price, tick, ROUND_CEILING if stake.side is Side.LONG else ROUND_FLOOR))
+    return max(tick, decimals.round_to_step(price, tick, ROUND_CEILING if stake.side is Side.LONG else ROUND_FLOOR))
 
 
 def _is_beyond(price: Decimal, level: Decimal, sign: int) -> bool:

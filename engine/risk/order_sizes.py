@@ -42,7 +42,7 @@ def split_quantity(quantity: Decimal, instrument: Instrument) -> tuple[Decimal, 
 
 def min_order_quantity(instrument: Instrument) -> Decimal:
     """The smallest quantity that a market order may have: a lot, or the venue's least in whole lots."""
-    return max(instrument.lot, decimals.stepped(instrument.min_quantity, instrument.lot, ROUND_CEILING))
+    return max(instrument.lot, decimals.round_to_step(instrument.min_quantity, instrument.lot, ROUND_CEILING))
 
 
 def max_order_quantity(instrument: Instrument) -> Decimal | None:
@@ -81,7 +81,7 @@ def find_netted_dust(held: Decimal, price: Decimal, instrument: Instrument) -> D
 
 def describe_too_little(held: Decimal, price: Decimal, instrument: Instrument) -> str:
     """Why a position of `held` cannot be closed, worth what it is at `price`."""
-    quantity, least = decimals.digits(held), decimals.digits(min_order_quantity(instrument))
+    quantity, least = decimals.format_plain(held), decimals.format_plain(min_order_quantity(instrument))
     usd = decimals.product(held, price)
     return (
         f"{quantity} is too little for an order (the least is {least}), and worth {usd:.2f} USD: "

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from engine.domain import decimals
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.positions import Position, Side
 from engine.domain.signal import TradeSignal
 from engine.risk import sizing
@@ -28,9 +28,9 @@ def protectable_quantity(
     if quantity <= room:
         return quantity
     if room < min_order_quantity(instrument) or decimals.product(room, quote.last) < instrument.min_notional:
-        message = f"{signal.symbol}: one protective order may be for {decimals.digits(max_quantity)} at most"
-        raise VenueRefused(
-            f"{message}, and {decimals.digits(before)} is held already: more could not be protected", "filter"
+        message = f"{signal.symbol}: one protective order may be for {decimals.format_plain(max_quantity)} at most"
+        raise OrderRejected(
+            f"{message}, and {decimals.format_plain(before)} is held already: more could not be protected", "filter"
         )
     return room
 
@@ -44,7 +44,7 @@ def check_order_count(signal: TradeSignal, held: Position | None, instrument: In
     needed = sum(each is not None for each in (stop, target))
     max_orders = instrument.max_trigger_orders
     if max_orders is not None and needed and waiting + needed > max_orders:
-        raise VenueRefused(
+        raise OrderRejected(
             f"{signal.symbol}: {needed} protective orders are needed, {waiting} wait, "
             f"and the venue takes {max_orders} at "
             "most: cancel some at the venue, or ask for fewer"
@@ -64,5 +64,6 @@ def _check_prices(signal: TradeSignal, held: Position | None, instrument: Instru
         bound = min(quote.last, entry) if is_below else max(quote.last, entry)
         if (price >= bound) if is_below else (price <= bound):
             side = "below" if is_below else "above"
-            message = f"{signal.symbol}: the {name} at {decimals.digits(price)} is not {side} {decimals.digits(bound)}"
-            raise VenueRefused(f"{message}: it would trigger at once", "would_trigger")
+            at, limit = decimals.format_plain(price), decimals.format_plain(bound)
+            message = f"{signal.symbol}: the {name} at {at} is not {side} {limit}"
+            raise OrderRejected(f"{message}: it would trigger at once", "would_trigger")

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from engine.domain.decimals import digits, product
+from engine.domain.decimals import format_plain, product
 from engine.domain.positions import Position, sign_of
 from engine.risk.order_sizes import find_netted_dust, max_order_quantity, min_order_quantity
 from engine.venues.venue import Instrument, LiveVenue
@@ -15,9 +15,8 @@ def find_protection_gap(account: LiveVenue, position: Position, instrument: Inst
 
 def describe_too_small(position: Position, instrument: Instrument) -> str:
     """Of a position that is too little for any order."""
-    return (
-        f"no order can be for {digits(position.quantity)} held: the least is {digits(min_order_quantity(instrument))}"
-    )
+    least = format_plain(min_order_quantity(instrument))
+    return f"no order can be for {format_plain(position.quantity)} held: the least is {least}"
 
 
 def fetch_net(account: LiveVenue, symbol: str) -> Decimal:
@@ -30,7 +29,7 @@ def _check_max_quantity(position: Position, instrument: Instrument) -> str | Non
     most = max_order_quantity(instrument)
     if most is None or instrument.floor_to_lot(position.quantity) <= most:
         return None
-    return f"one protective order may be for {digits(most)} of {digits(position.quantity)} held"
+    return f"one protective order may be for {format_plain(most)} of {format_plain(position.quantity)} held"
 
 
 def _check_netting(account: LiveVenue, position: Position, instrument: Instrument) -> str | None:
@@ -51,4 +50,4 @@ def _why_no_own_order(position: Position, instrument: Instrument) -> str | None:
     usd = product(position.quantity, price)
     if usd >= instrument.min_notional or find_netted_dust(position.quantity, price, instrument) is not None:
         return None
-    return f"its {usd:.2f} USD are below the least of {digits(instrument.min_notional)} of an order"
+    return f"its {usd:.2f} USD are below the least of {format_plain(instrument.min_notional)} of an order"

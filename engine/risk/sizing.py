@@ -65,7 +65,7 @@ def increase_position(held: Position | None, fill: Fill) -> tuple[Decimal, Decim
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` that is not above `value`."""
-    return decimals.stepped(value, step, ROUND_FLOOR)
+    return decimals.round_to_step(value, step, ROUND_FLOOR)
 
 
 def find_triggered_exit(position: Position, price: Decimal) -> Literal["stop_loss", "take_profit"] | None:
@@ -82,7 +82,7 @@ def _offset_price(entry: Decimal, percent: Decimal | None, sign: int, tick: Deci
     if percent is None:
         return None
     moved = _percent_of(entry, decimals.total((HUNDRED, percent.copy_sign(sign))))
-    price = decimals.stepped(moved, tick, ROUND_FLOOR if sign > 0 else ROUND_CEILING)
+    price = decimals.round_to_step(moved, tick, ROUND_FLOOR if sign > 0 else ROUND_CEILING)
     return price if price > 0 else None
 
 

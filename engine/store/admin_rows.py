@@ -9,11 +9,11 @@ from uuid import UUID
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from engine.domain import symbol_names
-from engine.domain.decimals import digits
+from engine.domain.decimals import format_plain
 from engine.domain.positions import MarginMode, Position, Side
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import Adding, ContextInterval, ModelName, RiskProfile, StrategyStatus
-from engine.platform.errors import Declined
+from engine.platform.errors import InvalidCommand
 from engine.platform.plain_text import is_plain
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.values import AnyDocument, Moment, ShownRow, format_validation_errors
@@ -90,14 +90,14 @@ class NewStrategy(Frozen):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise Declined(
+            raise InvalidCommand(
                 f"The strategy cannot be created: {format_validation_errors(error, 'no such field')}."
             ) from None
 
 
 def _strip_trailing_zeros(value: Decimal) -> Decimal:
     """Without the zeros at the end that its column adds."""
-    return Decimal(digits(value))
+    return Decimal(format_plain(value))
 
 
 Percent = Annotated[Decimal, AfterValidator(_strip_trailing_zeros)]

@@ -8,8 +8,8 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr
 
-from engine.platform.encryption import Vault, is_sealed
-from engine.platform.errors import BadConfiguration, SealedElsewhere, UpstreamUnavailable
+from engine.platform.encryption import SecretCipher, is_sealed
+from engine.platform.errors import ConfigurationError, SealedElsewhere, UpstreamUnavailable
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
 
@@ -80,7 +80,7 @@ class SecretsStore:
     """Whatever opens a secret raises SealedElsewhere when it is sealed with a key that is not ours."""
 
     rpc: Rpc
-    vault: Vault
+    vault: SecretCipher
 
     def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
         """The one user whose webhook secret has this SHA-256 (hex); None if there is none, or more than one."""
@@ -121,7 +121,7 @@ class SecretsStore:
         """
         unknown = set(values) - {*SECRET_FIELDS, *PLAIN_FIELDS}
         if unknown:
-            raise BadConfiguration(f"Credentials have no field called {', '.join(sorted(unknown))}.")
+            raise ConfigurationError(f"Credentials have no field called {', '.join(sorted(unknown))}.")
         stored = {
             field: self.vault.seal(value, _build_associated_data(user_id, exchange, field))
             if field in SECRET_FIELDS
@@ -150,12 +150,12 @@ class SecretsStore:
         return SecurityReport.model_validate(self.rpc.call("security_report"))
 
     def _reseal_one(self, one: StoredSecret) -> str:
-        if self.vault.is_current(one.stored):
+        if self.vault.is_sealed_with_current_key(one.stored):
             return "current"
         associated_data = _build_associated_data(one.user_id, one.exchange, one.field)
         try:
             secret = self.vault.open(one.stored, associated_data)
-        except (BadConfiguration, SealedElsewhere) as error:
+        except (ConfigurationError, SealedElsewhere) as error:
             logger.warning("secret_decryption_failed", reason=str(error))
             return "unreadable"
         after = self.vault.seal(secret, associated_data)
@@ -177,7 +177,7 @@ class SecretsStore:
         """People write their secrets in the clear, past us; the first reading seals them. The reading never fails."""
         try:
             self.reseal(user_id)
-        except (UpstreamUnavailable, BadConfiguration) as error:
+        except (UpstreamUnavailable, ConfigurationError) as error:
             logger.warning("secret_not_encrypted", user=str(user_id), reason=str(error))
 
 

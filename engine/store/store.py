@@ -3,8 +3,8 @@
 from typing import Self
 from uuid import UUID
 
-from engine.platform.encryption import Vault
-from engine.platform.errors import BadConfiguration
+from engine.platform.encryption import SecretCipher
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.admin_store import AdminStore
 from engine.store.adoption import AdoptionStore
@@ -25,10 +25,10 @@ class Store(EngineStore, WebhookStore, VenueStore, MarginStore, AdminStore, Secr
     the engine in whose name is asked and recorded; without one, such methods are refused while any engine runs.
     """
 
-    def __init__(self, rpc: Rpc, vault: Vault | None = None, engine: UUID | None = None) -> None:
+    def __init__(self, rpc: Rpc, vault: SecretCipher | None = None, engine: UUID | None = None) -> None:
         self.rpc = rpc
         self.engine = engine
-        self.vault = vault or Vault(None)
+        self.vault = vault or SecretCipher(None)
 
     def close(self) -> None:
         self.rpc.close()
@@ -46,7 +46,7 @@ def open_store(settings: Settings, *, keep: bool, engine: UUID | None = None, ti
     `keep` keeps connections between calls: for servers, not for strategies. `engine` is as in `Store`; a call ends
     within about `timeout_s`. Raises BadConfiguration if no database is named.
     """
-    vault = Vault(settings.sparky_encryption_key)
+    vault = SecretCipher(settings.sparky_encryption_key)
     if settings.database_url is not None:
         from engine.store.transport.postgres import PostgresRpc
 
@@ -56,4 +56,4 @@ def open_store(settings: Settings, *, keep: bool, engine: UUID | None = None, ti
 
         key = settings.supabase_service_role_key
         return Store(SupabaseRpc(settings.supabase_url, key, timeout_s=timeout_s, keep=keep), vault, engine)
-    raise BadConfiguration("No database is named: set DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.")
+    raise ConfigurationError("No database is named: set DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.")

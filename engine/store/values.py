@@ -11,7 +11,7 @@ from engine.platform.values import Row, Utc
 
 
 def _round_booked(value: object) -> object:
-    return decimals.kept(value) if isinstance(value, Decimal) else value
+    return decimals.round_for_books(value) if isinstance(value, Decimal) else value
 
 
 BookedDecimal = Annotated[Decimal, BeforeValidator(_round_booked)]

@@ -14,7 +14,7 @@ from engine.store.values import BookedDecimal, Document, Moment, ShownRow, forma
 
 # In place of what cannot be read; a limit of the person's is left out. An entry is refused whatever stands here, since
 # a limit is unreadable: these let the limits before that one refuse, and would allow nothing without that check.
-_MOST_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
+_MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
     ("strategy", "status"): "running",
@@ -44,7 +44,7 @@ def _replace_invalid(name: str, value: Any, faulty: list[tuple[int | str, ...]])
     if not faulty:
         return value
     if isinstance(value, Mapping):
-        return {**value, **{field: _MOST_RESTRICTIVE.get((name, field)) for field in inner}}
+        return {**value, **{field: _MAX_RESTRICTIVE.get((name, field)) for field in inner}}
     if isinstance(value, list):
         return [each for index, each in enumerate(value) if index not in inner]
     return value if name in {"settings", "strategy", "open_positions"} else None

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from engine.domain.positions import Position, Side
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.transport.rpc import Rpc
 from engine.store.values import format_validation_errors
 from engine.store.webhook_rows import (
@@ -67,7 +67,7 @@ class WebhookStore:
             return ExecutionClaim.model_validate(began)
         try:
             return ExecutionClaim.model_validate({**began, "portfolio": _parse_portfolio(began["portfolio"], exchange)})
-        except BadConfiguration as error:
+        except ConfigurationError as error:
             return ExecutionClaim.model_validate({**began, "portfolio": None, "unreadable": str(error)})
 
     def find_repeated_request(
@@ -247,7 +247,7 @@ def _parse_portfolio(found: Mapping[str, Any], exchange: str) -> Portfolio:
     try:
         portfolio = Portfolio.from_row(found)
     except ValidationError as error:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"The risk limits on {exchange} are invalid: {format_validation_errors(error)}"
         ) from None
     if portfolio.unreadable is None:

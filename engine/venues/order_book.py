@@ -47,7 +47,7 @@ class OrderBook(Frozen):
         bid, ask = self.bids[0].price, self.asks[0].price
         if bid < ask:
             return None
-        return f"the best bid {decimals.digits(bid)} is not below the best ask {decimals.digits(ask)}"
+        return f"the best bid {decimals.format_plain(bid)} is not below the best ask {decimals.format_plain(ask)}"
 
     @property
     def spread_percent(self) -> Decimal | None:

@@ -4,15 +4,15 @@ words."""
 from decimal import Decimal
 from typing import NamedTuple
 
-from engine.domain.decimals import digits, product
-from engine.domain.errors import RefusalKind, VenueRefused
+from engine.domain.decimals import format_plain, product
+from engine.domain.errors import OrderRejected, RejectionKind
 from engine.venues.venue import Instrument, LotSize, OrderRequest, Quote
 
 
 class FilterViolation(NamedTuple):
     """A refusal's kind, and its reason without the symbol."""
 
-    kind: RefusalKind
+    kind: RejectionKind
     reason: str
 
 
@@ -26,7 +26,7 @@ def fit_quantity(
     """
     broken = find_violation(instrument, order, limit_price, quote)
     if broken is not None:
-        raise VenueRefused(f"{order.symbol}: {broken.reason}", broken.kind)
+        raise OrderRejected(f"{order.symbol}: {broken.reason}", broken.kind)
     return select_lot(instrument, is_limit=limit_price is not None).floor_quantity(order.quantity)
 
 
@@ -96,7 +96,9 @@ def _check_band(
     bound, side = product(quote.last, share), "above" if order.is_buy else "below"
     if (price <= bound) if order.is_buy else (price >= bound):
         return None
-    return FilterViolation("filter", f"price {digits(price)} is {side} {digits(share)} times the mark price")
+    return FilterViolation(
+        "filter", f"price {format_plain(price)} is {side} {format_plain(share)} times the mark price"
+    )
 
 
 def _check_notional(instrument: Instrument, quantity: Decimal, price: Decimal | None) -> FilterViolation | None:
@@ -106,5 +108,5 @@ def _check_notional(instrument: Instrument, quantity: Decimal, price: Decimal | 
     if notional >= instrument.min_notional:
         return None
     return FilterViolation(
-        "filter", f"notional {digits(notional)} is below the minimum of {digits(instrument.min_notional)}"
+        "filter", f"notional {format_plain(notional)} is below the minimum of {format_plain(instrument.min_notional)}"
     )

@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from engine.domain import decimals
-from engine.domain.errors import OutsidePriceBand, VenueRefused
+from engine.domain.errors import OrderRejected, OutsidePriceBand
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.order_book import OrderBook, average_price, depth, extend_last_level
 from engine.venues.order_filters import find_band_violation, fit_quantity
@@ -38,7 +38,9 @@ def apply_slippage(price: Decimal, instrument: Instrument, *, is_buy: bool, slip
     side = 1 if is_buy else -1
     share = 1 + side * decimals.product(slippage_percent, _HUNDREDTH)
     moved = decimals.product(price, share)
-    return max(decimals.stepped(moved, instrument.tick, ROUND_CEILING if is_buy else ROUND_FLOOR), instrument.tick)
+    return max(
+        decimals.round_to_step(moved, instrument.tick, ROUND_CEILING if is_buy else ROUND_FLOOR), instrument.tick
+    )
 
 
 class PaperVenue:
@@ -136,7 +138,7 @@ class PaperVenue:
         return _build_result(order, quantity, price, self._calculate_fee(quantity, price), at_ms)
 
     def _calculate_fee(self, quantity: Decimal, price: Decimal) -> Decimal:
-        return decimals.kept(decimals.product(quantity, price, self._fee_percent, _HUNDREDTH))
+        return decimals.round_for_books(decimals.product(quantity, price, self._fee_percent, _HUNDREDTH))
 
     def _price_exit(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
         """What an exit is paid on average, and when; it needs one side of the book. Raises UpstreamUnavailable where
@@ -165,7 +167,7 @@ class PaperVenue:
         book = ensure_depth(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
         average = average_price(book.side(is_buy=order.is_buy), quantity)
         if average is None:
-            raise VenueRefused(f"{order.symbol}: the order book ends before {decimals.digits(quantity)}")
+            raise OrderRejected(f"{order.symbol}: the order book ends before {decimals.format_plain(quantity)}")
         return average, _book_time_ms(book)
 
 
@@ -197,9 +199,9 @@ def ensure_depth(book: OrderBook, quotes: Quotes, symbol: str, quantity: Decimal
 def _check_limit(limit: Decimal, price: Decimal, order: OrderRequest) -> None:
     if (price > limit) if order.is_buy else (price < limit):
         side = "buy at most" if order.is_buy else "sell at least"
-        reason = f"{order.symbol}: the market fills at {decimals.digits(price)}, and the limit is to {side} at "
-        reason += decimals.digits(limit)
-        raise VenueRefused(reason, "not_marketable")
+        reason = f"{order.symbol}: the market fills at {decimals.format_plain(price)}, and the limit is to {side} at "
+        reason += decimals.format_plain(limit)
+        raise OrderRejected(reason, "not_marketable")
 
 
 def _build_result(order: OrderRequest, quantity: Decimal, price: Decimal, fee_usd: Decimal, at_ms: int) -> OrderResult:

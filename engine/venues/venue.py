@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, SecretStr, model_validator
 
 from engine.domain import decimals
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.positions import MarginMode, Side
 from engine.platform.values import Frozen
 from engine.venues.account_record import AccountRecord
@@ -56,16 +56,17 @@ class LotSize(Frozen):
 
     def floor_quantity(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the step that is at most `quantity`."""
-        return decimals.stepped(quantity, self.step, ROUND_FLOOR)
+        return decimals.round_to_step(quantity, self.step, ROUND_FLOOR)
 
     def find_fault(self, quantity: Decimal) -> str | None:
         """What is wrong with `quantity`, floored; None when the venue takes it."""
         floored = self.floor_quantity(quantity)
         if floored <= 0 or floored < self.min_quantity:
-            least = decimals.digits(max(self.step, self.min_quantity))
-            return f"quantity {decimals.digits(quantity)} is below the least of {least}"
+            least = decimals.format_plain(max(self.step, self.min_quantity))
+            return f"quantity {decimals.format_plain(quantity)} is below the least of {least}"
         if self.max_quantity is not None and floored > self.max_quantity:
-            return f"quantity {decimals.digits(floored)} is above the most of {decimals.digits(self.max_quantity)}"
+            most = decimals.format_plain(self.max_quantity)
+            return f"quantity {decimals.format_plain(floored)} is above the most of {most}"
         return None
 
 
@@ -104,7 +105,7 @@ class Instrument(Frozen):
 
     def floor_to_lot(self, quantity: Decimal) -> Decimal:
         """The largest multiple of the lot that is at most `quantity`."""
-        return decimals.stepped(quantity, self.lot, ROUND_FLOOR)
+        return decimals.round_to_step(quantity, self.lot, ROUND_FLOOR)
 
     def require_lot_quantity(self, quantity: Decimal) -> Decimal:
         """`quantity` floored to the lot. Raises VenueRefused when the venue takes no such quantity."""
@@ -118,15 +119,15 @@ class Instrument(Frozen):
 
         Raises VenueRefused for a buy below the first tick.
         """
-        limit = decimals.stepped(price, self.tick, ROUND_FLOOR if is_buy else ROUND_CEILING)
+        limit = decimals.round_to_step(price, self.tick, ROUND_FLOOR if is_buy else ROUND_CEILING)
         if limit <= 0:
             raise self._build_refusal(
-                f"price {decimals.digits(price)} is below the tick of {decimals.digits(self.tick)}"
+                f"price {decimals.format_plain(price)} is below the tick of {decimals.format_plain(self.tick)}"
             )
         return limit
 
-    def _build_refusal(self, reason: str) -> VenueRefused:
-        return VenueRefused(f"{self.symbol}: {reason}", "filter")
+    def _build_refusal(self, reason: str) -> OrderRejected:
+        return OrderRejected(f"{self.symbol}: {reason}", "filter")
 
 
 class OrderRequest(Frozen):

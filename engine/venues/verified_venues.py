@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Final
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 
 # What each was tested on. The names are the ones that books and credentials use, so that an account has one name only.
 VERIFIED: Final[Mapping[str, str]] = {
@@ -22,7 +22,7 @@ def check_live_trading(venue: str) -> None:
     """Before a position is opened at `venue` for real. Raises BadConfiguration where that has not been tested."""
     reason = find_live_trading_obstacle(venue)
     if reason is not None:
-        raise BadConfiguration(reason)
+        raise ConfigurationError(reason)
 
 
 def find_live_trading_obstacle(venue: str) -> str | None:

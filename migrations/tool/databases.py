@@ -31,7 +31,7 @@ def database(server: str, template: str | None = None) -> Iterator[str]:
     """The DSN of a new database on the server, empty or a copy of the one at `template`; it is gone afterwards."""
     name = f"migration_{os.getpid()}_{next(_numbers)}"
     copied = str(conninfo_to_dict(template)["dbname"]) if template else "template0"
-    with connected(server) as connection:
+    with connect(server) as connection:
         connection.execute(
             sql.SQL("create database {} template {} strategy file_copy").format(
                 sql.Identifier(name), sql.Identifier(copied)
@@ -44,7 +44,7 @@ def database(server: str, template: str | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def connected(dsn: str) -> Iterator[Connection]:
+def connect(dsn: str) -> Iterator[Connection]:
     connection: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(dsn, autocommit=True)
     with connection:
         yield connection
@@ -53,7 +53,7 @@ def connected(dsn: str) -> Iterator[Connection]:
 def apply_migrations(dsn: str, folder: Path) -> None:
     """Raises CannotWrite if one fails."""
     try:
-        with connected(dsn) as connection:
+        with connect(dsn) as connection:
             connection.execute(read_migrations(folder)[0].text.encode())  # makes the roles that the next line needs
             connection.execute(_GENEROUS)
         migrate(dsn, folder)
@@ -66,7 +66,7 @@ def apply_source(dsn: str, source: tuple[Statement, ...]) -> dict[str, Statement
 
     Raises CannotWrite, naming file and line.
     """
-    with connected(dsn) as connection, connection.transaction():
+    with connect(dsn) as connection, connection.transaction():
         for identity in functions_of(connection):
             connection.execute(f"drop function if exists {identity} cascade".encode())
         connection.execute("set local check_function_bodies = off")  # a function may call one that comes later

@@ -9,9 +9,9 @@ import psycopg
 
 from engine.store.schema.migrate import read_migrations
 from migrations.tool.catalogue import Function, dependants_of, functions_of
-from migrations.tool.databases import apply_migrations, apply_source, connected, database
+from migrations.tool.databases import apply_migrations, apply_source, connect, database
 from migrations.tool.source import CannotWrite, read_source
-from migrations.tool.writing import differences, written
+from migrations.tool.writing import differences, write_migration
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _LONGEST_NAME: Final = 60
@@ -22,11 +22,11 @@ def compare(server: str, migrations: Path) -> tuple[str, ...]:
     source = read_source(migrations / "functions")
     with database(server) as migrated:
         apply_migrations(migrated, migrations)
-        with connected(migrated) as connection:
+        with connect(migrated) as connection:
             before = functions_of(connection)
         with database(server, migrated) as wanted:
             apply_source(wanted, source)
-            with connected(wanted) as connection:
+            with connect(wanted) as connection:
                 return differences(before, functions_of(connection))
 
 
@@ -39,15 +39,15 @@ def make_migration(name: str, server: str, migrations: Path, now: datetime) -> P
     source = read_source(migrations / "functions")
     with database(server) as migrated:
         apply_migrations(migrated, migrations)
-        with connected(migrated) as connection:
+        with connect(migrated) as connection:
             before, dependants = functions_of(connection), dependants_of(connection)
         with database(server, migrated) as wanted:
             created = apply_source(wanted, source)
-            with connected(wanted) as connection:
+            with connect(wanted) as connection:
                 after = functions_of(connection)
         if before == after:
             return None
-        text = written(name.replace("_", " ").capitalize(), before, after, created, dependants)
+        text = write_migration(name.replace("_", " ").capitalize(), before, after, created, dependants)
         with database(server, migrated) as tried:
             _try(tried, text, after, migrations)
     path.write_text(text, "utf-8")
@@ -70,7 +70,7 @@ def _path(name: str, migrations: Path, now: datetime) -> Path:
 def _try(dsn: str, text: str, after: dict[str, Function], migrations: Path) -> None:
     """Runs the migration, then once more, then all of them: `sparky migrate` does that after `supabase db push`."""
     everything = [migration.text for migration in read_migrations(migrations)]
-    with connected(dsn) as connection:
+    with connect(dsn) as connection:
         for texts, when in (([text], ""), ([text], " once more"), ([*everything, text], " after all others once more")):
             try:
                 for each in texts:

@@ -19,7 +19,7 @@ def differences(before: dict[str, Function], after: dict[str, Function]) -> tupl
     )
 
 
-def written(
+def write_migration(
     title: str,
     before: dict[str, Function],
     after: dict[str, Function],
@@ -40,7 +40,7 @@ def written(
         _OPENING,
         *(created[identity].comment + created[identity].text for identity in changed),
         *_comments(before, after),
-        *(_moved(each, _successor(each, gone, before, after)) for each in used),
+        *(_move_triggers(each, _successor(each, gone, before, after)) for each in used),
         *_rights(before, after),
         *_reindexing(changed, before, dependants),
     ]
@@ -126,7 +126,7 @@ def _successor(
     return same[0]
 
 
-def _moved(dependant: Dependant, successor: Function) -> str:
+def _move_triggers(dependant: Dependant, successor: Function) -> str:
     """The trigger, now with the successor."""
     trigger = str(dependant.trigger).replace("CREATE TRIGGER", "create or replace trigger", 1)
     old = dependant.function.partition("(")[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.domain.market import Candle
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from simulator.market.candles import MINUTE_MS, FileSeries
 
 HEADER: Final = ["open_time_ms", "open", "high", "low", "close", "volume"]
@@ -23,7 +23,7 @@ def symbol_from_name(path: Path) -> str:
     """The symbol that the file's name begins with: ``BTCUSDT-1m-2023-03.csv`` holds BTCUSDT."""
     match = re.match(r"([A-Z0-9]{2,20}(?:USDT|USDC|USD))(?:[^A-Z0-9].*)?$", path.stem)
     if match is None:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"{path}: the file's name must begin with its symbol, as in BTCUSDT-1m-2023-03.csv, to say what it holds."
         )
     return match[1]
@@ -38,7 +38,7 @@ def read_candles(path: Path) -> FileSeries:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _parse_series(path, csv.reader(file))
     except OSError as error:
-        raise BadConfiguration(f"{path}: the candles cannot be read: {error.strerror}.") from error
+        raise ConfigurationError(f"{path}: the candles cannot be read: {error.strerror}.") from error
 
 
 def _parse_series(path: Path, rows: Any) -> FileSeries:  # csv has no public name for the type of its reader
@@ -51,9 +51,9 @@ def _parse_series(path: Path, rows: Any) -> FileSeries:  # csv has no public nam
             decimals = max(decimals, *(len(text.partition(".")[2]) for text in row[1:5]))
         _check_length(len(candles))
     except LineError as fault:
-        raise BadConfiguration(f"{path}, line {max(rows.line_num, 1)}: {fault}.") from fault
+        raise ConfigurationError(f"{path}, line {max(rows.line_num, 1)}: {fault}.") from fault
     except (csv.Error, UnicodeDecodeError) as error:
-        raise BadConfiguration(f"{path}, line {rows.line_num + 1}: this is no CSV text.") from error
+        raise ConfigurationError(f"{path}, line {rows.line_num + 1}: this is no CSV text.") from error
     return FileSeries(candles, decimals)
 
 

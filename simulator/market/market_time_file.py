@@ -29,6 +29,6 @@ class MarketTimeFile:
     def write(self, market_ms: int) -> None:
         """Replaces the file at once. A disk that refuses costs the memory, not the market."""
         try:
-            atomic_file.replace(self._path, json.dumps({"series": self._series, "market_ms": market_ms}))
+            atomic_file.write_atomic(self._path, json.dumps({"series": self._series, "market_ms": market_ms}))
         except OSError as error:
             log.warning("market_time_not_written", path=str(self._path), error=str(error))

@@ -63,7 +63,7 @@ class AccountFile:
         self._written_counts.clear()
         head = json.dumps({"series": self._series}) + "\n"
         lines = [self._build_line(user, account, list(account.orders.values())) for user, account in accounts.items()]
-        atomic_file.replace(self._path, head + "".join(lines))
+        atomic_file.write_atomic(self._path, head + "".join(lines))
 
     def _build_line(self, user: str, account: Account, orders: list[Order]) -> str:
         fills, incomes = self._written_counts.get(user, (0, 0))

@@ -84,7 +84,7 @@ class FundingSchedule:
         self._plans.setdefault(symbol, []).append(RatePlan(now_ms, tuple(f"{rate:f}" for rate in rates), hours))
         if self.path is not None:
             rows = {name: [asdict(each) for each in plans] for name, plans in self._plans.items()}
-            atomic_file.replace(self.path, json.dumps(rows))
+            atomic_file.write_atomic(self.path, json.dumps(rows))
 
     def add_single_payment(self, symbol: str, now_ms: int, rate: Decimal) -> None:
         """Notes a payment beside the schedule, for the history alone."""

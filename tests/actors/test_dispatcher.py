@@ -17,7 +17,7 @@ from engine.domain.decision import Action
 from engine.domain.errors import Superseded
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
-from engine.platform.encryption import Vault
+from engine.platform.encryption import SecretCipher
 from engine.platform.errors import UpstreamUnavailable
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
@@ -163,7 +163,7 @@ def test_a_secret_that_is_sealed_with_another_key_ends_no_signal(
     store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
     leave_signal(store, strategy_id)
-    running = Running(Store(store.rpc, Vault(OTHER_KEY)), receiver.url)
+    running = Running(Store(store.rpc, SecretCipher(OTHER_KEY)), receiver.url)
     (attempt,) = running.ear.wait_for(SignalAttempted)
     running.ref.stop()
     assert (attempt.outcome, attempt.status) == ("retry", None)

@@ -22,8 +22,8 @@ from actors.messages import EngineState, PriorLlmUsage
 from actors.runtime.messages import Ask, LeaseDeadline, Message
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
-from engine.platform.encryption import Vault
-from engine.platform.errors import AnotherEngineRuns, BadConfiguration, UpstreamUnavailable
+from engine.platform.encryption import SecretCipher
+from engine.platform.errors import AnotherEngineRuns, ConfigurationError, UpstreamUnavailable
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
@@ -79,7 +79,7 @@ def make(line: Lost) -> Make:
     def made(
         home: str, *, is_standby: bool = False, run: UUID | None = None, key: SecretStr = ENCRYPTION_KEY
     ) -> tuple[EngineLease, Ear]:
-        ear, opened = Ear(), Store(line, Vault(key), run or uuid4())
+        ear, opened = Ear(), Store(line, SecretCipher(key), run or uuid4())
         return EngineLease(opened, ear, home, f"{home} on host", is_standby=is_standby), ear
 
     return made
@@ -155,7 +155,7 @@ def test_once_the_holder_has_renewed_after_an_outage_a_standby_is_as_quick_as_be
 def test_an_engine_whose_key_opens_nothing_takes_no_lease(make: Make, store: Store) -> None:
     store.set_webhook_secret(store.ensure_user("trader@example.org"), SecretStr("whsec_" + "c2VjcmV0" * 4))
     first, _ = make("one", key=OTHER_KEY)
-    with pytest.raises(BadConfiguration, match="sealed with"):
+    with pytest.raises(ConfigurationError, match="sealed with"):
         first.tick(time.monotonic())
     standby, ear = make("two", is_standby=True, key=OTHER_KEY)
     standby.tick(time.monotonic())

@@ -20,7 +20,7 @@ from actors.messages import (
 )
 from actors.rate_limiter import make
 from actors.runtime.messages import ErrorReply, StrategyEnded
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 from engine.platform.settings.settings import Settings
 from tests.support.local_peers import LocalPeers
 
@@ -71,7 +71,7 @@ def test_no_permit_in_time_is_said_before_the_asker_gives_up(peers: LocalPeers, 
 
 def test_a_request_that_can_never_be_granted_is_refused_at_once(peers: LocalPeers, home: Path) -> None:
     start(peers, home, sparky_llm_tpm=1_000)
-    with pytest.raises(Skip, match="more than the limit of 1000") as refused:
+    with pytest.raises(CycleSkipped, match="more than the limit of 1000") as refused:
         ask(peers, tokens=1_001)
     assert refused.value.kind == "too_large"
 
@@ -83,7 +83,7 @@ def test_announced_limits_and_refusals_hold_everybody_back(peers: LocalPeers, ho
         permit_id=permit.permit_id, model=MODEL, tokens=0, tokens_per_minute=8_000, requests_per_day=1_000
     )
     peers.tell("limiter", release.model_copy(update={"refused": True, "retry_after_s": 60.0}))
-    with pytest.raises(Skip, match="Groq refuses until"):
+    with pytest.raises(CycleSkipped, match="Groq refuses until"):
         ask(peers, within_s=0.3)
     assert state(peers).limit == {"rpm": 30, "tpm": 8_000, "rpd": 1_000, "concurrency": 16}
 
@@ -96,7 +96,7 @@ def test_a_model_that_is_gone_is_told_once_and_nobody_else_has_to_ask_for_it(
         peers.tell(
             "limiter", ReleasePermit(permit_id=permit.permit_id, model=MODEL, tokens=0, gone="404: no such model")
         )
-    with pytest.raises(Skip, match="404: no such model") as refused:
+    with pytest.raises(CycleSkipped, match="404: no such model") as refused:
         ask(peers)
     assert refused.value.kind == "model_gone"
     assert state(peers).gone == "404: no such model"
@@ -116,7 +116,7 @@ def test_announced_limits_are_known_to_a_restarted_limiter_from_the_start(peers:
     peers.stop_one("limiter")
     start(peers, home)
     ask(peers, tokens=7_000)
-    with pytest.raises(Skip, match="no permit"):
+    with pytest.raises(CycleSkipped, match="no permit"):
         ask(peers, tokens=7_000, within_s=0.3)
 
 
@@ -149,7 +149,7 @@ def test_a_restarted_limiter_does_not_grant_the_same_minute_twice(peers: LocalPe
     ask(peers)
     peers.stop_one("limiter")
     start(peers, home, sparky_llm_rpm=2)
-    with pytest.raises(Skip, match="no permit"):
+    with pytest.raises(CycleSkipped, match="no permit"):
         ask(peers, within_s=0.3)
 
 
@@ -203,9 +203,9 @@ def test_what_another_hosts_engine_asked_counts_in_the_minute_and_outlives_the_l
     start(peers, home, sparky_llm_rpm=2)
     asked = PriorLlmRequests(model=MODEL, at=time.monotonic() - 10, requests=2, tokens=100)
     peers.tell("limiter", PriorLlmUsage(asked=(asked,)))
-    with pytest.raises(Skip, match="no permit"):
+    with pytest.raises(CycleSkipped, match="no permit"):
         ask(peers, within_s=0.3)
     peers.stop_one("limiter")
     start(peers, home, sparky_llm_rpm=2)
-    with pytest.raises(Skip, match="no permit"):
+    with pytest.raises(CycleSkipped, match="no permit"):
         ask(peers, within_s=0.3)

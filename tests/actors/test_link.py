@@ -12,7 +12,7 @@ import zmq
 from actors.messages import AcquirePermit, OutboxState, Permit
 from actors.runtime.messages import Ack, ErrorReply, Message
 from actors.runtime.messaging import MessageClient, MessageServer, address, encode
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_ask_is_answered_with_a_validated_message(
 
 
 def test_an_ask_to_nobody_is_a_skip_at_its_deadline(link: MessageClient) -> None:
-    with pytest.raises(Skip, match="limiter is not there"):
+    with pytest.raises(CycleSkipped, match="limiter is not there"):
         link.ask("limiter", ask(0.1), Permit)
 
 
@@ -76,7 +76,7 @@ def test_a_peer_that_could_not_serve_is_a_skip_of_its_kind(
     context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
     served = serve(context, tmp_path, ErrorReply(kind="no_data", reason="the venue is down"))
-    with pytest.raises(Skip, match="the venue is down") as caught:
+    with pytest.raises(CycleSkipped, match="the venue is down") as caught:
         link.ask("limiter", ask(), Permit)
     assert caught.value.kind == "no_data"
     served.close()
@@ -86,7 +86,7 @@ def test_a_reply_of_another_type_is_an_error(
     context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
     served = serve(context, tmp_path, Ack())
-    with pytest.raises(TypeError, match="answered Done"):
+    with pytest.raises(TypeError, match="answered Ack"):
         link.ask("limiter", ask(), Permit)
     served.close()
 
@@ -104,7 +104,7 @@ def test_a_restarted_peer_is_found_again_under_its_name(
         try:
             assert link.ask("limiter", ask(1.0), Permit) == again
             break
-        except Skip:
+        except CycleSkipped:
             assert time.monotonic() < deadline
     second.close()
 
@@ -151,7 +151,7 @@ def test_a_peer_that_is_away_for_long_keeps_no_message_from_the_others(
     link = impatient_link
     served = serve(context, tmp_path, Ack())
     link.tell("told of, and away", OutboxState(pending=1))
-    with pytest.raises(Skip):
+    with pytest.raises(CycleSkipped):
         link.ask("asked, and away", ask(0.1), Ack)
     tells = 0
     until = time.monotonic() + 4  # at an attempt a millisecond; ZeroMQ keeps some 2,000 events that nobody reads
@@ -193,7 +193,7 @@ def test_an_ask_is_sent_once_while_its_peer_lives(
 ) -> None:
     door = MessageServer(context, tmp_path, "limiter")
     for _ in range(5):
-        with pytest.raises(Skip, match="did not answer in time"):
+        with pytest.raises(CycleSkipped, match="did not answer in time"):
             link.ask("limiter", ask(0.2), Permit)
     assert len(list(door.receive_all())) == 5
     door.socket.close(linger=0)
@@ -202,7 +202,7 @@ def test_an_ask_is_sent_once_while_its_peer_lives(
 def test_a_peer_that_comes_while_it_is_waited_for_is_asked(
     context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
-    with pytest.raises(Skip, match="limiter is not there"):
+    with pytest.raises(CycleSkipped, match="limiter is not there"):
         link.ask("limiter", ask(0.1), Permit)
     permit = Permit(permit_id=uuid.uuid4(), waited_s=0)
     with ThreadPoolExecutor() as pool:

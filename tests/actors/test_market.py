@@ -11,7 +11,7 @@ import pytest
 
 from actors.market_data import make
 from actors.messages import GetSnapshot, MarketFetched, Snapshot
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 from engine.platform.settings.settings import Settings
 from simulator.aster import aster_app
 from simulator.market.candles import synthetic_series
@@ -86,7 +86,7 @@ def test_at_sixty_times_the_speed_new_candles_are_seen_as_they_close(
     while len(seen) < 4:
         asked = time.monotonic()
         assert asked < deadline
-        with suppress(Skip):  # a busy machine may keep the venue from answering in time
+        with suppress(CycleSkipped):  # a busy machine may keep the venue from answering in time
             snapshot = ask(peers).snapshot
             seen.add(snapshot.candles[-1].open_time_ms)
             # Never more than a candle and a bit behind the venue, although nobody said how fast its clock runs.
@@ -95,14 +95,14 @@ def test_at_sixty_times_the_speed_new_candles_are_seen_as_they_close(
     assert len(fetched) < 25 + len([each for each in fetched if each.outcome != "ok"])
 
 
-def answers(peers: LocalPeers) -> Iterator[Snapshot | Skip]:
+def answers(peers: LocalPeers) -> Iterator[Snapshot | CycleSkipped]:
     """What is answered as time goes by: asks, and asks again after every fetch that follows."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         fetched = len(peers.of(MarketFetched))
         try:
             yield ask(peers)
-        except Skip as skip:
+        except CycleSkipped as skip:
             yield skip
         while len(peers.of(MarketFetched)) == fetched and time.monotonic() < deadline:
             peers.refs["market"].ask(wanted())
@@ -129,7 +129,7 @@ def test_a_venue_that_is_down_is_refused_once_what_is_kept_is_old(
     httpx.post(f"{aster_url}/_control/faults", json=DOWN).raise_for_status()
     served, refusal = [], None
     for answer in answers(peers):
-        if isinstance(answer, Skip):
+        if isinstance(answer, CycleSkipped):
             refusal = answer
             break
         served.append(answer.snapshot.age_s)
@@ -147,7 +147,7 @@ def test_a_symbol_that_the_venue_does_not_list_is_said_to_be_unknown(
     peers: LocalPeers, home: Path, aster_url: str
 ) -> None:
     start(peers, home, aster_url)
-    with pytest.raises(Skip) as refused:
+    with pytest.raises(CycleSkipped) as refused:
         ask(peers, "NOSUCHUSDT")
     assert refused.value.kind == "unknown_symbol"
     assert "NOSUCHUSDT" in str(refused.value)
@@ -157,7 +157,7 @@ def test_a_venue_that_does_not_exist_fails_the_ask_and_not_the_actor(
     peers: LocalPeers, home: Path, aster_url: str
 ) -> None:
     start(peers, home, aster_url)
-    with pytest.raises(Skip):
+    with pytest.raises(CycleSkipped):
         peers.ask("market", wanted().model_copy(update={"venue": "nosuchvenue"}), Snapshot)
     assert ask(peers).snapshot.symbol == "BTCUSDT"
 
@@ -197,7 +197,7 @@ def test_a_venue_that_refuses_an_address_is_left_alone_for_every_symbol(
     refusal = {"kind": "status", "status": 429, "headers": {"retry-after": "60"}, "times": None}
     httpx.post(f"{real_time_url}/_control/faults", json=[refusal]).raise_for_status()
     for symbol in ("BTCUSDT", "SOLUSDT"):
-        with pytest.raises(Skip) as refused:
+        with pytest.raises(CycleSkipped) as refused:
             ask(peers, symbol)
         assert refused.value.kind == "no_data"
     assert ask(peers, "ETHUSDT").snapshot.symbol == "ETHUSDT"  # what is known stays known

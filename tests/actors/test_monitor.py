@@ -16,7 +16,7 @@ from actors import messages
 from actors.monitor import actor as monitor
 from actors.monitor.monitor_state import REPORT_STALE_AFTER_S, MonitorState
 from actors.runtime import messages as runtime_messages
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import Settings
 from tests.support.monitored import CHILD, STRATEGY, NoPeers, Running, child, cycle, report
@@ -188,14 +188,14 @@ def test_a_taken_port_is_one_sentence_naming_the_setting() -> None:
         holder.listen()
         port = holder.getsockname()[1]
         actor = monitor.make(Settings(sparky_monitor_port=port), NoPeers(), "")
-        with pytest.raises(BadConfiguration, match="SPARKY_MONITOR_PORT") as caught:
+        with pytest.raises(ConfigurationError, match="SPARKY_MONITOR_PORT") as caught:
             actor.open()
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_message_is_refused() -> None:
     actor = monitor.make(Settings(), NoPeers(), "")
-    with pytest.raises(TypeError, match="SignalReady"):
+    with pytest.raises(TypeError, match="SignalQueued"):
         actor.receive(messages.SignalQueued(signal_id=uuid4()))
 
 

@@ -164,9 +164,9 @@ def test_children_from_before_sparky_was_there_are_left_alone(tmp_path: Path) ->
         "with tempfile.TemporaryDirectory() as home:\n"
         "    manager = ProcessManager(pathlib.Path(home))\n"
         "    orphan = subprocess.Popen(['/bin/sleep', '600'])\n"
-        "    while orphan.pid not in {pid for pid, _ in brood.reap()}: time.sleep(0.05)\n"
+        "    while orphan.pid not in {pid for pid, _ in manager.reap()}: time.sleep(0.05)\n"
         "    orphan.returncode = 0\n"
-        "    began_at = time.monotonic(); brood.close(); print('closed', time.monotonic() - began_at)\n"
+        "    began_at = time.monotonic(); manager.close(); print('closed', time.monotonic() - began_at)\n"
     )
     pids = tmp_path / "pids"
     script = (

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from engine.deciding.cycle import CycleOutcome
 from engine.domain.strategy import StrategyContext
-from engine.llm.groq_client import GroqModel
+from engine.llm.groq_client import GroqClient
 from engine.platform.settings.settings import Settings
 from tests.engine.cycle_world import World
 from tests.engine.examples import a_context
@@ -47,13 +47,13 @@ def server() -> Iterator[GroqDouble]:
 @pytest.fixture
 def play(server: GroqDouble) -> Iterator[PlayCycle]:
     """Plays one cycle on these answers, the last of which is repeated; the client lives as long as the test."""
-    clients: dict[str, GroqModel] = {}
+    clients: dict[str, GroqClient] = {}
 
     def play_cycle(*answers: Answer, context: StrategyContext | None = None, **settings: Any) -> Cycle:
         known = repr(sorted(settings.items()))
         if known not in clients:
             given = Settings(groq_api_key=SecretStr(KEY), groq_base_url=server.url, **settings)
-            clients[known] = GroqModel(given)
+            clients[known] = GroqClient(given)
         if answers:
             server.answers = list(answers)
         before = len(server.requests)

@@ -18,14 +18,14 @@ from cli.status.status_table import render_status
 from engine.deciding.circuit_breaker import (
     FAILURES_TO_OPEN,
     Breaker,
-    admitted,
-    after_restart,
-    faulted,
-    succeeded,
-    upstream_failed,
+    on_restart,
+    on_strategy_fault,
+    on_success,
+    on_upstream_failure,
+    try_admit,
 )
 from engine.deciding.circuit_breaker_file import BreakerFile
-from engine.deciding.schedule import cadence_of, next_tick
+from engine.deciding.schedule import next_tick, schedule_for
 from tests.actors.conftest import aster_url, groq_url, peers, scene, serve
 from tests.actors.scene import MakeScene
 from tests.console.test_picture import a_strategy, a_view, drawn
@@ -57,7 +57,7 @@ def running(home: Path) -> Iterator[Running]:
 def opened_by(service: str, now: float = 0.0, retry_after_s: float | None = None) -> Breaker:
     breaker = Breaker()
     for _ in range(FAILURES_TO_OPEN):
-        breaker = upstream_failed(breaker, now, f"{service}: away", retry_after_s, service=service)
+        breaker = on_upstream_failure(breaker, now, f"{service}: away", retry_after_s, service=service)
     return breaker
 
 
@@ -66,9 +66,9 @@ def cool_downs(service: str, probes: int) -> list[float]:
     for _ in range(probes):
         found.append(breaker.until - now)
         now = breaker.until
-        breaker, is_admitted = admitted(breaker, now)
+        breaker, is_admitted = try_admit(breaker, now)
         assert is_admitted
-        breaker = upstream_failed(breaker, now, f"{service}: away", service=service)
+        breaker = on_upstream_failure(breaker, now, f"{service}: away", service=service)
     return found
 
 
@@ -99,11 +99,11 @@ def test_a_failure_of_one_upstream_never_shortens_what_another_waits_for(
     breaker, now = Breaker(), 1_000.0
     for service, seconds, is_probe in failures:
         now += seconds
-        breaker, is_admitted = admitted(breaker, now)
+        breaker, is_admitted = try_admit(breaker, now)
         if is_probe and not is_admitted:
             continue
         before = breaker
-        breaker = upstream_failed(breaker, now, f"{service}: away", service=service)
+        breaker = on_upstream_failure(breaker, now, f"{service}: away", service=service)
         if before.state == "open":
             assert breaker.until >= before.until
         assert not breaker.must_pause
@@ -118,20 +118,20 @@ def test_groq_is_asked_no_more_often_because_the_database_fails_in_between(betwe
     breaker, now, asked, waits = opened_by("groq"), 0.0, 0.0, [60.0]
     for service in between:
         now = breaker.until
-        breaker, _ = admitted(breaker, now)
+        breaker, _ = try_admit(breaker, now)
         if service == "groq":
             assert now - asked >= waits[-1]
             asked = now
             waits.append(min(900.0, waits[-1] * 2))
-        breaker = upstream_failed(breaker, now, "away", service=service)
+        breaker = on_upstream_failure(breaker, now, "away", service=service)
 
 
 def test_a_row_that_cannot_be_read_while_the_breaker_is_open_is_no_probe() -> None:
     breaker = opened_by("groq")
     for second in range(50):
-        breaker = upstream_failed(breaker, float(second), "database: away", service="database")
+        breaker = on_upstream_failure(breaker, float(second), "database: away", service="database")
     assert (breaker.until, breaker.reason) == (60, "groq: away")
-    assert admitted(breaker, 60.0)[1]
+    assert try_admit(breaker, 60.0)[1]
 
 
 # a new process by a person's wish
@@ -150,16 +150,16 @@ def test_a_restart_ends_every_wait_and_forgets_no_fault(events: list[str], secon
         if breaker.must_pause:
             break
         if event == "probe":
-            breaker, _ = admitted(breaker, now)
+            breaker, _ = try_admit(breaker, now)
         elif event == "success":
-            breaker = succeeded(breaker)
+            breaker = on_success(breaker)
         elif "fault" in event:
-            breaker = faulted(breaker, now, event)
+            breaker = on_strategy_fault(breaker, now, event)
         else:
-            breaker = upstream_failed(breaker, now, f"{event}: away", service=event)
-    fresh = after_restart(breaker)
+            breaker = on_upstream_failure(breaker, now, f"{event}: away", service=event)
+    fresh = on_restart(breaker)
     assert fresh.state == "closed"
-    assert admitted(fresh, now) == (fresh, True)
+    assert try_admit(fresh, now) == (fresh, True)
     assert (fresh.must_pause, fresh.faults, fresh.fault_reasons) == (
         breaker.must_pause,
         breaker.faults,
@@ -176,7 +176,7 @@ def test_the_next_process_begins_closed_when_it_was_asked_for_whatever_the_last_
     old = BreakerFile(tmp_path, strategy_id)
     old.load()
     old.save(opened_by("groq"))
-    BreakerFile(tmp_path, strategy_id).ask_for_reset()
+    BreakerFile(tmp_path, strategy_id).request_reset()
     old.save(opened_by("venue"))  # the old process was about to
     assert BreakerFile(tmp_path, strategy_id).load().breaker == Breaker()
     old.load()
@@ -188,8 +188,8 @@ def test_a_process_that_dies_before_its_first_cycle_does_not_bring_the_old_break
     strategy_id = uuid4()
     file = BreakerFile(tmp_path, strategy_id)
     file.load()
-    file.save(faulted(opened_by("groq"), 0.0, "nonsense"))
-    file.ask_for_reset()
+    file.save(on_strategy_fault(opened_by("groq"), 0.0, "nonsense"))
+    file.request_reset()
     assert BreakerFile(tmp_path, strategy_id).load().breaker.state == "closed"
     kept = BreakerFile(tmp_path, strategy_id).load().breaker
     assert (kept.state, kept.faults) == ("closed", 1)
@@ -200,9 +200,9 @@ def test_a_reset_that_was_taken_back_resets_nothing(tmp_path: Path) -> None:
     file = BreakerFile(tmp_path, strategy_id)
     file.load()
     file.save(opened_by("groq"))
-    file.ask_for_reset()
-    file.take_reset_back()
-    file.take_reset_back()
+    file.request_reset()
+    file.withdraw_reset()
+    file.withdraw_reset()
     assert BreakerFile(tmp_path, strategy_id).load().breaker.state == "open"
 
 
@@ -213,7 +213,7 @@ def test_a_restarted_strategy_asks_the_provider_on_its_next_tick(scene: MakeScen
         here.run(strategy_id)
         cooling = here.cycles(1, "skip_breaker_open")[0]
         groq.answers = [HOLD]
-        BreakerFile(here.settings.sparky_home, strategy_id).ask_for_reset()
+        BreakerFile(here.settings.sparky_home, strategy_id).request_reset()
         here.peers.stop_one(f"strategy-{strategy_id}")
         here.run(strategy_id)
         cured = here.cycles(1, "ok")[0]
@@ -225,11 +225,11 @@ def test_a_strategy_that_is_to_be_paused_is_not_saved_from_it_by_a_restart(scene
     strategy_id = here.strategy()
     breaker = Breaker()
     for _ in range(FAILURES_TO_OPEN):  # the pause could not be written: the database was away
-        breaker = faulted(breaker, time.monotonic(), "nonsense")
+        breaker = on_strategy_fault(breaker, time.monotonic(), "nonsense")
     file = BreakerFile(here.settings.sparky_home, strategy_id)
     file.load()
     file.save(breaker)
-    file.ask_for_reset()
+    file.request_reset()
     here.run(strategy_id)
     here.peers.wait_for_end(f"strategy-{strategy_id}")
     assert here.status(strategy_id) == ("paused", "5 failures without a success: 5 \u00d7 nonsense")
@@ -292,12 +292,12 @@ def test_a_thousand_probes_of_a_database_that_is_back_are_spread_over_their_cade
     """All breakers opened by one outage; each probes on its own grid, so that no second gets a crowd."""
     probes = Counter[int]()
     for number in range(1_000):
-        cadence = cadence_of(UUID(int=number), 45.0)
+        cadence = schedule_for(UUID(int=number), 45.0)
         now, breaker = next_tick(cadence, 0.0), Breaker()
         while now < 600.0:
-            breaker, is_admitted = admitted(breaker, now)
+            breaker, is_admitted = try_admit(breaker, now)
             if is_admitted:
-                breaker = upstream_failed(breaker, now, "database: away", service="database")
+                breaker = on_upstream_failure(breaker, now, "database: away", service="database")
             now = next_tick(cadence, now)
         probes[int(next_tick(cadence, max(600.0, breaker.until)))] += 1
     assert max(probes.values()) < 60

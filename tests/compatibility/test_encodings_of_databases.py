@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.admin_rows import NewStrategy
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
@@ -30,7 +30,7 @@ def foreign_database_url(request: pytest.FixtureRequest, postgres_home: Path) ->
 
 
 def test_a_database_in_another_encoding_is_refused_before_anything_is_applied(foreign_database_url: str) -> None:
-    with pytest.raises(BadConfiguration, match=r"UTF-?8") as caught:
+    with pytest.raises(ConfigurationError, match=r"UTF-?8") as caught:
         migrate(foreign_database_url)
 
     assert "encoding" in str(caught.value)
@@ -42,9 +42,9 @@ def test_a_database_in_another_encoding_is_refused_before_anything_is_applied(fo
 def test_a_server_refuses_a_database_in_another_encoding_at_its_first_call(
     foreign_database_url: str, kept: str
 ) -> None:
-    with pytest.raises(BadConfiguration, match=r"UTF-?8"):
+    with pytest.raises(ConfigurationError, match=r"UTF-?8"):
         PostgresRpc(foreign_database_url, keep=kept == "keep").call("health")
-    with pytest.raises(BadConfiguration, match=r"UTF-?8"):
+    with pytest.raises(ConfigurationError, match=r"UTF-?8"):
         connect(foreign_database_url)
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment
 
 KEY = "gsk_0123456789abcdefABCDEF"
@@ -31,7 +31,7 @@ BROKEN_KEYS: dict[str, str] = {
 @pytest.mark.parametrize("name", ["GROQ_API_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SPARKY_ADMIN_TOKEN"])
 def test_what_cannot_be_a_key_is_refused_by_name_and_never_shown(name: str, key: str) -> None:
     given = {name: key} | ({"SUPABASE_URL": "https://x.supabase.co"} if name.startswith("SUPABASE") else {})
-    with pytest.raises(BadConfiguration) as refused:
+    with pytest.raises(ConfigurationError) as refused:
         read_environment(given)
     told = str(refused.value)
     assert name in told
@@ -68,7 +68,7 @@ def test_spaces_around_a_key_are_of_no_consequence() -> None:
 )
 def test_an_address_or_a_model_that_cannot_be_one_is_refused_by_name(given: dict[str, str]) -> None:
     (name,) = given
-    with pytest.raises(BadConfiguration, match=name):
+    with pytest.raises(ConfigurationError, match=name):
         read_environment(given)
 
 
@@ -87,7 +87,7 @@ def test_addresses_of_other_endpoints_are_taken(url: str) -> None:
 def test_cached_tokens_without_a_price_cost_as_much_as_others() -> None:
     settings = read_environment({"SPARKY_LLM_PRICES": '{"Acme/New-1": {"input": 1, "output": 2}}'})
     assert settings.sparky_llm_prices["Acme/New-1"].cached_input == 1
-    with pytest.raises(BadConfiguration, match=r"SPARKY_LLM_PRICES\.Acme/New-1\.output"):
+    with pytest.raises(ConfigurationError, match=r"SPARKY_LLM_PRICES\.Acme/New-1\.output"):
         read_environment({"SPARKY_LLM_PRICES": '{"Acme/New-1": {"input": 1}}'})
 
 
@@ -96,7 +96,7 @@ def test_a_price_for_one_more_model_keeps_all_others() -> None:
     settings = read_environment({"SPARKY_LLM_PRICES": json.dumps({"qwen/qwen3.6-27b": price})})
     assert set(settings.sparky_llm_prices) == {"openai/gpt-oss-120b", "openai/gpt-oss-20b", "qwen/qwen3.6-27b"}
     assert settings.sparky_llm_prices["openai/gpt-oss-120b"].output == Decimal("0.60")
-    again = Settings.unsealed(settings.sealed())
+    again = Settings.from_child_json(settings.to_child_json())
     assert again.sparky_llm_prices == settings.sparky_llm_prices
 
 

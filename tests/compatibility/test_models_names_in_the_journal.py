@@ -13,8 +13,8 @@ from actors.messages import LlmDemandReport
 from actors.runtime.messages import Tick
 from actors.strategy_watcher import StrategyWatcher
 from engine.domain.strategy import Strategy, StrategyStatus
-from engine.platform.identity import this_boot
-from engine.ratelimit.grant_log import PermitJournal
+from engine.platform.identity import boot_id
+from engine.ratelimit.grant_log import GrantLog
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.engine.examples import a_context
@@ -30,12 +30,12 @@ REFUSED = ["", " ", "a b", '"m"', "m\n0 0 1 1 1 n", "m\u2028n", HOSTILE, "мод
 
 @pytest.mark.parametrize("line_break", BREAKS)
 def test_a_line_break_in_a_models_name_forges_no_grant(line_break: str, tmp_path: Path) -> None:
-    journal, now = PermitJournal(tmp_path), time.monotonic()
+    journal, now = GrantLog(tmp_path), time.monotonic()
     journal.open()
     name = FORGED.format(line_break, time.time())
-    journal.sent(name, now, 7)
+    journal.append(name, now, 7)
     journal.close()
-    again = PermitJournal(tmp_path)
+    again = GrantLog(tmp_path)
     assert [(sent.model, sent.tokens, sent.requests) for sent in again.open()] == [(name, 7, 1)]
     again.close()
 
@@ -43,14 +43,14 @@ def test_a_line_break_in_a_models_name_forges_no_grant(line_break: str, tmp_path
 @given(st.lists(st.tuples(NAMES.map("".join), st.integers(0, 10**7)), max_size=8))
 def test_every_grant_is_read_back_as_it_was_written(grants: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as home:
-        journal, now = PermitJournal(Path(home)), time.monotonic()
+        journal, now = GrantLog(Path(home)), time.monotonic()
         journal.open()
         for number, (model, tokens) in enumerate(grants):
-            journal.sent(model, now - number / 10, tokens)
+            journal.append(model, now - number / 10, tokens)
         journal.close()
-        again = PermitJournal(Path(home))
+        again = GrantLog(Path(home))
         found = [(sent.model, sent.tokens, sent.requests) for sent in again.open()]
-        rewritten = PermitJournal(Path(home))
+        rewritten = GrantLog(Path(home))
         assert [(sent.model, sent.tokens, sent.requests) for sent in rewritten.open()] == found
         for each in (again, rewritten):
             each.close()
@@ -61,9 +61,9 @@ def test_a_journal_of_an_older_version_is_read(tmp_path: Path) -> None:
     now = time.monotonic()
     path = tmp_path / "state" / "permits.journal"
     path.parent.mkdir()
-    lines = [f"{this_boot()} {now - 3:.3f} 0 9 1 a model with spaces", f"{this_boot()} {now - 2:.3f} 0 8 1 m"]
+    lines = [f"{boot_id()} {now - 3:.3f} 0 9 1 a model with spaces", f"{boot_id()} {now - 2:.3f} 0 8 1 m"]
     path.write_text("\n".join(lines) + "\n")
-    journal = PermitJournal(tmp_path)
+    journal = GrantLog(tmp_path)
     assert [(sent.model, sent.tokens) for sent in journal.open()] == [("a model with spaces", 9), ("m", 8)]
     journal.close()
 
@@ -72,9 +72,9 @@ def test_a_journal_of_an_older_version_is_read(tmp_path: Path) -> None:
 def test_a_line_whose_figures_are_none_costs_only_itself(figures: str, tmp_path: Path) -> None:
     path = tmp_path / "state" / "permits.journal"
     path.parent.mkdir()
-    boot = this_boot() if figures.startswith(("nan", "inf")) else "another-boot"
-    path.write_text(f'{boot} {figures} "m"\n{this_boot()} {time.monotonic():.3f} 0 8 1 "m"\n')
-    journal = PermitJournal(tmp_path)
+    boot = boot_id() if figures.startswith(("nan", "inf")) else "another-boot"
+    path.write_text(f'{boot} {figures} "m"\n{boot_id()} {time.monotonic():.3f} 0 8 1 "m"\n')
+    journal = GrantLog(tmp_path)
     assert [sent.tokens for sent in journal.open()] == [8]
     journal.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.admin_rows import NewStrategy
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
@@ -52,7 +52,7 @@ def statements_in(sentence: str) -> str:
 
 
 def refused(address: str) -> str:
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         migrate(address)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -150,7 +150,7 @@ def test_a_login_that_owns_nothing_trades_once_it_is_a_member_of_service_role(se
     migrate(server.address("shop", "postgres"))
     address = server.address("shop", "trader%20one")
 
-    with pytest.raises(BadConfiguration) as caught, Store(PostgresRpc(address)) as store:
+    with pytest.raises(ConfigurationError) as caught, Store(PostgresRpc(address)) as store:
         store.get_database_health()
     assert "grant service_role to" in str(caught.value)
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from engine.domain.errors import StrategyFault
-from engine.llm.groq_client import GroqModel
+from engine.llm.groq_client import GroqClient
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from tests.compatibility.conftest import KEY, PlayCycle
@@ -306,10 +306,10 @@ def test_no_part_of_the_key_is_told_where_words_are_cut_or_come_by_another_way(p
 
 
 def test_a_model_that_was_gone_is_asked_for_again_by_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = GroqModel(Settings(groq_api_key=SecretStr(KEY), groq_model=("a", "b")))
+    client = GroqClient(Settings(groq_api_key=SecretStr(KEY), groq_model=("a", "b")))
     now = time.monotonic()
-    client.gone("a", "404")
-    assert client.choose(None) == "b"
+    client.mark_unavailable("a", "404")
+    assert client.select_model(None) == "b"
     monkeypatch.setattr(time, "monotonic", lambda: now + 61)
-    assert client.choose(None) == "a"
+    assert client.select_model(None) == "a"
     client.close()

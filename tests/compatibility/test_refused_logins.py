@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.transport.postgres import PostgresRpc, connect, translate_error
@@ -44,10 +44,10 @@ def cluster_home() -> Iterator[Path]:
 def test_a_login_refused_in_another_language_is_bad_configuration(state: str, words: str, severity: str) -> None:
     with refusing_postgres(state, words, severity) as address:
         for keep in (True, False):
-            with pytest.raises(BadConfiguration) as caught:
+            with pytest.raises(ConfigurationError) as caught:
                 PostgresRpc(address, keep=keep).call("health")
             assert "hunter2" not in str(caught.value)
-        with pytest.raises(BadConfiguration):
+        with pytest.raises(ConfigurationError):
             migrate(address)
 
 
@@ -80,12 +80,12 @@ def test_a_host_or_file_named_like_a_refusal_is_an_outage() -> None:
 @pytest.mark.parametrize(
     ("user", "database", "kind"),
     [
-        ("word_right:wrong", "postgres", BadConfiguration),
-        ("word_right", "postgres", BadConfiguration),
-        ("word_nobody:right", "postgres", BadConfiguration),
-        ("locked_out", "postgres", BadConfiguration),
-        ("postgres", "nowhere", BadConfiguration),
-        ("word_right:right", "private", BadConfiguration),
+        ("word_right:wrong", "postgres", ConfigurationError),
+        ("word_right", "postgres", ConfigurationError),
+        ("word_nobody:right", "postgres", ConfigurationError),
+        ("locked_out", "postgres", ConfigurationError),
+        ("postgres", "nowhere", ConfigurationError),
+        ("word_right:right", "private", ConfigurationError),
         ("few", "postgres", UpstreamUnavailable),
     ],
 )
@@ -106,13 +106,13 @@ def test_one_of_several_hosts_that_is_away_keeps_a_refusal_by_the_other_from_bei
         with pytest.raises(UpstreamUnavailable):
             connect(several)
         both = f"postgresql://me@127.0.0.1:{port},127.0.0.1:{port}/x"
-        with pytest.raises(BadConfiguration):
+        with pytest.raises(ConfigurationError):
             connect(both)
 
 
 @pytest.mark.parametrize(
     ("state", "kind"),
-    [("28P01", BadConfiguration), ("3D000", BadConfiguration), ("57P03", UpstreamUnavailable)],
+    [("28P01", ConfigurationError), ("3D000", ConfigurationError), ("57P03", UpstreamUnavailable)],
 )
 def test_a_state_that_the_driver_tells_is_enough(state: str, kind: type[Exception]) -> None:
     error = errors.lookup(state)("nur Worte")
@@ -129,14 +129,14 @@ def test_a_refusal_by_a_pooler_that_says_no_state_of_its_own_is_waited_for(postg
         address = pooler.dsn("postgresql://postgres@/migrated")
         with connect(address.replace("postgres@", "postgres:right@", 1)):
             pass
-        with pytest.raises((UpstreamUnavailable, BadConfiguration), match="authentication failed"):
+        with pytest.raises((UpstreamUnavailable, ConfigurationError), match="authentication failed"):
             connect(address.replace("postgres@", "postgres:wrong@", 1))
 
 
 @pytest.mark.parametrize("version", ["13.16", "9.6.24", "8.0.2"])
 def test_a_postgresql_that_is_too_old_is_refused_in_one_sentence(version: str) -> None:
     told = {"server_version": version, "server_encoding": "UTF8", "client_encoding": "UTF8"}
-    with welcoming_postgres(told) as address, pytest.raises(BadConfiguration) as caught:
+    with welcoming_postgres(told) as address, pytest.raises(ConfigurationError) as caught:
         migrate(address)
 
     assert version in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 from engine.domain.decision import Action
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.schema.migrate import migrate, read_migrations
@@ -137,6 +137,6 @@ def a_story(database_url: str) -> tuple[list[str], list[tuple[str | None, float 
         hidden = new.model_dump(mode="json") | {"name": "hid\u200bden"}
         try:
             store.rpc.call("create_strategy", strategy=hidden)
-        except BadConfiguration:
+        except ConfigurationError:
             return names, decisions, True
     return names, decisions, False

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.domain.errors import StrategyFault
-from engine.llm.groq_client import LARGEST_ANSWER_BYTES
+from engine.llm.groq_client import MAX_ANSWER_BYTES
 from tests.compatibility.conftest import PlayCycle
 from tests.engine.cycle_world import LONG
 from tests.engine.examples import a_context, a_strategy
@@ -97,7 +97,7 @@ def test_a_budget_stops_requests_whose_use_is_never_told(play: PlayCycle) -> Non
         b"null",
         b"{",
         b'{"id": "1", "object": "chat',
-        pytest.param(b" " * (LARGEST_ANSWER_BYTES + 1), id="too large to be read"),
+        pytest.param(b" " * (MAX_ANSWER_BYTES + 1), id="too large to be read"),
     ],
 )
 def test_a_200_that_is_no_completion_may_have_cost_the_most(play: PlayCycle, body: bytes) -> None:

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from actors.runtime.child_spec import ChildSpec, RestartPolicy
 from actors.runtime.messages import DesiredStrategy
 from cli.run import process_plan
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment
 
 REAL = {
@@ -25,7 +25,7 @@ def read(**environment: str) -> Settings:
 
 
 def child_settings(spec: ChildSpec) -> Settings:
-    return Settings.unsealed(spec.settings.get_secret_value())
+    return Settings.from_child_json(spec.settings.get_secret_value())
 
 
 def names(specs: list[ChildSpec]) -> list[str]:
@@ -74,7 +74,7 @@ def test_production_is_the_engine_alone() -> None:
     ("environment", "word"), [({}, "GROQ_API_KEY"), (REAL | {"SPARKY_CANDLES": "a.csv"}, "sparky up")]
 )
 def test_production_refuses_what_is_only_simulated(environment: dict[str, str], word: str) -> None:
-    with pytest.raises(BadConfiguration, match=word):
+    with pytest.raises(ConfigurationError, match=word):
         process_plan.build_engine_children(read(**environment), ENGINE)
 
 
@@ -102,7 +102,7 @@ def test_a_keyless_endpoint_is_asked_without_a_simulator() -> None:
 
 
 def test_a_market_address_without_its_venue_is_refused() -> None:
-    with pytest.raises(BadConfiguration, match="SPARKY_MARKET"):
+    with pytest.raises(ConfigurationError, match="SPARKY_MARKET"):
         process_plan.resolve_endpoints(read(SPARKY_MARKET_URL="https://venue.example"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cli import key_file
 from engine.platform.encryption import parse_keys
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from tests.support.keys import ENCRYPTION_KEY
 
@@ -50,7 +50,7 @@ def test_a_bad_file_is_refused(home: Path, text: str, mode: int, sentence: str) 
     path.write_text(text)
     path.chmod(mode)
 
-    with pytest.raises(BadConfiguration, match=sentence) as caught:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
         key_file.load_key(Settings(sparky_home=home))
 
     assert not text or text not in str(caught.value)

@@ -12,7 +12,7 @@ from actors.runtime.child_spec import ChildSpec, RestartPolicy
 from actors.runtime.messages import Ask, Message, Tick
 from actors.runtime.restart_policy import Child, ChildState, RestartDecision
 from cli.run import prepare
-from engine.platform.errors import EXIT_CONFIGURATION, BadConfiguration
+from engine.platform.errors import EXIT_CONFIGURATION, ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded.embedded_postgres import data_dir
 from engine.store.store import Store
@@ -87,7 +87,7 @@ def test_a_database_that_is_away_is_waited_for_and_told_once(
 def test_what_only_a_person_can_mend_ends_the_child(database_url: str) -> None:
     strange = database_url.replace("/test_", "/no_such_")
     actor = prepare.make(Settings(database_url=SecretStr(strange)), NoPeers(), "migrate")
-    with pytest.raises(BadConfiguration, match="no_such_"):
+    with pytest.raises(ConfigurationError, match="no_such_"):
         actor.tick(0.0)
     assert not actor.is_done
 

@@ -16,7 +16,7 @@ PROGRAM = """
 import signal, sys
 from uuid import UUID
 from cli.run import process_plan
-from cli.run.reload import Rereading
+from cli.run.reload import SettingsReloader
 from engine.platform import logs
 from engine.platform.settings.settings import read_environment
 
@@ -24,13 +24,15 @@ logs.configure()
 signal.signal(signal.SIGTERM, lambda *_: print("stops", flush=True))
 settings = read_environment({"SPARKY_HOME": sys.argv[1]})
 changed = read_environment({"SPARKY_HOME": sys.argv[1], "SPARKY_ROSTER_POLL_S": "1"})
-engine = process_plan.Engine(UUID(int=7))
-reread = Rereading(settings, engine, lambda: changed, lambda now: process_plan.everything(now, engine, has_demo=False))
+engine = process_plan.EngineRun(UUID(int=7))
+reload = SettingsReloader(
+    settings, engine, lambda: changed, lambda now: process_plan.build_full_children(now, engine, has_demo=False)
+)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the terminal sends is not in the way
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(2):
-    print("nothing" if reread() is None else "plan", flush=True)
+    print("nothing" if reload() is None else "plan", flush=True)
 """
 
 

@@ -34,7 +34,7 @@ def test_the_header_names_real_services_and_no_secret(name: str) -> None:
 def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path) -> None:
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "monitor.txt").write_text("Port 9108 is taken.")
-    spec = ChildSpec("monitor", "actors.monitor.actor:make", "actor", 0, SecretStr(Settings().sealed()))
+    spec = ChildSpec("monitor", "actors.monitor.actor:make", "actor", 0, SecretStr(Settings().to_child_json()))
     progress = StartupProgress(["monitor"], tmp_path)
     child = Child(spec, 0)
     child.state = ChildState.PARKED
@@ -53,7 +53,7 @@ def test_the_hint_is_what_must_be_typed_from_the_same_directory(monkeypatch: pyt
 def test_only_a_task_that_ended_by_itself_is_ready_when_it_is_done(
     kind: ChildKind, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = ChildSpec("one", "x:make", kind, 0, SecretStr(Settings().sealed()), restart=RestartPolicy.TRANSIENT)
+    spec = ChildSpec("one", "x:make", kind, 0, SecretStr(Settings().to_child_json()), restart=RestartPolicy.TRANSIENT)
     child = Child(spec, 0)
     child.state = ChildState.DONE
     StartupProgress(["one"], tmp_path)(child)

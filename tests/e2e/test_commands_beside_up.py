@@ -28,8 +28,8 @@ ROOT: Final = Path(__file__).parents[2]
 # Uses the database as every command does, in steps that the test times: one line on stdin each.
 COMMAND: Final = """
 import sys
-from cli.context import settings_here, store_of
-with store_of(settings_here()) as store:
+from cli.context import load_settings, open_store_for
+with open_store_for(load_settings()) as store:
     for _ in sys.stdin:
         print(store.find_user("a@b.c"), flush=True)
 """

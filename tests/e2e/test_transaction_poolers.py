@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.pgbouncer import PgBouncer, pgbouncer
@@ -115,7 +115,7 @@ def test_a_call_that_fails_leaves_the_pools_connection_in_order(
     rpc = PostgresRpc(pooler_with().dsn(probed), keep=kept == "keep")
     mine = rpc.call("pid")
 
-    with pytest.raises(BadConfiguration, match="it is so"):
+    with pytest.raises(ConfigurationError, match="it is so"):
         rpc.call("fail", state="23514")
     with pytest.raises(UpstreamUnavailable, match="it is so"):
         rpc.call("fail", state="40001")

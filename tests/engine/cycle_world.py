@@ -7,16 +7,16 @@ from typing import Any
 from uuid import UUID
 
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleOutcome, Ports, run_cycle
+from engine.deciding.cycle import CycleDependencies, CycleOutcome, run_cycle
 from engine.domain.completion import Completion, Usage
-from engine.domain.errors import ModelGone
+from engine.domain.errors import ModelUnavailable
 from engine.domain.market import MarketSnapshot
 from engine.domain.prompt import Prompt
 from engine.domain.strategy import StrategyContext
-from engine.llm.outcome import Call, Outcome
+from engine.llm.outcome import LlmCall, LlmOutcome
 from engine.llm.prompt_tokens import estimate_tokens
-from engine.llm.retry import Granted
-from engine.platform.errors import Skip, UpstreamUnavailable
+from engine.llm.retry import PermitGrant
+from engine.platform.errors import CycleSkipped, UpstreamUnavailable
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from tests.engine.examples import STRATEGY_ID, a_context, a_snapshot
 
@@ -28,16 +28,16 @@ LONG = (
 CLOSE = LONG.replace("LONG", "CLOSE")
 
 
-def answered(text: str = LONG) -> Call:
+def answered(text: str = LONG) -> LlmCall:
     usage = Usage(prompt_tokens=1_000, cached_tokens=200, completion_tokens=50)
     completion = Completion(
         text=text, model=MODEL, request_id="req_1", usage=usage, cost_usd=Decimal("0.0002"), latency_s=1.0
     )
-    return Call(model=MODEL, outcome=Outcome.OK, latency_s=1.0, network_s=0.9, completion=completion, tokens=850)
+    return LlmCall(model=MODEL, outcome=LlmOutcome.OK, latency_s=1.0, network_s=0.9, completion=completion, tokens=850)
 
 
-def failed(outcome: Outcome, **more: Any) -> Call:
-    return Call(model=MODEL, outcome=outcome, latency_s=1.0, network_s=1.0, reason=f"told to be {outcome}", **more)
+def failed(outcome: LlmOutcome, **more: Any) -> LlmCall:
+    return LlmCall(model=MODEL, outcome=outcome, latency_s=1.0, network_s=1.0, reason=f"told to be {outcome}", **more)
 
 
 @dataclass
@@ -45,7 +45,7 @@ class World:
     """Everything outside a cycle, on a clock that only its own waits move."""
 
     context: StrategyContext | Exception | None = field(default_factory=a_context)
-    calls: list[Call] = field(default_factory=lambda: [answered()])
+    calls: list[LlmCall] = field(default_factory=lambda: [answered()])
     permit_wait_s: float = 0.5
     permits_left: int = 99
     known_gone: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class World:
     models: list[str] = field(default_factory=lambda: [MODEL])
     prompts: list[Prompt] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
-    released: list[tuple[Granted, Call]] = field(default_factory=list)
+    released: list[tuple[PermitGrant, LlmCall]] = field(default_factory=list)
     records: list[DecisionRecord] = field(default_factory=list)
     record_ids: list[UUID] = field(default_factory=list)
     failing_records: int = 1_000_000
@@ -99,28 +99,28 @@ class World:
             raise error
         return a_snapshot(symbol, interval=interval)
 
-    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+    def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> PermitGrant:
         assert 1_000 < tokens < 12_000
         if model in self.known_gone:
-            raise ModelGone("404 model_not_found")
+            raise ModelUnavailable("404 model_not_found")
         if self.permits_left == 0:
             self.now = deadline
-            raise Skip("no_permit", "no permit in time")
+            raise CycleSkipped("no_permit", "no permit in time")
         self.permits_left -= 1
         self.now += self.permit_wait_s
-        return Granted(UUID(int=self.permits_left), self.permit_wait_s, tokens)
+        return PermitGrant(UUID(int=self.permits_left), self.permit_wait_s, tokens)
 
-    def release(self, granted: Granted, call: Call) -> None:
+    def release(self, granted: PermitGrant, call: LlmCall) -> None:
         self.released.append((granted, call))
 
     # the model
 
-    def choose(self, wanted: str | None) -> str:
+    def select_model(self, wanted: str | None) -> str:
         if not self.models:
             raise UpstreamUnavailable("groq", "no model is left")
         return wanted or self.models[0]
 
-    def gone(self, model: str, reason: str) -> None:
+    def mark_unavailable(self, model: str, reason: str) -> None:
         self.models.remove(model)
 
     def request_tokens(self, prompt: Prompt, model: str) -> int:
@@ -135,7 +135,7 @@ class World:
     def has_price(self, model: str) -> bool:
         return model == MODEL
 
-    def complete(self, prompt: Prompt, model: str, deadline: float) -> Call:
+    def complete(self, prompt: Prompt, model: str, deadline: float) -> LlmCall:
         self.prompts.append(prompt)
         self.deadlines.append(deadline)
         call = self.calls.pop(0) if len(self.calls) > 1 else self.calls[0]
@@ -161,7 +161,7 @@ class World:
         }
         return run_cycle(
             STRATEGY_ID,
-            Ports(
+            CycleDependencies(
                 records=self,
                 surroundings=self,
                 gate=self.gate,

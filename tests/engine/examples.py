@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from engine.deciding.prompt import View
+from engine.deciding.prompt import SymbolView
 from engine.domain.market import Candle, Indicators, MarketSnapshot
 from engine.domain.positions import Position, Side
 from engine.domain.strategy import Strategy, StrategyContext
@@ -95,7 +95,7 @@ def a_snapshot(symbol: str = "BTCUSDT", **changes: Any) -> MarketSnapshot:
     return MarketSnapshot.model_validate({**values, **changes})
 
 
-def a_view(symbol: str = "BTCUSDT", longer: tuple[str, ...] = (), **changes: Any) -> View:
+def a_view(symbol: str = "BTCUSDT", longer: tuple[str, ...] = (), **changes: Any) -> SymbolView:
     """The minute's snapshot, and those of `longer` intervals."""
     minute = a_snapshot(symbol, **changes)
-    return View(minute, {interval: a_snapshot(symbol, interval=interval) for interval in longer})
+    return SymbolView(minute, {interval: a_snapshot(symbol, interval=interval) for interval in longer})

@@ -7,10 +7,17 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.admin.adoption import ZERO, change_to, explaining, parts_of_fee, pricing_of, unbooked
+from engine.admin.adoption import (
+    ZERO,
+    find_explaining_trades,
+    find_unbooked_trades,
+    plan_change,
+    price_trades,
+    split_fee,
+)
 from engine.domain.decimals import total
 from engine.domain.positions import Position, Side
-from engine.domain.proportional_split import shares, unit_of
+from engine.domain.proportional_split import split_proportionally, unit_of
 from engine.store.adoption import BookedOrder
 from engine.store.venue_record import sum_net_quantity
 from engine.venues.account_record import AccountTrade
@@ -64,7 +71,7 @@ def test_after_the_change_the_books_hold_what_the_venue_holds(
     lot = Decimal(lot_text)
     books = [position(side, lot * lots, uuid.uuid4()) for side, lots in held]
     holder = books[0].strategy_id if books and opened_for == "first" else None
-    change = change_to(books, net * lot, lot, holder)
+    change = plan_change(books, net * lot, lot, holder)
     ended = {each.id: part for each, part in change.exits}
     left = [
         each.model_copy(update={"quantity": each.quantity - ended.get(each.id, ZERO)})
@@ -83,7 +90,7 @@ def test_shares_add_up_and_nobody_gives_more_than_a_lot_beyond_the_exact_share(
     lots: list[int], data: st.DataObject
 ) -> None:
     quantity = data.draw(st.integers(0, sum(lots)))
-    parts = shares(Decimal(quantity), [Decimal(each) for each in lots], Decimal(1))
+    parts = split_proportionally(Decimal(quantity), [Decimal(each) for each in lots], Decimal(1))
     assert sum(parts) == quantity
     for part, held in zip(parts, lots, strict=True):
         assert 0 <= part <= held
@@ -92,13 +99,13 @@ def test_shares_add_up_and_nobody_gives_more_than_a_lot_beyond_the_exact_share(
 
 def test_positions_on_the_other_side_of_the_net_stay() -> None:
     long, short = position(Side.LONG, "5", uuid.uuid4()), position(Side.SHORT, "3", uuid.uuid4())
-    change = change_to([long, short], ZERO, Decimal(1), None)
+    change = plan_change([long, short], ZERO, Decimal(1), None)
     assert [(each.id, part) for each, part in change.exits] == [(long.id, Decimal(2))]
     assert change.opened == 0
-    turned = change_to([long, short], Decimal(-4), Decimal(1), None)
+    turned = plan_change([long, short], Decimal(-4), Decimal(1), None)
     assert [(each.id, part) for each, part in turned.exits] == [(long.id, Decimal(2))]
     assert turned.opened == -4
-    of_its_own = change_to([long, short], Decimal(-4), Decimal(1), long.strategy_id)
+    of_its_own = plan_change([long, short], Decimal(-4), Decimal(1), long.strategy_id)
     assert [(each.id, part) for each, part in of_its_own.exits] == [(long.id, Decimal(5))]
     assert of_its_own.opened == -1
 
@@ -106,7 +113,7 @@ def test_positions_on_the_other_side_of_the_net_stay() -> None:
 def test_an_addition_reduces_the_holders_own_opposite_position_first() -> None:
     bold = uuid.uuid4()
     long, short = position(Side.LONG, "5", uuid.uuid4()), position(Side.SHORT, "3", bold)
-    change = change_to([long, short], Decimal(6), Decimal(1), bold)
+    change = plan_change([long, short], Decimal(6), Decimal(1), bold)
     assert [(each.id, part) for each, part in change.exits] == [(short.id, Decimal(3))]
     assert change.opened == 1
 
@@ -122,46 +129,46 @@ def test_quantities_of_forty_digits_are_shared_to_the_last_one() -> None:
     held = [Decimal("12345678901234567890.12345678901234567891"), Decimal("1.00000000000000000001")]
     unit = unit_of(held, None)
     assert unit == Decimal("1E-20")
-    assert shares(total(held), held, unit) == held
+    assert split_proportionally(total(held), held, unit) == held
 
 
 def test_the_newest_trades_that_come_to_the_difference_explain_it() -> None:
     trades = [trade(1, "-4", "90"), trade(2, "-2", "100"), trade(3, "-2", "110")]
-    assert [each.trade_id for each in explaining(trades, Decimal(-4))] == [2, 3]
-    assert explaining(trades, Decimal(-3)) == ()
-    assert explaining([], Decimal(1)) == ()
+    assert [each.trade_id for each in find_explaining_trades(trades, Decimal(-4))] == [2, 3]
+    assert find_explaining_trades(trades, Decimal(-3)) == ()
+    assert find_explaining_trades([], Decimal(1)) == ()
 
 
 def test_of_an_order_that_is_booked_in_part_the_rest_is_told_with_its_fee() -> None:
     trades = [trade(1, "-4", "90"), trade(2, "-3", "100", "0.3"), trade(3, "2", "110", "0.2")]
     ours = BookedOrder(order_id="o1", quantity=Decimal(4), fee_usd=Decimal("0.1"), is_adopted=False)
     part = BookedOrder(order_id="o2", quantity=Decimal(1), fee_usd=Decimal("0.1"), is_adopted=False)
-    left = unbooked(trades, {"o1": ours, "o2": part})
+    left = find_unbooked_trades(trades, {"o1": ours, "o2": part})
     assert [(each.trade_id, each.quantity, each.fee_usd) for each in left] == [
         (2, Decimal(2), Decimal("0.2")),
         (3, Decimal(2), Decimal("0.2")),
     ]
     adopted = part.model_copy(update={"is_adopted": True})
-    assert [each.trade_id for each in unbooked(trades, {"o2": adopted})] == [3]
+    assert [each.trade_id for each in find_unbooked_trades(trades, {"o2": adopted})] == [3]
 
 
 def test_the_price_of_several_trades_keeps_the_cash_exact() -> None:
-    pricing = pricing_of([trade(1, "-3", "100"), trade(2, "1", "104"), trade(3, "-2", "103")])
+    pricing = price_trades([trade(1, "-3", "100"), trade(2, "1", "104"), trade(3, "-2", "103")])
     assert pricing is not None
     assert pricing.price * -4 == -3 * 100 + 104 - 2 * 103
     assert (pricing.fee_usd, pricing.order_id) == (Decimal("0.3"), "o3")
-    assert pricing_of([trade(1, "-2", "100"), trade(2, "1", "250")]) is None  # no price at which one would have sold
+    assert price_trades([trade(1, "-2", "100"), trade(2, "1", "250")]) is None  # no price at which one would have sold
 
 
 def test_a_fee_in_another_coin_is_not_known() -> None:
-    pricing = pricing_of([trade(1, "-3", "100", None)])
+    pricing = price_trades([trade(1, "-3", "100", None)])
     assert pricing is not None
     assert pricing.fee_usd is None
-    assert parts_of_fee(None, [Decimal(1), Decimal(2)]) == [None, None]
+    assert split_fee(None, [Decimal(1), Decimal(2)]) == [None, None]
 
 
 @given(st.decimals(-100, 100, places=8), st.lists(st.decimals("0.001", 1_000, places=3), min_size=1, max_size=6))
 def test_parts_of_a_fee_add_up_to_it(fee: Decimal, quantities: list[Decimal]) -> None:
-    parts = [each for each in parts_of_fee(fee, quantities) if each is not None]
+    parts = [each for each in split_fee(fee, quantities) if each is not None]
     assert len(parts) == len(quantities)
     assert sum(parts) == fee

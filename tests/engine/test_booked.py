@@ -30,7 +30,7 @@ def test_a_quotient_has_28_significant_digits(one: Decimal, other: Decimal) -> N
 
 @given(value=figures, step=st.integers(-12, 3).map(lambda places: Decimal(1).scaleb(places)))
 def test_whole_steps_are_never_beyond_the_value(value: Decimal, step: Decimal) -> None:
-    down, up = decimals.stepped(value, step, ROUND_FLOOR), decimals.stepped(value, step, ROUND_CEILING)
+    down, up = decimals.round_to_step(value, step, ROUND_FLOOR), decimals.round_to_step(value, step, ROUND_CEILING)
 
     assert Fraction(down) <= Fraction(value) <= Fraction(up)
     assert Fraction(up) - Fraction(down) in {0, Fraction(step)}
@@ -49,13 +49,13 @@ def test_whole_steps_are_never_beyond_the_value(value: Decimal, step: Decimal) -
 )
 def test_figures_are_kept_as_they_come_up_to_40_digits(value: str, kept: str) -> None:
     with localcontext(prec=5, rounding=ROUND_DOWN):
-        assert decimals.kept(Decimal(value)) == Decimal(kept)
+        assert decimals.round_for_books(Decimal(value)) == Decimal(kept)
 
 
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", "sNaN", "1E+20", "-1E+999999", "100000000000000000000.5"])
 def test_what_is_no_figure_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="no figure"):
-        decimals.kept(Decimal(value))
+        decimals.round_for_books(Decimal(value))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_no_figure_is_refused(value: str) -> None:
     ],
 )
 def test_figures_are_written_without_exponent_and_without_idle_zeros(value: str, text: str) -> None:
-    assert decimals.digits(Decimal(value)) == text
+    assert decimals.format_plain(Decimal(value)) == text
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_figures_are_written_without_exponent_and_without_idle_zeros(value: str,
     ],
 )
 def test_numbers_of_a_venue_are_read_as_they_were_written(text: object, value: str) -> None:
-    assert decimals.exact(text) == Decimal(value)
+    assert decimals.to_decimal(text) == Decimal(value)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_numbers_of_a_venue_are_read_as_they_were_written(text: object, value: s
 )
 def test_numbers_that_no_venue_means_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no figure"):
-        decimals.exact(text)
+        decimals.to_decimal(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.deciding.indicators import compute
-from engine.deciding.prompt import MOST_TOKENS, View, build
+from engine.deciding.prompt import MAX_TOKENS, SymbolView, build_prompt
 from engine.domain.market import Candle, MarketSnapshot
 from engine.domain.strategy import RiskProfile
 from engine.llm.prompt_tokens import estimate_tokens
@@ -83,9 +83,9 @@ def test_every_prompt_stays_within_its_tokens(candles: list[Candle], intervals: 
         context = a_context(a_strategy(risk_profile=profiles[end % 3]), positions=(a_position(),))
         known = {name: series[name][: end // minutes[name]][-SEEN:] for name in intervals}
         beside = {name: snapshot(window, name, minutes[name]) if window else None for name, window in known.items()}
-        prompt = build(context, [View(snapshot(candles[end - SEEN : end], "1m", 1), beside)])
+        prompt = build_prompt(context, [SymbolView(snapshot(candles[end - SEEN : end], "1m", 1), beside)])
         longest, fewest = max(longest, estimate_tokens(prompt)), min(fewest, prompt.candles)
         assert "NaN" not in prompt.user
         assert "Infinity" not in prompt.user
-    assert longest <= MOST_TOKENS
+    assert longest <= MAX_TOKENS
     assert fewest >= (5 if intervals else 9)

@@ -17,7 +17,7 @@ def limits(**values: int) -> PermitLimits:
 def test_the_free_tier_carries_22_strategies_by_the_minute_and_half_a_one_by_the_day() -> None:
     by_minute = capacity([Want(cadence_s=45, strategies=22)], limits(rpm=30), TOKENS)
     assert by_minute.need_rpm == pytest.approx(29.33, abs=0.01)
-    assert not by_minute.is_short
+    assert not by_minute.is_insufficient
     one_more = capacity([Want(cadence_s=45, strategies=23)], limits(rpm=30), TOKENS)
     assert one_more.limited_by == "rpm"
     assert one_more.effective_cadence_s == pytest.approx(46.0)
@@ -52,7 +52,7 @@ def test_who_wants_little_keeps_its_cadence() -> None:
 def test_without_limits_or_strategies_there_is_nothing_short() -> None:
     assert capacity([], limits(rpm=1), TOKENS).need_rpm == 0
     found = capacity([Want(cadence_s=1, strategies=1_000)], limits(), TOKENS)
-    assert (found.limit_rpm, found.limited_by, found.is_short) == (None, None, False)
+    assert (found.limit_rpm, found.limited_by, found.is_insufficient) == (None, None, False)
 
 
 @given(

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from engine.deciding.commit_gate import CommitGate
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 
 PATIENCE_S = 120.0
 
@@ -20,11 +20,11 @@ def test_an_open_gate_lets_records_through_one_after_the_other() -> None:
 def test_a_closed_gate_turns_records_away() -> None:
     gate = CommitGate()
     assert gate.close(0.0)
-    with pytest.raises(Skip) as refused:
+    with pytest.raises(CycleSkipped) as refused:
         gate.__enter__()
     assert refused.value.kind == "stopping"
-    with pytest.raises(Skip):
-        gate.rest(PATIENCE_S)
+    with pytest.raises(CycleSkipped):
+        gate.sleep(PATIENCE_S)
 
 
 def test_closing_waits_for_a_record_in_progress() -> None:
@@ -56,4 +56,4 @@ def test_a_record_that_fails_leaves_the_gate_free() -> None:
 
 
 def test_a_rest_ends_when_its_time_is_over() -> None:
-    CommitGate().rest(0.0)
+    CommitGate().sleep(0.0)

@@ -8,14 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from engine.deciding.budget import Unrecorded
+from engine.deciding.budget import UnrecordedSpend
 from engine.deciding.prompt import market_block
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.signal import SignalAction
-from engine.llm.outcome import Call, Outcome
-from engine.llm.retry import Granted
-from engine.platform.errors import Skip, UpstreamUnavailable
+from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.retry import PermitGrant
+from engine.platform.errors import CycleSkipped, UpstreamUnavailable
 from engine.store.transport.sqlstates import DatabaseRequestError
 from tests.engine.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
 from tests.engine.examples import a_context, a_position, a_strategy, a_view
@@ -56,16 +56,16 @@ def test_time_spent_on_others_is_not_the_engines() -> None:
         (World(context=a_context(a_strategy(status="paused"))), "skip_not_running"),
         (World(context=StrategyFault("leverage_max: too large")), "fault"),
         (World(context=UpstreamUnavailable("database", "down")), "upstream_database"),
-        (World(market_error=Skip("no_data", "too old")), "skip_no_data"),
-        (World(market_error=Skip("no_market", "no answer")), "skip_no_market"),
+        (World(market_error=CycleSkipped("no_data", "too old")), "skip_no_data"),
+        (World(market_error=CycleSkipped("no_market", "no answer")), "skip_no_market"),
         (World(market_error=StrategyFault("no such symbol")), "fault"),
         (World(permits_left=0), "skip_no_permit"),
         (World(models=[]), "upstream_groq"),
-        (World(calls=[failed(Outcome.KEY_REFUSED)]), "upstream_groq"),
-        (World(calls=[failed(Outcome.REJECTED)]), "upstream_groq"),
-        (World(calls=[failed(Outcome.REJECTED)], context=a_context(a_strategy(model="mine"))), "fault"),
-        (World(calls=[failed(Outcome.TOO_LARGE)]), "fault"),
-        (World(calls=[failed(Outcome.SERVER_ERROR)]), "upstream_groq"),
+        (World(calls=[failed(LlmOutcome.KEY_REFUSED)]), "upstream_groq"),
+        (World(calls=[failed(LlmOutcome.REJECTED)]), "upstream_groq"),
+        (World(calls=[failed(LlmOutcome.REJECTED)], context=a_context(a_strategy(model="mine"))), "fault"),
+        (World(calls=[failed(LlmOutcome.TOO_LARGE)]), "fault"),
+        (World(calls=[failed(LlmOutcome.SERVER_ERROR)]), "upstream_groq"),
     ],
 )
 def test_without_an_answer_nothing_is_recorded_and_the_failure_has_an_owner(world: World, outcome: str) -> None:
@@ -73,7 +73,7 @@ def test_without_an_answer_nothing_is_recorded_and_the_failure_has_an_owner(worl
     assert result.outcome == outcome
     assert result.reason
     assert world.records == []
-    assert result.is_wanted is (outcome not in ("skip_gone", "skip_not_running"))
+    assert result.should_run is (outcome not in ("skip_gone", "skip_not_running"))
 
 
 def test_an_unusable_answer_is_recorded_as_a_hold_and_is_the_strategys_fault() -> None:
@@ -88,7 +88,7 @@ def test_an_unusable_answer_is_recorded_as_a_hold_and_is_the_strategys_fault() -
 
 
 def test_an_answer_that_the_provider_found_unusable_is_recorded_when_a_second_one_is_no_better() -> None:
-    world = World(calls=[failed(Outcome.UNUSABLE, rejected_text="{oops")])
+    world = World(calls=[failed(LlmOutcome.UNUSABLE, rejected_text="{oops")])
     outcome = world.run()
     assert outcome.outcome == "fault"
     assert len(outcome.calls) == 2
@@ -97,9 +97,9 @@ def test_an_answer_that_the_provider_found_unusable_is_recorded_when_a_second_on
 
 
 @pytest.mark.parametrize(
-    "bad", [answered("Let me think about it"), failed(Outcome.UNUSABLE, rejected_text="Let me think about it")]
+    "bad", [answered("Let me think about it"), failed(LlmOutcome.UNUSABLE, rejected_text="Let me think about it")]
 )
-def test_an_unusable_answer_may_be_mended_once_and_both_are_paid_for_and_kept(bad: Call) -> None:
+def test_an_unusable_answer_may_be_mended_once_and_both_are_paid_for_and_kept(bad: LlmCall) -> None:
     world = World(calls=[bad, answered()])
     outcome = world.run()
     assert outcome.outcome == "ok"
@@ -116,12 +116,14 @@ def test_an_unusable_answer_may_be_mended_once_and_both_are_paid_for_and_kept(ba
     assert record.prompt_tokens == sum(call.prompt_tokens for call in record.calls)
 
 
-@pytest.mark.parametrize("second", [failed(Outcome.SERVER_ERROR), failed(Outcome.MODEL_GONE), failed(Outcome.TIMEOUT)])
-def test_when_no_second_answer_comes_the_first_one_counts(second: Call) -> None:
+@pytest.mark.parametrize(
+    "second", [failed(LlmOutcome.SERVER_ERROR), failed(LlmOutcome.MODEL_GONE), failed(LlmOutcome.TIMEOUT)]
+)
+def test_when_no_second_answer_comes_the_first_one_counts(second: LlmCall) -> None:
     world = World(calls=[answered("no"), second])
     outcome = world.run()
     assert outcome.outcome == "fault"
-    assert [call.outcome for call in outcome.calls] == [Outcome.OK, second.outcome]
+    assert [call.outcome for call in outcome.calls] == [LlmOutcome.OK, second.outcome]
     assert world.records[0].raw_answer == "no"
 
 
@@ -131,7 +133,7 @@ def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> N
     worlds: list[tuple[World, dict[str, Any]]] = [
         (World(calls=[answered("no")], permits_left=1), {}),
         (World(calls=[answered("no")]), {"most_attempts": 1}),
-        (World(calls=[failed(Outcome.TIMEOUT), failed(Outcome.TIMEOUT), answered("no")]), {}),
+        (World(calls=[failed(LlmOutcome.TIMEOUT), failed(LlmOutcome.TIMEOUT), answered("no")]), {}),
         (World(calls=[answered("no")], context=spent), {}),
         (World(calls=[answered("no")], context=by_all), {"host_budget_usd": Decimal(1)}),
     ]
@@ -143,22 +145,24 @@ def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> N
 
 
 def test_a_probe_is_one_request() -> None:
-    outcome = World(calls=[failed(Outcome.SERVER_ERROR)]).run(most_attempts=1)
+    outcome = World(calls=[failed(LlmOutcome.SERVER_ERROR)]).run(most_attempts=1)
     assert (outcome.outcome, len(outcome.calls)) == ("upstream_groq", 1)
 
 
 def test_a_failed_call_is_tried_three_times_each_with_its_own_permit() -> None:
-    world = World(calls=[failed(Outcome.SERVER_ERROR), failed(Outcome.TIMEOUT), answered()])
+    world = World(calls=[failed(LlmOutcome.SERVER_ERROR), failed(LlmOutcome.TIMEOUT), answered()])
     outcome = world.run()
     assert outcome.outcome == "ok"
-    assert [call.outcome for call in outcome.calls] == [Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.OK]
+    assert [call.outcome for call in outcome.calls] == [LlmOutcome.SERVER_ERROR, LlmOutcome.TIMEOUT, LlmOutcome.OK]
     assert len({granted.permit_id for granted, _ in world.released}) == 3
     assert outcome.waited_permit_s == pytest.approx(1.5)
 
 
 def test_a_gone_model_costs_no_try_and_the_next_one_is_asked() -> None:
-    gone = failed(Outcome.MODEL_GONE)
-    world = World(models=[MODEL, "b"], calls=[gone, failed(Outcome.SERVER_ERROR), failed(Outcome.TIMEOUT), answered()])
+    gone = failed(LlmOutcome.MODEL_GONE)
+    world = World(
+        models=[MODEL, "b"], calls=[gone, failed(LlmOutcome.SERVER_ERROR), failed(LlmOutcome.TIMEOUT), answered()]
+    )
     outcome = world.run()
     assert outcome.outcome == "ok"
     assert world.models == ["b"]
@@ -176,8 +180,8 @@ def test_when_others_found_every_model_gone_nothing_is_asked() -> None:
 
 
 def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_next_record() -> None:
-    unrecorded = Unrecorded()
-    lost = failed(Outcome.TIMEOUT, unknown_cost_usd=Decimal("0.0007"))
+    unrecorded = UnrecordedSpend()
+    lost = failed(LlmOutcome.TIMEOUT, worst_case_cost_usd=Decimal("0.0007"))
     World(calls=[lost]).run(most_attempts=1, unrecorded=unrecorded)
     World(record_error=UpstreamUnavailable("database", "away")).run(unrecorded=unrecorded)
     assert unrecorded.usd == Decimal("0.0009")
@@ -190,7 +194,7 @@ def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_
 
 
 def test_a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() -> None:
-    world = World(calls=[failed(Outcome.RATE_LIMITED, retry_after_s=120.0)])
+    world = World(calls=[failed(LlmOutcome.RATE_LIMITED, retry_after_s=120.0)])
     outcome = world.run()
     assert outcome.outcome == "upstream_groq"
     assert isinstance(outcome.failure, UpstreamUnavailable)
@@ -200,19 +204,19 @@ def test_a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() -> None:
 
 
 def test_a_short_wish_is_kept() -> None:
-    world = World(calls=[failed(Outcome.RATE_LIMITED, retry_after_s=2.0), answered()])
+    world = World(calls=[failed(LlmOutcome.RATE_LIMITED, retry_after_s=2.0), answered()])
     outcome = world.run()
     assert outcome.outcome == "ok"
     assert outcome.duration_s > 3.0
 
 
 def test_no_second_permit_is_told_as_what_went_wrong_first() -> None:
-    world = World(calls=[failed(Outcome.SERVER_ERROR)], permits_left=1)
+    world = World(calls=[failed(LlmOutcome.SERVER_ERROR)], permits_left=1)
     assert world.run().outcome == "upstream_groq"
 
 
 def test_everything_ends_within_the_deadline_with_time_left_to_record() -> None:
-    slow = Call(model=MODEL, outcome=Outcome.TIMEOUT, latency_s=20.0, network_s=20.0, reason="no answer")
+    slow = LlmCall(model=MODEL, outcome=LlmOutcome.TIMEOUT, latency_s=20.0, network_s=20.0, reason="no answer")
     world = World(calls=[slow])
     outcome = world.run()
     assert max(world.deadlines) <= 1_000.0 + 35.0
@@ -241,7 +245,7 @@ def test_longer_candles_are_shown_where_they_were_asked_for_and_are_no_condition
     (symbol,) = world.records[0].market["symbols"]
     assert list(symbol["context"]) == ["15m", "1h"]
     assert symbol["context"]["1h"]["rsi_14"] is not None
-    without = World(context=context, longer_error=Skip("bad_data", "a gap"))
+    without = World(context=context, longer_error=CycleSkipped("bad_data", "a gap"))
     assert without.run().outcome == "ok"
     assert without.records[0].market["symbols"][0]["context"] == {"15m": None, "1h": None}
     assert World(context=context, longer_error=StrategyFault("no such symbol")).run().outcome == "fault"
@@ -287,11 +291,11 @@ def test_a_cycle_that_is_stopped_before_its_record_is_abandoned() -> None:
 
 
 def test_what_nobody_foresaw_is_raised() -> None:
-    def surprise(*_: object) -> Call:
+    def surprise(*_: object) -> LlmCall:
         raise ZeroDivisionError
 
     world = World()
-    complete: Callable[..., Call] = surprise
+    complete: Callable[..., LlmCall] = surprise
     world.complete = complete  # type: ignore[method-assign]  # a model that breaks its promise
     with pytest.raises(ZeroDivisionError):
         world.run()
@@ -312,18 +316,18 @@ def test_a_raised_allowance_that_the_limits_cannot_carry_is_taken_back() -> None
             was_raised, self.raised = self.raised, False
             return was_raised
 
-        def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> Granted:
+        def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> PermitGrant:
             if self.raised:
                 raise StrategyFault("one request of up to 2,900 tokens is more than the limit of 2,000 (tpm)")
             return super().acquire(model, tokens, holds_position=holds_position, deadline=deadline)
 
-    cut = Tight(calls=[failed(Outcome.CUT), answered()]).run()
+    cut = Tight(calls=[failed(LlmOutcome.CUT), answered()]).run()
     assert (cut.outcome, len(cut.calls)) == ("cut", 1)
     assert Tight(raised=True).run().outcome == "ok"
 
 
 def test_a_cut_is_recorded_as_a_hold_that_nobody_is_to_blame_for() -> None:
-    world = World(calls=[failed(Outcome.CUT)])
+    world = World(calls=[failed(LlmOutcome.CUT)])
     outcome = world.run()
     assert outcome.outcome == "cut"
     assert isinstance(outcome.failure, UpstreamUnavailable)

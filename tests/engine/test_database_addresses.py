@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from engine.platform.errors import FaultySettings
+from engine.platform.errors import InvalidSettings
 from engine.platform.settings.settings import Settings, read_environment
 
 SECRET = "h4nter2"
@@ -35,7 +35,7 @@ def test_an_address_that_can_work_is_taken(address: str) -> None:
     settings = read_environment({"DATABASE_URL": address})
 
     assert settings.database_url is not None
-    assert Settings.unsealed(settings.sealed()).database_url == settings.database_url
+    assert Settings.from_child_json(settings.to_child_json()).database_url == settings.database_url
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_blanks_around_an_address_are_dropped(around: str) -> None:
     ],
 )
 def test_an_address_that_cannot_work_is_named_with_what_to_write_instead(address: str, words: list[str]) -> None:
-    with pytest.raises(FaultySettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         read_environment({"DATABASE_URL": address, "SPARKY_LLM_RPM": "many"})
 
     sentence = str(caught.value)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.deciding.decision_parser import Limits, parse
+from engine.deciding.decision_parser import DecisionLimits, parse
 from engine.domain.decision import SCHEMA, Action, Decision
-from engine.platform.plain_text import storable
+from engine.platform.plain_text import sanitize_for_storage
 from engine.risk.entry_rules import UNRESTRICTED
 
-LIMITS = Limits(
+LIMITS = DecisionLimits(
     target_assets=("BTCUSDT", "ETHUSDT"), min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED
 )
 GOOD: dict[str, Any] = {
@@ -252,7 +252,7 @@ def mutated_answers(draw: st.DrawFn) -> str:
 
 
 def bounded(decision: Decision) -> None:
-    storable(decision.reasoning).encode()
+    sanitize_for_storage(decision.reasoning).encode()
     assert decision.symbol in (None, *LIMITS.target_assets)
     assert 0 <= decision.confidence <= 1
     assert 0 <= decision.size_usd <= LIMITS.max_position_usd

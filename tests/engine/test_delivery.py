@@ -16,7 +16,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from engine.domain.signal import Signal, SignalOutcome
 from engine.outbox import delivery
-from engine.platform.http.deadline_session import Sender
+from engine.platform.http.deadline_session import DeadlineSession
 from tests.support.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -39,8 +39,8 @@ def signal(**more: object) -> Signal:
 
 
 @pytest.fixture
-def session() -> Iterator[Sender]:
-    made = Sender(2)
+def session() -> Iterator[DeadlineSession]:
+    made = DeadlineSession(2)
     yield made
     made.close()
 
@@ -55,10 +55,12 @@ def receiver() -> Iterator[Receiver]:
         yield made
 
 
-def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(receiver: Receiver, session: Sender) -> None:
+def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
+    receiver: Receiver, session: DeadlineSession
+) -> None:
     sent = signal()
     attempt = delivery.post(session, receiver.url, sent, SECRET)
-    assert attempt == delivery.Attempt(SignalOutcome.DELIVERED, 200, "opened")
+    assert attempt == delivery.DeliveryAttempt(SignalOutcome.DELIVERED, 200, "opened")
     headers, body = receiver.got[0]
     assert headers["webhook-id"] == str(sent.id)
     assert Webhook(SECRET.get_secret_value()).verify(body.decode(), headers) == sent.payload
@@ -66,19 +68,19 @@ def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(receive
         Webhook(SECRET.get_secret_value()).verify(body.decode() + " ", headers)
 
 
-def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, session: Sender) -> None:
+def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, session: DeadlineSession) -> None:
     delivery.post(session, receiver.url, signal(), SECRET)
     headers, body = receiver.got[0]
     assert SECRET.get_secret_value().removeprefix("whsec_") not in json.dumps(headers) + body.decode()
 
 
-def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: Sender) -> None:
+def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: DeadlineSession) -> None:
     receiver.answers = [(307, {"location": receiver.url}, b"")]
     assert delivery.post(session, receiver.url, signal(), SECRET).outcome is SignalOutcome.REFUSED
     assert len(receiver.got) == 1
 
 
-def test_a_receiver_that_is_not_there_is_tried_again(session: Sender) -> None:
+def test_a_receiver_that_is_not_there_is_tried_again(session: DeadlineSession) -> None:
     attempt = delivery.post(session, "http://127.0.0.1:9/none", signal(attempts=4), SECRET, no_jitter)
     assert (attempt.outcome, attempt.status, attempt.retry_in_s) == (SignalOutcome.RETRY, None, 4.0)
 
@@ -102,7 +104,7 @@ def test_a_receiver_that_is_not_there_is_tried_again(session: Sender) -> None:
     ],
 )
 def test_each_status_has_one_meaning(status: int, body: bytes, outcome: SignalOutcome) -> None:
-    attempt = delivery.judge(status, {}, body, 1, NOW)
+    attempt = delivery.classify_response(status, {}, body, 1, NOW)
     assert attempt.outcome is outcome
     assert (attempt.retry_in_s is not None) == (outcome is SignalOutcome.RETRY)
 
@@ -116,17 +118,17 @@ def test_retry_after_is_read_in_every_form(header: str | None, seconds: float | 
 
 
 def test_the_peers_own_wish_goes_before_ours() -> None:
-    assert delivery.judge(503, {"retry-after": "7"}, b"", 5, NOW).retry_in_s == 7.0
+    assert delivery.classify_response(503, {"retry-after": "7"}, b"", 5, NOW).retry_in_s == 7.0
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=30))
 def test_no_answer_can_raise(status: int, body: bytes, retry_after: str) -> None:
-    assert delivery.judge(status, {"retry-after": retry_after}, body, 1, NOW).outcome in SignalOutcome
+    assert delivery.classify_response(status, {"retry-after": retry_after}, body, 1, NOW).outcome in SignalOutcome
 
 
 @given(st.integers(1, 10_000))
 def test_waits_grow_and_stay_bounded(attempts: int) -> None:
-    assert delivery.wait_before_retry(attempts) <= delivery.wait_before_retry(attempts + 1) <= delivery.LONGEST_RETRY_S
+    assert delivery.wait_before_retry(attempts) <= delivery.wait_before_retry(attempts + 1) <= delivery.MAX_RETRY_S
 
 
 class Stubborn(threading.Thread):
@@ -155,7 +157,7 @@ class Stubborn(threading.Thread):
 
 
 @pytest.mark.parametrize("piece", [b"", b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\nx"])
-def test_one_attempt_ends_in_time_whatever_the_receiver_leaves_undone(session: Sender, piece: bytes) -> None:
+def test_one_attempt_ends_in_time_whatever_the_receiver_leaves_undone(session: DeadlineSession, piece: bytes) -> None:
     receiver = Stubborn(piece)
     receiver.start()
     try:
@@ -192,7 +194,7 @@ class Forgetful(threading.Thread):
         self.join(30)
 
 
-def test_a_kept_connection_that_the_receiver_has_dropped_meanwhile_costs_no_signal(session: Sender) -> None:
+def test_a_kept_connection_that_the_receiver_has_dropped_meanwhile_costs_no_signal(session: DeadlineSession) -> None:
     receiver = Forgetful()
     receiver.start()
     try:
@@ -211,4 +213,4 @@ def test_waits_are_spread_over_half_of_their_length() -> None:
 
 def test_what_came_too_late_for_the_receiver_has_expired() -> None:
     late = b'{"data":{"limitType":"stale_signal"}}'
-    assert delivery.judge(429, {}, late, 1, NOW).outcome is SignalOutcome.EXPIRED
+    assert delivery.classify_response(429, {}, late, 1, NOW).outcome is SignalOutcome.EXPIRED

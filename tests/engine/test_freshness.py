@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from engine.deciding.freshness import (
     HALTED_S,
-    SHORTEST_S,
+    MIN_S,
     UNKNOWN_SPEED_S,
     VenueClock,
     candles_behind,
@@ -29,7 +29,7 @@ def snapshot_at(as_of_ms: int) -> MarketSnapshot:
 def test_any_speed_is_learnt_from_two_readings(speed: float, apart_s: float, readings: int) -> None:
     clock = VenueClock()
     for number in range(readings):
-        clock.read(START_MS + round(number * apart_s * speed * 1_000), 100.0 + number * apart_s)
+        clock.add_sample(START_MS + round(number * apart_s * speed * 1_000), 100.0 + number * apart_s)
     assert clock.speed == pytest.approx(speed, rel=0.01)
     now = 100.0 + readings * apart_s
     assert clock.at(now) == pytest.approx(START_MS + readings * apart_s * speed * 1_000, abs=2 + apart_s * speed * 20)
@@ -38,24 +38,24 @@ def test_any_speed_is_learnt_from_two_readings(speed: float, apart_s: float, rea
 def test_a_real_clock_read_over_a_jittery_network_runs_at_speed_one() -> None:
     clock = VenueClock()
     for number, jitter in enumerate([0.0, 0.2, -0.15, 0.1]):
-        clock.read(START_MS + number * 1_000, 100.0 + number + jitter)
+        clock.add_sample(START_MS + number * 1_000, 100.0 + number + jitter)
     assert clock.speed == 1.0
 
 
 def test_readings_close_together_do_not_spoil_the_speed() -> None:
     clock = VenueClock()
     for number in range(100):
-        clock.read(START_MS + number * 600, 100.0 + number * 0.01)
+        clock.add_sample(START_MS + number * 600, 100.0 + number * 0.01)
     assert clock.speed == pytest.approx(60.0, rel=0.01)
 
 
 def test_a_reading_that_arrives_late_is_ignored_and_a_simulation_begun_anew_is_noticed() -> None:
     clock = VenueClock()
-    clock.read(START_MS, 100.0)
-    clock.read(START_MS + 60_000, 101.0)
-    clock.read(START_MS + 30_000, 100.5)
+    clock.add_sample(START_MS, 100.0)
+    clock.add_sample(START_MS + 60_000, 101.0)
+    clock.add_sample(START_MS + 30_000, 100.5)
     assert (clock.speed, clock.at(101.0)) == (60.0, START_MS + 60_000)
-    clock.read(START_MS - 5_000, 102.0)
+    clock.add_sample(START_MS - 5_000, 102.0)
     assert clock.speed is None
 
 
@@ -64,8 +64,8 @@ def test_a_reading_that_arrives_late_is_ignored_and_a_simulation_begun_anew_is_n
     [
         (LAST_CLOSE_MS + 500, 1.0, 59.5),
         (LAST_CLOSE_MS + 500, 60.0, 59.5 / 60),
-        (LAST_CLOSE_MS + 59_999, 1.0, SHORTEST_S),
-        (LAST_CLOSE_MS + 500, 10_000.0, SHORTEST_S),
+        (LAST_CLOSE_MS + 59_999, 1.0, MIN_S),
+        (LAST_CLOSE_MS + 500, 10_000.0, MIN_S),
         (LAST_CLOSE_MS + 500, None, UNKNOWN_SPEED_S),
         (LAST_CLOSE_MS + 600_000, 1.0, HALTED_S),
     ],

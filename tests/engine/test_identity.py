@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.platform.identity import this_boot, this_process
+from engine.platform.identity import boot_id, process_identity
 
 ODD_NAME = "import sys; open('/proc/self/comm', 'w').write(') S 1 (x'); print('ready', flush=True); sys.stdin.read()"
 
@@ -17,19 +17,19 @@ def test_a_process_whatever_it_calls_itself_is_named_by_boot_pid_and_the_ticks_o
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        boot, pid, ticks = this_process(process.pid).split("/")
-        assert (boot, int(pid)) == (this_boot(), process.pid)
+        boot, pid, ticks = process_identity(process.pid).split("/")
+        assert (boot, int(pid)) == (boot_id(), process.pid)
         began_s = int(ticks) / os.sysconf("SC_CLK_TCK")
         assert abs(began_s + psutil.boot_time() - psutil.Process(process.pid).create_time()) < 2
-        assert this_process(process.pid) == this_process(process.pid)
-        assert this_process(process.pid) != this_process(os.getpid())
+        assert process_identity(process.pid) == process_identity(process.pid)
+        assert process_identity(process.pid) != process_identity(os.getpid())
 
 
 def test_a_process_is_known_whose_name_was_cut_within_a_character() -> None:
-    name, usual = Path("/proc/self/comm"), this_process(os.getpid())
+    name, usual = Path("/proc/self/comm"), process_identity(os.getpid())
     before = name.read_bytes()
     name.write_bytes("стратегия".encode()[:15])
     try:
-        assert this_process(os.getpid()) == usual
+        assert process_identity(os.getpid()) == usual
     finally:
         name.write_bytes(before)

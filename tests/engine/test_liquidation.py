@@ -12,17 +12,17 @@ from engine.domain.positions import MarginMode, Position, Side
 from engine.risk.liquidation import (
     LIQUIDATED,
     LIQUIDATION_FEE,
-    MOST_RATE,
+    MAX_MAINTENANCE_RATE,
     Bar,
     End,
-    Stake,
+    MarginedPosition,
     cross_ends,
     cross_wallet,
     end_within,
     is_cross,
     isolated_margin,
-    rate_of,
-    stake_of,
+    maintenance_rate,
+    margined_position,
 )
 
 TICK = Decimal("0.01")
@@ -53,7 +53,7 @@ def held(side: Side = Side.LONG, price: str = "100", quantity: str = "1", **fiel
 
 
 def ends(position: Position, bar: Bar, rate: Decimal | None = None) -> End | None:
-    return end_within(position, stake_of(position, rate), isolated_margin(position), bar, TICK)
+    return end_within(position, margined_position(position, rate), isolated_margin(position), bar, TICK)
 
 
 def bar(opened: str, high: str, low: str, close: str) -> Bar:
@@ -65,7 +65,7 @@ def test_the_liquidation_price_is_where_the_margin_is_no_more_than_must_be_kept(
     side: Side, entry: Decimal, quantity: Decimal, leverage: int, rate: Decimal | None
 ) -> None:
     position = held(side, str(entry), str(quantity), leverage=leverage)
-    stake, margin = stake_of(position, rate), isolated_margin(position)
+    stake, margin = margined_position(position, rate), isolated_margin(position)
     at = stake.liquidation_price(margin)
     if at is None:
         assert leverage == 1
@@ -90,7 +90,7 @@ def test_an_isolated_position_loses_no_more_than_its_margin_at_whatever_price(
         return
     assert (end.reason, end.at_ms) == (LIQUIDATED, 7)
     assert end.fee_usd is not None
-    stake, margin = stake_of(position, rate), isolated_margin(position)
+    stake, margin = margined_position(position, rate), isolated_margin(position)
     rounded = TICK * quantity  # a price that is rounded to a tick on its better side
     assert 0 <= end.fee_usd <= end.price * quantity * LIQUIDATION_FEE
     assert -margin - Decimal("1e-12") <= stake.profit(end.price) - end.fee_usd
@@ -99,13 +99,13 @@ def test_an_isolated_position_loses_no_more_than_its_margin_at_whatever_price(
 
 @pytest.mark.parametrize(("leverage", "rate"), [(1, "0.025"), (20, "0.025"), (50, "0.01"), (125, "0.004")])
 def test_the_rate_is_the_venues_but_never_more_than_half_of_the_initial_margin(leverage: int, rate: str) -> None:
-    assert rate_of(None, leverage) == rate_of(MOST_RATE, leverage) == Decimal(rate)
-    assert rate_of(Decimal("0.001"), leverage) == Decimal("0.001")
+    assert maintenance_rate(None, leverage) == maintenance_rate(MAX_MAINTENANCE_RATE, leverage) == Decimal(rate)
+    assert maintenance_rate(Decimal("0.001"), leverage) == Decimal("0.001")
 
 
 def test_funding_is_paid_from_the_margin_and_moves_the_price() -> None:
-    before = stake_of(held(), None).liquidation_price(isolated_margin(held()))
-    after = stake_of(held(), None).liquidation_price(isolated_margin(held(funding_usd=Decimal(-1))))
+    before = margined_position(held(), None).liquidation_price(isolated_margin(held()))
+    after = margined_position(held(), None).liquidation_price(isolated_margin(held(funding_usd=Decimal(-1))))
     assert before is not None
     assert after is not None
     assert after > before
@@ -162,10 +162,10 @@ def test_the_wallet_of_cross_positions_is_without_isolated_margins_and_fees() ->
     assert cross_wallet(Decimal(1_000), positions) == 1_000 - 1 - 3 + 2 - 5
 
 
-def two(first: str, second: str) -> tuple[dict[object, Stake], dict[object, Bar], dict[object, Decimal]]:
-    long = Stake(Side.LONG, Decimal(1), Decimal(100), Decimal("0.025"))
-    short = Stake(Side.SHORT, Decimal(1), Decimal(100), Decimal("0.025"))
-    stakes: dict[object, Stake] = {"long": long, "short": short}
+def two(first: str, second: str) -> tuple[dict[object, MarginedPosition], dict[object, Bar], dict[object, Decimal]]:
+    long = MarginedPosition(Side.LONG, Decimal(1), Decimal(100), Decimal("0.025"))
+    short = MarginedPosition(Side.SHORT, Decimal(1), Decimal(100), Decimal("0.025"))
+    stakes: dict[object, MarginedPosition] = {"long": long, "short": short}
     bars: dict[object, Bar] = {"long": Bar.of(Decimal(first), 1), "short": Bar.of(Decimal(second), 1)}
     return stakes, bars, {"long": TICK, "short": TICK}
 
@@ -181,7 +181,7 @@ def test_the_profit_of_one_cross_position_is_margin_of_the_other() -> None:
 def test_a_book_is_liquidated_when_its_equity_is_no_more_than_must_be_kept_and_loses_no_more(
     side: Side, entry: Decimal, quantity: Decimal, wallet: Decimal, share: Decimal
 ) -> None:
-    stake, name = Stake(side, quantity, entry * quantity, MOST_RATE), uuid4()
+    stake, name = MarginedPosition(side, quantity, entry * quantity, MAX_MAINTENANCE_RATE), uuid4()
     price = booked.product(entry, share)
     ended = cross_ends({name: stake}, {name: Bar.of(price, 1)}, wallet, {name: TICK})
     is_due = wallet + stake.profit(price) <= stake.maintenance(price)

@@ -17,12 +17,12 @@ from pydantic import SecretStr
 from engine.domain.decision import SCHEMA
 from engine.domain.errors import StrategyFault
 from engine.domain.prompt import Prompt
-from engine.llm.groq_client import SCHEMA_TOKENS, GroqModel
-from engine.llm.outcome import Call, Outcome
+from engine.llm.groq_client import SCHEMA_TOKENS, GroqClient
+from engine.llm.outcome import LlmCall, LlmOutcome
 from engine.llm.prompt_tokens import estimate_tokens
 from engine.llm.provider_errors import classify
 from engine.llm.rate_limit_headers import parse_rate_limit_headers
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from tests.support.groq_double import (
     Answer,
@@ -54,9 +54,9 @@ def server() -> Iterator[GroqDouble]:
         yield running
 
 
-def ask(server: GroqDouble, *answers: Answer, within_s: float = PATIENCE_S, model: str = MODEL) -> Call:
+def ask(server: GroqDouble, *answers: Answer, within_s: float = PATIENCE_S, model: str = MODEL) -> LlmCall:
     server.answers = list(answers)
-    client = GroqModel(settings(server.url))
+    client = GroqClient(settings(server.url))
     try:
         return client.complete(PROMPT, model, time.monotonic() + within_s)
     finally:
@@ -66,7 +66,7 @@ def ask(server: GroqDouble, *answers: Answer, within_s: float = PATIENCE_S, mode
 def test_an_answer_comes_with_usage_cost_latency_and_the_announced_limits(server: GroqDouble) -> None:
     headers = {"x-request-id": "req_1", "x-ratelimit-limit-requests": "14400", "x-ratelimit-limit-tokens": "8000"}
     call = ask(server, ok('{"action": "HOLD"}', headers, prompt=1_000, cached=400, answer=100))
-    assert call.outcome is Outcome.OK
+    assert call.outcome is LlmOutcome.OK
     assert call.completion is not None
     assert call.completion.text == '{"action": "HOLD"}'
     assert call.completion.request_id == "req_1"
@@ -98,36 +98,36 @@ def test_other_models_get_json_mode_and_no_effort(server: GroqDouble) -> None:
 @pytest.mark.parametrize(
     ("answer", "outcome", "repeat"),
     [
-        (error(400, "invalid_request_error"), Outcome.REJECTED, False),
-        (error(400, "model_decommissioned"), Outcome.MODEL_GONE, False),
-        (error(401, "invalid_api_key"), Outcome.KEY_REFUSED, False),
-        (error(403), Outcome.ACCOUNT_REFUSED, False),
-        (error(404, "model_not_found"), Outcome.MODEL_GONE, False),
-        (error(404), Outcome.SERVER_ERROR, True),
-        (error(413), Outcome.TOO_LARGE, False),
-        (error(422), Outcome.UNUSABLE, False),
-        (error(424), Outcome.SERVER_ERROR, True),
-        (error(429), Outcome.RATE_LIMITED, True),
-        (error(498), Outcome.SERVER_ERROR, True),
-        (error(499), Outcome.SERVER_ERROR, True),
-        (error(500), Outcome.SERVER_ERROR, True),
-        (error(502), Outcome.SERVER_ERROR, True),
-        (raw(503, b"<html>busy</html>", {"content-type": "text/html"}), Outcome.SERVER_ERROR, True),
-        (raw(302, b"", {"location": "http://127.0.0.1:1/"}), Outcome.SERVER_ERROR, True),
-        (raw(200, b"<html>hello</html>", {"content-type": "text/html"}), Outcome.SERVER_ERROR, True),
-        (raw(200, b'{"choices": []}'), Outcome.SERVER_ERROR, True),
-        (raw(200, b"null"), Outcome.SERVER_ERROR, True),
-        (raw(200, b"\xff\xfe"), Outcome.SERVER_ERROR, True),
-        (truncated, Outcome.UNREACHABLE, True),
-        (reset, Outcome.UNREACHABLE, True),
+        (error(400, "invalid_request_error"), LlmOutcome.REJECTED, False),
+        (error(400, "model_decommissioned"), LlmOutcome.MODEL_GONE, False),
+        (error(401, "invalid_api_key"), LlmOutcome.KEY_REFUSED, False),
+        (error(403), LlmOutcome.ACCOUNT_REFUSED, False),
+        (error(404, "model_not_found"), LlmOutcome.MODEL_GONE, False),
+        (error(404), LlmOutcome.SERVER_ERROR, True),
+        (error(413), LlmOutcome.TOO_LARGE, False),
+        (error(422), LlmOutcome.UNUSABLE, False),
+        (error(424), LlmOutcome.SERVER_ERROR, True),
+        (error(429), LlmOutcome.RATE_LIMITED, True),
+        (error(498), LlmOutcome.SERVER_ERROR, True),
+        (error(499), LlmOutcome.SERVER_ERROR, True),
+        (error(500), LlmOutcome.SERVER_ERROR, True),
+        (error(502), LlmOutcome.SERVER_ERROR, True),
+        (raw(503, b"<html>busy</html>", {"content-type": "text/html"}), LlmOutcome.SERVER_ERROR, True),
+        (raw(302, b"", {"location": "http://127.0.0.1:1/"}), LlmOutcome.SERVER_ERROR, True),
+        (raw(200, b"<html>hello</html>", {"content-type": "text/html"}), LlmOutcome.SERVER_ERROR, True),
+        (raw(200, b'{"choices": []}'), LlmOutcome.SERVER_ERROR, True),
+        (raw(200, b"null"), LlmOutcome.SERVER_ERROR, True),
+        (raw(200, b"\xff\xfe"), LlmOutcome.SERVER_ERROR, True),
+        (truncated, LlmOutcome.UNREACHABLE, True),
+        (reset, LlmOutcome.UNREACHABLE, True),
     ],
 )
 def test_every_end_has_its_word_and_is_asked_for_once(
-    server: GroqDouble, answer: Answer, outcome: Outcome, *, repeat: bool
+    server: GroqDouble, answer: Answer, outcome: LlmOutcome, *, repeat: bool
 ) -> None:
     call = ask(server, answer)
     assert call.outcome is outcome
-    assert call.may_be_repeated is repeat
+    assert call.is_retryable is repeat
     assert call.completion is None
     assert call.reason
     assert "gsk_test" not in repr(call)
@@ -139,12 +139,12 @@ def test_every_end_has_its_word_and_is_asked_for_once(
 )
 def test_a_429_tells_how_long_to_wait(server: GroqDouble, wish: str, seconds: float | None) -> None:
     call = ask(server, error(429, "rate_limit_exceeded", {"retry-after": wish}))
-    assert (call.outcome, call.retry_after_s, call.tokens) == (Outcome.RATE_LIMITED, seconds, 0)
+    assert (call.outcome, call.retry_after_s, call.tokens) == (LlmOutcome.RATE_LIMITED, seconds, 0)
 
 
 def test_what_the_provider_itself_found_unusable_is_kept(server: GroqDouble) -> None:
     call = ask(server, error(400, "json_validate_failed", failed_generation="I would buy"))
-    assert (call.outcome, call.rejected_text) == (Outcome.UNUSABLE, "I would buy")
+    assert (call.outcome, call.rejected_text) == (LlmOutcome.UNUSABLE, "I would buy")
 
 
 @pytest.mark.parametrize("answer", [truncated, error(422), error(400, "json_validate_failed", failed_generation="{")])
@@ -168,7 +168,7 @@ def test_an_answer_without_content_is_an_empty_text(server: GroqDouble) -> None:
 def test_no_server_can_outlast_the_deadline(server: GroqDouble, answer: Answer) -> None:
     start = time.monotonic()
     call = ask(server, answer, within_s=1.5)
-    assert call.outcome is Outcome.TIMEOUT
+    assert call.outcome is LlmOutcome.TIMEOUT
     assert call.sent
     assert call.tokens is None
     assert 1.5 <= time.monotonic() - start < 25
@@ -180,73 +180,73 @@ def test_no_server_can_outlast_the_deadline(server: GroqDouble, answer: Answer) 
 )
 def test_an_answer_without_measure_is_cut_off(server: GroqDouble, answer: Answer) -> None:
     call = ask(server, answer)
-    assert call.outcome is Outcome.SERVER_ERROR
+    assert call.outcome is LlmOutcome.SERVER_ERROR
     assert "bytes" in (call.reason or "")
 
 
 def test_a_compressed_answer_is_refused_before_it_is_unpacked(server: GroqDouble) -> None:
     bomb = gzip.compress(b" " * 10_000_000)
     call = ask(server, raw(200, bomb, {"content-encoding": "gzip"}))
-    assert call.outcome is Outcome.UNREACHABLE
+    assert call.outcome is LlmOutcome.UNREACHABLE
     assert "gzip" in (call.reason or "")
 
 
 def test_nobody_listening_means_that_nothing_was_sent() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        client = GroqModel(settings(f"http://127.0.0.1:{taken.getsockname()[1]}"))
+        client = GroqClient(settings(f"http://127.0.0.1:{taken.getsockname()[1]}"))
         call = client.complete(PROMPT, MODEL, time.monotonic() + PATIENCE_S)
         client.close()
-    assert (call.outcome, call.sent) == (Outcome.UNREACHABLE, False)
+    assert (call.outcome, call.sent) == (LlmOutcome.UNREACHABLE, False)
 
 
 def test_a_deadline_that_has_passed_sends_nothing(server: GroqDouble) -> None:
     call = ask(server, ok("{}"), within_s=-1)
-    assert call.outcome in (Outcome.TIMEOUT, Outcome.UNREACHABLE)
+    assert call.outcome in (LlmOutcome.TIMEOUT, LlmOutcome.UNREACHABLE)
     assert not call.sent
     assert server.requests == []
 
 
 def test_the_client_recovers_on_the_same_object_after_any_trouble(server: GroqDouble) -> None:
     server.answers = [reset, truncated, error(500), ok("fine")]
-    client = GroqModel(settings(server.url))
+    client = GroqClient(settings(server.url))
     outcomes = [client.complete(PROMPT, MODEL, time.monotonic() + PATIENCE_S).outcome for _ in range(4)]
     client.close()
-    assert outcomes[-1] is Outcome.OK
+    assert outcomes[-1] is LlmOutcome.OK
 
 
 def test_the_next_model_is_chosen_when_one_is_gone_and_all_are_tried_again_later() -> None:
-    client = GroqModel(settings("http://127.0.0.1:1", groq_model=("a", "b")))
-    assert client.choose(None) == "a"
-    client.gone("a", "404")
-    assert client.choose(None) == "b"
-    client.gone("b", "400 decommissioned")
+    client = GroqClient(settings("http://127.0.0.1:1", groq_model=("a", "b")))
+    assert client.select_model(None) == "a"
+    client.mark_unavailable("a", "404")
+    assert client.select_model(None) == "b"
+    client.mark_unavailable("b", "400 decommissioned")
     with pytest.raises(UpstreamUnavailable, match=r"no model of GROQ_MODEL is available.*404; 400 decommissioned"):
-        client.choose(None)
-    assert client.choose(None) == "a"
+        client.select_model(None)
+    assert client.select_model(None) == "a"
     client.close()
 
 
 def test_a_rows_own_model_has_no_stand_in() -> None:
-    client = GroqModel(settings("http://127.0.0.1:1", groq_model=("a",)))
-    assert client.choose("mine") == "mine"
-    client.gone("mine", "404")
+    client = GroqClient(settings("http://127.0.0.1:1", groq_model=("a",)))
+    assert client.select_model("mine") == "mine"
+    client.mark_unavailable("mine", "404")
     with pytest.raises(StrategyFault, match="the row's model mine is not available"):
-        client.choose("mine")
-    assert client.choose(None) == "a"
+        client.select_model("mine")
+    assert client.select_model(None) == "a"
     client.close()
 
 
 def test_no_key_is_a_matter_of_configuration() -> None:
-    with pytest.raises(BadConfiguration, match="GROQ_API_KEY"):
-        GroqModel(Settings())
+    with pytest.raises(ConfigurationError, match="GROQ_API_KEY"):
+        GroqClient(Settings())
 
 
 @pytest.mark.parametrize(
     "body", [None, "text", [], {"error": "text"}, {"error": {"message": None}}, {"error": {"code": 5}}]
 )
 def test_error_bodies_of_any_shape_are_read(body: object) -> None:
-    assert classify(500, json.dumps(body).encode()).outcome is Outcome.SERVER_ERROR
+    assert classify(500, json.dumps(body).encode()).outcome is LlmOutcome.SERVER_ERROR
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "many", "1.5", "9" * 400, "\uff11"])

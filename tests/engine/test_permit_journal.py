@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.ratelimit.grant_log import PermitJournal, Sent
+from engine.ratelimit.grant_log import GrantLog, GrantRecord
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,11 +15,11 @@ def journal_of(home: Path) -> Path:
 
 
 def test_grants_of_a_killed_process_are_found_by_the_next(tmp_path: Path) -> None:
-    first, now = PermitJournal(tmp_path), time.monotonic()
+    first, now = GrantLog(tmp_path), time.monotonic()
     assert first.open() == []
-    first.sent("openai/gpt-oss-120b", now - 5, 900)
-    first.sent("a model with spaces", now - 4, 100)
-    found = PermitJournal(tmp_path)  # the first one never closed its file
+    first.append("openai/gpt-oss-120b", now - 5, 900)
+    first.append("a model with spaces", now - 4, 100)
+    found = GrantLog(tmp_path)  # the first one never closed its file
     assert [(sent.model, sent.tokens, sent.requests) for sent in found.open()] == [
         ("openai/gpt-oss-120b", 900, 1),
         ("a model with spaces", 100, 1),
@@ -29,13 +29,13 @@ def test_grants_of_a_killed_process_are_found_by_the_next(tmp_path: Path) -> Non
 
 
 def test_a_torn_last_line_costs_only_itself(tmp_path: Path) -> None:
-    journal = PermitJournal(tmp_path)
+    journal = GrantLog(tmp_path)
     journal.open()
-    journal.sent("m", time.monotonic(), 1)
+    journal.append("m", time.monotonic(), 1)
     journal.close()
     with journal_of(tmp_path).open("a") as file:
         file.write("4c1e 12")
-    again = PermitJournal(tmp_path)
+    again = GrantLog(tmp_path)
     assert len(again.open()) == 1
     again.close()
     assert "4c1e" not in journal_of(tmp_path).read_text()
@@ -50,7 +50,7 @@ def test_after_a_reboot_the_wall_clock_tells_how_long_ago_it_was(tmp_path: Path)
         f"another-boot 1.0 {unix - 100_000:.3f} 2 1 m",
     ]
     journal_of(tmp_path).write_text("\n".join(lines) + "\n")
-    journal = PermitJournal(tmp_path)
+    journal = GrantLog(tmp_path)
     now = time.monotonic()
     found = journal.open()
     journal.close()
@@ -60,41 +60,41 @@ def test_after_a_reboot_the_wall_clock_tells_how_long_ago_it_was(tmp_path: Path)
 
 
 def test_what_only_a_day_counts_is_added_up_by_minute(tmp_path: Path) -> None:
-    journal = PermitJournal(tmp_path)
+    journal = GrantLog(tmp_path)
     journal.open()
     now = time.monotonic()
     minute = (now // 60) * 60 - 3_600
     for second in range(50):
-        journal.sent("m", minute + second, 10)
-    journal.sent("m", now, 7)
+        journal.append("m", minute + second, 10)
+    journal.append("m", now, 7)
     journal.close()
-    again = PermitJournal(tmp_path)
+    again = GrantLog(tmp_path)
     old, fresh = again.open()
     again.close()
     assert (old.requests, old.tokens) == (50, 500)
     assert abs(old.at - (minute + 49)) < 0.01
-    assert fresh == Sent("m", fresh.at, 7, 1)
+    assert fresh == GrantRecord("m", fresh.at, 7, 1)
 
 
 def test_a_grant_counts_with_what_it_used_once_that_is_known(tmp_path: Path) -> None:
-    journal, now = PermitJournal(tmp_path), time.monotonic()
+    journal, now = GrantLog(tmp_path), time.monotonic()
     journal.open()
     for second in range(4):
-        journal.sent("m", now - second, 3_000)
-    journal.sent("m", now - 3, -2_100, 0)  # used 900
-    journal.sent("m", now - 2, -3_000, -1)  # never left
+        journal.append("m", now - second, 3_000)
+    journal.append("m", now - 3, -2_100, 0)  # used 900
+    journal.append("m", now - 2, -3_000, -1)  # never left
     journal.close()
-    again = PermitJournal(tmp_path)
+    again = GrantLog(tmp_path)
     assert [(sent.tokens, sent.requests) for sent in again.open()] == [(900, 1), (3_000, 1), (3_000, 1)]
     again.close()
 
 
 def test_what_one_provider_was_asked_is_nothing_to_another(tmp_path: Path) -> None:
-    standin = PermitJournal(tmp_path, "http://127.0.0.1:3901")
+    standin = GrantLog(tmp_path, "http://127.0.0.1:3901")
     standin.open()
-    standin.sent("m", time.monotonic(), 3_000)
+    standin.append("m", time.monotonic(), 3_000)
     standin.close()
-    groq, again = PermitJournal(tmp_path), PermitJournal(tmp_path, "http://127.0.0.1:3901")
+    groq, again = GrantLog(tmp_path), GrantLog(tmp_path, "http://127.0.0.1:3901")
     assert groq.open() == []
     assert len(again.open()) == 1
     groq.close()
@@ -103,23 +103,23 @@ def test_what_one_provider_was_asked_is_nothing_to_another(tmp_path: Path) -> No
 
 FULL_DISK = """
 import pathlib, resource, sys, time
-from engine.ratelimit.grant_log import PermitJournal
+from engine.ratelimit.grant_log import GrantLog
 home, now = pathlib.Path(sys.argv[1]), time.monotonic()
 path = home / "state" / "permits.journal"
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-journal = PermitJournal(home)
+journal = GrantLog(home)
 journal.open()
-journal.sent("m", now, 1)
+journal.append("m", now, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
-journal.sent("m", now, 2)
-journal.sent("m", now, 4)
+journal.append("m", now, 2)
+journal.append("m", now, 4)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
-during = PermitJournal(home)
+during = GrantLog(home)
 assert sum(sent.tokens for sent in during.open()) == 1
 assert not during.is_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-journal.sent("m", now, 8)
-after = PermitJournal(home)
+journal.append("m", now, 8)
+after = GrantLog(home)
 assert sum(sent.tokens for sent in after.open()) == 15
 assert after.is_whole
 """
@@ -134,21 +134,21 @@ def test_what_a_full_disk_did_not_take_is_written_as_soon_as_it_does(tmp_path: P
 
 FULL_FROM_THE_START = """
 import pathlib, resource, sys, time
-from engine.ratelimit.grant_log import PermitJournal
+from engine.ratelimit.grant_log import GrantLog
 home, began_at = pathlib.Path(sys.argv[1]), time.monotonic()
 path = home / "state" / "permits.journal"
-before = PermitJournal(home)
-before.sent("m", began_at, 1)
+before = GrantLog(home)
+before.append("m", began_at, 1)
 before.close()
 with path.open("a") as file:
     file.write("torn")
 held = path.read_text()
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
-journal = PermitJournal(home)
+journal = GrantLog(home)
 journal.open()
 for granted in range(1, 5_000):
-    journal.sent("m", began_at - granted / 100, 1)
+    journal.append("m", began_at - granted / 100, 1)
     if granted == 200:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     if granted > 200:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ratelimit.scheduler import DAY_S, MINUTE_S, Grant, PermitLimits, Permits
+from engine.ratelimit.scheduler import DAY_S, MINUTE_S, Grant, PermitLimits, PermitScheduler
 from engine.ratelimit.sliding_window import SlidingWindow
 from tests.support.permits import asker, most_in_any_window
 
@@ -32,13 +32,13 @@ steps = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(limits, steps)
 def test_no_window_ever_holds_more_than_its_limit(limit: PermitLimits, history: list[tuple[str, float, int]]) -> None:
-    permits, now, out = Permits(limit, hold_s=25), 0.0, list[Grant]()
+    permits, now, out = PermitScheduler(limit, hold_s=25), 0.0, list[Grant]()
     times, tokens, ended = list[float](), list[float](), dict[UUID, float]()
     for number, (what, wait_s, amount) in enumerate(history):
         now += wait_s
         permits.expire(now)
         if what == "ask":
-            permits.ask(asker(number, now, amount, patience_s=50))
+            permits.enqueue(asker(number, now, amount, patience_s=50))
         elif what == "refuse":
             permits.back_off(now, amount / 10, "rpm")
         elif out and what.startswith("release"):
@@ -46,7 +46,7 @@ def test_no_window_ever_holds_more_than_its_limit(limit: PermitLimits, history: 
             sent = what == "release"
             permits.release(grant.permit_id, min(amount, grant.asker.tokens) if sent else None)
         before = now
-        for grant in permits.grants(now):
+        for grant in permits.grant_waiting(now):
             times.append(before)
             tokens.append(grant.asker.tokens)
             ended[grant.permit_id] = now
@@ -62,13 +62,13 @@ def test_no_window_ever_holds_more_than_its_limit(limit: PermitLimits, history: 
 def test_what_was_granted_stays_within_the_limits_of_a_brute_force_model(
     limit: PermitLimits, arrivals: list[tuple[float, int]]
 ) -> None:
-    permits, now = Permits(limit, hold_s=5), 0.0
+    permits, now = PermitScheduler(limit, hold_s=5), 0.0
     times, tokens = list[float](), list[float]()
     for number, (wait_s, amount) in enumerate(arrivals):
         now += wait_s
         permits.expire(now)
-        permits.ask(asker(number, now, amount))
-        for grant in permits.grants(now):
+        permits.enqueue(asker(number, now, amount))
+        for grant in permits.grant_waiting(now):
             times.append(now)
             tokens.append(grant.asker.tokens)
             permits.release(grant.permit_id, grant.asker.tokens)
@@ -96,84 +96,84 @@ def test_a_sliding_window_never_forgets_early(added: list[tuple[float, int]], gr
         assert window.total(now) >= exact - 1e-9
         if grain_s == 0:
             assert window.total(now) == pytest.approx(exact)
-        at = window.fits_at(now, 5, 30)
+        at = window.earliest_fit(now, 5, 30)
         assert copy.deepcopy(window).total(at + 1e-6) + 5 <= 30 + 1e-9
 
 
 def test_among_equals_who_holds_a_position_goes_first() -> None:
-    permits = Permits(PermitLimits(rpm=1, concurrency=1), hold_s=25)
-    permits.ask(asker(1, 0.0))
-    permits.ask(asker(2, 1.0, holds=True))
-    assert [grant.asker.strategy_id.int for grant in permits.grants(2.0)] == [2]
+    permits = PermitScheduler(PermitLimits(rpm=1, concurrency=1), hold_s=25)
+    permits.enqueue(asker(1, 0.0))
+    permits.enqueue(asker(2, 1.0, holds=True))
+    assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(2.0)] == [2]
 
 
 def test_a_holder_does_not_go_before_those_who_had_less() -> None:
-    permits = Permits(PermitLimits(rpm=1, concurrency=9), hold_s=25)
+    permits = PermitScheduler(PermitLimits(rpm=1, concurrency=9), hold_s=25)
     order = []
     for turn in range(6):
         now = turn * 61.0
-        permits.ask(asker(1, now, holds=True))
-        permits.ask(asker(2, now))
-        order += [grant.asker.strategy_id.int for grant in permits.grants(now)]
+        permits.enqueue(asker(1, now, holds=True))
+        permits.enqueue(asker(2, now))
+        order += [grant.asker.strategy_id.int for grant in permits.grant_waiting(now)]
     assert order == [1, 2, 1, 2, 1, 2]
 
 
 def test_an_asker_whose_deadline_passed_frees_its_place() -> None:
-    permits = Permits(PermitLimits(rpm=1, concurrency=1), hold_s=25)
-    permits.ask(asker(1, 0.0, patience_s=5))
-    permits.ask(asker(2, 1.0))
+    permits = PermitScheduler(PermitLimits(rpm=1, concurrency=1), hold_s=25)
+    permits.enqueue(asker(1, 0.0, patience_s=5))
+    permits.enqueue(asker(2, 1.0))
     assert [late.strategy_id.int for late in permits.expire(6.0)] == [1]
-    assert [grant.asker.strategy_id.int for grant in permits.grants(6.0)] == [2]
+    assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(6.0)] == [2]
 
 
 def test_the_permit_of_a_dead_holder_is_freed_but_stays_counted() -> None:
-    permits = Permits(PermitLimits(rpm=9, concurrency=1), hold_s=25)
-    permits.ask(asker(1, 0.0))
-    (grant,) = permits.grants(0.0)
-    permits.ask(asker(2, 1.0))
+    permits = PermitScheduler(PermitLimits(rpm=9, concurrency=1), hold_s=25)
+    permits.enqueue(asker(1, 0.0))
+    (grant,) = permits.grant_waiting(0.0)
+    permits.enqueue(asker(2, 1.0))
     permits.expire(24.0)
-    assert permits.grants(24.0) == []
+    assert permits.grant_waiting(24.0) == []
     permits.expire(26.0)
-    assert len(permits.grants(26.0)) == 1
+    assert len(permits.grant_waiting(26.0)) == 1
     permits.release(grant.permit_id, None)
     assert permits.used(26.0)["rpm"] == 2
 
 
 def test_reserved_tokens_are_settled_with_what_was_used() -> None:
-    permits = Permits(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
-    permits.ask(asker(1, 0.0, 900))
-    permits.ask(asker(2, 0.0, 900))
-    (grant,) = permits.grants(0.0)
+    permits = PermitScheduler(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
+    permits.enqueue(asker(1, 0.0, 900))
+    permits.enqueue(asker(2, 0.0, 900))
+    (grant,) = permits.grant_waiting(0.0)
     permits.release(grant.permit_id, 100)
     assert permits.used(1.0)["tpm"] == 100
-    (second,) = permits.grants(1.0)
+    (second,) = permits.grant_waiting(1.0)
     permits.release(second.permit_id, None)
     assert permits.used(1.0) == {"rpm": 1, "tpm": 100, "rpd": 1, "tpd": 100, "concurrency": 0}
 
 
 def test_announced_limits_tighten_and_never_loosen() -> None:
-    permits = Permits(PermitLimits(rpm=30, tpm=5_000, concurrency=9), hold_s=25)
-    permits.announced({"rpd": 1_000, "tpm": 8_000, "tpd": 200_000})
+    permits = PermitScheduler(PermitLimits(rpm=30, tpm=5_000, concurrency=9), hold_s=25)
+    permits.apply_provider_limits({"rpd": 1_000, "tpm": 8_000, "tpd": 200_000})
     assert (permits.limits.rpd, permits.limits.tpm, permits.limits.tpd) == (1_000, 5_000, 200_000)
-    permits.announced({"rpd": 500, "tpm": 4_000})
-    permits.announced({"rpd": 2_000, "tpm": 6_000})
+    permits.apply_provider_limits({"rpd": 500, "tpm": 4_000})
+    permits.apply_provider_limits({"rpd": 2_000, "tpm": 6_000})
     assert (permits.limits.rpd, permits.limits.tpm, permits.limits.tpd) == (2_000, 5_000, None)
-    permits.announced({"rpd": 0, "tpm": None})
+    permits.apply_provider_limits({"rpd": 0, "tpm": None})
     assert (permits.limits.rpd, permits.limits.tpm) == (None, 5_000)
 
 
 def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
-    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     assert permits.back_off(0.0, 120.0, "rpm")
     assert not permits.back_off(1.0, 2.0, "rpm")
-    permits.ask(asker(1, 1.0))
-    assert permits.grants(119.9) == []
+    permits.enqueue(asker(1, 1.0))
+    assert permits.grant_waiting(119.9) == []
     assert permits.next_grant_at(1.0) == 120.0
-    assert len(permits.grants(120.0)) == 1
+    assert len(permits.grant_waiting(120.0)) == 1
 
 
 def test_a_refusal_that_tells_no_time_holds_everybody_ever_longer_until_somebody_is_served() -> None:
-    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     held, now = [], 0.0
     for _ in range(9):
         assert permits.back_off(now, None, "busy")
@@ -189,10 +189,10 @@ def test_a_refusal_that_tells_no_time_holds_everybody_ever_longer_until_somebody
 
 
 def test_a_refusal_of_no_time_holds_a_moment_and_a_much_longer_one_is_news_with_its_own_words() -> None:
-    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     assert permits.back_off(0.0, 0.0, "requests per minute")
-    permits.ask(asker(1, 0.0))
-    assert permits.grants(0.9) == []
+    permits.enqueue(asker(1, 0.0))
+    assert permits.grant_waiting(0.9) == []
     assert permits.back_off(0.5, 447.5, "tokens per day")
     assert permits.refusal is not None
     assert (permits.refusal.until, permits.refusal.reason) == (448.0, "tokens per day")
@@ -200,56 +200,56 @@ def test_a_refusal_of_no_time_holds_a_moment_and_a_much_longer_one_is_news_with_
 
 
 def test_a_request_larger_than_the_limit_is_named_as_such() -> None:
-    permits = Permits(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
-    assert permits.too_large(1_000) is None
-    assert permits.too_large(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
+    permits = PermitScheduler(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
+    assert permits.impossible_reason(1_000) is None
+    assert permits.impossible_reason(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
 
 
 def test_a_second_ask_of_a_strategy_takes_the_place_of_the_first() -> None:
-    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
-    permits.ask(asker(1, 0.0))
-    permits.ask(asker(1, 5.0))
+    permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits.enqueue(asker(1, 0.0))
+    permits.enqueue(asker(1, 5.0))
     assert permits.queue(7.0) == (1, 2.0)
-    assert len(permits.grants(7.0)) == 1
+    assert len(permits.grant_waiting(7.0)) == 1
 
 
 def test_what_a_former_process_sent_is_counted() -> None:
-    permits = Permits(PermitLimits(rpm=2, concurrency=9), hold_s=25)
-    permits.count(100.0, 10)
-    permits.count(101.0, 10)
-    permits.ask(asker(uuid4().int, 110.0))
-    assert permits.grants(110.0) == []
+    permits = PermitScheduler(PermitLimits(rpm=2, concurrency=9), hold_s=25)
+    permits.restore(100.0, 10)
+    permits.restore(101.0, 10)
+    permits.enqueue(asker(uuid4().int, 110.0))
+    assert permits.grant_waiting(110.0) == []
     assert permits.next_grant_at(110.0) == pytest.approx(160.4)
 
 
 def test_a_request_larger_than_what_the_provider_announces_goes_alone_and_hears_it_from_the_provider() -> None:
     """An absurd header must neither stop everybody for good nor count as a fault of the rows."""
-    permits = Permits(PermitLimits(rpm=30, concurrency=9), hold_s=25)
-    permits.announced({"tpm": 1})
-    assert permits.too_large(900) is None
-    permits.ask(asker(1, 0.0, 900))
-    permits.ask(asker(2, 0.0, 900))
-    assert [grant.asker.strategy_id.int for grant in permits.grants(0.0)] == [1]
-    assert permits.grants(59.9) == []
-    assert [grant.asker.strategy_id.int for grant in permits.grants(61.0)] == [2]
+    permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
+    permits.apply_provider_limits({"tpm": 1})
+    assert permits.impossible_reason(900) is None
+    permits.enqueue(asker(1, 0.0, 900))
+    permits.enqueue(asker(2, 0.0, 900))
+    assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(0.0)] == [1]
+    assert permits.grant_waiting(59.9) == []
+    assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(61.0)] == [2]
 
 
 def test_a_process_that_ended_frees_its_place_and_its_permit_which_stays_counted() -> None:
-    permits = Permits(PermitLimits(rpm=9, concurrency=1), hold_s=25)
-    permits.ask(asker(1, 0.0))
-    permits.grants(0.0)
-    permits.ask(asker(2, 1.0))
-    permits.ask(asker(3, 1.5))
-    assert permits.ended(UUID(int=2), 2.0)
-    assert not permits.ended(UUID(int=1), 2.0)
-    assert [grant.asker.strategy_id.int for grant in permits.grants(2.0)] == [3]
+    permits = PermitScheduler(PermitLimits(rpm=9, concurrency=1), hold_s=25)
+    permits.enqueue(asker(1, 0.0))
+    permits.grant_waiting(0.0)
+    permits.enqueue(asker(2, 1.0))
+    permits.enqueue(asker(3, 1.5))
+    assert permits.release_strategy(UUID(int=2), 2.0)
+    assert not permits.release_strategy(UUID(int=1), 2.0)
+    assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(2.0)] == [3]
     assert permits.used(2.0)["rpm"] == 2
 
 
 def test_what_the_successor_of_an_ended_process_has_asked_for_stays() -> None:
-    permits = Permits(PermitLimits(rpm=9, concurrency=1), hold_s=25)
-    permits.ask(asker(1, 5.0))
-    assert not permits.ended(UUID(int=1), 4.0)
-    assert len(permits.grants(5.0)) == 1
-    assert not permits.ended(UUID(int=1), 4.0)
+    permits = PermitScheduler(PermitLimits(rpm=9, concurrency=1), hold_s=25)
+    permits.enqueue(asker(1, 5.0))
+    assert not permits.release_strategy(UUID(int=1), 4.0)
+    assert len(permits.grant_waiting(5.0)) == 1
+    assert not permits.release_strategy(UUID(int=1), 4.0)
     assert permits.used(5.0)["concurrency"] == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.platform.plain_text import is_plain, many_lines, one_line, padded, safe, storable
+from engine.platform.plain_text import is_plain, many_lines, one_line, pad, safe, sanitize_for_storage
 from tests.support.hostile import HOSTILE, ORDINARY, unsafe
 
 # Every code point alike, surrogates too, with the dangerous ones often.
@@ -110,14 +110,14 @@ def test_data_is_made_safe_however_deep_with_its_keys_and_its_numbers_stay() -> 
 
 @given(ANY)
 def test_what_is_stored_stays_as_faithful_as_postgresql_allows(text: str) -> None:
-    stored = storable(text)
+    stored = sanitize_for_storage(text)
     assert stored == "".join(
         "\ufffd" if char == "\0" else "?" if "\ud800" <= char <= "\udfff" else char for char in text
     )
-    assert storable({text: [text]}) == {stored: [stored]}
+    assert sanitize_for_storage({text: [text]}) == {stored: [stored]}
 
 
 def test_a_word_is_padded_to_columns_not_to_characters() -> None:
-    assert padded("漢字", 6) == "漢字  "
-    assert padded("e\u0301", 4) == "e\u0301   "
-    assert padded("abcdef", 4) == "abcdef"
+    assert pad("漢字", 6) == "漢字  "
+    assert pad("e\u0301", 4) == "e\u0301   "
+    assert pad("abcdef", 4) == "abcdef"

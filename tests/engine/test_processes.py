@@ -64,8 +64,8 @@ def test_ports_of_processes_that_may_not_be_looked_into_are_unknown_and_not_fore
         assert (port in seen.numbers, seen.is_complete) == (True, True)
         code = (
             "import json; from cli import running_instance; from cli.doctor import checks\n"
-            f"ours = running_instance.own_ports({os.getpid()})\n"
-            f"print(json.dumps([ours.is_all, checks._port('X', '127.0.0.1', {port}, ours).state]))"
+            f"ours = running_instance.find_own_ports({os.getpid()})\n"
+            f"print(json.dumps([ours.is_complete, checks._check_port('X', '127.0.0.1', {port}, ours).state]))"
         )
         assert told(code=code) == [False, "skipped"]
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.http.service import HttpService
 
 entered = threading.Event()
@@ -59,7 +59,7 @@ def test_a_taken_port_is_one_sentence_naming_port_and_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         service = HttpService(application(), "127.0.0.1", port, "SPARKY_TEST_PORT", "/health")
-        with pytest.raises(BadConfiguration, match=rf"Port {port} .*set SPARKY_TEST_PORT"):
+        with pytest.raises(ConfigurationError, match=rf"Port {port} .*set SPARKY_TEST_PORT"):
             service.start()
 
 

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment
 
 SECRET = "gsk_hunter2hunter2"
 
 
 def faults(**environment: str) -> list[str]:
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_environment(environment)
     first, *lines = str(caught.value).splitlines()
     assert first == "The settings have faults:"
@@ -61,7 +61,7 @@ def test_secrets_are_never_printed_not_even_among_faults() -> None:
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789", min_size=8).map(lambda text: f"hidden{text}"))
 def test_a_wrong_value_under_a_secret_name_is_not_repeated(value: str) -> None:
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_environment({"SUPABASE_SERVICE_ROLE_KEY": value, "SPARKY_LLM_RPM": "x"})
     assert value not in str(caught.value)
 
@@ -76,7 +76,7 @@ def test_dotenv_fills_what_the_environment_leaves_open(tmp_path: Path) -> None:
 def test_a_line_of_dotenv_that_is_no_setting_is_a_fault_and_is_not_repeated(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("# a comment\n\nexport SPARKY_SIM_SEED=7\nGROQ_API_KEY gsk_hidden\nSPARKY_LLM_RPM\n")
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_environment({}, dotenv)
     assert "line 4: not of the form NAME=value" in str(caught.value)
     assert "line 5: not of the form NAME=value" in str(caught.value)
@@ -87,7 +87,7 @@ def test_a_line_of_dotenv_that_is_no_setting_is_a_fault_and_is_not_repeated(tmp_
 def test_a_dotenv_that_is_no_text_is_one_fault(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_bytes(b"GROQ_API_KEY=\xff\xfe\n")
-    with pytest.raises(BadConfiguration, match="cannot be read: it is no UTF-8 text"):
+    with pytest.raises(ConfigurationError, match="cannot be read: it is no UTF-8 text"):
         read_environment({}, dotenv)
 
 
@@ -103,9 +103,9 @@ def test_settings_are_frozen_and_survive_the_pipe_to_a_child() -> None:
     settings = read_environment({"GROQ_API_KEY": SECRET, "SPARKY_LLM_TPM": "8000", "GROQ_MODEL": "a, b"})
     with pytest.raises(ValidationError):
         settings.sparky_sim_seed = 2  # type: ignore[misc] # that it cannot be set is the point
-    assert Settings.unsealed(settings.sealed()) == settings
+    assert Settings.from_child_json(settings.to_child_json()) == settings
     assert settings.groq_model == ("a", "b")
-    assert SECRET.encode() in pickle.dumps(settings.sealed())
+    assert SECRET.encode() in pickle.dumps(settings.to_child_json())
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import SecretStr
 
-from engine.platform.encryption import Vault, is_sealed, key_id, new_key, parse_keys
-from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
+from engine.platform.encryption import SecretCipher, is_sealed, key_id, new_key, parse_keys
+from engine.platform.errors import ConfigurationError, CredentialsError, SealedElsewhere
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 
 PLACE = "user/aster/api_key"
@@ -20,7 +20,7 @@ def both(first: SecretStr, second: SecretStr) -> SecretStr:
 
 @given(some.text())
 def test_what_was_sealed_is_opened(text: str) -> None:
-    vault = Vault(ENCRYPTION_KEY)
+    vault = SecretCipher(ENCRYPTION_KEY)
     if not text.isprintable():
         text = text.encode("utf-8", "replace").decode()
 
@@ -32,22 +32,22 @@ def test_what_was_sealed_is_opened(text: str) -> None:
 
 
 def test_the_same_secret_is_never_sealed_alike() -> None:
-    vault = Vault(ENCRYPTION_KEY)
+    vault = SecretCipher(ENCRYPTION_KEY)
 
     assert len({vault.seal(SecretStr("same"), PLACE) for _ in range(20)}) == 20
 
 
 def test_it_opens_in_its_own_place_only() -> None:
-    vault = Vault(ENCRYPTION_KEY)
+    vault = SecretCipher(ENCRYPTION_KEY)
     sealed = vault.seal(SecretStr("mine"), PLACE)
 
     for place in ("user/aster/api_secret", "user/other/api_key", "thief/aster/api_key"):
-        with pytest.raises(CredentialsRefused, match="sealed for another place"):
+        with pytest.raises(CredentialsError, match="sealed for another place"):
             vault.open(sealed, place)
 
 
 def test_a_changed_byte_anywhere_is_noticed() -> None:
-    vault = Vault(ENCRYPTION_KEY)
+    vault = SecretCipher(ENCRYPTION_KEY)
     sealed = vault.seal(SecretStr("hidden-value"), PLACE)
     head, _, text = sealed.rpartition(":")
     raw = bytearray(base64.urlsafe_b64decode(text))
@@ -55,31 +55,31 @@ def test_a_changed_byte_anywhere_is_noticed() -> None:
     for position in range(len(raw)):
         changed = bytearray(raw)
         changed[position] ^= 1
-        with pytest.raises(CredentialsRefused):
+        with pytest.raises(CredentialsError):
             vault.open(f"{head}:{base64.urlsafe_b64encode(changed).decode()}", PLACE)
     for broken in (f"{head}:", f"{head}:????", sealed[:-8], "enc:v1:", "enc:v1::"):
-        with pytest.raises(CredentialsRefused) as caught:
+        with pytest.raises(CredentialsError) as caught:
             vault.open(broken, PLACE)
         assert "hidden-value" not in str(caught.value)
 
 
 def test_two_keys_open_and_the_first_seals() -> None:
-    old, new = Vault(OTHER_KEY), Vault(both(ENCRYPTION_KEY, OTHER_KEY))
+    old, new = SecretCipher(OTHER_KEY), SecretCipher(both(ENCRYPTION_KEY, OTHER_KEY))
     sealed = old.seal(SecretStr("kept"), PLACE)
 
     assert new.open(sealed, PLACE) == SecretStr("kept")
-    assert not new.is_current(sealed)
-    assert new.is_current(new.seal(SecretStr("kept"), PLACE))
+    assert not new.is_sealed_with_current_key(sealed)
+    assert new.is_sealed_with_current_key(new.seal(SecretStr("kept"), PLACE))
     with pytest.raises(SealedElsewhere, match=f"sealed with key {old.sealing_id}"):
-        Vault(ENCRYPTION_KEY).open(sealed, PLACE)
+        SecretCipher(ENCRYPTION_KEY).open(sealed, PLACE)
 
 
 def test_without_a_key_nothing_is_sealed_and_the_clear_is_read() -> None:
-    vault = Vault(None)
+    vault = SecretCipher(None)
 
     assert vault.open("in the clear", PLACE) == SecretStr("in the clear")
-    assert not vault.is_current("in the clear")
-    with pytest.raises(BadConfiguration, match="SPARKY_ENCRYPTION_KEY is not set") as caught:
+    assert not vault.is_sealed_with_current_key("in the clear")
+    with pytest.raises(ConfigurationError, match="SPARKY_ENCRYPTION_KEY is not set") as caught:
         vault.seal(SecretStr("hidden-value"), PLACE)
     assert "hidden-value" not in str(caught.value)
 

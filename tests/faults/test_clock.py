@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from actors.runtime import restart_policy
 from actors.runtime.child_spec import ChildSpec, RestartPolicy
 from actors.runtime.restart_policy import Child, RestartDecision
-from engine.deciding.circuit_breaker import FAILURES_TO_OPEN, Breaker, admitted, upstream_failed
+from engine.deciding.circuit_breaker import FAILURES_TO_OPEN, Breaker, on_upstream_failure, try_admit
 from engine.deciding.schedule import Cadence, missed_ticks, next_tick
 
 ROOT = Path(__file__).parents[2]
@@ -60,10 +60,10 @@ def test_a_grid_survives_a_clock_that_jumps_an_hour(now: float, jump: float, per
 def test_no_cool_down_grows_by_a_clock_that_is_set_back(jump: float) -> None:
     now, breaker = 10_000.0, Breaker()
     for _ in range(FAILURES_TO_OPEN):
-        breaker = upstream_failed(breaker, now, "away")
-    moved, is_admitted = admitted(breaker, now + jump)
+        breaker = on_upstream_failure(breaker, now, "away")
+    moved, is_admitted = try_admit(breaker, now + jump)
     assert is_admitted or moved.until <= now + jump + breaker.cool_down_s
-    _, is_admitted = admitted(moved, now + jump + breaker.cool_down_s)
+    _, is_admitted = try_admit(moved, now + jump + breaker.cool_down_s)
     assert is_admitted
 
 

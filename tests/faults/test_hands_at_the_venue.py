@@ -22,7 +22,7 @@ import psycopg
 import pytest
 import requests
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.store.venue_record import sum_net_quantity as net_of_positions
@@ -186,7 +186,7 @@ def taken_back(world: World, left: Decimal) -> None:
     first = world.persons[0]
     try:
         world.hands.close_own(first.address, ADDED_TO, left)
-    except VenueRefused:
+    except OrderRejected:
         done = world.product.run("reconcile", ADDED_TO, "--user", str(first.user_id), "--outside", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -11,15 +11,17 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.deciding.decision_parser import Limits, parse
+from engine.deciding.decision_parser import DecisionLimits, parse
 from engine.domain.decision import Action, Decision
-from engine.platform.plain_text import storable
+from engine.platform.plain_text import sanitize_for_storage
 from engine.risk.entry_rules import UNRESTRICTED
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT")
-LIMITS: Final = Limits(target_assets=SYMBOLS, min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED)
+LIMITS: Final = DecisionLimits(
+    target_assets=SYMBOLS, min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED
+)
 FIELDS: Final = ("action", "symbol", "size_usd", "confidence", "reasoning", "stop_loss_percent", "take_profit_percent")
 NASTY_VALUES: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, -0.0, 1, -1, 0.5, 1.0000001, 59, 100, 1e-300, 1e300, 10**40, float("nan"), float("inf")),
@@ -180,5 +182,5 @@ def check(text: str, decision: Decision) -> None:
         return
     assert decision.confidence == float(said["confidence"])
     assert decision.size_usd <= said["size_usd"]
-    assert decision.reasoning == storable(said["reasoning"])[:100]
+    assert decision.reasoning == sanitize_for_storage(said["reasoning"])[:100]
     decision.model_dump_json()

@@ -9,13 +9,13 @@ import random
 from decimal import Decimal
 from typing import Final
 
-from engine.deciding.decision_parser import Limits, parse
+from engine.deciding.decision_parser import DecisionLimits, parse
 from engine.domain.decision import Action
 from engine.risk.entry_rules import UNRESTRICTED
 
 CASES: Final = int(os.environ.get("FUZZ_CASES", "2000")) // 5
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261127"))
-LIMITS: Final = Limits(
+LIMITS: Final = DecisionLimits(
     target_assets=("BTCUSDT",), min_confidence=0.6, max_position_usd=Decimal(1000), rules=UNRESTRICTED
 )
 NAMES: Final = (

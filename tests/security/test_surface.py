@@ -15,7 +15,7 @@ from actors.monitor.monitor_state import MonitorState
 from actors.runtime.forkserver_client import filter_environment
 from actors.runtime.state_dir import StateDirLock, prepare_run_dir
 from cli.run import process_plan
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import Settings, is_loopback, read_environment
 from engine.store.store import Store
@@ -45,7 +45,7 @@ def get(url: str, **headers: str) -> requests.Response:
 @pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.168.1.5", "sparky.example.org"])
 @pytest.mark.parametrize("name", ["SPARKY_WEBHOOK_HOST", "SPARKY_MONITOR_HOST"])
 def test_an_open_address_is_refused_unless_tls_stands_in_front(name: str, host: str) -> None:
-    with pytest.raises(BadConfiguration, match=f"{name} is open to the network"):
+    with pytest.raises(ConfigurationError, match=f"{name} is open to the network"):
         read_environment({name: host})
 
     assert read_environment({name: host, "SPARKY_BEHIND_TLS": "true"}).sparky_behind_tls
@@ -55,9 +55,9 @@ def test_a_token_opens_the_monitor_and_never_the_webhook_server() -> None:
     token = TOKEN.get_secret_value()
     read_environment({"SPARKY_MONITOR_HOST": EVERYWHERE, "SPARKY_ADMIN_TOKEN": token})
 
-    with pytest.raises(BadConfiguration, match="SPARKY_WEBHOOK_HOST"):
+    with pytest.raises(ConfigurationError, match="SPARKY_WEBHOOK_HOST"):
         read_environment({"SPARKY_WEBHOOK_HOST": EVERYWHERE, "SPARKY_ADMIN_TOKEN": token})
-    with pytest.raises(BadConfiguration, match="SPARKY_ADMIN_TOKEN: must have at least 24 characters") as caught:
+    with pytest.raises(ConfigurationError, match="SPARKY_ADMIN_TOKEN: must have at least 24 characters") as caught:
         read_environment({"SPARKY_ADMIN_TOKEN": "guessable"})
     assert "guessable" not in str(caught.value)
 
@@ -172,7 +172,7 @@ def test_who_needs_no_secret_gets_none(kind: str) -> None:
         sparky_encryption_key=None,
     )
 
-    sealed = process_plan.settings_for_child(settings, kind).sealed()
+    sealed = process_plan.settings_for_child(settings, kind).to_child_json()
 
     assert not [secret for secret in ("gsk_x", "u:p@db", TOKEN.get_secret_value()) if secret in sealed]
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.domain.errors import VenueRefused
-from engine.platform.errors import CredentialsRefused, SparkyError
+from engine.domain.errors import OrderRejected
+from engine.platform.errors import CredentialsError, SparkyError
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderRequest, build_client_order_id
 from tests.engine.exchanges.conftest import keys_of
@@ -47,17 +47,17 @@ def test_each_setting_refuses_as_the_real_venue_does(aster_url: str, arrange: Ca
     venue = CcxtVenue("aster", keys_of(7), aster_url)
     venue.place_market_order(order(1))
     arrange(can_trade=False)
-    with pytest.raises(VenueRefused, match="-4087"):
+    with pytest.raises(OrderRejected, match="-4087"):
         venue.place_market_order(order(2))
     venue.place_market_order(order(3, is_buy=False, reduce_only=True))
     arrange(can_trade=True, hedge_mode=True)
-    with pytest.raises(VenueRefused, match="-4061"):
+    with pytest.raises(OrderRejected, match="-4061"):
         venue.place_market_order(order(4))
     arrange(hedge_mode=False, refused_ip="203.0.113.7")
-    with pytest.raises(CredentialsRefused, match=r"203\.0\.113\.7"):
+    with pytest.raises(CredentialsError, match=r"203\.0\.113\.7"):
         venue.fetch_positions()
     arrange(refused_ip=None, balance="0")
-    with pytest.raises(VenueRefused, match="-2019"):
+    with pytest.raises(OrderRejected, match="-2019"):
         venue.place_market_order(order(5))
     venue.close()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from simulator.market.candle_file import read_candles, symbol_from_name
 from simulator.market.candles import MINUTE_MS
 
@@ -64,7 +64,7 @@ def test_a_faulty_file_is_one_sentence_with_file_line_and_fault(
     write_csv: Write, content: str, line: int, fault: str
 ) -> None:
     path = write_csv(content)
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_candles(path)
     message = str(caught.value)
     assert message.startswith(f"{path}, line {line}: ")
@@ -75,9 +75,9 @@ def test_a_faulty_file_is_one_sentence_with_file_line_and_fault(
 def test_bytes_that_are_no_text_and_a_missing_file_are_said(tmp_path: Path) -> None:
     binary = tmp_path / "BTCUSDT.csv"
     binary.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(BadConfiguration, match="no CSV text"):
+    with pytest.raises(ConfigurationError, match="no CSV text"):
         read_candles(binary)
-    with pytest.raises(BadConfiguration, match="cannot be read: No such file"):
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_candles(tmp_path / "absent.csv")
 
 
@@ -91,5 +91,5 @@ def test_the_symbol_is_the_beginning_of_the_name(name: str, symbol: str) -> None
 
 @pytest.mark.parametrize("name", ["candles.csv", "btcusdt-1m.csv", "USDT.csv", "BTCEUR.csv"])
 def test_a_name_without_a_symbol_is_refused(name: str) -> None:
-    with pytest.raises(BadConfiguration, match="must begin with its symbol"):
+    with pytest.raises(ConfigurationError, match="must begin with its symbol"):
         symbol_from_name(Path(name))

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market_time_file import MarketTimeFile
@@ -46,7 +46,7 @@ def test_a_taken_port_names_the_port_and_the_setting(home: Path) -> None:
         for make, name in ((make_groq, "SPARKY_SIM_GROQ_PORT"), (make_aster, "SPARKY_SIM_ASTER_PORT")):
             settings = Settings(sparky_home=home, sparky_sim_groq_port=port, sparky_sim_aster_port=port)
             service = make(settings, "")
-            with pytest.raises(BadConfiguration, match=f"Port {port} .*{name}"):
+            with pytest.raises(ConfigurationError, match=f"Port {port} .*{name}"):
                 service.start()
 
 
@@ -109,5 +109,5 @@ def test_a_damaged_bookmark_is_no_bookmark(tmp_path: Path, content: str) -> None
 
 
 def test_a_faulty_file_stops_the_start(write_csv: Callable[..., Path]) -> None:
-    with pytest.raises(BadConfiguration, match="line 1"):
+    with pytest.raises(ConfigurationError, match="line 1"):
         make_aster(Settings(sparky_candles=write_csv("nonsense")), "")

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.store import open_store
 from engine.store.transport.supabase import POOL_SIZE, SupabaseRpc
@@ -62,12 +62,12 @@ def test_what_may_pass_by_itself_is_unavailability(rpc: SupabaseRpc, state: str)
 
 @pytest.mark.parametrize("state", ["SK400", "SK404", "SK409", "P0001", "22003", "23514", "42501", "28000"])
 def test_what_a_person_must_mend_is_bad_configuration(rpc: SupabaseRpc, state: str) -> None:
-    with pytest.raises(BadConfiguration, match="it is so"):
+    with pytest.raises(ConfigurationError, match="it is so"):
         rpc.call("fail", state=state)
 
 
 def test_a_missing_function_says_to_migrate(rpc: SupabaseRpc) -> None:
-    with pytest.raises(BadConfiguration, match=r"(?s)no_such_function.*supabase db push.*sparky migrate"):
+    with pytest.raises(ConfigurationError, match=r"(?s)no_such_function.*supabase db push.*sparky migrate"):
         rpc.call("no_such_function", a=1)
 
 
@@ -75,7 +75,7 @@ def test_a_missing_function_says_to_migrate(rpc: SupabaseRpc) -> None:
 def test_a_key_that_is_not_the_service_roles_is_named_and_not_shown(project: Project, key: SecretStr) -> None:
     with (
         closing(SupabaseRpc(project.server.url, key)) as rpc,
-        pytest.raises(BadConfiguration, match="SUPABASE_SERVICE_ROLE_KEY") as caught,
+        pytest.raises(ConfigurationError, match="SUPABASE_SERVICE_ROLE_KEY") as caught,
     ):
         rpc.call("health")
 
@@ -84,7 +84,7 @@ def test_a_key_that_is_not_the_service_roles_is_named_and_not_shown(project: Pro
 
 def test_a_key_that_no_header_can_carry_is_named_and_not_shown(project: Project) -> None:
     for text in ("secret\nkey", "schlüssel-secret"):
-        with pytest.raises(BadConfiguration, match="SUPABASE_SERVICE_ROLE_KEY") as caught:
+        with pytest.raises(ConfigurationError, match="SUPABASE_SERVICE_ROLE_KEY") as caught:
             SupabaseRpc(project.server.url, SecretStr(text)).call("health")
         assert "secret" not in str(caught.value)
 
@@ -219,7 +219,7 @@ def test_what_a_gateway_says_may_pass_by_itself(gateway: Gateway, answer: Answer
     ],
 )
 def test_what_a_gateway_says_must_be_mended(gateway: Gateway, answer: Answer, sentence: str) -> None:
-    with gateway(answer) as rpc, pytest.raises(BadConfiguration, match=sentence):
+    with gateway(answer) as rpc, pytest.raises(ConfigurationError, match=sentence):
         rpc.call("health")
 
 

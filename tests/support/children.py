@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import Ack, DesiredStrategies, DesiredStrategy, Message, StrategyParked
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 
 
@@ -69,7 +69,7 @@ class Deadlocked(Stuck):
 
 class Misconfigured(Actor):
     def open(self) -> None:
-        raise BadConfiguration("port 1 is taken; set another one")
+        raise ConfigurationError("port 1 is taken; set another one")
 
 
 class Finishing(Actor):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from actors.runtime.actor import M
 from actors.runtime.messages import Ask, Message
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 
 PATIENCE_S = 120.0
 
@@ -19,7 +19,9 @@ class Ear:
         self._changed = threading.Condition()
 
     def ask(self, name: str, message: Ask, reply: type[M]) -> M:
-        raise Skip(f"no_{name}", f"{name} is not there for {type(message).__name__}, which wants {reply.__name__}")
+        raise CycleSkipped(
+            f"no_{name}", f"{name} is not there for {type(message).__name__}, which wants {reply.__name__}"
+        )
 
     def tell(self, name: str, message: Message) -> None:
         with self._changed:

@@ -5,7 +5,7 @@ from typing import Final
 from eth_account import Account
 from pydantic import SecretStr
 
-from engine.platform.encryption import Vault
+from engine.platform.encryption import SecretCipher
 
 ENCRYPTION_KEY: Final = SecretStr("pc0nlz8mTuG8Zb5YhO4mIvxBqXw1d0q7sJt2KfLr9gE=")
 OTHER_KEY: Final = SecretStr("Zk3V1nQmWcR7yTg5uH8iJ2oL4pS6aD9fE0xCbNvM1hs=")
@@ -19,5 +19,5 @@ def aster_keys(private_key: str = PRIVATE_KEY) -> dict[str, SecretStr]:
     return {"private_key": SecretStr(private_key), "user_address": address, "signer_address": address}
 
 
-def vault() -> Vault:
-    return Vault(ENCRYPTION_KEY)
+def vault() -> SecretCipher:
+    return SecretCipher(ENCRYPTION_KEY)

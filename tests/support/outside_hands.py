@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderRequest
 from simulator.venue.trading_account import Account
@@ -53,7 +53,7 @@ class OutsideHands:
         event = self._dice.choice(events)
         try:
             self._happen(event, user, symbol, self._file.accounts()[user])
-        except VenueRefused:
+        except OrderRejected:
             event = f"{event}, refused"
         self.done[event] += 1
 
@@ -111,4 +111,4 @@ class OutsideHands:
         except requests.HTTPError as error:
             if error.response.status_code != HTTPStatus.BAD_REQUEST:
                 raise
-            raise VenueRefused(error.response.text, "reduce_only") from error
+            raise OrderRejected(error.response.text, "reduce_only") from error

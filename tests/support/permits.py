@@ -2,11 +2,13 @@
 
 from uuid import UUID
 
-from engine.ratelimit.scheduler import Asker
+from engine.ratelimit.scheduler import PermitRequest
 
 
-def asker(strategy: int, now: float, tokens: int = 100, *, holds: bool = False, patience_s: float = 1e9) -> Asker:
-    return Asker(UUID(int=strategy), tokens, holds, now, now + patience_s)
+def asker(
+    strategy: int, now: float, tokens: int = 100, *, holds: bool = False, patience_s: float = 1e9
+) -> PermitRequest:
+    return PermitRequest(UUID(int=strategy), tokens, holds, now, now + patience_s)
 
 
 def most_in_any_window(times: list[float], amounts: list[float], window_s: float) -> float:

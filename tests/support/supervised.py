@@ -166,7 +166,7 @@ def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
 
 def _main(run_dir: Path, strategy_make: str) -> int:
     logs.configure("info", "console", "supervisor")
-    sealed = SecretStr(Settings(sparky_home=Path("home")).sealed())
+    sealed = SecretStr(Settings(sparky_home=Path("home")).to_child_json())
 
     def strategy(wanted: DesiredStrategy) -> ChildSpec:
         entry = f"tests.support.children:make_{strategy_make}"

@@ -26,7 +26,7 @@ from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import ASTER, VENUES, Simulated
 from tests.support.sql import Sql
-from webhook_server.app import Server, build
+from webhook_server.app import WebhookServer, build
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry, Venues
 
@@ -38,7 +38,7 @@ class Floor:
     """The server, its books, and the venue. BTCUSDT stands at 28,000 until a test moves it; no time passes there."""
 
     url: str
-    server: Server
+    server: WebhookServer
     store: Store
     exchange: SimulatedVenue
     venue_url: str
@@ -88,7 +88,7 @@ class Floor:
 
     def forget_checks(self) -> None:
         """As after ten minutes: the next entry has its account looked at first."""
-        self.server.accounts.forget_all()
+        self.server.account_checks.invalidate_all()
 
     def misbehave(self, *faults: dict[str, Any]) -> None:
         """What the venue shall do wrong; see `simulator.faults`."""

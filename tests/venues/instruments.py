@@ -42,5 +42,5 @@ def check_agreement(floor: Floor) -> None:
     """Books, notes and venue agree, and stay so for two rounds of looks."""
     for _ in range(2):
         assert floor.server.reconciliation.run() == ()
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0

@@ -48,7 +48,7 @@ def test_a_part_that_a_hand_closed_is_booked_and_the_rest_is_protected_for_what_
     floor.send("a", **STOP)
     by_hand(floor, "SELL", LOT * 3)
     floor.server.reconciliation.run()
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.booked() == floor.net() > 0
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
 
@@ -130,7 +130,7 @@ def test_a_stop_never_opens_the_other_side_after_a_hand_has_closed(floor: Floor)
     floor.direct(jump_percent=-5)
     floor.net()
     floor.server.reconciliation.run()
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     assert floor.net() == floor.booked() < 0
 
 

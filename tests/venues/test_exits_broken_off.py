@@ -11,7 +11,7 @@ import pytest
 from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import Order
 from tests.venues.conftest import Floor
-from webhook_server.app import Server, build
+from webhook_server.app import WebhookServer, build
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry
 
@@ -25,11 +25,11 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def another(floor: Floor) -> Iterator[Callable[[], Server]]:
+def another(floor: Floor) -> Iterator[Callable[[], WebhookServer]]:
     """Servers that come after the first on the same books."""
-    servers: list[Server] = []
+    servers: list[WebhookServer] = []
 
-    def make() -> Server:
+    def make() -> WebhookServer:
         venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
         servers.append(build(Settings(), floor.store, venues, SystemClock()))
         return servers[-1]
@@ -47,7 +47,9 @@ def opposed(floor: Floor, long_usd: int = 280) -> str:
     return a
 
 
-def test_a_second_order_alone_whose_answer_is_lost_is_booked(floor: Floor, another: Callable[[], Server]) -> None:
+def test_a_second_order_alone_whose_answer_is_lost_is_booked(
+    floor: Floor, another: Callable[[], WebhookServer]
+) -> None:
     a = opposed(floor)
     floor.misbehave(LOST, DEAF)
     assert floor.send("x", strategy_id=a, action="close")["status"] == 503
@@ -59,7 +61,7 @@ def test_a_second_order_alone_whose_answer_is_lost_is_booked(floor: Floor, anoth
 
 @pytest.mark.parametrize("busy", [{"status": 400, "body": '{"code":-1008,"msg":"overloaded"}'}, {"status": 429}])
 def test_a_venue_that_is_busy_at_the_second_order_leaves_the_exit_open(
-    floor: Floor, another: Callable[[], Server], busy: dict[str, Any]
+    floor: Floor, another: Callable[[], WebhookServer], busy: dict[str, Any]
 ) -> None:
     a = opposed(floor, 560)
     floor.misbehave({"kind": "status", "path": "/order", "times": 1, "method": "POST", "after": 1} | busy)
@@ -75,7 +77,7 @@ def test_a_venue_that_is_busy_at_the_second_order_leaves_the_exit_open(
 
 
 def test_an_exit_that_a_dead_server_booked_is_told_as_it_was(
-    floor: Floor, another: Callable[[], Server], monkeypatch: pytest.MonkeyPatch
+    floor: Floor, another: Callable[[], WebhookServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     floor.send("a")
     floor.misbehave(LOST, DEAF)
@@ -97,7 +99,7 @@ def test_an_exit_that_a_dead_server_booked_is_told_as_it_was(
 
 
 def test_a_second_order_that_expired_after_a_death_leaves_the_first_told(
-    floor: Floor, another: Callable[[], Server]
+    floor: Floor, another: Callable[[], WebhookServer]
 ) -> None:
     a = opposed(floor, 560)
     (account,) = floor.exchange._accounts.values()
@@ -163,12 +165,12 @@ def test_what_an_exit_that_could_not_be_finished_leaves_is_protected_meanwhile(f
     assert floor.send("x", strategy_id=a, action="close")["status"] == 503
     floor.misbehave()
     assert floor.send("y", strategy_id=b, action="close")["action"] == "closed"
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
     floor.direct(symbol="BTCUSDT", jump_percent=-5)
     floor.account.fetch_positions()  # the market moves when it is looked at
     assert floor.net() == 0
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     told = floor.send("x", strategy_id=a, action="close")
     assert (told["action"], told["remaining_quantity"]) == ("closed", 0)
     floor.check_books()

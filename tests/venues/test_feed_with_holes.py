@@ -193,8 +193,8 @@ def test_while_candles_are_missing_a_stop_still_ends_the_position(
     scene.run(strategy_id)
     assert scene.peers.wait_for(CycleFinished)[0].outcome == "skip_no_data"
     floor.direct(jump_percent=-10)
-    floor.server.marks.run_once()
-    floor.server.watch.run()
+    floor.server.mark_to_market.run_once()
+    floor.server.protection_watchdog.run()
     (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, floor.net(), floor.booked()) == ("stop_loss", Decimal(0), Decimal(0))
 
@@ -203,7 +203,7 @@ def test_while_the_market_is_halted_a_person_can_close_and_the_marks_go_on(floor
     floor.send("entry", **STOP)
     candles(floor, halted=True)
     floor.hands.now += 3_600
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     (position,) = floor.store.list_open_positions()
     assert position.current_price == Decimal(28_000)
     assert floor.send(action="close")["action"] == "closed"

@@ -99,7 +99,7 @@ def test_a_stop_that_fired_costs_what_it_cost(coin: Floor) -> None:
     coin.direct(symbol="BTCUSDT", jump_percent=-5)
     coin.account.fetch_positions()
     coin.hands.now += 125
-    coin.server.watch.run()
+    coin.server.protection_watchdog.run()
     check_books(coin, "stop_loss")
 
 

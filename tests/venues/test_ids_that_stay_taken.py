@@ -40,14 +40,14 @@ def test_both_orders_wait_under_other_ids_and_nothing_is_left_behind(floor: Floo
     cancel_one(floor, floor.order_id("a", "l"))
     seen = []
     for _ in range(LOOKS):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
         seen.append(floor.metric("unprotected_positions"))
     assert seen == [1, 0]
     waiting = {order.client_order_id for order in floor.waiting()}
     (held,) = floor.store.list_open_positions()
     assert waiting == {held.stop_loss_client_order_id, held.take_profit_client_order_id}
     assert not waiting & {floor.order_id("a", "l"), floor.order_id("a", "t")}
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert {order.client_order_id for order in floor.waiting()} == waiting
     assert floor.send(action="close")["action"] == "closed"
     check_nothing_is_left(floor)
@@ -59,11 +59,11 @@ def test_a_stop_under_another_id_that_fires_is_the_exit(floor: Floor) -> None:
     hour_passes(floor)
     requests.post(f"{floor.venue_url}/_control/account", json={"cancel_all": "BTCUSDT"}, timeout=30).raise_for_status()
     for _ in range(LOOKS):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert len(floor.waiting()) == 1
     floor.direct(jump_percent=-5)
     floor.hands.now += 2
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
     check_nothing_is_left(floor)
 
@@ -74,7 +74,7 @@ def test_a_partial_exit_is_protected_again(floor: Floor) -> None:
     assert floor.send(action="close", sell_percentage=50)["action"] == "closed"
     hour_passes(floor)
     for _ in range(LOOKS):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
     assert {order.quantity for order in floor.waiting()} == {floor.net()}
     assert floor.send(action="close")["action"] == "closed"

@@ -23,7 +23,7 @@ def leave_one(floor: Floor) -> None:
 def test_a_stop_that_its_exit_did_not_see_is_cancelled(floor: Floor) -> None:
     leave_one(floor)
     assert len(floor.waiting()) == 1
-    floor.server.leftovers.run()
+    floor.server.orphan_orders.run()
     assert floor.waiting() == []
     assert floor.metric("leftover_orders_total") == 1
 
@@ -35,7 +35,7 @@ def test_stops_of_open_positions_and_orders_of_others_stay(floor: Floor) -> None
     order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "quantity": "0.001", "price": "20000"}
     floor.exchange.place_order(user, order | {"newClientOrderId": "web_mine"})
     floor.exchange.place_order(user, order | {"newClientOrderId": "sl-" + "0" * 32})  # another Sparky's, say
-    floor.server.leftovers.run()
+    floor.server.orphan_orders.run()
     names = {each.client_order_id for each in floor.waiting()}
     assert names == {floor.order_id("b", "l"), "web_mine", "sl-" + "0" * 32}
     assert floor.net() == floor.booked() > Decimal(0)

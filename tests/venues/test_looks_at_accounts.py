@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from engine.domain.errors import OrderUnclear
+from engine.domain.errors import OrderContradictory
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
@@ -19,7 +19,7 @@ from tests.venues.instruments import change
 from tests.venues.test_changes_at_the_venue import by_hand
 from tests.venues.test_outside_ends import check_nothing_is_left, happen, look
 from tests.webhook_server.conftest import until
-from webhook_server.app import Server, build
+from webhook_server.app import WebhookServer, build
 from webhook_server.clock import SystemClock
 from webhook_server.reconciliation.venue_changes import MAX_SETTLEMENT_CHECKS
 from webhook_server.venue_registry import VenueRegistry
@@ -41,7 +41,7 @@ class Between:
 
 
 @contextmanager
-def after_a_restart(floor: Floor) -> Iterator[Server]:
+def after_a_restart(floor: Floor) -> Iterator[WebhookServer]:
     venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
     server = build(Settings(), floor.store, venues, SystemClock())
     yield server
@@ -264,10 +264,10 @@ def test_one_list_of_waiting_orders_serves_all_positions_of_a_symbol(
         return real(self, symbol)
 
     monkeypatch.setattr(account, "fetch_open_orders", orders_open)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert asked == ["BTCUSDT"]
     floor.account.cancel_order("BTCUSDT", floor.waiting()[-1].client_order_id or "")
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert len(floor.waiting()) == 3
 
 
@@ -280,7 +280,7 @@ def test_near_the_limit_questions_in_the_background_wait_and_exits_do_not(floor:
     backoff.acquire(is_urgent=True)
     try:
         look(floor)
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
         assert floor.booked() != floor.net()
         assert floor.send(action="close")["action"] == "closed"
     finally:
@@ -303,9 +303,9 @@ def test_one_order_that_is_unclear_does_not_make_its_venue_one_that_is_away(
     def order_by_client_id(self: Any, symbol: str, client_order_id: str) -> Any:
         if not unclear or client_order_id in unclear:
             unclear.append(client_order_id)
-            raise OrderUnclear("it took the order and does not show it")
+            raise OrderContradictory("it took the order and does not show it")
         return real(self, symbol, client_order_id)
 
     monkeypatch.setattr(account, "find_order", order_by_client_id)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert len(floor.waiting()) == 1

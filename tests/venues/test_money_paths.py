@@ -83,7 +83,7 @@ def test_a_venue_that_goes_away_while_protection_is_taken_down_leaves_it_to_be_r
     floor.misbehave(gone)
     assert floor.send(action="close")["status"] == 503
     floor.misbehave()
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert len(floor.waiting()) == 2
     assert floor.metric("unprotected_positions") == 0
     assert floor.send(action="close")["action"] == "closed"

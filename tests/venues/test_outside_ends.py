@@ -76,7 +76,7 @@ def test_a_liquidation_in_parts_is_an_exit_each_and_what_is_left_stays_protected
     assert look(floor) == []
     happen(floor, liquidate="BTCUSDT", quantity="0.003", pieces=2)
     assert look(floor) == []
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert ends(floor) == [("liquidated", Decimal("0.002")), ("liquidated", Decimal("0.003"))]
     assert [order.quantity for order in floor.waiting()] == [floor.net()] == [Decimal("0.004")]
     assert floor.send(action="close")["action"] == "closed"
@@ -97,7 +97,7 @@ def test_a_deleveraging_ends_a_part_and_the_stop_is_for_the_rest(floor: Floor) -
     floor.send("a", **STOP)
     happen(floor, adl="BTCUSDT", percent=50)
     assert look(floor) == []
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert ends(floor) == [("adl", Decimal("0.004"))]
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
     assert floor.send(action="close")["action"] == "closed"
@@ -228,9 +228,9 @@ def test_a_stop_that_others_cut_short_is_booked_once_and_what_it_left_is_closed(
     if percent:
         assert floor.send(strategy_id=a, action="close", sell_percentage=percent)["action"] == "closed"
     for _ in range(2):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
         look(floor)
-        floor.server.marks.run_once()
+        floor.server.mark_to_market.run_once()
     assert {each.strategy_id for each in floor.store.list_open_positions()} == {UUID(b)}
     floor.check_books()
     assert floor.send(strategy_id=b, action="close")["action"] == "closed"
@@ -271,11 +271,11 @@ def test_an_exit_closes_what_is_held_when_its_turn_has_come(floor: Floor) -> Non
     floor.send(strategy_id=a)
     floor.send(strategy_id=b, action="sell")
     floor.send(strategy_id=c, size=560)
-    desk, turn = floor.server.watch._executor, (floor.user_id, "aster", "BTCUSDT")
+    desk, turn = floor.server.protection_watchdog._executor, (floor.user_id, "aster", "BTCUSDT")
     with ThreadPoolExecutor(1) as pool:
-        with desk._turns.hold(turn, 10):
+        with desk._locks.hold(turn, 10):
             answer = pool.submit(floor.send, strategy_id=a, action="close")
-            until(lambda: desk._turns.count_waiting(turn) == 1, 10)
+            until(lambda: desk._locks.count_waiting(turn) == 1, 10)
             happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.006"})
             assert look(floor) == []
         assert answer.result(60)["action"] == "closed"

@@ -107,7 +107,7 @@ def test_a_target_that_fills_after_its_position_was_stopped_is_a_trade_of_others
         floor.hands.now += 1
         floor.net()
     for _ in range(2):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
         assert look(floor) == []
     assert ends(floor) == [("closed_at_venue", Decimal("0.009")), ("stop_loss", Decimal("0.009"))]
     check_nothing_is_left(floor)
@@ -134,7 +134,7 @@ def test_a_stop_that_has_filled_and_cannot_be_booked_is_a_difference_at_the_seco
     floor.direct(jump_percent=-3)
     floor.hands.now += 1
     assert floor.net() == 0
-    with floor.server.watch._executor.turn_of((floor.user_id, "aster", uuid.UUID(a)), 1.0):
+    with floor.server.protection_watchdog._executor.lock_strategy((floor.user_id, "aster", uuid.UUID(a)), 1.0):
         assert look(floor) == []
         assert look(floor) == [FIRED]
     assert look(floor) == []
@@ -151,7 +151,7 @@ def test_a_stop_that_was_cut_short_and_is_booked_does_not_stand_in_the_way_of_an
     floor.direct(jump_percent=-3)
     floor.hands.now += 1
     assert floor.net() == 0
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [each.exit_order_ids != set() for each in floor.store.list_open_positions()] == [True]
     floor.hands.now += 100
     sparky.ok(*ADOPT)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import Declined
+from engine.platform.errors import InvalidCommand
 from engine.store.admin_rows import NewStrategy
 from simulator.venue.trading_account import Account
 from simulator.venue.venue import SimulatedVenue
@@ -177,7 +177,7 @@ def test_protection_that_cannot_be_placed_anew_is_told_and_mended_by_the_server(
     assert done.exit_code == 0
     assert "Not protected as before" in done.stderr
     floor.direct(refused_kinds=[])
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
     floor.check_books()
 
@@ -325,7 +325,7 @@ def test_books_that_have_changed_since_the_plan_was_made_are_not_adopted(floor: 
     line = {"position_id": str(position.id), "quantity": "0.001", "price": "28000", "fee_usd": "0"}
     place = (floor.user_id, "aster", "BTCUSDT", {str(position.id): position.quantity})
     floor.store.adopt_difference(*place, [line], None)
-    with pytest.raises(Declined, match="changed"):  # another person's plan of the same books
+    with pytest.raises(InvalidCommand, match="changed"):  # another person's plan of the same books
         floor.store.adopt_difference(*place, [line], None)
     assert floor.booked() == Decimal("0.008")
 
@@ -339,7 +339,7 @@ def test_of_two_people_who_adopt_at_once_one_is_told_to_look_again(floor: Floor)
     def adopt(_: int) -> bool:
         try:
             return bool(floor.store.adopt_difference(floor.user_id, "aster", "BTCUSDT", seen, [line], None))
-        except Declined:
+        except InvalidCommand:
             return False
 
     with ThreadPoolExecutor(4) as threads:
@@ -356,7 +356,7 @@ def test_an_opening_that_cannot_be_booked_takes_the_exits_with_it(floor: Floor) 
     line = {"position_id": str(own.id), "quantity": str(own.quantity), "price": "28000", "fee_usd": "0"}
     opening = {"side": "LONG", "quantity": "1", "price": "1", "fee_usd": "0", "strategy_id": bold}
     before = floor.sql("select * from positions"), floor.sql("select * from fills")
-    with pytest.raises(Declined):
+    with pytest.raises(InvalidCommand):
         floor.store.adopt_difference(floor.user_id, "aster", "BTCUSDT", held, [line], opening)
     assert (floor.sql("select * from positions"), floor.sql("select * from fills")) == before
 

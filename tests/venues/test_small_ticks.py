@@ -111,7 +111,7 @@ def test_protective_orders_wait_at_the_tick_and_a_stop_that_fires_is_booked_at_i
     assert waiting == {held.stop_loss_price, held.take_profit_price}
 
     floor.direct(symbol="TINYUSDT", jump_percent=-10)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
 
     (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.pnl_usd) == ("stop_loss", wallet(floor) - 10_000)

@@ -13,7 +13,7 @@ from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import flat_then_rising
 from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
-from webhook_server.app import Server
+from webhook_server.app import WebhookServer
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 NOTHING_MORE = {"kind": "status", "status": 401, "path": "/order", "body": '{"code": -2014, "msg": "no key"}'}
@@ -223,7 +223,7 @@ def test_an_entry_that_a_crash_left_between_its_fill_and_its_undoing_counts_once
     floor.misbehave()
     floor.direct(refused_kinds=PROTECTIVE)
     assert rests_for_s(floor.send(strategy_id=floor.strategy(), **STOP)) <= 5 * 60  # it is bare until that is settled
-    server: Server = floor.server
+    server: WebhookServer = floor.server
     server.recovery.run()
     assert end(floor.send("a", **STOP)) == "undone"
     assert rests_for_s(floor.send(**STOP)) <= 5 * 60

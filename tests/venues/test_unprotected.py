@@ -16,7 +16,7 @@ from tests.support.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build
-from webhook_server.background.lease import NAME
+from webhook_server.background.lease import LEASE_NAME
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry
 
@@ -59,11 +59,11 @@ def test_an_undo_that_is_refused_leaves_a_position_that_is_alerted_and_protected
     assert floor.send("a", **STOP, take_profit_percent=4)["action"] == "unprotected"
     assert floor.metric("protection_failures_total", after="undo") == 1
     assert floor.net() > 0
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 1
     assert len(floor.waiting()) == 1  # half of it is better than none
     floor.direct(refused_kinds=[])
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
     assert len(floor.waiting()) == 2
     assert floor.send(action="close")["action"] == "closed"
@@ -77,7 +77,7 @@ def test_an_undo_that_fills_in_part_leaves_a_rest_that_is_protected(floor: Floor
     assert "did not take back" in told["error"]
     assert floor.metric("protection_failures_total", after="undo") == 1
     floor.direct(refused_kinds=[], fill_percent=100)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     (order,) = floor.waiting()
     assert order.quantity == floor.net() == floor.booked() > 0
     floor.check_books()
@@ -103,7 +103,7 @@ def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later
 def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: Floor) -> None:
     floor.send("a", **STOP, take_profit_percent=4)
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.metric("protection_restored_total") == 1
     assert floor.metric("unprotected_positions") == 0
@@ -113,7 +113,7 @@ def test_protection_for_less_than_is_held_is_replaced(floor: Floor) -> None:
     floor.send("a", **STOP)
     (order,) = floor.exchange.account(*floor.exchange._accounts).open_orders()
     order.quantity -= Decimal("0.003")
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
 
 
@@ -122,7 +122,7 @@ def test_what_is_gone_at_the_venue_is_not_protected_again(floor: Floor) -> None:
     account = floor.exchange.account(*floor.exchange._accounts)
     account.holding("BTCUSDT").amount = Decimal(0)  # and no trade of it is in the record
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.waiting() == []
     (difference,) = floor.server.reconciliation.run()
     assert "by its record" in (difference.reason or "")
@@ -135,15 +135,15 @@ def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     floor.send("a", **STOP)
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
     venues = VenueRegistry(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
-    server = build(Settings(), floor.store, venues, SystemClock(), owner="this one")
-    assert floor.store.hold_lease(NAME, "this one", 600)
-    floor.store.release_lease(NAME, "this one")
-    server.watch.run()
+    server = build(Settings(), floor.store, venues, SystemClock(), lease_owner="this one")
+    assert floor.store.hold_lease(LEASE_NAME, "this one", 600)
+    floor.store.release_lease(LEASE_NAME, "this one")
+    server.protection_watchdog.run()
     assert floor.waiting() == []
-    assert floor.store.hold_lease(NAME, "this one", 600)
-    server.watch.run()
+    assert floor.store.hold_lease(LEASE_NAME, "this one", 600)
+    server.protection_watchdog.run()
     assert [order.client_order_id for order in floor.waiting()] == [floor.order_id("a", "l")]
-    floor.store.release_lease(NAME, "this one")
+    floor.store.release_lease(LEASE_NAME, "this one")
 
 
 def test_a_venue_that_is_away_is_asked_once_and_what_is_known_stays_known(floor: Floor) -> None:
@@ -151,10 +151,10 @@ def test_a_venue_that_is_away_is_asked_once_and_what_is_known_stays_known(floor:
         floor.send(strategy_id=floor.strategy(), **STOP)
     floor.account.cancel_order("BTCUSDT", floor.waiting()[0].client_order_id or "")
     floor.direct(refused_kinds=PROTECTIVE)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 1
     floor.misbehave({"kind": "reset", "path": "/openOrders", "times": 2})
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     (left,) = requests.get(f"{floor.venue_url}/_control/faults", timeout=30).json()
     assert left["times"] == 1
     assert floor.metric("unprotected_positions") == 1
@@ -168,10 +168,10 @@ def test_an_exit_that_is_refused_is_protected_again_or_alerted(floor: Floor) -> 
     floor.direct(refused_kinds=["MARKET", *PROTECTIVE])
     assert floor.send(action="close")["success"] is False
     assert floor.metric("protection_failures_total", after="exit") == 1
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 1
     floor.direct(refused_kinds=[])
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
     assert floor.send(action="close")["action"] == "closed"
     floor.check_books()
@@ -234,7 +234,7 @@ class TestWhileItIsAddedTo:
     def test_an_addition_beyond_the_stop_is_undone(self, floor: Floor) -> None:
         floor.send("a", **STOP)
         assert floor.send("b")["success"] is False
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
         assert floor.waiting() == []
         assert {trade.exit_reason for trade in floor.store.list_trades()} == {"stop_loss", "unprotected"}
         assert floor.net() == 0
@@ -259,10 +259,10 @@ def test_an_exit_that_was_refused_is_made_soon_after_what_it_was_refused_for_is_
     by_hand(floor, "SELL", Decimal("0.020"))
     floor.send("a", **STOP)
     floor.direct(symbol="BTCUSDT", jump_percent=-5)
-    server.marks.run_once()
+    server.mark_to_market.run_once()
     assert floor.booked() == Decimal("0.009")
     by_hand(floor, "BUY", Decimal("0.020"))
     ahead.append(timedelta(seconds=UNPROTECTED_S))
-    server.marks.run_once()
+    server.mark_to_market.run_once()
     server.workers.shutdown()
     assert floor.booked() == floor.net() == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.venues import verified_venues
 from engine.venues.verified_venues import check_live_trading
 from tests.support.simulated import BINANCE, VENUES, Simulated
@@ -45,7 +45,7 @@ def test_an_entry_is_refused_with_a_sentence_and_nothing_is_sent(floor: Floor) -
 def test_what_is_held_there_is_protected_and_closed(floor: Floor, held: Callable[..., dict[str, Any]]) -> None:
     assert held("a", **STOP)["action"] == "opened"
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [order.client_order_id for order in floor.waiting()] == [floor.order_id("a", "l")]
     assert floor.send("b", action="sell", **STOP)["status"] == 400
     assert floor.send(action="close")["action"] == "closed"
@@ -79,5 +79,5 @@ def test_every_venue_of_the_contract_suite_is_live_and_no_other_is() -> None:
     ],
 )
 def test_the_sentence_says_what_to_do(name: str, told: str) -> None:
-    with pytest.raises(BadConfiguration, match=told.replace("?", r"\?")):
+    with pytest.raises(ConfigurationError, match=told.replace("?", r"\?")):
         check_live_trading(name)

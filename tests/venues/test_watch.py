@@ -30,11 +30,11 @@ def test_a_stop_that_is_refused_does_not_keep_the_target_from_its_place(floor: F
     for order in floor.waiting():
         floor.account.cancel_order("BTCUSDT", order.client_order_id or "")
     floor.direct(refused_kinds=["STOP_MARKET"])
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "t")}
     assert floor.metric("unprotected_positions") == 1
     floor.direct(refused_kinds=[])
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.metric("unprotected_positions") == 0
 
@@ -42,7 +42,7 @@ def test_a_stop_that_is_refused_does_not_keep_the_target_from_its_place(floor: F
 def test_an_order_that_the_books_do_not_know_is_noted_before_it_is_placed(floor: Floor) -> None:
     floor.send("a", **STOP)
     floor.sql("update positions set take_profit_price = 30000")
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
     assert floor.send(action="close")["action"] == "closed"
     assert floor.waiting() == []
@@ -71,7 +71,7 @@ class TestAStopForLessThanIsHeld:
         (order,) = floor.exchange.account(*floor.exchange._accounts).open_orders()
         order.quantity -= Decimal("0.003")
         FallsAsItIsCancelled.is_armed.set()
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
         (trade,) = floor.store.list_trades()
         assert (trade.exit_reason, trade.quantity) == ("stop_loss", order.quantity)
         assert floor.net() == floor.booked()
@@ -85,7 +85,7 @@ def test_an_addition_that_is_undone_leaves_what_was_held_at_its_own_stop_and_tar
     assert "undone" in floor.send("b", stop_loss_percent=1, take_profit_percent=4)["error"]
     assert held_at(floor) == before
     floor.direct(refused_kinds=[])
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "l")}
     floor.check_books()
 
@@ -104,7 +104,7 @@ def test_of_an_addition_that_is_undone_in_part_the_rest_is_protected_as_it_asked
     floor.send("b", **STOP)
     assert held_at(floor)[0] is not None
     floor.direct(refused_kinds=[], fill_percent=100)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert {order.quantity for order in floor.waiting()} == {floor.net()}
     floor.check_books()
 
@@ -123,7 +123,7 @@ def test_what_an_exit_books_while_the_watch_looks_is_not_protected_any_more(
         return unfinished(store)
 
     monkeypatch.setattr(type(floor.store), "list_unfinished_requests", meanwhile)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [order.quantity for order in floor.waiting()] == [Decimal("0.004")]
 
 
@@ -132,7 +132,7 @@ def test_a_stop_that_closed_more_than_the_books_hold_ends_its_position(floor: Fl
     floor.sql("update positions set quantity = 0.004")
     floor.direct(symbol="BTCUSDT", jump_percent=-5)
     floor.account.fetch_positions()
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.store.list_open_positions() == ()
     assert floor.store.list_unfinished_requests() == ()
     ((reason, quantity),) = floor.sql("select exit_reason, quantity from trades")

@@ -27,7 +27,7 @@ from engine.store.store import Store
 from engine.venues.venue import build_client_order_id
 from tests.support.sql import Sql, as_owner
 from tests.webhook_server.market import LiveAccount, Market, Venues
-from webhook_server.app import Patience, Server, build
+from webhook_server.app import WaitLimits, WebhookServer, build
 from webhook_server.clock import SystemClock
 
 
@@ -77,7 +77,7 @@ class Site:
     """A running server and what surrounds it."""
 
     url: str
-    server: Server
+    server: WebhookServer
     store: Store
     market: Market
     account: LiveAccount
@@ -174,16 +174,16 @@ def front() -> Iterator[tuple[Front, str]]:
 
 
 @pytest.fixture
-def patience() -> Patience:
+def patience() -> WaitLimits:
     """How long signals wait for each other."""
-    return Patience()
+    return WaitLimits()
 
 
 @pytest.fixture
-def site(front: tuple[Front, str], store: Store, sql: Sql, patience: Patience) -> Iterator[Site]:
+def site(front: tuple[Front, str], store: Store, sql: Sql, patience: WaitLimits) -> Iterator[Site]:
     market = Market()
     account = LiveAccount(market)
-    server = build(Settings(), store, Venues(market, account), SystemClock(), patience=patience)
+    server = build(Settings(), store, Venues(market, account), SystemClock(), wait_limits=patience)
     front[0].app = server.app
     nobody = Sender(front[1], uuid.uuid4(), SecretStr(""))
     made = Site(front[1], server, store, market, account, sql, nobody)

@@ -4,9 +4,9 @@ import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.domain.positions import MarginMode, Side
-from engine.platform.errors import BadConfiguration, CredentialsRefused, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
 from engine.venues.account_record import AccountTrade, ForcedOrder, Income
 from engine.venues.account_setup import AccountSetup
 from engine.venues.market_data.client import CandleSeries
@@ -137,10 +137,10 @@ class LiveAccount:
 
     def place_market_order(self, order: OrderRequest) -> OrderResult:
         failures: dict[str, Exception] = {
-            "refuse": VenueRefused("Margin is insufficient. (-2019)"),
+            "refuse": OrderRejected("Margin is insufficient. (-2019)"),
             "away": UpstreamUnavailable("venue", "no connection"),
-            "silent": OutcomeUnknown("timed out"),
-            "forbidden": CredentialsRefused("The venue does not accept the credentials: key revoked."),
+            "silent": OrderOutcomeUnknown("timed out"),
+            "forbidden": CredentialsError("The venue does not accept the credentials: key revoked."),
         }
         if self.mood in failures:
             raise failures[self.mood]
@@ -157,13 +157,13 @@ class LiveAccount:
         )
         self.orders.append(result)
         if self.mood == "lost":
-            raise OutcomeUnknown("503 after the order was accepted")
+            raise OrderOutcomeUnknown("503 after the order was accepted")
         return result
 
     def place_limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
         price = self._market.prices[order.symbol]
         if (price > limit_price) if order.is_buy else (price < limit_price):
-            raise VenueRefused("the market is beyond the limit price", "not_marketable")
+            raise OrderRejected("the market is beyond the limit price", "not_marketable")
         return self.place_market_order(order)
 
     def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
@@ -315,7 +315,9 @@ class Venues:
 
     def quotes(self, exchange: str) -> Market:
         if exchange != "aster":
-            raise BadConfiguration(f"No exchange is called {exchange!r}; see the list of exchanges that ccxt supports.")
+            raise ConfigurationError(
+                f"No exchange is called {exchange!r}; see the list of exchanges that ccxt supports."
+            )
         return self.market
 
     def funding(self, exchange: str) -> "NoFunding":

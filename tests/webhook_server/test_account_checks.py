@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from engine.domain.errors import VenueRefused
-from engine.platform.errors import CredentialsRefused
+from engine.domain.errors import OrderRejected
+from engine.platform.errors import CredentialsError
 from engine.venues.account_setup import AccountSetup
 from engine.venues.venue import LiveVenue
 from webhook_server.reconciliation.account_checks import (
-    FAULTY_FOR_S,
-    GOOD_FOR_S,
-    UNKNOWN_FOR_S,
+    FAULTY_TTL_S,
+    HEALTHY_TTL_S,
+    UNKNOWN_TTL_S,
     AccountChecks,
     AccountFault,
 )
@@ -69,13 +69,15 @@ def account(tells: AccountSetup = GOOD) -> Any:
 
 
 def enter(checks: AccountChecks, account: object, failure: Exception | None = None) -> None:
-    with checks.entering(cast("LiveVenue", account)):
+    with checks.guard_entry(cast("LiveVenue", account)):
         if failure is not None:
             raise failure
 
 
 @pytest.mark.parametrize(
-    ("tells", "kept_s"), [(GOOD, GOOD_FOR_S), (UNREAD, UNKNOWN_FOR_S), (HEDGED, FAULTY_FOR_S)], ids=["good", "?", "bad"]
+    ("tells", "kept_s"),
+    [(GOOD, HEALTHY_TTL_S), (UNREAD, UNKNOWN_TTL_S), (HEDGED, FAULTY_TTL_S)],
+    ids=["good", "?", "bad"],
 )
 def test_what_was_seen_is_believed_for_a_time(
     checks: AccountChecks, time: Time, tells: AccountSetup, kept_s: float
@@ -105,10 +107,10 @@ def test_each_account_is_looked_at_for_itself(checks: AccountChecks) -> None:
 @pytest.mark.parametrize(
     ("failure", "looks"),
     [
-        (VenueRefused("position side", "account"), 2),
-        (CredentialsRefused("-2015"), 2),
-        (VenueRefused("margin", "funds"), 1),
-        (VenueRefused("price", "filter"), 1),
+        (OrderRejected("position side", "account"), 2),
+        (CredentialsError("-2015"), 2),
+        (OrderRejected("margin", "funds"), 1),
+        (OrderRejected("price", "filter"), 1),
     ],
 )
 def test_a_refusal_for_what_was_looked_at_lets_the_next_entry_look_again(

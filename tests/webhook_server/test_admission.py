@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from uuid import UUID
 
-from webhook_server.admission.execution_slots import Admission, SlotLimits, Ticket, TicketState, Wakeup
+from webhook_server.admission.execution_slots import AdmissionControl, SlotLimits, Ticket, TicketState, Wakeup
 
 ONE_PLACE = SlotLimits(per_user=1, entries=1, signals=1, waiting_per_user=9, waiting=9)
 USER = UUID(int=1)
@@ -14,7 +14,7 @@ class Scene:
     """An admission of one place, which `holder` has."""
 
     def __init__(self, wait_s: float = 60.0) -> None:
-        self.admission = Admission(ONE_PLACE, lambda: True, wait_s)
+        self.admission = AdmissionControl(ONE_PLACE, lambda: True, wait_s)
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.holder = self.enter(Wakeup(asyncio.get_running_loop()))
 
@@ -92,7 +92,7 @@ def test_who_waits_too_long_is_over_and_leaves_the_queue() -> None:
 
 def test_nothing_waits_where_nothing_will_be_executed() -> None:
     async def scene() -> None:
-        standby = Admission(ONE_PLACE, lambda: False)
+        standby = AdmissionControl(ONE_PLACE, lambda: False)
         wakeup = Wakeup(asyncio.get_running_loop())
         assert (
             standby.enter(USER, wakeup, is_entry=True).state is TicketState.RUNNING

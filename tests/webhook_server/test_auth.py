@@ -9,7 +9,7 @@ import requests
 import standardwebhooks.webhooks
 
 from engine.domain.signal import Signal
-from engine.outbox.delivery import judge, signed_headers
+from engine.outbox.delivery import classify_response, signed_headers
 from engine.store.schema.demo_data import generate_webhook_secret
 from tests.webhook_server.conftest import Sender, Site
 
@@ -101,7 +101,7 @@ def test_a_dispatcher_whose_clock_is_off_is_believed_within_five_minutes_and_end
     headers = signed_headers(signal, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
     answer = post(site.sender, body, headers)
     assert answer.status_code == status
-    assert judge(answer.status_code, answer.headers, answer.content, 1, 0.0).outcome == outcome
+    assert classify_response(answer.status_code, answer.headers, answer.content, 1, 0.0).outcome == outcome
 
 
 def signal_of(site: Site) -> Signal:

@@ -5,40 +5,40 @@ from decimal import Decimal
 
 from engine.domain.positions import Side
 from engine.domain.strategy import EntryRules
-from engine.risk.execution_plan import decide, held_by, to_exit
+from engine.risk.execution_plan import find_held_position, find_position_to_close, plan_entry
 from tests.webhook_server.examples import NOW, order, portfolio, position, settings, strategy
 
 
 def test_an_entry_opens_adds_or_reverses() -> None:
-    fresh = decide(order(), portfolio(), None, NOW)
+    fresh = plan_entry(order(), portfolio(), None, NOW)
     assert (fresh.close, fresh.open_usd) == (False, Decimal(1000))
     held = position()
-    more = decide(order(), portfolio(open_positions=(held,)), held, NOW)
+    more = plan_entry(order(), portfolio(open_positions=(held,)), held, NOW)
     assert (more.close, more.open_usd) == (False, Decimal(500))
-    turn = decide(order(action="SELL"), portfolio(open_positions=(held,)), held, NOW)
+    turn = plan_entry(order(action="SELL"), portfolio(open_positions=(held,)), held, NOW)
     assert (turn.close, turn.open_usd) == (True, Decimal(1000))
 
 
 def test_a_refused_reversal_still_gets_out() -> None:
     held = position()
     view = portfolio(open_positions=(held,), settings=settings(kill_switch=True))
-    plan = decide(order(action="SELL"), view, held, NOW)
+    plan = plan_entry(order(action="SELL"), view, held, NOW)
     assert (plan.close, plan.open_usd) == (True, Decimal(0))
-    assert plan.refusal is not None
+    assert plan.breach is not None
 
 
 def test_a_reversal_against_the_entry_rules_still_gets_out() -> None:
     held = position()
     view = portfolio(open_positions=(held,), strategy=strategy(rules=EntryRules()))
-    plan = decide(order(action="SELL", is_ai_signal=True), view, held, NOW)
+    plan = plan_entry(order(action="SELL", is_ai_signal=True), view, held, NOW)
     assert (plan.close, plan.open_usd) == (True, Decimal(0))
-    assert plan.refusal is not None
-    assert plan.refusal.limit_type == "entry_rules"
+    assert plan.breach is not None
+    assert plan.breach.limit_type == "entry_rules"
 
 
 def test_a_stale_reversal_does_nothing() -> None:
     held = position()
-    plan = decide(order(action="SELL", expires_at=NOW), portfolio(open_positions=(held,)), held, NOW)
+    plan = plan_entry(order(action="SELL", expires_at=NOW), portfolio(open_positions=(held,)), held, NOW)
     assert (plan.close, plan.open_usd) == (False, Decimal(0))
 
 
@@ -49,27 +49,27 @@ def test_held_is_what_the_same_holder_has_in_the_same_symbol_and_book() -> None:
         position(strategy_id=None),
         position(is_paper=False, side=Side.SHORT),
     )
-    assert held_by(order(), (*others, mine), is_paper=True) == mine
-    assert held_by(order(), others, is_paper=True) is None
+    assert find_held_position(order(), (*others, mine), is_paper=True) == mine
+    assert find_held_position(order(), others, is_paper=True) is None
 
 
 def test_an_exit_finds_its_position_in_either_book() -> None:
     close = order(action="CLOSE")
     paper, live = position(), position(is_paper=False)
-    assert to_exit(close, (paper,), None) == paper
-    assert to_exit(close, (live,), None) == live
+    assert find_position_to_close(close, (paper,), None) == paper
+    assert find_position_to_close(close, (live,), None) == live
     newer = live.model_copy(update={"entry_time": NOW + timedelta(seconds=1)})
-    assert to_exit(close, (paper, newer), None) == newer
+    assert find_position_to_close(close, (paper, newer), None) == newer
 
 
 def test_a_persons_environment_binds_the_exit() -> None:
     close = order(action="CLOSE", strategy_id=None, environment="production")
     paper = position(strategy_id=None)
-    assert to_exit(close, (paper,), None) is None
-    assert to_exit(close.model_copy(update={"environment": None}), (paper,), None) == paper
+    assert find_position_to_close(close, (paper,), None) is None
+    assert find_position_to_close(close.model_copy(update={"environment": None}), (paper,), None) == paper
 
 
 def test_an_exit_that_was_held_up_leaves_later_positions_alone() -> None:
     close = order(action="CLOSE")
-    assert to_exit(close, (position(),), NOW) is not None
-    assert to_exit(close, (position(entry_time=NOW + timedelta(seconds=1)),), NOW) is None
+    assert find_position_to_close(close, (position(),), NOW) is not None
+    assert find_position_to_close(close, (position(entry_time=NOW + timedelta(seconds=1)),), NOW) is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+from engine.risk.entry_costs import CostLimits, check_book, check_slippage
 from engine.risk.limit_breach import LimitType
 from engine.venues.order_book import Level, OrderBook
 from tests.webhook_server.examples import portfolio, settings, strategy
@@ -29,7 +29,7 @@ def book(**fields: Any) -> OrderBook:
 
 
 def reason(seen: OrderBook) -> LimitType | None:
-    refusal = refused_by_book(seen, CostLimits())
+    refusal = check_book(seen, CostLimits())
     return None if refusal is None else refusal.limit_type
 
 
@@ -62,10 +62,10 @@ def test_a_book_is_refused_for_its_age_its_spread_or_its_distance(
 def test_a_limit_order_is_judged_by_what_lies_within_its_limit() -> None:
     levels = (Level(Decimal(100), Decimal(1)), Level(Decimal(110), Decimal(1)))
     seen = book(asks=levels)
-    assert refused_by_slippage(seen, Decimal(2), CostLimits(), is_buy=True) is not None
-    assert refused_by_slippage(seen, Decimal(2), CostLimits(), is_buy=True, limit_price=Decimal(105)) is None
-    assert refused_by_slippage(seen, Decimal(2), CostLimits(), is_buy=True, limit_price=Decimal(90)) is None
-    assert refused_by_slippage(seen, Decimal(2), CostLimits(), is_buy=True, limit_price=Decimal(110)) is not None
+    assert check_slippage(seen, Decimal(2), CostLimits(), is_buy=True) is not None
+    assert check_slippage(seen, Decimal(2), CostLimits(), is_buy=True, limit_price=Decimal(105)) is None
+    assert check_slippage(seen, Decimal(2), CostLimits(), is_buy=True, limit_price=Decimal(90)) is None
+    assert check_slippage(seen, Decimal(2), CostLimits(), is_buy=True, limit_price=Decimal(110)) is not None
 
 
 @given(
@@ -78,7 +78,7 @@ def test_what_is_allowed_never_pays_more_than_the_limit(
 ) -> None:
     sign = 1 if is_buy else -1
     levels = tuple(Level(Decimal(1000) + sign * 5 * step, each) for step, each in enumerate(quantities))
-    refusal = refused_by_slippage(book(bids=levels, asks=levels), wanted, CostLimits(), is_buy=is_buy)
+    refusal = check_slippage(book(bids=levels, asks=levels), wanted, CostLimits(), is_buy=is_buy)
     left, paid = wanted, Decimal(0)
     for level in levels:
         part = min(left, level.quantity)
@@ -94,5 +94,5 @@ def test_the_strictest_limit_that_is_set_counts_and_the_default_without_one(
     person: int | None, own: int | None, expected: int
 ) -> None:
     view = portfolio(settings=settings(max_spread_percent=person), strategy=strategy(max_spread_percent=own))
-    assert CostLimits.of(view).max_spread_percent == expected
-    assert CostLimits.of(None).max_spread_percent == 1
+    assert CostLimits.from_portfolio(view).max_spread_percent == expected
+    assert CostLimits.from_portfolio(None).max_spread_percent == 1

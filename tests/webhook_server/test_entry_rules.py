@@ -43,7 +43,7 @@ def test_the_engine_adds_to_a_winner_only(site: Site, price: str, status: int) -
     strategy = bound(site, "balanced")
     site.sender.engine(strategy_id=strategy, position_size_usd=100, stop_loss_percent=9)
     site.move("BTCUSDT", price)
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     answer = site.sender.engine(strategy_id=strategy, position_size_usd=100, stop_loss_percent=9)
     assert answer.status_code == status, answer.text
     assert len(site.sql("select 1 from fills")) == (2 if status == 200 else 1)

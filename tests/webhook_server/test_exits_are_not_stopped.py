@@ -79,9 +79,9 @@ def test_an_exit_is_made_before_the_entries_that_wait_for_the_same_turn(site: Si
     with ThreadPoolExecutor(6) as threads:
         entries = [threads.submit(post, site.sender, entry) for _ in range(5)]
         assert site.market.asked.wait(30)
-        until(lambda: site.server.reception.admission.running == 5)
+        until(lambda: site.server.signal_receiver.admission.running == 5)
         closed = threads.submit(site.sender.post, action="CLOSE", signal_id="out")
-        until(lambda: site.server.reception.admission.running == 6)
+        until(lambda: site.server.signal_receiver.admission.running == 6)
         site.market.gate.set()
         assert closed.result().json()["action"] == "closed"
         assert {each.result().status_code for each in entries} == {200}
@@ -97,7 +97,7 @@ def test_an_exit_that_waits_for_a_place_is_made_though_its_sender_hangs_up(site:
     site.market.asked.clear()
     with ThreadPoolExecutor(20) as threads:
         hanging = [threads.submit(site.sender.post, action="CLOSE", symbol="ETHUSDT") for _ in range(14)]
-        until(lambda: site.server.reception.admission.running == 14)
+        until(lambda: site.server.signal_receiver.admission.running == 14)
         with pytest.raises(requests.Timeout):
             requests.post(f"{site.url}/webhook", json=site.sender.body(action="CLOSE", strategy_id=strategy), timeout=1)
         site.market.gate.set()

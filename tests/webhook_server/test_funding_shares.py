@@ -13,8 +13,14 @@ from engine.domain.decimals import total
 from engine.domain.positions import Side
 from engine.store.funding import CurrentPosition, FundingFacts, PositionFill
 from engine.venues.market_data.funding import FundingState
-from webhook_server.background.funding_allocation import HOUR_MS, Division, divided
-from webhook_server.background.funding_schedule import LAST_ROUND, SWEEP_EVERY_S, Calendar, Found, Looks
+from webhook_server.background.funding_allocation import HOUR_MS, PaymentSplit, split_payment
+from webhook_server.background.funding_schedule import (
+    MAX_ROUNDS,
+    SWEEP_EVERY_S,
+    FundingCalendar,
+    FundingResult,
+    FundingSchedule,
+)
 
 HOUR = 472_000 * HOUR_MS
 A, B = UUID(int=1), UUID(int=2)
@@ -53,17 +59,17 @@ def facts(*fills: PositionFill, others: str = "0", held: Sequence[CurrentPositio
     )
 
 
-def by_position(division: Division) -> dict[UUID, Decimal]:
+def by_position(division: PaymentSplit) -> dict[UUID, Decimal]:
     return {each.position_id: each.usd for each in division.shares}
 
 
 def test_opposite_positions_bear_more_than_the_whole_and_less_than_nothing() -> None:
-    found = divided(Decimal(10), HOUR, facts(fill(A, HOUR - 9, "3"), fill(B, HOUR - 5, "1", side=Side.SHORT)))
+    found = split_payment(Decimal(10), HOUR, facts(fill(A, HOUR - 9, "3"), fill(B, HOUR - 5, "1", side=Side.SHORT)))
     assert by_position(found) == {A: Decimal(15), B: Decimal(-5)}
 
 
 def test_what_others_hold_bears_its_own_part() -> None:
-    found = divided(Decimal(10), HOUR, facts(fill(A, HOUR - 9, "3"), others="-1"))
+    found = split_payment(Decimal(10), HOUR, facts(fill(A, HOUR - 9, "3"), others="-1"))
     assert (by_position(found), found.others_usd) == ({A: Decimal(15)}, Decimal(-5))
 
 
@@ -84,7 +90,7 @@ def test_a_payment_is_of_what_was_held_at_the_hour_or_when_it_says(
     fills = [fill(A, HOUR + opened_ms, "2")]
     if closed_ms is not None:
         fills.append(fill(A, HOUR + closed_ms, "2", closes=True))
-    found = divided(USD, HOUR + told_ms, facts(*fills))
+    found = split_payment(USD, HOUR + told_ms, facts(*fills))
     assert by_position(found) == {A: USD}
     (share,) = found.shares
     assert share.held_usd == (USD if closed_ms is None else 0)
@@ -93,13 +99,15 @@ def test_a_payment_is_of_what_was_held_at_the_hour_or_when_it_says(
 
 def test_nothing_held_and_a_net_of_zero_explain_nothing() -> None:
     for own in (facts(), facts(fill(A, HOUR - 9, "1"), fill(B, HOUR - 9, "1", side=Side.SHORT))):
-        found = divided(USD, HOUR, own)
+        found = split_payment(USD, HOUR, own)
         assert (found.shares, found.others_usd, found.is_explained) == ((), USD, False)
 
 
 def test_what_was_closed_since_bears_its_part_and_the_rest_is_the_whole_less_that() -> None:
     closes = [fill(A, HOUR + 1, "1", closes=True), fill(A, HOUR + 3, "1", closes=True)]
-    (share,) = divided(USD, HOUR, facts(fill(A, HOUR - 1, "3"), closes[0], fill(A, HOUR + 2, "4"), closes[1])).shares
+    (share,) = split_payment(
+        USD, HOUR, facts(fill(A, HOUR - 1, "3"), closes[0], fill(A, HOUR + 2, "4"), closes[1])
+    ).shares
     first, second = (share.trades[each.trade_id] for each in closes if each.trade_id)
     assert first == Decimal("-0.4115226300000000000000000000")
     assert total((first, second, share.held_usd)) == USD
@@ -108,8 +116,8 @@ def test_what_was_closed_since_bears_its_part_and_the_rest_is_the_whole_less_tha
 
 def test_a_position_of_before_fills_were_kept_bears_its_part_too() -> None:
     held = CurrentPosition(position_id=A, side=Side.SHORT, quantity=Decimal(2), since_ms=HOUR - 1)
-    assert by_position(divided(USD, HOUR, facts(held=[held]))) == {A: USD}
-    assert divided(USD, HOUR - HOUR_MS, facts(held=[held])).shares == ()
+    assert by_position(split_payment(USD, HOUR, facts(held=[held]))) == {A: USD}
+    assert split_payment(USD, HOUR - HOUR_MS, facts(held=[held])).shares == ()
 
 
 moves = st.lists(
@@ -136,7 +144,7 @@ def test_over_a_year_the_parts_of_every_payment_are_the_payment(
             held[position] += quantity
     own = facts(*fills, others=str(others))
     for hour in hours:
-        found = divided(USD, HOUR + hour * HOUR_MS, own)
+        found = split_payment(USD, HOUR + hour * HOUR_MS, own)
         assert total((found.others_usd, *(each.usd for each in found.shares))) == USD
         for each in found.shares:
             assert total((each.held_usd, *each.trades.values())) == each.usd
@@ -147,28 +155,28 @@ def state(at_ms: int, next_ms: int, rate: str | None = "0.0001") -> FundingState
 
 
 def test_a_payment_has_become_due_once_its_time_has_passed_and_never_at_a_rate_of_zero() -> None:
-    calendar = Calendar()
-    told: list[Any] = [calendar.passed(state(*each)) for each in ((1, 10), (9, 10), (12, 20), (15, 20), (45, 50))]
+    calendar = FundingCalendar()
+    told: list[Any] = [calendar.pop_due(state(*each)) for each in ((1, 10), (9, 10), (12, 20), (15, 20), (45, 50))]
     assert told == [None, None, 10, None, 20]
-    assert [calendar.passed(state(51, 60, "0")), calendar.passed(state(61, 70, "0"))] == [50, None]
-    assert calendar.passed(state(71, 80)) == 70
+    assert [calendar.pop_due(state(51, 60, "0")), calendar.pop_due(state(61, 70, "0"))] == [50, None]
+    assert calendar.pop_due(state(71, 80)) == 70
 
 
 def test_a_payment_that_is_not_shown_is_looked_for_again_and_not_for_ever() -> None:
-    looks, asked = Looks(), 0
+    looks, asked = FundingSchedule(), 0
     assert looks.is_due(0.0, {"X"})
-    looks.looked(0.0, {"X"}, Found({}))
+    looks.mark_read(0.0, {"X"}, FundingResult({}))
     assert not looks.is_due(1.0, {"X"})
     assert looks.is_due(1.0, {"X", "Y"})
     looks.expect({"X": 10}, {"X"})
     for _ in range(100):
         asked += looks.is_due(1.0, {"X"})
-        looks.looked(1.0, {"X"}, Found({"X": 9}))
+        looks.mark_read(1.0, {"X"}, FundingResult({"X": 9}))
         looks.expect({}, {"X"})
-    assert 8 < asked < LAST_ROUND
+    assert 8 < asked < MAX_ROUNDS
     assert looks.is_due(1.0 + SWEEP_EVERY_S, {"X"})
     looks.expect({"X": 10}, {"X"})
-    looks.looked(1.0, {"X"}, Found({"X": 10}))
+    looks.mark_read(1.0, {"X"}, FundingResult({"X": 10}))
     assert not looks.is_due(2.0, {"X"})
-    looks.looked(1.0, {"X"}, Found({"X": 10}, is_whole=False))
+    looks.mark_read(1.0, {"X"}, FundingResult({"X": 10}, is_complete=False))
     assert looks.is_due(2.0, {"X"})

@@ -15,7 +15,7 @@ from engine.venues.account_record import Income
 from engine.venues.market_data.funding import FundingRate, FundingState
 from tests.support.keys import aster_keys
 from tests.support.sql import Sql
-from webhook_server.background.funding import Funding
+from webhook_server.background.funding import FundingJob
 from webhook_server.background.funding_allocation import HOUR_MS
 from webhook_server.clock import SystemClock
 from webhook_server.metrics import Metrics
@@ -161,7 +161,7 @@ class Story:
 
     def start(self) -> None:
         """As after a kill: nothing is remembered but the books."""
-        self.job = Funding(self.store, self.year, SystemClock(), Metrics())  # type: ignore[arg-type] # all that it asks
+        self.job = FundingJob(self.store, self.year, SystemClock(), Metrics())  # type: ignore[arg-type] # all that it asks
 
     def move(self, number: int, change: Decimal) -> None:
         self.moves.append((self.year.now_ms + 10_000, number, change))

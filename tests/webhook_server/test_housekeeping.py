@@ -10,8 +10,8 @@ from engine.store.store import Store
 from engine.venues.venue import OpenOrder
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.market import LiveAccount, Venues
-from webhook_server.app import Server, build
-from webhook_server.background.lease import NAME
+from webhook_server.app import WebhookServer, build
+from webhook_server.background.lease import LEASE_NAME
 from webhook_server.clock import SystemClock
 
 GRACE_S = 30.0
@@ -44,27 +44,27 @@ def account(site: Site) -> Iterator[Hanging]:
 
 
 @pytest.fixture
-def started(site: Site, store: Store, account: Hanging) -> Iterator[Server]:
+def started(site: Site, store: Store, account: Hanging) -> Iterator[WebhookServer]:
     """A server that holds the lease and is looking at the first of them."""
     settings = Settings(sparky_mark_interval_s=0.05)
     server = build(settings, store, Venues(site.market, account), SystemClock(), "one")
     assert server.lease is not None
     server.lease.start()
-    for thread in server.housekeeping:
+    for thread in server.job_runners:
         thread.start()
     until(lambda: account.questions == 1)
     yield server
     account.gate.set()
     ended(server)
     server.lease.stop()
-    store.release_lease(NAME, "two")
+    store.release_lease(LEASE_NAME, "two")
     server.workers.shutdown()
 
 
-def ended(server: Server) -> None:
-    for thread in server.housekeeping:
+def ended(server: WebhookServer) -> None:
+    for thread in server.job_runners:
         thread.stop()
-    for thread in server.housekeeping:
+    for thread in server.job_runners:
         thread.join(GRACE_S)
         assert not thread.is_alive()
 
@@ -81,8 +81,8 @@ def test_positions_are_marked_while_a_venue_hangs_over_an_account(site: Site, ac
     assert account.questions == 1
 
 
-def test_a_server_that_stops_looks_at_no_further_position(started: Server, account: Hanging) -> None:
-    for thread in started.housekeeping:
+def test_a_server_that_stops_looks_at_no_further_position(started: WebhookServer, account: Hanging) -> None:
+    for thread in started.job_runners:
         thread.stop()
     account.gate.set()
     ended(started)
@@ -90,14 +90,14 @@ def test_a_server_that_stops_looks_at_no_further_position(started: Server, accou
 
 
 def test_a_server_that_loses_its_lease_looks_at_no_further_position(
-    started: Server, account: Hanging, store: Store
+    started: WebhookServer, account: Hanging, store: Store
 ) -> None:
     lease = started.lease
     assert lease is not None
 
     def is_taken() -> bool:
-        store.release_lease(NAME, "one")
-        return store.hold_lease(NAME, "two", 600)
+        store.release_lease(LEASE_NAME, "one")
+        return store.hold_lease(LEASE_NAME, "two", 600)
 
     until(is_taken)  # between two renewals
     until(lambda: not lease.is_held)

@@ -15,7 +15,7 @@ from webhook_server.clock import SystemClock
 from webhook_server.http.health import Health
 from webhook_server.http.routes import LIVE_PATH, RouteHandlers, build_router
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.request_body import BODY_LIMIT_BYTES, TooLarge, TooSlow, open_envelope, read_body
+from webhook_server.intake.request_body import BODY_LIMIT_BYTES, BodyTimeout, BodyTooLarge, parse_envelope, read_body
 from webhook_server.intake.schemas import WebhookSignal, parse_signal
 
 
@@ -24,7 +24,7 @@ from webhook_server.intake.schemas import WebhookSignal, parse_signal
 )
 def test_only_one_json_object_is_a_body(raw: bytes) -> None:
     with pytest.raises(FieldError):
-        open_envelope(raw, {})
+        parse_envelope(raw, {})
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_only_one_json_object_is_a_body(raw: bytes) -> None:
 )
 def test_a_field_that_is_there_twice_is_refused_by_name(raw: bytes, where: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        parse_signal(open_envelope(raw, {}).body, WebhookSignal)
+        parse_signal(parse_envelope(raw, {}).body, WebhookSignal)
     assert where in refusal.value.fields
 
 
 def test_a_byte_order_mark_before_the_object_is_no_fault() -> None:
-    assert open_envelope(b'\xef\xbb\xbf{"symbol":"X"}', {}).body == {"symbol": "X"}
+    assert parse_envelope(b'\xef\xbb\xbf{"symbol":"X"}', {}).body == {"symbol": "X"}
 
 
 def test_the_secret_is_taken_out_of_the_body() -> None:
-    envelope = open_envelope(b'{"secret":"hidden","symbol":"X"}', {})
+    envelope = parse_envelope(b'{"secret":"hidden","symbol":"X"}', {})
     assert envelope.body == {"symbol": "X"}
     assert envelope.secret is not None
     assert envelope.secret.get_secret_value() == "hidden"
@@ -56,9 +56,9 @@ def test_the_secret_is_taken_out_of_the_body() -> None:
 
 
 def test_the_fingerprint_sees_content_and_neither_order_nor_secret() -> None:
-    one = open_envelope(b'{"a":1,"b":2.50,"secret":"x"}', {})
-    same = open_envelope(b'{ "b": 2.50, "a": 1, "secret": "y" }', {})
-    other = open_envelope(b'{"a":1,"b":2.51,"secret":"x"}', {})
+    one = parse_envelope(b'{"a":1,"b":2.50,"secret":"x"}', {})
+    same = parse_envelope(b'{ "b": 2.50, "a": 1, "secret": "y" }', {})
+    other = parse_envelope(b'{"a":1,"b":2.51,"secret":"x"}', {})
     assert one.fingerprint == same.fingerprint != other.fingerprint
 
 
@@ -73,17 +73,17 @@ async def _stuck() -> AsyncIterator[bytes]:
 
 
 def test_a_body_without_end_is_cut_at_the_limit() -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(BodyTooLarge):
         asyncio.run(read_body(_endless(), None))
 
 
 def test_an_announced_body_is_refused_before_it_is_read() -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(BodyTooLarge):
         asyncio.run(read_body(_stuck(), str(BODY_LIMIT_BYTES + 1)))
 
 
 def test_a_body_that_never_ends_is_given_up() -> None:
-    with pytest.raises(TooSlow):
+    with pytest.raises(BodyTimeout):
         asyncio.run(read_body(_stuck(), None, timeout_s=0.05))
 
 
@@ -103,7 +103,9 @@ def impatient(site: Site) -> Iterator[HttpService]:
     health = Health(site.store, SystemClock(), server.metrics, lambda: True)
     app = FastAPI()
     app.include_router(
-        build_router(RouteHandlers(server.reception, site.store, health, server.metrics, server.workers, body_s=0.2))
+        build_router(
+            RouteHandlers(server.signal_receiver, site.store, health, server.metrics, server.workers, body_s=0.2)
+        )
     )
     http = HttpService(app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", LIVE_PATH, headers_s=3.0)
     http.start()

@@ -13,29 +13,29 @@ from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.admission.user_rate_limiter import UserRateLimiter
-from webhook_server.app import PLACES, Server, build
-from webhook_server.background.lease import NAME, Lease, owner_of
+from webhook_server.app import SLOT_LIMITS, WebhookServer, build
+from webhook_server.background.lease import LEASE_NAME, Lease, build_owner_name
 from webhook_server.clock import SystemClock
 
 
 @pytest.fixture
-def pair(site: Site, store: Store) -> Iterator[tuple[Server, Server]]:
+def pair(site: Site, store: Store) -> Iterator[tuple[WebhookServer, WebhookServer]]:
     venues = Venues(site.market, site.account)
     made = tuple(build(Settings(), store, venues, SystemClock(), name) for name in ("one", "two"))
     yield made[0], made[1]
     for server in made:
         server.workers.shutdown()
-    store.release_lease(NAME, "one")
-    store.release_lease(NAME, "two")
+    store.release_lease(LEASE_NAME, "one")
+    store.release_lease(LEASE_NAME, "two")
 
 
-def lease_of(server: Server) -> Lease:
+def lease_of(server: WebhookServer) -> Lease:
     assert server.lease is not None
     return server.lease
 
 
 def test_only_the_holder_of_the_lease_executes_and_the_next_takes_over(
-    site: Site, pair: tuple[Server, Server], front: tuple[Front, str]
+    site: Site, pair: tuple[WebhookServer, WebhookServer], front: tuple[Front, str]
 ) -> None:
     one, two = pair
     lease_of(one).start()
@@ -55,63 +55,69 @@ def test_only_the_holder_of_the_lease_executes_and_the_next_takes_over(
 
 def test_a_server_that_lost_the_lease_sends_no_order(site: Site, store: Store) -> None:
     site.credentials()
-    assert store.hold_lease(NAME, "one", 60)
+    assert store.hold_lease(LEASE_NAME, "one", 60)
     user = site.sender.user_id
     began = store.begin_execution("one", "a", user, None, "aster", "BTCUSDT", "BUY", "f", {}, is_paper=False)
     assert began.state == "new"
-    store.release_lease(NAME, "one")
-    assert store.hold_lease(NAME, "two", 60)
+    store.release_lease(LEASE_NAME, "one")
+    assert store.hold_lease(LEASE_NAME, "two", 60)
     assert not store.mark_request_submitted("one", "a", site.sender.user_id)
     assert store.mark_request_submitted("two", "a", site.sender.user_id)
-    store.release_lease(NAME, "two")
+    store.release_lease(LEASE_NAME, "two")
 
 
 def test_the_lease_is_one_owners_until_it_ends(store: Store) -> None:
-    assert store.hold_lease(NAME, "one", 60)
-    assert not store.hold_lease(NAME, "two", 60)
-    assert store.hold_lease(NAME, "one", 0)
-    assert store.hold_lease(NAME, "two", 60)
-    store.release_lease(NAME, "one")
-    assert not store.hold_lease(NAME, "one", 60)
-    store.release_lease(NAME, "two")
+    assert store.hold_lease(LEASE_NAME, "one", 60)
+    assert not store.hold_lease(LEASE_NAME, "two", 60)
+    assert store.hold_lease(LEASE_NAME, "one", 0)
+    assert store.hold_lease(LEASE_NAME, "two", 60)
+    store.release_lease(LEASE_NAME, "one")
+    assert not store.hold_lease(LEASE_NAME, "one", 60)
+    store.release_lease(LEASE_NAME, "two")
 
 
-def test_asking_whether_the_lease_is_held_does_not_take_it_back(pair: tuple[Server, Server], store: Store) -> None:
+def test_asking_whether_the_lease_is_held_does_not_take_it_back(
+    pair: tuple[WebhookServer, WebhookServer], store: Store
+) -> None:
     lease = lease_of(pair[0])
     lease.start()
-    assert lease.is_confirmed()
+    assert lease.verify()
     lease.stop()
-    assert not lease.is_confirmed()
-    assert store.hold_lease(NAME, "two", 60)
-    assert not lease.is_confirmed()
+    assert not lease.verify()
+    assert store.hold_lease(LEASE_NAME, "two", 60)
+    assert not lease.verify()
 
 
 def test_what_waits_for_a_place_is_sent_to_the_server_that_took_over(
-    site: Site, store: Store, pair: tuple[Server, Server], front: tuple[Front, str]
+    site: Site, store: Store, pair: tuple[WebhookServer, WebhookServer], front: tuple[Front, str]
 ) -> None:
     one = pair[0]
     lease_of(one).start()
     front[0].app = one.app
-    strategies = [str(site.strategy()) for _ in range(PLACES.per_user)]
+    strategies = [str(site.strategy()) for _ in range(SLOT_LIMITS.per_user)]
     site.market.gate = threading.Event()
-    admission = one.reception.admission
-    with ThreadPoolExecutor(PLACES.per_user + 1) as senders:
+    admission = one.signal_receiver.admission
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user + 1) as senders:
         first = [senders.submit(site.sender.engine, strategy_id=strategy) for strategy in strategies]
-        until(lambda: admission.running == PLACES.per_user)
+        until(lambda: admission.running == SLOT_LIMITS.per_user)
         waits = senders.submit(site.sender.post)
         until(lambda: admission.waiting == 1)
-        store.release_lease(NAME, "one")
-        assert store.hold_lease(NAME, "two", 60)
+        store.release_lease(LEASE_NAME, "one")
+        assert store.hold_lease(LEASE_NAME, "two", 60)
         away = waits.result(60)
         assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
         assert away.json()["error"] == "Another webhook server executes; this one stands by"
         site.market.gate.set()
-        assert [future.result().status_code for future in first] == [200] * PLACES.per_user
+        assert [future.result().status_code for future in first] == [200] * SLOT_LIMITS.per_user
     lease_of(one).stop()
 
 
 def test_a_successor_on_the_same_address_has_the_same_name() -> None:
-    assert owner_of("127.0.0.1", 3000) == owner_of("127.0.0.1", 3000) != owner_of("127.0.0.1", 3001)
+    assert (
+        build_owner_name("127.0.0.1", 3000)
+        == build_owner_name("127.0.0.1", 3000)
+        != build_owner_name("127.0.0.1", 3001)
+    )
 
 
 @pytest.mark.parametrize("scope", ["everybody", "person", "strategy"])
@@ -143,12 +149,14 @@ def test_one_persons_flood_of_entries_is_slowed_and_says_when_to_come_again(
     slow.workers.shutdown()
 
 
-@pytest.mark.parametrize(("people", "entries"), [(1, PLACES.per_user), (3, PLACES.entries)])
+@pytest.mark.parametrize(("people", "entries"), [(1, SLOT_LIMITS.per_user), (3, SLOT_LIMITS.entries)])
 def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
     site: Site, people: int, entries: int
 ) -> None:
     senders = [site.sender, *(site.user() for _ in range(people - 1))]
-    strategies = [(each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(PLACES.per_user)]
+    strategies = [
+        (each, str(site.strategy(user_id=each.user_id))) for each in senders for _ in range(SLOT_LIMITS.per_user)
+    ]
     more = [(site.sender, str(site.strategy())) for _ in range(6)]
     site.market.gate = threading.Event()
     with ThreadPoolExecutor(len(strategies + more)) as threads:
@@ -178,7 +186,7 @@ def test_the_equity_of_every_book_is_a_series(site: Site, store: Store) -> None:
     assert store.append_equity_points(0) == 1
     assert store.append_equity_points(0) == 0  # nothing has moved
     site.move("BTCUSDT", "26000.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     site.sender.engine(strategy_id=str(strategy), action="CLOSE")
     store.append_equity_points(0)
     points = store.list_equity_points(strategy, is_paper=True)

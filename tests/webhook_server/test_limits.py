@@ -159,7 +159,7 @@ def test_a_strategy_beyond_its_drawdown_may_only_close(site: Site) -> None:
     strategy = str(site.strategy(capital_usd=1000, max_drawdown_percent=5, leverage_max=10))
     site.sender.engine(strategy_id=strategy)
     site.move("BTCUSDT", "23000.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     entry = site.sender.engine(strategy_id=strategy)
     assert (entry.status_code, entry.json()["data"]["limitType"]) == (429, "drawdown")
     assert site.sender.engine(strategy_id=strategy, action="CLOSE").json()["action"] == "closed"

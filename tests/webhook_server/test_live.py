@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.venue import OrderRequest
@@ -108,7 +108,7 @@ def test_protection_waits_at_the_venue_from_the_entry_to_the_exit(live: Site) ->
 
 
 def test_an_entry_whose_protection_cannot_be_placed_is_undone_and_that_is_said(live: Site) -> None:
-    live.account.protection_fails = VenueRefused("it would trigger at once", "would_trigger")
+    live.account.protection_fails = OrderRejected("it would trigger at once", "would_trigger")
     body = enter(live, "a", stop_loss_percent=2)
     assert (body["success"], body["action"]) == (False, "rejected")
     assert "undone" in str(body["error"])
@@ -147,7 +147,7 @@ def test_a_stop_that_the_venue_filled_is_booked_as_the_exit_and_nothing_is_sold_
     enter(live, "a", stop_loss_percent=2, take_profit_percent=4)
     live.move("BTCUSDT", "24400.0")
     live.account.trigger(live.sender.order_id("a", "l"))
-    live.server.watch.run()
+    live.server.protection_watchdog.run()
     (trade,) = live.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(24_400))
     assert len(live.account.orders) == 2

@@ -15,13 +15,13 @@ import requests
 from structlog.testing import capture_logs
 
 from tests.webhook_server.conftest import Sender, Site, until
-from webhook_server.app import PLACES, Patience
+from webhook_server.app import SLOT_LIMITS, WaitLimits
 
 
 @pytest.fixture
-def patience(request: pytest.FixtureRequest) -> Patience:
+def patience(request: pytest.FixtureRequest) -> WaitLimits:
     """That of a server whose machine may be busy with ten other things; its own only where it is what is tested."""
-    return getattr(request, "param", Patience(place_s=120.0, turn_s=120.0))
+    return getattr(request, "param", WaitLimits(slot_s=120.0, lock_s=120.0))
 
 
 def at_once(posts: Sequence[Callable[[], requests.Response]]) -> list[requests.Response]:
@@ -70,10 +70,10 @@ def test_thirty_exits_of_one_person_are_all_made(site: Site) -> None:
 
 def hanging(site: Site, senders: ThreadPoolExecutor, sender: Sender, entries: int) -> list[Future[requests.Response]]:
     """That many entries of `sender`, which reach a venue that does not answer before the gate opens."""
-    running = site.server.reception.admission.running
+    running = site.server.signal_receiver.admission.running
     strategies = [str(site.strategy(user_id=sender.user_id)) for _ in range(entries)]
     posts = [senders.submit(sender.engine, strategy_id=strategy) for strategy in strategies]
-    until(lambda: site.server.reception.admission.running == running + entries)
+    until(lambda: site.server.signal_receiver.admission.running == running + entries)
     return posts
 
 
@@ -82,10 +82,10 @@ def test_thirty_exits_that_all_meet_before_the_first_is_made_are_all_made(site: 
     for strategy in strategies:
         site.sender.engine(strategy_id=strategy)
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
+    admission = site.server.signal_receiver.admission
     with ThreadPoolExecutor(30) as senders:
         exits = [senders.submit(site.sender.engine, strategy_id=each, action="CLOSE") for each in strategies]
-        until(lambda: (admission.running, admission.waiting) == (PLACES.per_user, 30 - PLACES.per_user))
+        until(lambda: (admission.running, admission.waiting) == (SLOT_LIMITS.per_user, 30 - SLOT_LIMITS.per_user))
         site.market.gate.set()
         assert told([each.result() for each in exits]) == {(200, "closed")}
     assert (admission.running, admission.waiting) == (0, 0)
@@ -93,9 +93,9 @@ def test_thirty_exits_that_all_meet_before_the_first_is_made_are_all_made(site: 
 
 def test_entries_that_wait_are_made_in_the_order_in_which_they_came(site: Site) -> None:
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
-    with ThreadPoolExecutor(PLACES.per_user + 5) as senders:
-        first = hanging(site, senders, site.sender, PLACES.per_user)
+    admission = site.server.signal_receiver.admission
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user + 5) as senders:
+        first = hanging(site, senders, site.sender, SLOT_LIMITS.per_user)
         strategy = str(site.strategy(max_position_usd=1_000_000))
         for number in range(5):
             senders.submit(site.sender.engine, strategy_id=strategy, signal_id=f"w{number}", position_size_usd=100)
@@ -111,9 +111,9 @@ def test_exits_are_made_while_the_entries_of_the_same_and_of_other_persons_hang_
     mine = str(site.strategy())
     site.sender.engine(strategy_id=mine)
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
+    admission = site.server.signal_receiver.admission
     with ThreadPoolExecutor(100) as senders:
-        per_person = (PLACES.per_user, PLACES.entries - PLACES.per_user, 0)
+        per_person = (SLOT_LIMITS.per_user, SLOT_LIMITS.entries - SLOT_LIMITS.per_user, 0)
         crowd = [post for each, n in zip(people, per_person, strict=True) for post in hanging(site, senders, each, n)]
         more = [senders.submit(each.engine, strategy_id=str(site.strategy(user_id=each.user_id))) for each in people]
         until(lambda: admission.waiting == len(more))
@@ -127,18 +127,18 @@ def test_exits_are_made_while_the_entries_of_the_same_and_of_other_persons_hang_
 def test_hanging_exits_of_several_persons_leave_workers_for_who_sends_next(site: Site) -> None:
     people = [site.user() for _ in range(4)]
     for each in people:
-        for _ in range(PLACES.per_user):
+        for _ in range(SLOT_LIMITS.per_user):
             strategy = str(site.strategy(user_id=each.user_id))
             each.engine(strategy_id=strategy)
     held: dict[UUID, list[str]] = {each.user_id: [] for each in people}
     for position in site.store.list_open_positions():
         held[position.user_id].append(str(position.strategy_id))
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
+    admission = site.server.signal_receiver.admission
     with ThreadPoolExecutor(100) as senders:
         exits = [senders.submit(p.engine, strategy_id=each, action="CLOSE") for p in people for each in held[p.user_id]]
-        until(lambda: admission.running == PLACES.signals)
-        until(lambda: admission.waiting == len(exits) - PLACES.signals)
+        until(lambda: admission.running == SLOT_LIMITS.signals)
+        until(lambda: admission.waiting == len(exits) - SLOT_LIMITS.signals)
         assert site.sender.post(secret="whsec_wrong").status_code == 401, "a worker is left to find that out"
         site.market.gate.set()
         assert told([each.result() for each in exits]) == {(200, "closed")}
@@ -146,10 +146,10 @@ def test_hanging_exits_of_several_persons_leave_workers_for_who_sends_next(site:
 
 def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and_no_order(site: Site) -> None:
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
+    admission = site.server.signal_receiver.admission
     where = urlsplit(site.url)
-    with ThreadPoolExecutor(PLACES.per_user) as senders:
-        first = hanging(site, senders, site.sender, PLACES.per_user)
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user) as senders:
+        first = hanging(site, senders, site.sender, SLOT_LIMITS.per_user)
         body = json.dumps(site.sender.body(signal_id="gone")).encode()
         with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
             head = f"POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -163,11 +163,11 @@ def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and
     assert site.sql("select count(*) from webhook_requests where request_id = 'gone'") == [(0,)]
 
 
-@pytest.mark.parametrize("patience", [Patience(place_s=0.5)], indirect=True)
+@pytest.mark.parametrize("patience", [WaitLimits(slot_s=0.5)], indirect=True)
 def test_what_waits_too_long_is_sent_away_with_the_reason(site: Site) -> None:
     site.market.gate = threading.Event()
-    with ThreadPoolExecutor(PLACES.per_user) as senders, capture_logs() as lines:
-        first = hanging(site, senders, site.sender, PLACES.per_user)
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user) as senders, capture_logs() as lines:
+        first = hanging(site, senders, site.sender, SLOT_LIMITS.per_user)
         away = site.sender.post(signal_id="late")
         assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
         (line,) = [line for line in lines if line["event"] == "signal_refused" and line.get("signal") == "late"]
@@ -181,12 +181,12 @@ def test_what_waits_too_long_is_sent_away_with_the_reason(site: Site) -> None:
 @pytest.mark.parametrize("end", ["stopping", "standing by"])
 def test_a_server_that_stops_or_loses_its_lease_sends_away_what_waits(site: Site, end: str) -> None:
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
-    with ThreadPoolExecutor(PLACES.per_user + 1) as senders:
-        first = hanging(site, senders, site.sender, PLACES.per_user)
+    admission = site.server.signal_receiver.admission
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user + 1) as senders:
+        first = hanging(site, senders, site.sender, SLOT_LIMITS.per_user)
         waits = senders.submit(site.sender.post, signal_id="a")
         until(lambda: admission.waiting == 1)
-        (admission.close if end == "stopping" else admission.dismiss)()
+        (admission.close if end == "stopping" else admission.cancel_waiting)()
         assert waits.result().status_code == 503
         assert not site.market.gate.is_set()
         site.market.gate.set()
@@ -195,9 +195,9 @@ def test_a_server_that_stops_or_loses_its_lease_sends_away_what_waits(site: Site
 
 def test_an_entry_that_expires_while_it_waits_is_refused_as_stale(site: Site) -> None:
     site.market.gate = threading.Event()
-    admission = site.server.reception.admission
-    with ThreadPoolExecutor(PLACES.per_user + 1) as senders:
-        first = hanging(site, senders, site.sender, PLACES.per_user)
+    admission = site.server.signal_receiver.admission
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user + 1) as senders:
+        first = hanging(site, senders, site.sender, SLOT_LIMITS.per_user)
         expires = datetime.now(UTC) + timedelta(seconds=1)
         waits = senders.submit(site.sender.post, expires_at=expires.isoformat())
         until(lambda: admission.waiting == 1 or waits.done())

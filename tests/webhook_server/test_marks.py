@@ -15,7 +15,7 @@ def metric(site: Site, name: str, **labels: str) -> float:
 def test_positions_are_marked_at_the_last_price(site: Site) -> None:
     site.sender.post()
     site.move("BTCUSDT", "25100.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     (position,) = site.store.list_open_positions()
     assert position.current_price == Decimal("25100.0")
     # (25100 - 25005.2) * 0.039 less the entry fee
@@ -36,16 +36,16 @@ def test_positions_are_marked_at_the_last_price(site: Site) -> None:
 def test_a_reached_stop_or_target_closes_the_position(site: Site, action: str, price: str, reason: str) -> None:
     strategy = str(site.strategy())
     site.sender.engine(strategy_id=strategy, action=action, stop_loss_percent=2, take_profit_percent=4)
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert len(site.store.list_open_positions()) == 1
     site.move("BTCUSDT", price)
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert site.store.list_open_positions() == ()
     (trade,) = site.store.list_trades()
     assert trade.exit_reason == reason
     assert (trade.pnl_usd or 0) > 0 or reason == "stop_loss"
     assert metric(site, "protective_exits_total", reason=reason) == 1
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert len(site.store.list_trades()) == 1
 
 
@@ -54,7 +54,7 @@ def test_a_protective_exit_closes_its_own_position_only(site: Site) -> None:
     site.sender.engine(strategy_id=one, stop_loss_percent=2)
     site.sender.engine(strategy_id=other)
     site.move("BTCUSDT", "24000.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     (left,) = site.store.list_open_positions()
     assert str(left.strategy_id) == other
 
@@ -63,7 +63,7 @@ def test_a_protective_exit_passes_the_kill_switch(site: Site) -> None:
     site.sender.post(stop_loss_percent=2)
     site.limits(kill_switch=True)
     site.move("BTCUSDT", "24000.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert site.store.list_open_positions() == ()
 
 
@@ -72,7 +72,7 @@ def test_a_symbol_without_a_price_does_not_hold_up_the_others(site: Site) -> Non
     site.sender.post(symbol="ETHUSDT")
     site.market.unpriced.add("BTCUSDT")
     site.move("ETHUSDT", "2100.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert {position.current_price for position in site.store.list_open_positions()} >= {Decimal("2100.0")}
     assert metric(site, "mark_errors_total", exchange="aster", symbol="BTCUSDT") == 1
 
@@ -81,7 +81,7 @@ def test_a_venue_that_is_away_leaves_positions_as_they_are(site: Site) -> None:
     site.sender.post()
     before = site.store.list_open_positions()
     site.market.away = UpstreamUnavailable("venue", "no connection")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert site.store.list_open_positions() == before
 
 
@@ -91,7 +91,7 @@ def test_a_position_that_cannot_be_exited_does_not_hold_up_the_others(site: Site
     site.sql("update positions set symbol = 'A?B' where symbol = 'BTCUSDT'")  # no order takes such a name
     site.market.prices["A?B"] = Decimal("24000.0")
     site.move("ETHUSDT", "1900.0")
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     (left,) = site.store.list_open_positions()
     assert left.symbol == "A?B"
     assert metric(site, "last_mark_timestamp_seconds") > 0
@@ -104,7 +104,7 @@ def test_a_stop_that_the_venue_refuses_fails_once_a_minute_and_refuses_nobodys_e
     site.move("BTCUSDT", "24000.0")
     site.account.mood = "refuse"
     for _ in range(10):
-        site.server.marks.run_once()
+        site.server.mark_to_market.run_once()
     ((failed,),) = site.sql("select count(*) from webhook_requests where action = 'CLOSE' and status = 'failed'")
     assert 1 <= failed < 10
     assert site.sender.post(symbol="ETHUSDT").json()["action"] == "opened"

@@ -14,22 +14,22 @@ import requests
 
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.request_body import TooLarge, open_envelope, read_body
+from webhook_server.intake.request_body import BodyTooLarge, parse_envelope, read_body
 from webhook_server.intake.schemas import WebhookSignal, parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 BEYOND_BOUNDS = ("1e999999999", "-1e999999999", "1e-999999999", "0e999999999", "1E400", "1e-400", "9" * 4_000, "1" * 60)
 READ_ONE = """
 import sys
-from webhook_server.intake.request_body import open_envelope
+from webhook_server.intake.request_body import parse_envelope
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.schemas import WebhookSignal, parse_signal
 try:
-    envelope = open_envelope(sys.stdin.buffer.read(), {})
+    envelope = parse_envelope(sys.stdin.buffer.read(), {})
     envelope.fingerprint
     parse_signal(envelope.body, WebhookSignal)
 except FieldError as error:
-    print(error.where)
+    print(error.field_name)
 """
 
 
@@ -41,7 +41,7 @@ def raw(name: str, number: str) -> bytes:
 
 
 def read(body: bytes) -> WebhookSignal:
-    return parse_signal(open_envelope(body, {}).body, WebhookSignal)
+    return parse_signal(parse_envelope(body, {}).body, WebhookSignal)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_number_beyond_its_bounds_is_refused_by_the_name_of_its_field(name: st
     for written in (number, f"[[{number}]]", f'{{"deep": {number}}}'):
         with pytest.raises(FieldError) as refusal:
             read(raw(name, written))
-        assert refusal.value.where == name
+        assert refusal.value.field_name == name
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_number_beyond_its_bounds_is_refused_by_the_name_of_its_field(name: st
 def test_a_numeral_in_text_has_plain_digits_and_one_point(name: str, text: str) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {name: text}, WebhookSignal)
-    assert refusal.value.where == name
+    assert refusal.value.field_name == name
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_numeral_in_text_has_plain_digits_and_one_point(name: str, text: str) 
 def test_a_moment_in_text_has_plain_digits(name: str, text: str) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {name: text}, WebhookSignal)
-    assert refusal.value.where == name
+    assert refusal.value.field_name == name
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_moment_in_text_has_plain_digits(name: str, text: str) -> None:
 def test_a_number_that_rounds_to_nothing_or_is_no_whole_one_is_refused(name: str, value: object) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {name: value}, WebhookSignal)
-    assert refusal.value.where == name
+    assert refusal.value.field_name == name
 
 
 def test_brackets_within_brackets_are_counted_and_not_followed(site: Site) -> None:
@@ -154,7 +154,7 @@ def test_an_announced_length_is_read_whole(length: str) -> None:
         yield b"{"
         await asyncio.Event().wait()
 
-    with pytest.raises(TooLarge):
+    with pytest.raises(BodyTooLarge):
         asyncio.run(read_body(endless(), length))
 
 

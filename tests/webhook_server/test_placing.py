@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
-from engine.platform.errors import CredentialsRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
+from engine.platform.errors import CredentialsError
 from engine.venues.venue import OrderRequest, OrderResult
 from tests.webhook_server.market import LiveAccount, Market
 from webhook_server.clock import SystemClock
@@ -16,7 +16,7 @@ from webhook_server.execution.order_placement import place_order
 def test_a_quantity_that_the_books_cannot_hold_is_refused_before_it_is_sent(quantity: str) -> None:
     account = LiveAccount(Market())
     order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(quantity))
-    with pytest.raises(VenueRefused, match="books"):
+    with pytest.raises(OrderRejected, match="books"):
         place_order(account, order, SystemClock())
     assert account.requests == []
 
@@ -35,7 +35,7 @@ def test_quantities_of_cheap_and_of_dear_coins_are_sent(quantity: str) -> None:
     assert place_order(account, order, SystemClock()).quantity == Decimal(quantity)
 
 
-@pytest.mark.parametrize("answer", [CredentialsRefused("key revoked"), StrategyFault("it lists no such symbol")])
+@pytest.mark.parametrize("answer", [CredentialsError("key revoked"), StrategyFault("it lists no such symbol")])
 def test_an_order_whose_answer_is_lost_is_unknown_though_the_venue_refuses_to_tell_of_it(answer: Exception) -> None:
     class Refusing(LiveAccount):
         def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol
@@ -44,6 +44,6 @@ def test_an_order_whose_answer_is_lost_is_unknown_though_the_venue_refuses_to_te
     account = Refusing(Market())
     account.mood = "lost"
     order = OrderRequest(client_order_id="so-1", symbol="BTCUSDT", is_buy=True, quantity=Decimal(1))
-    with pytest.raises(OutcomeUnknown, match="was sent"):
+    with pytest.raises(OrderOutcomeUnknown, match="was sent"):
         place_order(account, order, SystemClock())
     assert len(account.orders) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from webhook_server.http.refusal_log import REDACTED, RefusalDetails, redact_path, redact_unknown_words
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.request_body import open_envelope
+from webhook_server.intake.request_body import parse_envelope
 from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
 
 
@@ -61,14 +61,16 @@ def test_a_reason_repeats_nothing_of_the_body(sent: dict[str, object]) -> None:
         f"{json.dumps(sent)[:-1]},{json.dumps(sent)[1:]}",
     ):
         try:
-            parse_signal(open_envelope(text.encode(), {}).body, WebhookSignal)
+            parse_signal(parse_envelope(text.encode(), {}).body, WebhookSignal)
         except FieldError as error:
             lines.append(str(RefusalDetails.from_field_error(error).log_fields()))
     assert not any(SENT in line for line in lines)
 
 
 def test_names_that_the_sender_made_up_are_left_out_of_reasons_and_fields() -> None:
-    error = FieldError.of({"hush_a": "is there more than once", "size": "must be above 0", "hush_b": "is wrong"})
+    error = FieldError.from_reasons(
+        {"hush_a": "is there more than once", "size": "must be above 0", "hush_b": "is wrong"}
+    )
     shown = RefusalDetails.from_field_error(error).log_fields()
     assert shown["reason"] == "\u2026: is there more than once; size: must be above 0; \u2026: is wrong"
     assert (shown["field"], shown["fields"]) == ("\u2026", ["\u2026", "size"])

@@ -216,7 +216,7 @@ def test_what_is_not_told_yet_when_the_server_ends_is_told_then(lines: Lines) ->
 @pytest.fixture
 def listening(site: Site) -> Iterator[tuple[str, int]]:
     """Where the site's server listens as it does in production, but with a second for headers."""
-    connection = site.server.refusals.log_connection
+    connection = site.server.refusal_log.log_connection
     http = HttpService(site.server.app, "127.0.0.1", 0, "NONE", LIVE_PATH, headers_s=1.0, on_refused=connection)
     http.start()
     yield "127.0.0.1", http.port

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from engine.domain.errors import OutcomeUnknown
+from engine.domain.errors import OrderOutcomeUnknown
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.venue import OrderRequest, OrderResult, build_client_order_id
 from tests.webhook_server.conftest import Site, until
@@ -35,15 +35,15 @@ def venue_lost(site: Site) -> Callable[[], None]:
 
     def lost(request: OrderRequest) -> OrderResult:
         order(request)
-        raise OutcomeUnknown("connection reset")
+        raise OrderOutcomeUnknown("connection reset")
 
     def away(symbol: str, client_order_id: str) -> OrderResult | None:
         raise UpstreamUnavailable("venue", "connection refused")
 
-    vars(site.account).update(market_order=lost, order_by_client_id=away)
+    vars(site.account).update(place_market_order=lost, find_order=away)
 
     def back() -> None:
-        vars(site.account).update(market_order=order, order_by_client_id=ask)
+        vars(site.account).update(place_market_order=order, find_order=ask)
 
     return back
 
@@ -90,7 +90,7 @@ def test_what_was_told_to_come_back_while_it_was_made_is_made_once(site: Site) -
     impatient(site, text)
     assert post(site.sender, text).status_code == 503
     site.market.gate.set()
-    until(lambda: site.server.reception.admission.running == 0)
+    until(lambda: site.server.signal_receiver.admission.running == 0)
     assert post(site.sender, text).headers["Idempotent-Replayed"] == "true"
     assert site.sql("select count(*) from fills") == [(1,)]
 
@@ -100,7 +100,7 @@ def test_a_sender_that_hung_up_has_heard_nothing(site: Site) -> None:
     site.market.gate = threading.Event()
     impatient(site, text)
     site.market.gate.set()
-    until(lambda: site.server.reception.admission.running == 0)
+    until(lambda: site.server.signal_receiver.admission.running == 0)
     assert post(site.sender, text).headers["Idempotent-Replayed"] == "true"
     second = post(site.sender, text)
     assert "Idempotent-Replayed" not in second.headers
@@ -115,10 +115,10 @@ def test_a_signal_that_waits_for_its_turn_is_known_when_it_is_repeated(site: Sit
         assert site.market.asked.wait(30)
         impatient(site, text)
         again = threads.submit(post, site.sender, text)
-        until(lambda: site.server.reception.admission.running == 3)
+        until(lambda: site.server.signal_receiver.admission.running == 3)
         site.market.gate.set()
         assert (other.result().status_code, again.result().status_code) == (200, 200)
-    until(lambda: site.server.reception.admission.running == 0)
+    until(lambda: site.server.signal_receiver.admission.running == 0)
     assert site.sql("select count(*) from fills") == [(2,)]
 
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.strategy import EntryRules, StrategyStatus
 from engine.platform.settings.settings import Settings
-from engine.risk.entry_costs import CostLimits, refused_by_book, refused_by_slippage
+from engine.risk.entry_costs import CostLimits, check_book, check_slippage
 from engine.risk.entry_limits import check_entry
 from engine.risk.limit_breach import LimitBreach, LimitType
 from engine.store.store import Store
@@ -77,10 +77,10 @@ def first_limit(reached: Mapping[str, Any]) -> str | None:
         for where, fields in limit.items():
             merged[where] |= fields
     view = portfolio(settings=settings(**merged["settings"]), strategy=strategy(**merged["strategy"]), **merged["view"])
-    limits, book = CostLimits.of(view), BOOK.model_copy(update=merged["book"])
+    limits, book = CostLimits.from_portfolio(view), BOOK.model_copy(update=merged["book"])
 
     def costs(size_usd: Decimal) -> LimitBreach | None:
-        return refused_by_book(book, limits) or refused_by_slippage(book, size_usd / 25_000, limits, is_buy=True)
+        return check_book(book, limits) or check_slippage(book, size_usd / 25_000, limits, is_buy=True)
 
     verdict = check_entry(order(**merged["order"]), view, None, NOW + timedelta(days=3), costs)
     return verdict.limit_type.value if isinstance(verdict, LimitBreach) else None
@@ -152,7 +152,7 @@ def everything_reached(site: Site) -> str:
     site.move("BTCUSDT", "24000.0")
     assert site.sender.engine(strategy_id=owner, action="CLOSE").json()["pnl"]["usd"] < -5
     assert site.sender.engine(**entry).json()["action"] == "opened"
-    site.account.protection_fails = VenueRefused("New order is rejected.")
+    site.account.protection_fails = OrderRejected("New order is rejected.")
     assert "undone" in site.sender.engine(**entry, symbol="ETHUSDT").json()
     site.account.protection_fails = None
     losses = {"max_daily_loss_usd": 5, "max_loss_per_week_usd": 5}

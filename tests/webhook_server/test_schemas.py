@@ -72,13 +72,13 @@ def test_the_route_says_what_is_an_ai_signal_and_no_sender_can() -> None:
 def test_a_field_that_cannot_be_used_is_named(field: str, value: object) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {field: value}, WebhookSignal)
-    assert refusal.value.where.replace("order_type", "orderType") == field
+    assert refusal.value.field_name.replace("order_type", "orderType") == field
 
 
 def test_a_limit_order_needs_its_price() -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"orderType": "LIMIT"}, WebhookSignal)
-    assert refusal.value.where == "price"
+    assert refusal.value.field_name == "price"
 
 
 def test_a_short_cannot_gain_all_of_its_price() -> None:
@@ -88,13 +88,13 @@ def test_a_short_cannot_gain_all_of_its_price() -> None:
     assert parse_signal(ENTRY | {"take_profit_percent": 300}, WebhookSignal).take_profit_percent == 300
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"action": "SHORT", "take_profit_percent": 100}, WebhookSignal)
-    assert refusal.value.where == "take_profit_percent"
+    assert refusal.value.field_name == "take_profit_percent"
 
 
 def test_the_engines_signals_name_their_user() -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY, AiSignal)
-    assert refusal.value.where == "user_id"
+    assert refusal.value.field_name == "user_id"
 
 
 def test_a_fault_never_repeats_the_value() -> None:
@@ -141,7 +141,7 @@ def test_two_names_of_one_field_must_say_the_same() -> None:
     assert parse_signal(ENTRY | {"size": "100"}, WebhookSignal).position_size_usd == 100
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"size": 5}, WebhookSignal)
-    assert refusal.value.where == "size"
+    assert refusal.value.field_name == "size"
 
 
 def test_a_close_needs_no_size() -> None:

@@ -11,7 +11,7 @@ import pytest
 import requests
 from eth_account import Account
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.store.schema.demo_data import generate_webhook_secret
@@ -24,7 +24,7 @@ from tests.support.ports import free_port
 from tests.support.sql import Sql
 from tests.webhook_server.conftest import Sender, Site, until
 from tests.webhook_server.market import Venues
-from webhook_server.app import PLACES, build
+from webhook_server.app import SLOT_LIMITS, build
 from webhook_server.clock import SystemClock
 from webhook_server.http.routes import LIVE_PATH
 from webhook_server.service import WebhookService, make
@@ -118,7 +118,7 @@ def test_a_live_signal_goes_to_the_venue_signed_with_the_users_key(
 def test_a_taken_port_is_one_clear_sentence(settings: Callable[..., Settings]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         service = make(settings(sparky_webhook_port=taken.getsockname()[1]), "")
-        with pytest.raises(BadConfiguration, match="SPARKY_WEBHOOK_PORT"):
+        with pytest.raises(ConfigurationError, match="SPARKY_WEBHOOK_PORT"):
             service.start()
         service.stop(1)
 
@@ -140,12 +140,12 @@ def test_stop_sends_away_what_waits_for_a_place_and_lets_what_runs_finish(site: 
     server = build(Settings(), store, Venues(site.market, site.account), SystemClock())
     service = WebhookService(HttpService(server.app, "127.0.0.1", 0, "NONE", LIVE_PATH), server, store)
     service.start()
-    sender, admission = Sender(service.url, site.sender.user_id, site.sender.secret), server.reception.admission
+    sender, admission = Sender(service.url, site.sender.user_id, site.sender.secret), server.signal_receiver.admission
     site.market.gate = threading.Event()
-    with ThreadPoolExecutor(PLACES.per_user + 2) as threads:
-        strategies = [str(site.strategy()) for _ in range(PLACES.per_user)]
+    with ThreadPoolExecutor(SLOT_LIMITS.per_user + 2) as threads:
+        strategies = [str(site.strategy()) for _ in range(SLOT_LIMITS.per_user)]
         first = [threads.submit(sender.engine, strategy_id=strategy) for strategy in strategies]
-        until(lambda: admission.running == PLACES.per_user)
+        until(lambda: admission.running == SLOT_LIMITS.per_user)
         waits = threads.submit(sender.post)
         until(lambda: admission.waiting == 1)
         stopped = threads.submit(service.stop, 60.0)

@@ -72,7 +72,7 @@ def test_a_position_is_closed_under_every_spelling_of_its_symbol(site: Site, wri
 def test_another_contract_or_none_is_refused(written: str) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"symbol": written}, WebhookSignal)
-    assert refusal.value.where == "symbol"
+    assert refusal.value.field_name == "symbol"
     assert "BTC/USDT:USDT" in str(refusal.value)
 
 

@@ -9,7 +9,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.venues.ccxt_client.client import open_ccxt_client
 from tests.webhook_server.conftest import Site
 from webhook_server.http import openapi
@@ -43,7 +43,7 @@ def told(**fields: Any) -> str:
     """What an entry with `fields` is refused with."""
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | fields, WebhookSignal)
-    return f"{refusal.value.where}: {refusal.value.message}"
+    return f"{refusal.value.field_name}: {refusal.value.message}"
 
 
 def refusal_of(body: dict[str, Any], schema: type[WebhookSignal]) -> str:
@@ -162,14 +162,16 @@ def test_every_field_on_the_page_is_in_the_document() -> None:
     table = DOCUMENT.read_text("utf-8").partition("\n| field | meaning |")[2].partition("\n\n**Symbols.**")[0]
     assert {
         name
-        for name in openapi.signal(WebhookSignal)["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        for name in openapi.signal_request(WebhookSignal)["requestBody"]["content"]["application/json"]["schema"][
+            "properties"
+        ]
         if f"`{name}`" not in table
     } == {"use_trailing_stop"}
 
 
 @pytest.mark.parametrize(("written", "near"), [("astr", "aster"), ("binanse", "binance"), ("qqqqqq", None)])
 def test_an_unknown_exchange_is_told_the_near_one(written: str, near: str | None) -> None:
-    with pytest.raises(BadConfiguration) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         open_ccxt_client(written)
     assert str(refusal.value).startswith(f"No exchange is called '{written}'")
     assert (f"did you mean '{near}'?" in str(refusal.value)) is (near is not None)

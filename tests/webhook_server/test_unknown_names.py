@@ -55,7 +55,7 @@ SENSELESS = {
 def test_an_entry_that_asks_by_a_name_that_means_nothing_is_refused(name: str) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {name: 5}, WebhookSignal)
-    assert refusal.value.where == (name if name.isidentifier() else "body")
+    assert refusal.value.field_name == (name if name.isidentifier() else "body")
     assert PROMISES[name] in str(refusal.value)
 
 
@@ -68,7 +68,7 @@ def test_what_is_not_asked_for_is_not_refused(name: str, value: object) -> None:
 def test_a_trailing_distance_is_refused_as_a_trailing_stop_is() -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"trailing_stop_percent": 1}, WebhookSignal)
-    assert refusal.value.where == "trailing_stop_percent"
+    assert refusal.value.field_name == "trailing_stop_percent"
     assert parse_signal(ENTRY | {"useTrailingStop": False}, WebhookSignal).is_entry
 
 
@@ -107,4 +107,4 @@ def test_an_exit_with_every_senseless_field_at_once_closes(site: Site) -> None:
 def test_what_concerns_an_exit_is_checked(name: str, value: object) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(BODY | {"action": "close", name: value}, WebhookSignal)
-    assert refusal.value.where == name
+    assert refusal.value.field_name == name

@@ -22,7 +22,7 @@ from tests.webhook_server.conftest import Site
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.http.health import worker_status
+from webhook_server.http.health import engine_status
 from webhook_server.http.routes import LIVE_PATH
 
 
@@ -36,7 +36,7 @@ def test_health_is_ok_while_the_database_answers(site: Site) -> None:
 def test_health_tells_no_number_of_positions_that_it_has_not_counted_lately(site: Site) -> None:
     fresh = requests.get(f"{site.url}/health", timeout=60)
     assert (fresh.status_code, fresh.json()["openPositions"]) == (200, None)
-    site.server.marks.run_once()
+    site.server.mark_to_market.run_once()
     assert requests.get(f"{site.url}/health", timeout=60).json()["openPositions"] == 0
     site.server.metrics.last_mark.set(time.time() - 3_600)
     assert requests.get(f"{site.url}/health", timeout=60).json()["openPositions"] is None
@@ -86,8 +86,8 @@ def test_the_engines_health_knows_idle_and_waiting(site: Site) -> None:
 @pytest.mark.parametrize(("silence_s", "status"), [(0, "ok"), (194, "ok"), (196, "stalled")])
 def test_the_engine_is_stalled_after_three_of_its_slowest_cadences(silence_s: float, status: str) -> None:
     now = datetime.now(UTC)
-    assert worker_status(now, now - timedelta(seconds=silence_s), [10, 45]) == status
-    assert worker_status(now, now - timedelta(days=1), []) == "idle"
+    assert engine_status(now, now - timedelta(seconds=silence_s), [10, 45]) == status
+    assert engine_status(now, now - timedelta(days=1), []) == "idle"
 
 
 def test_positions_are_shown_to_their_owner_only(site: Site) -> None:

@@ -51,7 +51,7 @@ def test_an_account_that_its_venue_does_not_answer_for_hides_nobody_elses(site: 
     site.account.protections.clear()
     venues = Apart(site)
     server = build(Settings(), store, venues, SystemClock())
-    server.watch.run()
+    server.protection_watchdog.run()
     assert {order.symbol for order in site.account.protections.values()} == {"BTCUSDT"}
     assert venues.silent.asked == 1
     server.workers.shutdown()
@@ -66,8 +66,8 @@ def test_a_venue_that_two_accounts_get_no_answer_from_is_asked_for_others_first_
         sender.post(environment="production", symbol=symbol, stop_loss_percent=2)
     site.account.protections.clear()
     server = build(Settings(), store, Apart(site), SystemClock())
-    server.watch.run()
+    server.protection_watchdog.run()
     assert site.account.protections == {}
-    server.watch.run()
+    server.protection_watchdog.run()
     assert {order.symbol for order in site.account.protections.values()} == {"BTCUSDT"}
     server.workers.shutdown()

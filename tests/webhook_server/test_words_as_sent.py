@@ -64,7 +64,7 @@ def test_part_of_a_position_is_closed_by_its_percentage_only(action: str, positi
     assert (order.action, order.sell_percentage) == (SignalAction.CLOSE, Decimal(25))
     with pytest.raises(FieldError, match="sell_percentage") as refusal:
         parse_signal(body, WebhookSignal)
-    assert refusal.value.where == "market_position"
+    assert refusal.value.field_name == "market_position"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_part_of_a_position_is_closed_by_its_percentage_only(action: str, positi
 def test_a_market_position_that_contradicts_or_is_unknown_is_refused(action: str, position: object) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"action": action, "market_position": position}, WebhookSignal)
-    assert refusal.value.where == "market_position"
+    assert refusal.value.field_name == "market_position"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_market_position_that_contradicts_or_is_unknown_is_refused(action: str
 def test_no_action_and_an_unknown_one_are_refused(action: str | None, position: str | None) -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"action": action, "market_position": position}, WebhookSignal)
-    assert refusal.value.where == "action"
+    assert refusal.value.field_name == "action"
 
 
 def test_flat_leaves_nothing_whatever_part_the_template_names(site: Site) -> None:
@@ -156,7 +156,7 @@ def test_a_sale_of_a_part_is_no_entry(share: object) -> None:
     body = ENTRY | {"action": "sell", "sell_percentage": share}
     with pytest.raises(FieldError) as refusal:
         parse_signal(body, WebhookSignal)
-    assert refusal.value.where == "sell_percentage"
+    assert refusal.value.field_name == "sell_percentage"
 
 
 @pytest.mark.parametrize(("action", "share"), [("sell", 100), ("sell", "100.0"), ("long", 50), ("short", "50")])
@@ -171,7 +171,7 @@ def test_a_part_that_no_entry_has_is_ignored_elsewhere(action: str, share: objec
 def test_two_market_positions_must_be_the_same() -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY | {"action": "buy", "market_position": "long", "marketPosition": "flat"}, WebhookSignal)
-    assert refusal.value.where == "marketPosition"
+    assert refusal.value.field_name == "marketPosition"
 
 
 def test_the_stored_order_keeps_what_was_meant() -> None:

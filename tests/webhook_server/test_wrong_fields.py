@@ -7,7 +7,7 @@ import requests
 
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.request_body import open_envelope
+from webhook_server.intake.request_body import parse_envelope
 from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
 
 
@@ -41,7 +41,7 @@ def test_a_single_fault_has_the_same_shape(site: Site) -> None:
 
 def test_every_field_that_is_there_twice_is_named() -> None:
     with pytest.raises(FieldError) as refusal:
-        parse_signal(open_envelope(b'{"action":"BUY","size":1,"size":2,"action":"SELL"}', {}).body, WebhookSignal)
+        parse_signal(parse_envelope(b'{"action":"BUY","size":1,"size":2,"action":"SELL"}', {}).body, WebhookSignal)
     assert {"action", "size"} < set(refusal.value.fields)
 
 
@@ -73,8 +73,8 @@ def test_a_body_that_is_not_json_is_told_where_and_why(site: Site, case: str) ->
     text, line, column, word = NOT_JSON[case]
     written = text % SECRET
     with pytest.raises(FieldError) as refusal:
-        open_envelope(written.encode(), {})
-    assert (refusal.value.where, refusal.value.line) == ("body", line)
+        parse_envelope(written.encode(), {})
+    assert (refusal.value.field_name, refusal.value.line) == ("body", line)
     assert column is None or refusal.value.column == column
     answer = requests.post(f"{site.url}/webhook", data=written.encode(), timeout=60)
     assert (answer.status_code, answer.json()["field"], answer.json()["fields"]) == (400, "body", ["body"])
@@ -103,8 +103,8 @@ def test_a_body_that_is_not_json_is_told_where_and_why(site: Site, case: str) ->
 )
 def test_other_bodies_are_told_what_they_are(raw: bytes, word: str) -> None:
     with pytest.raises(FieldError, match=word) as refusal:
-        open_envelope(raw, {})
-    assert refusal.value.where == "body"
+        parse_envelope(raw, {})
+    assert refusal.value.field_name == "body"
 
 
 def test_names_that_cannot_be_stored_are_no_fault(site: Site) -> None:

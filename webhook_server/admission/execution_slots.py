@@ -158,7 +158,7 @@ class ExecutionSlots:
 # Places for signals as threads and the event loop use them: who waits for one holds no thread.
 
 
-PLACE_WAIT_S: Final = 5.0  # with the turn of its account, which comes then, about as long as our own dispatcher waits
+SLOT_WAIT_S: Final = 5.0  # with the turn of its account, which comes then, about as long as our own dispatcher waits
 
 
 class Wakeup:
@@ -166,22 +166,22 @@ class Wakeup:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.called: asyncio.Future[None] = loop.create_future()
+        self.future: asyncio.Future[None] = loop.create_future()
 
     def __call__(self) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
             self._loop.call_soon_threadsafe(self._set)
 
     def _set(self) -> None:
-        if not self.called.done():
-            self.called.set_result(None)
+        if not self.future.done():
+            self.future.set_result(None)
 
 
-class Admission:
+class AdmissionControl:
     """Enter in a thread, wait on the event loop, leave in any thread. Nothing waits while the server is not active."""
 
-    def __init__(self, limits: SlotLimits, is_active: Callable[[], bool], wait_s: float = PLACE_WAIT_S) -> None:
-        self._places = ExecutionSlots(limits)
+    def __init__(self, limits: SlotLimits, is_active: Callable[[], bool], wait_s: float = SLOT_WAIT_S) -> None:
+        self._slots = ExecutionSlots(limits)
         self._is_active = is_active
         self._wait_s = wait_s
         self._lock = threading.Lock()
@@ -197,52 +197,53 @@ class Admission:
 
     @property
     def running(self) -> int:
-        return self._places.running
+        return self._slots.running
 
     @property
     def waiting(self) -> int:
-        return self._places.waiting
+        return self._slots.waiting
 
     def enter(self, user_id: UUID, wake: Callable[[], None], *, is_entry: bool) -> Ticket:
         """A ticket that runs, waits or is over already. One that is not over has to `leave`."""
         ticket = Ticket(user_id, is_entry, wake)
-        may_wait = self._is_active()
+        can_wait = self._is_active()
         with self._lock:
-            self._places.enter(ticket, can_wait=may_wait and not self._is_closed)
+            self._slots.enter(ticket, can_wait=can_wait and not self._is_closed)
         return ticket
 
-    async def wait(self, ticket: Ticket, wakeup: Wakeup, gone: "asyncio.Future[None]") -> bool:
-        """Whether the ticket runs from now on; else it is over: too late, dismissed, or its sender is `gone`."""
+    async def wait(self, ticket: Ticket, wakeup: Wakeup, disconnect: "asyncio.Future[None]") -> bool:
+        """Whether the ticket runs from now on; else it is over: too late, cancelled, or its sender has disconnected
+        (`disconnect` is done)."""
         try:
-            await asyncio.wait((wakeup.called, gone), timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((wakeup.future, disconnect), timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             self.leave(ticket)
             raise
-        return self._runs(ticket, is_wanted=not gone.done())
+        return self._keep_or_release(ticket, is_wanted=not disconnect.done())
 
     def leave(self, ticket: Ticket) -> None:
         """Gives back whatever the ticket has. Safe to repeat."""
         with self._lock:
-            started = self._places.leave(ticket)
+            started = self._slots.leave(ticket)
         _wake(started)
 
-    def dismiss(self) -> None:
+    def cancel_waiting(self) -> None:
         """Ends every wait now: this server executes nothing for the time being."""
         with self._lock:
-            dismissed = self._places.cancel_waiting()
+            dismissed = self._slots.cancel_waiting()
         _wake(dismissed)
 
     def close(self) -> None:
         """Ends every wait, and lets nothing wait from now on."""
         self._is_closed = True
-        self.dismiss()
+        self.cancel_waiting()
 
-    def _runs(self, ticket: Ticket, *, is_wanted: bool) -> bool:
+    def _keep_or_release(self, ticket: Ticket, *, is_wanted: bool) -> bool:
         """A ticket that got its place in the very moment in which it gave up keeps it, or hands it on."""
         with self._lock:
             if is_wanted and ticket.state is TicketState.RUNNING:
                 return True
-            started = self._places.leave(ticket)
+            started = self._slots.leave(ticket)
         _wake(started)
         return False
 

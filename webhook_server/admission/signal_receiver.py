@@ -10,16 +10,16 @@ import structlog
 
 from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
-from webhook_server.admission.execution_slots import Admission, Ticket, TicketState
+from webhook_server.admission.execution_slots import AdmissionControl, Ticket, TicketState
 from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.clock import Clock
 from webhook_server.execution.execution_context import Request
-from webhook_server.execution.exits_of_nothing import as_held
+from webhook_server.execution.exits_of_nothing import resolve_held_symbol
 from webhook_server.execution.pipeline import NOT_EXECUTED_RESPONSES, Pipeline, log_fields
 from webhook_server.http import responses
 from webhook_server.http.refusal_log import RefusalDetails
-from webhook_server.http.responses import Answer
-from webhook_server.intake.auth import SecretBook, Unauthenticated, authenticate
+from webhook_server.http.responses import WebhookResponse
+from webhook_server.intake.auth import SecretStore, Unauthenticated, authenticate
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import Envelope
 from webhook_server.intake.schemas import WebhookSignal, parse_signal, unknown_fields
@@ -32,7 +32,7 @@ logger = structlog.get_logger()
 class Outcome:
     """What is answered; `refusal` says why nothing was done, when that is so."""
 
-    answer: Answer
+    answer: WebhookResponse
     refusal: RefusalDetails | None = None
     request: Request | None = None  # one that was read
 
@@ -46,7 +46,7 @@ class AdmittedSignal:
     unknown: Sequence[str]
     ticket: Ticket
 
-    def refuse(self, answer: Answer, reason: str | None = None) -> Outcome:
+    def refuse(self, answer: WebhookResponse, reason: str | None = None) -> Outcome:
         """An outcome without execution."""
         return build_refused_outcome(answer, self.request, reason)
 
@@ -59,9 +59,9 @@ class SignalReceiver:
         pipeline: Pipeline,
         store: Store,
         clock: Clock,
-        secrets: SecretBook,
+        secrets: SecretStore,
         rate_limiter: UserRateLimiter,
-        admission: Admission,
+        admission: AdmissionControl,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
@@ -82,13 +82,13 @@ class SignalReceiver:
             signal = parse_signal(envelope.body, schema)
             wait_s = self._rate_limiter.acquire(user_id, started) if signal.is_entry else 0.0  # nothing limits an exit
             if wait_s > 0:
-                answer = responses.too_many(wait_s)
+                answer = responses.too_many_requests(wait_s)
                 return Outcome(
                     answer,
                     RefusalDetails(_error_text(answer), user=user_id, signal=read_sender_id(envelope.headers, signal)),
                 )
             now = self._clock.now()
-            signal = as_held(signal, envelope.body, user_id, self._store)
+            signal = resolve_held_symbol(signal, envelope.body, user_id, self._store)
             known = resolve_signal_id(envelope, signal, user_id, self._store, now, self._in_progress)
             request = Request(known.name, user_id, signal, now, started, is_repetition=known.is_repetition)
             self._in_progress.setdefault((user_id, envelope.fingerprint), request)
@@ -120,8 +120,8 @@ class SignalReceiver:
     def reject(self, admitted: AdmittedSignal) -> Outcome:
         """For one that got no place in time: another server executes, this one ends, or there are too many."""
         if self.admission.is_closed:
-            return admitted.refuse(responses.stopping())
-        return admitted.refuse(responses.crowded() if self.admission.is_active else responses.standby())
+            return admitted.refuse(responses.server_stopping())
+        return admitted.refuse(responses.overload() if self.admission.is_active else responses.standby())
 
     def _execute_and_log(self, admitted: AdmittedSignal) -> Outcome:
         request = admitted.request
@@ -157,26 +157,26 @@ class SignalReceiver:
         self, error: Exception, started: float, user_id: UUID | None, request: Request | None = None
     ) -> Outcome:
         if isinstance(error, Unauthenticated):
-            return Outcome(responses.unauthenticated(str(error)), RefusalDetails(str(error)))
+            return Outcome(responses.authentication_failure(str(error)), RefusalDetails(str(error)))
         if isinstance(error, UpstreamUnavailable):
-            answer = responses.unavailable(error, None if request is None else request.signal.exchange)
+            answer = responses.upstream_unavailable(error, None if request is None else request.signal.exchange)
             signal = None if request is None else request.id
             return Outcome(answer, RefusalDetails(_error_text(answer), user=user_id, signal=signal), request)
         logger.error("signal_failed", exc_info=error)
-        return Outcome(responses.failed(round((self._clock.monotonic() - started) * 1000)), request=request)
+        return Outcome(responses.internal_error(round((self._clock.monotonic() - started) * 1000)), request=request)
 
 
-def build_malformed_answer(error: FieldError) -> Answer:
+def build_malformed_answer(error: FieldError) -> WebhookResponse:
     """400 for a body or a field that cannot be used."""
-    return responses.malformed(error.where, error.message, fields=error.fields)
+    return responses.bad_request(error.field_name, error.message, fields=error.fields)
 
 
-def build_refused_outcome(answer: Answer, request: Request, reason: str | None = None) -> Outcome:
+def build_refused_outcome(answer: WebhookResponse, request: Request, reason: str | None = None) -> Outcome:
     """`answer` to a signal that was read and not executed."""
     return Outcome(
         answer, RefusalDetails(reason or _error_text(answer), user=request.user_id, signal=request.id), request
     )
 
 
-def _error_text(answer: Answer) -> str:
-    return responses.USED_ID if answer.status == 409 else str(answer.body["error"])
+def _error_text(answer: WebhookResponse) -> str:
+    return responses.ID_CONFLICT_REASON if answer.status == 409 else str(answer.body["error"])

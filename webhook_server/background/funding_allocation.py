@@ -17,12 +17,12 @@ from engine.store.funding import FundingFacts, FundingShare, PositionFill
 
 ZERO: Final = Decimal(0)
 HOUR_MS: Final = 3_600_000
-TOLD_LATE_MS: Final = 120_000  # how long after the full hour a payment may say that it was made
+MAX_DELAY_MS: Final = 120_000  # how long after the full hour a payment may say that it was made
 ALWAYS_MS: Final = 0
 
 
 @dataclass(frozen=True)
-class Course:
+class PositionHistory:
     """One position over time: what it began with beside its fills (of before fills were kept) and the fills."""
 
     position_id: UUID
@@ -44,7 +44,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Division:
+class PaymentSplit:
     """A payment's parts: of positions and of others on the account. `is_explained` is False when nothing was held."""
 
     shares: tuple[FundingShare, ...]
@@ -52,19 +52,19 @@ class Division:
     is_explained: bool
 
 
-def courses(facts: FundingFacts) -> tuple[Course, ...]:
+def build_histories(facts: FundingFacts) -> tuple[PositionHistory, ...]:
     """Every position of the facts, in the order of their ids."""
     held = {each.position_id: each for each in facts.held}
     fills: dict[UUID, list[PositionFill]] = {position_id: [] for position_id in held}
     for fill in facts.fills:
         fills.setdefault(fill.position_id, []).append(fill)
-    found = []
+    histories = []
     for position_id in sorted(fills):
         now, own = held.get(position_id), tuple(fills[position_id])
         changes = decimals.total(each.size_change for each in own)
         base = decimals.total((now.quantity if now is not None else ZERO, changes.copy_negate()))
-        found.append(
-            Course(
+        histories.append(
+            PositionHistory(
                 position_id=position_id,
                 side=now.side if now is not None else own[0].side,
                 base=max(ZERO, base),
@@ -73,61 +73,63 @@ def courses(facts: FundingFacts) -> tuple[Course, ...]:
                 is_held=now is not None,
             )
         )
-    return tuple(found)
+    return tuple(histories)
 
 
-def moments(at_ms: int) -> Iterator[int]:
+def candidate_times(at_ms: int) -> Iterator[int]:
     """When a payment that is told for `at_ms` may have been due, the likeliest first. A trade of the very millisecond
     may count or not."""
     full_ms = at_ms - at_ms % HOUR_MS
-    if at_ms - full_ms <= TOLD_LATE_MS:
+    if at_ms - full_ms <= MAX_DELAY_MS:
         yield full_ms
     yield at_ms
-    if at_ms - full_ms <= TOLD_LATE_MS:
+    if at_ms - full_ms <= MAX_DELAY_MS:
         yield full_ms - 1
     yield at_ms - 1
 
 
-def divided(usd: Decimal, at_ms: int, facts: FundingFacts) -> Division:
+def split_payment(usd: Decimal, at_ms: int, facts: FundingFacts) -> PaymentSplit:
     """The parts of one payment to an account: each position's by its share of the net, the rest to the last."""
-    own = courses(facts)
-    for moment_ms in moments(at_ms):
+    histories = build_histories(facts)
+    for moment_ms in candidate_times(at_ms):
         nets: dict[UUID | None, Decimal] = {None: facts.others_net} if facts.others_net else {}
-        nets |= {each.position_id: net for each in own if (net := each.net_at(moment_ms))}
-        whole = decimals.total(nets.values())
-        if not whole:
+        nets |= {each.position_id: net for each in histories if (net := each.net_at(moment_ms))}
+        net = decimals.total(nets.values())
+        if not net:
             continue
-        parts = _parts(usd, nets, whole)
-        shares = (share_of(parts[each.position_id], each, moment_ms) for each in own if each.position_id in nets)
-        return Division(tuple(shares), parts.get(None, ZERO), is_explained=True)
-    return Division((), usd, is_explained=False)
+        parts = _split_by_net(usd, nets, net)
+        shares = (
+            allocate_share(parts[each.position_id], each, moment_ms) for each in histories if each.position_id in nets
+        )
+        return PaymentSplit(tuple(shares), parts.get(None, ZERO), is_explained=True)
+    return PaymentSplit((), usd, is_explained=False)
 
 
-def share_of(usd: Decimal, course: Course, moment_ms: int) -> FundingShare:
+def allocate_share(usd: Decimal, history: PositionHistory, moment_ms: int) -> FundingShare:
     """`usd` as it would be had it been booked at its moment: what was closed since has its part, as with fees, and the
     rest is of what is held still, or of the last trade."""
-    rest, size, trades = usd, course.size_at(moment_ms), dict[UUID, Decimal]()
-    for fill in course.fills:
+    remainder, size, trades = usd, history.size_at(moment_ms), dict[UUID, Decimal]()
+    for fill in history.fills:
         if fill.at_ms <= moment_ms:
             continue
         if fill.trade_id is not None and size > 0:
             is_all = fill.quantity >= size
-            part = rest if is_all else decimals.quotient(decimals.product(rest, fill.quantity), size)
+            part = remainder if is_all else decimals.quotient(decimals.product(remainder, fill.quantity), size)
             trades[fill.trade_id] = part
-            rest = decimals.total((rest, part.copy_negate()))
+            remainder = decimals.total((remainder, part.copy_negate()))
         size = decimals.total((size, fill.size_change))
-    if rest and not course.is_held:
-        last = next((each.trade_id for each in reversed(course.fills) if each.trade_id is not None), None)
+    if remainder and not history.is_held:
+        last = next((each.trade_id for each in reversed(history.fills) if each.trade_id is not None), None)
         if last is not None:
-            trades[last] = decimals.total((trades.get(last, ZERO), rest))
-            rest = ZERO
-    return FundingShare(position_id=course.position_id, usd=usd, held_usd=rest, trades=trades)
+            trades[last] = decimals.total((trades.get(last, ZERO), remainder))
+            remainder = ZERO
+    return FundingShare(position_id=history.position_id, usd=usd, held_usd=remainder, trades=trades)
 
 
-def _parts(usd: Decimal, nets: Mapping[UUID | None, Decimal], whole: Decimal) -> dict[UUID | None, Decimal]:
-    rest, found = usd, dict[UUID | None, Decimal]()
+def _split_by_net(usd: Decimal, nets: Mapping[UUID | None, Decimal], net: Decimal) -> dict[UUID | None, Decimal]:
+    remainder, found = usd, dict[UUID | None, Decimal]()
     *first, last = nets
     for key in first:
-        found[key] = decimals.quotient(decimals.product(usd, nets[key]), whole)
-        rest = decimals.total((rest, found[key].copy_negate()))
-    return found | {last: rest}
+        found[key] = decimals.quotient(decimals.product(usd, nets[key]), net)
+        remainder = decimals.total((remainder, found[key].copy_negate()))
+    return found | {last: remainder}

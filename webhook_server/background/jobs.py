@@ -14,68 +14,70 @@ import structlog
 
 from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
-from webhook_server.background.funding import EVERY_S as FUNDING_EVERY_S
-from webhook_server.background.funding import Funding
+from webhook_server.background.funding import INTERVAL_S as FUNDING_EVERY_S
+from webhook_server.background.funding import FundingJob
 from webhook_server.background.mark_to_market import MarkToMarket
 from webhook_server.background.protection_watchdog import ProtectionWatchdog
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
 from webhook_server.reconciliation import reconciliation
-from webhook_server.reconciliation.orphan_orders import LeftoverOrders
+from webhook_server.reconciliation.orphan_orders import OrphanOrderCleanup
 from webhook_server.reconciliation.reconciliation import Reconciliation
 
 logger = structlog.get_logger()
 
 EQUITY_EVERY_S: Final = 60.0
-SWEEP_EVERY_S: Final = 30.0
+RECOVERY_EVERY_S: Final = 30.0
 WATCH_EVERY_S: Final = 15.0
 ABANDONED_AFTER_S: Final = 60.0  # a request open for longer has no sender that still retries
-GoesOn = Callable[[], bool]
+ShouldContinue = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Job:
     """Done in every round, or every so many seconds after it last succeeded; `first` instead of it the first time.
 
-    What takes long asks the given `GoesOn` in between: after a False it does no more.
+    What takes long asks the given `ShouldContinue` in between: after a False it does no more.
     """
 
     name: str
-    run: Callable[[GoesOn], object]
+    run: Callable[[ShouldContinue], object]
     every_s: float = 0.0
-    first: Callable[[GoesOn], object] | None = None
+    first: Callable[[ShouldContinue], object] | None = None
 
 
-def on_the_market(store: Store, marks: MarkToMarket) -> tuple[Job, ...]:
+def build_price_jobs(store: Store, mark_to_market: MarkToMarket) -> tuple[Job, ...]:
     """What depends on prices only."""
     return (
-        Job("marks", lambda _: marks.run_once()),
+        Job("marks", lambda _: mark_to_market.run_once()),
         Job("equity", lambda _: store.append_equity_points(EQUITY_EVERY_S / 2), EQUITY_EVERY_S),
     )
 
 
-def on_accounts(
-    recovery: Recovery, watch: ProtectionWatchdog, reconciliation_: Reconciliation, leftovers: LeftoverOrders
+def build_account_jobs(
+    recovery: Recovery, watchdog: ProtectionWatchdog, reconciliation_: Reconciliation, orphan_orders: OrphanOrderCleanup
 ) -> tuple[Job, ...]:
     """What asks venues about people's accounts; what a dead server left half done comes first."""
-    abandoned = partial(recovery.run, ABANDONED_AFTER_S)
+    recover_abandoned = partial(recovery.run, ABANDONED_AFTER_S)
     return (
-        Job("recovery", abandoned, SWEEP_EVERY_S, first=partial(recovery.run, 0.0)),
+        Job("recovery", recover_abandoned, RECOVERY_EVERY_S, first=partial(recovery.run, 0.0)),
         Job("reconciliation", reconciliation_.run, reconciliation.INTERVAL_S),
-        Job("watch", watch.run, WATCH_EVERY_S),
-        Job("leftover orders", leftovers.run, WATCH_EVERY_S),
+        Job("watch", watchdog.run, WATCH_EVERY_S),
+        Job("leftover orders", orphan_orders.run, WATCH_EVERY_S),
     )
 
 
-def on_funding(funding: Funding) -> tuple[Job, ...]:
+def build_funding_jobs(funding: FundingJob) -> tuple[Job, ...]:
     """What is paid for positions; in no hurry, so that nothing that protects them waits for it."""
     return (Job("funding", funding.run, FUNDING_EVERY_S),)
 
 
-class Housekeeping:
+class JobRunner:
     """One thread that does its jobs in turn, only while `is_active`: what is kept here one server keeps at a time."""
 
-    def __init__(self, name: str, jobs: Sequence[Job], clock: Clock, interval_s: float, is_active: GoesOn) -> None:
+    def __init__(
+        self, name: str, jobs: Sequence[Job], clock: Clock, interval_s: float, is_active: ShouldContinue
+    ) -> None:
         self._jobs = jobs
         self._clock = clock
         self._interval_s = interval_s
@@ -103,25 +105,25 @@ class Housekeeping:
             if not self._is_active():
                 self._done_at.clear()  # a server that takes over starts from the beginning
             for job in self._jobs:
-                if self._goes_on() and self._is_due(job):
-                    self._do(job)
+                if self._should_continue() and self._is_due(job):
+                    self._run_job(job)
             self._stopping.wait(self._interval_s)
 
-    def _goes_on(self) -> bool:
+    def _should_continue(self) -> bool:
         return self._is_active() and not self._stopping.is_set()
 
     def _is_due(self, job: Job) -> bool:
         done_at = self._done_at.get(job.name)
         return done_at is None or self._clock.monotonic() - done_at >= job.every_s
 
-    def _do(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         """What fails is tried again in the next round, and keeps no other job from its turn: the thread must live."""
         run = job.first if job.first is not None and job.name not in self._done_at else job.run
         try:
-            run(self._goes_on)
+            run(self._should_continue)
         except UpstreamUnavailable as error:
-            logger.warning("housekeeping_waits", job=job.name, reason=str(error))
+            logger.warning("job_waiting", job=job.name, reason=str(error))
         except Exception:
-            logger.exception("housekeeping_failed", job=job.name)
+            logger.exception("job_failed", job=job.name)
         else:
             self._done_at[job.name] = self._clock.monotonic()

@@ -12,16 +12,16 @@ from typing import Final
 import structlog
 
 from engine.platform.errors import SparkyError
-from engine.platform.identity import this_network
+from engine.platform.identity import network_namespace_id
 from engine.store.store import Store
 from webhook_server.metrics import Metrics
 
 logger = structlog.get_logger()
 
-NAME: Final = "webhook"
+LEASE_NAME: Final = "webhook"
 TTL_S: Final = 5.0
 RENEW_S: Final = 1.0
-LOOK_S: Final = 0.25  # while another server has it
+POLL_S: Final = 0.25  # while another server has it
 
 
 class Lease:
@@ -41,7 +41,7 @@ class Lease:
         """As of the last renewal; the database has the last word."""
         return self._is_held is True
 
-    def is_confirmed(self) -> bool:
+    def verify(self) -> bool:
         """Whether the database says so now: for what is sent without a request of its own. Raises as the store does."""
         return self._store.has_lease(self.owner)
 
@@ -55,17 +55,17 @@ class Lease:
         if self._thread.is_alive():
             self._thread.join(RENEW_S + 1)
         try:
-            self._store.release_lease(NAME, self.owner)
+            self._store.release_lease(LEASE_NAME, self.owner)
         except SparkyError as error:
             logger.warning("lease_not_released", reason=str(error))  # it ends by itself
 
     def _run(self) -> None:
-        while not self._stopping.wait(RENEW_S if self.is_held else LOOK_S):
+        while not self._stopping.wait(RENEW_S if self.is_held else POLL_S):
             self._renew()
 
     def _renew(self) -> None:
         try:
-            is_held = self._store.hold_lease(NAME, self.owner, TTL_S)
+            is_held = self._store.hold_lease(LEASE_NAME, self.owner, TTL_S)
         except SparkyError as error:
             logger.warning("lease_unknown", reason=str(error))
             return
@@ -78,10 +78,10 @@ class Lease:
         self._metrics.is_active.set(is_held)
 
 
-def owner_of(host: str, port: int) -> str:
+def build_owner_name(host: str, port: int) -> str:
     """A name that a successor on the same address shares: only one process can listen there, so it need not wait.
 
     The address counts within one network namespace of one boot of one machine.
     """
-    own = f"{port}" if port else f"pid-{os.getpid()}"  # port 0 is whichever is free
-    return f"{this_network()}/{host}:{own}"
+    endpoint = f"{port}" if port else f"pid-{os.getpid()}"  # port 0 is whichever is free
+    return f"{network_namespace_id()}/{host}:{endpoint}"

@@ -17,7 +17,7 @@ from engine.risk import sizing
 from engine.store.store import Store
 from engine.venues.venue import Ticker
 from webhook_server.background.paper_round import MarketExit, PaperRound, build_exit_terms
-from webhook_server.background.protective_exits import Exits
+from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
@@ -31,7 +31,7 @@ class MarkToMarket:
     """One round: price every symbol that anybody holds, write it to the books, exit what has met its stop or target, or
     on paper has no margin left."""
 
-    def __init__(self, store: Store, venues: Venues, exits: Exits, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, venues: Venues, exits: ProtectiveExits, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._venues = venues
         self._exits = exits

@@ -19,7 +19,7 @@ from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server.background.mark_to_market import group_by_symbol
 from webhook_server.background.paper_round import MINUTE_MS, MarketExit, PaperRound, build_exit_terms
-from webhook_server.background.protective_exits import Exits
+from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.clock import Clock
 from webhook_server.execution.execution_context import Request
 from webhook_server.execution.pipeline import MarketExitsPending
@@ -45,7 +45,7 @@ class _CatchUpResult:
 class PaperCatchUp:
     """One for all requests."""
 
-    def __init__(self, store: Store, venues: Venues, exits: Exits, clock: Clock) -> None:
+    def __init__(self, store: Store, venues: Venues, exits: ProtectiveExits, clock: Clock) -> None:
         self._store = store
         self._venues = venues
         self._exits = exits

@@ -23,7 +23,7 @@ from engine.domain.market import Candle
 from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
 from engine.risk import liquidation
-from engine.risk.liquidation import Bar, End, Stake
+from engine.risk.liquidation import Bar, End, MarginedPosition
 from engine.store.margin import MarginUpdate, PaperMargin
 from engine.venues.order_book import MarkPrice
 from engine.venues.venue import Instrument, Ticker
@@ -46,7 +46,7 @@ class _CheckedPosition:
     `price` is for showing; `has_all_candles` says that no candle is missing that there should be by now."""
 
     position: Position
-    stake: Stake
+    stake: MarginedPosition
     tick: Decimal
     wallet_usd: Decimal | None
     price: Decimal
@@ -148,7 +148,7 @@ class PaperRound:
     def _build_checked_position(
         self, position: Position, instrument: Instrument, ticker: Ticker, mark_price: MarkPrice | None
     ) -> _CheckedPosition:
-        stake, margin = liquidation.stake_of(position, instrument.maintenance_rate), self._margins[position.id]
+        stake, margin = liquidation.margined_position(position, instrument.maintenance_rate), self._margins[position.id]
         clock_ms = 0 if mark_price is None else mark_price.clock_ms
         last = _build_current_bar(ticker.last, ticker.at_ms, clock_ms, margin.entered_ms)
         mark = (
@@ -271,9 +271,9 @@ def _round_up_to_minute(at_ms: int) -> int:
 
 
 def _build_bar(candle: Candle) -> Bar:
-    return Bar(candle.open_time_ms, *(decimals.exact(price) for price in candle[1:5]))
+    return Bar(candle.open_time_ms, *(decimals.to_decimal(price) for price in candle[1:5]))
 
 
 def _round_to_tick(price: Decimal | None, tick: Decimal) -> Decimal | None:
     """For showing."""
-    return None if price is None else decimals.kept(decimals.stepped(price, tick, ROUND_HALF_EVEN))
+    return None if price is None else decimals.round_for_books(decimals.round_to_step(price, tick, ROUND_HALF_EVEN))

@@ -13,16 +13,16 @@ from uuid import UUID
 
 import structlog
 
-from engine.domain.errors import OrderIdTaken, OrderUnclear
+from engine.domain.errors import OrderContradictory, OrderIdTaken
 from engine.domain.positions import Position, Side
-from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
 from engine.risk.order_sizes import protected_quantity
 from engine.risk.protection_gaps import describe_too_small, fetch_net, find_protection_gap
 from engine.store.store import Store
 from engine.venues.ccxt_client.request_weight import low_priority
 from engine.venues.venue import Instrument, LiveVenue, OpenOrder, OrderResult, OrderStatus, Protection
-from webhook_server.background.protective_exits import Exits
-from webhook_server.execution.executor import Desk
+from webhook_server.background.protective_exits import ProtectiveExits
+from webhook_server.execution.executor import OrderExecutor
 from webhook_server.execution.position_protection import (
     STOP_LOSS_REASON,
     TAKE_PROFIT_REASON,
@@ -38,7 +38,7 @@ from webhook_server.execution.position_protection import (
 from webhook_server.locks import LockTimeout
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.open_order_cache import OpenOrderCache, find_listed_instrument
-from webhook_server.reconciliation.unavailable_accounts import Away
+from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
@@ -61,8 +61,8 @@ class ProtectionWatchdog:
         self,
         store: Store,
         venues: Venues,
-        executor: Desk,
-        exits: Exits,
+        executor: OrderExecutor,
+        exits: ProtectiveExits,
         metrics: Metrics,
         may_send: Callable[[], bool],
     ) -> None:
@@ -74,7 +74,7 @@ class ProtectionWatchdog:
         self._may_send = may_send
         self._known: dict[UUID, str] = {}
         self._taken_ids: set[str] = set()  # client order ids that a venue took no second order under
-        self._unavailable = Away()
+        self._unavailable = UnavailableAccounts()
         self._open_orders = OpenOrderCache(())
 
     def run(self, should_continue: Callable[[], bool] = lambda: True) -> None:
@@ -84,13 +84,13 @@ class ProtectionWatchdog:
         Accounts for which their venue did not answer the last time come last, since they may cover others.
         """
         missing_by_id: dict[UUID, str] = {}
-        unavailable = Away()
+        unavailable = UnavailableAccounts()
         held = [each for each in self._store.list_open_positions() if not each.is_paper]
         self._open_orders = OpenOrderCache(held)
         for position in sorted(held, key=self._was_unavailable):
             if (position.stop_loss_price or position.take_profit_price) is None:
                 continue
-            is_reachable = should_continue() and not unavailable.covers(position.user_id, position.exchange)
+            is_reachable = should_continue() and not unavailable.should_skip(position.user_id, position.exchange)
             state = self._check_position(position, unavailable) if is_reachable else self._previous_state(position)
             if state.fired is not None:
                 self._exits.exit(position, state.fired)
@@ -102,10 +102,10 @@ class ProtectionWatchdog:
     def _was_unavailable(self, position: Position) -> bool:
         return self._unavailable.has(position.user_id, position.exchange)
 
-    def _check_position(self, position: Position, unavailable: Away) -> ProtectionState:
+    def _check_position(self, position: Position, unavailable: UnavailableAccounts) -> ProtectionState:
         """In the strategy's turn, so that no signal trades the position meanwhile; what cannot be seen is as before."""
         try:
-            with self._executor.turn_of((position.user_id, position.exchange, position.strategy_id), 0.0):
+            with self._executor.lock_strategy((position.user_id, position.exchange, position.strategy_id), 0.0):
                 return self._check_and_restore(position)
         except LockTimeout:
             pass
@@ -113,7 +113,7 @@ class ProtectionWatchdog:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
                     raise
-                if not isinstance(error, OrderUnclear):
+                if not isinstance(error, OrderContradictory):
                     unavailable.add(position.user_id, position.exchange)
             logger.warning("protection_check_failed", position=str(position.id), reason=str(error))
         except Exception:  # one position's fault is in no other's way
@@ -130,7 +130,7 @@ class ProtectionWatchdog:
         state = self._check_booked_position(listed, can_place=False)
         if state is not None:
             return state
-        with self._executor.turn_in((listed.user_id, listed.exchange, listed.symbol), SYMBOL_LOCK_TIMEOUT_S):
+        with self._executor.lock_symbol((listed.user_id, listed.exchange, listed.symbol), SYMBOL_LOCK_TIMEOUT_S):
             state = self._check_booked_position(listed, can_place=True)
         return ProtectionState() if state is None else state
 
@@ -191,7 +191,7 @@ class ProtectionWatchdog:
     def _open_account(self, position: Position) -> LiveVenue:
         credentials = self._store.get_venue_credentials(position.user_id, position.exchange)
         if credentials is None:
-            raise BadConfiguration("there is a live position and there are no credentials")
+            raise ConfigurationError("there is a live position and there are no credentials")
         return self._venues.live(position.exchange, credentials)
 
     def _book_protection(self, position: Position, missing: list[Protection]) -> None:

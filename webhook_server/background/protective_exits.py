@@ -18,10 +18,10 @@ logger = structlog.get_logger()
 
 # An exit that the venue has refused is not asked for again within the same third of a minute. What it was refused for
 # may be over by then (a hand has closed what it held on the opposite side), and no order protects the position.
-REFUSED_FOR_S: Final = 20
+RETRY_WINDOW_S: Final = 20
 
 
-class Exits:
+class ProtectiveExits:
     """Closes a position because its stop-loss or take-profit was reached, or books that the venue did."""
 
     def __init__(self, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
@@ -37,7 +37,7 @@ class Exits:
         """
         log = logger.bind(position=str(position.id), symbol=position.symbol)
         try:
-            self._performed(self._request(position, reason, terms), reason, log)
+            self._execute(self._build_request(position, reason, terms), reason, log)
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
@@ -45,14 +45,14 @@ class Exits:
         except Exception:
             log.exception("protective_exit_failed")
 
-    def _performed(self, request: Request, reason: str, log: structlog.stdlib.BoundLogger) -> None:
+    def _execute(self, request: Request, reason: str, log: structlog.stdlib.BoundLogger) -> None:
         answer = self._pipeline.execute_once(request, hashlib.sha256(request.id.encode()).hexdigest())
         if answer.body.get("action") == "closed":
             self._metrics.protective_exits.labels(reason).inc()
-        told = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
-        log.info("protective_exit", signal=request.id, **told)
+        fields = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
+        log.info("protective_exit", signal=request.id, **fields)
 
-    def _request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
+    def _build_request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
         """The same one in all rounds of REFUSED_FOR_S while as much is held: what failed for good fails once in it."""
         now = self._clock.now()
         signal = WebhookSignal(
@@ -64,7 +64,8 @@ class Exits:
             exit_terms=terms,
         )
         return Request(
-            f"{SERVER_EXIT_PREFIX}{reason}/{position.id}/{position.quantity:f}/{int(now.timestamp() // REFUSED_FOR_S)}",
+            f"{SERVER_EXIT_PREFIX}{reason}/{position.id}/{position.quantity:f}/"
+            f"{int(now.timestamp() // RETRY_WINDOW_S)}",
             position.user_id,
             signal,
             now,

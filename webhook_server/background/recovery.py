@@ -12,9 +12,9 @@ from engine.store.webhook_rows import UnfinishedRequest
 from webhook_server.clock import Clock
 from webhook_server.execution.pipeline import Pipeline
 from webhook_server.http import responses
-from webhook_server.http.responses import Answer
+from webhook_server.http.responses import WebhookResponse
 from webhook_server.metrics import Metrics
-from webhook_server.reconciliation.unavailable_accounts import Away
+from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
 
 logger = structlog.get_logger()
 
@@ -36,13 +36,13 @@ class Recovery:
         """
         old = self._clock.now() - timedelta(seconds=min_age_s)
         rows = [row for row in self._store.list_unfinished_requests() if row.created_at <= old]
-        unavailable, ended = Away(), 0
+        unavailable, ended = UnavailableAccounts(), 0
         for row in rows:
-            if should_continue() and not unavailable.covers(row.user_id, row.exchange):
+            if should_continue() and not unavailable.should_skip(row.user_id, row.exchange):
                 ended += self._settle(row, unavailable)
         return ended
 
-    def _settle(self, row: UnfinishedRequest, unavailable: Away) -> bool:
+    def _settle(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> bool:
         answer = self._resume(row, unavailable)
         is_open = answer.status == 503 and "Retry-After" in answer.headers
         outcome = "open" if is_open else str(answer.body.get("action", "refused"))
@@ -50,14 +50,14 @@ class Recovery:
         logger.info("request_recovered", signal=row.request_id, status=answer.status, outcome=outcome)
         return not is_open
 
-    def _resume(self, row: UnfinishedRequest, unavailable: Away) -> Answer:
+    def _resume(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> WebhookResponse:
         try:
             return self._pipeline.resume(row)
         except UpstreamUnavailable as error:
             if error.service == "database":
                 raise
             unavailable.add(row.user_id, row.exchange)
-            return responses.unavailable(error, row.exchange)
+            return responses.upstream_unavailable(error, row.exchange)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
             if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
@@ -67,8 +67,8 @@ class Recovery:
                 row, "its stored payload cannot be read by this version" if is_unreadable else type(error).__name__
             )
 
-    def _give_up(self, row: UnfinishedRequest, reason: str) -> Answer:
-        answer = responses.failed(0)
+    def _give_up(self, row: UnfinishedRequest, reason: str) -> WebhookResponse:
+        answer = responses.internal_error(0)
         body = dict(answer.body)
         self._store.finish_request(
             row.request_id, row.user_id, "failed", status=answer.status, answer=body, error=f"not recovered: {reason}"

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID, uuid5
 
-from engine.domain.errors import OutcomeUnknown
+from engine.domain.errors import OrderOutcomeUnknown
 from engine.domain.positions import Position, Side, opposite_side
-from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
 from engine.venues.venue import build_client_order_id
-from webhook_server.http.responses import Answer
+from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
 EndState = Literal["refused", "failed", "skipped"]
@@ -134,7 +134,7 @@ def parse_server_exit(request_id: str, source: str | None) -> tuple[str, UUID | 
 class RequestEnded(SparkyError):
     """The request ends without a (further) fill. `state` is refused, failed or skipped, as the store knows them."""
 
-    def __init__(self, state: EndState, answer: Answer, error: str) -> None:
+    def __init__(self, state: EndState, answer: WebhookResponse, error: str) -> None:
         super().__init__(error)
         self.state = state
         self.answer = answer
@@ -160,7 +160,7 @@ class NothingToDo(SparkyError):
 class AlreadyBooked(SparkyError):
     """All that the request asked for is in the books, by an attempt that was broken off; `answer` is its end."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: WebhookResponse) -> None:
         super().__init__("it was booked before")
         self.answer = answer
 
@@ -178,11 +178,11 @@ def can_be_reduce_only(side: Side, other_sides: frozenset[Side]) -> bool:
 
 
 @contextmanager
-def kept_open(reached: str) -> Iterator[None]:
-    """Ended as failed the request would be begun anew, and trade again. `reached` tells how far it came."""
+def keep_request_open(progress: str) -> Iterator[None]:
+    """Ended as failed the request would be begun anew, and trade again. `progress` tells how far it came."""
     try:
         yield
-    except (UpstreamUnavailable, CredentialsRefused) as error:
+    except (UpstreamUnavailable, CredentialsError) as error:
         if isinstance(error, UpstreamUnavailable) and error.service == "database":
             raise
-        raise OutcomeUnknown(f"{reached}: {error}") from error
+        raise OrderOutcomeUnknown(f"{progress}: {error}") from error

@@ -7,25 +7,25 @@ from uuid import UUID
 from engine.domain import decimals, symbol_names
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
 from engine.venues.account_record import ForcedExitCause
 from webhook_server.execution.execution_context import Request, RequestEnded
 from webhook_server.execution.plan_executor import end_on_configuration_error
 from webhook_server.http import responses
-from webhook_server.intake.fields import may_be_held
+from webhook_server.intake.fields import is_possible_venue_symbol
 from webhook_server.intake.schemas import WebhookSignal
 from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED
 from webhook_server.reconciliation.outside_record import CLOSED_AT_VENUE
 from webhook_server.venue_registry import Venues
 
-MOST_NAMED: Final = 5
-LATELY_S: Final = 86_400.0
-AT_VENUE: Final = frozenset({*(cause.value for cause in ForcedExitCause), CLOSED_AT_VENUE, SETTLED, DELISTED})
+MAX_LISTED_POSITIONS: Final = 5
+RECENT_S: Final = 86_400.0
+VENUE_EXIT_REASONS: Final = frozenset({*(cause.value for cause in ForcedExitCause), CLOSED_AT_VENUE, SETTLED, DELISTED})
 
 
-def reason(request: Request, store: Store, venues: Venues) -> str:
+def explain_empty_exit(request: Request, store: Store, venues: Venues) -> str:
     """Why nothing is closed, for the answer `skipped`.
 
     Raises Ended (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
@@ -34,32 +34,34 @@ def reason(request: Request, store: Store, venues: Venues) -> str:
     signal = request.signal
     _check_strategy(request, store)
     held = [each for each in store.list_open_positions(user_id=request.user_id) if each.symbol == signal.symbol]
-    ended = _ended_at_venue(request, store)
+    venue_exit = _describe_venue_exit(request, store)
     is_held = any(each.exchange.lower() == signal.exchange for each in held)
-    is_known = is_held or bool(ended) or _is_listed(signal, venues)
-    told = _sentence(signal, [each for each in held if signal.strategy_id in (None, each.strategy_id)])
-    told += ended
-    return told if is_known else f"{told}; whether {signal.exchange} lists it is not known while it does not answer"
+    is_known = is_held or bool(venue_exit) or _is_listed(signal, venues)
+    message = _describe_positions(signal, [each for each in held if signal.strategy_id in (None, each.strategy_id)])
+    message += venue_exit
+    return (
+        message if is_known else f"{message}; whether {signal.exchange} lists it is not known while it does not answer"
+    )
 
 
-def _ended_at_venue(request: Request, store: Store) -> str:
+def _describe_venue_exit(request: Request, store: Store) -> str:
     """What became of the sender's last position in the symbol, where its venue ended it lately: in the book that the
-    exit is about (see `decide.to_exit`)."""
+    exit is about (see `execution_plan.find_position_to_close`)."""
     signal, is_paper = request.signal, None
     if signal.strategy_id is None and signal.environment is not None:
         is_paper = signal.environment != "production"
-    who = (request.user_id, signal.exchange, signal.symbol, signal.strategy_id)
-    ended = store.get_last_exit_reason(*who, LATELY_S, is_paper=is_paper)
-    return f"; the last one had ended at the venue ({ended})" if ended in AT_VENUE else ""
+    key = (request.user_id, signal.exchange, signal.symbol, signal.strategy_id)
+    exit_reason = store.get_last_exit_reason(*key, RECENT_S, is_paper=is_paper)
+    return f"; the last one had ended at the venue ({exit_reason})" if exit_reason in VENUE_EXIT_REASONS else ""
 
 
-def as_held(signal: WebhookSignal, body: Mapping[str, Any], user_id: UUID, store: Store) -> WebhookSignal:
+def resolve_held_symbol(signal: WebhookSignal, body: Mapping[str, Any], user_id: UUID, store: Store) -> WebhookSignal:
     """An exit of what is held under the very symbol that was written, where that is understood as another.
 
     Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
     """
     written = symbol_names.upper(str(body.get("symbol", "")))
-    if signal.is_entry or written == signal.symbol or not may_be_held(written):
+    if signal.is_entry or written == signal.symbol or not is_possible_venue_symbol(written):
         return signal
     held = store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, written)
     return signal.model_copy(update={"symbol": written}) if held else signal
@@ -70,16 +72,16 @@ def _check_strategy(request: Request, store: Store) -> None:
     if signal.strategy_id is None:
         return
     try:
-        strategy = _strategy(request, store)
-    except BadConfiguration:  # a limit of the exchange that cannot be read is no reason to doubt the strategy
+        strategy = _load_strategy(request, store)
+    except ConfigurationError:  # a limit of the exchange that cannot be read is no reason to doubt the strategy
         return
     if strategy is None:
-        raise _refused("strategy_id", "this user has no such strategy")
+        raise _build_refusal("strategy_id", "this user has no such strategy")
     if strategy.exchange.lower() != signal.exchange:
-        raise _refused("exchange", f"this strategy trades on {strategy.exchange}")
+        raise _build_refusal("exchange", f"this strategy trades on {strategy.exchange}")
 
 
-def _strategy(request: Request, store: Store) -> PortfolioStrategy | None:
+def _load_strategy(request: Request, store: Store) -> PortfolioStrategy | None:
     signal = request.signal
     return store.get_portfolio(request.user_id, signal.exchange, signal.strategy_id, is_paper=True).strategy
 
@@ -91,26 +93,26 @@ def _is_listed(signal: WebhookSignal, venues: Venues) -> bool:
         try:
             quotes.fetch_instrument(signal.symbol)
         except StrategyFault as fault:
-            raise _refused("symbol", str(fault)) from fault
+            raise _build_refusal("symbol", str(fault)) from fault
         except UpstreamUnavailable:  # no order was wanted of it, so that this is no failure of the venue to count
             return False
     return True
 
 
-def _sentence(signal: WebhookSignal, held: Sequence[Position]) -> str:
-    told = f"no open position in {signal.symbol}"
+def _describe_positions(signal: WebhookSignal, held: Sequence[Position]) -> str:
+    message = f"no open position in {signal.symbol}"
     if not held:
-        return told
-    named = "; ".join(_described(each) for each in held[:MOST_NAMED])
-    more = f"; and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else ""
-    return f"{told} under this exchange, strategy_id and environment; there is {named}{more}"
+        return message
+    named = "; ".join(_describe_position(each) for each in held[:MAX_LISTED_POSITIONS])
+    more = f"; and {len(held) - MAX_LISTED_POSITIONS} more" if len(held) > MAX_LISTED_POSITIONS else ""
+    return f"{message} under this exchange, strategy_id and environment; there is {named}{more}"
 
 
-def _described(position: Position) -> str:
+def _describe_position(position: Position) -> str:
     book = "paper" if position.is_paper else "production"
     whose = "without a strategy" if position.strategy_id is None else f"of strategy_id {position.strategy_id}"
-    return f"{position.side.value} {decimals.digits(position.quantity)} {whose} on {position.exchange}, {book}"
+    return f"{position.side.value} {decimals.format_plain(position.quantity)} {whose} on {position.exchange}, {book}"
 
 
-def _refused(field: str, message: str) -> RequestEnded:
-    return RequestEnded("refused", responses.malformed(field, message), message)
+def _build_refusal(field: str, message: str) -> RequestEnded:
+    return RequestEnded("refused", responses.bad_request(field, message), message)

@@ -8,32 +8,32 @@ from typing import Final
 import structlog
 
 from engine.domain import decimals
-from engine.domain.errors import OutsidePriceBand, StrategyFault, VenueRefused
-from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.domain.errors import OrderRejected, OutsidePriceBand, StrategyFault
+from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.risk.order_sizes import MAX_PARTS, build_part_leg
 from engine.venues.venue import OrderResult
 
 logger = structlog.get_logger()
 
-NotMade = VenueRefused | UpstreamUnavailable | StrategyFault | CredentialsRefused
-NOT_MADE: Final = (VenueRefused, UpstreamUnavailable, StrategyFault, CredentialsRefused)
+OrderNotMade = OrderRejected | UpstreamUnavailable | StrategyFault | CredentialsError
+ORDER_NOT_MADE: Final = (OrderRejected, UpstreamUnavailable, StrategyFault, CredentialsError)
 
 
 @dataclass(frozen=True)
 class LegOrders:
-    """The filled orders of a leg, oldest first. `is_over` says that the venue filled nothing of the one after them,
+    """The filled orders of a leg, oldest first. `is_finished` says that the venue filled nothing of the one after them,
     `failure` why that one was surely not made."""
 
     orders: tuple[OrderResult, ...] = ()
-    is_over: bool = False
-    failure: NotMade | None = None
+    is_finished: bool = False
+    failure: OrderNotMade | None = None
 
     @property
     def quantity(self) -> Decimal:
         return decimals.total(each.quantity for each in self.orders)
 
 
-def found_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrders:
+def find_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrders:
     """The orders that an earlier attempt sent, by `find`, which raises VenueRefused for one that ended without a fill.
 
     Raises what `find` raises of the first one.
@@ -42,10 +42,10 @@ def found_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrde
     for number in range(MAX_PARTS + 1):
         try:
             found = find(build_part_leg(leg, number))
-        except VenueRefused:
+        except OrderRejected:
             if not orders:
                 raise
-            return LegOrders(tuple(orders), is_over=True)
+            return LegOrders(tuple(orders), is_finished=True)
         if found is None:
             break
         orders.append(found)
@@ -61,21 +61,21 @@ def send_orders(
     for part in parts[: MAX_PARTS - len(orders)]:
         try:
             orders.append(place(build_part_leg(leg, len(orders)), part))
-        except NOT_MADE as failure:
+        except ORDER_NOT_MADE as failure:
             if orders:
-                logger.warning("exit_order_not_made", number=len(orders) + 1, quantity=str(part), reason=str(failure))
+                logger.warning("exit_order_failed", number=len(orders) + 1, quantity=str(part), reason=str(failure))
             return LegOrders(tuple(orders), failure=failure)
     return LegOrders(tuple(orders))
 
 
-def passing(failure: NotMade) -> NotMade:
+def to_retryable(failure: OrderNotMade) -> OrderNotMade:
     """`failure`, where it passes by itself as one after which the sender comes back."""
     if isinstance(failure, OutsidePriceBand):
         return UpstreamUnavailable("venue", f"the exit waits for a price within the venue's band: {failure}")
     return failure
 
 
-def as_one(orders: Sequence[OrderResult]) -> OrderResult:
+def combine_orders(orders: Sequence[OrderResult]) -> OrderResult:
     """All orders of a leg as one, under the names of the first: their quantities and fees together, their average
     price."""
     if len(orders) == 1:

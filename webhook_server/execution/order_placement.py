@@ -4,8 +4,8 @@ from decimal import Decimal
 from typing import Final
 
 from engine.domain import decimals
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
-from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
+from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.venues.venue import OrderRequest, OrderResult, OrderStatus, Venue
 from webhook_server.clock import Clock
 
@@ -19,24 +19,24 @@ def place_order(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal 
     hold the quantity of an entry, and OutcomeUnknown when it does not tell within 3 s what became of it.
     """
     if order.leverage is not None and not _is_booked_exactly(order.quantity):
-        quantity = decimals.digits(order.quantity)
-        raise VenueRefused(f"{order.symbol}: quantity {quantity} has more digits than the books hold", "filter")
+        quantity = decimals.format_plain(order.quantity)
+        raise OrderRejected(f"{order.symbol}: quantity {quantity} has more digits than the books hold", "filter")
     result, send_error = None, ""
     try:
         result = venue.place_market_order(order) if limit is None else venue.place_limit_order(order, limit)
-    except OutcomeUnknown as error:
+    except OrderOutcomeUnknown as error:
         send_error = f": {error}"
     try:
         return _await_fill(venue, order.symbol, order.client_order_id, result, clock)
-    except OutcomeUnknown as error:
-        raise OutcomeUnknown(f"{error}{send_error}") from error
-    except (UpstreamUnavailable, StrategyFault, CredentialsRefused) as error:
+    except OrderOutcomeUnknown as error:
+        raise OrderOutcomeUnknown(f"{error}{send_error}") from error
+    except (UpstreamUnavailable, StrategyFault, CredentialsError) as error:
         # That the venue cannot be asked now does not mean that it did not take the order.
-        raise OutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error
+        raise OrderOutcomeUnknown(f"order {order.client_order_id} was sent, then {error}") from error
 
 
 def _is_booked_exactly(quantity: Decimal) -> bool:
-    return decimals.LEAST <= quantity < decimals.BEYOND and decimals.kept(quantity) == quantity
+    return decimals.MIN_STEP <= quantity < decimals.UPPER_BOUND and decimals.round_for_books(quantity) == quantity
 
 
 def find_order(venue: Venue, symbol: str, client_order_id: str, clock: Clock) -> OrderResult | None:
@@ -57,7 +57,7 @@ def _await_fill(
         clock.sleep(wait_s)
         result = venue.find_order(symbol, client_order_id)
     if result is None or result.status is OrderStatus.OPEN:
-        raise OutcomeUnknown(f"order {client_order_id} has no known end yet")
+        raise OrderOutcomeUnknown(f"order {client_order_id} has no known end yet")
     if result.status is OrderStatus.REJECTED or result.quantity <= 0:
-        raise VenueRefused(f"the venue rejected order {result.order_id}")
+        raise OrderRejected(f"the venue rejected order {result.order_id}")
     return result

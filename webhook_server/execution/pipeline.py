@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import ExecutionClaim, UnfinishedRequest
@@ -19,9 +19,9 @@ from webhook_server.execution.execution_context import (
     RequestEnded,
     parse_server_exit,
 )
-from webhook_server.execution.executor import Desk
+from webhook_server.execution.executor import OrderExecutor
 from webhook_server.http import responses
-from webhook_server.http.responses import Answer
+from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake.schemas import load_stored_signal
 from webhook_server.locks import KeyedLocks, LockTimeout
 from webhook_server.metrics import Metrics
@@ -40,7 +40,7 @@ _LOG_FIELDS: Final = {
 }
 
 DEFAULT_ENTRY_TTL: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
-NOT_EXECUTED_RESPONSES: Final = (responses.in_progress(), responses.standby(), responses.held_back())
+NOT_EXECUTED_RESPONSES: Final = (responses.already_in_progress(), responses.standby(), responses.blocked_by_unsettled())
 REPETITION_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
 
 
@@ -59,7 +59,7 @@ class MarketExitsPending(SparkyError):
 class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
-    def __init__(self, store: Store, executor: Desk, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, executor: OrderExecutor, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._executor = executor
         self._clock = clock
@@ -69,7 +69,7 @@ class Pipeline:
             _do_nothing  # done with each request in its turn; raises MarketExitsPending
         )
 
-    def execute_once(self, request: Request, fingerprint: str) -> Answer:
+    def execute_once(self, request: Request, fingerprint: str) -> WebhookResponse:
         """Executes `request` unless it was before; then the first answer is given again.
 
         Raises UpstreamUnavailable for the database, and for the venue while it is not known what it did; the request
@@ -80,11 +80,11 @@ class Pipeline:
         except BlockedByUnsettled as held:
             return self._settle_older_then_execute(held.unsettled, request, fingerprint)
         except LockTimeout:
-            return responses.in_progress()
+            return responses.already_in_progress()
         except NotLeaseHolder:
             return responses.standby()
 
-    def resume(self, row: UnfinishedRequest) -> Answer:
+    def resume(self, row: UnfinishedRequest) -> WebhookResponse:
         """Goes on with a request whose executor died or could not learn what the venue did.
 
         Raises as `execute_once` does, and ValidationError when its stored payload cannot be read by this version.
@@ -107,7 +107,7 @@ class Pipeline:
 
     def _settle_older_then_execute(
         self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str
-    ) -> Answer:
+    ) -> WebhookResponse:
         """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
 
         What cannot be settled though its venue answers holds entries back, and no exit: a person has to look at it.
@@ -119,7 +119,7 @@ class Pipeline:
             except UpstreamUnavailable as error:
                 if error.service == "database":
                     raise
-                return responses.held_back()
+                return responses.blocked_by_unsettled()
             except Exception:  # whatever is wrong with that request, it is not this one's fault
                 logger.exception("request_stuck", signal=row.request_id, behind_it=request.id)
                 self._metrics.recovered.labels("open").inc()
@@ -129,13 +129,13 @@ class Pipeline:
                 request, fingerprint, ignored_unsettled=() if request.signal.is_entry else tuple(stuck)
             )
         except BlockedByUnsettled:
-            return responses.held_back()
+            return responses.blocked_by_unsettled()
         except LockTimeout:
-            return responses.in_progress()
+            return responses.already_in_progress()
         except NotLeaseHolder:
             return responses.standby()
 
-    def _execute_after_market_exits(self, request: Request, fingerprint: str) -> Answer:
+    def _execute_after_market_exits(self, request: Request, fingerprint: str) -> WebhookResponse:
         try:
             return self._begin_and_execute(request, fingerprint, before_request=self.before_request)
         except MarketExitsPending as first:
@@ -148,20 +148,20 @@ class Pipeline:
         fingerprint: str,
         ignored_unsettled: tuple[str, ...] = (),
         before_request: Callable[[Request], None] = _do_nothing,
-    ) -> Answer:
+    ) -> WebhookResponse:
         with (
             self._request_locks.hold((request.user_id, request.id), REPETITION_WAIT_S),
-            self._executor.turn(request) as held_locks,
+            self._executor.lock_request(request) as held_locks,
         ):
             before_request(request)
             began = self._begin(request, fingerprint, ignored_unsettled)
             if began.state == "standby":
                 return responses.standby()
             if began.state == "conflict":
-                return responses.conflict(request.id)
+                return responses.id_conflict(request.id)
             if began.state == "done":
                 self._metrics.repeats.inc()
-                return Answer(began.status or 200, began.answer or {}, responses.REPEATED)
+                return WebhookResponse(began.status or 200, began.answer or {}, responses.REPLAY_HEADERS)
             if began.state == "held":
                 raise BlockedByUnsettled(began.unsettled)
             # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
@@ -170,7 +170,7 @@ class Pipeline:
     def _begin(self, request: Request, fingerprint: str, ignored_unsettled: tuple[str, ...]) -> ExecutionClaim:
         signal = request.signal
         return self._store.begin_execution(
-            self._executor.server,
+            self._executor.lease_owner,
             request.id,
             request.user_id,
             signal.strategy_id,
@@ -183,30 +183,30 @@ class Pipeline:
             ignored_unsettled=ignored_unsettled,
         )
 
-    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Answer:
+    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> WebhookResponse:
         try:
             return self._executor.execute(request, began, held_locks)
-        except OutcomeUnknown as error:
+        except OrderOutcomeUnknown as error:
             logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
             # The request stays open, so the next attempt asks the venue first.
             return responses.outcome_unknown(request.signal.exchange, str(error))
         except UpstreamUnavailable as error:
             if error.service in ("database", "key") or request.is_resumed:
                 raise  # what we lack ourselves is no failure of the venue to count
-            answer = responses.unavailable(error, request.signal.exchange)
+            answer = responses.upstream_unavailable(error, request.signal.exchange)
             return self._finish(request, RequestEnded("failed", answer, str(error)))
         except RequestEnded as end:
             return self._finish(request, end)
-        except (VenueRefused, StrategyFault) as error:
+        except (OrderRejected, StrategyFault) as error:
             return self._finish(request, self._build_refusal(request, error))
 
-    def _build_refusal(self, request: Request, error: VenueRefused | StrategyFault) -> RequestEnded:
-        if isinstance(error, VenueRefused):
-            body = {**responses.rejected(str(error)), **request.response_fields(self._clock.monotonic())}
-            return RequestEnded("failed", Answer(200, body), str(error))
-        return RequestEnded("refused", responses.malformed("symbol", str(error)), str(error))
+    def _build_refusal(self, request: Request, error: OrderRejected | StrategyFault) -> RequestEnded:
+        if isinstance(error, OrderRejected):
+            body = {**responses.rejected_body(str(error)), **request.response_fields(self._clock.monotonic())}
+            return RequestEnded("failed", WebhookResponse(200, body), str(error))
+        return RequestEnded("refused", responses.bad_request("symbol", str(error)), str(error))
 
-    def _finish(self, request: Request, end: RequestEnded) -> Answer:
+    def _finish(self, request: Request, end: RequestEnded) -> WebhookResponse:
         if end.state == "failed":
             self._metrics.venue_failures.labels("unavailable" if end.answer.status >= 500 else "refused").inc()
         self._store.finish_request(
@@ -220,7 +220,7 @@ class Pipeline:
         return end.answer
 
 
-def log_fields(answer: Answer) -> dict[str, object]:
+def log_fields(answer: WebhookResponse) -> dict[str, object]:
     """What a person at the log wants of an answer: what was done, how much of it, at what price, and what it earned."""
     body = answer.body
     fields = {key: body.get(name) for key, name in _LOG_FIELDS.items()}

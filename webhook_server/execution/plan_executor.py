@@ -9,10 +9,10 @@ from uuid import UUID
 
 import structlog
 
-from engine.domain.errors import StrategyFault, VenueRefused
+from engine.domain.errors import OrderRejected, StrategyFault
 from engine.domain.positions import Position
-from engine.platform.errors import BadConfiguration, CredentialsRefused, SparkyError
-from engine.risk.execution_plan import Plan
+from engine.platform.errors import ConfigurationError, CredentialsError, SparkyError
+from engine.risk.execution_plan import ExecutionPlan
 from engine.risk.limit_breach import LimitBreach
 from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
@@ -27,13 +27,13 @@ from webhook_server.execution.execution_context import (
     Request,
     RequestEnded,
     TradeContext,
-    kept_open,
+    keep_request_open,
 )
-from webhook_server.execution.exit_legs import Exit, ExitLegs, whole_exit
-from webhook_server.execution.legs import Legs
+from webhook_server.execution.exit_legs import ExitExecutor, ExitResult, combine_fills
+from webhook_server.execution.legs import LegExecutor
 from webhook_server.execution.position_protection import TriggeredExit, protective_order_ids
 from webhook_server.http import responses
-from webhook_server.http.responses import Answer
+from webhook_server.http.responses import WebhookResponse
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountFault
 from webhook_server.reconciliation.venue_changes import VenueChanges
@@ -48,9 +48,9 @@ class PlanExecutor:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._exits = ExitLegs(store, changes, metrics)
+        self._exits = ExitExecutor(store, changes, metrics)
 
-    def execute(self, legs: Legs, plan: Plan) -> Answer:
+    def execute(self, legs: LegExecutor, plan: ExecutionPlan) -> WebhookResponse:
         """The answer, stored together with the last fill. Raises RequestEnded when there is nothing (more) to book."""
         if not plan.close:
             return self._open(legs, plan, None)
@@ -59,57 +59,61 @@ class PlanExecutor:
         closed = self._book_exit(legs.trade, exit_, plan, is_last=not opens)
         if not opens:
             return closed
-        with kept_open("the exit is booked, and the entry neither made nor refused yet"):
+        with keep_request_open("the exit is booked, and the entry neither made nor refused yet"):
             return self._open(replace(legs, trade=replace(legs.trade, held=None)), plan, closed)
 
     def build_skip(self, request: Request, reason: str, *, is_paper: bool | None = None) -> RequestEnded:
         """Nothing had to be done; in the book `is_paper` says, if that came to light."""
         book = {} if is_paper is None else {"paper": is_paper}
-        body = {**responses.skipped(reason), **request.response_fields(self._clock.monotonic()), **book}
-        return RequestEnded("skipped", Answer(200, body), reason)
+        body = {**responses.skipped_body(reason), **request.response_fields(self._clock.monotonic()), **book}
+        return RequestEnded("skipped", WebhookResponse(200, body), reason)
 
     def check_already_booked(self, request: Request, refusal: LimitBreach | None = None) -> None:
         """Raises AlreadyBooked where an attempt that was broken off has booked the request's exit, of which nothing is
-        left. `refusal` is why the entry after it is not made."""
-        fill = whole_exit(self._store.list_request_fills(request.id, request.user_id))
+        left. `breach` is why the entry after it is not made."""
+        fill = combine_fills(self._store.list_request_fills(request.id, request.user_id))
         if fill is None:
             return
-        body = responses.closed(fill, fill.quantity, Plan(close=True, refusal=refusal))
-        response_body = responses.plain(
+        body = responses.closed_body(fill, fill.quantity, ExecutionPlan(close=True, breach=refusal))
+        response_body = responses.to_json(
             {**body, **request.response_fields(self._clock.monotonic()), "paper": fill.is_paper}
         )
         raise AlreadyBooked(
-            Answer(200, self._store.finish_booked_request(request.id, request.user_id, 200, dict(response_body)))
+            WebhookResponse(
+                200, self._store.finish_booked_request(request.id, request.user_id, 200, dict(response_body))
+            )
         )
 
-    def _close(self, legs: Legs, plan: Plan) -> tuple[Exit, Plan]:
+    def _close(self, legs: LegExecutor, plan: ExecutionPlan) -> tuple[ExitResult, ExecutionPlan]:
         """The exit of what is held, and what is left of the plan: nothing opens while a part is still held."""
         trade = legs.trade
         try:
             with end_on_configuration_error(trade.signal.exchange):
-                exit_ = self._exits.make(legs, _require_held(trade))
+                exit_ = self._exits.execute(legs, _require_held(trade))
         except PositionEnded:
             raise
         except NothingToDo as reason:
             raise self.build_skip(trade.request, str(reason), is_paper=trade.is_paper) from None
-        if plan.open_usd > 0 and not exit_.is_whole:
+        if plan.open_usd > 0 and not exit_.is_complete:
             part = f"the venue closed only {exit_.fill.quantity} of {exit_.held.quantity}"
             return exit_, replace(plan, open_usd=Decimal(0), reason=part)
         return exit_, plan
 
-    def _book_exit(self, trade: TradeContext, exit_: Exit, plan: Plan, *, is_last: bool) -> Answer:
+    def _book_exit(
+        self, trade: TradeContext, exit_: ExitResult, plan: ExecutionPlan, *, is_last: bool
+    ) -> WebhookResponse:
         """The answer to an exit, stored if it is the request's last; books the exit unless its legs were booked."""
-        body = responses.closed(exit_.fill, exit_.held.quantity, plan, trade.still_open)
+        body = responses.closed_body(exit_.fill, exit_.held.quantity, plan, trade.still_open)
         if exit_.booked is None and exit_.unbooked is not None:
             return self._book(trade, exit_.unbooked, body, is_last=is_last)
         request, answer = trade.request, self._build_answer(trade, body)
         if not is_last:
             last = None if exit_.unbooked is None else self._book_intermediate(trade, exit_.unbooked)
-            return Answer(200, responses.with_pnl(answer.body, *exit_.pnl(last)))
+            return WebhookResponse(200, responses.with_pnl(answer.body, *exit_.calculate_pnl(last)))
         if exit_.unbooked is not None:
             return self._book(trade, exit_.unbooked, body, is_last=True)
         stored = self._store.finish_booked_request(request.id, request.user_id, answer.status, dict(answer.body))
-        return Answer(answer.status, stored)
+        return WebhookResponse(answer.status, stored)
 
     def _book_intermediate(self, trade: TradeContext, fill: Fill) -> BookedFill:
         """Books a fill after which the request goes on."""
@@ -118,37 +122,39 @@ class PlanExecutor:
         self._metrics.fills.labels(fill.kind, trade.book).inc()
         return booked
 
-    def _open(self, legs: Legs, plan: Plan, closed: Answer | None) -> Answer:
+    def _open(self, legs: LegExecutor, plan: ExecutionPlan, closed: WebhookResponse | None) -> WebhookResponse:
         trade = legs.trade
         try:
             with end_on_configuration_error(trade.signal.exchange):
                 fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
-            raise self._build_entry_failure(trade, "skipped", responses.skipped(str(reason)), closed) from None
+            raise self._build_entry_failure(trade, "skipped", responses.skipped_body(str(reason)), closed) from None
         except EntryRefused as refused:
-            return self._refuse_entry(trade, refused.refusal, closed)
+            return self._refuse_entry(trade, refused.breach, closed)
         except AccountFault as fault:  # nothing was tried, so that it counts as no failure
-            raise self._build_entry_failure(trade, "refused", responses.rejected(str(fault)), closed) from fault
-        except VenueRefused as error:
-            raise self._build_entry_failure(trade, "failed", responses.rejected(str(error)), closed) from error
+            raise self._build_entry_failure(trade, "refused", responses.rejected_body(str(fault)), closed) from fault
+        except OrderRejected as error:
+            raise self._build_entry_failure(trade, "failed", responses.rejected_body(str(error)), closed) from error
         requested_usd = trade.signal.position_size_usd or plan.open_usd
         reasons = (*plan.reduced_by, *reduced_by)
-        entry = responses.Entry(fill, trade.held, requested_usd, plan.open_usd, reasons, closed)
+        entry = responses.EntryResult(fill, trade.held, requested_usd, plan.open_usd, reasons, closed)
         if not trade.needs_protective_orders:
-            return self._book(trade, fill, responses.opened(entry), is_last=True)
-        with kept_open("the entry is booked, and neither protected nor undone yet"):
+            return self._book(trade, fill, responses.opened_body(entry), is_last=True)
+        with keep_request_open("the entry is booked, and neither protected nor undone yet"):
             return self._book_and_protect(legs, entry)
 
-    def _refuse_entry(self, trade: TradeContext, refusal: LimitBreach, closed: Answer | None) -> Answer:
+    def _refuse_entry(
+        self, trade: TradeContext, refusal: LimitBreach, closed: WebhookResponse | None
+    ) -> WebhookResponse:
         """A limit refused the entry when its price was known; the exit of a reversal is made and booked by then."""
         self._metrics.refusals.labels(refusal.limit_type.value).inc()
-        answer = responses.over_limit(refusal)
+        answer = responses.limit_exceeded(refusal)
         if closed is None:
             raise RequestEnded("refused", answer, refusal.message)
         request, body = trade.request, {**closed.body, "entryRefused": answer.body}
-        return Answer(200, self._store.finish_booked_request(request.id, request.user_id, 200, body))
+        return WebhookResponse(200, self._store.finish_booked_request(request.id, request.user_id, 200, body))
 
-    def _book_and_protect(self, legs: Legs, entry: responses.Entry) -> Answer:
+    def _book_and_protect(self, legs: LegExecutor, entry: responses.EntryResult) -> WebhookResponse:
         """Books the entry, then places its protection, or undoes the entry and says so.
 
         Dying in between leaves a request that is `filled`: the next attempt goes on from here.
@@ -163,12 +169,12 @@ class PlanExecutor:
             position
         ):  # out of the books, or its only target lies below nothing
             return self._finish_with_protection(
-                trade, booked.position_id, PlacedProtection(), responses.opened(entry, position)
+                trade, booked.position_id, PlacedProtection(), responses.opened_body(entry, position)
             )
         if legs.was_sent(UNDO):
             return self._undo_entry(legs, position, fill, closed, "it was undone before")
         try:
-            placed, fired = legs.guard.place(position)
+            placed, fired = legs.protection.place(position)
         except SparkyError as error:
             return self._undo_entry(legs, position, fill, closed, str(error))
         if fired is not None:
@@ -176,30 +182,35 @@ class PlanExecutor:
             return self._book_and_protect(legs, entry)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
         return self._finish_with_protection(
-            trade, position.id, placed, responses.opened(entry, _with_protection_prices(position, placed))
+            trade, position.id, placed, responses.opened_body(entry, _with_protection_prices(position, placed))
         )
 
-    def _book_fired_exit(self, legs: Legs, position: Position, fired: TriggeredExit) -> None:
+    def _book_fired_exit(self, legs: LegExecutor, position: Position, fired: TriggeredExit) -> None:
         """What protected the position before this request added to it has been filled: books that exit. The new
         protection is for more than is left, and goes."""
         request = legs.trade.request
-        exit_ = legs.stopped(position, fired)
+        exit_ = legs.fill_from_trigger(position, fired)
         self._store.book_fill(request.id, request.user_id, exit_, status=None, answer=None)
         self._metrics.fills.labels(exit_.kind, legs.trade.book).inc()
-        legs.guard.cancel_own()
+        legs.protection.cancel_own()
         self._store.book_protection(
             request.id, request.user_id, position.id, PlacedProtection(), status=None, answer=None
         )
 
-    def _undo_entry(self, legs: Legs, position: Position, fill: Fill, closed: Answer | None, reason: str) -> Answer:
+    def _undo_entry(
+        self, legs: LegExecutor, position: Position, fill: Fill, closed: WebhookResponse | None, reason: str
+    ) -> WebhookResponse:
         symbol, signal = fill.symbol, legs.trade.request.id
         try:
             undo = self._exits.undo(legs, fill, position)
-        except (VenueRefused, StrategyFault) as refusal:
+        except (OrderRejected, StrategyFault) as refusal:
             failure = f"{reason}; it could not be undone either: {refusal}"
             self._report_unprotected(symbol, position, signal, failure)
             return self._finish_with_protection(
-                legs.trade, position.id, _existing_protection(position), responses.unprotected(fill, failure, closed)
+                legs.trade,
+                position.id,
+                _existing_protection(position),
+                responses.unprotected_body(fill, failure, closed),
             )
         logger.warning("entry_undone", signal=signal, symbol=symbol, reason=reason)
         self._metrics.entries_undone.inc()
@@ -210,7 +221,7 @@ class PlanExecutor:
             self._report_unprotected(
                 symbol, position, signal, f"only {undo.quantity} of {fill.quantity} could be undone"
             )
-        return self._book(legs.trade, undo, responses.undone(fill, undo, reason, closed), is_last=True)
+        return self._book(legs.trade, undo, responses.undone_body(fill, undo, reason, closed), is_last=True)
 
     def _report_unprotected(self, symbol: str, position: Position, signal: str, reason: str) -> None:
         self._metrics.protection_failures.labels("undo").inc()
@@ -223,15 +234,15 @@ class PlanExecutor:
         return next((_with_entry_prices(entry, each) for each in held if each.id == position_id), None)
 
     def _build_entry_failure(
-        self, trade: TradeContext, state: EndState, body: dict[str, Any], closed: Answer | None
+        self, trade: TradeContext, state: EndState, body: dict[str, Any], closed: WebhookResponse | None
     ) -> RequestEnded:
         """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
-        answer = self._build_answer(trade, responses.half_done(body, closed))
+        answer = self._build_answer(trade, responses.with_closed_leg(body, closed))
         return RequestEnded(state, answer, str(body["reason"]))
 
     def _finish_with_protection(
         self, trade: TradeContext, position_id: UUID | None, placed: PlacedProtection, body: Mapping[str, Any]
-    ) -> Answer:
+    ) -> WebhookResponse:
         """Ends the request with what protects its position now."""
         request, answer = trade.request, self._build_answer(trade, body)
         if position_id is None:
@@ -241,18 +252,20 @@ class PlanExecutor:
         )
         return answer
 
-    def _book(self, trade: TradeContext, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> Answer:
+    def _book(self, trade: TradeContext, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> WebhookResponse:
         """Books `fill`; the last one takes the answer with it, in the same transaction."""
         request = trade.request
         answer = self._build_answer(trade, body)
         status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
         booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return Answer(200, booked.answer or responses.with_pnl(answer.body, booked.pnl_usd, booked.pnl_percent))
+        return WebhookResponse(
+            200, booked.answer or responses.with_pnl(answer.body, booked.pnl_usd, booked.pnl_percent)
+        )
 
-    def _build_answer(self, trade: TradeContext, body: Mapping[str, Any]) -> Answer:
+    def _build_answer(self, trade: TradeContext, body: Mapping[str, Any]) -> WebhookResponse:
         stamp = trade.request.response_fields(self._clock.monotonic())
-        return Answer(200, responses.plain({**body, **stamp, "paper": trade.is_paper}))
+        return WebhookResponse(200, responses.to_json({**body, **stamp, "paper": trade.is_paper}))
 
 
 @contextmanager
@@ -260,9 +273,9 @@ def end_on_configuration_error(exchange: str) -> Iterator[None]:
     """Ends a request whose sender must mend it: an unknown exchange, or credentials that are missing or refused."""
     try:
         yield
-    except BadConfiguration as error:
-        hint = responses.NO_CREDENTIALS_HINT if isinstance(error, CredentialsRefused) else None
-        answer = responses.malformed("exchange", str(error), hint)
+    except ConfigurationError as error:
+        hint = responses.NO_CREDENTIALS_HINT if isinstance(error, CredentialsError) else None
+        answer = responses.bad_request("exchange", str(error), hint)
         raise RequestEnded("refused", answer, f"{exchange}: {error}") from error
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 import structlog
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
 from engine.risk.order_sizes import protected_quantity
@@ -51,7 +51,7 @@ class PositionProtection:
         wanted = self._build_protection(position)
         try:
             orders = self.venue.place_protection(wanted, again=self.trade.may_have_been_sent)
-        except VenueRefused as refusal:
+        except OrderRejected as refusal:
             if refusal.kind != "reduce_only":
                 raise
             orders = ()
@@ -184,7 +184,7 @@ def place_each(venue: Venue, wanted: Protection) -> list[str]:
         try:
             venue.place_protection(half)
         except SparkyError as error:
-            if not isinstance(error, VenueRefused) or error.kind != "reduce_only":
+            if not isinstance(error, OrderRejected) or error.kind != "reduce_only":
                 failures.append(str(error))
     return failures
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
-from webhook_server.http.openapi import NUMERALS
+from webhook_server.http.openapi import NUMERAL_SCHEMAS
 
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
@@ -82,7 +82,7 @@ def _describe_type(schema: Mapping[str, Any]) -> str:
         return ", ".join(str(each) for each in schema["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {_format_bound(schema[name])}" for name, sign in limits.items() if name in schema]
-    kind = "number as text" if schema in NUMERALS else schema["type"]
+    kind = "number as text" if schema in NUMERAL_SCHEMAS else schema["type"]
     return " ".join([str(schema.get("format", kind)), *bounds])
 
 

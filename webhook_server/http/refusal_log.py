@@ -13,8 +13,8 @@ import structlog
 
 from engine.platform.plain_text import one_line
 from webhook_server.clock import Clock
-from webhook_server.http.responses import WRONG_ADDRESS
-from webhook_server.http.security_headers import Application, Receive, Scope, Send
+from webhook_server.http.responses import ROUTING_HINTS
+from webhook_server.http.security_headers import AsgiApp, Receive, Scope, Send
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.schemas import AiSignal
 
@@ -202,7 +202,7 @@ SUPPRESSED_REASON: Final = "more were refused than are shown"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _REASON_BY_STATUS: Final = {  # of answers whose reason no route has told
     401: "the secret or token is missing or wrong",
-    **WRONG_ADDRESS,
+    **ROUTING_HINTS,
 }
 
 
@@ -269,7 +269,7 @@ class RefusalLog:
 class RefusalLogMiddleware:
     """ASGI middleware: `inner`, whose refusals leave a line before the answer leaves."""
 
-    def __init__(self, inner: Application, log: RefusalLog) -> None:
+    def __init__(self, inner: AsgiApp, log: RefusalLog) -> None:
         self._inner = inner
         self._log = log
 

@@ -9,37 +9,39 @@ from typing import Any, Final
 from uuid import UUID
 
 from engine.domain import decimals
-from engine.domain.errors import ClockRefused
+from engine.domain.errors import ClockRejected
 from engine.domain.positions import Position
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.plain_text import one_line
-from engine.risk.execution_plan import Plan
+from engine.risk.execution_plan import ExecutionPlan
 from engine.risk.limit_breach import LimitBreach
 from engine.risk.sizing import increase_position
 from engine.store.webhook_rows import Fill
 
-_HOW_TO_MAKE_ONE: Final = "`sparky credentials set webhook --new` makes one."
-HOW_TO_PROVE: Final = (
-    "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks. " + _HOW_TO_MAKE_ONE
+_CREATION_HINT: Final = "`sparky credentials set webhook --new` makes one."
+AUTHENTICATION_HINT: Final = (
+    "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks. " + _CREATION_HINT
 )
-HOW_TO_READ: Final = "Send the webhook secret in the header X-Webhook-Secret. " + _HOW_TO_MAKE_ONE
+READ_AUTHENTICATION_HINT: Final = "Send the webhook secret in the header X-Webhook-Secret. " + _CREATION_HINT
 NO_CREDENTIALS_HINT: Final = (
     "Add credentials of this exchange for the user (`sparky credentials set EXCHANGE`), or leave `environment` out to "
     "trade on paper."
 )
-WRONG_ADDRESS: Final = {  # by status, for the sender and for the log
+ROUTING_HINTS: Final = {  # by status, for the sender and for the log
     404: "there is nothing at this path; signals go to /webhook or /webhook/ai-signal by POST",
     405: "this path has another method; signals go to /webhook or /webhook/ai-signal by POST",
 }
-REPEATED: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answer that is given again
-USED_ID: Final = "its id was used before for another body"  # the log's reason of a 409, which tells the id beside it
+REPLAY_HEADERS: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answer that is given again
+ID_CONFLICT_REASON: Final = (
+    "its id was used before for another body"  # the log's reason of a 409, which tells the id beside it
+)
 RETRY_SOON_S = 1
 RETRY_LATER_S = 5
-LONGEST_REASON: Final = 400
+MAX_REASON_LENGTH: Final = 400
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebhookResponse:
     """An HTTP answer: `body` is JSON with money as numbers, `headers` are extra ones such as Retry-After (seconds)."""
 
     status: int
@@ -47,106 +49,116 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def malformed(where: str, message: str, hint: str | None = None, fields: tuple[str, ...] = ()) -> Answer:
-    """400: the sender must change `where`, a field's name or ``body``: the first of `fields`, if there are more."""
-    body = {"success": False, "error": f"{where}: {message}", "field": where, "fields": list(fields or (where,))}
-    return Answer(400, body | ({"hint": hint} if hint else {}))
+def bad_request(
+    field_name: str, message: str, hint: str | None = None, fields: tuple[str, ...] = ()
+) -> WebhookResponse:
+    """400: the sender must change `field_name`, a field's name or ``body``: the first of `fields`, if there are
+    more."""
+    body = {
+        "success": False,
+        "error": f"{field_name}: {message}",
+        "field": field_name,
+        "fields": list(fields or (field_name,)),
+    }
+    return WebhookResponse(400, body | ({"hint": hint} if hint else {}))
 
 
-def unauthenticated(error: str, hint: str = HOW_TO_PROVE) -> Answer:
+def authentication_failure(error: str, hint: str = AUTHENTICATION_HINT) -> WebhookResponse:
     """401: `hint` says how to prove who asks."""
-    return Answer(401, {"success": False, "error": error, "hint": hint})
+    return WebhookResponse(401, {"success": False, "error": error, "hint": hint})
 
 
-def conflict(request_id: str) -> Answer:
+def id_conflict(request_id: str) -> WebhookResponse:
     message = f"signal_id {request_id} was used before for another body; a new signal needs a new id"
-    return Answer(409, {"success": False, "error": "Conflict", "message": message})
+    return WebhookResponse(409, {"success": False, "error": "Conflict", "message": message})
 
 
-def too_large(limit_bytes: int) -> Answer:
-    return Answer(413, {"success": False, "error": f"The body is larger than {limit_bytes} bytes"})
+def body_too_large(limit_bytes: int) -> WebhookResponse:
+    return WebhookResponse(413, {"success": False, "error": f"The body is larger than {limit_bytes} bytes"})
 
 
-def too_slow(timeout_s: float) -> Answer:
-    return Answer(408, {"success": False, "error": f"The body did not arrive within {timeout_s:g} s"})
+def body_timeout(timeout_s: float) -> WebhookResponse:
+    return WebhookResponse(408, {"success": False, "error": f"The body did not arrive within {timeout_s:g} s"})
 
 
-def over_limit(refusal: LimitBreach) -> Answer:
-    """429: a risk limit of the user; `limitType` is one of `refusal.LimitType`."""
-    data = {"limitType": refusal.limit_type.value, "current": plain(refusal.current), "limit": plain(refusal.limit)}
-    message = refusal.message
-    return Answer(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})
+def limit_exceeded(breach: LimitBreach) -> WebhookResponse:
+    """429: a risk limit of the user; `limitType` is one of `limit_breach.LimitType`."""
+    data = {"limitType": breach.limit_type.value, "current": to_json(breach.current), "limit": to_json(breach.limit)}
+    message = breach.message
+    return WebhookResponse(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})
 
 
-def in_progress() -> Answer:
-    return _try_again("This signal, or one before it of the same strategy or account, is being executed", RETRY_SOON_S)
+def already_in_progress() -> WebhookResponse:
+    return _retry_later(
+        "This signal, or one before it of the same strategy or account, is being executed", RETRY_SOON_S
+    )
 
 
-def crowded() -> Answer:
-    return _try_again("Too many signals are under way", RETRY_SOON_S)
+def overload() -> WebhookResponse:
+    return _retry_later("Too many signals are under way", RETRY_SOON_S)
 
 
-def stopping() -> Answer:
-    return _try_again("This webhook server is stopping", RETRY_SOON_S)
+def server_stopping() -> WebhookResponse:
+    return _retry_later("This webhook server is stopping", RETRY_SOON_S)
 
 
-def standby() -> Answer:
-    return _try_again("Another webhook server executes; this one stands by", RETRY_SOON_S)
+def standby() -> WebhookResponse:
+    return _retry_later("Another webhook server executes; this one stands by", RETRY_SOON_S)
 
 
-def held_back() -> Answer:
-    return _try_again("What an earlier signal did at the venue is not known yet; this one waits for it", RETRY_SOON_S)
+def blocked_by_unsettled() -> WebhookResponse:
+    return _retry_later("What an earlier signal did at the venue is not known yet; this one waits for it", RETRY_SOON_S)
 
 
-def too_many(retry_after_s: float) -> Answer:
+def too_many_requests(retry_after_s: float) -> WebhookResponse:
     """429 of our own, without a `limitType`: the same signal may be sent again later."""
     body = {
         "success": False,
         "error": "Too many requests",
         "message": "One user sends too many entries",
     }
-    return Answer(429, body, {"Retry-After": str(max(1, math.ceil(retry_after_s)))})
+    return WebhookResponse(429, body, {"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
-def unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> Answer:
+def upstream_unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> WebhookResponse:
     """503. What the venue said is told to the sender; why our own services are away is in the log alone."""
     wait_s = RETRY_LATER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
     if error.service != "venue":
-        return _try_again(f"The {error.service} is unavailable", wait_s)
-    if isinstance(error, ClockRefused):
-        told = f"{exchange or 'the venue'} refuses this host's clock: {error.reason}"
+        return _retry_later(f"The {error.service} is unavailable", wait_s)
+    if isinstance(error, ClockRejected):
+        message = f"{exchange or 'the venue'} refuses this host's clock: {error.reason}"
     else:
-        told = f"{_named(exchange)} is unavailable: {error.reason}"
-    return _try_again(one_line(told, LONGEST_REASON), wait_s)
+        message = f"{_name_venue(exchange)} is unavailable: {error.reason}"
+    return _retry_later(one_line(message, MAX_REASON_LENGTH), wait_s)
 
 
-def outcome_unknown(exchange: str, reason: str | None = None) -> Answer:
+def outcome_unknown(exchange: str, reason: str | None = None) -> WebhookResponse:
     """503: asked again, the answer to the same signal is what became of the order."""
-    told = f"{_named(exchange)} did not say whether it took the order; it is asked before anything is sent"
-    return _try_again(told if reason is None else one_line(f"{told}: {reason}", LONGEST_REASON), 2)
+    message = f"{_name_venue(exchange)} did not say whether it took the order; it is asked before anything is sent"
+    return _retry_later(message if reason is None else one_line(f"{message}: {reason}", MAX_REASON_LENGTH), 2)
 
 
-def _named(exchange: str | None) -> str:
+def _name_venue(exchange: str | None) -> str:
     return "The venue" if exchange is None else f"The venue {exchange}"
 
 
-def failed(duration_ms: int) -> Answer:
+def internal_error(duration_ms: int) -> WebhookResponse:
     """500: our own fault; says nothing about its inside."""
-    return Answer(500, {"success": False, "error": "Internal error", "duration": duration_ms})
+    return WebhookResponse(500, {"success": False, "error": "Internal error", "duration": duration_ms})
 
 
-def skipped(reason: str, **more: Any) -> dict[str, Any]:
+def skipped_body(reason: str, **more: Any) -> dict[str, Any]:
     """200: nothing had to be done, and nothing was."""
     return {"success": True, "action": "skipped", "reason": reason, **more}
 
 
-def rejected(reason: str, **more: Any) -> dict[str, Any]:
+def rejected_body(reason: str, **more: Any) -> dict[str, Any]:
     """200 with success false: the venue (or we, on its behalf) said no for good."""
     return {"success": False, "action": "rejected", "error": reason, "reason": reason, **more}
 
 
 @dataclass(frozen=True)
-class Entry:
+class EntryResult:
     """An entry that was made: its fill, what its side held before, and `closed`, the first half of a reversal.
 
     Of `requested_usd` limits allowed `allowed_usd`; `reduced_by` names what made the fill less than was requested.
@@ -157,27 +169,27 @@ class Entry:
     requested_usd: Decimal
     allowed_usd: Decimal
     reduced_by: tuple[str, ...] = ()
-    closed: Answer | None = None
+    closed: WebhookResponse | None = None
 
 
-def opened(entry: Entry, position: Position | None = None) -> dict[str, Any]:
+def opened_body(entry: EntryResult, position: Position | None = None) -> dict[str, Any]:
     """200: a position was opened or increased. `position` is the whole of it as the books have it, when that is known;
     `quantity`, `fill_price` and `position_size_usd` beside it are of this order alone."""
     fill = entry.fill
     body = {
         "success": True,
         "action": "opened",
-        "position": _whole(entry, position),
-        **_traded(fill),
+        "position": _position_fields(entry, position),
+        **_fill_fields(fill),
         "position_size_usd": decimals.product(fill.quantity, fill.price),
         "requested_usd": entry.requested_usd,
         "allowed_usd": entry.allowed_usd,
         "reduced_by": list(entry.reduced_by),
     }
-    return half_done(body, entry.closed)
+    return with_closed_leg(body, entry.closed)
 
 
-def _whole(entry: Entry, position: Position | None) -> dict[str, Any]:
+def _position_fields(entry: EntryResult, position: Position | None) -> dict[str, Any]:
     fill, before = entry.fill, entry.before
     quantity, entry_price, cost_usd = increase_position(before, fill)
     stop = fill.stop_loss_price or (before and before.stop_loss_price)
@@ -197,64 +209,66 @@ def _whole(entry: Entry, position: Position | None) -> dict[str, Any]:
     }
 
 
-def undone(fill: Fill, undo: Fill, reason: str, closed: Answer | None) -> dict[str, Any]:
+def undone_body(fill: Fill, undo: Fill, reason: str, closed: WebhookResponse | None) -> dict[str, Any]:
     """200 with success false: an entry whose protection could not be placed was taken back."""
-    told = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
+    message = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
     if undo.quantity < fill.quantity:
-        told += f", but for {decimals.digits(fill.quantity - undo.quantity)} that the venue did not take back"
-    body = rejected(told, undone={**_traded(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id})
-    return half_done(body, closed)
+        message += f", but for {decimals.format_plain(fill.quantity - undo.quantity)} that the venue did not take back"
+    body = rejected_body(
+        message, undone={**_fill_fields(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id}
+    )
+    return with_closed_leg(body, closed)
 
 
-def unprotected(fill: Fill, reason: str, closed: Answer | None) -> dict[str, Any]:
+def unprotected_body(fill: Fill, reason: str, closed: WebhookResponse | None) -> dict[str, Any]:
     """200 with success false: an entry stands without the protection that was asked for, as it could not be undone."""
-    told = f"the entry stands without the protection that was asked for, which is tried again: {reason}"
-    return half_done(
-        {"success": False, "action": "unprotected", "error": told, "reason": told, **_traded(fill)}, closed
+    message = f"the entry stands without the protection that was asked for, which is tried again: {reason}"
+    return with_closed_leg(
+        {"success": False, "action": "unprotected", "error": message, "reason": message, **_fill_fields(fill)}, closed
     )
 
 
-def closed(fill: Fill, held: Decimal, plan: Plan, still_open: Sequence[Position] = ()) -> dict[str, Any]:
+def closed_body(fill: Fill, held: Decimal, plan: ExecutionPlan, still_open: Sequence[Position] = ()) -> dict[str, Any]:
     """200: a position of `held` was closed, wholly or in part; `plan` says why an entry closed only. The store adds
     `pnl`.
 
     `still_open` are the sender's other positions in the symbol, in the other book.
     """
-    body = {"success": True, "action": "closed", **_traded(fill), "exitPrice": fill.price}
+    body = {"success": True, "action": "closed", **_fill_fields(fill), "exitPrice": fill.price}
     dust = fill.quantity if fill.kind == "dust" else fill.dust or Decimal(0)
     body["remaining_quantity"] = held - fill.quantity - (fill.dust or Decimal(0))
     if dust:
-        body["dust"] = {"quantity": dust, "usd": _cents(decimals.product(dust, fill.price))}
+        body["dust"] = {"quantity": dust, "usd": _round_to_cents(decimals.product(dust, fill.price))}
     if still_open:
         body["still_open"] = [
             {"side": each.side.value, "quantity": each.quantity, "paper": each.is_paper} for each in still_open
         ]
     body["closeOrder"] = {"orderId": fill.order_id, "price": fill.price, "quantity": fill.quantity}
-    if plan.refusal is not None:
-        body["entryRefused"] = over_limit(plan.refusal).body
+    if plan.breach is not None:
+        body["entryRefused"] = limit_exceeded(plan.breach).body
     elif plan.reason is not None:
         body["entryRefused"] = {"success": False, "message": plan.reason}
     return body
 
 
-def half_done(body: dict[str, Any], closed: Answer | None) -> dict[str, Any]:
+def with_closed_leg(body: dict[str, Any], closed: WebhookResponse | None) -> dict[str, Any]:
     """The entry of a reversal came to `body` after its exit was made."""
-    return body if closed is None else body | {"closed": _first_half(closed)}
+    return body if closed is None else body | {"closed": _closed_leg_fields(closed)}
 
 
 def with_pnl(body: Mapping[str, Any], usd: Decimal | None, percent: Decimal | None) -> dict[str, Any]:
     """What the store adds to a final answer, for a close that another leg follows."""
     if usd is None or percent is None:
         return dict(body)
-    return {**body, "pnl": plain({"usd": _cents(usd), "percent": _cents(percent)})}
+    return {**body, "pnl": to_json({"usd": _round_to_cents(usd), "percent": _round_to_cents(percent)})}
 
 
-def _cents(value: Decimal) -> Decimal:
+def _round_to_cents(value: Decimal) -> Decimal:
     """Half-even whatever the thread's decimal context says: ccxt leaves another rounding in it."""
     return value.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
-def _traded(fill: Fill) -> dict[str, Any]:
+def _fill_fields(fill: Fill) -> dict[str, Any]:
     return {
         "exchange": fill.exchange,
         "symbol": fill.symbol,
@@ -267,11 +281,11 @@ def _traded(fill: Fill) -> dict[str, Any]:
     }
 
 
-def _first_half(closed: Answer) -> dict[str, Any]:
+def _closed_leg_fields(closed: WebhookResponse) -> dict[str, Any]:
     return {name: closed.body.get(name) for name in ("order_id", "fill_price", "quantity", "fee_usd", "pnl")}
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """`value` as JSON carries it: Decimals become numbers (whole ones integers), ids and moments text."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() and abs(value) < 10**15 else float(value)
@@ -280,11 +294,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: to_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [to_json(inner) for inner in value]
     return value
 
 
-def _try_again(error: str, after_s: float) -> Answer:
-    return Answer(503, {"success": False, "error": error}, {"Retry-After": str(int(after_s))})
+def _retry_later(error: str, after_s: float) -> WebhookResponse:
+    return WebhookResponse(503, {"success": False, "error": error}, {"Retry-After": str(int(after_s))})

@@ -20,16 +20,16 @@ from webhook_server.http import responses as answers
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
 from webhook_server.http.refusal_log import RefusalDetails
-from webhook_server.http.responses import Answer
+from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake import auth
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import (
     BODY_LIMIT_BYTES,
     BODY_TIMEOUT_S,
+    BodyTimeout,
+    BodyTooLarge,
     Envelope,
-    TooLarge,
-    TooSlow,
-    open_envelope,
+    parse_envelope,
     read_body,
 )
 from webhook_server.intake.schemas import AiSignal, WebhookSignal
@@ -59,7 +59,7 @@ class RouteHandlers:
         self._workers = workers
         self._body_s = body_s
 
-    async def run_in_thread(self, work: Callable[..., Answer], *arguments: object) -> Response:
+    async def run_in_thread(self, work: Callable[..., WebhookResponse], *arguments: object) -> Response:
         """`work` on a thread that no signal can keep busy: health must answer while venues hang."""
         return to_response(await asyncio.to_thread(work, *arguments))
 
@@ -78,12 +78,14 @@ class RouteHandlers:
         wakeup = Wakeup(asyncio.get_running_loop())
         try:
             receive = partial(self._reception.receive, await self._read_envelope(request), schema, wakeup)
-        except TooLarge:
-            return _build_unread_outcome(answers.too_large(BODY_LIMIT_BYTES))
-        except TooSlow:
-            return _build_unread_outcome(answers.too_slow(self._body_s))
+        except BodyTooLarge:
+            return _build_unread_outcome(answers.body_too_large(BODY_LIMIT_BYTES))
+        except BodyTimeout:
+            return _build_unread_outcome(answers.body_timeout(self._body_s))
         except ClientDisconnect:
-            return _build_unread_outcome(answers.too_slow(self._body_s), "the sender hung up before its body was whole")
+            return _build_unread_outcome(
+                answers.body_timeout(self._body_s), "the sender hung up before its body was whole"
+            )
         except FieldError as error:
             return Outcome(build_malformed_answer(error), RefusalDetails.from_field_error(error))
         with self.metrics.duration.labels(route).time():
@@ -95,7 +97,7 @@ class RouteHandlers:
 
     async def _read_envelope(self, request: Request) -> Envelope:
         raw = await read_body(request.stream(), request.headers.get("content-length"), self._body_s)
-        return open_envelope(raw, dict(request.headers))
+        return parse_envelope(raw, dict(request.headers))
 
     async def _wait_and_execute(self, request: Request, admitted: AdmittedSignal, wakeup: Wakeup) -> Outcome:
         is_entry = admitted.request.signal.is_entry  # an exit keeps its place: senders that hang up may not come back
@@ -105,7 +107,7 @@ class RouteHandlers:
         try:
             has_place = await self._reception.admission.wait(admitted.ticket, wakeup, disconnect)
             if disconnect.done():
-                return admitted.refuse(answers.crowded(), "the sender hung up before the signal had a place")
+                return admitted.refuse(answers.overload(), "the sender hung up before the signal had a place")
         finally:
             disconnect.cancel()
         if not has_place:
@@ -129,7 +131,7 @@ class RouteHandlers:
             self._reception.admission.leave(ticket)
 
 
-def _build_unread_outcome(answer: Answer, reason: str | None = None) -> Outcome:
+def _build_unread_outcome(answer: WebhookResponse, reason: str | None = None) -> Outcome:
     return Outcome(answer, RefusalDetails(reason or str(answer.body["error"])))
 
 
@@ -150,8 +152,8 @@ def build_router(handlers: RouteHandlers) -> APIRouter:
 def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.post(
         "/webhook/ai-signal",
-        responses=openapi.SIGNAL_ANSWERS,
-        openapi_extra=openapi.signal(AiSignal),
+        responses=openapi.SIGNAL_RESPONSES,
+        openapi_extra=openapi.signal_request(AiSignal),
         tags=["signals"],
     )
     async def ai_signal(request: Request) -> Response:
@@ -159,7 +161,10 @@ def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
         return await handlers.handle_signal(request, AiSignal)
 
     @routes.post(
-        "/webhook", responses=openapi.SIGNAL_ANSWERS, openapi_extra=openapi.signal(WebhookSignal), tags=["signals"]
+        "/webhook",
+        responses=openapi.SIGNAL_RESPONSES,
+        openapi_extra=openapi.signal_request(WebhookSignal),
+        tags=["signals"],
     )
     async def webhook(request: Request) -> Response:
         """A signal of a person or a charting service. JSON, whatever the content type says."""
@@ -170,26 +175,28 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.get("/health", responses=openapi.SERVER_HEALTH, tags=["health"])
     async def server_health() -> Response:
         """503 when the database does not answer."""
-        return await handlers.run_in_thread(handlers.health.server)
+        return await handlers.run_in_thread(handlers.health.server_health)
 
-    @routes.get(LIVE_PATH, responses=openapi.LIVE, tags=["health"])
+    @routes.get(LIVE_PATH, responses=openapi.LIVENESS, tags=["health"])
     async def process_health() -> Response:
         """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
         return AsciiJson({"status": "ok"})
 
-    @routes.get("/health/executing", responses=openapi.ROLE, tags=["health"])
+    @routes.get("/health/executing", responses=openapi.LEASE_STATUS, tags=["health"])
     async def lease_health() -> Response:
         """503 while this server stands by: for whoever spreads requests over several of them."""
         return to_response(
-            handlers.health.role()
+            handlers.health.lease_status()
         )  # asks nothing, so it answers while the database keeps threads waiting
 
     @routes.get("/health/ai-worker", responses=openapi.ENGINE_HEALTH, tags=["health"])
     async def engine_health() -> Response:
         """503 when running strategies have stopped deciding."""
-        return await handlers.run_in_thread(handlers.health.ai_worker)
+        return await handlers.run_in_thread(handlers.health.engine_health)
 
-    @routes.get("/positions", responses=openapi.POSITIONS, openapi_extra=openapi.secret_header(), tags=["people"])
+    @routes.get(
+        "/positions", responses=openapi.POSITIONS, openapi_extra=openapi.secret_header_request(), tags=["people"]
+    )
     async def positions(request: Request) -> Response:
         """Open positions of the user whose secret is in the X-Webhook-Secret header."""
         return await handlers.run_in_thread(list_positions, handlers.store, request.headers.get("x-webhook-secret"))
@@ -199,20 +206,20 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
         return Response(generate_latest(handlers.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def list_positions(store: Store, secret: str | None) -> Answer:
+def list_positions(store: Store, secret: str | None) -> WebhookResponse:
     """The positions of the secret's owner."""
     try:
         if not secret:
-            return answers.unauthenticated(auth.NO_PROOF, answers.HOW_TO_READ)
-        user_id = auth.owner(SecretStr(secret), None, store)
+            return answers.authentication_failure(auth.MISSING_PROOF, answers.READ_AUTHENTICATION_HINT)
+        user_id = auth.find_secret_owner(SecretStr(secret), None, store)
         found = store.list_open_positions(user_id=user_id)
     except auth.Unauthenticated as error:
-        return answers.unauthenticated(str(error), answers.HOW_TO_READ)
+        return answers.authentication_failure(str(error), answers.READ_AUTHENTICATION_HINT)
     except UpstreamUnavailable as error:
-        return answers.unavailable(error)
+        return answers.upstream_unavailable(error)
     rows = [position.model_dump(exclude={"user_id"}) for position in found]
-    return Answer(200, {"success": True, "count": len(rows), "positions": answers.plain(rows)})
+    return WebhookResponse(200, {"success": True, "count": len(rows), "positions": answers.to_json(rows)})
 
 
-def to_response(answer: Answer) -> Response:
+def to_response(answer: WebhookResponse) -> Response:
     return AsciiJson(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

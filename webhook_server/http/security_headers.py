@@ -12,9 +12,9 @@ from webhook_server.http.ascii_json import AsciiJson
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-GUARDED: Final = "/metrics"
+METRICS_PATH: Final = "/metrics"
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -25,17 +25,17 @@ _HEADERS: Final = (
 )
 
 
-class Hardened:
+class SecurityHeadersMiddleware:
     """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one.
 
     With `only_loopback_names` /metrics is answered to requests that name a loopback host, so that no web page reads it
     by a name that it made resolve to this host.
     """
 
-    def __init__(self, inner: Application, token: SecretStr | None, *, only_loopback_names: bool) -> None:
+    def __init__(self, inner: AsgiApp, token: SecretStr | None, *, only_loopback_names: bool) -> None:
         self._inner = inner
         self._only_loopback_names = only_loopback_names
-        self._wanted = None if token is None else f"Bearer {token.get_secret_value()}".encode()
+        self._authorization = None if token is None else f"Bearer {token.get_secret_value()}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,28 +44,28 @@ class Hardened:
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message.get("headers", ())}
-                more = [header for header in _HEADERS if header[0] not in given]
+                present = {name.lower() for name, _ in message.get("headers", ())}
+                more = [header for header in _HEADERS if header[0] not in present]
                 message = {**message, "headers": [*message.get("headers", ()), *more]}
             await send(message)
 
-        inner = self._guarded(dict(scope["headers"])) if scope["path"] == GUARDED else self._inner
+        inner = self._authorize_metrics(dict(scope["headers"])) if scope["path"] == METRICS_PATH else self._inner
         await inner(scope, receive, send_with_headers)
 
-    def _guarded(self, headers: Mapping[bytes, bytes]) -> Application:
+    def _authorize_metrics(self, headers: Mapping[bytes, bytes]) -> AsgiApp:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._only_loopback_names and not names_loopback(host):
-            return _misdirected
-        if self._wanted is None or hmac.compare_digest(headers.get(b"authorization", b""), self._wanted):
+            return _send_misdirected
+        if self._authorization is None or hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
             return self._inner
-        return _refused
+        return _send_unauthorized
 
 
-async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_misdirected(scope: Scope, receive: Receive, send: Send) -> None:
     body = {"success": False, "error": "This is not the host you asked for"}
     await AsciiJson(body, status_code=421)(scope, receive, send)
 
 
-async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_unauthorized(scope: Scope, receive: Receive, send: Send) -> None:
     body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
     await AsciiJson(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)

@@ -15,18 +15,18 @@ from webhook_server.intake import field_reasons, signature_headers
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import Envelope
 
-NO_PROOF: Final = "No webhook secret was sent"
-KEPT_S: Final = 1.0
-MOST_KEPT: Final = 10_000
+MISSING_PROOF: Final = "No webhook secret was sent"
+CACHE_TTL_S: Final = 1.0
+MAX_CACHED_USERS: Final = 10_000
 # Compared against when the user has no secret, so that an unknown user costs the same time as a wrong signature.
-_NOBODYS_SECRET = SecretStr("whsec_bm8gdXNlciBoYXMgdGhpcyBzZWNyZXQgb2Ygb3Vycw==")
+_DUMMY_SECRET = SecretStr("whsec_bm8gdXNlciBoYXMgdGhpcyBzZWNyZXQgb2Ygb3Vycw==")
 
 
 class Unauthenticated(SparkyError):
     """The sender did not prove who it is; the text may be told to it."""
 
 
-class SecretBook(Protocol):
+class SecretStore(Protocol):
     """The part of the store that knows secrets."""
 
     def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
@@ -36,63 +36,64 @@ class SecretBook(Protocol):
         """All valid secrets of the user; several while one is being replaced."""
 
 
-class RecentSecrets:
-    """`book`, asked again after KEPT_S: a secret that is withdrawn is good for no longer than that. Safe for threads.
+class CachedSecrets:
+    """`store`, asked again after CACHE_TTL_S: a secret that is withdrawn is good for no longer than that. Safe for
+    threads.
 
     Only what proves something is kept, never that nobody has a secret.
     """
 
-    def __init__(self, book: SecretBook, monotonic: Callable[[], float]) -> None:
-        self._book = book
+    def __init__(self, store: SecretStore, monotonic: Callable[[], float]) -> None:
+        self._store = store
         self._monotonic = monotonic
-        self._kept: dict[UUID, tuple[float, Sequence[SecretStr]]] = {}
+        self._cache: dict[UUID, tuple[float, Sequence[SecretStr]]] = {}
 
     def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
-        return self._book.find_user_by_secret_digest(secret_sha256)
+        return self._store.find_user_by_secret_digest(secret_sha256)
 
     def list_webhook_secrets(self, user_id: UUID) -> Sequence[SecretStr]:
         now = self._monotonic()
-        until, secrets = self._kept.get(user_id, (now, ()))
+        until, secrets = self._cache.get(user_id, (now, ()))
         if now < until:
             return secrets
-        secrets = self._book.list_webhook_secrets(user_id)
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.clear()
+        secrets = self._store.list_webhook_secrets(user_id)
+        if len(self._cache) >= MAX_CACHED_USERS:
+            self._cache.clear()
         if secrets:
-            self._kept[user_id] = (now + KEPT_S, secrets)
+            self._cache[user_id] = (now + CACHE_TTL_S, secrets)
         return secrets
 
 
-def authenticate(envelope: Envelope, book: SecretBook) -> UUID:
+def authenticate(envelope: Envelope, store: SecretStore) -> UUID:
     """The user who sends `envelope`. Every proof that is offered must hold; none may contradict the claimed `user_id`.
 
     Raises Unauthenticated, or FieldError when the claimed user_id is no UUID or a signed body claims none.
     """
-    claimed = claimed_user(envelope.body)
-    signed = "webhook-signature" in envelope.headers
-    if not signed and envelope.secret is None:
-        raise Unauthenticated(NO_PROOF)
-    if signed:
-        claimed = _verified(envelope, claimed, book)
+    claimed = parse_claimed_user(envelope.body)
+    is_signed = "webhook-signature" in envelope.headers
+    if not is_signed and envelope.secret is None:
+        raise Unauthenticated(MISSING_PROOF)
+    if is_signed:
+        claimed = _verify_signature(envelope, claimed, store)
     if envelope.secret is None and claimed is not None:
         return claimed
-    return owner(envelope.secret, claimed, book)
+    return find_secret_owner(envelope.secret, claimed, store)
 
 
-def owner(secret: SecretStr | None, claimed: UUID | None, book: SecretBook) -> UUID:
+def find_secret_owner(secret: SecretStr | None, claimed: UUID | None, store: SecretStore) -> UUID:
     """The user whose secret this is. Raises Unauthenticated, also when it is not `claimed`."""
-    user_id = None if secret is None else book.find_user_by_secret_digest(digest(secret))
+    user_id = None if secret is None else store.find_user_by_secret_digest(hash_secret(secret))
     if user_id is None or (claimed is not None and not hmac.compare_digest(user_id.bytes, claimed.bytes)):
         raise Unauthenticated("Invalid webhook secret")
     return user_id
 
 
-def digest(secret: SecretStr) -> str:
+def hash_secret(secret: SecretStr) -> str:
     """SHA-256 (hex) of the secret's UTF-8 text: the key under which the store finds its owner."""
     return hashlib.sha256(secret.get_secret_value().encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def claimed_user(body: Mapping[str, Any]) -> UUID | None:
+def parse_claimed_user(body: Mapping[str, Any]) -> UUID | None:
     """The `user_id` that the body claims, unproven."""
     claim = body.get("user_id") or body.get("userId")
     if claim is None or claim == "":
@@ -105,18 +106,18 @@ def claimed_user(body: Mapping[str, Any]) -> UUID | None:
         ) from None
 
 
-def _verified(envelope: Envelope, claimed: UUID | None, book: SecretBook) -> UUID:
+def _verify_signature(envelope: Envelope, claimed: UUID | None, store: SecretStore) -> UUID:
     if claimed is None:
         raise FieldError("user_id", "a signed body must say whose secret signed it")
-    secrets = book.list_webhook_secrets(claimed) or (_NOBODYS_SECRET,)
+    secrets = store.list_webhook_secrets(claimed) or (_DUMMY_SECRET,)
     headers = {name: envelope.headers.get(name, "") for name in signature_headers.HEADER_NAMES}
-    matches = [_matches(secret, envelope.raw, headers) for secret in secrets]  # all are always tried
+    matches = [_is_signed_with(secret, envelope.raw, headers) for secret in secrets]  # all are always tried
     if not any(matches):
         raise Unauthenticated("Invalid webhook signature")
     return claimed
 
 
-def _matches(secret: SecretStr, raw: bytes, headers: dict[str, str]) -> bool:
+def _is_signed_with(secret: SecretStr, raw: bytes, headers: dict[str, str]) -> bool:
     """Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, at most 5 minutes old or early."""
     try:
         Webhook(secret.get_secret_value()).verify(raw, headers, json_parse=False)

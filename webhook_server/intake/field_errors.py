@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from engine.platform.errors import SparkyError
 
-MOST_NAMED: Final = 30
+MAX_FIELDS: Final = 30
 
 
 class FieldError(SparkyError, ValueError):
@@ -16,15 +16,15 @@ class FieldError(SparkyError, ValueError):
     """
 
     def __init__(
-        self, where: str, reason: str, *others: tuple[str, str], line: int | None = None, column: int | None = None
+        self, field_name: str, reason: str, *others: tuple[str, str], line: int | None = None, column: int | None = None
     ) -> None:
-        self.reasons = ((where, reason), *others)
+        self.reasons = ((field_name, reason), *others)
         self.line = line
         self.column = column
         super().__init__(self.message)
 
     @property
-    def where(self) -> str:
+    def field_name(self) -> str:
         """The name of the first field."""
         return self.reasons[0][0]
 
@@ -35,14 +35,14 @@ class FieldError(SparkyError, ValueError):
 
     @property
     def message(self) -> str:
-        """Every field's own reason; continues `where`."""
+        """Every field's own reason; continues `field_name`."""
         (_, first), *others = self.reasons
         return first + "".join(f"; {name}: {reason}" for name, reason in others)
 
     @classmethod
-    def of(cls, reasons: Mapping[str, str]) -> Self:
+    def from_reasons(cls, reasons: Mapping[str, str]) -> Self:
         """One error for all fields in `reasons`, which has each one's reason, the first first."""
-        (where, reason), *others = list(reasons.items())[:MOST_NAMED]
+        (where, reason), *others = list(reasons.items())[:MAX_FIELDS]
         return cls(where, reason, *others)
 
 

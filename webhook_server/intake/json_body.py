@@ -11,24 +11,24 @@ from typing import Any, Final
 from webhook_server.intake import numerals
 from webhook_server.intake.field_errors import FieldError
 
-DEEPEST: Final = 32  # the interpreter's own limit differs from version to version
+MAX_DEPTH: Final = 32  # the interpreter's own limit differs from version to version
 SEND_ONE_OBJECT: Final = "send one JSON object"
 _TEXT_OR_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_FORM: Final = re.compile(r"[A-Za-z0-9_.%+-]+=")
-_TYPOGRAPHIC: Final = (
+_FORM_DATA: Final = re.compile(r"[A-Za-z0-9_.%+-]+=")
+_TYPOGRAPHIC_QUOTES: Final = (
     "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u00ab\u00bb\u2039\u203a\uff02\u301d\u301e\u301f"
 )
-_KINDS: Final = {list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+_TYPE_NAMES: Final = {list: "an array", str: "a text", bool: "true or false", type(None): "null"}
 _PLACEHOLDER: Final = (
     "here is a placeholder that was not filled in (put it into quotation marks), or a bracket too many"
 )
-_BY_CHARACTER: Final = {
-    **dict.fromkeys(_TYPOGRAPHIC, 'here is a typographic quotation mark; JSON has the plain " only'),
+_REASONS_BY_CHARACTER: Final = {
+    **dict.fromkeys(_TYPOGRAPHIC_QUOTES, 'here is a typographic quotation mark; JSON has the plain " only'),
     **dict.fromkeys("'`", 'here is a single quotation mark; JSON has the plain " only'),
     **dict.fromkeys("/#", "here is a comment; JSON has none"),
 }
-_INSIDE_A_TEXT: Final = ("Unterminated", "Invalid")
-_BY_MESSAGE: Final = {  # the beginning of the parser's own message
+_STRING_ERRORS: Final = ("Unterminated", "Invalid")
+_REASONS_BY_MESSAGE: Final = {  # the beginning of the parser's own message
     "Unterminated": "a text begins here and does not end; its closing quotation mark is missing",
     "Invalid control": "here is a line break or another control character inside a text; write \\n for a line break",
     "Invalid \\": "here is a backslash that begins no escape; write \\\\ for a backslash",
@@ -37,15 +37,15 @@ _BY_MESSAGE: Final = {  # the beginning of the parser's own message
     "Expecting ','": "a comma is missing, or a closing bracket",
     "Expecting property name": "the name of a field is missing, in double quotation marks",
 }
-_NO_VALUE: Final = "a value is missing, or a text without its double quotation marks"
+_MISSING_VALUE: Final = "a value is missing, or a text without its double quotation marks"
 
 
-def read_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes) -> dict[str, Any]:
     """The JSON object in `raw`; numbers are exact, those that nothing can use are `numerals.Unusable`.
 
     Raises FieldError, with line and column (from 1, in characters) where the text is not JSON.
     """
-    text = _decoded(raw)
+    text = _decode(raw)
     if not text.strip(numerals.BLANKS):
         raise FieldError("body", f"is empty; {SEND_ONE_OBJECT}")
     _check_depth(text)
@@ -55,17 +55,17 @@ def read_object(raw: bytes) -> dict[str, Any]:
             parse_int=numerals.parse_json_number,
             parse_float=numerals.parse_json_number,
             parse_constant=numerals.parse_json_constant,
-            object_pairs_hook=_once_each,
+            object_pairs_hook=_reject_duplicate_keys,
         )
     except json.JSONDecodeError as error:
-        raise _fault(text, error) from None
+        raise _build_syntax_error(text, error) from None
     if not isinstance(body, dict):
-        kind = _KINDS.get(type(body), "a number")
+        kind = _TYPE_NAMES.get(type(body), "a number")
         raise FieldError("body", f"must be one JSON object, not {kind}")
     return body
 
 
-def _decoded(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     kind = "UTF-32" if raw[:4] in {b"\xff\xfe\0\0", b"\0\0\xfe\xff"} else None
     if kind is None and (raw[:2] in {b"\xff\xfe", b"\xfe\xff"} or (len(raw) > 1 and (raw[0] == 0) != (raw[1] == 0))):
         kind = "UTF-16"
@@ -74,8 +74,8 @@ def _decoded(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line, column = _place(raw[: error.start].decode("utf-8-sig"), None)
-        raise _not_json("here is a byte that is not UTF-8", line, column) from None
+        line, column = _line_and_column(raw[: error.start].decode("utf-8-sig"), None)
+        raise _build_error("here is a byte that is not UTF-8", line, column) from None
 
 
 def _check_depth(text: str) -> None:
@@ -83,78 +83,84 @@ def _check_depth(text: str) -> None:
     for found in _TEXT_OR_BRACKET.finditer(text):
         bracket = found[0]
         depth += 1 if bracket in {"[", "{"} else -1 if bracket in {"]", "}"} else 0
-        if depth > DEEPEST:
-            raise FieldError("body", f"has brackets more than {DEEPEST} deep within each other")
+        if depth > MAX_DEPTH:
+            raise FieldError("body", f"has brackets more than {MAX_DEPTH} deep within each other")
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """JSON leaves open which of two fields of one name counts; where money moves, neither does."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        found |= {name: numerals.UnusableNumber(_all_of(pairs, name), "is there more than once") for name in twice}
+        duplicates = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        found |= {
+            name: numerals.UnusableNumber(_join_values(pairs, name), "is there more than once") for name in duplicates
+        }
     return found
 
 
-def _all_of(pairs: list[tuple[str, Any]], name: str) -> str:
+def _join_values(pairs: list[tuple[str, Any]], name: str) -> str:
     return str([str(value) for other, value in pairs if other == name])
 
 
-def _fault(text: str, error: json.JSONDecodeError) -> FieldError:
-    if error.msg.startswith(_INSIDE_A_TEXT):
-        return _not_json(_by_message(error.msg), *_place(text, error.pos))
-    at = _first_after(text, error.pos)
-    if (comma := _needless_comma(text, at)) is not None:
-        return _not_json("the comma here is one too many", *_place(text, comma))
+def _build_syntax_error(text: str, error: json.JSONDecodeError) -> FieldError:
+    if error.msg.startswith(_STRING_ERRORS):
+        return _build_error(_explain_message(error.msg), *_line_and_column(text, error.pos))
+    at = _skip_blanks(text, error.pos)
+    if (comma := _find_extra_comma(text, at)) is not None:
+        return _build_error("the comma here is one too many", *_line_and_column(text, comma))
     if text.startswith("{{", at - 1):
         at -= 1
-    return _not_json(_reason(text, at, error.msg), *_place(text, at))
+    return _build_error(_explain_position(text, at, error.msg), *_line_and_column(text, at))
 
 
-def _needless_comma(text: str, at: int) -> int | None:
+def _find_extra_comma(text: str, at: int) -> int | None:
     """Where the comma before a closing bracket at or after `at` is. Versions of the parser differ in what they tell."""
-    before = _last_before(text, at)
+    before = _skip_blanks_back(text, at)
     comma = at if text.startswith(",", at) else before
     if comma == at and text.startswith(",", before):
         return at
-    return comma if text.startswith(",", comma) and text.startswith(("}", "]"), _first_after(text, comma + 1)) else None
+    return comma if text.startswith(",", comma) and text.startswith(("}", "]"), _skip_blanks(text, comma + 1)) else None
 
 
-def _reason(text: str, at: int, message: str) -> str:
-    here = text[at : at + 1]
+def _explain_position(text: str, at: int, message: str) -> str:
+    character = text[at : at + 1]
     if text.startswith("{{", at):
         return _PLACEHOLDER
-    if here in _BY_CHARACTER:
-        return _BY_CHARACTER[here]
-    if here < " ":
-        return "here is a control character" if here else "the text ends too early; a closing bracket is missing"
-    if at == _first_after(text, 0):
-        is_form = _FORM.match(text, at)
+    if character in _REASONS_BY_CHARACTER:
+        return _REASONS_BY_CHARACTER[character]
+    if character < " ":
+        return "here is a control character" if character else "the text ends too early; a closing bracket is missing"
+    if at == _skip_blanks(text, 0):
+        is_form = _FORM_DATA.match(text, at)
         return f"{'this is form data (name=value)' if is_form else 'no object begins here'}; {SEND_ONE_OBJECT}"
-    return "a value is missing" if message.startswith("Expecting value") and here in ",:}]" else _by_message(message)
+    return (
+        "a value is missing"
+        if message.startswith("Expecting value") and character in ",:}]"
+        else _explain_message(message)
+    )
 
 
-def _by_message(message: str) -> str:
-    return next((reason for begin, reason in _BY_MESSAGE.items() if message.startswith(begin)), _NO_VALUE)
+def _explain_message(message: str) -> str:
+    return next((reason for begin, reason in _REASONS_BY_MESSAGE.items() if message.startswith(begin)), _MISSING_VALUE)
 
 
-def _not_json(reason: str, line: int, column: int) -> FieldError:
+def _build_error(reason: str, line: int, column: int) -> FieldError:
     return FieldError("body", f"is not JSON: line {line}, column {column}: {reason}", line=line, column=column)
 
 
-def _place(text: str, at: int | None) -> tuple[int, int]:
+def _line_and_column(text: str, at: int | None) -> tuple[int, int]:
     """Line and column, both from 1, of the character at `at`, or of the end."""
     before = text if at is None else text[:at]
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
-def _first_after(text: str, at: int) -> int:
+def _skip_blanks(text: str, at: int) -> int:
     while text[at : at + 1] and text[at] in numerals.BLANKS:
         at += 1
     return at
 
 
-def _last_before(text: str, at: int) -> int:
+def _skip_blanks_back(text: str, at: int) -> int:
     at -= 1
     while at > 0 and text[at] in numerals.BLANKS:
         at -= 1

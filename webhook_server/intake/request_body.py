@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from engine.platform.errors import SparkyError
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.json_body import read_object
+from webhook_server.intake.json_body import parse_object
 from webhook_server.intake.numerals import UnusableNumber
 from webhook_server.intake.signature_headers import with_standard_names
 
@@ -19,11 +19,11 @@ BODY_LIMIT_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 
 
-class TooLarge(SparkyError):
+class BodyTooLarge(SparkyError):
     """More than BODY_LIMIT_BYTES were sent or announced."""
 
 
-class TooSlow(SparkyError):
+class BodyTimeout(SparkyError):
     """The body was not complete in time."""
 
 
@@ -47,28 +47,30 @@ class Envelope:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-async def read_body(stream: AsyncIterator[bytes], announced: str | None, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+async def read_body(
+    stream: AsyncIterator[bytes], content_length: str | None, timeout_s: float = BODY_TIMEOUT_S
+) -> bytes:
     """The whole body. Raises TooLarge as soon as it is known to be, TooSlow when it takes longer than `timeout_s`."""
-    if announced is not None and _is_too_large(announced):
-        raise TooLarge
+    if content_length is not None and _is_too_large(content_length):
+        raise BodyTooLarge
     received = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in stream:
                 received += chunk
                 if len(received) > BODY_LIMIT_BYTES:
-                    raise TooLarge
+                    raise BodyTooLarge
     except TimeoutError:
-        raise TooSlow from None
+        raise BodyTimeout from None
     return bytes(received)
 
 
-def open_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
+def parse_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
     """Parses `raw` as a JSON object, whatever its content type says (charting services send text/plain).
 
     `headers` has lower-case names. Raises FieldError.
     """
-    body = read_object(raw)
+    body = parse_object(raw)
     secret = body.pop("secret", None)
     if isinstance(secret, UnusableNumber):
         raise FieldError("secret", secret.reason)
@@ -77,8 +79,8 @@ def open_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
     return Envelope(raw, body, SecretStr(secret) if secret else None, with_standard_names(headers))
 
 
-def _is_too_large(announced: str) -> bool:
-    digits = announced.strip().lstrip("0")
+def _is_too_large(content_length: str) -> bool:
+    digits = content_length.strip().lstrip("0")
     if not digits.isascii() or not digits.isdigit():
         return False  # what is received is counted in any case
     return len(digits) > len(str(BODY_LIMIT_BYTES)) or int(digits) > BODY_LIMIT_BYTES

@@ -66,9 +66,9 @@ class WebhookSignal(BaseModel):
     position_size_usd: fields.Usd | None = Field(
         default=None, validate_default=True, validation_alias=AliasChoices("position_size_usd", "size", "size_usd")
     )
-    sell_percentage: fields.Share = WHOLE_PERCENT
+    sell_percentage: fields.PositionPercent = WHOLE_PERCENT
     stop_loss_percent: fields.Percent | None = None
-    take_profit_percent: fields.Gain | None = None
+    take_profit_percent: fields.TakeProfitPercent | None = None
     use_trailing_stop: bool = Field(
         default=False, validation_alias=AliasChoices("useTrailingStop", "use_trailing_stop")
     )
@@ -80,13 +80,13 @@ class WebhookSignal(BaseModel):
     leverage: fields.Leverage = 1
     strategy_id: UUID | None = None
     environment: Annotated[Literal["production", "testnet", "paper"], fields.LOWER] | None = None
-    timestamp: fields.Moment | None = None
-    expires_at: fields.Moment | None = None
+    timestamp: fields.Timestamp | None = None
+    expires_at: fields.Timestamp | None = None
     signal_id: Annotated[str, StringConstraints(strip_whitespace=True, pattern=REQUEST_ID)] | None = None
-    strategy: Annotated[str, fields.text_up_to(200)] | None = None
-    source: Annotated[str, fields.text_up_to(100)] | None = None
+    strategy: Annotated[str, fields.truncated_text(200)] | None = None
+    source: Annotated[str, fields.truncated_text(100)] | None = None
     ai_confidence: fields.Confidence | None = None
-    ai_reasoning: Annotated[str, fields.text_up_to(1000)] | None = None
+    ai_reasoning: Annotated[str, fields.truncated_text(1000)] | None = None
     is_ai_signal: bool = False  # kept in the payload, so that a resumed request knows it too
     exit_terms: ExitTerms | None = None  # of the server's own exits on paper; kept likewise
 
@@ -108,7 +108,7 @@ class WebhookSignal(BaseModel):
     @field_validator("position_size_usd")
     @classmethod
     def _check_size(cls, size_usd: Any, info: ValidationInfo) -> Any:
-        if _is_checked_entry(info) and (size_usd or 0) < fields.LEAST_SIZE:
+        if _is_checked_entry(info) and (size_usd or 0) < fields.MIN_SIZE:
             raise ValueError(
                 "is missing; an entry needs it, above 0" if size_usd is None else field_reasons.MUST_BE_ABOVE_ZERO
             )
@@ -212,13 +212,13 @@ def _is_valid_id(value: object) -> bool:
 def _parse_intent(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.Intent | None:
     """What the words in `given` ask for; None when no action does. What is wrong with them is added to `reasons`."""
     try:
-        alone = actions.intent_of(given.get("action"), None, names_share=False)
+        alone = actions.parse_intent(given.get("action"), None, has_share=False)
     except ValueError:
         return None
-    names = [name for name in actions.POSITION_NAMES if name in given]
+    names = [name for name in actions.POSITION_FIELDS if name in given]
     if (
         not names
-        and actions.is_order_word(given["action"])
+        and actions.is_buy_or_sell(given["action"])
         and not _is_whole_share(given.get("sell_percentage", WHOLE_PERCENT))
     ):
         reasons["sell_percentage"] = "is of exits; send action CLOSE to close a part of a position"
@@ -228,7 +228,7 @@ def _parse_intent(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.
         return alone
     position = given[names[0]] if names else None
     try:
-        return actions.intent_of(given["action"], position, names_share="sell_percentage" in given)
+        return actions.parse_intent(given["action"], position, has_share="sell_percentage" in given)
     except ValueError as error:
         reasons[names[0]] = str(error)
         return alone
@@ -268,7 +268,7 @@ def _is_whole_share(share: object) -> bool:
 
 
 def _find_disagreement(given: Mapping[str, Any], names: list[str]) -> str | None:
-    return None if fields.are_one(given[name] for name in names) else f"differs from {names[0]}, which means the same"
+    return None if fields.are_equal(given[name] for name in names) else f"differs from {names[0]}, which means the same"
 
 
 def _validate(
@@ -287,7 +287,9 @@ def _validate(
         reasons |= {name: reason for name, reason in found.items() if _FIELD_OF[name] not in named}
     if reasons or signal is None:
         places = {name: place for place, name in enumerate(_NAME_ORDER)}
-        raise FieldError.of(dict(sorted(reasons.items(), key=lambda each: places.get(each[0], len(places))))) from None
+        raise FieldError.from_reasons(
+            dict(sorted(reasons.items(), key=lambda each: places.get(each[0], len(places))))
+        ) from None
     return signal
 
 
@@ -309,7 +311,7 @@ _FIELD_OF: Final = {
 }
 _ALIAS_GROUPS: Final = [names for names in map(_accepted_names, WebhookSignal.model_fields) if len(names) > 1]
 _AFTER_ACTION: Final = [*_FIELD_OF].index("action") + 1
-_NAME_ORDER: Final = [*[*_FIELD_OF][:_AFTER_ACTION], *actions.POSITION_NAMES, *[*_FIELD_OF][_AFTER_ACTION:]]
+_NAME_ORDER: Final = [*[*_FIELD_OF][:_AFTER_ACTION], *actions.POSITION_FIELDS, *[*_FIELD_OF][_AFTER_ACTION:]]
 _KNOWN_NAMES: Final = frozenset(_NAME_ORDER)
 _INFORMATIONAL_FIELDS: Final = frozenset({"strategy", "source", "ai_confidence", "ai_reasoning"})
 _ENTRY_FIELDS: Final = frozenset(

@@ -23,7 +23,7 @@ MIN_RETRY_S: Final = 1.0  # equal bodies that come closer together are a crowd o
 
 RequestsInProgress = MutableMapping[tuple[UUID, str], Request]  # by person and fingerprint
 
-_MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(fields.Moment)
+_MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(fields.Timestamp)
 
 
 @dataclass(frozen=True)

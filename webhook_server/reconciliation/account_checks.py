@@ -8,17 +8,17 @@ from typing import Final
 
 import structlog
 
-from engine.domain.errors import VenueRefused
-from engine.platform.errors import CredentialsRefused, SparkyError
+from engine.domain.errors import OrderRejected
+from engine.platform.errors import CredentialsError, SparkyError
 from engine.venues.account_setup import AccountSetup, find_faults
 from engine.venues.venue import LiveVenue
 from webhook_server.clock import Clock
 
 logger = structlog.get_logger()
 
-GOOD_FOR_S: Final = 600.0
-UNKNOWN_FOR_S: Final = 60.0  # where a part could not be read
-FAULTY_FOR_S: Final = 15.0  # a person may have mended it
+HEALTHY_TTL_S: Final = 600.0
+UNKNOWN_TTL_S: Final = 60.0  # where a part could not be read
+FAULTY_TTL_S: Final = 15.0  # a person may have mended it
 
 
 class AccountFault(SparkyError):
@@ -26,13 +26,13 @@ class AccountFault(SparkyError):
 
 
 @dataclass
-class _Looked:
+class _CachedCheck:
     """What was seen of `account`, until when it is believed; `lock` lets one thread look for all that wait."""
 
     account: LiveVenue
     lock: threading.Lock = field(default_factory=threading.Lock)
     faults: tuple[str, ...] = ()
-    until: float = 0.0
+    expires_at: float = 0.0
 
 
 class AccountChecks:
@@ -41,59 +41,59 @@ class AccountChecks:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._looked: dict[int, _Looked] = {}  # by identity: an account is one object for good
+        self._cache: dict[int, _CachedCheck] = {}  # by identity: an account is one object for good
 
     @contextmanager
-    def entering(self, account: LiveVenue) -> Iterator[None]:
+    def guard_entry(self, account: LiveVenue) -> Iterator[None]:
         """Around an entry that has not been sent. Raises AccountFault; a part that cannot be read refuses nothing.
 
         When the venue refuses the entry itself for what was looked at, the next entry looks again.
         """
-        faults = self._faults(account)
+        faults = self._get_faults(account)
         if faults:
             raise AccountFault("; ".join(faults))
         try:
             yield
-        except CredentialsRefused:
-            self._forget(account)
+        except CredentialsError:
+            self._invalidate(account)
             raise
-        except VenueRefused as refusal:
+        except OrderRejected as refusal:
             if refusal.kind == "account":
-                self._forget(account)
+                self._invalidate(account)
             raise
 
-    def look(self, account: LiveVenue) -> None:
-        """Looks if it is time, so that `entering`, in a turn that exits wait for, need not."""
-        self._faults(account)
+    def refresh(self, account: LiveVenue) -> None:
+        """Looks if it is time, so that `guard_entry`, in a turn that exits wait for, need not."""
+        self._get_faults(account)
 
-    def forget_all(self) -> None:
+    def invalidate_all(self) -> None:
         """The next entry on any account looks again."""
         with self._lock:
-            self._looked.clear()
+            self._cache.clear()
 
-    def _faults(self, account: LiveVenue) -> tuple[str, ...]:
+    def _get_faults(self, account: LiveVenue) -> tuple[str, ...]:
         with self._lock:
-            looked = self._looked.setdefault(id(account), _Looked(account))
-        with looked.lock:
-            if self._clock.monotonic() >= looked.until:
+            check = self._cache.setdefault(id(account), _CachedCheck(account))
+        with check.lock:
+            if self._clock.monotonic() >= check.expires_at:
                 state = account.fetch_setup()
                 faults = tuple(str(fault) for fault in find_faults(state))
-                _log(looked.faults, faults)
-                looked.faults, looked.until = faults, self._clock.monotonic() + _good_for_s(state)
-            return looked.faults
+                _log_change(check.faults, faults)
+                check.faults, check.expires_at = faults, self._clock.monotonic() + _ttl_s(state)
+            return check.faults
 
-    def _forget(self, account: LiveVenue) -> None:
+    def _invalidate(self, account: LiveVenue) -> None:
         with self._lock:
-            self._looked.pop(id(account), None)
+            self._cache.pop(id(account), None)
 
 
-def _good_for_s(state: AccountSetup) -> float:
+def _ttl_s(state: AccountSetup) -> float:
     if find_faults(state):
-        return FAULTY_FOR_S
-    return UNKNOWN_FOR_S if state.unknown else GOOD_FOR_S
+        return FAULTY_TTL_S
+    return UNKNOWN_TTL_S if state.unknown else HEALTHY_TTL_S
 
 
-def _log(before: tuple[str, ...], faults: tuple[str, ...]) -> None:
+def _log_change(before: tuple[str, ...], faults: tuple[str, ...]) -> None:
     if faults and faults != before:
         logger.warning("account_cannot_trade", reason="; ".join(faults))
     if before and not faults:

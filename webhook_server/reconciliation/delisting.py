@@ -15,17 +15,17 @@ from engine.store.webhook_rows import Fill
 from engine.venues.account_record import AccountRecord, Income
 from engine.venues.live.parsers import USD_ASSETS
 from engine.venues.venue import LiveVenue
-from webhook_server.reconciliation.attribution import Part, attribute
-from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED, ended_without_order
+from webhook_server.reconciliation.attribution import AttributedExit, attribute_trades
+from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED, build_orderless_exit
 from webhook_server.reconciliation.outside_record import INCOME_TIME_TOLERANCE_MS, OutsideRecord, fetch_outside_record
 
 # Binance's name of the income of a delivery is spelled so.
-SETTLEMENTS: Final = ("REALIZED_PNL", "DELIVERED_SETTELMENT")
+SETTLEMENT_INCOME: Final = ("REALIZED_PNL", "DELIVERED_SETTELMENT")
 
 
-def settled_by_trades(
+def settle_by_trades(
     account: AccountRecord, symbol: str, facts: SymbolFacts
-) -> tuple[tuple[Part, ...], RecordProgress] | None:
+) -> tuple[tuple[AttributedExit, ...], RecordProgress] | None:
     """How the trades of the account ended all positions of `facts`; None where they do not."""
     try:
         record = fetch_outside_record(account, symbol, facts, differs=True)
@@ -33,31 +33,33 @@ def settled_by_trades(
         record = OutsideRecord()
     lot = unit_of([each.quantity for each in facts.positions], None)
     for trades in record.candidate_trades:
-        found = attribute(facts.positions, trades, facts.unbooked_net, lot)
-        if not any(found.left.values()):
+        attribution = attribute_trades(facts.positions, trades, facts.unbooked_net, lot)
+        if not any(attribution.remaining.values()):
             read = RecordProgress(last_trade_id=record.last_trade_id, unbooked_net=Decimal(0), read_ms=record.read_ms)
-            return found.parts, read
+            return attribution.exits, read
     return None
 
 
-def settlements(account: AccountRecord, symbol: str, facts: SymbolFacts) -> tuple[Income, ...]:
+def fetch_settlements(account: AccountRecord, symbol: str, facts: SymbolFacts) -> tuple[Income, ...]:
     """The venue's income of the settlement of `symbol`; empty where it tells none (yet)."""
     try:
         incomes = account.fetch_income(symbol, max(facts.first_ms or 0, facts.last_fill_ms) - INCOME_TIME_TOLERANCE_MS)
     except StrategyFault:
         return ()
     return tuple(
-        each for each in incomes if each.kind in SETTLEMENTS and each.trade_id is None and each.asset in USD_ASSETS
+        each
+        for each in incomes
+        if each.kind in SETTLEMENT_INCOME and each.trade_id is None and each.asset in USD_ASSETS
     )
 
 
-def settled_by_income(
+def build_settlement_exits(
     account: AccountRecord, symbol: str, facts: SymbolFacts, paid: Sequence[Income]
 ) -> tuple[OutsideExit, ...]:
     """Exits of all positions of `facts` at the price that what was `paid` comes to, where it was paid for them alone;
     else all at the newest price that the books know."""
     price = None
-    if paid and were_alone(account, symbol, facts):
+    if paid and held_only_booked(account, symbol, facts):
         price = settlement_price(facts.positions, paid)
     if price is None:
         price = last_price(max(facts.positions, key=lambda each: each.entry_time))
@@ -66,13 +68,13 @@ def settled_by_income(
     return tuple(
         OutsideExit(
             request_id=f"venue/{reason}/{each.id}",
-            fill=ended_without_order(each, price, reason, at_ms, kind="close"),
+            fill=build_orderless_exit(each, price, reason, at_ms, kind="close"),
         )
         for each in facts.positions
     )
 
 
-def were_alone(account: AccountRecord, symbol: str, facts: SymbolFacts) -> bool:
+def held_only_booked(account: AccountRecord, symbol: str, facts: SymbolFacts) -> bool:
     """Whether what the account held is what the books hold, on one side and at the same cost.
 
     The account's cost is the average of all that was held at once: what others than these positions have traded since
@@ -100,13 +102,13 @@ def settlement_price(positions: Sequence[Position], paid: Iterable[Income]) -> D
     return price if price > 0 else None
 
 
-def symbol_that_appeared(account: LiveVenue, store: Store, place: tuple[UUID, str, str], since_ms: int) -> str | None:
+def find_successor_symbol(account: LiveVenue, store: Store, key: tuple[UUID, str, str], since_ms: int) -> str | None:
     """Another symbol of the account that holds something which neither books nor notes know, as new as `since_ms`: what
     a symbol that is gone may have become, at another quantity."""
     for each in account.fetch_positions():
         is_new = each.changed_ms == 0 or each.changed_ms >= since_ms
-        if each.symbol != place[2] and is_new:
-            facts = store.get_symbol_facts(place[0], place[1], each.symbol)
+        if each.symbol != key[2] and is_new:
+            facts = store.get_symbol_facts(key[0], key[1], each.symbol)
             if not facts.positions and each.net != facts.outside_net:
                 return each.symbol
     return None
@@ -117,6 +119,6 @@ def last_price(position: Position) -> Decimal:
     return position.current_price or position.entry_price
 
 
-def delisted_exit(held: Position) -> Fill:
+def build_delisted_exit(held: Position) -> Fill:
     """The end of a paper position in a symbol that is listed no more, at the last price known."""
-    return ended_without_order(held, last_price(held), DELISTED, kind="close")
+    return build_orderless_exit(held, last_price(held), DELISTED, kind="close")

@@ -12,13 +12,13 @@ from engine.store.venue_record import RecentLiquidation
 from engine.venues.ccxt_client.request_weight import low_priority
 from webhook_server.reconciliation.liquidation_costs import find_liquidated_exits, find_unbooked_costs, split_cost
 from webhook_server.reconciliation.outside_record import INCOME_TIME_TOLERANCE_MS
-from webhook_server.reconciliation.unavailable_accounts import Away
+from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
 
-WITHIN_S: Final = 600.0
-Key = tuple[UUID, str, str, int]  # person, exchange, symbol, the last fill
+LOOKBACK_S: Final = 600.0
+LiquidationKey = tuple[UUID, str, str, int]  # person, exchange, symbol, the last fill
 
 
 def is_due(rounds: int) -> bool:
@@ -26,23 +26,27 @@ def is_due(rounds: int) -> bool:
     return rounds & (rounds - 1) == 0
 
 
-class LateCosts:
+class LateLiquidationCosts:
     def __init__(self, store: Store, venues: Venues) -> None:
         self._store = store
         self._venues = venues
-        self._rounds: dict[Key, int] = {}
+        self._rounds: dict[LiquidationKey, int] = {}
 
-    def run(self, away: Away, goes_on: Callable[[], bool]) -> None:
-        """One round, without the accounts that are `away`. Raises UpstreamUnavailable for the database only."""
-        rounds: dict[Key, int] = {}
-        for recent in self._store.list_recent_liquidations(WITHIN_S):
+    def run(self, unavailable: UnavailableAccounts, should_continue: Callable[[], bool]) -> None:
+        """One round, without the accounts that are `unavailable`. Raises UpstreamUnavailable for the database only."""
+        rounds: dict[LiquidationKey, int] = {}
+        for recent in self._store.list_recent_liquidations(LOOKBACK_S):
             key = (recent.user_id, recent.exchange, recent.symbol, recent.last_fill_id)
             rounds[key] = self._rounds.get(key, -1) + 1
-            if is_due(rounds[key]) and goes_on() and not away.covers(recent.user_id, recent.exchange):
-                self._look(recent, away)
+            if (
+                is_due(rounds[key])
+                and should_continue()
+                and not unavailable.should_skip(recent.user_id, recent.exchange)
+            ):
+                self._check(recent, unavailable)
         self._rounds = rounds
 
-    def _look(self, recent: RecentLiquidation, away: Away) -> None:
+    def _check(self, recent: RecentLiquidation, unavailable: UnavailableAccounts) -> None:
         try:
             with low_priority():
                 self._book(recent)
@@ -50,24 +54,24 @@ class LateCosts:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
                     raise
-                away.add(recent.user_id, recent.exchange)
-            logger.warning("liquidation_costs_not_seen", symbol=recent.symbol, reason=str(error))
+                unavailable.add(recent.user_id, recent.exchange)
+            logger.warning("liquidation_cost_check_failed", symbol=recent.symbol, reason=str(error))
         except Exception:  # one account's fault is in no other's way
-            logger.exception("liquidation_costs_not_seen", symbol=recent.symbol)
+            logger.exception("liquidation_cost_check_failed", symbol=recent.symbol)
 
     def _book(self, recent: RecentLiquidation) -> None:
-        place = (recent.user_id, recent.exchange, recent.symbol)
+        key = (recent.user_id, recent.exchange, recent.symbol)
         credentials = self._store.get_venue_credentials(recent.user_id, recent.exchange)
         if credentials is None:
             return
         account, since_ms = self._venues.live(recent.exchange, credentials), recent.first_ms - INCOME_TIME_TOLERANCE_MS
         incomes = account.fetch_income(recent.symbol, since_ms)
-        known = self._store.get_liquidation_exits(*place, recent.first_ms)
+        known = self._store.get_liquidation_exits(*key, recent.first_ms)
         costs = find_unbooked_costs(incomes, known.cost_ids, known.costs_until_ms, account.convert_to_usd)
         forced = account.fetch_forced_orders(recent.symbol, since_ms) if costs else ()
         for cost in costs:
             parts, whole = find_liquidated_exits(cost, known.exits, forced)
             shares = split_cost(cost.amount.copy_negate(), [each.quantity for each in parts], whole) if parts else []
-            told = {part.fill_id: share for part, share in zip(parts, shares, strict=True)}
-            if told and self._store.book_liquidation_cost(*place, cost.income_id, told):
+            usd_by_fill = {part.fill_id: share for part, share in zip(parts, shares, strict=True)}
+            if usd_by_fill and self._store.book_liquidation_cost(*key, cost.income_id, usd_by_fill):
                 logger.warning("liquidation_cost_booked", symbol=recent.symbol, income=cost.income_id)

@@ -25,12 +25,12 @@ from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
 
-WITHIN_S: Final = 86_400.0
-AGAIN_FOR: Final = timedelta(seconds=90)  # after an exit; the longest that venues were seen to hide an order is 40 s
-Key = tuple[UUID, str, str]
+LOOKBACK_S: Final = 86_400.0
+RECHECK_FOR: Final = timedelta(seconds=90)  # after an exit; the longest that venues were seen to hide an order is 40 s
+SymbolKey = tuple[UUID, str, str]
 
 
-class LeftoverOrders:
+class OrphanOrderCleanup:
     """`may_send` says, as late as possible, whether this server is still the one that executes."""
 
     def __init__(
@@ -41,29 +41,29 @@ class LeftoverOrders:
         self._clock = clock
         self._metrics = metrics
         self._may_send = may_send
-        self._looked_at: dict[Key, datetime] = {}
+        self._checked_exits: dict[SymbolKey, datetime] = {}
 
-    def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
+    def run(self, should_continue: Callable[[], bool] = lambda: True) -> None:
         """Looks where something ended since the last look, and for 90 s after it. Raises UpstreamUnavailable for the
         database only."""
         now = self._clock.now()
-        for ended in self._store.list_ended_live_symbols(WITHIN_S):
+        for ended in self._store.list_ended_live_symbols(LOOKBACK_S):
             key = (ended.user_id, ended.exchange, ended.symbol)
-            is_new = self._looked_at.get(key) != ended.last_exit or now - ended.last_exit < AGAIN_FOR
-            if is_new and goes_on() and self._swept(ended):
-                self._looked_at[key] = ended.last_exit
+            is_new = self._checked_exits.get(key) != ended.last_exit or now - ended.last_exit < RECHECK_FOR
+            if is_new and should_continue() and self._try_cancel_orphans(ended):
+                self._checked_exits[key] = ended.last_exit
 
-    def _swept(self, ended: EndedSymbol) -> bool:
+    def _try_cancel_orphans(self, ended: EndedSymbol) -> bool:
         """Whether all that was left over is cancelled."""
         try:
-            return self._cancelled(ended)
+            return self._cancel_orphans(ended)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable) and error.service == "database":
                 raise
-            logger.warning("leftover_orders_not_seen", symbol=ended.symbol, reason=str(error))
+            logger.warning("orphan_order_check_failed", symbol=ended.symbol, reason=str(error))
             return False
 
-    def _cancelled(self, ended: EndedSymbol) -> bool:
+    def _cancel_orphans(self, ended: EndedSymbol) -> bool:
         credentials = self._store.get_venue_credentials(ended.user_id, ended.exchange)
         if credentials is None:
             return True
@@ -76,18 +76,18 @@ class LeftoverOrders:
         facts = self._store.get_symbol_facts(ended.user_id, ended.exchange, ended.symbol)
         if facts.unsettled:
             return False
-        wanted = {name for position in facts.positions for name in protective_order_ids(position)}
-        ours = _names(ended)
+        needed_ids = {name for position in facts.positions for name in protective_order_ids(position)}
+        own_ids = _build_order_ids(ended)
         for order in waiting:
             name = order.client_order_id
-            if name is not None and name in ours and name not in wanted and self._may_send():
+            if name is not None and name in own_ids and name not in needed_ids and self._may_send():
                 account.cancel_order(ended.symbol, name)
                 self._metrics.leftovers.inc()
-                logger.warning("leftover_order_cancelled", symbol=ended.symbol, order=name)
+                logger.warning("orphan_order_cancelled", symbol=ended.symbol, order=name)
         return True
 
 
-def _names(ended: EndedSymbol) -> frozenset[str]:
+def _build_order_ids(ended: EndedSymbol) -> frozenset[str]:
     """The names of all protective orders that the entries may have placed."""
     orders = (uuid5(ended.user_id, request_id) for request_id in ended.request_ids)
     return frozenset(

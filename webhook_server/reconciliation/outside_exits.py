@@ -6,14 +6,14 @@ from typing import Final, Literal
 from engine.domain.positions import Position
 from engine.store.venue_record import OutsideExit
 from engine.store.webhook_rows import Fill
-from webhook_server.reconciliation.attribution import Part
+from webhook_server.reconciliation.attribution import AttributedExit
 
 DUST: Final = "dust"
 SETTLED: Final = "settled"  # by the venue, as its record tells
 DELISTED: Final = "delisted"  # the venue lists the symbol no more, and tells nothing of what it settled
 
 
-def ended_without_order(
+def build_orderless_exit(
     held: Position, price: Decimal, reason: str, at_ms: int | None = None, kind: Literal["close", "dust"] = "dust"
 ) -> Fill:
     """The exit of all of `held` at `price`, without a fee."""
@@ -33,7 +33,7 @@ def ended_without_order(
     )
 
 
-def ended_outside(exchange: str, part: Part) -> OutsideExit:
+def build_outside_exit(exchange: str, part: AttributedExit) -> OutsideExit:
     """The exit of what an order of others ended."""
     position = part.position
     # A forced order whose trades are not shown may fill on after it was booked.

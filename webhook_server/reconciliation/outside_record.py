@@ -106,7 +106,7 @@ def fetch_outside_record(account: AccountRecord, symbol: str, facts: SymbolFacts
 def distribute_costs(found: Attribution, trades: Iterable[OutsideTrade], costs_usd: Decimal) -> Attribution:
     """`found` with what the liquidations among `trades` cost beyond their fees, by quantity: what they ended beyond the
     books bears its own share."""
-    liquidated = [each for each in found.parts if each.reason == ForcedExitCause.LIQUIDATED]
+    liquidated = [each for each in found.exits if each.reason == ForcedExitCause.LIQUIDATED]
     if not costs_usd or not liquidated:
         return found
     whole = decimals.total(each.trade.quantity for each in trades if each.reason == ForcedExitCause.LIQUIDATED)
@@ -115,9 +115,9 @@ def distribute_costs(found: Attribution, trades: Iterable[OutsideTrade], costs_u
         replace(each, fee_usd=decimals.total((each.fee_usd, next(shares))))
         if each.reason == ForcedExitCause.LIQUIDATED
         else each
-        for each in found.parts
+        for each in found.exits
     )
-    return replace(found, parts=tuple(parts))
+    return replace(found, exits=tuple(parts))
 
 
 def _without_self_trades(others: Sequence[AccountTrade]) -> list[AccountTrade]:

@@ -14,12 +14,12 @@ from engine.domain.positions import Position
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import Difference, LiveAccount
-from webhook_server.background.protective_exits import Exits
+from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
-from webhook_server.reconciliation.account_comparison import UNUSED_EVERY, AccountLooks, Key
-from webhook_server.reconciliation.late_costs import LateCosts
-from webhook_server.reconciliation.unavailable_accounts import Away
+from webhook_server.reconciliation.account_comparison import MAX_BACKOFF_ROUNDS, AccountComparer, SymbolKey
+from webhook_server.reconciliation.late_costs import LateLiquidationCosts
+from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
 from webhook_server.reconciliation.venue_changes import VenueChanges
 from webhook_server.venue_registry import Venues
 
@@ -31,14 +31,20 @@ PositionsBySymbol = dict[tuple[UUID, str], dict[str, tuple[Position, ...]]]  # l
 
 class Reconciliation:
     def __init__(
-        self, store: Store, venues: Venues, changes: VenueChanges, exits: Exits, clock: Clock, metrics: Metrics
+        self,
+        store: Store,
+        venues: Venues,
+        changes: VenueChanges,
+        exits: ProtectiveExits,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._store = store
-        self._looks = AccountLooks(store, venues, changes, exits)
-        self._costs = LateCosts(store, venues)
+        self._looks = AccountComparer(store, venues, changes, exits)
+        self._costs = LateLiquidationCosts(store, venues)
         self._clock = clock
         self._metrics = metrics
-        self._known_differences: dict[Key, Difference] = {}
+        self._known_differences: dict[SymbolKey, Difference] = {}
         self._unread_accounts: set[tuple[UUID, str]] = set()
         self._rounds = -1
 
@@ -51,7 +57,7 @@ class Reconciliation:
         """
         self._rounds += 1
         found: list[Difference] = []
-        unavailable, unread, held = Away(), set(), self._load_live_positions()
+        unavailable, unread, held = UnavailableAccounts(), set(), self._load_live_positions()
         for account in sorted(
             self._store.list_live_accounts(), key=lambda each: _account_key(each) in self._unread_accounts
         ):
@@ -61,7 +67,9 @@ class Reconciliation:
             if not own and not self._is_due(account):
                 continue
             differences = (
-                None if unavailable.covers(*_account_key(account)) else self._compare_account(account, own, unavailable)
+                None
+                if unavailable.should_skip(*_account_key(account))
+                else self._compare_account(account, own, unavailable)
             )
             if differences is None:
                 unread.add(_account_key(account))
@@ -82,7 +90,7 @@ class Reconciliation:
 
     def _is_due(self, account: LiveAccount) -> bool:
         """Whether an account in which the books hold nothing is looked at in this round."""
-        is_its_turn = self._rounds % UNUSED_EVERY == 0
+        is_its_turn = self._rounds % MAX_BACKOFF_ROUNDS == 0
         return (
             is_its_turn
             or account.has_record
@@ -95,13 +103,15 @@ class Reconciliation:
         return tuple(each for key, each in self._known_differences.items() if key[:2] == _account_key(account))
 
     def _compare_account(
-        self, account: LiveAccount, own: dict[str, tuple[Position, ...]], unavailable: Away
+        self, account: LiveAccount, own: dict[str, tuple[Position, ...]], unavailable: UnavailableAccounts
     ) -> tuple[Difference, ...] | None:
         """Its open differences; None when it could not be read."""
         log = logger.bind(user=str(account.user_id), exchange=account.exchange)
         began_at = self._clock.monotonic()
         try:
-            seen = self._looks.look(account, own, {each.symbol for each in self._differences_of(account)}, self._rounds)
+            seen = self._looks.compare(
+                account, own, {each.symbol for each in self._differences_of(account)}, self._rounds
+            )
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
                 if error.service == "database":
@@ -112,7 +122,7 @@ class Reconciliation:
         except Exception:  # one account's fault is in no other's way
             log.exception("reconciliation_failed")
             return None
-        if seen.is_away:
+        if seen.is_unavailable:
             unavailable.add(*_account_key(account))
         age_s = self._clock.monotonic() - began_at
         return self._store.report_reconciliation(*_account_key(account), seen.nets, seen.reasons, seen.checked, age_s)

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 
-class Away:
+class UnavailableAccounts:
     """An account that failed is not asked again in the round; a venue that failed two of them is asked for nobody."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Away:
         """Whether this very account failed."""
         return (user_id, exchange) in self._accounts
 
-    def covers(self, user_id: UUID, exchange: str) -> bool:
+    def should_skip(self, user_id: UUID, exchange: str) -> bool:
         """Whether it makes no sense to ask for this account now."""
         failed = [person for person, name in self._accounts if name == exchange]
         return user_id in failed or len(failed) > 1

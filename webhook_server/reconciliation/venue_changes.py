@@ -28,15 +28,15 @@ from webhook_server.execution.position_protection import (
     protective_order_ids,
 )
 from webhook_server.metrics import Metrics
-from webhook_server.reconciliation.attribution import Attribution, Part, attribute
+from webhook_server.reconciliation.attribution import AttributedExit, Attribution, attribute_trades
 from webhook_server.reconciliation.delisting import (
-    settled_by_income,
-    settled_by_trades,
-    settlements,
-    symbol_that_appeared,
+    build_settlement_exits,
+    fetch_settlements,
+    find_successor_symbol,
+    settle_by_trades,
 )
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument, is_delisted
-from webhook_server.reconciliation.outside_exits import SETTLED, ended_outside
+from webhook_server.reconciliation.outside_exits import SETTLED, build_outside_exit
 from webhook_server.reconciliation.outside_record import (
     CLOSED_AT_VENUE,
     OutsideRecord,
@@ -143,9 +143,9 @@ class VenueChanges:
             fired = _cancel_protection(account, attribution)
             if fired:
                 return replace(look, reason=FIRED, fired=fired)
-            exits = [ended_outside(exchange, each) for each in attribution.parts]
+            exits = [build_outside_exit(exchange, each) for each in attribution.exits]
             if self._store.book_outside_exits(user_id, exchange, symbol, request_id, look.facts, exits, record):
-                self._log_exits(symbol, attribution.parts)
+                self._log_exits(symbol, attribution.exits)
                 after = replace(look, facts=self._store.get_symbol_facts(user_id, exchange, symbol))
                 return self._absorb_dust(_check_remainder(after, attribution, request_id), user_id, exchange, symbol)
         return replace(look, reason=BOOKS_CHANGED)
@@ -182,20 +182,20 @@ class VenueChanges:
         self, place: SymbolKey, account: LiveVenue, request_id: str | None, facts: SymbolFacts, *, is_regular: bool
     ) -> str | None:
         """Why nothing was booked; None where it was."""
-        by_trades = settled_by_trades(account, place[2], facts)
+        by_trades = settle_by_trades(account, place[2], facts)
         if by_trades is None:
-            paid = settlements(account, place[2], facts)
+            paid = fetch_settlements(account, place[2], facts)
             reason = None if paid else self._why_not_settled(place, account, facts, is_regular=is_regular)
             if reason is not None:
                 return reason
-            exits = list(settled_by_income(account, place[2], facts, paid))
+            exits = list(build_settlement_exits(account, place[2], facts, paid))
             record = RecordProgress(
                 last_trade_id=facts.last_trade_id or 0, unbooked_net=Decimal(0), read_ms=facts.read_ms
             )
         else:
             parts, record = by_trades
             parts = tuple(replace(each, reason=SETTLED) if each.reason == CLOSED_AT_VENUE else each for each in parts)
-            exits = [ended_outside(place[1], each) for each in parts]
+            exits = [build_outside_exit(place[1], each) for each in parts]
         if not self._store.book_outside_exits(*place, request_id, facts, exits, record):
             return BOOKS_CHANGED
         self._settlement_checks.pop(place, None)
@@ -212,7 +212,7 @@ class VenueChanges:
         """Why what no record shows as settled is not booked; None where it is, at the last price."""
         if decimals.total((facts.net, facts.outside_net)) == 0:  # the account held nothing that could be settled
             return None
-        other = symbol_that_appeared(account, self._store, place, facts.last_fill_ms)
+        other = find_successor_symbol(account, self._store, place, facts.last_fill_ms)
         if other is not None:
             return f"the venue lists it no more and shows no settlement, but {other}, of which the books know nothing"
         self._settlement_checks[place] = self._settlement_checks.get(place, 0) + is_regular
@@ -260,7 +260,7 @@ class VenueChanges:
             return replace(look, reason=f"order {ours} is one of ours, and not in the books")
         lot, explained_net = account.fetch_instrument(symbol).lot, Decimal(0)
         for trades in record.candidate_trades:
-            found = attribute(facts.positions, trades, facts.unbooked_net, lot)
+            found = attribute_trades(facts.positions, trades, facts.unbooked_net, lot)
             explained_net = decimals.total((found.net, found.unbooked_net, facts.outside_net.copy_negate()))
             if explained_net == look.net:
                 return distribute_costs(found, trades, record.costs_usd), RecordProgress(
@@ -272,7 +272,7 @@ class VenueChanges:
         why = f"by its record the account should hold {explained_net:f}, and it holds {look.net:f}"
         return replace(look, reason=why)
 
-    def _log_exits(self, symbol: str, parts: Iterable[Part]) -> None:
+    def _log_exits(self, symbol: str, parts: Iterable[AttributedExit]) -> None:
         for part in parts:
             self._metrics.outside_exits.labels(part.reason).inc()
             logger.warning(
@@ -312,7 +312,7 @@ def _cancel_protection(account: LiveVenue, attribution: Attribution) -> tuple[tu
     `ProtectionWatchdog`."""
     fired = []
     with low_priority(is_low=False):
-        for position in {each.position.id: each.position for each in attribution.parts}.values():
+        for position in {each.position.id: each.position for each in attribution.exits}.values():
             for reason, name in zip(
                 (STOP_LOSS_REASON, TAKE_PROFIT_REASON), protective_order_ids(position), strict=True
             ):

@@ -14,7 +14,7 @@ KEEP_ALIVE_S: Final = 60.0
 _SocketOptions = Iterable[tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]]
 
 
-class Allowance:
+class RequestBudget:
     """What one request may still take: time, and bytes of the answer as they come over the wire."""
 
     def __init__(self) -> None:
@@ -23,24 +23,24 @@ class Allowance:
         self.blocked_s = 0.0
         self.too_large = False
 
-    def renew(self, until: float, answer_bytes: int) -> None:
+    def reset(self, until: float, answer_bytes: int) -> None:
         self.__init__()  # type: ignore[misc]  # every field afresh is the point
         self.until = until
         self.bytes_left = answer_bytes
 
-    def left_s(self, error: type[Exception]) -> float:
+    def remaining_s(self, error: type[Exception]) -> float:
         left_s = self.until - time.monotonic()
         if left_s <= 0:
             raise error("the deadline of the whole request has passed")
         return left_s
 
-    def received(self, count: int) -> None:
+    def count_received(self, count: int) -> None:
         self.bytes_left -= count
         if self.bytes_left < 0:
             self.too_large = True
             raise httpcore.RemoteProtocolError("the answer is too large")
 
-    def waited_since(self, start: float) -> None:
+    def add_wait_since(self, start: float) -> None:
         self.blocked_s += time.monotonic() - start
 
 
@@ -52,11 +52,11 @@ class DeadlineTransport(httpx.HTTPTransport):
     """
 
     def __init__(self, sockets: httpcore.NetworkBackend | None = None) -> None:
-        super().__init__(trust_env=False, verify=trusted())
-        self.allowance = Allowance()
+        super().__init__(trust_env=False, verify=make_ssl_context())
+        self.allowance = RequestBudget()
         self._pool.close()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=trusted(),
+            ssl_context=make_ssl_context(),
             max_connections=1,
             keepalive_expiry=KEEP_ALIVE_S,
             network_backend=_Backend(self.allowance, sockets or httpcore.SyncBackend()),
@@ -64,13 +64,13 @@ class DeadlineTransport(httpx.HTTPTransport):
 
 
 @functools.cache
-def trusted() -> ssl.SSLContext:
+def make_ssl_context() -> ssl.SSLContext:
     """The certificates that this process trusts, read once: several MB, which children share with their parent."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, allowance: Allowance, sockets: httpcore.NetworkBackend) -> None:
+    def __init__(self, allowance: RequestBudget, sockets: httpcore.NetworkBackend) -> None:
         self._allowance = allowance
         self._sockets = sockets
 
@@ -82,31 +82,31 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: _SocketOptions | None = None,
     ) -> httpcore.NetworkStream:
-        left_s, start = self._allowance.left_s(httpcore.ConnectTimeout), time.monotonic()
+        left_s, start = self._allowance.remaining_s(httpcore.ConnectTimeout), time.monotonic()
         try:
             return _Stream(
                 self._sockets.connect_tcp(host, port, left_s, local_address, socket_options), self._allowance
             )
         finally:
-            self._allowance.waited_since(start)
+            self._allowance.add_wait_since(start)
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, allowance: Allowance) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, allowance: RequestBudget) -> None:
         self._stream = stream
         self._allowance = allowance
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - see connect_tcp
-        left_s, start = self._allowance.left_s(httpcore.ReadTimeout), time.monotonic()
+        left_s, start = self._allowance.remaining_s(httpcore.ReadTimeout), time.monotonic()
         try:
             received = self._stream.read(max_bytes, left_s)
         finally:
-            self._allowance.waited_since(start)
-        self._allowance.received(len(received))
+            self._allowance.add_wait_since(start)
+        self._allowance.count_received(len(received))
         return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - see connect_tcp
-        self._stream.write(buffer, self._allowance.left_s(httpcore.WriteTimeout))
+        self._stream.write(buffer, self._allowance.remaining_s(httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -117,11 +117,11 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002 - see connect_tcp
     ) -> httpcore.NetworkStream:
-        left_s, start = self._allowance.left_s(httpcore.ConnectTimeout), time.monotonic()
+        left_s, start = self._allowance.remaining_s(httpcore.ConnectTimeout), time.monotonic()
         try:
             return _Stream(self._stream.start_tls(ssl_context, server_hostname, left_s), self._allowance)
         finally:
-            self._allowance.waited_since(start)
+            self._allowance.add_wait_since(start)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -24,7 +24,7 @@ TOO_SLOW: Final = "the headers did not arrive in time"
 REQUEST_LOGGER: Final = "uvicorn.error.request"
 
 
-class PatientProtocol(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """Hangs up on who has not sent whole headers `headers_s` after connecting, or after beginning to.
 
     A kept connection between two requests is idle, not slow: uvicorn's own keep-alive limit is for that. Who was
@@ -57,20 +57,20 @@ class PatientProtocol(H11Protocol):
                 return
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._hang_up_later()
-        elif not self._is_unwanted():
+        elif not self._is_draining_body():
             self._stop_waiting()
 
     def send_400_response(self, msg: str) -> None:
         is_too_large = getattr(sys.exception(), "error_status_hint", None) == 431
-        self._tell(400, TOO_LARGE if is_too_large else NOT_HTTP)
+        self._log_refusal(400, TOO_LARGE if is_too_large else NOT_HTTP)
         super().send_400_response(msg)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._is_unwanted():
+        if self._is_draining_body():
             self._hang_up_later()
 
-    def _is_unwanted(self) -> bool:
+    def _is_draining_body(self) -> bool:
         """Whether the body still comes of a request that has its answer."""
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
@@ -80,10 +80,10 @@ class PatientProtocol(H11Protocol):
 
     def _hang_up(self) -> None:
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:  # else nothing came, or has its answer
-            self._tell(None, TOO_SLOW)
+            self._log_refusal(None, TOO_SLOW)
         self.transport.close()
 
-    def _tell(self, status: int | None, reason: str) -> None:
+    def _log_refusal(self, status: int | None, reason: str) -> None:
         if self._on_refused is not None:
             self._on_refused(self.client, status, reason)
 

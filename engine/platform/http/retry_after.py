@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-LONGEST_WAIT_S: Final = 86_400.0
+MAX_WAIT_S: Final = 86_400.0
 _UNITS_S: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION: Final = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,12})?(?:ms|d|h|m|s))+", re.ASCII)
 _PART: Final = re.compile(r"([0-9.]+)(ms|d|h|m|s)", re.ASCII)
@@ -22,7 +22,7 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     seconds = float(text) if _SECONDS.fullmatch(text) else duration_s(text)
     if seconds is None:
         seconds = _until(text, now)
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT_S)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_WAIT_S)
 
 
 def duration_s(value: str) -> float | None:
@@ -61,9 +61,9 @@ def retry_after_in_text(words: str) -> float | None:
     for number, (amount, unit) in enumerate(_WORD_PART.findall(found["parts"])):
         unit_s = _WORD_UNITS_S.get(unit.lower())
         if unit_s is None:  # of something else than time, as in "try again after 3 attempts"
-            return None if number == 0 else min(seconds, LONGEST_WAIT_S)
+            return None if number == 0 else min(seconds, MAX_WAIT_S)
         seconds += float(amount.replace(",", "")) * unit_s
-    return min(seconds, LONGEST_WAIT_S)
+    return min(seconds, MAX_WAIT_S)
 
 
 def _until(text: str, now: datetime) -> float | None:

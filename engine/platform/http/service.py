@@ -13,12 +13,12 @@ from typing import Any, Final, cast
 
 import uvicorn
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.http.header_timeout_protocol import (
     HEADERS_S,
     REQUEST_LOGGER,
+    HeaderTimeoutProtocol,
     OnRefused,
-    PatientProtocol,
 )
 
 BACKLOG: Final = 512
@@ -68,7 +68,7 @@ class HttpService:
 
     @property
     def url(self) -> str:
-        return f"http://{_bracketed(self._host)}:{self.port}"
+        return f"http://{_bracket_ipv6(self._host)}:{self.port}"
 
     def start(self) -> None:
         """Listens at once and serves from a thread; connections made meanwhile wait in the backlog.
@@ -78,7 +78,7 @@ class HttpService:
         self._socket = self._listen()
         self._bound_port = int(self._socket.getsockname()[1])
         logging.getLogger(REQUEST_LOGGER).setLevel(logging.ERROR)
-        protocol = partial(PatientProtocol, headers_s=self._headers_s, on_refused=self._on_refused)
+        protocol = partial(HeaderTimeoutProtocol, headers_s=self._headers_s, on_refused=self._on_refused)
         config = uvicorn.Config(
             self._app,
             log_config=None,
@@ -102,7 +102,7 @@ class HttpService:
         """True when the application itself answered 200 on its health path in time."""
         if self._thread is None or not self._thread.is_alive():
             return False
-        connection = http.client.HTTPConnection(_reachable(self._host), self.port, timeout=HEALTH_TIMEOUT_S)
+        connection = http.client.HTTPConnection(_loopback_for_any(self._host), self.port, timeout=HEALTH_TIMEOUT_S)
         try:
             connection.request("GET", self._health_path, headers={"connection": "close"})
             return connection.getresponse().status == http.HTTPStatus.OK
@@ -135,7 +135,7 @@ class HttpService:
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
-            raise BadConfiguration(self._refusal(error)) from error
+            raise ConfigurationError(self._refusal(error)) from error
         listener.settimeout(0)
         return listener
 
@@ -148,9 +148,9 @@ class HttpService:
         return f"Cannot listen on {self._host}:{self._wanted_port} ({self._port_setting}): {error.strerror or error}."
 
 
-def _reachable(host: str) -> str:
+def _loopback_for_any(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked about, not bound
 
 
-def _bracketed(host: str) -> str:
+def _bracket_ipv6(host: str) -> str:
     return f"[{host}]" if ":" in host else host

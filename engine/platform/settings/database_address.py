@@ -16,7 +16,7 @@ _EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 _QUOTES: Final = frozenset("\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb")
 _ESCAPES: Final = {"@": "%40", "#": "%23", "/": "%2F", "?": "%3F"}
 _SCHEMES: Final = {"postgresql", "postgres"}
-_LARGEST_PORT: Final = 65_535
+_MAX_PORT: Final = 65_535
 _PORT: Final = "has a port that is no number from 1 to 65535"
 _PASSWORD_PLACEHOLDER: Final = re.compile(
     r"\[[A-Z][A-Z_ -]*\]|<[A-Za-z][A-Za-z _-]*>|\$?\{[A-Za-z_]+\}|\{\{.*\}\}|\$[A-Z][A-Z0-9_]{2,}|\*{3,}"
@@ -148,7 +148,7 @@ def _of_hosts(hosts: str) -> str | None:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 1 <= int(text) <= _LARGEST_PORT
+    return text.isascii() and text.isdigit() and 1 <= int(text) <= _MAX_PORT
 
 
 def _of_query(parts: Mapping[str, str]) -> str | None:
@@ -181,7 +181,7 @@ def _of_parameters(given: Mapping[str, str]) -> str | None:
 
 
 def _of_parameter(name: str, value: str) -> str | None:
-    if name not in _known():
+    if name not in _known_options():
         return _unknown(name)
     if name in _CHOICES and value and value not in _CHOICES[name]:
         return f"has a wrong {name}, which is one of {', '.join(_CHOICES[name])}"
@@ -197,12 +197,12 @@ def _unknown(name: str) -> str:
         return "has the parameter ssl: write sslmode=require"
     if not re.fullmatch(r"[A-Za-z_-]{1,40}", name):
         return "has something behind the ? that is no parameter: a ? in a password is written %3F"
-    close = difflib.get_close_matches(name, _known(), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, _known_options(), n=1, cutoff=0.75)
     hint = f"did you mean {close[0]}?" if close else "leave it away; behind a pooler nothing must be said"
     return f"has the parameter {name}, which PostgreSQL does not know: {hint}"
 
 
-def _known() -> frozenset[str]:
+def _known_options() -> frozenset[str]:
     from psycopg import pq  # not for those who name no database
 
     return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())

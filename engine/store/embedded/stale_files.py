@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 
 PID_FILE: Final = "postmaster.pid"
 SOCKET_FILES: Final = (".s.PGSQL.5432", ".s.PGSQL.5432.lock")
@@ -69,7 +69,7 @@ def _stop_server(pid: int, data: Path) -> None:
         return
     except psutil.Error:
         pass
-    raise BadConfiguration(f"An earlier server in {data} does not end: end process {pid}.")
+    raise ConfigurationError(f"An earlier server in {data} does not end: end process {pid}.")
 
 
 def _is_server_of(process: psutil.Process, data: Path) -> bool:

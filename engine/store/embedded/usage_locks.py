@@ -10,7 +10,7 @@ from typing import IO, Final
 
 import structlog
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 
 logger = structlog.get_logger()
 
@@ -20,7 +20,7 @@ POLL_S: Final = 0.02
 EVICTION_SIGNALS: Final = ((2.0, signal.SIGCONT), (20.0, signal.SIGKILL))
 
 
-class DatabaseInUse(BadConfiguration):
+class DatabaseInUse(ConfigurationError):
     """The server of this directory belongs to another process, which starts, runs or stops it."""
 
     def __init__(self, home: Path) -> None:

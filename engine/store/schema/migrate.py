@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.schema.rights import describe_missing_rights
 from engine.store.transport.postgres import Connection, connect, transaction_settings, translate_error
 
@@ -78,7 +78,7 @@ def _prepare_pending(connection: Connection, migrations: tuple[Migration, ...]) 
     with _exclusive_transaction(connection):
         missing = describe_missing_rights(connection)
         if missing is not None and not _is_current(connection, migrations):
-            raise BadConfiguration(missing)
+            raise ConfigurationError(missing)
         status = _build_status(migrations, _fetch_applied(connection))
         _refuse_edited(status)
         if status.pending:
@@ -140,7 +140,7 @@ def _build_status(migrations: tuple[Migration, ...], applied: dict[str, str]) ->
 
 def _refuse_edited(status: MigrationStatus) -> None:
     if status.edited:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"Migration {status.edited[0]} was edited after it ran here, so nothing was applied: "
             "restore its text and put the change into a new migration."
         )
@@ -161,7 +161,7 @@ def _apply(connection: Connection, migration: Migration) -> bool:
     except (psycopg.errors.OperationalError, psycopg.errors.InterfaceError):
         raise
     except psycopg.Error as error:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"Migration {migration.name} failed and was rolled back: {error.diag.message_primary}."
         ) from None
     return True

@@ -21,8 +21,8 @@ from psycopg.abc import PQGen
 from psycopg.types.json import set_json_loads
 from pydantic import SecretStr
 
-from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavailable
-from engine.platform.plain_text import storable
+from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
+from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.settings.database_address import fault_of
 from engine.store.transport import sqlstates
 from engine.store.transport.json_numbers import read_json
@@ -196,11 +196,11 @@ def _check_server(info: psycopg.ConnectionInfo) -> None:
     version, encoding = info.server_version, info.parameter_status("server_encoding")
     if 0 < version < MIN_SERVER_VERSION * 10_000:
         shown_version = info.parameter_status("server_version")
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"The database is a PostgreSQL {shown_version}: Sparky needs {MIN_SERVER_VERSION} or newer."
         )
     if encoding not in {_ENCODING, None}:
-        raise BadConfiguration(
+        raise ConfigurationError(
             f"The database's encoding is {encoding}, which cannot hold every text: Sparky needs UTF-8. "
             "Make another: create database NAME encoding 'UTF8' template template0"
         )
@@ -210,7 +210,7 @@ def _build_connect_error(dsn: str, error: psycopg.Error, deadline: float) -> Spa
     """Why there is no connection; its words decide nothing, for they are in the server's language."""
     fault = fault_of(dsn)
     if fault is not None or isinstance(error, psycopg.ProgrammingError):
-        return BadConfiguration(f"DATABASE_URL is not a PostgreSQL connection string: it {fault or 'has a fault'}.")
+        return ConfigurationError(f"DATABASE_URL is not a PostgreSQL connection string: it {fault or 'has a fault'}.")
     if isinstance(error, psycopg.errors.ConnectionTimeout) or error.sqlstate:
         return translate_error(error)
     if error.pgconn is not None and error.pgconn.needs_password:
@@ -279,11 +279,11 @@ def _to_text(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return str(storable(value))
+        return str(sanitize_for_storage(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (dict, list, tuple)):
-        return json.dumps(storable(value), default=str, allow_nan=False)
+        return json.dumps(sanitize_for_storage(value), default=str, allow_nan=False)
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from engine.domain.errors import Superseded
-from engine.platform.errors import BadConfiguration, Declined, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, InvalidCommand, SparkyError, UpstreamUnavailable
 
 MISSING_OBJECT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
 RAISED_BY_FUNCTIONS: Final = {
@@ -26,7 +26,7 @@ class DatabaseUnavailable(UpstreamUnavailable):
         self.state = state
 
 
-class DatabaseRequestError(BadConfiguration):
+class DatabaseRequestError(ConfigurationError):
     """The database cannot do what was asked until a person mends something; `state` is its SQLSTATE."""
 
     def __init__(self, sentence: str, state: str) -> None:
@@ -39,7 +39,7 @@ def build_error(state: str, remedy: str) -> SparkyError:
     if state == SUPERSEDED:
         return Superseded(remedy)
     if state in RAISED_BY_FUNCTIONS:
-        return Declined(remedy)
+        return InvalidCommand(remedy)
     return DatabaseRequestError(remedy, state)
 
 

@@ -14,10 +14,10 @@ import httpx
 from postgrest import SyncPostgrestClient
 from pydantic import SecretStr
 
-from engine.platform.errors import BadConfiguration, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
 from engine.platform.http.deadline_transport import DeadlineTransport
 from engine.platform.http.retry_after import retry_after_s
-from engine.platform.plain_text import storable
+from engine.platform.plain_text import sanitize_for_storage
 from engine.store.transport import sqlstates
 from engine.store.transport.json_numbers import read_json
 
@@ -103,7 +103,7 @@ class _Connection:
     def __init__(self, url: str, key: SecretStr) -> None:
         secret = key.get_secret_value()
         if not (secret.isascii() and secret.isprintable()):  # or an exception would quote the header that holds it
-            raise BadConfiguration("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.")
+            raise ConfigurationError("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.")
         self._transport = DeadlineTransport()
         # Redirects are refused: the key is for this address alone.
         self._http = httpx.Client(transport=self._transport, trust_env=False, follow_redirects=False)
@@ -115,13 +115,13 @@ class _Connection:
     def send(self, function: str, body: dict[str, Any], timeout_s: float) -> httpx.Response:
         """Raises UpstreamUnavailable without an answer, BadConfiguration if the request could not even be made."""
         request = self._client.rpc(function, body).request
-        self._transport.allowance.renew(time.monotonic() + timeout_s, MAX_RESPONSE_BYTES)
+        self._transport.allowance.reset(time.monotonic() + timeout_s, MAX_RESPONSE_BYTES)
         try:
             return request.send(httpx.Headers())  # not execute(), which reads numbers as floats
         except httpx.TimeoutException:
             raise UpstreamUnavailable("database", f"Supabase did not answer within {timeout_s:g} s") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-            raise BadConfiguration(f"{_WRONG_URL}: it is no address.") from None
+            raise ConfigurationError(f"{_WRONG_URL}: it is no address.") from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UpstreamUnavailable("database", f"Supabase cannot be reached: {reason}") from None
@@ -176,5 +176,5 @@ def _to_json(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (str, dict, list, tuple)):
-        return json.loads(json.dumps(storable(value), default=str, allow_nan=False))
+        return json.loads(json.dumps(sanitize_for_storage(value), default=str, allow_nan=False))
     return str(value)

@@ -13,8 +13,8 @@ import ccxt
 import requests
 from urllib3.exceptions import HTTPError
 
-from engine.domain.decimals import digits, exact
-from engine.platform.errors import BadConfiguration
+from engine.domain.decimals import format_plain, to_decimal
+from engine.platform.errors import ConfigurationError
 from engine.platform.http.retry_after import retry_after_s
 from engine.venues.ccxt_client.error_text import ErrorTextReader, InconclusiveAnswer
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter, get_shared_limiter, may_be_urgent
@@ -164,14 +164,14 @@ def to_lossless_number(told: Any) -> float | str:
 
     ccxt takes both (`Exchange.number`), and no Decimal. Raises ValueError, which ccxt takes for no number at all.
     """
-    value = exact(told)
+    value = to_decimal(told)
     rounded = float(value)
-    return rounded if exact(rounded) == value else digits(value)
+    return rounded if to_decimal(rounded) == value else format_plain(value)
 
 
-def unknown_venue_error(venue: str) -> BadConfiguration:
+def unknown_venue_error(venue: str) -> ConfigurationError:
     """What is wrong with a venue that ccxt does not know, with the name that may be meant."""
-    return BadConfiguration(f"No exchange is called {venue!r}; {_suggest_name(venue)}")
+    return ConfigurationError(f"No exchange is called {venue!r}; {_suggest_name(venue)}")
 
 
 def _suggest_name(venue: str) -> str:

@@ -8,7 +8,7 @@ Binance's and Aster's API documentation.
 from collections.abc import Mapping
 from typing import Final
 
-from engine.domain.errors import RefusalKind
+from engine.domain.errors import RejectionKind
 
 CLOCK: Final = "-1021"  # the request's time is too far from the venue's
 # "The execution status is unknown."
@@ -48,7 +48,7 @@ PRICE_BAND: Final = "-4131"
 LISTING_CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTER_CODES)})
 # The margin mode is not changed while the symbol has an open order, or a position.
 MARGIN_MODE_LOCKED: Final = frozenset({"-4047", "-4048"})
-REFUSAL_KINDS: Final[Mapping[str, RefusalKind]] = {
+REFUSAL_KINDS: Final[Mapping[str, RejectionKind]] = {
     **{str(code): "filter" for code in FILTER_CODES},
     **dict.fromkeys(("-2018", "-2019", "-4050", "-4051"), "funds"),
     **dict.fromkeys(("-2022", "-2024", "-4118"), "reduce_only"),

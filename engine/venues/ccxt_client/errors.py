@@ -10,14 +10,14 @@ import ccxt
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from engine.domain.errors import (
-    ClockRefused,
-    OutcomeUnknown,
+    ClockRejected,
+    OrderOutcomeUnknown,
+    OrderRejected,
     OutsidePriceBand,
-    RefusalKind,
+    RejectionKind,
     StrategyFault,
-    VenueRefused,
 )
-from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
 from engine.platform.http.retry_after import retry_after_s
 from engine.venues.ccxt_client import error_codes
 from engine.venues.ccxt_client.error_text import ErrorTextReader, find_code
@@ -104,7 +104,7 @@ def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, orde
     if code in error_codes.OUTCOME_UNKNOWN:
         return _no_answer_error(reason, ordering=ordering)
     if code == error_codes.CLOCK:
-        return ClockRefused(reason, wait_s)
+        return ClockRejected(reason, wait_s)
     if code in error_codes.RETRY_LATER:
         return UpstreamUnavailable("venue", reason, wait_s)
     if code in error_codes.CREDENTIALS:
@@ -112,7 +112,7 @@ def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, orde
     if code == error_codes.PRICE_BAND:
         return OutsidePriceBand(reason)
     kind = error_codes.REFUSAL_KINDS.get(code or "")
-    return None if kind is None else VenueRefused(reason, kind)
+    return None if kind is None else OrderRejected(reason, kind)
 
 
 def _to_rejection(error: ccxt.BaseError, reason: str) -> SparkyError | None:
@@ -122,12 +122,12 @@ def _to_rejection(error: ccxt.BaseError, reason: str) -> SparkyError | None:
     if isinstance(error, ccxt.BadSymbol):
         return StrategyFault(f"the venue does not list the symbol: {reason}")
     if isinstance(error, REJECTION_TYPES) or _is_coded_refusal(error):
-        return VenueRefused(reason, _refusal_kind(error))
+        return OrderRejected(reason, _refusal_kind(error))
     return None
 
 
-def _credentials_error(reason: str) -> CredentialsRefused:
-    return CredentialsRefused(f"The venue does not accept the credentials: {reason}.")
+def _credentials_error(reason: str) -> CredentialsError:
+    return CredentialsError(f"The venue does not accept the credentials: {reason}.")
 
 
 def _is_coded_refusal(error: ccxt.BaseError) -> bool:
@@ -136,7 +136,7 @@ def _is_coded_refusal(error: ccxt.BaseError) -> bool:
     return type(error) is ccxt.ExchangeError and find_code(error) is not None
 
 
-def _refusal_kind(error: ccxt.BaseError) -> RefusalKind:
+def _refusal_kind(error: ccxt.BaseError) -> RejectionKind:
     return "funds" if isinstance(error, ccxt.InsufficientFunds) else "rejected"
 
 
@@ -149,7 +149,7 @@ def _build_reason(exchange: Any, error: ccxt.BaseError) -> str:
 
 
 def _no_answer_error(reason: str, *, ordering: bool) -> SparkyError:
-    return OutcomeUnknown(reason) if ordering else UpstreamUnavailable("venue", reason)
+    return OrderOutcomeUnknown(reason) if ordering else UpstreamUnavailable("venue", reason)
 
 
 def _has_never_connected(error: BaseException) -> bool:

@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from engine.platform.errors import CredentialsRefused, SparkyError
+from engine.platform.errors import CredentialsError, SparkyError
 from engine.venues.account_setup import AccountSetup
 from engine.venues.live.parsers import USD_ASSETS
-from engine.venues.market_data.instruments import exact
+from engine.venues.market_data.instruments import to_decimal
 
 QueryScope = Callable[[], AbstractContextManager[None]]
 MAX_DURATION_S: Final = 10.0  # nothing more is asked for after that
@@ -42,12 +42,12 @@ def _parse_balance(raw: Any) -> dict[str, Any]:
     rows = raw["assets"]
     if not rows:
         raise ValueError("the account tells no assets")
-    dollars = [exact(row["availableBalance"]) for row in rows if row["asset"] in USD_ASSETS]
+    dollars = [to_decimal(row["availableBalance"]) for row in rows if row["asset"] in USD_ASSETS]
     others = [row for row in rows if row["asset"] not in USD_ASSETS]
     amounts = [raw.get("availableBalance"), *(row.get(field) for row in others for field in AMOUNT_FIELDS)]
     return {
         "available_usd": max(dollars, default=Decimal(0)),
-        "has_other_assets": any(exact(amount or 0) > 0 for amount in amounts),
+        "has_other_assets": any(to_decimal(amount or 0) > 0 for amount in amounts),
     }
 
 
@@ -130,7 +130,7 @@ def fetch_account_setup(
         except SparkyError as error:
             unknown[part] = error
     reasons = {part: str(error) for part, error in unknown.items()}
-    is_refused = not read and all(isinstance(error, CredentialsRefused) for error in unknown.values())
+    is_refused = not read and all(isinstance(error, CredentialsError) for error in unknown.values())
     return AccountSetup(refusal=reasons[POSITION_MODE] if is_refused else None, unknown=reasons, **read)
 
 

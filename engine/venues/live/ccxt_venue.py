@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.domain.decimals import digits, exact, product, quotient
-from engine.domain.errors import OrderIdTaken, OrderUnclear, OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.decimals import format_plain, product, quotient, to_decimal
+from engine.domain.errors import OrderContradictory, OrderIdTaken, OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.domain.positions import MarginMode
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.account_record import Income
@@ -109,7 +109,7 @@ class CcxtVenue(CcxtAccountQueries):
     def fetch_margin_mode(self, symbol: str) -> MarginMode | None:
         try:
             return self._side_clients.entries.fetch_margin_mode(symbol)
-        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+        except OrderRejected as refusal:  # there is nothing to refuse in a question: the venue is not itself
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
     def place_market_order(self, order: OrderRequest) -> OrderResult:
@@ -122,8 +122,8 @@ class CcxtVenue(CcxtAccountQueries):
         result = self._submit_order(order, "limit", limit_price, {"timeInForce": "IOC"})
         if result.status is OrderStatus.REJECTED:
             limit = self.fetch_instrument(order.symbol).round_limit_price(limit_price, is_buy=order.is_buy)
-            raise VenueRefused(
-                f"{order.symbol}: the market is beyond the limit price {digits(limit)}", "not_marketable"
+            raise OrderRejected(
+                f"{order.symbol}: the market is beyond the limit price {format_plain(limit)}", "not_marketable"
             )
         return result
 
@@ -177,7 +177,7 @@ class CcxtVenue(CcxtAccountQueries):
                 self._sleep(wait_s)
             ended = self._try_cancel(symbol, client_order_id) or self.find_order(symbol, client_order_id)
         if ended is not None and ended.status is OrderStatus.OPEN:
-            raise OrderUnclear(f"order {client_order_id} is still open after it was cancelled")
+            raise OrderContradictory(f"order {client_order_id} is still open after it was cancelled")
         return ended
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class CcxtVenue(CcxtAccountQueries):
             self.prepare_entry(order)
         try:
             sent = self._create_order(order, *fit, kind, extra_params)
-        except (VenueRefused, StrategyFault) as refusal:
+        except (OrderRejected, StrategyFault) as refusal:
             sent = self._create_order(
                 order, *self._fitter.refit_after_refusal(order, price, fit, refusal), kind, extra_params
             )
@@ -206,7 +206,7 @@ class CcxtVenue(CcxtAccountQueries):
         self._trigger_orders.record_sending(name)
         try:
             sent = self._send_trigger_order(trigger_order)
-        except VenueRefused:
+        except OrderRejected:
             self._trigger_orders.forget(name)
             raise
         self._trigger_orders.record_acceptance(name, sent.get("id"))
@@ -217,7 +217,7 @@ class CcxtVenue(CcxtAccountQueries):
             waiting = self._parse_result(self._trigger_orders.correct_status(sent), market, name)
         if waiting.status is OrderStatus.REJECTED:
             self._trigger_orders.forget(name)
-            raise VenueRefused(f"the venue rejected order {waiting.order_id} as it took it")
+            raise OrderRejected(f"the venue rejected order {waiting.order_id} as it took it")
         return waiting
 
     def _send_trigger_order(self, trigger_order: TriggerOrderRequest) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class CcxtVenue(CcxtAccountQueries):
                 "market",
                 {trigger_order.trigger: f"{trigger_order.price:f}"},
             )
-        except VenueRefused as refusal:
+        except OrderRejected as refusal:
             again = self._fitter.refit_trigger_order(trigger_order, refusal)
         return self._create_order(
             again.order, again.order.quantity, None, "market", {again.trigger: f"{again.price:f}"}
@@ -241,7 +241,7 @@ class CcxtVenue(CcxtAccountQueries):
         for wait_s in (*self._trigger_orders.retry_waits_s(name), 0.0):  # a newer one may not be shown yet
             known = self.find_order(symbol, name)
             if known is None:
-                raise OutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
+                raise OrderOutcomeUnknown(f"the venue says that it has order {name}, and that it has none")
             if known.status is not OrderStatus.REJECTED:
                 return known
             self._sleep(wait_s)
@@ -303,7 +303,7 @@ class CcxtVenue(CcxtAccountQueries):
         try:
             return self._poll_until_final(symbol, sent, client_order_id)
         except SparkyError as error:
-            raise OutcomeUnknown(f"order {client_order_id} was sent, then {error}") from error
+            raise OrderOutcomeUnknown(f"order {client_order_id} was sent, then {error}") from error
 
     def _poll_until_final(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
         """Between two questions the account is free for others, whose exit must not wait for this order."""
@@ -321,9 +321,9 @@ class CcxtVenue(CcxtAccountQueries):
     def _parse_result(self, raw: dict[str, Any], market: dict[str, Any], client_order_id: str) -> OrderResult:
         if raw.get("id") is None:
             raise ValueError("the answer names no order")
-        filled = product(exact(raw.get("filled") or 0), contract_size(market))
+        filled = product(to_decimal(raw.get("filled") or 0), contract_size(market))
         status = parsers.parse_status(raw, filled)
-        price, fee_usd = exact(raw.get("average") or 0), Decimal(0)
+        price, fee_usd = to_decimal(raw.get("average") or 0), Decimal(0)
         if status is OrderStatus.FILLED:
             price, fee_usd = calculate_price_and_fee(self._exchange, raw, market, self._coin_prices)
         return OrderResult(
@@ -341,7 +341,7 @@ class CcxtVenue(CcxtAccountQueries):
         try:
             with self._request():
                 yield
-        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+        except OrderRejected as refusal:  # there is nothing to refuse in a question: the venue is not itself
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
     @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.domain.errors import OrderUnclear
+from engine.domain.errors import OrderContradictory
 from engine.venues.account_record import FORCED_ORDER_ID_PREFIXES, SETTLEMENT_ORDER_ID_PREFIXES
 from engine.venues.venue import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
 
@@ -93,7 +93,7 @@ class TriggerOrders:
         moment ago."""
         at, _ = self._accepted_at.get(client_order_id, (-math.inf, None))
         if self._monotonic() - at < ACCEPT_LAG_S:
-            raise OrderUnclear(f"it took order {client_order_id} and does not show it")
+            raise OrderContradictory(f"it took order {client_order_id} and does not show it")
 
     def fetch_order(self, market: Mapping[str, Any], client_order_id: str) -> dict[str, Any] | None:
         """The newest order with that client id as ccxt has it: once it has triggered, its plain order."""
@@ -140,7 +140,7 @@ class TriggerOrders:
                 return str(raw["clientOrderId"])
         becoming = [raw["clientOrderId"] for raw in rows if _is_triggering(raw)]
         if becoming:
-            raise OrderUnclear(f"order {becoming[0]} is being triggered, and may be {order_id}")
+            raise OrderContradictory(f"order {becoming[0]} is being triggered, and may be {order_id}")
         return None
 
     def _is_superseded(self, raw: Mapping[str, Any], client_order_id: str) -> bool:

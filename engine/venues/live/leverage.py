@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
 from engine.venues.live.parsers import parse_leverage
 
@@ -31,7 +31,7 @@ class LeverageControl:
         if actual != leverage:
             what = "its answer cannot be read back" if actual is None else f"{actual} is set"
             advice = "set it on the venue's page, or ask for another leverage"
-            raise VenueRefused(f"{market['id']}: leverage {leverage} was asked for and {what}: {advice}", "leverage")
+            raise OrderRejected(f"{market['id']}: leverage {leverage} was asked for and {what}: {advice}", "leverage")
         self._cache[symbol] = (leverage, self._monotonic())
 
     def is_cached(self, market: Mapping[str, Any], leverage: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import ccxt
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.positions import MarginMode
 from engine.venues.ccxt_client.error_text import find_code
 from engine.venues.live.account_setup_query import MARGIN_TYPE, SOURCES, parse_margin_type
@@ -73,7 +73,7 @@ class MarginModeControl:
                 return
             if known is not None or find_code(refusal) != REFUSAL:
                 raise
-            raise VenueRefused(
+            raise OrderRejected(
                 f"{market['symbol']}: {mode} margin was asked for, the venue refuses the change ({REFUSAL}) and does "
                 "not tell which margin mode it has: set it at the venue, or leave the strategy's margin mode out",
                 "leverage",
@@ -88,7 +88,7 @@ class MarginModeControl:
         if not is_made:
             what = "the venue does not make the change" if actual is None else f"{actual} is set"
             advice = f"set it on the venue's page, or trade without {mode} margin"
-            raise VenueRefused(f"{market['id']}: {mode} margin was asked for and {what}: {advice}", "leverage")
+            raise OrderRejected(f"{market['id']}: {mode} margin was asked for and {what}: {advice}", "leverage")
 
     def _set(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
         """Whether the venue accepted a change; False where there was none to make."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from engine.domain.decimals import exact, product, quotient, total
+from engine.domain.decimals import product, quotient, to_decimal, total
 from engine.platform.errors import SparkyError
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.live import parsers
@@ -36,7 +36,7 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
     """
     fee = raw.get("fee") or {}
     trades = () if fee.get("cost") is not None else _fetch_trades(exchange, raw, market)
-    quantity = product(exact(raw["filled"]), contract_size(market))
+    quantity = product(to_decimal(raw["filled"]), contract_size(market))
     price = parsers.calculate_average_price(trades) if trades else _order_price(raw, quantity)
     if price <= 0:
         raise ValueError("the answer tells no price of a filled order")
@@ -44,7 +44,7 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
         at_ms = int(raw.get("lastTradeTimestamp") or raw.get("timestamp") or 0)
         told = [
             Commission(
-                fee.get("currency") or parsers.USD_ASSETS[0], exact(fee["cost"]), at_ms, product(price, quantity)
+                fee.get("currency") or parsers.USD_ASSETS[0], to_decimal(fee["cost"]), at_ms, product(price, quantity)
             )
         ]
     else:
@@ -55,8 +55,8 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
 
 
 def _parse_commission(trade: Raw, market: Raw) -> Commission:
-    value = product(exact(trade["price"]), exact(trade["amount"]), contract_size(market))
-    cost = abs(exact(trade["fee"]["cost"]))
+    value = product(to_decimal(trade["price"]), to_decimal(trade["amount"]), contract_size(market))
+    cost = abs(to_decimal(trade["fee"]["cost"]))
     return Commission(trade["fee"]["currency"] or "", cost, int(trade.get("timestamp") or 0), value)
 
 
@@ -80,21 +80,21 @@ def _fetch_trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
             told = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MAX_TRADES)
             ours = [trade for trade in told if trade["order"] == raw["id"]]
             for trade in ours:
-                exact(trade["price"]), exact(trade["fee"]["cost"]), trade["fee"]["currency"]
-            is_whole = total(exact(trade["amount"]) for trade in ours) == exact(raw["filled"])
+                to_decimal(trade["price"]), to_decimal(trade["fee"]["cost"]), trade["fee"]["currency"]
+            is_whole = total(to_decimal(trade["amount"]) for trade in ours) == to_decimal(raw["filled"])
     except SparkyError:
         return ()
     return ours if is_whole else ()
 
 
 def _order_price(raw: Raw, quantity: Decimal) -> Decimal:
-    cost = exact(raw.get("cost") or 0)
-    return quotient(cost, quantity) if cost > 0 else exact(raw.get("average") or 0)
+    cost = to_decimal(raw.get("cost") or 0)
+    return quotient(cost, quantity) if cost > 0 else to_decimal(raw.get("average") or 0)
 
 
 def _fetch_taker_rate(exchange: Any, market: Raw) -> Decimal:
     try:
         with translate_errors(exchange):
-            return exact(exchange.fetch_trading_fee(market["symbol"])["taker"])
+            return to_decimal(exchange.fetch_trading_fee(market["symbol"])["taker"])
     except SparkyError:
         return ASSUMED_TAKER_RATE

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.domain.decimals import exact, product, quotient, total
+from engine.domain.decimals import product, quotient, to_decimal, total
 from engine.domain.positions import Side
 from engine.venues.market_data.instruments import contract_size
 from engine.venues.venue import Balance, OpenOrder, OrderKind, OrderStatus, VenuePosition
@@ -50,9 +50,9 @@ def parse_open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
         symbol=symbol,
         kind=kind,
         is_buy=raw["side"] == "buy",
-        quantity=product(exact(raw["amount"] or 0), size),
-        filled=product(exact(raw.get("filled") or 0), size),
-        price=exact(price or 0),
+        quantity=product(to_decimal(raw["amount"] or 0), size),
+        filled=product(to_decimal(raw.get("filled") or 0), size),
+        price=to_decimal(price or 0),
         reduce_only=_is_reduce_only(raw, info),
         at_ms=int(raw.get("timestamp") or raw.get("lastUpdateTimestamp") or 0),
     )
@@ -60,7 +60,7 @@ def parse_open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
 
 def parse_position(raw: Raw, market: Raw) -> VenuePosition | None:
     """None for an empty one."""
-    quantity = product(exact(raw["contracts"] or 0), contract_size(market))
+    quantity = product(to_decimal(raw["contracts"] or 0), contract_size(market))
     if quantity == 0:
         return None
     leverage, profit = raw.get("leverage"), raw.get("unrealizedPnl")
@@ -68,9 +68,9 @@ def parse_position(raw: Raw, market: Raw) -> VenuePosition | None:
         symbol=to_symbol(market),
         side=Side.LONG if raw["side"] == "long" else Side.SHORT,
         quantity=quantity,
-        entry_price=exact(raw["entryPrice"]),
+        entry_price=to_decimal(raw["entryPrice"]),
         leverage=None if leverage is None else int(leverage),
-        unrealized_pnl_usd=None if profit is None else exact(profit),
+        unrealized_pnl_usd=None if profit is None else to_decimal(profit),
     )
 
 
@@ -79,18 +79,18 @@ def parse_balance(raw: Raw) -> Balance:
     if not dollars:
         raise ValueError("the balance names no dollar")
     return Balance(
-        wallet_usd=sum((exact(each["total"] or 0) for each in dollars), Decimal(0)),
-        available_usd=max(exact(each["free"] or 0) for each in dollars),
+        wallet_usd=sum((to_decimal(each["total"] or 0) for each in dollars), Decimal(0)),
+        available_usd=max(to_decimal(each["free"] or 0) for each in dollars),
     )
 
 
 def calculate_average_price(trades: Sequence[Raw]) -> Decimal:
     """What ccxt's `trades` were made at, by their quantities; the exact price where they were made at one."""
-    prices = {exact(trade["price"]) for trade in trades}
+    prices = {to_decimal(trade["price"]) for trade in trades}
     if len(prices) == 1:
         return prices.pop()
-    value = total(product(exact(trade["price"]), exact(trade["amount"])) for trade in trades)
-    return quotient(value, total(exact(trade["amount"]) for trade in trades))
+    value = total(product(to_decimal(trade["price"]), to_decimal(trade["amount"])) for trade in trades)
+    return quotient(value, total(to_decimal(trade["amount"]) for trade in trades))
 
 
 def parse_leverage(raw: Raw) -> int | None:

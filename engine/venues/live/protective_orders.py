@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final, Literal, Protocol
 
 from engine.domain import decimals
-from engine.domain.errors import OutcomeUnknown
+from engine.domain.errors import OrderOutcomeUnknown
 from engine.domain.positions import Side
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection
@@ -63,7 +63,9 @@ def refit_trigger_order(trigger_order: TriggerOrderRequest, instrument: Instrume
 def round_trigger_price(instrument: Instrument, side: Side, trigger: TriggerKind, price: Decimal) -> Decimal:
     """`price` on the tick nearer to the market: a long's stop and a short's target go up, the other two down."""
     goes_up = (trigger == "stopLossPrice") is (side is Side.LONG)
-    return max(decimals.stepped(price, instrument.tick, ROUND_CEILING if goes_up else ROUND_FLOOR), instrument.tick)
+    return max(
+        decimals.round_to_step(price, instrument.tick, ROUND_CEILING if goes_up else ROUND_FLOOR), instrument.tick
+    )
 
 
 def place_all_or_none(
@@ -113,19 +115,22 @@ def _place_order(
     """
     try:
         return send(trigger_order)
-    except OutcomeUnknown as unknown:
+    except OrderOutcomeUnknown as unknown:
         return _await_order(gateway, trigger_order, sleep, unknown) or send(trigger_order)
 
 
 def _await_order(
-    gateway: OrderGateway, trigger_order: TriggerOrderRequest, sleep: Callable[[float], None], unknown: OutcomeUnknown
+    gateway: OrderGateway,
+    trigger_order: TriggerOrderRequest,
+    sleep: Callable[[float], None],
+    unknown: OrderOutcomeUnknown,
 ) -> OrderResult | None:
     for wait_s in RETRY_WAITS_S:
         sleep(wait_s)
         try:
             known = _find_live_order(gateway, trigger_order)
         except UpstreamUnavailable as error:
-            raise OutcomeUnknown(f"{unknown}, then {error}") from error
+            raise OrderOutcomeUnknown(f"{unknown}, then {error}") from error
         if known is not None:
             return known
     return None
@@ -143,4 +148,4 @@ def _cancel_all(gateway: OrderGateway, tried: Sequence[TriggerOrderRequest], rea
             gateway.cancel_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
         except SparkyError as error:
             name = trigger_order.order.client_order_id
-            raise OutcomeUnknown(f"{reason}; and whether {name} waits is not known: {error}") from error
+            raise OrderOutcomeUnknown(f"{reason}; and whether {name} waits is not known: {error}") from error

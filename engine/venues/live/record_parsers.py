@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.domain.decimals import BEYOND, exact, quotient
+from engine.domain.decimals import UPPER_BOUND, quotient, to_decimal
 from engine.domain.positions import Side
 from engine.venues.account_record import AccountTrade, ForcedExitCause, ForcedOrder, Income, parse_forced_exit_cause
 from engine.venues.live.parsers import USD_ASSETS
@@ -112,8 +112,8 @@ def parse_decimal(told: Any) -> Decimal:
     """The decimal that the venue wrote. Raises ValueError for anything else, and for what no figure can be."""
     if not isinstance(told, str | int) or isinstance(told, bool):
         raise ValueError(f"{told!r} is no number")  # noqa: TRY004 - an answer that cannot be read, whatever it is
-    read = exact(told)
-    if abs(read) >= BEYOND:
+    read = to_decimal(told)
+    if abs(read) >= UPPER_BOUND:
         raise ValueError(f"{told!r} is beyond any figure")
     return read
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.positions import MarginMode
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.ccxt_client.aster import CLIENT_NUMBER
@@ -46,7 +46,7 @@ class BackgroundAccountQueries(CcxtAccountQueries):
         try:
             with self._lock, translate_errors(self._exchange):
                 yield
-        except VenueRefused as refusal:  # there is nothing to refuse in a question: the venue is not itself
+        except OrderRejected as refusal:  # there is nothing to refuse in a question: the venue is not itself
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
 

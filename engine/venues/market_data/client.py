@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from engine.domain.decimals import exact
-from engine.domain.errors import VenueRefused
+from engine.domain.decimals import to_decimal
+from engine.domain.errors import OrderRejected
 from engine.domain.market import Candle
-from engine.platform.errors import BadConfiguration, Skip, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, CycleSkipped, SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
 from engine.venues.ccxt_client.errors import is_listing_change, translate_errors
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
@@ -69,9 +69,9 @@ class MarketData:
         if found.fault is not None:
             found, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
         if found.fault is not None:
-            raise Skip("bad_data", f"{symbol} {interval}: {found.fault}")
+            raise CycleSkipped("bad_data", f"{symbol} {interval}: {found.fault}")
         if not found.candles:
-            raise Skip("no_data", f"{symbol} {interval}: the venue has no closed candle")
+            raise CycleSkipped("no_data", f"{symbol} {interval}: the venue has no closed candle")
         return CandleSeries(found.candles, now_ms, found.filled)
 
     def fetch_ticker(self, symbol: str) -> Ticker:
@@ -79,7 +79,7 @@ class MarketData:
         self._refresh_if_unlisted(symbol)
         with self._query():
             raw = self._exchange.fetch_ticker(get_listed_market(self._exchange, symbol)["symbol"])
-            last, bid, ask = (None if raw[name] is None else exact(raw[name]) for name in ("last", "bid", "ask"))
+            last, bid, ask = (None if raw[name] is None else to_decimal(raw[name]) for name in ("last", "bid", "ask"))
             at_ms, change = raw["timestamp"], raw["percentage"]
             change = None if change is None else float(change)
         if last is None or last <= 0:
@@ -188,7 +188,7 @@ class MarketData:
 
     def _parse_interval_ms(self, interval: str) -> int:
         if interval not in self._exchange.timeframes:
-            raise BadConfiguration(f"{self._exchange.id} has no candles of {interval!r}.")
+            raise ConfigurationError(f"{self._exchange.id} has no candles of {interval!r}.")
         return int(self._exchange.parse_timeframe(interval)) * 1_000
 
     @contextmanager
@@ -199,7 +199,7 @@ class MarketData:
         except SparkyError as error:
             if is_listing_change(error):
                 self._exchange.listing.refresh_now()
-            if isinstance(error, VenueRefused):  # there is nothing to refuse in a question: the venue is not itself
+            if isinstance(error, OrderRejected):  # there is nothing to refuse in a question: the venue is not itself
                 raise UpstreamUnavailable("venue", str(error)) from error
             raise
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from engine.domain.decimals import exact, product, quotient
+from engine.domain.decimals import product, quotient, to_decimal
 from engine.platform.errors import SparkyError
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
@@ -143,7 +143,7 @@ def _parse_minutes(rows: Iterable[list[Any]]) -> dict[int, MinuteCandle]:
     found: dict[int, MinuteCandle] = {}
     for open_ms, opened, _high, _low, close, _volume in rows:
         if None not in (open_ms, opened, close):
-            minute = MinuteCandle(exact(opened), exact(close))
+            minute = MinuteCandle(to_decimal(opened), to_decimal(close))
             if min(minute) > 0:
                 found[open_ms - open_ms % MINUTE_MS] = minute
     return found

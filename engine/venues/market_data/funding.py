@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from engine.domain.decimals import exact
-from engine.domain.errors import VenueRefused
+from engine.domain.decimals import to_decimal
+from engine.domain.errors import OrderRejected
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.values import Frozen
 from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
@@ -102,7 +102,7 @@ class FundingData:
         with self._query():
             unified = get_market(self._exchange, symbol)["symbol"]
             rows = self._exchange.fetch_ohlcv(unified, "1m", since=minute_ms, limit=1)
-            prices = [exact(row[1]) for row in rows if row[0] == minute_ms]
+            prices = [to_decimal(row[1]) for row in rows if row[0] == minute_ms]
         if not prices or prices[0] <= 0:
             raise UpstreamUnavailable("venue", f"it tells no price of {symbol} at {at_ms}")
         return prices[0]
@@ -115,7 +115,7 @@ class FundingData:
         try:
             with self._lock, translate_errors(self._exchange):
                 yield
-        except VenueRefused as refusal:  # there is nothing to refuse in a question
+        except OrderRejected as refusal:  # there is nothing to refuse in a question
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
 
@@ -125,7 +125,7 @@ def parse_funding_state(raw: Any, local_ms: int) -> FundingState:
     next_ms = int(raw.get("nextFundingTimestamp") or raw.get("fundingTimestamp") or 0)
     rate = raw.get("fundingRate")
     return FundingState(
-        rate=None if rate is None else exact(rate),
+        rate=None if rate is None else to_decimal(rate),
         next_ms=next_ms if next_ms > at_ms else at_ms - at_ms % HOUR_MS + HOUR_MS,
         at_ms=at_ms,
     )
@@ -134,5 +134,7 @@ def parse_funding_state(raw: Any, local_ms: int) -> FundingState:
 def _parse_rate(raw: Any) -> FundingRate:
     price = (raw.get("info") or {}).get("markPrice")
     return FundingRate(
-        rate=exact(raw["fundingRate"]), mark_price=exact(price) if price else None, at_ms=int(raw["timestamp"])
+        rate=to_decimal(raw["fundingRate"]),
+        mark_price=to_decimal(price) if price else None,
+        at_ms=int(raw["timestamp"]),
     )

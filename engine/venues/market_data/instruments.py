@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from ccxt.base.decimal_to_precision import TICK_SIZE
 
-from engine.domain.decimals import exact, product
+from engine.domain.decimals import product, to_decimal
 from engine.domain.errors import StrategyFault
 from engine.venues.venue import GONE, TRADING, Instrument, LotSize
 
 __all__ = [
     "build_instrument",
     "contract_size",
-    "exact",
     "find_market",
     "get_market",
     "get_record_market",
     "refresh_if_missing",
+    "to_decimal",
 ]
 
 VANISHED_KEY: Final = (
@@ -90,7 +90,7 @@ def add_missing_steps(exchange: Any, market: dict[str, Any], before: Mapping[str
     told = market.get("precision")
     if not told or exchange.precisionMode != TICK_SIZE:
         return market
-    lacking = {name: key for name, key in _DECIMALS_FIELDS.items() if exact(told.get(name) or 0) <= 0}
+    lacking = {name: key for name, key in _DECIMALS_FIELDS.items() if to_decimal(told.get(name) or 0) <= 0}
     known = {} if before is None else before["precision"]
     steps = {name: known.get(name) or _step_from_decimals(exchange, market, key) for name, key in lacking.items()}
     return {**market, "precision": {**told, **steps}} if steps else market
@@ -98,7 +98,7 @@ def add_missing_steps(exchange: Any, market: dict[str, Any], before: Mapping[str
 
 def contract_size(market: Mapping[str, Any]) -> Decimal:
     """Base asset per unit in which the venue counts quantities: 1 but where it counts in contracts."""
-    return exact(market.get("contractSize") or 1)
+    return to_decimal(market.get("contractSize") or 1)
 
 
 def build_instrument(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrument:
@@ -116,7 +116,7 @@ def build_instrument(exchange: Any, symbol: str, market: dict[str, Any]) -> Inst
         lot=lot.step,
         min_quantity=lot.min_quantity,
         max_quantity=lot.max_quantity,
-        min_notional=exact(limits["cost"]["min"] or 0),
+        min_notional=to_decimal(limits["cost"]["min"] or 0),
         max_leverage=int(leverage) if leverage else None,
         limit=None if limit == lot else limit,
         status=_parse_status(market),
@@ -130,7 +130,7 @@ def build_instrument(exchange: Any, symbol: str, market: dict[str, Any]) -> Inst
 def _parse_maintenance_rate(market: Mapping[str, Any]) -> Decimal | None:
     """What a Binance-shaped venue publishes as a percentage; None where there is none, or it cannot be read."""
     try:
-        rate = product(exact(_get_info(market)["maintMarginPercent"]), _HUNDREDTH)
+        rate = product(to_decimal(_get_info(market)["maintMarginPercent"]), _HUNDREDTH)
     except (KeyError, ValueError):
         return None
     return rate if 0 < rate < 1 else None
@@ -153,7 +153,7 @@ def _parse_limit_lot(exchange: Any, market: Mapping[str, Any]) -> LotSize:
     most = _parse_bound(amount["max"])
     return LotSize(
         step=product(_parse_step(exchange, market["precision"]["amount"]), size),
-        min_quantity=product(exact(amount["min"] or 0), size),
+        min_quantity=product(to_decimal(amount["min"] or 0), size),
         max_quantity=None if most is None else product(most, size),
     )
 
@@ -164,7 +164,7 @@ def _parse_market_lot(exchange: Any, market: Mapping[str, Any], filters: Mapping
     step, most = _parse_bound(filters.get("MARKET_LOT_SIZE", {}).get("stepSize")), _parse_bound(bounds.get("max"))
     return LotSize(
         step=limit.step if step is None else find_common_step(limit.step, product(step, size)),
-        min_quantity=max(limit.min_quantity, product(exact(bounds.get("min") or 0), size)),
+        min_quantity=max(limit.min_quantity, product(to_decimal(bounds.get("min") or 0), size)),
         max_quantity=limit.max_quantity if most is None else product(most, size),
     )
 
@@ -202,7 +202,7 @@ def _get_info(market: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _parse_bound(told: Any) -> Decimal | None:
     """None for none, and for 0, as venues write it."""
-    return exact(told or 0) or None
+    return to_decimal(told or 0) or None
 
 
 def _parse_positive_int(told: Any) -> int | None:
@@ -211,7 +211,7 @@ def _parse_positive_int(told: Any) -> int | None:
 
 
 def _parse_step(exchange: Any, precision: Any) -> Decimal:
-    return exact(precision) if exchange.precisionMode == TICK_SIZE else Decimal(1).scaleb(-int(precision))
+    return to_decimal(precision) if exchange.precisionMode == TICK_SIZE else Decimal(1).scaleb(-int(precision))
 
 
 def _build_unlisted_market(exchange: Any, symbol: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from engine.domain.decimals import exact, product
+from engine.domain.decimals import product, to_decimal
 from engine.venues.market_data.instruments import contract_size
 from engine.venues.order_book import Level, sort_levels
 
@@ -23,7 +23,7 @@ class OlderBookTimeMixin:
 def parse_levels(rows: Sequence[Sequence[Any]], market: Mapping[str, Any], *, are_bids: bool) -> tuple[Level, ...]:
     """One side of ccxt's book, in the base asset. Raises ValueError for what makes no sense."""
     size = contract_size(market)
-    levels = (Level(exact(row[0]), product(exact(row[1]), size)) for row in rows)
+    levels = (Level(to_decimal(row[0]), product(to_decimal(row[1]), size)) for row in rows)
     return sort_levels(levels, are_bids=are_bids)
 
 
@@ -31,5 +31,5 @@ def fetch_mark_price(exchange: Any, market: Mapping[str, Any]) -> tuple[Decimal 
     """The mark price and its time, None where the venue does not tell it."""
     told = exchange.fetch_funding_rate(market["symbol"])
     price, at_ms = told.get("markPrice"), told.get("timestamp")
-    mark = None if price is None else exact(price)
+    mark = None if price is None else to_decimal(price)
     return mark if mark is not None and mark > 0 else None, None if at_ms is None else int(at_ms)

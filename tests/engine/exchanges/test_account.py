@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.domain.positions import Side
-from engine.platform.errors import BadConfiguration, CredentialsRefused, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.live.parsers import parse_balance, parse_position
 from engine.venues.venue import Balance, LiveVenue, OrderRequest, OrderResult, OrderStatus, build_client_order_id
@@ -82,7 +82,7 @@ def test_leverage_that_is_not_what_was_asked_for_is_refused_before_any_order(
     venue = open_venue()
     capped = '[{"symbol":"BTCUSDT","leverage":"5","positionSide":"BOTH","marginType":"cross"}]'
     misbehave({"kind": "status", "status": 200, "body": capped, "path": "/positionRisk"})
-    with pytest.raises(VenueRefused, match="leverage 7 was asked for and 5 is set") as caught:
+    with pytest.raises(OrderRejected, match="leverage 7 was asked for and 5 is set") as caught:
         venue.place_market_order(order(leverage=7))
     assert caught.value.kind == "leverage"
     assert venue.find_order("BTCUSDT", build_client_order_id("1")) is None
@@ -118,7 +118,7 @@ def test_an_exit_never_fails_over_its_leverage(open_venue: OpenVenue, misbehave:
     ],
 )
 def test_a_refusal_says_of_which_kind_it_is(open_venue: OpenVenue, given: dict[str, Any], kind: str) -> None:
-    with pytest.raises(VenueRefused) as caught:
+    with pytest.raises(OrderRejected) as caught:
         open_venue().place_market_order(order(**given))
     assert caught.value.kind == kind
 
@@ -137,7 +137,7 @@ def test_a_refusal_says_of_which_kind_it_is(open_venue: OpenVenue, given: dict[s
 def test_the_venues_codes_are_told_apart(open_venue: OpenVenue, misbehave: Misbehave, code: int, kind: str) -> None:
     venue = open_venue()
     misbehave({"kind": "status", "status": 400, "body": f'{{"code":{code},"msg":"No."}}', "path": ORDER})
-    with pytest.raises(VenueRefused, match=str(code)) as caught:
+    with pytest.raises(OrderRejected, match=str(code)) as caught:
         venue.place_market_order(order())
     assert caught.value.kind == kind
 
@@ -148,9 +148,9 @@ def test_keys_that_are_not_accepted_are_this_accounts_trouble_alone(
 ) -> None:
     venue = open_venue()
     misbehave({"kind": "status", "status": 401, "body": f'{{"code":{code},"msg":"No."}}', "path": "/balance"})
-    with pytest.raises(CredentialsRefused) as caught:
+    with pytest.raises(CredentialsError) as caught:
         venue.fetch_balance()
-    assert isinstance(caught.value, BadConfiguration)
+    assert isinstance(caught.value, ConfigurationError)
     assert venue.fetch_balance().wallet_usd == 10_000
 
 
@@ -209,7 +209,7 @@ def test_an_order_that_was_accepted_late_is_never_sent_again_by_its_sender(
     direct(fill_delay_s=60)
     venue = open_venue()
     misbehave({"kind": "status", "status": 503, "path": ORDER, "method": "POST", "accept": True})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         venue.place_market_order(order())
     waiting = venue.find_order("BTCUSDT", build_client_order_id("1"))
     assert waiting is not None

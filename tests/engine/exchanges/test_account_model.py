@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import Instrument, OrderRequest, build_client_order_id
 
@@ -40,7 +40,7 @@ def executed(venue: CcxtVenue, step: Step, name: str) -> tuple[Decimal, Decimal,
     try:
         limit = Decimal(28_000) * (100 + percent) / 100
         result = venue.place_limit_order(order, limit) if kind == "limit" else venue.place_market_order(order)
-    except VenueRefused:
+    except OrderRejected:
         return Decimal(0), Decimal(0), Decimal(0)
     assert result.quantity % Decimal("0.001") == 0
     assert 0 < result.quantity <= quantity
@@ -85,7 +85,7 @@ def test_whole_lots_keep_the_venues_bounds_or_are_refused(
     instrument = Instrument(symbol="X", tick=Decimal(1), lot=Decimal(lot), min_quantity=least, max_quantity=most)
     try:
         accepted = instrument.require_lot_quantity(quantity)
-    except VenueRefused:
+    except OrderRejected:
         floored = instrument.floor_to_lot(quantity)
         assert floored < max(instrument.lot, least) or (most is not None and floored > most)
         return

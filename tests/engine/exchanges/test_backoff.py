@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain.errors import OutcomeUnknown
+from engine.domain.errors import OrderOutcomeUnknown
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.ccxt_client.request_weight import (
     DEFAULT_PAUSE_S,
@@ -97,7 +97,7 @@ def test_a_limit_that_is_reached_after_the_order_was_sent_leaves_it_unknown(
     venue = open_venue()
     direct(fill_delay_s=1)
     misbehave({"kind": "status", "path": "/order", "method": "GET", "status": 429, "headers": {"retry-after": "5"}})
-    with pytest.raises(OutcomeUnknown, match="was sent"):
+    with pytest.raises(OrderOutcomeUnknown, match="was sent"):
         venue.place_market_order(order("one"))
     with pytest.raises(UpstreamUnavailable):
         venue.find_order("BTCUSDT", "one")

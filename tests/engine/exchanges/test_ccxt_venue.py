@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderRequest, OrderStatus, build_client_order_id
 
@@ -48,7 +48,7 @@ def test_a_reduce_only_order_closes_what_is_open_and_is_refused_when_nothing_is(
     venue.place_market_order(order(1, "0.010"))
     closed = venue.place_market_order(order(2, "0.500", is_buy=False, reduce_only=True))
     assert (closed.status, closed.quantity) == (OrderStatus.FILLED, Decimal("0.01"))
-    with pytest.raises(VenueRefused, match="ReduceOnly"):
+    with pytest.raises(OrderRejected, match="ReduceOnly"):
         venue.place_market_order(order(3, "0.010", is_buy=False, reduce_only=True))
 
 
@@ -59,7 +59,7 @@ def test_leverage_is_set_before_the_order_and_only_when_it_is_another(
     venue.place_market_order(order(1, leverage=5))
     misbehave({"kind": "status", "path": "/leverage", "status": 400, "body": '{"code":-4028,"msg":"Leverage 7 no"}'})
     venue.place_market_order(order(2, leverage=5))
-    with pytest.raises(VenueRefused, match="Leverage 7"):
+    with pytest.raises(OrderRejected, match="Leverage 7"):
         venue.place_market_order(order(3, leverage=7))
     assert venue.find_order("BTCUSDT", build_client_order_id("3")) is None
 
@@ -73,7 +73,7 @@ def test_leverage_is_set_before_the_order_and_only_when_it_is_another(
     ],
 )
 def test_what_the_venue_does_not_take_is_refused(open_venue: OpenVenue, request_: OrderRequest, reason: str) -> None:
-    with pytest.raises(VenueRefused, match=reason):
+    with pytest.raises(OrderRejected, match=reason):
         open_venue().place_market_order(request_)
 
 
@@ -93,7 +93,7 @@ def test_an_order_whose_answer_is_lost_is_unknown_and_then_found(
 ) -> None:
     venue = open_venue()
     misbehave(fault | {"path": ORDER, "method": "POST", "accept": True})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         venue.place_market_order(order())
     found = venue.find_order("BTCUSDT", build_client_order_id("1"))
     assert found is not None
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_tell_the_fill_is_cleared_up_by_asking(
     misbehave(fault | {"accept": True})
     assert open_venue().place_market_order(order()).price == Decimal("28001.4")
     misbehave(fault)
-    with pytest.raises(OutcomeUnknown, match="does not exist"):
+    with pytest.raises(OrderOutcomeUnknown, match="does not exist"):
         open_venue().place_market_order(order(2))
 
 
@@ -116,7 +116,7 @@ def test_an_order_that_timed_out_is_unknown_and_then_found(open_venue: OpenVenue
     venue = open_venue(timeout_s=2.0)
     venue.fetch_quote("BTCUSDT")
     misbehave({"kind": "hang", "seconds": 60, "path": ORDER, "method": "POST", "accept": True})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         venue.place_market_order(order())
     assert venue.find_order("BTCUSDT", build_client_order_id("1")) is not None
 
@@ -124,7 +124,7 @@ def test_an_order_that_timed_out_is_unknown_and_then_found(open_venue: OpenVenue
 def test_an_order_that_never_arrived_is_unknown_and_not_found(open_venue: OpenVenue, misbehave: Misbehave) -> None:
     venue = open_venue()
     misbehave({"kind": "reset", "path": ORDER, "method": "POST"})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         venue.place_market_order(order())
     assert venue.find_order("BTCUSDT", build_client_order_id("1")) is None
 
@@ -164,7 +164,7 @@ def test_trouble_after_the_order_was_sent_leaves_its_outcome_unknown(
     direct(fill_delay_s=1)
     body = '{"code":-1003,"msg":"Too many"}'
     misbehave({"kind": "status", "path": ORDER, "method": "GET", "status": 429, "body": body})
-    with pytest.raises(OutcomeUnknown, match="was sent, then"):
+    with pytest.raises(OrderOutcomeUnknown, match="was sent, then"):
         venue.place_market_order(order())
 
 
@@ -178,7 +178,7 @@ def test_a_429_is_surely_not_accepted(open_venue: OpenVenue, misbehave: Misbehav
 
 def test_a_refusal_in_the_venues_words_reaches_the_caller(open_venue: OpenVenue, misbehave: Misbehave) -> None:
     misbehave({"kind": "status", "path": ORDER, "status": 400, "body": MARGIN})
-    with pytest.raises(VenueRefused, match=r"Margin is insufficient\. \(-2019\)"):
+    with pytest.raises(OrderRejected, match=r"Margin is insufficient\. \(-2019\)"):
         open_venue().place_market_order(order())
 
 
@@ -200,7 +200,7 @@ def test_an_agents_key_trades_for_its_user_and_another_agent_is_not_let_in(
     agent = open_venue(make_keys(8, user_address=address(7)))
     agent.place_market_order(order(1))
     assert open_venue(make_keys(7, user_address=address(7))).find_order("BTCUSDT", build_client_order_id("1"))
-    with pytest.raises(BadConfiguration, match="credentials"):
+    with pytest.raises(ConfigurationError, match="credentials"):
         open_venue(make_keys(9, user_address=address(7))).place_market_order(order(2))
 
 
@@ -208,7 +208,7 @@ def test_a_key_that_is_not_the_signers_is_bad_configuration(
     open_venue: OpenVenue, make_keys: Callable[..., Any]
 ) -> None:
     wrong = make_keys(7, signer_address=address(8), user_address=address(8))
-    with pytest.raises(BadConfiguration, match="Signature for this request is not valid"):
+    with pytest.raises(ConfigurationError, match="Signature for this request is not valid"):
         open_venue(wrong).place_market_order(order())
 
 

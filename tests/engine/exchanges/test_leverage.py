@@ -6,7 +6,7 @@ from typing import Any
 import ccxt
 import pytest
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.venues.live.leverage import CACHE_TTL_S, LeverageControl
 
 MARKET = {"symbol": "BTC/USDT:USDT", "id": "BTCUSDT"}
@@ -48,7 +48,7 @@ def test_leverage_is_set_and_read_back_in_the_way_the_venue_has(has: dict[str, b
 
 @pytest.mark.parametrize("has", [{"fetchLeverage": True}, {"fetchLeverages": True}, {}])
 def test_a_silent_cap_is_refused(has: dict[str, bool]) -> None:
-    with pytest.raises(VenueRefused, match="leverage 50 was asked for and 10 is set"):
+    with pytest.raises(OrderRejected, match="leverage 50 was asked for and 10 is set"):
         LeverageControl(Exchange(has, most=10)).ensure(MARKET, 50)
 
 
@@ -64,12 +64,12 @@ def test_a_venue_that_tells_nothing_is_not_believed() -> None:
         def set_leverage(self, leverage: int, symbol: str) -> Any:
             super().set_leverage(leverage, symbol)
 
-    with pytest.raises(VenueRefused, match="cannot be read back"):
+    with pytest.raises(OrderRejected, match="cannot be read back"):
         LeverageControl(Silent({})).ensure(MARKET, 7)
 
 
 def test_two_sides_with_two_leverages_are_none() -> None:
-    with pytest.raises(VenueRefused, match="cannot be read back"):
+    with pytest.raises(OrderRejected, match="cannot be read back"):
         LeverageControl(Exchange({"fetchLeverage": True}, both_sides=False)).ensure(MARKET, 7)
 
 
@@ -84,7 +84,7 @@ def test_what_was_read_back_is_remembered_for_a_while_and_what_was_refused_is_no
     leverage.ensure(MARKET, 7)
     assert exchange.set_to == [7, 7]
     for _ in range(2):
-        with pytest.raises(VenueRefused):
+        with pytest.raises(OrderRejected):
             leverage.ensure(MARKET, 50)
     leverage.ensure(MARKET, 7)
     assert exchange.set_to == [7, 7, 50, 50, 7]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderRequest, OrderStatus, build_client_order_id
 
@@ -36,7 +36,7 @@ def test_a_limit_that_the_market_does_not_reach_is_refused_and_leaves_nothing_be
     open_venue: OpenVenue, *, is_buy: bool, limit: str
 ) -> None:
     venue = open_venue()
-    with pytest.raises(VenueRefused, match="beyond the limit price") as caught:
+    with pytest.raises(OrderRejected, match="beyond the limit price") as caught:
         venue.place_limit_order(order(is_buy=is_buy), Decimal(limit))
     assert caught.value.kind == "not_marketable"
     assert venue.fetch_open_orders("BTCUSDT") == ()
@@ -50,7 +50,7 @@ def test_a_limit_order_whose_answer_is_lost_is_unknown_and_then_found(
 ) -> None:
     venue = open_venue()
     misbehave({"kind": "status", "status": 503, "path": "/order", "method": "POST", "accept": True})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         venue.place_limit_order(order(), Decimal(29_000))
     found = venue.find_order("BTCUSDT", build_client_order_id("1"))
     assert found is not None

@@ -9,7 +9,7 @@ import pytest
 
 from engine.domain.errors import StrategyFault
 from engine.domain.market import Candle
-from engine.platform.errors import BadConfiguration, Skip, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, CycleSkipped, UpstreamUnavailable
 from engine.venues.ccxt_client.client import rebase_urls
 from engine.venues.market_data.candle_repair import find_candle_fault
 from engine.venues.market_data.client import MarketData
@@ -54,7 +54,7 @@ def test_candles_are_as_many_as_asked_for_however_fast_the_market_runs(stage: An
 def test_other_intervals_are_served_too(market_data: MarketData) -> None:
     candles, _, _ = market_data.fetch_candles("BTCUSDT", "15m", 4)
     assert {candle.open_time_ms % (15 * MINUTE) for candle in candles} == {0}
-    with pytest.raises(BadConfiguration, match="7m"):
+    with pytest.raises(ConfigurationError, match="7m"):
         market_data.fetch_candles("BTCUSDT", "7m")
 
 
@@ -77,7 +77,7 @@ def test_the_ticker_tells_the_change_of_24_hours(market_data: MarketData, hands:
 def test_an_unknown_symbol_is_the_strategys_fault_and_an_unknown_venue_the_settings(market_data: MarketData) -> None:
     with pytest.raises(StrategyFault, match="DOGEUSDT"):
         market_data.fetch_candles("DOGEUSDT")
-    with pytest.raises(BadConfiguration, match="nowhere"):
+    with pytest.raises(ConfigurationError, match="nowhere"):
         MarketData("nowhere")
 
 
@@ -106,14 +106,14 @@ def test_candles_that_are_all_bad_are_asked_for_once_more_and_then_skipped(
     misbehave(klines(*rows))
     assert len(market_data.fetch_candles("BTCUSDT")[0]) == 100
     misbehave(klines(*rows) | {"times": 2})
-    with pytest.raises(Skip) as caught:
+    with pytest.raises(CycleSkipped) as caught:
         market_data.fetch_candles("BTCUSDT")
     assert caught.value.kind == "bad_data"
 
 
 def test_no_candles_are_no_data(market_data: MarketData, misbehave: Misbehave) -> None:
     misbehave(klines())
-    with pytest.raises(Skip) as caught:
+    with pytest.raises(CycleSkipped) as caught:
         market_data.fetch_candles("BTCUSDT")
     assert caught.value.kind == "no_data"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from engine.domain.errors import VenueRefused
+from engine.domain.errors import OrderRejected
 from engine.domain.positions import Side
 from engine.venues.order_book import Level, OrderBook
 from engine.venues.order_filters import find_violation, fit_quantity
@@ -96,7 +96,7 @@ def test_a_limit_order_fills_as_a_market_order_would_within_the_limit(limit: str
 def test_a_limit_that_the_market_does_not_reach_is_refused_and_nothing_is_pretended(
     limit: str, *, is_buy: bool
 ) -> None:
-    with pytest.raises(VenueRefused, match="the market fills at") as caught:
+    with pytest.raises(OrderRejected, match="the market fills at") as caught:
         venue().place_limit_order(order("0.01", is_buy=is_buy), Decimal(limit))
     assert caught.value.kind == "not_marketable"
 
@@ -113,25 +113,25 @@ def test_nothing_waits_on_paper() -> None:
 
 @pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the least"), ("0.0001", "below the least")])
 def test_less_than_a_lot_is_refused(quantity: str, reason: str) -> None:
-    with pytest.raises(VenueRefused, match=reason):
+    with pytest.raises(OrderRejected, match=reason):
         venue().place_market_order(order(quantity))
 
 
 def test_an_entry_below_the_minimum_notional_is_refused_but_a_reduction_is_not() -> None:
     small, quote = BTC.model_copy(update={"min_notional": Decimal(1000)}), QUOTE
-    with pytest.raises(VenueRefused, match="minimum of 1000"):
+    with pytest.raises(OrderRejected, match="minimum of 1000"):
         fit_quantity(small, order("0.001"), quote=quote)
     assert fit_quantity(small, order("0.001", reduce_only=True), quote=quote) == Decimal("0.001")
 
 
 def test_a_limit_order_is_worth_what_its_limit_says() -> None:
-    with pytest.raises(VenueRefused, match="below the minimum of 5"):
+    with pytest.raises(OrderRejected, match="below the minimum of 5"):
         venue().place_limit_order(order("0.01", is_buy=False), Decimal(1))
 
 
 def test_more_than_the_most_is_refused() -> None:
     bounded = BTC.model_copy(update={"max_quantity": Decimal(100)})
-    with pytest.raises(VenueRefused, match="above the most"):
+    with pytest.raises(OrderRejected, match="above the most"):
         fit_quantity(bounded, order("100.001"))
 
 
@@ -174,7 +174,7 @@ def test_a_limit_price_is_on_the_tick_and_never_worse_than_was_asked(
 ) -> None:
     instrument = BTC.model_copy(update={"tick": Decimal(tick)})
     if is_buy and price < instrument.tick:
-        with pytest.raises(VenueRefused, match="below the tick"):
+        with pytest.raises(OrderRejected, match="below the tick"):
             instrument.round_limit_price(price, is_buy=is_buy)
         return
     limit = instrument.round_limit_price(price, is_buy=is_buy)
@@ -194,7 +194,7 @@ def test_a_paper_fill_is_whole_lots_of_at_most_what_was_asked_within_the_limit_w
     asked = order(str(quantity), is_buy=is_buy, reduce_only=reduce_only)
     try:
         result = venue().place_market_order(asked) if limit is None else venue().place_limit_order(asked, limit)
-    except VenueRefused as refusal:
+    except OrderRejected as refusal:
         event(refusal.kind)
         return
     assert result.quantity % BTC.lot == 0

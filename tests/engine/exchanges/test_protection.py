@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.domain.positions import Side
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
@@ -119,7 +119,7 @@ def test_protecting_again_replaces_what_was_cancelled(long: CcxtVenue) -> None:
 def test_a_price_that_the_market_is_beyond_is_refused_and_neither_order_waits(
     long: CcxtVenue, more: dict[str, Decimal]
 ) -> None:
-    with pytest.raises(VenueRefused) as caught:
+    with pytest.raises(OrderRejected) as caught:
         long.place_protection(wanted(**more))
     assert caught.value.kind == "would_trigger"
     assert names(long) == []
@@ -139,7 +139,7 @@ def test_an_outcome_that_stays_unknown_is_told_and_undone_as_far_as_can_be(
     long: CcxtVenue, misbehave: Misbehave
 ) -> None:
     misbehave({"kind": "status", "status": 503, "path": ORDER, "times": None, "accept": True, "after": 1})
-    with pytest.raises(OutcomeUnknown, match="is not known"):
+    with pytest.raises(OrderOutcomeUnknown, match="is not known"):
         long.place_protection(wanted())
     misbehave()
     for name in (STOP, TARGET):
@@ -150,7 +150,7 @@ def test_an_outcome_that_stays_unknown_is_told_and_undone_as_far_as_can_be(
 def test_a_second_order_that_is_refused_takes_the_first_one_back(long: CcxtVenue, misbehave: Misbehave) -> None:
     body = '{"code":-4045,"msg":"Reach max stop order limit."}'
     misbehave({"kind": "status", "status": 400, "body": body, "path": ORDER, "method": "POST", "after": 1})
-    with pytest.raises(VenueRefused, match="max stop order"):
+    with pytest.raises(OrderRejected, match="max stop order"):
         long.place_protection(wanted())
     assert names(long) == []
 
@@ -170,7 +170,7 @@ def test_protection_on_an_account_that_nets_to_less_may_go_without_reduce_only(
     long: CcxtVenue, direct: Callable[..., Any]
 ) -> None:
     buy(long, "anothers-short", is_buy=False, quantity="0.01")
-    with pytest.raises(VenueRefused) as caught:
+    with pytest.raises(OrderRejected) as caught:
         long.place_protection(wanted(take_profit_price=None))
     assert caught.value.kind == "reduce_only"
     long.place_protection(wanted(take_profit_price=None, reduce_only=False))
@@ -260,7 +260,7 @@ def test_protection_never_covers_more_than_was_asked_and_always_whole_lots(quant
     instrument = Instrument(symbol="X", tick=Decimal("0.1"), lot=Decimal(lot))
     protection = wanted(quantity=quantity)
     if quantity < instrument.lot:
-        with pytest.raises(VenueRefused, match="below the least"):
+        with pytest.raises(OrderRejected, match="below the least"):
             build_trigger_orders(protection, instrument)
         return
     legs = build_trigger_orders(protection, instrument)

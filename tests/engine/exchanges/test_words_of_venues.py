@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import VenueRefused
-from engine.platform.errors import CredentialsRefused, SparkyError, UpstreamUnavailable
+from engine.domain.errors import OrderRejected
+from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client import error_codes
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderRequest, build_client_order_id
@@ -67,7 +67,7 @@ def test_a_refusal_is_of_the_kind_that_its_code_says(
     open_venue: OpenVenue, misbehave: Misbehave, code: int, kind: str
 ) -> None:
     error = refused(open_venue(), misbehave, body_of(code, "in its words"))
-    assert isinstance(error, VenueRefused), error
+    assert isinstance(error, OrderRejected), error
     assert error.kind == kind
     assert f"in its words ({code})" in str(error)
 
@@ -77,7 +77,7 @@ def test_keys_that_are_not_accepted_are_the_accounts_trouble(
     open_venue: OpenVenue, misbehave: Misbehave, code: int
 ) -> None:
     error = refused(open_venue(), misbehave, body_of(code, "in its words"), 401)
-    assert isinstance(error, CredentialsRefused), error
+    assert isinstance(error, CredentialsError), error
     assert f"in its words ({code})" in str(error)
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.completion import Usage
-from engine.llm.models import FAMILIES, MOST_ANSWER_TOKENS, family_of
-from engine.llm.outcome import Outcome
+from engine.llm.models import FAMILIES, MAX_ANSWER_TOKENS, family_of
+from engine.llm.outcome import LlmOutcome
 from engine.llm.provider_errors import classify, classify_error_in, limit_in
 from engine.llm.responses import read_completion, read_json, read_usage
-from engine.llm.thoughts import LONGEST_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.llm.thoughts import MAX_TEXT, NoAnswer, after_thoughts, check_surroundings
 from engine.platform.http.retry_after import retry_after_in_text
 
 MOST = Usage(prompt_tokens=1_500, completion_tokens=800)
@@ -53,7 +53,7 @@ def test_a_use_that_is_told_whole_is_taken_as_it_is_and_any_other_is_at_the_most
 @given(st.integers(300, 599), st.binary(max_size=300) | values.map(lambda value: json.dumps(value).encode()))
 def test_any_refusal_has_an_outcome_and_words_for_people(status: int, content: bytes) -> None:
     refusal = classify(status, content)
-    assert refusal.outcome is not Outcome.OK
+    assert refusal.outcome is not LlmOutcome.OK
     assert refusal.reason.isprintable()
     assert 3 <= len(refusal.reason) < 450
 
@@ -90,7 +90,7 @@ def test_any_text_has_an_end_of_its_thoughts_or_none(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        piece * (LONGEST_TEXT // len(piece))
+        piece * (MAX_TEXT // len(piece))
         for piece in (
             "<",
             "<a",
@@ -104,7 +104,7 @@ def test_any_text_has_an_end_of_its_thoughts_or_none(text: str) -> None:
             "assistantfinal",
         )
     ]
-    + ["```think" + "a" * (LONGEST_TEXT - 8), "<think" + "a" * (LONGEST_TEXT - 6)],
+    + ["```think" + "a" * (MAX_TEXT - 8), "<think" + "a" * (MAX_TEXT - 6)],
 )
 def test_a_long_text_without_sense_takes_no_more_than_linear_work(text: str) -> None:
     """A quadratic search would take minutes here, and the test's own limit of time would end it."""
@@ -156,6 +156,6 @@ def test_a_wait_is_read_only_where_it_is_one(words: str, seconds: float | None) 
 def test_every_family_fits_into_the_largest_allowance() -> None:
     for family in FAMILIES:
         for effort in ("low", "medium", "high"):
-            assert family.answer_tokens(effort) <= MOST_ANSWER_TOKENS
+            assert family.answer_tokens(effort) <= MAX_ANSWER_TOKENS
     assert family_of("openai/gpt-oss-safeguard-20b").takes_schema
     assert not family_of("my/gpt-ossified").takes_schema or family_of("my/gpt-ossified") is FAMILIES[0]

@@ -10,7 +10,7 @@ import pytest
 from engine.domain.decimals import product
 from engine.domain.decision import Action
 from engine.domain.positions import Position, Side
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from tests.support.sql import Sql
@@ -264,7 +264,7 @@ def test_a_fill_that_does_not_fit_the_position_changes_nothing(
     desk.fill("open", "100", "1")
     before = _position(store)
 
-    with pytest.raises(BadConfiguration, match=sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
         desk.fill(kind, "100", quantity, side=side, request_id="bad")
 
     assert _position(store) == before
@@ -277,7 +277,7 @@ def test_a_fill_of_a_request_that_was_never_begun_is_refused(desk: Desk, store: 
         kind="open", exchange="aster", symbol="X", side=Side.LONG, quantity=1, price=1, fee_usd=0, is_paper=True
     )
 
-    with pytest.raises(BadConfiguration, match="never begun"):
+    with pytest.raises(ConfigurationError, match="never begun"):
         store.book_fill("nobody", desk.user_id, fill, 200, {})
 
 

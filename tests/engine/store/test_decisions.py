@@ -10,7 +10,7 @@ import pytest
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
 from tests.support.sql import Sql
@@ -100,7 +100,7 @@ def test_an_entry_beyond_the_drawdown_is_suppressed_and_its_close_passes(desk: D
 
 
 def test_a_decision_of_an_unknown_strategy_is_refused(desk: Desk, store: Store) -> None:
-    with pytest.raises(BadConfiguration, match="there is no strategy"):
+    with pytest.raises(ConfigurationError, match="there is no strategy"):
         desk.decide(uuid4())
 
     assert store.list_decisions() == ()

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
 from engine.store.embedded.command_database import open_database
@@ -152,7 +152,7 @@ def test_a_second_owner_is_refused_while_commands_share_the_running_server(made_
     server = EmbeddedPostgres(made_home)
     server.start()
 
-    with pytest.raises(BadConfiguration, match="Another Sparky runs the database"):
+    with pytest.raises(ConfigurationError, match="Another Sparky runs the database"):
         EmbeddedPostgres(made_home, lock_timeout_s=0.1).start()
     with open_database(settings) as address, psycopg.connect(address) as connection:
         connection.execute("select 1")
@@ -186,7 +186,7 @@ def test_an_interrupted_creation_leaves_nothing_in_the_way() -> None:
 def test_a_directory_that_cannot_be_used_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
 
-    with pytest.raises(BadConfiguration, match="cannot start in") as caught:
+    with pytest.raises(ConfigurationError, match="cannot start in") as caught:
         EmbeddedPostgres(tmp_path / "home").start()
 
     assert "\n" not in str(caught.value)

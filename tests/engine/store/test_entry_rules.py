@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from engine.domain.strategy import Adding, EntryRules, RiskProfile
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from simulator.groq import rule_model
@@ -99,7 +99,7 @@ def test_rules_that_make_no_sense_are_refused_by_name(desk: Desk) -> None:
         "adding": "sometimes",
         "min_stop_loss_percent": 50,
     }
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         NewStrategy.from_input({"user_id": desk.user_id, "name": "x", **wrong})
     assert [name for name in wrong if name not in str(caught.value)] == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.schema.migrate import migrate, read_migrations
 
 EXACT = "20261127000700_exact_numbers.sql"
@@ -104,7 +104,9 @@ def test_views_over_the_books_are_there_afterwards_as_they_were(empty_database_u
 def test_what_cannot_be_made_again_is_named_and_nothing_is_changed(empty_database_url: str, before: Connection) -> None:
     before.execute("create materialized view monthly as select sum(pnl_usd) from trades")
 
-    with pytest.raises(BadConfiguration, match=r"materialized view monthly uses .*drop it, migrate, and make it again"):
+    with pytest.raises(
+        ConfigurationError, match=r"materialized view monthly uses .*drop it, migrate, and make it again"
+    ):
         migrate(empty_database_url)
 
     assert _rounding(before) != []

@@ -15,7 +15,7 @@ import pytest
 from engine.domain.decision import Action
 from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.store import Store
@@ -89,7 +89,7 @@ def test_an_edited_migration_is_named_and_nothing_is_applied(empty_database_url:
     (folder / "20990101000000_new.sql").write_text("create table newer (id int);")
 
     with pytest.raises(
-        BadConfiguration, match=f"Migration {edited} was edited after it ran here, so nothing was applied"
+        ConfigurationError, match=f"Migration {edited} was edited after it ran here, so nothing was applied"
     ):
         migrate(empty_database_url, folder)
 
@@ -103,7 +103,9 @@ def test_a_migration_that_fails_is_rolled_back_and_the_ones_before_it_stay(
     (folder / "20990101000000_good.sql").write_text("create table good (id int);")
     (folder / "20990101000001_bad.sql").write_text("create table half (id int); select 1 / 0;")
 
-    with pytest.raises(BadConfiguration, match=r"20990101000001_bad\.sql failed and was rolled back: division by zero"):
+    with pytest.raises(
+        ConfigurationError, match=r"20990101000001_bad\.sql failed and was rolled back: division by zero"
+    ):
         migrate(empty_database_url, folder)
 
     assert "good" in _tables(empty_database_url)

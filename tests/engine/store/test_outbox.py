@@ -8,7 +8,7 @@ import pytest
 
 from engine.domain.decision import Action
 from engine.domain.signal import SignalOutcome
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.cycles import DeliveryOutcome
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
@@ -163,5 +163,5 @@ def test_an_overdue_signal_in_delivery_is_left_to_its_dispatcher(desk: Desk, sto
 def test_an_unknown_outcome_is_refused(store: Store, desk: Desk) -> None:
     signal_id = desk.decide(desk.strategy().id).decision_id
 
-    with pytest.raises(BadConfiguration, match="cannot end so"):
+    with pytest.raises(ConfigurationError, match="cannot end so"):
         store.rpc.call("settle_signals", owner="a", settlements=[{"signal_id": str(signal_id), "outcome": "eaten"}])

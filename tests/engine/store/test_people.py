@@ -6,7 +6,7 @@ import pytest
 
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.support.sql import Sql
@@ -62,7 +62,7 @@ def test_every_field_given_is_kept(desk: Desk, store: Store) -> None:
 
 
 def test_every_unknown_or_wrong_field_is_named_in_one_sentence() -> None:
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         NewStrategy.from_input({"user_id": str(uuid4()), "name": "x", "leverage": 3, "cadence_seconds": 0})
 
     sentence = str(caught.value)
@@ -73,7 +73,7 @@ def test_every_unknown_or_wrong_field_is_named_in_one_sentence() -> None:
 
 def test_a_name_is_used_once_until_its_strategy_is_terminated(desk: Desk, store: Store) -> None:
     first = desk.strategy("mine")
-    with pytest.raises(BadConfiguration, match="already a strategy called mine"):
+    with pytest.raises(ConfigurationError, match="already a strategy called mine"):
         desk.strategy("mine")
 
     store.delete_strategy(first.id)
@@ -89,13 +89,13 @@ def test_a_name_that_two_users_use_needs_the_id(desk: Desk, store: Store) -> Non
     other = store.ensure_user("other@example.org")
     store.create_strategy(NewStrategy.from_input({"user_id": other, "name": "mine"}))
 
-    with pytest.raises(BadConfiguration, match="several strategies are called mine"):
+    with pytest.raises(ConfigurationError, match="several strategies are called mine"):
         store.get_strategy("mine")
     assert store.get_strategy("nobody") is None
 
 
 def test_a_strategy_of_nobody_is_refused(store: Store) -> None:
-    with pytest.raises(BadConfiguration, match="foreign key"):
+    with pytest.raises(ConfigurationError, match="foreign key"):
         store.create_strategy(NewStrategy.from_input({"user_id": uuid4(), "name": "x"}))
 
 
@@ -141,10 +141,10 @@ def test_a_terminated_strategy_stays_so_and_keeps_its_records(desk: Desk, store:
 
     assert store.delete_strategy(strategy.id).status == "terminated"
 
-    with pytest.raises(BadConfiguration, match="terminated for good"):
+    with pytest.raises(ConfigurationError, match="terminated for good"):
         store.set_strategy_status(strategy.id, StrategyStatus.RUNNING)
     assert len(store.list_decisions(strategy.id)) == 1
-    with pytest.raises(BadConfiguration, match="there is no strategy"):
+    with pytest.raises(ConfigurationError, match="there is no strategy"):
         store.set_strategy_status(uuid4(), StrategyStatus.RUNNING)
 
 

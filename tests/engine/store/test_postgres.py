@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from engine.platform.errors import BadConfiguration, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store, open_store
@@ -71,12 +71,12 @@ def test_what_may_pass_by_itself_is_unavailability(rpc: PostgresRpc, state: str)
 
 @pytest.mark.parametrize("state", ["SK404", "22003", "23514", "42501", "28000"])
 def test_what_a_person_must_mend_is_bad_configuration(rpc: PostgresRpc, state: str) -> None:
-    with pytest.raises(BadConfiguration, match="it is so"):
+    with pytest.raises(ConfigurationError, match="it is so"):
         rpc.call("fail", state=state)
 
 
 def test_a_missing_function_says_to_migrate(rpc: PostgresRpc) -> None:
-    with pytest.raises(BadConfiguration, match="run `sparky migrate`"):
+    with pytest.raises(ConfigurationError, match="run `sparky migrate`"):
         rpc.call("no_such_function", a=1)
 
 
@@ -178,16 +178,16 @@ def test_a_server_that_accepts_and_never_answers_is_given_up() -> None:
     ],
 )
 def test_a_malformed_address_is_bad_configuration_and_never_shown(address: str, sentence: str) -> None:
-    with pytest.raises(BadConfiguration, match=sentence) as caught:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
         PostgresRpc(address).call("pid")
 
     assert "hidden" not in str(caught.value)
 
 
 def test_a_missing_database_or_role_is_bad_configuration(postgres_home: Path) -> None:
-    with pytest.raises(BadConfiguration, match='database "nowhere" does not exist'):
+    with pytest.raises(ConfigurationError, match='database "nowhere" does not exist'):
         PostgresRpc(build_dsn(postgres_home, "nowhere")).call("pid")
-    with pytest.raises(BadConfiguration, match='role "nobody" does not exist'):
+    with pytest.raises(ConfigurationError, match='role "nobody" does not exist'):
         PostgresRpc(build_dsn(postgres_home, "migrated").replace("postgres@", "nobody@")).call("pid")
 
 
@@ -199,5 +199,5 @@ def test_a_refused_connection_is_unavailability() -> None:
 def test_a_store_opens_on_the_named_database(database_url: str) -> None:
     with open_store(Settings(database_url=SecretStr(database_url)), keep=False) as store:
         assert store.count_pending_signals() == 0
-    with pytest.raises(BadConfiguration, match="DATABASE_URL"):
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         open_store(Settings(), keep=False)

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from engine.platform.encryption import Vault, is_sealed
-from engine.platform.errors import BadConfiguration, CredentialsRefused, SealedElsewhere
+from engine.platform.encryption import SecretCipher, is_sealed
+from engine.platform.errors import ConfigurationError, CredentialsError, SealedElsewhere
 from engine.store.store import Store
 from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
 from tests.support.sql import Sql
@@ -27,7 +27,7 @@ def user(store: Store) -> UUID:
 
 
 def other_keys(store: Store, keys: str | None) -> Store:
-    return Store(store.rpc, Vault(None if keys is None else SecretStr(keys)))
+    return Store(store.rpc, SecretCipher(None if keys is None else SecretStr(keys)))
 
 
 def everything(sql: Sql) -> str:
@@ -75,9 +75,9 @@ def test_what_is_not_named_stays(store: Store, user: UUID) -> None:
 def test_without_a_key_nothing_is_stored(store: Store, user: UUID, sql: Sql) -> None:
     keyless = other_keys(store, None)
 
-    with pytest.raises(BadConfiguration, match="SPARKY_ENCRYPTION_KEY is not set"):
+    with pytest.raises(ConfigurationError, match="SPARKY_ENCRYPTION_KEY is not set"):
         keyless.put_credentials(user, "aster", KEYS)
-    with pytest.raises(BadConfiguration, match="SPARKY_ENCRYPTION_KEY is not set"):
+    with pytest.raises(ConfigurationError, match="SPARKY_ENCRYPTION_KEY is not set"):
         keyless.set_webhook_secret(user, WEBHOOK_SECRET)
     assert sql("select 1 from bot_credentials") == []
 
@@ -152,7 +152,7 @@ def test_a_sealed_value_moved_to_another_person_does_not_open(store: Store, user
         thief,
     )
 
-    with pytest.raises(CredentialsRefused, match="another place"):
+    with pytest.raises(CredentialsError, match="another place"):
         store.get_venue_credentials(thief, "aster")
 
 
@@ -170,7 +170,7 @@ def test_a_listing_tells_no_secret(store: Store, user: UUID, sql: Sql) -> None:
 
 
 def test_an_unknown_field_is_refused(store: Store, user: UUID) -> None:
-    with pytest.raises(BadConfiguration, match="no field called pin"):
+    with pytest.raises(ConfigurationError, match="no field called pin"):
         store.put_credentials(user, "aster", {"pin": SecretStr("1234")})
 
 

@@ -14,7 +14,7 @@ import psutil
 import psycopg
 import pytest
 
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
 from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir, make
@@ -132,7 +132,7 @@ def test_a_directory_in_its_place_that_holds_files_is_named(made_home: Path) -> 
     path.mkdir()
     (path / "kept").write_text("x")
     try:
-        with pytest.raises(BadConfiguration, match=r"postmaster\.pid"):
+        with pytest.raises(ConfigurationError, match=r"postmaster\.pid"):
             EmbeddedPostgres(made_home).start()
         assert (path / "kept").exists()
     finally:

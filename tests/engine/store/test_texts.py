@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import BadConfiguration
+from engine.platform.errors import ConfigurationError
 from engine.platform.plain_text import is_plain
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
@@ -57,7 +57,7 @@ GOOD_NAMES = [
 def test_a_name_that_cannot_be_shown_is_refused_by_the_command_and_by_the_table(
     name: str, desk: Desk, store: Store, sql: Sql
 ) -> None:
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         NewStrategy.from_input({"user_id": desk.user_id, "name": name})
     assert str(caught.value).isprintable()
     with pytest.raises(psycopg.Error) as refused:
@@ -91,7 +91,7 @@ def test_a_name_of_any_language_is_taken(name: str, desk: Desk, store: Store, sq
 
 def test_the_store_refuses_what_the_command_would(desk: Desk, store: Store) -> None:
     new = NewStrategy.model_construct(**{**NewStrategy(user_id=desk.user_id, name="x").__dict__, "name": "a\x1bb"})
-    with pytest.raises(BadConfiguration, match="the name of ai_strategies must be one line"):
+    with pytest.raises(ConfigurationError, match="the name of ai_strategies must be one line"):
         store.create_strategy(new)
 
 
@@ -113,7 +113,7 @@ def test_the_other_texts_of_a_strategy_are_bounded_too(column: str, value: objec
     with pytest.raises(psycopg.Error) as refused:
         sql(f"update ai_strategies set {column} = %s", value)  # noqa: S608 - these names
     assert refused.value.sqlstate == "SK400"
-    with pytest.raises(BadConfiguration):
+    with pytest.raises(ConfigurationError):
         NewStrategy.from_input({"user_id": desk.user_id, "name": "n", column: value})
 
 
@@ -147,7 +147,7 @@ def test_a_kill_switch_goes_on_whatever_its_reason_holds(reason: str, desk: Desk
     "email", ["a\x1b@example.org", "a b@example.org", "x" * 310 + "@example.org", "a\u202e@example.org", "nobody"]
 )
 def test_an_address_that_is_none_makes_no_person(email: str, store: Store) -> None:
-    with pytest.raises(BadConfiguration, match="e-mail address"):
+    with pytest.raises(ConfigurationError, match="e-mail address"):
         store.ensure_user(email)
 
 

@@ -22,7 +22,7 @@ def test_an_order_that_is_not_listed_yet_is_not_sent_again(floor: Floor) -> None
     (account,) = floor.exchange._accounts.values()
     sent = len(account.orders)
     for _ in range(4):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert len(account.orders) == sent
     assert floor.metric("unprotected_positions") == 0
 
@@ -33,10 +33,10 @@ def test_a_stop_that_is_triggering_is_not_sent_again_and_booked_once_it_has_fill
     (account,) = floor.exchange._accounts.values()
     sent = len(account.orders)
     floor.direct(jump_percent=-5)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert len(account.orders) == sent
     for _ in range(20):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
     floor.check_books()
 
@@ -46,7 +46,7 @@ def test_a_stop_that_triggered_without_a_fill_leaves_a_position_that_can_be_clos
     floor.send("a", **STOP)
     floor.direct_algo(triggered_end=end)
     floor.direct(jump_percent=-5)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.net() == floor.booked() > 0
     floor.direct_algo(triggered_end="FILLED")
     assert floor.send(action="close")["action"] == "closed"
@@ -66,7 +66,7 @@ def test_a_stop_that_is_triggering_is_not_replaced_by_one_that_would_close_anoth
     floor.net()
     floor.direct(jump_percent=6)
     for _ in range(6):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert len(account.orders) == sent
     (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
@@ -81,7 +81,7 @@ def test_a_stop_that_is_triggering_is_no_hand_at_the_venue(floor: Floor) -> None
     floor.direct(jump_percent=-5)
     for _ in range(3):
         floor.server.reconciliation.run()
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert [trade.exit_reason for trade in floor.store.list_trades()] == ["stop_loss"]
     floor.check_books()
 
@@ -92,6 +92,6 @@ def test_orders_that_the_list_leaves_out_are_not_sent_again(floor: Floor) -> Non
     sent = len(account.orders)
     floor.misbehave({"kind": "status", "status": 200, "body": "[]", "path": "/openAlgoOrders", "times": None})
     for _ in range(3):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert len(account.orders) == sent
     assert floor.metric("protection_restored_total") == floor.metric("unprotected_positions") == 0

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 import requests
 
-from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.venues.venue import OrderStatus
 from tests.support.simulated import BINANCE, Simulated
 from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
@@ -69,7 +69,7 @@ def test_an_order_that_is_not_seen_yet_is_cancelled_all_the_same(long: Bench, un
 def test_the_first_of_two_is_taken_back_though_it_is_not_seen_yet(long: Bench) -> None:
     long.direct_algo(unseen_for=2)
     long.direct(refused_kinds=["TAKE_PROFIT_MARKET"])
-    with pytest.raises(VenueRefused):
+    with pytest.raises(OrderRejected):
         long.venue.place_protection(wanted())
     assert long.stops() == []
 
@@ -78,7 +78,7 @@ def test_an_order_that_stays_unseen_is_no_order_that_is_gone(long: Bench) -> Non
     """The venue refuses its id as taken and knows none: nothing may be undone as if it were gone."""
     long.direct_algo(unseen_for=1_000)
     long.misbehave({"kind": "reset", "path": "/algoOrder", "method": "POST", "accept": True})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         long.venue.place_protection(wanted(take_profit_price=None))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.domain.errors import OrderIdTaken, VenueRefused
+from engine.domain.errors import OrderIdTaken, OrderRejected
 from engine.platform.errors import UpstreamUnavailable
 from tests.venues.contract.conftest import STOP, TARGET, Bench, order, wanted
 
@@ -119,6 +119,6 @@ def test_a_trade_of_the_account_with_itself_is_told_on_both_sides(long: Bench) -
 def test_a_refusal_for_the_account_is_no_refusal_of_its_keys(bench: Bench, code: int) -> None:
     body = f'{{"code":{code},"msg":"The reason why."}}'
     bench.misbehave({"kind": "status", "status": 400, "path": "/order", "method": "POST", "body": body})
-    with pytest.raises(VenueRefused, match=r"The reason why\. \(-\d+\): ") as caught:
+    with pytest.raises(OrderRejected, match=r"The reason why\. \(-\d+\): ") as caught:
         bench.venue.place_market_order(order())
     assert caught.value.kind == "account"

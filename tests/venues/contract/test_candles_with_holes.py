@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from engine.domain.market import Candle
-from engine.platform.errors import Skip
+from engine.platform.errors import CycleSkipped
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.market_data.client import CandleSeries, MarketData
 from simulator.market.candles import MINUTE_MS, FileSeries
@@ -134,7 +134,7 @@ def test_many_candles_that_contradict_themselves_are_filled_too(data: MarketData
 
 def test_a_feed_of_nothing_but_contradictions_is_bad_data(data: MarketData, candles: Direct) -> None:
     candles(broken=dict.fromkeys(range(150), "upside_down"))
-    with pytest.raises(Skip) as caught:
+    with pytest.raises(CycleSkipped) as caught:
         data.fetch_candles("BTCUSDT")
     assert caught.value.kind == "bad_data"
 

@@ -172,8 +172,8 @@ def test_a_stop_fires_on_paper_and_live_though_the_book_is_wide_old_and_has_one_
         floor.send(environment=environment, stop_loss_percent=2)
     floor.quote_as(empty_side="asks", book_age_s=900, mark_percent=50)
     floor.direct(jump_percent=-5)
-    floor.server.marks.run_once()
-    floor.server.watch.run()
+    floor.server.mark_to_market.run_once()
+    floor.server.protection_watchdog.run()
     assert {trade.exit_reason for trade in floor.store.list_trades()} == {"stop_loss"}
     assert floor.store.list_open_positions() == ()
 

@@ -61,7 +61,7 @@ def test_a_paper_exit_does_not_wait_for_the_candles_of_a_round_of_marks(floor: F
     floor.send(environment="paper", stop_loss_percent=2)
     floor.hands.now += 300
     let_the_price_be_old(floor)
-    close_while(floor, "/klines", floor.server.marks.run_once, environment="paper")
+    close_while(floor, "/klines", floor.server.mark_to_market.run_once, environment="paper")
 
 
 @pytest.mark.parametrize("what", ["leverage", "margin_mode", "change"])

@@ -12,7 +12,7 @@ from tests.venues.conftest import Floor
 from tests.venues.contract.test_sizes_and_rests import cancel_all
 from tests.venues.contract.test_split_exits import DEAF, LOST, MOST, SMALL, another
 from tests.venues.instruments import change, check_agreement, orders_sent, trades
-from webhook_server.app import Server
+from webhook_server.app import WebhookServer
 
 __all__ = ["another"]  # a fixture
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -58,15 +58,15 @@ def test_a_position_for_which_no_order_can_wait_counts_as_unprotected_and_is_not
     floor.send("a", size=1_860, **STOP)
     change(floor, step="0.1")
     cancel_all(floor)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 1
     floor.direct(jump_percent=-5)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     assert trades(floor) == []
     assert floor.booked() == floor.net() == Decimal("0.066")
     change(floor, step="0.001")
-    floor.server.watch.run()
-    floor.server.marks.run_once()
+    floor.server.protection_watchdog.run()
+    floor.server.mark_to_market.run_once()
     assert floor.send("x", action="close")["remaining_quantity"] == 0
 
 
@@ -76,7 +76,7 @@ def test_a_large_rest_of_an_exit_stays_in_the_books(floor: Floor) -> None:
     told = floor.send("x", action="close")
     assert (told["quantity"], told["remaining_quantity"], told.get("dust")) == (0.05, 0.016, None)
     assert floor.booked() == floor.net() == Decimal("0.016")
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 1
 
 
@@ -132,7 +132,7 @@ def test_an_exit_that_is_refused_as_a_whole_leaves_the_position_protected(floor:
 
 
 def test_an_exit_that_broke_off_is_finished_though_the_largest_order_grew(
-    floor: Floor, another: Callable[[], Server]
+    floor: Floor, another: Callable[[], WebhookServer]
 ) -> None:
     floor.send("a", **STOP)
     change(floor, **SMALL)
@@ -146,7 +146,9 @@ def test_an_exit_that_broke_off_is_finished_though_the_largest_order_grew(
     check_agreement(floor)
 
 
-def test_what_an_exit_that_broke_off_leaves_is_protected_again(floor: Floor, another: Callable[[], Server]) -> None:
+def test_what_an_exit_that_broke_off_leaves_is_protected_again(
+    floor: Floor, another: Callable[[], WebhookServer]
+) -> None:
     floor.send("a", **STOP)
     change(floor, **SMALL)
     floor.misbehave(LOST, DEAF | {"after": 1, "method": "POST"}, DEAF | {"method": "GET"})
@@ -165,13 +167,13 @@ def test_an_exit_that_others_positions_keep_from_being_made_says_so_and_counts_a
     a, b = floor.strategy(), floor.strategy()
     floor.send("long", strategy_id=a, **STOP)
     floor.send("short", strategy_id=b, action="sell", **STOP)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
     change(floor, **obstacle)
     told = floor.send("x", strategy_id=a, action="close")
     assert (told["status"], told["success"]) == (200, False)
     assert "opposite" in told["error"]
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 2
     assert len(floor.store.list_open_positions()) == 2
 
@@ -184,7 +186,7 @@ def test_two_opposite_positions_too_little_for_orders_of_their_own_end_each_by_i
     floor.send("long", strategy_id=a, size=140, **STOP)
     floor.send("short", strategy_id=b, action="sell", size=170, **STOP)
     change(floor, min_notional=least)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
     told = [floor.send(strategy_id=each, action="close") for each in (a, b)]
     assert [(each["action"], each["remaining_quantity"]) for each in told] == [("closed", 0)] * 2

@@ -26,7 +26,7 @@ def happen(floor: Floor, **event: Any) -> None:
 def rounds(floor: Floor, count: int = 1) -> None:
     """What the server does beside signals, so many times."""
     for _ in range(count):
-        for keeper in floor.server.housekeeping:
+        for keeper in floor.server.job_runners:
             for job in keeper._jobs:
                 job.run(lambda: True)
 
@@ -125,7 +125,7 @@ def test_a_stop_that_fired_unseen_just_before_a_payment_bears_no_part_of_it(floo
     floor.direct(jump_percent=-2)
     floor.hands.now += 10
     floor.server.funding.run()  # before the look that finds the stop
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     rounds(floor)
     (held,) = floor.store.list_open_positions()
     (ended,) = floor.store.list_trades()

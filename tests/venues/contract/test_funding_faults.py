@@ -19,7 +19,7 @@ from tests.venues.contract.test_funding import (
     rounds,
     schedule,
 )
-from webhook_server.background.funding import WITHIN_S
+from webhook_server.background.funding import LOOKBACK_S
 
 STEPS = ("list_booked_payments", "get_funding_facts", "book_funding", "set_funding_read_until")
 
@@ -78,7 +78,7 @@ def test_a_payment_of_what_was_closed_long_before_the_next_server_is_booked(
 @pytest.mark.parametrize("environment", ["production", "paper"])
 def test_what_was_closed_is_looked_at_until_all_its_payments_are_surely_shown(floor: Floor, environment: str) -> None:
     def places() -> int:
-        return len(floor.store.list_funding_symbols(WITHIN_S))
+        return len(floor.store.list_funding_symbols(LOOKBACK_S))
 
     hourly(floor)
     floor.send(environment=environment)

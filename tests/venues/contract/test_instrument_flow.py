@@ -27,7 +27,7 @@ def test_a_name_beyond_ascii_is_traded_from_the_strategy_to_the_books(floor: Flo
     (held,) = floor.store.list_open_positions()
     assert (held.symbol, held.quantity) == (FOREIGN, Decimal("0.009"))
     assert len(floor.account.fetch_open_orders(FOREIGN)) == (0 if is_paper else 1)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     closed = floor.send("b", **given, action="close")
     assert closed["action"] == "closed", closed
     assert floor.store.list_open_positions() == ()

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.market_data.client import MarketData
@@ -88,7 +88,7 @@ def test_what_is_told_of_another_symbol_is_no_answer(bench: Bench, market: Marke
     with pytest.raises(UpstreamUnavailable, match="BTCUSDT_261225"):
         market.fetch_ticker("BTCUSDT")
     bench.misbehave(other | {"path": "/order", "method": "POST"})
-    with pytest.raises(OutcomeUnknown, match="BTCUSDT_261225"):
+    with pytest.raises(OrderOutcomeUnknown, match="BTCUSDT_261225"):
         bench.venue.place_market_order(order())
     bench.misbehave(other | {"path": "/order", "method": "GET"})
     with pytest.raises(UpstreamUnavailable, match="BTCUSDT_261225"):
@@ -172,7 +172,7 @@ def test_what_the_venue_asks_as_margin_is_known(bench: Bench) -> None:
 
 def test_a_symbol_that_is_not_traded_is_not_entered_and_is_left(long: Bench, market: MarketData) -> None:
     change(long, status="SETTLING")
-    with pytest.raises(VenueRefused, match="SETTLING") as refused:
+    with pytest.raises(OrderRejected, match="SETTLING") as refused:
         long.venue.place_market_order(order("2"))
     assert refused.value.kind == "filter"
     assert market.fetch_instrument("BTCUSDT").status == "SETTLING"
@@ -183,7 +183,7 @@ def test_a_symbol_that_is_traded_again_is_entered_within_a_minute(bench: Bench, 
     change(bench, status="BREAK")
     paper = PaperVenue(market, Decimal(0), Decimal(0))
     for venue in (bench.venue, paper):
-        with pytest.raises(VenueRefused, match="BREAK"):
+        with pytest.raises(OrderRejected, match="BREAK"):
             venue.place_market_order(order())
     change(bench, status="TRADING")
     bench.hands.now += 61
@@ -200,7 +200,7 @@ def test_a_symbol_that_vanished_is_gone_and_what_it_did_can_be_read(long: Bench,
         market.fetch_quote("BTCUSDT")
     for known in (market.fetch_instrument("BTCUSDT"), long.venue.fetch_instrument("BTCUSDT")):
         assert (known.status, known.is_trading) == (GONE, False)
-    with pytest.raises(VenueRefused, match="GONE"):
+    with pytest.raises(OrderRejected, match="GONE"):
         long.venue.place_market_order(order("2"))
     assert [each.quantity for each in long.venue.fetch_trades("BTCUSDT")] == [Decimal("0.01")] * 2
     for trade in long.venue.fetch_trades("BTCUSDT"):
@@ -329,6 +329,6 @@ def test_paper_and_live_give_the_same_answer_to_an_order_that_a_filter_refuses(
 
 def refusal(venue: Any, given: dict[str, Any], limit: str | None) -> tuple[str, str]:
     wanted_order = order("9", **{"quantity": "0.01", **given})
-    with pytest.raises(VenueRefused) as refused:
+    with pytest.raises(OrderRejected) as refused:
         venue.market_order(wanted_order) if limit is None else venue.limit_order(wanted_order, Decimal(limit))
     return refused.value.kind, str(refused.value)

@@ -47,7 +47,7 @@ def test_one_list_that_lacks_a_symbol_ends_no_position(floor: Floor, environment
     floor.send("a", environment=environment, stop_loss_percent=2)
     change(floor, list={"symbol": "ETHUSDT", "like": "BTCUSDT"})
     lack(floor, 1)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     check_agreement(floor)
     assert floor.store.list_trades() == ()
     assert floor.booked() == Decimal("0.009")
@@ -83,7 +83,7 @@ def test_a_step_of_0_is_no_step_and_in_the_way_of_nothing(floor: Floor, wish: di
     change(floor, **wish)
     told = floor.send("b", environment=environment, stop_loss_percent=2)
     assert (told["status"], told["action"], told["quantity"]) == (200, "opened", 0.009)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
     assert floor.send("x", action="close", environment=environment)["remaining_quantity"] == 0
     assert floor.booked() == Decimal(0)

@@ -78,7 +78,7 @@ def test_a_close_after_a_liquidation_on_paper_is_told_of_it_in_that_book_alone(f
     floor.send(**PAPER, leverage=20)
     floor.hands.now += 1
     floor.direct(jump_percent=-12)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     told = {each: floor.send(environment=each, action="close")["reason"] for each in ("paper", "production", None)}
     assert "liquidated" in told["paper"], told
     assert "ended at the venue" not in told["production"]
@@ -90,7 +90,7 @@ def test_a_close_is_told_the_ending_of_the_book_that_it_is_about(floor: Floor) -
         floor.send(environment=book)
     change(floor, remove="REALIZED_PNL", price="27000")
     floor.server.reconciliation.run()
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     assert floor.store.list_open_positions() == ()
     told = {each: floor.send(environment=each, action="close")["reason"] for each in ("production", "paper")}
     assert ("settled" in told["production"], "delisted" in told["paper"]) == (True, True), told
@@ -122,7 +122,7 @@ def test_a_paper_position_tells_where_it_is_liquidated_as_soon_as_it_is_booked(
             (held,) = floor.store.list_open_positions()
             assert held.liquidation_price is not None
             told.append(held.liquidation_price)
-            floor.server.marks.run_once()
+            floor.server.mark_to_market.run_once()
     assert told[0] == told[1]
     assert told[2] == told[3]
     assert told[2] < told[0]

@@ -5,9 +5,9 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from engine.domain.errors import OutcomeUnknown, StrategyFault, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.domain.positions import Side
-from engine.platform.errors import CredentialsRefused, UpstreamUnavailable
+from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.venue import OrderStatus, build_client_order_id
 from tests.venues.contract.conftest import Bench, order
@@ -32,7 +32,7 @@ def test_a_fee_that_the_trades_do_not_tell_yet_is_the_taker_rate(bench: Bench) -
 
 def test_a_limit_order_fills_within_its_price_and_never_rests(bench: Bench) -> None:
     assert bench.venue.place_limit_order(order("1"), Decimal(28_010)).price <= 28_010
-    with pytest.raises(VenueRefused) as caught:
+    with pytest.raises(OrderRejected) as caught:
         bench.venue.place_limit_order(order("2"), Decimal(27_990))
     assert caught.value.kind == "not_marketable"
     assert bench.names() == []
@@ -58,7 +58,7 @@ def test_an_order_whose_answer_is_lost_is_unknown_and_then_found_or_not(
 ) -> None:
     bench.venue.fetch_instrument("BTCUSDT")
     bench.misbehave(fault | {"path": bench.simulated.order_path, "method": "POST", "accept": accept})
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         bench.venue.place_market_order(order())
     found = bench.venue.find_order("BTCUSDT", build_client_order_id("1"))
     assert (found is not None and found.status is OrderStatus.FILLED) is accept
@@ -69,7 +69,7 @@ def test_an_order_that_is_never_answered_is_unknown_and_then_found(bench: Bench)
     bench.misbehave(
         {"kind": "hang", "seconds": 60, "path": bench.simulated.order_path, "method": "POST", "accept": True}
     )
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OrderOutcomeUnknown):
         bench.venue.place_market_order(order())
     assert bench.venue.find_order("BTCUSDT", build_client_order_id("1")) is not None
 
@@ -86,7 +86,7 @@ def test_an_order_under_an_id_that_an_open_order_has_is_that_order(bench: Bench)
 def test_a_reduce_only_order_closes_what_is_held_and_is_refused_when_nothing_is(long: Bench) -> None:
     closed = long.venue.place_market_order(order("2", "0.500", is_buy=False, reduce_only=True))
     assert (closed.status, closed.quantity) == (OrderStatus.FILLED, Decimal("0.01"))
-    with pytest.raises(VenueRefused, match="ReduceOnly") as caught:
+    with pytest.raises(OrderRejected, match="ReduceOnly") as caught:
         long.venue.place_market_order(order("3", is_buy=False, reduce_only=True))
     assert caught.value.kind == "reduce_only"
     assert long.venue.fetch_positions() == ()
@@ -99,7 +99,7 @@ def test_a_reduce_only_order_closes_what_is_held_and_is_refused_when_nothing_is(
 def test_the_venues_refusal_is_of_the_same_kind_everywhere(bench: Bench, code: int, kind: str) -> None:
     body = f'{{"code":{code},"msg":"The reason why."}}'
     bench.misbehave({"kind": "status", "status": 400, "path": "/order", "method": "POST", "body": body})
-    with pytest.raises(VenueRefused, match="The reason why") as caught:
+    with pytest.raises(OrderRejected, match="The reason why") as caught:
         bench.venue.place_market_order(order())
     assert caught.value.kind == kind
 
@@ -119,7 +119,7 @@ def test_leverage_is_set_and_read_back_before_an_entry(bench: Bench) -> None:
     (account,) = bench.exchange._accounts.values()
     assert account.holding("BTCUSDT").leverage == 3
     bench.misbehave({"kind": "status", "status": 400, "path": "/leverage", "body": '{"code":-4028,"msg":"no"}'})
-    with pytest.raises(VenueRefused):
+    with pytest.raises(OrderRejected):
         bench.venue.place_market_order(order("2", leverage=7))
     assert bench.venue.find_order("BTCUSDT", build_client_order_id("2")) is None
 
@@ -149,7 +149,7 @@ def test_keys_that_are_not_accepted_are_the_accounts_trouble(bench: Bench) -> No
     keys = bench.simulated.credentials()
     wrong = keys.model_copy(update={"api_secret": keys.api_key, "signer_address": "0x" + "1" * 40})
     account = CcxtVenue(bench.simulated.name, wrong, bench.url)
-    with pytest.raises(CredentialsRefused, match="Signature"):
+    with pytest.raises(CredentialsError, match="Signature"):
         account.fetch_positions()
     account.close()
 

@@ -64,7 +64,7 @@ def test_a_stop_that_fired_is_no_hand_at_the_venue_whoever_looks_first(floor: Fl
     floor.send("a", **BOTH)
     floor.direct(jump_percent=-5)
     floor.server.reconciliation.run()
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert settled(floor) == ["stop_loss"]
     floor.check_books()
 

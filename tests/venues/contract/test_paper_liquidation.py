@@ -8,8 +8,8 @@ import pytest
 from engine.domain.positions import Position
 from engine.platform.settings.settings import Settings
 from tests.venues.conftest import Floor
-from webhook_server.app import Server, build
-from webhook_server.background.protective_exits import Exits
+from webhook_server.app import WebhookServer, build
+from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry
 
@@ -23,7 +23,7 @@ def entered(floor: Floor, mode: str | None = "isolated", leverage: int = 20, **f
     told = floor.send(strategy_id=name, leverage=leverage, size=1_000, **fields)
     assert told["action"] == "opened", told
     floor.hands.now += MINUTE_S  # what was before the entry is in no candle that counts
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     return next(held for held in floor.store.list_open_positions() if str(held.strategy_id) == name)
 
 
@@ -36,7 +36,7 @@ def move(floor: Floor, *percents: float) -> None:
 
 def ends(floor: Floor) -> list[tuple[str | None, Decimal | None]]:
     """Of the trades after one round at the price of now."""
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     return [(trade.exit_reason, trade.exit_price) for trade in floor.store.list_trades()]
 
 
@@ -45,7 +45,7 @@ def lost(floor: Floor) -> Decimal:
     return -(trade.pnl_usd or Decimal(0))
 
 
-def another_server(floor: Floor) -> Server:
+def another_server(floor: Floor) -> WebhookServer:
     venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
     return build(Settings(), floor.store, venues, SystemClock())
 
@@ -95,9 +95,9 @@ def test_what_happened_while_no_server_ran_is_found_by_the_next_one(floor: Floor
     move(floor, -12, 14)
     floor.hands.now += 55 * MINUTE_S
     another = another_server(floor)
-    another.marks.run_once()
+    another.mark_to_market.run_once()
     assert [trade.exit_reason for trade in floor.store.list_trades()] == ["liquidated"]
-    another.marks.run_once()
+    another.mark_to_market.run_once()
     assert len(floor.store.list_trades()) == 1
     another.workers.shutdown()
 
@@ -156,11 +156,11 @@ def test_an_exit_that_broke_off_before_it_was_booked_is_booked_once_at_its_price
     with monkeypatch.context() as broken:
         broken.setattr(floor.store, "book_fill", die)
         with pytest.raises(KeyboardInterrupt):
-            floor.server.marks.run_once()
+            floor.server.mark_to_market.run_once()
     move(floor, 14)
     another = another_server(floor)
     another.recovery.run()
-    another.marks.run_once()
+    another.mark_to_market.run_once()
     (trade,) = floor.store.list_trades()
     assert trade.exit_reason == "liquidated"
     assert trade.exit_price is not None
@@ -176,6 +176,6 @@ def test_an_exit_that_cannot_be_made_now_is_made_in_a_later_round(
     move(floor, -12, 14)
     floor.hands.now += MINUTE_S
     with monkeypatch.context() as busy:
-        busy.setattr(Exits, "exit", lambda *_, **__: None)
-        floor.server.marks.run_once()
+        busy.setattr(ProtectiveExits, "exit", lambda *_, **__: None)
+        floor.server.mark_to_market.run_once()
     assert [reason for reason, _ in ends(floor)] == ["liquidated"]

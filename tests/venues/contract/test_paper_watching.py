@@ -154,7 +154,7 @@ def test_a_cross_position_ends_though_another_symbol_of_its_strategy_was_not_tol
     assert floor.send(strategy_id=name, leverage=20, size=1_000)["action"] == "opened"
     assert floor.send(strategy_id=name, leverage=20, size=300, symbol="ETHUSDT")["action"] == "opened"
     floor.hands.now += MINUTE_S
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     assert floor.venues is not None
     asked = (
         floor.venues.quotes(floor.simulated.name) if path == "ticker" else floor.venues.history(floor.simulated.name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import OutcomeUnknown, VenueRefused
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.domain.positions import Side
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.venue import OrderKind, OrderStatus
@@ -38,14 +38,14 @@ def test_plain_and_conditional_orders_are_listed_together(long: Bench) -> None:
 def test_one_that_is_refused_leaves_none(long: Bench, half: str) -> None:
     kind = "STOP_MARKET" if half == "stop_loss_price" else "TAKE_PROFIT_MARKET"
     long.direct(refused_kinds=[kind])
-    with pytest.raises(VenueRefused):
+    with pytest.raises(OrderRejected):
         long.venue.place_protection(wanted())
     assert long.stops() == []
 
 
 @pytest.mark.parametrize("more", [{"stop_loss_price": Decimal(28_500)}, {"take_profit_price": Decimal(27_900)}])
 def test_a_price_that_the_market_is_beyond_is_refused_and_neither_waits(long: Bench, more: dict[str, Any]) -> None:
-    with pytest.raises(VenueRefused) as caught:
+    with pytest.raises(OrderRejected) as caught:
         long.venue.place_protection(wanted(**more))
     assert caught.value.kind == "would_trigger"
     assert long.stops() == []
@@ -55,7 +55,7 @@ def test_too_many_stops_is_a_refusal_and_neither_waits(long: Bench) -> None:
     body = '{"code":-4045,"msg":"Reach max stop order limit."}'
     long.misbehave({"kind": "status", "status": 400, "body": body, "path": long.simulated.stop_path, "method": "POST",
                     "after": 1})  # fmt: skip
-    with pytest.raises(VenueRefused, match="max stop order"):
+    with pytest.raises(OrderRejected, match="max stop order"):
         long.venue.place_protection(wanted())
     assert long.stops() == []
 
@@ -68,7 +68,7 @@ def test_an_order_that_is_taken_and_rejected_in_one_answer_is_a_refusal_and_neit
     )
     path = long.simulated.stop_path
     long.misbehave({"kind": "status", "status": 200, "body": body, "path": path, "method": "POST", "after": 1})
-    with pytest.raises(VenueRefused, match="rejected"):
+    with pytest.raises(OrderRejected, match="rejected"):
         long.venue.place_protection(wanted())
     assert long.stops() == []
 
@@ -103,7 +103,7 @@ def test_a_protective_order_whose_answer_is_lost_is_asked_about_and_there_once(
 def test_an_outcome_that_stays_unknown_is_told_and_can_be_undone(long: Bench) -> None:
     path = long.simulated.stop_path
     long.misbehave({"kind": "status", "status": 503, "path": path, "times": None, "accept": True, "after": 1})
-    with pytest.raises(OutcomeUnknown, match="is not known"):
+    with pytest.raises(OrderOutcomeUnknown, match="is not known"):
         long.venue.place_protection(wanted())
     long.misbehave()
     for name in (STOP, TARGET):
@@ -191,7 +191,7 @@ def test_a_short_is_protected_the_other_way_round(bench: Bench) -> None:
 
 def test_protection_on_an_account_that_nets_to_less_may_go_without_reduce_only(long: Bench) -> None:
     long.buy("anothers-short", is_buy=False)
-    with pytest.raises(VenueRefused) as caught:
+    with pytest.raises(OrderRejected) as caught:
         long.venue.place_protection(wanted(take_profit_price=None))
     assert caught.value.kind == "reduce_only"
     long.venue.place_protection(wanted(take_profit_price=None, reduce_only=False))

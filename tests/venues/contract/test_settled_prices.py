@@ -35,7 +35,7 @@ def prices(floor: Floor) -> list[Decimal | None]:
 @pytest.mark.parametrize(("how", "price"), [("REALIZED_PNL", MARK), ("trades", Decimal(SETTLED_AT))])
 def test_what_a_hand_held_beside_it_makes_no_price_of_the_settlement(floor: Floor, how: str, price: Decimal) -> None:
     floor.send("a")
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     happen(floor, trade={"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.1"})
     floor.server.reconciliation.run()
     remove(floor, how)
@@ -49,7 +49,7 @@ def test_dust_beside_it_makes_no_price_of_the_settlement(floor: Floor) -> None:
     change(floor, step="0.005")
     floor.send("x", action="close")
     floor.send("b", size=600)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     remove(floor)
     reload(floor)  # the exit has had the list read a moment ago
     assert floor.server.reconciliation.run() == ()
@@ -64,7 +64,7 @@ def test_opposite_positions_end_at_the_last_price_known(floor: Floor, short_usd:
     floor.send(strategy_id=long)
     floor.direct(jump_percent=20)
     floor.send(strategy_id=short, action="sell", size=short_usd)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     remove(floor, price="33000")
     reload(floor)
     assert floor.server.reconciliation.run() == ()
@@ -87,7 +87,7 @@ def test_another_strategy_that_left_before_makes_no_price_of_the_settlement(floo
     floor.direct(jump_percent=20)
     floor.send(strategy_id=other, size=600)
     floor.send(strategy_id=other, action="close")
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     remove(floor)
     assert floor.server.reconciliation.run() == ()
     assert prices(floor)[0] == Decimal(33_600)
@@ -111,7 +111,7 @@ def test_a_settlement_that_is_shown_late_is_waited_for(floor: Floor, how: str) -
 
 def test_a_settlement_that_is_never_shown_ends_at_the_last_price(floor: Floor) -> None:
     floor.send("a", stop_loss_percent=2)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     remove(floor, "nothing")
     assert look_patiently(floor) == []
     (trade,) = floor.store.list_trades()

@@ -107,9 +107,9 @@ def test_protection_is_put_back_in_whole_lots_of_the_new_step_once(grown: Floor)
 
 def test_a_stop_that_fires_for_whole_lots_ends_the_position(grown: Floor) -> None:
     cancel_all(grown)
-    grown.server.watch.run()
+    grown.server.protection_watchdog.run()
     grown.direct(jump_percent=-5)
-    grown.server.watch.run()
+    grown.server.protection_watchdog.run()
     assert grown.booked() == 0
     assert trades(grown) == [("stop_loss", Decimal("0.06")), ("dust", DUST)]
     check_agreement(grown)
@@ -128,7 +128,7 @@ def test_a_position_that_is_dust_ends_by_a_close(floor: Floor, environment: str)
     floor.send("a", size=170, **book, **STOP)
     change(floor, **GROWN, **LITTLE)
     for _ in range(3):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert floor.metric("protection_failures_total", after="loss") == 0
     told = floor.send("x", action="close", **book)
     assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.006, 0)
@@ -172,12 +172,12 @@ def test_what_one_stop_can_hold_is_protected_where_the_largest_order_shrank(floo
     change(floor, market_lot={"most": "0.005"})
     cancel_all(floor)
     for _ in range(3):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert [order.quantity for order in floor.waiting()] == [Decimal("0.005")]
     assert floor.metric("unprotected_positions") == 1
     floor.direct(jump_percent=-5)
-    floor.server.watch.run()
-    floor.server.marks.run_once()
+    floor.server.protection_watchdog.run()
+    floor.server.mark_to_market.run_once()
     assert floor.net() == floor.booked() == 0
     reload(floor)
     check_agreement(floor)

@@ -10,7 +10,7 @@ from engine.platform.settings.settings import Settings
 from simulator.venue.api_error import VenueApiError
 from tests.venues.conftest import Floor
 from tests.venues.instruments import at_venue, change, check_agreement, trades
-from webhook_server.app import Server, build
+from webhook_server.app import WebhookServer, build
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry
 
@@ -22,11 +22,11 @@ SMALL: dict[str, Any] = {"market_lot": {"most": str(MOST)}}
 
 
 @pytest.fixture
-def another(floor: Floor) -> Iterator[Callable[[], Server]]:
+def another(floor: Floor) -> Iterator[Callable[[], WebhookServer]]:
     """Servers that come after the first on the same books."""
-    servers: list[Server] = []
+    servers: list[WebhookServer] = []
 
-    def make() -> Server:
+    def make() -> WebhookServer:
         venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
         servers.append(build(Settings(), floor.store, venues, SystemClock()))
         return servers[-1]
@@ -86,7 +86,7 @@ def test_the_last_two_orders_share_what_would_be_less_than_the_least(floor: Floo
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_server_that_dies_between_two_orders_of_an_exit_leaves_only_what_is_missing(
-    floor: Floor, another: Callable[[], Server], after: int
+    floor: Floor, another: Callable[[], WebhookServer], after: int
 ) -> None:
     floor.send("a", **STOP)
     change(floor, **SMALL)
@@ -121,7 +121,7 @@ def test_an_order_refused_in_the_middle_leaves_the_rest_protected(floor: Floor) 
 
 
 def test_a_venue_that_is_busy_in_the_middle_is_asked_again_for_what_is_missing(
-    floor: Floor, another: Callable[[], Server]
+    floor: Floor, another: Callable[[], WebhookServer]
 ) -> None:
     floor.send("a", **STOP)
     change(floor, **SMALL)
@@ -155,7 +155,7 @@ def test_what_others_positions_cover_is_split_too(floor: Floor) -> None:
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_server_that_dies_between_two_orders_beyond_zero_leaves_only_what_is_missing(
-    floor: Floor, another: Callable[[], Server], after: int
+    floor: Floor, another: Callable[[], WebhookServer], after: int
 ) -> None:
     a, b = floor.strategy(), floor.strategy()
     floor.send("long", strategy_id=a)

@@ -58,7 +58,7 @@ def test_what_was_held_in_a_symbol_that_is_gone_is_settled_within_a_look_or_once
     assert floor.booked() == 0
     told = floor.send("x", action="close")
     assert (told["status"], told["success"], told["action"]) == (200, True, "skipped")
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.metric("unprotected_positions") == 0
 
 
@@ -80,9 +80,9 @@ def test_a_close_of_a_symbol_that_is_gone_is_answered_and_settles_it(floor: Floo
 
 def test_a_paper_position_in_a_symbol_that_is_gone_ends_at_its_last_price(floor: Floor) -> None:
     floor.send("a", environment="paper")
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     remove(floor, "nothing", is_read=True)
-    floor.server.marks.run_once()
+    floor.server.mark_to_market.run_once()
     (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("delisted", Decimal(28_000))
     assert floor.store.list_open_positions() == ()
@@ -103,8 +103,8 @@ def test_a_symbol_that_is_gone_is_in_the_way_of_no_other(floor: Floor) -> None:
     floor.send("b", symbol="ETHUSDT", stop_loss_percent=2)
     remove(floor, "trades")
     assert floor.server.reconciliation.run() == ()
-    floor.server.watch.run()
-    floor.server.marks.run_once()
+    floor.server.protection_watchdog.run()
+    floor.server.mark_to_market.run_once()
     reload(floor)
     assert [each.symbol for each in floor.store.list_open_positions()] == ["ETHUSDT"]
     assert floor.send("x", symbol="ETHUSDT", action="close")["action"] == "closed"

@@ -44,7 +44,7 @@ def test_an_entry_with_stop_and_target_waits_protected_and_a_close_takes_all_dow
 def test_a_stop_that_fires_is_booked_at_its_price_and_fee_under_the_number_of_its_trade(floor: Floor) -> None:
     floor.send("a", **BOTH)
     floor.direct(jump_percent=-5)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     (trade,) = floor.store.list_trades()
     assert (trade.exit_reason, trade.exit_price) == ("stop_loss", Decimal(26_600))
     assert names(floor) == []
@@ -55,7 +55,7 @@ def test_a_stop_that_fires_is_booked_at_its_price_and_fee_under_the_number_of_it
 def test_a_target_that_fires_is_booked_as_such(floor: Floor) -> None:
     floor.send("a", **BOTH)
     floor.direct(jump_percent=5)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert [trade.exit_reason for trade in floor.store.list_trades()] == ["take_profit"]
     assert names(floor) == []
     floor.check_books()
@@ -65,7 +65,7 @@ def test_ten_rounds_of_the_watch_send_nothing_twice(floor: Floor) -> None:
     floor.send("a", **BOTH)
     sent = orders_sent(floor)
     for _ in range(ROUNDS):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert orders_sent(floor) == sent
     assert names(floor) == both(floor, "a")
     assert floor.metric("unprotected_positions") == floor.metric("protection_restored_total") == 0
@@ -78,7 +78,7 @@ def test_what_was_cancelled_at_the_venue_is_restored_once(floor: Floor) -> None:
         account.cancel(order, order.created_ms)
     sent = orders_sent(floor)
     for _ in range(ROUNDS):
-        floor.server.watch.run()
+        floor.server.protection_watchdog.run()
     assert names(floor) == both(floor, "a")
     assert orders_sent(floor) == sent + 2
     assert floor.send(action="close")["action"] == "closed"
@@ -88,11 +88,11 @@ def test_what_was_cancelled_at_the_venue_is_restored_once(floor: Floor) -> None:
 
 def test_no_stop_of_a_closed_position_is_left_to_close_the_next_one(floor: Floor) -> None:
     floor.send("a", **BOTH)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     floor.send(action="close")
     floor.send("b", action="buy")
     floor.direct(jump_percent=-5)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert floor.net() == floor.booked() > 0
     floor.check_books()
 
@@ -130,7 +130,7 @@ def test_a_server_that_dies_after_any_order_left_a_position_that_the_next_one_fi
     another.recovery.run()
     assert names(floor) == both(floor, "a")
     sent = orders_sent(floor)
-    another.watch.run()
+    another.protection_watchdog.run()
     assert orders_sent(floor) == sent
     assert floor.send("a", **BOTH)["action"] == "opened"
     floor.check_books()
@@ -142,7 +142,7 @@ def test_two_strategies_on_one_account_have_a_stop_each_and_each_fires_for_itsel
     floor.send("a", strategy_id=one, stop_loss_percent=2)
     floor.send("b", strategy_id=other, stop_loss_percent=20)
     floor.direct(jump_percent=-5)
-    floor.server.watch.run()
+    floor.server.protection_watchdog.run()
     assert names(floor) == [floor.order_id("b", "l")]
     assert floor.net() == floor.booked() > 0
     floor.check_books()
