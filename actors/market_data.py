@@ -19,7 +19,7 @@ from engine.platform.errors import CycleSkipped, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingState
-from engine.venues.venue import Ticker
+from engine.venues.quotes import Ticker
 
 logger = structlog.get_logger()
 

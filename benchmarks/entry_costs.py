@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from engine.platform.http.service import HttpService
 from engine.risk.entry_costs import CostLimits, check_book, check_slippage
 from engine.venues.market_data.client import MarketData
-from engine.venues.venue import DEEP_LEVELS
+from engine.venues.order_book import DEEP_LEVELS
 from simulator.aster.aster_app import create_aster
 from simulator.binance.binance_app import create_binance
 from simulator.market.market import Market, MarketClock

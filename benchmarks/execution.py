@@ -26,8 +26,8 @@ from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
-from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from tests.support.sparky import Sparky
 

@@ -8,12 +8,14 @@ from typing import Final, Protocol, TypeVar, cast
 
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
+from engine.venues.instrument import Instrument
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingData, FundingSource
-from engine.venues.order_book import MarkPrice, OrderBook
+from engine.venues.order_book import BOOK_LEVELS, MarkPrice, OrderBook
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import BOOK_LEVELS, Credentials, Instrument, LiveVenue, Quote, Quotes, Ticker, Venue
+from engine.venues.quotes import Quote, Ticker
+from engine.venues.venue import Credentials, LiveVenue, Quotes, Venue
 
 MAX_QUOTE_AGE_S: Final = (
     0.1  # signals that come at the same moment trade at the same price, for one question to the venue

@@ -20,7 +20,7 @@ from cli.streams import read_stdin
 from engine.platform.errors import SparkyError
 from engine.platform.text_encoding import decode_text
 from engine.store.credentials import PLAIN_FIELDS, SECRET_FIELDS, WEBHOOK
-from engine.store.schema.demo_data import DEMO_USER, generate_webhook_secret
+from engine.store.demo_data import DEMO_USER, generate_webhook_secret
 from engine.store.store import Store
 from engine.venues.verified_venues import find_live_trading_obstacle
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from cli.output import say
 from engine.platform.errors import SparkyError
 from engine.platform.plain_text import is_plain
-from engine.store.schema.demo_data import DEMO_USER
+from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 
 

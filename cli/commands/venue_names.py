@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from engine.platform.errors import SparkyError
-from engine.store.schema.demo_data import DEMO_USER
+from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 
 

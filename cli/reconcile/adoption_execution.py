@@ -14,7 +14,9 @@ from engine.platform.settings.settings import Settings
 from engine.store.adoption import NamedPosition
 from engine.store.store import Store
 from engine.venues.account_record import AccountTrade, convert_fees_to_usd
-from engine.venues.venue import LiveVenue, OrderResult, VenuePosition
+from engine.venues.account_state import VenuePosition
+from engine.venues.orders import OrderResult
+from engine.venues.venue import LiveVenue
 
 DAY_MS: Final = 86_400_000
 RECORD_DAYS: Final = 7  # of trades that are looked at, or as long as something is held, at most

@@ -12,7 +12,7 @@ from engine.platform.values import Frozen
 from engine.store.adoption import NamedPosition, SymbolBooks
 from engine.store.venue_record import sum_net_quantity
 from engine.venues.account_record import AccountTrade
-from engine.venues.venue import VenuePosition
+from engine.venues.account_state import VenuePosition
 
 ZERO: Final = Decimal(0)
 

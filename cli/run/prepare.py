@@ -8,7 +8,7 @@ import structlog
 from actors.runtime.actor import Actor, Peers
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
-from engine.store.schema.demo_data import DEMO_SYMBOLS, seed_demo
+from engine.store.demo_data import DEMO_SYMBOLS, seed_demo
 from engine.store.schema.migrate import migrate
 from engine.store.store import open_store
 from engine.store.transport.postgres import connect

@@ -4,7 +4,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
 from engine.domain import decimals
-from engine.venues.venue import Instrument
+from engine.venues.instrument import Instrument
 
 MAX_PARTS: Final = 35
 # What is too little for an order is forgotten only where it is worth little: no more than this (or the venue's least

@@ -8,7 +8,8 @@ from engine.domain.positions import Position, Side
 from engine.domain.signal import TradeSignal
 from engine.risk import sizing
 from engine.risk.order_sizes import max_order_quantity, min_order_quantity
-from engine.venues.venue import Instrument, Quote
+from engine.venues.instrument import Instrument
+from engine.venues.quotes import Quote
 
 
 def protectable_quantity(

@@ -1,4 +1,4 @@
-"""What people give and get: strategies to create, and rows to read, right or wrong."""
+"""Values of the administrative methods: strategies to create, and rows to display, also invalid ones."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def _check_venue_name(text: str) -> str:
 
 
 def _check_symbol_count(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    """Runs when each symbol is right: pydantic's own lengths do not count the wrong ones, and say there are none."""
+    """Checked after each symbol, because pydantic's own length check does not count invalid ones."""
     if not 1 <= len(symbols) <= 100:
         raise ValueError("must name 1 to 100 symbols, such as BTCUSDT")
     return symbols
@@ -86,7 +86,7 @@ class NewStrategy(Frozen):
 
     @classmethod
     def from_input(cls, values: Mapping[str, object]) -> Self:
-        """From a person's words. Raises Declined: one sentence that names each field unknown or wrong."""
+        """From user input. Raises InvalidCommand with one sentence that names each unknown or invalid field."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -96,7 +96,7 @@ class NewStrategy(Frozen):
 
 
 def _strip_trailing_zeros(value: Decimal) -> Decimal:
-    """Without the zeros at the end that its column adds."""
+    """Without trailing zeros, which the column adds."""
     return Decimal(format_plain(value))
 
 
@@ -104,7 +104,7 @@ Percent = Annotated[Decimal, AfterValidator(_strip_trailing_zeros)]
 
 
 class StrategyRow(ShownRow):
-    """A strategy as it stands in the table, right or wrong: people must see a row to mend it."""
+    """A strategy's row, also with invalid values, so that people can see and fix it."""
 
     id: UUID
     user_id: UUID
@@ -140,7 +140,7 @@ class StrategyRow(ShownRow):
 
 
 class HeldPosition(Position):
-    """A position as it stands in the table, for those who look at it or get rid of it."""
+    """A position's row, also with invalid values, to display it or to remove it."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -149,7 +149,7 @@ class HeldPosition(Position):
 
 
 class DecisionRow(ShownRow):
-    """A decision of `ai_trade_log`; `raw_answer` and `market` are filled only when one decision is asked for."""
+    """A decision of `ai_trade_log`; `raw_answer` and `market` are set only when one decision is read."""
 
     id: UUID
     ai_strategy_id: UUID
@@ -179,7 +179,7 @@ class DecisionRow(ShownRow):
 
 
 class SignalRow(ShownRow):
-    """A signal of the outbox, open or ended."""
+    """A signal of the outbox, pending or ended."""
 
     id: UUID
     strategy_id: UUID
@@ -199,7 +199,7 @@ class SignalRow(ShownRow):
 
 
 class SignalAttempt(ShownRow):
-    """One attempt to deliver a signal, or what else happened to it."""
+    """One attempt to deliver a signal, or another event of it (retried or dropped by hand)."""
 
     attempt: int
     owner: str | None
@@ -244,19 +244,8 @@ class TradeRow(ShownRow):
     exit_market_time_ms: int | None = None
 
 
-class DeliveryAttempt(ShownRow):
-    """One delivery of a signal to the webhook server."""
-
-    attempt: int
-    outcome: str
-    status: int | None
-    reason: str | None
-    started_at: Moment | None
-    ended_at: Moment
-
-
 class RequestRow(ShownRow):
-    """What the webhook server made of a signal; `answer` is what every repetition of it is told."""
+    """The webhook server's request for a signal; `answer` is sent to every repetition of it."""
 
     status: str | None
     answer_status: int | None
@@ -280,11 +269,11 @@ class FillRow(ShownRow):
 
 
 class DecisionTrace(ShownRow):
-    """A decision and all that followed from it; `trades` are those that it opened or closed."""
+    """A decision and its effects; `trades` are those that it opened or closed."""
 
     decision: DecisionRow
     signal: SignalRow | None
-    attempts: tuple[DeliveryAttempt, ...]
+    attempts: tuple[SignalAttempt, ...]
     request: RequestRow | None
     fills: tuple[FillRow, ...]
     positions: tuple[HeldPosition, ...]
@@ -294,7 +283,7 @@ class DecisionTrace(ShownRow):
 class DatabaseHealth(Row):
     """`migrations` are the names that were applied; `now` is the database's clock.
 
-    `unreadable` are records of migrations that are there and cannot be read, each with the database's reason.
+    `unreadable` are tables of applied migrations that cannot be read, each with the database's reason.
     """
 
     version: str

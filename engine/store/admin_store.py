@@ -1,4 +1,4 @@
-"""People's part of the store: create, list, start, stop, look back."""
+"""Store methods of the command line: strategies, decisions, signals, trades and users."""
 
 from uuid import UUID
 
@@ -26,16 +26,16 @@ class AdminStore:
         return tuple(StrategyRow.model_validate(row) for row in self.rpc.call("list_strategies"))
 
     def get_strategy(self, ref: UUID | str) -> StrategyRow | None:
-        """By id, or by name among those not terminated. Raises BadConfiguration if several have the name."""
+        """By id, or by name among those not terminated. Raises ConfigurationError if several have the name."""
         found = self.rpc.call("get_strategy", ref=str(ref))
         return None if found is None else StrategyRow.model_validate(found)
 
     def create_strategy(self, new: NewStrategy) -> StrategyRow:
-        """Raises BadConfiguration if the user has a strategy of this name, or there is no such user."""
+        """Raises ConfigurationError if the user has a strategy of this name, or there is no such user."""
         return StrategyRow.model_validate(self.rpc.call("create_strategy", strategy=new.model_dump(mode="json")))
 
     def set_strategy_status(self, strategy_id: UUID, status: StrategyStatus) -> StrategyRow:
-        """Raises BadConfiguration if there is no such strategy, or it is terminated."""
+        """Raises ConfigurationError if there is no such strategy, or it is terminated."""
         row = self.rpc.call("set_strategy_status", strategy_id=strategy_id, status=status.value)
         return StrategyRow.model_validate(row)
 
@@ -66,11 +66,11 @@ class AdminStore:
         return None if found is None else SignalHistory.model_validate(found)
 
     def retry_signal(self, signal_id: UUID, ttl_s: float) -> None:
-        """Sends an undelivered signal again, for `ttl_s` from now. Raises BadConfiguration if that cannot be."""
+        """Sends an undelivered signal again, for `ttl_s` from now. Raises ConfigurationError if that cannot be."""
         self.rpc.call("retry_signal", signal_id=signal_id, ttl_s=ttl_s)
 
     def drop_signal(self, signal_id: UUID, reason: str) -> None:
-        """Ends a pending signal unsent. Raises BadConfiguration if it has ended or is being sent."""
+        """Ends a pending signal unsent. Raises ConfigurationError if it has ended or is being sent."""
         self.rpc.call("drop_signal", signal_id=signal_id, reason=reason)
 
     def list_trades(self, strategy_id: UUID | None = None, limit: int = 50) -> tuple[TradeRow, ...]:
@@ -86,21 +86,21 @@ class AdminStore:
     def list_held_positions(
         self, user_id: UUID | None = None, strategy_id: UUID | None = None
     ) -> tuple[HeldPosition, ...]:
-        """As `list_open_positions`, and those whose figures are none too: people must see them to get rid of them."""
+        """As `list_open_positions`, with positions that have invalid figures, so that people can remove them."""
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=None)
         return tuple(HeldPosition.model_validate(row) for row in rows)
 
     def list_unattended_positions(self) -> tuple[UnattendedPosition, ...]:
-        """Open positions of strategies, past and present, that no running strategy steers; live ones first."""
+        """Open positions of strategies, past and present, that no running strategy manages; live ones first."""
         return tuple(UnattendedPosition.model_validate(row) for row in self.rpc.call("unattended_positions"))
 
     def find_user(self, email: str) -> UUID | None:
-        """The person with this address; nobody is created."""
+        """The user with this address, or None."""
         found = self.rpc.call("find_user", email=email)
         return UUID(found) if found else None
 
     def find_user_email(self, user_id: UUID) -> str | None:
-        """A person's address; None for one who has none, or is gone."""
+        """A user's address; None without one, or without such a user."""
         found = self.rpc.call("user_email", user_id=user_id)
         return None if found is None else str(found)
 

@@ -1,4 +1,4 @@
-"""What people are shown of a difference between books and venue, and what they have settled."""
+"""Store methods and values by which people settle differences between books and venue."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -20,7 +20,7 @@ class NamedPosition(HeldPosition):
 class OpenDifference(ShownRow):
     """Books and venue disagree about a net quantity (base asset, negative when short), and nothing has settled it.
 
-    `outside` is what the person holds outside Sparky; `at_venue` is without it. `reason` says why no rule explained it.
+    `outside` is what the person holds outside Sparky; `at_venue` is without it. `reason` is why no rule explained it.
     """
 
     user_id: UUID
@@ -37,7 +37,7 @@ class OpenDifference(ShownRow):
 
 
 class OutsideHolding(ShownRow):
-    """What a person has noted as held outside Sparky, net (base asset, negative when short)."""
+    """A holding outside Sparky that a person has noted, net (base asset, negative when short)."""
 
     user_id: UUID
     email: str | None = None
@@ -48,7 +48,7 @@ class OutsideHolding(ShownRow):
 
 
 class BookedOrder(Row):
-    """How much of one of the venue's orders is in the live books, and for which fees."""
+    """The part of one of the venue's orders that is in the live books (base asset), and its fees (USD)."""
 
     order_id: str
     quantity: Decimal
@@ -77,9 +77,6 @@ class SymbolBooks(ShownRow):
     is_under_way: bool
     first_ms: int | None
     difference: OpenDifference | None
-
-
-# The part of the store by which people settle what books and venue differ in.
 
 
 class AdoptionStore:
@@ -127,13 +124,14 @@ class AdoptionStore:
         record_position: Mapping[str, int | None] | None = None,
         outside_change: tuple[Decimal, Decimal] | None = None,
     ) -> int:
-        """Books a plan in one transaction and resolves the difference; how many fills that were.
+        """Books a plan in one transaction and resolves the difference; returns the number of fills.
 
         `expected_quantities` are the quantities of the plan's positions by their ids, `record_position` its newest
         trade (``last_trade_id``) and time (``at_ms``): nothing up to there explains a later difference.
-        `outside_change` is what was noted as held outside Sparky, and what is from now on (None: it stays). Raises
-        BadConfiguration when books or note are others by now, or a signal is under way in the symbol: nothing is booked
-        then.
+        `outside_change` is what was noted as held outside Sparky, and what is from now on (None: it stays).
+
+        Raises ConfigurationError, with nothing booked, when books or note have changed, or a signal is under way in the
+        symbol.
         """
         arguments: dict[str, Any] = {
             "user_id": user_id,

@@ -1,4 +1,4 @@
-"""Secrets as the store gives them: opened for those who trade with them, and told about without telling them."""
+"""Store methods and values of credentials: sealed when written, opened when read, never logged."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,6 +13,12 @@ from engine.platform.errors import ConfigurationError, SealedElsewhere, Upstream
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
 
+logger = structlog.get_logger()
+
+SECRET_FIELDS: Final = ("api_key", "api_secret", "passphrase", "webhook_secret", "private_key")
+PLAIN_FIELDS: Final = ("user_address", "signer_address", "label", "account_id")
+WEBHOOK: Final = "webhook"
+
 
 class VenueCredentials(Row):
     environment: str = "production"
@@ -25,7 +31,7 @@ class VenueCredentials(Row):
 
 
 class CredentialsRow(Row):
-    """`secrets` says of each how it is kept: ``clear``, or the name of the key that sealed it."""
+    """Credentials without secret values; `secrets` maps each to ``clear`` or the id of the key that sealed it."""
 
     id: UUID
     user_id: UUID
@@ -39,7 +45,7 @@ class CredentialsRow(Row):
 
 
 class StoredSecret(Row):
-    """One value as it stands in the database: sealed, or not yet."""
+    """One stored value, sealed or in the clear."""
 
     credentials_id: UUID
     user_id: UUID
@@ -49,7 +55,7 @@ class StoredSecret(Row):
 
 
 class ResealResult(Frozen):
-    """How many secrets were current already, were sealed now, did not open, and were changed by others meanwhile."""
+    """Counts of secrets: already current, sealed now, not openable, and changed by others meanwhile."""
 
     current: int
     sealed: int
@@ -58,7 +64,7 @@ class ResealResult(Frozen):
 
 
 class SecurityReport(Row):
-    """What is not as the migrations leave it; `secrets` counts by how they are kept (see CredentialsRow)."""
+    """Deviations from the migrations' access rights; `secrets` counts by how they are sealed (see CredentialsRow)."""
 
     without_row_level_security: tuple[str, ...]
     open_to_people: tuple[str, ...]
@@ -66,18 +72,8 @@ class SecurityReport(Row):
     secrets: dict[str, int]
 
 
-# The part of the store that holds secrets: sealed on their way in, opened on their way out, never kept.
-
-
-logger = structlog.get_logger()
-
-SECRET_FIELDS: Final = ("api_key", "api_secret", "passphrase", "webhook_secret", "private_key")
-PLAIN_FIELDS: Final = ("user_address", "signer_address", "label", "account_id")
-WEBHOOK: Final = "webhook"
-
-
 class SecretsStore:
-    """Whatever opens a secret raises SealedElsewhere when it is sealed with a key that is not ours."""
+    """Methods that open a secret raise SealedElsewhere when it is sealed with another key."""
 
     rpc: Rpc
     vault: SecretCipher
@@ -88,19 +84,19 @@ class SecretsStore:
         return UUID(found) if found else None
 
     def get_webhook_secret(self, user_id: UUID) -> SecretStr | None:
-        """The user's newest webhook secret, to sign with. Raises CredentialsRefused if it cannot be opened."""
+        """The user's newest webhook secret, to sign with. Raises CredentialsError if it cannot be opened."""
         stored = self.rpc.call("webhook_secret", user_id=user_id)
         return self._open_secrets(user_id, WEBHOOK, {"webhook_secret": stored})["webhook_secret"] if stored else None
 
     def list_webhook_secrets(self, user_id: UUID) -> tuple[SecretStr, ...]:
-        """All webhook secrets of the user, newest first. Raises CredentialsRefused if one cannot be opened."""
+        """All webhook secrets of the user, newest first. Raises CredentialsError if one cannot be opened."""
         found = self.rpc.call("webhook_secrets", user_id=user_id)
         return tuple(self._open_secrets(user_id, WEBHOOK, {"webhook_secret": one})["webhook_secret"] for one in found)
 
     def get_venue_credentials(self, user_id: UUID, exchange: str) -> VenueCredentials | None:
         """The user's newest credentials on the exchange, production before others.
 
-        Raises CredentialsRefused if they cannot be opened.
+        Raises CredentialsError if they cannot be opened.
         """
         found = self.rpc.call("venue_credentials", user_id=user_id, exchange=exchange)
         if found is None:
@@ -109,15 +105,15 @@ class SecretsStore:
         return VenueCredentials.model_validate(found | self._open_secrets(user_id, exchange, stored))
 
     def set_webhook_secret(self, user_id: UUID, secret: SecretStr) -> None:
-        """Raises BadConfiguration without an encryption key."""
+        """Raises ConfigurationError without an encryption key."""
         self.put_credentials(user_id, WEBHOOK, {"webhook_secret": secret})
 
     def put_credentials(
         self, user_id: UUID, exchange: str, values: Mapping[str, SecretStr], environment: str = "production"
     ) -> None:
-        """Stores `values` by SECRET_FIELDS and PLAIN_FIELDS; what they do not name stays as it was.
+        """Stores `values` by SECRET_FIELDS and PLAIN_FIELDS; other fields stay unchanged.
 
-        Raises BadConfiguration without an encryption key, for an unknown field, and if there is no such user.
+        Raises ConfigurationError without an encryption key, for an unknown field, and if there is no such user.
         """
         unknown = set(values) - {*SECRET_FIELDS, *PLAIN_FIELDS}
         if unknown:
@@ -139,14 +135,14 @@ class SecretsStore:
     def reseal(self, user_id: UUID | None = None) -> ResealResult:
         """Seals with the first key what is in the clear or under an older one, of everybody or one user.
 
-        Raises BadConfiguration without an encryption key. What does not open is counted and left as it is.
+        Raises ConfigurationError without an encryption key. What does not open is counted and left as it is.
         """
         stored = [StoredSecret.model_validate(row) for row in self.rpc.call("stored_secrets", user_id=user_id)]
         outcomes = [self._reseal_one(one) for one in stored]
         return ResealResult(**{end: outcomes.count(end) for end in ("current", "sealed", "unreadable", "changed")})
 
     def get_security_report(self) -> SecurityReport:
-        """How well the database is guarded, for the doctor."""
+        """Access rights and secrets in the database, for `sparky doctor`."""
         return SecurityReport.model_validate(self.rpc.call("security_report"))
 
     def _reseal_one(self, one: StoredSecret) -> str:
@@ -174,7 +170,8 @@ class SecretsStore:
         return opened
 
     def _seal_clear_text(self, user_id: UUID) -> None:
-        """People write their secrets in the clear, past us; the first reading seals them. The reading never fails."""
+        """Seals secrets that people stored in the clear. Never raises for a failed write, because reading must go
+        on."""
         try:
             self.reseal(user_id)
         except (UpstreamUnavailable, ConfigurationError) as error:

@@ -1,4 +1,4 @@
-"""What the engine gives to the store and gets from it: strategies that should run, decisions, signals on their way."""
+"""Store methods of the engine: its lease, running strategies, decisions and the outbox, with their values."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,9 +18,11 @@ from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
 from engine.store.values import decimals_to_floats, format_validation_errors
 
+logger = structlog.get_logger()
+
 
 def _normalize_revision(value: object) -> object:
-    """PostgreSQL has no text for an infinite moment."""
+    """Empty for an infinite moment, for which PostgreSQL returns null."""
     return "" if value is None else value
 
 
@@ -38,7 +40,7 @@ class RunnableStrategy(Row):
 class CallRecord(Frozen):
     """One request to the model on the way to a decision; `answer` is kept where it is not the decision's own.
 
-    Where `is_usage_told` is False, tokens and cost are the most that they can have been.
+    Where `is_usage_told` is False, tokens and cost are upper bounds.
     """
 
     model: str
@@ -54,10 +56,10 @@ class CallRecord(Frozen):
 
 
 class DecisionRecord(Frozen):
-    """One decision as it is kept in `ai_trade_log`; `market` is the block that the model was shown.
+    """One decision as it is kept in `ai_trade_log`; `market` is the block in the model's prompt.
 
-    Tokens and cost are those of all `calls` together. `notes` are the owner's words as they were shown, `system_sha256`
-    names the static text before them.
+    Tokens and cost are those of all `calls` together. `notes` are the owner's notes in the prompt,
+    `system_sha256` is the digest of the static text before them.
     """
 
     action: Action
@@ -85,7 +87,7 @@ class DecisionRecord(Frozen):
 
 
 class NewSignal(Frozen):
-    """A signal to leave in the outbox with its decision; it lives `ttl_s` seconds from the moment it is recorded."""
+    """A signal for the outbox, recorded with its decision; it expires `ttl_s` seconds later."""
 
     action: SignalAction
     symbol: str
@@ -99,11 +101,10 @@ class NewSignal(Frozen):
 
 
 class EngineLeaseHolder(Row):
-    """Which engine holds the database's lease since when: its run, its epoch, and where it runs, for people.
+    """The engine that holds the database's lease: its run, its epoch, and where it runs, for people.
 
-    `until` is the end of the lease, which each renewal puts off, and `left_s` are the seconds until then, 0 once it has
-    run out. `is_taken_over` says of a lease that
-    was just taken that another home's engine held it before.
+    `until` is the end of the lease, which each renewal extends, and `left_s` the seconds until then, 0 once it has
+    expired. `is_taken_over`: the lease was just taken, and an engine of another home held it before.
     """
 
     run: UUID
@@ -125,7 +126,7 @@ class ModelUsage(Row):
 
 
 class RecordedDecision(Row):
-    """`suppressed` says why an entry left no signal although the model wanted one."""
+    """A decision as recorded; `suppressed` is the reason why the entry of the model left no signal."""
 
     decision_id: UUID
     signal_id: UUID | None
@@ -142,14 +143,8 @@ class DeliveryOutcome(Frozen):
     retry_in_s: float | None = None
 
 
-# The engine's part of the store: what runs, what a cycle needs, its decision, and the outbox.
-
-
-logger = structlog.get_logger()
-
-
 class EngineStore:
-    """Whatever an engine alone may do raises Superseded when another one holds the lease."""
+    """Methods that need the engine's lease raise Superseded when another engine holds it."""
 
     rpc: Rpc
     engine: UUID | None
@@ -162,11 +157,11 @@ class EngineStore:
     def hold_engine_lease(
         self, home: str, location: str, ttl_s: float, *, is_new: bool, expired_at: datetime | None = None
     ) -> EngineLeaseHolder:
-        """Takes or keeps the lease for this store's `engine`; whose it is then.
+        """Takes or keeps the lease for this store's `engine`; returns its holder.
 
-        `home` names the home in its boot, whose lock lets one supervisor run: a new engine takes the lease from its
-        predecessor there, from an engine that gave it back, and from one whose lease ended at `expired_at` and was not
-        renewed since. An engine that is not new keeps what it has.
+        `home` names the state directory and boot, where a lock lets one supervisor run: a new engine takes the lease
+        from its predecessor there, from an engine that gave it back, and from one whose lease ended at `expired_at` and
+        was not renewed since. An engine that is not new keeps what it has.
         """
         held = self.rpc.call(
             "hold_engine",
@@ -180,7 +175,7 @@ class EngineStore:
         return EngineLeaseHolder.model_validate(held)
 
     def list_model_usage(self, seconds: float) -> tuple[ModelUsage, ...]:
-        """What models were asked for decisions of the last `seconds`, by whatever engine; oldest first."""
+        """Requests to models for decisions of the last `seconds`, of all engines; oldest first."""
         return tuple(ModelUsage.model_validate(row) for row in self.rpc.call("model_use", seconds=seconds))
 
     def release_engine_lease(self) -> bool:
@@ -209,9 +204,9 @@ class EngineStore:
     def record_decision(
         self, decision_id: UUID, strategy_id: UUID, record: DecisionRecord, signal: NewSignal | None
     ) -> RecordedDecision:
-        """Keeps the decision and, in the same transaction, its signal (whose id is the decision's).
+        """Records the decision and, in the same transaction, its signal (whose id is the decision's).
 
-        Repeating it with the same `decision_id` changes nothing and answers the same. An entry is suppressed while the
+        Idempotent by `decision_id`. An entry is suppressed while the
         strategy is not running or beyond its drawdown; a CLOSE never is.
         """
         recorded = self.rpc.call(
@@ -238,13 +233,14 @@ class EngineStore:
         return tuple(Signal.model_validate({**row, "payload": decimals_to_floats(row["payload"])}) for row in rows)
 
     def record_delivery_outcomes(self, owner: str, outcomes: Sequence[DeliveryOutcome]) -> frozenset[UUID]:
-        """Ends attempts; the ids of those whose lease was still ours. A retry that would come too late is expired."""
+        """Ends attempts; returns the signal ids whose lease `owner` still had. A retry after expiry expires the
+        signal."""
         rows = [each.model_dump(mode="json") for each in outcomes]
         return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=rows))
 
     def release_signals(self, owner_prefix: str) -> int:
-        """Ends the leases of all owners whose name begins with `owner_prefix`, who must be dead; how many there
-        were."""
+        """Ends the leases of all owners whose name begins with `owner_prefix`, which must have ended; returns how
+        many."""
         return int(self.rpc.call("release_signals", owners=owner_prefix, engine=self.engine))
 
     def count_pending_signals(self) -> int:
@@ -259,7 +255,7 @@ class EngineStore:
     ) -> tuple[Position, ...]:
         """Open positions, oldest first, of everybody or as narrowed; paper and live.
 
-        One whose row is invalid is left out, which is logged: it must hide no other.
+        Invalid rows are logged and omitted, so that they hide no others.
         """
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=exchange)
         return tuple(position for position in map(_parse_position, rows) if position is not None)

@@ -1,4 +1,4 @@
-"""What is read and written to book funding: what was held at the moment of a payment, and who bears which part."""
+"""Store methods and values of funding: positions at the time of a payment, and the booking of its shares."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -60,7 +60,7 @@ class PositionFill(Row):
 
     @property
     def size_change(self) -> Decimal:
-        """What it did to the size of its position."""
+        """Its change of the position's size (base asset)."""
         return self.quantity if self.is_entry else self.quantity.copy_negate()
 
 
@@ -78,15 +78,13 @@ class FundingFacts(Row):
 
 
 class FundingShare(Frozen):
-    """What one position bears of a payment: `held_usd` by what is held still, and `trades` by what has ended since."""
+    """One position's share of a payment (USD): `held_usd` for the part still held, `trades` for parts that have
+    ended."""
 
     position_id: UUID
     usd: Decimal
     held_usd: Decimal
     trades: dict[UUID, Decimal]
-
-
-# The part of the store that books funding.
 
 
 class FundingStore:
@@ -114,14 +112,14 @@ class FundingStore:
     def list_booked_payments(
         self, user_id: UUID, exchange: str, *, is_paper: bool, since_ms: int
     ) -> tuple[BookedPayment, ...]:
-        """What is booked of payments since `since_ms`."""
+        """Booked parts of payments since `since_ms`."""
         rows = self.rpc.call("funding_known", user_id=user_id, exchange=exchange, is_paper=is_paper, since_ms=since_ms)
         return tuple(BookedPayment.model_validate(row) for row in rows)
 
     def get_funding_facts(
         self, user_id: UUID, exchange: str, symbol: str, *, is_paper: bool, since_ms: int
     ) -> FundingFacts:
-        """What says which positions a payment since `since_ms` belongs to."""
+        """The positions and fills to which payments since `since_ms` belong."""
         found = self.rpc.call(
             "funding_facts", user_id=user_id, exchange=exchange, symbol=symbol, is_paper=is_paper, since_ms=since_ms
         )

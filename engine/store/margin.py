@@ -1,4 +1,4 @@
-"""What is read and written to margin positions: the mode of an entry, and what liquidates on paper."""
+"""Store methods and values of margin: the mode of an entry, and liquidation of paper positions."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -48,9 +48,6 @@ class MarginUpdate(Frozen):
     watched_until_ms: int | None = None
 
 
-# The part of the store that is about margin: the mode of entries, and what liquidates positions.
-
-
 class MarginStore:
     rpc: Rpc
 
@@ -66,7 +63,7 @@ class MarginStore:
         return tuple(PaperMargin.model_validate(row) for row in self.rpc.call("paper_margins_of", user_id=user_id))
 
     def update_margins(self, updates: Iterable[MarginUpdate]) -> int:
-        """Writes to positions that are held still; how many there were."""
+        """Writes to positions that are still open; returns how many."""
         payload = {str(update.position_id): _build_update(update) for update in updates}
         return int(self.rpc.call("note_margins", notes=payload)) if payload else 0
 

@@ -1,4 +1,4 @@
-"""One strategy at a glance, with what can be read of it: a field that holds something else hides no other."""
+"""Strategies and unattended positions for display: an unreadable field does not hide the others."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -12,7 +12,7 @@ from engine.store.values import Moment, ShownRow
 
 
 class LastDecision(ShownRow):
-    """What a strategy decided last."""
+    """The last decision of a strategy."""
 
     id: UUID
     action: str | None
@@ -23,9 +23,9 @@ class LastDecision(ShownRow):
 
 
 class OverviewRow(ShownRow):
-    """One strategy at a glance. Equity is capital plus both P&Ls; the unrealised one is net of entry fees.
+    """Summary of one strategy. Equity (USD) is capital plus both P&Ls; the unrealised P&L is net of entry fees.
 
-    None is a figure that the database does not know; `unreadable` names the fields that hold what cannot be read.
+    None is unknown; `unreadable` names the fields that could not be read.
     """
 
     id: UUID
@@ -58,14 +58,11 @@ class OverviewRow(ShownRow):
             return cls.model_validate(readable | {"unreadable": sorted(faulty)})
 
 
-# A position that no strategy steers, as the engine counts it and people are shown it.
-
-
 class UnattendedPosition(ShownRow):
-    """Right or wrong, as the table has it: one that cannot be read must be seen too.
+    """An open position that no running strategy manages, also with invalid figures.
 
     `why` is the status of its strategy, or gone, other book, other exchange, other symbols; `since` is when that
-    strategy was paused or ended. `strategy_id` is None where the row of a strategy took it along when it was deleted.
+    strategy was paused or ended. `strategy_id` is None where the strategy's row was deleted.
     """
 
     id: UUID

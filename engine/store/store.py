@@ -1,4 +1,4 @@
-"""The one typed way to the database: a method per function; values of engine/domain and rows go in and out."""
+"""Typed access to the database: one method per SQL function."""
 
 from typing import Self
 from uuid import UUID
@@ -20,9 +20,9 @@ from engine.store.webhook_store import WebhookStore
 class Store(EngineStore, WebhookStore, VenueStore, MarginStore, AdminStore, SecretsStore, AdoptionStore, FundingStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
-    Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and BadConfiguration
-    for what only a person can mend. Without a `vault` that holds a key no secret can be stored. `engine` is the run of
-    the engine in whose name is asked and recorded; without one, such methods are refused while any engine runs.
+    Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and ConfigurationError
+    for what only a person can fix. Storing a secret needs a `vault` with a key. `engine` is the run id under which
+    engine methods act; without one they are refused while any engine runs.
     """
 
     def __init__(self, rpc: Rpc, vault: SecretCipher | None = None, engine: UUID | None = None) -> None:
@@ -43,8 +43,8 @@ class Store(EngineStore, WebhookStore, VenueStore, MarginStore, AdminStore, Secr
 def open_store(settings: Settings, *, keep: bool, engine: UUID | None = None, timeout_s: float = 10.0) -> Store:
     """A store on the database that the settings name; nothing is connected before the first call.
 
-    `keep` keeps connections between calls: for servers, not for strategies. `engine` is as in `Store`; a call ends
-    within about `timeout_s`. Raises BadConfiguration if no database is named.
+    `keep` keeps connections open between calls (for servers, not for strategies). `engine` is as in `Store`; a call
+    ends within about `timeout_s`. Raises ConfigurationError if no database is named.
     """
     vault = SecretCipher(settings.sparky_encryption_key)
     if settings.database_url is not None:

@@ -1,4 +1,4 @@
-"""How single values cross the database's edge: what is booked, what is a JSON document, what a fault is called."""
+"""Types of single values in rows (booked decimals, JSON documents, moments), and texts of validation errors."""
 
 from decimal import Decimal
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ BookedDecimal = Annotated[Decimal, BeforeValidator(_round_booked)]
 
 
 def decimals_to_floats(value: Any) -> Any:
-    """A JSON document as `json.dumps` takes it: numbers are floats (their shortest text is kept), not Decimals."""
+    """A JSON document for `json.dumps`: with floats instead of Decimals."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, dict):
@@ -33,12 +33,12 @@ Document = Annotated[dict[str, Any], BeforeValidator(decimals_to_floats)]
 
 AnyDocument = Annotated[Any, BeforeValidator(decimals_to_floats)]  # whatever JSON a column holds
 
-# PostgreSQL knows infinity and years that Python lacks: those stay the text that the database gave.
+# PostgreSQL has infinite moments and years that Python lacks: those stay text.
 Moment = Annotated[Utc | str, Field(union_mode="left_to_right")]
 
 
 class ShownRow(Row):
-    """Base of rows that people are shown, right or wrong: a figure may be NaN or infinite."""
+    """Base of rows that are displayed even with invalid figures: NaN and infinity are allowed."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 

@@ -1,4 +1,4 @@
-"""What is read and written to keep the books equal to what an account holds at its venue."""
+"""Store methods and values of reconciliation: the books' side of a live account, exits outside Sparky, differences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -14,7 +14,7 @@ from engine.store.webhook_rows import BookedFill, Difference, Fill, LiveAccount
 
 
 class BookedOutsideOrder(Row):
-    """What is booked of an order of others: `quantity`, up to `until_ms` of the venue's time."""
+    """The booked part of an order that is not ours: `quantity` (base asset), up to `until_ms` of the venue's time."""
 
     quantity: Decimal
     value_usd: Decimal
@@ -27,7 +27,7 @@ class SymbolFacts(Row):
     `positions` are those of all strategies and of the person. `order_ids` are our booked orders at the venue,
     `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
     `last_trade_id` is how far the account's record was read (None, 0: never),
-    `unbooked_net` what others did up to there that is not in the books, `outside_net` what the person has said to hold
+    `unbooked_net` the unbooked net of orders of others up to there, `outside_net` what the person has noted as held
     outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the first entry since books
     and venue were seen empty was made, `last_fill_ms` when the newest fill happened, all in the venue's time.
     `order_positions` are the positions, held still or ended, that our booked orders traded for, `booked_outside` what
@@ -60,7 +60,7 @@ class SymbolFacts(Row):
 
 
 class RequestFill(Row):
-    """A fill of a request as it was booked, and what that did."""
+    """A booked fill of a request, and its effect."""
 
     kind: Literal["open", "close", "rest", "undo", "dust"]
     exchange: str
@@ -83,13 +83,13 @@ class RequestFill(Row):
 
     @property
     def fill(self) -> Fill:
-        """What was booked."""
+        """The fill as it was booked."""
         row = self.model_dump(include=set(Fill.model_fields) & set(RequestFill.model_fields))
         return Fill.model_validate(row | {"order_ids": self.order_ids or ()})
 
     @property
     def booked_fill(self) -> BookedFill:
-        """What booking it did."""
+        """The effect of booking it."""
         return BookedFill.model_validate(self.model_dump(include=set(BookedFill.model_fields) - {"answer"}))
 
 
@@ -111,7 +111,7 @@ class OutsideExit(Frozen):
 
 
 class RecordProgress(Frozen):
-    """How far an account's record was read, and what of it is not in the books; see `SymbolFacts`."""
+    """How far an account's record was read, and its unbooked part; see `SymbolFacts`."""
 
     last_trade_id: int
     unbooked_net: Decimal
@@ -151,9 +151,6 @@ def sum_net_quantity(positions: Iterable[Position]) -> Decimal:
     return total(each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions)
 
 
-# The part of the store that compares books and venues: what is held, what ended there, which differences are open.
-
-
 class VenueStore:
     rpc: Rpc
 
@@ -161,18 +158,18 @@ class VenueStore:
         return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
 
     def reduce_outside_dust(self, user_id: UUID, exchange: str, symbol: str, change: Decimal) -> bool:
-        """What is noted of dust changes by `change`, towards 0; False where less is noted, and nothing changes."""
+        """Changes the noted dust by `change`, towards 0; False, with nothing changed, where less is noted."""
         change_text = f"{change:f}"
         return bool(
             self.rpc.call("reduce_outside_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_text)
         )
 
     def delete_outside_holding(self, user_id: UUID, exchange: str, symbol: str) -> None:
-        """Ends the note of what is held outside Sparky of a symbol that the venue lists no more."""
+        """Deletes the note of a holding outside Sparky in a symbol that is no longer listed."""
         self.rpc.call("delete_outside_holding", user_id=user_id, exchange=exchange, symbol=symbol)
 
     def get_symbol_facts(self, user_id: UUID, exchange: str, symbol: str) -> SymbolFacts:
-        """All that is needed to compare one symbol of an account with its venue."""
+        """The books' side of one symbol of an account, to compare it with the venue."""
         found = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)
         return SymbolFacts.model_validate(found)
 

@@ -1,4 +1,4 @@
-"""A portfolio in which a limit cannot be read: the rest still says which limit refuses first, and what is held."""
+"""Rows and values of the webhook server's store methods: requests, portfolios, fills and differences."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -12,8 +12,8 @@ from engine.domain.strategy import EntryRules, StrategyStatus
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.values import BookedDecimal, Document, Moment, ShownRow, format_validation_errors
 
-# In place of what cannot be read; a limit of the person's is left out. An entry is refused whatever stands here, since
-# a limit is unreadable: these let the limits before that one refuse, and would allow nothing without that check.
+# Replacements for unreadable fields. An entry is refused anyway because a limit is unreadable; these values let the
+# limits that come before that one refuse first, and would allow nothing by themselves.
 _MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
@@ -27,9 +27,9 @@ _MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
 
 
 def replace_invalid_fields(found: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
-    """`found` without what `error` names: a field of the settings or of the strategy, a figure, or a position.
+    """`found` without the fields that `error` names: of the settings or the strategy, a figure, or a position.
 
-    What cannot be spared is then missing, which the next validation says.
+    A required field is then missing, which the next validation reports.
     """
     faulty = [entry["loc"] for entry in error.errors(include_url=False, include_input=False)]
     names = {**found, **{str(loc[0]): None for loc in faulty if loc[0] not in found}}
@@ -50,9 +50,6 @@ def _replace_invalid(name: str, value: Any, faulty: list[tuple[int | str, ...]])
     return value if name in {"settings", "strategy", "open_positions"} else None
 
 
-# What the webhook server gives to the store and gets from it: requests, what is at risk, fills, and the books.
-
-
 class UnfinishedRequest(Row):
     """A request that was begun and has not ended."""
 
@@ -71,17 +68,17 @@ class UnfinishedRequest(Row):
 
     @property
     def may_have_traded(self) -> bool:
-        """Whether an order of it may be at a venue, or a fill in the books."""
+        """Whether an order of it may have reached a venue, or a fill the books."""
         return self.status != "received"
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether what it did at its venue may not be in the books."""
+        """Whether it may have effects at its venue that are not booked."""
         return self.may_have_traded and not self.rest_waits
 
 
 class RiskSettings(Row):
-    """A row of `trade_settings_exchange`; None or 0 is unlimited, and of spread and slippage the default."""
+    """A row of `trade_settings_exchange`; None or 0 is unlimited; for spread and slippage it is the default."""
 
     kill_switch: bool
     allow_weekends: bool
@@ -97,10 +94,7 @@ class RiskSettings(Row):
 
 
 class PortfolioStrategy(Row):
-    """The part of a strategy that risk needs; its drawdown is that of the book (paper or live) asked for.
-
-    `rules` is None where the database did not give them.
-    """
+    """The strategy's fields for the risk checks; its drawdown is that of the requested book (paper or live)."""
 
     id: UUID
     user_id: UUID
@@ -119,7 +113,8 @@ class PortfolioStrategy(Row):
 
 
 class UnsettledDifference(Row):
-    """What the books and the venue say of the net quantity in one symbol (base asset, negative when short)."""
+    """An open difference between books and venue in the net quantity of one symbol (base asset, negative when
+    short)."""
 
     booked: Decimal
     at_venue: Decimal
@@ -127,19 +122,19 @@ class UnsettledDifference(Row):
 
 
 class Portfolio(Row):
-    """What the risk checks look at, of one user on one exchange, paper or live. Losses are negative P&L.
+    """The input of the risk checks: one user on one exchange, paper or live. Losses are negative P&L.
 
     `killed_by` is the widest kill switch that is on: global, user or strategy. `trades_this_week` counts entries since
     Monday 00:00 UTC; `consecutive_failures` is 0 after an hour without one. These, and the P&L, are None where no limit
-    looks at them. `open_position_count` is of the whole book, `open_positions` are those of the order's strategy (or,
+    uses them. `open_position_count` is of the whole book, `open_positions` are those of the order's strategy (or,
     without one, the person's own). `now` is the database's clock; `strategy` is None if none was named or it is not
     this user's.
 
     `undone_in_symbol` counts live entries in a row, of anybody on the account and in the order's symbol, that could not
     be protected, and `last_undone_at` is when the last of them ended: 0 and None on paper, None where no symbol was
-    named. `difference` is what the books and the venue disagree about in it, never on paper.
+    named. `difference` is the open difference between books and venue in it, never on paper.
 
-    `unreadable` says which limits cannot be read; in their place stands what allows least.
+    `unreadable` names the limits that could not be read; they are replaced by the most restrictive values.
     """
 
     now: Utc
@@ -159,7 +154,7 @@ class Portfolio(Row):
 
     @classmethod
     def from_row(cls, found: Mapping[str, Any]) -> Self:
-        """The portfolio as far as it can be read. Raises ValidationError when not even that goes without a limit."""
+        """The portfolio without unreadable limits. Raises ValidationError when the rest is unreadable too."""
         try:
             return cls.model_validate(found)
         except ValidationError as error:
@@ -171,14 +166,14 @@ class Portfolio(Row):
 class ExecutionClaim(Row):
     """What to do with a request, and all that its execution needs.
 
-    `new`: execute it. `busy`: another one is executing it. `done`: give `status` and `answer` again. `conflict`: the id
-    was used for other content. `standby`: another webhook server executes. `held`: nothing was begun, since what the
-    `unsettled` requests of the same strategy and symbol did is not known; oldest first.
+    `new`: execute it. `busy`: it is being executed. `done`: answer with `status` and `answer` again. `conflict`: the id
+    was used for other content. `standby`: another webhook server executes. `held`: not begun, because the outcome of
+    the `unsettled` requests (oldest first) of the same strategy and symbol is unknown.
 
     When `state` is new or busy: `is_paper` is the book that an entry goes to, `is_sent` that an earlier attempt may
-    have reached a venue, `other_sides` what others of the account hold live in
-    the symbol. For an entry there is `portfolio`, or
-    `unreadable` says why not; for a CLOSE, `positions` are those of the sender in the symbol, in both books.
+    have reached a venue, `other_sides` the sides that others of the account hold live in the symbol. An
+    entry has `portfolio`, or `unreadable` with the reason; for a CLOSE, `positions` are the sender's in the symbol, in
+    both books.
     """
 
     state: Literal["new", "done", "busy", "conflict", "standby", "held"]
@@ -194,7 +189,7 @@ class ExecutionClaim(Row):
 
 
 class KillSwitch(ShownRow):
-    """Entries are refused: everybody's, or those of one person or strategy."""
+    """A switch that refuses entries: everybody's, or those of one person or strategy."""
 
     user_id: UUID | None
     email: str | None
@@ -208,9 +203,9 @@ class Fill(Frozen):
     """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an
     open, and `liquidation_price` is the whole position's after it (None: not known yet, or there is none).
 
-    An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit; `dust` ends what
-    is too little for any order, without one. `order_ids` are all orders of a leg that has more than one;
-    `dust` is what is left of the position after it, and ends with it.
+    An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit; `dust` ends a
+    position that is too small for any order, without one. `order_ids` are all orders of a leg with more than one; the
+    field `dust` is the remainder of the position, which ends with the fill.
     """
 
     kind: Literal["open", "close", "rest", "undo", "dust"]
@@ -247,7 +242,8 @@ class PlacedProtection(Frozen):
 
 
 class BookedFill(Row):
-    """What a fill did to the books. `answer` is the one stored (a close adds `pnl` to it): send exactly this."""
+    """The effect of a fill on the books. `answer` is the stored one (a close adds `pnl` to it), to be sent
+    unchanged."""
 
     position_id: UUID | None
     trade_id: UUID | None
@@ -259,7 +255,7 @@ class BookedFill(Row):
 class LiveAccount(Row):
     """A person's account on a venue: credentials, or live positions, exist.
 
-    `has_record` says that something was held there since books and venue were last seen empty.
+    `has_record`: something was held there since books and venue were last seen empty.
     """
 
     user_id: UUID

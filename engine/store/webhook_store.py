@@ -1,4 +1,4 @@
-"""The webhook server's part of the store: has it been asked before, what is at risk, what was filled."""
+"""Store methods of the webhook server: requests, risk, fills, leases and kill switches."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from engine.domain.positions import Position, Side
+from engine.domain.positions import Position
 from engine.platform.errors import ConfigurationError
 from engine.store.transport.rpc import Rpc
 from engine.store.values import format_validation_errors
@@ -41,13 +41,13 @@ class WebhookStore:
         is_paper: bool,  # noqa: FBT001 - part of what is asked
         ignored_unsettled: tuple[str, ...] = (),
     ) -> ExecutionClaim:
-        """Claims the request and reads all that its execution needs, or says what became of it, in one round trip.
+        """Claims the request and reads all that its execution needs, or returns its outcome, in one round trip.
 
         `payload` must hold no secret. A request that ended `failed` with a status of 500 or more and booked nothing is
         new again: it had no effect.
 
-        Only the `server` that holds the lease ``webhook`` may execute (None: whoever asks). `is_paper` counts where no
-        strategy says it. The unsettled requests `ignored_unsettled` do not hold this one back.
+        Only the `server` that holds the lease ``webhook`` may execute (None: any). `is_paper` applies to requests
+        without a strategy. The unsettled requests `ignored_unsettled` do not hold this one back.
         """
         began = self.rpc.call(
             "begin_execution",
@@ -75,9 +75,9 @@ class WebhookStore:
     ) -> str | None:
         """The id of the request that a body without an id repeats; None when it repeats nothing.
 
-        `derived_id` is that of a body with a moment of its own. Without one, a request is repeated that is under way,
-        or that ended within ten minutes and was not answered; in both cases only if it came more than `min_age_s`
-        seconds ago, or its sender was told to come back.
+        `derived_id` is the id of a body that has a timestamp. Without one, the body repeats a request that is under
+        way, or that ended within ten minutes and was not answered; in both cases only if it came more than `min_age_s`
+        seconds ago, or its sender was asked to retry.
         """
         found = self.rpc.call(
             "repeated_request", user_id=user_id, fingerprint=fingerprint, derived_id=derived_id, least_s=min_age_s
@@ -85,7 +85,7 @@ class WebhookStore:
         return None if found is None else str(found)
 
     def mark_answered(self, request_id: str, user_id: UUID, *, is_final: bool, is_repetition: bool) -> None:
-        """Notes what the sender of a request was told: its end, or (not `is_final`) to come back."""
+        """Records that the request was answered: finally, or (not `is_final`) with the request to retry."""
         self.rpc.call(
             "mark_answered",
             request_id=request_id,
@@ -95,11 +95,11 @@ class WebhookStore:
         )
 
     def mark_request_submitted(self, server: str | None, request_id: str, user_id: UUID) -> bool:
-        """Notes that an order is about to leave for a venue; False when this server may not send it (any more)."""
+        """Records that an order is about to be sent; False when this server may not send it (any more)."""
         return bool(self.rpc.call("submit_request", server=server, request_id=request_id, user_id=user_id))
 
     def mark_rest_waiting(self, request_id: str, user_id: UUID) -> None:
-        """Notes that an exit, booked as far as it was made, waits with its rest, of which nothing was sent."""
+        """Records that an exit is booked in part and its remainder is unsent."""
         self.rpc.call("mark_rest_waiting", request_id=request_id, user_id=user_id)
 
     def book_protection(
@@ -111,7 +111,7 @@ class WebhookStore:
         status: int | None,
         answer: dict[str, Any] | None,
     ) -> None:
-        """Notes which orders protect the position; with an `answer` it is that of the request, which ends."""
+        """Books the orders that protect the position; with an `answer` also ends the request with it."""
         self.rpc.call(
             "book_protection",
             request_id=request_id,
@@ -131,19 +131,10 @@ class WebhookStore:
         )
         return tuple(Position.model_validate(row) for row in rows)
 
-    def get_sides_held_by_others(
-        self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None
-    ) -> frozenset[Side]:
-        """The sides that others than this strategy (or person) hold, or may be about to hold, live in the symbol."""
-        sides = self.rpc.call(
-            "sides_held_by_others", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
-        )
-        return frozenset(Side(side) for side in sides)
-
     def hold_lease(self, name: str, owner: str, ttl_s: float) -> bool:
-        """Takes or keeps the lease for `ttl_s` more seconds; False while it is somebody else's.
+        """Takes or keeps the lease for `ttl_s` more seconds; False while another owner has it.
 
-        A store of an engine neither takes nor keeps it while another engine runs.
+        A store with an `engine` gets False while another engine runs.
         """
         lease: dict[str, object] = {"name": name, "owner": owner, "ttl_s": ttl_s}
         if self.engine is None:
@@ -151,7 +142,7 @@ class WebhookStore:
         return bool(self.rpc.call("hold_lease_of_engine", **lease, engine=self.engine))
 
     def has_lease(self, owner: str) -> bool:
-        """Whether the lease ``webhook`` is the owner's now; takes nothing."""
+        """Whether `owner` holds the lease ``webhook`` now."""
         return bool(self.rpc.call("has_lease", owner=owner))
 
     def release_lease(self, name: str, owner: str) -> None:
@@ -160,13 +151,13 @@ class WebhookStore:
     def set_kill_switch(
         self, user_id: UUID | None, strategy_id: UUID | None, *, is_on: bool, reason: str | None = None
     ) -> bool:
-        """For everybody (neither id), one person or one strategy; False if it was so already."""
+        """Switches it for everybody (neither id), one person or one strategy; False if nothing changed."""
         return bool(
             self.rpc.call("set_kill_switch", user_id=user_id, strategy_id=strategy_id, is_on=is_on, reason=reason)
         )
 
     def list_kill_switches(self) -> tuple[KillSwitch, ...]:
-        """Those that are on, oldest first."""
+        """Kill switches that are on, oldest first."""
         return tuple(KillSwitch.model_validate(row) for row in self.rpc.call("kill_switches"))
 
     def get_portfolio(
@@ -179,7 +170,7 @@ class WebhookStore:
     ) -> Portfolio:
         """What limits an entry, into `symbol` if one is named. A limit that cannot be read is in `unreadable`.
 
-        Raises BadConfiguration if the rest cannot be understood either: entries are then refused.
+        Raises ConfigurationError if the rest is unreadable too: entries are then refused.
         """
         found = self.rpc.call(
             "portfolio", user_id=user_id, exchange=exchange, strategy_id=strategy_id, is_paper=is_paper, symbol=symbol
@@ -192,7 +183,7 @@ class WebhookStore:
         """Books one fill of a request that was begun: position, trade, P&L, equity and the request's answer at once.
 
         Without `answer` the request stays open for its second fill (a reversal is a close and an open). Booking the
-        same kind of fill for the same request again changes nothing and answers the same. Raises BadConfiguration if
+        same kind of fill for the same request again changes nothing and answers the same. Raises ConfigurationError if
         the position's side or size does not allow it.
         """
         booked = self.rpc.call(
@@ -232,13 +223,13 @@ class WebhookStore:
         return tuple(UnfinishedRequest.model_validate(row) for row in self.rpc.call("unfinished_requests"))
 
     def append_equity_points(self, interval_s: float) -> int:
-        """Adds a point to every equity series that has moved, at most one per `interval_s`; how many."""
+        """Adds a point to every equity series that has changed, at most one per `interval_s`; returns how many."""
         return int(self.rpc.call("append_equity_points", interval_s=interval_s))
 
     def list_equity_points(
         self, strategy_id: UUID, *, is_paper: bool, since: datetime | None = None, limit: int = 1_000
     ) -> tuple[EquityPoint, ...]:
-        """Oldest first: the newest `limit` points of one book. For dashboards; no part of this product reads it."""
+        """Oldest first: the newest `limit` points of one book. For dashboards."""
         rows = self.rpc.call("equity_series", strategy_id=strategy_id, is_paper=is_paper, since=since, limit=limit)
         return tuple(EquityPoint.model_validate(row) for row in rows)
 

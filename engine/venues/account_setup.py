@@ -1,4 +1,7 @@
-"""How a real account is set up at its venue, and whether it can trade so. Pure; `account_reading` reads it."""
+"""How an account is set up at its venue, and what in that setup keeps it from trading.
+
+Pure values and rules; `engine.venues.live.account_setup_query` reads the setup.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -10,11 +13,11 @@ OTHER_ASSETS_NOTE: Final = "it has other assets, which may be margin at this ven
 
 
 class AccountSetup(Frozen):
-    """What the venue tells of an account; None is what is not known, and `unknown` says why, by part.
+    """What the venue publishes about an account. None is unknown; `unknown` gives the reason by part.
 
-    `available_usd` is the most that is free in one of its dollars; `has_other_assets`, whether it has other coins or
-    credits, which may be margin; `margin` has ``isolated`` or ``cross`` by symbol;
-    `refusal` is set where the venue accepts none of the account's requests.
+    `available_usd` is the largest free amount in one dollar asset; `has_other_assets` is true for coins or credits
+    that may serve as margin; `margin` maps symbols to ``isolated`` or ``cross``; `refusal` is set when the venue
+    rejects all requests of the account.
     """
 
     refusal: str | None = None
@@ -38,7 +41,7 @@ class Fault(NamedTuple):
 
 
 def find_faults(state: AccountSetup) -> tuple[Fault, ...]:
-    """What lets every entry on the account fail. What is not known is no fault."""
+    """Faults with which every entry on the account fails. Unknown parts are not faults."""
     if state.refusal is not None:
         return (Fault(state.refusal.removesuffix("."), "mend the key at the venue, or set it again"),)
     found = []
@@ -56,18 +59,18 @@ def find_faults(state: AccountSetup) -> tuple[Fault, ...]:
 
 
 def build_notes(state: AccountSetup, symbols: Iterable[str]) -> tuple[str, ...]:
-    """What a person should know of an account that trades `symbols`, and what is not known of it."""
+    """Notes for people about an account that trades `symbols`, and which parts are unknown."""
     mode = {True: "hedge mode", False: "one-way mode", None: None}[state.hedge_mode]
     money = None if state.available_usd is None else f"{state.available_usd:,.2f} USD available"
     assets = "multi-assets mode: all its coins are margin for each other" if state.multi_assets else None
-    told = (
+    notes = (
         mode,
         money,
         OTHER_ASSETS_NOTE if _has_no_usd(state) and state.has_other_assets else None,
         _build_margin_note(state.margin, frozenset(symbols)),
         assets,
     )
-    return (*(each for each in told if each is not None), *_build_unknown_notes(state.unknown))
+    return (*(each for each in notes if each is not None), *_build_unknown_notes(state.unknown))
 
 
 def build_margin_notes(
@@ -77,20 +80,20 @@ def build_margin_notes(
     *,
     multi_assets: bool | None = None,
 ) -> Iterator[str]:
-    """Where the account's margin modes are others than its strategies want (`wanted`, by symbol), or those differ; in
-    the symbols that are `held`, and isolated in multi-assets mode, none can be set."""
+    """One note for each symbol whose margin mode differs from the `wanted` ones (by symbol), or whose strategies want
+    different modes. The mode cannot be changed in `held` symbols, nor to isolated in multi-assets mode."""
     for symbol, modes in sorted(wanted.items()):
-        told = margin.get(symbol)
+        actual = margin.get(symbol)
         if len(modes) > 1:
             yield f"strategies want isolated and cross margin in {symbol}: while one holds it, the other is refused"
-        elif told is not None and told not in modes:
+        elif actual is not None and actual not in modes:
             mode = next(iter(modes))
-            what = f"{told} margin in {symbol}, and {mode} is wanted"
+            what = f"{actual} margin in {symbol}, and {mode} is wanted"
             yield f"{what}: {_describe_margin_outcome(mode, is_held=symbol in held, multi_assets=multi_assets)}"
 
 
 def _describe_margin_outcome(mode: str, *, is_held: bool, multi_assets: bool | None) -> str:
-    """Of a margin mode that is wanted and not set."""
+    """What follows from a margin mode that is wanted and not set."""
     if multi_assets and mode == "isolated":
         return "entries are refused until the account leaves multi-assets mode"
     if is_held:
@@ -103,7 +106,7 @@ def _has_no_usd(state: AccountSetup) -> bool:
 
 
 def _build_unknown_notes(unknown: Mapping[str, str]) -> Iterator[str]:
-    """One sentence for all parts that one reason hides."""
+    """One sentence for each reason, with all parts that it makes unknown."""
     for reason in dict.fromkeys(unknown.values()):
         *parts, last = [part for part, why in unknown.items() if why == reason]
         named = f"{', '.join(parts)} and {last} are" if parts else f"{last} is"

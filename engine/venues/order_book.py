@@ -1,4 +1,4 @@
-"""A venue's order book beside its clock and mark price: what a market order of some size would pay, purely."""
+"""An order book with the venue's clock and mark price, and the average price of a market order. Pure."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -8,10 +8,12 @@ from engine.domain import decimals
 from engine.platform.values import Frozen
 
 HUNDRED: Final = Decimal(100)
+BOOK_LEVELS: Final = 50  # levels asked for; Binance-shaped venues weigh 50 as they weigh 5
+DEEP_LEVELS: Final = 500  # for an order larger than the first 50 levels hold
 
 
 class Level(NamedTuple):
-    """What is offered at one price, in the base asset."""
+    """The quantity offered at one price, in the base asset."""
 
     price: Decimal
     quantity: Decimal
@@ -20,10 +22,10 @@ class Level(NamedTuple):
 class OrderBook(Frozen):
     """Both sides of one symbol's book, the best price first; a side may be empty.
 
-    `is_cut` says that the venue was asked for so many levels and may have more. `at_ms` is the venue's time of the
-    book, the older one where it tells two, and `clock_ms` the venue's clock before it was asked for; `mark` is its mark
-    price, of `mark_ms`, asked for afterwards. What the venue does not tell is None; `clock_ms` is None where neither
-    times nor mark price are looked at.
+    `is_cut`: the answer has as many levels as were requested, so the venue may have more. `at_ms` is the venue's time
+    of the book (the older one of two), `clock_ms` the venue's clock, read before the book; `mark` is the mark price of
+    `mark_ms`, read after the book. What the venue does not publish is None; `clock_ms` is None for a book that was
+    fetched without clock and mark price.
     """
 
     bids: tuple[Level, ...]
@@ -35,7 +37,7 @@ class OrderBook(Frozen):
     mark_ms: int | None = None
 
     def side(self, *, is_buy: bool) -> tuple[Level, ...]:
-        """What a buy (or sale) takes."""
+        """The side that a buy (or sale) takes from."""
         return self.asks if is_buy else self.bids
 
     @property
@@ -66,7 +68,7 @@ class OrderBook(Frozen):
 
 
 class MarkPrice(Frozen):
-    """A venue's mark price of `at_ms`, and its clock, asked for before it; None is what it does not tell."""
+    """A venue's mark price at `at_ms`, and its clock, read before; what it does not publish is None."""
 
     price: Decimal | None
     at_ms: int | None
@@ -79,7 +81,7 @@ def percent_above(price: Decimal, base: Decimal) -> Decimal:
 
 
 def depth(levels: Iterable[Level]) -> Decimal:
-    """How much is offered in all, in the base asset."""
+    """The total quantity of `levels`, in the base asset."""
     return decimals.total(level.quantity for level in levels)
 
 

@@ -1,12 +1,13 @@
-"""Which filter of its instrument an order breaks: one table, so that paper and live refuse the same orders in the same
-words."""
+"""Which filter of its instrument an order violates; shared, so that paper and live reject the same orders alike."""
 
 from decimal import Decimal
 from typing import NamedTuple
 
 from engine.domain.decimals import format_plain, product
 from engine.domain.errors import OrderRejected, RejectionKind
-from engine.venues.venue import Instrument, LotSize, OrderRequest, Quote
+from engine.venues.instrument import Instrument, LotSize
+from engine.venues.orders import OrderRequest
+from engine.venues.quotes import Quote
 
 
 class FilterViolation(NamedTuple):
@@ -19,10 +20,10 @@ class FilterViolation(NamedTuple):
 def fit_quantity(
     instrument: Instrument, order: OrderRequest, limit_price: Decimal | None = None, quote: Quote | None = None
 ) -> Decimal:
-    """The quantity in which `order` may be sent: floored, never more than was asked for. Raises VenueRefused.
+    """The quantity of `order` floored to the lot. Raises OrderRejected if the order violates a filter.
 
-    `limit_price`, on the tick, makes it a limit order. Without a `quote` what depends on prices is checked for limit
-    orders alone. An exit is refused for its quantity only, where flooring does not help: the rest the venue judges.
+    With a `limit_price` (on the tick) it is a limit order. Without a `quote`, filters that depend on prices are checked
+    for limit orders only. Exits are checked for their quantity only, because the venue may accept the rest.
     """
     broken = find_violation(instrument, order, limit_price, quote)
     if broken is not None:
@@ -31,14 +32,14 @@ def fit_quantity(
 
 
 def select_lot(instrument: Instrument, *, is_limit: bool) -> LotSize:
-    """What the venue takes as the quantity of such an order."""
+    """The lot size for limit or market orders."""
     return instrument.limit if is_limit and instrument.limit is not None else instrument.market_lot
 
 
 def find_violation(
     instrument: Instrument, order: OrderRequest, limit_price: Decimal | None, quote: Quote | None
 ) -> FilterViolation | None:
-    """The first filter that the order, floored, breaks; None when it breaks none."""
+    """The first filter that the order, floored, violates; None when it violates none."""
     lot = select_lot(instrument, is_limit=limit_price is not None)
     size = _check_size(order, lot)
     if not order.is_entry:
@@ -54,7 +55,7 @@ def find_violation(
 
 
 def find_band_violation(instrument: Instrument, order: OrderRequest, quote: Quote) -> str | None:
-    """Why the venue fills nothing of a market order at `quote`, by its filter of prices; None where it does."""
+    """Why the price filter keeps a market order from filling at `quote`; None if it does not."""
     broken = _check_band(instrument, order, _expected_price(order, None, quote), quote)
     return None if broken is None else broken.reason
 
@@ -80,7 +81,7 @@ def _check_size(order: OrderRequest, lot: LotSize) -> FilterViolation | None:
 
 
 def _expected_price(order: OrderRequest, limit_price: Decimal | None, quote: Quote | None) -> Decimal | None:
-    """What the venue values the order at."""
+    """The price at which the venue values the order."""
     if limit_price is not None or quote is None:
         return limit_price
     return quote.ask if order.is_buy else quote.bid
@@ -89,7 +90,7 @@ def _expected_price(order: OrderRequest, limit_price: Decimal | None, quote: Quo
 def _check_band(
     instrument: Instrument, order: OrderRequest, price: Decimal | None, quote: Quote | None
 ) -> FilterViolation | None:
-    """The last price stands for the mark price, which venues keep near to it."""
+    """Uses the last price as an estimate of the mark price."""
     share = instrument.multiplier_up if order.is_buy else instrument.multiplier_down
     if price is None or quote is None or share is None:
         return None

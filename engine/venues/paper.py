@@ -1,4 +1,4 @@
-"""The venue where nothing is at stake: real quotes, fills made up by one honest rule."""
+"""The paper venue: real quotes, simulated fills."""
 
 import time
 from collections.abc import Callable
@@ -8,26 +8,18 @@ from typing import Final
 from engine.domain import decimals
 from engine.domain.errors import OrderRejected, OutsidePriceBand
 from engine.platform.errors import SparkyError, UpstreamUnavailable
-from engine.venues.order_book import OrderBook, average_price, depth, extend_last_level
+from engine.venues.instrument import Instrument
+from engine.venues.order_book import BOOK_LEVELS, DEEP_LEVELS, OrderBook, average_price, depth, extend_last_level
 from engine.venues.order_filters import find_band_violation, fit_quantity
-from engine.venues.venue import (
-    BOOK_LEVELS,
-    DEEP_LEVELS,
-    Instrument,
-    OrderRequest,
-    OrderResult,
-    OrderStatus,
-    Protection,
-    Quote,
-    Quotes,
-    Ticker,
-)
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, Protection
+from engine.venues.quotes import Quote, Ticker
+from engine.venues.venue import Quotes
 
 _HUNDREDTH: Final = Decimal("0.01")
 
 
 def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
-    """The ask (buying) or bid (selling), moved against us by `slippage_percent` and then on to the next tick."""
+    """The ask (buying) or bid (selling), worsened by `slippage_percent` and then on to the next tick."""
     return apply_slippage(
         quote.ask if is_buy else quote.bid, instrument, is_buy=is_buy, slippage_percent=slippage_percent
     )
@@ -44,17 +36,16 @@ def apply_slippage(price: Decimal, instrument: Instrument, *, is_buy: bool, slip
 
 
 class PaperVenue:
-    """Fills an acceptable order at once and in full, or refuses it; taker fee in percent of the notional.
+    """Fills an acceptable order at once and in full, or rejects it; taker fee in percent of the notional.
 
-    Its price is the average of the levels of the order book that it takes, moved by the slippage. An entry that the
-    book does not hold is refused; an exit pays the last level's price for what is beyond it.
+    The price is the average of the order book's levels that the order takes, worsened by the slippage. An entry larger
+    than the book is rejected; an exit larger than the book pays the last level's price for the remainder.
 
-    It keeps nothing: the books are the only record of a paper fill, so an order that was not booked never happened and
-    may be sent again, and `find_order` knows none. It cannot see positions: `reduce_only` is the caller's
-    word. Nothing waits here: stops and targets are executed by whoever marks the books at the market's price.
+    It is stateless: the books are the only record of a paper fill, so `find_order` finds nothing, and an order that was
+    not booked may be sent again. It has no positions, so `reduce_only` is not checked. Stops and targets do not rest
+    here; the webhook server executes them as it marks positions to market.
 
-    No venue refuses its orders for a filter that has changed, so `refresh_instruments` is called before an entry: it
-    looks whether the list of instruments is still so.
+    `refresh_instruments` is called before an entry, because no venue rejects a paper order for a filter that changed.
     """
 
     def __init__(
@@ -92,20 +83,17 @@ class PaperVenue:
         return False
 
     def place_market_order(self, order: OrderRequest) -> OrderResult:
-        """Raises VenueRefused for what a filter of the instrument does not take, and what the quotes raise."""
+        """Raises OrderRejected for an order that violates a filter, and what the quotes raise."""
         return self._fill_order(order, None)
 
     def place_limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
-        """The market order's fill when that is within the limit, slippage included; else VenueRefused.
-
-        A part that might have filled is not made up.
-        """
+        """The market order's fill if it is within the limit, slippage included, else OrderRejected; never a part."""
         return self._fill_order(order, limit_price)
 
     def fill_exit_at(self, order: OrderRequest, price: Decimal, at_ms: int, fee_usd: Decimal | None) -> OrderResult:
-        """The exit that the market made of a position at `price` and `at_ms`, whatever it stands at now.
+        """The exit of a position at a past price: a liquidation, or a stop or target that was reached at `at_ms`.
 
-        With a `fee_usd` exactly so (a liquidation); without one as any order at that price, slippage and fee included.
+        With `fee_usd` (USD), price and fee are used as given; without, slippage and the taker fee are applied.
         """
         if fee_usd is None:
             instrument, slippage = self.fetch_instrument(order.symbol), self._slippage_percent
@@ -141,8 +129,8 @@ class PaperVenue:
         return decimals.round_for_books(decimals.product(quantity, price, self._fee_percent, _HUNDREDTH))
 
     def _price_exit(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
-        """What an exit is paid on average, and when; it needs one side of the book. Raises UpstreamUnavailable where
-        that is empty: nobody would take it now."""
+        """Average price and time (ms) of an exit; it needs one side of the book only. Raises UpstreamUnavailable where
+        that side is empty."""
         book = self.fetch_order_book(order.symbol)
         self._check_band(order, instrument, _build_quote(book))
         average = average_price(extend_last_level(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
@@ -151,7 +139,7 @@ class PaperVenue:
         return average, _book_time_ms(book)
 
     def _check_band(self, order: OrderRequest, instrument: Instrument, quote: Quote | None) -> None:
-        """Raises OutsidePriceBand. The last price is asked for only where the book is that wide."""
+        """Raises OutsidePriceBand. Fetches the last price only if the book is wide enough for a violation."""
         if quote is None or _find_far_side_violation(order, instrument, quote) is None:
             return
         try:
@@ -163,7 +151,7 @@ class PaperVenue:
             raise OutsidePriceBand(f"{order.symbol}: {reason}")
 
     def _price_entry(self, order: OrderRequest, book: OrderBook, quantity: Decimal) -> tuple[Decimal, int]:
-        """What an entry pays on average, and when. Raises VenueRefused where the book does not hold it."""
+        """Average price and time (ms) of an entry. Raises OrderRejected where the book is too small."""
         book = ensure_depth(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
         average = average_price(book.side(is_buy=order.is_buy), quantity)
         if average is None:
@@ -172,7 +160,7 @@ class PaperVenue:
 
 
 def _build_quote(book: OrderBook) -> Quote | None:
-    """What filters that depend on prices are checked with; None where the book has a fault."""
+    """The quote for filters that depend on prices; None where the book has a fault."""
     if book.fault is not None:
         return None
     bid, ask = book.bids[0].price, book.asks[0].price
@@ -185,12 +173,12 @@ def _find_far_side_violation(order: OrderRequest, instrument: Instrument, quote:
 
 
 def _book_time_ms(book: OrderBook) -> int:
-    """The venue's, else this host's."""
+    """The venue's time, else this host's."""
     return book.at_ms or book.clock_ms or time.time_ns() // 1_000_000
 
 
 def ensure_depth(book: OrderBook, quotes: Quotes, symbol: str, quantity: Decimal, *, is_buy: bool) -> OrderBook:
-    """`book`, or one with more levels where it was cut off before `quantity`. Raises what `quotes` raises."""
+    """`book`, or one with more levels if it was cut off before `quantity`. Raises what `quotes` raises."""
     if book.is_cut and depth(book.side(is_buy=is_buy)) < quantity:
         return quotes.fetch_entry_book(symbol, DEEP_LEVELS)
     return book

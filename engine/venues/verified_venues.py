@@ -1,7 +1,7 @@
 """Where real orders may open positions: the venues that have passed the contract suite (`tests/venues/contract`).
 
-A venue that has not may keep its stops where we do not look, or answer in a shape that we misread; paper trading needs
-its prices only. What is held at such a venue can still be closed: exits are never refused here.
+An untested venue may keep stop orders elsewhere, or answer in a shape that is misread. Paper trading needs only its
+prices, and exits are never refused here, so that positions at such a venue can be closed.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from typing import Final
 
 from engine.platform.errors import ConfigurationError
 
-# What each was tested on. The names are the ones that books and credentials use, so that an account has one name only.
+# By venue, what was tested. Books and credentials use these names, so that an account has one name only.
 VERIFIED: Final[Mapping[str, str]] = {
     "aster": "perpetuals, V3 signatures, conditional orders among the plain ones",
     "binance": "USDⓈ-M perpetuals, HMAC signatures, conditional orders as algo orders",
@@ -19,7 +19,7 @@ VENUE_ALIASES: Final[Mapping[str, str]] = {"binanceusdm": "binance"}
 
 
 def check_live_trading(venue: str) -> None:
-    """Before a position is opened at `venue` for real. Raises BadConfiguration where that has not been tested."""
+    """Raises ConfigurationError if live trading at `venue` has not been tested."""
     reason = find_live_trading_obstacle(venue)
     if reason is not None:
         raise ConfigurationError(reason)

@@ -12,7 +12,7 @@ from engine.domain.errors import StrategyFault
 from engine.domain.strategy import StrategyStatus
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
-from engine.store.schema.demo_data import seed_demo
+from engine.store.demo_data import seed_demo
 from engine.store.store import Store
 from tests.console.conftest import Sparky, home, own_logging, sparky
 from tests.support.hostile_rows import DECISION, fill_with_hostile_text

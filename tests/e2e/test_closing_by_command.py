@@ -18,7 +18,7 @@ from engine.domain.strategy import StrategyStatus
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
-from engine.store.schema.demo_data import generate_webhook_secret
+from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
 from tests.console.conftest import Sparky, home, own_logging, sparky

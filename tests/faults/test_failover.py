@@ -15,8 +15,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
+from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
-from engine.store.schema.demo_data import generate_webhook_secret
 from tests.support.ports import free_port, free_ports
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 

@@ -14,7 +14,7 @@ import requests
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import build_client_order_id
+from engine.venues.orders import build_client_order_id
 from tests.support.book_checks import check_books
 from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
 from tests.support.trading import PROTECTIVE, all_settled, people

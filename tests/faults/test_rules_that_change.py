@@ -19,7 +19,7 @@ import pytest
 
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
-from engine.venues.venue import Instrument
+from engine.venues.instrument import Instrument
 from simulator.venue.trading_account import Account
 from tests.support.account_checks import check_no_crossing, check_our_orders
 from tests.support.account_owners import Person, person

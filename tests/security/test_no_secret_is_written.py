@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
-from engine.store.schema.demo_data import DEMO_USER
+from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq
 from tests.support.directories import short_directory

@@ -23,7 +23,7 @@ from engine.platform.values import Frozen
 from engine.venues.account_record import AccountTrade, ForcedOrder, Income
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, OrderStatus, Protection
+from engine.venues.orders import OrderRequest, OrderStatus, Protection
 from simulator.venue.account_file import AccountFile
 from simulator.venue.trading_account import Account, Order
 from tests.support.directories import short_directory

@@ -10,7 +10,7 @@ import pytest
 from engine.domain.errors import OrderRejected
 from engine.platform.errors import CredentialsError, SparkyError
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, build_client_order_id
+from engine.venues.orders import OrderRequest, build_client_order_id
 from tests.engine.exchanges.conftest import keys_of
 
 

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.domain.strategy import RiskProfile, StrategyStatus
 from engine.store.admin_rows import NewStrategy
+from engine.store.demo_data import DEMO_USER
 from engine.store.embedded.embedded_postgres import build_dsn
-from engine.store.schema.demo_data import DEMO_USER
 from tests.support.sparky import Sparky, command_lines
 
 FORK_SERVER = "fork server"

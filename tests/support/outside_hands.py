@@ -12,7 +12,7 @@ import requests
 
 from engine.domain.errors import OrderRejected
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest
+from engine.venues.orders import OrderRequest
 from simulator.venue.trading_account import Account
 from tests.support.sparky import Sparky
 from tests.support.venue_file import VenueFile, net_of

@@ -15,7 +15,7 @@ from engine.platform.errors import UpstreamUnavailable
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
-from engine.store.schema.demo_data import generate_webhook_secret
+from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from tests.support.keys import aster_keys
 from tests.support.sparky import Sparky, named_for_engine

@@ -16,9 +16,11 @@ from engine.domain.strategy import StrategyStatus
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
-from engine.store.schema.demo_data import generate_webhook_secret
+from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
-from engine.venues.venue import LiveVenue, OpenOrder, build_client_order_id
+from engine.venues.account_state import OpenOrder
+from engine.venues.orders import build_client_order_id
+from engine.venues.venue import LiveVenue
 from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock

@@ -21,10 +21,10 @@ from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_rules import UNRESTRICTED
 from engine.store.admin_rows import NewStrategy
+from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
-from engine.store.schema.demo_data import generate_webhook_secret
 from engine.store.store import Store
-from engine.venues.venue import build_client_order_id
+from engine.venues.orders import build_client_order_id
 from tests.support.sql import Sql, as_owner
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import WaitLimits, WebhookServer, build

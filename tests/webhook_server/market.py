@@ -9,27 +9,15 @@ from engine.domain.positions import MarginMode, Side
 from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
 from engine.venues.account_record import AccountTrade, ForcedOrder, Income
 from engine.venues.account_setup import AccountSetup
+from engine.venues.account_state import Balance, OpenOrder, OrderKind, VenuePosition
+from engine.venues.instrument import Instrument
 from engine.venues.market_data.client import CandleSeries
 from engine.venues.market_data.funding import FundingRate, FundingState
-from engine.venues.order_book import Level, MarkPrice, OrderBook
+from engine.venues.order_book import BOOK_LEVELS, Level, MarkPrice, OrderBook
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, Protection
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import (
-    BOOK_LEVELS,
-    Balance,
-    Credentials,
-    Instrument,
-    LiveVenue,
-    OpenOrder,
-    OrderKind,
-    OrderRequest,
-    OrderResult,
-    OrderStatus,
-    Protection,
-    Quote,
-    Ticker,
-    Venue,
-    VenuePosition,
-)
+from engine.venues.quotes import Quote, Ticker
+from engine.venues.venue import Credentials, LiveVenue, Venue
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
 

@@ -10,7 +10,7 @@ import standardwebhooks.webhooks
 
 from engine.domain.signal import Signal
 from engine.outbox.delivery import classify_response, signed_headers
-from engine.store.schema.demo_data import generate_webhook_secret
+from engine.store.demo_data import generate_webhook_secret
 from tests.webhook_server.conftest import Sender, Site
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
-from engine.venues.venue import OpenOrder
+from engine.venues.account_state import OpenOrder
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import WebhookServer, build

@@ -10,7 +10,7 @@ import pytest
 from engine.domain.errors import OrderRejected
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.venue import OrderRequest
+from engine.venues.orders import OrderRequest
 from tests.webhook_server.conftest import Site
 
 

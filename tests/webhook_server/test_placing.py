@@ -6,7 +6,7 @@ import pytest
 
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.platform.errors import CredentialsError
-from engine.venues.venue import OrderRequest, OrderResult
+from engine.venues.orders import OrderRequest, OrderResult
 from tests.webhook_server.market import LiveAccount, Market
 from webhook_server.clock import SystemClock
 from webhook_server.execution.order_placement import place_order

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engine.venues.venue import OrderRequest
+from engine.venues.orders import OrderRequest
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.schemas import WebhookSignal
 

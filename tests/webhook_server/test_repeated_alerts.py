@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from engine.platform.settings.settings import Settings
-from engine.venues.venue import OrderRequest, build_client_order_id
+from engine.venues.orders import OrderRequest, build_client_order_id
 from tests.webhook_server.conftest import Front, Sender, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import build

@@ -11,7 +11,7 @@ import requests
 
 from engine.domain.errors import OrderOutcomeUnknown
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.venue import OrderRequest, OrderResult, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderResult, build_client_order_id
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.test_repeated_alerts import aged, alert, post
 from webhook_server.intake import signal_ids

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.risk.order_sizes import MAX_PARTS, min_order_quantity, protected_quantity, split_quantity
-from engine.venues.venue import Instrument
+from engine.venues.instrument import Instrument
 
 
 def instrument(lot: str = "0.001", least: str = "0", most: str | None = None) -> Instrument:

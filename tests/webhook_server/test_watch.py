@@ -3,7 +3,8 @@
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
-from engine.venues.venue import Credentials, LiveVenue, OpenOrder
+from engine.venues.account_state import OpenOrder
+from engine.venues.venue import Credentials, LiveVenue
 from tests.webhook_server.conftest import Sender, Site
 from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import build

@@ -13,7 +13,7 @@ from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.funding import FundingFacts, FundingShare, FundingSymbol
 from engine.store.store import Store
 from engine.venues.account_record import Income
-from engine.venues.live.parsers import USD_ASSETS
+from engine.venues.account_state import USD_ASSETS
 from engine.venues.market_data.coin_prices import QUOTE_ASSETS
 from engine.venues.market_data.funding import MINUTE_MS, FundingRate, FundingSource
 from engine.venues.venue import LiveVenue

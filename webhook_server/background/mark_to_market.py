@@ -15,7 +15,7 @@ from engine.platform.errors import SparkyError
 from engine.platform.metrics import label
 from engine.risk import sizing
 from engine.store.store import Store
-from engine.venues.venue import Ticker
+from engine.venues.quotes import Ticker
 from webhook_server.background.paper_round import MarketExit, PaperRound, build_exit_terms
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.clock import Clock

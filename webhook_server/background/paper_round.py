@@ -25,8 +25,9 @@ from engine.platform.errors import SparkyError
 from engine.risk import liquidation
 from engine.risk.liquidation import Bar, End, MarginedPosition
 from engine.store.margin import MarginUpdate, PaperMargin
+from engine.venues.instrument import Instrument
 from engine.venues.order_book import MarkPrice
-from engine.venues.venue import Instrument, Ticker
+from engine.venues.quotes import Ticker
 from webhook_server.intake.schemas import ExitTerms
 from webhook_server.venue_registry import Venues
 

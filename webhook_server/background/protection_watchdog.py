@@ -19,8 +19,11 @@ from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnav
 from engine.risk.order_sizes import protected_quantity
 from engine.risk.protection_gaps import describe_too_small, fetch_net, find_protection_gap
 from engine.store.store import Store
+from engine.venues.account_state import OpenOrder
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.venue import Instrument, LiveVenue, OpenOrder, OrderResult, OrderStatus, Protection
+from engine.venues.instrument import Instrument
+from engine.venues.orders import OrderResult, OrderStatus, Protection
+from engine.venues.venue import LiveVenue
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.execution.executor import OrderExecutor
 from webhook_server.execution.position_protection import (

@@ -24,8 +24,10 @@ from engine.risk.order_sizes import (
     split_quantity,
 )
 from engine.store.webhook_rows import Fill
+from engine.venues.instrument import Instrument
+from engine.venues.orders import OrderRequest, OrderResult
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import Instrument, LiveVenue, OrderRequest, OrderResult, Venue
+from engine.venues.venue import LiveVenue, Venue
 from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, TradeContext
 from webhook_server.execution.leg_orders import (
     ORDER_NOT_MADE,

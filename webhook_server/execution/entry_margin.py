@@ -12,7 +12,7 @@ from engine.risk import sizing
 from engine.risk.liquidation import ZERO, MarginedPosition, maintenance_rate
 from engine.store.margin import EntryMargin, HeldMargin
 from engine.venues.ccxt_client.errors import is_margin_mode_locked
-from engine.venues.venue import Instrument
+from engine.venues.instrument import Instrument
 from webhook_server.execution.execution_context import TradeContext
 from webhook_server.reconciliation.account_checks import AccountFault
 

@@ -10,9 +10,11 @@ from engine.domain.positions import Side
 from engine.platform.errors import SparkyError
 from engine.risk.entry_costs import CostLimits, check_book, check_slippage, levels_within
 from engine.risk.limit_breach import LimitBreach
+from engine.venues.instrument import Instrument
 from engine.venues.order_book import OrderBook, average_price, extend_last_level
 from engine.venues.paper import apply_slippage, ensure_depth
-from engine.venues.venue import Instrument, Quote, Quotes
+from engine.venues.quotes import Quote
+from engine.venues.venue import Quotes
 from webhook_server.intake.schemas import WebhookSignal
 
 

@@ -11,7 +11,7 @@ from engine.domain.errors import OrderOutcomeUnknown
 from engine.domain.positions import Position, Side, opposite_side
 from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
-from engine.venues.venue import build_client_order_id
+from engine.venues.orders import build_client_order_id
 from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 

@@ -11,7 +11,7 @@ from engine.domain import decimals
 from engine.domain.errors import OrderRejected, OutsidePriceBand, StrategyFault
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.risk.order_sizes import MAX_PARTS, build_part_leg
-from engine.venues.venue import OrderResult
+from engine.venues.orders import OrderResult
 
 logger = structlog.get_logger()
 

@@ -13,7 +13,10 @@ from engine.risk import sizing
 from engine.risk.protection_fit import check_order_count, protectable_quantity
 from engine.store.margin import EntryMargin
 from engine.store.webhook_rows import Fill
-from engine.venues.venue import Instrument, OrderKind, OrderRequest, OrderResult, Venue
+from engine.venues.account_state import OrderKind
+from engine.venues.instrument import Instrument
+from engine.venues.orders import OrderRequest, OrderResult
+from engine.venues.venue import Venue
 from webhook_server.clock import Clock
 from webhook_server.execution import entry_margin
 from webhook_server.execution.closing_legs import ClosingLegExecutor

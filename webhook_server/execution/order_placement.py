@@ -6,7 +6,8 @@ from typing import Final
 from engine.domain import decimals
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
-from engine.venues.venue import OrderRequest, OrderResult, OrderStatus, Venue
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus
+from engine.venues.venue import Venue
 from webhook_server.clock import Clock
 
 POLL_WAITS_S: Final = (0.1, 0.3, 0.8, 1.5)

@@ -13,15 +13,15 @@ from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
 from engine.risk.order_sizes import protected_quantity
 from engine.store.webhook_rows import PlacedProtection
-from engine.venues.venue import (
+from engine.venues.orders import (
     STOP_LOSS_LETTER,
     TAKE_PROFIT_LETTER,
     OrderResult,
     OrderStatus,
     Protection,
-    Venue,
     build_client_order_id,
 )
+from engine.venues.venue import Venue
 from webhook_server.execution.execution_context import TradeContext
 from webhook_server.metrics import Metrics
 

@@ -15,8 +15,9 @@ from engine.store.margin import MarginUpdate
 from engine.store.store import Store
 from engine.store.venue_record import sum_net_quantity
 from engine.store.webhook_rows import LiveAccount
+from engine.venues.account_state import VenuePosition
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.venue import LiveVenue, VenuePosition
+from engine.venues.venue import LiveVenue
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
 from webhook_server.reconciliation.venue_changes import NOT_OURS, SymbolComparison, VenueChanges

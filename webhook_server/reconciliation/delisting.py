@@ -13,7 +13,7 @@ from engine.store.store import Store
 from engine.store.venue_record import OutsideExit, RecordProgress, SymbolFacts, sum_net_quantity
 from engine.store.webhook_rows import Fill
 from engine.venues.account_record import AccountRecord, Income
-from engine.venues.live.parsers import USD_ASSETS
+from engine.venues.account_state import USD_ASSETS
 from engine.venues.venue import LiveVenue
 from webhook_server.reconciliation.attribution import AttributedExit, attribute_trades
 from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED, build_orderless_exit

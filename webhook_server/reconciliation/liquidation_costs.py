@@ -9,7 +9,7 @@ import structlog
 from engine.domain import decimals
 from engine.store.venue_record import LiquidationExit
 from engine.venues.account_record import ForcedOrder, Income, UsdConverter
-from engine.venues.live.parsers import USD_ASSETS
+from engine.venues.account_state import USD_ASSETS
 
 logger = structlog.get_logger()
 

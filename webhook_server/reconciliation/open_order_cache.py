@@ -8,7 +8,9 @@ from uuid import UUID
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
-from engine.venues.venue import GONE, Instrument, LiveVenue, OpenOrder, Quotes
+from engine.venues.account_state import OpenOrder
+from engine.venues.instrument import GONE, Instrument
+from engine.venues.venue import LiveVenue, Quotes
 
 # At Aster and Binance a list of one symbol weighs 1, and one of all symbols 40.
 MAX_SYMBOL_LISTINGS: Final = 40

@@ -16,7 +16,8 @@ from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import EndedSymbol
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.venue import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER, LiveVenue, build_client_order_id
+from engine.venues.orders import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER, build_client_order_id
+from engine.venues.venue import LiveVenue
 from webhook_server.clock import Clock
 from webhook_server.execution.position_protection import protective_order_ids
 from webhook_server.metrics import Metrics

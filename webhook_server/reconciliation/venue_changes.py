@@ -19,7 +19,8 @@ from engine.domain.positions import Position
 from engine.store.store import Store
 from engine.store.venue_record import RecordProgress, SymbolFacts
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.venue import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER, LiveVenue
+from engine.venues.orders import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
+from engine.venues.venue import LiveVenue
 from webhook_server.execution.position_protection import (
     STOP_LOSS_REASON,
     TAKE_PROFIT_REASON,

@@ -1,1 +1,1 @@
-"""A PostgreSQL of our own for those who name no database."""
+"""The embedded PostgreSQL, used when no database is configured."""

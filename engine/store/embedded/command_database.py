@@ -1,6 +1,6 @@
-"""The embedded server for one command: Sparky's own while Sparky runs, else one that is started for the while.
+"""The embedded server for one command: the supervisor's while Sparky runs, else one that the command starts.
 
-A command never starts the server that a running Sparky owns, and hands its own over as soon as Sparky starts.
+A command never starts the server of a running Sparky, and stops its own as soon as Sparky starts.
 """
 
 import threading
@@ -18,8 +18,8 @@ from engine.store.embedded.embedded_postgres import START_TIMEOUT_S, EmbeddedPos
 from engine.store.embedded.usage_locks import POLL_S, DatabaseInUse, UsageLock
 from engine.store.transport.rpc import Rpc
 
-SUPERVISED_TIMEOUT_S: Final = 5.0  # with the server of a running Sparky, which may be starting again
-# With another command, which may be making the cluster, for as long as that takes on a busy machine.
+SUPERVISED_TIMEOUT_S: Final = 5.0  # for the server of a running Sparky, which may be restarting
+# For another command's server; creating a cluster takes that long on a busy machine.
 _COMMAND_TIMEOUT_S: Final = 180.0
 _USAGE_LOCK_TIMEOUT_S: Final = 10.0  # a call ends within that time
 _HANDOVER_POLL_S: Final = 0.1
@@ -30,10 +30,10 @@ class EmbeddedServerUnavailable(SparkyError):
 
 
 class CommandDatabase:
-    """What one command uses the embedded server by; entered and left by the command's main thread.
+    """The embedded server for one command; enter and leave it on the command's main thread.
 
-    With `may_start` a server is started when Sparky does not run, and serves other commands too; without, nothing is
-    waited for either.
+    With `may_start` a server is started when Sparky does not run, and serves other commands too; without, it neither
+    starts a server nor waits for one.
     """
 
     def __init__(self, settings: Settings, *, may_start: bool = True) -> None:
@@ -59,9 +59,9 @@ class CommandDatabase:
 
     @contextmanager
     def use_server(self) -> Iterator[str]:
-        """The address of a server that answers, and is not stopped by any command meanwhile.
+        """The DSN of a server that answers, and that no command stops inside the block.
 
-        Raises ServerAway, or BadConfiguration if a server cannot be started.
+        Raises EmbeddedServerUnavailable, or ConfigurationError if a server cannot be started.
         """
         usage_lock, began = UsageLock(self._home), time.monotonic()
         try:
@@ -98,7 +98,7 @@ class CommandDatabase:
         return False
 
     def _try_usage_lock(self, usage_lock: UsageLock, *, is_supervised: bool) -> bool:
-        """False while the server is being stopped by a command. Who only looks holds up nobody. Raises OSError."""
+        """False while a command stops the server. Without `may_start` no lock is taken. Raises OSError."""
         if not self._may_start:
             return True
         try:
@@ -133,7 +133,7 @@ class CommandDatabase:
         """Stops the server that this command started as soon as a supervisor wants its own."""
         while not self._exit_event.wait(_HANDOVER_POLL_S):
             if self._is_supervised():
-                self._timeout_s = START_TIMEOUT_S  # what this command began shall go on, on the server of Sparky
+                self._timeout_s = START_TIMEOUT_S  # so that this command goes on with the server of Sparky
                 self._stop_server()
 
     def _stop_server(self) -> None:
@@ -149,7 +149,7 @@ class CommandDatabase:
 
 
 class CommandDatabaseRpc:
-    """An `Rpc` whose every call has a server, and keeps it."""
+    """An `Rpc` that holds the embedded server for the time of each call."""
 
     def __init__(self, rpc: Rpc, server: CommandDatabase) -> None:
         self._rpc = rpc

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, for those who name no database: its data live in the state directory and survive."""
+"""The embedded PostgreSQL server; its data persist in the state directory."""
 
 import os
 import pwd
@@ -38,15 +38,15 @@ _OPTIONS: Final = {
     "log_timezone": "UTC",
     "log_min_messages": "warning",
     "log_checkpoints": "off",
-    "log_min_error_statement": "panic",  # a failed statement may carry what people typed
+    "log_min_error_statement": "panic",  # a failed statement may contain user input
     "jit": "off",
-    "io_method": "sync",  # three worker processes fewer
+    "io_method": "sync",  # saves three worker processes
     "max_parallel_workers_per_gather": "0",
 }
 
 
 def build_dsn(home: Path, database: str = DATABASE) -> str:
-    """The server's address, known before it runs: a Unix socket in the data directory, which only its owner enters."""
+    """The server's DSN: a Unix socket in the data directory, which only its owner may enter."""
     return f"postgresql://postgres@/{database}?host={quote(str(data_dir(home)), safe='')}"
 
 
@@ -55,7 +55,7 @@ def data_dir(home: Path) -> Path:
 
 
 def is_running(home: Path) -> bool:
-    """True if the server of `home` answers a query, whoever owns it."""
+    """True if the server of `home` answers a query, whichever process started it."""
     return os.access(data_dir(home), os.F_OK) and is_answering(build_dsn(home, "postgres"))
 
 
@@ -64,11 +64,11 @@ def always_false() -> bool:
 
 
 class EmbeddedPostgres:
-    """The server of one state directory. Its starter owns it: when the owner dies, however, the server shuts down.
+    """The server of one state directory. It shuts down when the process that started it ends, however that ends.
 
     `options` override PostgreSQL's settings; `lock_timeout_s` is how long a start waits for another owner to end, and
-    with `evicts` it ends one that stays. Once the server is ours to start, `is_forbidden` is asked a last time. `start`
-    must be called on a thread that lives as long as the server shall: the kernel ties the two.
+    with `evicts` it ends one that stays. `is_forbidden` is checked under the owner's lock before the start. Call
+    `start` on a thread that lives as long as the server, because the death signal is tied to the thread.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Returns when queries are answered and the database exists.
 
-        Raises BadConfiguration if the server cannot be started, OwnedByAnother if another process owns this directory
+        Raises ConfigurationError if the server cannot be started, DatabaseInUse if another process owns this directory
         or may alone start it.
         """
         try:
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
 
     @property
     def is_stopped_by_others(self) -> bool:
-        """Whether the server that was started has ended, or was told to end, by somebody else."""
+        """Whether the started server has ended, or is shutting down, without `stop`."""
         if self._process is None:
             return False
         return self._process.poll() is not None or postgres_process.is_shutting_down(self._data)
@@ -148,7 +148,8 @@ class EmbeddedPostgres:
             raise usage_locks.DatabaseInUse(self._home)
 
     def _start_until_ready(self, user: pwd.struct_passwd | None, stale_pid: int | None, deadline: float) -> None:
-        """Starts the server, again if it ends at once: what a killed predecessor left takes a moment to go."""
+        """Starts the server, again if it ends at once, because processes of a killed predecessor take a moment to
+        end."""
         while True:
             self._process = self._spawn(user, stale_pid)
             while self._process.poll() is None:
@@ -163,7 +164,7 @@ class EmbeddedPostgres:
             command += ["-c", f"{name}={value}"]
         environ = postgres_process.build_environ(os.environ)
         if stale_pid is not None:
-            environ["PG_GRANDPARENT_PID"] = str(stale_pid)  # a pid in the pid file that PostgreSQL is to disregard
+            environ["PG_GRANDPARENT_PID"] = str(stale_pid)  # the pid in the pid file that PostgreSQL must ignore
         with postgres_process.open_log(self._log) as log:
             return subprocess.Popen(
                 postgres_process.build_exec_command(command, user),
@@ -185,8 +186,8 @@ class EmbeddedPostgres:
 class DatabaseService:
     """The embedded server as a child of the supervisor; it migrates as it starts.
 
-    A server that others tell to end (a signal to all processes of a control group or of a tree) is started again at
-    once: there may be records to finish.
+    A server that ends by a signal of others (to all processes of a control group or a tree) is restarted at once,
+    because other children may still have records to write.
     """
 
     check_every_s = 0.25
@@ -197,7 +198,7 @@ class DatabaseService:
         self._restart_lock = threading.Lock()
 
     def start(self) -> None:
-        """Raises BadConfiguration if the server cannot start or a migration was edited after it ran."""
+        """Raises ConfigurationError if the server cannot start or a migration was edited after it ran."""
         self._server.start()
         try:
             migrate(self._server.dsn)

@@ -1,4 +1,4 @@
-"""The embedded server's surroundings: its programs, its system user, its directory and its log."""
+"""Programs, system user, data directory and log of the embedded server."""
 
 import importlib.util
 import itertools
@@ -38,7 +38,8 @@ def get_binary_path(name: str) -> str:
 
 
 def ensure_server_user(home: Path) -> pwd.struct_passwd | None:
-    """As root, the system user that the server runs as, with a way to its files; else None: it runs as ourselves."""
+    """As root, the system user of the server, with access to its files; else None: the server runs as the current
+    user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -58,7 +59,7 @@ def ensure_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
         return
     for draft in data.parent.glob(f"{data.name}.new*"):
         shutil.rmtree(draft, ignore_errors=True)
-    # A name of its own: programs of an attempt that was killed may still write into theirs.
+    # A unique name, because programs of a killed attempt may still write into theirs.
     fresh = Path(tempfile.mkdtemp(prefix=f"{data.name}.new.", dir=data.parent))
     command = [get_binary_path("initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-instructions"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", f"--pgdata={fresh}"]
@@ -82,13 +83,14 @@ def ensure_data_dir(data: Path, user: pwd.struct_passwd | None) -> None:
 
 
 def build_exec_command(command: list[str], user: pwd.struct_passwd | None) -> list[str]:
-    """What runs `command` as `user` and gives it SIGINT when the thread that starts it ends."""
+    """The command line that runs `command` as `user`, with SIGINT when the starting thread ends."""
     uid, gid = (user.pw_uid, user.pw_gid) if user else (os.getuid(), os.getgid())
     return [sys.executable, "-I", "-S", postgres_exec.__file__, str(os.getpid()), str(uid), str(gid), *command]
 
 
 def build_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` for PostgreSQL's programs: their messages are read here, and one that names no locale stops them."""
+    """`environ` for PostgreSQL's programs in the C locale, because messages are parsed and an unknown locale stops
+    them."""
     return {**environ, "LC_ALL": "C"}
 
 
@@ -113,7 +115,7 @@ def stop_process(process: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """The server's log, begun anew when it has grown long; what is no file there is set aside."""
+    """The server's log, truncated when it is too long; anything there that cannot be a log file is renamed."""
     if not _can_be_log_file(path):
         backup = next(each for each in map(path.with_name, _iter_backup_names(path.name)) if not os.path.lexists(each))
         path.rename(backup)
@@ -140,7 +142,7 @@ def _iter_backup_names(name: str) -> Iterator[str]:
 
 
 def find_error_line(text: str) -> str:
-    """The last that tells of an error, or else the last of all: what is cleaned up afterwards is no reason."""
+    """The last line with an error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     error_lines = [line for line in lines if _ERROR_LINE.search(line)]
     return (error_lines or lines)[-1].rstrip(".") if lines else "no reason given"

@@ -1,4 +1,5 @@
-"""What an earlier server left in its data directory: a server without an owner is ended, files that stop a start go."""
+"""Cleans up after an earlier server in a data directory: ends one without an owner, removes files that prevent a
+start."""
 
 import re
 import signal
@@ -18,11 +19,12 @@ _POLL_S: Final = 0.02
 
 
 def clear_stale_server(data: Path, server_uid: int) -> int | None:
-    """For the holder of the owner's lock: ends a server of `data` that still runs and removes what stops a start.
+    """Ends a server of `data` that still runs and removes files that prevent a start. The caller holds the owner's
+    lock.
 
-    Returns the pid that the pid file names, if it names one. That process is then no server of this directory and must
-    not stop the next, but PostgreSQL shall read the file: it says by which shared memory to recognise processes of a
-    killed server that still write. The server runs as `server_uid`. Raises BadConfiguration, OSError.
+    Returns the pid that the pid file names, if it names one. That process is then no server of this directory, but
+    PostgreSQL must read the file, which names the shared memory of a killed server whose processes may still write. The
+    server runs as `server_uid`. Raises ConfigurationError, OSError.
     """
     pid = _read_pid(data / PID_FILE)
     if pid is not None:
@@ -44,7 +46,7 @@ def _is_readable_by(path: Path, uid: int) -> bool:
 
 
 def _read_pid(pid_file: Path) -> int | None:
-    """The pid in the first line; None for what PostgreSQL does not write, or cannot be read."""
+    """The pid in the first line; None if it is unreadable or not in PostgreSQL's format."""
     try:
         if not stat.S_ISREG(pid_file.lstat().st_mode):
             return None  # reading a pipe would wait for ever
@@ -56,7 +58,7 @@ def _read_pid(pid_file: Path) -> int | None:
 
 
 def _stop_server(pid: int, data: Path) -> None:
-    """Ends process `pid` if it is a server of `data`: fast shutdown, then kill. Raises BadConfiguration."""
+    """Ends process `pid` if it is a server of `data`: fast shutdown, then kill. Raises ConfigurationError."""
     try:
         process = psutil.Process(pid)
         if not _is_server_of(process, data):
@@ -88,7 +90,7 @@ def _is_server_of(process: psutil.Process, data: Path) -> bool:
 
 
 def _wait_for_end(process: psutil.Process, timeout_s: float) -> bool:
-    """Whether it ends in time. A process that nobody reaps has ended too."""
+    """Whether it ends in time. A zombie counts as ended."""
     deadline = time.monotonic() + timeout_s
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:

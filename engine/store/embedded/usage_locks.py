@@ -15,8 +15,8 @@ from engine.platform.errors import ConfigurationError
 logger = structlog.get_logger()
 
 POLL_S: Final = 0.02
-# What the database of a starting Sparky does to a command that keeps the server: (after how many s, which signal). A
-# command hands the server over by itself unless it was stopped, or hangs.
+# Signals of a starting Sparky to a command that keeps the server, with the delay in s. A command stops its server by
+# itself unless it was stopped (Ctrl-Z), or hangs.
 EVICTION_SIGNALS: Final = ((2.0, signal.SIGCONT), (20.0, signal.SIGKILL))
 
 
@@ -28,7 +28,7 @@ class DatabaseInUse(ConfigurationError):
 
 
 class UsageLock:
-    """Who uses the server of one directory now, so that it is not stopped under a call."""
+    """A lock of the users of one directory's server, so that it is not stopped during a call."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "postgres.users"
@@ -39,7 +39,7 @@ class UsageLock:
         return self._descriptor is not None or self._try_lock(fcntl.LOCK_SH)
 
     def acquire_exclusive(self, deadline: float) -> bool:
-        """Waits until nobody uses the server, and keeps new ones out; False at the monotonic `deadline`."""
+        """Waits until no process uses the server, and keeps new ones out; False at the monotonic `deadline`."""
         while not self._try_lock(fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 return False
@@ -65,15 +65,15 @@ class UsageLock:
         with suppress(FileNotFoundError):
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.fchmod(descriptor, 0o644)  # who may read it may lock it: it does not matter which user's command made it
+        os.fchmod(descriptor, 0o644)  # so that commands of other users can lock it as well
         return descriptor
 
 
 def acquire_owner_lock(path: Path, timeout_s: float, *, evicts: bool = False) -> IO[bytes]:
     """The exclusive lock of the server's owner, gone when its process is, however it ends.
 
-    Waits `timeout_s`, for a command that started the server for itself hands it over soon; with `evicts` one that does
-    not is made to. Raises OwnedByAnother, OSError.
+    Waits `timeout_s`, because a command that started the server stops it soon; with `evicts` it signals one that does
+    not (see `EVICTION_SIGNALS`). Raises DatabaseInUse, OSError.
     """
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
     began, steps = time.monotonic(), list(EVICTION_SIGNALS if evicts else ())

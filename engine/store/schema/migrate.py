@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version: forward only, once each, safe to repeat and to run twice at once."""
+"""Applies migrations: forward only, each once; may be repeated and run concurrently."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from engine.platform.errors import ConfigurationError
 from engine.store.schema.rights import describe_missing_rights
 from engine.store.transport.postgres import Connection, connect, transaction_settings, translate_error
 
-_ADVISORY_LOCK_KEY: Final = 0x53504152  # one number for everybody who migrates this database
+_ADVISORY_LOCK_KEY: Final = 0x53504152  # the same for every process that migrates
 _MIN_TRANSACTION_TIMEOUT_VERSION: Final = 170_000
 _MIGRATION_TIMEOUT_S: Final = 120.0
 
@@ -31,7 +31,7 @@ class Migration:
 
 @dataclass(frozen=True)
 class MigrationStatus:
-    """Names in order; `edited` are those whose text is another than when they ran."""
+    """Names in order; `edited` are those whose text has changed since they ran."""
 
     applied: tuple[str, ...]
     pending: tuple[str, ...]
@@ -41,7 +41,7 @@ class MigrationStatus:
 def migrate(dsn: str, folder: Traversable | None = None) -> tuple[str, ...]:
     """Applies what is pending, each file in one transaction; returns the names applied now.
 
-    Raises BadConfiguration, having applied nothing, if a file was edited after it ran or the login lacks a right (the
+    Raises ConfigurationError, having applied nothing, if a file was edited after it ran or the login lacks a right (the
     sentence holds the statements that an administrator must run), and if a file fails; UpstreamUnavailable if the
     database cannot be reached.
     """
@@ -71,9 +71,9 @@ def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
 
 
 def _prepare_pending(connection: Connection, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """What is to be applied, with all made ready for it: the record is there, and the login may do it.
+    """The pending migrations, after checking the login's rights and creating the table of migrations.
 
-    Raises BadConfiguration.
+    Raises ConfigurationError.
     """
     with _exclusive_transaction(connection):
         missing = describe_missing_rights(connection)
@@ -87,7 +87,7 @@ def _prepare_pending(connection: Connection, migrations: tuple[Migration, ...]) 
 
 
 def _is_current(connection: Connection, migrations: tuple[Migration, ...]) -> bool:
-    """Whether nothing is left to do for a login that may read the record and nothing else."""
+    """Whether nothing is pending, for a login that may only read the table of migrations."""
     query = "select has_table_privilege(to_regclass('public.sparky_migrations'), 'select')"
     (may_read,) = connection.execute(query).fetchone() or (False,)
     return bool(may_read) and not _build_status(migrations, _fetch_applied(connection)).pending
@@ -95,9 +95,9 @@ def _is_current(connection: Connection, migrations: tuple[Migration, ...]) -> bo
 
 @contextmanager
 def _exclusive_transaction(connection: Connection) -> Iterator[None]:
-    """A transaction during which nobody else migrates this database; a pooler in between keeps nothing of it.
+    """A transaction under the advisory lock of migrations, which leaves nothing behind on a pooled connection.
 
-    What the server, the database or the role would end early, or read otherwise, is set aside for its time.
+    It overrides timeouts and search path of server, database and role.
     """
     settings = "set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0; "
     settings += "set local search_path = public; "
@@ -147,7 +147,7 @@ def _refuse_edited(status: MigrationStatus) -> None:
 
 
 def _apply(connection: Connection, migration: Migration) -> bool:
-    """False if another process has applied it meanwhile. Raises BadConfiguration, having rolled back, if it fails."""
+    """False if another process has applied it meanwhile. Raises ConfigurationError, having rolled back, if it fails."""
     try:
         with _exclusive_transaction(connection):
             if migration.name in _fetch_applied(connection):

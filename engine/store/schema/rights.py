@@ -1,4 +1,4 @@
-"""What a login that migrates must be allowed to do, and what an administrator must run where it is not."""
+"""The rights that a migrating login needs, and the statements that grant missing ones."""
 
 from typing import Any, Final
 
@@ -37,10 +37,7 @@ left join pg_catalog.pg_class record on record.relnamespace = pub.oid and record
 
 
 def describe_missing_rights(connection: Connection) -> str | None:
-    """The sentence that says why this login cannot migrate, with the statements that mend it; None if it can.
-
-    The statements may be pasted into psql as they stand. What is there already is not looked at again.
-    """
+    """Why this login cannot migrate, with statements for psql that grant what is missing; None if it can."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rights = cursor.execute(_RIGHTS_QUERY, [list(ROLES)]).fetchone()
     assert rights is not None  # noqa: S101 - it always gives one row
@@ -72,7 +69,7 @@ def _build_schema_grants(rights: dict[str, Any]) -> list[str]:
 
 
 def _build_auth_grants(rights: dict[str, Any]) -> list[str]:
-    """An `auth` that is there, as Supabase's is, is used; what is missing in it is made."""
+    """Grants for an existing schema `auth` (Supabase's); migrations create what it lacks."""
     login = _quote_identifier(rights["login"])
     if not rights["has_auth"]:
         return []

@@ -1,1 +1,1 @@
-"""Two transports for the database's functions: PostgreSQL and Supabase's REST API."""
+"""Two transports for calls of SQL functions: PostgreSQL and Supabase's REST API."""

@@ -1,7 +1,7 @@
 """Calls the database's functions over a PostgreSQL connection, directly or through a pooler of transactions.
 
-Behind such a pooler every transaction may run on another server connection, which strangers use before and after it. So
-nothing of ours stays on one: what a call needs is set for its transaction, and nothing is prepared or locked beyond it.
+Behind such a pooler every transaction may run on another server connection, which other clients use before and after
+it. So settings are made for one transaction only, and nothing is prepared or locked beyond it.
 """
 
 import json
@@ -31,7 +31,7 @@ from engine.store.transport.refused_login import fetch_login_sqlstate
 POOL_SIZE: Final = 8
 
 MIN_SERVER_VERSION: Final = 14
-SERVER_TIMEOUT_GRACE_S: Final = 1.0  # a server's own word that a statement took too long is worth waiting for
+SERVER_TIMEOUT_GRACE_S: Final = 1.0  # waits for the server's own statement timeout, which has the better message
 
 _ENCODING: Final = "UTF8"
 _LOGIN_REFUSED: Final = "28P01"
@@ -42,8 +42,8 @@ _Result = TypeVar("_Result")
 
 
 class _DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
-    """Gives up after `answer_timeout_s` whatever answers nothing: a pool without a free connection, a server that
-    stands."""
+    """Raises OperationalError after `answer_timeout_s` without an answer, as from a pooler without a free connection
+    or a stopped server."""
 
     answer_timeout_s: float = 10.0
 
@@ -53,7 +53,7 @@ class _DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
         try:
             return super().wait(gen, interval, self.answer_timeout_s)
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - the driver's only name for it
-            self.pgconn.finish()  # its answer may still come, and belongs to nobody
+            self.pgconn.finish()  # because a late answer would be taken for that of the next query
             raise psycopg.OperationalError(f"no answer within {self.answer_timeout_s:g} s") from None
 
 
@@ -133,7 +133,7 @@ class PostgresRpc:
 def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
     """An autocommit connection whose every statement is given up soon after `timeout_s`.
 
-    Raises UpstreamUnavailable, or BadConfiguration if the address or login is wrong, or the database cannot hold what
+    Raises UpstreamUnavailable, or ConfigurationError if the address or login is wrong, or the database cannot hold what
     Sparky keeps.
     """
     deadline = time.monotonic() + timeout_s
@@ -192,7 +192,7 @@ def transaction_settings(connection: Connection, timeout_s: float) -> bytes:
 
 
 def _check_server(info: psycopg.ConnectionInfo) -> None:
-    """Raises BadConfiguration for a server that cannot be used. What a pooler does not pass on is not asked for."""
+    """Raises ConfigurationError for a server that cannot be used. What a pooler does not pass on is not asked for."""
     version, encoding = info.server_version, info.parameter_status("server_encoding")
     if 0 < version < MIN_SERVER_VERSION * 10_000:
         shown_version = info.parameter_status("server_version")

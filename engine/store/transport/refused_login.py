@@ -1,4 +1,4 @@
-"""Finds the SQLSTATE of a refused login, which the driver does not tell: its words may be in any language.
+"""Finds the SQLSTATE of a refused login, which the driver does not expose; its text may be in any language.
 
 libpq keeps only the text of what a server says while a connection is made. Its trace of the protocol has all fields of
 that message, behind TLS as well, so the login is tried once more with the trace in memory.

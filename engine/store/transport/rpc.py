@@ -1,4 +1,4 @@
-"""The one thing the store needs of a transport, so that PostgreSQL and Supabase's REST API are interchangeable."""
+"""What the store needs of a transport, so that PostgreSQL and Supabase's REST API are interchangeable."""
 
 from typing import Any, Protocol
 
@@ -9,8 +9,8 @@ class Rpc(Protocol):
     `arguments` are named without the functions' ``p_`` prefix: None, str, bool, numbers, UUID, datetime, or JSON as
     dicts and lists. The value back is parsed JSON, with Decimal for numbers that are not whole.
 
-    Raises UpstreamUnavailable("database", ...) for anything that may pass by itself, BadConfiguration for what a person
-    must mend (missing migration, no rights, an argument the schema refuses).
+    Raises UpstreamUnavailable("database", ...) for temporary failures, and ConfigurationError for what a person must
+    fix (missing migration, missing rights, an argument that the schema rejects).
     """
 
     def call(self, function: str, /, **arguments: object) -> Any: ...

@@ -19,7 +19,7 @@ _INSUFFICIENT_PRIVILEGE: Final = "42501"
 
 
 class DatabaseUnavailable(UpstreamUnavailable):
-    """The database cannot serve now, and its SQLSTATE says why; empty if it said none."""
+    """The database cannot serve now; `state` is the SQLSTATE, empty if unknown."""
 
     def __init__(self, reason: str, state: str) -> None:
         super().__init__("database", reason)
@@ -27,7 +27,7 @@ class DatabaseUnavailable(UpstreamUnavailable):
 
 
 class DatabaseRequestError(ConfigurationError):
-    """The database cannot do what was asked until a person mends something; `state` is its SQLSTATE."""
+    """The database rejects the request until a person fixes the cause; `state` is the SQLSTATE."""
 
     def __init__(self, sentence: str, state: str) -> None:
         super().__init__(sentence)
@@ -35,7 +35,7 @@ class DatabaseRequestError(ConfigurationError):
 
 
 def build_error(state: str, remedy: str) -> SparkyError:
-    """`remedy`, what a person must do, as the error that it is."""
+    """The error for `state`, with `remedy` (what a person must do) as its text."""
     if state == SUPERSEDED:
         return Superseded(remedy)
     if state in RAISED_BY_FUNCTIONS:
@@ -49,7 +49,7 @@ def is_value_error(state: str) -> bool:
 
 
 def find_remedy(state: str, reason: str) -> str | None:
-    """What a person must mend, in one sentence; None if it may pass by itself, or `state` does not say."""
+    """What a person must fix, in one sentence; None for temporary failures and unknown states."""
     if state in RAISED_BY_FUNCTIONS or state == SUPERSEDED:
         return reason
     if state in MISSING_OBJECT:

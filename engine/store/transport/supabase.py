@@ -113,7 +113,7 @@ class _Connection:
         )
 
     def send(self, function: str, body: dict[str, Any], timeout_s: float) -> httpx.Response:
-        """Raises UpstreamUnavailable without an answer, BadConfiguration if the request could not even be made."""
+        """Raises UpstreamUnavailable without an answer, ConfigurationError if the request could not even be made."""
         request = self._client.rpc(function, body).request
         self._transport.allowance.reset(time.monotonic() + timeout_s, MAX_RESPONSE_BYTES)
         try:
@@ -154,7 +154,7 @@ def _find_remedy(status: int, code: str, reason: str, *, is_json: bool) -> str |
 
 
 def _parse_error(response: httpx.Response) -> dict[str, Any]:
-    """PostgREST's error object; empty if somebody else answered, such as a gateway in between."""
+    """PostgREST's error object; empty for an answer of something else, such as a gateway."""
     try:
         error = response.json()
     except ValueError:

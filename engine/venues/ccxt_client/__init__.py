@@ -1,1 +1,1 @@
-"""ccxt as we use it: bounded in time and size, within the venue's request weights, its errors translated."""
+"""ccxt clients with bounded time and size, within the venue's request weights, with translated errors."""

@@ -1,15 +1,15 @@
-"""What ccxt's Aster does otherwise than we need: one request less, one nonce more."""
+"""Changes to ccxt's Aster: perpetuals only, microsecond nonces that do not clash between clients."""
 
 from typing import Any, Final
 
 import ccxt
 
+from engine.venues.ccxt_client.book_time import OlderBookTimeMixin
 from engine.venues.ccxt_client.exchange_info import parse_perpetuals
 from engine.venues.ccxt_client.venue_clock import venue_time_us
-from engine.venues.market_data.order_book_parser import OlderBookTimeMixin
 
-CLIENT_NUMBER: Final = "clientNumber"  # our option: which client of its account it is
-MAX_CLIENTS: Final = 4  # the most that one account has
+CLIENT_NUMBER: Final = "clientNumber"  # our option: the number of this client among those of its account
+MAX_CLIENTS: Final = 4  # per account
 DUPLICATE_ID_ERRORS: Final = {"-4116": ccxt.DuplicateOrderId}  # ccxt knows -4115
 
 
@@ -20,7 +20,7 @@ class Aster(OlderBookTimeMixin, ccxt.aster):  # type: ignore[misc] # ccxt has no
         return self.deep_extend(super().describe(), {"exceptions": {"exact": DUPLICATE_ID_ERRORS}})
 
     def fetch_markets(self, params: Any = None) -> Any:
-        """Perpetuals only: one request instead of the three of ccxt. Its rate limit is passed on to the session."""
+        """Perpetuals only: one request instead of ccxt's three. Passes the rate limit on to the session's limiter."""
         return self.parse_markets(
             parse_perpetuals(self.fapiPublicGetV3ExchangeInfo(params or {}), self.session.limiter)
         )
@@ -33,7 +33,7 @@ class Aster(OlderBookTimeMixin, ccxt.aster):  # type: ignore[misc] # ccxt has no
         return super().sign(path, api, method, given, *rest)
 
     def _next_nonce(self) -> int:
-        """No other client of the account has it: the clients have different remainders."""
+        """Unique over the account's clients, because each has its own remainder modulo `MAX_CLIENTS`."""
         now_us = venue_time_us(self)
         now_us += int(self.options.get(CLIENT_NUMBER, 0)) - now_us % MAX_CLIENTS
         self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + MAX_CLIENTS, now_us)

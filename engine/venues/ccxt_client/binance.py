@@ -1,13 +1,13 @@
-"""What ccxt's Binance does otherwise than we need: its USDⓈ-M futures alone, and their error codes at any address."""
+"""Changes to ccxt's Binance: USDⓈ-M futures only, with their error codes at any address."""
 
 from typing import Any, Final
 
 import ccxt
 
+from engine.venues.ccxt_client.book_time import OlderBookTimeMixin
 from engine.venues.ccxt_client.exchange_info import parse_perpetuals
-from engine.venues.market_data.order_book_parser import OlderBookTimeMixin
 
-# ccxt loads spot, linear and inverse markets, and margin pairs with the key; here nothing but the futures is asked.
+# because ccxt would load spot, linear and inverse markets, and margin pairs with the key
 OPTIONS: Final = {
     "fetchMarkets": {"types": ["linear"]},
     "fetchMargins": False,
@@ -29,19 +29,19 @@ class Binance(OlderBookTimeMixin, ccxt.binance):  # type: ignore[misc] # ccxt ha
         return self.deep_extend(super().describe(), more)
 
     def get_exceptions_by_url(self, url: Any, exactOrBroad: str) -> Any:  # noqa: ARG002, N803 - ccxt's names
-        """ccxt knows a market by its host name, which is another one at a proxy or a simulator."""
+        """The futures' codes at any address: ccxt decides by host name, which differs at a proxy or simulator."""
         return self.exceptions["linear"].get(exactOrBroad, {})
 
     def fetch_markets(self, params: Any = None) -> Any:
-        """Perpetuals only, in one request. Their rate limit is passed on to the session."""
+        """Perpetuals only, in one request. Passes the rate limit on to the session's limiter."""
         return self.parse_markets(parse_perpetuals(self.fapiPublicGetExchangeInfo(params or {}), self.session.limiter))
 
     def fetch_leverages(self, symbols: Any = None, params: Any = None) -> Any:
-        """Without the brackets of the one symbol that `params` name, which ccxt would keep as if they were all."""
+        """Without leverage brackets: ccxt would cache those of the symbol in `params` as if they were all."""
         return self.parse_leverages(self.fapiPrivateGetSymbolConfig(params or {}), symbols, "symbol")
 
     def fetch_balance(self, params: Any = None) -> Any:
-        """ccxt's total has the unrealised profit in it; this one is the wallet."""
+        """The total is the wallet; ccxt's would include unrealised profit."""
         rows = self.fapiPrivateV3GetBalance(params or {})
-        told = {row["asset"]: {"total": row["balance"], "free": row["availableBalance"]} for row in rows}
-        return self.safe_balance({"info": rows, **told})
+        balances = {row["asset"]: {"total": row["balance"], "free": row["availableBalance"]} for row in rows}
+        return self.safe_balance({"info": rows, **balances})

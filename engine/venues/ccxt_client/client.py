@@ -1,4 +1,4 @@
-"""ccxt as we want it: another base URL at will, bounded time and size, no retries of its own, perpetuals only."""
+"""Opens ccxt clients: any base URL, bounded time and size, no retries, perpetuals only."""
 
 import difflib
 import json
@@ -17,10 +17,10 @@ from engine.domain.decimals import format_plain, to_decimal
 from engine.platform.errors import ConfigurationError
 from engine.platform.http.retry_after import retry_after_s
 from engine.venues.ccxt_client.error_text import ErrorTextReader, InconclusiveAnswer
+from engine.venues.ccxt_client.instrument_cache import LISTINGS
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter, get_shared_limiter, may_be_urgent
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED, find_client_class
 from engine.venues.ccxt_client.venue_clock import VenueClockMixin
-from engine.venues.market_data.instrument_cache import LISTINGS
 from engine.venues.venue import Credentials
 
 TIMEOUT_S: Final = 10.0
@@ -30,10 +30,10 @@ USED_WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
 
 
 class BoundedSession(requests.Session):
-    """A session whose answers end: requests' own timeout restarts with every byte, and its body has no bound.
+    """A session with a total deadline and a size limit for answers: requests' own timeout restarts with every byte.
 
-    It asks `limiter` before every request and tells it of every answer; `is_urgent` says which share of the venue's
-    limit is its own.
+    Every request first acquires `limiter`, and its answer is recorded there; `is_urgent` requests may use the whole of
+    the venue's limit.
     """
 
     def __init__(self, timeout_s: float, limiter: RequestWeightLimiter, *, is_urgent: bool) -> None:
@@ -43,7 +43,7 @@ class BoundedSession(requests.Session):
         self._is_urgent = is_urgent
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError on a body beyond the bound, and
+        """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError for a body that is too large, and
         UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
         self.limiter.acquire(is_urgent=self._is_urgent and may_be_urgent())
         deadline = time.monotonic() + self._timeout_s
@@ -62,7 +62,7 @@ class BoundedSession(requests.Session):
 
     @contextmanager
     def limit_timeout(self, timeout_s: float) -> Iterator[None]:
-        """Requests inside the block end after `timeout_s` at the latest; its caller lets no other thread send."""
+        """Requests inside the block end within `timeout_s`. The caller must keep other threads from sending."""
         before, self._timeout_s = self._timeout_s, min(timeout_s, self._timeout_s)
         try:
             yield
@@ -87,20 +87,20 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
 
 
 class StrictResponseMixin:
-    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body says of the order (that
-    is for people), and a number with a point keeps the text that the venue wrote."""
+    """Mixed in before a ccxt class: a 5xx or a redirect is "unavailable" whatever its body states, and numbers with a
+    decimal point keep the venue's text."""
 
     @staticmethod
     def on_json_response(body: str) -> Any:
-        """Raises ValueError for what is no JSON."""
-        ccxt.Exchange.on_json_response(body)  # stricter than ours: half characters, NaN and deep nests are refused
+        """Raises ValueError for anything but JSON."""
+        ccxt.Exchange.on_json_response(body)  # stricter than ours: it rejects lone surrogates, NaN and deep nesting
         try:
             return json.loads(body, parse_float=str)
         except RecursionError as error:
             raise ValueError("the answer is nested too deeply") from error
 
     def fetch2(self, path: Any, api: Any = "public", method: str = "GET", params: Any = None, *rest: Any) -> Any:
-        """As ccxt's. Raises NoVerdict for an answer about another symbol than was asked about."""
+        """As ccxt's. Raises InconclusiveAnswer for an answer about another symbol than requested."""
         given = dict(params or {})
         answer = super().fetch2(path, api, method, given, *rest)  # type: ignore[misc] # ccxt's
         if getattr(self, "id", None) in BINANCE_SHAPED and given.get("symbol") is not None:
@@ -109,17 +109,17 @@ class StrictResponseMixin:
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> Any:
         if code >= 500 or 300 <= code < 400:
-            said = ErrorTextReader(self).from_body(body or "")
-            raise InconclusiveAnswer(f"{method} {url.partition('?')[0]} answered {code}{said and ': '}{said}")
+            text = ErrorTextReader(self).from_body(body or "")
+            raise InconclusiveAnswer(f"{method} {url.partition('?')[0]} answered {code}{text and ': '}{text}")
         return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc] # ccxt's
 
 
 def check_symbol(answer: Any, market_id: str) -> None:
-    """Raises NoVerdict for an answer that tells of another symbol, or of others only, than `market_id`."""
+    """Raises InconclusiveAnswer for an answer about other symbols only than `market_id`."""
     rows = answer if isinstance(answer, list) else [answer]
-    told = [row["symbol"] for row in rows if isinstance(row, dict) and row.get("symbol")]
-    if told and market_id not in told:
-        raise InconclusiveAnswer(f"asked about {market_id}, the venue told of {told[0]}")
+    symbols = [row["symbol"] for row in rows if isinstance(row, dict) and row.get("symbol")]
+    if symbols and market_id not in symbols:
+        raise InconclusiveAnswer(f"asked about {market_id}, the venue told of {symbols[0]}")
 
 
 def open_ccxt_client(
@@ -129,10 +129,10 @@ def open_ccxt_client(
     timeout_s: float = TIMEOUT_S,
     limiter: RequestWeightLimiter | None = None,
 ) -> Any:
-    """A ccxt client of `venue`; with `base_url` every address keeps its path but goes there instead.
+    """A ccxt client of `venue`; `base_url` replaces scheme and host of every address.
 
-    All clients of one address share its `limiter`; None takes the process's own. A client with credentials is urgent.
-    No request is sent. Raises BadConfiguration for a venue that ccxt does not know.
+    All clients of one address share its `limiter`; None means the process's own. A client with credentials is urgent.
+    No request is sent. Raises ConfigurationError for a venue that ccxt does not know.
     """
     client_class = find_client_class(venue)
     if client_class is None:
@@ -143,7 +143,7 @@ def open_ccxt_client(
     shared = limiter or get_shared_limiter(base_url or venue)
 
     def open_public_client() -> Any:
-        """Urgent unless its thread leaves room: what is read at once may be for an exit."""
+        """Urgent (except inside `low_priority`), because an exit may wait for the list."""
         client = open_ccxt_client(venue, base_url, None, timeout_s, shared)
         client.session = BoundedSession(timeout_s, shared, is_urgent=True)
         return client
@@ -159,18 +159,18 @@ def open_ccxt_client(
     return exchange
 
 
-def to_lossless_number(told: Any) -> float | str:
-    """A venue's number as ccxt hands it on: a float as ever, and its text where a float would round it.
+def to_lossless_number(number: Any) -> float | str:
+    """A number for ccxt (`Exchange.number`): a float, or its text where a float would round it.
 
-    ccxt takes both (`Exchange.number`), and no Decimal. Raises ValueError, which ccxt takes for no number at all.
+    ccxt accepts both, but no Decimal. Raises ValueError, which ccxt reads as a missing number.
     """
-    value = to_decimal(told)
+    value = to_decimal(number)
     rounded = float(value)
     return rounded if to_decimal(rounded) == value else format_plain(value)
 
 
 def unknown_venue_error(venue: str) -> ConfigurationError:
-    """What is wrong with a venue that ccxt does not know, with the name that may be meant."""
+    """The error for a venue that ccxt does not know, with the closest name."""
     return ConfigurationError(f"No exchange is called {venue!r}; {_suggest_name(venue)}")
 
 

@@ -1,7 +1,7 @@
 """What the error codes of Binance-shaped venues (Aster too) mean for the caller, and what a person can do about them.
 
-The code decides and not the words, which may be in any language, nor ccxt's class: to ccxt a hedge-mode refusal is an
-ordinary one, and a key that is refused later than at first is a temporary ban. Source: the lists of error codes in
+The code decides: texts may be in any language, and ccxt's classes are too coarse (a hedge-mode refusal is an ordinary
+one, and a key that is rejected after it has worked is a temporary ban). Source: the lists of error codes in
 Binance's and Aster's API documentation.
 """
 
@@ -13,7 +13,7 @@ from engine.domain.errors import RejectionKind
 CLOCK: Final = "-1021"  # the request's time is too far from the venue's
 # "The execution status is unknown."
 OUTCOME_UNKNOWN: Final = frozenset({"-1000", "-1001", "-1006", "-1007"})
-# Surely not accepted, and worth sending again later: overloaded, over a limit, shutting down, too late for the engine.
+# Certainly not accepted, may be sent again later: overloaded, over a limit, shutting down, too late for the engine.
 RETRY_LATER: Final = frozenset({CLOCK, "-1003", "-1008", "-1015", "-1016", "-4188", "-5028"})
 CREDENTIALS: Final = frozenset({"-1002", "-1022", "-2014", "-2015", "-2017", "-4056", "-4057"})
 # The symbol is not listed, or not traded now.
@@ -42,7 +42,7 @@ FILTER_CODES: Final = (
     -4141,
     -4164,
 )
-# No price that a market order would get now is within the filter of prices.
+# All prices that a market order could get now are outside the price filter.
 PRICE_BAND: Final = "-4131"
 # The list of instruments may have changed: it is read again.
 LISTING_CHANGED: Final = frozenset({*NOT_TRADED, *(str(code) for code in FILTER_CODES)})

@@ -1,4 +1,4 @@
-"""What a venue said, for people: one printable line of bounded length, without what was signed and without secrets."""
+"""A venue's error text for people: one printable line of bounded length, without signed queries and secrets."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from engine.platform.plain_text import one_line
 from engine.platform.redaction import Redactor
 
 MAX_LENGTH: Final = 200
-_MAX_READ_LENGTH: Final = 4_000  # of an answer, from which its words are taken
+_MAX_READ_LENGTH: Final = 4_000  # of an answer; the text beyond is not searched
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _PAGE: Final = re.compile(r"<(?:!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[^<>]*>|[<>]")
@@ -19,11 +19,11 @@ _QUERY: Final = re.compile(r"\?\S*|\bsignature=\S*", re.IGNORECASE)
 
 
 class InconclusiveAnswer(ccxt.ExchangeNotAvailable):  # type: ignore[misc] # ccxt has no types
-    """An answer that decides nothing, such as any 5xx: what its body says is for people only."""
+    """An answer that does not decide the outcome, such as any 5xx; its text is for people only."""
 
 
 class ErrorTextReader:
-    """Takes words out of the answers to one account, whose secrets no answer may repeat."""
+    """Extracts texts from answers to one account, without the account's secrets."""
 
     def __init__(self, exchange: Any) -> None:
         secrets = (getattr(exchange, name, None) for name in ("apiKey", "secret", "privateKey"))
@@ -37,14 +37,14 @@ class ErrorTextReader:
         return one_line(self._redactor.text(_TAG.sub(" ", _QUERY.sub("", text))), MAX_LENGTH)
 
     def from_body(self, body: str) -> str:
-        """What an answer's body says: its ``msg`` and ``code`` where it has them."""
+        """``msg`` and ``code`` of an answer's body where it has them, else its text."""
         answer = parse_coded_json(body)
         if not answer:
             return self.clean_line(body)
         return f"{self.clean_line(str(answer.get('msg') or ''))} ({self.clean_line(read_code(answer))})".strip()
 
     def from_error(self, error: ccxt.BaseError) -> str:
-        """The venue's own words where it had some; else ccxt's."""
+        """The venue's text where it sent one, else ccxt's."""
         if isinstance(error, InconclusiveAnswer):
             return self.clean_line(str(error))
         if parse_coded_json(str(error)):
@@ -53,7 +53,7 @@ class ErrorTextReader:
 
 
 def find_code(error: BaseException) -> str | None:
-    """The venue's code in one of ccxt's errors; None where it has none, or decides nothing."""
+    """The venue's code in one of ccxt's errors; None where it has none, or is inconclusive."""
     answer = {} if isinstance(error, InconclusiveAnswer) else parse_coded_json(str(error))
     return read_code(answer) if answer else None
 

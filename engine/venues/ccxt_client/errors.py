@@ -1,4 +1,4 @@
-"""The one place where ccxt's exceptions become ours."""
+"""Translates ccxt's exceptions into ours; used by all clients of venues."""
 
 import decimal
 from collections.abc import Collection, Iterator
@@ -46,9 +46,9 @@ PARSE_ERROR_TYPES: Final = (
 
 @contextmanager
 def translate_errors(exchange: Any, *, ordering: bool = False) -> Iterator[None]:
-    """Turns what ccxt raises inside the block into our errors. With `ordering`, silence means OutcomeUnknown.
+    """Turns what ccxt raises inside the block into our errors. With `ordering`, no answer means OrderOutcomeUnknown.
 
-    ccxt changes rounding and traps of the thread's decimal context; here that ends with the block.
+    Restores the thread's decimal context, because ccxt changes its rounding and traps.
     """
     try:
         with decimal.localcontext():
@@ -85,9 +85,9 @@ def _has_code(error: BaseException, wanted: Collection[str]) -> bool:
 
 
 def to_domain_error(error: ccxt.BaseError, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError:
-    """The caller's next move for one of ccxt's errors, which the venue gave `reason` for.
+    """The error that names the caller's next move, for one of ccxt's errors with the venue's `reason`.
 
-    `wait_s` is what the last response asked for.
+    `wait_s` is the Retry-After of the last response.
     """
     decided = _error_for_code(find_code(error), reason, wait_s, ordering=ordering)
     if decided is not None:
@@ -100,7 +100,7 @@ def to_domain_error(error: ccxt.BaseError, reason: str, wait_s: float | None, *,
 
 
 def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError | None:
-    """What the venue's code alone decides."""
+    """The error that the venue's code alone decides; None if it does not."""
     if code in error_codes.OUTCOME_UNKNOWN:
         return _no_answer_error(reason, ordering=ordering)
     if code == error_codes.CLOCK:
@@ -116,7 +116,7 @@ def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, orde
 
 
 def _to_rejection(error: ccxt.BaseError, reason: str) -> SparkyError | None:
-    """What the venue decided, if the error says that it understood and decided."""
+    """The error for a request that the venue understood and declined; None for others."""
     if isinstance(error, ccxt.AuthenticationError):
         return _credentials_error(reason)
     if isinstance(error, ccxt.BadSymbol):
@@ -141,11 +141,11 @@ def _refusal_kind(error: ccxt.BaseError) -> RejectionKind:
 
 
 def _build_reason(exchange: Any, error: ccxt.BaseError) -> str:
-    """The venue's words, then what a person can do about them, where that is known."""
+    """The venue's text, then what a person can do about it, if that is known."""
     code = find_code(error)
     clock = describe_measured_offset(exchange) if code == error_codes.CLOCK else None
-    told = (ErrorTextReader(exchange).from_error(error), clock, error_codes.ADVICE.get(code or ""))
-    return ": ".join(each for each in told if each)
+    parts = (ErrorTextReader(exchange).from_error(error), clock, error_codes.ADVICE.get(code or ""))
+    return ": ".join(each for each in parts if each)
 
 
 def _no_answer_error(reason: str, *, ordering: bool) -> SparkyError:

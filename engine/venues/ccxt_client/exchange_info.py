@@ -1,4 +1,4 @@
-"""What exchangeInfo of a Binance-shaped venue tells: its perpetuals, and how much may be asked."""
+"""Parses exchangeInfo of Binance-shaped venues: perpetuals, and the request weight per minute."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +13,7 @@ DATED_ID_SEPARATOR: Final = "_"  # in the id of a dated contract, which has the 
 def parse_perpetuals(listed: Mapping[str, Any], limiter: RequestWeightLimiter) -> list[Any]:
     """The rows of `listed` that are perpetuals, under that name; one for each pair of base and quote.
 
-    `limiter` learns the weight per minute.
+    Sets the weight per minute of `limiter`.
     """
     for rule in listed.get("rateLimits") or []:
         if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
@@ -29,7 +29,7 @@ def parse_perpetuals(listed: Mapping[str, Any], limiter: RequestWeightLimiter) -
 
 
 def is_perpetual(row: Mapping[str, Any]) -> bool:
-    """By its id, and by its kind where the venue tells one."""
+    """By its id, and by its contract type where the venue gives one."""
     kind, name = str(row.get("contractType") or ""), str(row["symbol"])
     if DATED_ID_SEPARATOR in name:
         return False

@@ -1,8 +1,8 @@
-"""How much one process may ask of one venue address: what the venue says of its limits is believed and kept.
+"""Keeps one process within the request weight limits of one venue address, as the venue's answers report them.
 
 Protocol (Binance-shaped venues, Aster among them): every answer's `X-MBX-USED-WEIGHT-1M` counts this IP's requests of
-the minute against `rateLimits` of exchangeInfo. Beyond it comes 429, and who goes on after that gets 418, a ban of two
-minutes to three days. Elsewhere only 429, 418 and Retry-After apply.
+the minute against `rateLimits` of exchangeInfo. Beyond it the venue answers 429, and to further requests 418: a ban of
+two minutes to three days. Elsewhere only 429, 418 and Retry-After apply.
 """
 
 import functools
@@ -16,16 +16,16 @@ from typing import Final
 
 from engine.platform.errors import UpstreamUnavailable
 
-DEFAULT_WEIGHT_PER_MINUTE: Final = 2_400  # until exchangeInfo has told
+DEFAULT_WEIGHT_PER_MINUTE: Final = 2_400  # until exchangeInfo is read
 NON_URGENT_SHARE: Final = 0.85  # of the limit; the rest is kept for orders and for other programs on this host
-PROBE_INTERVAL_S: Final = 5.0  # beyond that share, one question now and then finds out that the minute is over
+PROBE_INTERVAL_S: Final = 5.0  # beyond that share, how often a request finds out whether the minute is over
 WINDOW_S: Final = 60.0
-DEFAULT_PAUSE_S: Final = {429: 10.0, 418: 120.0}  # when the venue does not say how long
+DEFAULT_PAUSE_S: Final = {429: 10.0, 418: 120.0}  # without a Retry-After
 
 
 @dataclass(frozen=True)
 class WeightState:
-    """What is known of the limit at some moment. All times are monotonic seconds; every method is pure."""
+    """The known state of the limit. All times are monotonic seconds; every method is pure."""
 
     limit: int = DEFAULT_WEIGHT_PER_MINUTE
     used: int = 0
@@ -36,8 +36,8 @@ class WeightState:
     def wait_s(self, now: float, *, is_urgent: bool) -> float:
         """How long the next request has to wait; 0 when it may go now.
 
-        After a 429 or 418 everything waits, exits too: to go on would turn seconds into a ban of days. The weight used
-        keeps only the patient back.
+        After a 429 or 418 everything waits, exits too, because further requests would turn seconds into a ban of days.
+        The used weight delays only requests that are not urgent.
         """
         if now < self.blocked_until:
             return self.blocked_until - now
@@ -55,7 +55,7 @@ class WeightState:
         return replace(self, requested_at=now)
 
     def with_response(self, now: float, status: int, used: int | None, retry_after_s: float | None) -> "WeightState":
-        """After an answer with `status` and what its headers said."""
+        """The state after an answer with this HTTP `status` and these header values."""
         known = self if used is None else replace(self, used=used, reported_at=now)
         if status not in DEFAULT_PAUSE_S:
             return known
@@ -67,7 +67,7 @@ class RequestWeightLimiter:
     """The load of one address, shared between threads and clients."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.monotonic = monotonic  # the clock by which this process waits for the address
+        self.monotonic = monotonic  # also the clock for other waits on this address
         self._lock = threading.Lock()
         self._state = WeightState()
 
@@ -76,7 +76,7 @@ class RequestWeightLimiter:
         return self._state
 
     def acquire(self, *, is_urgent: bool) -> None:
-        """Before a request. Raises UpstreamUnavailable, with how long, when it must not be sent now."""
+        """Call it before a request. Raises UpstreamUnavailable, with the wait, when it must not be sent now."""
         with self._lock:
             now = self.monotonic()
             wait_s = self._state.wait_s(now, is_urgent=is_urgent)
@@ -94,18 +94,18 @@ class RequestWeightLimiter:
             self._state = replace(self._state, limit=limit)
 
 
-_is_low_priority: ContextVar[bool] = ContextVar("waits_for_room", default=False)
+_is_low_priority: ContextVar[bool] = ContextVar("is_low_priority", default=False)
 
 
 def may_be_urgent() -> bool:
-    """Whether what this thread asks now may use the share of the limit that is kept for orders."""
+    """Whether requests of this thread may use the share of the limit that is reserved for orders."""
     return not _is_low_priority.get()
 
 
 @contextmanager
 def low_priority(*, is_low: bool = True) -> Iterator[None]:
-    """Questions within are asked again another time, so near the limit they wait, whoever's client asks them: the room
-    is for orders. With `is_low` False, what is within is an order after all."""
+    """Requests inside the block leave the reserved share of the limit to orders, also on an urgent client. With
+    `is_low` False, the block is urgent again."""
     before = _is_low_priority.set(is_low)
     try:
         yield
@@ -115,6 +115,6 @@ def low_priority(*, is_low: bool = True) -> Iterator[None]:
 
 @functools.cache
 def get_shared_limiter(address: str) -> RequestWeightLimiter:
-    """The one Backoff of this process for `address` (a venue's name or base URL)."""
+    """The one limiter of this process for `address` (a venue's name or base URL)."""
     del address
     return RequestWeightLimiter()

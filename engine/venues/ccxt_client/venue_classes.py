@@ -1,4 +1,4 @@
-"""ccxt's classes that we use in a form of our own, and what they have in common."""
+"""Which ccxt class a venue's clients have; ours where ccxt's needs changes."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from engine.venues.ccxt_client.binance import Binance
 
 # `binanceusdm` is ccxt's other name for the same futures.
 CUSTOM_CLASSES: Final = {"aster": Aster, "binance": Binance, "binanceusdm": Binance}
-BINANCE_SHAPED: Final = ("aster", "binance")  # ids of clients that take what Binance's futures take
+BINANCE_SHAPED: Final = ("aster", "binance")  # ids of clients whose venue has the API of Binance's futures
 
 
 def find_client_class(venue: str) -> Any:

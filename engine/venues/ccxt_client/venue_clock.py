@@ -1,7 +1,7 @@
-"""How far this host's clock is from a venue's: measured when a signed request is refused for its time, then kept to.
+"""Signs by the venue's clock: the offset is measured when a signed request is rejected for its time.
 
 Protocol (Binance-shaped): -1021 for a ``timestamp`` older than ``recvWindow`` or more than 1 s ahead; at Aster for a
-nonce (µs) more than 10 s away. Such a request surely was not accepted, so it is sent once more.
+nonce (µs) more than 10 s away. Such a request was certainly not accepted, so it is sent once more.
 """
 
 import time
@@ -26,7 +26,7 @@ class VenueClockMixin:
     """Mixed in before a ccxt class: signs by the venue's clock once this host's was refused."""
 
     def request(self, *given: Any, **named: Any) -> Any:
-        """As ccxt's, and once more by the venue's clock. A difference that does not help is not kept."""
+        """As ccxt's, repeated once with a measured offset. An offset that does not help is discarded."""
         exchange: Any = self
         try:
             return super().request(*given, **named)  # type: ignore[misc] # ccxt's
@@ -44,7 +44,7 @@ class VenueClockMixin:
 
 
 def measure_offset_s(exchange: Any) -> float:
-    """How many seconds the venue's clock is ahead of this host's, as its public time endpoint tells; a weight of 1.
+    """How many seconds the venue's clock is ahead of this host's, by its public time endpoint (weight 1).
 
     Raises ccxt's errors, and ValueError for an answer without a time.
     """
@@ -57,7 +57,7 @@ def measure_offset_s(exchange: Any) -> float:
 
 
 def venue_time_us(exchange: Any) -> int:
-    """The venue's time in µs, as far as its difference is known."""
+    """The venue's time in µs; this host's until an offset was measured."""
     return time.time_ns() // 1_000 - int(exchange.options.get(_DIFFERENCE_OPTION, 0)) * 1_000
 
 
@@ -68,7 +68,7 @@ def describe_offset(seconds: float) -> str:
 
 
 def describe_measured_offset(exchange: Any) -> str | None:
-    """What was measured last, in a sentence; None before that."""
+    """The offset measured last, in a sentence; None before a measurement."""
     measured_ms = exchange.options.get(_MEASURED_OPTION)
     return None if measured_ms is None else describe_offset(-measured_ms / 1_000)
 
@@ -77,7 +77,7 @@ def _try_measure(exchange: Any) -> bool:
     try:
         ahead_s = measure_offset_s(exchange)
     except (ccxt.BaseError, ValueError, TypeError):
-        return False  # then the refusal stands, in the venue's words
+        return False  # then the venue's refusal stands
     exchange.options[_MEASURED_OPTION] = round(-ahead_s * 1_000)
     return True
 

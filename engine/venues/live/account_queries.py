@@ -1,4 +1,4 @@
-"""What an account tells of itself: its record (see `AccountRecord`), positions, open orders, balance and settings."""
+"""Queries about an account: its record (see `AccountRecord`), positions, open orders, balance and settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from engine.domain.errors import StrategyFault
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.account_record import AccountTrade, ForcedExitCause, ForcedOrder, Income
 from engine.venues.account_setup import AccountSetup
+from engine.venues.account_state import Balance, OpenOrder, VenuePosition
 from engine.venues.ccxt_client.venue_clock import measure_offset_s
 from engine.venues.live import parsers
 from engine.venues.live import record_parsers as rows
@@ -21,7 +22,6 @@ from engine.venues.live.conditional_orders import TriggerOrders
 from engine.venues.live.record_pages import WEEK_MS, PagedReader, Row, deduplicate, split_windows
 from engine.venues.market_data.coin_prices import CoinPrices
 from engine.venues.market_data.instruments import contract_size, get_record_market, is_linear_perpetual
-from engine.venues.venue import Balance, OpenOrder, VenuePosition
 
 MAX_ROWS: Final = 1_000
 MAX_FORCED_ORDERS: Final = 100
@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Endpoints:
-    """ccxt's names for what a venue is asked."""
+    """ccxt's method names of a venue's endpoints."""
 
     trades: str
     income: str
@@ -61,7 +61,7 @@ ENDPOINTS: Final[Mapping[str, Endpoints]] = {
 
 
 class CcxtAccountQueries(ABC):
-    """Every question takes its own turn at the account, so that an exit need not wait for the end of a long record."""
+    """Every request locks the account separately, so that an exit does not wait for a long record."""
 
     _exchange: Any
     _trigger_orders: TriggerOrders
@@ -69,7 +69,7 @@ class CcxtAccountQueries(ABC):
 
     @abstractmethod
     def _query(self) -> AbstractContextManager[None]:
-        """The account's turn, in which ccxt's errors become ours."""
+        """Locks the account and translates ccxt's errors."""
 
     def fetch_trades(
         self, symbol: str, *, since_ms: int | None = None, after_id: int | None = None
@@ -77,8 +77,8 @@ class CcxtAccountQueries(ABC):
         pages = PagedReader(f"trades in {symbol}", MAX_ROWS)
 
         def fetch_page(**query: int) -> list[AccountTrade]:
-            told = self._fetch_rows("trades", symbol, limit=MAX_ROWS, **query)
-            return [rows.parse_account_trade(row, symbol) for row in told]
+            raw = self._fetch_rows("trades", symbol, limit=MAX_ROWS, **query)
+            return [rows.parse_account_trade(row, symbol) for row in raw]
 
         if after_id is not None:
             found = pages.read_above(lambda first: self._run_query(lambda: fetch_page(fromId=first)), after_id)
@@ -89,13 +89,13 @@ class CcxtAccountQueries(ABC):
 
     def fetch_forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
         def fetch_page(**query: int) -> list[ForcedOrder]:
-            told = self._fetch_rows("forced", symbol, limit=MAX_FORCED_ORDERS, **query)
+            raw = self._fetch_rows("forced", symbol, limit=MAX_FORCED_ORDERS, **query)
             adl = (
                 self._fetch_adl_order_ids(symbol, query)
-                if any(rows.parse_cause(row) is None for row in told)
+                if any(rows.parse_cause(row) is None for row in raw)
                 else frozenset()
             )
-            return [rows.parse_forced_order(row, symbol, adl) for row in told]
+            return [rows.parse_forced_order(row, symbol, adl) for row in raw]
 
         found = self._fetch_since(
             PagedReader(f"forced orders in {symbol}", MAX_FORCED_ORDERS), fetch_page, since_ms, WEEK_MS
@@ -109,8 +109,8 @@ class CcxtAccountQueries(ABC):
         def fetch_page(**query: int) -> list[Income]:
             if symbol is not None:
                 return [rows.parse_income(row, symbol) for row in self._fetch_rows("income", symbol, **asked, **query)]
-            told = rows.parse_rows(self._get_endpoint("income")({**asked, **query}), None)
-            return [rows.parse_income(row, self._parse_symbol(row)) for row in told]
+            raw = rows.parse_rows(self._get_endpoint("income")({**asked, **query}), None)
+            return [rows.parse_income(row, self._parse_symbol(row)) for row in raw]
 
         found = self._fetch_since(
             PagedReader(f"income in {symbol or 'all symbols'}", MAX_ROWS), fetch_page, since_ms, None
@@ -140,8 +140,8 @@ class CcxtAccountQueries(ABC):
                 found = self._fetch_unified_positions(market)
             else:
                 query = {} if market is None else {"symbol": market["id"]}
-                told = rows.parse_rows(self._get_endpoint("positions")(query), query.get("symbol"))
-                found = [rows.parse_position(row, self._to_symbol(row["symbol"])) for row in told]
+                raw = rows.parse_rows(self._get_endpoint("positions")(query), query.get("symbol"))
+                found = [rows.parse_position(row, self._to_symbol(row["symbol"])) for row in raw]
         return tuple(position for position in found if position is not None)
 
     def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
@@ -174,19 +174,19 @@ class CcxtAccountQueries(ABC):
             return measure_offset_s(self._exchange)
 
     def _fetch_unified_positions(self, market: Mapping[str, Any] | None) -> list[VenuePosition | None]:
-        told = self._exchange.fetch_positions(None if market is None else [market["symbol"]])
-        return [parsers.parse_position(row, self._exchange.market(row["symbol"])) for row in told]
+        raw = self._exchange.fetch_positions(None if market is None else [market["symbol"]])
+        return [parsers.parse_position(row, self._exchange.market(row["symbol"])) for row in raw]
 
     def _to_symbol(self, market_id: str) -> str:
-        """Ours for a perpetual; the venue's own for anything else, which may have the same base and quote."""
+        """Our symbol of a perpetual; the venue's id for other markets, which may have the same base and quote."""
         self._exchange.listing.update_client(self._exchange)
         listed = self._exchange.markets_by_id.get(market_id, [])
         return next((parsers.to_symbol(market) for market in listed if is_linear_perpetual(market)), market_id)
 
     def _parse_symbol(self, row: rows.Row) -> str:
-        """The symbol of a row of income, in whatever letters; empty where it is about none (a transfer)."""
-        told = row.get("symbol")
-        return self._to_symbol(str(told).upper()) if told else ""
+        """The symbol of a row of income, in any case of letters; empty where the row has none (a transfer)."""
+        raw = row.get("symbol")
+        return self._to_symbol(str(raw).upper()) if raw else ""
 
     def _fetch_since(
         self, pages: PagedReader, fetch_page: Callable[..., Sequence[Row]], since_ms: int, length_ms: int | None
@@ -203,11 +203,11 @@ class CcxtAccountQueries(ABC):
         return [row for row in found if row.at_ms >= since_ms]
 
     def _fetch_adl_order_ids(self, symbol: str, query: Mapping[str, int]) -> frozenset[str]:
-        """Order ids of the forced orders that the venue itself calls ADL."""
-        told = self._fetch_rows(
+        """Order ids of the forced orders of the type ADL."""
+        raw = self._fetch_rows(
             "forced", symbol, limit=MAX_FORCED_ORDERS, autoCloseType=str(ForcedExitCause.ADL).upper(), **query
         )
-        return frozenset(rows.parse_text(row["orderId"]) for row in told)
+        return frozenset(rows.parse_text(row["orderId"]) for row in raw)
 
     def _fetch_rows(self, what: str, symbol: str, **query: object) -> list[rows.Row]:
         fetch = self._get_endpoint(what)
@@ -230,5 +230,5 @@ class CcxtAccountQueries(ABC):
 
 
 def _trade_key(trade: AccountTrade) -> tuple[int, str, bool]:
-    """Both sides of a trade of the account with itself have one id."""
+    """Distinguishes both sides of a trade of the account with itself, which have one id."""
     return trade.trade_id, trade.order_id, trade.is_buy

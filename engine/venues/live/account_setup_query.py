@@ -1,4 +1,4 @@
-"""Reads from a venue how an account is set up, part by part, so that one answer that fails hides no other."""
+"""Reads how an account is set up at its venue, part by part, so that one failed request hides no other part."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,20 +6,20 @@ from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from engine.domain.decimals import to_decimal
 from engine.platform.errors import CredentialsError, SparkyError
 from engine.venues.account_setup import AccountSetup
-from engine.venues.live.parsers import USD_ASSETS
-from engine.venues.market_data.instruments import to_decimal
+from engine.venues.account_state import USD_ASSETS
 
 QueryScope = Callable[[], AbstractContextManager[None]]
-MAX_DURATION_S: Final = 10.0  # nothing more is asked for after that
+MAX_DURATION_S: Final = 10.0  # no further request is sent after that
 
 
 AMOUNT_FIELDS: Final = ("availableBalance", "walletBalance")  # of an asset
 
 
 class Source(NamedTuple):
-    """One of ccxt's endpoints, and how fields of AccountState are read from its answer."""
+    """One of ccxt's endpoints, and how fields of AccountSetup are read from its answer."""
 
     endpoint: str
     parse: Callable[[Any], dict[str, Any]]
@@ -38,7 +38,7 @@ def _parse_can_trade(raw: Any) -> dict[str, Any]:
 
 
 def _parse_balance(raw: Any) -> dict[str, Any]:
-    """Raises ValueError where no asset at all is told."""
+    """Raises ValueError for an answer without assets."""
     rows = raw["assets"]
     if not rows:
         raise ValueError("the account tells no assets")
@@ -71,14 +71,14 @@ def _parse_bool(value: Any) -> bool:
     return text == "true"
 
 
-Sources = Mapping[str, tuple[Source, ...]]  # by part, as a sentence names it; of each the first that can be read
+Sources = Mapping[str, tuple[Source, ...]]  # by part, as notes name it; the first readable source counts
 POSITION_MODE: Final = "the position mode"
 MULTI_ASSETS_MODE: Final = "the multi-assets mode"
 TRADING_PERMISSION: Final = "whether it may trade"
 BALANCE: Final = "the balance"
 MARGIN_TYPE: Final = "the margin type"
 
-# At Binance accountConfig and symbolConfig weigh 5 each; the two older questions for the modes weigh 30 each.
+# At Binance accountConfig and symbolConfig weigh 5 each, the two older requests for the modes 30 each.
 _BINANCE: Final[Sources] = {
     POSITION_MODE: (
         Source("fapiPrivateGetAccountConfig", _parse_position_mode),
@@ -114,9 +114,9 @@ SOURCES: Final[Mapping[str, Sources]] = {
 def fetch_account_setup(
     exchange: Any, query_scope: QueryScope, monotonic: Callable[[], float] = time.monotonic
 ) -> AccountSetup:
-    """How the account of `exchange`, a ccxt client, is set up. Raises nothing: what cannot be read is not known.
+    """How the account of `exchange`, a ccxt client, is set up. Raises nothing: what cannot be read is unknown.
 
-    `query_scope` translates what ccxt raises; it is left between two questions, so that others who wait for it get in.
+    `query_scope` locks the account and translates ccxt's errors; it is left between two requests, for other threads.
     """
     sources = SOURCES.get(exchange.id)
     if sources is None:
@@ -135,7 +135,7 @@ def fetch_account_setup(
 
 
 class _EndpointReader:
-    """Asks every endpoint once, and keeps what it answered."""
+    """Requests every endpoint once, and caches its answer."""
 
     def __init__(self, exchange: Any, query_scope: QueryScope, monotonic: Callable[[], float]) -> None:
         self._exchange = exchange
@@ -145,7 +145,7 @@ class _EndpointReader:
         self._answers: dict[str, Any] = {}
 
     def parse_first_available(self, choices: tuple[Source, ...]) -> dict[str, Any]:
-        """What the first source tells that can be read. Raises what the first raised when none can."""
+        """The fields from the first readable source. Raises the first source's error when none is readable."""
         failures = []
         for source in choices:
             try:

@@ -1,4 +1,4 @@
-"""Real orders on any venue that ccxt knows (Aster first): sent once, found again by their client order id."""
+"""Live orders through ccxt: sent once, and found again by their client order id."""
 
 import threading
 import time
@@ -17,6 +17,7 @@ from engine.venues.account_record import Income
 from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
+from engine.venues.instrument import Instrument
 from engine.venues.live import parsers
 from engine.venues.live.account_queries import CcxtAccountQueries
 from engine.venues.live.conditional_orders import TriggerOrders
@@ -34,29 +35,21 @@ from engine.venues.market_data.instruments import (
     get_record_market,
     refresh_if_missing,
 )
-from engine.venues.order_book import OrderBook
-from engine.venues.venue import (
-    BOOK_LEVELS,
-    Credentials,
-    Instrument,
-    OrderRequest,
-    OrderResult,
-    OrderStatus,
-    Protection,
-    Quote,
-    Ticker,
-)
+from engine.venues.order_book import BOOK_LEVELS, OrderBook
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, Protection
+from engine.venues.quotes import Quote, Ticker
+from engine.venues.venue import Credentials
 
 MAX_POLLS: Final = 10
 POLL_INTERVAL_S: Final = 0.2
 
 
 class CcxtVenue(CcxtAccountQueries):
-    """One person's account on one venue (see `LiveVenue`). Threads take turns at a client; what an exit must not wait
-    for has clients of its own (see `engine.venues.live.side_queries`).
+    """One person's account on one venue (see `LiveVenue`). Threads take turns at a client; queries for which an exit
+    must not wait have clients of their own (see `engine.venues.live.side_queries`).
 
-    Make one of these per account and keep it: leverage that was set and read back is remembered for a minute.
-    `limiter` is shared by all that speak to one address; None takes the process's own.
+    Keep one object per account, because it caches the leverage for a minute. `limiter` is shared by all clients of one
+    address; None means the process's own.
     """
 
     def __init__(
@@ -92,7 +85,7 @@ class CcxtVenue(CcxtAccountQueries):
         return self._market_data.fetch_entry_book(symbol, levels)
 
     def fetch_instrument(self, symbol: str) -> Instrument:
-        """By the account's own client: an exit must not wait for the share of the limit that prices have."""
+        """Uses the account's own client, because an exit must not wait for the share of the limit that prices have."""
         with self._query():
             found = find_market(self._exchange, symbol)
         refresh_if_missing(self._exchange, found)
@@ -109,16 +102,17 @@ class CcxtVenue(CcxtAccountQueries):
     def fetch_margin_mode(self, symbol: str) -> MarginMode | None:
         try:
             return self._side_clients.entries.fetch_margin_mode(symbol)
-        except OrderRejected as refusal:  # there is nothing to refuse in a question: the venue is not itself
+        except OrderRejected as refusal:  # because a query cannot be rejected as an order is
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
     def place_market_order(self, order: OrderRequest) -> OrderResult:
-        """Sets the leverage if it is another, sends the order once and waits up to 2 s for its end: OPEN when it had
-        not ended by then. A client id that an open order already has gives that order. Raises as `Venue` says."""
+        """Sets the leverage if it differs, sends the order once and waits up to 2 s for its end, else returns OPEN.
+
+        If an open order has the client id already, that order is returned. Raises as `Venue` states."""
         return self._submit_order(order, "market", None, {})
 
     def place_limit_order(self, order: OrderRequest, limit_price: Decimal) -> OrderResult:
-        """Immediate or cancel, at `limit_price` moved to the tick on its safe side."""
+        """Immediate or cancel, at `limit_price` rounded to the tick (down for a buy, up for a sale)."""
         result = self._submit_order(order, "limit", limit_price, {"timeInForce": "IOC"})
         if result.status is OrderStatus.REJECTED:
             limit = self.fetch_instrument(order.symbol).round_limit_price(limit_price, is_buy=order.is_buy)
@@ -128,10 +122,10 @@ class CcxtVenue(CcxtAccountQueries):
         return result
 
     def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:
-        """The newest order with that client id; None when the venue says that there is none.
+        """The newest order with that client id; None when the venue has none.
 
-        A conditional order that has fired tells the number and the fill of the plain order that it became. One that
-        was sent a moment ago is asked for again before it is believed not to exist.
+        A conditional order that has triggered is returned with id and fill of the plain order that it became. One that
+        was sent a moment ago is queried repeatedly before None is returned.
         """
         found = self._fetch_order(symbol, client_order_id)
         for wait_s in self._trigger_orders.retry_waits_s(client_order_id):
@@ -144,7 +138,7 @@ class CcxtVenue(CcxtAccountQueries):
         return found
 
     def find_client_order_id(self, symbol: str, order_id: str) -> str | None:
-        """Of a plain order that a conditional one became, the conditional one's."""
+        """For a plain order that a conditional one became, the conditional one's client id."""
         name = super().find_client_order_id(symbol, order_id)
         if name is None or not self._trigger_orders.may_be_triggered_order(name):
             return name
@@ -154,7 +148,7 @@ class CcxtVenue(CcxtAccountQueries):
                     self._trigger_orders.find_client_order_id(get_record_market(self._exchange, symbol), order_id)
                     or name
                 )
-        except StrategyFault:  # of a symbol that is not listed the venue tells no conditional orders
+        except StrategyFault:  # because conditional orders of an unlisted symbol cannot be queried
             return name
 
     def fetch_income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
@@ -168,7 +162,7 @@ class CcxtVenue(CcxtAccountQueries):
         return place_all_or_none(self, trigger_orders, self._place_trigger_order, self._sleep, again=again)
 
     def cancel_order(self, symbol: str, client_order_id: str) -> OrderResult | None:
-        """Asks again while the order is open: it may have been accepted late, or be triggering."""
+        """Repeats while the order is open, because it may have been accepted late, or be triggering."""
         ended = self._try_cancel(symbol, client_order_id) or self.find_order(symbol, client_order_id)
         for wait_s in (0.0, *self._trigger_orders.retry_waits_s(client_order_id)):
             if ended is None or ended.status is not OrderStatus.OPEN:
@@ -188,7 +182,7 @@ class CcxtVenue(CcxtAccountQueries):
     def _submit_order(
         self, order: OrderRequest, kind: str, price: Decimal | None, extra_params: Mapping[str, str]
     ) -> OrderResult:
-        """`price` is the limit as it was asked for."""
+        """`price` is the requested limit, not yet rounded."""
         fit = self._fitter.fit(order, price)
         if order.is_entry:
             self.prepare_entry(order)
@@ -201,7 +195,7 @@ class CcxtVenue(CcxtAccountQueries):
         return self._await_final_status(order.symbol, sent, order.client_order_id)
 
     def _place_trigger_order(self, trigger_order: TriggerOrderRequest) -> OrderResult:
-        """Sends a protective order; one that the venue already has under its id is as good, unless it was cancelled."""
+        """Sends a protective order; an existing one with the same id counts as placed, unless it was cancelled."""
         order, name = trigger_order.order, trigger_order.order.client_order_id
         self._trigger_orders.record_sending(name)
         try:
@@ -221,7 +215,7 @@ class CcxtVenue(CcxtAccountQueries):
         return waiting
 
     def _send_trigger_order(self, trigger_order: TriggerOrderRequest) -> dict[str, Any]:
-        """Once more, as the filters of now take it, where it was refused for one of them."""
+        """Sends it, and once more with the current filters if it was rejected for one of them."""
         try:
             return self._create_order(
                 trigger_order.order,
@@ -237,7 +231,8 @@ class CcxtVenue(CcxtAccountQueries):
         )
 
     def _find_existing_order(self, symbol: str, name: str) -> OrderResult:
-        """The order for which the venue refused `name` as taken. Raises OrderIdTaken when it was cancelled."""
+        """The order because of which the venue rejected `name` as duplicate. Raises OrderIdTaken when it was
+        cancelled."""
         for wait_s in (*self._trigger_orders.retry_waits_s(name), 0.0):  # a newer one may not be shown yet
             known = self.find_order(symbol, name)
             if known is None:
@@ -250,19 +245,19 @@ class CcxtVenue(CcxtAccountQueries):
     def _create_order(
         self, order: OrderRequest, quantity: Decimal, price: Decimal | None, kind: str, extra_params: Mapping[str, str]
     ) -> dict[str, Any]:
-        """ccxt's order as answered; {} when the venue already has one under that id."""
+        """ccxt's order from the answer; {} when the venue already has one with that id."""
         with self._request(ordering=True):
             _check_in_time(order)
             market = get_market(self._exchange, order.symbol)
             amount = f"{quotient(quantity, contract_size(market)):f}"
             side = "buy" if order.is_buy else "sell"
-            told = None if price is None else f"{price:f}"
+            price_text = None if price is None else f"{price:f}"
             parameters = {"clientOrderId": order.client_order_id, "reduceOnly": order.reduce_only, **extra_params}
             if self._exchange.id == "aster":
-                # Written as Aster reads it; RESULT tells the fill at once where the default only acknowledges.
+                # Aster reads booleans as text; RESULT returns the fill at once, the default only acknowledges.
                 parameters |= {"reduceOnly": str(order.reduce_only).lower(), "newOrderRespType": "RESULT"}
             try:
-                return dict(self._exchange.create_order(market["symbol"], kind, side, amount, told, parameters))
+                return dict(self._exchange.create_order(market["symbol"], kind, side, amount, price_text, parameters))
             except ccxt.DuplicateOrderId:
                 return {}
 
@@ -279,7 +274,7 @@ class CcxtVenue(CcxtAccountQueries):
             return self._parse_result(raw, market, client_order_id)
 
     def _try_cancel(self, symbol: str, client_order_id: str) -> OrderResult | None:
-        """How the order ended, if the venue had it and says how."""
+        """How the order ended, if the venue has it and states that."""
         with self._query():
             market = get_record_market(self._exchange, symbol)
             try:
@@ -296,9 +291,9 @@ class CcxtVenue(CcxtAccountQueries):
             )
 
     def _await_final_status(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
-        """The order's end, as far as it came within the time we give it.
+        """The order's end, or its state after `MAX_POLLS` queries.
 
-        The order has been sent: whatever goes wrong from here on leaves its outcome unknown.
+        Any failure raises OrderOutcomeUnknown, because the order has been sent.
         """
         try:
             return self._poll_until_final(symbol, sent, client_order_id)
@@ -306,7 +301,7 @@ class CcxtVenue(CcxtAccountQueries):
             raise OrderOutcomeUnknown(f"order {client_order_id} was sent, then {error}") from error
 
     def _poll_until_final(self, symbol: str, sent: dict[str, Any], client_order_id: str) -> OrderResult:
-        """Between two questions the account is free for others, whose exit must not wait for this order."""
+        """Releases the account between two queries, because other orders (exits) must not wait for this one."""
         with self._query():
             market = get_record_market(self._exchange, symbol)
         for _ in range(MAX_POLLS):
@@ -341,7 +336,7 @@ class CcxtVenue(CcxtAccountQueries):
         try:
             with self._request():
                 yield
-        except OrderRejected as refusal:  # there is nothing to refuse in a question: the venue is not itself
+        except OrderRejected as refusal:  # because a query cannot be rejected as an order is
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
     @contextmanager
@@ -351,7 +346,7 @@ class CcxtVenue(CcxtAccountQueries):
 
 
 def _check_in_time(order: OrderRequest) -> None:
-    """Raises UpstreamUnavailable for an entry that has waited for too long since its price was judged."""
+    """Raises UpstreamUnavailable for an entry that is later than its `send_by`."""
     if order.send_by is not None and time.monotonic() > order.send_by:
         raise UpstreamUnavailable(
             "venue", "the entry was not sent in time: the price may be another since it was judged"

@@ -1,7 +1,7 @@
-"""Conditional orders of venues that keep them apart from plain ones: found, read and cancelled where they are.
+"""Finds, reads and cancels conditional orders, also at venues that keep them apart from plain ones.
 
-Protocol (Binance since late 2025): a stop or target is an algo order, known at ``/fapi/v1/algoOrder`` and
-``/openAlgoOrders`` only; ccxt asks there with ``{"trigger": True}``. When its condition is met it becomes a plain order
+Protocol (Binance since late 2025): a stop or target is an algo order, visible at ``/fapi/v1/algoOrder`` and
+``/openAlgoOrders`` only, which ccxt uses with ``{"trigger": True}``. When its condition is met it becomes a plain order
 with another id and another client id (`actualOrderId`), and that one has the price, the quantity and the fee. In
 between it is TRIGGERING, which may take a while, and a new one may not be found for a moment.
 """
@@ -15,18 +15,18 @@ import ccxt
 
 from engine.domain.errors import OrderContradictory
 from engine.venues.account_record import FORCED_ORDER_ID_PREFIXES, SETTLEMENT_ORDER_ID_PREFIXES
-from engine.venues.venue import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
+from engine.venues.orders import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
 
 SEPARATE_CLIENT_IDS: Final = ("binance",)  # ids of clients whose venue keeps conditional orders apart
 PROTECTIVE_LETTERS: Final = (STOP_LOSS_LETTER, TAKE_PROFIT_LETTER)
 TRIGGER_PARAMS: Final = {"trigger": True}
-SEND_LAG_S: Final = 5.0  # so long after it was sent an order may not be found though it is there
-# So long it is believed that an order which the venue took is there, whatever it says: Binance has denied algo orders
-# for tens of seconds. An exit waits as long, since a stop that is left behind would close what comes after it.
+SEND_LAG_S: Final = 5.0  # for this long after sending, an existing order may not be found
+# For this long an accepted order counts as existing even if the venue denies it, because Binance has denied algo orders
+# for tens of seconds. An exit waits as long, because a stop that is left behind would close a later position.
 ACCEPT_LAG_S: Final = 30.0
-# So long a cancellation that the venue took is believed, whatever the order says but that it triggers: the same lag.
+# For this long an accepted cancellation counts, unless the order reports that it triggers: the same lag.
 CANCEL_LAG_S: Final = 30.0
-# Beginnings of client ids that plain orders have from their birth: ours, and those of the venue's own orders.
+# Prefixes of client ids of plain orders that were never conditional: ours, and those of orders the venue created.
 OWN_ID_PREFIXES: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-")
 PLAIN_ORDER_ID_PREFIXES: Final = (
     *OWN_ID_PREFIXES,
@@ -39,64 +39,64 @@ TRIGGERED_STATUSES: Final = ("TRIGGERED", "FINISHED")
 
 
 class TriggerOrders:
-    """The conditional orders of one account. What asks the venue is called under the account's lock, and raises ccxt's
-    errors too."""
+    """The conditional orders of one account. Call methods that send requests under the account's lock; they raise
+    ccxt's errors too."""
 
     def __init__(self, exchange: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._exchange = exchange
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
-        self._accepted_at: dict[str, tuple[float, str | None]] = {}  # when, and the number if it was told
-        self._cancelled_at: dict[str, float] = {}  # when, by the venue's number
+        self._accepted_at: dict[str, tuple[float, str | None]] = {}  # monotonic s, and the order id if known
+        self._cancelled_at: dict[str, float] = {}  # monotonic s, by order id
 
     @property
     def are_separate(self) -> bool:
         return self._exchange.id in SEPARATE_CLIENT_IDS
 
     def is_trigger_order(self, client_order_id: str) -> bool:
-        """Whether the venue keeps the order of that client id apart."""
+        """Whether the order with that client id is kept apart from plain ones."""
         return self.are_separate and client_order_id[:1] == "s" and client_order_id[1:2] in PROTECTIVE_LETTERS
 
     def may_be_triggered_order(self, client_order_id: str) -> bool:
-        """Whether a plain order of that client id may be one that a conditional order became: neither of our own
-        making nor of the venue's."""
+        """Whether a plain order with that client id may be one that a conditional order became: neither sent by us nor
+        created by the venue."""
         return self.are_separate and not client_order_id.startswith(PLAIN_ORDER_ID_PREFIXES)
 
     def record_sending(self, client_order_id: str) -> None:
-        """Before it is sent: from now on it may be there without being found."""
+        """Call it before sending: from now on the order may exist without being found."""
         now = self._monotonic()
         self._sent_at = {name: at for name, at in self._sent_at.items() if now - at < SEND_LAG_S} | {
             client_order_id: now
         }
 
     def forget(self, client_order_id: str) -> None:
-        """The venue declined it, or cancelled it: what is not found now is not there."""
+        """Call it when the venue declined or cancelled the order: if it is not found now, it does not exist."""
         self._sent_at.pop(client_order_id, None)
         self._accepted_at.pop(client_order_id, None)
 
     def record_acceptance(self, client_order_id: str, order_id: str | None) -> None:
-        """The venue says that it has the order, in whatever way; with its number where it told one."""
+        """Call it when the venue reports that it has the order; `order_id` is None if unknown."""
         if self.is_trigger_order(client_order_id):
             now = self._monotonic()
             recent = {name: taken for name, taken in self._accepted_at.items() if now - taken[0] < ACCEPT_LAG_S}
             self._accepted_at = recent | {client_order_id: (now, order_id)}
 
     def retry_waits_s(self, client_order_id: str) -> tuple[float, ...]:
-        """How long to wait before each further question when an order is not found or has not ended."""
+        """Waits (s) before each further query when an order is not found or has not ended."""
         return RETRY_WAITS_S if self.is_trigger_order(client_order_id) else ()
 
     def may_be_invisible(self, client_order_id: str) -> bool:
         return self._monotonic() - self._sent_at.get(client_order_id, -SEND_LAG_S) < SEND_LAG_S
 
     def check_gone(self, client_order_id: str) -> None:
-        """Before an order that is not found is believed not to exist. Raises OrderUnclear when the venue took it a
-        moment ago."""
+        """Call it when an order is not found. Raises OrderContradictory when the venue accepted it a moment ago, and so
+        may only not show it yet."""
         at, _ = self._accepted_at.get(client_order_id, (-math.inf, None))
         if self._monotonic() - at < ACCEPT_LAG_S:
             raise OrderContradictory(f"it took order {client_order_id} and does not show it")
 
     def fetch_order(self, market: Mapping[str, Any], client_order_id: str) -> dict[str, Any] | None:
-        """The newest order with that client id as ccxt has it: once it has triggered, its plain order."""
+        """ccxt's newest order with that client id; once it has triggered, its plain order."""
         try:
             raw = self._exchange.fetch_order(
                 None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER_PARAMS}
@@ -105,24 +105,27 @@ class TriggerOrders:
             return None
         if self._is_superseded(raw, client_order_id):
             return None
-        told = self.correct_status(raw)
-        if told["status"] in ("canceled", "rejected", "expired"):
+        current = self.correct_status(raw)
+        if current["status"] in ("canceled", "rejected", "expired"):
             self.forget(client_order_id)
-        return self._fetch_plain_order(raw, market) if _plain_order_id(raw) else told
+        return self._fetch_plain_order(raw, market) if _plain_order_id(raw) else current
 
     def correct_status(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """`raw` with the status of what it may still do: one that has triggered is open until its plain order tells,
-        one that was cancelled has ended."""
+        """`raw` with corrected status: a triggered order is open until its plain order is known, a cancelled one has
+        ended."""
         if raw["info"].get("algoStatus") in TRIGGERED_STATUSES:
             return {**raw, "status": "open"}
         return {**raw, "status": "canceled"} if self._is_cancelled(raw) else dict(raw)
 
     def cancel_order(self, market: Mapping[str, Any], client_order_id: str) -> None:
-        """The answer tells nothing but that it was understood. Raises ccxt.OrderNotFound when nothing waits."""
-        told = self._exchange.cancel_order(None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER_PARAMS})
+        """Requests the cancellation; the answer does not state its outcome. Raises ccxt.OrderNotFound when none is
+        open."""
+        answer = self._exchange.cancel_order(
+            None, market["symbol"], {"clientOrderId": client_order_id, **TRIGGER_PARAMS}
+        )
         now = self._monotonic()
         recent = {number: at for number, at in self._cancelled_at.items() if now - at < CANCEL_LAG_S}
-        self._cancelled_at = recent | {str(told.get("id")): now}
+        self._cancelled_at = recent | {str(answer.get("id")): now}
         self.forget(client_order_id)
 
     def fetch_open_orders(self, unified: str | None) -> list[dict[str, Any]]:
@@ -132,7 +135,7 @@ class TriggerOrders:
     def find_client_order_id(self, market: Mapping[str, Any], order_id: str) -> str | None:
         """The client id of the conditional order that became the plain order `order_id`; None when there is none.
 
-        Raises OrderUnclear while an order of the symbol is being triggered and does not say what it became.
+        Raises OrderContradictory while an order of the symbol is triggering and its plain order is not known.
         """
         rows = self._exchange.fetch_orders(market["symbol"], params=TRIGGER_PARAMS)
         for raw in rows:
@@ -144,12 +147,12 @@ class TriggerOrders:
         return None
 
     def _is_superseded(self, raw: Mapping[str, Any], client_order_id: str) -> bool:
-        """Whether it is an older order of that name: the one that the venue took a moment ago is not shown yet."""
+        """Whether `raw` is an older order with the same client id, while the newest accepted one is not shown yet."""
         at, newest = self._accepted_at.get(client_order_id, (-math.inf, None))
         return newest is not None and self._monotonic() - at < ACCEPT_LAG_S and int(raw["id"]) < int(newest)
 
     def _is_cancelled(self, raw: Mapping[str, Any]) -> bool:
-        """Whether the venue took its cancellation a moment ago, and it says that it waits as before."""
+        """Whether the venue accepted a cancellation a moment ago, but still reports the order as open."""
         at = self._cancelled_at.get(str(raw.get("id")), -math.inf)
         return raw["info"].get("algoStatus") == "NEW" and self._monotonic() - at < CANCEL_LAG_S
 
@@ -160,7 +163,7 @@ class TriggerOrders:
             return {**raw, "status": "expired" if self._is_purged(raw) else "open"}
 
     def _is_purged(self, raw: Mapping[str, Any]) -> bool:
-        """Long ago, and without a fill."""
+        """Whether the plain order is gone because it ended long ago without a fill."""
         at_ms = int(raw.get("lastUpdateTimestamp") or raw.get("timestamp") or 0)
         has_price = float(raw["info"].get("actualPrice") or 0) > 0
         return not has_price and self._exchange.milliseconds() - at_ms > PURGED_AFTER_MS
@@ -172,5 +175,5 @@ def _is_triggering(raw: Mapping[str, Any]) -> bool:
 
 def _plain_order_id(raw: Mapping[str, Any]) -> str | None:
     """The id of the plain order, once there is one."""
-    told = str(raw["info"].get("actualOrderId") or "")
-    return told if told not in ("", "0") else None
+    order_id = str(raw["info"].get("actualOrderId") or "")
+    return order_id if order_id not in ("", "0") else None

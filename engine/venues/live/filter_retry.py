@@ -1,29 +1,29 @@
-"""An order as the filters of now take it, before it is sent and after it was refused for a filter that has changed."""
+"""Fits orders to the instrument's filters, before sending and after a rejection for a filter that has changed."""
 
 from decimal import Decimal
 
 from engine.platform.errors import SparkyError
 from engine.venues.ccxt_client.errors import is_listing_change
+from engine.venues.ccxt_client.instrument_cache import SharedListing
 from engine.venues.live.protective_orders import TriggerOrderRequest, refit_trigger_order
-from engine.venues.market_data.instrument_cache import SharedListing
 from engine.venues.order_filters import fit_quantity
-from engine.venues.venue import OrderRequest, Quote, Quotes
+from engine.venues.orders import OrderRequest
+from engine.venues.quotes import Quote
+from engine.venues.venue import Quotes
 
 Fit = tuple[Decimal, Decimal | None]  # quantity, limit price
 
 
 class OrderFitter:
-    """Fits the orders of one account to what `listing` says. Call it outside the account's turn: it may wait."""
+    """Fits the orders of one account to `listing`. It may wait, so call it without the account's lock."""
 
     def __init__(self, quotes: Quotes, listing: SharedListing) -> None:
         self._quotes = quotes
         self._listing = listing
 
     def fit(self, order: OrderRequest, price: Decimal | None, quote: Quote | None = None) -> Fit:
-        """Quantity and limit price (`price` is the one that was asked for) as the filters that are known take them.
-
-        Raises VenueRefused.
-        """
+        """Quantity and limit price that the known filters accept; `price` is the requested limit. Raises
+        OrderRejected."""
         instrument = self._quotes.fetch_instrument(order.symbol)
         if order.is_entry and not instrument.is_trading:
             self._listing.refresh_for_unlisted()  # it may be traded again
@@ -32,10 +32,10 @@ class OrderFitter:
         return fit_quantity(instrument, order, limit, quote), limit
 
     def refit_after_refusal(self, order: OrderRequest, price: Decimal | None, before: Fit, refusal: SparkyError) -> Fit:
-        """As the filters of now take an order that was surely refused.
+        """Quantity and limit price by a refreshed list, for an order that was rejected for certain.
 
-        Raises `refusal` where it is about no filter, or the order would be the same; VenueRefused in the words of the
-        table where that names the filter.
+        Raises `refusal` where it is not about a filter, or the order would be the same; instead OrderRejected with the
+        violated filter, where `engine.venues.order_filters` finds it.
         """
         if not is_listing_change(refusal):
             raise refusal

@@ -1,4 +1,4 @@
-"""Leverage is set, read back and only then traded with: a venue may cap it silently, and a person may change it."""
+"""Sets leverage and reads it back before an entry: a venue may cap it silently, and a person may change it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class LeverageControl:
         self._cache: dict[str, tuple[int, float]] = {}
 
     def ensure(self, market: Mapping[str, Any], leverage: int) -> None:
-        """Raises VenueRefused ``leverage`` unless the venue itself says that it now is `leverage`."""
+        """Raises OrderRejected ``leverage`` unless the venue then reports `leverage`."""
         symbol = str(market["symbol"])
         if self.is_cached(market, leverage):
             return
@@ -35,12 +35,12 @@ class LeverageControl:
         self._cache[symbol] = (leverage, self._monotonic())
 
     def is_cached(self, market: Mapping[str, Any], leverage: int) -> bool:
-        """Whether `ensure` need not ask the venue."""
+        """Whether `ensure` needs no request."""
         seen, at = self._cache.get(str(market["symbol"]), (None, 0.0))
         return seen == leverage and self._monotonic() - at < CACHE_TTL_S
 
     def forget(self, market: Mapping[str, Any]) -> None:
-        """It is set and read again before the next entry."""
+        """Drops the cached value."""
         self._cache.pop(str(market["symbol"]), None)
 
     def _set(self, market: Mapping[str, Any], leverage: int) -> int | None:
@@ -53,12 +53,12 @@ class LeverageControl:
     def _read_back(self, market: Mapping[str, Any], answer: Any) -> int | None:
         symbol, can = market["symbol"], self._exchange.has
         if self._exchange.id in BINANCE_SHAPED:  # one symbol weighs less than all
-            told = self._exchange.fetch_leverages([symbol], {"symbol": market["id"]}).get(symbol)
-            if told is not None:  # a symbol that is not held may be left out; then the answer to the change counts
-                return parse_leverage(told)
+            found = self._exchange.fetch_leverages([symbol], {"symbol": market["id"]}).get(symbol)
+            if found is not None:  # a symbol without position may be left out; then the answer to the change counts
+                return parse_leverage(found)
         elif can.get("fetchLeverage"):
             return parse_leverage(self._exchange.fetch_leverage(symbol))
         elif can.get("fetchLeverages"):
             return parse_leverage(self._exchange.fetch_leverages([symbol])[symbol])
-        told = answer.get("leverage") if isinstance(answer, dict) else None
-        return None if told is None else int(told)
+        found = answer.get("leverage") if isinstance(answer, dict) else None
+        return None if found is None else int(found)

@@ -1,4 +1,4 @@
-"""The margin mode of a symbol is read, set where it differs, and read back: a venue may accept a change and drop it."""
+"""Sets a symbol's margin mode where it differs, and reads it back: a venue may accept a change and drop it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,12 +11,12 @@ from engine.domain.positions import MarginMode
 from engine.venues.ccxt_client.error_text import find_code
 from engine.venues.live.account_setup_query import MARGIN_TYPE, SOURCES, parse_margin_type
 from engine.venues.live.leverage import LeverageControl
-from engine.venues.venue import OrderRequest
+from engine.venues.orders import OrderRequest
 
 CACHE_TTL_S: Final = 60.0
 NO_CHANGE: Final = "-4046"
-REFUSAL: Final = "-4067"  # by its words of another setting; some answer it to a change that is none
-# Where one symbol's mode is read: at Binance `symbolConfig`, since its newer positionRisk does not tell it.
+REFUSAL: Final = "-4067"  # by its text about another setting; some venues send it for a mode that is set already
+# Where one symbol's mode is read: at Binance `symbolConfig`, because its newer positionRisk lacks the mode.
 ENDPOINTS: Final[Mapping[str, str]] = {
     "aster": "fapiPrivateGetV3PositionRisk",
     "binance": "fapiPrivateGetSymbolConfig",
@@ -33,40 +33,40 @@ class MarginModeControl:
         self._cache: dict[str, tuple[MarginMode, float]] = {}
 
     def ensure(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
-        """Whether it had to be changed, which may have changed the symbol's leverage too.
+        """True if the mode was changed, which may have changed the symbol's leverage too.
 
-        Raises VenueRefused ``leverage`` unless the venue itself says that it now is `mode`.
+        Raises OrderRejected ``leverage`` unless the venue then reports `mode`.
         """
         symbol = str(market["symbol"])
         if self.is_cached(market, mode):
             return False
         self._cache.pop(symbol, None)
-        told = self._read_symbol_mode(market)
-        is_changed = told is not mode
+        current = self._read_symbol_mode(market)
+        is_changed = current is not mode
         if is_changed:
-            self._change(market, mode, told)
+            self._change(market, mode, current)
         self._cache[symbol] = (mode, self._monotonic())
         return is_changed
 
     def is_cached(self, market: Mapping[str, Any], mode: MarginMode) -> bool:
-        """Whether `ensure` need not ask the venue."""
+        """Whether `ensure` needs no request."""
         seen, at = self._cache.get(str(market["symbol"]), (None, 0.0))
         return seen is mode and self._monotonic() - at < CACHE_TTL_S
 
     def fetch_mode(self, market: Mapping[str, Any]) -> MarginMode | None:
-        """The symbol's mode, read now; None where the venue does not tell."""
+        """The symbol's mode, read now; None where the venue does not publish it."""
         return self._read_symbol_mode(market) or self._read_account_mode(market)
 
     def forget(self, market: Mapping[str, Any]) -> None:
-        """It is read again before the next entry."""
+        """Drops the cached value."""
         self._cache.pop(str(market["symbol"]), None)
 
-    def _change(self, market: Mapping[str, Any], mode: MarginMode, told: MarginMode | None) -> None:
+    def _change(self, market: Mapping[str, Any], mode: MarginMode, current: MarginMode | None) -> None:
         """Where the venue has not `told` the mode, a refusal may be of a change that is none."""
         try:
             self._change_and_verify(market, mode)
         except ccxt.ExchangeError as refusal:
-            if told is not None or isinstance(refusal, ccxt.AuthenticationError):
+            if current is not None or isinstance(refusal, ccxt.AuthenticationError):
                 raise
             known = self._read_account_mode(market)
             if known is mode:
@@ -81,9 +81,9 @@ class MarginModeControl:
 
     def _change_and_verify(self, market: Mapping[str, Any], mode: MarginMode) -> None:
         if not self._set(market, mode):
-            return  # it was so, and the venue does not show it
+            return  # the mode was set already, and the venue does not show it
         actual = self._read_symbol_mode(market)
-        # A venue that does not show the mode of what is not held says -4046 to the same change when it was made.
+        # A venue that shows no mode without a position answers -4046 (no change) to a repeated change that was made.
         is_made = actual is mode if actual is not None else not self._set(market, mode)
         if not is_made:
             what = "the venue does not make the change" if actual is None else f"{actual} is set"
@@ -99,16 +99,16 @@ class MarginModeControl:
         return not (isinstance(answer, dict) and str(answer.get("code")) == NO_CHANGE)  # ccxt makes it an answer
 
     def _read_symbol_mode(self, market: Mapping[str, Any]) -> MarginMode | None:
-        """None where the venue does not tell."""
+        """None where the venue does not publish it."""
         endpoint = ENDPOINTS.get(self._exchange.id)
         if endpoint is None:
             return None
         rows = getattr(self._exchange, endpoint)({"symbol": market["id"]})
-        told = {parse_margin_type(row) for row in rows if row.get("symbol") == market["id"]}
-        return MarginMode(told.pop()) if len(told) == 1 else None
+        modes = {parse_margin_type(row) for row in rows if row.get("symbol") == market["id"]}
+        return MarginMode(modes.pop()) if len(modes) == 1 else None
 
     def _read_account_mode(self, market: Mapping[str, Any]) -> MarginMode | None:
-        """As `_read_symbol_mode`, by the account as a whole, which may show more and weighs more."""
+        """As `_read_symbol_mode`, from the whole account, which may show more and weighs more."""
         sources = SOURCES.get(self._exchange.id, {}).get(MARGIN_TYPE)
         if not sources:
             return None
@@ -120,7 +120,7 @@ class MarginModeControl:
 def apply_entry_settings(
     market: Mapping[str, Any], entry: OrderRequest, modes: MarginModeControl, leverages: LeverageControl
 ) -> None:
-    """Margin mode and leverage of an entry, in this order, as the first may change the second. Raises as both do."""
+    """Sets margin mode, then leverage of an entry, because the first may change the second. Raises as both do."""
     if entry.margin_mode is not None and modes.ensure(market, entry.margin_mode):
         leverages.forget(market)
     if entry.leverage is not None:
@@ -130,6 +130,6 @@ def apply_entry_settings(
 def has_entry_settings(
     market: Mapping[str, Any], entry: OrderRequest, modes: MarginModeControl, leverages: LeverageControl
 ) -> bool:
-    """Whether `apply_entry_settings` need not ask the venue."""
+    """Whether `apply_entry_settings` needs no request."""
     has_mode = entry.margin_mode is None or modes.is_cached(market, entry.margin_mode)
     return has_mode and (entry.leverage is None or leverages.is_cached(market, entry.leverage))

@@ -1,4 +1,4 @@
-"""What an order that has filled was made at and what it cost: by its trades, or by its own answer while those fail."""
+"""Average price and fee of a filled order: from its trades, or from the order itself while those are not available."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain.decimals import product, quotient, to_decimal, total
 from engine.platform.errors import SparkyError
+from engine.venues.account_state import USD_ASSETS
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.live import parsers
 from engine.venues.market_data.coin_prices import CoinPrices
@@ -27,12 +28,12 @@ class Commission(NamedTuple):
 
 
 def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPrices) -> tuple[Decimal, Decimal]:
-    """Average price and fee in USD of ccxt's order `raw`: its trades' where all of them are shown; else its cost by its
-    quantity, and the taker rate. A fee paid in a coin is what that was worth by `coins`, else the taker rate of what it
-    was paid for. Raises ValueError where nothing tells a price.
+    """Average price and fee (USD) of ccxt's order `raw`, from its trades where all of them are shown; else from its
+    cost and quantity, and the taker rate. A fee paid in a coin is converted by `coins`, else the taker rate is applied
+    to the value that it was paid for. Raises ValueError for an order without any price.
 
-    A failure of the question about trades says nothing of the order: it is filled all the same. Venues round the
-    average that they tell of an order, so it comes last.
+    A failed query for trades is ignored, because the order is filled all the same. The order's own average is used
+    last, because venues round it.
     """
     fee = raw.get("fee") or {}
     trades = () if fee.get("cost") is not None else _fetch_trades(exchange, raw, market)
@@ -42,16 +43,14 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
         raise ValueError("the answer tells no price of a filled order")
     if fee.get("cost") is not None:
         at_ms = int(raw.get("lastTradeTimestamp") or raw.get("timestamp") or 0)
-        told = [
-            Commission(
-                fee.get("currency") or parsers.USD_ASSETS[0], to_decimal(fee["cost"]), at_ms, product(price, quantity)
-            )
+        commissions = [
+            Commission(fee.get("currency") or USD_ASSETS[0], to_decimal(fee["cost"]), at_ms, product(price, quantity))
         ]
     else:
-        told = [_parse_commission(trade, market) for trade in trades]
-    if not told:
+        commissions = [_parse_commission(trade, market) for trade in trades]
+    if not commissions:
         return price, product(price, quantity, _fetch_taker_rate(exchange, market))
-    return price, _sum_in_usd(told, coins, lambda: _fetch_taker_rate(exchange, market))
+    return price, _sum_in_usd(commissions, coins, lambda: _fetch_taker_rate(exchange, market))
 
 
 def _parse_commission(trade: Raw, market: Raw) -> Commission:
@@ -61,9 +60,9 @@ def _parse_commission(trade: Raw, market: Raw) -> Commission:
 
 
 def _sum_in_usd(paid: Iterable[Commission], coins: CoinPrices, taker_rate: Callable[[], Decimal]) -> Decimal:
-    """The rate is asked for once, and only where a coin has no price. The newest first: one question about a coin's
-    price in a minute that lasts is then good for all before."""
+    """The sum of commissions in USD; `taker_rate` is called only if a coin has no price."""
     usd, unpriced = list[Decimal](), list[Decimal]()
+    # Newest first, because a coin's price in the current minute is reused for earlier moments of that minute.
     for each in sorted(paid, key=lambda one: one.at_ms, reverse=True):
         worth = coins.convert_to_usd(each.asset, each.amount, each.at_ms)
         if worth is None:
@@ -74,11 +73,11 @@ def _sum_in_usd(paid: Iterable[Commission], coins: CoinPrices, taker_rate: Calla
 
 
 def _fetch_trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
-    """All trades of the order; none where some are not shown yet, or cannot be asked for or read."""
+    """All trades of the order; empty where some are not shown yet, or the query fails or cannot be read."""
     try:
         with translate_errors(exchange):
-            told = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MAX_TRADES)
-            ours = [trade for trade in told if trade["order"] == raw["id"]]
+            found = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MAX_TRADES)
+            ours = [trade for trade in found if trade["order"] == raw["id"]]
             for trade in ours:
                 to_decimal(trade["price"]), to_decimal(trade["fee"]["cost"]), trade["fee"]["currency"]
             is_whole = total(to_decimal(trade["amount"]) for trade in ours) == to_decimal(raw["filled"])

@@ -1,4 +1,4 @@
-"""From ccxt's unified answers to our values; exact, and an answer that does not tell is an error and no zero."""
+"""Parses ccxt's unified answers into our values, exactly; a missing value is an error, not zero."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from engine.domain.decimals import product, quotient, to_decimal, total
 from engine.domain.positions import Side
+from engine.venues.account_state import USD_ASSETS, Balance, OpenOrder, OrderKind, VenuePosition
 from engine.venues.market_data.instruments import contract_size
-from engine.venues.venue import Balance, OpenOrder, OrderKind, OrderStatus, VenuePosition
+from engine.venues.orders import OrderStatus
 
 Raw = Mapping[str, Any]
 TERMINAL_STATUSES: Final = (
@@ -15,9 +16,8 @@ TERMINAL_STATUSES: Final = (
     "canceled",
     "expired",
     "rejected",
-)  # ccxt's; some venues acknowledge without any status
-USD_ASSETS: Final = ("USDT", "USDC", "USD", "USDF")
-# Binance-shaped venues (Aster too) name the kind in their own words only, which ccxt keeps in `info`.
+)  # ccxt's; some venues acknowledge without a status
+# Binance-shaped venues (Aster too) state the kind only in their own fields, which ccxt keeps in `info`.
 ORDER_KINDS: Final = {
     "MARKET": OrderKind.MARKET,
     "LIMIT": OrderKind.LIMIT,
@@ -35,7 +35,7 @@ def parse_status(raw: Raw, filled: Decimal) -> OrderStatus:
 
 
 def parse_open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
-    """An order in our `symbol`, whose contracts are of that `size`. Raises ValueError for an answer that is none."""
+    """An order in our `symbol`, with contracts of `size`. Raises ValueError for an answer without an order."""
     if raw.get("id") is None or raw.get("side") is None:
         raise ValueError("the answer names no order")
     info = raw.get("info") or {}
@@ -59,7 +59,7 @@ def parse_open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
 
 
 def parse_position(raw: Raw, market: Raw) -> VenuePosition | None:
-    """None for an empty one."""
+    """None for an empty position."""
     quantity = product(to_decimal(raw["contracts"] or 0), contract_size(market))
     if quantity == 0:
         return None
@@ -85,7 +85,7 @@ def parse_balance(raw: Raw) -> Balance:
 
 
 def calculate_average_price(trades: Sequence[Raw]) -> Decimal:
-    """What ccxt's `trades` were made at, by their quantities; the exact price where they were made at one."""
+    """The average price of ccxt's `trades`, weighted by quantity; exact where all have one price."""
     prices = {to_decimal(trade["price"]) for trade in trades}
     if len(prices) == 1:
         return prices.pop()
@@ -94,19 +94,19 @@ def calculate_average_price(trades: Sequence[Raw]) -> Decimal:
 
 
 def parse_leverage(raw: Raw) -> int | None:
-    """The leverage in ccxt's leverage structure, where long and short have the same; None where it tells none."""
+    """The leverage in ccxt's leverage structure, where long and short have the same; else None."""
     long, short = raw.get("longLeverage"), raw.get("shortLeverage")
-    told = {int(each) for each in (long, short) if each is not None}
-    return told.pop() if len(told) == 1 else None
+    leverages = {int(each) for each in (long, short) if each is not None}
+    return leverages.pop() if len(leverages) == 1 else None
 
 
 def to_symbol(market: Raw) -> str:
-    """Our symbol (BTCUSDT) of one of ccxt's markets: the venue's id where it is base and quote in its own words."""
+    """Our symbol (BTCUSDT) of one of ccxt's markets: the venue's id where that is its base and quote."""
     if market.get("id") == f"{market.get('baseId')}{market.get('quoteId')}":
         return str(market["id"])
     return f"{market['base']}{market['quote']}"
 
 
 def _is_reduce_only(raw: Raw, info: Raw) -> bool:
-    told = (raw.get("reduceOnly"), info.get("reduceOnly"), info.get("closePosition"))
-    return any(str(each).lower() == "true" for each in told)  # some venues write it as text, which ccxt does not read
+    flags = (raw.get("reduceOnly"), info.get("reduceOnly"), info.get("closePosition"))
+    return any(str(each).lower() == "true" for each in flags)  # some venues write it as text, which ccxt does not read

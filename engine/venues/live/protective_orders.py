@@ -1,4 +1,4 @@
-"""A stop-loss and a take-profit as two waiting orders: both or none, found again before they are ever sent again."""
+"""Places a stop-loss and a take-profit as two conditional orders: both or none, and never twice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from engine.domain import decimals
 from engine.domain.errors import OrderOutcomeUnknown
 from engine.domain.positions import Side
 from engine.platform.errors import SparkyError, UpstreamUnavailable
-from engine.venues.venue import Instrument, OrderRequest, OrderResult, OrderStatus, Protection
+from engine.venues.instrument import Instrument
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, Protection
 
 RETRY_WAITS_S: Final = (0.1, 0.4)
 TriggerKind = Literal["stopLossPrice", "takeProfitPrice"]  # as ccxt calls them
@@ -17,7 +18,7 @@ TriggerKind = Literal["stopLossPrice", "takeProfitPrice"]  # as ccxt calls them
 
 @dataclass(frozen=True)
 class TriggerOrderRequest:
-    """One waiting order: at the market once the last price has reached `price`."""
+    """One conditional order: fills at the market once the last price has reached `price`."""
 
     order: OrderRequest
     trigger: TriggerKind
@@ -33,7 +34,8 @@ class OrderGateway(Protocol):
 
 
 def build_trigger_orders(protection: Protection, instrument: Instrument) -> tuple[TriggerOrderRequest, ...]:
-    """The orders of `protection`, stop-loss first. Raises VenueRefused for a quantity that the venue does not take."""
+    """The orders of `protection`, stop-loss first. Raises OrderRejected for a quantity that the venue does not
+    accept."""
     quantity = instrument.require_lot_quantity(protection.quantity)
     wanted: tuple[tuple[TriggerKind, str, Decimal | None], ...] = (
         ("stopLossPrice", protection.stop_loss_id, protection.stop_loss_price),
@@ -51,7 +53,7 @@ def build_trigger_orders(protection: Protection, instrument: Instrument) -> tupl
 
 
 def refit_trigger_order(trigger_order: TriggerOrderRequest, instrument: Instrument) -> TriggerOrderRequest:
-    """`trigger_order` as the filters of now take it. Raises VenueRefused for a quantity that they do not take."""
+    """`trigger_order` fitted to `instrument`. Raises OrderRejected for a quantity that it does not accept."""
     side = Side.SHORT if trigger_order.order.is_buy else Side.LONG
     quantity = instrument.require_lot_quantity(trigger_order.order.quantity)
     order = trigger_order.order.model_copy(update={"quantity": quantity})
@@ -78,7 +80,7 @@ def place_all_or_none(
 ) -> tuple[OrderResult, ...]:
     """Places every leg; when one cannot be placed, none stays. Raises what `send` raises.
 
-    OutcomeUnknown when a leg may be there and could not be cancelled.
+    OrderOutcomeUnknown when a leg may exist and could not be cancelled.
     """
     tried: list[TriggerOrderRequest] = []
     done: list[OrderResult] = []
@@ -109,9 +111,9 @@ def _place_order(
     send: Callable[[TriggerOrderRequest], OrderResult],
     sleep: Callable[[float], None],
 ) -> OrderResult:
-    """Sends; on silence asks, and sends once more only when the venue says that it has none.
+    """Sends; without an answer it queries, and sends once more only when the venue has no such order.
 
-    An order that arrives after all is no harm: the venue takes an id only once among open orders.
+    A late arrival of the first does no harm, because the venue accepts an id only once among open orders.
     """
     try:
         return send(trigger_order)
@@ -137,7 +139,7 @@ def _await_order(
 
 
 def _find_live_order(gateway: OrderGateway, trigger_order: TriggerOrderRequest) -> OrderResult | None:
-    """The leg's order if it waits or has filled; one that was cancelled protects nobody."""
+    """The leg's order if it is open or filled; None if it was cancelled."""
     known = gateway.find_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
     return None if known is None or known.status is OrderStatus.REJECTED else known
 

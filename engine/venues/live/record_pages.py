@@ -1,4 +1,4 @@
-"""How the whole of a record is read where one answer holds so many rows only, and no longer than a week.
+"""Reads a record completely from answers that are limited in rows and to windows of a week.
 
 Nothing here depends on whether a venue fills an answer with the oldest or the newest rows of a window: a window whose
 answer is full is read again in two parts.
@@ -11,7 +11,7 @@ from engine.platform.errors import UpstreamUnavailable
 from engine.venues.account_record import AccountTrade
 
 WEEK_MS: Final = 7 * 86_400_000
-# Binance refuses a question about more than 90 days ago (-4166), and its clock goes on until it reads the question.
+# Below the 90 days that Binance allows (-4166), because its clock goes on until it reads the request.
 MAX_AGE_MS: Final = 89 * 86_400_000
 MAX_PAGES: Final = 40
 
@@ -25,7 +25,7 @@ Row = TypeVar("Row", bound=TimedRow)
 
 
 class PagedReader:
-    """Asks for one record until all of it is there. Raises UpstreamUnavailable beyond `MAX_PAGES` answers.
+    """Reads all pages of one record. Raises UpstreamUnavailable beyond `MAX_PAGES` answers.
 
     An answer of `page_size` rows may have been cut off.
     """
@@ -49,9 +49,10 @@ class PagedReader:
         return self.read_between(fetch, since_ms, middle_ms) + self.read_between(fetch, middle_ms + 1, until_ms)
 
     def read_above(self, fetch: Callable[[int], Sequence[AccountTrade]], trade_id: int) -> list[AccountTrade]:
-        """All trades with an id above `trade_id`; `fetch` tells those from an id on, the lowest first.
+        """All trades with an id above `trade_id`; `fetch` returns those from an id on, the lowest first.
 
-        Trades may be there twice. Two may have one id, of which a full answer may hold one only: the next starts there.
+        The result may have duplicates: two trades may share an id, and a full page may end between them, so the next
+        page starts at the same id.
         """
         found: list[AccountTrade] = []
         first_id = trade_id + 1
@@ -61,7 +62,7 @@ class PagedReader:
             if len(page) < self._page_size:
                 return found
             highest = max(trade.trade_id for trade in page)
-            if highest <= first_id:  # the venue tells the same trades again and again
+            if highest <= first_id:  # the venue repeats the same page
                 raise self._too_long_error()
             first_id = highest
 

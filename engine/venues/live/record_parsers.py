@@ -1,5 +1,5 @@
-"""From the rows of a Binance-shaped record to our values: exact from the venue's text, and what cannot be read is an
-error, since a row that is left out would look like something that never happened."""
+"""Parses rows of a Binance-shaped record exactly. An unreadable row is an error, because omitting it would hide a
+trade."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,8 +8,7 @@ from typing import Any, Final
 from engine.domain.decimals import UPPER_BOUND, quotient, to_decimal
 from engine.domain.positions import Side
 from engine.venues.account_record import AccountTrade, ForcedExitCause, ForcedOrder, Income, parse_forced_exit_cause
-from engine.venues.live.parsers import USD_ASSETS
-from engine.venues.venue import VenuePosition
+from engine.venues.account_state import USD_ASSETS, VenuePosition
 
 Row = Mapping[str, Any]
 MAX_DIGITS: Final = 18  # of a number of a trade, which the books keep in 64 bits
@@ -18,7 +17,7 @@ IS_BUY_BY_SIDE: Final = {"BUY": True, "SELL": False}
 
 
 def parse_rows(answer: Any, market_id: str | None) -> list[Row]:
-    """The rows of an answer. Raises ValueError where it is none, or tells of another symbol than `market_id`."""
+    """The rows of an answer. Raises ValueError for anything else, and for rows of another symbol than `market_id`."""
     if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise ValueError("the answer is no list of rows")
     for row in answer:
@@ -42,8 +41,8 @@ def parse_account_trade(row: Row, symbol: str) -> AccountTrade:
 
 
 def parse_forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> ForcedOrder:
-    """A row of ``forceOrders``; `quantity` is 0 where nothing was filled, `price` 0 where none is told. ADL where its
-    name says so or `adl_ids` has it, else a liquidation."""
+    """A row of ``forceOrders``; `quantity` is 0 where nothing was filled, `price` 0 where none is told. ADL by
+    its client id or `adl_ids`, else a liquidation."""
     order_id, quantity = parse_text(row["orderId"]), parse_decimal(row["executedQty"])
     is_adl = order_id in adl_ids or parse_cause(row) is ForcedExitCause.ADL
     return ForcedOrder(
@@ -63,7 +62,7 @@ def _price_from_cost(row: Row, quantity: Decimal) -> Decimal:
 
 
 def parse_cause(row: Row) -> ForcedExitCause | None:
-    """What the order's client id says of its cause; None where it says nothing."""
+    """The cause that the order's client id states; None if it states none."""
     return parse_forced_exit_cause(str(row.get("clientOrderId") or ""))
 
 
@@ -99,48 +98,48 @@ def parse_position(row: Row, symbol: str) -> VenuePosition | None:
     )
 
 
-def _parse_positive(told: Any) -> Decimal | None:
-    """None where the venue tells none, or 0; what is only for showing makes no answer unreadable."""
+def _parse_positive(raw: Any) -> Decimal | None:
+    """None if missing, 0 or unreadable, because a value that is only displayed must not make the row unreadable."""
     try:
-        price = parse_decimal(told)
+        price = parse_decimal(raw)
     except ValueError:
         return None
     return price if price > 0 else None
 
 
-def parse_decimal(told: Any) -> Decimal:
-    """The decimal that the venue wrote. Raises ValueError for anything else, and for what no figure can be."""
-    if not isinstance(told, str | int) or isinstance(told, bool):
-        raise ValueError(f"{told!r} is no number")  # noqa: TRY004 - an answer that cannot be read, whatever it is
-    read = to_decimal(told)
+def parse_decimal(raw: Any) -> Decimal:
+    """The exact decimal. Raises ValueError for anything else, and from `UPPER_BOUND` on."""
+    if not isinstance(raw, str | int) or isinstance(raw, bool):
+        raise ValueError(f"{raw!r} is no number")  # noqa: TRY004 - an answer that cannot be read, whatever it is
+    read = to_decimal(raw)
     if abs(read) >= UPPER_BOUND:
-        raise ValueError(f"{told!r} is beyond any figure")
+        raise ValueError(f"{raw!r} is beyond any figure")
     return read
 
 
-def parse_int(told: Any, max_digits: int = MAX_DIGITS) -> int:
+def parse_int(raw: Any, max_digits: int = MAX_DIGITS) -> int:
     """Raises ValueError for what is no whole number of up to `max_digits` digits."""
-    text = str(told)
-    if isinstance(told, bool) or not (text.isascii() and text.isdecimal() and len(text) <= max_digits):
+    text = str(raw)
+    if isinstance(raw, bool) or not (text.isascii() and text.isdecimal() and len(text) <= max_digits):
         raise ValueError(f"{text[:40]!r} is no whole number")
     return int(text)
 
 
-def parse_time_ms(told: Any) -> int:
+def parse_time_ms(raw: Any) -> int:
     """A time in ms since 1970."""
-    return parse_int(told, TIME_DIGITS)
+    return parse_int(raw, TIME_DIGITS)
 
 
-def parse_text(told: Any) -> str:
-    """An id or a word, as text. Raises ValueError for an empty one."""
-    if not isinstance(told, str | int) or isinstance(told, bool) or told == "":
-        raise ValueError(f"{told!r} is no name")
-    return str(told)
+def parse_text(raw: Any) -> str:
+    """An id or a name, as text. Raises ValueError for an empty one."""
+    if not isinstance(raw, str | int) or isinstance(raw, bool) or raw == "":
+        raise ValueError(f"{raw!r} is no name")
+    return str(raw)
 
 
 def _parse_fee(row: Row) -> Mapping[str, Any]:
-    """What the trade cost, in dollars or in a coin. A taker always pays, while Binance's documents write what he pays
-    with a minus and its answers without; only a maker may be paid."""
+    """The fee, in dollars or in a coin. A taker's is always positive, because Binance's documents write it with a minus
+    and its answers without; only a maker's may be a rebate."""
     commission, asset = parse_decimal(row["commission"]), parse_text(row["commissionAsset"])
     paid = commission if str(row.get("maker")).lower() == "true" else abs(commission)
     return {"fee_usd": paid} if asset in USD_ASSETS else {"fee_usd": None, "fee_coin": asset, "fee_amount": paid}

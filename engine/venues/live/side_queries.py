@@ -1,4 +1,4 @@
-"""What is asked of an account beside its orders, by clients of their own: an exit never waits for these answers."""
+"""Queries of an account on clients of their own, so that an exit never waits for their answers."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from engine.venues.live.leverage import LeverageControl
 from engine.venues.live.margin_mode import MarginModeControl, apply_entry_settings, has_entry_settings
 from engine.venues.market_data.coin_prices import CoinPrices
 from engine.venues.market_data.instruments import get_market
-from engine.venues.venue import OrderRequest
+from engine.venues.orders import OrderRequest
 
 RECORD_CLIENT: Final = 1  # 0 is the one that sends orders
 ENTRY_CLIENT: Final = 2
@@ -33,7 +33,7 @@ class BackgroundAccountQueries(CcxtAccountQueries):
         self._lock = threading.RLock()
 
     def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
-        """As `AccountRecord`'s, by a list of markets that this client has not been given before, perhaps."""
+        """As `AccountRecord.convert_to_usd`; first gives this client the list of markets."""
         with self._query():
             self._exchange.listing.update_client(self._exchange)
         return super().convert_to_usd(asset, amount, at_ms)
@@ -46,7 +46,7 @@ class BackgroundAccountQueries(CcxtAccountQueries):
         try:
             with self._lock, translate_errors(self._exchange):
                 yield
-        except OrderRejected as refusal:  # there is nothing to refuse in a question: the venue is not itself
+        except OrderRejected as refusal:  # because a query cannot be rejected as an order is
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
 
@@ -71,13 +71,13 @@ class EntrySettings:
             return True
 
     def fetch_margin_mode(self, symbol: str) -> MarginMode | None:
-        """The symbol's mode, read now; None where the venue does not tell."""
+        """The symbol's mode, read now; None where the venue does not publish it."""
         with self.acquire_client() as exchange:
             return self.margin_modes.fetch_mode(get_market(exchange, symbol))
 
     @contextmanager
     def acquire_client(self) -> Iterator[Any]:
-        """The client, while no other thread asks it."""
+        """The client, locked for this thread."""
         with self._lock, translate_errors(self._exchange):
             yield self._exchange
 
@@ -86,7 +86,7 @@ class EntrySettings:
 
 
 class SideClients:
-    """Both, for one account; each is opened when it is needed first, with a client from `open_client`."""
+    """Both side clients of one account, opened on first use with a client from `open_client`."""
 
     def __init__(self, open_client: Callable[[], Any]) -> None:
         self._open_client = open_client

@@ -1,7 +1,7 @@
-"""From the rows of candles that a venue tells to candles without a hole, and which of them were filled. Pure.
+"""Turns a venue's rows of candles into a series without holes, with filled candles marked. Pure.
 
-Venues lose minutes in a maintenance or a halt, leave out minutes without trade, and tell a candle twice or too early. A
-strategy must not fall silent for that, since its exits would too; but what was filled is marked.
+Venues lose minutes in a maintenance or a halt, omit minutes without trade, and send a candle twice or too early. A
+strategy must go on regardless, because its exits depend on it.
 """
 
 import math
@@ -11,14 +11,14 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain.market import Candle
 
-MIN_REAL_SHARE: Final = 0.25  # of the candles; of fewer no indicator tells anything
-OPEN_TOLERANCE_DIVISOR: Final = 60  # a candle may open this fraction of its length beside where it should
+MIN_REAL_SHARE: Final = 0.25  # of the candles; with fewer, indicators mean nothing
+OPEN_TOLERANCE_DIVISOR: Final = 60  # a candle may open off the grid by this fraction of its length
 
 
 class RepairedCandles(NamedTuple):
-    """`candles` go on by exactly one interval, oldest first, and the newest is real. `filled` are the open times (ms)
-    of those that the venue did not tell, or told with a contradiction: last close, volume 0. With a `fault` there are
-    none, since every closed one contradicts itself."""
+    """`candles` are exactly one interval apart, oldest first, and the newest is real. `filled` are the open times (ms)
+    of missing or faulty ones, replaced by the last close with volume 0. With a `fault`, no closed candle was valid and
+    both are empty."""
 
     candles: tuple[Candle, ...]
     filled: frozenset[int]
@@ -28,12 +28,12 @@ class RepairedCandles(NamedTuple):
 def repair_candles(rows: Iterable[Sequence[Any]], interval_ms: int, limit: int, now_ms: int) -> RepairedCandles:
     """The newest closed candles, up to `limit`, of `rows`, which may have any order.
 
-    A row is open time in ms, open, high, low, close, volume. What has not ended at `now_ms` is forming and left out.
+    A row is open time (ms), open, high, low, close, volume. Candles that have not ended at `now_ms` are left out.
 
-    - A row without any price, one that contradicts itself (see `find_candle_fault`), and one that opens beside the
-    others are   as if they were not there, however many. Where no other closed one is told, there is a `fault`.
+    - Rows without a price, with a fault (see `find_candle_fault`), or off the grid of the others are ignored. If no
+      valid closed row is left, there is a `fault`.
     - Of rows for one time the one with the larger volume counts, then the one with the wider range: both only grow
-      while a candle forms, so the other was told earlier.
+      while a candle forms, so the other is the earlier one.
     - Holes between two candles are filled, nothing before the first and nothing after the last. Where fewer than
       `MIN_REAL_SHARE` would be real, the candles begin after the longest hole.
     """
@@ -54,8 +54,8 @@ def repair_candles(rows: Iterable[Sequence[Any]], interval_ms: int, limit: int, 
 
 
 def find_candle_fault(candle: Candle) -> str | None:
-    """What `candle` itself says that cannot be, or None: a number that is none, a price that is not positive, a
-    negative volume, a high or low that is not the highest or lowest."""
+    """What is impossible in `candle`, or None: a value that is no number, a price that is not positive, a negative
+    volume, a high or low that is not the highest or lowest."""
     prices = (candle.open, candle.high, candle.low, candle.close)
     if any(value is None or not math.isfinite(value) for value in (*prices, candle.volume)):
         return "not a number"
@@ -77,14 +77,14 @@ def _find_phase_ms(rows: Sequence[Sequence[Any]], interval_ms: int) -> int:
 
 
 def _parse_candle(row: Sequence[Any], interval_ms: int, phase_ms: int) -> Candle | str:
-    """The candle of a row at its place, or what is wrong with it."""
-    told_ms = int(row[0])
-    open_ms = (told_ms - phase_ms + interval_ms // 2) // interval_ms * interval_ms + phase_ms
+    """The candle of a row, on the grid, or its fault."""
+    raw_open_ms = int(row[0])
+    open_ms = (raw_open_ms - phase_ms + interval_ms // 2) // interval_ms * interval_ms + phase_ms
     candle = Candle(open_ms, *(None if value is None else float(value) for value in row[1:6]))  # type: ignore[arg-type] # found by `find_candle_fault`
     fault = find_candle_fault(candle)
-    if abs(told_ms - open_ms) > interval_ms // OPEN_TOLERANCE_DIVISOR:
+    if abs(raw_open_ms - open_ms) > interval_ms // OPEN_TOLERANCE_DIVISOR:
         fault = "it opens beside the others"
-    return candle if fault is None else f"candle of {told_ms}: {fault}"
+    return candle if fault is None else f"candle of {raw_open_ms}: {fault}"
 
 
 def _completeness_key(candle: Candle) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Candles, tickers, quotes and instruments of one venue, checked before anybody computes with them."""
+"""Candles, tickers, quotes and instruments of one venue, validated."""
 
 import threading
 import time
@@ -14,6 +14,7 @@ from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
 from engine.venues.ccxt_client.errors import is_listing_change, translate_errors
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
+from engine.venues.instrument import Instrument
 from engine.venues.market_data.candle_repair import RepairedCandles, repair_candles
 from engine.venues.market_data.funding import FundingState, parse_funding_state
 from engine.venues.market_data.instruments import (
@@ -24,8 +25,8 @@ from engine.venues.market_data.instruments import (
     refresh_if_missing,
 )
 from engine.venues.market_data.order_book_parser import fetch_mark_price, parse_levels
-from engine.venues.order_book import MarkPrice, OrderBook
-from engine.venues.venue import BOOK_LEVELS, Instrument, Quote, Ticker
+from engine.venues.order_book import BOOK_LEVELS, MarkPrice, OrderBook
+from engine.venues.quotes import Quote, Ticker
 
 # Beyond what is asked for: the forming candle, and those that close between the two requests, which are many in a fast
 # simulation. Venues weigh 101 candles as they weigh 120.
@@ -33,9 +34,8 @@ _EXTRA_CANDLES: Final = 20
 
 
 class CandleSeries(NamedTuple):
-    """Closed candles without a hole, oldest first, and the venue's time in ms. `filled` are the open times of candles
-    that the venue did not tell (see `engine.venues.market_data.candle_repair`); the newest candle is never one of
-    them."""
+    """Closed candles without a hole, oldest first, and the venue's time in ms. `filled` are the open times (ms) of
+    candles that the venue did not send (see `engine.venues.market_data.candle_repair`), never the newest one."""
 
     candles: tuple[Candle, ...]
     now_ms: int
@@ -46,7 +46,7 @@ class MarketData:
     """Public data of one ccxt venue. Safe to share between threads, which then wait for each other.
 
     Every method raises UpstreamUnavailable("venue") when the venue cannot answer and StrategyFault for a symbol that it
-    does not list. Nothing is retried but candles that are all bad, once.
+    does not list. Only candles that are all faulty are requested again, once.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MarketData:
     def fetch_candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> CandleSeries:
         """Up to `limit` closed candles, with holes filled.
 
-        Raises Skip("no_data") when there is none and Skip("bad_data") when all are faulty twice in a row.
+        Raises CycleSkipped ("no_data") when there is none, and ("bad_data") when all are faulty twice in a row.
         """
         interval_ms = self._parse_interval_ms(interval)
         found, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
@@ -88,15 +88,15 @@ class MarketData:
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
 
     def fetch_funding(self, symbol: str) -> FundingState | None:
-        """What is due next, at a weight of 1; None at a venue that does not tell."""
+        """The next funding payment (weight 1); None at a venue that does not publish it."""
         if not self._exchange.has.get("fetchFundingRate"):
             return None
         with self._query():
-            told = self._exchange.fetch_funding_rate(get_listed_market(self._exchange, symbol)["symbol"])
-            return parse_funding_state(told, self._local_ms())
+            raw = self._exchange.fetch_funding_rate(get_listed_market(self._exchange, symbol)["symbol"])
+            return parse_funding_state(raw, self._local_ms())
 
     def fetch_mark_price(self, symbol: str) -> MarkPrice | None:
-        """The mark price, at a weight of 2; None at a venue of another shape than Binance's."""
+        """The mark price (weight 2); None at a venue that is not Binance-shaped."""
         if self._exchange.id not in BINANCE_SHAPED:
             return None
         with self._query():
@@ -106,9 +106,9 @@ class MarketData:
             return MarkPrice(price=price, at_ms=at_ms, clock_ms=clock_ms)
 
     def fetch_quote(self, symbol: str) -> Quote:
-        """The last price of the ticker, and the best bid and ask of the order book: a ticker's may be old, none or 0.
+        """The ticker's last price with the order book's best bid and ask, because a ticker's may be old, none or 0.
 
-        Where the book has a fault, the ticker's, if they have none. Two requests.
+        If the book has a fault, the ticker's bid and ask are used, if they are valid. Two requests.
         """
         ticker, book = self.fetch_ticker(symbol), self.fetch_order_book(symbol)
         at_ms = ticker.at_ms if book.at_ms is None else book.at_ms
@@ -125,8 +125,8 @@ class MarketData:
             return self._fetch_book(symbol, BOOK_LEVELS)
 
     def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
-        """The book; at venues of Binance's shape with their clock, asked for before it, and the mark price, after it:
-        a book that is shown at once is never older than that clock, nor newer than that mark price."""
+        """The book; at Binance-shaped venues with the clock, read before it, and the mark price, read after it, so that
+        a current book is never older than that clock nor newer than that mark price."""
         with self._query():
             get_listed_market(self._exchange, symbol)  # an unknown symbol costs no request
             if self._exchange.id not in BINANCE_SHAPED:
@@ -137,7 +137,7 @@ class MarketData:
             return book.model_copy(update={"clock_ms": clock_ms, "mark": mark, "mark_ms": mark_ms})
 
     def _fetch_book(self, symbol: str, levels: int) -> OrderBook:
-        """Other venues than ours take other numbers of levels: they tell as many as they do by themselves."""
+        """Without a limit at venues that are not Binance-shaped, because they accept other numbers of levels."""
         market = get_listed_market(self._exchange, symbol)
         limit = levels if self._exchange.id in BINANCE_SHAPED else None
         raw = self._exchange.fetch_order_book(market["symbol"], limit)
@@ -147,18 +147,18 @@ class MarketData:
         return OrderBook(bids=bids, asks=asks, is_cut=is_cut, at_ms=at_ms)
 
     def fetch_instrument(self, symbol: str) -> Instrument:
-        """The venue's filters; of a symbol that vanished from its list the last ones, with the status GONE."""
+        """The venue's filters; for a symbol that is no longer listed the last ones, with the status GONE."""
         self._refresh_if_unlisted(symbol)
         with self._query():
             return build_instrument(self._exchange, symbol, get_market(self._exchange, symbol))
 
     def refresh_instrument(self, symbol: str) -> Instrument:
-        """As `fetch_instrument`, by a list that is read again first, unless it was a few seconds ago."""
+        """As `fetch_instrument`, after a refresh of the list, unless that was a few seconds ago."""
         self._exchange.listing.refresh_now()
         return self.fetch_instrument(symbol)
 
     def refresh_instruments(self) -> None:
-        """Reads the list of instruments again where it is a minute old, at a weight of 1. Raises nothing."""
+        """Refreshes the list of instruments if it is a minute old (weight 1). Raises nothing."""
         self._exchange.listing.refresh_before_entry()
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class MarketData:
         self._refresh_if_unlisted(symbol)
         with self._query():
             unified = get_listed_market(self._exchange, symbol)["symbol"]
-            # The time first: a candle that closes between the two requests then counts as open, never the other way.
+            # The time first, so that a candle that closes between the two requests counts as open, never the other way.
             now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
             until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _EXTRA_CANDLES, params=until)
@@ -199,7 +199,7 @@ class MarketData:
         except SparkyError as error:
             if is_listing_change(error):
                 self._exchange.listing.refresh_now()
-            if isinstance(error, OrderRejected):  # there is nothing to refuse in a question: the venue is not itself
+            if isinstance(error, OrderRejected):  # because a query cannot be rejected as an order is
                 raise UpstreamUnavailable("venue", str(error)) from error
             raise
 

@@ -1,7 +1,7 @@
-"""What an amount of a coin was worth in dollars at some moment, by the candles of the venue's own perpetual of it.
+"""Values an amount of a coin in dollars at a moment, by candles of the venue's perpetual of that coin.
 
-Commissions may be paid in a coin at a discount (BNB at Binance, ASTER at Aster). Nothing here raises: a fill is booked
-also when a price cannot be had.
+Commissions may be paid in a coin at a discount (BNB at Binance, ASTER at Aster). Nothing here raises, so that a fill is
+booked also without a price.
 """
 
 from collections import OrderedDict
@@ -13,9 +13,9 @@ import structlog
 
 from engine.domain.decimals import product, quotient, to_decimal
 from engine.platform.errors import SparkyError
+from engine.venues.account_state import USD_ASSETS
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.ccxt_client.venue_classes import BINANCE_SHAPED
-from engine.venues.live.parsers import USD_ASSETS
 from engine.venues.market_data.instruments import is_linear_perpetual
 
 logger = structlog.get_logger()
@@ -23,14 +23,12 @@ logger = structlog.get_logger()
 MINUTE_MS: Final = 60_000
 QUOTE_ASSETS: Final = ("USDT", "USDC", "USD")  # where a coin's price is looked for, in this order
 CANDLES_PER_REQUEST: Final = 99  # in one answer; venues weigh up to 99 candles as one
-LOOKBACK_MINUTES: Final = (
-    30  # of these, how many minutes are before the one that is asked for, should that have no candle
-)
+LOOKBACK_MINUTES: Final = 30  # minutes before the requested one, in case that has no candle
 TIMEOUT_S: Final = 2.0
 FAILURE_PAUSE_S: Final = 60.0  # after a failure
-MAX_REQUESTS: Final = 30  # in REST_S
+MAX_REQUESTS: Final = 30  # in FAILURE_PAUSE_S
 MAX_CACHED_MINUTES: Final = 20_000
-PRICE_CONTEXT: Final = Context(prec=12)  # significant ones; what is between open and close has no end
+PRICE_CONTEXT: Final = Context(prec=12)  # significant digits, because interpolated prices do not terminate
 
 
 class MinuteCandle(NamedTuple):
@@ -40,17 +38,16 @@ class MinuteCandle(NamedTuple):
     close_price: Decimal
 
     def price_at(self, fraction: Decimal) -> Decimal:
-        """The price when `fraction` of the minute had passed, on the straight line between the two: of all that the
-        candle tells, what is expected to be nearest to the true one."""
+        """The price after `fraction` of the minute, interpolated between open and close."""
         moved = product(self.close_price - self.open_price, fraction)
         return PRICE_CONTEXT.plus(self.open_price + moved)
 
 
 class CoinPrices:
-    """Prices of coins at one venue, for one client of it; its owner lets one thread in at a time.
+    """Prices of coins at one venue, through one client; not thread-safe.
 
-    The price of a moment is on the line between open and close of its minute's candle, while the minute lasts the last
-    price, and where the venue has no such candle the last close before it. Closed minutes are kept.
+    A price is interpolated between open and close of its minute's candle; in the current minute it is the last price,
+    and without a candle the last close before it. Closed minutes are cached.
     """
 
     def __init__(self, exchange: Any, monotonic: Callable[[], float]) -> None:
@@ -63,7 +60,7 @@ class CoinPrices:
         self._unpriced: set[str] = set()
 
     def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
-        """What `amount` of `asset` was worth at `at_ms`; None where the venue lists no price of it, or tells none."""
+        """The value in dollars of `amount` of `asset` at `at_ms`; None where the venue has no price."""
         if asset in USD_ASSETS:
             return amount
         price = self._find_cached_price(asset, at_ms) or self._fetch_price(asset, at_ms) if at_ms > 0 else None
@@ -76,7 +73,7 @@ class CoinPrices:
         if closed is not None:
             return closed.price_at(_minute_fraction(at_ms))
         as_of_ms, price = self._forming.get(coin, (-1, Decimal(0)))
-        # What was read of a minute that lasts is good for what was paid before that in the same minute.
+        # A price read in the current minute is used for earlier payments of the same minute as well.
         return price if at_ms <= as_of_ms < minute_ms + MINUTE_MS else None
 
     def _fetch_price(self, coin: str, at_ms: int) -> Decimal | None:
@@ -121,7 +118,7 @@ class CoinPrices:
             self._closed.popitem(last=False)
 
     def _find_market(self, coin: str) -> Mapping[str, Any] | None:
-        """Among the markets that are loaded; nothing is asked for."""
+        """Searches the loaded markets; sends no request."""
         listed = [each for each in (self._exchange.markets or {}).values() if is_linear_perpetual(each)]
         found = {each["quote"]: each for each in listed if each["base"] == coin}
         return next((found[quote] for quote in QUOTE_ASSETS if quote in found), None)
@@ -139,7 +136,7 @@ def _minute_fraction(at_ms: int) -> Decimal:
 
 
 def _parse_minutes(rows: Iterable[list[Any]]) -> dict[int, MinuteCandle]:
-    """What is told last of each minute, by when it opens; rows that tell no price are left out."""
+    """The last row of each minute, by its open time (ms), without rows that have no price."""
     found: dict[int, MinuteCandle] = {}
     for open_ms, opened, _high, _low, close, _volume in rows:
         if None not in (open_ms, opened, close):

@@ -1,6 +1,6 @@
-"""What a venue tells everybody of funding: when it is due next, at which rate, and what it was.
+"""Public funding data: the next payment with its rate, and past payments.
 
-A client of its own, so that nobody waits for a long history who wants a price.
+It has a client of its own, so that prices do not wait for a long history.
 """
 
 import threading
@@ -22,13 +22,13 @@ from engine.venues.market_data.instruments import get_market
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 MAX_ROWS: Final = 1_000
-MIN_FULL_PAGE_ROWS: Final = 50  # fewer are the end of a history wherever a page is cut
+MIN_FULL_PAGE_ROWS: Final = 50  # a shorter page is the last one, at any venue's page size
 MAX_PAGES: Final = 40
 
 
 class FundingState(Frozen):
-    """What is due next of one symbol: `rate` as a share (0.0001 is 0.01 %), paid by longs when positive, None where it
-    is not told; times are the venue's. Where it tells no next time that is the next full hour."""
+    """The next payment of one symbol: `rate` is a share (0.0001 is 0.01 %), paid by longs when positive, None if not
+    published. Times are the venue's; without a next time it is the next full hour."""
 
     rate: Decimal | None
     next_ms: int
@@ -36,7 +36,7 @@ class FundingState(Frozen):
 
 
 class FundingRate(Frozen):
-    """One payment of the past; `mark_price` is None where the venue does not tell it."""
+    """One payment of the past; `mark_price` is None where the venue does not publish it."""
 
     rate: Decimal
     mark_price: Decimal | None
@@ -44,14 +44,14 @@ class FundingRate(Frozen):
 
 
 class FundingSource(Protocol):
-    """Raises UpstreamUnavailable when the venue cannot say and StrategyFault for an unknown symbol."""
+    """Raises UpstreamUnavailable when the venue cannot answer and StrategyFault for an unknown symbol."""
 
     def fetch_state(self, symbol: str) -> FundingState | None:
-        """What is due next, at a weight of 1; None at a venue that does not tell."""
+        """The next payment (weight 1); None at a venue that does not publish it."""
         ...
 
     def fetch_history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
-        """All payments from `since_ms` on, oldest first; None at a venue that does not tell."""
+        """All payments from `since_ms` on, oldest first; None at a venue that does not publish them."""
         ...
 
     def fetch_price_at(self, symbol: str, at_ms: int) -> Decimal:
@@ -76,8 +76,8 @@ class FundingData:
         if not self._exchange.has.get("fetchFundingRate"):
             return None
         with self._query():
-            told = self._exchange.fetch_funding_rate(get_market(self._exchange, symbol)["symbol"])
-            return parse_funding_state(told, self._exchange.milliseconds())
+            raw = self._exchange.fetch_funding_rate(get_market(self._exchange, symbol)["symbol"])
+            return parse_funding_state(raw, self._exchange.milliseconds())
 
     def fetch_history(self, symbol: str, since_ms: int) -> tuple[FundingRate, ...] | None:
         if not self._exchange.has.get("fetchFundingRateHistory"):
@@ -88,8 +88,8 @@ class FundingData:
             found: dict[int, FundingRate] = {}
             start_ms = since_ms
             for _ in range(MAX_PAGES):
-                told = self._exchange.fetch_funding_rate_history(unified, start_ms, limit)
-                rows = [_parse_rate(row) for row in told]
+                raw = self._exchange.fetch_funding_rate_history(unified, start_ms, limit)
+                rows = [_parse_rate(row) for row in raw]
                 found |= {row.at_ms: row for row in rows}
                 newest_ms = max((row.at_ms for row in rows), default=start_ms)
                 if len(rows) < MIN_FULL_PAGE_ROWS or newest_ms < start_ms:
@@ -115,7 +115,7 @@ class FundingData:
         try:
             with self._lock, translate_errors(self._exchange):
                 yield
-        except OrderRejected as refusal:  # there is nothing to refuse in a question
+        except OrderRejected as refusal:  # because a query cannot be rejected as an order is
             raise UpstreamUnavailable("venue", str(refusal)) from refusal
 
 

@@ -1,4 +1,4 @@
-"""From our symbols (BTCUSDT) to a venue's perpetual markets, and from its filters to an Instrument."""
+"""Finds a venue's perpetual market for a symbol (BTCUSDT), and parses its filters into an Instrument."""
 
 import math
 from collections.abc import Mapping
@@ -9,34 +9,20 @@ from ccxt.base.decimal_to_precision import TICK_SIZE
 
 from engine.domain.decimals import product, to_decimal
 from engine.domain.errors import StrategyFault
-from engine.venues.venue import GONE, TRADING, Instrument, LotSize
+from engine.venues.ccxt_client.listing_tables import VANISHED_KEY, get_info, is_gone
+from engine.venues.instrument import GONE, TRADING, Instrument, LotSize
 
-__all__ = [
-    "build_instrument",
-    "contract_size",
-    "find_market",
-    "get_market",
-    "get_record_market",
-    "refresh_if_missing",
-    "to_decimal",
-]
-
-VANISHED_KEY: Final = (
-    "vanished"  # in ccxt's market: it was listed by the venue, and how many lists in a row lacked it since
-)
-GONE_AFTER_MISSES: Final = 2  # such lists: one may err, and until the next the symbol is asked for and traded as before
-UNLISTED_KEY: Final = "unlisted"  # in a market made up by us, for the record of a symbol that is not listed
-INACTIVE_STATUS: Final = "INACTIVE"  # the status where a venue tells no word of its own
+UNLISTED_KEY: Final = "unlisted"  # marks a market that we build to query the record of an unlisted symbol
+INACTIVE_STATUS: Final = "INACTIVE"  # for a venue without statuses of its own
 _QUOTE_ASSETS: Final = ("USDT", "USDC", "USD1", "FDUSD", "BUSD", "USDF", "USD", "BTC")
-_DECIMALS_FIELDS: Final = {"price": "pricePrecision", "amount": "quantityPrecision"}  # by ccxt's names of steps
 _HUNDREDTH: Final = Decimal("0.01")
 
 
 def get_market(exchange: Any, symbol: str) -> dict[str, Any]:
     """ccxt's market for `symbol`: the linear perpetual whose id, or base and quote put together, is `symbol`.
 
-    Also one that vanished from the list. Loads the markets when that has not been done. Raises StrategyFault when there
-    is none, and ccxt's errors.
+    Also one that is no longer listed. Loads the markets if necessary. Raises StrategyFault when there is none, and
+    ccxt's errors.
     """
     market = find_market(exchange, symbol)
     if market is None:
@@ -45,15 +31,15 @@ def get_market(exchange: Any, symbol: str) -> dict[str, Any]:
 
 
 def get_listed_market(exchange: Any, symbol: str) -> dict[str, Any]:
-    """As `get_market`, and raises StrategyFault for one that vanished too."""
+    """As `get_market`, but raises StrategyFault for one that is no longer listed."""
     market = get_market(exchange, symbol)
-    if _is_gone(market):
+    if is_gone(market):
         raise StrategyFault(f"{exchange.id} lists {symbol} no more")
     return market
 
 
 def get_record_market(exchange: Any, symbol: str) -> dict[str, Any]:
-    """As `get_market`; for a symbol that is not listed one that is good for asking what has happened in it."""
+    """As `get_market`; for an unlisted symbol, a market with which the account's record in it can be queried."""
     market = find_market(exchange, symbol)
     if market is not None:
         return market
@@ -76,35 +62,24 @@ def find_market(exchange: Any, symbol: str) -> dict[str, Any] | None:
 
 
 def refresh_if_missing(exchange: Any, found: Mapping[str, Any] | None) -> None:
-    """Has the list read again for what was found of a symbol: nothing, or that the newest list alone lacks it. Call it
-    outside the client's turn: it waits. Raises nothing."""
+    """Refreshes the list if a symbol's market was not found, or only the newest list lacks it. Raises nothing.
+
+    It waits, so call it without the client's lock."""
     if found is None:
         exchange.listing.refresh_for_unlisted()
-    elif found.get(VANISHED_KEY) and not _is_gone(found):
+    elif found.get(VANISHED_KEY) and not is_gone(found):
         exchange.listing.refresh_for_missing()
 
 
-def add_missing_steps(exchange: Any, market: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`market` with a tick and a step of quantities also where the venue tells 0, which is none: those `before`, else
-    the decimals that it allows. ccxt sends no order without them."""
-    told = market.get("precision")
-    if not told or exchange.precisionMode != TICK_SIZE:
-        return market
-    lacking = {name: key for name, key in _DECIMALS_FIELDS.items() if to_decimal(told.get(name) or 0) <= 0}
-    known = {} if before is None else before["precision"]
-    steps = {name: known.get(name) or _step_from_decimals(exchange, market, key) for name, key in lacking.items()}
-    return {**market, "precision": {**told, **steps}} if steps else market
-
-
 def contract_size(market: Mapping[str, Any]) -> Decimal:
-    """Base asset per unit in which the venue counts quantities: 1 but where it counts in contracts."""
+    """Base asset per unit of the venue's quantities: 1 unless it counts in contracts."""
     return to_decimal(market.get("contractSize") or 1)
 
 
 def build_instrument(exchange: Any, symbol: str, market: dict[str, Any]) -> Instrument:
-    """Filters as quantities of the base asset, also where the venue counts in contracts. The tick is PRICE_FILTER's.
+    """The Instrument of ccxt's `market`, with quantities in the base asset also where the venue counts in contracts.
 
-    Market orders have to satisfy MARKET_LOT_SIZE and LOT_SIZE where both are told.
+    The tick is PRICE_FILTER's. Market orders must satisfy MARKET_LOT_SIZE and LOT_SIZE where both are given.
     """
     filters = _parse_filters(market)
     limits, leverage = market["limits"], market["limits"]["leverage"]["max"]
@@ -128,9 +103,9 @@ def build_instrument(exchange: Any, symbol: str, market: dict[str, Any]) -> Inst
 
 
 def _parse_maintenance_rate(market: Mapping[str, Any]) -> Decimal | None:
-    """What a Binance-shaped venue publishes as a percentage; None where there is none, or it cannot be read."""
+    """A Binance-shaped venue's `maintMarginPercent` as a share; None if missing or unreadable."""
     try:
-        rate = product(to_decimal(_get_info(market)["maintMarginPercent"]), _HUNDREDTH)
+        rate = product(to_decimal(get_info(market)["maintMarginPercent"]), _HUNDREDTH)
     except (KeyError, ValueError):
         return None
     return rate if 0 < rate < 1 else None
@@ -169,45 +144,30 @@ def _parse_market_lot(exchange: Any, market: Mapping[str, Any], filters: Mapping
     )
 
 
-def _is_gone(market: Mapping[str, Any]) -> bool:
-    return int(market.get(VANISHED_KEY) or 0) >= GONE_AFTER_MISSES
-
-
-def _step_from_decimals(exchange: Any, market: Mapping[str, Any], name: str) -> Any:
-    """As ccxt writes it; None where the venue does not tell it either."""
-    told = str(_get_info(market).get(name))
-    return exchange.parse_number(exchange.parse_precision(told)) if told.isdecimal() else None
-
-
 def _parse_status(market: Mapping[str, Any]) -> str:
-    if _is_gone(market):
+    if is_gone(market):
         return GONE
-    told = _get_info(market).get("status")
-    if _parse_filters(market) and isinstance(told, str) and told:
-        return told
+    raw = get_info(market).get("status")
+    if _parse_filters(market) and isinstance(raw, str) and raw:
+        return raw
     return INACTIVE_STATUS if market.get("active") is False else TRADING
 
 
 def _parse_filters(market: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What a Binance-shaped venue tells, by the filters' names."""
-    told = _get_info(market).get("filters")
-    rows = told if isinstance(told, list) else []
+    """Filters of a Binance-shaped venue, by name."""
+    raw = get_info(market).get("filters")
+    rows = raw if isinstance(raw, list) else []
     return {str(row["filterType"]): row for row in rows if isinstance(row, dict) and "filterType" in row}
 
 
-def _get_info(market: Mapping[str, Any]) -> Mapping[str, Any]:
-    told = market.get("info")
-    return told if isinstance(told, dict) else {}
+def _parse_bound(raw: Any) -> Decimal | None:
+    """None if missing or 0, which venues use for no bound."""
+    return to_decimal(raw or 0) or None
 
 
-def _parse_bound(told: Any) -> Decimal | None:
-    """None for none, and for 0, as venues write it."""
-    return to_decimal(told or 0) or None
-
-
-def _parse_positive_int(told: Any) -> int | None:
+def _parse_positive_int(raw: Any) -> int | None:
     """None for what is no number above 0."""
-    return int(str(told)) if str(told).isdecimal() and int(str(told)) > 0 else None
+    return int(str(raw)) if str(raw).isdecimal() and int(str(raw)) > 0 else None
 
 
 def _parse_step(exchange: Any, precision: Any) -> Decimal:

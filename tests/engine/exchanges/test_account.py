@@ -11,9 +11,11 @@ import pytest
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.domain.positions import Side
 from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
+from engine.venues.account_state import Balance
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.live.parsers import parse_balance, parse_position
-from engine.venues.venue import Balance, LiveVenue, OrderRequest, OrderResult, OrderStatus, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, build_client_order_id
+from engine.venues.venue import LiveVenue
 
 ORDER = "/fapi/v3/order"
 OpenVenue = Callable[..., CcxtVenue]

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.domain.errors import OrderRejected
+from engine.venues.instrument import Instrument
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import Instrument, OrderRequest, build_client_order_id
+from engine.venues.orders import OrderRequest, build_client_order_id
 
 Step = tuple[str, bool, Decimal, int]
 steps = st.lists(

@@ -13,7 +13,7 @@ from engine.domain.errors import StrategyFault
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.account_record import ForcedExitCause
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest
+from engine.venues.orders import OrderRequest
 from simulator.venue import account_events
 from simulator.venue.trading_account import Account, Fill
 from simulator.venue.venue import SimulatedVenue

@@ -19,7 +19,7 @@ from engine.venues.ccxt_client.request_weight import (
 )
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import MarketData
-from engine.venues.venue import OrderRequest, OrderStatus
+from engine.venues.orders import OrderRequest, OrderStatus
 from simulator.aster.request_weights import BAN_S, MAX_REFUSED, WeightMeter, request_weight
 
 OpenVenue = Callable[..., CcxtVenue]

@@ -10,7 +10,7 @@ from eth_account import Account
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, OrderStatus, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderStatus, build_client_order_id
 
 ORDER = "/fapi/v3/order"
 MARGIN = '{"code":-2019,"msg":"Margin is insufficient."}'

@@ -8,7 +8,7 @@ import pytest
 
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, OrderStatus, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderStatus, build_client_order_id
 
 OpenVenue = Callable[..., CcxtVenue]
 ASK, BID = Decimal("28001.4"), Decimal("27998.6")

@@ -10,20 +10,13 @@ from hypothesis import strategies as st
 
 from engine.domain.errors import OrderRejected
 from engine.domain.positions import Side
-from engine.venues.order_book import Level, OrderBook
+from engine.venues.instrument import Instrument
+from engine.venues.order_book import BOOK_LEVELS, Level, OrderBook
 from engine.venues.order_filters import find_violation, fit_quantity
+from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
 from engine.venues.paper import PaperVenue, fill_price
-from engine.venues.venue import (
-    BOOK_LEVELS,
-    Instrument,
-    OrderRequest,
-    OrderStatus,
-    Protection,
-    Quote,
-    Ticker,
-    Venue,
-    build_client_order_id,
-)
+from engine.venues.quotes import Quote, Ticker
+from engine.venues.venue import Venue
 
 BTC = Instrument(symbol="BTCUSDT", tick=Decimal("0.1"), lot=Decimal("0.001"), min_notional=Decimal(5))
 QUOTE = Quote(bid=Decimal("27999.9"), ask=Decimal("28000.1"), last=Decimal(28000), at_ms=1_700_000_000_000)

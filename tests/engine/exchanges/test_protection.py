@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.domain.positions import Side
 from engine.platform.errors import UpstreamUnavailable
+from engine.venues.account_state import OrderKind
+from engine.venues.instrument import Instrument
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.live.protective_orders import build_trigger_orders, round_trigger_price
-from engine.venues.venue import Instrument, OrderKind, OrderRequest, OrderStatus, Protection, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
 
 ORDER = "/fapi/v3/order"
 STOP, TARGET = build_client_order_id("1", "l"), build_client_order_id("1", "t")

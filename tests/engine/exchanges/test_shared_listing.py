@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.market_data.instrument_cache import JITTER, REFRESH_S, RefreshTimes, SharedListing
-from engine.venues.market_data.instruments import VANISHED_KEY, find_common_step, refresh_if_missing
+from engine.venues.ccxt_client.instrument_cache import JITTER, REFRESH_S, RefreshTimes, SharedListing
+from engine.venues.ccxt_client.listing_tables import VANISHED_KEY
+from engine.venues.market_data.instruments import find_common_step, refresh_if_missing
 
 
 class Client:

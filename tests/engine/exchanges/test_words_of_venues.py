@@ -11,7 +11,7 @@ from engine.domain.errors import OrderRejected
 from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client import error_codes
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, build_client_order_id
+from engine.venues.orders import OrderRequest, build_client_order_id
 from tests.engine.exchanges.conftest import keys_of
 
 Misbehave = Callable[..., None]

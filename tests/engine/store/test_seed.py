@@ -2,7 +2,7 @@ import base64
 
 from engine.domain.strategy import RiskProfile
 from engine.platform.settings.settings import Settings
-from engine.store.schema.demo_data import DEMO_USER, generate_webhook_secret, seed_demo
+from engine.store.demo_data import DEMO_USER, generate_webhook_secret, seed_demo
 from engine.store.store import Store
 
 

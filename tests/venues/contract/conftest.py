@@ -12,7 +12,7 @@ from engine.domain.positions import Side
 from engine.platform.http.service import HttpService
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderRequest, OrderStatus, Protection, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
 from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock

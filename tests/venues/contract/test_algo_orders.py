@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
-from engine.venues.venue import OrderStatus
+from engine.venues.orders import OrderStatus
 from tests.support.simulated import BINANCE, Simulated
 from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
 

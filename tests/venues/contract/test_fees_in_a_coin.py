@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from engine.domain.market import Candle
-from engine.venues.venue import OrderResult, OrderStatus, build_client_order_id
+from engine.venues.orders import OrderResult, OrderStatus, build_client_order_id
 from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market
 from simulator.venue.commissions import DOLLAR

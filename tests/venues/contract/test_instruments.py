@@ -12,9 +12,10 @@ import pytest
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
+from engine.venues.instrument import GONE
 from engine.venues.market_data.client import MarketData
+from engine.venues.orders import OrderRequest, OrderStatus, build_client_order_id
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import GONE, OrderRequest, OrderStatus, build_client_order_id
 from tests.venues.contract.conftest import Bench, wanted
 from tests.venues.contract.conftest import order as plain_order
 
@@ -330,5 +331,7 @@ def test_paper_and_live_give_the_same_answer_to_an_order_that_a_filter_refuses(
 def refusal(venue: Any, given: dict[str, Any], limit: str | None) -> tuple[str, str]:
     wanted_order = order("9", **{"quantity": "0.01", **given})
     with pytest.raises(OrderRejected) as refused:
-        venue.market_order(wanted_order) if limit is None else venue.limit_order(wanted_order, Decimal(limit))
+        venue.place_market_order(wanted_order) if limit is None else venue.place_limit_order(
+            wanted_order, Decimal(limit)
+        )
     return refused.value.kind, str(refused.value)

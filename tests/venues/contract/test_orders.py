@@ -9,7 +9,7 @@ from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFau
 from engine.domain.positions import Side
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.venue import OrderStatus, build_client_order_id
+from engine.venues.orders import OrderStatus, build_client_order_id
 from tests.venues.contract.conftest import Bench, order
 
 PRICE = Decimal("28001.4")

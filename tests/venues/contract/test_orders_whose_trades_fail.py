@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.venues.live.order_fees import ASSUMED_TAKER_RATE
-from engine.venues.venue import OrderStatus, build_client_order_id
+from engine.venues.orders import OrderStatus, build_client_order_id
 from tests.venues.contract.conftest import STOP, Bench, order, wanted
 
 PRICE = Decimal("28001.4")

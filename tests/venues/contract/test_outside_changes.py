@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from engine.venues.account_record import ForcedExitCause
-from engine.venues.venue import build_client_order_id
+from engine.venues.orders import build_client_order_id
 from tests.venues.conftest import Floor
 from tests.venues.contract.conftest import STOP as STOP_ID
 from tests.venues.contract.conftest import Bench, wanted

@@ -8,7 +8,8 @@ import pytest
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.domain.positions import Side
 from engine.platform.errors import UpstreamUnavailable
-from engine.venues.venue import OrderKind, OrderStatus
+from engine.venues.account_state import OrderKind
+from engine.venues.orders import OrderStatus
 from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
 
 RATE = Decimal("0.0004")

@@ -1,4 +1,4 @@
-"""A first look for those who have nothing yet: three paper strategies, one per risk profile, of a demo user."""
+"""Demo data for an empty database: a demo user with three paper strategies, one per risk profile."""
 
 import base64
 import secrets

@@ -1,15 +1,15 @@
-"""What one venue lists, read once for all clients of an address and read again while they run.
+"""The list of a venue's instruments, shared by all clients of an address and refreshed while they run.
 
-The list is read again every hour, beside what is asked meanwhile, and at once when the venue's answers mean that it has
-changed; before an entry on paper, which no venue refuses, as soon as it is a minute old. A list that cannot be read
-leaves the old one.
+It is refreshed every hour in a thread of its own, at once when an answer of the venue means that it has changed, and
+before a paper entry when it is a minute old, because no venue rejects a paper order. A failed refresh keeps the old
+list.
 """
 
 import math
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -18,40 +18,29 @@ import structlog
 
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.venues.ccxt_client.errors import translate_errors
+from engine.venues.ccxt_client.listing_tables import ListingTables
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.market_data.instruments import GONE_AFTER_MISSES, VANISHED_KEY, add_missing_steps
 
 logger = structlog.get_logger()
 
 REFRESH_S: Final = 3_600.0
 JITTER: Final = 0.1  # of the hour, either way, so that processes do not all ask at once
 RETRY_S: Final = 60.0  # after a list that could not be read
-MIN_FORCED_INTERVAL_S: Final = 3.0  # between two readings that an answer of the venue's asked for
-MIN_SEARCH_INTERVAL_S: Final = 60.0  # between two readings for a symbol that is not listed
+MIN_FORCED_INTERVAL_S: Final = 3.0  # between two refreshes after answers of the venue
+MIN_SEARCH_INTERVAL_S: Final = 60.0  # between two refreshes for a symbol that is not listed
 MAX_AGE_BEFORE_ENTRY_S: Final = 60.0  # how old a list may be before an entry on paper
-# Where more instruments than these and than half of all vanish at once, the list is believed when it is read again.
+# A list that lacks more instruments than this, and more than half of all, is accepted only when read twice.
 MAX_VANISHED: Final = 3
-CCXT_TABLES: Final = (
-    "markets",
-    "markets_by_id",
-    "symbols",
-    "ids",
-    "currencies",
-    "currencies_by_id",
-    "baseCurrencies",
-    "quoteCurrencies",
-    "codes",
-)
-HELPERS_OPTION: Final = "marketHelperProps"  # ccxt's option: names of more options that come with the markets
 VERSION_OPTION: Final = "listingVersion"  # our option: which list the client has
 
 
 @dataclass(frozen=True)
 class RefreshTimes:
-    """When the list was read and for what, in monotonic seconds; every method is pure.
+    """When the list was refreshed and why, in monotonic seconds; every method is pure.
 
-    `refresh_s` is how long a list is good. `attempted_at` is the last reading every hour that was begun,
-    `entry_refreshed_at` the last one before an entry on paper.
+    `refresh_s` is the lifetime of a list. `attempted_at` is the start of the last hourly refresh, `forced_at` of the
+    last after an answer of the venue, `searched_at` of the last for an unlisted symbol, `confirmed_at` of the last for
+    a symbol that only the newest list lacks, `entry_refreshed_at` of the last before a paper entry.
     """
 
     refresh_s: float = REFRESH_S
@@ -78,62 +67,11 @@ class RefreshTimes:
         return now - max(self.refreshed_at, self.entry_refreshed_at) >= MAX_AGE_BEFORE_ENTRY_S
 
 
-@dataclass(frozen=True)
-class ListingTables:
-    """ccxt's markets and currencies as one client has read them; nobody changes them in place."""
-
-    values: Mapping[str, Any]
-    options: Mapping[str, Any]
-
-    @classmethod
-    def from_exchange(cls, exchange: Any) -> "ListingTables":
-        helpers = {name: exchange.options.get(name) for name in exchange.options.get(HELPERS_OPTION) or ()}
-        return cls({name: getattr(exchange, name) for name in CCXT_TABLES}, helpers)
-
-    def apply_to(self, exchange: Any) -> None:
-        for name, value in self.values.items():
-            setattr(exchange, name, value)
-        exchange.options.update(self.options)
-
-    def listed_ids(self) -> set[str]:
-        """Ids of what is listed now."""
-        return {market["id"] for market in self.values["markets"].values() if not market.get(VANISHED_KEY)}
-
-    def with_steps(self, exchange: Any, before: "ListingTables | None") -> "ListingTables":
-        """With a tick and a step of quantities for every market; of `before` where this one has none."""
-        known = {} if before is None else before.values["markets"]
-
-        def add_steps(market: dict[str, Any]) -> dict[str, Any]:
-            return add_missing_steps(exchange, market, known.get(market["symbol"]))
-
-        markets = {name: add_steps(each) for name, each in self.values["markets"].items()}
-        by_id = {name: [add_steps(each) for each in same] for name, same in self.values["markets_by_id"].items()}
-        return ListingTables({**self.values, "markets": markets, "markets_by_id": by_id}, self.options)
-
-    def with_vanished(self, before: "ListingTables", doubted: Collection[str]) -> "ListingTables":
-        """With what `before` listed and this one does not, marked as vanished; the list before this, which was not
-        believed, has lacked what was `doubted`."""
-        by_id, markets = dict(self.values["markets_by_id"]), dict(self.values["markets"])
-        for market in before.values["markets"].values():
-            if market["id"] not in by_id:
-                times = (
-                    GONE_AFTER_MISSES
-                    if market["id"] in doubted
-                    else min(market.get(VANISHED_KEY, 0) + 1, GONE_AFTER_MISSES)
-                )
-                vanished = {**market, VANISHED_KEY: times}
-                if times == GONE_AFTER_MISSES:
-                    vanished["active"] = False
-                by_id[market["id"]] = [vanished]
-                markets.setdefault(market["symbol"], vanished)
-        return ListingTables({**self.values, "markets": markets, "markets_by_id": by_id}, self.options)
-
-
 @dataclass
 class SharedListing:
     """The list of one venue at one address. Safe to share between threads.
 
-    `open_client` makes a client without keys that this object closes again.
+    `open_client` opens a client without keys; it is closed here after each refresh.
     """
 
     open_client: Callable[[], Any]
@@ -148,10 +86,10 @@ class SharedListing:
     _entry_refresh_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def update_client(self, exchange: Any) -> None:
-        """Gives `exchange`, whose turn it is, the newest list.
+        """Gives `exchange` the newest list; the caller holds the client's lock.
 
-        Where there is none yet it reads it itself, so that no client waits for another's; raises ccxt's errors. Where
-        it is old, a reading is begun beside.
+        If there is none yet, `exchange` reads it itself, so that no client waits for another; raises ccxt's errors. An
+        old list is refreshed in the background.
         """
         if self._tables is None:
             exchange.load_markets(reload=True)
@@ -164,8 +102,8 @@ class SharedListing:
         self._refresh_when_due()
 
     def refresh_now(self) -> None:
-        """After an answer that means that the list has changed; it waits for the new list, also for one that another
-        thread is reading. Raises nothing."""
+        """Refreshes after an answer that means that the list has changed, and waits, also for another thread's refresh.
+        Raises nothing."""
         with self._lock:
             now, readings = self.monotonic(), self._refresh_times
             is_due = readings.may_force(now)
@@ -178,7 +116,7 @@ class SharedListing:
                 return
 
     def refresh_for_unlisted(self) -> None:
-        """For a symbol that is not listed, and may be new. Raises nothing."""
+        """Refreshes for a symbol that is not listed, and may be new. Raises nothing."""
         with self._lock:
             now, readings = self.monotonic(), self._refresh_times
             if not readings.may_search(now):
@@ -187,7 +125,7 @@ class SharedListing:
         self._refresh()
 
     def refresh_for_missing(self) -> None:
-        """For a symbol that the newest list alone lacks; it waits for the next list. Raises nothing."""
+        """Refreshes for a symbol that only the newest list lacks, and waits. Raises nothing."""
         with self._lock:
             now, readings = self.monotonic(), self._refresh_times
             if not readings.may_confirm(now):
@@ -196,7 +134,7 @@ class SharedListing:
         self._refresh()
 
     def refresh_before_entry(self) -> None:
-        """Before an entry on paper; it waits for the new list, also where another asks for it. Raises nothing."""
+        """Refreshes before a paper entry, and waits, also for another thread's refresh. Raises nothing."""
         with self._entry_refresh_lock:
             with self._lock:
                 now, readings = self.monotonic(), self._refresh_times
@@ -218,7 +156,7 @@ class SharedListing:
             self._refresh()
 
     def _refresh(self) -> None:
-        """Reads with a client of its own, so that no account has to wait. A failure is logged and leaves the old."""
+        """Reads with a client of its own, so that no account waits. A failure is logged and keeps the old list."""
         with self._refresh_lock:
             try:
                 exchange = self.open_client()
@@ -229,7 +167,7 @@ class SharedListing:
                 logger.warning("instruments_unavailable", reason=str(error))
 
     def _accept_tables(self, exchange: Any) -> None:
-        """What `exchange` has read. Raises UpstreamUnavailable for a list that is not believed."""
+        """Takes over the tables of `exchange`. Raises UpstreamUnavailable for a list that lacks too much."""
         with self._lock:
             before = self._tables
             read = ListingTables.from_exchange(exchange).with_steps(exchange, before)
@@ -251,7 +189,7 @@ class SharedListing:
 
 
 class ListingRegistry:
-    """The lists of this process, by what they are of."""
+    """The shared lists of this process, by venue, address and client settings."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -260,7 +198,7 @@ class ListingRegistry:
     def get_or_create(
         self, key: Hashable, open_client: Callable[[], Any], monotonic: Callable[[], float]
     ) -> SharedListing:
-        """The one for `key`; made of the other two where there is none yet."""
+        """The list for `key`; a new one if there is none yet."""
         with self._lock:
             if key not in self._by_key:
                 self._by_key[key] = SharedListing(open_client, monotonic)
