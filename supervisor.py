@@ -1,26 +1,31 @@
 """Keeps every child running, and nothing else: no database, no HTTP, no business rule.
 
 One loop waits for whatever happens first (a child ends, a message comes, a promise runs out, a signal arrives) and then
-calls verbs. What they decide by is pure and lives in `actors.runtime.restart_policy`; what they do it with is
-`actors.runtime.process_manager`, whom they tell is `actors.runtime.supervisor_reporter`.
+calls verbs. Decisions are pure functions in `actors.runtime.restart_policy`; `actors.runtime.process_manager` starts,
+signals and reaps processes; `actors.runtime.supervisor_reporter` sends reports to other processes and to systemd.
 """
 
+import contextlib
 import random
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
+import zmq
 
-from actors.equipment import open_resources
 from actors.runtime import restart_policy
 from actors.runtime.child_spec import ChildSpec, SupervisionPlan
 from actors.runtime.messages import Ack, DesiredStrategies, DesiredStrategy, LeaseDeadline, RestartStrategy
-from actors.runtime.messaging import MessageServer
+from actors.runtime.messaging import MessageClient, MessageServer
 from actors.runtime.os_signals import SignalFlags, SignalPoller
+from actors.runtime.process_manager import ProcessManager
 from actors.runtime.restart_policy import Child, ChildState, RestartDecision
 from actors.runtime.state_dir import StateDirLock
+from actors.runtime.supervisor_reporter import SupervisorReporter
 from actors.runtime.systemd import Notifier
 
 logger = structlog.get_logger()
@@ -30,10 +35,42 @@ MEMORY_SAMPLES_PER_REPORT: Final = 20  # children whose memory is looked at with
 MAX_HOST_PAUSE_S: Final = 1.0
 
 
-class Supervisor:
-    """Runs the children of `plan`. `listener` hears of every change of a child's state, after it happened.
+@dataclass(frozen=True, slots=True)
+class SupervisorResources:
+    """Of a running supervisor: state-dir lock, process manager, message server, reporter, signal poller."""
 
-    `reread` makes a new plan when SIGHUP asks for one, or None when nothing is to change.
+    lock: StateDirLock
+    processes: ProcessManager
+    server: MessageServer
+    reporter: SupervisorReporter
+    poller: SignalPoller
+
+
+@contextlib.contextmanager
+def open_resources(run_dir: Path, notifier: Notifier, flags: SignalFlags) -> Iterator[SupervisorResources]:
+    """While entered, signals set `flags`. Raises ConfigurationError when another supervisor holds the state directory.
+
+    Everything is closed in reverse order; the lock is released last, when no process of ours is left.
+    """
+    with StateDirLock(run_dir) as lock, contextlib.ExitStack() as closing:
+        # To the hard limit, because shared actors serve a socket for every strategy.
+        max_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max_descriptors, max_descriptors))
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        closing.callback(context.destroy, linger=0)
+        closing.callback(notifier.close)
+        processes = ProcessManager(run_dir)
+        closing.callback(processes.close)
+        server = MessageServer(context, run_dir, "supervisor")
+        reporter = SupervisorReporter(MessageClient(context, run_dir), notifier, run_dir)
+        poller = closing.enter_context(SignalPoller(server.socket, flags))
+        yield SupervisorResources(lock, processes, server, reporter, poller)
+
+
+class Supervisor:
+    """Runs the children of `plan`. `listener` is called after every change of a child's state.
+
+    `read_plan` is called on SIGHUP and returns the new plan, or None to keep the present one.
     """
 
     def __init__(
@@ -59,10 +96,10 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Runs until told to stop. Returns 0 after a clean stop, 1 when somebody had to be killed for it, and the exit
-        code of a shared child that never could run.
+        """Runs until a signal stops it. Returns 0 after a clean stop, 1 when a child had to be killed for it, and the
+        exit code of a shared child that never could run.
 
-        Raises BadConfiguration when another supervisor holds the same home.
+        Raises ConfigurationError when another supervisor holds the same state directory.
         """
         with open_resources(self._run_dir, self._notifier, self._flags) as resources:
             self._processes, self._reporter = resources.processes, resources.reporter
@@ -198,11 +235,11 @@ class Supervisor:
             if slot is None:
                 return
             child = self._children[spec.name] = Child(spec, slot)
-        elif child.state is ChildState.PARKED and spec.kind == "strategy":
+        elif child.state is ChildState.PARKED and spec.is_dynamic:
             self._reporter.report_parked(child)  # the roster could not write it down yet
         elif child.spec != spec:
             self._stop(child)
-        if child.state is ChildState.DONE and (child.spec != spec or spec.kind == "strategy"):
+        if child.state is ChildState.DONE and (child.spec != spec or spec.is_dynamic):
             self._set_state(child, ChildState.WAITING)
         child.spec, child.revision = spec, revision
 

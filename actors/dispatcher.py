@@ -21,7 +21,7 @@ from engine.outbox import delivery
 from engine.outbox.delivery import DeliveryAttempt
 from engine.platform.errors import ConfigurationError, CredentialsError, SealedElsewhere, UpstreamUnavailable
 from engine.platform.http.deadline_session import DeadlineSession
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import DispatcherSettings
 from engine.store.cycles import DeliveryOutcome
 from engine.store.store import Store, open_store
 
@@ -240,7 +240,7 @@ class Dispatcher(Actor):
         )
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> Dispatcher:
+def make(settings: DispatcherSettings, peers: Peers, argument: str) -> Dispatcher:
     """`argument` is the run of the engine."""
     if settings.webhook_url is None:
         raise ValueError("the composition always names a webhook URL")

@@ -18,7 +18,7 @@ from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import LeaseDeadline
 from engine.platform.errors import AnotherEngineRuns, ConfigurationError, UpstreamUnavailable
 from engine.platform.identity import boot_id
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import EngineLeaseSettings
 from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S
 from engine.store.cycles import EngineLeaseHolder
 from engine.store.store import Store, open_store
@@ -181,7 +181,7 @@ def home_identity(home: Path) -> str:
     return f"{boot_id()}/{found.st_dev}/{found.st_ino}"
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> EngineLease:
+def make(settings: EngineLeaseSettings, peers: Peers, argument: str) -> EngineLease:
     run, _, standby = argument.partition("/")
     store = open_store(settings, keep=True, engine=UUID(run), timeout_s=STORE_TIMEOUT_S)
     location = f"{settings.sparky_home} on {socket.gethostname()}"

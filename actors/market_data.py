@@ -16,7 +16,7 @@ from engine.deciding.indicators import compute
 from engine.domain.errors import StrategyFault
 from engine.domain.market import MarketSnapshot
 from engine.platform.errors import CycleSkipped, UpstreamUnavailable
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import MarketDataSettings
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingState
 from engine.venues.quotes import Ticker
@@ -93,7 +93,7 @@ class CacheEntry:
 class MarketDataActor(Actor):
     """Replies to `GetSnapshot` from memory while it is fresh, else when the one fetch under way is done."""
 
-    def __init__(self, settings: Settings, peers: Peers) -> None:
+    def __init__(self, settings: MarketDataSettings, peers: Peers) -> None:
         super().__init__()
         self._peers = peers
         self._url = settings.sparky_market_url
@@ -264,5 +264,5 @@ def _fetch_funding(symbol: str, client: MarketDataClient) -> FundingState | None
         return None
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> MarketDataActor:  # noqa: ARG001 - there is one market
+def make(settings: MarketDataSettings, peers: Peers, argument: str) -> MarketDataActor:  # noqa: ARG001 - there is one market
     return MarketDataActor(settings, peers)

@@ -20,7 +20,7 @@ from actors.runtime.messages import ErrorReply, Message, StrategyEnded
 from engine.domain.completion import LIMIT_WORDS
 from engine.domain.provider_messages import refusal_until
 from engine.llm.model_availability import ACCOUNT, Availability
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import RateLimiterSettings
 from engine.ratelimit.capacity import Capacity, RequestTokens, Want, capacity
 from engine.ratelimit.grant_log import GrantLog
 from engine.ratelimit.provider_limits import ProviderLimitsFile
@@ -40,7 +40,7 @@ _EWMA_WEIGHT: Final = 0.05  # weight of the latest request in what a request use
 class RateLimiter(Actor):
     """Replies to `AcquirePermit` when the permit is granted, or with `Failed` when its time is up or the model gone."""
 
-    def __init__(self, settings: Settings, peers: Peers) -> None:
+    def __init__(self, settings: RateLimiterSettings, peers: Peers) -> None:
         super().__init__()
         self._peers = peers
         self._hold_s = settings.sparky_llm_timeout_s + _PERMIT_GRACE_S
@@ -279,5 +279,5 @@ def _build_refusal_fields(permits: PermitScheduler, now: float) -> dict[str, Any
     return {"refused_until": time.time() + hold.until - now, "refused_by": hold.reason}
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> RateLimiter:  # noqa: ARG001 - there is one limiter
+def make(settings: RateLimiterSettings, peers: Peers, argument: str) -> RateLimiter:  # noqa: ARG001 - there is one limiter
     return RateLimiter(settings, peers)

@@ -24,7 +24,7 @@ from engine.llm.groq_client import GroqClient
 from engine.llm.outcome import LlmCall
 from engine.llm.retry import MAX_ATTEMPTS
 from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import StrategySettings
 from engine.store.store import open_store
 
 logger = structlog.get_logger()
@@ -39,7 +39,7 @@ _NUMBER: Final = re.compile(r"[0-9][0-9.:]*")
 class StrategyActor(Actor):
     """Runs one cycle per tick of its grid. `tick_deadline_s` is the longest that a tick takes."""
 
-    def __init__(self, settings: Settings, peers: Peers, strategy_id: UUID, engine: UUID | None = None) -> None:
+    def __init__(self, settings: StrategySettings, peers: Peers, strategy_id: UUID, engine: UUID | None = None) -> None:
         super().__init__()
         self._engine = engine
         self._settings = settings
@@ -295,7 +295,7 @@ def _build_llm_called(strategy_id: UUID, call: LlmCall) -> LlmCalled:
     return event.model_copy(update={**usage, "cost_usd": call.cost_usd})
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> StrategyActor:
+def make(settings: StrategySettings, peers: Peers, argument: str) -> StrategyActor:
     """`argument` is the strategy's id and the run of its engine, if there is one."""
     strategy_id, _, engine = argument.partition("/")
     return StrategyActor(settings, peers, UUID(strategy_id), UUID(engine) if engine else None)

@@ -13,8 +13,8 @@ from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import DesiredStrategies, DesiredStrategy, Message, StrategyParked
 from engine.domain.errors import Superseded
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
+from engine.platform.settings.component_settings import StrategyWatcherSettings
 from engine.platform.settings.setting_values import model_name
-from engine.platform.settings.settings import Settings
 from engine.store.cycles import RunnableStrategy
 from engine.store.store import Store, open_store
 
@@ -126,6 +126,6 @@ def _is_valid_model(model: str | None) -> bool:
         return False
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> StrategyWatcher:
+def make(settings: StrategyWatcherSettings, peers: Peers, argument: str) -> StrategyWatcher:
     """`argument` is the run of the engine."""
     return StrategyWatcher(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from engine.platform.settings.settings import Settings
 
-# What each name means to a person; a test holds that none is missing and none is left over.
+# What each name means to a person, in the order of the page; a test holds that none is missing and none left over.
 MEANING: Final = {
     "groq_api_key": "Key of the model's provider. Without it (and without `GROQ_BASE_URL`) a local stand-in answers.",
     "groq_base_url": "Another Groq-compatible endpoint, without `/openai/v1`.",
@@ -76,8 +76,8 @@ This file is written by `python -m cli.settings_doc`; a test keeps it equal to t
 def render_document() -> str:
     """The whole text of docs/settings.md."""
     rows = (
-        f"| `{name.upper()}` | {_format_default(name, field)} | {MEANING[name]} |\n"
-        for name, field in Settings.model_fields.items()
+        f"| `{name.upper()}` | {_format_default(name, Settings.model_fields[name])} | {meaning} |\n"
+        for name, meaning in MEANING.items()
     )
     return _INTRODUCTION + "".join(rows)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.platform.http.service import HttpService
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import AsterSimulatorSettings, GroqSimulatorSettings
 from simulator.aster.request_weights import WEIGHT_PER_MINUTE, WeightMeter
 from simulator.market.candle_file import read_candles, symbol_from_name
 from simulator.market.candles import MINUTE_MS, Series, synthetic_series
@@ -37,7 +37,7 @@ class AsterService(HttpService):
         super().stop(grace_s)
 
 
-def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
+def make_groq(settings: GroqSimulatorSettings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
     """The stand-in for Groq, with the limits that the product's own limiter was told; none told means plenty."""
     from simulator.groq.groq_app import HEALTH, Groq, create_groq
     from simulator.groq.quota import Limits
@@ -51,7 +51,7 @@ def make_groq(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001
     return HttpService(create_groq(Groq(limits)), HOST, settings.sparky_sim_groq_port, "SPARKY_SIM_GROQ_PORT", HEALTH)
 
 
-def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
+def make_aster(settings: AsterSimulatorSettings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
     """The stand-in for Aster. Raises BadConfiguration when the candles cannot be used.
 
     Market time and accounts go on from where the same market was left in `sparky_home`; a file that was played to its
@@ -71,7 +71,7 @@ def make_aster(settings: Settings, argument: str) -> HttpService:  # noqa: ARG00
     return AsterService(create_aster(venue), settings.sparky_sim_aster_port, venue.clock, market_time_file)
 
 
-def load_series(settings: Settings) -> Mapping[str, Series]:
+def load_series(settings: AsterSimulatorSettings) -> Mapping[str, Series]:
     """The file's symbol alone when candles are named, else the three synthetic ones."""
     path = settings.sparky_candles
     return synthetic_series(settings.sparky_sim_seed) if path is None else {symbol_from_name(path): read_candles(path)}

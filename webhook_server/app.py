@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from engine.platform.settings.settings import Settings, is_loopback
+from engine.platform.settings.component_settings import WebhookServerSettings
+from engine.platform.settings.settings import is_loopback
 from engine.store.store import Store
 from webhook_server.admission.execution_slots import SLOT_WAIT_S, AdmissionControl, SlotLimits
 from webhook_server.admission.signal_receiver import SignalReceiver
@@ -83,7 +84,7 @@ WAIT_LIMITS: Final = WaitLimits()
 
 
 def build(
-    settings: Settings,
+    settings: WebhookServerSettings,
     store: Store,
     venues: Venues,
     clock: Clock,
@@ -152,7 +153,7 @@ def build(
     )
 
 
-def _build_app(handlers: RouteHandlers, settings: Settings, refusal_log: RefusalLog) -> FastAPI:
+def _build_app(handlers: RouteHandlers, settings: WebhookServerSettings, refusal_log: RefusalLog) -> FastAPI:
     app = FastAPI(
         title="Sparky webhook server",
         version="1",

@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from engine.platform.http.service import HttpService
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import WebhookServerSettings
 from engine.store.store import Store, open_store
 from webhook_server.app import WebhookServer, build
 from webhook_server.background.lease import build_owner_name
@@ -63,7 +63,7 @@ class WebhookService:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def make(settings: Settings, argument: str) -> WebhookService:
+def make(settings: WebhookServerSettings, argument: str) -> WebhookService:
     """The service that `settings` describe; nothing is opened before `start`.
 
     `argument` is the run of the engine whose server it is, empty for one that belongs to none.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from typing import Final, Protocol, TypeVar, cast
 
 from engine.platform.errors import UpstreamUnavailable
-from engine.platform.settings.settings import Settings
 from engine.venues.instrument import Instrument
+from engine.platform.settings.component_settings import WebhookServerSettings
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingData, FundingSource
@@ -128,7 +128,7 @@ class VenueRegistry:
     Signals share a quote for `quote_age_s`.
     """
 
-    def __init__(self, settings: Settings, quote_age_s: float = MAX_QUOTE_AGE_S) -> None:
+    def __init__(self, settings: WebhookServerSettings, quote_age_s: float = MAX_QUOTE_AGE_S) -> None:
         self._settings = settings
         self._quote_age_s = quote_age_s
         self._lock = threading.Lock()

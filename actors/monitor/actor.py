@@ -22,7 +22,7 @@ from actors.monitor.persistent_counters import PersistentCounters, supervisor_id
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import Message, StrategyParked, SupervisorReport
 from engine.platform.metrics import Metrics
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import MonitorSettings
 
 MAX_FAILED_CHECKS: Final = 3
 SAVE_EVERY_S: Final = 10.0
@@ -33,7 +33,7 @@ class MonitorActor(Actor):
 
     tick_every_s = 2.0
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: MonitorSettings) -> None:
         super().__init__()
         self._host, self._port = settings.sparky_monitor_host, settings.sparky_monitor_port
         self._token, self._is_fronted = settings.sparky_admin_token, settings.sparky_behind_tls
@@ -93,5 +93,5 @@ class MonitorActor(Actor):
             handler(message)
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> MonitorActor:  # noqa: ARG001 - every actor is made alike
+def make(settings: MonitorSettings, peers: Peers, argument: str) -> MonitorActor:  # noqa: ARG001 - every actor is made alike
     return MonitorActor(settings)

@@ -1,5 +1,6 @@
 """The one base of all actors: pykka's mailbox and lifecycle, replies that may come later, and lateness dropped."""
 
+import threading
 import time
 from collections.abc import Callable
 from queue import Queue
@@ -29,26 +30,28 @@ class ReplyFuture(pykka.ThreadingFuture[Any]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._callback_lock = threading.Lock()  # not pykka's own lock and result, which are its private matter
         self._callback: Callable[[ReplyFuture], None] | None = None
+        self._is_set = False
 
     def set(self, value: Any = None) -> None:
         if isinstance(value, ReplyFuture):
             value.add_done_callback(self._chain)
             return
         super().set(value)
-        self._run_callback()
+        self._finish()
 
     def set_exception(self, exc_info: Any = None) -> None:
         super().set_exception(exc_info)
-        self._run_callback()
+        self._finish()
 
     def add_done_callback(self, callback: "Callable[[ReplyFuture], None]") -> None:
         """Calls `callback(self)` once, as soon as there is a result, on the thread that sets it (or now)."""
-        with self._condition:
-            self._callback = callback
-            done = self._result is not None
-        if done:
-            self._run_callback()
+        with self._callback_lock:
+            if not self._is_set:
+                self._callback = callback
+                return
+        callback(self)
 
     def _chain(self, other: "ReplyFuture") -> None:
         try:
@@ -56,8 +59,9 @@ class ReplyFuture(pykka.ThreadingFuture[Any]):
         except Exception:  # noqa: BLE001 - whatever the other holds is passed on
             self.set_exception()
 
-    def _run_callback(self) -> None:
-        with self._condition:
+    def _finish(self) -> None:
+        with self._callback_lock:
+            self._is_set = True
             callback, self._callback = self._callback, None
         if callback is not None:
             callback(self)
@@ -79,6 +83,7 @@ class Actor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_future() -> pykka.Future[Any]:
+        """Pykka's hook for actor types with futures of their own."""
         return ReplyFuture()
 
     def on_receive(self, message: Any) -> Any:
@@ -100,7 +105,10 @@ class Actor(pykka.ThreadingActor):
         return cast("Queue[Any]", self.actor_inbox).qsize()
 
     def start_instance(self) -> pykka.ActorRef[Self]:
-        """What pykka's `start` does after construction, for a host that needs the instance as well."""
+        """What pykka's `start` does after construction, for a host that needs the instance as well.
+
+        `_start_actor_loop` is a hook of actor types; pykka has no public call that starts an existing instance.
+        """
         pykka.ActorRegistry.register(self.actor_ref)
         self._start_actor_loop()
         return self.actor_ref

@@ -36,7 +36,7 @@ from engine.platform.errors import (
     SparkyError,
 )
 from engine.platform.plain_text import one_line
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.process_settings import ProcessSettings
 
 logger = structlog.get_logger()
 
@@ -202,7 +202,7 @@ def run(request: dict[str, Any], supervisor: int) -> NoReturn:
 def _run_to_exit_code(
     request: dict[str, Any], heartbeats: HeartbeatTable, stop_listener: StopListener, crash_report: Path
 ) -> int:
-    settings = Settings.from_child_json(request["settings"])
+    settings = _read_settings(request)
     secrets = logs.collect_secrets(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, request["title"], secrets)
     _limit_resources(request["memory_mb"])
@@ -229,7 +229,7 @@ def _write_crash_report(path: Path, text: str) -> None:
 
 
 def _run_actor(
-    request: dict[str, Any], settings: Settings, heartbeats: HeartbeatTable, stop_listener: StopListener
+    request: dict[str, Any], settings: ProcessSettings, heartbeats: HeartbeatTable, stop_listener: StopListener
 ) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     run_dir = Path(request["run_dir"])
@@ -245,7 +245,14 @@ def _run_actor(
         actor.close(request["grace_s"])
 
 
-def _create_actor(request: dict[str, Any], settings: Settings, peers: MessageClient) -> Actor:
+def _read_settings(request: dict[str, Any]) -> ProcessSettings:
+    """The settings that the child spec holds, as the model that its plan chose for the child."""
+    module, name = request["settings_model"].split(":")
+    model: type[ProcessSettings] = getattr(importlib.import_module(module), name)
+    return model.from_child_json(request["settings"])
+
+
+def _create_actor(request: dict[str, Any], settings: ProcessSettings, peers: MessageClient) -> Actor:
     module, function = request["entry"].split(":")
     make = getattr(importlib.import_module(module), function)
     if request["kind"] == "service":

@@ -7,11 +7,10 @@ from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from actors.runtime.messages import DesiredStrategy
+from engine.platform.settings.process_settings import ProcessSettings
 
-ChildKind = Literal["actor", "service", "strategy"]
+ChildKind = Literal["actor", "service"]  # how its entry point is called
 
 
 class RestartPolicy(StrEnum):
@@ -24,38 +23,53 @@ class RestartPolicy(StrEnum):
     TRANSIENT = "transient"
 
 
+class ExhaustedRestarts(StrEnum):
+    """What happens when a child has used up its restarts, or cannot run as it is configured.
+
+    PARK: it alone stays down until its row changes. STOP_ALL: the supervisor stops, since nothing works without this
+    child; once the child has served, it is restarted for ever instead.
+    """
+
+    PARK = "park"
+    STOP_ALL = "stop_all"
+
+
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
     """One child.
 
-    `entry` is ``module:function``; the function gets (settings, peers, argument) for actors and strategies, and
-    (settings, argument) for services. `settings` is `Settings.sealed()` of what this child may know, `restart_key` the
-    part of them that it uses: specs that differ in nothing but the rest are equal, and so is a child that has been
-    renamed. Children of a stage start when all of the stage before are ready, and stop after all of the stages above;
-    `stop_stage` names another stage to stop in. Who `needs_lease` runs only while this engine holds the database's.
-    Deadlines and grace are seconds.
+    `entry` is ``module:function``; the function gets (settings, peers, argument) for actors, and (settings,
+    argument) for services. `settings` is the child's own model, which it gets as JSON: what it reads, and
+    nothing else. A child gets another process when its spec differs from the one by which it runs; another `title`
+    makes no difference. Children of a stage start when all of the stage before are ready, and stop after all of the
+    stages above; `stop_stage` names another stage to stop in. Who `needs_lease` runs only while this engine holds the
+    database's. A child that `is_dynamic` runs while messages to the supervisor ask for it; the readiness of the whole
+    does not depend on it. `group` is what reports call its kind, where that is not `kind`. Deadlines and grace are
+    seconds.
     """
 
     name: str
     entry: str
     kind: ChildKind
     stage: int
-    settings: SecretStr = field(compare=False)
+    settings: ProcessSettings
     argument: str = ""
     title: str = field(default="", compare=False)
     restart: RestartPolicy = RestartPolicy.PERMANENT
+    on_exhausted: ExhaustedRestarts = ExhaustedRestarts.STOP_ALL
+    is_dynamic: bool = False
+    group: str = ""
     start_deadline_s: float = 30.0
     tick_deadline_s: float = 15.0
     grace_s: float = 3.0
     memory_mb: int | None = None
     death_signal: int = signal.SIGKILL  # what the kernel sends to the child when the supervisor dies
-    restart_key: SecretStr | None = None
     stop_stage: int | None = None
     needs_lease: bool = False
 
     @property
     def strategy_id(self) -> UUID:
-        """Of a strategy, whose argument begins with it."""
+        """Of a dynamic child, whose argument begins with it."""
         return UUID(self.argument.partition("/")[0])
 
     @property

@@ -1,7 +1,6 @@
 """Messages of the runtime itself: frozen, validated types that travel as JSON, never as pickles."""
 
 import time
-from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -98,10 +97,13 @@ class RestartStrategy(Ask):
 
 
 class ChildReport(Frozen):
-    """One child as the supervisor sees it. `state` is starting, running, stopping, backoff, parked or done."""
+    """One child as the supervisor sees it. `kind` is its group: actor, service or strategy.
+
+    `state` is starting, running, stopping, backoff, parked or done.
+    """
 
     name: str
-    kind: Literal["actor", "service", "strategy"]
+    kind: str
     title: str
     state: str
     pid: int | None

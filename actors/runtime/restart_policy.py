@@ -12,7 +12,7 @@ from heapq import nsmallest
 from itertools import islice
 from typing import Final
 
-from actors.runtime.child_spec import ChildSpec, RestartPolicy
+from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy
 from actors.runtime.heartbeat import Heartbeat
 from actors.runtime.messages import ChildReport
 from engine.platform.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
@@ -111,14 +111,15 @@ def decide_restart(child: Child, status: int, now: float) -> RestartDecision:
     """What to do about a child that ended with wait `status`; deaths that left the window are forgotten here."""
     if child.spec.restart is RestartPolicy.TRANSIENT and status == 0 and child.cause is None:
         return RestartDecision.DONE
-    if child.spec.kind != "strategy" and status == EXIT_TRY_AGAIN << 8:  # somebody else does what this system is for
+    stops_all = child.spec.on_exhausted is ExhaustedRestarts.STOP_ALL
+    if stops_all and status == EXIT_TRY_AGAIN << 8:  # another engine already does what this one is for
         return RestartDecision.GIVE_UP
     child.crash_times.append(now)
     while now - child.crash_times[0] > RESTART_WINDOW_S:
         child.crash_times.popleft()
     if not is_configuration_exit(status) and len(child.crash_times) <= MAX_RESTARTS:
         return RestartDecision.RESTART
-    if child.spec.kind == "strategy":
+    if not stops_all:
         return RestartDecision.PARK
     has_served = child.ever_done if is_task(child) else child.ever_ready
     return RestartDecision.RESTART if has_served else RestartDecision.GIVE_UP
@@ -126,7 +127,7 @@ def decide_restart(child: Child, status: int, now: float) -> RestartDecision:
 
 def is_task(child: Child) -> bool:
     """Whether it ends by itself when its work is done. Until then the stages after it wait."""
-    return child.spec.restart is RestartPolicy.TRANSIENT and child.spec.kind != "strategy"
+    return child.spec.restart is RestartPolicy.TRANSIENT and not child.spec.is_dynamic
 
 
 def restart_backoff_s(crashes: int, random: float) -> float:
@@ -221,9 +222,7 @@ def summarize(children: Iterable[Child], *, is_leased: bool) -> tuple[bool, str]
     """Whether all that is shared and may run is ready, and one line on everybody."""
     everyone = list(children)
     states = Counter(child.state.value for child in everyone)
-    shared = (
-        child for child in everyone if child.spec.kind != "strategy" and (is_leased or not child.spec.needs_lease)
-    )
+    shared = (child for child in everyone if not child.spec.is_dynamic and (is_leased or not child.spec.needs_lease))
     is_ready = all(child.state in _READY for child in shared)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     is_waiting = not is_leased and any(child.spec.needs_lease for child in everyone)
@@ -234,7 +233,7 @@ def build_report(child: Child, now: float) -> ChildReport:
     alive = child.pid is not None
     return ChildReport(
         name=child.spec.name,
-        kind=child.spec.kind,
+        kind=child.spec.group or child.spec.kind,
         title=child.spec.title,
         state=child.state,
         pid=child.pid,

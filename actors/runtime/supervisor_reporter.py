@@ -44,7 +44,7 @@ class SupervisorReporter:
 
     def report_strategy_ended(self, child: Child) -> None:
         """So that the limiter keeps nothing for a process that is no more."""
-        if child.spec.kind == "strategy":
+        if child.spec.is_dynamic:
             message = StrategyEnded(strategy_id=child.spec.strategy_id, at=time.monotonic())
             self._peers.tell("limiter", message)
 

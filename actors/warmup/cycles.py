@@ -25,7 +25,7 @@ from engine.deciding.schedule import missed_ticks, next_tick, schedule_for
 from engine.domain.market import Candle, Indicators, MarketSnapshot
 from engine.llm.groq_client import GroqClient
 from engine.platform import logs
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import StrategySettings
 from engine.store.store import open_store
 
 logger = structlog.get_logger()
@@ -86,11 +86,11 @@ def run_warmup_cycles(times: int) -> None:
 def run_warmup_cycle() -> None:
     """Plays it. Raises RuntimeError when the cycle did not reach its end: then it would not warm what it should."""
     with serve_fake_postgres(FAKE_ROWS) as database:
-        settings = Settings(
+        settings = StrategySettings(
             groq_api_key=SecretStr("no-key"),
             database_url=SecretStr(database),
         )
-        Settings.from_child_json(settings.to_child_json())
+        StrategySettings.from_child_json(settings.to_child_json())
         logs.configure(secrets=logs.collect_secrets(settings))
         setproctitle.setproctitle("sparky: fork server")
         # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
@@ -101,7 +101,7 @@ def run_warmup_cycle() -> None:
     _exercise_events(settings, outcome)
 
 
-def _run_fake_cycle(settings: Settings) -> CycleOutcome:
+def _run_fake_cycle(settings: StrategySettings) -> CycleOutcome:
     store = open_store(settings, keep=False, engine=NIL_ID)
     model = GroqClient(settings, httpcore.MockBackend([_build_completion(settings.groq_model[0])]))
     ports = CycleDependencies(
@@ -119,7 +119,7 @@ def _run_fake_cycle(settings: Settings) -> CycleOutcome:
         model.close()
 
 
-def _exercise_events(settings: Settings, outcome: CycleOutcome) -> None:
+def _exercise_events(settings: StrategySettings, outcome: CycleOutcome) -> None:
     """What follows a cycle: the next tick, and the events."""
     actor = StrategyActor(settings, FakePeers(), NIL_ID)
     actor.receive(StrategyChanged(revision="1"))

@@ -32,6 +32,7 @@ from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.platform import logs
 from engine.platform.errors import AnotherEngineRuns, ConfigurationError, SparkyError
 from engine.platform.plain_text import one_line
+from engine.platform.settings.component_settings import WebhookServerSettings
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import embedded_postgres
 from engine.store.store import open_store
@@ -51,8 +52,8 @@ def up(
 ) -> int:
     """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration.
 
-    `read` reads the settings, now and again at SIGHUP. `is_standby`: while another engine runs on the database, wait.
-    `elsewhere`: the home is one that other commands must be told.
+    `read_settings` is called now and at each SIGHUP. `is_standby`: wait while another engine runs on the database.
+    `has_custom_home`: other commands need SPARKY_HOME to find this instance, so the hint names it.
     """
     settings, engine = read_settings(), process_plan.EngineRun(uuid4(), is_standby)
 
@@ -140,7 +141,7 @@ def serve(settings: Settings) -> int:
     if settings.embeds_database and not embedded_postgres.is_running(settings.sparky_home):
         raise ConfigurationError("DATABASE_URL is not set and no embedded database runs: set it, or run `sparky up`.")
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "webhook", logs.collect_secrets(resolved))
-    service = make(process_plan.settings_for_child(resolved, "webhook"), "")
+    service = make(resolved.select(WebhookServerSettings), "")
     stop_requested = threading.Event()
     for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
         if number != signal.SIGHUP or not ignores_hangup():

@@ -7,8 +7,8 @@ import structlog
 
 from actors.runtime.actor import Actor, Peers
 from engine.platform.errors import UpstreamUnavailable
-from engine.platform.settings.settings import Settings
 from engine.store.demo_data import DEMO_SYMBOLS, seed_demo
+from engine.platform.settings.component_settings import PrepareSettings
 from engine.store.schema.migrate import migrate
 from engine.store.store import open_store
 from engine.store.transport.postgres import connect
@@ -26,7 +26,7 @@ class PrepareActor(Actor):
     A database that is away is waited for, as long as it takes; the process ends only for what a person must mend.
     """
 
-    def __init__(self, settings: Settings, tasks: frozenset[str]) -> None:
+    def __init__(self, settings: PrepareSettings, tasks: frozenset[str]) -> None:
         super().__init__()
         self._settings = settings
         self._tasks = tasks
@@ -71,5 +71,5 @@ class PrepareActor(Actor):
         return DEMO_SYMBOLS if path is None else (symbol_from_name(path),)
 
 
-def make(settings: Settings, peers: Peers, argument: str) -> PrepareActor:  # noqa: ARG001 - every actor is made alike
+def make(settings: PrepareSettings, peers: Peers, argument: str) -> PrepareActor:  # noqa: ARG001 - every actor is made alike
     return PrepareActor(settings, frozenset(argument.split(",")))

@@ -1,4 +1,4 @@
-"""SIGHUP: the settings are read again, and the supervisor restarts whoever uses one that has changed."""
+"""SIGHUP: the settings are read again, and the supervisor restarts each child whose own settings have changed."""
 
 import os
 import signal

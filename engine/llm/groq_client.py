@@ -26,7 +26,8 @@ from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.http.deadline_transport import DeadlineTransport
 from engine.platform.plain_text import one_line
 from engine.platform.redaction import HIDDEN, Redactor
-from engine.platform.settings.settings import Effort, Settings
+from engine.platform.settings.component_settings import GroqClientSettings
+from engine.platform.settings.setting_types import Effort
 
 GROQ_URL: Final = "https://api.groq.com"
 _COMPLETIONS: Final = "/openai/v1/chat/completions"
@@ -53,7 +54,7 @@ class GroqClient:
     `sockets` makes the connections; the default is the network. Raises BadConfiguration when there is no key.
     """
 
-    def __init__(self, settings: Settings, sockets: httpcore.NetworkBackend | None = None) -> None:
+    def __init__(self, settings: GroqClientSettings, sockets: httpcore.NetworkBackend | None = None) -> None:
         if settings.groq_api_key is None:
             raise ConfigurationError("GROQ_API_KEY is not set, so no model can be asked.")
         self._settings = settings

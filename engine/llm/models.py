@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from engine.platform.settings.settings import Effort
+from engine.platform.settings.setting_types import Effort
 
 ANSWER_TOKENS: Final = 400  # a decision takes about 100
 MAX_ANSWER_TOKENS: Final = 8_192  # thoughts included, after cuts; Groq takes twice as many of every family

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from engine.domain.completion import Completion, KnownLimit, Usage
-from engine.platform.settings.settings import Price
+from engine.platform.settings.setting_types import Price
 
 _MILLION: Final = Decimal(1_000_000)
 

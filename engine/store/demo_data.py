@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from engine.domain.strategy import RiskProfile, StrategyStatus
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import PrepareSettings
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 
@@ -26,7 +26,7 @@ def generate_webhook_secret() -> SecretStr:
     return SecretStr(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
 
 
-def seed_demo(store: Store, settings: Settings, symbols: tuple[str, ...] = DEMO_SYMBOLS) -> tuple[str, ...]:
+def seed_demo(store: Store, settings: PrepareSettings, symbols: tuple[str, ...] = DEMO_SYMBOLS) -> tuple[str, ...]:
     """Creates the demo user and strategies, running, when the database has no strategy at all; returns their names.
 
     Raises what the store raises.

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from engine.platform.encryption import SecretCipher
 from engine.platform.errors import ConfigurationError
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import EncryptedStoreSettings, StoreSettings
 from engine.store.admin_store import AdminStore
 from engine.store.adoption import AdoptionStore
 from engine.store.credentials import SecretsStore
@@ -40,13 +40,14 @@ class Store(EngineStore, WebhookStore, VenueStore, MarginStore, AdminStore, Secr
         self.close()
 
 
-def open_store(settings: Settings, *, keep: bool, engine: UUID | None = None, timeout_s: float = 10.0) -> Store:
+def open_store(settings: StoreSettings, *, keep: bool, engine: UUID | None = None, timeout_s: float = 10.0) -> Store:
     """A store on the database that the settings name; nothing is connected before the first call.
 
     `keep` keeps connections open between calls (for servers, not for strategies). `engine` is as in `Store`; a call
     ends within about `timeout_s`. Raises ConfigurationError if no database is named.
     """
-    vault = SecretCipher(settings.sparky_encryption_key)
+    # A process whose settings hold no key has nothing to do with sealed secrets: its store refuses to open or seal one.
+    vault = SecretCipher(settings.sparky_encryption_key if isinstance(settings, EncryptedStoreSettings) else None)
     if settings.database_url is not None:
         from engine.store.transport.postgres import PostgresRpc
 

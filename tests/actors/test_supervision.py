@@ -4,10 +4,9 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from actors.runtime import restart_policy
-from actors.runtime.child_spec import ChildKind, ChildSpec, RestartPolicy
+from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy
 from actors.runtime.heartbeat import Heartbeat
 from actors.runtime.restart_policy import (
     MAX_BACKOFF_S,
@@ -17,14 +16,24 @@ from actors.runtime.restart_policy import (
     ChildState,
     RestartDecision,
 )
+from engine.platform.settings.process_settings import ProcessSettings
 
 CRASH = 1 << 8
 CONFIGURATION = 78 << 8
 KILLED = 9
 
 
-def child(kind: ChildKind = "actor", restart: RestartPolicy = RestartPolicy.PERMANENT, **more: object) -> Child:
-    made = Child(ChildSpec("one", "module:make", kind, 0, SecretStr("{}"), restart=restart), 0)
+def child(restart: RestartPolicy = RestartPolicy.PERMANENT, **more: object) -> Child:
+    return with_fields(ChildSpec("one", "module:make", "actor", 0, ProcessSettings(), restart=restart), **more)
+
+
+def dynamic_child(**more: object) -> Child:
+    spec = ChildSpec("one", "module:make", "actor", 0, ProcessSettings(), restart=RestartPolicy.TRANSIENT)
+    return with_fields(replace(spec, on_exhausted=ExhaustedRestarts.PARK, is_dynamic=True), **more)
+
+
+def with_fields(spec: ChildSpec, **more: object) -> Child:
+    made = Child(spec, 0)
     for name, value in more.items():
         setattr(made, name, value)
     return made
@@ -43,7 +52,7 @@ def test_the_first_restart_leaves_time_to_tick_again_within_half_a_second() -> N
 
 @given(st.lists(st.floats(0.01, 400), min_size=1, max_size=40))
 def test_a_strategy_is_parked_exactly_when_more_than_five_deaths_fall_into_the_window(gaps: list[float]) -> None:
-    strategy = child("strategy", RestartPolicy.TRANSIENT)
+    strategy = dynamic_child()
     now, deaths = 0.0, []
     for gap in gaps:
         now += gap
@@ -56,10 +65,7 @@ def test_a_strategy_is_parked_exactly_when_more_than_five_deaths_fall_into_the_w
 
 
 def test_a_configuration_fault_parks_a_strategy_at_once() -> None:
-    assert (
-        restart_policy.decide_restart(child("strategy", RestartPolicy.TRANSIENT), CONFIGURATION, 1.0)
-        is RestartDecision.PARK
-    )
+    assert restart_policy.decide_restart(dynamic_child(), CONFIGURATION, 1.0) is RestartDecision.PARK
 
 
 def test_a_shared_child_is_given_up_only_when_it_never_became_ready() -> None:
@@ -75,15 +81,12 @@ def test_fork_servers_are_given_up_only_while_nobody_was_ever_ready() -> None:
 
 
 def test_a_transient_child_that_ends_well_is_done_and_a_permanent_one_is_started_again() -> None:
-    assert restart_policy.decide_restart(child("strategy", RestartPolicy.TRANSIENT), 0, 1.0) is RestartDecision.DONE
+    assert restart_policy.decide_restart(dynamic_child(), 0, 1.0) is RestartDecision.DONE
     assert restart_policy.decide_restart(child(), 0, 1.0) is RestartDecision.RESTART
 
 
 def test_a_child_we_had_to_kill_did_not_end_well_whatever_its_status() -> None:
-    assert (
-        restart_policy.decide_restart(child("strategy", RestartPolicy.TRANSIENT, cause="stalled"), 0, 1.0)
-        is RestartDecision.RESTART
-    )
+    assert restart_policy.decide_restart(dynamic_child(cause="stalled"), 0, 1.0) is RestartDecision.RESTART
 
 
 @given(st.floats(0, 100), st.floats(0, 100), st.integers(1, 3), st.integers(1, 3))
@@ -98,7 +101,7 @@ def test_only_a_living_childs_own_broken_promise_counts(now: float, promise: flo
 def staged(*stages: tuple[int, ChildState]) -> list[Child]:
     children = []
     for number, (stage, state) in enumerate(stages):
-        made = Child(ChildSpec(f"c{number}", "module:make", "actor", stage, SecretStr("{}")), number, state=state)
+        made = Child(ChildSpec(f"c{number}", "module:make", "actor", stage, ProcessSettings()), number, state=state)
         children.append(made)
     return children
 
@@ -160,12 +163,18 @@ def test_a_child_may_close_in_another_stage_than_it_starts_in() -> None:
 
 
 def test_a_reason_to_park_counts_the_deaths_and_names_the_last() -> None:
-    strategy = child("strategy", cause="stalled")
+    strategy = dynamic_child(cause="stalled")
     strategy.crash_times.extend([1.0, 2.0])
     assert restart_policy.describe_parking(strategy) == "parked after 2 deaths in 300 s, the last by stalled"
 
 
-def test_specs_that_differ_only_in_what_their_child_does_not_use_are_equal() -> None:
-    one = ChildSpec("s", "m:f", "actor", 0, SecretStr("all of it"), restart_key=SecretStr("used"))
-    assert one == replace(one, settings=SecretStr("other"), title="renamed")
-    assert one != replace(one, restart_key=SecretStr("changed"))
+def test_specs_of_equal_settings_are_equal_whatever_their_child_is_called() -> None:
+    one = ChildSpec("s", "m:f", "actor", 0, ProcessSettings())
+    assert one == replace(one, settings=ProcessSettings(sparky_log_level="info"), title="renamed")
+    assert one != replace(one, settings=ProcessSettings(sparky_log_level="debug"))
+
+
+def test_reports_name_a_child_by_its_group_and_else_by_its_kind() -> None:
+    spec = ChildSpec("s", "m:f", "actor", 0, ProcessSettings())
+    reports = [restart_policy.build_report(Child(each, 0), 1.0) for each in (spec, replace(spec, group="strategy"))]
+    assert [report.kind for report in reports] == ["actor", "strategy"]

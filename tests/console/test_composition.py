@@ -1,4 +1,6 @@
+import importlib
 import json
+from typing import get_type_hints
 from uuid import UUID
 
 import pytest
@@ -9,6 +11,7 @@ from actors.runtime.messages import DesiredStrategy
 from cli.run import process_plan
 from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment
+from tests.support import keys
 
 REAL = {
     "GROQ_API_KEY": "gsk_abcdefghijkl",
@@ -17,15 +20,12 @@ REAL = {
 }
 
 
+ENCRYPTION_KEY = keys.ENCRYPTION_KEY.get_secret_value()
 ENGINE = process_plan.EngineRun(UUID(int=7))
 
 
 def read(**environment: str) -> Settings:
     return read_environment({"SPARKY_HOME": "/tmp/spk"} | environment)  # noqa: S108 - a name only
-
-
-def child_settings(spec: ChildSpec) -> Settings:
-    return Settings.from_child_json(spec.settings.get_secret_value())
 
 
 def names(specs: list[ChildSpec]) -> list[str]:
@@ -126,8 +126,8 @@ def test_every_child_knows_only_the_secrets_it_needs() -> None:
         *process_plan.build_full_children(settings, ENGINE, has_demo=True),
         process_plan.build_plan(settings, ENGINE, []).build_strategy_spec(wanted()),
     ]
-    knows_database = {s.name for s in specs if child_settings(s).database_url is not None}
-    knows_groq = {s.name for s in specs if child_settings(s).groq_api_key is not None}
+    knows_database = {spec.name for spec in specs if "hunter2" in spec.settings.to_child_json()}
+    knows_groq = {spec.name for spec in specs if "gsk_" in spec.settings.to_child_json()}
     strategy = f"strategy-{wanted().id}"
     assert knows_database == {"prepare", "webhook", "engine-lease", "dispatcher", "roster", strategy}
     assert knows_groq == {strategy}
@@ -138,10 +138,9 @@ def test_the_private_settings_of_supabase_never_reach_who_needs_no_database() ->
         SUPABASE_URL="https://x.supabase.co", SUPABASE_SERVICE_ROLE_KEY="service-role", **without("DATABASE_URL")
     )
     for spec in process_plan.build_full_children(settings, ENGINE, has_demo=False):
-        known = child_settings(spec)
-        assert (known.supabase_url is None) == (known.supabase_service_role_key is None)
-        knows = {"prepare", "webhook", "engine-lease", "dispatcher", "roster"}
-        assert (known.supabase_url is not None) == (spec.name in knows)
+        knows = spec.name in {"prepare", "webhook", "engine-lease", "dispatcher", "roster"}
+        text = spec.settings.to_child_json()
+        assert ("https://x.supabase.co" in text, "service-role" in text) == (knows, knows)
 
 
 def test_a_spec_never_shows_its_settings() -> None:
@@ -171,13 +170,35 @@ def test_a_strategy_is_killed_soon_after_its_cycle_deadline_and_at_its_memory_ca
     assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", f"{wanted().id}/{ENGINE.run_id}")
 
 
-def test_every_setting_is_heeded_by_somebody() -> None:
-    heeded = {
-        name
-        for spec in everybody(read())
-        for name in json.loads(str(spec.restart_key and spec.restart_key.get_secret_value()))
-    }
-    assert heeded == set(Settings.model_fields)
+def test_every_setting_is_read_by_a_process_or_by_the_plan_of_strategies() -> None:
+    read_by_processes = {name for spec in everybody(read()) for name in type(spec.settings).model_fields}
+    assert read_by_processes | {"sparky_strategy_memory_mb"} == set(Settings.model_fields)
+
+
+def test_each_child_gets_the_fields_of_the_model_that_its_entry_point_names_and_no_others() -> None:
+    for spec in everybody(read()):
+        module, function = spec.entry.split(":")
+        model = get_type_hints(getattr(importlib.import_module(module), function))["settings"]
+        assert type(spec.settings) is model, spec.name
+        assert set(json.loads(spec.settings.to_child_json())) == set(model.model_fields), spec.name
+        assert model.from_child_json(spec.settings.to_child_json()) == spec.settings
+
+
+# The name of a field that holds a secret, the value of that secret.
+SECRETS = {
+    "groq_api_key": "gsk_abcdefghijkl",
+    "database_url": "postgresql://me:hunter2hunter2@db.example/sparky",
+    "sparky_encryption_key": ENCRYPTION_KEY,
+    "sparky_admin_token": "MARKed-admin-token-MARKed-admin-token",
+}
+
+
+def test_no_childs_json_holds_a_secret_that_is_not_a_field_of_its_model() -> None:
+    settings = read(**{name.upper(): value for name, value in SECRETS.items()}, SPARKY_CANDLES="candles.csv")
+    for spec in everybody(settings):
+        text = spec.settings.to_child_json()
+        held = {name for name, secret in SECRETS.items() if secret in text}
+        assert held == SECRETS.keys() & type(spec.settings).model_fields.keys(), spec.name
 
 
 def everybody(settings: Settings) -> list[ChildSpec]:
@@ -192,6 +213,10 @@ def everybody(settings: Settings) -> list[ChildSpec]:
         ({"SPARKY_MONITOR_PORT": "9109"}, {"monitor"}),
         ({"SPARKY_LLM_TIMEOUT_S": "21"}, {"limiter", "strategy"}),
         ({"SPARKY_STRATEGY_MEMORY_MB": "300"}, {"strategy"}),
+        ({"SPARKY_DAILY_LLM_BUDGET_USD": "5"}, {"strategy"}),
+        ({"GROQ_MODEL": "openai/gpt-oss-20b"}, {"limiter", "strategy"}),
+        ({"SPARKY_SIM_SEED": "2"}, {"sim-aster"}),
+        ({"SPARKY_ENCRYPTION_KEY": ENCRYPTION_KEY}, {"prepare", "webhook", "engine-lease", "dispatcher"}),
         ({}, set()),
     ],
 )

@@ -13,6 +13,7 @@ from actors.runtime.messages import Ask, Message, Tick
 from actors.runtime.restart_policy import Child, ChildState, RestartDecision
 from cli.run import prepare
 from engine.platform.errors import EXIT_CONFIGURATION, ConfigurationError
+from engine.platform.settings.process_settings import ProcessSettings
 from engine.platform.settings.settings import Settings
 from engine.store.embedded.embedded_postgres import data_dir
 from engine.store.store import Store
@@ -109,7 +110,7 @@ def test_a_database_that_cannot_be_made_ready_once_it_is_there_ends_sparky() -> 
 
 
 def a_spec(name: str, stage: int, restart: RestartPolicy = RestartPolicy.PERMANENT) -> ChildSpec:
-    return ChildSpec(name, "nowhere:make", "actor", stage, SecretStr("{}"), restart=restart)
+    return ChildSpec(name, "nowhere:make", "actor", stage, ProcessSettings(), restart=restart)
 
 
 def test_the_demo_trades_at_the_market_that_is_named(database_url: str) -> None:

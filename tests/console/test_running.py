@@ -1,13 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from actors.runtime.child_spec import ChildKind, ChildSpec, RestartPolicy
+from actors.runtime.child_spec import ChildSpec, RestartPolicy
 from actors.runtime.restart_policy import Child, ChildState
 from cli.run import launcher, process_plan
 from cli.run.progress import StartupProgress
-from engine.platform.settings.settings import Settings, read_environment
+from engine.platform.settings.process_settings import ProcessSettings
+from engine.platform.settings.settings import read_environment
 
 
 def shown(**environment: str) -> str:
@@ -34,7 +35,7 @@ def test_the_header_names_real_services_and_no_secret(name: str) -> None:
 def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path) -> None:
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "monitor.txt").write_text("Port 9108 is taken.")
-    spec = ChildSpec("monitor", "actors.monitor.actor:make", "actor", 0, SecretStr(Settings().to_child_json()))
+    spec = ChildSpec("monitor", "actors.monitor.actor:make", "actor", 0, ProcessSettings())
     progress = StartupProgress(["monitor"], tmp_path)
     child = Child(spec, 0)
     child.state = ChildState.PARKED
@@ -49,12 +50,12 @@ def test_the_hint_is_what_must_be_typed_from_the_same_directory(monkeypatch: pyt
     assert "SPARKY_HOME='/tmp/a b' .venv/bin/sparky status" in launcher.status_hint(".venv/bin/sparky", Path(spaced))
 
 
-@pytest.mark.parametrize(("kind", "word"), [("actor", "ready"), ("strategy", "")])
+@pytest.mark.parametrize(("is_dynamic", "word"), [(False, "ready"), (True, "")])
 def test_only_a_task_that_ended_by_itself_is_ready_when_it_is_done(
-    kind: ChildKind, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_dynamic: bool
 ) -> None:
-    spec = ChildSpec("one", "x:make", kind, 0, SecretStr(Settings().to_child_json()), restart=RestartPolicy.TRANSIENT)
-    child = Child(spec, 0)
+    spec = ChildSpec("one", "x:make", "actor", 0, ProcessSettings(), restart=RestartPolicy.TRANSIENT)
+    child = Child(replace(spec, is_dynamic=is_dynamic), 0)
     child.state = ChildState.DONE
     StartupProgress(["one"], tmp_path)(child)
     assert capsys.readouterr().out.count("ready") == (word == "ready")

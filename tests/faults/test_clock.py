@@ -1,17 +1,18 @@
 """Clocks that jump: what decides when something happens must not look at the wall clock at all."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from actors.runtime import restart_policy
-from actors.runtime.child_spec import ChildSpec, RestartPolicy
+from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy
 from actors.runtime.restart_policy import Child, RestartDecision
 from engine.deciding.circuit_breaker import FAILURES_TO_OPEN, Breaker, on_upstream_failure, try_admit
 from engine.deciding.schedule import Cadence, missed_ticks, next_tick
+from engine.platform.settings.process_settings import ProcessSettings
 
 ROOT = Path(__file__).parents[2]
 HOUR_S = 3_600.0
@@ -70,7 +71,8 @@ def test_no_cool_down_grows_by_a_clock_that_is_set_back(jump: float) -> None:
 @given(st.sampled_from([HOUR_S, -HOUR_S]))
 def test_restart_intensity_survives_a_jump(jump: float) -> None:
     """Forward the old deaths are forgotten; back they count on, so a loop still ends."""
-    strategy = Child(ChildSpec("s", "m:f", "strategy", 0, SecretStr("{}"), restart=RestartPolicy.TRANSIENT), 0)
+    spec = ChildSpec("s", "m:f", "actor", 0, ProcessSettings(), restart=RestartPolicy.TRANSIENT)
+    strategy = Child(replace(spec, on_exhausted=ExhaustedRestarts.PARK, is_dynamic=True), 0)
     verdicts = [restart_policy.decide_restart(strategy, 9, 10_000.0 + second) for second in range(3)]
     verdicts += [restart_policy.decide_restart(strategy, 9, 10_000.0 + jump + second) for second in range(6)]
     assert verdicts[-1] is RestartDecision.PARK

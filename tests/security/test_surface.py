@@ -17,6 +17,14 @@ from actors.runtime.state_dir import StateDirLock, prepare_run_dir
 from cli.run import process_plan
 from engine.platform.errors import ConfigurationError
 from engine.platform.metrics import Metrics
+from engine.platform.settings.component_settings import (
+    AsterSimulatorSettings,
+    EmbeddedDatabaseSettings,
+    GroqSimulatorSettings,
+    MarketDataSettings,
+    RateLimiterSettings,
+)
+from engine.platform.settings.process_settings import ProcessSettings
 from engine.platform.settings.settings import Settings, is_loopback, read_environment
 from engine.store.store import Store
 from tests.support.directories import short_directory
@@ -163,8 +171,17 @@ def test_directories_and_files_are_their_owners_alone() -> None:
                 assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-@pytest.mark.parametrize("kind", ["sim-groq", "sim-aster", "market", "limiter", "database"])
-def test_who_needs_no_secret_gets_none(kind: str) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        GroqSimulatorSettings,
+        AsterSimulatorSettings,
+        MarketDataSettings,
+        RateLimiterSettings,
+        EmbeddedDatabaseSettings,
+    ],
+)
+def test_who_needs_no_secret_gets_none(model: type[ProcessSettings]) -> None:
     settings = Settings(
         groq_api_key=SecretStr("gsk_x"),
         database_url=SecretStr("postgresql://u:p@db/x"),
@@ -172,7 +189,7 @@ def test_who_needs_no_secret_gets_none(kind: str) -> None:
         sparky_encryption_key=None,
     )
 
-    sealed = process_plan.settings_for_child(settings, kind).to_child_json()
+    sealed = settings.select(model).to_child_json()
 
     assert not [secret for secret in ("gsk_x", "u:p@db", TOKEN.get_secret_value()) if secret in sealed]
 

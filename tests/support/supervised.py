@@ -13,9 +13,8 @@ from queue import Empty, Queue
 from typing import Any, Self
 
 import psutil
-from pydantic import SecretStr
 
-from actors.runtime.child_spec import ChildSpec, RestartPolicy, SupervisionPlan
+from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy, SupervisionPlan
 from actors.runtime.messages import DesiredStrategy
 from actors.runtime.restart_policy import Child
 from actors.runtime.state_dir import prepare_run_dir
@@ -166,16 +165,21 @@ def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
 
 def _main(run_dir: Path, strategy_make: str) -> int:
     logs.configure("info", "console", "supervisor")
-    sealed = SecretStr(Settings(sparky_home=Path("home")).to_child_json())
+    settings = Settings(sparky_home=Path("home"))
 
     def strategy(wanted: DesiredStrategy) -> ChildSpec:
         entry = f"tests.support.children:make_{strategy_make}"
-        more: dict[str, Any] = {"restart": RestartPolicy.TRANSIENT, "grace_s": 1.0}
-        return ChildSpec(f"strategy-{wanted.id}", entry, "strategy", 9, sealed, str(wanted.id), **more)
+        more: dict[str, Any] = {
+            "restart": RestartPolicy.TRANSIENT,
+            "grace_s": 1.0,
+            "on_exhausted": ExhaustedRestarts.PARK,
+        }
+        more |= {"is_dynamic": True, "group": "strategy"}
+        return ChildSpec(f"strategy-{wanted.id}", entry, "actor", 9, settings, str(wanted.id), **more)
 
     def plan() -> SupervisionPlan:
         rows = json.loads((run_dir / "specs.json").read_text())
-        return SupervisionPlan(tuple(ChildSpec(settings=sealed, **_typed(row)) for row in rows), strategy)
+        return SupervisionPlan(tuple(ChildSpec(settings=settings, **_typed(row)) for row in rows), strategy)
 
     def tell(child: Child) -> None:
         row = {"name": child.spec.name, "state": child.state, "pid": child.pid, "at": time.monotonic()}

@@ -7,69 +7,37 @@ import difflib
 import io
 import ipaddress
 import json
-import os
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
-from engine.platform.encryption import parse_keys
 from engine.platform.errors import InvalidSettings
 from engine.platform.plain_text import one_line
-from engine.platform.settings.database_address import database_address
-from engine.platform.settings.setting_values import (
-    comma_list,
-    endpoint,
-    header_secret,
-    http_url,
-    model_names,
+from engine.platform.settings.component_settings import (
+    DEFAULT_EXCHANGE,
+    AsterSimulatorSettings,
+    DispatcherSettings,
+    EmbeddedDatabaseSettings,
+    EngineLeaseSettings,
+    GroqSimulatorSettings,
+    MarketDataSettings,
+    MonitorSettings,
+    PrepareSettings,
+    RateLimiterSettings,
+    StrategySettings,
+    StrategyWatcherSettings,
+    WebhookServerSettings,
 )
+from engine.platform.settings.process_settings import ProcessSettings
 from engine.platform.text_encoding import decode_text, is_unicode
 from engine.platform.validation_errors import fault_message
 
-# An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
-MAX_HOME: Final = 50
-MIN_TOKEN: Final = 24
-DEFAULT_EXCHANGE: Final = "aster"
-
-
-def _unicode_path(value: Path) -> Path:
-    if not is_unicode(str(value)):
-        raise ValueError("must be UTF-8 text, as must the directory that it stands in")
-    return value
-
-
-def _short_path(value: Path) -> Path:
-    path = _unicode_path(value.expanduser().absolute())
-    if len(os.fsencode(path)) > MAX_HOME:
-        raise ValueError(f"must be at most {MAX_HOME} bytes long, since Unix sockets live below it: {path}")
-    return path
-
-
-def _encryption_keys(value: SecretStr) -> SecretStr:
-    parse_keys(value.get_secret_value())
-    return value
-
-
-def _long_token(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < MIN_TOKEN:
-        raise ValueError(f"must have at least {MIN_TOKEN} characters; make one with: openssl rand -hex 32")
-    return value
+ComponentSettings = TypeVar("ComponentSettings", bound=ProcessSettings)
 
 
 def names_loopback(authority: str) -> bool:
@@ -88,97 +56,27 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _default_home() -> Path:
-    return Path("/var/lib/sparky") if os.geteuid() == 0 else Path.home() / ".sparky"
+class Settings(
+    EmbeddedDatabaseSettings,
+    GroqSimulatorSettings,
+    AsterSimulatorSettings,
+    MonitorSettings,
+    PrepareSettings,
+    WebhookServerSettings,
+    EngineLeaseSettings,
+    RateLimiterSettings,
+    MarketDataSettings,
+    DispatcherSettings,
+    StrategyWatcherSettings,
+    StrategySettings,
+):
+    """The whole configuration: the settings of all processes, and what only the supervisor's plan reads.
 
+    It is read and checked as one, since some settings contradict each other over processes; `select` gives a process
+    its part.
+    """
 
-Secret = Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")]
-HeaderSecret = Annotated[Secret, AfterValidator(header_secret)]
-Url = Annotated[str, AfterValidator(http_url)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-Models = Annotated[tuple[str, ...], BeforeValidator(comma_list), Field(min_length=1), AfterValidator(model_names)]
-
-
-Effort = Literal["low", "medium", "high"]
-
-
-class Price(BaseModel):
-    """USD per million tokens of one model; without a price of their own, cached tokens cost as much as others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input: Decimal = Field(ge=0, le=100_000)
-    cached_input: Decimal = Field(default_factory=lambda given: given["input"], ge=0, le=100_000)
-    output: Decimal = Field(ge=0, le=100_000)
-
-
-_PRICES: Final = {
-    "openai/gpt-oss-120b": Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60")),
-    "openai/gpt-oss-20b": Price(input=Decimal("0.075"), cached_input=Decimal("0.0375"), output=Decimal("0.30")),
-}
-
-
-def _with_known_prices(given: dict[str, Price]) -> dict[str, Price]:
-    return {**_PRICES, **given}
-
-
-class Settings(BaseModel):
-    """The whole configuration. Secrets are `SecretStr`; `for_child` leaves out those a child does not need."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    groq_api_key: HeaderSecret | None = None
-    groq_base_url: Annotated[str, AfterValidator(endpoint)] | None = None
-    groq_model: Models = ("openai/gpt-oss-120b",)
-    supabase_url: Url | None = None
-    supabase_service_role_key: HeaderSecret | None = None
-    database_url: Annotated[Secret, AfterValidator(database_address)] | None = None
-    webhook_url: Url | None = None
-
-    sparky_encryption_key: Annotated[Secret, AfterValidator(_encryption_keys)] | None = None
-    sparky_admin_token: Annotated[HeaderSecret, AfterValidator(_long_token)] | None = None
-    sparky_behind_tls: bool = False
-
-    sparky_home: Annotated[Path, AfterValidator(_short_path)] = Field(default_factory=_default_home)
-    sparky_market: Annotated[str, Field(pattern=r"^[a-z0-9]+$")] | None = None
-    sparky_market_url: Url | None = None
-
-    sparky_candles: Annotated[Path, AfterValidator(_unicode_path)] | None = None
-    sparky_sim_speed: float = Field(default=60.0, gt=0, le=100_000)
-    sparky_sim_seed: int = 1
-    sparky_sim_groq_port: Port = 3901
-    sparky_sim_aster_port: Port = 3902
-
-    sparky_webhook_host: str = "127.0.0.1"
-    sparky_webhook_port: Port = 3000
-    sparky_webhook_rate_per_s: float = Field(default=500.0, gt=0)
-    sparky_monitor_host: str = "127.0.0.1"
-    sparky_monitor_port: Port = 9108
-
-    sparky_llm_rpm: int = Field(default=30, ge=1)
-    sparky_llm_tpm: int | None = Field(default=None, ge=1)
-    sparky_llm_rpd: int | None = Field(default=None, ge=1)
-    sparky_llm_tpd: int | None = Field(default=None, ge=1)
-    sparky_llm_concurrency: int = Field(default=16, ge=1)
-    sparky_llm_timeout_s: float = Field(default=20.0, gt=0, le=600)
-    sparky_llm_reasoning_effort: Effort = "low"
-    sparky_llm_prices: Annotated[dict[str, Price], AfterValidator(_with_known_prices)] = Field(
-        default_factory=lambda: dict(_PRICES)
-    )
-    sparky_daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)
-
-    sparky_cycle_deadline_s: float = Field(default=40.0, gt=0, le=3_600)
-    sparky_roster_poll_s: float = Field(default=2.0, gt=0, le=5)
-    sparky_signal_ttl_s: float = Field(default=60.0, gt=0, le=3_600)
     sparky_strategy_memory_mb: int = Field(default=256, ge=64)
-    sparky_demo_cadence_s: float = Field(default=10.0, ge=1, le=3_600)
-
-    sparky_paper_fee_percent: Decimal = Field(default=Decimal("0.04"), ge=0, le=5)
-    sparky_paper_slippage_percent: Decimal = Field(default=Decimal("0.02"), ge=0, le=5)
-    sparky_mark_interval_s: float = Field(default=5.0, gt=0, le=300)
-
-    sparky_log_level: Literal["debug", "info", "warning", "error"] = "info"
-    sparky_log_format: Literal["auto", "console", "json"] = "auto"
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -225,23 +123,9 @@ class Settings(BaseModel):
         """Where a new strategy trades that names no exchange: at the market of the settings; the simulated is Aster."""
         return DEFAULT_EXCHANGE if self.simulates_market else self.sparky_market or DEFAULT_EXCHANGE
 
-    @property
-    def embeds_database(self) -> bool:
-        return self.database_url is None and self.supabase_url is None
-
-    @property
-    def run_dir(self) -> Path:
-        """Sockets, locks and last words; 0700."""
-        return self.sparky_home / "run"
-
-    def to_child_json(self) -> str:
-        """JSON with secrets in the clear, for the private pipe to a child only."""
-        return self.model_dump_json(exclude_unset=True)
-
-    @classmethod
-    def from_child_json(cls, sealed: str) -> "Settings":
-        # Not model_validate_json: in that mode the default of a Path is refused for not being text.
-        return cls.model_validate(json.loads(sealed))
+    def select(self, component: type[ComponentSettings]) -> ComponentSettings:
+        """The settings of one process, checked again as a whole."""
+        return component.model_validate({name: getattr(self, name) for name in component.model_fields})
 
 
 def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
-from engine.platform.settings.settings import Settings
+from engine.platform.settings.component_settings import EmbeddedDatabaseSettings
 from engine.store.embedded import postgres_process, stale_files, usage_locks
 from engine.store.schema.migrate import migrate
 from engine.store.transport.postgres import connect
@@ -223,7 +223,7 @@ class DatabaseService:
             self._restart_lock.release()
 
 
-def make(settings: Settings, argument: str) -> DatabaseService:  # noqa: ARG001 - the shape of every service's entry
+def make(settings: EmbeddedDatabaseSettings, argument: str) -> DatabaseService:  # noqa: ARG001 - the shape of every service's entry
     return DatabaseService(settings.sparky_home)
 
 
