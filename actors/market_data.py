@@ -15,7 +15,7 @@ from engine.deciding.freshness import VenueClock, fresh_until, interval_ms, is_o
 from engine.deciding.indicators import compute
 from engine.domain.errors import StrategyFault
 from engine.domain.market import MarketSnapshot
-from engine.platform.errors import CycleSkipped, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, SkipKind, UpstreamUnavailable
 from engine.platform.settings.component_settings import MarketDataSettings
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingState
@@ -186,9 +186,10 @@ class MarketDataActor(Actor):
                 return Snapshot(snapshot=snapshot.model_copy(update={"age_s": age_s}))
         failure = entry.failure
         if failure is None:
-            return ErrorReply(kind="no_data", reason=f"{key.symbol}: the venue's last candle is too old")
-        kind = failure.kind if failure.kind == "unknown_symbol" else "no_data"
-        return ErrorReply(kind=kind, reason=failure.reason)
+            return ErrorReply(kind=SkipKind.NO_DATA, reason=f"{key.symbol}: the venue's last candle is too old")
+        kind = SkipKind.UNKNOWN_SYMBOL if failure.kind == SkipKind.UNKNOWN_SYMBOL else SkipKind.NO_DATA
+        wait_s = None if failure.retry_after_s is None else max(0.0, failure.until - now)
+        return ErrorReply(kind=kind, reason=failure.reason, retry_after_s=wait_s)
 
     def _fetch(self, key: SeriesKey) -> None:
         """On a thread of the pool; whatever happens, the actor hears of it."""
@@ -201,7 +202,7 @@ class MarketDataActor(Actor):
         try:
             return _fetch_snapshot(key, self._get_client(key.venue))
         except StrategyFault as error:
-            return FetchFailure("unknown_symbol", str(error), time.monotonic() + _UNKNOWN_SYMBOL_RETRY_S)
+            return FetchFailure(SkipKind.UNKNOWN_SYMBOL, str(error), time.monotonic() + _UNKNOWN_SYMBOL_RETRY_S)
         except CycleSkipped as error:
             return FetchFailure(error.kind, str(error), time.monotonic() + _RETRY_S)
         except UpstreamUnavailable as error:

@@ -20,6 +20,7 @@ from actors.runtime.messages import ErrorReply, Message, StrategyEnded
 from engine.domain.completion import LIMIT_WORDS
 from engine.domain.provider_messages import refusal_until
 from engine.llm.model_availability import ACCOUNT, Availability
+from engine.platform.errors import SkipKind
 from engine.platform.settings.component_settings import RateLimiterSettings
 from engine.ratelimit.capacity import Capacity, RequestTokens, Want, capacity
 from engine.ratelimit.grant_log import GrantLog
@@ -113,7 +114,7 @@ class RateLimiter(Actor):
             self._default_model = ask.model
         self._update_average_tokens(ask.model, reserved=ask.tokens)
         self._send_reply(
-            ask.model, ask.strategy_id, ErrorReply(kind="no_permit", reason="another ask took this one's place")
+            ask.model, ask.strategy_id, ErrorReply(kind=SkipKind.NO_PERMIT, reason="another ask took this one's place")
         )
         reply = self._replies[ask.model, ask.strategy_id] = ReplyFuture()
         deadline = ask.deadline - _REPLY_MARGIN_S
@@ -125,16 +126,16 @@ class RateLimiter(Actor):
         """Why there can be no permit for `ask`, as far as is known at once."""
         impossible = permits.impossible_reason(ask.tokens)
         if impossible is not None:
-            return ErrorReply(kind="too_large", reason=impossible)
+            return ErrorReply(kind=SkipKind.TOO_LARGE, reason=impossible)
         hold = permits.refusal
         if hold is not None and hold.until > ask.deadline:
             until = refusal_until(time.time() + hold.until - now, hold.reason)
-            return ErrorReply(kind="no_permit", reason=until)
+            return ErrorReply(kind=SkipKind.NO_PERMIT, reason=until, retry_after_s=max(0.0, hold.until - now))
         account = self._account_availability.unavailable_reason(ACCOUNT, now)
         if account is not None:
-            return ErrorReply(kind="account_refused", reason=account)
+            return ErrorReply(kind=SkipKind.ACCOUNT_REFUSED, reason=account)
         gone = self._model_availability.unavailable_reason(ask.model, now)
-        return None if gone is None else ErrorReply(kind="model_gone", reason=gone)
+        return None if gone is None else ErrorReply(kind=SkipKind.MODEL_GONE, reason=gone)
 
     def _count_prior_usage(self, message: PriorLlmUsage) -> None:
         for asked in message.asked:
@@ -208,7 +209,7 @@ class RateLimiter(Actor):
         permits = self._get_permits(model)
         for late in permits.expire(now):
             self._send_reply(
-                model, late.strategy_id, ErrorReply(kind="no_permit", reason=f"no permit for {model} in time")
+                model, late.strategy_id, ErrorReply(kind=SkipKind.NO_PERMIT, reason=f"no permit for {model} in time")
             )
         for grant in permits.grant_waiting(now):
             self._journal.append(model, now, grant.asker.tokens)

@@ -4,13 +4,13 @@ from uuid import UUID
 
 from actors.messages import AcquirePermit, GetSnapshot, Permit, ReleasePermit, Snapshot
 from actors.runtime.actor import Peers
-from engine.domain.errors import ModelUnavailable, StrategyFault
+from engine.domain.errors import LlmUnavailable, ModelUnavailable, StrategyFault
 from engine.domain.market import MarketSnapshot
 from engine.llm.outcome import LlmCall, LlmOutcome
 from engine.llm.retry import PermitGrant
-from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, SkipKind, SparkyError
 
-_STRATEGY_FAULT_KINDS = frozenset({"unknown_symbol", "too_large"})
+_STRATEGY_FAULT_KINDS = frozenset({SkipKind.UNKNOWN_SYMBOL, SkipKind.TOO_LARGE})
 
 
 class SharedServicesClient:
@@ -64,8 +64,8 @@ class SharedServicesClient:
 
 
 def _to_domain_error(skip: CycleSkipped) -> SparkyError:
-    if skip.kind == "model_gone":
+    if skip.kind is SkipKind.MODEL_GONE:
         return ModelUnavailable(str(skip))
-    if skip.kind == "account_refused":
-        return UpstreamUnavailable("groq", str(skip))
+    if skip.kind is SkipKind.ACCOUNT_REFUSED:
+        return LlmUnavailable(str(skip), skip.retry_after_s)
     return StrategyFault(str(skip)) if skip.kind in _STRATEGY_FAULT_KINDS else skip

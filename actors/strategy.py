@@ -23,7 +23,7 @@ from engine.domain.strategy import Strategy, StrategyStatus
 from engine.llm.groq_client import GroqClient
 from engine.llm.outcome import LlmCall
 from engine.llm.retry import MAX_ATTEMPTS
-from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, SkipKind, SparkyError, UpstreamUnavailable
 from engine.platform.settings.component_settings import StrategySettings
 from engine.store.store import open_store
 
@@ -146,7 +146,7 @@ class StrategyActor(Actor):
         if is_admitted:
             outcome = run_cycle(self._id, self._ports, 1 if breaker.state == "half_open" else MAX_ATTEMPTS)
         else:
-            outcome = outcome_of_failure(CycleSkipped("breaker_open", breaker.reason or "cooling down"), 0.0)
+            outcome = outcome_of_failure(CycleSkipped(SkipKind.BREAKER_OPEN, breaker.reason or "cooling down"), 0.0)
         after = time.monotonic()
         if outcome.strategy is not None:
             self._apply_row(outcome.strategy, after)

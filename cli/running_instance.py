@@ -8,6 +8,7 @@ import psutil
 import requests
 
 from engine.platform import file_lock, processes
+from engine.platform.http.addresses import build_base_url, loopback_for_wildcard
 from engine.platform.settings.settings import Settings
 
 TIMEOUT_S = 3.0
@@ -24,19 +25,13 @@ def is_lock_hidden(settings: Settings) -> bool:
 
 
 def monitor_url(settings: Settings) -> str:
-    return _base_url(settings.sparky_monitor_host, settings.sparky_monitor_port)
-
-
-def _base_url(host: str, port: int) -> str:
-    """By which something that listens on `host` is asked from this one."""
-    asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked about, not bound
-    return f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
+    return build_base_url(loopback_for_wildcard(settings.sparky_monitor_host), settings.sparky_monitor_port)
 
 
 def is_webhook_server(host: str, port: int) -> bool:
     """True if what listens there answers /health as a webhook server of Sparky, well or ill."""
     try:
-        body = requests.get(f"{_base_url(host, port)}/health", timeout=TIMEOUT_S).json()
+        body = requests.get(f"{build_base_url(loopback_for_wildcard(host), port)}/health", timeout=TIMEOUT_S).json()
     except (requests.RequestException, ValueError):
         return False
     return isinstance(body, dict) and "apiStatus" in body

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Final, Protocol, TypeVar, cast
 
-from engine.platform.errors import UpstreamUnavailable
-from engine.venues.instrument import Instrument
+from engine.domain.errors import VenueUnavailable
 from engine.platform.settings.component_settings import WebhookServerSettings
+from engine.venues.instrument import Instrument
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import CandleSeries, MarketData
 from engine.venues.market_data.funding import FundingData, FundingSource
@@ -58,26 +58,26 @@ class ResponseCache:
         self._monotonic = monotonic
         self._age_s = age_s
         self._lock = threading.Lock()
-        self._cache: dict[Hashable, tuple[float, Quote | OrderBook | UpstreamUnavailable]] = {}
+        self._cache: dict[Hashable, tuple[float, Quote | OrderBook | VenueUnavailable]] = {}
 
     def get_or_fetch(self, key: Hashable, fetch: Callable[[], _Answer]) -> _Answer:
         """What `ask` returns, or has just returned to the same question."""
         arrived_at = self._monotonic()
         with self._lock:
             known_at, answer = self._cache.get(key, (-math.inf, None))
-            fresh_s = 0.0 if isinstance(answer, UpstreamUnavailable) else self._age_s
+            fresh_s = 0.0 if isinstance(answer, VenueUnavailable) else self._age_s
             if answer is None or known_at < arrived_at - fresh_s:
                 return self._fetch(key, fetch)
-        if isinstance(answer, UpstreamUnavailable):
+        if isinstance(answer, VenueUnavailable):
             reason = f"it did not answer a moment ago: {answer.reason}"
-            raise UpstreamUnavailable(answer.service, reason, answer.retry_after_s)
+            raise VenueUnavailable(reason, answer.retry_after_s)
         return cast("_Answer", answer)  # kept under this question
 
     def _fetch(self, key: Hashable, fetch: Callable[[], _Answer]) -> _Answer:
         asked_at = self._monotonic()
         try:
             answer = fetch()
-        except UpstreamUnavailable as error:
+        except VenueUnavailable as error:
             self._cache[key] = (asked_at, error)
             raise
         # Its age counts from when it came: one request uses its book again though the venue took long to tell it.

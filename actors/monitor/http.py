@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from actors.monitor.monitor_state import MonitorState
 from engine.platform.errors import ConfigurationError
+from engine.platform.http.addresses import loopback_for_wildcard
 from engine.platform.settings.settings import is_loopback, names_loopback
 
 Response = tuple[HTTPStatus, str, bytes]
@@ -71,8 +72,7 @@ class MonitorServer:
 
     def is_responding(self) -> bool:
         """True when the server answered a real request of ours within 2 s."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - asked about, not bound
-        connection = http.client.HTTPConnection(host, self.port, timeout=2.0)
+        connection = http.client.HTTPConnection(loopback_for_wildcard(self._host), self.port, timeout=2.0)
         try:
             connection.request("GET", "/healthz", headers={"Connection": "close"})
             return connection.getresponse().status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)

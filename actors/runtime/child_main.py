@@ -33,6 +33,7 @@ from engine.platform.errors import (
     AnotherEngineRuns,
     ConfigurationError,
     CycleSkipped,
+    SkipKind,
     SparkyError,
 )
 from engine.platform.plain_text import one_line
@@ -275,10 +276,10 @@ def _send_reply(send: Callable[[Message], None], done: ReplyFuture) -> None:
     try:
         reply = done.get(timeout=0)
     except CycleSkipped as skip:
-        reply = ErrorReply(kind=skip.kind, reason=str(skip))
+        reply = ErrorReply(kind=skip.kind, reason=str(skip), retry_after_s=skip.retry_after_s)
     except Exception as error:  # one bad ask must not end an actor that all the others share
         logger.exception("ask_failed", reason=str(error))
-        reply = ErrorReply(kind="error", reason=f"{type(error).__name__}: {error}")
+        reply = ErrorReply(kind=SkipKind.ERROR, reason=f"{type(error).__name__}: {error}")
     if reply is not None:
         with contextlib.suppress(zmq.Again):
             send(reply)

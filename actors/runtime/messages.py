@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from engine.platform.errors import CycleSkipped, SkipKind
 from engine.platform.values import Frozen
 
 
@@ -36,10 +37,14 @@ class Tick(Message):
 
 
 class ErrorReply(Message):
-    """Reply to an ask that could not be served; `kind` is one short word, as that of a `Skip`."""
+    """Reply to an ask that could not be served: a `CycleSkipped` that travels to the process that asked."""
 
-    kind: str
+    kind: SkipKind
     reason: str
+    retry_after_s: float | None = None
+
+    def to_exception(self) -> CycleSkipped:
+        return CycleSkipped(self.kind, self.reason, self.retry_after_s)
 
 
 class Ack(Message):

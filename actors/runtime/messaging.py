@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from actors.runtime.actor import M
 from actors.runtime.messages import Ask, ErrorReply, Message
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 
 logger = structlog.get_logger()
 
@@ -124,7 +124,7 @@ class _Connection:
             if not self._is_disconnected and self.socket.poll(0, zmq.POLLOUT):
                 return
             if not _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
-                raise CycleSkipped(f"no_{self._name}", f"{self._name} is not there")
+                raise CycleSkipped(SkipKind.for_absent_peer(self._name), f"{self._name} is not there")
 
     def wait_for_reply(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
         """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.
@@ -141,7 +141,7 @@ class _Connection:
             elif events in ready:
                 self._read_connection_events(events)
             else:
-                raise CycleSkipped(f"no_{self._name}", f"{self._name} did not answer in time")
+                raise CycleSkipped(SkipKind.for_absent_peer(self._name), f"{self._name} did not answer in time")
         return None
 
     def drain_connection_events(self) -> None:
@@ -234,7 +234,7 @@ def _poll_ready(events: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dic
 
 def _check_reply(name: str, message: Message, reply: type[M]) -> M:
     if isinstance(message, ErrorReply):
-        raise CycleSkipped(message.kind, message.reason)
+        raise message.to_exception()
     if not isinstance(message, reply):
         raise TypeError(f"{name} answered {type(message).__name__}, not {reply.__name__}")
     return message

@@ -15,6 +15,7 @@ from typing import Final
 from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy
 from actors.runtime.heartbeat import Heartbeat
 from actors.runtime.messages import ChildReport
+from engine.platform.backoff import jittered_backoff_s
 from engine.platform.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 
 MAX_RESTARTS: Final = 5
@@ -131,9 +132,8 @@ def is_task(child: Child) -> bool:
 
 
 def restart_backoff_s(crashes: int, random: float) -> float:
-    """Seconds to wait after the `deaths`-th death in the window (1 is the first); `random` in [0, 1) spreads them."""
-    longest = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * 2.0 ** min(crashes - 1, 16))
-    return longest * (0.5 + random / 2)
+    """Seconds to wait after the `crashes`-th crash in the window (1 is the first); `random` in [0, 1) spreads them."""
+    return jittered_backoff_s(crashes, INITIAL_BACKOFF_S, MAX_BACKOFF_S, random)
 
 
 def should_abort_startup(fork_server_losses: int, children: Iterable[Child]) -> bool:

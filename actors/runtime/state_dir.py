@@ -1,8 +1,6 @@
 """The state directory of one running Sparky: its private run directory, and the lock against a second supervisor."""
 
-import fcntl
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -35,7 +33,7 @@ class StateDirLock:
     def __enter__(self) -> Self:
         """Raises AnotherEngineRuns, naming the other's pid, when it is held."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not self._acquire():
+        if not file_lock.acquire_lock(self._descriptor, _LOCK_TIMEOUT_S):
             other = os.read(self._descriptor, 20).decode().strip()
             os.close(self._descriptor)
             raise AnotherEngineRuns(
@@ -54,18 +52,6 @@ class StateDirLock:
             return True
         except OSError:
             return False
-
-    def _acquire(self) -> bool:
-        until = time.monotonic() + _LOCK_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    return False
-                time.sleep(0.02)
-            else:
-                return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

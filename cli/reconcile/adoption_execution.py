@@ -9,7 +9,7 @@ from engine.admin import adoption
 from engine.admin.adoption import Exit, Opening, Source
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position, Side
-from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.adoption import NamedPosition
 from engine.store.store import Store
@@ -50,7 +50,7 @@ def observe(store: Store, account: LiveVenue, place: AccountSymbol) -> Observati
         seen = _add_venue_state(account, Observation(place=place, books=books, position=_find_position(held, place)))
         return _add_foreign_trades(store, account, seen)
     except UpstreamUnavailable as error:
-        if error.service == "database":
+        if isinstance(error, DatabaseUnavailable):
             raise
         raise SparkyError(f"{place.exchange} cannot be asked now, so that nothing was changed: {error}") from error
 

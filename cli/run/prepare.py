@@ -7,8 +7,8 @@ import structlog
 
 from actors.runtime.actor import Actor, Peers
 from engine.platform.errors import UpstreamUnavailable
-from engine.store.demo_data import DEMO_SYMBOLS, seed_demo
 from engine.platform.settings.component_settings import PrepareSettings
+from engine.store.demo_data import DEMO_SYMBOLS, seed_demo
 from engine.store.schema.migrate import migrate
 from engine.store.store import open_store
 from engine.store.transport.postgres import connect

@@ -14,6 +14,7 @@ from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolic
 from actors.runtime.messages import DesiredStrategy
 from engine.deciding.decision_record import AGAIN_FOR_S
 from engine.platform.errors import ConfigurationError
+from engine.platform.http.addresses import build_base_url, loopback_for_wildcard
 from engine.platform.settings.component_settings import (
     AsterSimulatorSettings,
     DispatcherSettings,
@@ -233,5 +234,4 @@ def _service_child(settings: ProcessSettings, stage: int, name: str, entry: str)
 
 
 def _own_webhook_url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.sparky_webhook_host, settings.sparky_webhook_host)  # noqa: S104 - asked about, not bound
-    return f"http://{host}:{settings.sparky_webhook_port}"
+    return build_base_url(loopback_for_wildcard(settings.sparky_webhook_host), settings.sparky_webhook_port)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from engine.domain.strategy import StrategyContext
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 
 
 @dataclass
@@ -23,7 +23,9 @@ def find_spent_budget(
     """Which daily budget is used up by what is recorded today and `more_usd`; None while there is room in both."""
     budget = context.strategy.daily_llm_budget_usd
     if budget is not None and context.llm_spent_today_usd + more_usd >= budget:
-        return CycleSkipped("budget", f"today's LLM budget of {budget} USD is spent")
+        return CycleSkipped(SkipKind.BUDGET, f"today's LLM budget of {budget} USD is spent")
     if host_budget_usd is not None and context.llm_spent_today_by_all_usd + more_usd >= host_budget_usd:
-        return CycleSkipped("host_budget", f"today's LLM budget of {host_budget_usd} USD for all strategies is spent")
+        return CycleSkipped(
+            SkipKind.HOST_BUDGET, f"today's LLM budget of {host_budget_usd} USD for all strategies is spent"
+        )
     return None

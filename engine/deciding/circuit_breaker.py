@@ -11,12 +11,12 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import Field
 
+from engine.platform.errors import DatabaseUnavailable
 from engine.platform.values import Frozen
 
 FAILURES_TO_OPEN: Final = 5
 FIRST_COOL_DOWN_S: Final = 60.0
 MAX_COOL_DOWN_S: Final = 900.0
-DATABASE: Final = "database"
 OWN: Final = "strategy"  # the cool-down after the strategy's own faults, while its row cannot be paused
 MAX_REASON: Final = 160
 _FIGURES: Final = re.compile(r"[0-9][0-9.:,]*")
@@ -33,7 +33,9 @@ class CoolDown(NamedTuple):
 
 def cool_down_for(service: str) -> CoolDown:
     """A database of our own is neither billed by request nor bans those who ask: strategies are soon back after it."""
-    return CoolDown(5.0, 60.0) if service == DATABASE else CoolDown(FIRST_COOL_DOWN_S, MAX_COOL_DOWN_S)
+    return (
+        CoolDown(5.0, 60.0) if service == DatabaseUnavailable.service else CoolDown(FIRST_COOL_DOWN_S, MAX_COOL_DOWN_S)
+    )
 
 
 class Breaker(Frozen):

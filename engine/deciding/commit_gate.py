@@ -4,7 +4,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 
 
 class CommitGate:
@@ -19,7 +19,7 @@ class CommitGate:
         self._lock.acquire()
         if self._closed.is_set():
             self._lock.release()
-            raise CycleSkipped("stopping", "the strategy is being stopped")
+            raise CycleSkipped(SkipKind.STOPPING, "the strategy is being stopped")
         return self
 
     def __exit__(
@@ -38,4 +38,4 @@ class CommitGate:
     def sleep(self, seconds: float) -> None:
         """Waits, but not for longer than the gate is open; then raises Skip("stopping")."""
         if self._closed.wait(seconds):
-            raise CycleSkipped("stopping", "the strategy is being stopped")
+            raise CycleSkipped(SkipKind.STOPPING, "the strategy is being stopped")

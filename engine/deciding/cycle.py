@@ -20,7 +20,7 @@ from engine.domain.market import MarketSnapshot
 from engine.domain.strategy import Strategy, StrategyContext, StrategyStatus
 from engine.llm.outcome import LlmCall, LlmOutcome
 from engine.llm.retry import MAX_ATTEMPTS, CompletionRetrier, LlmClient, PermitClient
-from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, SparkyError, UpstreamUnavailable
 from engine.platform.plain_text import sanitize_for_storage
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.transport.sqlstates import DatabaseRequestError, is_value_error
@@ -102,7 +102,7 @@ def run_cycle(strategy_id: UUID, ports: CycleDependencies, most_attempts: int = 
         cycle.run()
         failure: SparkyError | None = None
         if cycle.is_cut and cycle.decision is not None:
-            failure = CompletionCutOff("groq", cycle.decision.reason or "cut off")
+            failure = CompletionCutOff(cycle.decision.reason or "cut off")
         elif cycle.decision is not None and cycle.decision.is_fault:
             failure = StrategyFault(cycle.decision.reason or "unusable answer")
     except (CycleSkipped, StrategyFault, UpstreamUnavailable) as error:
@@ -155,11 +155,11 @@ class _Cycle:
             context = self.ports.records.get_strategy_context(self.strategy_id)
         if context is None:
             self.should_run = False
-            raise CycleSkipped("gone", "the strategy's row is gone")
+            raise CycleSkipped(SkipKind.GONE, "the strategy's row is gone")
         self.context = context
         if context.strategy.status is not StrategyStatus.RUNNING:
             self.should_run = False
-            raise CycleSkipped("not_running", f"the strategy's row is {context.strategy.status}")
+            raise CycleSkipped(SkipKind.NOT_RUNNING, f"the strategy's row is {context.strategy.status}")
         return context
 
     def _may_enter(self, context: StrategyContext) -> bool:
@@ -169,7 +169,7 @@ class _Cycle:
             return True
         self.must_pause = f"drawdown of {context.drawdown_percent:.2f} % reached the limit of {limit:g} %"
         if not context.positions:
-            raise CycleSkipped("drawdown", self.must_pause)
+            raise CycleSkipped(SkipKind.DRAWDOWN, self.must_pause)
         return False
 
     def _check_budget(self, context: StrategyContext) -> None:
@@ -328,7 +328,7 @@ def refusals_as_outages() -> Iterator[None]:
     except DatabaseRequestError as error:
         if is_value_error(error.state):
             raise
-        raise UpstreamUnavailable("database", str(error)) from None
+        raise DatabaseUnavailable(str(error)) from None
 
 
 def outcome_of_failure(failure: SparkyError, duration_s: float) -> CycleOutcome:
@@ -344,5 +344,5 @@ def _outcome_label(failure: SparkyError | None) -> str:
     if isinstance(failure, CompletionCutOff):
         return "cut"
     if isinstance(failure, CycleSkipped):
-        return "abandoned" if failure.kind == "stopping" else f"skip_{failure.kind}"
+        return "abandoned" if failure.kind is SkipKind.STOPPING else f"skip_{failure.kind}"
     return f"upstream_{failure.service}" if isinstance(failure, UpstreamUnavailable) else "fault"

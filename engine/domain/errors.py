@@ -2,24 +2,30 @@
 
 from typing import Literal
 
-from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, SkipKind, SparkyError, UpstreamUnavailable
 
 
-class ClockRejected(UpstreamUnavailable):
+class VenueUnavailable(UpstreamUnavailable):
+    """A venue does not answer, refuses us for now, or has no usable answer."""
+
+    service = "venue"
+
+
+class ClockRejected(VenueUnavailable):
     """A venue that answers, and refuses requests by this host's clock for now."""
 
-    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
-        super().__init__("venue", reason, retry_after_s)
 
-
-class OrderContradictory(UpstreamUnavailable):
+class OrderContradictory(VenueUnavailable):
     """The venue answers, and contradicts itself about one order: ask again in a moment. All else there can be asked."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("venue", reason)
+
+class LlmUnavailable(UpstreamUnavailable):
+    """The provider of the language model does not answer, or refuses us for now."""
+
+    service = "groq"
 
 
-class CompletionCutOff(UpstreamUnavailable):
+class CompletionCutOff(LlmUnavailable):
     """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
 
 
@@ -27,7 +33,7 @@ class Superseded(CycleSkipped):
     """Another engine holds the database's lease: what this one asks for or wants to record is refused, for good."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__("superseded", reason)
+        super().__init__(SkipKind.SUPERSEDED, reason)
 
 
 class ModelUnavailable(SparkyError):

@@ -13,7 +13,7 @@ import httpx
 
 from engine.domain.completion import Completion, Usage
 from engine.domain.decision import SCHEMA
-from engine.domain.errors import StrategyFault
+from engine.domain.errors import LlmUnavailable, StrategyFault
 from engine.domain.prompt import Prompt
 from engine.llm.model_availability import PROBE_INTERVAL_S
 from engine.llm.models import MAX_ANSWER_TOKENS, family_of
@@ -22,7 +22,7 @@ from engine.llm.prompt_tokens import estimate_tokens
 from engine.llm.provider_errors import ErrorClass, classify, classify_error_in, page_title
 from engine.llm.rate_limit_headers import parse_rate_limit_headers
 from engine.llm.responses import Reading, read_completion, read_json
-from engine.platform.errors import ConfigurationError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError
 from engine.platform.http.deadline_transport import DeadlineTransport
 from engine.platform.plain_text import one_line
 from engine.platform.redaction import HIDDEN, Redactor
@@ -91,7 +91,7 @@ class GroqClient:
             return left[0]
         reasons = "; ".join(reason for reason, _ in self._gone.values())
         self._gone.clear()
-        raise UpstreamUnavailable("groq", f"no model of GROQ_MODEL is available, name another one there ({reasons})")
+        raise LlmUnavailable(f"no model of GROQ_MODEL is available, name another one there ({reasons})")
 
     def mark_unavailable(self, model: str, reason: str) -> None:
         """Remembers for a minute that the provider does not serve `model`; then the limiter is asked again."""

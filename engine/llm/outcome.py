@@ -90,8 +90,8 @@ class LlmCall:
     counts against its limits (cached ones do not count), None when that is unknown. `sent` is False when the request
     never left, `unreadable` True when something came back that is no completion. `network_s` is what part of
     `latency_s` was waiting. `rejected_text` is what the model wrote when the provider itself found it unusable.
-    `worst_case_cost_usd` is the most that a request may have cost whose use the provider did not tell. `limit` is the one
-    that refused it.
+    `worst_case_cost_usd` is the most that a request may have cost whose use the provider did not tell. `limit` is the
+    one that refused it.
     """
 
     model: str

@@ -10,14 +10,16 @@ from decimal import Decimal
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from engine.domain.errors import CompletionCutOff, ModelUnavailable, StrategyFault
+from engine.domain.errors import CompletionCutOff, LlmUnavailable, ModelUnavailable, StrategyFault
 from engine.domain.prompt import Prompt, with_correction
 from engine.domain.strategy import StrategyContext
 from engine.llm.outcome import LlmCall, LlmOutcome, NextStep
+from engine.platform.backoff import jittered_backoff_s
 from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
 
 MAX_ATTEMPTS: Final = 3
-FIRST_BACKOFF_S: Final = 0.5
+FIRST_BACKOFF_S: Final = 0.75
+MAX_BACKOFF_S: Final = 12.0
 
 
 class PermitGrant(NamedTuple):
@@ -178,7 +180,7 @@ class CompletionRetrier:
 
     def _back_off(self, call: LlmCall, tried: int, deadline: float) -> bool:
         """Waits before the next attempt; False when that would leave no time for one."""
-        backoff_s = FIRST_BACKOFF_S * 2 ** (tried - 1) * (0.5 + self.jitter())
+        backoff_s = jittered_backoff_s(tried, FIRST_BACKOFF_S, MAX_BACKOFF_S, self.jitter())
         pause_s = max(backoff_s, call.retry_after_s or 0.0)
         if self.clock() + pause_s + self._min_call_s(deadline) >= deadline:
             return False
@@ -190,10 +192,10 @@ class CompletionRetrier:
         """Whose failure it is: the row's, where it chose the model or the prompt's length; else the provider's."""
         reason = call.reason or call.outcome.value
         if call.account_refusal is not None:
-            return UpstreamUnavailable("groq", call.account_refusal)
+            return LlmUnavailable(call.account_refusal)
         has_chosen = self.context.strategy.model is not None
         if call.next_step is NextStep.BLAME or (call.next_step is NextStep.BLAME_CHOICE and has_chosen):
             return StrategyFault(f"the request was refused: {reason}")
         if call.next_step is NextStep.RAISE_ALLOWANCE:
-            return CompletionCutOff("groq", reason)
-        return UpstreamUnavailable("groq", reason, call.retry_after_s)
+            return CompletionCutOff(reason)
+        return LlmUnavailable(reason, call.retry_after_s)

@@ -5,11 +5,9 @@ Signed by Standard Webhooks 1.0.0: `webhook-id` is the same on every attempt, th
 
 import json
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import requests
@@ -18,7 +16,9 @@ from standardwebhooks.webhooks import Webhook
 from urllib3.exceptions import HTTPError
 
 from engine.domain.signal import Signal, SignalOutcome
+from engine.platform.backoff import jittered_backoff_s
 from engine.platform.http.deadline_session import DeadlineSession
+from engine.platform.http.retry_after import retry_after_s
 
 CONNECT_TIMEOUT_S: Final = 3.0
 TOTAL_S: Final = 10.0  # one attempt, whatever the receiver does or leaves undone
@@ -68,11 +68,11 @@ def post(
     except (requests.RequestException, HTTPError, OSError) as error:
         reason = f"no answer: {type(error).__name__}"
         return DeliveryAttempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
-    return classify_response(status, told, answer, signal.attempts, time.time(), jitter())
+    return classify_response(status, told, answer, signal.attempts, datetime.now(UTC), jitter())
 
 
 def classify_response(
-    status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now_unix_s: float, jitter: float = 1.0
+    status: int, headers: Mapping[str, str], answer: bytes, attempts: int, now: datetime, jitter: float = 1.0
 ) -> DeliveryAttempt:
     """What an answer means: only 2xx is delivered, 410 ends it, what may pass is sent again, the rest is refused.
 
@@ -86,7 +86,7 @@ def classify_response(
     if status == 410:
         return DeliveryAttempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
     if (status in _RETRYABLE_STATUSES and _limit_type(answer) is None) or status >= 500:
-        wait = retry_after_s(headers.get("retry-after"), now_unix_s)
+        wait = retry_after_s(headers.get("retry-after"), now)
         wait = wait_before_retry(attempts, jitter) if wait is None else min(wait, MAX_RETRY_AFTER_S)
         return DeliveryAttempt(SignalOutcome.RETRY, status, reason, wait)
     is_late = _limit_type(answer) == "stale_signal"
@@ -94,23 +94,8 @@ def classify_response(
 
 
 def wait_before_retry(attempts: int, jitter: float = 1.0) -> float:
-    """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more).
-
-    Doubling, of which `jitter` (0 to 1) takes off up to half, so that senders do not return all at once.
-    """
-    return min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16)) * (0.5 + 0.5 * jitter)
-
-
-def retry_after_s(header: str | None, now_unix_s: float) -> float | None:
-    """Seconds that a Retry-After header (RFC 9110: seconds or an HTTP date) asks for; None without a usable one."""
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header.strip())
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - now_unix_s)
-    except ValueError:
-        return None
+    """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more)."""
+    return jittered_backoff_s(attempts, FIRST_RETRY_S, MAX_RETRY_S, jitter)
 
 
 def _reason(answer: bytes) -> str | None:

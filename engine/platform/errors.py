@@ -1,6 +1,7 @@
 """Failures that every part knows, named by what the caller does next."""
 
-from typing import Final
+from enum import StrEnum
+from typing import ClassVar, Final
 
 EXIT_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a restart cannot help
 EXIT_TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h: the same may be well in a while
@@ -10,36 +11,76 @@ class SparkyError(Exception):
     """Root of every failure that the product raises on purpose."""
 
 
+class SkipKind(StrEnum):
+    """Why an ask or a cycle came to nothing. The values travel between processes and are labels of metrics."""
+
+    ACCOUNT_REFUSED = "account_refused"
+    BAD_DATA = "bad_data"
+    BREAKER_OPEN = "breaker_open"
+    BUDGET = "budget"
+    DRAWDOWN = "drawdown"
+    ERROR = "error"
+    GONE = "gone"
+    HOST_BUDGET = "host_budget"
+    MODEL_GONE = "model_gone"
+    NO_DATA = "no_data"
+    NO_LIMITER = "no_limiter"
+    NO_MARKET = "no_market"
+    NO_PEER = "no_peer"  # any process but the limiter and the market
+    NO_PERMIT = "no_permit"
+    NOT_RUNNING = "not_running"
+    STOPPING = "stopping"
+    SUPERSEDED = "superseded"
+    TOO_LARGE = "too_large"
+    UNKNOWN_SYMBOL = "unknown_symbol"
+
+    @classmethod
+    def for_absent_peer(cls, name: str) -> "SkipKind":
+        """The kind for a process called `name` that is away or did not answer in time."""
+        return {"limiter": cls.NO_LIMITER, "market": cls.NO_MARKET}.get(name, cls.NO_PEER)
+
+
 class CycleSkipped(SparkyError):
     """Nothing to do this time (no data, no permit in time, budget spent): counted, never a fault.
 
-    `kind` is one short word for metrics, such as ``no_data``, ``no_permit`` or ``budget``.
+    `retry_after_s` is how long the upstream behind it asks to wait, if it named a time.
     """
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: SkipKind, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 class UpstreamUnavailable(SparkyError):
     """A shared service is down or refuses us for now: opens the breaker for a cool-down, never pauses a row.
 
-    `service` is ``groq``, ``venue``, ``database``, ``webhook`` or ``key`` (of sealed secrets); `retry_after_s` is the
-    peer's own wish, if it said one.
+    Adapters raise a subclass, whose `service` is its label in messages, metrics and the breaker's state.
+    `retry_after_s` is the peer's own wish, if it named one.
     """
 
-    def __init__(self, service: str, reason: str, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{service}: {reason}")
-        self.service = service
+    service: ClassVar[str]
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{self.service}: {reason}")
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class DatabaseUnavailable(UpstreamUnavailable):
+    """The database cannot serve now; `state` is its SQLSTATE, empty if it gave none."""
+
+    service = "database"
+
+    def __init__(self, reason: str, retry_after_s: float | None = None, *, state: str = "") -> None:
+        super().__init__(reason, retry_after_s)
+        self.state = state
 
 
 class SealedElsewhere(UpstreamUnavailable):
     """A secret is sealed with a key that this process does not hold. Whoever holds it can go on: nothing ends here."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("key", reason)
+    service = "key"
 
 
 class AnotherEngineRuns(SparkyError):

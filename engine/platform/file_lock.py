@@ -1,11 +1,42 @@
-"""The lock that a supervisor holds on its state directory, as others see it: held or free, and by which pid."""
+"""Locks on files (flock), which the kernel drops with the process that holds them, and a wait for one with a limit.
+
+Also the lock that a supervisor holds on its state directory, as others see it: held or free, and by which pid.
+"""
 
 import fcntl
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 FILE_NAME: Final = "supervisor.lock"
+POLL_S: Final = 0.02  # flock itself can wait, but not for a limited time
+
+
+def try_lock(descriptor: int, *, is_shared: bool = False) -> bool:
+    """Takes the lock of an open file, exclusive unless `is_shared`; False while another holds it. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def acquire_lock(descriptor: int, timeout_s: float, on_wait: Callable[[float], None] | None = None) -> bool:
+    """Takes the exclusive lock of an open file within `timeout_s`; False if another holds it still. Raises OSError.
+
+    `on_wait` is called between two attempts, with the seconds that have passed.
+    """
+    began = time.monotonic()
+    while not try_lock(descriptor):
+        waited_s = time.monotonic() - began
+        if waited_s > timeout_s:
+            return False
+        if on_wait is not None:
+            on_wait(waited_s)
+        time.sleep(POLL_S)
+    return True
 
 
 def is_hidden(run_dir: Path) -> bool:
@@ -37,10 +68,8 @@ def _looked_at(run_dir: Path) -> tuple[bool, str]:
     except OSError:
         return False, ""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if try_lock(descriptor, is_shared=True):
+            return False, ""
         return True, os.read(descriptor, 20).decode(errors="replace").strip()
-    else:
-        return False, ""
     finally:
         os.close(descriptor)

@@ -20,7 +20,7 @@ from engine.store.webhook_store import WebhookStore
 class Store(EngineStore, WebhookStore, VenueStore, MarginStore, AdminStore, SecretsStore, AdoptionStore, FundingStore):
     """All methods of all areas; thread-safe if its `Rpc` is.
 
-    Every method raises UpstreamUnavailable("database", ...) when the database cannot serve now, and ConfigurationError
+    Every method raises DatabaseUnavailable when the database cannot serve now, and ConfigurationError
     for what only a person can fix. Storing a secret needs a `vault` with a key. `engine` is the run id under which
     engine methods act; without one they are refused while any engine runs.
     """

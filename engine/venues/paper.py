@@ -6,8 +6,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from engine.domain import decimals
-from engine.domain.errors import OrderRejected, OutsidePriceBand
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.domain.errors import OrderRejected, OutsidePriceBand, VenueUnavailable
+from engine.platform.errors import SparkyError
 from engine.venues.instrument import Instrument
 from engine.venues.order_book import BOOK_LEVELS, DEEP_LEVELS, OrderBook, average_price, depth, extend_last_level
 from engine.venues.order_filters import find_band_violation, fit_quantity
@@ -135,7 +135,7 @@ class PaperVenue:
         self._check_band(order, instrument, _build_quote(book))
         average = average_price(extend_last_level(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
         if average is None:
-            raise UpstreamUnavailable("venue", f"{order.symbol}: {book.fault}")
+            raise VenueUnavailable(f"{order.symbol}: {book.fault}")
         return average, _book_time_ms(book)
 
     def _check_band(self, order: OrderRequest, instrument: Instrument, quote: Quote | None) -> None:

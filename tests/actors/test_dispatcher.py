@@ -18,7 +18,7 @@ from engine.domain.errors import Superseded
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import SecretCipher
-from engine.platform.errors import UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
@@ -235,7 +235,7 @@ class Unplugged:
 
     def __init__(self, rpc: Rpc, failure: Exception | None = None) -> None:
         self._rpc = rpc
-        self._failure = failure or UpstreamUnavailable("database", "unplugged")
+        self._failure = failure or DatabaseUnavailable("unplugged")
         self.is_away = False
         self.refused_claims = 0
 
@@ -270,7 +270,7 @@ def test_an_outbox_that_is_away_is_told_once_and_once_when_it_is_back(
     assert (told.count("outbox_unavailable"), told.count("outbox_recovered")) == (1, 1)
 
 
-@pytest.mark.parametrize("failure", [UpstreamUnavailable("database", "away"), Superseded("another engine runs")])
+@pytest.mark.parametrize("failure", [DatabaseUnavailable("away"), Superseded("another engine runs")])
 def test_what_a_predecessor_held_goes_on_once_the_database_is_back_that_was_away_at_the_start(
     failure: Exception, database_url: str, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:

@@ -23,7 +23,7 @@ from actors.runtime.messages import Ask, LeaseDeadline, Message
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import SecretCipher
-from engine.platform.errors import AnotherEngineRuns, ConfigurationError, UpstreamUnavailable
+from engine.platform.errors import AnotherEngineRuns, ConfigurationError, DatabaseUnavailable
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
@@ -59,7 +59,7 @@ class Lost:
 
     def call(self, function: str, /, **arguments: object) -> Any:
         if self.is_away:
-            raise UpstreamUnavailable("database", "connection refused")
+            raise DatabaseUnavailable("connection refused")
         return self.rpc.call(function, **arguments)
 
     def close(self) -> None:

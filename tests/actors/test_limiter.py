@@ -83,8 +83,9 @@ def test_announced_limits_and_refusals_hold_everybody_back(peers: LocalPeers, ho
         permit_id=permit.permit_id, model=MODEL, tokens=0, tokens_per_minute=8_000, requests_per_day=1_000
     )
     peers.tell("limiter", release.model_copy(update={"refused": True, "retry_after_s": 60.0}))
-    with pytest.raises(CycleSkipped, match="Groq refuses until"):
+    with pytest.raises(CycleSkipped, match="Groq refuses until") as refused:
         ask(peers, within_s=0.3)
+    assert 0 < (refused.value.retry_after_s or 0) <= 60
     assert state(peers).limit == {"rpm": 30, "tpm": 8_000, "rpd": 1_000, "concurrency": 16}
 
 

@@ -12,7 +12,7 @@ import zmq
 from actors.messages import AcquirePermit, OutboxState, Permit
 from actors.runtime.messages import Ack, ErrorReply, Message
 from actors.runtime.messaging import MessageClient, MessageServer, address, encode
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 
 
 @pytest.fixture
@@ -68,17 +68,18 @@ def test_an_ask_is_answered_with_a_validated_message(
 
 
 def test_an_ask_to_nobody_is_a_skip_at_its_deadline(link: MessageClient) -> None:
-    with pytest.raises(CycleSkipped, match="limiter is not there"):
+    with pytest.raises(CycleSkipped, match="limiter is not there") as caught:
         link.ask("limiter", ask(0.1), Permit)
+    assert caught.value.kind == "no_limiter"
 
 
 def test_a_peer_that_could_not_serve_is_a_skip_of_its_kind(
     context: "zmq.Context[zmq.Socket[bytes]]", link: MessageClient, tmp_path: Path
 ) -> None:
-    served = serve(context, tmp_path, ErrorReply(kind="no_data", reason="the venue is down"))
+    served = serve(context, tmp_path, ErrorReply(kind=SkipKind.NO_DATA, reason="the venue is down", retry_after_s=7.5))
     with pytest.raises(CycleSkipped, match="the venue is down") as caught:
         link.ask("limiter", ask(), Permit)
-    assert caught.value.kind == "no_data"
+    assert (caught.value.kind, caught.value.retry_after_s) == (SkipKind.NO_DATA, 7.5)
     served.close()
 
 

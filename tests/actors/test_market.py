@@ -200,5 +200,6 @@ def test_a_venue_that_refuses_an_address_is_left_alone_for_every_symbol(
         with pytest.raises(CycleSkipped) as refused:
             ask(peers, symbol)
         assert refused.value.kind == "no_data"
+        assert 0 < (refused.value.retry_after_s or 0) <= 60
     assert ask(peers, "ETHUSDT").snapshot.symbol == "ETHUSDT"  # what is known stays known
     assert [fetched.symbol for fetched in peers.of(MarketFetched)] == ["ETHUSDT", "BTCUSDT"]

@@ -9,14 +9,14 @@ from uuid import UUID
 from engine.deciding.commit_gate import CommitGate
 from engine.deciding.cycle import CycleDependencies, CycleOutcome, run_cycle
 from engine.domain.completion import Completion, Usage
-from engine.domain.errors import ModelUnavailable
+from engine.domain.errors import LlmUnavailable, ModelUnavailable
 from engine.domain.market import MarketSnapshot
 from engine.domain.prompt import Prompt
 from engine.domain.strategy import StrategyContext
 from engine.llm.outcome import LlmCall, LlmOutcome
 from engine.llm.prompt_tokens import estimate_tokens
 from engine.llm.retry import PermitGrant
-from engine.platform.errors import CycleSkipped, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, SkipKind
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from tests.engine.examples import STRATEGY_ID, a_context, a_snapshot
 
@@ -105,7 +105,7 @@ class World:
             raise ModelUnavailable("404 model_not_found")
         if self.permits_left == 0:
             self.now = deadline
-            raise CycleSkipped("no_permit", "no permit in time")
+            raise CycleSkipped(SkipKind.NO_PERMIT, "no permit in time")
         self.permits_left -= 1
         self.now += self.permit_wait_s
         return PermitGrant(UUID(int=self.permits_left), self.permit_wait_s, tokens)
@@ -117,7 +117,7 @@ class World:
 
     def select_model(self, wanted: str | None) -> str:
         if not self.models:
-            raise UpstreamUnavailable("groq", "no model is left")
+            raise LlmUnavailable("no model is left")
         return wanted or self.models[0]
 
     def mark_unavailable(self, model: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from engine.domain.errors import StrategyFault
 from engine.domain.signal import SignalAction
 from engine.llm.outcome import LlmCall, LlmOutcome
 from engine.llm.retry import PermitGrant
-from engine.platform.errors import CycleSkipped, UpstreamUnavailable
+from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, UpstreamUnavailable
 from engine.store.transport.sqlstates import DatabaseRequestError
 from tests.engine.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
 from tests.engine.examples import a_context, a_position, a_strategy, a_view
@@ -55,9 +55,9 @@ def test_time_spent_on_others_is_not_the_engines() -> None:
         (World(context=None), "skip_gone"),
         (World(context=a_context(a_strategy(status="paused"))), "skip_not_running"),
         (World(context=StrategyFault("leverage_max: too large")), "fault"),
-        (World(context=UpstreamUnavailable("database", "down")), "upstream_database"),
-        (World(market_error=CycleSkipped("no_data", "too old")), "skip_no_data"),
-        (World(market_error=CycleSkipped("no_market", "no answer")), "skip_no_market"),
+        (World(context=DatabaseUnavailable("down")), "upstream_database"),
+        (World(market_error=CycleSkipped(SkipKind.NO_DATA, "too old")), "skip_no_data"),
+        (World(market_error=CycleSkipped(SkipKind.NO_MARKET, "no answer")), "skip_no_market"),
         (World(market_error=StrategyFault("no such symbol")), "fault"),
         (World(permits_left=0), "skip_no_permit"),
         (World(models=[]), "upstream_groq"),
@@ -183,7 +183,7 @@ def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_
     unrecorded = UnrecordedSpend()
     lost = failed(LlmOutcome.TIMEOUT, worst_case_cost_usd=Decimal("0.0007"))
     World(calls=[lost]).run(most_attempts=1, unrecorded=unrecorded)
-    World(record_error=UpstreamUnavailable("database", "away")).run(unrecorded=unrecorded)
+    World(record_error=DatabaseUnavailable("away")).run(unrecorded=unrecorded)
     assert unrecorded.usd == Decimal("0.0009")
     frugal = a_context(a_strategy(daily_llm_budget_usd=Decimal("0.0009")))
     assert World(context=frugal).run(unrecorded=unrecorded).outcome == "skip_budget"
@@ -245,7 +245,7 @@ def test_longer_candles_are_shown_where_they_were_asked_for_and_are_no_condition
     (symbol,) = world.records[0].market["symbols"]
     assert list(symbol["context"]) == ["15m", "1h"]
     assert symbol["context"]["1h"]["rsi_14"] is not None
-    without = World(context=context, longer_error=CycleSkipped("bad_data", "a gap"))
+    without = World(context=context, longer_error=CycleSkipped(SkipKind.BAD_DATA, "a gap"))
     assert without.run().outcome == "ok"
     assert without.records[0].market["symbols"][0]["context"] == {"15m": None, "1h": None}
     assert World(context=context, longer_error=StrategyFault("no such symbol")).run().outcome == "fault"
@@ -337,7 +337,7 @@ def test_a_cut_is_recorded_as_a_hold_that_nobody_is_to_blame_for() -> None:
 
 
 def test_a_record_that_the_database_did_not_take_is_tried_again_for_a_moment_under_the_same_id() -> None:
-    world = World(record_error=UpstreamUnavailable("database", "it restarts"), failing_records=3)
+    world = World(record_error=DatabaseUnavailable("it restarts"), failing_records=3)
     outcome = world.run()
     assert (outcome.outcome, outcome.signal_id) == ("ok", UUID(int=99))
     assert world.record_ids == [UUID(int=99)] * 4
@@ -345,7 +345,7 @@ def test_a_record_that_the_database_did_not_take_is_tried_again_for_a_moment_und
 
 
 def test_a_record_is_not_tried_for_so_long_that_its_decision_is_old() -> None:
-    world = World(record_error=UpstreamUnavailable("database", "away"))
+    world = World(record_error=DatabaseUnavailable("away"))
     outcome = world.run()
     assert outcome.outcome == "upstream_database"
     assert 1 < len(world.record_ids) <= 20
@@ -353,7 +353,7 @@ def test_a_record_is_not_tried_for_so_long_that_its_decision_is_old() -> None:
 
 
 def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
-    world = World(record_error=UpstreamUnavailable("database", "away"))
+    world = World(record_error=DatabaseUnavailable("away"))
     world.run(deadline_s=1.3, llm_timeout_s=1.3)
     assert len(world.record_ids) <= 2
 

@@ -4,17 +4,17 @@ import pytest
 
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 from tests.engine.cycle_world import CLOSE, LONG, World, answered
 from tests.engine.examples import a_context, a_position, a_strategy
 
 TWO = a_strategy(target_assets=("ETHUSDT", "BTCUSDT"))
-HALTED = CycleSkipped("no_data", "ETHUSDT: the venue's last candle is too old")
+HALTED = CycleSkipped(SkipKind.NO_DATA, "ETHUSDT: the venue's last candle is too old")
 UNKNOWN = StrategyFault("ETHUSDT is not listed")
 ETH_LONG, ETH_CLOSE = LONG.replace("BTC", "ETH"), CLOSE.replace("BTC", "ETH")
 
 
-@pytest.mark.parametrize("error", [HALTED, UNKNOWN, CycleSkipped("bad_data", "nonsense")])
+@pytest.mark.parametrize("error", [HALTED, UNKNOWN, CycleSkipped(SkipKind.BAD_DATA, "nonsense")])
 @pytest.mark.parametrize("text", [LONG, CLOSE])
 def test_a_cycle_goes_on_with_the_symbols_that_have_data(error: Exception, text: str) -> None:
     world = World(
@@ -52,7 +52,7 @@ def test_a_position_in_a_symbol_without_data_may_be_closed() -> None:
         (HALTED, HALTED, "skip_no_data"),
         (UNKNOWN, UNKNOWN, "fault"),
         (UNKNOWN, HALTED, "skip_no_data"),
-        (CycleSkipped("no_market", "no answer"), UNKNOWN, "skip_no_market"),
+        (CycleSkipped(SkipKind.NO_MARKET, "no answer"), UNKNOWN, "skip_no_market"),
     ],
 )
 def test_without_data_of_any_symbol_there_is_nothing_to_decide_on(eth: Exception, btc: Exception, outcome: str) -> None:
@@ -64,7 +64,7 @@ def test_without_data_of_any_symbol_there_is_nothing_to_decide_on(eth: Exception
 def test_a_reason_from_outside_is_recorded_short_and_as_plain_text() -> None:
     world = World(
         context=a_context(TWO),
-        market_errors={"ETHUSDT": CycleSkipped("no_data", "\0<html>" * 1_000)},
+        market_errors={"ETHUSDT": CycleSkipped(SkipKind.NO_DATA, "\0<html>" * 1_000)},
         calls=[answered(ETH_LONG)],
     )
     world.run()

@@ -20,7 +20,7 @@ from engine.platform.http.deadline_session import DeadlineSession
 from tests.support.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-NOW = 1_700_000_000.0
+NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 
 
 def signal(**more: object) -> Signal:
@@ -111,10 +111,19 @@ def test_each_status_has_one_meaning(status: int, body: bytes, outcome: SignalOu
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [(None, None), ("2", 2.0), (" 120 ", 120.0), ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0), ("soon", None), ("-5", None)],
+    [
+        ("2", 2.0),
+        (" 120 ", 120.0),
+        ("7.5", 7.5),
+        ("2m", 120.0),
+        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
+        ("86400", delivery.MAX_RETRY_AFTER_S),
+        ("soon", delivery.FIRST_RETRY_S),
+        ("-5", delivery.FIRST_RETRY_S),
+    ],
 )
-def test_retry_after_is_read_in_every_form(header: str | None, seconds: float | None) -> None:
-    assert delivery.retry_after_s(header, NOW) == seconds
+def test_the_next_attempt_is_made_when_the_receiver_asks_for_it(header: str, seconds: float) -> None:
+    assert delivery.classify_response(503, {"retry-after": header}, b"", 1, NOW).retry_in_s == pytest.approx(seconds)
 
 
 def test_the_peers_own_wish_goes_before_ours() -> None:
@@ -124,11 +133,6 @@ def test_the_peers_own_wish_goes_before_ours() -> None:
 @given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=30))
 def test_no_answer_can_raise(status: int, body: bytes, retry_after: str) -> None:
     assert delivery.classify_response(status, {"retry-after": retry_after}, body, 1, NOW).outcome in SignalOutcome
-
-
-@given(st.integers(1, 10_000))
-def test_waits_grow_and_stay_bounded(attempts: int) -> None:
-    assert delivery.wait_before_retry(attempts) <= delivery.wait_before_retry(attempts + 1) <= delivery.MAX_RETRY_S
 
 
 class Stubborn(threading.Thread):
@@ -206,9 +210,9 @@ def test_a_kept_connection_that_the_receiver_has_dropped_meanwhile_costs_no_sign
         receiver.close()
 
 
-def test_waits_are_spread_over_half_of_their_length() -> None:
-    assert delivery.wait_before_retry(3, 0.0) == 1.0
-    assert delivery.wait_before_retry(3, 1.0) == 2.0
+def test_without_a_wish_of_the_receiver_the_wait_doubles_and_is_spread_over_half_of_its_length() -> None:
+    waits = [delivery.classify_response(503, {}, b"", 3, NOW, jitter).retry_in_s for jitter in (0.0, 1.0)]
+    assert waits == [1.0, 2.0]
 
 
 def test_what_came_too_late_for_the_receiver_has_expired() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from actors.runtime.actor import M
 from actors.runtime.messages import Ask, Message
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 
 PATIENCE_S = 120.0
 
@@ -20,7 +20,8 @@ class Ear:
 
     def ask(self, name: str, message: Ask, reply: type[M]) -> M:
         raise CycleSkipped(
-            f"no_{name}", f"{name} is not there for {type(message).__name__}, which wants {reply.__name__}"
+            SkipKind.for_absent_peer(name),
+            f"{name} is not there for {type(message).__name__}, which wants {reply.__name__}",
         )
 
     def tell(self, name: str, message: Message) -> None:

@@ -9,7 +9,7 @@ import pykka
 
 from actors.runtime.actor import Actor, M
 from actors.runtime.messages import Ask, ErrorReply, Message, Tick
-from engine.platform.errors import CycleSkipped
+from engine.platform.errors import CycleSkipped, SkipKind
 from tests.support.events import PATIENCE_S, Ear
 
 
@@ -37,9 +37,9 @@ class LocalPeers(Ear):
         try:
             answer = future.get(timeout=max(0.0, message.deadline - time.monotonic()))
         except pykka.Timeout:
-            raise CycleSkipped(f"no_{name}", f"{name} did not answer in time") from None
+            raise CycleSkipped(SkipKind.for_absent_peer(name), f"{name} did not answer in time") from None
         if isinstance(answer, ErrorReply):
-            raise CycleSkipped(answer.kind, answer.reason)
+            raise answer.to_exception()
         assert isinstance(answer, reply)
         return answer
 

@@ -9,8 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from engine.domain.errors import OrderContradictory
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import OrderContradictory, VenueUnavailable
 from engine.platform.settings.settings import Settings
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from tests.support.sql import Sql
@@ -160,7 +159,7 @@ def test_a_venue_that_is_away_costs_a_look_two_answers_whatever_is_held(floor: F
         asked.append(symbol or "all")
         if symbol is None:
             return ()
-        raise UpstreamUnavailable("venue", "timed out")
+        raise VenueUnavailable("timed out")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(floor.account), "fetch_positions", away)

@@ -4,9 +4,9 @@ import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
+from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault, VenueUnavailable
 from engine.domain.positions import MarginMode, Side
-from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, CredentialsError
 from engine.venues.account_record import AccountTrade, ForcedOrder, Income
 from engine.venues.account_setup import AccountSetup
 from engine.venues.account_state import Balance, OpenOrder, OrderKind, VenuePosition
@@ -41,7 +41,7 @@ class Market:
         if self.gate is not None and not self.gate.wait(30):
             raise AssertionError("the gate never opened")
         if symbol in self.unpriced:
-            raise UpstreamUnavailable("venue", f"it tells no price of {symbol}")
+            raise VenueUnavailable(f"it tells no price of {symbol}")
         price = self._price(symbol)
         return Quote(bid=price - TICK, ask=price + TICK, last=price, at_ms=1_700_000_000_000)
 
@@ -126,7 +126,7 @@ class LiveAccount:
     def place_market_order(self, order: OrderRequest) -> OrderResult:
         failures: dict[str, Exception] = {
             "refuse": OrderRejected("Margin is insufficient. (-2019)"),
-            "away": UpstreamUnavailable("venue", "no connection"),
+            "away": VenueUnavailable("no connection"),
             "silent": OrderOutcomeUnknown("timed out"),
             "forbidden": CredentialsError("The venue does not accept the credentials: key revoked."),
         }
@@ -276,7 +276,7 @@ class LiveAccount:
 
     def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         if self.mood in {"lost", "silent"}:
-            raise UpstreamUnavailable("venue", "no connection")
+            raise VenueUnavailable("no connection")
         named = (order for order in self.orders if order.client_order_id == client_order_id)
         return self.triggered.get(client_order_id) or next(named, None)
 
@@ -291,7 +291,7 @@ class NoFunding:
         return None
 
     def fetch_price_at(self, symbol: str, at_ms: int) -> Decimal:
-        raise UpstreamUnavailable("venue", f"no price of {symbol} at {at_ms}")
+        raise VenueUnavailable(f"no price of {symbol} at {at_ms}")
 
 
 @dataclass

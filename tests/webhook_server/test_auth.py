@@ -101,7 +101,9 @@ def test_a_dispatcher_whose_clock_is_off_is_believed_within_five_minutes_and_end
     headers = signed_headers(signal, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
     answer = post(site.sender, body, headers)
     assert answer.status_code == status
-    assert classify_response(answer.status_code, answer.headers, answer.content, 1, 0.0).outcome == outcome
+    assert (
+        classify_response(answer.status_code, answer.headers, answer.content, 1, datetime.now(UTC)).outcome == outcome
+    )
 
 
 def signal_of(site: Site) -> Signal:

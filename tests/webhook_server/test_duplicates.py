@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from tests.webhook_server.conftest import Sender, Site
 
 
@@ -118,7 +118,7 @@ def test_a_signal_under_way_asks_its_repetition_to_come_again(site: Site) -> Non
 
 
 def test_a_venue_that_is_away_leaves_the_signal_open_for_a_retry(site: Site) -> None:
-    site.market.away = UpstreamUnavailable("venue", "no connection", retry_after_s=7)
+    site.market.away = VenueUnavailable("no connection", retry_after_s=7)
     answer = site.sender.post(signal_id="a")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
     assert answer.json()["success"] is False

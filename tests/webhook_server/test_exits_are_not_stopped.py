@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.test_repeated_alerts import alert, post
 
@@ -63,7 +63,7 @@ def test_a_share_beside_buy_does_not_reverse_a_short(site: Site) -> None:
 
 def test_exits_of_nothing_are_no_failures_of_a_venue_that_is_away(site: Site) -> None:
     site.limits(max_consecutive_failures=2)
-    site.market.away = UpstreamUnavailable("venue", "no connection")
+    site.market.away = VenueUnavailable("no connection")
     answers = [site.sender.post(action="CLOSE").json() for _ in range(3)]
     assert {each["action"] for each in answers} == {"skipped"}
     assert "not known" in answers[0]["reason"]

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from tests.webhook_server.conftest import Site
 
 
@@ -69,6 +69,6 @@ def test_an_exit_of_one_book_tells_what_stays_open_in_the_other(site: Site) -> N
 
 
 def test_a_venue_that_is_away_cannot_say_whether_it_lists_the_symbol(site: Site) -> None:
-    site.market.away = UpstreamUnavailable("venue", "no connection")
+    site.market.away = VenueUnavailable("no connection")
     answer = site.sender.post(action="CLOSE").json()
     assert (answer["action"], "whether aster lists it is not known" in answer["reason"]) == ("skipped", True)

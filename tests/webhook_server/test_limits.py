@@ -7,8 +7,8 @@ from unittest.mock import ANY
 
 import pytest
 
+from engine.domain.errors import VenueUnavailable
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from engine.risk.limit_breach import LimitType
 from engine.store.store import Store
@@ -108,7 +108,7 @@ def test_a_realised_loss_closes_the_day_for_entries(site: Site) -> None:
 def test_failures_in_a_row_at_the_venue_stop_entries(site: Site) -> None:
     site.limits(max_consecutive_failures=2)
     assert site.sender.post(position_size_usd=1).json()["action"] == "rejected"
-    site.market.away = UpstreamUnavailable("venue", "no connection")
+    site.market.away = VenueUnavailable("no connection")
     assert site.sender.post().status_code == 503
     site.market.away = None
     assert site.sender.post().json()["data"]["limitType"] == "consecutive_failures"

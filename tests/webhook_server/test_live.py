@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import OrderRejected
+from engine.domain.errors import OrderRejected, VenueUnavailable
 from engine.domain.strategy import StrategyStatus
-from engine.platform.errors import UpstreamUnavailable
 from engine.venues.orders import OrderRequest
 from tests.webhook_server.conftest import Site
 
@@ -269,7 +268,7 @@ def test_a_reversal_whose_exit_is_booked_is_finished_before_anything_else_is_don
     with ThreadPoolExecutor(1) as senders:
         turning = senders.submit(live.sender.post, environment="production", action="SELL", signal_id="turn")
         assert live.market.asked.wait(30)  # for the price of the entry: the exit is made
-        live.market.away = UpstreamUnavailable("venue", "no connection")
+        live.market.away = VenueUnavailable("no connection")
         live.market.gate.set()
         assert turning.result(60).status_code == 503
     assert (live.request("turn")[0], live.store.list_open_positions()) == ("filled", ())

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from tests.webhook_server.conftest import Site
 
 
@@ -80,7 +80,7 @@ def test_a_symbol_without_a_price_does_not_hold_up_the_others(site: Site) -> Non
 def test_a_venue_that_is_away_leaves_positions_as_they_are(site: Site) -> None:
     site.sender.post()
     before = site.store.list_open_positions()
-    site.market.away = UpstreamUnavailable("venue", "no connection")
+    site.market.away = VenueUnavailable("no connection")
     site.server.mark_to_market.run_once()
     assert site.store.list_open_positions() == before
 

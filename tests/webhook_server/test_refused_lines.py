@@ -12,7 +12,7 @@ import requests
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
@@ -151,7 +151,7 @@ def test_what_was_done_leaves_no_line_of_a_refusal(site: Site, lines: Lines) -> 
     site.sender.post(action="CLOSE")
     site.limits(kill_switch=True)
     assert site.sender.post().status_code == 429
-    site.market.away = UpstreamUnavailable("venue", "no connection")
+    site.market.away = VenueUnavailable("no connection")
     for path in ("/health", "/health/ai-worker", "/positions"):
         headers = {"x-webhook-secret": site.sender.secret.get_secret_value()}
         assert requests.get(site.url + path, headers=headers, timeout=60).status_code == 200

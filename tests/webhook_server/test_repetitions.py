@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from engine.domain.errors import OrderOutcomeUnknown
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import OrderOutcomeUnknown, VenueUnavailable
 from engine.venues.orders import OrderRequest, OrderResult, build_client_order_id
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.test_repeated_alerts import aged, alert, post
@@ -38,7 +37,7 @@ def venue_lost(site: Site) -> Callable[[], None]:
         raise OrderOutcomeUnknown("connection reset")
 
     def away(symbol: str, client_order_id: str) -> OrderResult | None:
-        raise UpstreamUnavailable("venue", "connection refused")
+        raise VenueUnavailable("connection refused")
 
     vars(site.account).update(place_market_order=lost, find_order=away)
 

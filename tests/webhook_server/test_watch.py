@@ -1,6 +1,6 @@
 """Whose protection the watch looks after while a venue answers for some people and not for others."""
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from engine.venues.account_state import OpenOrder
@@ -18,7 +18,7 @@ class Silent(LiveAccount):
 
     def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
         self.asked += 1
-        raise UpstreamUnavailable("venue", f"no answer about {symbol}")
+        raise VenueUnavailable(f"no answer about {symbol}")
 
 
 class Apart(Venues):

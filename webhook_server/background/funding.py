@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.funding import FundingSymbol
 from engine.store.store import Store
 from engine.venues.ccxt_client.request_weight import low_priority
@@ -107,7 +107,7 @@ class FundingJob:
             yield
             self._logged_failures.pop(key, None)
         except SparkyError as error:
-            if isinstance(error, UpstreamUnavailable) and error.service == "database":
+            if isinstance(error, DatabaseUnavailable):
                 raise
             if user_id is not None and unavailable is not None and isinstance(error, UpstreamUnavailable):
                 unavailable.add(user_id, exchange)

@@ -9,7 +9,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.errors import StrategyFault
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.funding import FundingFacts, FundingShare, FundingSymbol
 from engine.store.store import Store
 from engine.venues.account_record import Income
@@ -145,7 +145,7 @@ class LiveFunding:
             if outcome == "booked":
                 self._log_booking(place, paid, reason)
             return facts
-        raise UpstreamUnavailable("database", f"the books of {place.symbol} changed whenever funding was booked")
+        raise DatabaseUnavailable(f"the books of {place.symbol} changed whenever funding was booked")
 
     def _is_first_sight(self, incomes: Sequence[Income], place: FundingSymbol) -> bool:
         names = {(place.user_id, place.exchange, each.symbol, each.income_id) for each in incomes}

@@ -14,8 +14,9 @@ from typing import Final
 
 import structlog
 
+from engine.domain.errors import VenueUnavailable
 from engine.domain.positions import MarginMode, Position
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SparkyError
 from engine.store.store import Store
 from webhook_server.background.mark_to_market import group_by_symbol
 from webhook_server.background.paper_round import MINUTE_MS, MarketExit, PaperRound, build_exit_terms
@@ -82,7 +83,7 @@ class PaperCatchUp:
             self._store.update_margins(found.market_round.build_margin_notes())
         adds = any(each.symbol == signal.symbol and each.side is signal.side for each in held) and signal.is_entry
         if adds and is_late and (found is None or found.market_round.is_history_unavailable):
-            raise UpstreamUnavailable("venue", f"it does not tell what {signal.symbol} did since it was last looked at")
+            raise VenueUnavailable(f"it does not tell what {signal.symbol} did since it was last looked at")
 
     def _book_exits(self, found: _CatchUpResult) -> None:
         for (position, end), terms in found.exits:
@@ -100,7 +101,7 @@ class PaperCatchUp:
             future.cancel()
             logger.warning("paper_catch_up_failed", symbol=held[0].symbol, reason=f"nothing within {wait_s} s")
         except SparkyError as error:
-            if isinstance(error, UpstreamUnavailable) and error.service == "database":
+            if isinstance(error, DatabaseUnavailable):
                 raise
             logger.warning("paper_catch_up_failed", symbol=held[0].symbol, reason=str(error))
         return None

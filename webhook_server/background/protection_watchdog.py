@@ -15,7 +15,7 @@ import structlog
 
 from engine.domain.errors import OrderContradictory, OrderIdTaken
 from engine.domain.positions import Position, Side
-from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.risk.order_sizes import protected_quantity
 from engine.risk.protection_gaps import describe_too_small, fetch_net, find_protection_gap
 from engine.store.store import Store
@@ -114,7 +114,7 @@ class ProtectionWatchdog:
             pass
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
-                if error.service == "database":
+                if isinstance(error, DatabaseUnavailable):
                     raise
                 if not isinstance(error, OrderContradictory):
                     unavailable.add(position.user_id, position.exchange)

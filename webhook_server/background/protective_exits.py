@@ -7,7 +7,7 @@ import structlog
 
 from engine.domain.positions import Position
 from engine.domain.signal import SignalAction
-from engine.platform.errors import UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, UpstreamUnavailable
 from webhook_server.clock import Clock
 from webhook_server.execution.execution_context import SERVER_EXIT_PREFIX, Request
 from webhook_server.execution.pipeline import Pipeline
@@ -39,7 +39,7 @@ class ProtectiveExits:
         try:
             self._execute(self._build_request(position, reason, terms), reason, log)
         except UpstreamUnavailable as error:
-            if error.service == "database":
+            if isinstance(error, DatabaseUnavailable):
                 raise
             log.warning("protective_exit_waits", reason=str(error))
         except Exception:

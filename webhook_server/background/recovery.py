@@ -6,7 +6,7 @@ from datetime import timedelta
 import structlog
 from pydantic import ValidationError
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
 from webhook_server.clock import Clock
@@ -54,7 +54,7 @@ class Recovery:
         try:
             return self._pipeline.resume(row)
         except UpstreamUnavailable as error:
-            if error.service == "database":
+            if isinstance(error, DatabaseUnavailable):
                 raise
             unavailable.add(row.user_id, row.exchange)
             return responses.upstream_unavailable(error, row.exchange)

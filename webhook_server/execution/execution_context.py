@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from engine.domain.errors import OrderOutcomeUnknown
 from engine.domain.positions import Position, Side, opposite_side
-from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CredentialsError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
 from engine.venues.orders import build_client_order_id
 from webhook_server.http.responses import WebhookResponse
@@ -183,6 +183,6 @@ def keep_request_open(progress: str) -> Iterator[None]:
     try:
         yield
     except (UpstreamUnavailable, CredentialsError) as error:
-        if isinstance(error, UpstreamUnavailable) and error.service == "database":
+        if isinstance(error, DatabaseUnavailable):
             raise
         raise OrderOutcomeUnknown(f"{progress}: {error}") from error

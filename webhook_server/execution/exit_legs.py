@@ -14,9 +14,9 @@ from typing import NoReturn
 import structlog
 
 from engine.domain import decimals
-from engine.domain.errors import OrderRejected, StrategyFault
+from engine.domain.errors import OrderRejected, StrategyFault, VenueUnavailable
 from engine.domain.positions import Position, sign_of
-from engine.platform.errors import CredentialsError, UpstreamUnavailable
+from engine.platform.errors import CredentialsError, DatabaseUnavailable, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import RequestFill
 from engine.store.webhook_rows import BookedFill, Fill
@@ -86,9 +86,9 @@ class ExitExecutor:
             return self._execute_live(legs, held)
         except StrategyFault as refusal:
             if is_listed and not is_delisted(legs.venue, held.symbol):  # its list has it, so that this passes
-                raise UpstreamUnavailable("venue", f"it refuses {held.symbol}, and lists it: {refusal}") from refusal
+                raise VenueUnavailable(f"it refuses {held.symbol}, and lists it: {refusal}") from refusal
             self._check_held(legs, held)
-            raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more, and shows it as held") from refusal
+            raise VenueUnavailable(f"it lists {held.symbol} no more, and shows it as held") from refusal
 
     def _execute_live(self, legs: LegExecutor, held: Position) -> ExitResult:
         if not legs.trade.may_have_been_sent:
@@ -122,7 +122,7 @@ class ExitExecutor:
         comparison = self._compare(legs)
         if comparison is None or comparison.is_transient:
             why = "its record cannot be read now" if comparison is None else str(comparison.reason)
-            raise UpstreamUnavailable("venue", f"it lists {held.symbol} no more: {why}")
+            raise VenueUnavailable(f"it lists {held.symbol} no more: {why}")
         if self._find_position(comparison, held) is None:
             raise PositionEnded(self._describe_end(held))
         if comparison.reason is not None and _venue_net(comparison) == 0:
@@ -230,7 +230,7 @@ class ExitExecutor:
         if not has_sent:
             self._store.mark_rest_waiting(request.id, request.user_id)
         why = "its record cannot be read now" if comparison is None else str(comparison.reason)
-        raise UpstreamUnavailable("venue", f"the rest of an exit waits: {why}")
+        raise VenueUnavailable(f"the rest of an exit waits: {why}")
 
     def _compare(self, legs: LegExecutor) -> SymbolComparison | None:
         """Books and venue compared, and settled where the record explains it, also what hands did and undid; None where
@@ -242,7 +242,7 @@ class ExitExecutor:
         except CredentialsError:
             return None
         except UpstreamUnavailable as error:
-            if error.service == "database":
+            if isinstance(error, DatabaseUnavailable):
                 raise
             return None
         return (
@@ -298,7 +298,7 @@ def _check_explained(refusal: OrderRejected, comparison: SymbolComparison | None
     VenueRefused where only a person can, or where nobody else's position explains it (`is_alone`)."""
     if comparison is None or comparison.is_transient:
         why = "its record cannot be read now" if comparison is None else str(comparison.reason)
-        raise UpstreamUnavailable("venue", f"{refusal}; {why}") from refusal
+        raise VenueUnavailable(f"{refusal}; {why}") from refusal
     if comparison.reason is not None:
         message = f"{refusal}; the venue and the books differ ({comparison.reason}): `sparky reconcile` settles it"
         raise OrderRejected(message, "reduce_only") from refusal

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from engine.domain import decimals
-from engine.domain.errors import OrderRejected, OutsidePriceBand, StrategyFault
+from engine.domain.errors import OrderRejected, OutsidePriceBand, StrategyFault, VenueUnavailable
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.risk.order_sizes import MAX_PARTS, build_part_leg
 from engine.venues.orders import OrderResult
@@ -71,7 +71,7 @@ def send_orders(
 def to_retryable(failure: OrderNotMade) -> OrderNotMade:
     """`failure`, where it passes by itself as one after which the sender comes back."""
     if isinstance(failure, OutsidePriceBand):
-        return UpstreamUnavailable("venue", f"the exit waits for a price within the venue's band: {failure}")
+        return VenueUnavailable(f"the exit waits for a price within the venue's band: {failure}")
     return failure
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SealedElsewhere, SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import ExecutionClaim, UnfinishedRequest
 from webhook_server.clock import Clock
@@ -117,7 +117,7 @@ class Pipeline:
             try:
                 self.resume(row)
             except UpstreamUnavailable as error:
-                if error.service == "database":
+                if isinstance(error, DatabaseUnavailable):
                     raise
                 return responses.blocked_by_unsettled()
             except Exception:  # whatever is wrong with that request, it is not this one's fault
@@ -191,7 +191,7 @@ class Pipeline:
             # The request stays open, so the next attempt asks the venue first.
             return responses.outcome_unknown(request.signal.exchange, str(error))
         except UpstreamUnavailable as error:
-            if error.service in ("database", "key") or request.is_resumed:
+            if isinstance(error, (DatabaseUnavailable, SealedElsewhere)) or request.is_resumed:
                 raise  # what we lack ourselves is no failure of the venue to count
             answer = responses.upstream_unavailable(error, request.signal.exchange)
             return self._finish(request, RequestEnded("failed", answer, str(error)))

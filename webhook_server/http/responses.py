@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from engine.domain import decimals
-from engine.domain.errors import ClockRejected
+from engine.domain.errors import ClockRejected, VenueUnavailable
 from engine.domain.positions import Position
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.plain_text import one_line
@@ -123,7 +123,7 @@ def too_many_requests(retry_after_s: float) -> WebhookResponse:
 def upstream_unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> WebhookResponse:
     """503. What the venue said is told to the sender; why our own services are away is in the log alone."""
     wait_s = RETRY_LATER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
-    if error.service != "venue":
+    if not isinstance(error, VenueUnavailable):
         return _retry_later(f"The {error.service} is unavailable", wait_s)
     if isinstance(error, ClockRejected):
         message = f"{exchange or 'the venue'} refuses this host's clock: {error.reason}"

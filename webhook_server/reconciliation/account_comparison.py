@@ -10,7 +10,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.positions import Position
-from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.margin import MarginUpdate
 from engine.store.store import Store
 from engine.store.venue_record import sum_net_quantity
@@ -157,7 +157,7 @@ class AccountComparer:
             result = self._reconcile_symbol(key, venue)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
-                if error.service == "database":
+                if isinstance(error, DatabaseUnavailable):
                     raise
                 comparison.unanswered += 1
             comparison.reasons[symbol] = str(error)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import RecentLiquidation
 from engine.venues.ccxt_client.request_weight import low_priority
@@ -52,7 +52,7 @@ class LateLiquidationCosts:
                 self._book(recent)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
-                if error.service == "database":
+                if isinstance(error, DatabaseUnavailable):
                     raise
                 unavailable.add(recent.user_id, recent.exchange)
             logger.warning("liquidation_cost_check_failed", symbol=recent.symbol, reason=str(error))

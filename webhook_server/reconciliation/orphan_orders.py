@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 
 import structlog
 
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SparkyError
 from engine.store.store import Store
 from engine.store.venue_record import EndedSymbol
 from engine.venues.ccxt_client.request_weight import low_priority
@@ -59,7 +59,7 @@ class OrphanOrderCleanup:
         try:
             return self._cancel_orphans(ended)
         except SparkyError as error:
-            if isinstance(error, UpstreamUnavailable) and error.service == "database":
+            if isinstance(error, DatabaseUnavailable):
                 raise
             logger.warning("orphan_order_check_failed", symbol=ended.symbol, reason=str(error))
             return False

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from engine.domain import decimals
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 from engine.store.venue_record import BookedOutsideOrder, SymbolFacts
 from engine.venues.account_record import (
     SETTLEMENT_ORDER_ID_PREFIXES,
@@ -170,7 +170,7 @@ def _build_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income], wort
     """Raises UpstreamUnavailable where nothing tells a price."""
     for order in hidden:
         if not order.price:
-            raise UpstreamUnavailable("venue", f"it tells neither trades nor a price of forced order {order.order_id}")
+            raise VenueUnavailable(f"it tells neither trades nor a price of forced order {order.order_id}")
     return [
         AccountTrade(
             trade_id=0,

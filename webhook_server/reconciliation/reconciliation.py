@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from engine.domain.positions import Position
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import Difference, LiveAccount
 from webhook_server.background.protective_exits import ProtectiveExits
@@ -114,7 +114,7 @@ class Reconciliation:
             )
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
-                if error.service == "database":
+                if isinstance(error, DatabaseUnavailable):
                     raise
                 unavailable.add(*_account_key(account))
             log.warning("reconciliation_failed", reason=str(error))

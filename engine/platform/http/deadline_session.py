@@ -1,6 +1,6 @@
-"""POSTs over kept connections with one deadline for the whole exchange, which neither `requests` nor urllib3 has.
+"""`requests` within a total deadline and a size, which neither it nor urllib3 has.
 
-Their timeouts are per read: a receiver that sends a byte now and then holds them for ever. Here a watchman hangs up.
+`DeadlineSession` hangs up from a thread of its own. `read_body` is for sessions that are not ours to replace.
 """
 
 import socket
@@ -13,8 +13,12 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from engine.platform.http.request_budget import RequestBudget
 
 MAX_RESPONSE_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 65_536
 CHECK_EVERY_S: Final = 0.1
 
 _exchange = threading.local()  # `.socket` is what the thread's exchange waits on
@@ -41,9 +45,32 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _Exchange:
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self, budget: RequestBudget) -> None:
+        self.budget = budget
         self.socket: socket.socket | None = None
+
+
+def read_body(response: requests.Response, budget: RequestBudget) -> bytes:
+    """The whole body of a response that was sent with `stream=True`, decoded; its size is counted as decoded.
+
+    A read waits for as long as the session's own timeout allows, and the deadline is checked after each. Raises
+    requests.ReadTimeout at the deadline, requests.ConnectionError on a body that is too large or breaks off.
+    """
+    body = bytearray()
+    try:
+        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
+            body += chunk
+            budget.remaining_s(requests.ReadTimeout)
+            budget.count_received(len(chunk), OSError)
+    except requests.ReadTimeout:
+        raise
+    except TimeoutError as error:
+        raise requests.ReadTimeout(str(error)) from error
+    except (OSError, HTTPError) as error:
+        raise requests.ConnectionError(f"Connection broken: {error}") from error
+    finally:
+        response.close()
+    return bytes(body)
 
 
 class DeadlineSession:
@@ -69,7 +96,7 @@ class DeadlineSession:
 
         Raises requests.RequestException, urllib3's HTTPError or OSError, within about `total_s`.
         """
-        watched = _Exchange(time.monotonic() + total_s)
+        watched = _Exchange(RequestBudget(time.monotonic() + total_s))
         _exchange.watched = watched
         with self._lock:
             self._exchanges.add(watched)
@@ -78,7 +105,7 @@ class DeadlineSession:
                 url, data=body, headers=headers, timeout=(connect_s, total_s), allow_redirects=False, stream=True
             ) as response:
                 answer = response.raw.read(MAX_RESPONSE_BYTES, decode_content=True)
-                if time.monotonic() >= watched.deadline:
+                if watched.budget.is_overdue():
                     raise requests.ReadTimeout("the answer was cut at the deadline")
                 return response.status_code, {k.lower(): v for k, v in response.headers.items()}, answer
         finally:
@@ -92,9 +119,8 @@ class DeadlineSession:
 
     def _close_overdue(self) -> None:
         while not self._closed.wait(CHECK_EVERY_S):
-            now = time.monotonic()
             with self._lock:
-                late = [each.socket for each in self._exchanges if each.deadline <= now and each.socket is not None]
+                late = [each.socket for each in self._exchanges if each.budget.is_overdue() and each.socket is not None]
                 for each in late:
                     with suppress(OSError):
                         each.shutdown(socket.SHUT_RDWR)

@@ -1,5 +1,4 @@
-"""HTTP within a total deadline and a size: timeouts of the HTTP client are per read, so a server that sends one byte a
-second would never be timed out. Here every wait on the network ends at the request's deadline."""
+"""httpx within a total deadline and a size: every wait on the network ends at the deadline of the request's budget."""
 
 import functools
 import ssl
@@ -10,38 +9,10 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from engine.platform.http.request_budget import RequestBudget
+
 KEEP_ALIVE_S: Final = 60.0
 _SocketOptions = Iterable[tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]]
-
-
-class RequestBudget:
-    """What one request may still take: time, and bytes of the answer as they come over the wire."""
-
-    def __init__(self) -> None:
-        self.until = 0.0
-        self.bytes_left = 0
-        self.blocked_s = 0.0
-        self.too_large = False
-
-    def reset(self, until: float, answer_bytes: int) -> None:
-        self.__init__()  # type: ignore[misc]  # every field afresh is the point
-        self.until = until
-        self.bytes_left = answer_bytes
-
-    def remaining_s(self, error: type[Exception]) -> float:
-        left_s = self.until - time.monotonic()
-        if left_s <= 0:
-            raise error("the deadline of the whole request has passed")
-        return left_s
-
-    def count_received(self, count: int) -> None:
-        self.bytes_left -= count
-        if self.bytes_left < 0:
-            self.too_large = True
-            raise httpcore.RemoteProtocolError("the answer is too large")
-
-    def add_wait_since(self, start: float) -> None:
-        self.blocked_s += time.monotonic() - start
 
 
 class DeadlineTransport(httpx.HTTPTransport):
@@ -102,7 +73,7 @@ class _Stream(httpcore.NetworkStream):
             received = self._stream.read(max_bytes, left_s)
         finally:
             self._allowance.add_wait_since(start)
-        self._allowance.count_received(len(received))
+        self._allowance.count_received(len(received), httpcore.RemoteProtocolError)
         return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - see connect_tcp

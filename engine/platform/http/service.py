@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import uvicorn
 
 from engine.platform.errors import ConfigurationError
+from engine.platform.http.addresses import build_base_url, loopback_for_wildcard
 from engine.platform.http.header_timeout_protocol import (
     HEADERS_S,
     REQUEST_LOGGER,
@@ -68,7 +69,7 @@ class HttpService:
 
     @property
     def url(self) -> str:
-        return f"http://{_bracket_ipv6(self._host)}:{self.port}"
+        return build_base_url(self._host, self.port)
 
     def start(self) -> None:
         """Listens at once and serves from a thread; connections made meanwhile wait in the backlog.
@@ -102,7 +103,7 @@ class HttpService:
         """True when the application itself answered 200 on its health path in time."""
         if self._thread is None or not self._thread.is_alive():
             return False
-        connection = http.client.HTTPConnection(_loopback_for_any(self._host), self.port, timeout=HEALTH_TIMEOUT_S)
+        connection = http.client.HTTPConnection(loopback_for_wildcard(self._host), self.port, timeout=HEALTH_TIMEOUT_S)
         try:
             connection.request("GET", self._health_path, headers={"connection": "close"})
             return connection.getresponse().status == http.HTTPStatus.OK
@@ -146,11 +147,3 @@ class HttpService:
                 f"stop the program that holds it or set {self._port_setting} to another port."
             )
         return f"Cannot listen on {self._host}:{self._wanted_port} ({self._port_setting}): {error.strerror or error}."
-
-
-def _loopback_for_any(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked about, not bound
-
-
-def _bracket_ipv6(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

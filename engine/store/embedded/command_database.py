@@ -15,7 +15,8 @@ from engine.platform import file_lock
 from engine.platform.errors import ConfigurationError, SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded.embedded_postgres import START_TIMEOUT_S, EmbeddedPostgres, build_dsn, is_answering
-from engine.store.embedded.usage_locks import POLL_S, DatabaseInUse, UsageLock
+from engine.store.embedded.postgres_process import POLL_S
+from engine.store.embedded.usage_locks import DatabaseInUse, UsageLock
 from engine.store.transport.rpc import Rpc
 
 SUPERVISED_TIMEOUT_S: Final = 5.0  # for the server of a running Sparky, which may be restarting
@@ -143,7 +144,7 @@ class CommandDatabase:
             return
         usage_lock = UsageLock(self._home)
         with suppress(OSError):
-            usage_lock.acquire_exclusive(time.monotonic() + _USAGE_LOCK_TIMEOUT_S)
+            usage_lock.acquire_exclusive(_USAGE_LOCK_TIMEOUT_S)
         server.stop()
         usage_lock.release()
 

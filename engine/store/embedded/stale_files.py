@@ -11,11 +11,11 @@ from typing import Final
 import psutil
 
 from engine.platform.errors import ConfigurationError
+from engine.store.embedded.postgres_process import POLL_S
 
 PID_FILE: Final = "postmaster.pid"
 SOCKET_FILES: Final = (".s.PGSQL.5432", ".s.PGSQL.5432.lock")
 _PID_LINE: Final = re.compile(rb"-?([1-9]\d{0,8})\s*")  # PostgreSQL writes a minus when it serves one session alone
-_POLL_S: Final = 0.02
 
 
 def clear_stale_server(data: Path, server_uid: int) -> int | None:
@@ -95,7 +95,7 @@ def _wait_for_end(process: psutil.Process, timeout_s: float) -> bool:
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
     return True
 
 

@@ -1,20 +1,20 @@
 """Locks around the embedded server of one state directory: who owns it, and who uses it now."""
 
-import fcntl
 import os
 import signal
-import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
 import structlog
 
+from engine.platform import file_lock
 from engine.platform.errors import ConfigurationError
 
 logger = structlog.get_logger()
 
-POLL_S: Final = 0.02
 # Signals of a starting Sparky to a command that keeps the server, with the delay in s. A command stops its server by
 # itself unless it was stopped (Ctrl-Z), or hangs.
 EVICTION_SIGNALS: Final = ((2.0, signal.SIGCONT), (20.0, signal.SIGKILL))
@@ -36,30 +36,24 @@ class UsageLock:
 
     def acquire_shared(self) -> bool:
         """True unless the server is being stopped. May be repeated. Raises OSError."""
-        return self._descriptor is not None or self._try_lock(fcntl.LOCK_SH)
+        return self._descriptor is not None or self._lock(partial(file_lock.try_lock, is_shared=True))
 
-    def acquire_exclusive(self, deadline: float) -> bool:
-        """Waits until no process uses the server, and keeps new ones out; False at the monotonic `deadline`."""
-        while not self._try_lock(fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_S)
-        return True
+    def acquire_exclusive(self, timeout_s: float) -> bool:
+        """Waits until no process uses the server, and keeps new ones out; False after `timeout_s`. Raises OSError."""
+        return self._lock(partial(file_lock.acquire_lock, timeout_s=timeout_s))
 
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _try_lock(self, kind: int) -> bool:
+    def _lock(self, acquire: Callable[[int], bool]) -> bool:
         descriptor = self._open_file()
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
+        if acquire(descriptor):
+            self._descriptor = descriptor
+            return True
+        os.close(descriptor)
+        return False
 
     def _open_file(self) -> int:
         with suppress(FileNotFoundError):
@@ -76,22 +70,18 @@ def acquire_owner_lock(path: Path, timeout_s: float, *, evicts: bool = False) ->
     not (see `EVICTION_SIGNALS`). Raises DatabaseInUse, OSError.
     """
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
-    began, steps = time.monotonic(), list(EVICTION_SIGNALS if evicts else ())
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited_s = time.monotonic() - began
-            if waited_s > timeout_s:
-                file.close()
-                raise DatabaseInUse(path.parent) from None
-            if steps and waited_s > steps[0][0]:
-                _signal_holder(file, steps.pop(0)[1])
-            time.sleep(POLL_S)
-        else:
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
-            return file
+    steps = list(EVICTION_SIGNALS if evicts else ())
+
+    def evict(waited_s: float) -> None:
+        if steps and waited_s > steps[0][0]:
+            _signal_holder(file, steps.pop(0)[1])
+
+    if not file_lock.acquire_lock(file.fileno(), timeout_s, evict):
+        file.close()
+        raise DatabaseInUse(path.parent)
+    file.truncate(0)
+    file.write(str(os.getpid()).encode())
+    return file
 
 
 def _signal_holder(lock: IO[bytes], number: signal.Signals) -> None:

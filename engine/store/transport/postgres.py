@@ -21,7 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.types.json import set_json_loads
 from pydantic import SecretStr
 
-from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError
 from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.settings.database_address import fault_of
 from engine.store.transport import sqlstates
@@ -96,7 +96,7 @@ class PostgresRpc:
                 yield connection
             return
         if not self._slots.acquire(timeout=self._timeout_s):
-            raise UpstreamUnavailable("database", f"all {POOL_SIZE} connections were busy for {self._timeout_s:g} s")
+            raise DatabaseUnavailable(f"all {POOL_SIZE} connections were busy for {self._timeout_s:g} s")
         try:
             with self._borrow_connection() as connection:
                 yield connection
@@ -231,7 +231,7 @@ def translate_error(error: psycopg.Error, state: str | None = None) -> SparkyErr
     state = error.sqlstate or state or ""
     reason = (error.diag.message_primary or _first_line(error)).rstrip(".")
     remedy = sqlstates.find_remedy(state, reason) if state else _find_driver_remedy(error, reason)
-    return sqlstates.build_error(state, remedy) if remedy else sqlstates.DatabaseUnavailable(reason, state)
+    return sqlstates.build_error(state, remedy) if remedy else DatabaseUnavailable(reason, state=state)
 
 
 def _find_driver_remedy(error: psycopg.Error, reason: str) -> str | None:

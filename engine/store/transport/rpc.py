@@ -9,7 +9,7 @@ class Rpc(Protocol):
     `arguments` are named without the functions' ``p_`` prefix: None, str, bool, numbers, UUID, datetime, or JSON as
     dicts and lists. The value back is parsed JSON, with Decimal for numbers that are not whole.
 
-    Raises UpstreamUnavailable("database", ...) for temporary failures, and ConfigurationError for what a person must
+    Raises DatabaseUnavailable for temporary failures, and ConfigurationError for what a person must
     fix (missing migration, missing rights, an argument that the schema rejects).
     """
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from engine.domain.errors import Superseded
-from engine.platform.errors import ConfigurationError, InvalidCommand, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, InvalidCommand, SparkyError
 
 MISSING_OBJECT: Final = {"42883", "42P01", "42703", "3F000"}  # function, table, column, schema
 RAISED_BY_FUNCTIONS: Final = {
@@ -16,14 +16,6 @@ SUPERSEDED: Final = "SK423"  # raised by our own functions towards an engine tha
 
 _INVALID_CATALOG_NAME: Final = "3D000"
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
-
-
-class DatabaseUnavailable(UpstreamUnavailable):
-    """The database cannot serve now; `state` is the SQLSTATE, empty if unknown."""
-
-    def __init__(self, reason: str, state: str) -> None:
-        super().__init__("database", reason)
-        self.state = state
 
 
 class DatabaseRequestError(ConfigurationError):

@@ -14,7 +14,7 @@ import httpx
 from postgrest import SyncPostgrestClient
 from pydantic import SecretStr
 
-from engine.platform.errors import ConfigurationError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError
 from engine.platform.http.deadline_transport import DeadlineTransport
 from engine.platform.http.retry_after import retry_after_s
 from engine.platform.plain_text import sanitize_for_storage
@@ -73,7 +73,7 @@ class SupabaseRpc:
     @contextmanager
     def _connection(self) -> Iterator["_Connection"]:
         if not self._slots.acquire(timeout=self._timeout_s):
-            raise UpstreamUnavailable("database", f"all connections were busy for {self._timeout_s:g} s")
+            raise DatabaseUnavailable(f"all connections were busy for {self._timeout_s:g} s")
         try:
             with self._borrow_connection() as connection:
                 yield connection
@@ -119,12 +119,12 @@ class _Connection:
         try:
             return request.send(httpx.Headers())  # not execute(), which reads numbers as floats
         except httpx.TimeoutException:
-            raise UpstreamUnavailable("database", f"Supabase did not answer within {timeout_s:g} s") from None
+            raise DatabaseUnavailable(f"Supabase did not answer within {timeout_s:g} s") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise ConfigurationError(f"{_WRONG_URL}: it is no address.") from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise UpstreamUnavailable("database", f"Supabase cannot be reached: {reason}") from None
+            raise DatabaseUnavailable(f"Supabase cannot be reached: {reason}") from None
 
     def close(self) -> None:
         self._http.close()
@@ -138,7 +138,7 @@ def build_response_error(response: httpx.Response) -> SparkyError:
     if remedy is not None:
         return sqlstates.build_error(_UNDEFINED_FUNCTION if code in _MISSING_OBJECT_CODES else code, remedy)
     delay_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
-    return UpstreamUnavailable("database", reason if code else f"{response.status_code} {reason}", delay_s)
+    return DatabaseUnavailable(reason if code else f"{response.status_code} {reason}", delay_s)
 
 
 def _find_remedy(status: int, code: str, reason: str, *, is_json: bool) -> str | None:
@@ -166,7 +166,7 @@ def _parse_body(response: httpx.Response) -> Any:
     try:
         return read_json(response.content) if response.content else None
     except ValueError:
-        raise UpstreamUnavailable("database", "what answers at SUPABASE_URL does not speak JSON") from None
+        raise DatabaseUnavailable("what answers at SUPABASE_URL does not speak JSON") from None
 
 
 def _to_json(value: object) -> object:

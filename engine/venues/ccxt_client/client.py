@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import ccxt
 import requests
-from urllib3.exceptions import HTTPError
 
 from engine.domain.decimals import format_plain, to_decimal
 from engine.platform.errors import ConfigurationError
+from engine.platform.http.deadline_session import read_body
+from engine.platform.http.request_budget import RequestBudget
 from engine.platform.http.retry_after import retry_after_s
 from engine.venues.ccxt_client.error_text import ErrorTextReader, InconclusiveAnswer
 from engine.venues.ccxt_client.instrument_cache import LISTINGS
@@ -25,7 +26,6 @@ from engine.venues.venue import Credentials
 
 TIMEOUT_S: Final = 10.0
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024  # exchangeInfo of a large venue is a few megabytes
-CHUNK_BYTES: Final = 65_536
 USED_WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
 
 
@@ -46,18 +46,10 @@ class BoundedSession(requests.Session):
         """Raises requests.Timeout after `timeout_s` in all, requests.ConnectionError for a body that is too large, and
         UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
         self.limiter.acquire(is_urgent=self._is_urgent and may_be_urgent())
-        deadline = time.monotonic() + self._timeout_s
+        budget = RequestBudget(time.monotonic() + self._timeout_s, MAX_BODY_BYTES)
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         self._record_response(response)
-        try:
-            body = _read_body(response, deadline)
-        except TimeoutError as error:
-            raise requests.ReadTimeout(str(error)) from error
-        except (OSError, HTTPError) as error:
-            raise requests.ConnectionError(f"Connection broken: {error}") from error
-        finally:
-            response.close()
-        response._content = body  # noqa: SLF001 - the attribute that `content` and `text` read
+        response._content = read_body(response, budget)  # noqa: SLF001 - the attribute that `content` and `text` read
         return response
 
     @contextmanager
@@ -73,17 +65,6 @@ class BoundedSession(requests.Session):
         used = response.headers.get(USED_WEIGHT_HEADER, "")
         wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
         self.limiter.record_response(response.status_code, int(used) if used.isdecimal() else None, wait_s)
-
-
-def _read_body(response: requests.Response, deadline: float) -> bytes:
-    body = bytearray()
-    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
-        body += chunk
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer did not end in time")
-        if len(body) > MAX_BODY_BYTES:
-            raise OSError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 class StrictResponseMixin:

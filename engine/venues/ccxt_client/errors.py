@@ -16,8 +16,9 @@ from engine.domain.errors import (
     OutsidePriceBand,
     RejectionKind,
     StrategyFault,
+    VenueUnavailable,
 )
-from engine.platform.errors import CredentialsError, SparkyError, UpstreamUnavailable
+from engine.platform.errors import CredentialsError, SparkyError
 from engine.platform.http.retry_after import retry_after_s
 from engine.venues.ccxt_client import error_codes
 from engine.venues.ccxt_client.error_text import ErrorTextReader, find_code
@@ -93,9 +94,9 @@ def to_domain_error(error: ccxt.BaseError, reason: str, wait_s: float | None, *,
     if decided is not None:
         return decided
     if isinstance(error, RATE_LIMIT_TYPES):
-        return UpstreamUnavailable("venue", reason, wait_s)
+        return VenueUnavailable(reason, wait_s)
     if isinstance(error, ccxt.InvalidNonce) or _has_never_connected(error):
-        return UpstreamUnavailable("venue", reason)
+        return VenueUnavailable(reason)
     return _to_rejection(error, reason) or _no_answer_error(reason, ordering=ordering)
 
 
@@ -106,7 +107,7 @@ def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, orde
     if code == error_codes.CLOCK:
         return ClockRejected(reason, wait_s)
     if code in error_codes.RETRY_LATER:
-        return UpstreamUnavailable("venue", reason, wait_s)
+        return VenueUnavailable(reason, wait_s)
     if code in error_codes.CREDENTIALS:
         return _credentials_error(reason)
     if code == error_codes.PRICE_BAND:
@@ -149,7 +150,7 @@ def _build_reason(exchange: Any, error: ccxt.BaseError) -> str:
 
 
 def _no_answer_error(reason: str, *, ordering: bool) -> SparkyError:
-    return OrderOutcomeUnknown(reason) if ordering else UpstreamUnavailable("venue", reason)
+    return OrderOutcomeUnknown(reason) if ordering else VenueUnavailable(reason)
 
 
 def _has_never_connected(error: BaseException) -> bool:

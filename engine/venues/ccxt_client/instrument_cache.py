@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import structlog
 
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
+from engine.platform.errors import SparkyError
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.ccxt_client.listing_tables import ListingTables
 from engine.venues.ccxt_client.request_weight import low_priority
@@ -185,7 +186,7 @@ class SharedListing:
         if len(missing) > max(MAX_VANISHED, len(known) // 2) and missing != self._suspected_ids:
             self._suspected_ids = missing
             reason = f"its list lacks {len(missing)} of {len(known)} instruments that it had"
-            raise UpstreamUnavailable("venue", reason)
+            raise VenueUnavailable(reason)
 
 
 class ListingRegistry:

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
 
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import VenueUnavailable
 
 DEFAULT_WEIGHT_PER_MINUTE: Final = 2_400  # until exchangeInfo is read
 NON_URGENT_SHARE: Final = 0.85  # of the limit; the rest is kept for orders and for other programs on this host
@@ -81,7 +81,7 @@ class RequestWeightLimiter:
             now = self.monotonic()
             wait_s = self._state.wait_s(now, is_urgent=is_urgent)
             if wait_s > 0:
-                raise UpstreamUnavailable("venue", self._state.describe_wait(now), wait_s)
+                raise VenueUnavailable(self._state.describe_wait(now), wait_s)
             self._state = self._state.with_request(now)
 
     def record_response(self, status: int, used: int | None, retry_after_s: float | None) -> None:

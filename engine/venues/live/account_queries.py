@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 
 import ccxt
 
-from engine.domain.errors import StrategyFault
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import StrategyFault, VenueUnavailable
 from engine.venues.account_record import AccountTrade, ForcedExitCause, ForcedOrder, Income
 from engine.venues.account_setup import AccountSetup
 from engine.venues.account_state import Balance, OpenOrder, VenuePosition
@@ -220,7 +219,7 @@ class CcxtAccountQueries(ABC):
     def _get_endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)
         if endpoints is None:
-            raise UpstreamUnavailable("venue", f"{self._exchange.id}'s record of an account cannot be read here")
+            raise VenueUnavailable(f"{self._exchange.id}'s record of an account cannot be read here")
         fetch: Callable[[Mapping[str, object]], Any] = getattr(self._exchange, getattr(endpoints, what))
         return fetch
 

@@ -10,9 +10,16 @@ from typing import Any, Final
 import ccxt
 
 from engine.domain.decimals import format_plain, product, quotient, to_decimal
-from engine.domain.errors import OrderContradictory, OrderIdTaken, OrderOutcomeUnknown, OrderRejected, StrategyFault
+from engine.domain.errors import (
+    OrderContradictory,
+    OrderIdTaken,
+    OrderOutcomeUnknown,
+    OrderRejected,
+    StrategyFault,
+    VenueUnavailable,
+)
 from engine.domain.positions import MarginMode
-from engine.platform.errors import SparkyError, UpstreamUnavailable
+from engine.platform.errors import SparkyError
 from engine.venues.account_record import Income
 from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
 from engine.venues.ccxt_client.errors import translate_errors
@@ -103,7 +110,7 @@ class CcxtVenue(CcxtAccountQueries):
         try:
             return self._side_clients.entries.fetch_margin_mode(symbol)
         except OrderRejected as refusal:  # because a query cannot be rejected as an order is
-            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+            raise VenueUnavailable(str(refusal)) from refusal
 
     def place_market_order(self, order: OrderRequest) -> OrderResult:
         """Sets the leverage if it differs, sends the order once and waits up to 2 s for its end, else returns OPEN.
@@ -337,7 +344,7 @@ class CcxtVenue(CcxtAccountQueries):
             with self._request():
                 yield
         except OrderRejected as refusal:  # because a query cannot be rejected as an order is
-            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+            raise VenueUnavailable(str(refusal)) from refusal
 
     @contextmanager
     def _request(self, *, ordering: bool = False) -> Iterator[None]:
@@ -348,6 +355,4 @@ class CcxtVenue(CcxtAccountQueries):
 def _check_in_time(order: OrderRequest) -> None:
     """Raises UpstreamUnavailable for an entry that is later than its `send_by`."""
     if order.send_by is not None and time.monotonic() > order.send_by:
-        raise UpstreamUnavailable(
-            "venue", "the entry was not sent in time: the price may be another since it was judged"
-        )
+        raise VenueUnavailable("the entry was not sent in time: the price may be another since it was judged")

@@ -7,6 +7,7 @@ answer is full is read again in two parts.
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
+from engine.domain.errors import VenueUnavailable
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.account_record import AccountTrade
 
@@ -73,7 +74,7 @@ class PagedReader:
         return rows
 
     def _too_long_error(self) -> UpstreamUnavailable:
-        return UpstreamUnavailable("venue", f"its record of {self._what} is too long to be read at once")
+        return VenueUnavailable(f"its record of {self._what} is too long to be read at once")
 
 
 def split_windows(since_ms: int, now_ms: int, length_ms: int | None) -> Iterator[tuple[int, int | None]]:

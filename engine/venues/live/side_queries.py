@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.domain.errors import OrderRejected
+from engine.domain.errors import OrderRejected, VenueUnavailable
 from engine.domain.positions import MarginMode
-from engine.platform.errors import UpstreamUnavailable
 from engine.venues.ccxt_client.aster import CLIENT_NUMBER
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.live.account_queries import CcxtAccountQueries
@@ -47,7 +46,7 @@ class BackgroundAccountQueries(CcxtAccountQueries):
             with self._lock, translate_errors(self._exchange):
                 yield
         except OrderRejected as refusal:  # because a query cannot be rejected as an order is
-            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+            raise VenueUnavailable(str(refusal)) from refusal
 
 
 class EntrySettings:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from engine.domain.decimals import to_decimal
-from engine.domain.errors import OrderRejected
+from engine.domain.errors import OrderRejected, VenueUnavailable
 from engine.domain.market import Candle
-from engine.platform.errors import ConfigurationError, CycleSkipped, SparkyError, UpstreamUnavailable
+from engine.platform.errors import ConfigurationError, CycleSkipped, SkipKind, SparkyError
 from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
 from engine.venues.ccxt_client.errors import is_listing_change, translate_errors
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
@@ -45,7 +45,7 @@ class CandleSeries(NamedTuple):
 class MarketData:
     """Public data of one ccxt venue. Safe to share between threads, which then wait for each other.
 
-    Every method raises UpstreamUnavailable("venue") when the venue cannot answer and StrategyFault for a symbol that it
+    Every method raises VenueUnavailable when the venue cannot answer and StrategyFault for a symbol that it
     does not list. Only candles that are all faulty are requested again, once.
     """
 
@@ -69,9 +69,9 @@ class MarketData:
         if found.fault is not None:
             found, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
         if found.fault is not None:
-            raise CycleSkipped("bad_data", f"{symbol} {interval}: {found.fault}")
+            raise CycleSkipped(SkipKind.BAD_DATA, f"{symbol} {interval}: {found.fault}")
         if not found.candles:
-            raise CycleSkipped("no_data", f"{symbol} {interval}: the venue has no closed candle")
+            raise CycleSkipped(SkipKind.NO_DATA, f"{symbol} {interval}: the venue has no closed candle")
         return CandleSeries(found.candles, now_ms, found.filled)
 
     def fetch_ticker(self, symbol: str) -> Ticker:
@@ -83,7 +83,7 @@ class MarketData:
             at_ms, change = raw["timestamp"], raw["percentage"]
             change = None if change is None else float(change)
         if last is None or last <= 0:
-            raise UpstreamUnavailable("venue", f"{symbol}: the ticker has no price")
+            raise VenueUnavailable(f"{symbol}: the ticker has no price")
         at_ms = int(at_ms) if at_ms is not None else self._local_ms()
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
 
@@ -117,7 +117,7 @@ class MarketData:
             return Quote(bid=bid, ask=ask, last=ticker.last, at_ms=at_ms)
         if ticker.bid and ticker.ask and 0 < ticker.bid < ticker.ask:
             return Quote(bid=ticker.bid, ask=ticker.ask, last=ticker.last, at_ms=ticker.at_ms)
-        raise UpstreamUnavailable("venue", f"{symbol}: {book.fault}")
+        raise VenueUnavailable(f"{symbol}: {book.fault}")
 
     def fetch_order_book(self, symbol: str) -> OrderBook:
         """The book alone, in one request; a side may be empty."""
@@ -200,7 +200,7 @@ class MarketData:
             if is_listing_change(error):
                 self._exchange.listing.refresh_now()
             if isinstance(error, OrderRejected):  # because a query cannot be rejected as an order is
-                raise UpstreamUnavailable("venue", str(error)) from error
+                raise VenueUnavailable(str(error)) from error
             raise
 
     @staticmethod

@@ -10,8 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from engine.domain.decimals import to_decimal
-from engine.domain.errors import OrderRejected
-from engine.platform.errors import UpstreamUnavailable
+from engine.domain.errors import OrderRejected, VenueUnavailable
 from engine.platform.values import Frozen
 from engine.venues.ccxt_client.client import TIMEOUT_S, open_ccxt_client
 from engine.venues.ccxt_client.errors import translate_errors
@@ -104,7 +103,7 @@ class FundingData:
             rows = self._exchange.fetch_ohlcv(unified, "1m", since=minute_ms, limit=1)
             prices = [to_decimal(row[1]) for row in rows if row[0] == minute_ms]
         if not prices or prices[0] <= 0:
-            raise UpstreamUnavailable("venue", f"it tells no price of {symbol} at {at_ms}")
+            raise VenueUnavailable(f"it tells no price of {symbol} at {at_ms}")
         return prices[0]
 
     def close(self) -> None:
@@ -116,7 +115,7 @@ class FundingData:
             with self._lock, translate_errors(self._exchange):
                 yield
         except OrderRejected as refusal:  # because a query cannot be rejected as an order is
-            raise UpstreamUnavailable("venue", str(refusal)) from refusal
+            raise VenueUnavailable(str(refusal)) from refusal
 
 
 def parse_funding_state(raw: Any, local_ms: int) -> FundingState:

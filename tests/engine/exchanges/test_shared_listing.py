@@ -8,6 +8,7 @@ from ccxt.base.decimal_to_precision import TICK_SIZE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.domain.errors import VenueUnavailable
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.ccxt_client.instrument_cache import JITTER, REFRESH_S, RefreshTimes, SharedListing
 from engine.venues.ccxt_client.listing_tables import VANISHED_KEY
@@ -153,7 +154,7 @@ def test_a_list_that_lacks_most_of_what_it_had_is_believed_when_it_is_read_again
 
 def test_the_first_list_is_asked_for_by_the_client_that_needs_it(now: list[float]) -> None:
     def fail(*, reload: bool) -> None:
-        raise UpstreamUnavailable("venue", "away")
+        raise VenueUnavailable("away")
 
     client: Any = Client(["A"])
     client.load_markets, load = fail, client.load_markets

@@ -1,7 +1,6 @@
 """Several commands at once on a home whose server does not run: one starts it, all use it, the last one out ends it."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,9 +45,9 @@ def test_commands_at_once_share_one_server_that_ends_after_the_last(fresh_home: 
 
 def test_who_comes_while_the_server_is_being_stopped_waits_until_it_is(fresh_home: Path) -> None:
     last, late = UsageLock(fresh_home), UsageLock(fresh_home)
-    assert last.acquire_exclusive(time.monotonic() + 60)
+    assert last.acquire_exclusive(60.0)
     assert not late.acquire_shared()
     last.release()
     assert late.acquire_shared()
-    assert not last.acquire_exclusive(time.monotonic())
+    assert not last.acquire_exclusive(0.0)
     late.release()

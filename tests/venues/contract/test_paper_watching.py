@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import requests
 
+from engine.domain.errors import VenueUnavailable
 from engine.domain.positions import Position
-from engine.platform.errors import UpstreamUnavailable
 from simulator.market.market import Market
 from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import flat_then_rising
@@ -164,7 +164,7 @@ def test_a_cross_position_ends_though_another_symbol_of_its_strategy_was_not_tol
 
     def told(symbol: str, *rest: Any) -> Any:
         if symbol == "ETHUSDT":
-            raise UpstreamUnavailable("venue", "no answer")
+            raise VenueUnavailable("no answer")
         return real(symbol, *rest)
 
     with monkeypatch.context() as broken:
